@@ -1,0 +1,187 @@
+"""The door to the engine: the only module that imports `camunda`.
+
+The client library gives the addresses, the request defaults and the variable form; its transport (a connection per call, errors as bare
+text) and its worker loop are not used. The rule it keeps: every external-task call names this process's own worker id, which is the
+engine's only fence between two pods.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from camunda.client.external_task_client import ExternalTaskClient
+from camunda.variables.variables import Variables
+
+from workers.runtime.engine_connection import (
+    EngineAnswerUnknownError,
+    EngineConnection,
+    EngineError,
+    EngineRefusedError,
+    EngineUnavailableError,
+)
+from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
+from workers.runtime.engine_processes import Instance, ProcessCalls
+from workers.runtime.variables import EncodedVariables, TypedValue
+
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineAnswerUnknownError",
+    "EngineError",
+    "EngineRefusedError",
+    "EngineUnavailableError",
+    "ExternalTask",
+    "Instance",
+    "TopicRequest",
+    "UserTask",
+    "new_worker_id",
+]
+
+POLL_GRACE = timedelta(seconds=5)  # the engine ends a long poll by itself; only a dead one lasts longer than this beyond its end
+MAX_ERROR_MESSAGE = 666  # characters; the engine cuts here
+
+
+def new_worker_id(service: str = "q2o") -> str:
+    """Make a worker id that no other process has or had: a restarted pod must not pass for the one before it."""
+    return f"{service}-{socket.gethostname()[:60]}-{uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicRequest:
+    """What a fetch asks for: tasks of one topic, how long to lock them, and the variables to bring."""
+
+    name: str
+    lock_duration: timedelta
+    variables: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalTask:
+    """A task as the engine describes it, variables still in the engine's form."""
+
+    id: str
+    topic: str
+    worker_id: str | None
+    process_instance_id: str
+    business_key: str
+    activity_id: str
+    activity_instance_id: str
+    execution_id: str
+    retries: int | None
+    suspended: bool
+    properties: Mapping[str, str]
+    variables: Mapping[str, TypedValue]
+
+    @classmethod
+    def from_answer(cls, row: Mapping[str, Any]) -> ExternalTask:
+        return cls(
+            id=row["id"],
+            topic=row["topicName"],
+            worker_id=row.get("workerId"),
+            process_instance_id=row["processInstanceId"],
+            business_key=row.get("businessKey") or "",
+            activity_id=row["activityId"],
+            activity_instance_id=row["activityInstanceId"],
+            execution_id=row["executionId"],
+            retries=row.get("retries"),
+            suspended=bool(row.get("suspended")),
+            properties=row.get("extensionProperties") or {},
+            variables=row.get("variables") or {},
+        )
+
+
+class Engine(ProcessCalls, PeopleCalls):
+    """Everything the suite asks of the engine. Safe to share between threads; close it when done.
+
+    Every call raises EngineUnavailableError (nothing was sent), EngineAnswerUnknownError (it may have happened) or EngineRefusedError.
+    """
+
+    def __init__(self, url: str, user: str, password: str, worker_id: str | None = None, *, verify: bool | str = True) -> None:
+        super().__init__(url, user, password, verify=verify)
+        self.worker_id = worker_id or new_worker_id()
+        self._tasks = _PooledClient(self.worker_id, self)
+
+    def fetch_and_lock(self, topics: Sequence[TopicRequest], *, max_tasks: int, poll: timedelta) -> list[ExternalTask]:
+        """Lock up to `max_tasks` tasks; wait up to `poll` for the first one (zero: answer at once)."""
+        return [ExternalTask.from_answer(row) for row in self._tasks.fetch(topics, max_tasks, poll)]
+
+    def complete(self, task_id: str, variables: EncodedVariables) -> None:
+        self._tasks.complete(task_id, variables)
+
+    def failure(self, task_id: str, *, message: str, details: str, retries: int, retry_after: timedelta) -> None:
+        """Report a failed attempt; `retries` 0 raises an incident."""
+        self._tasks.failure(task_id, message[:MAX_ERROR_MESSAGE], details, retries, _milliseconds(retry_after))
+
+    def bpmn_error(self, task_id: str, *, code: str, message: str, variables: EncodedVariables) -> None:
+        self._tasks.bpmn_failure(task_id, code, message[:MAX_ERROR_MESSAGE], variables)
+
+    def extend_lock(self, task_id: str, duration: timedelta, *, timeout: timedelta) -> None:
+        """Lock for `duration` from now on; refused once the lock has expired, even when nobody took the task."""
+        body = {"workerId": self.worker_id, "newDuration": _milliseconds(duration)}
+        self.post(f"/external-task/{task_id}/extendLock", body, timeout=timeout)
+
+    def lock(self, task_id: str, duration: timedelta) -> None:
+        """Lock a task that is free, expired or already this worker's; refused when another worker holds it."""
+        self.post(f"/external-task/{task_id}/lock", {"workerId": self.worker_id, "lockDuration": _milliseconds(duration)})
+
+    def unlock(self, task_id: str) -> None:
+        """Give a task back. The engine does not check who asks: only for a task whose lock surely still is this worker's."""
+        self.post(f"/external-task/{task_id}/unlock", {})
+
+    def external_task(self, task_id: str) -> ExternalTask | None:
+        """Read the task as it stands now; None when it was completed or cancelled."""
+        row = self.find(f"/external-task/{task_id}")
+        return None if row is None else ExternalTask.from_answer(row)
+
+    def set_retries(self, task_id: str, retries: int) -> None:
+        """Give a failed task further attempts, which also resolves its incident."""
+        self.put(f"/external-task/{task_id}/retries", {"retries": retries})
+
+
+class _PooledClient(ExternalTaskClient):  # type: ignore[misc]  # the library ships no types
+    """The library's client on a shared connection, with per-topic locks, typed errors and without its logging of tokens and variables."""
+
+    def __init__(self, worker_id: str, connection: EngineConnection) -> None:
+        self._connection = connection
+        super().__init__(worker_id, connection.url, {"deserializeValues": False, "usePriority": True})
+
+    def _log_with_context(self, msg: str, log_level: str = "info", **kwargs: Any) -> None:
+        """Say nothing: the library would log configuration and variable values to the root logger."""
+
+    def fetch(self, topics: Sequence[TopicRequest], max_tasks: int, poll: timedelta) -> list[dict[str, Any]]:
+        body = {
+            "workerId": self.worker_id,
+            "maxTasks": max_tasks,
+            "usePriority": self.config["usePriority"],
+            # Without an order the database may serve the newest first for ever.
+            "sorting": [{"sortBy": "createTime", "sortOrder": "asc"}],
+            "asyncResponseTimeout": _milliseconds(poll) or None,
+            "topics": [self._topic(topic) for topic in topics],
+        }
+        answer: list[dict[str, Any]] = self._connection.post(self.get_fetch_and_lock_url(), body, timeout=poll + POLL_GRACE)
+        return answer
+
+    def _topic(self, topic: TopicRequest) -> dict[str, Any]:
+        (request,) = self._get_topics(topic.name, None, list(topic.variables))
+        return {**request, "lockDuration": _milliseconds(topic.lock_duration)}
+
+    def complete(self, task_id: str, global_variables: EncodedVariables, local_variables: EncodedVariables | None = None) -> None:
+        variables = {"variables": Variables.format(global_variables), "localVariables": Variables.format(local_variables)}
+        self._connection.post(self.get_task_complete_url(task_id), {"workerId": self.worker_id, **variables})
+
+    def failure(self, task_id: str, error_message: str, error_details: str, retries: int, retry_timeout: int) -> None:
+        body = {"errorMessage": error_message, "errorDetails": error_details, "retries": retries, "retryTimeout": retry_timeout}
+        self._connection.post(self.get_task_failure_url(task_id), {"workerId": self.worker_id, **body})
+
+    def bpmn_failure(self, task_id: str, error_code: str, error_message: str, variables: EncodedVariables | None = None) -> None:
+        body = {"errorCode": error_code, "errorMessage": error_message, "variables": Variables.format(variables)}
+        self._connection.post(self.get_task_bpmn_error_url(task_id), {"workerId": self.worker_id, **body})
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

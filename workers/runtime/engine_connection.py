@@ -1,0 +1,146 @@
+"""The HTTP connection to the engine's REST interface: one pooled session, a time limit on every call, and errors by what they prove.
+
+The rule it keeps: a caller can always tell "nothing was sent" from "it may have happened" from "the engine said no".
+
+    EngineError
+    ├── EngineUnavailableError     no connection: the engine never saw the request
+    ├── EngineAnswerUnknownError   sent, no usable answer: it may have happened
+    └── EngineRefusedError         answered with an error: status, type, message, code
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
+ANSWER_TIMEOUT = timedelta(
+    seconds=10
+)  # a call runs the process up to its next wait state, which takes milliseconds when all is well
+POOL_SIZE = 64  # connections kept: one per handler thread of a large pod, one for the poll, one for the heartbeat
+OPTIMISTIC_LOCKING = 1
+DEADLOCK = 10000
+
+
+class EngineError(Exception):
+    """Any call to the engine that did not end well."""
+
+
+class EngineUnavailableError(EngineError):
+    """The engine could not be reached; the request was not sent."""
+
+
+class EngineAnswerUnknownError(EngineError):
+    """The request was sent and no usable answer came back; it may or may not have taken effect."""
+
+
+class EngineRefusedError(EngineError):
+    """The engine answered with an error status."""
+
+    def __init__(self, status: int, kind: str, message: str, code: int | None) -> None:
+        super().__init__(f"the engine answered {status} {kind}: {message}")
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.code = code
+
+    @property
+    def is_concurrency(self) -> bool:
+        """Whether another transaction was faster (optimistic lock, deadlock): the same call may be sent again."""
+        return self.code in (OPTIMISTIC_LOCKING, DEADLOCK)
+
+    @property
+    def is_not_found(self) -> bool:
+        return self.status == HTTPStatus.NOT_FOUND
+
+
+class EngineConnection:
+    """Calls below `url` (which ends in `/engine-rest`) with basic authentication; safe to share between threads.
+
+    Every method raises EngineUnavailableError, EngineAnswerUnknownError or EngineRefusedError.
+    """
+
+    def __init__(self, url: str, user: str, password: str, *, verify: bool | str = True) -> None:
+        self.url = url.rstrip("/")
+        self._session = requests.Session()
+        # Proxy settings and .netrc are not for an engine, and looking them up costs more than the rest of a call.
+        self._session.trust_env = False
+        self._session.verify = verify
+        # Bytes, because text would be sent as Latin-1.
+        self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE))
+
+    def close(self) -> None:
+        self._session.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self.call("GET", path, params=params)
+
+    def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta = ANSWER_TIMEOUT) -> Any:
+        return self.call("POST", path, json=body, timeout=timeout)
+
+    def put(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self.call("PUT", path, json=body or {})
+
+    def find(self, path: str, **params: Any) -> Any | None:
+        """GET that answers None for 404."""
+        try:
+            return self.get(path, **params)
+        except EngineRefusedError as refusal:
+            if refusal.is_not_found:
+                return None
+            raise
+
+    def call(self, method: str, path: str, *, timeout: timedelta = ANSWER_TIMEOUT, **options: Any) -> Any:
+        """Send one request and return the parsed JSON answer, or None where the engine answers without a body."""
+        url = path if path.startswith(self.url) else f"{self.url}{path}"
+        try:
+            response = self._session.request(method, url, timeout=(CONNECT_TIMEOUT, timeout.total_seconds()), **options)
+        except requests.RequestException as error:
+            raise _classified(error, f"{method} {url}") from error
+        if not response.ok:
+            raise _refusal(response)
+        return _answer(response)
+
+
+def _classified(error: requests.RequestException, request: str) -> EngineError:
+    if _was_never_sent(error):
+        return EngineUnavailableError(f"the engine cannot be reached for {request}: {error}. Is it started?")
+    return EngineAnswerUnknownError(f"no answer to {request}: {error}. It may have taken effect: ask before sending it again")
+
+
+def _was_never_sent(error: requests.RequestException) -> bool:
+    if isinstance(error, (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.InvalidURL)):
+        return True
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _refusal(response: requests.Response) -> EngineRefusedError:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    message = body.get("message") or response.reason or "no message"
+    return EngineRefusedError(response.status_code, str(body.get("type") or "no type"), str(message), body.get("code"))
+
+
+def _answer(response: requests.Response) -> Any:
+    if response.status_code == HTTPStatus.NO_CONTENT or not response.content:
+        return None
+    try:
+        return response.json()
+    except ValueError as error:
+        raise EngineAnswerUnknownError(
+            f"the answer of {response.url} is not JSON: is this address an engine's REST interface?"
+        ) from error

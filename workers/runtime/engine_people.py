@@ -1,0 +1,151 @@
+"""User tasks and the people, groups and permissions that stand behind them.
+
+The rule it keeps: `ensure_…` may be repeated at every start; it creates what is missing and changes only what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
+from workers.runtime.variables import Variable, decode, encode
+
+_GRANT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserTask:
+    """An open user task."""
+
+    id: str
+    name: str
+    definition_key: str
+    process_instance_id: str
+    assignee: str | None
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """Who completed a user task, by the engine's operation log and not by what a form says."""
+
+    user_id: str
+    task_id: str
+    completed_at: datetime
+
+
+class PeopleCalls(EngineConnection):
+    """Find and complete user tasks; set up users, groups, permissions and Tasklist filters."""
+
+    def user_tasks(self, business_key: str) -> list[UserTask]:
+        """Find the open user tasks of all instances with this business key, oldest first."""
+        rows = self.get("/task", processInstanceBusinessKey=business_key, sortBy="created", sortOrder="asc")
+        return [_user_task(row) for row in rows]
+
+    def task_variables(self, task_id: str) -> dict[str, Any]:
+        """Every variable that the user task can see."""
+        return decode(self.get(f"/task/{task_id}/variables", deserializeValues="false"))
+
+    def complete_user_task(self, task_id: str, variables: Mapping[str, Variable] | None = None) -> bool:
+        """Complete a user task; False when it is no longer open."""
+        try:
+            self.post(f"/task/{task_id}/complete", {"variables": encode(variables or {})})
+        except EngineRefusedError:
+            # A task completed or cancelled meanwhile is answered with 500, like a fault in what follows it.
+            if self.find(f"/task/{task_id}") is None:
+                return False
+            raise
+        return True
+
+    def who_completed(self, process_instance_id: str, activity_id: str, *, beside: str) -> Completion | None:
+        """Who last completed user task `activity_id` in the same scope as activity instance `beside`.
+
+        The scope tells the parallel branches of a multi-instance apart: it is the same for a user task and for the task that records it.
+        """
+        scope = self.get(f"/history/activity-instance/{beside}")["parentActivityInstanceId"]
+        rows = self.get(
+            "/history/activity-instance",
+            processInstanceId=process_instance_id,
+            activityId=activity_id,
+            finished="true",
+            sortBy="endTime",
+            sortOrder="desc",
+        )
+        tasks = [row["taskId"] for row in rows if row["parentActivityInstanceId"] == scope and row["taskId"]]
+        return self._completion(tasks[0]) if tasks else None
+
+    def _completion(self, task_id: str) -> Completion | None:
+        rows = self.get("/history/user-operation", taskId=task_id, operationType="Complete", sortBy="timestamp", sortOrder="desc")
+        for row in rows:
+            if row["userId"]:
+                return Completion(user_id=row["userId"], task_id=task_id, completed_at=datetime.fromisoformat(row["timestamp"]))
+        return None
+
+    def ensure_user(self, user_id: str, *, first_name: str, last_name: str, email: str, password: str) -> None:
+        """Create the user unless it exists; an existing password is left alone."""
+        profile = {"id": user_id, "firstName": first_name, "lastName": last_name, "email": email}
+        self._create_unless(f"/user/{user_id}/profile", "/user/create", {"profile": profile, "credentials": {"password": password}})
+
+    def ensure_group(self, group_id: str, name: str, *, kind: str = "WORKFLOW") -> None:
+        self._create_unless(f"/group/{group_id}", "/group/create", {"id": group_id, "name": name, "type": kind})
+
+    def ensure_membership(self, group_id: str, user_id: str) -> None:
+        if not self.get("/user/count", id=user_id, memberOfGroup=group_id)["count"]:
+            self.put(f"/group/{group_id}/members/{user_id}")
+
+    def ensure_authorization(
+        self,
+        resource_type: int,
+        resource_id: str,
+        permissions: Sequence[str],
+        *,
+        group_id: str | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        """Grant exactly these permissions on a resource to a group or a user."""
+        holder = {"groupIdIn": group_id} if group_id else {"userIdIn": user_id}
+        rows = self.get("/authorization", type=_GRANT, resourceType=resource_type, resourceId=resource_id, **holder)
+        body = {
+            "permissions": list(permissions),
+            "userId": user_id,
+            "groupId": group_id,
+            "resourceType": resource_type,
+            "resourceId": resource_id,
+        }
+        if not rows:
+            self.post("/authorization/create", {"type": _GRANT, **body})
+        elif set(rows[0]["permissions"]) != set(permissions):
+            self.put(f"/authorization/{rows[0]['id']}", body)
+
+    def ensure_filter(self, name: str, query: Mapping[str, Any], properties: Mapping[str, Any] | None = None) -> str:
+        """Create or update a Tasklist filter and return its id."""
+        body = {"resourceType": "Task", "name": name, "query": dict(query), "properties": dict(properties or {})}
+        rows = self.get("/filter", name=name)
+        if not rows:
+            return str(self.post("/filter/create", body)["id"])
+        self.put(f"/filter/{rows[0]['id']}", body)
+        return str(rows[0]["id"])
+
+    def _create_unless(self, address: str, create: str, body: Mapping[str, Any]) -> None:
+        if self.find(address) is not None:
+            return
+        try:
+            self.post(create, body)
+        except EngineRefusedError:
+            # Two processes that start together both find nothing; the second one's insert is refused.
+            if self.find(address) is None:
+                raise
+
+
+def _user_task(row: Mapping[str, Any]) -> UserTask:
+    return UserTask(
+        id=row["id"],
+        name=row["name"],
+        definition_key=row["taskDefinitionKey"],
+        process_instance_id=row["processInstanceId"],
+        assignee=row["assignee"],
+        due=datetime.fromisoformat(row["due"]) if row["due"] else None,
+    )

@@ -1,0 +1,101 @@
+"""Process definitions, instances, messages and decisions of the engine.
+
+The rule it keeps: what a repeated call finds already done (an instance gone, a message without a receiver) is an answer, not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from workers.runtime.engine_connection import EngineConnection
+from workers.runtime.variables import Variable, decode, encode
+
+DEPLOY_TIMEOUT = timedelta(seconds=60)  # parsing all models on a cold JVM takes several seconds
+_RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A process instance as history knows it; `runtime` is true while it has not ended."""
+
+    id: str
+    state: str
+    start_time: datetime
+    definition_key: str
+    runtime: bool
+
+
+class ProcessCalls(EngineConnection):
+    """Start, find, message and end process instances; deploy what they are made of."""
+
+    def start_process(self, key: str, business_key: str, variables: Mapping[str, Variable]) -> str:
+        """Start the latest version of process `key` and return the instance's id.
+
+        The engine does not keep business keys unique: after EngineAnswerUnknownError look with `find_instances` before starting again.
+        """
+        body = {"businessKey": business_key, "variables": encode(variables)}
+        return str(self.post(f"/process-definition/key/{key}/start", body)["id"])
+
+    def correlate(self, message: str, business_key: str, variables: Mapping[str, Variable] | None = None) -> bool:
+        """Hand a message to every instance with this business key that waits for it; False when none does (yet, or any more)."""
+        body = {
+            "messageName": message,
+            "businessKey": business_key,
+            "processVariables": encode(variables or {}),
+            # With `all` an instance that waits no longer is an empty answer instead of a 400 that only its text tells apart.
+            "all": True,
+            "resultEnabled": True,
+        }
+        return bool(self.post("/message", body))
+
+    def find_instances(self, business_key: str) -> list[Instance]:
+        """Every instance ever started with this business key, oldest first."""
+        rows = self.get("/history/process-instance", processInstanceBusinessKey=business_key, sortBy="startTime", sortOrder="asc")
+        return [_instance(row) for row in rows]
+
+    def instance_variables(self, instance_id: str) -> dict[str, Any]:
+        """Read the variables of a running instance's own scope; empty when it has ended."""
+        rows = self.find(f"/process-instance/{instance_id}/variables", deserializeValues="false")
+        return decode(rows or {})
+
+    def delete_instance(self, instance_id: str, reason: str) -> bool:
+        """End an instance; False when it had already ended. The reason stays in history as variable `terminationReason`."""
+        if self.find(f"/process-instance/{instance_id}") is None:
+            return False
+        # The synchronous call takes no reason of its own.
+        self.post(f"/process-instance/{instance_id}/variables", {"modifications": encode({"terminationReason": reason})})
+        self.call("DELETE", f"/process-instance/{instance_id}", params={"failIfNotExists": "false"})
+        return True
+
+    def evaluate(self, decision_key: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
+        """Decide: the rows that the latest version of a decision gives for these inputs."""
+        rows = self.post(f"/decision-definition/key/{decision_key}/evaluate", {"variables": encode(variables)})
+        return [decode(row) for row in rows]
+
+    def deploy(self, name: str, files: Sequence[Path]) -> str:
+        """Deploy files together and return the deployment's id; the same files again change nothing.
+
+        All or none: models bind their forms and decisions by deployment, so a single changed file redeploys the set.
+        """
+        fields = {"deployment-name": name, "enable-duplicate-filtering": "true", "deploy-changed-only": "false"}
+        with ExitStack() as opened:
+            parts = [(path.name, (path.name, opened.enter_context(path.open("rb")))) for path in files]
+            return str(self.call("POST", "/deployment/create", data=fields, files=parts, timeout=DEPLOY_TIMEOUT)["id"])
+
+    def version(self) -> str:
+        return str(self.get("/version")["version"])
+
+
+def _instance(row: Mapping[str, Any]) -> Instance:
+    return Instance(
+        id=row["id"],
+        state=row["state"],
+        start_time=datetime.fromisoformat(row["startTime"]),
+        definition_key=row["processDefinitionKey"],
+        runtime=row["state"] in _RUNNING,
+    )

@@ -1,0 +1,66 @@
+"""Structured logs: one JSON object per line, with the context bound at the edge.
+
+The rule it keeps: an event has a constant snake_case name and its facts as fields; secrets never leave, whatever a caller passes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+_SECRETS = ("password", "secret", "token", "authorization", "signature")
+_HIDDEN = "***"
+
+
+def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send the logs of this process, and what libraries log, to `stream` (default: standard error) as JSON lines."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.dict_tracebacks, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.processors.dict_tracebacks],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _with_process(process),
+                # Last before rendering: nothing added above escapes it.
+                _redacted,
+                structlog.processors.JSONRenderer(default=str),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    # They log every connection at INFO or below, with addresses.
+    for library in ("urllib3", "httpx", "httpcore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _with_process(process: str) -> Processor:
+    def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("process", process)
+        return event
+
+    return add
+
+
+def _redacted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key in event:
+        if any(secret in key.lower() for secret in _SECRETS):
+            event[key] = _HIDDEN
+    return event

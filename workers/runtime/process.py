@@ -1,0 +1,70 @@
+"""One process: its loops as threads, its signals, its exit code.
+
+The rule it keeps: a signal only sets an event, and the loops end by themselves in good order; a loop that dies of anything but an
+outage ends the process, so that the platform restarts it instead of a half-dead process looking healthy.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from datetime import timedelta
+from threading import Event, Thread
+from types import FrameType
+from typing import Protocol
+
+import structlog
+
+EXIT_SOFTWARE = 70  # sysexits.h: internal software error
+STOP_TIMEOUT = timedelta(seconds=60)  # a pod's poll, drain and grace together, with room
+
+_log = structlog.get_logger()
+
+
+class Loop(Protocol):
+    """Anything long-running."""
+
+    def run(self, stop: Event) -> None: ...
+
+
+def stop_on_signals() -> Event:
+    """Return an event that SIGTERM and SIGINT set. Call it in the main thread."""
+    stop = Event()
+
+    def request(number: int, _: FrameType | None) -> None:
+        _log.info("stop_requested", signal=signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request)
+    return stop
+
+
+def run_loops(loops: Mapping[str, Loop], stop: Event, *, stop_timeout: timedelta = STOP_TIMEOUT) -> int:
+    """Run all loops until `stop` is set and they have ended; return the exit code: 0, or 70 when one of them died or did not end."""
+    died = Event()
+    threads = [Thread(target=_guarded, args=(name, loop, stop, died), name=name, daemon=True) for name, loop in loops.items()]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+    late = _join(threads, stop_timeout)
+    if late:
+        _log.error("loops_did_not_end", loops=late, seconds=stop_timeout.total_seconds())
+    return EXIT_SOFTWARE if died.is_set() or late else 0
+
+
+def _join(threads: list[Thread], timeout: timedelta) -> list[str]:
+    for thread in threads:
+        thread.join(timeout.total_seconds())
+    return [thread.name for thread in threads if thread.is_alive()]
+
+
+def _guarded(name: str, loop: Loop, stop: Event, died: Event) -> None:
+    try:
+        loop.run(stop)
+    except BaseException:  # noqa: BLE001 - a thread's SystemExit would vanish without a trace
+        _log.exception("loop_died", loop=name)
+        died.set()
+    finally:
+        # A loop that returns before it is told to has nothing left to do, and a process with a part missing is none.
+        stop.set()

@@ -1,0 +1,60 @@
+"""How loops live through outages of the database, the engine or Kafka.
+
+The rule it keeps: an outage is logged once when it begins and once when it ends, waited out with jitter up to ten seconds, and never
+ends a process; whatever is not an outage does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Event
+
+import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from tenacity.nap import sleep_using_event
+from tenacity.stop import stop_when_event_set
+from tenacity.wait import wait_random_exponential
+
+LONGEST_WAIT = timedelta(seconds=10)  # a service that came back is noticed within this time
+FIRST_WAIT = timedelta(seconds=0.25)
+
+_log = structlog.get_logger()
+
+
+def until_available(call: Callable[[], int], stop: Event, *, service: str, outages: tuple[type[Exception], ...]) -> int:
+    """Call until it succeeds; exceptions of `outages` are waited out, others pass. Returns 0 when `stop` is set first."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(outages),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT.total_seconds(), max=LONGEST_WAIT.total_seconds()),
+        stop=stop_when_event_set(stop),
+        sleep=sleep_using_event(stop),
+        before_sleep=lambda state: _log_beginning(state, service),
+        reraise=True,
+    )
+    try:
+        result = retrying(call)
+    except outages:
+        return 0
+    if retrying.statistics.get("attempt_number", 1) > 1:
+        _log.info("service_available_again", service=service, attempts=retrying.statistics["attempt_number"])
+    return result
+
+
+def repeat(
+    run_once: Callable[[], int],
+    stop: Event,
+    *,
+    service: str,
+    outages: tuple[type[Exception], ...],
+    idle: timedelta = timedelta(seconds=1),
+) -> None:
+    """Run until `stop` is set: at once again while there is work, after `idle` when there was none, on through outages."""
+    while not stop.is_set():
+        if not until_available(run_once, stop, service=service, outages=outages):
+            stop.wait(idle.total_seconds())
+
+
+def _log_beginning(state: RetryCallState, service: str) -> None:
+    if state.attempt_number == 1 and state.outcome is not None:
+        _log.warning("service_unavailable", service=service, reason=str(state.outcome.exception()))

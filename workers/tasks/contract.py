@@ -1,0 +1,114 @@
+"""What a task handler sees and what it may answer: the contract between the pod and the handlers.
+
+The rule it keeps: a handler names its outcome. It returns variables (done), or raises `BpmnError` (a business outcome that the model
+handles), `RetryLater` (not yet; costs no attempt) or `GiveUp` (a person must act). Any other exception is a technical failure, which
+the pod retries by the task's `retryPolicy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Event
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from workers.runtime.engine import ExternalTask
+from workers.runtime.variables import Variable, decode
+
+
+class BpmnError(Exception):
+    """A business outcome: the boundary event with this code takes over."""
+
+    def __init__(self, code: str, message: str, variables: Mapping[str, Variable] | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.variables = variables or {}
+
+
+class RetryLater(Exception):
+    """Nothing is wrong, it is only too early: try again after `delay`, with as many attempts left as before."""
+
+    def __init__(self, delay: timedelta, reason: str) -> None:
+        super().__init__(reason)
+        self.delay = delay
+        self.reason = reason
+
+
+class GiveUp(Exception):
+    """Trying again cannot help: an incident, with the reason for whoever works on it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One external task. `cancelled` is set when its result will not count any more, or the pod must stop: a long handler may look."""
+
+    id: str
+    topic: str
+    worker_id: str
+    process_instance_id: str
+    business_key: str
+    activity_id: str
+    execution_id: str
+    activity_instance_id: str = ""
+    retries: int | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    cancelled: Event = field(default_factory=Event, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, task: ExternalTask, cancelled: Event) -> Task:
+        """Decode a fetched task. Raises VariableError for a value that Python cannot read."""
+        return cls(
+            id=task.id,
+            topic=task.topic,
+            worker_id=task.worker_id or "",
+            process_instance_id=task.process_instance_id,
+            business_key=task.business_key,
+            activity_id=task.activity_id,
+            execution_id=task.execution_id,
+            activity_instance_id=task.activity_instance_id,
+            retries=task.retries,
+            properties=task.properties,
+            variables=decode(task.variables),
+            cancelled=cancelled,
+        )
+
+    def text(self, name: str) -> str:
+        """Return a required text. Raises GiveUp when the process does not set it."""
+        value = self.variables.get(name)
+        if not isinstance(value, str) or not value:
+            raise GiveUp(f"the process variable {name!r} must be a text, it is {value!r}: set it in the model or on the instance")
+        return value
+
+    def uuid(self, name: str) -> UUID:
+        """Return a required UUID. Raises GiveUp when the process does not set it."""
+        text = self.text(name)
+        try:
+            return UUID(text)
+        except ValueError:
+            raise GiveUp(f"the process variable {name!r} must be a UUID, it is {text!r}: correct it on the instance") from None
+
+
+Handler: TypeAlias = Callable[[Task], Mapping[str, Variable]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A topic and the code behind it: the variables it reads and the BPMN errors it may raise.
+
+    `lock_duration` None takes the pod's. `heartbeat` is called after each extension of a running task's lock, to write a sign of life.
+    """
+
+    name: str
+    handler: Handler
+    variables: Sequence[str] = ()
+    errors: Sequence[str] = ()
+    lock_duration: timedelta | None = None
+    heartbeat: Callable[[Task], None] | None = None
