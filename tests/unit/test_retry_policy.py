@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from workers.tasks.retry_policy import DEFAULT_POLICY, LONGEST_WAIT, RetryPolicy
+
+
+def test_a_policy_counts_attempts_and_doubles_its_waits() -> None:
+    policy = RetryPolicy.parse("R4/PT10S")
+
+    retries: int | None = None
+    waits = []
+    while (left := policy.left_after_failure(retries)) > 0:
+        waits.append(policy.wait_before_next(left).total_seconds())
+        retries = left
+
+    assert waits == [10, 20, 40]
+
+
+@pytest.mark.parametrize(
+    ("text", "wait"),
+    [("R3/PT0.5S", timedelta(seconds=0.5)), ("R1/PT1H30M", timedelta(minutes=90)), (" R5/P1DT2S ", timedelta(days=1, seconds=2))],
+)
+def test_durations_are_iso_durations(text: str, wait: timedelta) -> None:
+    assert RetryPolicy.parse(text).wait == wait
+
+
+@pytest.mark.parametrize("text", ["", "R0/PT1S", "5/PT1S", "R5/10s", "R5/PT", "R5/P", "R5/P1DT", "PT5S"])
+def test_another_form_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="R5/PT10S"):
+        RetryPolicy.parse(text)
+
+
+def test_a_policy_that_cannot_be_read_does_not_stop_the_work() -> None:
+    assert RetryPolicy.of({"retryPolicy": "often"}) == DEFAULT_POLICY
+    assert RetryPolicy.of({}) == DEFAULT_POLICY
+
+
+def test_one_more_attempt_given_by_an_operator_is_the_last() -> None:
+    assert RetryPolicy.parse("R5/PT10S").left_after_failure(1) == 0
+
+
+def test_no_wait_is_longer_than_an_hour() -> None:
+    policy = RetryPolicy.parse("R999/PT1S")
+
+    assert policy.wait_before_next(1) == LONGEST_WAIT

@@ -1,0 +1,100 @@
+"""Cuts a byte stream into whole HTTP/1.1 messages, so that a proxy knows where an exchange ends.
+
+The rule it keeps: bytes are passed on exactly as they came; only lengths are read, nothing is interpreted.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+
+_END_OF_HEAD = b"\r\n\r\n"
+_CHUNK = 65536  # bytes per read
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
+_CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
+_NO_BODY = re.compile(rb"HTTP/1\.[01] (1\d\d|204|304)")
+_CONTINUE = re.compile(rb"HTTP/1\.[01] 1\d\d")
+_EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
+
+
+class WireClosedError(Exception):
+    """The other side closed the connection between two messages or within one."""
+
+
+class HttpWire:
+    """One connection, read message by message."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = b""
+
+    def send(self, message: bytes) -> None:
+        self._connection.sendall(message)
+
+    def read_request(self) -> bytes:
+        """Read one whole request. Raises WireClosedError or OSError."""
+        head = self._take_through(_END_OF_HEAD)
+        if _EXPECTS.search(head):
+            # The client waits for leave to send its body; the target is asked only with the whole request.
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return head + self._body(head)
+
+    def read_response(self, *, to_head: bool) -> tuple[bytes, bool]:
+        """Read one whole response, and whether the connection ends with it. `to_head`: it answers a HEAD request, so it has no body."""
+        head = self._take_through(_END_OF_HEAD)
+        while _CONTINUE.match(head):
+            head = self._take_through(_END_OF_HEAD)
+        closes = bool(_CLOSES.search(head))
+        if to_head or _NO_BODY.match(head):
+            return head, closes
+        if _LENGTH.search(head) or _CHUNKED.search(head):
+            return head + self._body(head), closes
+        return head + self._rest(), True
+
+    def _body(self, head: bytes) -> bytes:
+        if _CHUNKED.search(head):
+            return self._chunks()
+        length = _LENGTH.search(head)
+        return self._take(int(length[1])) if length else b""
+
+    def _chunks(self) -> bytes:
+        body = b""
+        while True:
+            line = self._take_through(b"\r\n")
+            size = int(line.split(b";", 1)[0], 16)
+            body += line
+            if size == 0:
+                return body + self._trailer()
+            body += self._take(size + len(b"\r\n"))
+
+    def _trailer(self) -> bytes:
+        lines = b""
+        while True:
+            line = self._take_through(b"\r\n")
+            lines += line
+            if line == b"\r\n":
+                return lines
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._fill()
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+    def _take_through(self, mark: bytes) -> bytes:
+        while (end := self._buffer.find(mark)) < 0:
+            self._fill()
+        return self._take(end + len(mark))
+
+    def _rest(self) -> bytes:
+        while received := self._connection.recv(_CHUNK):
+            self._buffer += received
+        rest, self._buffer = self._buffer, b""
+        return rest
+
+    def _fill(self) -> None:
+        received = self._connection.recv(_CHUNK)
+        if not received:
+            raise WireClosedError
+        self._buffer += received
