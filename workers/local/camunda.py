@@ -1,0 +1,129 @@
+"""The engine of the local stack: Camunda 7 with REST, Cockpit and Tasklist in one JVM, on a port of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from workers.local.errors import StackError
+from workers.local.java import class_path, jvm_command
+from workers.local.ports import HOST
+from workers.local.processes import Program, end_leftovers
+from workers.local.source import CONFIGURATION
+
+START_TIMEOUT_SECONDS = 120.0
+REQUEST_TIMEOUT_SECONDS = 5.0
+HEAP_MIB = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineDatabase:
+    """Where the engine keeps its tables, as JDBC wants it."""
+
+    jdbc_url: str
+    user: str
+    password: str
+
+
+class Camunda:
+    """One engine node. `url` ends in /engine-rest, `webapps` is where people log in."""
+
+    name = "engine"
+
+    def __init__(self, data_dir: Path, port: int, java: Path, database: EngineDatabase, admin: tuple[str, str]) -> None:
+        self.port = port
+        self.url = f"http://{HOST}:{port}/engine-rest"
+        self.webapps = f"http://{HOST}:{port}/camunda"
+        self.user, self.password = admin
+        self._java = java
+        self._log = data_dir / "logs" / "engine.log"
+        self._mark = f"-Dq2o.engine={data_dir}"
+        self._database = database
+        self._program: Program | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def _running(self) -> Program:
+        if self._program is None:
+            raise StackError("engine is not running: start it first")
+        return self._program
+
+    def launch(self, jars: Sequence[Path]) -> None:
+        """Start the JVM; `wait` returns when it serves."""
+        self.end_leftovers()
+        self._program = Program("The engine", self._command(), self._log, class_path(jars) | self._settings())
+        self._program.start()
+
+    def wait(self) -> None:
+        """Wait until REST answers and the administrator may log in. Raises StackError with the reason otherwise."""
+        self._running.wait_until(self._answers, START_TIMEOUT_SECONDS)
+        check_login(self.url, self.user, self.password)
+
+    def end_leftovers(self) -> None:
+        end_leftovers("java", self._mark)
+
+    def start(self) -> None:
+        """Start again after `stop` or `kill`, on the same port and database, and wait."""
+        self._running.start()
+        self.wait()
+
+    def stop(self) -> None:
+        if self._program is not None:
+            self._program.stop()
+
+    def kill(self) -> None:
+        self._running.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _command(self) -> list[str]:
+        arguments = [
+            f"--spring.main.sources=file:{CONFIGURATION / 'engine' / 'engine.xml'}",
+            f"--spring.config.location=file:{CONFIGURATION / 'engine' / 'application.yaml'}",
+        ]
+        main = "org.springframework.boot.SpringApplication"
+        return jvm_command(self._java, mark=self._mark, heap_mib=HEAP_MIB, main=main, arguments=arguments)
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "Q2O_ENGINE_HOST": HOST,
+            "Q2O_ENGINE_PORT": str(self.port),
+            "Q2O_ENGINE_JDBC_URL": self._database.jdbc_url,
+            "Q2O_ENGINE_DATABASE_USER": self._database.user,
+            "Q2O_ENGINE_DATABASE_PASSWORD": self._database.password,
+            "Q2O_ENGINE_USER": self.user,
+            "Q2O_ENGINE_PASSWORD": self.password,
+        }
+
+    def _answers(self) -> bool:
+        try:
+            # The list of engines is the one thing that REST tells to everybody.
+            return requests.get(f"{self.url}/engine", timeout=REQUEST_TIMEOUT_SECONDS).ok
+        except requests.RequestException:
+            return False
+
+
+def check_login(url: str, user: str, password: str) -> None:
+    """Raise StackError when the engine is not there or does not take the user's password."""
+    try:
+        answer = requests.get(f"{url}/version", auth=(user, password), timeout=REQUEST_TIMEOUT_SECONDS)
+    except requests.RequestException as error:
+        raise StackError(
+            f"No engine answers at {url} ({type(error).__name__}): start it, correct Q2O_ENGINE_URL, or unset it"
+        ) from error
+    if answer.status_code in {401, 403}:
+        raise StackError(
+            f"The engine at {url} refuses the password of user {user}: set Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD to those it knows"
+        )
+    if not answer.ok:
+        raise StackError(
+            f"What answers at {url} is not the engine's REST API (status {answer.status_code}): correct Q2O_ENGINE_URL"
+        )

