@@ -1,0 +1,203 @@
+"""Acceptance: the customer says yes to one approved revision, and its order exists, in one transaction.
+
+Two layers keep "one order per revision": the quote's guarded move, and the unique index on the order (the lesson, sections 7, 9, 10, 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, UniqueConstraint, exists, func, select
+from sqlalchemy.orm import Mapped
+
+from domain import orders, prices, quotes, workflows
+from domain.approvals import ApprovalMissing, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
+from domain.errors import Conflict, SafeAction
+from domain.orders import OrderStatus, SalesOrder, SalesOrderLine
+from domain.prices import PriceResult, StalePrice, price_still_acceptable
+from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteVersionConflict
+from domain.quoting import CURRENT_PRICE, QuoteDocument
+from domain.store import Base, Guard, Move, Owned, UnitOfWork, append_only, param, ref, table_of
+
+WORKFLOW = "order-fulfillment"
+
+
+class QuoteExpired(Conflict):
+    """The offer was no longer valid when the acceptance reached it."""
+
+    safe_action = SafeAction.RENEW_QUOTE
+
+
+class DocumentMismatch(Conflict):
+    """The document named shows another revision or price."""
+
+    safe_action = SafeAction.REISSUE_DOCUMENT
+
+
+class QuoteAcceptance(Owned, Base):
+    """What was accepted, by whom, and what was true at that moment. One per revision, never changed."""
+
+    __tablename__ = "quote_acceptance"
+    __table_args__ = (
+        ref("quote"),
+        ref("quote_revision"),
+        ref("price_result"),
+        ref("approval_request"),
+        ref("quote_document", "document_id"),
+        ref("sales_order", "order_id"),
+        UniqueConstraint("tenant_id", "quote_revision_id"),
+    )
+    quote_id: Mapped[UUID]
+    quote_revision_id: Mapped[UUID]
+    price_result_id: Mapped[UUID]
+    approval_request_id: Mapped[UUID]
+    document_id: Mapped[UUID]
+    price_book_version: Mapped[str]
+    active_price_book_version_seen: Mapped[str]
+    staleness_policy: Mapped[str]
+    accepted_by: Mapped[str]
+    channel: Mapped[str]
+    order_id: Mapped[UUID]
+
+
+append_only(QuoteAcceptance)
+
+APPROVED_REQUEST = (ApprovalRequest.tenant_id == Quote.tenant_id) & (ApprovalRequest.id == param("approval_request_id"))
+STALE_PRICE_APPROVED = exists(
+    select(ApprovalRequirement.id).where(
+        ApprovalRequirement.tenant_id == Quote.tenant_id,
+        ApprovalRequirement.request_id == param("approval_request_id"),
+        ApprovalRequirement.type == "STALE_PRICE",
+        ApprovalRequirement.status == RequirementStatus.APPROVED,
+    )
+)
+
+ACCEPT = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.ACCEPT,
+    # The exact reason comes first: a version conflict would be true of each of these too, and say less.
+    Guard(QuoteExpired, Quote.valid_until > func.clock_timestamp()),
+    Guard(
+        StaleApproval,
+        (Quote.current_revision_id == param("revision_id"))
+        & ~exists(select(ApprovalRequest.id).where(APPROVED_REQUEST, ApprovalRequest.quote_revision_id != param("revision_id"))),
+    ),
+    Guard(
+        ApprovalMissing,
+        exists(
+            select(ApprovalRequest.id).where(
+                APPROVED_REQUEST,
+                ApprovalRequest.quote_revision_id == param("revision_id"),
+                ApprovalRequest.price_result_id == param("price_result_id"),
+                ApprovalRequest.status == RequestStatus.APPROVED,
+            )
+        ),
+    ),
+    Guard(StalePrice, CURRENT_PRICE.condition & price_still_acceptable(param("price_result_id"), STALE_PRICE_APPROVED)),
+    Guard(
+        DocumentMismatch,
+        exists(
+            select(QuoteDocument.id).where(
+                QuoteDocument.tenant_id == Quote.tenant_id,
+                QuoteDocument.id == param("document_id"),
+                QuoteDocument.quote_revision_id == param("revision_id"),
+                QuoteDocument.price_result_id == param("price_result_id"),
+            )
+        ),
+    ),
+    Guard(QuoteVersionConflict, Quote.version == param("expected_version")),
+    emits="QuoteAccepted",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptQuote:
+    """Everything that the customer saw: revision, price, approval, document, and the version of the quote that showed them."""
+
+    quote_id: UUID
+    expected_version: int
+    revision_id: UUID
+    price_result_id: UUID
+    approval_request_id: UUID
+    document_id: UUID
+    channel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """The order that came of it. `is_new` is False when the identical revision had been accepted before (under another key)."""
+
+    order: Row[Any]
+    quote_version: int
+    is_new: bool
+
+
+def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
+    """Accept the approved revision and create its order, or find the order that an identical acceptance created.
+
+    Raises NotFound and the refusals of ACCEPT.
+    """
+    price = uow.read(PriceResult, command.price_result_id)
+    active_version = prices.share_head(uow, price.price_book)
+    try:
+        quote = uow.apply(ACCEPT, command)
+    except Conflict:
+        earlier = _identical_acceptance(uow, command)
+        if earlier is None:
+            raise
+        return earlier
+    order = _create_order(uow, quote, command)
+    uow.add(
+        QuoteAcceptance,
+        {
+            "quote_id": quote.id,
+            "quote_revision_id": command.revision_id,
+            "price_book_version": price.price_book_version,
+            "active_price_book_version_seen": active_version,
+            "staleness_policy": price.staleness_policy,
+            "accepted_by": uow.cause.actor,
+            "order_id": order.id,
+            **{name: getattr(command, name) for name in ("price_result_id", "approval_request_id", "document_id", "channel")},
+        },
+    )
+    return Acceptance(order=order, quote_version=quote.version, is_new=True)
+
+
+def _identical_acceptance(uow: UnitOfWork, command: AcceptQuote) -> Acceptance | None:
+    acceptance, order, quote = table_of(QuoteAcceptance), table_of(SalesOrder), table_of(Quote)
+    names = ("price_result_id", "approval_request_id", "document_id")
+    query = (
+        select(*order.c, quote.c.version.label("quote_version"))
+        .join(acceptance, (acceptance.c.tenant_id == order.c.tenant_id) & (acceptance.c.order_id == order.c.id))
+        .join(quote, (quote.c.tenant_id == order.c.tenant_id) & (quote.c.id == order.c.quote_id))
+        .where(order.c.tenant_id == uow.tenant_id, order.c.quote_id == command.quote_id)
+        .where(
+            acceptance.c.quote_revision_id == command.revision_id, *(acceptance.c[name] == getattr(command, name) for name in names)
+        )
+    )
+    found = uow.connection.execute(query).one_or_none()
+    return Acceptance(order=found, quote_version=found.quote_version, is_new=False) if found else None
+
+
+def _create_order(uow: UnitOfWork, quote: Row[Any], command: AcceptQuote) -> Row[Any]:
+    quotes.change_revision(uow, command.revision_id, status=quotes.RevisionStatus.ACCEPTED)
+    order_id = uuid4()
+    order = uow.create(
+        SalesOrder,
+        reason="ACCEPT",
+        emits="OrderCreated",
+        id=order_id,
+        status=OrderStatus.CREATED,
+        order_kind="PRIMARY",
+        quote_id=quote.id,
+        quote_revision_id=command.revision_id,
+        customer_id=quote.customer_id,
+    )
+    names = ("line_no", "product_offering_id", "action", "quantity")
+    lines = quotes.read_lines(uow, command.revision_id)
+    uow.add(SalesOrderLine, *({"order_id": order_id, **{name: getattr(line, name) for name in names}} for line in lines))
+    workflows.begin(uow, WORKFLOW, "sales_order", order_id, orders.business_key(uow.tenant_id, order_id), {"order_id": order_id})
+    return order

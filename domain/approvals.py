@@ -1,0 +1,191 @@
+"""Approval requests, what they require, and who decided: evidence bound to one revision and one price (the lesson, section 10).
+
+There is no `quote.approved = true`: an approval is the request of this revision, with every requirement decided.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Numeric, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.errors import Conflict, Forbidden, SafeAction
+from domain.store import Aggregate, Base, Matrix, Owned, append_only, ref
+
+
+class StaleApproval(Conflict):
+    """The approval is of another revision or price than the one named."""
+
+    safe_action = SafeAction.REQUEST_APPROVAL
+
+
+class ApprovalMissing(Conflict):
+    """This revision and price have no approval."""
+
+    safe_action = SafeAction.REQUEST_APPROVAL
+
+
+class ApprovalAlreadyDecided(Conflict):
+    """Somebody decided this requirement already."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class FourEyesViolation(Forbidden):
+    """The owner of a quote does not approve it."""
+
+
+class AuthorityExceeded(Forbidden):
+    """Your authority does not reach as far as this requirement asks."""
+
+
+class Decision(StrEnum):
+    """What an approver says."""
+
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
+    REWORK = "REWORK"
+
+
+class RequestStatus(StrEnum):
+    OPEN = "OPEN"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    REWORK = "REWORK"
+    RECALLED = "RECALLED"
+    INVALIDATED = "INVALIDATED"
+    EXPIRED = "EXPIRED"
+
+
+class RequestEvent(StrEnum):
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
+    REWORK = "REWORK"
+    RECALL = "RECALL"
+    INVALIDATE = "INVALIDATE"
+    EXPIRE = "EXPIRE"
+
+
+REQUEST_MATRIX = Matrix(
+    RequestStatus,
+    RequestEvent,
+    moves={
+        RequestEvent.APPROVE: {RequestStatus.OPEN: RequestStatus.APPROVED},
+        RequestEvent.REJECT: {RequestStatus.OPEN: RequestStatus.REJECTED},
+        RequestEvent.REWORK: {RequestStatus.OPEN: RequestStatus.REWORK},
+        RequestEvent.RECALL: {RequestStatus.OPEN: RequestStatus.RECALLED},
+        # An approved request is void too once its revision is superseded before it was used.
+        RequestEvent.INVALIDATE: {
+            RequestStatus.OPEN: RequestStatus.INVALIDATED,
+            RequestStatus.APPROVED: RequestStatus.INVALIDATED,
+        },
+        RequestEvent.EXPIRE: {RequestStatus.OPEN: RequestStatus.EXPIRED},
+    },
+)
+
+
+class RequirementStatus(StrEnum):
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    REWORK = "REWORK"
+    WAIVED = "WAIVED"
+    INVALIDATED = "INVALIDATED"
+
+
+class RequirementEvent(StrEnum):
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
+    REWORK = "REWORK"
+    WAIVE = "WAIVE"
+    INVALIDATE = "INVALIDATE"
+
+
+REQUIREMENT_MATRIX = Matrix(
+    RequirementStatus,
+    RequirementEvent,
+    moves={
+        RequirementEvent.APPROVE: {RequirementStatus.PENDING: RequirementStatus.APPROVED},
+        RequirementEvent.REJECT: {RequirementStatus.PENDING: RequirementStatus.REJECTED},
+        RequirementEvent.REWORK: {RequirementStatus.PENDING: RequirementStatus.REWORK},
+        RequirementEvent.WAIVE: {RequirementStatus.PENDING: RequirementStatus.WAIVED},
+        RequirementEvent.INVALIDATE: {RequirementStatus.PENDING: RequirementStatus.INVALIDATED},
+    },
+)
+
+
+class ApprovalRequest(Aggregate, Base):
+    """One question to the approvers: may this revision be offered at this price? At most one is OPEN per revision."""
+
+    ID_FIELD = "request_id"
+    __tablename__ = "approval_request"
+    __table_args__ = (
+        REQUEST_MATRIX.check_status(),
+        ref("quote"),
+        ForeignKeyConstraint(
+            ["tenant_id", "quote_revision_id", "price_result_id"],
+            ["price_result.tenant_id", "price_result.revision_id", "price_result.id"],
+        ),
+        Index("uq_approval_request_open", "tenant_id", "quote_revision_id", unique=True, postgresql_where=text("status = 'OPEN'")),
+    )
+    quote_id: Mapped[UUID]
+    quote_revision_id: Mapped[UUID]
+    price_result_id: Mapped[UUID]
+    policy_definition_id: Mapped[str]
+    process_instance_id: Mapped[str | None]
+
+
+class ApprovalRequirement(Aggregate, Base):
+    """One signature that is needed. `min_authority` is the discount in percent that the signer's authority must reach."""
+
+    ID_FIELD = "requirement_id"
+    __tablename__ = "approval_requirement"
+    __table_args__ = (
+        REQUIREMENT_MATRIX.check_status(),
+        ref("approval_request", "request_id"),
+        UniqueConstraint("tenant_id", "request_id", "type", "level"),
+    )
+    request_id: Mapped[UUID]
+    type: Mapped[str]
+    level: Mapped[int]
+    approver_group: Mapped[str]
+    min_authority: Mapped[Decimal] = mapped_column(Numeric(5, 2))
+    due_at: Mapped[datetime]
+    escalation_level: Mapped[int] = mapped_column(server_default="0")
+    camunda_task_id: Mapped[str | None]
+
+
+class ApprovalDecision(Owned, Base):
+    """Who decided what, on which revision and price, with which authority. One per requirement, never changed."""
+
+    __tablename__ = "approval_decision"
+    __table_args__ = (
+        ref("approval_requirement", "requirement_id"),
+        ref("quote"),
+        # A decision can never name a price of another revision.
+        ForeignKeyConstraint(
+            ["tenant_id", "quote_revision_id", "price_result_id"],
+            ["price_result.tenant_id", "price_result.revision_id", "price_result.id"],
+        ),
+        UniqueConstraint("tenant_id", "requirement_id"),
+        UniqueConstraint("tenant_id", "approval_task_id"),
+        CheckConstraint("decision IN ('APPROVE', 'REJECT', 'REWORK')", name="decision"),
+    )
+    requirement_id: Mapped[UUID]
+    quote_id: Mapped[UUID]
+    quote_revision_id: Mapped[UUID]
+    price_result_id: Mapped[UUID]
+    decision: Mapped[str]
+    decided_by: Mapped[str]
+    authority_snapshot: Mapped[dict[str, Any]]
+    reason_code: Mapped[str]
+    comment: Mapped[str | None]
+    approval_task_id: Mapped[str]
+
+
+append_only(ApprovalDecision)

@@ -1,0 +1,79 @@
+"""What can be sold and what has to be done to deliver it: the sample products of workflow.md.
+
+A catalog version is immutable; a quote is configured against one and an order decomposed with the same one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offering:
+    """A product offering. `max_quantity` bounds one line; `requires` names offerings that must be on the same quote."""
+
+    product_offering_id: str
+    name: str
+    product_family: str
+    max_quantity: int
+    requires: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpecification:
+    """A step of delivery. `offering` ties it to lines of that offering; None means once for the whole order.
+
+    `after` names steps that must be done first (those that are in the plan); `is_ponr` marks the point of no return.
+    """
+
+    step_code: str
+    offering: str | None = None
+    after: frozenset[str] = frozenset()
+    is_ponr: bool = False
+    compensable: bool = True
+    provider_name: str = "sandbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """One published version."""
+
+    catalog_version: str
+    offerings: dict[str, Offering] = field(default_factory=dict)
+    steps: tuple[StepSpecification, ...] = ()
+
+
+FIBRE, ROUTER, SUPPORT = "FIBRE_1000", "ROUTER_PRO", "SUPPORT_PLUS"
+
+CATALOG = Catalog(
+    catalog_version="2026.11",
+    offerings={
+        offering.product_offering_id: offering
+        for offering in (
+            Offering(product_offering_id=FIBRE, name="Fibre line 1000", product_family="CONNECTIVITY", max_quantity=50),
+            Offering(
+                product_offering_id=ROUTER,
+                name="Router Pro",
+                product_family="HARDWARE",
+                max_quantity=200,
+                requires=frozenset({FIBRE}),
+            ),
+            Offering(product_offering_id=SUPPORT, name="Support Plus", product_family="SERVICE", max_quantity=200),
+        )
+    },
+    steps=(
+        StepSpecification(step_code="RESERVE_INVENTORY", offering=ROUTER),
+        StepSpecification(step_code="CHECK_SERVICEABILITY", offering=FIBRE),
+        StepSpecification(
+            step_code="PROVISION_SERVICE",
+            offering=FIBRE,
+            after=frozenset({"RESERVE_INVENTORY", "CHECK_SERVICEABILITY"}),
+            is_ponr=True,
+            compensable=False,
+        ),
+        StepSpecification(step_code="SHIP_ROUTER", offering=ROUTER, after=frozenset({"PROVISION_SERVICE"})),
+        StepSpecification(step_code="ACTIVATE_BILLING", after=frozenset({"PROVISION_SERVICE"})),
+        StepSpecification(step_code="UPDATE_INSTALLED_BASE", after=frozenset({"SHIP_ROUTER", "ACTIVATE_BILLING"})),
+        StepSpecification(step_code="NOTIFY_CUSTOMER", after=frozenset({"UPDATE_INSTALLED_BASE"}), compensable=False),
+    ),
+)

@@ -1,0 +1,116 @@
+"""Decomposition: from the lines of an order to the steps that deliver them. The same order and catalog give the same plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, func, select
+
+from domain.catalog import CATALOG, Catalog, StepSpecification
+from domain.orders import ORDER_MATRIX, OrderEvent, SalesOrder, SalesOrderLine
+from domain.steps import FulfillmentPlan, FulfillmentStep, FulfillmentStepDependency, StepStatus
+from domain.store import Move, UnitOfWork, table_of
+from domain.store.idempotency import request_hash
+
+SUBMIT = Move(SalesOrder, ORDER_MATRIX, OrderEvent.SUBMIT, emits="OrderSubmitted")
+REJECT = Move(SalesOrder, ORDER_MATRIX, OrderEvent.VALIDATION_FAILED, emits="OrderRejected")
+PLAN_READY = Move(SalesOrder, ORDER_MATRIX, OrderEvent.PLAN_READY, emits="OrderStarted")
+
+STEP, LINE, DEPENDENCY = table_of(FulfillmentStep), table_of(SalesOrderLine), table_of(FulfillmentStepDependency)
+FIRST_PLAN = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """A step that is to be: which lines' ids it needs done first is given by position in the plan."""
+
+    id: UUID
+    specification: StepSpecification
+    line_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decomposition:
+    """The steps of an order, or why it has none."""
+
+    steps: Sequence[Row[Any]] = ()
+    rejection: str | None = None
+
+
+def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> Decomposition:
+    """Plan an order once; a repeat finds the plan. An order that the catalog cannot deliver becomes REJECTED."""
+    order = uow.read(SalesOrder, order_id, lock=True)
+    planned = _plan_of(uow, order_id)
+    if planned:
+        return Decomposition(steps=planned)
+    lines = uow.connection.execute(
+        select(*LINE.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(LINE.c.line_no)
+    ).all()
+    unknown = [line.product_offering_id for line in lines if line.product_offering_id not in catalog.offerings]
+    if unknown or not lines:
+        rejection = f"The catalog has no offering {unknown[0]}." if unknown else "The order has no line."
+        if order.status != "REJECTED":
+            uow.apply(REJECT, order_id=order_id)
+        return Decomposition(rejection=rejection)
+    uow.apply(SUBMIT, order_id=order_id)
+    _write(uow, order_id, lines, catalog)
+    uow.apply(PLAN_READY, order_id=order_id)
+    return Decomposition(steps=_plan_of(uow, order_id))
+
+
+def _plan_of(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
+    query = select(STEP.c.id, STEP.c.step_code, STEP.c.ready_at).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
+    return uow.connection.execute(query.order_by(STEP.c.created_at, STEP.c.step_code)).all()
+
+
+def _write(uow: UnitOfWork, order_id: UUID, lines: Sequence[Row[Any]], catalog: Catalog) -> None:
+    content = [[line.line_no, line.product_offering_id, line.action, line.quantity] for line in lines]
+    [plan_id] = uow.add(
+        FulfillmentPlan,
+        {
+            "order_id": order_id,
+            "plan_no": FIRST_PLAN,
+            "decomposition_hash": request_hash({"lines": content, "catalogVersion": catalog.catalog_version}),
+            "catalog_version": catalog.catalog_version,
+        },
+    )
+    plan = list(_planned(lines, catalog))
+    dependencies = [
+        {"tenant_id": uow.tenant_id, "step_id": step.id, "depends_on_step_id": other.id}
+        for step in plan
+        for other in plan
+        if other.specification.step_code in step.specification.after
+    ]
+    waiting = {dependency["step_id"] for dependency in dependencies}
+    now = uow.connection.scalar(select(func.clock_timestamp()))
+    for step in plan:
+        spec = step.specification
+        uow.create(
+            FulfillmentStep,
+            reason="PLAN",
+            id=step.id,
+            status=StepStatus.PENDING,
+            plan_id=plan_id,
+            order_id=order_id,
+            line_id=step.line_id,
+            step_code=spec.step_code,
+            kind="FULFILL",
+            provider_name=spec.provider_name,
+            required=True,
+            compensable=spec.compensable,
+            is_ponr=spec.is_ponr,
+            ready_at=None if step.id in waiting else now,
+        )
+    if dependencies:
+        uow.connection.execute(DEPENDENCY.insert(), dependencies)
+
+
+def _planned(lines: Sequence[Row[Any]], catalog: Catalog) -> Iterator[PlannedStep]:
+    for specification in catalog.steps:
+        wanted = [line for line in lines if line.product_offering_id == specification.offering]
+        # A step for the whole order hangs on its first line.
+        for line in wanted if specification.offering else lines[:1]:
+            yield PlannedStep(id=uuid4(), specification=specification, line_id=line.id)

@@ -1,0 +1,292 @@
+"""Quotes: offers that a customer may accept once, before they expire. Revisions hold what was offered.
+
+A quote changes by moves only. A revision can be edited while it is WORKING; from submission on its content never changes again, and an
+edit makes the next revision (the lesson, sections 8 to 10 and 19). Term: TMF648 Quote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    DDL,
+    CheckConstraint,
+    Index,
+    Numeric,
+    Row,
+    UniqueConstraint,
+    delete,
+    event,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy import (
+    Sequence as DatabaseSequence,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.errors import Conflict, Invalid
+from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, ref, table_of
+from domain.store.idempotency import request_hash
+
+
+class QuoteStatus(StrEnum):
+    DRAFT = "DRAFT"
+    PRICED = "PRICED"
+    SUBMITTED_FOR_APPROVAL = "SUBMITTED_FOR_APPROVAL"
+    APPROVAL_IN_PROGRESS = "APPROVAL_IN_PROGRESS"
+    APPROVED = "APPROVED"
+    REWORK_REQUIRED = "REWORK_REQUIRED"
+    REJECTED = "REJECTED"
+    ACCEPTED = "ACCEPTED"
+    DECLINED = "DECLINED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+
+
+class QuoteEvent(StrEnum):
+    EDIT = "EDIT"
+    PRICE = "PRICE"
+    SUBMIT = "SUBMIT"
+    OPEN_REQUIREMENTS = "OPEN_REQUIREMENTS"
+    NONE_REQUIRED = "NONE_REQUIRED"
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
+    REWORK = "REWORK"
+    RECALL = "RECALL"
+    ACCEPT = "ACCEPT"
+    DECLINE = "DECLINE"
+    EXPIRE = "EXPIRE"
+    CANCEL = "CANCEL"
+
+
+S, E = QuoteStatus, QuoteEvent
+IN_APPROVAL = (S.SUBMITTED_FOR_APPROVAL, S.APPROVAL_IN_PROGRESS)
+CLOSED = (S.ACCEPTED, S.CANCELLED)
+OPEN = tuple(state for state in S if state not in CLOSED)
+
+QUOTE_MATRIX = Matrix(
+    QuoteStatus,
+    QuoteEvent,
+    moves={
+        E.EDIT: dict.fromkeys(OPEN, S.DRAFT),
+        E.PRICE: {S.DRAFT: S.PRICED, S.PRICED: S.PRICED, S.APPROVED: S.PRICED},
+        E.SUBMIT: {S.PRICED: S.SUBMITTED_FOR_APPROVAL},
+        E.OPEN_REQUIREMENTS: {S.SUBMITTED_FOR_APPROVAL: S.APPROVAL_IN_PROGRESS},
+        E.NONE_REQUIRED: {S.SUBMITTED_FOR_APPROVAL: S.APPROVED},
+        E.APPROVE: {S.APPROVAL_IN_PROGRESS: S.APPROVED},
+        E.REJECT: {S.APPROVAL_IN_PROGRESS: S.REJECTED},
+        E.REWORK: {S.APPROVAL_IN_PROGRESS: S.REWORK_REQUIRED},
+        E.RECALL: dict.fromkeys(IN_APPROVAL, S.DRAFT),
+        E.ACCEPT: {S.APPROVED: S.ACCEPTED},
+        E.DECLINE: {S.APPROVED: S.DECLINED},
+        E.EXPIRE: dict.fromkeys((state for state in OPEN if state is not S.EXPIRED), S.EXPIRED),
+        E.CANCEL: dict.fromkeys(OPEN, S.CANCELLED),
+    },
+    keeps={
+        E.OPEN_REQUIREMENTS: frozenset({S.APPROVAL_IN_PROGRESS}),
+        E.APPROVE: frozenset({S.APPROVED}),
+        E.EXPIRE: frozenset({S.EXPIRED}),
+        E.CANCEL: frozenset({S.CANCELLED}),
+    },
+)
+"""domain.md, "Quote state machine". An accept on ACCEPTED is answered with the existing order (`accepting`), not by a cell."""
+
+
+class QuoteVersionConflict(Conflict):
+    """The quote was modified after this workspace was loaded."""
+
+
+class StaleRevision(Conflict):
+    """The quote has moved on to another revision."""
+
+
+class UnknownOffering(Invalid):
+    """The catalog has no such product offering."""
+
+
+class UnknownLine(Invalid):
+    """The revision has no such line."""
+
+
+QUOTE_NUMBER = DatabaseSequence("quote_number", metadata=Base.metadata)
+
+
+class Quote(Aggregate, Base):
+    """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision commands may name."""
+
+    ID_FIELD = "quote_id"
+    __tablename__ = "quote"
+    __table_args__ = (
+        QUOTE_MATRIX.check_status(),
+        UniqueConstraint("tenant_id", "quote_number"),
+        ref("quote_revision", "current_revision_id", deferrable=True, initially="DEFERRED", use_alter=True),
+    )
+    quote_number: Mapped[str] = mapped_column(server_default=text("'Q-' || nextval('quote_number')"))
+    customer_id: Mapped[str]
+    owner_user_id: Mapped[str]
+    region: Mapped[str]
+    currency: Mapped[str]
+    payment_term_days: Mapped[int]
+    current_revision_id: Mapped[UUID]
+    valid_until: Mapped[datetime]
+
+
+class RevisionStatus(StrEnum):
+    WORKING = "WORKING"
+    FROZEN = "FROZEN"
+    SUPERSEDED = "SUPERSEDED"
+    ACCEPTED = "ACCEPTED"
+
+
+class QuoteRevision(Owned, Base):
+    """What is offered. Changes only together with its quote (same transaction, version bumped)."""
+
+    __tablename__ = "quote_revision"
+    __table_args__ = (
+        ref("quote"),
+        UniqueConstraint("tenant_id", "quote_id", "revision_no"),
+        CheckConstraint("status IN ('WORKING', 'FROZEN', 'SUPERSEDED', 'ACCEPTED')", name="status"),
+        Index("uq_quote_revision_working", "tenant_id", "quote_id", unique=True, postgresql_where=text("status = 'WORKING'")),
+        Index("uq_quote_revision_accepted", "tenant_id", "quote_id", unique=True, postgresql_where=text("status = 'ACCEPTED'")),
+    )
+    quote_id: Mapped[UUID]
+    revision_no: Mapped[int]
+    status: Mapped[str]
+    config_result_id: Mapped[UUID | None]
+    price_result_id: Mapped[UUID | None]
+    content_hash: Mapped[str]
+    frozen_at: Mapped[datetime | None]
+
+
+class QuoteLine(Owned, Base):
+    """One offering on one revision."""
+
+    __tablename__ = "quote_line"
+    __table_args__ = (
+        ref("quote_revision", "revision_id"),
+        UniqueConstraint("tenant_id", "revision_id", "line_no"),
+        CheckConstraint("quantity > 0", name="quantity"),
+        CheckConstraint("discount_percent BETWEEN 0 AND 100", name="discount"),
+    )
+    revision_id: Mapped[UUID]
+    line_no: Mapped[int]
+    product_offering_id: Mapped[str]
+    action: Mapped[str]
+    quantity: Mapped[int]
+    term_months: Mapped[int]
+    discount_percent: Mapped[Decimal] = mapped_column(Numeric(5, 2))
+    reason_code: Mapped[str | None]
+
+
+# The offer a customer saw must stay what it was, even for a statement typed by hand.
+FROZEN_CONTENT = DDL("""
+CREATE FUNCTION refuse_frozen_content() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    revision uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.revision_id ELSE NEW.revision_id END;
+    tenant uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END;
+BEGIN
+    IF EXISTS (SELECT FROM quote_revision WHERE tenant_id = tenant AND id = revision AND status <> 'WORKING') THEN
+        RAISE EXCEPTION 'lines of a revision that is not WORKING are never changed' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER quote_line_frozen BEFORE INSERT OR UPDATE OR DELETE ON quote_line
+FOR EACH ROW EXECUTE FUNCTION refuse_frozen_content()""")
+FROZEN_REVISION = DDL("""
+CREATE FUNCTION refuse_frozen_revision() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status <> 'WORKING' AND (NEW.content_hash, NEW.price_result_id, NEW.config_result_id, NEW.quote_id, NEW.revision_no)
+        IS DISTINCT FROM (OLD.content_hash, OLD.price_result_id, OLD.config_result_id, OLD.quote_id, OLD.revision_no) THEN
+        RAISE EXCEPTION 'a revision that is not WORKING is never changed' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER quote_revision_frozen BEFORE UPDATE ON quote_revision
+FOR EACH ROW EXECUTE FUNCTION refuse_frozen_revision()""")
+event.listen(table_of(QuoteLine), "after_create", FROZEN_CONTENT)
+event.listen(table_of(QuoteRevision), "after_create", FROZEN_REVISION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line as a command carries it; `quantity` in pieces, `term_months` in months, `discount_percent` 0 to 100."""
+
+    line_no: int
+    product_offering_id: str
+    quantity: int
+    term_months: int
+    discount_percent: Decimal
+    action: str = "ADD"
+    reason_code: str | None = None
+
+
+REVISION, LINE = table_of(QuoteRevision), table_of(QuoteLine)
+
+
+def business_key(tenant_id: UUID, quote_id: UUID, revision_id: UUID) -> str:
+    """The engine's name of the approval of one revision."""
+    return f"quote:{tenant_id}:{quote_id}:{revision_id}"
+
+
+def content_hash(lines: Sequence[Line], payment_term_days: int, currency: str) -> str:
+    """Fingerprint of what is offered: a price or configuration result is of this content, or stale."""
+    content = [
+        [line.line_no, line.product_offering_id, line.action, line.quantity, line.term_months, f"{line.discount_percent:.2f}"]
+        for line in lines
+    ]
+    return request_hash({"lines": content, "paymentTermDays": payment_term_days, "currency": currency})
+
+
+def read_revision(uow: UnitOfWork, revision_id: UUID) -> Row[Any]:
+    """The revision's row. Raises NotFound."""
+    return uow.read(QuoteRevision, revision_id)
+
+
+def read_lines(uow: UnitOfWork, revision_id: UUID) -> list[Line]:
+    """The revision's lines in their order."""
+    rows = uow.connection.execute(
+        select(*LINE.c).filter_by(tenant_id=uow.tenant_id, revision_id=revision_id).order_by(LINE.c.line_no)
+    )
+    return [Line(**{name: getattr(row, name) for name in Line.__dataclass_fields__}) for row in rows]
+
+
+def open_revision(uow: UnitOfWork, quote_id: UUID, revision_id: UUID, revision_no: int, content: str) -> None:
+    """Insert a WORKING revision without lines."""
+    uow.add(
+        QuoteRevision,
+        {
+            "id": revision_id,
+            "quote_id": quote_id,
+            "revision_no": revision_no,
+            "status": RevisionStatus.WORKING,
+            "content_hash": content,
+        },
+    )
+
+
+def change_revision(uow: UnitOfWork, revision_id: UUID, **values: Any) -> None:
+    """Change a revision's row; the caller holds its quote's row by a move in the same transaction."""
+    uow.connection.execute(update(REVISION).filter_by(tenant_id=uow.tenant_id, id=revision_id).values(**values))
+
+
+def put_lines(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line]) -> None:
+    """Make these the lines of a WORKING revision."""
+    uow.connection.execute(delete(LINE).filter_by(tenant_id=uow.tenant_id, revision_id=revision_id))
+    uow.add(
+        QuoteLine,
+        *({"revision_id": revision_id, **{name: getattr(line, name) for name in Line.__dataclass_fields__}} for line in lines),
+    )
+
+
+def freeze(uow: UnitOfWork, revision_id: UUID) -> None:
+    """From now on the revision's content stays."""
+    change_revision(uow, revision_id, status=RevisionStatus.FROZEN, frozen_at=func.clock_timestamp())

@@ -1,0 +1,349 @@
+"""Making an offer: create, edit, price, submit, issue the document.
+
+Every command names the version it was decided on; an edit after submission makes the next revision and voids what was approved of the old one
+(the lesson, sections 4, 8 and 10).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, UniqueConstraint, case, exists, func, select
+from sqlalchemy.orm import Mapped
+
+from domain import approvals, prices, quotes, workflows
+from domain.approvals import ApprovalRequest, ApprovalRequirement, RequestEvent, RequestStatus, RequirementEvent
+from domain.catalog import CATALOG
+from domain.errors import Invalid
+from domain.prices import CatalogChanged, ConfigurationInvalid, ConfigurationResult, PriceResult, StaleConfiguration, StalePrice
+from domain.quotes import QUOTE_MATRIX, Line, Quote, QuoteEvent, QuoteRevision, QuoteStatus, QuoteVersionConflict, StaleRevision
+from domain.store import Base, Check, Guard, Move, Owned, UnitOfWork, append_only, as_json, param, ref, table_of
+from domain.store.facts import WorkflowCommandKind
+
+WORKFLOW = "quote-approval"
+
+
+class QuoteDocument(Owned, Base):
+    """The offer as the customer gets it; `sha256` is over its content, so a document proves which revision it shows."""
+
+    __tablename__ = "quote_document"
+    __table_args__ = (
+        ref("quote"),
+        ref("quote_revision"),
+        ref("price_result"),
+        UniqueConstraint("tenant_id", "quote_revision_id", "sha256"),
+    )
+    quote_id: Mapped[UUID]
+    quote_revision_id: Mapped[UUID]
+    price_result_id: Mapped[UUID]
+    sha256: Mapped[str]
+    content: Mapped[str]
+
+
+append_only(QuoteDocument)
+
+VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
+CURRENT_REVISION = Guard(StaleRevision, Quote.current_revision_id == param("revision_id"))
+CURRENT_CONFIGURATION = Guard(
+    StaleConfiguration,
+    exists(
+        select(QuoteRevision.id).where(
+            QuoteRevision.tenant_id == Quote.tenant_id,
+            QuoteRevision.id == Quote.current_revision_id,
+            QuoteRevision.config_result_id == param("config_result_id"),
+        )
+    ),
+)
+CURRENT_PRICE = Guard(
+    StalePrice,
+    exists(
+        select(QuoteRevision.id)
+        .join(PriceResult, (PriceResult.tenant_id == QuoteRevision.tenant_id) & (PriceResult.id == QuoteRevision.price_result_id))
+        .where(
+            QuoteRevision.tenant_id == Quote.tenant_id,
+            QuoteRevision.id == Quote.current_revision_id,
+            PriceResult.id == param("price_result_id"),
+            PriceResult.input_hash == QuoteRevision.content_hash,
+        )
+    ),
+)
+CONFIGURATION_OF_THIS_CATALOG = Guard(
+    CatalogChanged,
+    exists(
+        select(ConfigurationResult.id).where(
+            ConfigurationResult.id == param("config_result_id"), ConfigurationResult.catalog_version == param("catalog_version")
+        )
+    ),
+)
+CONFIGURATION_VALID = Guard(
+    ConfigurationInvalid,
+    exists(select(ConfigurationResult.id).where(ConfigurationResult.id == param("config_result_id"), ConfigurationResult.valid)),
+)
+
+STILL_WORKING = Quote.status.in_([QuoteStatus.DRAFT, QuoteStatus.PRICED])
+EDIT = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.EDIT,
+    VERSION,
+    CURRENT_REVISION,
+    sets={
+        Quote.current_revision_id: case((STILL_WORKING, Quote.current_revision_id), else_=param("next_revision_id")),
+        Quote.valid_until: func.coalesce(param("valid_until"), Quote.valid_until),
+    },
+    emits="QuoteRevised",
+)
+PRICE = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.PRICE,
+    VERSION,
+    CURRENT_CONFIGURATION,
+    CONFIGURATION_OF_THIS_CATALOG,
+    CONFIGURATION_VALID,
+    sets={Quote.current_revision_id: case((STILL_WORKING, Quote.current_revision_id), else_=param("next_revision_id"))},
+    emits="QuotePriced",
+)
+SUBMIT = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.SUBMIT,
+    VERSION,
+    CURRENT_REVISION,
+    CURRENT_CONFIGURATION,
+    CURRENT_PRICE,
+    emits="QuoteSubmitted",
+)
+DOCUMENT = Check(Quote, "document", VERSION, CURRENT_REVISION, CURRENT_PRICE)
+VOID_REQUEST = Move(ApprovalRequest, approvals.REQUEST_MATRIX, RequestEvent.INVALIDATE, emits="ApprovalInvalidated")
+VOID_REQUIREMENT = Move(ApprovalRequirement, approvals.REQUIREMENT_MATRIX, RequirementEvent.INVALIDATE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateQuote:
+    """A new offer. `valid_until` is the moment it expires; lines are numbered from 1 in their order."""
+
+    customer_id: str
+    owner_user_id: str
+    region: str
+    currency: str
+    payment_term_days: int
+    valid_until: datetime
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineChange:
+    """New values for one line; None leaves a value as it is."""
+
+    line_no: int
+    quantity: int | None = None
+    discount_percent: Decimal | None = None
+    term_months: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditQuote:
+    """A change of the offer. `term_months` applies to every line; `valid_until` renews the offer."""
+
+    quote_id: UUID
+    expected_version: int
+    revision_id: UUID
+    reason_code: str
+    term_months: int | None = None
+    valid_until: datetime | None = None
+    lines: Sequence[LineChange] = ()
+    add_lines: Sequence[Line] = ()
+    remove_lines: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceQuote:
+    """Price the current configuration with the active version of a price book."""
+
+    quote_id: UUID
+    expected_version: int
+    config_result_id: UUID
+    catalog_version: str
+    price_book: str = "STANDARD"
+    staleness_policy: prices.StalenessPolicy = prices.StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitQuote:
+    """Ask for approval of exactly this revision, configuration and price."""
+
+    quote_id: UUID
+    expected_version: int
+    revision_id: UUID
+    config_result_id: UUID
+    price_result_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueDocument:
+    """Write the offer down for the customer."""
+
+    quote_id: UUID
+    expected_version: int
+    revision_id: UUID
+    price_result_id: UUID
+
+
+def create(uow: UnitOfWork, command: CreateQuote) -> Row[Any]:
+    """Open a quote with its first revision. Raises Invalid when it has no line or ends in the past."""
+    if not command.lines:
+        raise Invalid("A quote needs at least one line.")
+    quote_id, revision_id = uuid4(), uuid4()
+    header = {name: getattr(command, name) for name in CreateQuote.__dataclass_fields__ if name != "lines"}
+    quote = uow.create(
+        Quote,
+        reason="CREATE",
+        emits="QuoteCreated",
+        id=quote_id,
+        status=QuoteStatus.DRAFT,
+        current_revision_id=revision_id,
+        **header,
+    )
+    content = quotes.content_hash(command.lines, command.payment_term_days, command.currency)
+    quotes.open_revision(uow, quote_id, revision_id, 1, content)
+    _write_content(uow, revision_id, command.lines, content)
+    return quote
+
+
+def edit(uow: UnitOfWork, command: EditQuote) -> Row[Any]:
+    """Change the offer; after submission this makes the next revision. Raises the refusals of EDIT, UnknownLine."""
+    next_revision_id = uuid4()
+    quote = uow.apply(EDIT, command, next_revision_id=next_revision_id)
+    lines = _edited(quotes.read_lines(uow, command.revision_id), command)
+    content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
+    if quote.current_revision_id == next_revision_id:
+        _supersede(uow, quote, command.revision_id, content)
+    _write_content(uow, quote.current_revision_id, lines, content)
+    return quote
+
+
+def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
+    """Put a price on the current configuration. Raises the refusals of PRICE, PriceMissing."""
+    active_version = prices.share_head(uow, command.price_book)
+    next_revision_id, former = uuid4(), uow.read(Quote, command.quote_id).current_revision_id
+    quote = uow.apply(PRICE, command, next_revision_id=next_revision_id)
+    config_result_id, lines = command.config_result_id, quotes.read_lines(uow, former)
+    content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
+    if quote.current_revision_id == next_revision_id:
+        _supersede(uow, quote, former, content)
+        config_result_id = _write_content(uow, next_revision_id, lines, content)
+    totals = prices.calculate(uow, lines, command.price_book, active_version)
+    [price_result_id] = uow.add(
+        PriceResult,
+        {
+            "revision_id": quote.current_revision_id,
+            "config_result_id": config_result_id,
+            "price_book": command.price_book,
+            "price_book_version": active_version,
+            "catalog_version": command.catalog_version,
+            "valid_until": quote.valid_until,
+            "staleness_policy": command.staleness_policy,
+            "input_hash": content,
+            "currency": quote.currency,
+            **{name: getattr(totals, name) for name in prices.Totals.__dataclass_fields__},
+        },
+    )
+    quotes.change_revision(uow, quote.current_revision_id, price_result_id=price_result_id)
+    return quote
+
+
+def submit(uow: UnitOfWork, command: SubmitQuote) -> Row[Any]:
+    """Freeze the revision and start its approval. Raises the refusals of SUBMIT."""
+    quote = uow.apply(SUBMIT, command)
+    quotes.freeze(uow, command.revision_id)
+    workflows.begin(
+        uow,
+        WORKFLOW,
+        "quote_revision",
+        command.revision_id,
+        quotes.business_key(uow.tenant_id, command.quote_id, command.revision_id),
+        {"quote_id": quote.id, "quote_revision_id": command.revision_id, "price_result_id": command.price_result_id},
+    )
+    return quote
+
+
+def issue_document(uow: UnitOfWork, command: IssueDocument) -> UUID:
+    """The document of a revision at a price; issuing it again gives the same one. Raises the refusals of DOCUMENT."""
+    quote = uow.require(DOCUMENT, command)
+    priced = uow.read(PriceResult, command.price_result_id)
+    lines = [
+        {name: getattr(line, name) for name in Line.__dataclass_fields__} for line in quotes.read_lines(uow, command.revision_id)
+    ]
+    content = json.dumps(
+        as_json(
+            {
+                "quote_number": quote.quote_number,
+                "revision_id": command.revision_id,
+                "customer_id": quote.customer_id,
+                "valid_until": quote.valid_until,
+                "currency": priced.currency,
+                "net_total": priced.net_total,
+                "lines": lines,
+            }
+        ),
+        sort_keys=True,
+    )
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    document = table_of(QuoteDocument)
+    known = select(document.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=command.revision_id, sha256=sha256)
+    found: UUID | None = uow.connection.execute(known).scalar_one_or_none()
+    names = {"quote_id": quote.id, "quote_revision_id": command.revision_id, "price_result_id": command.price_result_id}
+    return found or uow.add(QuoteDocument, {**names, "sha256": sha256, "content": content})[0]
+
+
+def _edited(lines: Sequence[Line], command: EditQuote) -> list[Line]:
+    by_number = {line.line_no: line for line in lines}
+    unknown = ({change.line_no for change in command.lines} | set(command.remove_lines)) - set(by_number)
+    if unknown:
+        raise quotes.UnknownLine(f"The revision has no line {min(unknown)}.")
+    for change in command.lines:
+        changed = {name: getattr(change, name) for name in ("quantity", "discount_percent", "term_months")}
+        given = {name: value for name, value in changed.items() if value is not None}
+        by_number[change.line_no] = replace(by_number[change.line_no], reason_code=command.reason_code, **given)
+    kept = [line for number, line in by_number.items() if number not in command.remove_lines]
+    start = max(by_number, default=0) + 1
+    kept += [replace(line, line_no=number, reason_code=command.reason_code) for number, line in enumerate(command.add_lines, start)]
+    return [replace(line, term_months=command.term_months) for line in kept] if command.term_months else kept
+
+
+def _write_content(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line], content: str) -> UUID:
+    quotes.put_lines(uow, revision_id, lines)
+    config_result_id = prices.configure(uow, revision_id, lines, content, CATALOG)
+    quotes.change_revision(uow, revision_id, content_hash=content, config_result_id=config_result_id, price_result_id=None)
+    return config_result_id
+
+
+def _supersede(uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content: str) -> None:
+    """R+1: the old revision and everything that was approved of it become void, and its process is told."""
+    old = quotes.read_revision(uow, old_revision_id)
+    quotes.change_revision(uow, old_revision_id, status=quotes.RevisionStatus.SUPERSEDED)
+    quotes.open_revision(uow, quote.id, quote.current_revision_id, old.revision_no + 1, content)
+    void_approval(uow, old_revision_id)
+    key = quotes.business_key(uow.tenant_id, quote.id, old_revision_id)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, "QuoteRevisionSuperseded", key, expires_after=workflows.MESSAGE_MATTERS)
+
+
+def void_approval(uow: UnitOfWork, revision_id: UUID) -> None:
+    """Invalidate the request of a revision and what is still pending in it; the caller holds the quote's row."""
+    request, requirement = table_of(ApprovalRequest), table_of(ApprovalRequirement)
+    alive = request.c.status.in_([RequestStatus.OPEN, RequestStatus.APPROVED])
+    for found in uow.connection.execute(
+        select(request.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id).where(alive)
+    ):
+        uow.apply(VOID_REQUEST, request_id=found.id)
+        pending = select(requirement.c.id).filter_by(tenant_id=uow.tenant_id, request_id=found.id, status="PENDING")
+        for row in uow.connection.execute(pending).all():
+            uow.apply(VOID_REQUIREMENT, requirement_id=row.id)

@@ -1,0 +1,182 @@
+"""What people and processes look at: plain reads, no rule. Every read is of one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, and_, func, select
+
+from domain import approvals, quotes
+from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.catalog import CATALOG
+from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
+from domain.orders import FINAL as ORDER_FINAL
+from domain.orders import SalesOrder
+from domain.prices import PriceResult
+from domain.quotes import Quote, QuoteRevision
+from domain.quoting import QuoteDocument
+from domain.steps import StepStatus
+from domain.store import UnitOfWork, as_json, table_of
+
+QUOTE, REVISION, ORDER = table_of(Quote), table_of(QuoteRevision), table_of(SalesOrder)
+REQUEST, REQUIREMENT, DECISION = (table_of(t) for t in (ApprovalRequest, ApprovalRequirement, ApprovalDecision))
+DOCUMENT = table_of(QuoteDocument)
+
+
+def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
+    """A quote with the ids that its next commands must name. Raises NotFound."""
+    header = uow.read(Quote, quote_id)
+    revision = quotes.read_revision(uow, header.current_revision_id)
+    priced = uow.read(PriceResult, revision.price_result_id) if revision.price_result_id else None
+    of_revision = {"tenant_id": uow.tenant_id, "quote_revision_id": revision.id}
+    request = uow.connection.execute(select(REQUEST.c.id).filter_by(**of_revision)).scalar_one_or_none()
+    documents = select(DOCUMENT.c.id).filter_by(**of_revision).order_by(DOCUMENT.c.created_at.desc()).limit(1)
+    order = select(ORDER.c.id).filter_by(tenant_id=uow.tenant_id, quote_id=quote_id, order_kind="PRIMARY")
+    lines = [
+        {name: getattr(line, name) for name in quotes.Line.__dataclass_fields__} for line in quotes.read_lines(uow, revision.id)
+    ]
+    totals = ("price_book_version", "list_total", "net_total", "max_discount_percent", "margin_percent", "staleness_policy")
+    body: dict[str, Any] = as_json(
+        {
+            **_without(header, "tenant_id", "id", "prior_status", "current_revision_id"),
+            "quote_id": header.id,
+            "revision_id": revision.id,
+            "revision_no": revision.revision_no,
+            "revision_status": revision.status,
+            "catalog_version": CATALOG.catalog_version,
+            "config_result_id": revision.config_result_id,
+            "price_result_id": revision.price_result_id,
+            "approval_request_id": request,
+            "document_id": uow.connection.execute(documents).scalar_one_or_none(),
+            "order_id": uow.connection.execute(order).scalar_one_or_none(),
+            "price": {name: getattr(priced, name) for name in totals} if priced else None,
+            "lines": lines,
+        }
+    )
+    return body
+
+
+def quotes_of(uow: UnitOfWork, status: str | None, customer_id: str | None, limit: int, after: UUID | None) -> list[dict[str, Any]]:
+    """Quotes by status and customer, a page at a time, ordered by id."""
+    query = select(*QUOTE.c).where(QUOTE.c.tenant_id == uow.tenant_id).order_by(QUOTE.c.id).limit(limit)
+    query = query.where(QUOTE.c.status == status) if status else query
+    query = query.where(QUOTE.c.customer_id == customer_id) if customer_id else query
+    query = query.where(QUOTE.c.id > after) if after else query
+    return [
+        as_json({**_without(row, "tenant_id", "id", "prior_status"), "quote_id": row.id}) for row in uow.connection.execute(query)
+    ]
+
+
+def approval_tasks(uow: UnitOfWork, roles: Sequence[str]) -> list[dict[str, Any]]:
+    """Signatures that wait for somebody with one of these roles."""
+    query = (
+        select(
+            REQUIREMENT.c.id.label("task_id"),
+            REQUIREMENT.c.id.label("requirement_id"),
+            REQUIREMENT.c.version.label("requirement_version"),
+            *(REQUIREMENT.c[name] for name in ("type", "level", "approver_group", "min_authority", "due_at")),
+            *(REQUEST.c[name] for name in ("quote_id", "quote_revision_id", "price_result_id")),
+        )
+        .join(REQUEST, and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id))
+        .where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.status == approvals.RequirementStatus.PENDING)
+        .where(REQUEST.c.status == approvals.RequestStatus.OPEN, REQUIREMENT.c.approver_group.in_(list(roles)))
+        .order_by(REQUIREMENT.c.due_at, REQUIREMENT.c.id)
+    )
+    return [as_json(row._mapping) for row in uow.connection.execute(query)]
+
+
+def requirement(uow: UnitOfWork, requirement_id: UUID) -> Row[Any]:
+    """A requirement with its request's revision, price and status, and the decision if there is one. Raises NotFound."""
+    query = (
+        select(
+            *REQUIREMENT.c,
+            *(REQUEST.c[name] for name in ("quote_id", "quote_revision_id", "price_result_id")),
+            REQUEST.c.status.label("request_status"),
+            DECISION.c.decision,
+        )
+        .join(REQUEST, and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id))
+        .outerjoin(DECISION, and_(DECISION.c.tenant_id == REQUIREMENT.c.tenant_id, DECISION.c.requirement_id == REQUIREMENT.c.id))
+        .where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.id == requirement_id)
+    )
+    return uow.one(query, "The approval requirement")
+
+
+def requirements_of(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:
+    """The signatures of a request, by level."""
+    query = select(*REQUIREMENT.c).filter_by(tenant_id=uow.tenant_id, request_id=request_id)
+    return uow.connection.execute(query.order_by(REQUIREMENT.c.level, REQUIREMENT.c.type)).all()
+
+
+def request_status(uow: UnitOfWork, request_id: UUID) -> str:
+    """Where an approval request stands. Raises NotFound."""
+    return str(uow.read(ApprovalRequest, request_id).status)
+
+
+def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
+    """An order with its steps and versions. Raises NotFound."""
+    header = uow.read(SalesOrder, order_id)
+    steps = uow.connection.execute(
+        select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(STEP.c.created_at, STEP.c.step_code)
+    )
+    names = ("step_code", "kind", "status", "version", "attempt_no", "provider_name", "external_ref", "final_reason", "is_ponr")
+    body: dict[str, Any] = as_json(
+        {
+            **_without(header, "tenant_id", "id", "prior_status"),
+            "order_id": header.id,
+            "steps": [{"step_id": step.id, **{name: getattr(step, name) for name in names}} for step in steps],
+        }
+    )
+    return body
+
+
+def orders_of(uow: UnitOfWork, quote_id: UUID | None, limit: int, after: UUID | None) -> list[dict[str, Any]]:
+    """Orders, a page at a time, ordered by id."""
+    query = select(*ORDER.c).where(ORDER.c.tenant_id == uow.tenant_id).order_by(ORDER.c.id).limit(limit)
+    query = query.where(ORDER.c.quote_id == quote_id) if quote_id else query
+    query = query.where(ORDER.c.id > after) if after else query
+    return [
+        as_json({**_without(row, "tenant_id", "id", "prior_status"), "order_id": row.id}) for row in uow.connection.execute(query)
+    ]
+
+
+def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:
+    """A step, with its live attempt's worker, age in seconds since sent and since the last heartbeat. Raises NotFound."""
+    live = and_(
+        ATTEMPT.c.tenant_id == STEP.c.tenant_id,
+        ATTEMPT.c.step_id == STEP.c.id,
+        ATTEMPT.c.status.in_(["SENT", "ACKNOWLEDGED", "UNKNOWN"]),
+    )
+    now = func.clock_timestamp()
+    query = (
+        select(
+            *STEP.c,
+            ATTEMPT.c.id.label("attempt_id"),
+            ATTEMPT.c.status.label("attempt_status"),
+            ATTEMPT.c.worker_id,
+            ATTEMPT.c.idempotency_key,
+            func.extract("epoch", now - ATTEMPT.c.sent_at).label("seconds_since_sent"),
+            func.extract("epoch", now - ATTEMPT.c.heartbeat_at).label("seconds_since_heartbeat"),
+        )
+        .outerjoin(ATTEMPT, live)
+        .where(STEP.c.tenant_id == uow.tenant_id, STEP.c.id == step_id)
+    )
+    return uow.one(query, "The fulfillment step")
+
+
+def readiness(uow: UnitOfWork, step_id: UUID) -> str:
+    """READY, WAITING or OBSOLETE: what a step that waits for its predecessors should do. Raises NotFound."""
+    row = uow.one(
+        select(STEP.c.status, HAS_OPEN_PREDECESSOR.label("waiting"), ORDER.c.status.label("order_status"))
+        .join(ORDER, and_(ORDER.c.tenant_id == STEP.c.tenant_id, ORDER.c.id == STEP.c.order_id))
+        .where(STEP.c.tenant_id == uow.tenant_id, STEP.c.id == step_id),
+        "The fulfillment step",
+    )
+    if row.status in (StepStatus.CANCELLED, StepStatus.SKIPPED) or row.order_status in ORDER_FINAL:
+        return "OBSOLETE"
+    return "WAITING" if row.waiting else "READY"
+
+
+def _without(row: Row[Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row._mapping.items() if name not in names}

@@ -1,0 +1,110 @@
+"""Receiving a provider's callback: record first, then let the fact act, in one transaction (the lesson, sections 12 and 13).
+
+The same event id with the same content is a replay; with another content it is a conflict, which is kept and never applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.callbacks import ExternalCallbackConflict, ExternalCallbackRecord, ProcessedStatus, ProviderConflict
+from domain.errors import InvalidTransition, NotFound
+from domain.fulfilling import OutcomeSource, RecordFact, record_fact
+from domain.steps import StepEvent
+from domain.store import Effect, UnitOfWork, table_of
+from domain.store.idempotency import request_hash
+
+RECORD = table_of(ExternalCallbackRecord)
+
+EVENTS = {"step.completed": StepEvent.COMPLETE, "step.accepted": StepEvent.ACKNOWLEDGE, "step.rejected": StepEvent.FAIL_FINALLY}
+PROCESSED = {
+    Effect.MOVE: ProcessedStatus.APPLIED,
+    Effect.KEEP: ProcessedStatus.NO_EFFECT,
+    Effect.CONTRADICTION: ProcessedStatus.CONTRADICTION,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveCallback:
+    """An event as the provider sent it, its signature already checked. `step_id` is None when it names no step of ours."""
+
+    provider_name: str
+    external_event_id: str
+    event_type: str
+    step_id: UUID | None
+    external_ref: str | None
+    external_request_id: str | None
+    external_event_at: datetime | None
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What became of it. `order_id` is the order to evaluate next, when its step changed."""
+
+    processed_status: ProcessedStatus
+    replayed: bool = False
+    conflict: bool = False
+    order_id: UUID | None = None
+
+
+def receive(uow: UnitOfWork, command: ReceiveCallback) -> Received:
+    """Record the event and let it act. Raises nothing: what cannot be applied is a fact too, and is kept with its status."""
+    digest = request_hash(command.payload)
+    identity = {
+        "tenant_id": uow.tenant_id,
+        "provider_name": command.provider_name,
+        "external_event_id": command.external_event_id,
+    }
+    row = {
+        **identity,
+        "payload_hash": digest,
+        "processed_status": ProcessedStatus.RECEIVED,
+        **{name: getattr(command, name) for name in ("event_type", "external_event_at", "step_id", "payload")},
+    }
+    claimed = insert(RECORD).on_conflict_do_nothing().returning(RECORD.c.external_event_id)
+    if uow.connection.execute(claimed, row).one_or_none() is None:
+        return _repeated(uow, command, identity, digest)
+    status, order_id = _act(uow, command)
+    uow.connection.execute(update(RECORD).filter_by(**identity).values(processed_status=status))
+    return Received(processed_status=status, order_id=order_id)
+
+
+def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any], digest: str) -> Received:
+    first = uow.connection.execute(select(*RECORD.c).filter_by(**identity)).one()
+    status = ProcessedStatus(first.processed_status)
+    if first.payload_hash == digest:
+        return Received(processed_status=status, replayed=True)
+    uow.add(
+        ExternalCallbackConflict,
+        {
+            "provider_name": command.provider_name,
+            "external_event_id": command.external_event_id,
+            "first_hash": first.payload_hash,
+            "second_hash": digest,
+            "payload": command.payload,
+        },
+    )
+    uow.flag_conflict(ProviderConflict(aggregate_type="fulfillment_step", aggregate_id=first.step_id))
+    return Received(processed_status=status, conflict=True)
+
+
+def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UUID | None]:
+    event = EVENTS.get(command.event_type)
+    if command.step_id is None or event is None:
+        return ProcessedStatus.UNMATCHED, None
+    names = ("external_ref", "external_request_id", "external_event_id", "external_event_at")
+    fact = RecordFact(
+        step_id=command.step_id, event=event, source=OutcomeSource.CALLBACK, **{name: getattr(command, name) for name in names}
+    )
+    try:
+        effect, step = record_fact(uow, fact)
+    except (NotFound, InvalidTransition):
+        return ProcessedStatus.UNMATCHED, None
+    return PROCESSED[effect], step.order_id if effect is Effect.MOVE else None

@@ -1,0 +1,43 @@
+"""Every table, imported once: for migrations, for tests, for the pages in `docs/`."""
+
+from __future__ import annotations
+
+from domain import (
+    accepting,
+    approvals,
+    approving,
+    callbacks,
+    decomposing,
+    evaluating,
+    fulfilling,
+    orders,
+    prices,
+    projections,
+    quotes,
+    quoting,
+    receiving,
+    steps,
+    workflows,
+)
+from domain.store import Base, facts, idempotency
+
+MODULES = (
+    accepting,
+    approvals,
+    approving,
+    callbacks,
+    decomposing,
+    evaluating,
+    facts,
+    fulfilling,
+    idempotency,
+    orders,
+    prices,
+    projections,
+    quotes,
+    quoting,
+    receiving,
+    steps,
+    workflows,
+)
+METADATA = Base.metadata

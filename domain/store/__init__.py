@@ -1,0 +1,34 @@
+"""How a command changes PostgreSQL: matrices, guards, moves, the unit of work, the idempotency claim.
+
+quote = uow.apply(ACCEPT, command)     one UPDATE … WHERE guards … RETURNING, or the named refusal
+"""
+
+from __future__ import annotations
+
+from domain.store.base import Aggregate, Base, Owned, append_only, as_json, ref, table_of
+from domain.store.idempotency import Answer, once, remember
+from domain.store.matrix import Effect, Matrix
+from domain.store.moves import Check, Guard, Move, param
+from domain.store.unit_of_work import Cause, UnitOfWork, unit_of_work
+
+__all__ = [
+    "Aggregate",
+    "Answer",
+    "Base",
+    "Cause",
+    "Check",
+    "Effect",
+    "Guard",
+    "Matrix",
+    "Move",
+    "Owned",
+    "UnitOfWork",
+    "append_only",
+    "as_json",
+    "once",
+    "param",
+    "ref",
+    "remember",
+    "table_of",
+    "unit_of_work",
+]

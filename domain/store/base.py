@@ -1,0 +1,124 @@
+"""What every table has: a tenant, an id, names that follow one convention; and what an aggregate has on top.
+
+Constraint names are deterministic, so that a race's constraint can be named in code and in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    DDL,
+    TIMESTAMP,
+    BigInteger,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+    event,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMES = {
+    "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        UUID: Uuid(),
+        str: Text(),
+        int: Integer(),
+        datetime: TIMESTAMP(timezone=True),
+        Decimal: Numeric(14, 2),
+        dict[str, Any]: JSONB(),
+        list[Any]: JSONB(),
+    }
+
+
+class Owned:
+    """A row of one tenant. The tenant leads every key, so that no key can meet across tenants."""
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-10)
+    id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-9)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=90)
+
+
+class Aggregate(Owned):
+    """A row that changes by moves only: each adds one to `version` and keeps the state it came from.
+
+    `prior_status` lets one `UPDATE … RETURNING` tell both ends of a transition on every supported PostgreSQL.
+    `ID_FIELD` is the name under which commands carry the row's id.
+    """
+
+    ID_FIELD: ClassVar[str]
+
+    version: Mapped[int] = mapped_column(BigInteger, sort_order=-8)
+    status: Mapped[str] = mapped_column(sort_order=-7)
+    prior_status: Mapped[str | None] = mapped_column(sort_order=-6)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=91)
+
+
+def ref(target: str, column: str | None = None, **options: Any) -> ForeignKeyConstraint:
+    """Foreign key within the tenant: `ref("quote")` ties `quote_id` to `quote.id`."""
+    column = column or f"{target}_id"
+    return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], **options)
+
+
+REFUSE_CHANGE = DDL(
+    "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
+    "BEGIN RAISE EXCEPTION 'evidence in % is never changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; END $$"
+)
+
+
+def append_only(table: Any) -> None:
+    """Make evidence stay: the database refuses UPDATE and DELETE on this table (domain.md, principles)."""
+    name = table.__table__.name
+    event.listen(table.__table__, "after_create", REFUSE_CHANGE)
+    event.listen(
+        table.__table__,
+        "after_create",
+        DDL(
+            f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        ),
+    )
+
+
+def as_json(value: Any) -> Any:
+    """Rows as JSON: keys in camelCase, ids and money as text, times in ISO 8601."""
+    if isinstance(value, Mapping):
+        return {camel(str(key)): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID | Decimal) else value
+
+
+def camel(name: str) -> str:
+    """`quote_revision_id` -> `quoteRevisionId`."""
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def table_of(entity: Any) -> Table:
+    """The table behind a declarative class."""
+    table = entity.__table__
+    assert isinstance(table, Table)  # noqa: S101 - narrows a type SQLAlchemy leaves open
+    return table

@@ -1,0 +1,153 @@
+"""What a transaction leaves behind besides the change itself: why it happened, who must hear of it, what must be done elsewhere,
+and who was refused. Written by the unit of work only, in the transaction of the change.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.store.base import Aggregate, Base, Owned, append_only
+from domain.store.matrix import Matrix
+
+TOPICS = {
+    "quote": "cpq.quote.v1",
+    "approval_request": "cpq.approval.v1",
+    "approval_requirement": "cpq.approval.v1",
+    "price_book_head": "cpq.pricebook.v1",
+    "sales_order": "oms.order.v1",
+    "fulfillment_step": "oms.fulfillment.v1",
+}
+"""Kafka topic of each aggregate; the key is the aggregate's id, so one aggregate's events stay in one partition."""
+
+
+class TransitionLog(Owned, Base):
+    """Each change of state, and everything needed to explain it (the lesson, sections 24 and 26)."""
+
+    __tablename__ = "transition_log"
+    __table_args__ = (UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version"),)
+    aggregate_type: Mapped[str]
+    aggregate_id: Mapped[UUID]
+    aggregate_version: Mapped[int] = mapped_column(BigInteger)
+    transition_from: Mapped[str | None]
+    transition_to: Mapped[str]
+    reason: Mapped[str]
+    actor: Mapped[str]
+    command_id: Mapped[UUID]
+    idempotency_key: Mapped[str | None]
+    event_id: Mapped[UUID | None]
+    external_event_id: Mapped[str | None]
+    process_instance_id: Mapped[str | None]
+    business_key: Mapped[str | None]
+
+
+class ConflictLog(Owned, Base):
+    """Each refused command. Written after the refusal, in a transaction of its own: the refused one left nothing."""
+
+    __tablename__ = "conflict_log"
+    conflict_code: Mapped[str]
+    command: Mapped[str]
+    aggregate_type: Mapped[str | None]
+    aggregate_id: Mapped[UUID | None]
+    expected_version: Mapped[int | None] = mapped_column(BigInteger)
+    actual_version: Mapped[int | None] = mapped_column(BigInteger)
+    actor: Mapped[str]
+    command_id: Mapped[UUID]
+    idempotency_key: Mapped[str | None]
+    process_instance_id: Mapped[str | None]
+    business_key: Mapped[str | None]
+
+
+class OutboxStatus(StrEnum):
+    PENDING = "PENDING"
+    PUBLISHED = "PUBLISHED"
+
+
+class OutboxEvent(Owned, Base):
+    """An event that Kafka must get. `id` is the event id; `position` orders the events of one aggregate.
+
+    A relay takes an aggregate from its oldest pending event on and marks by exact id: positions are given at insert, not at commit,
+    so "everything up to the last one seen" would lose a late commit (domain.md, finding 5). `due_at` is its lease.
+    """
+
+    __tablename__ = "outbox_event"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version", "event_type"),
+        CheckConstraint("status IN ('PENDING', 'PUBLISHED')", name="status"),
+        Index("ix_outbox_event_pending", "aggregate_id", "position", postgresql_where=text("status = 'PENDING'")),
+    )
+    position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    event_type: Mapped[str]
+    topic: Mapped[str]
+    aggregate_type: Mapped[str]
+    aggregate_id: Mapped[UUID]
+    aggregate_version: Mapped[int] = mapped_column(BigInteger)
+    payload: Mapped[dict[str, Any]]
+    command_id: Mapped[UUID]
+    causation_id: Mapped[UUID | None]
+    business_key: Mapped[str | None]
+    status: Mapped[str] = mapped_column(server_default="PENDING")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    due_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    published_at: Mapped[datetime | None]
+
+
+class WorkflowCommandKind(StrEnum):
+    """What the engine is asked for."""
+
+    START = "START"
+    CORRELATE = "CORRELATE"
+    COMPLETE_TASK = "COMPLETE_TASK"
+
+
+class WorkflowCommandStatus(StrEnum):
+    PENDING = "PENDING"
+    DONE = "DONE"
+    EXPIRED = "EXPIRED"
+
+
+class WorkflowCommandEvent(StrEnum):
+    FINISH = "FINISH"
+    EXPIRE = "EXPIRE"
+
+
+WORKFLOW_COMMAND_MATRIX = Matrix(
+    WorkflowCommandStatus,
+    WorkflowCommandEvent,
+    moves={
+        WorkflowCommandEvent.FINISH: {WorkflowCommandStatus.PENDING: WorkflowCommandStatus.DONE},
+        WorkflowCommandEvent.EXPIRE: {WorkflowCommandStatus.PENDING: WorkflowCommandStatus.EXPIRED},
+    },
+)
+
+
+class WorkflowCommand(Aggregate, Base):
+    """A request to the engine, carried out by the dispatcher until it is proven done or no longer matters (`expires_at`).
+
+    `due_at` is both the next attempt and the lease of the dispatcher that has it: who claims moves it ahead.
+    """
+
+    ID_FIELD = "workflow_command_id"
+    __tablename__ = "workflow_command"
+    __table_args__ = (
+        WORKFLOW_COMMAND_MATRIX.check_status(),
+        Index("ix_workflow_command_due", "due_at", postgresql_where=text("status = 'PENDING'")),
+    )
+    position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    kind: Mapped[str]
+    business_key: Mapped[str]
+    name: Mapped[str]
+    variables: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    due_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    expires_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+
+
+append_only(TransitionLog)
+append_only(ConflictLog)

@@ -1,0 +1,103 @@
+"""The idempotency claim: insert first, in the transaction of the command (the lesson, sections 7 and 11).
+
+The owner of a key runs; a repeat gets the stored answer; another request under the same key is refused. Because the claim lives in
+the business transaction, a crash leaves neither the claim nor the effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.errors import IdempotencyKeyReused, IdempotentRequestInProgress
+from domain.store.base import Base, as_json, table_of
+from domain.store.unit_of_work import UnitOfWork
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+class IdempotencyRecord(Base):
+    """One row per (tenant, command, key), as in the lesson. A committed row is always COMPLETED."""
+
+    __tablename__ = "idempotency_record"
+    __table_args__ = (CheckConstraint("status IN ('IN_PROGRESS', 'COMPLETED')", name="status"),)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    command_name: Mapped[str] = mapped_column(primary_key=True)
+    idempotency_key: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[str]
+    status: Mapped[str]
+    actor: Mapped[str]
+    response_status: Mapped[int | None]
+    response_body: Mapped[dict[str, Any] | None]
+    response_version: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    # A client that has been silent for three days (a weekend) does not repeat; after that a key may be forgotten.
+    expires_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp() + interval '72 hours'"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the caller is told: a status, a body, the aggregate's version (for the ETag)."""
+
+    status: int
+    body: dict[str, Any]
+    version: int | None = None
+    replayed: bool = False
+
+
+RECORD = table_of(IdempotencyRecord)
+CLAIM = insert(RECORD).on_conflict_do_nothing().returning(RECORD.c.idempotency_key)
+
+
+def request_hash(request: Any) -> str:
+    """Fingerprint of a request: equal for equal content, whatever the order of its keys."""
+    return "sha256:" + hashlib.sha256(json.dumps(as_json(request), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def once(uow: UnitOfWork, key: str, request: Any) -> Answer | None:
+    """Claim `key` for this command; None means: it is yours, run and then `remember`. Otherwise the stored answer.
+
+    A second caller waits for the first one's transaction: then it sees the answer, or owns the key because the first left nothing.
+    Raises IdempotencyKeyReused, IdempotentRequestInProgress (the first took longer than the lock time-out).
+    """
+    identity = {"tenant_id": uow.tenant_id, "command_name": uow.cause.command, "idempotency_key": key}
+    digest = request_hash(request)
+    try:
+        claimed = uow.connection.execute(
+            CLAIM, {**identity, "request_hash": digest, "status": "IN_PROGRESS", "actor": uow.cause.actor}
+        ).one_or_none()
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            raise IdempotentRequestInProgress from error
+        raise
+    if claimed is not None:
+        return None
+    stored = uow.connection.execute(select(*RECORD.c).filter_by(**identity)).one()
+    if stored.request_hash != digest:
+        raise IdempotencyKeyReused
+    return Answer(status=stored.response_status, body=stored.response_body, version=stored.response_version, replayed=True)
+
+
+def remember(uow: UnitOfWork, key: str, answer: Answer) -> None:
+    """Store the answer under the claimed key, in the same transaction as the effect."""
+    uow.connection.execute(
+        update(RECORD)
+        .filter_by(tenant_id=uow.tenant_id, command_name=uow.cause.command, idempotency_key=key)
+        .values(
+            status="COMPLETED",
+            response_status=answer.status,
+            response_body=answer.body,
+            response_version=answer.version,
+            updated_at=func.clock_timestamp(),
+        )
+    )

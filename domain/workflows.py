@@ -1,0 +1,285 @@
+"""Which process instance belongs to which aggregate, and what is known of its start (the lesson, section 17).
+
+Business keys are not unique in the engine, and a start whose answer is lost may have happened. So a start carries a token, the first task
+of every process is the registration gate (`register`), and only one instance ever passes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Index, Row, UniqueConstraint, func, or_, select, text, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.errors import Conflict, SafeAction
+from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, param, table_of
+from domain.store.facts import WORKFLOW_COMMAND_MATRIX, WorkflowCommand, WorkflowCommandEvent, WorkflowCommandKind
+
+
+class CorrelationStatus(StrEnum):
+    REQUESTED = "REQUESTED"
+    START_UNKNOWN = "START_UNKNOWN"
+    STARTED = "STARTED"
+    START_FAILED = "START_FAILED"
+    ENDED = "ENDED"
+    LOST = "LOST"
+
+
+class CorrelationEvent(StrEnum):
+    REGISTER = "REGISTER"
+    TIME_OUT = "TIME_OUT"
+    FIND_ABSENT = "FIND_ABSENT"
+    REFUSE = "REFUSE"
+    END = "END"
+    LOSE = "LOSE"
+
+
+# Whoever waits for a message asks the domain itself every 30 s (workflow.md, level-triggered wait): after two rounds it has asked.
+MESSAGE_MATTERS = timedelta(seconds=60)
+
+C, E = CorrelationStatus, CorrelationEvent
+
+CORRELATION_MATRIX = Matrix(
+    CorrelationStatus,
+    CorrelationEvent,
+    moves={
+        E.REGISTER: {C.REQUESTED: C.STARTED, C.START_UNKNOWN: C.STARTED},
+        E.TIME_OUT: {C.REQUESTED: C.START_UNKNOWN},
+        E.FIND_ABSENT: {C.START_UNKNOWN: C.REQUESTED},
+        E.REFUSE: {C.REQUESTED: C.START_FAILED},
+        E.END: {C.STARTED: C.ENDED},
+        E.LOSE: {C.STARTED: C.LOST},
+    },
+    keeps={
+        E.REGISTER: frozenset({C.STARTED, C.ENDED}),
+        E.TIME_OUT: frozenset({C.START_UNKNOWN, C.STARTED, C.ENDED}),
+        E.FIND_ABSENT: frozenset({C.REQUESTED, C.STARTED, C.ENDED}),
+        E.END: frozenset({C.ENDED}),
+    },
+)
+
+
+class DuplicateWorkflow(Conflict):
+    """Another process instance is registered for this business key."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class CorrelationMovedOn(Conflict):
+    """The start was settled while it was being looked into."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class WorkflowCorrelation(Aggregate, Base):
+    """The lesson's correlation table. `start_token` stays the same over all retries of one start."""
+
+    ID_FIELD = "correlation_id"
+    __tablename__ = "workflow_correlation"
+    __table_args__ = (
+        CORRELATION_MATRIX.check_status(),
+        UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "workflow_name"),
+        UniqueConstraint("tenant_id", "business_key"),
+        Index(
+            "ix_workflow_correlation_unresolved", "next_check_at", postgresql_where=text("status IN ('REQUESTED', 'START_UNKNOWN')")
+        ),
+    )
+    aggregate_type: Mapped[str]
+    aggregate_id: Mapped[UUID]
+    workflow_name: Mapped[str]
+    business_key: Mapped[str]
+    start_token: Mapped[UUID]
+    process_instance_id: Mapped[str | None]
+    variables: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(server_default="1")
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    next_check_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+CORRELATION, COMMAND = table_of(WorkflowCorrelation), table_of(WorkflowCommand)
+
+VERSION_SEEN = Guard(CorrelationMovedOn, WorkflowCorrelation.version == param("expected_version"))
+
+REGISTER = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.REGISTER,
+    Guard(DuplicateWorkflow, WorkflowCorrelation.start_token == param("start_token")),
+    sets={WorkflowCorrelation.process_instance_id: param("process_instance_id")},
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys((C.START_FAILED, C.LOST, C.STARTED, C.ENDED), DuplicateWorkflow),
+)
+TIME_OUT = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.TIME_OUT,
+    sets={WorkflowCorrelation.next_check_at: func.clock_timestamp()},
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys(C, CorrelationMovedOn),
+)
+FIND_ABSENT = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.FIND_ABSENT,
+    VERSION_SEEN,
+    sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1, WorkflowCorrelation.requested_at: func.clock_timestamp()},
+    key=WorkflowCorrelation.business_key,
+)
+REFUSE = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.REFUSE,
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys(C, CorrelationMovedOn),
+)
+END = Move(WorkflowCorrelation, CORRELATION_MATRIX, E.END, VERSION_SEEN, key=WorkflowCorrelation.business_key)
+FINISH = Move(
+    WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.FINISH, sets={WorkflowCommand.outcome: param("outcome")}
+)
+EXPIRE = Move(
+    WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.EXPIRE, sets={WorkflowCommand.outcome: param("outcome")}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterWorkflow:
+    """An instance at the gate: its business key, the token it was started with, its own id."""
+
+    business_key: str
+    start_token: UUID
+    process_instance_id: str
+
+
+def begin(
+    uow: UnitOfWork, workflow_name: str, aggregate_type: str, aggregate_id: UUID, business_key: str, variables: dict[str, Any]
+) -> None:
+    """Record that a process is wanted and queue its start, in the transaction that makes it wanted."""
+    token = uuid4()
+    variables = {"tenant_id": uow.tenant_id, **variables, "start_token": token}
+    uow.create(
+        WorkflowCorrelation,
+        reason="REQUEST",
+        status=C.REQUESTED,
+        aggregate_type=aggregate_type,
+        aggregate_id=aggregate_id,
+        workflow_name=workflow_name,
+        business_key=business_key,
+        start_token=token,
+        variables={key: str(value) for key, value in variables.items()},
+    )
+    uow.ask_engine(WorkflowCommandKind.START, workflow_name, business_key, variables)
+
+
+def register(uow: UnitOfWork, command: RegisterWorkflow) -> None:
+    """The registration gate: the first instance that comes with the right token passes, and passes again when it repeats.
+
+    Raises DuplicateWorkflow for every other instance, NotFound for a business key nobody asked for.
+    """
+    try:
+        uow.apply(REGISTER, command)
+    except DuplicateWorkflow:
+        known = find(uow, command.business_key)
+        if (known.process_instance_id, known.start_token) != (command.process_instance_id, command.start_token):
+            raise
+
+
+def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
+    """The correlation of a business key, or NotFound."""
+    query = select(*CORRELATION.c).filter_by(tenant_id=uow.tenant_id, business_key=business_key)
+    return uow.one(query, f"A workflow for {business_key}")
+
+
+def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
+    """Nobody knows whether the start arrived: START_UNKNOWN, unless the instance has registered meanwhile (False)."""
+    try:
+        uow.apply(TIME_OUT, business_key=business_key)
+    except CorrelationMovedOn:
+        return False
+    return True
+
+
+def start_refused(uow: UnitOfWork, business_key: str) -> None:
+    """The engine said no: START_FAILED."""
+    uow.apply(REFUSE, business_key=business_key)
+
+
+def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> None:
+    """The start was proven absent after the safe interval: ask for it again, with the same token.
+
+    Raises CorrelationMovedOn when it was settled meanwhile.
+    """
+    row = uow.apply(FIND_ABSENT, business_key=business_key, expected_version=expected_version)
+    uow.ask_engine(WorkflowCommandKind.START, row.workflow_name, business_key, row.variables)
+
+
+def unresolved(connection: Connection, limit: int, requested_before: timedelta) -> list[Row[Any]]:
+    """Starts that need looking into: START_UNKNOWN now due, and REQUESTED for longer than `requested_before`."""
+    old = CORRELATION.c.requested_at < func.clock_timestamp() - requested_before
+    query = (
+        select(*CORRELATION.c, (CORRELATION.c.requested_at < func.clock_timestamp() - requested_before).label("safe_interval_over"))
+        .where(CORRELATION.c.status.in_([C.REQUESTED, C.START_UNKNOWN]), CORRELATION.c.next_check_at <= func.clock_timestamp())
+        .where(or_(CORRELATION.c.status == C.START_UNKNOWN, old))
+        .order_by(CORRELATION.c.next_check_at)
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def look_again(connection: Connection, row: Row[Any], delay: timedelta) -> None:
+    """Come back to an unresolved start after `delay`."""
+    connection.execute(
+        update(CORRELATION)
+        .where(CORRELATION.c.tenant_id == row.tenant_id, CORRELATION.c.id == row.id)
+        .values(next_check_at=func.clock_timestamp() + delay)
+    )
+
+
+def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]]:
+    """Take due commands to the engine, oldest first, for the time of a lease. Requests for one business key keep their order."""
+    earlier = COMMAND.alias("earlier")
+    blocked = select(earlier.c.id).where(
+        earlier.c.tenant_id == COMMAND.c.tenant_id,
+        earlier.c.business_key == COMMAND.c.business_key,
+        earlier.c.kind == WorkflowCommandKind.START,
+        earlier.c.status == "PENDING",
+        earlier.c.position < COMMAND.c.position,
+    )
+    due = (
+        select(COMMAND.c.tenant_id, COMMAND.c.id)
+        .where(COMMAND.c.status == "PENDING", COMMAND.c.due_at <= func.clock_timestamp(), ~blocked.exists())
+        .order_by(COMMAND.c.position)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    taken = (
+        update(COMMAND)
+        .where(COMMAND.c.tenant_id == due.c.tenant_id, COMMAND.c.id == due.c.id)
+        .values(due_at=func.clock_timestamp() + lease, attempts=COMMAND.c.attempts + 1)
+        .returning(*COMMAND.c, (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"))
+    )
+    return sorted(connection.execute(taken), key=lambda row: row.position)
+
+
+def give_back(connection: Connection, row: Row[Any], delay: timedelta, *, was_sent: bool) -> None:
+    """Put a claimed command back for later. `was_sent=False` = it surely never left, so the attempt does not count."""
+    attempts = COMMAND.c.attempts if was_sent else COMMAND.c.attempts - 1
+    connection.execute(
+        update(COMMAND)
+        .where(COMMAND.c.tenant_id == row.tenant_id, COMMAND.c.id == row.id, COMMAND.c.attempts == row.attempts)
+        .values(due_at=func.clock_timestamp() + delay, attempts=attempts)
+    )
+
+
+def finish(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
+    """The engine has it (or will never need it)."""
+    uow.apply(FINISH, workflow_command_id=command_id, outcome=outcome)
+
+
+def expire(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
+    """The message no longer matters: whoever waited has asked the domain meanwhile."""
+    uow.apply(EXPIRE, workflow_command_id=command_id, outcome=outcome)
