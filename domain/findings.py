@@ -1,0 +1,65 @@
+"""What the sweeps found and did about it: the evidence that an unknown was settled by asking, not by guessing (races.md, I15).
+
+A finding is written in the transaction of its repair, so there is never one without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy.orm import Mapped
+
+from domain.store import Base, Owned, UnitOfWork, append_only, as_json
+
+
+class FindingStatus(StrEnum):
+    """Whether the finding is settled, or somebody has to look at it."""
+
+    REPAIRED = "REPAIRED"
+    OPEN = "OPEN"
+
+
+class ReconciliationFinding(Owned, Base):
+    """One disagreement between what is stored and what the engine or a provider says, and the action that followed."""
+
+    __tablename__ = "reconciliation_finding"
+    __table_args__ = (
+        CheckConstraint("status IN ('REPAIRED', 'OPEN')", name="status"),
+        Index("ix_reconciliation_finding_aggregate", "tenant_id", "aggregate_id"),
+    )
+    kind: Mapped[str]
+    aggregate_type: Mapped[str]
+    aggregate_id: Mapped[UUID]
+    business_key: Mapped[str | None]
+    evidence: Mapped[dict[str, Any]]
+    action: Mapped[str]
+    status: Mapped[str]
+
+
+def note(
+    uow: UnitOfWork,
+    kind: str,
+    aggregate_type: str,
+    aggregate_id: UUID,
+    evidence: Mapping[str, Any],
+    action: str,
+    status: FindingStatus = FindingStatus.REPAIRED,
+) -> None:
+    """Keep what was found, in the transaction of what is done about it."""
+    finding = {
+        "kind": kind,
+        "aggregate_type": aggregate_type,
+        "aggregate_id": aggregate_id,
+        "business_key": uow.cause.business_key,
+        "evidence": as_json(evidence),
+        "action": action,
+        "status": status,
+    }
+    uow.add(ReconciliationFinding, finding)
+
+
+append_only(ReconciliationFinding)
