@@ -10,6 +10,7 @@ import requests
 
 from workers.local.errors import StackError
 from workers.local.java import class_path, jvm_command
+from workers.local.part import Part
 from workers.local.ports import HOST
 from workers.local.processes import Program, end_leftovers
 from workers.local.source import CONFIGURATION
@@ -28,7 +29,7 @@ class EngineDatabase:
     password: str
 
 
-class Camunda:
+class Camunda(Part):
     """One engine node. `url` ends in /engine-rest, `webapps` is where people log in."""
 
     name = "engine"
@@ -42,17 +43,6 @@ class Camunda:
         self._log = data_dir / "logs" / "engine.log"
         self._mark = f"-Dq2o.engine={data_dir}"
         self._database = database
-        self._program: Program | None = None
-
-    @property
-    def pid(self) -> int:
-        return self._running.pid
-
-    @property
-    def _running(self) -> Program:
-        if self._program is None:
-            raise StackError("engine is not running: start it first")
-        return self._program
 
     def launch(self, jars: Sequence[Path]) -> None:
         """Start the JVM; `wait` returns when it serves."""
@@ -62,27 +52,15 @@ class Camunda:
 
     def wait(self) -> None:
         """Wait until REST answers and the administrator may log in. Raises StackError with the reason otherwise."""
-        self._running.wait_until(self._answers, START_TIMEOUT_SECONDS)
+        self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
         check_login(self.url, self.user, self.password)
 
     def end_leftovers(self) -> None:
         end_leftovers("java", self._mark)
 
     def start(self) -> None:
-        """Start again after `stop` or `kill`, on the same port and database, and wait."""
-        self._running.start()
+        self._launched.start()
         self.wait()
-
-    def stop(self) -> None:
-        if self._program is not None:
-            self._program.stop()
-
-    def kill(self) -> None:
-        self._running.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
     def _command(self) -> list[str]:
         arguments = [

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# A new cluster, a new broker and the engine's tables take about 150 MiB; below that they fail in the middle.
+NEEDED_MIB = 300
 
 
 class StackError(Exception):
@@ -29,3 +33,12 @@ def explained(directory: Path) -> Iterator[None]:
         raise StackError(
             f"Cannot use {where} ({error.strerror or error}): make it writable, or set Q2O_DATA_DIR to another directory"
         ) from error
+
+
+def check_space(directory: Path, needed_mib: int = NEEDED_MIB) -> None:
+    """Raise StackError when the file system of the directory has less room than the parts need to begin."""
+    free_mib = shutil.disk_usage(directory).free // 2**20
+    if free_mib < needed_mib:
+        raise StackError(
+            f"Only {free_mib} MiB are free at {directory}, {needed_mib} are needed: free some, or set Q2O_DATA_DIR to another disk"
+        )

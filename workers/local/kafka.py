@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workers.local.errors import StackError
 from workers.local.java import class_path, jvm_command
+from workers.local.part import Part
 from workers.local.ports import HOST, accepts
 from workers.local.processes import Program, end_leftovers
 from workers.local.source import CONFIGURATION
@@ -18,7 +19,7 @@ START_TIMEOUT_SECONDS = 90.0
 HEAP_MIB = 256
 
 
-class Kafka:
+class Kafka(Part):
     """One broker. `bootstrap` is its address."""
 
     name = "kafka"
@@ -30,17 +31,6 @@ class Kafka:
         self._directory = data_dir / "kafka"
         self._log = data_dir / "logs" / "kafka.log"
         self._mark = f"-Dq2o.kafka={data_dir}"
-        self._program: Program | None = None
-
-    @property
-    def pid(self) -> int:
-        return self._running.pid
-
-    @property
-    def _running(self) -> Program:
-        if self._program is None:
-            raise StackError("kafka is not running: start it first")
-        return self._program
 
     def launch(self, jars: Sequence[Path]) -> None:
         """Format the storage at the first time and start the JVM; `wait` returns when it serves."""
@@ -54,26 +44,14 @@ class Kafka:
 
     def wait(self) -> None:
         """Wait until clients are served. Raises StackError when the JVM ends or is not ready in time."""
-        self._running.wait_until(self._answers, START_TIMEOUT_SECONDS)
+        self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
 
     def end_leftovers(self) -> None:
         end_leftovers("java", self._mark)
 
     def start(self) -> None:
-        """Start again after `stop` or `kill`, on the same ports and data, and wait."""
-        self._running.start()
+        self._launched.start()
         self.wait()
-
-    def stop(self) -> None:
-        if self._program is not None:
-            self._program.stop()
-
-    def kill(self) -> None:
-        self._running.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
     def _command(self, main: str, arguments: list[str]) -> list[str]:
         logging = f"log4j2.configurationFile={CONFIGURATION / 'kafka' / 'log4j2.properties'}"

@@ -57,7 +57,9 @@ class PortBook:
         if fixed is None and known is not None and is_free(known):
             return known
         self._ports[part] = fixed or _any_free()
-        self._file.write_text(json.dumps(self._ports))
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps(self._ports))
+        new.replace(self._file)
         return self._ports[part]
 
 

@@ -19,6 +19,7 @@ from psycopg import sql
 
 from workers.local.credentials import Credentials
 from workers.local.errors import StackError
+from workers.local.part import Part
 from workers.local.ports import HOST
 from workers.local.processes import POLL_SECONDS, Program, end_leftovers
 from workers.local.unprivileged import hand_over, prefix
@@ -39,7 +40,7 @@ SETTINGS = {
 }
 
 
-class Postgres:
+class Postgres(Part):
     """The server, its two databases and their addresses."""
 
     name = "postgres"
@@ -51,22 +52,11 @@ class Postgres:
         self._new = data_dir / "postgres.new"
         self._log = data_dir / "logs" / "postgres.log"
         self._credentials = credentials
-        self._program: Program | None = None
 
     @property
     def database_url(self) -> str:
         """SQLAlchemy address of the database `q2o` (its role may create further databases)."""
         return f"postgresql+psycopg://q2o:{quote(self._credentials.q2o)}@{HOST}:{self.port}/q2o"
-
-    @property
-    def pid(self) -> int:
-        return self._running.pid
-
-    @property
-    def _running(self) -> Program:
-        if self._program is None:
-            raise StackError("postgres is not running: start it first")
-        return self._program
 
     def start(self) -> None:
         """Make the cluster at the first time, start it, wait for it, make the roles and databases that are missing."""
@@ -80,17 +70,6 @@ class Postgres:
     def end_leftovers(self) -> None:
         for program, directory in (("initdb", self._new), ("postgres", self._new), ("postgres", self._data)):
             end_leftovers(program, str(directory), signal.SIGINT)
-
-    def stop(self) -> None:
-        if self._program is not None:
-            self._program.stop()
-
-    def kill(self) -> None:
-        self._running.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
     def _initialise(self) -> None:
         # Made aside and renamed when complete: a start-up that was killed halfway leaves no half cluster.
@@ -135,9 +114,9 @@ class Postgres:
     def _wait(self) -> None:
         deadline = time.monotonic() + RELEASE_TIMEOUT_SECONDS
         while True:
-            self._running.start()
+            self._launched.start()
             try:
-                self._running.wait_until(self._answers, START_TIMEOUT_SECONDS)
+                self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
             except StackError as error:
                 if "still in use" not in str(error) or time.monotonic() > deadline:
                     raise

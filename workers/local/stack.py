@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 
 from workers.local.camunda import Camunda, EngineDatabase
 from workers.local.credentials import Credentials, load_credentials
-from workers.local.errors import StackError, explained
+from workers.local.errors import StackError, check_space, explained
 from workers.local.given import check_database, check_engine, check_kafka, engine_database
 from workers.local.guard import directory_lock, terminable, undisturbed
 from workers.local.jars import JarStore, default_jar_directory, read_lock
@@ -84,9 +84,10 @@ class LocalStack:
     def _start(self) -> None:
         check_platform()
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        check_space(self.data_dir)
         self._cleanup.enter_context(directory_lock(self.data_dir))
         self._cleanup.enter_context(terminable())
-        (self.data_dir / "logs").mkdir(exist_ok=True)
+        self._begin_logs()
         fixed = {name: check_fixed(name, self._given) for name in FIXED_PORTS}
         credentials = load_credentials(self.data_dir / "credentials.json")
         self.environment |= {"Q2O_DATA_DIR": str(self.data_dir)}
@@ -95,6 +96,13 @@ class LocalStack:
         self._check_given()
         self._choose(credentials, fixed)
         self._run()
+
+    def _begin_logs(self) -> None:
+        """Give each run its own logs and keep those of the run before: they are what tells why it went wrong."""
+        logs = self.data_dir / "logs"
+        logs.mkdir(exist_ok=True)
+        for log in logs.glob("*.log"):
+            log.replace(log.with_suffix(".log.before"))
 
     def _check_given(self) -> None:
         if "postgres" in self._parts and (url := self._given.get("Q2O_DATABASE_URL")):
