@@ -83,7 +83,7 @@ def ref(target: str, column: str | None = None, **options: Any) -> ForeignKeyCon
 
 REFUSE_CHANGE = DDL(
     "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
-    "BEGIN RAISE EXCEPTION 'evidence in % is never changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; END $$"
+    "BEGIN RAISE EXCEPTION 'evidence in %% is never changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; END $$"
 )
 
 
