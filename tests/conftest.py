@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-from tests.support.services import database, stack
-
-__all__ = ["database", "stack"]
+pytest_plugins = ["tests.support.services", "tests.support.database", "tests.support.offers"]

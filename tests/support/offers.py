@@ -1,0 +1,257 @@
+"""Quotes and orders in a wanted state, brought there by the domain's own commands as the product would.
+
+`offers` belongs to one new tenant with a published price book; where the engine would act, the builder calls what its worker calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from domain import accepting, approving, decomposing, fulfilling, prices, quoting, reading
+from domain.approvals import Decision
+from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
+from domain.quotes import Line
+from domain.store import Cause, UnitOfWork, unit_of_work
+
+OWNER = "sally"
+APPROVER = "rita"
+CUSTOMER = "customer-1"
+PRICE_BOOK, PRICE_BOOK_VERSION = "STANDARD", "p-44"
+ENTRIES = {FIBRE: (Decimal(80), Decimal(40)), ROUTER: (Decimal(12), Decimal(6)), SUPPORT: (Decimal(15), Decimal(5))}
+"""Offering -> (list price, cost) per piece and month."""
+SIGNATURE = approving.Requirement(
+    type="DISCOUNT", level=1, approver_group="approverRsm", min_authority=Decimal(20), sla=timedelta(hours=24)
+)
+"""What the decision table asks for a discount of 20 %."""
+
+
+def line(line_no: int, offering: str, **changes: Any) -> Line:
+    """Make a line of one piece over twelve months with 20 % off."""
+    given = {"quantity": 1, "term_months": 12, "discount_percent": Decimal(20), **changes}
+    return Line(line_no=line_no, product_offering_id=offering, **given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A quote as it stands: its version and the ids that its next commands must name."""
+
+    quote_id: UUID
+    status: str
+    version: int
+    revision_id: UUID
+    config_result_id: UUID
+    price_result_id: UUID
+    approval_request_id: UUID
+    document_id: UUID
+    order_id: UUID
+    body: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An order as it stands. `steps` maps step code -> step id."""
+
+    order_id: UUID
+    status: str
+    version: int
+    steps: dict[str, UUID]
+    body: dict[str, Any] = field(repr=False)
+
+
+class Offers:
+    """Makes quotes and orders of one tenant. Every builder returns what it made as it stands after the last command."""
+
+    def __init__(self, engine: Engine, tenant_id: UUID) -> None:
+        self.engine = engine
+        self.tenant_id = tenant_id
+
+    @contextmanager
+    def uow(self, actor: str = OWNER, command: str = "test") -> Iterator[UnitOfWork]:
+        """Open the unit of work of one command of this tenant."""
+        with unit_of_work(self.engine, Cause(tenant_id=self.tenant_id, actor=actor, command=command)) as uow:
+            yield uow
+
+    def publish_prices(self, version: str = PRICE_BOOK_VERSION, *, replaces: str | None = None, **changes: Any) -> None:
+        """Publish the price book; `replaces` names the active version, `material_offering_ids` and `entries` may be given."""
+        given = {"entries": ENTRIES, **changes}
+        with self.uow(command="publish-price-book") as uow:
+            prices.publish(
+                uow,
+                prices.PublishPriceBook(
+                    price_book=PRICE_BOOK, expected_active_version=replaces, price_book_version=version, **given
+                ),
+            )
+
+    def quote(self, quote_id: UUID) -> Offer:
+        """Read a quote as it stands."""
+        with self.uow() as uow:
+            body = reading.quote(uow, quote_id)
+        # A command that is built too early fails with this id instead of None: no such row, the refusal it deserves.
+        ids = ("config_result_id", "price_result_id", "approval_request_id", "document_id", "order_id")
+        camel = {name: "".join(part.capitalize() for part in name.split("_")) for name in ids}
+        found = {name: body[key[0].lower() + key[1:]] for name, key in camel.items()}
+        return Offer(
+            quote_id=quote_id,
+            status=body["status"],
+            version=body["version"],
+            revision_id=UUID(body["revisionId"]),
+            body=body,
+            **{name: UUID(value) if value else UUID(int=0) for name, value in found.items()},
+        )
+
+    def draft_quote(self, **changes: Any) -> Offer:
+        """Make a quote with a fibre line and a router at 20 % off; `changes` replace fields of CreateQuote."""
+        given = {
+            "customer_id": CUSTOMER,
+            "owner_user_id": OWNER,
+            "region": "EU",
+            "currency": "EUR",
+            "payment_term_days": 30,
+            "valid_until": datetime.now(UTC) + timedelta(days=30),
+            "lines": [line(1, FIBRE), line(2, ROUTER)],
+            **changes,
+        }
+        with self.uow() as uow:
+            created = quoting.create(uow, quoting.CreateQuote(**given))
+        return self.quote(created.id)
+
+    def priced_quote(
+        self, policy: prices.StalenessPolicy = prices.StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY, **changes: Any
+    ) -> Offer:
+        """Make a draft quote with a price that may go stale by `policy`."""
+        return self.price(self.draft_quote(**changes), policy)
+
+    def price(self, offer: Offer, policy: prices.StalenessPolicy = prices.StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY) -> Offer:
+        """Price a quote."""
+        command = quoting.PriceQuote(
+            quote_id=offer.quote_id,
+            expected_version=offer.version,
+            config_result_id=offer.config_result_id,
+            catalog_version=CATALOG.catalog_version,
+            staleness_policy=policy,
+        )
+        with self.uow() as uow:
+            quoting.price(uow, command)
+        return self.quote(offer.quote_id)
+
+    def submitted_quote(self, **changes: Any) -> Offer:
+        """Make a priced quote, sent to approval; its process has not begun."""
+        return self.submit(self.priced_quote(**changes))
+
+    def submit(self, offer: Offer) -> Offer:
+        """Send a priced quote to approval."""
+        names = ("quote_id", "revision_id", "config_result_id", "price_result_id")
+        command = quoting.SubmitQuote(expected_version=offer.version, **{name: getattr(offer, name) for name in names})
+        with self.uow() as uow:
+            quoting.submit(uow, command)
+        return self.quote(offer.quote_id)
+
+    def quote_in_approval(self, *requirements: approving.Requirement, **changes: Any) -> Offer:
+        """Make a submitted quote that waits for these signatures (default: the regional sales manager's)."""
+        return self.open_requirements(self.submitted_quote(**changes), *(requirements or (SIGNATURE,)))
+
+    def open_requirements(self, offer: Offer, *requirements: approving.Requirement) -> Offer:
+        """Do what the approval process does with the decision table's answer; without a requirement the quote is approved."""
+        with self.uow("quote-approval") as uow:
+            approving.open_requirements(
+                uow,
+                approving.OpenRequirements(
+                    quote_id=offer.quote_id,
+                    quote_revision_id=offer.revision_id,
+                    price_result_id=offer.price_result_id,
+                    policy_definition_id="approval-requirements:1",
+                    process_instance_id=f"instance-{uuid4()}",
+                    requirements=requirements,
+                ),
+            )
+        return self.quote(offer.quote_id)
+
+    def requirement_ids(self, offer: Offer) -> list[UUID]:
+        """List the signatures that a quote's current request asks for, by level."""
+        with self.uow() as uow:
+            return [row.id for row in reading.requirements_of(uow, offer.approval_request_id)]
+
+    def decide(
+        self, offer: Offer, requirement_id: UUID, decision: Decision = Decision.APPROVE, *, by: str = APPROVER, **changes: Any
+    ) -> Offer:
+        """Sign (or refuse to)."""
+        given = {"roles": ("approverRsm",), "reason_code": "WITHIN_POLICY", "approval_task_id": str(requirement_id), **changes}
+        command = approving.Decide(
+            requirement_id=requirement_id,
+            quote_revision_id=offer.revision_id,
+            price_result_id=offer.price_result_id,
+            decision=decision,
+            decided_by=by,
+            **given,
+        )
+        with self.uow(by) as uow:
+            approving.decide(uow, command)
+        return self.quote(offer.quote_id)
+
+    def approved_quote(self, **changes: Any) -> Offer:
+        """Make a quote with its signature and its document: ready to be accepted."""
+        offer = self.quote_in_approval(**changes)
+        for requirement_id in self.requirement_ids(offer):
+            offer = self.decide(offer, requirement_id)
+        return self.issue_document(offer)
+
+    def issue_document(self, offer: Offer) -> Offer:
+        """Write the offer down for the customer."""
+        names = ("quote_id", "revision_id", "price_result_id")
+        command = quoting.IssueDocument(expected_version=offer.version, **{name: getattr(offer, name) for name in names})
+        with self.uow() as uow:
+            quoting.issue_document(uow, command)
+        return self.quote(offer.quote_id)
+
+    def acceptance(self, offer: Offer, **changes: Any) -> accepting.AcceptQuote:
+        """Make the command that accepts an approved quote."""
+        names = ("quote_id", "revision_id", "price_result_id", "approval_request_id", "document_id")
+        given = {"expected_version": offer.version, "channel": "WEB", **{name: getattr(offer, name) for name in names}, **changes}
+        return accepting.AcceptQuote(**given)
+
+    def accepted_quote(self, **changes: Any) -> Offer:
+        """Make an approved quote that the customer accepted: its order is CREATED."""
+        offer = self.approved_quote(**changes)
+        with self.uow(CUSTOMER) as uow:
+            accepting.accept(uow, self.acceptance(offer))
+        return self.quote(offer.quote_id)
+
+    def order(self, order_id: UUID) -> Order:
+        """Read an order as it stands."""
+        with self.uow() as uow:
+            body = reading.order(uow, order_id)
+        steps = {step["stepCode"]: UUID(step["stepId"]) for step in body["steps"]}
+        return Order(order_id=order_id, status=body["status"], version=body["version"], steps=steps, body=body)
+
+    def running_order(self, **changes: Any) -> Order:
+        """Make an accepted quote's order, decomposed: IN_PROGRESS with every step PENDING."""
+        order_id = self.accepted_quote(**changes).order_id
+        with self.uow("order-fulfillment") as uow:
+            decomposing.decompose(uow, order_id)
+        return self.order(order_id)
+
+    def start_step(self, step_id: UUID, worker_id: str = "worker-1", external_task_id: str | None = None) -> fulfilling.StartedStep:
+        """Claim a step for one attempt, as the worker does right before it asks the provider."""
+        with self.uow(worker_id) as uow:
+            version = reading.step(uow, step_id).version
+            command = fulfilling.StartStep(
+                step_id=step_id, expected_version=version, worker_id=worker_id, external_task_id=external_task_id
+            )
+            return fulfilling.start_step(uow, command)
+
+
+@pytest.fixture
+def offers(db: Engine) -> Offers:
+    """Builders for a new tenant whose price book is published."""
+    offers = Offers(db, uuid4())
+    offers.publish_prices()
+    return offers

@@ -1,0 +1,35 @@
+"""Races are forced, not hoped for: rivals queue at a row that is held until every one of them waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, Table, select, text
+
+from tests.support.waiting import eventually
+
+_Value = TypeVar("_Value")
+# pg_locks is read anew each time; pg_stat_activity would show the holder's transaction one and the same picture.
+_WAITING = text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+
+
+def race_for_row(engine: Engine, table: Table, row_id: object, *callers: Callable[[], _Value]) -> list[Future[_Value]]:
+    """Let the callers queue at a row, in their order, then let go; returns their settled futures (ask for `exception()`).
+
+    A caller is started when the one before it waits, so who is first in the queue is known.
+    """
+    with engine.connect() as holder, ThreadPoolExecutor(len(callers)) as pool:
+        holder.execute(select(table.c.id).where(table.c.id == row_id).with_for_update()).one()
+        futures = [_started(pool, holder, caller, number) for number, caller in enumerate(callers, start=1)]
+        holder.rollback()
+        for future in futures:
+            future.exception()
+    return futures
+
+
+def _started(pool: ThreadPoolExecutor, holder: Connection, caller: Callable[[], _Value], waiting: int) -> Future[_Value]:
+    future = pool.submit(caller)
+    eventually(lambda: future.done() or holder.scalar(_WAITING) >= waiting, f"{waiting} callers wait for the row")
+    return future
