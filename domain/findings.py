@@ -42,6 +42,7 @@ class ReconciliationFinding(Owned, Base):
 
 def note(
     uow: UnitOfWork,
+    *,
     kind: str,
     aggregate_type: str,
     aggregate_id: UUID,

@@ -32,3 +32,14 @@ EXTERNAL_TASK_LOCK_REMAINING = Histogram(
     ["topic"],
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 )
+WORKFLOW_START_UNKNOWN = Counter(
+    "q2o_workflow_start_unknown_total", "Process starts of which nobody knew whether the engine carried them out", ["workflow"]
+)
+RECONCILIATION_ACTIONS = Counter(
+    "q2o_reconciliation_actions_total",
+    "What the sweeps did about what they found, by kind of finding; lost_to_callback = settled by the normal path meanwhile",
+    ["kind", "result"],
+)
+PROVIDER_UNKNOWN_OUTCOMES_RESOLVED = Counter(
+    "q2o_provider_unknown_outcomes_resolved_total", "Unknown outcomes settled by asking the provider", ["provider", "resolution"]
+)

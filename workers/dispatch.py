@@ -1,0 +1,248 @@
+"""Carries requests from `workflow_command` to the engine: start a process, send a message, complete a user task.
+
+The rule it keeps: a request stays in its row until it is proven done or no longer matters. A start whose answer is not known is never
+sent a second time; it becomes START_UNKNOWN and reconciliation asks the engine (the lesson, section 17). Messages and completions may be
+repeated: what was consumed once does not match again. No transaction is open while the engine is called.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from threading import Event
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy
+import structlog
+from sqlalchemy import Row
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from domain import workflows
+from domain.errors import Conflict, OutcomeUnknownError, TryAgain
+from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.store.facts import WorkflowCommandKind
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow
+from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError, EngineUnavailableError
+from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
+from workers.runtime.retries import repeat
+from workers.runtime.variables import VariableError
+
+THREADS = 8  # calls under way at once; the engine takes milliseconds for each
+BATCH = 32  # commands per claim: four rounds of the threads
+POLL = timedelta(milliseconds=50)  # a command waits this long at most while nothing else is due
+# Half of it covers one call with its time limits (3 s to connect, 10 s to answer).
+LEASE = timedelta(seconds=30)
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
+# An engine that answers starts with errors for so long is asked what it has, instead of being sent more.
+START_PATIENCE = timedelta(seconds=60)
+NOT_THIS_START = frozenset(
+    # Our credentials, a model that is not deployed yet, a gateway's limit: true of every start, and nothing was started.
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
+OUTAGES = (EngineUnavailableError, OperationalError, InterfaceError, TryAgain, OutcomeUnknownError)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """Commands of one business key, in order, and until when (monotonic seconds) they may be sent under their lease."""
+
+    rows: Sequence[Row[Any]]
+    send_until: float
+
+
+class Dispatcher:
+    """Any number may run side by side: each command has one holder for the time of a lease.
+
+    A lease that ran out while a start was under way means an unknown answer, so `lease` must be well above the engine's time limits.
+    """
+
+    def __init__(self, database: sqlalchemy.Engine, engine: Engine, lease: timedelta = LEASE) -> None:
+        self._database = database
+        self._engine = engine
+        self._lease = lease
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dispatch")
+
+    def run(self, stop: Event) -> None:
+        """Dispatch until `stop` is set, on through outages of the database and the engine."""
+        repeat(self.run_once, stop, service="workflow dispatch", outages=OUTAGES, idle=POLL)
+
+    def run_once(self) -> int:
+        """Carry out what is due now; returns how many commands were taken.
+
+        Raises EngineUnavailableError after giving back what could not be sent, and the database's errors.
+        """
+        claimed_at = time.monotonic()
+        with housekeeping(self._database) as connection:
+            rows = workflows.claim(connection, BATCH, self._lease)
+        by_key: dict[tuple[UUID, str], list[Row[Any]]] = defaultdict(list)
+        for row in rows:
+            by_key[row.tenant_id, row.business_key].append(row)
+        send_until = claimed_at + self._lease.total_seconds() / 2
+        work = [self._threads.submit(self._carry_out_all, _Claim(rows=same, send_until=send_until)) for same in by_key.values()]
+        errors = [error for error in [future.exception() for future in work] if error is not None]
+        if errors:
+            raise errors[0]
+        return len(rows)
+
+    def _carry_out_all(self, claim: _Claim) -> None:
+        for row in claim.rows:
+            if time.monotonic() > claim.send_until:
+                self._give_back(row, timedelta(0), was_sent=False)
+                continue
+            try:
+                self._carry_out(row)
+            except Conflict as conflict:
+                # Our lease ran out and whoever had the command next has settled it.
+                _log.info("workflow_command_settled_elsewhere", **_facts(row), conflictCode=conflict.code)
+            except EngineUnavailableError:
+                self._give_back(row, timedelta(0), was_sent=False)
+                raise
+
+    def _carry_out(self, row: Row[Any]) -> None:
+        if row.kind == WorkflowCommandKind.START:
+            self._start(row)
+        elif row.expired:
+            self._settle(row, lambda uow: workflows.expire(uow, row.id, "EXPIRED"))
+            _log.info("workflow_command_expired", **_facts(row))
+        elif row.kind == WorkflowCommandKind.CORRELATE:
+            self._deliver(row, lambda: self._engine.correlate(row.name, row.business_key, row.variables))
+        else:
+            self._deliver(row, lambda: self._complete_task(row))
+
+    def _start(self, row: Row[Any]) -> None:
+        if row.attempts > 1:
+            self._start_unknown(row, "an earlier dispatcher may have sent it")
+            return
+        try:
+            instance_id = self._engine.start_process(row.name, row.business_key, row.variables)
+        except EngineAnswerUnknownError as error:
+            self._start_unknown(row, str(error))
+        except EngineRefusedError as refusal:
+            self._start_refused(row, refusal)
+        except VariableError as error:
+            self._start_impossible(row, str(error))
+        else:
+            self._settle(row, lambda uow: self._register(uow, row, instance_id), instance_id)
+
+    def _register(self, uow: UnitOfWork, row: Row[Any], instance_id: str) -> None:
+        token = UUID(row.variables["startToken"])
+        gate = RegisterWorkflow(business_key=row.business_key, start_token=token, process_instance_id=instance_id)
+        outcome = "STARTED"
+        try:
+            workflows.register(uow, gate)
+        except DuplicateWorkflow as duplicate:
+            # Another instance passed the gate first; ours will be turned away there.
+            outcome = duplicate.code
+            uow.flag_conflict(duplicate)
+        workflows.finish(uow, row.id, outcome)
+        _log.info("workflow_started", **_facts(row), processInstanceId=instance_id, outcome=outcome)
+
+    def _start_unknown(self, row: Row[Any], reason: str) -> None:
+        with unit_of_work(self._database, _cause(row)) as uow:
+            is_unknown = workflows.start_timed_out(uow, row.business_key)
+            workflows.finish(uow, row.id, "START_UNKNOWN" if is_unknown else "STARTED")
+        if is_unknown:
+            WORKFLOW_START_UNKNOWN.labels(workflow=row.name).inc()
+            _log.warning("workflow_start_unknown", **_facts(row), reason=reason)
+
+    def _start_refused(self, row: Row[Any], refusal: EngineRefusedError) -> None:
+        # An error of the engine's own came out of a transaction that was rolled back; a gateway's proves nothing.
+        is_rolled_back = refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR and refusal.kind.endswith("Exception")
+        if refusal.status in NOT_THIS_START or (is_rolled_back and self._age(row) < START_PATIENCE):
+            self._try_later(row, refusal, was_sent=False)
+        elif refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._start_impossible(row, str(refusal))
+        else:
+            self._start_unknown(row, str(refusal))
+
+    def _start_impossible(self, row: Row[Any], reason: str) -> None:
+        def refuse(uow: UnitOfWork) -> None:
+            workflows.start_refused(uow, row.business_key)
+            workflows.finish(uow, row.id, "START_FAILED")
+
+        _log.error("workflow_start_refused", **_facts(row), reason=reason)
+        try:
+            self._settle(row, refuse)
+        except CorrelationMovedOn:
+            self._settle(row, lambda uow: workflows.finish(uow, row.id, "STARTED"))
+
+    def _deliver(self, row: Row[Any], call: Callable[[], bool]) -> None:
+        try:
+            is_done = call()
+        except EngineUnavailableError:
+            raise
+        except EngineError as error:
+            self._try_later(row, error, was_sent=True)
+        except VariableError as error:
+            reason = str(error)
+            _log.error("workflow_command_impossible", **_facts(row), reason=reason)  # noqa: TRY400 - the reason says it all
+            self._settle(row, lambda uow: workflows.expire(uow, row.id, reason))
+        else:
+            if is_done:
+                self._settle(row, lambda uow: workflows.finish(uow, row.id, "DELIVERED"))
+                _log.info("workflow_command_delivered", **_facts(row))
+            else:
+                self._give_back(row, self._longer(row), was_sent=True)
+
+    def _complete_task(self, row: Row[Any]) -> bool:
+        for task in self._engine.user_tasks(row.business_key):
+            if self._engine.task_variables(task.id).get("requirementId") == row.name:
+                return self._engine.complete_user_task(task.id, row.variables)
+        return False
+
+    def _settle(self, row: Row[Any], act: Callable[[UnitOfWork], None], instance_id: str | None = None) -> None:
+        with unit_of_work(self._database, _cause(row, instance_id)) as uow:
+            act(uow)
+
+    def _try_later(self, row: Row[Any], error: EngineError, *, was_sent: bool) -> None:
+        _log.warning("workflow_command_deferred", **_facts(row), reason=str(error))
+        self._give_back(row, self._longer(row), was_sent=was_sent)
+
+    def _give_back(self, row: Row[Any], delay: timedelta, *, was_sent: bool) -> None:
+        with housekeeping(self._database) as connection:
+            workflows.give_back(connection, row, delay, was_sent=was_sent)
+
+    def _longer(self, row: Row[Any]) -> timedelta:
+        # Wait as long again as it has waited so far: doubles each time, and needs no counter.
+        return min(max(self._age(row), SHORTEST_WAIT), LONGEST_WAIT)
+
+    def _age(self, row: Row[Any]) -> timedelta:
+        # By the database's clock alone: the claim set `due_at` to its own time plus the lease.
+        age: timedelta = row.due_at - self._lease - row.created_at
+        return age
+
+
+def _cause(row: Row[Any], instance_id: str | None = None) -> Cause:
+    return Cause(
+        tenant_id=row.tenant_id,
+        actor="dispatch",
+        command=f"dispatch-{row.kind.lower().replace('_', '-')}",
+        command_id=row.id,
+        process_instance_id=instance_id,
+        business_key=row.business_key,
+    )
+
+
+def _facts(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "tenantId": row.tenant_id,
+        "businessKey": row.business_key,
+        "kind": row.kind,
+        "name": row.name,
+        "attempts": row.attempts,
+    }
