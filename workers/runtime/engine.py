@@ -8,14 +8,12 @@ engine's only fence between two pods.
 from __future__ import annotations
 
 import socket
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
-
-from camunda.client.external_task_client import ExternalTaskClient
-from camunda.variables.variables import Variables
 
 from workers.runtime.engine_connection import (
     EngineAnswerUnknownError,
@@ -27,6 +25,12 @@ from workers.runtime.engine_connection import (
 from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.variables import EncodedVariables, TypedValue
+
+# The library declares its models in pydantic's old style, which is none of our users' business.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from camunda.client.external_task_client import ExternalTaskClient
+    from camunda.variables.variables import Variables
 
 __all__ = [
     "Completion",
@@ -95,6 +99,10 @@ class ExternalTask:
         )
 
 
+# Nobody publishes tasks under this name.
+_NO_TOPIC = TopicRequest(name="q2o.no-topic", lock_duration=timedelta(seconds=1), variables=())
+
+
 class Engine(ProcessCalls, PeopleCalls):
     """Everything the suite asks of the engine. Safe to share between threads; close it when done.
 
@@ -109,6 +117,10 @@ class Engine(ProcessCalls, PeopleCalls):
     def fetch_and_lock(self, topics: Sequence[TopicRequest], *, max_tasks: int, poll: timedelta) -> list[ExternalTask]:
         """Lock up to `max_tasks` tasks; wait up to `poll` for the first one (zero: answer at once)."""
         return [ExternalTask.from_answer(row) for row in self._tasks.fetch(topics, max_tasks, poll)]
+
+    def end_poll(self) -> None:
+        """Let the engine end this worker's waiting poll: a new poll of the same worker replaces it where the engine is set so."""
+        self._tasks.fetch([_NO_TOPIC], 1, timedelta(milliseconds=1))
 
     def complete(self, task_id: str, variables: EncodedVariables) -> None:
         self._tasks.complete(task_id, variables)
@@ -137,6 +149,10 @@ class Engine(ProcessCalls, PeopleCalls):
         """Read the task as it stands now; None when it was completed or cancelled."""
         row = self.find(f"/external-task/{task_id}")
         return None if row is None else ExternalTask.from_answer(row)
+
+    def locked_tasks(self) -> list[ExternalTask]:
+        """Find every task locked for this worker id, those that wait for their next attempt included."""
+        return [ExternalTask.from_answer(row) for row in self.get("/external-task", workerId=self.worker_id, locked="true")]
 
     def set_retries(self, task_id: str, retries: int) -> None:
         """Give a failed task further attempts, which also resolves its incident."""

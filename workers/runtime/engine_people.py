@@ -84,6 +84,10 @@ class PeopleCalls(EngineConnection):
                 return Completion(user_id=row["userId"], task_id=task_id, completed_at=datetime.fromisoformat(row["timestamp"]))
         return None
 
+    def groups_of(self, user_id: str) -> list[str]:
+        """The groups that a user is in: the roles in which they act."""
+        return [str(row["id"]) for row in self.get("/group", member=user_id)]
+
     def ensure_user(self, user_id: str, *, first_name: str, last_name: str, email: str, password: str) -> None:
         """Create the user unless it exists; an existing password is left alone."""
         profile = {"id": user_id, "firstName": first_name, "lastName": last_name, "email": email}

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from workers.runtime.engine_connection import EngineConnection
+from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
 from workers.runtime.variables import Variable, decode, encode
 
 DEPLOY_TIMEOUT = timedelta(seconds=60)  # parsing all models on a cold JVM takes several seconds
@@ -60,8 +60,13 @@ class ProcessCalls(EngineConnection):
 
     def instance_variables(self, instance_id: str) -> dict[str, Any]:
         """Read the variables of a running instance's own scope; empty when it has ended."""
-        rows = self.find(f"/process-instance/{instance_id}/variables", deserializeValues="false")
-        return decode(rows or {})
+        try:
+            return decode(self.get(f"/process-instance/{instance_id}/variables", deserializeValues="false"))
+        except EngineRefusedError:
+            # An instance that has ended is answered with a null pointer's 500.
+            if self.find(f"/process-instance/{instance_id}") is None:
+                return {}
+            raise
 
     def delete_instance(self, instance_id: str, reason: str) -> bool:
         """End an instance; False when it had already ended. The reason stays in history as variable `terminationReason`."""
@@ -76,6 +81,20 @@ class ProcessCalls(EngineConnection):
         """Decide: the rows that the latest version of a decision gives for these inputs."""
         rows = self.post(f"/decision-definition/key/{decision_key}/evaluate", {"variables": encode(variables)})
         return [decode(row) for row in rows]
+
+    def decision_definition_id(self, process_instance_id: str, decision_key: str) -> str:
+        """Which version of a decision last decided in this instance. Raises EngineRefusedError (404) when none has."""
+        rows = self.get(
+            "/history/decision-instance",
+            processInstanceId=process_instance_id,
+            decisionDefinitionKey=decision_key,
+            sortBy="evaluationTime",
+            sortOrder="desc",
+            maxResults=1,
+        )
+        if not rows:
+            raise EngineRefusedError(404, "NotFound", f"{decision_key} was not evaluated in instance {process_instance_id}", None)
+        return str(rows[0]["decisionDefinitionId"])
 
     def deploy(self, name: str, files: Sequence[Path]) -> str:
         """Deploy files together and return the deployment's id; the same files again change nothing.

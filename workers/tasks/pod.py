@@ -7,31 +7,29 @@ never ends the pod; two pods never share a worker id, which is all that keeps th
 
 from __future__ import annotations
 
-import heapq
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Condition, Event, Lock, Thread
 
 import structlog
 
-from workers.runtime.engine import Engine, EngineError, TopicRequest
+from workers.runtime.engine import Engine, EngineError, ExternalTask, TopicRequest
 from workers.runtime.metrics import (
     EXTERNAL_TASK_CAPACITY_FREE,
     EXTERNAL_TASK_DURATION,
     EXTERNAL_TASK_IN_FLIGHT,
     EXTERNAL_TASK_LOCK_LOST,
     EXTERNAL_TASK_LOCK_REMAINING,
-    EXTERNAL_TASK_POLL_DURATION,
-    EXTERNAL_TASK_POLLS,
 )
 from workers.runtime.retries import until_available
 from workers.tasks.contract import BpmnError, GiveUp, Handler, RetryLater, Task, Topic
 from workers.tasks.heartbeat import Heartbeat
 from workers.tasks.lease import Clock, Lease
 from workers.tasks.outcomes import Failed, attempt
+from workers.tasks.polls import Polls
 from workers.tasks.report import Reporter, Settled
 
 __all__ = ["BpmnError", "GiveUp", "Handler", "Pod", "RetryLater", "Task", "Topic", "WorkerIdError"]
@@ -42,7 +40,6 @@ POLL = timedelta(seconds=10)  # also the longest time until a task that another 
 DRAIN = timedelta(seconds=30)
 CANCEL_GRACE = timedelta(seconds=3)
 _GATHER = 0.02  # seconds to let a busy pod free more than one place: a fetch per task costs the engine half its throughput
-_DUE_MARGIN = 0.02  # seconds; a task is fetched only after its wait, not at its end
 _UNIQUE = re.compile(r".+-[0-9a-f]{8,}")
 
 _log = structlog.get_logger()
@@ -79,20 +76,24 @@ class Pod:
         self._cancel_grace = cancel_grace
         self._clock = clock
         self._reporter = Reporter(engine, clock=clock)
-        self._heartbeat = Heartbeat(engine, clock)
         self._in_flight: dict[str, Lease] = {}
-        self._due: list[float] = []
         self._changed = Condition()
         self._draining = False
         self._requests = [
             TopicRequest(name=topic.name, lock_duration=topic.lock_duration or lock_duration, variables=topic.variables)
             for topic in topics.values()
         ]
+        self._heartbeat, self._polls = self._new_threads()
+
+    def _new_threads(self) -> tuple[Heartbeat, Polls]:
+        polls = Polls(self._engine, self._requests, self._poll, in_flight=lambda: list(self._in_flight), clock=self._clock)
+        return Heartbeat(self._engine, self._clock), polls
 
     def run_once(self, poll: timedelta = timedelta()) -> int:
         """Fetch once, run everything to its end, and return how many tasks that was. Raises EngineError when the fetch fails."""
         with self._open():
-            leases = self._fetch(self._capacity, poll)
+            asked_at = self._clock()
+            leases = self._new_leases(self._polls.fetch(self._capacity, poll), asked_at)
             for lease in leases:
                 self._begin(lease)
             self._await_idle(None)
@@ -101,6 +102,7 @@ class Pod:
     def run(self, stop: Event) -> None:
         """Work until `stop` is set, then drain."""
         with self._open():
+            Thread(target=self._finish_poll, args=(stop, self._polls), name="poll-finisher", daemon=True).start()
             _log.info("pod_started", workerId=self._engine.worker_id, topics=sorted(self._topics), capacity=self._capacity)
             while not stop.is_set():
                 until_available(lambda: self._turn(stop), stop, service="engine", outages=(EngineError,))
@@ -108,14 +110,21 @@ class Pod:
 
     def _turn(self, stop: Event) -> int:
         room = self._await_room(stop)
-        # The poll is left to end by itself: an engine that is hung up on locks tasks for nobody.
-        leases = self._fetch(room, self._poll_time()) if room else []
+        if not room:
+            return 0
+        asked_at = self._clock()
+        leases = self._new_leases(self._polls.wait_for_tasks(room), asked_at)
         for lease in leases:
             if stop.is_set():
                 self._give_back(lease)
             else:
                 self._begin(lease)
         return len(leases)
+
+    @staticmethod
+    def _finish_poll(stop: Event, polls: Polls) -> None:
+        stop.wait()
+        polls.finish()
 
     @contextmanager
     def _open(self) -> Iterator[None]:
@@ -124,11 +133,13 @@ class Pod:
             _check_worker_id(worker_id)
             _polling.add(worker_id)
         self._draining = False
-        self._heartbeat = Heartbeat(self._engine, self._clock)
+        self._heartbeat, self._polls = self._new_threads()
         self._heartbeat.start()
+        self._polls.start()
         try:
             yield
         finally:
+            self._polls.stop()
             self._heartbeat.stop()
             with _polling_lock:
                 _polling.discard(worker_id)
@@ -143,26 +154,8 @@ class Pod:
     def _room(self) -> int:
         return self._capacity - len(self._in_flight)
 
-    def _poll_time(self) -> timedelta:
-        """Nothing wakes a poll when the wait of a failed task is over, so the poll ends then by itself."""
-        now = self._clock()
-        with self._changed:
-            while self._due and self._due[0] <= now:
-                heapq.heappop(self._due)
-            if not self._due:
-                return self._poll
-            return min(self._poll, timedelta(seconds=self._due[0] - now + _DUE_MARGIN))
-
-    def _fetch(self, room: int, poll: timedelta) -> list[Lease]:
-        """Lock tasks; what this pod already works on is only renewed."""
-        asked_at = self._clock()
-        with EXTERNAL_TASK_POLL_DURATION.time():
-            try:
-                tasks = self._engine.fetch_and_lock(self._requests, max_tasks=room, poll=poll)
-            except EngineError:
-                EXTERNAL_TASK_POLLS.labels("error").inc()
-                raise
-        EXTERNAL_TASK_POLLS.labels("tasks" if tasks else "empty").inc()
+    def _new_leases(self, tasks: Sequence[ExternalTask], asked_at: float) -> list[Lease]:
+        """Take up what was fetched; what this pod already works on is only renewed."""
         durations = {request.name: request.lock_duration for request in self._requests}
         leases = [
             Lease(task, self._topics[task.topic], durations[task.topic], asked_at=asked_at, clock=self._clock) for task in tasks
@@ -217,8 +210,7 @@ class Pod:
             lease.is_reporting = True
         settled, reported = self._reporter.report(lease, outcome)
         if isinstance(reported, Failed) and reported.retries:
-            with self._changed:
-                heapq.heappush(self._due, self._clock() + reported.retry_after.total_seconds())
+            self._polls.expect(lease.task.id, reported.retry_after)
         EXTERNAL_TASK_DURATION.labels(topic, settled).observe(self._clock() - started)
         if settled is Settled.LOCK_LOST:
             EXTERNAL_TASK_LOCK_LOST.labels(topic).inc()

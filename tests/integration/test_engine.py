@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from tests.support.engines import Deployer, Doors
+from tests.support.models import approval_per_group, decision, new_name, one_task, waiting_for_message
+from tests.support.waiting import eventually
+from workers.runtime.engine import (
+    Engine,
+    EngineAnswerUnknownError,
+    EngineRefusedError,
+    EngineUnavailableError,
+    TopicRequest,
+)
+from workers.tasks.pod import Pod, Task, Topic
+
+pytestmark = pytest.mark.stack
+
+POLL_LOCK = timedelta(seconds=60)
+
+
+@pytest.fixture
+def engine(doors: Doors) -> Engine:
+    return doors.direct()
+
+
+def test_the_same_files_again_are_the_same_deployment(engine: Engine, tmp_path: Path) -> None:
+    key = new_name("process")
+    file = tmp_path / "model.bpmn"
+    file.write_text(one_task(key, "topic"), encoding="utf-8")
+
+    first = engine.deploy(key, [file])
+
+    assert engine.deploy(key, [file]) == first
+    file.write_text(one_task(key, "another-topic"), encoding="utf-8")
+    assert engine.deploy(key, [file]) != first
+
+
+def test_a_model_that_cannot_be_parsed_is_refused_with_the_reason(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "broken.bpmn"
+    file.write_text("<nothing/>", encoding="utf-8")
+
+    with pytest.raises(EngineRefusedError) as refusal:
+        engine.deploy("broken", [file])
+
+    assert (refusal.value.status, refusal.value.kind) == (400, "ParseException")
+
+
+def test_instances_are_found_by_business_key_while_they_run_and_after(scene: Deployer) -> None:
+    built = scene(one_task)
+    business_key = new_name("quote")
+    running = built.engine.start_process(built.key, business_key, {"startToken": "a"})
+    ended = built.engine.start_process(built.key, business_key, {"startToken": "b"})
+
+    assert built.engine.instance_variables(running) == {"startToken": "a"}
+    assert built.engine.delete_instance(ended, "duplicate start")
+    found = {instance.id: instance for instance in built.engine.find_instances(business_key)}
+
+    assert set(found) == {running, ended}
+    assert (found[running].state, found[running].runtime) == ("ACTIVE", True)
+    assert (found[ended].state, found[ended].runtime) == ("EXTERNALLY_TERMINATED", False)
+    assert found[ended].definition_key == built.key
+    assert found[running].start_time.tzinfo is not None
+    assert built.engine.instance_variables(ended) == {}
+    reasons = built.engine.get("/history/variable-instance", processInstanceId=ended, variableName="terminationReason")
+    assert reasons[0]["value"] == "duplicate start"
+
+
+def test_ending_an_ended_instance_says_so(scene: Deployer) -> None:
+    built = scene(one_task)
+    instance = built.start()
+
+    assert built.engine.delete_instance(instance, "no longer wanted")
+    assert not built.engine.delete_instance(instance, "no longer wanted")
+
+
+def test_a_message_nobody_waits_for_is_no_error(scene: Deployer) -> None:
+    message = new_name("Message")
+    built = scene(lambda key, _: waiting_for_message(key, message))
+    business_key = new_name("step")
+
+    assert not built.engine.correlate(message, business_key, {"outcome": "early"})
+    instance = built.engine.start_process(built.key, business_key, {})
+    assert built.engine.correlate(message, business_key, {"outcome": "in time"})
+    assert not built.engine.correlate(message, business_key, {"outcome": "again"})
+
+    built.reaches(instance, "done")
+    rows = built.engine.get("/history/variable-instance", processInstanceId=instance, variableName="outcome")
+    assert rows[0]["value"] == "in time"
+
+
+def test_a_user_task_is_completed_once(scene: Deployer) -> None:
+    built = scene(approval_per_group)
+    business_key = new_name("quote")
+    built.engine.start_process(built.key, business_key, {"groups": ["legal"]})
+    (task,) = built.engine.user_tasks(business_key)
+
+    assert (task.name, task.definition_key) == ("Approve", "approve")
+    assert built.engine.task_variables(task.id)["group"] == "legal"
+    assert built.engine.complete_user_task(task.id, {"decision": "APPROVE"})
+    assert not built.engine.complete_user_task(task.id, {"decision": "REJECT"})
+    assert built.engine.user_tasks(business_key) == []
+
+
+def test_who_completed_is_known_per_branch(scene: Deployer, doors: Doors) -> None:
+    built = scene(approval_per_group)
+    business_key = new_name("quote")
+    built.engine.start_process(built.key, business_key, {"groups": ["legal", "finance"]})
+    group_of_task = {}
+    for task in built.engine.user_tasks(business_key):
+        group_of_task[task.id] = built.engine.task_variables(task.id)["group"]
+        assert built.engine.complete_user_task(task.id)
+    recorded = {}
+
+    def record(task: Task) -> dict[str, str]:
+        completion = built.engine.who_completed(task.process_instance_id, "approve", beside=task.activity_instance_id)
+        assert completion is not None
+        recorded[task.text("group")] = (completion.user_id, group_of_task[completion.task_id])
+        return {}
+
+    pod = Pod(doors.direct(), {built.topic: Topic(name=built.topic, handler=record, variables=("group",))})
+    assert pod.run_once() == 2
+
+    user = doors.environment["Q2O_ENGINE_USER"]
+    assert recorded == {"legal": (user, "legal"), "finance": (user, "finance")}
+
+
+def test_a_decision_can_be_asked_directly(engine: Engine, tmp_path: Path) -> None:
+    key = new_name("decision").replace("-", "_")
+    file = tmp_path / "levels.dmn"
+    file.write_text(decision(key), encoding="utf-8")
+    engine.deploy(key, [file])
+
+    assert engine.evaluate(key, {"amount": 50.0}) == [{"level": 1}]
+    assert sorted(row["level"] for row in engine.evaluate(key, {"amount": 500.0})) == [1, 2]
+
+
+def test_people_and_permissions_may_be_set_up_again_and_again(engine: Engine) -> None:
+    user, group, filter_name = (new_name(kind).replace("-", "") for kind in ("user", "group", "filter"))
+
+    filters = set()
+    for permissions in (["READ"], ["READ"], ["READ", "UPDATE"]):
+        engine.ensure_user(user, first_name="A", last_name="B", email="a@example.test", password="Long-enough-1")
+        engine.ensure_group(group, "A group")
+        engine.ensure_membership(group, user)
+        engine.ensure_authorization(5, "*", permissions, group_id=group)
+        filters.add(engine.ensure_filter(filter_name, {"candidateGroup": group}, {"priority": 10}))
+
+    assert [row["id"] for row in engine.get("/user", memberOfGroup=group)] == [user]
+    (grant,) = engine.get("/authorization", groupIdIn=group, resourceType=5)
+    assert sorted(grant["permissions"]) == ["READ", "UPDATE"]
+    assert len(filters) == 1
+
+
+def test_the_engine_tells_its_version(engine: Engine) -> None:
+    assert engine.version().startswith("7.24.")
+
+
+def test_no_connection_proves_that_nothing_was_sent(doors: Doors) -> None:
+    engine, proxy = doors.through_proxy()
+    proxy.down()
+
+    with pytest.raises(EngineUnavailableError, match="Is it started"):
+        engine.version()
+
+
+def test_a_lost_answer_to_a_start_is_unknown_and_the_instance_is_found(scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    business_key = new_name("order")
+    proxy.drop_response(f"/process-definition/key/{built.key}/start")
+
+    with pytest.raises(EngineAnswerUnknownError):
+        engine.start_process(built.key, business_key, {})
+
+    assert len(engine.find_instances(business_key)) == 1
+
+
+def test_a_request_that_got_lost_is_unknown_too(scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    business_key = new_name("order")
+    proxy.drop_request("/start")
+
+    with pytest.raises(EngineAnswerUnknownError):
+        engine.start_process(built.key, business_key, {})
+
+    assert engine.find_instances(business_key) == []
+
+
+def test_a_refusal_carries_status_type_and_message(engine: Engine) -> None:
+    with pytest.raises(EngineRefusedError, match="nobody-deployed-this") as refusal:
+        engine.start_process("nobody-deployed-this", "key", {})
+
+    assert (refusal.value.status, refusal.value.kind) == (404, "RestException")
+
+
+def test_a_wrong_password_is_a_refusal(doors: Doors) -> None:
+    nobody = Engine(doors.environment["Q2O_ENGINE_URL"], "nobody", "wrong")
+
+    with pytest.raises(EngineRefusedError) as refusal:
+        nobody.version()
+    nobody.close()
+
+    assert refusal.value.status == 401
+
+
+def test_a_waiting_poll_ends_when_the_same_worker_asks_anew(doors: Doors) -> None:
+    engine = doors.direct()
+    topic = TopicRequest(name=new_name("topic"), lock_duration=POLL_LOCK, variables=())
+    ended = Event()
+
+    def poll() -> None:
+        try:
+            engine.fetch_and_lock([topic], max_tasks=1, poll=POLL_LOCK)
+        except EngineRefusedError as refusal:
+            if refusal.status == 503:
+                ended.set()
+
+    thread = Thread(target=poll)
+    thread.start()
+
+    def end_it() -> bool:
+        engine.end_poll()
+        return ended.is_set()
+
+    eventually(end_it, "the poll ends")
+    thread.join(30)
