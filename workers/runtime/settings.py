@@ -20,7 +20,7 @@ class Settings:
     """Addresses, credentials and time limits of one process.
 
     `database_url` is an SQLAlchemy address (`postgresql+psycopg://…`), `engine_url` ends in `/engine-rest`,
-    `kafka` is a bootstrap list `host:port[,host:port]`.
+    `kafka` is a bootstrap list `host:port[,host:port]`. `topics` empty means all; `worker_id` None means a fresh one.
     """
 
     database_url: str
@@ -30,10 +30,13 @@ class Settings:
     engine_password: str
     jwt_secret: str
     provider_url: str
+    provider_token: str
     callback_secret: str
     http_host: str
     http_port: int
     data_dir: Path
+    worker_id: str | None
+    topics: frozenset[str]
     start_safe_interval: timedelta
     attempt_stale_after: timedelta
     lock_duration: timedelta
@@ -62,10 +65,13 @@ class Settings:
             engine_password=text("engine_password"),
             jwt_secret=text("jwt_secret"),
             provider_url=text("provider_url"),
+            provider_token=text("provider_token"),
             callback_secret=text("callback_secret"),
             http_host=text("http_host", "127.0.0.1"),
             http_port=int(text("http_port", "8080")),
             data_dir=Path(text("data_dir", ".q2o")),
+            worker_id=environment.get("Q2O_WORKER_ID") or None,
+            topics=frozenset(name for name in environment.get("Q2O_TOPICS", "").split(",") if name),
             # Longer than the engine may take to answer a start, so that "not found" then means "never arrived".
             start_safe_interval=seconds("start_safe_interval_seconds", "15"),
             # Three heartbeats of a pod (it extends a lock at a third of its duration): its silence then means it is gone.

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from workers.runtime.engine import ExternalTask
 from workers.runtime.variables import EncodedVariables, VariableError, encode
 from workers.tasks.contract import BpmnError, GiveUp, RetryLater, Task, Topic
+from workers.tasks.outages import is_outage, wait_for_recovery
 from workers.tasks.retry_policy import RetryPolicy
 
 MAX_MESSAGE = 666  # characters; the engine cuts here, and the advice stands at the end
@@ -53,16 +54,28 @@ def attempt(topic: Topic, task: ExternalTask, cancelled: Event) -> Outcome:
     """Run the handler once and name the outcome; never raises."""
     try:
         return Completed(variables=encode(topic.handler(Task.of(task, cancelled)) or {}))
-    except BpmnError as error:
-        return _raised(topic, error)
-    except RetryLater as later:
-        return _postponed(task, later)
-    except GiveUp as giving_up:
-        return incident(giving_up.reason)
-    except VariableError as error:
-        return incident(f"{task.topic}: {error}", traceback.format_exc())
     except BaseException as error:  # noqa: BLE001 - a handler that ends in SystemExit must not leave its task locked without a word
-        return failure(task, f"{task.topic}: {type(error).__name__}: {error}", traceback.format_exc())
+        return _outcome_of(error, topic, task, traceback.format_exc())
+
+
+def _outcome_of(error: BaseException, topic: Topic, task: ExternalTask, details: str) -> Outcome:
+    outcome: Outcome
+    match error:
+        case BpmnError():
+            outcome = _raised(topic, error)
+        case RetryLater():
+            outcome = _postponed(task, error)
+        case GiveUp():
+            outcome = incident(error.reason)
+        case VariableError():
+            outcome = incident(f"{task.topic}: {error}", details)
+        case _ if is_outage(error):
+            outcome = _postponed(
+                task, RetryLater(wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
+            )
+        case _:
+            outcome = failure(task, f"{task.topic}: {type(error).__name__}: {error}", details)
+    return outcome
 
 
 def failure(task: ExternalTask, what: str, details: str) -> Failed:

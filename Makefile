@@ -1,0 +1,70 @@
+# Every target does its own set-up: a machine needs Python 3.11+, make, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+.DEFAULT_GOAL := help
+
+.PHONY: demo up test check races mutants faults storm bench models evidence sbom lock help
+
+demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders on the local stack; ARGS="--once --json" audits and exits
+	@$(BIN)/q2o demo $(ARGS)
+
+up: $(VENV)/.runtime ## the whole suite on this machine, until Ctrl-C
+	@$(BIN)/q2o up
+
+test: $(VENV)/.development ## every test: unit, integration, contract, races, faults, browser
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.development ## formatting, lint, types, import contracts, models against workers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/q2o check
+
+races: $(VENV)/.development ## the forced races
+	$(BIN)/python -m pytest tests/races $(ARGS)
+
+mutants: $(VENV)/.development ## drop every guard in turn: its named test must fail
+	$(BIN)/python -m pytest tests/mutants $(ARGS)
+
+faults: $(VENV)/.development ## lost answers, dead workers, killed processes
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+storm: $(VENV)/.development ## the demo's disorder, larger: ARGS="--quotes 200"
+	$(BIN)/q2o demo --once --quotes 100 $(ARGS)
+
+bench: $(VENV)/.development ## ratios against a peer or a bound, in one run
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS)
+
+models: $(VENV)/.development ## draw the models into docs/models and look for what Modeler would complain about
+	$(BIN)/python -m tests.support.rendering
+
+evidence: $(VENV)/.development ## what the last runs measured, as a table
+	@$(BIN)/python -m tests.support.evidence
+
+sbom: $(VENV)/.development ## bill of materials of what the product runs on
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements.txt --output-file build/sbom.json
+	@echo "build/sbom.json"
+
+lock: $(VENV)/.development ## pin requirements anew, with hashes and without addresses
+	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 --universal --no-emit-index-url requirements.in -o requirements.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 --universal --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The log of a set-up that went well interests nobody; one that fails prints it.
+$(VENV)/.runtime: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("q2o needs Python 3.11 or newer: set PYTHON=… to one")'
+	@echo "setting up $(VENV) …" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e . >&2
+	@touch $@
+
+$(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt >&2
+	@touch $@

@@ -1,0 +1,197 @@
+"""The command line `q2o`: the only list of processes. A process reads its settings here, once, and nowhere else.
+
+Exit codes: 0 done, 1 the audit found a violation, 2 something outside has to be put right (one line says what), 70 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+from workers.runtime.settings import DEMO_TENANT, SettingMissingError, Settings
+
+EXIT_ASK_USER = 2
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Quote-to-order on Camunda 7.")
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be repaired, and change nothing.")]
+Once = Annotated[bool, typer.Option("--once", help="One round, then exit.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The result alone, as JSON on standard output.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn everything that a person outside can put right into one line and exit code 2."""
+    from workers.http.edge import PortInUseError
+    from workers.local.errors import StackError
+    from workers.runtime.database import DatabaseUnreachableError
+    from workers.runtime.engine import EngineError
+    from workers.sandbox.server import ServerStartError
+
+    try:
+        yield
+    except (SettingMissingError, StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError) as error:
+        err.print(f"[red]q2o:[/red] {error}", markup=True)
+        raise typer.Exit(EXIT_ASK_USER) from error
+
+
+def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings of this process."""
+    return Settings.from_environment(environment)
+
+
+def run_process(name: str) -> None:
+    """Run one loop until a signal comes."""
+    from workers import suite
+    from workers.runtime import logs, metrics_endpoint
+    from workers.runtime.process import run_loops, stop_on_signals
+
+    with plain_errors():
+        logs.configure(name)
+        stop = stop_on_signals()
+        settings = settings_of()
+        loops = {name: suite.PROCESSES[name](settings)}
+        if name != "http":
+            metrics_endpoint.serve(settings.http_host, settings.metrics_port)
+        raise typer.Exit(run_loops(loops, stop))
+
+
+@app.command()
+def http() -> None:
+    """Serve commands, callbacks, health and OpenAPI."""
+    run_process("http")
+
+
+@app.command()
+def tasks(topic: Annotated[list[str] | None, typer.Option(help="Only this topic; may be given several times.")] = None) -> None:
+    """Work on external tasks, of all topics unless some are named."""
+    if topic:
+        os.environ["Q2O_TOPICS"] = ",".join(topic)
+    run_process("tasks")
+
+
+@app.command()
+def dispatch() -> None:
+    """Take requests to the engine: start, correlate, complete."""
+    run_process("dispatch")
+
+
+@app.command()
+def relay() -> None:
+    """Take events to Kafka."""
+    run_process("relay")
+
+
+@app.command()
+def inbox() -> None:
+    """Keep the search view from Kafka's events."""
+    run_process("inbox")
+
+
+@app.command()
+def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
+    """Find what a fault left behind and repair it through the same commands."""
+    from workers import suite
+
+    if not (once or dry_run):
+        run_process("reconcile")
+        return
+    with plain_errors():
+        found = suite.reconcile(settings_of()).run_once(dry_run=dry_run)
+    err.print(f"{found} {'to repair' if dry_run else 'repaired'}")
+
+
+@app.command()
+def sandbox() -> None:
+    """Run the sandbox provider on `Q2O_PROVIDER_PORT`."""
+    from workers.sandbox.provider import main
+
+    with plain_errors():
+        raise typer.Exit(main([]))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    from domain.migrations import migrate as bring_up_to_date
+    from workers.runtime.database import connect
+
+    with plain_errors():
+        bring_up_to_date(connect(settings_of().database_url, "migrate"))
+
+
+@app.command()
+def deploy() -> None:
+    """Deploy models, groups, permissions and filters to the engine."""
+    from workers import suite
+    from workers.deployment import deploy as bring_models
+
+    with plain_errors():
+        err.print(f"deployment {bring_models(suite.engine_of(settings_of()))}")
+
+
+@app.command()
+def check() -> None:
+    """Hold the models against the workers: topics, variables, error codes, references."""
+    from workers.deployment import models_root
+    from workers.model_check import all_problems
+
+    found = all_problems(models_root())
+    for problem in found:
+        err.print(problem, markup=False)
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def token(
+    subject: Annotated[str, typer.Option(help="Who: goes into every log row.")],
+    role: Annotated[list[str], typer.Option(help="May be given several times.")],
+    tenant: Annotated[UUID, typer.Option()] = DEMO_TENANT,
+    region: Annotated[str, typer.Option()] = "ID-JAVA",
+    hours: Annotated[float, typer.Option(help="How long it is good.")] = 8,
+) -> None:
+    """Issue a bearer token for a laptop."""
+    from workers.http.auth import issue_token
+    from workers.local.credentials import known_secret
+
+    with plain_errors():
+        secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(Path(os.environ.get("Q2O_DATA_DIR", ".q2o")))
+        lifetime = timedelta(hours=hours)
+        sys.stdout.write(issue_token(secret, subject, tenant, role, region, lifetime) + "\n")
+
+
+@app.command()
+def up() -> None:
+    """Run the whole suite on this machine, until Ctrl-C."""
+    from workers.demo.command import run_up
+
+    with plain_errors():
+        raise typer.Exit(run_up(err))
+
+
+@app.command()
+def demo(*, once: Once = False, json: AsJson = False) -> None:
+    """Take sample quotes to fulfilled orders, with disorder, and audit the result; then stay up."""
+    from workers.demo.command import run_demo
+
+    with plain_errors():
+        raise typer.Exit(run_demo(err, once=once, as_json=json))
+
+
+def main() -> None:
+    """Entry point of the distribution."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The demo's client of the HTTP edge: what a user interface would send, with versions and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from workers.demo.people import CUSTOMER, SALES, Actor, token_of
+
+
+class UnexpectedAnswerError(Exception):
+    """The edge answered something that this story has no place for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Status, body, and whether it was the stored answer of an earlier request."""
+
+    status: int
+    body: dict[str, Any]
+    replayed: bool
+
+    def expect(self, *statuses: int) -> dict[str, Any]:
+        """The body, if the status is one of these. Raises UnexpectedAnswerError."""
+        if self.status not in statuses:
+            raise UnexpectedAnswerError(f"{self.status} {self.body.get('code')}: {self.body.get('detail')}")
+        return self.body
+
+
+class Api:
+    """Commands and reads of one tenant."""
+
+    def __init__(self, base_url: str, jwt_secret: str, tenant_id: UUID) -> None:
+        self.tenant_id = tenant_id
+        self._secret = jwt_secret
+        self._http = httpx.Client(base_url=base_url, timeout=30)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._http.close()
+
+    def get(self, path: str, actor: Actor = SALES, **params: Any) -> Any:
+        """Read something."""
+        answer = self._http.get(path, params=params, headers=self._headers(actor))
+        answer.raise_for_status()
+        return answer.json()
+
+    def send(
+        self, path: str, body: Mapping[str, Any], *, actor: Actor = SALES, version: int | None = None, key: str | None = None, method: str = "POST"
+    ) -> Reply:
+        """Send a command under an idempotency key (a fresh one unless given), naming the version it was decided on."""
+        headers = self._headers(actor) | {"Idempotency-Key": f'"{key or uuid4()}"'}
+        if version is not None:
+            headers["If-Match"] = f'"{version}"'
+        answer = self._http.request(method, path, json=dict(body), headers=headers)
+        return Reply(status=answer.status_code, body=answer.json(), replayed=answer.headers.get("Idempotent-Replayed") == "true")
+
+    def quote(self, quote_id: str) -> dict[str, Any]:
+        """A quote as its workspace shows it."""
+        quote: dict[str, Any] = self.get(f"/quotes/{quote_id}")
+        return quote
+
+    def create(self, customer_id: str, discount_percent: str, quantity: int = 1) -> dict[str, Any]:
+        """A quote for a fibre line with router and support, 24 months."""
+        line = {"quantity": quantity, "termMonths": 24}
+        offerings = {"FIBRE_1000": discount_percent, "ROUTER_PRO": "0", "SUPPORT_PLUS": "0"}
+        lines = [{**line, "productOfferingId": name, "discountPercent": discount} for name, discount in offerings.items()]
+        body = {"customerId": customer_id, "currency": "EUR", "region": "ID-JAVA", "paymentTermDays": 30, "lines": lines}
+        return self.send("/quotes", body).expect(201)
+
+    def price(self, quote_id: str) -> None:
+        """Price the current configuration."""
+        quote = self.quote(quote_id)
+        body = {"configResultId": quote["configResultId"], "catalogVersion": quote["catalogVersion"]}
+        self.send(f"/quotes/{quote_id}/price", body, version=quote["version"]).expect(200)
+
+    def submit(self, quote_id: str) -> None:
+        """Ask for approval of what is there now."""
+        quote = self.quote(quote_id)
+        body = {name: quote[name] for name in ("revisionId", "configResultId", "priceResultId")}
+        self.send(f"/quotes/{quote_id}/submissions", body, version=quote["version"]).expect(200, 201, 202)
+
+    def issue_document(self, quote_id: str) -> None:
+        """Write the offer down."""
+        quote = self.quote(quote_id)
+        body = {name: quote[name] for name in ("revisionId", "priceResultId")}
+        self.send(f"/quotes/{quote_id}/documents", body, version=quote["version"]).expect(200, 201)
+
+    def acceptance(self, quote: Mapping[str, Any], channel: str = "WEB") -> dict[str, Any]:
+        """What a customer sends to accept this quote as it is shown."""
+        names = ("revisionId", "priceResultId", "approvalRequestId", "documentId")
+        return {**{name: quote[name] for name in names}, "channel": channel}
+
+    def accept(self, quote: Mapping[str, Any], body: Mapping[str, Any], key: str) -> Reply:
+        """Accept, as the customer."""
+        return self.send(f"/quotes/{quote['quoteId']}/acceptances", body, actor=CUSTOMER, version=quote["version"], key=key)
+
+    def decide(self, task: Mapping[str, Any], actor: Actor, decision: str) -> Reply:
+        """Sign, as an approver."""
+        body = {
+            "requirementId": task["requirementId"],
+            "expectedRequirementVersion": task["requirementVersion"],
+            "quoteRevisionId": task["quoteRevisionId"],
+            "priceResultId": task["priceResultId"],
+            "decision": decision,
+            "reasonCode": "STRATEGIC_DEAL",
+        }
+        return self.send(f"/approval-tasks/{task['taskId']}/decisions", body, actor=actor)
+
+    def _headers(self, actor: Actor) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token_of(actor, self._secret, self.tenant_id)}"}

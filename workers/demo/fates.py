@@ -1,0 +1,233 @@
+"""What happens to each sample quote: a short story with an expected end, told through the API like a user would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+from workers.demo.api import Api, Reply, UnexpectedAnswerError
+from workers.demo.people import DIRECTING, MANAGER, Actor
+
+# How often a person (or this demo) looks whether something has moved, seconds.
+LOOK = 0.3
+
+
+class GaveUpError(Exception):
+    """The demo was stopped while a story was still going on."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Story:
+    """One sample quote on its way. `fate` says what is meant to happen, `end` what did; `quote` and `order` are as last seen."""
+
+    number: int
+    fate: str
+    expected: str
+    tell: Callable[[Teller, Story], str]
+    discount: str
+    quote: dict[str, Any]
+    order: dict[str, Any]
+    end: str = ""
+
+    @property
+    def as_expected(self) -> bool:
+        return self.end == self.expected
+
+
+class Teller:
+    """Carries stories out. `approve_in_tasklist` completes the user task of a requirement as a person would in Tasklist."""
+
+    def __init__(self, api: Api, stop: Event, approve_in_tasklist: Callable[[Mapping[str, Any], str], None]) -> None:
+        self._api = api
+        self._stop = stop
+        self._approve_in_tasklist = approve_in_tasklist
+        # Two of a kind at once are what the suite is for; the pool only keeps a laptop usable.
+        self._pool = ThreadPoolExecutor(8, thread_name_prefix="click")
+
+    def close(self) -> None:
+        """Let the last clicks end."""
+        self._pool.shutdown()
+
+    def tell(self, story: Story) -> None:
+        """Play one story to its end; whatever the suite answers that the story has no place for is its end."""
+        try:
+            story.end = story.tell(self, story)
+        except (UnexpectedAnswerError, GaveUpError) as error:
+            story.end = f"{type(error).__name__}: {error}"
+
+    def offer(self, story: Story) -> None:
+        """Create, price and submit the quote."""
+        story.quote = self._api.create(f"C-{1000 + story.number}", story.discount)
+        quote_id = story.quote["quoteId"]
+        self._api.price(quote_id)
+        self._api.submit(quote_id)
+        self.look(story)
+
+    def look(self, story: Story) -> str:
+        """The quote's status now."""
+        story.quote = self._api.quote(story.quote["quoteId"])
+        return str(story.quote["status"])
+
+    def wait_for(self, story: Story, *statuses: str) -> str:
+        """Until the quote has one of these."""
+        while self.look(story) not in statuses:
+            self._pause()
+        return str(story.quote["status"])
+
+    def task_for(self, story: Story, actor: Actor) -> dict[str, Any]:
+        """The signature that this actor is asked for, once the process has opened it."""
+        while True:
+            tasks = self._api.get("/approval-tasks", actor, status="open")["items"]
+            for task in tasks:
+                if task["quoteId"] == story.quote["quoteId"]:
+                    return dict(task)
+            self._pause()
+
+    def decide(self, story: Story, actor: Actor, decision: str) -> None:
+        """Sign through the API; clicked twice, of which the second finds it decided."""
+        task = self.task_for(story, actor)
+        first, second = self._twice(lambda: self._api.decide(task, actor, decision))
+        codes = sorted((first.status, second.status))
+        if codes[0] not in {200, 201} or codes[1] not in {200, 201, 409}:
+            raise UnexpectedAnswerError(f"two decisions were answered {codes}")
+
+    def decide_in_tasklist(self, story: Story, actor: Actor, decision: str) -> None:
+        """Sign in Tasklist: the engine's user task, completed by the person."""
+        self._approve_in_tasklist(self.task_for(story, actor), decision)
+
+    def edit(self, story: Story) -> None:
+        """Change a line after approval: this makes the next revision."""
+        quote = story.quote
+        body = {"expectedRevisionId": quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST", "lines": [{"lineNo": 1, "quantity": 2}]}
+        self._api.send(f"/quotes/{quote['quoteId']}", body, version=quote["version"], method="PATCH").expect(200)
+
+    def issue_document(self, story: Story) -> None:
+        """Write the offer down and see it."""
+        self._api.issue_document(story.quote["quoteId"])
+        self.look(story)
+
+    def accept(self, story: Story) -> str:
+        """Accept twice at once with one key, then from a partner with another: one order."""
+        quote, key = story.quote, str(uuid4())
+        body = self._api.acceptance(quote)
+        replies = self._twice(lambda: self._api.accept(quote, body, key))
+        replies += (self._api.accept(quote, self._api.acceptance(quote, "PARTNER"), str(uuid4())),)
+        orders = {reply.expect(200, 201)["orderId"] for reply in replies}
+        if len(orders) != 1:
+            raise UnexpectedAnswerError(f"three acceptances gave {len(orders)} orders")
+        return str(orders.pop())
+
+    def accept_with(self, story: Story, body: Mapping[str, Any]) -> Reply:
+        """Accept with the ids of an older offer, at the quote's newest version."""
+        self.look(story)
+        return self._api.accept(story.quote, body, str(uuid4()))
+
+    def acceptance(self, story: Story) -> dict[str, Any]:
+        """What the customer would send now."""
+        return self._api.acceptance(story.quote)
+
+    def deliver(self, story: Story, order_id: str) -> str:
+        """Until the order is settled."""
+        while True:
+            story.order = self._api.get(f"/orders/{order_id}")
+            if story.order["status"] not in {"CREATED", "SUBMITTED", "IN_PROGRESS"}:
+                self.look(story)
+                return str(story.order["status"])
+            self._pause()
+
+    def _twice(self, send: Callable[[], Reply]) -> tuple[Reply, ...]:
+        clicks = [self._pool.submit(send) for _ in range(2)]
+        return tuple(click.result() for click in clicks)
+
+    def _pause(self) -> None:
+        if self._stop.wait(LOOK):
+            raise GaveUpError("the demo was stopped")
+
+
+def approved_automatically(teller: Teller, story: Story) -> str:
+    """A small discount needs nobody."""
+    teller.offer(story)
+    teller.wait_for(story, "APPROVED")
+    teller.issue_document(story)
+    return teller.deliver(story, teller.accept(story))
+
+
+def approved_by_manager(teller: Teller, story: Story) -> str:
+    """A manager signs over HTTP."""
+    teller.offer(story)
+    teller.decide(story, MANAGER, "APPROVE")
+    teller.wait_for(story, "APPROVED")
+    teller.issue_document(story)
+    return teller.deliver(story, teller.accept(story))
+
+
+def approved_in_tasklist(teller: Teller, story: Story) -> str:
+    """A manager signs in Tasklist."""
+    teller.offer(story)
+    teller.decide_in_tasklist(story, MANAGER, "APPROVE")
+    teller.wait_for(story, "APPROVED")
+    teller.issue_document(story)
+    return teller.deliver(story, teller.accept(story))
+
+
+def approved_by_two(teller: Teller, story: Story) -> str:
+    """A large discount needs the manager and then the director."""
+    teller.offer(story)
+    teller.decide(story, MANAGER, "APPROVE")
+    teller.decide(story, DIRECTING, "APPROVE")
+    teller.wait_for(story, "APPROVED")
+    teller.issue_document(story)
+    return teller.deliver(story, teller.accept(story))
+
+
+def rejected(teller: Teller, story: Story) -> str:
+    """A manager says no."""
+    teller.offer(story)
+    teller.decide(story, MANAGER, "REJECT")
+    return teller.wait_for(story, "REJECTED")
+
+
+def edited_after_approval(teller: Teller, story: Story) -> str:
+    """Approved, then edited, then accepted with the old approval: refused, with the reason."""
+    teller.offer(story)
+    teller.decide(story, MANAGER, "APPROVE")
+    teller.wait_for(story, "APPROVED")
+    teller.issue_document(story)
+    old_offer = teller.acceptance(story)
+    teller.edit(story)
+    refused = teller.accept_with(story, old_offer)
+    return f"{refused.status} {refused.body.get('code')}, quote {teller.look(story)}"
+
+
+def waiting(teller: Teller, story: Story) -> str:
+    """Left for whoever opens Tasklist."""
+    teller.offer(story)
+    teller.task_for(story, MANAGER)
+    return teller.look(story)
+
+
+# (fate, how many of 22, expected end, discount in percent, the story)
+FATES: tuple[tuple[str, int, str, str, Callable[[Teller, Story], str]], ...] = (
+    ("approved automatically", 8, "FULFILLED", "5", approved_automatically),
+    ("approved by a manager", 4, "FULFILLED", "20", approved_by_manager),
+    ("approved in Tasklist", 2, "FULFILLED", "18", approved_in_tasklist),
+    ("approved by manager and director", 2, "FULFILLED", "30", approved_by_two),
+    ("rejected by a manager", 2, "REJECTED", "22", rejected),
+    ("edited after approval", 2, "409 STALE_APPROVAL, quote DRAFT", "15", edited_after_approval),
+    ("waits for a manager in Tasklist", 2, "APPROVAL_IN_PROGRESS", "24", waiting),
+)
+
+
+def stories(quotes: int) -> list[Story]:
+    """`quotes` sample quotes, in the mix above; the kinds take turns."""
+    mix = [fate for fate in FATES for _ in range(fate[1])]
+    # A stride that shares no factor with the mix visits every kind early.
+    chosen = [mix[(number * 9) % len(mix)] for number in range(quotes)]
+    return [
+        Story(number=number, fate=fate, expected=expected, discount=discount, tell=tell, quote={}, order={})
+        for number, (fate, _, expected, discount, tell) in enumerate(chosen, 1)
+    ]

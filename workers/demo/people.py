@@ -1,0 +1,39 @@
+"""Who plays in the demo: logins to Tasklist and Cockpit, and the roles of their API tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from workers.deployment import Person
+from workers.http.auth import issue_token
+
+REGION = "ID-JAVA"
+# A demo is looked at for an afternoon.
+TOKEN_LIFETIME = timedelta(hours=8)
+
+# The engine allows only letters and digits in ids.
+RSM = Person(id="rina", first_name="Rina", last_name="Sari", groups=("approverRsm",))
+DIRECTOR = Person(id="dewi", first_name="Dewi", last_name="Hartono", groups=("approverDirector", "approverFinance"))
+OPERATOR = Person(id="oscar", first_name="Oscar", last_name="Lim", groups=("operators",))
+PEOPLE = (RSM, DIRECTOR, OPERATOR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Somebody with a token."""
+
+    subject: str
+    roles: tuple[str, ...]
+
+
+SALES = Actor(subject="alice", roles=("salesAgent",))
+CUSTOMER = Actor(subject="carla", roles=("customer",))
+MANAGER = Actor(subject=RSM.id, roles=("approverRsm",))
+DIRECTING = Actor(subject=DIRECTOR.id, roles=("approverDirector", "approverFinance"))
+
+
+def token_of(actor: Actor, secret: str, tenant_id: UUID) -> str:
+    """A bearer token for one tenant."""
+    return issue_token(secret, actor.subject, tenant_id, actor.roles, REGION, TOKEN_LIFETIME)

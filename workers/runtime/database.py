@@ -1,0 +1,44 @@
+"""Connections to the product's database, with the time limits that keep one slow command from stopping the others."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+# A command that waits longer than this for a row tells its caller to try again (rule 2 of architecture.md: short transactions).
+LOCK_TIMEOUT_MS = 5_000
+# No statement of a command is near this; one that is, is a fault.
+STATEMENT_TIMEOUT_MS = 30_000
+# A transaction that forgot its commit holds back vacuum and every waiter.
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
+
+
+class DatabaseUnreachableError(Exception):
+    """The database does not let us in; the text says which address and why."""
+
+
+def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
+    """A pool for one process, named so that `pg_stat_activity` shows who holds what."""
+    options = (
+        f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} "
+        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+    )
+    return create_engine(
+        database_url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"options": options, "application_name": f"q2o {process}", "connect_timeout": 5},
+    )
+
+
+def require_reachable(engine: Engine) -> None:
+    """One look before a process starts, so that a wrong address is told to whoever starts it. Raises DatabaseUnreachableError."""
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except OperationalError as error:
+        address = make_url(str(engine.url)).render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[-1]
+        raise DatabaseUnreachableError(f"cannot use the database {address}: {reason}. Check Q2O_DATABASE_URL") from error

@@ -1,0 +1,34 @@
+"""What the platform asks every process: alive (`/healthz`), ready (`/readyz`), and its figures (`/metrics`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+
+def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHTTPServer:
+    """Answer on a port until `shutdown()`. The process answers for as long as it lives; `ready` says whether it can work."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            answers = {
+                "/healthz": lambda: (200, "text/plain", b"alive\n"),
+                "/readyz": lambda: (200, "text/plain", b"ready\n") if ready() else (503, "text/plain", b"not ready\n"),
+                "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest()),
+            }
+            status, kind, body = answers.get(self.path, lambda: (404, "text/plain", b"ask /healthz, /readyz or /metrics\n"))()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited name
+            """Probes come every few seconds: nobody wants them in the log."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    Thread(target=server.serve_forever, name="health", daemon=True).start()
+    return server

@@ -1,0 +1,85 @@
+"""The processes of the suite, each built from the same settings: a pod runs one of these loops, `q2o up` runs all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Engine as Database
+
+from reconciliation.loop import Reconciler
+from workers.dispatch import Dispatcher
+from workers.http.edge import HttpEdge
+from workers.kafka.inbox import Inbox
+from workers.kafka.relay import Relay
+from workers.providers.http_provider import HttpProvider
+from workers.providers.port import Provider
+from workers.runtime import database
+from workers.runtime.engine import Engine
+from workers.runtime.process import Loop
+from workers.runtime.settings import Settings
+from workers.tasks.pod import Pod
+from workers.tasks.topics import topics
+
+
+def connect(settings: Settings, process: str) -> Database:
+    """The product's database, under the name of a process."""
+    return database.connect(settings.database_url, process)
+
+
+def engine_of(settings: Settings) -> Engine:
+    """The door to the engine, with a worker id of its own."""
+    return Engine(settings.engine_url, settings.engine_user, settings.engine_password, settings.worker_id)
+
+
+def providers_of(settings: Settings) -> Mapping[str, Provider]:
+    """The providers by the names that steps carry."""
+    return {"sandbox": HttpProvider(settings.provider_url, settings.provider_token)}
+
+
+def http(settings: Settings) -> Loop:
+    """Commands, callbacks, health, OpenAPI."""
+    return HttpEdge(
+        connect(settings, "http"),
+        jwt_secret=settings.jwt_secret,
+        callback_secrets={"sandbox": [settings.callback_secret]},
+        host=settings.http_host,
+        port=settings.http_port,
+    )
+
+
+def tasks(settings: Settings) -> Loop:
+    """The external-task pod, for all topics or for those named in `settings.topics`."""
+    engine = engine_of(settings)
+    known = topics(connect(settings, "tasks"), engine, providers_of(settings), settings)
+    chosen = {name: topic for name, topic in known.items() if not settings.topics or name in settings.topics}
+    return Pod(engine, chosen, lock_duration=settings.lock_duration)
+
+
+def dispatch(settings: Settings) -> Loop:
+    """Requests to the engine."""
+    return Dispatcher(connect(settings, "dispatch"), engine_of(settings))
+
+
+def relay(settings: Settings) -> Loop:
+    """Events to Kafka."""
+    return Relay(connect(settings, "relay"), settings.kafka)
+
+
+def inbox(settings: Settings) -> Loop:
+    """Events from Kafka to the search view."""
+    return Inbox(connect(settings, "inbox"), settings.kafka)
+
+
+def reconcile(settings: Settings) -> Reconciler:
+    """The sweeps that settle what is unknown."""
+    return Reconciler(connect(settings, "reconcile"), engine_of(settings), providers_of(settings), settings)
+
+
+PROCESSES: Mapping[str, Callable[[Settings], Loop]] = {
+    "http": http,
+    "tasks": tasks,
+    "dispatch": dispatch,
+    "relay": relay,
+    "inbox": inbox,
+    "reconcile": reconcile,
+}

@@ -1,0 +1,30 @@
+"""Topic `workflow.register`: the registration gate, first task of every root process."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine as Database
+
+from domain import workflows
+from domain.errors import NotFound
+from workers.runtime.variables import Variable
+from workers.tasks.commands import open_unit_of_work
+from workers.tasks.contract import BpmnError, Task
+
+
+class Registration:
+    """Lets one instance per business key pass; every other one ends at "Duplicate start" without any effect."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(self, task: Task) -> dict[str, Variable]:
+        """Register this instance. An instance that nobody asked for is refused like a duplicate."""
+        command = workflows.RegisterWorkflow(
+            business_key=task.business_key, start_token=task.uuid("startToken"), process_instance_id=task.process_instance_id
+        )
+        try:
+            with open_unit_of_work(self._database, task) as uow:
+                workflows.register(uow, command)
+        except (workflows.DuplicateWorkflow, NotFound) as refusal:
+            raise BpmnError(workflows.DuplicateWorkflow.code, str(refusal)) from refusal
+        return {}
