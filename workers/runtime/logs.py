@@ -24,8 +24,10 @@ def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None =
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # Without the local variables of each frame: they hold what must not be logged.
+    tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
     structlog.configure(
-        processors=[*shared, structlog.processors.dict_tracebacks, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, tracebacks, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -33,7 +35,7 @@ def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None =
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.processors.dict_tracebacks],
+            foreign_pre_chain=[*shared, tracebacks],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _with_process(process),

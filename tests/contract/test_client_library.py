@@ -1,0 +1,109 @@
+"""What the engine door takes from camunda-external-task-client-python3, private names included: an upgrade that changes them fails here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from workers.runtime.engine import Engine, TopicRequest
+from workers.runtime.variables import encode
+
+
+class _Recorder(HTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Note)
+        self.requests: list[tuple[str, Any]] = []
+
+
+class _Note(BaseHTTPRequestHandler):
+    server: _Recorder
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, body))
+        answer = b"[]"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def requests_of(url_to_calls: Any) -> list[tuple[str, Any]]:
+    server = _Recorder()
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    engine = Engine(f"http://127.0.0.1:{server.server_port}/engine-rest", "worker", "very secret", "q2o-host-0123abcd")
+    try:
+        url_to_calls(engine)
+    finally:
+        engine.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    return server.requests
+
+
+def test_the_version_is_the_one_that_was_read() -> None:
+    assert version("camunda-external-task-client-python3") == "4.5.0"
+
+
+def test_a_fetch_asks_for_each_topic_as_it_was_declared() -> None:
+    topics = [
+        TopicRequest(name="a", lock_duration=timedelta(seconds=20), variables=("x", "y")),
+        TopicRequest(name="b", lock_duration=timedelta(seconds=60), variables=()),
+    ]
+
+    ((path, body),) = requests_of(lambda engine: engine.fetch_and_lock(topics, max_tasks=7, poll=timedelta(seconds=2)))
+
+    assert path == "/engine-rest/external-task/fetchAndLock"
+    common = {"processVariables": {}, "includeExtensionProperties": True, "deserializeValues": False}
+    assert body == {
+        "workerId": "q2o-host-0123abcd",
+        "maxTasks": 7,
+        "usePriority": True,
+        "sorting": [{"sortBy": "createTime", "sortOrder": "asc"}],
+        "asyncResponseTimeout": 2000,
+        "topics": [
+            {"topicName": "a", "lockDuration": 20000, "variables": ["x", "y"], **common},
+            {"topicName": "b", "lockDuration": 60000, "variables": [], **common},
+        ],
+    }
+
+
+def test_reports_name_the_worker_and_send_every_variable_with_its_type() -> None:
+    def report(engine: Engine) -> None:
+        engine.complete("1", encode({"price": {"value": 10, "currency": "EUR"}}))
+        engine.failure("2", message="m" * 1000, details="d", retries=3, retry_after=timedelta(seconds=1.5))
+        engine.bpmn_error("3", code="STALE_PRICE", message="old", variables=encode({"n": 1}))
+
+    worker = {"workerId": "q2o-host-0123abcd"}
+    price = {"type": "Json", "value": '{"value":10,"currency":"EUR"}'}
+    assert requests_of(report) == [
+        ("/engine-rest/external-task/1/complete", {**worker, "variables": {"price": price}, "localVariables": {}}),
+        (
+            "/engine-rest/external-task/2/failure",
+            {**worker, "errorMessage": "m" * 666, "errorDetails": "d", "retries": 3, "retryTimeout": 1500},
+        ),
+        (
+            "/engine-rest/external-task/3/bpmnError",
+            {**worker, "errorCode": "STALE_PRICE", "errorMessage": "old", "variables": {"n": {"type": "Integer", "value": 1}}},
+        ),
+    ]
+
+
+def test_the_library_logs_neither_credentials_nor_variables(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    requests_of(lambda engine: engine.complete("1", encode({"price": "1234.56"})))
+
+    assert caplog.messages == []

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from threading import Event
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from workers.runtime.logs import configure_logs
+from workers.runtime.process import EXIT_SOFTWARE, run_loops, stop_on_signals
+from workers.runtime.retries import repeat, until_available
+
+
+class Waits:
+    def run(self, stop: Event) -> None:
+        stop.wait(30)
+
+
+class Dies:
+    def run(self, _: Event) -> None:
+        raise RuntimeError("bug")
+
+
+class Ignores:
+    def __init__(self, release: Event) -> None:
+        self.release = release
+
+    def run(self, _: Event) -> None:
+        self.release.wait(30)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Keep the signal handlers and the logging of the test run."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    log_handlers, level = root.handlers, root.level
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    root.handlers = log_handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_loops_that_end_when_told_end_well() -> None:
+    stop = Event()
+    stop.set()
+
+    assert run_loops({"one": Waits(), "two": Waits()}, stop) == 0
+
+
+def test_a_loop_that_dies_stops_the_process_with_70() -> None:
+    stop = Event()
+
+    with capture_logs() as logs:
+        code = run_loops({"one": Waits(), "bad": Dies()}, stop)
+
+    assert code == EXIT_SOFTWARE
+    assert stop.is_set()
+    assert [(log["event"], log["loop"]) for log in logs] == [("loop_died", "bad")]
+
+
+def test_a_loop_that_does_not_end_is_named() -> None:
+    stop, release = Event(), Event()
+    stop.set()
+
+    with capture_logs() as logs:
+        code = run_loops({"stubborn": Ignores(release)}, stop, stop_timeout=timedelta(seconds=0.05))
+    release.set()
+
+    assert code == EXIT_SOFTWARE
+    assert logs[0]["loops"] == ["stubborn"]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_only_asks_to_stop() -> None:
+    stop = stop_on_signals()
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert stop.wait(10)
+
+
+class Outage(Exception):
+    pass
+
+
+def test_an_outage_is_logged_once_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.runtime.retries.FIRST_WAIT", timedelta(milliseconds=1))
+    answers: Iterator[Any] = iter([Outage("away"), Outage("away"), Outage("away"), 7])
+
+    def call() -> int:
+        answer = next(answers)
+        if isinstance(answer, Outage):
+            raise answer
+        return int(answer)
+
+    with capture_logs() as logs:
+        assert until_available(call, Event(), service="engine", outages=(Outage,)) == 7
+
+    assert [log["event"] for log in logs] == ["service_unavailable", "service_available_again"]
+
+
+def test_what_is_no_outage_passes() -> None:
+    def call() -> int:
+        raise ValueError("bug")
+
+    with pytest.raises(ValueError, match="bug"):
+        until_available(call, Event(), service="engine", outages=(Outage,))
+
+
+def test_a_stop_ends_the_waiting_for_a_service() -> None:
+    stop = Event()
+
+    def call() -> int:
+        stop.set()
+        raise Outage
+
+    assert until_available(call, stop, service="engine", outages=(Outage,)) == 0
+
+
+def test_a_loop_goes_on_at_once_while_there_is_work() -> None:
+    stop, work = Event(), [3, 2, 1]
+
+    def run_once() -> int:
+        count = work.pop(0)
+        if not work:
+            stop.set()
+        return count
+
+    repeat(run_once, stop, service="database", outages=(Outage,), idle=timedelta(hours=1))
+
+    assert work == []
+
+
+@pytest.mark.usefixtures("handlers")
+def test_logs_are_json_with_context_and_without_secrets() -> None:
+    stream = io.StringIO()
+    configure_logs("tasks", stream=stream)
+
+    with structlog.contextvars.bound_contextvars(taskId="7"):
+        structlog.get_logger().info("task_settled", outcome="completed", apiToken="abc")
+    logging.getLogger("a.library").warning("careful %s", "now")
+    password = "not for the log"
+    try:
+        int(f"bug {len(password)}")
+    except ValueError:
+        structlog.get_logger().exception("loop_died")
+
+    first, second, third = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert first == {
+        "event": "task_settled",
+        "level": "info",
+        "taskId": "7",
+        "outcome": "completed",
+        "apiToken": "***",
+        "process": "tasks",
+        "timestamp": first["timestamp"],
+    }
+    assert first["timestamp"].endswith("Z")
+    assert (second["event"], second["level"]) == ("careful now", "warning")
+    assert third["exception"][0]["exc_type"] == "ValueError"
+    assert password not in stream.getvalue()
