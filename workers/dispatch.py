@@ -190,7 +190,7 @@ class Dispatcher:
             self._try_later(row, error, was_sent=True)
         except VariableError as error:
             reason = str(error)
-            _log.error("workflow_command_impossible", **_facts(row), reason=reason)  # noqa: TRY400 - the reason says it all
+            _log.error("workflow_command_impossible", **_facts(row), reason=reason)
             self._settle(row, lambda uow: workflows.expire(uow, row.id, reason))
         else:
             if is_done:

@@ -35,6 +35,7 @@ EXTERNAL_TASK_LOCK_REMAINING = Histogram(
 WORKFLOW_START_UNKNOWN = Counter(
     "q2o_workflow_start_unknown_total", "Process starts of which nobody knew whether the engine carried them out", ["workflow"]
 )
+WORKFLOW_START_UNRESOLVED = Gauge("q2o_workflow_start_unresolved", "Process starts that are START_UNKNOWN now")
 RECONCILIATION_ACTIONS = Counter(
     "q2o_reconciliation_actions_total",
     "What the sweeps did about what they found, by kind of finding; lost_to_callback = settled by the normal path meanwhile",
@@ -43,3 +44,50 @@ RECONCILIATION_ACTIONS = Counter(
 PROVIDER_UNKNOWN_OUTCOMES_RESOLVED = Counter(
     "q2o_provider_unknown_outcomes_resolved_total", "Unknown outcomes settled by asking the provider", ["provider", "resolution"]
 )
+OPTIMISTIC_LOCK_CONFLICTS = Counter(
+    "q2o_optimistic_lock_conflicts_total", "Commands that named an older version", ["command", "aggregate_type"]
+)
+IDEMPOTENCY_REPLAYS = Counter("q2o_idempotency_replays_total", "Repeated commands that got the stored answer", ["command"])
+IDEMPOTENCY_HASH_CONFLICTS = Counter("q2o_idempotency_hash_conflicts_total", "Keys used again with another request", ["command"])
+CALLBACK_DUPLICATES = Counter(
+    "q2o_callback_duplicates_total",
+    "Callbacks delivered again; hash_match=false means with another content",
+    ["provider", "hash_match"],
+)
+STALE_APPROVAL_REJECTIONS = Counter(
+    "q2o_stale_approval_rejections_total", "Commands whose approval was of another revision or price, or missing", ["command"]
+)
+STALE_PRICE_REJECTIONS = Counter(
+    "q2o_stale_price_rejections_total", "Commands whose price was out of date by its policy", ["command", "policy"]
+)
+QUOTE_EXPIRED_REJECTIONS = Counter("q2o_quote_expired_rejections_total", "Acceptances that came after the offer's end")
+TRANSITION_REJECTIONS = Counter(
+    "q2o_transition_rejections_total",
+    "Moves that the present state or a guard refused",
+    ["aggregate_type", "from_state", "event", "code"],
+)
+DATABASE_DEADLOCKS = Counter("q2o_db_deadlocks_total", "Units of work that PostgreSQL ended to break a deadlock", ["command"])
+COMMIT_UNKNOWN = Counter(
+    "q2o_commit_unknown_total",
+    "Commits whose answer was lost, by what the same key told afterwards: replayed, executed, unresolved",
+    ["command", "resolution"],
+)
+COMMAND_DURATION = Histogram(
+    "q2o_command_duration_seconds",
+    "From the opening of a command's unit of work to its answer: executed, replayed, refused, failed",
+    ["command", "outcome"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+OUTBOX_PUBLISHED = Counter("q2o_outbox_published_total", "Events that Kafka confirmed and that were marked so")
+OUTBOX_UNPUBLISHED = Gauge("q2o_outbox_unpublished", "Events that Kafka has not confirmed yet")
+OUTBOX_OLDEST_UNPUBLISHED = Gauge(
+    "q2o_outbox_oldest_unpublished_timestamp_seconds", "When the oldest unpublished event was written; NaN when there is none"
+)
+INBOX_DUPLICATES_SKIPPED = Counter(
+    "q2o_inbox_duplicates_skipped_total", "Events that a consumer had dealt with before", ["consumer", "event_type"]
+)
+PROJECTION_STALE_EVENTS_IGNORED = Counter(
+    "q2o_projection_stale_events_ignored_total", "Events older than what the projection shows", ["projection", "event_type"]
+)
+PROJECTION_LAG = Gauge("q2o_projection_lag_seconds", "Age of the event last applied, when it was applied", ["projection"])
+INBOX_DEAD_LETTERS = Counter("q2o_inbox_dead_letters_total", "Messages that nobody could read, put aside", ["consumer", "topic"])

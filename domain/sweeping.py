@@ -1,0 +1,127 @@
+"""What reconciliation looks for: queries across tenants for what did not settle by itself. They only read, and lock nothing.
+
+Each is answered from a partial index over what is unsettled, so a sweep costs what is wrong and not what there is. What a row says is an
+inference from its version: whoever acts on it names that version.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select
+
+from domain import steps
+from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
+from domain.orders import RUNNING, SalesOrder
+from domain.steps import AttemptStatus, StepStatus
+from domain.store import table_of
+from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
+
+ORDER = table_of(SalesOrder)
+NOW = func.clock_timestamp()
+
+START_IS_QUEUED = exists(
+    select(COMMAND.c.id).where(
+        COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
+        COMMAND.c.business_key == CORRELATION.c.business_key,
+        COMMAND.c.kind == WorkflowCommandKind.START,
+        COMMAND.c.status == WorkflowCommandStatus.PENDING,
+    )
+)
+
+
+def unresolved_starts(connection: Connection, limit: int, safe_interval: timedelta) -> list[Row[Any]]:
+    """Starts to look into now: START_UNKNOWN when due, and REQUESTED for longer than `safe_interval`.
+
+    `age` is the time in that state (for START_UNKNOWN: since its answer was given up), `is_safe` whether it exceeds `safe_interval`,
+    `start_is_queued` whether the dispatcher still has the request.
+    """
+    c = CORRELATION.c
+    query = (
+        select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - safe_interval).label("is_safe"))
+        .add_columns(START_IS_QUEUED.label("start_is_queued"))
+        # The literal list is what the partial index was made with.
+        .where(c.status.in_([CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN]), c.next_check_at <= NOW)
+        .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - safe_interval))
+        .order_by(c.next_check_at)
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def unknown_starts(connection: Connection) -> int:
+    """How many starts are START_UNKNOWN."""
+    query = select(func.count()).select_from(CORRELATION).where(CORRELATION.c.status == CorrelationStatus.START_UNKNOWN)
+    return int(connection.execute(query).scalar_one())
+
+
+def silent_steps(connection: Connection, limit: int, stale_after: timedelta) -> list[Row[Any]]:
+    """Steps whose request may have left, and whose worker has given no sign of life for `stale_after`."""
+    query = _with_live_attempt().where(
+        STEP.c.status == StepStatus.IN_PROGRESS, ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at < NOW - stale_after
+    )
+    return list(connection.execute(query.limit(limit)))
+
+
+def unanswered_steps(connection: Connection, limit: int, overdue_after: timedelta, safe_interval: timedelta) -> list[Row[Any]]:
+    """Steps to ask the provider about: UNKNOWN, and accepted ones whose callback is overdue.
+
+    `is_safe` tells whether the request was sent more than `safe_interval` ago, so that "never seen" proves its absence.
+    """
+    is_overdue = and_(
+        STEP.c.status == StepStatus.IN_PROGRESS,
+        ATTEMPT.c.status == AttemptStatus.ACKNOWLEDGED,
+        STEP.c.updated_at < NOW - overdue_after,
+        ATTEMPT.c.heartbeat_at < NOW - overdue_after,
+    )
+    query = _with_live_attempt((ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"))
+    return list(connection.execute(query.where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue)).limit(limit)))
+
+
+def _with_live_attempt(*columns: ColumnElement[Any]) -> Select[Any]:
+    live = and_(
+        ATTEMPT.c.tenant_id == STEP.c.tenant_id,
+        ATTEMPT.c.step_id == STEP.c.id,
+        ATTEMPT.c.command == "EXECUTE",
+        ATTEMPT.c.status.in_([AttemptStatus.SENT, AttemptStatus.ACKNOWLEDGED, AttemptStatus.UNKNOWN]),
+    )
+    details = [ATTEMPT.c[name] for name in ("idempotency_key", "worker_id", "sent_at", "heartbeat_at")]
+    return (
+        select(*STEP.c, ATTEMPT.c.id.label("attempt_id"), ATTEMPT.c.status.label("attempt_status"), *details, *columns)
+        .join(ATTEMPT, live)
+        .where(STEP.c.status.in_([StepStatus.IN_PROGRESS, StepStatus.UNKNOWN]))
+        .order_by(STEP.c.updated_at)
+    )
+
+
+def unevaluated_orders(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
+    """Running orders whose steps are all final, or of which a ready step was not told, for longer than `grace`."""
+    recent = exists(select(STEP.c.id).where(_step_of_order(), STEP.c.updated_at >= NOW - grace))
+    query = select(*ORDER.c).where(ORDER.c.status.in_(RUNNING), _needs_evaluation(), ~recent).order_by(ORDER.c.updated_at)
+    return list(connection.execute(query.limit(limit)))
+
+
+def needs_evaluation(connection: Connection, tenant_id: UUID, order_id: UUID) -> bool:
+    """The same question about one order; certain when the order is locked."""
+    query = select(ORDER.c.id).where(
+        ORDER.c.tenant_id == tenant_id, ORDER.c.id == order_id, ORDER.c.status.in_(RUNNING), _needs_evaluation()
+    )
+    return connection.execute(query).one_or_none() is not None
+
+
+def _needs_evaluation() -> ColumnElement[bool]:
+    any_step = exists(select(STEP.c.id).where(_step_of_order()))
+    open_step = exists(select(STEP.c.id).where(_step_of_order(), STEP.c.status.not_in(steps.FINAL)))
+    untold = exists(
+        select(STEP.c.id).where(
+            _step_of_order(), STEP.c.status == StepStatus.PENDING, STEP.c.ready_at.is_(None), ~HAS_OPEN_PREDECESSOR
+        )
+    )
+    return or_(and_(any_step, ~open_step), untold)
+
+
+def _step_of_order() -> ColumnElement[bool]:
+    return and_(STEP.c.tenant_id == ORDER.c.tenant_id, STEP.c.order_id == ORDER.c.id)

@@ -1,0 +1,56 @@
+"""Orders that nobody evaluated after their last step (a worker died between the two transactions): evaluate them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import evaluating, orders, sweeping
+from domain.orders import SalesOrder
+from domain.store import UnitOfWork
+from domain.store.unit_of_work import housekeeping
+from reconciliation.repairs import Action, Repair, Repairs
+
+LIMIT = 200  # orders evaluated per sweep
+
+
+class Orders:
+    """`grace`: how long the normal path may take from a step's outcome to the evaluation of its order."""
+
+    kind = "order"
+
+    def __init__(self, database: Database, repairs: Repairs, grace: timedelta) -> None:
+        self._database = database
+        self._repairs = repairs
+        self._grace = grace
+
+    def sweep(self) -> int:
+        """Evaluate what was left; returns how many orders were."""
+        with housekeeping(self._database) as connection:
+            rows = sweeping.unevaluated_orders(connection, LIMIT, self._grace)
+        return sum(self._repairs.make(_repair(row), partial(_evaluate, row)) for row in rows)
+
+
+def _evaluate(row: Row[Any], uow: UnitOfWork) -> bool:
+    # Locked, so that an evaluation that is faster is seen.
+    uow.read(SalesOrder, row.id, lock=True)
+    if not sweeping.needs_evaluation(uow.connection, row.tenant_id, row.id):
+        return False
+    evaluating.evaluate(uow, row.id)
+    return True
+
+
+def _repair(row: Row[Any]) -> Repair:
+    return Repair(
+        kind=Orders.kind,
+        tenant_id=row.tenant_id,
+        aggregate_type="sales_order",
+        aggregate_id=row.id,
+        business_key=orders.business_key(row.tenant_id, row.id),
+        action=Action.EVALUATED,
+        evidence={"orderStatus": row.status, "version": row.version},
+    )

@@ -1,0 +1,125 @@
+"""Process starts of which nobody knows whether they happened (the lesson, section 17): ask the engine, then attach or start again.
+
+The rule it keeps: "not found" counts only after the safe interval, because the request may still be on its way; and an instance counts
+only if it carries the start's own token, because anybody may start a process under any business key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import sweeping, workflows
+from domain.store import UnitOfWork
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
+from reconciliation.repairs import Action, Repair, Repairs
+from workers.runtime.engine import Engine, Instance
+from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
+
+LIMIT = 200  # starts looked into per sweep; each takes one or two calls to the engine
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=200), timedelta(seconds=60)
+TERMINATED = frozenset({"EXTERNALLY_TERMINATED", "INTERNALLY_TERMINATED"})
+
+_log = structlog.get_logger()
+
+
+class Starts:
+    """`safe_interval`: the longest time that a start may be under way after its answer was given up."""
+
+    kind = "start"
+
+    def __init__(self, database: Database, engine: Engine, repairs: Repairs, safe_interval: timedelta) -> None:
+        self._database = database
+        self._engine = engine
+        self._repairs = repairs
+        self._safe_interval = safe_interval
+
+    def sweep(self) -> int:
+        """Look into every unresolved start that is due; returns how many were settled. Raises EngineError."""
+        with housekeeping(self._database) as connection:
+            rows = sweeping.unresolved_starts(connection, LIMIT, self._safe_interval)
+            WORKFLOW_START_UNRESOLVED.set(sweeping.unknown_starts(connection))
+        return sum(self._settle(row) for row in rows)
+
+    def _settle(self, row: Row[Any]) -> bool:
+        is_settled = self._time_out(row) if row.status == CorrelationStatus.REQUESTED else self._look(row)
+        if not is_settled and not self._repairs.dry_run:
+            delay = min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT)
+            with housekeeping(self._database) as connection:
+                workflows.look_again(connection, row, delay)
+        return is_settled
+
+    def _time_out(self, row: Row[Any]) -> bool:
+        """A request that the dispatcher does not have any more, and no outcome: nobody knows, so it is asked for like any other."""
+        if row.start_is_queued:
+            return False
+        repair = _repair(row, Action.TIMED_OUT, {"requestedAt": row.requested_at})
+        return self._repairs.make(repair, lambda uow: _is_as_seen(uow, row) and workflows.start_timed_out(uow, row.business_key))
+
+    def _look(self, row: Row[Any]) -> bool:
+        found = self._instances(row)
+        evidence: dict[str, Any] = {"instances": [{"processInstanceId": one.id, "state": one.state} for one in found]}
+        candidates = sorted((one for one in found if one.state not in TERMINATED), key=lambda one: not one.runtime)
+        if candidates:
+            return self._attach(row, candidates, evidence)
+        if not row.is_safe:
+            return False
+        evidence["safeIntervalSeconds"] = self._safe_interval.total_seconds()
+        return self._repairs.make(_repair(row, Action.STARTED_AGAIN, evidence), lambda uow: _start_again(uow, row))
+
+    def _attach(self, row: Row[Any], candidates: Sequence[Instance], evidence: Mapping[str, Any]) -> bool:
+        chosen, *others = candidates
+        if others:
+            # They end by themselves at the registration gate.
+            _log.warning(
+                "workflow_started_more_than_once",
+                businessKey=row.business_key,
+                processInstanceId=chosen.id,
+                otherInstanceIds=[one.id for one in others],
+            )
+        return self._repairs.make(_repair(row, Action.ATTACHED, evidence), lambda uow: _register(uow, row, chosen))
+
+    def _instances(self, row: Row[Any]) -> list[Instance]:
+        """Every instance that carries this start's token, oldest first."""
+        same_key = [one for one in self._engine.find_instances(row.business_key) if one.definition_key == row.workflow_name]
+        return [one for one in same_key if self._token_of(one) == str(row.start_token)]
+
+    def _token_of(self, instance: Instance) -> str | None:
+        rows = self._engine.get("/history/variable-instance", processInstanceId=instance.id, variableName="startToken")
+        return str(rows[0]["value"]) if rows else None
+
+
+def _is_as_seen(uow: UnitOfWork, row: Row[Any]) -> bool:
+    # Locked, so that a gate that is faster is seen, and no finding claims what it did.
+    return bool(uow.read(WorkflowCorrelation, row.id, lock=True).version == row.version)
+
+
+def _register(uow: UnitOfWork, row: Row[Any], instance: Instance) -> bool:
+    if not _is_as_seen(uow, row):
+        return False
+    command = RegisterWorkflow(business_key=row.business_key, start_token=row.start_token, process_instance_id=instance.id)
+    workflows.register(uow, command)
+    return True
+
+
+def _start_again(uow: UnitOfWork, row: Row[Any]) -> bool:
+    workflows.start_again(uow, row.business_key, row.version)
+    return True
+
+
+def _repair(row: Row[Any], action: Action, evidence: Mapping[str, Any]) -> Repair:
+    return Repair(
+        kind=Starts.kind,
+        tenant_id=row.tenant_id,
+        aggregate_type="workflow_correlation",
+        aggregate_id=row.id,
+        business_key=row.business_key,
+        action=action,
+        evidence=evidence,
+    )

@@ -1,0 +1,7 @@
+"""Fixtures of the tests that break the connection to the real engine."""
+
+from __future__ import annotations
+
+from tests.support.engines import doors, scene
+
+__all__ = ["doors", "scene"]

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from sqlalchemy import Engine as Database
+
+from domain.store.facts import WorkflowCommandKind
+from tests.support.engines import Deployer, Doors
+from tests.support.models import approval_per_group, flow, model, new_name, one_task, waiting_for_message
+from tests.support.waiting import eventually
+from tests.support.wanted import Wanted, claimed_by_a_dead_dispatcher, metric
+from workers.dispatch import Dispatcher
+from workers.runtime.engine import Engine, EngineUnavailableError
+
+pytestmark = pytest.mark.stack
+
+CORRELATE, COMPLETE_TASK = WorkflowCommandKind.CORRELATE, WorkflowCommandKind.COMPLETE_TASK
+
+
+@pytest.fixture
+def dispatcher(db: Database, doors: Doors) -> Dispatcher:
+    return Dispatcher(db, doors.direct())
+
+
+def settled(wanted: Wanted, dispatcher: Dispatcher) -> Callable[[], bool]:
+    """A probe that dispatches until nothing is left to do for this workflow."""
+
+    def probe() -> bool:
+        dispatcher.run_once()
+        return all(command.status != "PENDING" for command in wanted.commands)
+
+    return probe
+
+
+def fails_at_once(key: str, _: str) -> str:
+    """Start, then an expression that cannot be evaluated: the start is rolled back."""
+    return model(
+        key,
+        '<bpmn:startEvent id="start"/><bpmn:serviceTask id="fail" camunda:expression="${nobodySetThis}"/><bpmn:endEvent id="done"/>',
+        flow("start", "fail"),
+        flow("fail", "done"),
+    )
+
+
+@contextmanager
+def gateway_answering(status: int) -> Iterator[str]:
+    """A proxy server that answers everything itself, with a page for people."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"oops")
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/engine-rest"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_wanted_process_is_started_once_and_registered(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    built = scene(one_task)
+    wanted = Wanted.of(db, built.key)
+
+    assert dispatcher.run_once() == 1
+    assert dispatcher.run_once() == 0
+
+    (instance,) = built.engine.find_instances(wanted.business_key)
+    assert (wanted.correlation.status, wanted.correlation.process_instance_id) == ("STARTED", instance.id)
+    assert built.engine.instance_variables(instance.id) == {
+        "tenantId": str(wanted.tenant_id),
+        "orderId": str(wanted.aggregate_id),
+        "startToken": str(wanted.correlation.start_token),
+    }
+    assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "STARTED")]
+
+
+def test_an_instance_that_registered_by_itself_before_the_answer_is_the_same_instance(
+    db: Database, scene: Deployer, doors: Doors
+) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    wanted, released = Wanted.of(db, built.key), Event()
+    proxy.hold("/start", released)
+    thread = Thread(target=Dispatcher(db, engine).run_once)
+
+    thread.start()
+    found = eventually(lambda: built.engine.find_instances(wanted.business_key), "the engine has started it")
+    wanted.pass_gate(found[0].id)
+    released.set()
+    thread.join()
+
+    assert (wanted.correlation.status, wanted.commands[0].outcome) == ("STARTED", "STARTED")
+    assert wanted.history == ["REQUESTED", "STARTED"]
+
+
+def test_a_start_that_a_dead_dispatcher_may_have_sent_is_not_sent_again(
+    db: Database, scene: Deployer, dispatcher: Dispatcher
+) -> None:
+    built = scene(one_task)
+    wanted = Wanted.of(db, built.key)
+    before = metric("q2o_workflow_start_unknown_total", workflow=built.key)
+    claimed_by_a_dead_dispatcher(db)
+
+    dispatcher.run_once()
+
+    assert (wanted.correlation.status, wanted.commands[0].outcome) == ("START_UNKNOWN", "START_UNKNOWN")
+    assert built.engine.find_instances(wanted.business_key) == []
+    assert metric("q2o_workflow_start_unknown_total", workflow=built.key) == before + 1
+
+
+def test_an_engine_that_cannot_be_reached_costs_a_start_nothing(db: Database, scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    dispatcher, wanted = Dispatcher(db, engine), Wanted.of(db, built.key)
+    proxy.down()
+
+    for _ in range(3):
+        with pytest.raises(EngineUnavailableError):
+            dispatcher.run_once()
+
+    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
+    proxy.up()
+    dispatcher.run_once()
+    assert wanted.history == ["REQUESTED", "STARTED"]
+    assert len(built.engine.find_instances(wanted.business_key)) == 1
+
+
+def test_a_start_waits_for_its_model_to_be_deployed(db: Database, dispatcher: Dispatcher, doors: Doors, tmp_path: Path) -> None:
+    key = new_name("process")
+    wanted = Wanted.of(db, key)
+    dispatcher.run_once()
+    assert (wanted.correlation.status, wanted.commands[0].status) == ("REQUESTED", "PENDING")
+
+    file = tmp_path / "late.bpmn"
+    file.write_text(one_task(key, "late"), encoding="utf-8")
+    doors.direct().deploy(key, [file])
+
+    eventually(settled(wanted, dispatcher), "the start is carried out")
+    assert wanted.history == ["REQUESTED", "STARTED"]
+
+
+def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    built = scene(fails_at_once)
+    wanted = Wanted.of(db, built.key)
+
+    dispatcher.run_once()
+
+    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
+    assert wanted.history == ["REQUESTED"]
+
+
+def test_a_start_answered_by_a_gateway_is_unknown(db: Database) -> None:
+    wanted = Wanted.of(db, "order-fulfillment")
+
+    with gateway_answering(502) as url:
+        engine = Engine(url, "user", "password")
+        Dispatcher(db, engine).run_once()
+        engine.close()
+
+    assert wanted.history == ["REQUESTED", "START_UNKNOWN"]
+
+
+def test_a_start_that_the_engine_would_never_take_fails(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    wanted = Wanted.of(db, scene(one_task).key, novel="x" * 5000)
+
+    dispatcher.run_once()
+
+    assert wanted.history == ["REQUESTED", "START_FAILED"]
+    assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "START_FAILED")]
+
+
+def test_a_message_waits_until_somebody_waits_for_it(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    message = new_name("message")
+    built = scene(lambda key, _: waiting_for_message(key, message))
+    wanted = Wanted.of(db, built.key)
+    claimed_by_a_dead_dispatcher(db)
+    dispatcher.run_once()
+    wanted.ask(CORRELATE, message, step_outcome="COMPLETED")
+    dispatcher.run_once()
+    assert wanted.commands[-1].status == "PENDING"
+
+    instance = built.engine.start_process(built.key, wanted.business_key, {})
+
+    eventually(settled(wanted, dispatcher), "the message is delivered")
+    built.reaches(instance, "done")
+    assert wanted.commands[-1].outcome == "DELIVERED"
+
+
+def test_a_message_that_nobody_waits_for_any_more_expires(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    wanted = Wanted.of(db, scene(one_task).key)
+    dispatcher.run_once()
+    wanted.ask(CORRELATE, "NobodyWaits", expires_after=timedelta(milliseconds=200))
+
+    eventually(settled(wanted, dispatcher), "the message expires")
+
+    assert wanted.commands[-1].status == "EXPIRED"
+
+
+def test_a_message_never_overtakes_the_start_of_its_process(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    message = new_name("message")
+    built = scene(lambda key, _: waiting_for_message(key, message))
+    everything = [Wanted.of(db, built.key) for _ in range(10)]
+    for wanted in everything:
+        wanted.ask(CORRELATE, message)
+
+    assert dispatcher.run_once() == len(everything)
+    assert dispatcher.run_once() == len(everything)
+
+    for wanted in everything:
+        assert [command.attempts for command in wanted.commands] == [1, 1]
+        built.reaches(wanted.correlation.process_instance_id, "done")
+
+
+def test_the_user_task_of_one_requirement_is_completed_and_no_other(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    def approval(key: str, topic: str) -> str:
+        inputs = (
+            '<bpmn:extensionElements><camunda:inputOutput><camunda:inputParameter name="requirementId">${group.stringValue()}'
+            "</camunda:inputParameter></camunda:inputOutput></bpmn:extensionElements>"
+        )
+        return approval_per_group(key, topic).replace('<bpmn:subProcess id="each">', f'<bpmn:subProcess id="each">{inputs}')
+
+    built = scene(approval)
+    wanted = Wanted.of(db, built.key)
+    claimed_by_a_dead_dispatcher(db)
+    dispatcher.run_once()
+    built.engine.start_process(built.key, wanted.business_key, {"groups": ["legal", "finance"]})
+
+    wanted.ask(COMPLETE_TASK, "finance", decision="APPROVE", reason_code="WITHIN_POLICY", comment="")
+    wanted.ask(COMPLETE_TASK, "nobody", expires_after=timedelta(milliseconds=200))
+    eventually(settled(wanted, dispatcher), "the task is completed")
+
+    (left,) = built.engine.user_tasks(wanted.business_key)
+    assert built.engine.task_variables(left.id)["requirementId"] == "legal"
+    assert [command.status for command in wanted.commands[1:]] == ["DONE", "EXPIRED"]
+
+
+def test_two_dispatchers_start_everything_once(db: Database, scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    everything = [Wanted.of(db, built.key) for _ in range(40)]
+    stop = Event()
+    threads = [Thread(target=Dispatcher(db, doors.direct()).run, args=(stop,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+
+    eventually(lambda: all(wanted.commands[0].status == "DONE" for wanted in everything), "everything is started")
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert {wanted.correlation.status for wanted in everything} == {"STARTED"}
+    assert all(len(built.engine.find_instances(wanted.business_key)) == 1 for wanted in everything)

@@ -1,0 +1,87 @@
+"""Workflows that tests want, and what the database knows of them: the dispatcher's and the reconciler's view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from prometheus_client import REGISTRY
+from sqlalchemy import Engine, Row, select
+
+from domain import workflows
+from domain.store import Cause, unit_of_work
+from domain.store.facts import TransitionLog, WorkflowCommand, WorkflowCommandKind
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import RegisterWorkflow
+
+
+def metric(name: str, **labels: str) -> float:
+    """Read a counter as it stands; a counter that never moved is 0."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One workflow of a new tenant, wanted in the database; whether the engine knows is another matter."""
+
+    database: Engine
+    process: str
+    business_key: str
+    tenant_id: UUID
+    aggregate_id: UUID
+
+    @classmethod
+    def of(cls, database: Engine, process: str, **variables: Any) -> Wanted:
+        """Ask for an instance of `process`, as a command of the product does."""
+        tenant_id, aggregate_id = uuid4(), uuid4()
+        wanted = cls(database, process, f"order:{tenant_id}:{aggregate_id}", tenant_id, aggregate_id)
+        with unit_of_work(database, wanted.cause) as uow:
+            workflows.begin(uow, process, "sales_order", aggregate_id, wanted.business_key, {"order_id": aggregate_id, **variables})
+        return wanted
+
+    @property
+    def cause(self) -> Cause:
+        return Cause(tenant_id=self.tenant_id, actor="test", command="test", business_key=self.business_key)
+
+    @property
+    def correlation(self) -> Row[Any]:
+        with unit_of_work(self.database, self.cause) as uow:
+            return workflows.find(uow, self.business_key)
+
+    @property
+    def commands(self) -> Sequence[Row[Any]]:
+        """Everything asked of the engine for this business key, in order."""
+        command = WorkflowCommand.__table__.c
+        with self.database.connect() as connection:
+            query = select(*command).where(command.business_key == self.business_key).order_by(command.position)
+            return connection.execute(query).all()
+
+    @property
+    def history(self) -> list[str]:
+        """Every state that the correlation has been in."""
+        log = TransitionLog.__table__.c
+        with self.database.connect() as connection:
+            query = select(log.transition_to).where(log.aggregate_id == self.correlation.id).order_by(log.aggregate_version)
+            return list(connection.scalars(query))
+
+    def pass_gate(self, instance_id: str) -> None:
+        """Register an instance as the first task of every process does. Raises DuplicateWorkflow."""
+        with unit_of_work(self.database, self.cause) as uow:
+            command = RegisterWorkflow(
+                business_key=self.business_key, start_token=self.correlation.start_token, process_instance_id=instance_id
+            )
+            workflows.register(uow, command)
+
+    def ask(self, kind: WorkflowCommandKind, name: str, expires_after: timedelta = timedelta(minutes=1), **variables: Any) -> None:
+        """Queue a further request to the engine for this business key."""
+        with unit_of_work(self.database, self.cause) as uow:
+            uow.ask_engine(kind, name, self.business_key, variables, expires_after)
+
+
+def claimed_by_a_dead_dispatcher(database: Engine) -> list[Row[Any]]:
+    """Claim everything due, with a lease that is over at once."""
+    with housekeeping(database) as connection:
+        return workflows.claim(connection, 100, timedelta(0))
