@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, UniqueConstraint, exists, func, select
+from sqlalchemy import Row, Select, UniqueConstraint, exists, func, select
 from sqlalchemy.orm import Mapped
 
 from domain import orders, prices, quotes, workflows
@@ -144,9 +144,10 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     active_version = prices.share_head(uow, price.price_book)
     try:
         quote = uow.apply(ACCEPT, command)
-    except Conflict:
+    except Conflict as refusal:
         earlier = _identical_acceptance(uow, command)
         if earlier is None:
+            refusal.evidence["staleness_policy"] = price.staleness_policy
             raise
         return earlier
     order = _create_order(uow, quote, command)
@@ -169,7 +170,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
 def _identical_acceptance(uow: UnitOfWork, command: AcceptQuote) -> Acceptance | None:
     acceptance, order, quote = table_of(QuoteAcceptance), table_of(SalesOrder), table_of(Quote)
     names = ("price_result_id", "approval_request_id", "document_id")
-    query = (
+    query: Select[Any] = (
         select(*order.c, quote.c.version.label("quote_version"))
         .join(acceptance, (acceptance.c.tenant_id == order.c.tenant_id) & (acceptance.c.order_id == order.c.id))
         .join(quote, (quote.c.tenant_id == order.c.tenant_id) & (quote.c.id == order.c.quote_id))
@@ -199,5 +200,14 @@ def _create_order(uow: UnitOfWork, quote: Row[Any], command: AcceptQuote) -> Row
     names = ("line_no", "product_offering_id", "action", "quantity")
     lines = quotes.read_lines(uow, command.revision_id)
     uow.add(SalesOrderLine, *({"order_id": order_id, **{name: getattr(line, name) for name in names}} for line in lines))
-    workflows.begin(uow, WORKFLOW, "sales_order", order_id, orders.business_key(uow.tenant_id, order_id), {"order_id": order_id})
+    workflows.begin(
+        uow,
+        workflows.BeginWorkflow(
+            workflow_name=WORKFLOW,
+            aggregate_type="sales_order",
+            aggregate_id=order_id,
+            business_key=orders.business_key(uow.tenant_id, order_id),
+            variables={"order_id": order_id},
+        ),
+    )
     return order

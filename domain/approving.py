@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, exists, func, select
+from sqlalchemy import BigInteger, Row, exists, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 
 from domain import prices, quotes
@@ -95,6 +95,8 @@ DECIDE_GUARDS = (
         ApprovalAlreadyDecided,
         ApprovalRequirement.status == RequirementStatus.PENDING,
     ),
+    # An approver who read the requirement names its version; a task form cannot, and is bound by revision and price alone.
+    Guard(StaleApproval, func.coalesce(ApprovalRequirement.version == param("expected_version", BigInteger()), true())),
     Guard(FourEyesViolation, NOT_THE_OWNER),
     Guard(AuthorityExceeded, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
 )
@@ -158,6 +160,7 @@ class Decide:
     roles: Sequence[str]
     approval_task_id: str
     comment: str | None = None
+    expected_version: int | None = None
 
 
 def collect_facts(uow: UnitOfWork, quote_id: UUID, quote_revision_id: UUID, price_result_id: UUID) -> ApprovalFacts:

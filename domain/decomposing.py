@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, Select, func, select
 
 from domain.catalog import CATALOG, Catalog, StepSpecification
 from domain.orders import ORDER_MATRIX, OrderEvent, SalesOrder, SalesOrderLine
@@ -62,7 +62,7 @@ def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> De
 
 
 def _plan_of(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
-    query = select(STEP.c.id, STEP.c.step_code, STEP.c.ready_at).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
+    query: Select[Any] = select(STEP.c.id, STEP.c.step_code, STEP.c.ready_at).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
     return uow.connection.execute(query.order_by(STEP.c.created_at, STEP.c.step_code)).all()
 
 

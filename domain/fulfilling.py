@@ -224,7 +224,7 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]
         return cell.effect, uow.apply(FACTS[command.event], command, emits="ContradictionRecorded")
     if cell.effect is Effect.MOVE:
         step = uow.apply(FACTS[command.event], command)
-    _settle_attempt(uow, step.id, command.event, command.source, command.external_request_id, command.reason)
+    _settle_attempt(uow, step.id, command)
     if command.source is not OutcomeSource.RESPONSE and cell.effect is Effect.MOVE:
         tell_step(uow, step)
     return cell.effect, step
@@ -233,20 +233,17 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]
 def infer(uow: UnitOfWork, command: Infer) -> Row[Any]:
     """Act on a conclusion, if nothing has changed since. Raises the refusals of that inference."""
     step = uow.apply(INFERENCES[command.event], command)
-    _settle_attempt(uow, step.id, command.event, command.source, None, command.reason)
+    _settle_attempt(uow, step.id, command)
     if command.source is OutcomeSource.RECONCILIATION:
         tell_step(uow, step)
     return step
 
 
-def _settle_attempt(
-    uow: UnitOfWork, step_id: UUID, event: StepEvent, source: OutcomeSource, external_request_id: str | None, reason: str | None
-) -> None:
+def _settle_attempt(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer) -> None:
+    request_id = command.external_request_id if isinstance(command, RecordFact) else None
     live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command="EXECUTE").where(text(LIVE))
-    values = {"status": ATTEMPT_AFTER[event], "outcome_source": source, "reason": reason}
-    uow.connection.execute(
-        live.values(**values, external_request_id=func.coalesce(external_request_id, ATTEMPT.c.external_request_id))
-    )
+    values = {"status": ATTEMPT_AFTER[command.event], "outcome_source": command.source, "reason": command.reason}
+    uow.connection.execute(live.values(**values, external_request_id=func.coalesce(request_id, ATTEMPT.c.external_request_id)))
 
 
 def tell_step(uow: UnitOfWork, step: Row[Any]) -> None:

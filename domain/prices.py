@@ -281,7 +281,7 @@ def price_still_acceptable(price_result_id: Any, stale_price_was_approved: Colum
             PUBLICATION.c.published_at > price.c.priced_at,
             line.c.tenant_id == price.c.tenant_id,
             line.c.revision_id == price.c.revision_id,
-            PUBLICATION.c.material_offering_ids.has_key(line.c.product_offering_id),  # type: ignore[attr-defined]  # JSONB's `?`
+            PUBLICATION.c.material_offering_ids.has_key(line.c.product_offering_id),  # JSONB's `?`
         )
     )
     policy = price.c.staleness_policy

@@ -90,6 +90,6 @@ def project_order(uow: UnitOfWork, event: OrderChanged) -> Consumed:
         index_elements=[SEARCH.c.tenant_id, SEARCH.c.order_id],
         set_={name: upsert.excluded[name] for name in header} | {"updated_at": func.clock_timestamp()},
         where=SEARCH.c.aggregate_version < upsert.excluded.aggregate_version,
-    ).returning(SEARCH.c.order_id)
-    merged = uow.connection.execute(upsert).one_or_none()
+    )
+    merged = uow.connection.execute(upsert.returning(SEARCH.c.order_id)).one_or_none()
     return Consumed.APPLIED if merged else Consumed.OUTDATED

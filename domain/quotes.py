@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    DDL,
     CheckConstraint,
     Index,
     Numeric,
@@ -35,6 +34,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Invalid
 from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, ref, table_of
+from domain.store.base import ddl
 from domain.store.idempotency import request_hash
 
 
@@ -188,7 +188,7 @@ class QuoteLine(Owned, Base):
 
 
 # The offer a customer saw must stay what it was, even for a statement typed by hand.
-FROZEN_CONTENT = DDL("""
+FROZEN_CONTENT = ddl("""
 CREATE FUNCTION refuse_frozen_content() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     revision uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.revision_id ELSE NEW.revision_id END;
@@ -201,7 +201,7 @@ BEGIN
 END $$;
 CREATE TRIGGER quote_line_frozen BEFORE INSERT OR UPDATE OR DELETE ON quote_line
 FOR EACH ROW EXECUTE FUNCTION refuse_frozen_content()""")
-FROZEN_REVISION = DDL("""
+FROZEN_REVISION = ddl("""
 CREATE FUNCTION refuse_frozen_revision() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.status <> 'WORKING' AND (NEW.content_hash, NEW.price_result_id, NEW.config_result_id, NEW.quote_id, NEW.revision_no)

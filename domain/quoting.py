@@ -266,11 +266,13 @@ def submit(uow: UnitOfWork, command: SubmitQuote) -> Row[Any]:
     quotes.freeze(uow, command.revision_id)
     workflows.begin(
         uow,
-        WORKFLOW,
-        "quote_revision",
-        command.revision_id,
-        quotes.business_key(uow.tenant_id, command.quote_id, command.revision_id),
-        {"quote_id": quote.id, "quote_revision_id": command.revision_id, "price_result_id": command.price_result_id},
+        workflows.BeginWorkflow(
+            workflow_name=WORKFLOW,
+            aggregate_type="quote_revision",
+            aggregate_id=command.revision_id,
+            business_key=quotes.business_key(uow.tenant_id, command.quote_id, command.revision_id),
+            variables={"quote_id": quote.id, "quote_revision_id": command.revision_id, "price_result_id": command.price_result_id},
+        ),
     )
     return quote
 

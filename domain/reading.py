@@ -69,8 +69,8 @@ def quotes_of(uow: UnitOfWork, status: str | None, customer_id: str | None, limi
     ]
 
 
-def approval_tasks(uow: UnitOfWork, roles: Sequence[str]) -> list[dict[str, Any]]:
-    """Signatures that wait for somebody with one of these roles."""
+def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    """Signatures that wait for somebody with one of these roles, the most urgent first."""
     query = (
         select(
             REQUIREMENT.c.id.label("task_id"),
@@ -83,6 +83,7 @@ def approval_tasks(uow: UnitOfWork, roles: Sequence[str]) -> list[dict[str, Any]
         .where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.status == approvals.RequirementStatus.PENDING)
         .where(REQUEST.c.status == approvals.RequestStatus.OPEN, REQUIREMENT.c.approver_group.in_(list(roles)))
         .order_by(REQUIREMENT.c.due_at, REQUIREMENT.c.id)
+        .limit(limit)
     )
     return [as_json(row._mapping) for row in uow.connection.execute(query)]
 
@@ -176,6 +177,12 @@ def readiness(uow: UnitOfWork, step_id: UUID) -> str:
     if row.status in (StepStatus.CANCELLED, StepStatus.SKIPPED) or row.order_status in ORDER_FINAL:
         return "OBSOLETE"
     return "WAITING" if row.waiting else "READY"
+
+
+def worker_of(uow: UnitOfWork, idempotency_key: str) -> str | None:
+    """Which worker last sent a request under this key."""
+    latest = select(ATTEMPT.c.worker_id).filter_by(tenant_id=uow.tenant_id, idempotency_key=idempotency_key)
+    return uow.connection.execute(latest.order_by(ATTEMPT.c.attempt_no.desc()).limit(1)).scalar_one_or_none()
 
 
 def _without(row: Row[Any], *names: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from domain.callbacks import ExternalCallbackConflict, ExternalCallbackRecord, ProcessedStatus, ProviderConflict
 from domain.errors import InvalidTransition, NotFound
 from domain.fulfilling import OutcomeSource, RecordFact, record_fact
-from domain.steps import StepEvent
+from domain.steps import FulfillmentStep, StepEvent
 from domain.store import Effect, UnitOfWork, table_of
 from domain.store.idempotency import request_hash
 
@@ -104,6 +104,9 @@ def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UU
         step_id=command.step_id, event=event, source=OutcomeSource.CALLBACK, **{name: getattr(command, name) for name in names}
     )
     try:
+        # A provider speaks for its own steps only, whatever its signature proves.
+        if uow.read(FulfillmentStep, command.step_id).provider_name != command.provider_name:
+            return ProcessedStatus.UNMATCHED, None
         effect, step = record_fact(uow, fact)
     except (NotFound, InvalidTransition):
         return ProcessedStatus.UNMATCHED, None

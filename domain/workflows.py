@@ -6,6 +6,7 @@ of every process is the registration gate (`register`), and only one instance ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -154,24 +155,33 @@ class RegisterWorkflow:
     process_instance_id: str
 
 
-def begin(
-    uow: UnitOfWork, workflow_name: str, aggregate_type: str, aggregate_id: UUID, business_key: str, variables: dict[str, Any]
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginWorkflow:
+    """A process that is wanted for an aggregate; tenant and start token are added to its variables."""
+
+    workflow_name: str
+    aggregate_type: str
+    aggregate_id: UUID
+    business_key: str
+    variables: Mapping[str, Any]
+
+
+def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
     """Record that a process is wanted and queue its start, in the transaction that makes it wanted."""
     token = uuid4()
-    variables = {"tenant_id": uow.tenant_id, **variables, "start_token": token}
+    variables = {"tenant_id": uow.tenant_id, **command.variables, "start_token": token}
     uow.create(
         WorkflowCorrelation,
         reason="REQUEST",
         status=C.REQUESTED,
-        aggregate_type=aggregate_type,
-        aggregate_id=aggregate_id,
-        workflow_name=workflow_name,
-        business_key=business_key,
+        aggregate_type=command.aggregate_type,
+        aggregate_id=command.aggregate_id,
+        workflow_name=command.workflow_name,
+        business_key=command.business_key,
         start_token=token,
         variables={key: str(value) for key, value in variables.items()},
     )
-    uow.ask_engine(WorkflowCommandKind.START, workflow_name, business_key, variables)
+    uow.ask_engine(WorkflowCommandKind.START, command.workflow_name, command.business_key, variables)
 
 
 def register(uow: UnitOfWork, command: RegisterWorkflow) -> None:

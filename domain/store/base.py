@@ -81,9 +81,14 @@ def ref(target: str, column: str | None = None, **options: Any) -> ForeignKeyCon
     return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], **options)
 
 
-REFUSE_CHANGE = DDL(
+def ddl(statement: str) -> DDL:
+    """A statement that goes with a table's creation. `%` is doubled, as SQLAlchemy wants it."""
+    return DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+
+REFUSE_CHANGE = ddl(
     "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
-    "BEGIN RAISE EXCEPTION 'evidence in %% is never changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; END $$"
+    "BEGIN RAISE EXCEPTION 'evidence in % is never changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; END $$"
 )
 
 
@@ -94,7 +99,7 @@ def append_only(table: Any) -> None:
     event.listen(
         table.__table__,
         "after_create",
-        DDL(
+        ddl(
             f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         ),
     )

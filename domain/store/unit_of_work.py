@@ -163,7 +163,7 @@ class UnitOfWork:
     def _raise_first(self, check: Check, values: Mapping[str, Any], row: Row[Any] | None) -> None:
         if row is None:
             raise NotFound(f"{check.table.name.replace('_', ' ').capitalize()} does not exist.", aggregate_type=check.table.name)
-        refusal = check.first_refusal(row._mapping)
+        refusal = check.first_refusal(dict(row._mapping))
         if refusal is None:
             return
         raise refusal(
@@ -175,6 +175,7 @@ class UnitOfWork:
             expected_version=values.get(PREFIX + "expected_version"),
             current_version=getattr(row, "version", None),
             current_status=getattr(row, "status", None),
+            event=check.name.rpartition(".")[2].upper(),
         )
 
     def _record(self, aggregate: str, row: Row[Any], reason: str, emits: str | None) -> None:

@@ -72,6 +72,8 @@ CREATE TABLE outbox_event (
     CONSTRAINT ck_outbox_event_status CHECK (status IN ('PENDING', 'PUBLISHED'))
 );
 
+CREATE INDEX ix_outbox_event_oldest ON outbox_event (position) WHERE status = 'PENDING';
+
 CREATE INDEX ix_outbox_event_pending ON outbox_event (aggregate_id, position) WHERE status = 'PENDING';
 
 CREATE TABLE workflow_command (
@@ -499,9 +501,9 @@ CREATE TABLE fulfillment_step (
     CONSTRAINT ck_fulfillment_step_kind CHECK (kind IN ('FULFILL', 'COMPENSATE'))
 );
 
-CREATE INDEX ix_fulfillment_step_unsettled ON fulfillment_step (updated_at) WHERE status IN ('IN_PROGRESS', 'UNKNOWN');
-
 CREATE INDEX ix_fulfillment_step_order ON fulfillment_step (tenant_id, order_id);
+
+CREATE INDEX ix_fulfillment_step_unsettled ON fulfillment_step (updated_at) WHERE status IN ('IN_PROGRESS', 'UNKNOWN');
 
 CREATE TABLE approval_requirement (
     tenant_id UUID NOT NULL,
