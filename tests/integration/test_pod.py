@@ -348,12 +348,16 @@ def test_branches_that_end_at_the_same_moment_both_complete(scene: Deployer, doo
     meeting = Barrier(2)
     calls = Calls(lambda _: {"met": meeting.wait(PATIENCE) >= 0})
     pod = Pod(doors.direct(), topics(built, calls), capacity=2)
+    collisions = metric("q2o_external_task_report_retries_total", operation="complete", reason="concurrency")
 
     for _ in range(10):
         instance = built.start()
         assert pod.run_once() == 2
         assert built.end_of(instance) == "done"
         assert built.failures(instance) == 0
+
+    # Without a collision this would have shown nothing.
+    assert metric("q2o_external_task_report_retries_total", operation="complete", reason="concurrency") > collisions
 
 
 def test_what_the_engine_cannot_carry_on_from_is_an_incident_in_its_own_words(scene: Deployer, doors: Doors) -> None:

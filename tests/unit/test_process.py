@@ -88,6 +88,8 @@ def test_a_signal_only_asks_to_stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
     assert stop.wait(10)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 class Outage(Exception):

@@ -7,6 +7,7 @@ outage ends the process, so that the platform restarts it instead of a half-dead
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from threading import Event, Thread
@@ -28,12 +29,13 @@ class Loop(Protocol):
 
 
 def stop_on_signals() -> Event:
-    """Return an event that SIGTERM and SIGINT set. Call it in the main thread."""
+    """Return an event that SIGTERM and SIGINT set; a second SIGINT interrupts the waiting too. Call it in the main thread."""
     stop = Event()
 
     def request(number: int, _: FrameType | None) -> None:
         _log.info("stop_requested", signal=signal.Signals(number).name)
         stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, request)
@@ -54,8 +56,9 @@ def run_loops(loops: Mapping[str, Loop], stop: Event, *, stop_timeout: timedelta
 
 
 def _join(threads: list[Thread], timeout: timedelta) -> list[str]:
+    end = time.monotonic() + timeout.total_seconds()
     for thread in threads:
-        thread.join(timeout.total_seconds())
+        thread.join(max(0.0, end - time.monotonic()))
     return [thread.name for thread in threads if thread.is_alive()]
 
 
