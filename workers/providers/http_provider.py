@@ -1,0 +1,151 @@
+"""The provider port over HTTP.
+
+The rule: an answer counts only if it says, in the agreed form, what became of this key. A refused connection proves that nothing
+was sent; whatever else goes wrong after that leaves the outcome unknown.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from workers.providers.budget import BudgetTransport, CallBudget
+from workers.providers.port import (
+    ProviderContractError,
+    ProviderOutcomeUnknownError,
+    ProviderReply,
+    ProviderRequest,
+    ProviderUnavailableError,
+    ReplyStatus,
+)
+
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_STATUS_OF = {200: ReplyStatus.COMPLETED, 202: ReplyStatus.ACCEPTED, 422: ReplyStatus.REJECTED}
+# These may be spoken by a gateway after the provider has begun, or ask for another try: they prove nothing.
+_INCONCLUSIVE = frozenset({408, 421, 425, 429})
+
+
+class HttpProvider:
+    """A provider behind an HTTP address; safe to share between threads, one connection pool per object."""
+
+    def __init__(self, url: str, token: str, budget: CallBudget | None = None) -> None:
+        if httpx.URL(url).scheme not in {"http", "https"}:
+            raise ValueError(f"the provider's address must start with http:// or https://, not {url!r}")
+        limits = budget or CallBudget()
+        self._http = httpx.Client(
+            base_url=url,
+            transport=BudgetTransport(limits),
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+
+    def execute(self, request: ProviderRequest) -> ProviderReply:
+        """Send the request under its idempotency key. Raises the errors of the port."""
+        response = self._call(
+            "POST",
+            idempotency_key=request.idempotency_key,
+            body={
+                "stepRef": request.step_ref,
+                "stepCode": request.step_code,
+                "productOfferingId": request.product_offering_id,
+                "quantity": request.quantity,
+                "orderRef": request.order_ref,
+            },
+        )
+        if response.status_code in _STATUS_OF:
+            return _reply(response, expected=_STATUS_OF[response.status_code])
+        if response.is_client_error and response.status_code not in _INCONCLUSIVE:
+            raise ProviderContractError(_refusal(response, request.idempotency_key))
+        raise ProviderOutcomeUnknownError(f"the provider answered {response.status_code}: the outcome has to be asked for")
+
+    def query(self, idempotency_key: str) -> ProviderReply | None:
+        """Ask what became of a key; None only when the provider itself says that it never saw it. Raises the errors of the port."""
+        response = self._call("GET", idempotency_key=idempotency_key)
+        if response.status_code == httpx.codes.OK:
+            return _reply(response, expected=None)
+        # A wrong address or a proxy also answers 404; taken as absence it would have a step carried out twice.
+        if response.status_code == httpx.codes.NOT_FOUND and _problem(response).code == "REQUEST_UNKNOWN":
+            return None
+        raise ProviderOutcomeUnknownError(f"the provider answered {response.status_code} to the question about {idempotency_key}")
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _call(self, method: str, *, idempotency_key: str, body: dict[str, str | int] | None = None) -> httpx.Response:
+        try:
+            return self._http.request(
+                method,
+                "/v1/requests",
+                headers={"Idempotency-Key": idempotency_key},
+                params=None if body else {"idempotencyKey": idempotency_key},
+                json=body,
+            )
+        except _NEVER_SENT as error:
+            raise ProviderUnavailableError(f"the provider cannot be reached, nothing was sent: {error}") from error
+        except httpx.HTTPError as error:
+            raise ProviderOutcomeUnknownError(
+                f"no usable answer to a request that was sent: {type(error).__name__} {error}"
+            ) from error
+
+
+class _Reply(BaseModel):
+    """A reply on the wire; fields we do not know are a provider's right to add, missing ones are not its right to leave out."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+
+    status: ReplyStatus
+    request_id: str | None = Field(default=None, min_length=1, max_length=200)
+    external_ref: str | None = Field(default=None, min_length=1, max_length=200)
+    reason: str | None = Field(default=None, max_length=2000)
+
+    @model_validator(mode="after")
+    def _names_what_it_did(self) -> Self:
+        if self.status is not ReplyStatus.REJECTED and self.request_id is None:
+            raise ValueError("requestId is missing")
+        if self.status is ReplyStatus.COMPLETED and self.external_ref is None:
+            raise ValueError("externalRef of a completed request is missing")
+        return self
+
+
+class _Problem(BaseModel):
+    code: str | None = None
+    detail: str | None = None
+
+
+def _reply(response: httpx.Response, *, expected: ReplyStatus | None) -> ProviderReply:
+    try:
+        reply = _Reply.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ProviderOutcomeUnknownError(f"the provider's answer {response.status_code} is malformed: {_first(error)}") from error
+    if expected is not None and reply.status is not expected:
+        raise ProviderOutcomeUnknownError(
+            f"the provider's answer contradicts itself: {response.status_code} with status {reply.status}"
+        )
+    return ProviderReply(status=reply.status, request_id=reply.request_id, external_ref=reply.external_ref, reason=reply.reason)
+
+
+def _problem(response: httpx.Response) -> _Problem:
+    try:
+        return _Problem.model_validate_json(response.content)
+    except ValidationError:
+        return _Problem()
+
+
+def _refusal(response: httpx.Response, idempotency_key: str) -> str:
+    problem = _problem(response)
+    said = problem.detail or problem.code or response.reason_phrase
+    return f"the provider refuses {idempotency_key} with {response.status_code} ({said[:200]}): correct the request or the address by hand"
+
+
+def _first(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in fault['loc']) or 'body'}: {fault['msg']}"

@@ -1,0 +1,145 @@
+"""The sandbox provider's HTTP interface: requests, questions about requests, the ledger and the faults.
+
+The rule: what the provider does is decided in the ledger; here it is only said, held back, or not said.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.resources import files
+from typing import Annotated, Any
+
+import structlog
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from workers.sandbox.faults import Fault, FaultKind, Faults
+from workers.sandbox.ledger import KeyReusedError, Ledger, ServiceRequest
+from workers.sandbox.server import CutConnection
+
+log = structlog.get_logger(__name__)
+
+_Key = Annotated[str, Field(min_length=1, max_length=200)]
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+
+class RequestBody(_Body):
+    """What a customer sends to have a step carried out."""
+
+    step_ref: _Name
+    step_code: _Name
+    product_offering_id: _Name
+    quantity: Annotated[int, Field(ge=1, le=1_000_000)]
+    order_ref: _Name
+
+
+class FaultBody(_Body):
+    """An order to misbehave; `seconds` is for hold_answer and delay_callback."""
+
+    kind: FaultKind
+    step_code: _Name | None = None
+    times: Annotated[int, Field(ge=1, le=1000)] = 1
+    seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Routes:
+    """The handlers; `stopping` ends the pauses of held answers."""
+
+    ledger: Ledger
+    faults: Faults
+    token: str | None
+    stopping: threading.Event
+
+    def authorize(self, authorization: Annotated[str, Header()] = "") -> None:
+        scheme, _, given = authorization.partition(" ")
+        is_known = given != "" if self.token is None else secrets.compare_digest(given.encode(), self.token.encode())
+        if scheme.lower() != "bearer" or not is_known:
+            raise HTTPException(401, "a bearer token is needed")
+
+    def submit(self, body: RequestBody, idempotency_key: Annotated[_Key, Header()]) -> Response:
+        try:
+            answer = self.ledger.receive(idempotency_key, ServiceRequest(**body.model_dump()))
+        except KeyReusedError as error:
+            return _problem(409, "IDEMPOTENCY_KEY_REUSED", str(error))
+        log.info("sandbox_request_answered", idempotencyKey=idempotency_key, status=answer.status_code, lost=answer.is_lost)
+        self.stopping.wait(answer.hold.total_seconds())
+        return CutConnection() if answer.is_lost else JSONResponse(dict(answer.body), answer.status_code)
+
+    def find(self, idempotency_key: Annotated[_Key, Query(alias="idempotencyKey")]) -> Response:
+        found = self.ledger.find(idempotency_key)
+        if found is None:
+            return _problem(404, "REQUEST_UNKNOWN", f"{idempotency_key} never arrived here")
+        return JSONResponse(dict(found))
+
+    def list_ledger(self) -> list[dict[str, str | int]]:
+        return self.ledger.entries()
+
+    def add_fault(self, body: FaultBody) -> dict[str, Any]:
+        duration = timedelta(seconds=body.seconds)
+        return _fault(self.faults.add(body.kind, times=body.times, step_code=body.step_code, duration=duration))
+
+    def list_faults(self) -> list[dict[str, Any]]:
+        return [_fault(fault) for fault in self.faults.all()]
+
+    def clear_faults(self) -> None:
+        self.faults.clear()
+
+    def show(self) -> Response:
+        # The page brings its own script and style and may load nothing else.
+        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+        return HTMLResponse(
+            files("workers.sandbox").joinpath("page.html").read_text("utf-8"), headers={"Content-Security-Policy": policy}
+        )
+
+
+def create_app(ledger: Ledger, faults: Faults, *, token: str | None = None, stopping: threading.Event | None = None) -> FastAPI:
+    """Build the application; without `token` any bearer token is good enough."""
+    routes = _Routes(ledger=ledger, faults=faults, token=token, stopping=stopping or threading.Event())
+    app = FastAPI(title="Sandbox provider", docs_url=None, redoc_url=None)
+    known = [Depends(routes.authorize)]
+    app.add_api_route("/v1/requests", routes.submit, methods=["POST"], dependencies=known, response_model=None)
+    app.add_api_route("/v1/requests", routes.find, methods=["GET"], dependencies=known, response_model=None)
+    app.add_api_route("/sandbox/ledger", routes.list_ledger, methods=["GET"])
+    app.add_api_route("/sandbox/faults", routes.add_fault, methods=["POST"], status_code=201)
+    app.add_api_route("/sandbox/faults", routes.list_faults, methods=["GET"])
+    app.add_api_route("/sandbox/faults", routes.clear_faults, methods=["DELETE"], status_code=204)
+    app.add_api_route("/", routes.show, methods=["GET"], include_in_schema=False, response_model=None)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    return app
+
+
+def _malformed(_request: Request, error: Exception) -> Response:
+    """400, because 422 is how this provider says that it will not do what it has understood."""
+    detail = (
+        "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+        if isinstance(error, RequestValidationError)
+        else ""
+    )
+    return _problem(400, "REQUEST_MALFORMED", detail)
+
+
+def _problem(status: int, code: str, detail: str) -> Response:
+    content = {"type": "about:blank", "status": status, "code": code, "detail": detail}
+    return JSONResponse(content, status, media_type="application/problem+json")
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    return {
+        "id": fault.fault_id,
+        "kind": fault.kind,
+        "stepCode": fault.step_code,
+        "times": fault.times,
+        "remaining": fault.remaining,
+        "seconds": fault.seconds,
+    }

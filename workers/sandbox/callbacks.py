@@ -1,0 +1,126 @@
+"""The sandbox provider's callbacks: promised with the effect, signed, and sent again until they are received.
+
+The rule: a callback ends only when the receiver took it (2xx) or says that it contradicts what it has (409). Its id and its bytes
+are the same at every attempt, also after a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import structlog
+from standardwebhooks.webhooks import Webhook
+
+from workers.sandbox.faults import FaultKind, strike
+from workers.sandbox.store import Store
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 50
+_FIRST_PAUSE = timedelta(milliseconds=200)
+_LONGEST_PAUSE = timedelta(seconds=15)
+_LONGEST_SLEEP_SECONDS = 0.1  # a new callback may be due sooner than the one that is waited for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackEvent:
+    """What a callback tells; `external_ref` is None when nothing was done."""
+
+    event_id: str
+    event_type: str
+    step_ref: str
+    request_id: str
+    external_ref: str | None
+    occurred_at: str
+
+    def body(self) -> str:
+        return json.dumps(
+            {
+                "eventId": self.event_id,
+                "eventType": self.event_type,
+                "stepRef": self.step_ref,
+                "requestId": self.request_id,
+                "externalRef": self.external_ref,
+                "occurredAt": self.occurred_at,
+            }
+        )
+
+
+def promise(connection: sqlite3.Connection, event: CallbackEvent, *, idempotency_key: str, step_code: str, due_at: float) -> None:
+    """Store the callback in the transaction of the request it answers; the callback faults strike here."""
+    delay = strike(connection, FaultKind.DELAY_CALLBACK, step_code) or timedelta(0)
+    copies = 1 if strike(connection, FaultKind.DUPLICATE_CALLBACK, step_code) is None else 2
+    state = "PENDING" if strike(connection, FaultKind.LOSE_CALLBACK, step_code) is None else "LOST"
+    connection.executemany(
+        "INSERT INTO callback (event_id, idempotency_key, body, state, due_at) VALUES (?, ?, ?, ?, ?)",
+        [(event.event_id, idempotency_key, event.body(), state, due_at + delay.total_seconds())] * copies,
+    )
+
+
+class Courier:
+    """The loop that delivers callbacks to one address."""
+
+    def __init__(self, store: Store, url: str, secret: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._url = httpx.URL(url)  # a malformed address is told here and not by a dying loop
+        self._webhook = Webhook(secret)
+        self._clock = clock
+        self._http = httpx.Client(timeout=5.0, trust_env=False)
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self.run_once()
+            stop.wait(self._pause())
+
+    def run_once(self) -> int:
+        """Try every callback that is due; returns how many were tried."""
+        with self._store.transaction() as connection:
+            due = connection.execute(
+                "SELECT * FROM callback WHERE state = 'PENDING' AND due_at <= ? ORDER BY due_at, delivery_id LIMIT ?",
+                (self._clock(), _BATCH),
+            ).fetchall()
+        for delivery in due:
+            self._record(delivery, self._send(delivery))
+        return len(due)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _send(self, delivery: sqlite3.Row) -> str:
+        """Send it once; returns the answer's status code, or the name of the error."""
+        sent_at = datetime.fromtimestamp(self._clock(), UTC)
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": delivery["event_id"],
+            "webhook-timestamp": str(int(sent_at.timestamp())),
+            "webhook-signature": self._webhook.sign(delivery["event_id"], sent_at, delivery["body"]),
+        }
+        try:
+            return str(self._http.post(self._url, content=delivery["body"].encode(), headers=headers).status_code)
+        except httpx.HTTPError as error:
+            return type(error).__name__
+
+    def _record(self, delivery: sqlite3.Row, answer: str) -> None:
+        attempts = delivery["attempts"] + 1
+        state = "DELIVERED" if answer.startswith("2") else "CONFLICT" if answer == "409" else "PENDING"
+        pause = min(_FIRST_PAUSE * 2 ** min(attempts - 1, 10), _LONGEST_PAUSE)
+        with self._store.transaction() as connection:
+            connection.execute(
+                "UPDATE callback SET state = ?, attempts = ?, last_answer = ?, due_at = ? WHERE delivery_id = ?",
+                (state, attempts, answer, self._clock() + pause.total_seconds(), delivery["delivery_id"]),
+            )
+        log.info("sandbox_callback_sent", externalEventId=delivery["event_id"], answer=answer, state=state, attempts=attempts)
+
+    def _pause(self) -> float:
+        with self._store.transaction() as connection:
+            row = connection.execute("SELECT min(due_at) AS due_at FROM callback WHERE state = 'PENDING'").fetchone()
+        if row["due_at"] is None:
+            return _LONGEST_SLEEP_SECONDS
+        return float(min(max(row["due_at"] - self._clock(), 0.0), _LONGEST_SLEEP_SECONDS))
