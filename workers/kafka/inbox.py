@@ -1,0 +1,166 @@
+"""Takes order events from Kafka into the product's own view of orders: each event once, whatever Kafka delivers how often.
+
+The rules it keeps: a message's offset is committed after the database has its effect, so nothing is lost; the inbox row stands in
+the same transaction as the effect, so nothing counts twice; a message that nobody can read is put aside and holds nobody up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Event
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, OperationalError
+
+from domain.errors import OutcomeUnknownError, TryAgain
+from domain.projections import Consumed, OrderChanged, project_order
+from domain.store import Cause, unit_of_work
+from workers.kafka import wire
+from workers.kafka.topics import ORDERS, dead_letters
+from workers.kafka.wire import Envelope, UnreadableMessageError
+from workers.runtime.kafka import KafkaUnavailableError, new_consumer, new_producer
+from workers.runtime.metrics import (
+    INBOX_DEAD_LETTERS,
+    INBOX_DUPLICATES_SKIPPED,
+    PROJECTION_LAG,
+    PROJECTION_STALE_EVENTS_IGNORED,
+)
+
+CONSUMER = "order-search"
+PROJECTION = "order_search"
+# Offsets are committed once per batch; a consumer that dies repeats at most this many messages, each recognised as seen.
+BATCH_SIZE = 200
+POLL_SECONDS = 0.2
+OUTAGE_WAIT_SECONDS = 1.0
+DEAD_LETTER_TIMEOUT = timedelta(seconds=10)
+
+# What passes by itself: the message is read again.
+_OUTAGES = (OperationalError, TryAgain, OutcomeUnknownError, KafkaUnavailableError, KafkaException)
+_log = structlog.get_logger()
+
+
+class Inbox:
+    """One member of the consumer group; as many as the topic has partitions may run."""
+
+    def __init__(self, database: Engine, bootstrap: str, *, group: str = f"q2o.{CONSUMER}", batch_size: int = BATCH_SIZE) -> None:
+        self._database = database
+        self._consumer: Consumer = new_consumer(bootstrap, group)
+        self._consumer.subscribe([ORDERS])
+        self._dead_letters: Producer = new_producer(bootstrap, DEAD_LETTER_TIMEOUT)
+        self._batch_size = batch_size
+
+    def run_once(self) -> int:
+        """Deal with what Kafka has for us, waiting briefly for a first message; return how many messages were dealt with.
+
+        Raises what the database or Kafka raised when one of them is away; the messages that were not dealt with come again.
+        """
+        messages = [message for message in self._consumer.consume(self._batch_size, POLL_SECONDS) if _is_record(message)]
+        done = 0
+        try:
+            for message in messages:
+                self._deal_with(message)
+                done += 1
+        finally:
+            self._conclude(messages[:done], messages[done:])
+        return done
+
+    def run(self, stop: Event) -> None:
+        """Consume until `stop` is set, through outages of either side; then leave the group in good order."""
+        try:
+            while not stop.is_set():
+                try:
+                    self.run_once()
+                except _OUTAGES as error:
+                    _log.warning("inbox_waits", reason=str(error), kind=type(error).__name__)
+                    stop.wait(OUTAGE_WAIT_SECONDS)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the consumer group, so that the partitions go to another member at once."""
+        self._consumer.close()
+
+    def _deal_with(self, message: Message) -> None:
+        try:
+            envelope = wire.decode(message.value())
+            self._project(envelope, _order_changed(envelope))
+        except (UnreadableMessageError, DataError) as error:
+            self._put_aside(message, str(getattr(error, "orig", error)))
+
+    def _project(self, envelope: Envelope, event: OrderChanged) -> None:
+        cause = Cause(
+            tenant_id=envelope.tenant_id,
+            actor="inbox",
+            command="project-order",
+            event_id=envelope.event_id,
+            business_key=envelope.business_key,
+        )
+        with unit_of_work(self._database, cause) as uow:
+            consumed = project_order(uow, event)
+        if consumed is Consumed.DUPLICATE:
+            INBOX_DUPLICATES_SKIPPED.labels(CONSUMER, event.event_type).inc()
+        elif consumed is Consumed.OUTDATED:
+            PROJECTION_STALE_EVENTS_IGNORED.labels(PROJECTION, event.event_type).inc()
+        else:
+            PROJECTION_LAG.labels(PROJECTION).set((datetime.now(UTC) - envelope.event_time).total_seconds())
+
+    def _put_aside(self, message: Message, reason: str) -> None:
+        """Send the message as it is to the dead-letter topic. Raises KafkaUnavailableError unless Kafka confirms it."""
+        source = f"{message.topic()}/{message.partition()}/{message.offset()}"
+        headers = [*(message.headers() or []), ("deadLetterReason", reason.encode()), ("deadLetterSource", source.encode())]
+        answers: list[KafkaError | None] = []
+        self._dead_letters.produce(
+            dead_letters(ORDERS), message.value(), message.key(), headers=headers, on_delivery=partial(_keep, answers)
+        )
+        self._dead_letters.flush(2 * DEAD_LETTER_TIMEOUT.total_seconds())
+        if answers != [None]:
+            raise KafkaUnavailableError(f"Kafka did not take the dead letter of {source}: {answers}")
+        INBOX_DEAD_LETTERS.labels(CONSUMER, ORDERS).inc()
+        _log.error("message_unreadable", source=source, reason=reason)
+
+    def _conclude(self, dealt_with: list[Message], left: list[Message]) -> None:
+        """Go back to the first message of each partition that was not dealt with, and commit the others."""
+        for place in _places(reversed(left), 0):
+            try:
+                self._consumer.seek(place)
+            except KafkaException as error:
+                # The partition went to another member, which begins where we committed.
+                _log.info("inbox_lost_partition", partition=place.partition, reason=str(error))
+        if places := _places(dealt_with, 1):
+            self._consumer.commit(offsets=places, asynchronous=False)
+
+
+def _places(messages: Iterable[Message], beyond: int) -> list[TopicPartition]:
+    """The last of the messages in each partition, or `beyond` it."""
+    offsets = {message.partition(): message.offset() for message in messages}
+    return [TopicPartition(ORDERS, int(partition or 0), int(offset or 0) + beyond) for partition, offset in offsets.items()]
+
+
+def _is_record(message: Message) -> bool:
+    error = message.error()
+    if error is not None:
+        # Kafka is away, or the topic is not there yet; the client goes on trying.
+        _log.warning("inbox_kafka_error", error=error.name(), reason=error.str())
+    return error is None
+
+
+def _keep(answers: list[KafkaError | None], error: KafkaError | None, _: Message) -> None:
+    answers.append(error)
+
+
+def _order_changed(envelope: Envelope) -> OrderChanged:
+    return OrderChanged(
+        consumer_name=CONSUMER,
+        event_id=envelope.event_id,
+        event_type=envelope.event_type,
+        order_id=envelope.aggregate_id,
+        aggregate_version=envelope.aggregate_version,
+        order_number=wire.text_in(envelope.data, "orderNumber"),
+        quote_id=wire.uuid_in(envelope.data, "quoteId"),
+        customer_id=wire.text_in(envelope.data, "customerId"),
+        status=wire.text_in(envelope.data, "status"),
+    )

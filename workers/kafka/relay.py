@@ -1,0 +1,212 @@
+"""Carries committed events to Kafka: each at least once, and those of one aggregate in their order, with several relays at work.
+
+The rules it keeps: an event leaves only after its transaction committed; no transaction is open while Kafka is waited for; an event
+is marked published when Kafka has confirmed it and all earlier ones of its aggregate. What a killed relay had sent and not marked
+is sent again when its lease has ended: consumers know an event by its id.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from math import nan
+from threading import Event
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from domain.store import outbox
+from domain.store.outbox import PendingEvent
+from domain.store.unit_of_work import housekeeping
+from workers.kafka import wire
+from workers.runtime.kafka import new_producer
+from workers.runtime.metrics import OUTBOX_OLDEST_UNPUBLISHED, OUTBOX_PUBLISHED, OUTBOX_UNPUBLISHED
+
+BATCH_SIZE = 2_000
+# From the claim: how long aggregates are kept from other relays. The delivery window is two thirds of it, so that a relay has
+# given up an event for good before another one may send it.
+LEASE = timedelta(seconds=30)
+# Commit to Kafka within 50 ms when idle: this wait, the claim and the acknowledgement together.
+IDLE_WAIT_SECONDS = 0.02
+# While one batch is confirmed by Kafka, the next one is read from PostgreSQL.
+BATCHES_IN_FLIGHT = 2
+OUTAGE_WAIT_SECONDS = 1.0
+GAUGE_INTERVAL_SECONDS = 5.0
+# On the way out: what Kafka confirms by then is marked, the rest is sent by the next relay.
+STOP_GRACE_SECONDS = 5.0
+PURGE_SECONDS = 1.0
+
+_log = structlog.get_logger()
+
+
+class Batch:
+    """Events handed to the producer, and what has become of them."""
+
+    def __init__(self, events: list[PendingEvent], deadline: float) -> None:
+        self.events = events
+        self.deadline = deadline
+        self.broken = False
+        self._confirmed: set[int] = set()
+        self._open = len(events)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every event was answered by Kafka, or never sent."""
+        return self._open == 0
+
+    def report(self, position: int, error: KafkaError | None, _: Message) -> None:
+        """Take Kafka's answer for one event."""
+        self._open -= 1
+        if error is None:
+            self._confirmed.add(position)
+        else:
+            self.broken = True
+
+    def leave_out(self) -> None:
+        """Note that one event was not sent."""
+        self._open -= 1
+
+    def outcome(self) -> tuple[list[int], list[PendingEvent]]:
+        """Split into the positions to mark and the first event of each aggregate that did not get through.
+
+        A later event that Kafka has all the same is not marked: sent again, it stands behind the earlier one.
+        """
+        done: list[int] = []
+        stuck: dict[str, PendingEvent] = {}
+        for event in self.events:
+            if event.position in self._confirmed and event.aggregate_id not in stuck:
+                done.append(event.position)
+            else:
+                stuck.setdefault(event.aggregate_id, event)
+        return done, list(stuck.values())
+
+
+class Relay:
+    """One relay. Run as many as are needed; each has a producer of its own."""
+
+    def __init__(self, database: Engine, bootstrap: str, *, batch_size: int = BATCH_SIZE, lease: timedelta = LEASE) -> None:
+        self._database = database
+        self._new_producer: Callable[[], Producer] = partial(new_producer, bootstrap, None)
+        self._producer = self._new_producer()
+        self._batch_size = batch_size
+        self._lease = lease
+        self._window = lease.total_seconds() * 2 / 3
+        self._in_flight: deque[Batch] = deque()
+        self._gauged_at = -GAUGE_INTERVAL_SECONDS
+
+    def run_once(self) -> int:
+        """Send what is pending, wait for Kafka's answer and mark it; return how many events were published.
+
+        Raises OperationalError when the database is away: what Kafka has then is sent again later.
+        """
+        self._take()
+        return sum([self._settle() for _ in range(len(self._in_flight))])
+
+    def run(self, stop: Event) -> None:
+        """Relay until `stop` is set, through outages of either side; then mark what Kafka confirms in time and end."""
+        while not stop.is_set():
+            try:
+                if not self._step(stop):
+                    stop.wait(IDLE_WAIT_SECONDS)
+            except OperationalError as error:
+                _log.warning("relay_database_unavailable", error=str(error.orig))
+                stop.wait(OUTAGE_WAIT_SECONDS)
+        self._finish()
+
+    def _step(self, stop: Event) -> bool:
+        self._gauge()
+        had_work = bool(self._in_flight)
+        took = self._take()
+        if len(self._in_flight) == BATCHES_IN_FLIGHT or (self._in_flight and not took):
+            self._settle(stop)
+        return took or had_work
+
+    def _take(self) -> bool:
+        """Claim a batch and hand it to the producer; False when nothing is to be done."""
+        deadline = time.monotonic() + self._window
+        with housekeeping(self._database) as connection:
+            events = outbox.claim(connection, self._batch_size, self._lease)
+        if not events:
+            return False
+        batch = Batch(events, deadline)
+        self._in_flight.append(batch)
+        stuck: set[str] = set()
+        for event in events:
+            if event.aggregate_id in stuck or not self._send(batch, event):
+                stuck.add(event.aggregate_id)
+                batch.leave_out()
+        return True
+
+    def _send(self, batch: Batch, event: PendingEvent) -> bool:
+        report, value = partial(batch.report, event.position), wire.encode(event)
+        while time.monotonic() < batch.deadline:
+            try:
+                self._producer.produce(event.topic, value, wire.key_of(event), on_delivery=report, headers=wire.headers_of(event))
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                reason: KafkaError = error.args[0]
+                _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=reason.str())
+                batch.broken = batch.broken or reason.fatal()
+                return False
+            else:
+                return True
+        return False
+
+    def _settle(self, stop: Event | None = None) -> int:
+        """Wait for the oldest batch, mark what was confirmed, postpone what was not; return how many events were published."""
+        batch = self._in_flight[0]
+        self._await(batch, stop)
+        if batch.broken or not batch.settled:
+            self._replace_producer()
+        done, stuck = batch.outcome()
+        with housekeeping(self._database) as connection:
+            outbox.mark_published(connection, done)
+            if stuck:
+                outbox.postpone(connection, [event.position for event in stuck])
+        self._in_flight.popleft()
+        OUTBOX_PUBLISHED.inc(len(done))
+        if stuck:
+            _log.warning(
+                "events_not_delivered", aggregates=len(stuck), aggregateId=stuck[0].aggregate_id, eventId=stuck[0].event_id
+            )
+        return len(done)
+
+    def _await(self, batch: Batch, stop: Event | None) -> None:
+        deadline = batch.deadline
+        while not batch.settled and time.monotonic() < deadline:
+            self._producer.poll(0.05)
+            if stop is not None and stop.is_set():
+                deadline = min(deadline, time.monotonic() + STOP_GRACE_SECONDS)
+                stop = None
+
+    def _replace_producer(self) -> None:
+        """Give up everything on its way at once, so that nothing later arrives in its place, and begin anew."""
+        self._producer.purge()
+        self._producer.flush(PURGE_SECONDS)
+        self._producer = self._new_producer()
+
+    def _finish(self) -> None:
+        stopped = Event()
+        stopped.set()
+        try:
+            while self._in_flight:
+                self._settle(stopped)
+        except OperationalError as error:
+            _log.warning("relay_ends_without_marking", error=str(error.orig))
+        self._producer.purge()
+        self._producer.flush(PURGE_SECONDS)
+
+    def _gauge(self) -> None:
+        if time.monotonic() - self._gauged_at < GAUGE_INTERVAL_SECONDS:
+            return
+        self._gauged_at = time.monotonic()
+        with housekeeping(self._database) as connection:
+            waiting, oldest = outbox.backlog(connection)
+        OUTBOX_UNPUBLISHED.set(waiting)
+        OUTBOX_OLDEST_UNPUBLISHED.set(oldest.timestamp() if oldest else nan)

@@ -1,0 +1,84 @@
+"""Clients of Kafka with the settings that the product's promises rest on, in one place.
+
+A producer is idempotent and waits for every in-sync copy; a consumer commits nothing by itself and reads only committed records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+# Long enough that events of one burst share a request, short enough that nobody notices.
+LINGER_MS = 2
+# A topic's order is per partition, and a consumer group grows no wider than this.
+PARTITIONS = 6
+ADMIN_TIMEOUT_SECONDS = 30.0
+
+_log = structlog.get_logger()
+
+
+class KafkaUnavailableError(Exception):
+    """Kafka did not do what it was asked; it may be asked again."""
+
+
+def new_producer(bootstrap: str, delivery_timeout: timedelta | None) -> Producer:
+    """Make a producer whose records arrive once and in order per partition.
+
+    With `delivery_timeout` None a record is tried until the caller purges it: the only way to give up a whole batch at once, so that
+    a later record never arrives in place of an earlier one.
+    """
+    return Producer(
+        _common(bootstrap)
+        | {
+            "enable.idempotence": True,
+            "enable.gapless.guarantee": True,
+            "acks": "all",
+            "linger.ms": LINGER_MS,
+            "compression.type": "lz4",
+            "message.timeout.ms": 0 if delivery_timeout is None else int(delivery_timeout.total_seconds() * 1000),
+        }
+    )
+
+
+def new_consumer(bootstrap: str, group: str) -> Consumer:
+    """Make a consumer that begins with the oldest record; its owner commits what it has dealt with."""
+    return Consumer(
+        _common(bootstrap)
+        | {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            # How soon the partitions of a consumer that was killed go to another one.
+            "session.timeout.ms": 10_000,
+            "fetch.wait.max.ms": 100,
+        }
+    )
+
+
+def ensure_topics(bootstrap: str, topics: Iterable[str], *, partitions: int = PARTITIONS, replication: int = -1) -> None:
+    """Create the topics that do not exist; `replication` -1 is the broker's default. Raises KafkaUnavailableError."""
+    client = AdminClient(_common(bootstrap))
+    wanted = [NewTopic(topic, num_partitions=partitions, replication_factor=replication) for topic in topics]
+    for topic, created in client.create_topics(wanted, request_timeout=ADMIN_TIMEOUT_SECONDS).items():
+        try:
+            created.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise KafkaUnavailableError(f"Kafka did not create topic {topic}: {error.args[0].str()}") from error
+
+
+def _common(bootstrap: str) -> dict[str, Any]:
+    # The library would write to standard error; what it has to say comes through `_note`.
+    return {"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": _note, "reconnect.backoff.max.ms": 1_000}
+
+
+def _note(error: KafkaError) -> None:
+    _log.warning("kafka_client_error", error=error.name(), reason=error.str(), fatal=error.fatal())
