@@ -91,12 +91,13 @@ class Steps:
 
     def _ask(self, row: Row[Any]) -> bool:
         provider = self._providers.get(row.provider_name)
+        # One step tells for all of this provider's.
+        if provider is None:
+            self._unreachable.add(row.provider_name)
+            return False
         try:
-            if provider is None:
-                raise ProviderUnavailableError(f"there is no provider {row.provider_name!r}")
             reply = provider.query(row.idempotency_key)
         except ProviderUnavailableError:
-            # One step tells for all of this provider's.
             self._unreachable.add(row.provider_name)
             return False
         except ProviderError as error:

@@ -39,7 +39,14 @@ class Wanted:
         tenant_id, aggregate_id = uuid4(), uuid4()
         wanted = cls(database, process, f"order:{tenant_id}:{aggregate_id}", tenant_id, aggregate_id)
         with unit_of_work(database, wanted.cause) as uow:
-            workflows.begin(uow, process, "sales_order", aggregate_id, wanted.business_key, {"order_id": aggregate_id, **variables})
+            begin = workflows.BeginWorkflow(
+                workflow_name=process,
+                aggregate_type="sales_order",
+                aggregate_id=aggregate_id,
+                business_key=wanted.business_key,
+                variables={"order_id": aggregate_id, **variables},
+            )
+            workflows.begin(uow, begin)
         return wanted
 
     @property

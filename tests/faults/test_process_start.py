@@ -1,0 +1,243 @@
+"""T12: a start whose answer is lost, on the real engine: whatever is retried, one instance passes the registration gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine as Database
+from sqlalchemy import select
+
+from domain import workflows
+from domain.findings import ReconciliationFinding
+from domain.store import unit_of_work
+from reconciliation.repairs import Repairs
+from reconciliation.starts import Starts
+from tests.support.engines import Deployer, Doors, Scene
+from tests.support.models import external_task, flow, model, one_task
+from tests.support.waiting import eventually
+from tests.support.wanted import Wanted, metric
+from workers.dispatch import Dispatcher
+from workers.runtime.engine import Engine
+from workers.sandbox.proxy import FaultProxy
+from workers.tasks.pod import Pod, Task, Topic
+from workers.tasks.registration import Registration
+
+pytestmark = pytest.mark.stack
+
+SOON, NEVER = timedelta(milliseconds=300), timedelta(hours=1)
+
+
+def gated(key: str, topic: str) -> str:
+    """start, registration gate, external task `work`, end `done`; a duplicate ends at `duplicate-start`."""
+    return model(
+        key,
+        '<bpmn:startEvent id="start"/><bpmn:endEvent id="done"/><bpmn:endEvent id="duplicate-start"/>',
+        external_task("register", f"{topic}-register"),
+        '<bpmn:boundaryEvent id="duplicate" attachedToRef="register"><bpmn:errorEventDefinition errorRef="error"/></bpmn:boundaryEvent>',
+        external_task("work", topic),
+        *(
+            flow(*ends)
+            for ends in (("start", "register"), ("register", "work"), ("work", "done"), ("duplicate", "duplicate-start"))
+        ),
+        root='<bpmn:error id="error" name="Duplicate" errorCode="DUPLICATE_WORKFLOW"/>',
+    )
+
+
+@dataclass
+class Link:
+    """The dispatcher and the reconciler behind a proxy that breaks their calls."""
+
+    database: Database
+    engine: Engine
+    proxy: FaultProxy
+
+    def dispatch(self) -> int:
+        return Dispatcher(self.database, self.engine).run_once()
+
+    def reconcile(self, safe_interval: timedelta = NEVER, *, dry_run: bool = False) -> int:
+        return Starts(self.database, self.engine, Repairs(self.database, dry_run=dry_run), safe_interval).sweep()
+
+
+@pytest.fixture
+def link(db: Database, doors: Doors) -> Link:
+    engine, proxy = doors.through_proxy()
+    return Link(db, engine, proxy)
+
+
+def start_with_lost_answer(link: Link, scene: Scene) -> Wanted:
+    wanted = Wanted.of(link.database, scene.key)
+    link.proxy.drop_response("/start")
+    link.dispatch()
+    assert wanted.correlation.status == "START_UNKNOWN"
+    return wanted
+
+
+def start_that_never_arrives(link: Link, scene: Scene) -> Wanted:
+    wanted = Wanted.of(link.database, scene.key)
+    link.proxy.drop_request("/start")
+    link.dispatch()
+    assert wanted.correlation.status == "START_UNKNOWN"
+    return wanted
+
+
+def start_again_all_the_same(link: Link, wanted: Wanted) -> None:
+    """What a retry does that takes a lost answer for a failure."""
+    with unit_of_work(link.database, wanted.cause) as uow:
+        workflows.start_again(uow, wanted.business_key, wanted.correlation.version)
+    link.proxy.drop_response("/start")
+    link.dispatch()
+
+
+def findings(database: Database, wanted: Wanted) -> list[Any]:
+    finding = ReconciliationFinding.__table__.c
+    with database.connect() as connection:
+        return list(connection.execute(select(*finding).where(finding.tenant_id == wanted.tenant_id)))
+
+
+def test_an_instance_whose_start_was_not_answered_is_found_and_attached(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    before = metric("q2o_workflow_start_unknown_total", workflow=built.key)
+    attached = metric("q2o_reconciliation_actions_total", kind="start", result="attached")
+
+    wanted = start_with_lost_answer(link, built)
+    assert link.reconcile() == 1
+    assert link.reconcile() == link.dispatch() == 0
+
+    (instance,) = built.engine.find_instances(wanted.business_key)
+    assert wanted.correlation.process_instance_id == instance.id
+    assert wanted.history == ["REQUESTED", "START_UNKNOWN", "STARTED"]
+    assert metric("q2o_workflow_start_unknown_total", workflow=built.key) == before + 1
+    assert metric("q2o_reconciliation_actions_total", kind="start", result="attached") == attached + 1
+    (finding,) = findings(link.database, wanted)
+    assert (finding.action, finding.status) == ("attached", "REPAIRED")
+    assert finding.evidence == {"instances": [{"processInstanceId": instance.id, "state": "ACTIVE"}]}
+
+
+def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, scene: Deployer, doors: Doors) -> None:
+    built = scene(gated)
+    wanted = start_with_lost_answer(link, built)
+    start_again_all_the_same(link, wanted)
+    start_again_all_the_same(link, wanted)
+    instances = [instance.id for instance in built.engine.find_instances(wanted.business_key)]
+    assert len(instances) == 3
+    worked = []
+
+    def work(task: Task) -> Mapping[str, Any]:
+        worked.append(task.process_instance_id)
+        return {}
+
+    gate = Topic(
+        name=f"{built.topic}-register",
+        handler=Registration(link.database).register,
+        variables=("tenantId", "startToken"),
+        errors=("DUPLICATE_WORKFLOW",),
+    )
+    pod = Pod(doors.direct(), {gate.name: gate, built.topic: Topic(name=built.topic, handler=work)})
+
+    def has_ended() -> bool:
+        pod.run_once()
+        return all(built.end_of(instance) for instance in instances)
+
+    eventually(has_ended, "every instance ends")
+
+    passed = wanted.correlation.process_instance_id
+    assert worked == [passed]
+    assert {instance: built.end_of(instance) for instance in instances} == {
+        instance: "done" if instance == passed else "duplicate-start" for instance in instances
+    }
+    assert wanted.history == [*["REQUESTED", "START_UNKNOWN"] * 3, "STARTED"]
+    assert link.reconcile(SOON) == 0
+
+
+def test_the_oldest_running_instance_is_attached_when_nobody_has_passed_the_gate(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted = start_with_lost_answer(link, built)
+    start_again_all_the_same(link, wanted)
+    first, second = built.engine.find_instances(wanted.business_key)
+
+    assert link.reconcile() == 1
+
+    assert wanted.correlation.process_instance_id == first.id
+    with pytest.raises(workflows.DuplicateWorkflow):
+        wanted.pass_gate(second.id)
+
+
+def test_a_start_that_never_arrived_is_sent_again_after_the_safe_interval_and_not_before(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted = start_that_never_arrives(link, built)
+
+    assert link.reconcile(NEVER) == link.dispatch() == 0
+    eventually(lambda: link.reconcile(SOON), "the safe interval is over")
+    link.dispatch()
+
+    (instance,) = built.engine.find_instances(wanted.business_key)
+    assert wanted.correlation.process_instance_id == instance.id
+    assert wanted.history == ["REQUESTED", "START_UNKNOWN", "REQUESTED", "STARTED"]
+    assert wanted.correlation.attempts == 2
+    assert built.engine.instance_variables(instance.id)["startToken"] == str(wanted.correlation.start_token)
+
+
+def test_a_gate_that_is_passed_while_the_start_looks_absent_wins(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted, released = start_that_never_arrives(link, built), Event()
+    lost = metric("q2o_reconciliation_actions_total", kind="start", result="lost_to_callback")
+    link.proxy.hold("/history/process-instance", released)
+    sweep = Thread(target=link.reconcile, args=(timedelta(0),))
+    sweep.start()
+    eventually(lambda: link.proxy.faults["hold"], "the engine has said that there is none")
+
+    late = built.start(startToken=str(wanted.correlation.start_token))
+    wanted.pass_gate(late)
+    released.set()
+    sweep.join()
+
+    assert wanted.history == ["REQUESTED", "START_UNKNOWN", "STARTED"]
+    assert len(wanted.commands) == 1
+    assert findings(link.database, wanted) == []
+    assert metric("q2o_reconciliation_actions_total", kind="start", result="lost_to_callback") == lost + 1
+
+
+def test_an_instance_that_somebody_else_started_under_the_key_is_not_taken(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted = start_that_never_arrives(link, built)
+    built.engine.start_process(built.key, wanted.business_key, {"startToken": "made up"})
+
+    assert link.reconcile() == 0
+
+    assert wanted.correlation.status == "START_UNKNOWN"
+
+
+def test_an_instance_that_was_deleted_before_it_registered_is_started_again(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted = start_with_lost_answer(link, built)
+    (deleted,) = built.engine.find_instances(wanted.business_key)
+    built.engine.delete_instance(deleted.id, "by mistake")
+
+    eventually(lambda: link.reconcile(SOON), "it is started again")
+    link.dispatch()
+
+    assert wanted.correlation.status == "STARTED"
+    assert wanted.correlation.process_instance_id != deleted.id
+
+
+def test_a_start_that_the_dispatcher_still_has_is_left_to_it(link: Link, scene: Deployer) -> None:
+    wanted = Wanted.of(link.database, scene(one_task).key)
+
+    assert link.reconcile(timedelta(0)) == 0
+
+    assert wanted.history == ["REQUESTED"]
+
+
+def test_a_dry_run_tells_and_changes_nothing(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted = start_with_lost_answer(link, built)
+    before = wanted.correlation
+
+    assert link.reconcile(dry_run=True) == 1
+
+    assert (wanted.correlation, findings(link.database, wanted)) == (before, [])
