@@ -41,12 +41,11 @@ class Camunda(Part):
         self.user, self.password = admin
         self._java = java
         self._log = data_dir / "logs" / "engine.log"
-        self._mark = f"-Dq2o.engine={data_dir}"
+        self._mark = _mark(data_dir)
         self._database = database
 
     def launch(self, jars: Sequence[Path]) -> None:
         """Start the JVM; `wait` returns when it serves."""
-        self.end_leftovers()
         self._program = Program("The engine", self._command(), self._log, class_path(jars) | self._settings())
         self._program.start()
 
@@ -55,8 +54,9 @@ class Camunda(Part):
         self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
         check_login(self.url, self.user, self.password)
 
-    def end_leftovers(self) -> None:
-        end_leftovers("java", self._mark)
+    @classmethod
+    def end_leftovers(cls, data_dir: Path) -> None:
+        end_leftovers("java", _mark(data_dir))
 
     def start(self) -> None:
         self._launched.start()
@@ -105,3 +105,7 @@ def check_login(url: str, user: str, password: str) -> None:
         raise StackError(
             f"What answers at {url} is not the engine's REST API (status {answer.status_code}): correct Q2O_ENGINE_URL"
         )
+
+
+def _mark(data_dir: Path) -> str:
+    return f"-Dq2o.engine={data_dir}"

@@ -6,13 +6,15 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from workers.local.errors import StackError
+
+Handler = Callable[[int, FrameType | None], object] | int
 
 
 @contextmanager
@@ -38,29 +40,31 @@ def directory_lock(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl-C does: by an exception that unwinds every `with` on its way out."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    """Let SIGTERM and a closed terminal (SIGHUP) end the process as Ctrl-C does: by an exception that unwinds every `with`."""
+    mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    with _handled(dict.fromkeys(mine, _leave)):
         yield
-        return
-    signal.signal(signal.SIGTERM, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Let no second Ctrl-C interrupt the stopping: it is bounded in time and would otherwise leave parts running."""
+    with _handled(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)):
+        yield
+
+
+@contextmanager
+def _handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+    # Only the main thread may say what a signal does; elsewhere whoever owns the process has decided it.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:

@@ -30,11 +30,10 @@ class Kafka(Part):
         self._java = java
         self._directory = data_dir / "kafka"
         self._log = data_dir / "logs" / "kafka.log"
-        self._mark = f"-Dq2o.kafka={data_dir}"
+        self._mark = _mark(data_dir)
 
     def launch(self, jars: Sequence[Path]) -> None:
         """Format the storage at the first time and start the JVM; `wait` returns when it serves."""
-        self.end_leftovers()
         self._directory.mkdir(exist_ok=True)
         properties = self._write_properties()
         if not (self._directory / "data" / "meta.properties").exists():
@@ -46,8 +45,9 @@ class Kafka(Part):
         """Wait until clients are served. Raises StackError when the JVM ends or is not ready in time."""
         self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
 
-    def end_leftovers(self) -> None:
-        end_leftovers("java", self._mark)
+    @classmethod
+    def end_leftovers(cls, data_dir: Path) -> None:
+        end_leftovers("java", _mark(data_dir))
 
     def start(self) -> None:
         self._launched.start()
@@ -100,3 +100,7 @@ def reachable(bootstrap: str, timeout_seconds: float) -> bool:
 def _cluster_id() -> str:
     # StorageTool takes a leading minus for an option.
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
+def _mark(data_dir: Path) -> str:
+    return f"-Dq2o.kafka={data_dir}"

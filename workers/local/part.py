@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from workers.local.errors import StackError
@@ -40,8 +41,9 @@ class Part(ABC):
         self.stop()
         self.start()
 
+    @classmethod
     @abstractmethod
-    def end_leftovers(self) -> None:
+    def end_leftovers(cls, data_dir: Path) -> None:
         """End what a killed run on the same data directory left behind."""
 
     @property

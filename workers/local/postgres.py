@@ -48,8 +48,7 @@ class Postgres(Part):
     def __init__(self, data_dir: Path, port: int, credentials: Credentials) -> None:
         self.port = port
         self.host = HOST
-        self._data = data_dir / "postgres"
-        self._new = data_dir / "postgres.new"
+        self._new, self._data = _directories(data_dir)
         self._log = data_dir / "logs" / "postgres.log"
         self._credentials = credentials
 
@@ -60,15 +59,16 @@ class Postgres(Part):
 
     def start(self) -> None:
         """Make the cluster at the first time, start it, wait for it, make the roles and databases that are missing."""
-        self.end_leftovers()
         if not self._data.exists():
             self._initialise()
         self._program = self._launch()
         self._wait()
         self._create_databases()
 
-    def end_leftovers(self) -> None:
-        for program, directory in (("initdb", self._new), ("postgres", self._new), ("postgres", self._data)):
+    @classmethod
+    def end_leftovers(cls, data_dir: Path) -> None:
+        new, data = _directories(data_dir)
+        for program, directory in (("initdb", new), ("postgres", new), ("postgres", data)):
             end_leftovers(program, str(directory), signal.SIGINT)
 
     def _initialise(self) -> None:
@@ -158,6 +158,11 @@ class Postgres(Part):
                 if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [role]).fetchone() is None:
                     connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(role), sql.Identifier(role)))
                     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))
+
+
+def _directories(data_dir: Path) -> tuple[Path, Path]:
+    """Name the directory in which a cluster is made, and the one in which it lives."""
+    return data_dir / "postgres.new", data_dir / "postgres"
 
 
 def _binary(name: str) -> Path:

@@ -41,10 +41,12 @@ class LocalStack:
     """
 
     def __init__(self, data_dir: Path, parts: Collection[str] = ALL_PARTS, environment: Mapping[str, str] = os.environ) -> None:
-        self.data_dir = data_dir.absolute()
+        # One directory has one name: what a killed run left is known by it.
+        self.data_dir = data_dir.resolve()
         self.environment = {name: value for name, value in environment.items() if name.startswith("Q2O_") and value}
         self._given = dict(environment)
         self._parts = frozenset(parts)
+        self._signals = ExitStack()
         self._cleanup = ExitStack()
         self._postgres: Postgres | None = None
         self._kafka: Kafka | None = None
@@ -78,7 +80,7 @@ class LocalStack:
         self._stop()
 
     def _stop(self) -> None:
-        with undisturbed():
+        with self._signals, undisturbed():
             self._cleanup.close()
 
     def _start(self) -> None:
@@ -86,7 +88,9 @@ class LocalStack:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         check_space(self.data_dir)
         self._cleanup.enter_context(directory_lock(self.data_dir))
-        self._cleanup.enter_context(terminable())
+        self._signals.enter_context(terminable())
+        for kind in (Camunda, Kafka, Postgres):
+            kind.end_leftovers(self.data_dir)
         self._begin_logs()
         fixed = {name: check_fixed(name, self._given) for name in FIXED_PORTS}
         credentials = load_credentials(self.data_dir / "credentials.json")
@@ -144,8 +148,6 @@ class LocalStack:
 
     def _run(self) -> None:
         parts = [part for part in (self._postgres, self._kafka, self._engine) if part is not None]
-        for part in reversed(parts):
-            part.end_leftovers()
         jars = {part.name: self._jars(part.name) for part in parts if part.name != "postgres"}
         for part in parts:
             self._cleanup.callback(part.stop)
@@ -162,11 +164,11 @@ class LocalStack:
             self._kafka.launch(jars["kafka"])
 
     def _serve(self, jars: Mapping[str, Sequence[Path]]) -> None:
-        # Kafka first, then the engine: two JVMs that boot side by side on two cores take twice as long each.
+        if self._engine is not None:
+            self._engine.launch(jars["engine"])
         if self._kafka is not None:
             self._kafka.wait()
         if self._engine is not None:
-            self._engine.launch(jars["engine"])
             self._engine.wait()
 
     def _jars(self, part: str) -> Sequence[Path]:
