@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.services", "tests.support.database", "tests.support.offers"]
+pytest_plugins = ["tests.support.services", "tests.support.database", "tests.support.offers", "tests.support.http", "tests.support.topics"]

@@ -1,0 +1,385 @@
+"""From a quote to an order over HTTP, step by step, and every rule of a command's way in: who, key, version, schema."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from sqlalchemy import Engine, func, select
+
+from domain.catalog import CATALOG, SUPPORT
+from domain.orders import SalesOrder
+from domain.quotes import Quote
+from domain.store import table_of
+from domain.store.facts import ConflictLog, WorkflowCommand
+from tests.support.http import Api, Caller, named, new_quote, priced
+from tests.support.offers import APPROVER, OWNER, SIGNATURE, Offer, Offers
+from tests.support.races import race_for_row
+from workers.http.auth import Role
+
+
+def opened(api: Api) -> dict[str, Any]:
+    response = api.sales.post("/quotes", new_quote())
+    assert response.status_code == 201, response.text
+    quote: dict[str, Any] = response.json()
+    return quote
+
+
+def acceptance(offer: Offer) -> dict[str, Any]:
+    members = ("revisionId", "priceResultId", "approvalRequestId", "documentId")
+    return {**named(offer.body, *members), "channel": "WEB"}
+
+
+def accept(caller: Caller, offer: Offer, **options: Any) -> httpx.Response:
+    options.setdefault("version", offer.version)
+    return caller.post(f"/quotes/{offer.quote_id}/acceptances", acceptance(offer), **options)
+
+
+def edit(quote: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"expectedRevisionId": quote["revisionId"], "reasonCode": "CUSTOMER_ASKED", **changes}
+
+
+def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert (response.status_code, response.json().get("code")) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    problem: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "code", "detail", "safeUserAction"} <= set(problem)
+    return problem
+
+
+def count(db: Engine, entity: Any) -> int:
+    with db.connect() as connection:
+        return int(connection.scalar(select(func.count()).select_from(table_of(entity))) or 0)
+
+
+class TestTheWholeWay:
+    def test_a_quote_becomes_an_order(self, api: Api, offers: Offers) -> None:
+        quote = priced(api.sales, opened(api))
+        path = f"/quotes/{quote['quoteId']}"
+        submission = named(quote, "revisionId", "configResultId", "priceResultId")
+        submitted = api.sales.post(f"{path}/submissions", submission, version=quote["version"])
+        assert (submitted.status_code, submitted.json()["status"]) == (201, "SUBMITTED_FOR_APPROVAL")
+        offers.open_requirements(offers.quote(UUID(quote["quoteId"])), SIGNATURE)
+        [task] = api.approver.get("/approval-tasks", status="open").json()["items"]
+        decision = named(task, "requirementId", "quoteRevisionId", "priceResultId") | {
+            "expectedRequirementVersion": task["requirementVersion"],
+            "decision": "APPROVE",
+            "reasonCode": "WITHIN_POLICY",
+        }
+        decided = api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision)
+        assert (decided.status_code, decided.json()["quoteStatus"]) == (201, "APPROVED")
+        quote = api.sales.get(path).json()
+        document = api.sales.post(f"{path}/documents", named(quote, "revisionId", "priceResultId"), version=quote["version"])
+        assert document.status_code == 201
+        offer = offers.quote(UUID(quote["quoteId"]))
+        assert str(offer.document_id) == document.json()["documentId"]
+
+        accepted = accept(api.customer, offer)
+
+        assert accepted.status_code == 201, accepted.text
+        order = api.customer.get(accepted.headers["Location"]).json()
+        assert (order["status"], order["quoteId"]) == ("CREATED", quote["quoteId"])
+        assert api.customer.get(path).json()["orderId"] == order["orderId"]
+        assert [found["orderId"] for found in api.customer.get("/orders", quoteId=quote["quoteId"]).json()["items"]] == [
+            order["orderId"]
+        ]
+
+    def test_the_owner_is_the_subject_and_the_version_travels_as_etag(self, api: Api) -> None:
+        response = api.sales.post("/quotes", new_quote())
+
+        quote = response.json()
+        assert quote["ownerUserId"] == OWNER
+        assert response.headers["ETag"] == '"1"'
+        assert response.headers["Location"] == f"/quotes/{quote['quoteId']}"
+        assert api.sales.get(response.headers["Location"]).headers["ETag"] == '"1"'
+
+    def test_an_edit_changes_adds_and_removes_lines(self, api: Api) -> None:
+        quote = opened(api)
+        added = {"productOfferingId": SUPPORT, "quantity": 2, "termMonths": 12}
+        changes = edit(quote, lines=[{"lineNo": 1, "discountPercent": 12.5}], addLines=[added], removeLines=[2], termMonths=24)
+
+        response = api.sales.patch(f"/quotes/{quote['quoteId']}", changes, version=1)
+
+        assert response.status_code == 200, response.text
+        lines = [(line["lineNo"], line["discountPercent"], line["termMonths"]) for line in response.json()["lines"]]
+        assert lines == [(1, "12.50", 24), (3, "0.00", 24)]
+        assert response.headers["ETag"] == '"2"'
+
+    def test_an_edit_after_approval_makes_the_next_revision_and_voids_the_approval(self, api: Api, offers: Offers) -> None:
+        offer = offers.approved_quote()
+
+        edited = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, termMonths=24), version=offer.version)
+
+        assert (edited.json()["revisionNo"], edited.json()["status"], edited.json()["approvalRequestId"]) == (2, "DRAFT", None)
+        stale = accept(api.customer, offer, version=edited.json()["version"])
+        assert is_problem(stale, 409, "STALE_APPROVAL")["safeUserAction"] == "REQUEST_APPROVAL"
+
+    def test_a_decision_completes_the_task_of_the_engine_in_the_same_transaction(
+        self, api: Api, offers: Offers, db: Engine
+    ) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+
+        decide(api.approver, offer, requirement_id)
+
+        command = table_of(WorkflowCommand)
+        with db.connect() as connection:
+            asked = connection.execute(select(*command.c).where(command.c.kind == "COMPLETE_TASK")).one()
+        assert (asked.name, asked.variables["decision"]) == (str(requirement_id), "APPROVE")
+
+
+def decide(caller: Caller, offer: Offer, requirement_id: UUID, **changes: Any) -> httpx.Response:
+    body = {
+        "requirementId": str(requirement_id),
+        "expectedRequirementVersion": 1,
+        "quoteRevisionId": str(offer.revision_id),
+        "priceResultId": str(offer.price_result_id),
+        "decision": "APPROVE",
+        "reasonCode": "WITHIN_POLICY",
+        **changes,
+    }
+    return caller.post(f"/approval-tasks/{requirement_id}/decisions", body)
+
+
+class TestIdempotency:
+    def test_a_command_without_a_key_is_400(self, api: Api) -> None:
+        response = api.client.post("/quotes", json=new_quote(), headers={"Authorization": f"Bearer {api.sales.token}"})
+
+        is_problem(response, 400, "IDEMPOTENCY_KEY_MISSING")
+
+    @pytest.mark.parametrize("key", ["x" * 256, "no\ttabs"])
+    def test_a_key_that_is_no_key_is_400(self, api: Api, key: str) -> None:
+        is_problem(api.sales.post("/quotes", new_quote(), key=key), 400, "IDEMPOTENCY_KEY_INVALID")
+
+    def test_a_repeated_command_is_answered_as_the_first_time(self, api: Api, offers: Offers, db: Engine) -> None:
+        offer = offers.approved_quote()
+        replays = api.metric("q2o_idempotency_replays_total", command="accept-quote")
+        first = accept(api.customer, offer, key="accept-1")
+
+        repeated = accept(api.customer, offer, key="accept-1")
+
+        assert (repeated.status_code, repeated.json()) == (201, first.json())
+        assert repeated.headers["Idempotent-Replayed"] == "true"
+        assert "Idempotent-Replayed" not in first.headers
+        assert (repeated.headers["ETag"], repeated.headers["Location"]) == (first.headers["ETag"], first.headers["Location"])
+        assert count(db, SalesOrder) == 1
+        assert api.metric("q2o_idempotency_replays_total", command="accept-quote") == replays + 1
+
+    def test_a_repeated_key_with_another_body_is_422(self, api: Api) -> None:
+        reused = api.metric("q2o_idempotency_hash_conflicts_total", command="create-quote")
+        api.sales.post("/quotes", new_quote(), key="create-1")
+
+        response = api.sales.post("/quotes", new_quote(customerId="another"), key="create-1")
+
+        assert is_problem(response, 422, "IDEMPOTENCY_KEY_REUSED")["safeUserAction"] == "USE_A_NEW_KEY"
+        assert api.metric("q2o_idempotency_hash_conflicts_total", command="create-quote") == reused + 1
+
+    def test_a_repeated_key_with_another_version_is_422(self, api: Api) -> None:
+        quote = opened(api)
+        api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=1, key="edit-1")
+
+        response = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=2, key="edit-1")
+
+        is_problem(response, 422, "IDEMPOTENCY_KEY_REUSED")
+
+    def test_a_stored_answer_is_only_for_who_earned_it(self, api: Api, offers: Offers) -> None:
+        offer = offers.approved_quote()
+        accept(api.customer, offer, key="accept-1")
+
+        is_problem(accept(api.sales, offer, key="accept-1"), 422, "IDEMPOTENCY_KEY_REUSED")
+
+    def test_a_replay_comes_before_the_precondition(self, api: Api) -> None:
+        quote = opened(api)
+        first = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=1, key="edit-1")
+
+        repeated = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=1, key="edit-1")
+
+        assert (repeated.status_code, repeated.json()) == (200, first.json())
+
+    def test_a_refusal_is_not_stored(self, api: Api) -> None:
+        quote = opened(api)
+        path = f"/quotes/{quote['quoteId']}"
+        is_problem(api.sales.patch(path, edit(quote), version=7, key="edit-1"), 409, "QUOTE_VERSION_CONFLICT")
+
+        assert api.sales.patch(path, edit(quote), version=1, key="edit-1").status_code == 200
+
+    def test_the_same_key_in_two_tenants_does_not_meet(self, api: Api) -> None:
+        other = api.caller(OWNER, Role.SALES_AGENT, tenant_id=uuid4())
+        ours = api.sales.post("/quotes", new_quote(), key="create-1")
+
+        theirs = other.post("/quotes", new_quote(customerId="theirs"), key="create-1")
+
+        assert theirs.status_code == 201
+        assert theirs.json()["quoteId"] != ours.json()["quoteId"]
+
+    def test_another_key_on_the_identical_revision_gets_the_same_order(self, api: Api, offers: Offers) -> None:
+        offer = offers.approved_quote()
+        first = accept(api.customer, offer)
+
+        second = accept(api.caller("partner-7", Role.PARTNER), offer)
+
+        assert (second.status_code, second.json()["orderId"]) == (200, first.json()["orderId"])
+
+    def test_a_quoted_key_is_the_same_key(self, api: Api) -> None:
+        first = api.sales.post("/quotes", body := new_quote(), key="create-1")
+
+        assert api.sales.post("/quotes", body, key='"create-1"').json() == first.json()
+
+
+class TestPreconditions:
+    def test_a_missing_version_is_428(self, api: Api) -> None:
+        quote = opened(api)
+
+        is_problem(api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote)), 428, "PRECONDITION_REQUIRED")
+
+    @pytest.mark.parametrize("tag", ["17", 'W/"17"', "*", '"1", "2"', '"one"', '""', '"9999999999999999999"'])
+    def test_a_tag_that_names_no_one_version_is_400(self, api: Api, tag: str) -> None:
+        quote = opened(api)
+
+        response = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), **{"If-Match": tag})
+
+        is_problem(response, 400, "PRECONDITION_INVALID")
+
+    def test_a_stale_version_is_409_and_says_what_to_do(self, api: Api, db: Engine) -> None:
+        quote = opened(api)
+        path = f"/quotes/{quote['quoteId']}"
+        api.sales.patch(path, edit(quote, termMonths=24), version=1)
+        conflicts = api.metric("q2o_optimistic_lock_conflicts_total", aggregate_type="quote", command="edit-quote")
+
+        response = api.sales.patch(path, edit(quote, termMonths=36), version=1)
+
+        assert is_problem(response, 409, "QUOTE_VERSION_CONFLICT") == {
+            "type": "https://errors.example.com/quote-version-conflict",
+            "title": "Quote has changed",
+            "status": 409,
+            "code": "QUOTE_VERSION_CONFLICT",
+            "detail": "The quote was modified after this workspace was loaded.",
+            "quoteId": quote["quoteId"],
+            "expectedVersion": 1,
+            "currentVersion": 2,
+            "safeUserAction": "RELOAD_AND_REAPPLY",
+        }
+        assert api.metric("q2o_optimistic_lock_conflicts_total", aggregate_type="quote", command="edit-quote") == conflicts + 1
+        assert count(db, ConflictLog) == 1
+
+    def test_of_two_users_who_edit_the_same_version_one_wins_and_the_other_is_told(self, api: Api, db: Engine) -> None:
+        """Race T1. Kills: dropping the version guard of `quote.edit`."""
+        quote = opened(api)
+        path = f"/quotes/{quote['quoteId']}"
+        bob = api.caller("bob", Role.SALES_AGENT)
+        discount = edit(quote, lines=[{"lineNo": 1, "discountPercent": 30}])
+
+        first, second = race_for_row(
+            db,
+            table_of(Quote),
+            UUID(quote["quoteId"]),
+            lambda: api.sales.patch(path, edit(quote, termMonths=24), version=1),
+            lambda: bob.patch(path, discount, version=1),
+        )
+
+        assert first.result().status_code == 200
+        assert is_problem(second.result(), 409, "QUOTE_VERSION_CONFLICT")["currentVersion"] == 2
+        lines = api.sales.get(path).json()["lines"]
+        assert [(line["termMonths"], line["discountPercent"]) for line in lines] == [(24, "20.00"), (24, "20.00")]
+
+    def test_a_stale_revision_is_409(self, api: Api) -> None:
+        quote = opened(api)
+        body = edit(quote) | {"expectedRevisionId": str(uuid4())}
+
+        is_problem(api.sales.patch(f"/quotes/{quote['quoteId']}", body, version=1), 409, "STALE_REVISION")
+
+    def test_a_stale_price_is_409_and_counted_by_policy(self, api: Api, offers: Offers) -> None:
+        offer = offers.approved_quote(policy="REPRICE_REQUIRED_ON_PUBLISH")
+        offers.publish_prices("p-45", replaces="p-44")
+        labels = {"command": "accept-quote", "policy": "REPRICE_REQUIRED_ON_PUBLISH"}
+        stale = api.metric("q2o_stale_price_rejections_total", **labels)
+
+        response = accept(api.customer, offer)
+
+        assert is_problem(response, 409, "STALE_PRICE")["safeUserAction"] == "REPRICE"
+        assert api.metric("q2o_stale_price_rejections_total", **labels) == stale + 1
+
+    def test_a_document_of_another_quote_is_a_mismatch(self, api: Api, offers: Offers) -> None:
+        offer, other = offers.approved_quote(), offers.approved_quote()
+        body = acceptance(offer) | {"documentId": str(other.document_id)}
+
+        response = api.customer.post(f"/quotes/{offer.quote_id}/acceptances", body, version=offer.version)
+
+        is_problem(response, 409, "DOCUMENT_MISMATCH")
+
+    def test_a_price_of_an_older_catalog_is_refused(self, api: Api) -> None:
+        quote = opened(api)
+        body = {"configResultId": quote["configResultId"], "catalogVersion": f"{CATALOG.catalog_version}-older"}
+
+        response = api.sales.post(f"/quotes/{quote['quoteId']}/price", body, version=1)
+
+        assert is_problem(response, 409, "CATALOG_CHANGED")["safeUserAction"] == "RECONFIGURE"
+
+    def test_a_state_that_does_not_take_the_command_is_named_and_counted(self, api: Api, offers: Offers) -> None:
+        offer = offers.submitted_quote()
+        labels = {"aggregate_type": "quote", "code": "INVALID_TRANSITION", "event": "SUBMIT", "from_state": offer.status}
+        rejected = api.metric("q2o_transition_rejections_total", **labels)
+        body = named(offer.body, "revisionId", "configResultId", "priceResultId")
+
+        response = api.sales.post(f"/quotes/{offer.quote_id}/submissions", body, version=offer.version)
+
+        is_problem(response, 409, "INVALID_TRANSITION")
+        assert api.metric("q2o_transition_rejections_total", **labels) == rejected + 1
+
+
+class TestApprovals:
+    def test_a_requirement_is_decided_once(self, api: Api, offers: Offers) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+        decide(api.approver, offer, requirement_id)
+
+        response = decide(api.caller("rudi", Role.APPROVER_RSM), offer, requirement_id)
+
+        is_problem(response, 409, "APPROVAL_ALREADY_DECIDED")
+
+    def test_the_owner_of_a_quote_does_not_approve_it(self, api: Api, offers: Offers) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+
+        response = decide(api.caller(OWNER, Role.SALES_AGENT, Role.APPROVER_RSM), offer, requirement_id)
+
+        is_problem(response, 403, "FOUR_EYES_VIOLATION")
+
+    def test_another_group_lacks_the_authority(self, api: Api, offers: Offers) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+
+        response = decide(api.caller("leo", Role.APPROVER_LEGAL), offer, requirement_id)
+
+        assert is_problem(response, 403, "AUTHORITY_EXCEEDED")["safeUserAction"] == "ASK_SOMEONE_WITH_AUTHORITY"
+
+    def test_a_decision_on_another_price_is_stale(self, api: Api, offers: Offers) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+        stale = api.metric("q2o_stale_approval_rejections_total", command="decide-approval")
+
+        response = decide(api.approver, offer, requirement_id, priceResultId=str(uuid4()))
+
+        is_problem(response, 409, "STALE_APPROVAL")
+        assert api.metric("q2o_stale_approval_rejections_total", command="decide-approval") == stale + 1
+
+    def test_a_decision_on_another_version_of_the_requirement_is_stale(self, api: Api, offers: Offers) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+
+        is_problem(decide(api.approver, offer, requirement_id, expectedRequirementVersion=2), 409, "STALE_APPROVAL")
+
+    def test_path_and_body_name_the_same_task(self, api: Api, offers: Offers) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+
+        is_problem(decide(api.approver, offer, requirement_id, requirementId=str(uuid4())), 422, "OTHER_TASK")
+
+    def test_an_approver_sees_the_tasks_of_their_own_roles_only(self, api: Api, offers: Offers) -> None:
+        offers.quote_in_approval()
+
+        assert len(api.caller(APPROVER, Role.APPROVER_RSM).get("/approval-tasks").json()["items"]) == 1
+        assert api.caller("leo", Role.APPROVER_LEGAL).get("/approval-tasks").json()["items"] == []

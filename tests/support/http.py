@@ -1,0 +1,146 @@
+"""The HTTP edge for tests: really listening, with callers who hold tokens of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+from standardwebhooks.webhooks import Webhook
+
+from domain.catalog import CATALOG, FIBRE, ROUTER
+from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offers
+from workers.http.auth import Role, issue_token
+from workers.http.edge import HttpEdge
+from workers.providers.signatures import new_secret
+
+JWT_SECRET = "a secret that is long enough for HS256"
+CALLBACK_SECRET = new_secret()
+PROVIDER = "sandbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Somebody with a token."""
+
+    client: httpx.Client
+    token: str
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        return self.client.get(path, params=query, headers=self._headers())
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        return self.command("POST", path, body, **options)
+
+    def patch(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        return self.command("PATCH", path, body, **options)
+
+    def command(
+        self, method: str, path: str, body: Any, *, key: str | None = None, version: int | None = None, **headers: str
+    ) -> httpx.Response:
+        """Send a command under `key` (default: a new one), decided on `version`."""
+        headers = {"Idempotency-Key": key or str(uuid4()), **({"If-Match": f'"{version}"'} if version else {}), **headers}
+        return self.client.request(method, path, json=body, headers=self._headers(**headers))
+
+    def _headers(self, **more: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}", **more}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The edge as one tenant's people see it."""
+
+    client: httpx.Client
+    tenant_id: UUID
+
+    def caller(self, subject: str, *roles: str, tenant_id: UUID | None = None, lifetime: timedelta = timedelta(hours=1)) -> Caller:
+        token = issue_token(JWT_SECRET, subject, tenant_id or self.tenant_id, roles, "EU", lifetime)
+        return Caller(client=self.client, token=token)
+
+    @property
+    def sales(self) -> Caller:
+        return self.caller(OWNER, Role.SALES_AGENT)
+
+    @property
+    def approver(self) -> Caller:
+        return self.caller(APPROVER, Role.APPROVER_RSM)
+
+    @property
+    def customer(self) -> Caller:
+        return self.caller(CUSTOMER, Role.CUSTOMER)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a counter as `/metrics` shows it; 0 when it was never counted."""
+        wanted = "{" + ",".join(f'{key}="{value}"' for key, value in sorted(labels.items())) + "}" if labels else ""
+        lines = self.client.get("/metrics").text.splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{wanted} ")), 0.0)
+
+    def call_back(
+        self, event: dict[str, Any] | bytes, *, secret: str = CALLBACK_SECRET, provider: str = PROVIDER, **changes: str
+    ) -> httpx.Response:
+        """Deliver an event as a provider does; `changes` replace signed headers (`id`, `timestamp`, `signature`)."""
+        raw = event if isinstance(event, bytes) else json.dumps(event).encode()
+        sent_at = datetime.now(UTC)
+        event_id = changes.pop("id", None) or (str(event["eventId"]) if isinstance(event, dict) else "event")
+        signature = Webhook(secret.removeprefix("whsec_")).sign(event_id, sent_at, raw.decode())
+        headers = {"id": event_id, "timestamp": str(int(sent_at.timestamp())), "signature": signature, **changes}
+        signed = {f"webhook-{name}": value for name, value in headers.items()}
+        return self.client.post(f"/callbacks/{provider}", content=raw, headers={**signed, "Content-Type": "application/json"})
+
+
+def new_quote(**changes: Any) -> dict[str, Any]:
+    """The body of `POST /quotes`: a fibre line and a router at 20 % off."""
+    lines = [
+        {"productOfferingId": offering, "quantity": 1, "termMonths": 12, "discountPercent": "20"} for offering in (FIBRE, ROUTER)
+    ]
+    valid_until = (datetime.now(UTC) + timedelta(days=30)).isoformat()
+    return {"customerId": CUSTOMER, "region": "EU", "currency": "EUR", "validUntil": valid_until, "lines": lines, **changes}
+
+
+def completed(tenant_id: UUID, step_id: UUID, **changes: Any) -> dict[str, Any]:
+    """An event that says that a step is done."""
+    event = {
+        "eventId": f"event-{uuid4()}",
+        "eventType": "step.completed",
+        "stepRef": f"step:{tenant_id}:{step_id}",
+        "requestId": "request-1",
+        "externalRef": "external-1",
+        "occurredAt": datetime.now(UTC).isoformat(),
+    }
+    return {**event, **changes}
+
+
+def named(quote: dict[str, Any], *members: str) -> dict[str, Any]:
+    """These members of a quote that was read, as the next command names them."""
+    return {member: quote[member] for member in members}
+
+
+def priced(sales: Caller, quote: dict[str, Any]) -> dict[str, Any]:
+    """Price a quote that was read; returns it as it stands then."""
+    body = {"configResultId": quote["configResultId"], "catalogVersion": CATALOG.catalog_version}
+    response = sales.post(f"/quotes/{quote['quoteId']}/price", body, version=quote["version"])
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+@pytest.fixture(scope="session")
+def edge(migrated: Engine) -> Iterator[HttpEdge]:
+    """The edge on the migrated database."""
+    edge = HttpEdge(migrated, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]})
+    edge.start()
+    yield edge
+    edge.stop()
+
+
+@pytest.fixture
+def api(edge: HttpEdge, offers: Offers) -> Iterator[Api]:
+    """The edge for the tenant of `offers`."""
+    with httpx.Client(base_url=edge.address, timeout=30) as client:
+        yield Api(client=client, tenant_id=offers.tenant_id)

@@ -1,0 +1,117 @@
+"""Who calls: a bearer JWT (HS256) with subject, tenant, roles and region.
+
+The rule: every path asks for a token unless it is listed here as open; a token proves who somebody is, and what they may do is asked per command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import jwt
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from domain.errors import Forbidden
+from workers.http.problems import UnauthenticatedError, problem_of_request
+
+ALGORITHM = "HS256"
+# RFC 7518, section 3.2: a key as long as the hash.
+SHORTEST_SECRET_BYTES = 32
+OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+# Callbacks are signed instead: `workers.http.callbacks` verifies them.
+SIGNED_PATHS = "/callbacks/"
+
+
+class Role(StrEnum):
+    """What a token may say that its bearer is. The approver groups are the engine's groups."""
+
+    SALES_AGENT = "salesAgent"
+    CUSTOMER = "customer"
+    PARTNER = "partner"
+    APPROVER_RSM = "approverRsm"
+    APPROVER_DIRECTOR = "approverDirector"
+    DEAL_DESK = "dealDesk"
+    APPROVER_FINANCE = "approverFinance"
+    APPROVER_LEGAL = "approverLegal"
+
+
+SELLERS = frozenset({Role.SALES_AGENT})
+BUYERS = frozenset({Role.CUSTOMER, Role.PARTNER})
+APPROVERS = frozenset({Role.APPROVER_RSM, Role.APPROVER_DIRECTOR, Role.DEAL_DESK, Role.APPROVER_FINANCE, Role.APPROVER_LEGAL})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """The caller, as the token proves it. `subject` stands as actor in every log row."""
+
+    subject: str
+    tenant_id: UUID
+    roles: Sequence[str]
+    region: str
+
+    def must_be(self, roles: Collection[str]) -> None:
+        """Demand one of these roles. Raises Forbidden."""
+        if not set(roles) & set(self.roles):
+            raise Forbidden(f"This needs one of the roles {', '.join(sorted(roles))}; your token has none of them.")
+
+
+def issue_token(  # noqa: PLR0917 - the claims in the order of the token
+    secret: str, subject: str, tenant: UUID, roles: Sequence[str], region: str, lifetime: timedelta
+) -> str:
+    """Make a bearer token. Whoever holds the secret may be anybody: keep it off clients."""
+    claims = {"sub": subject, "tenant": str(tenant), "roles": list(roles), "region": region, "exp": datetime.now(UTC) + lifetime}
+    return jwt.encode(claims, secret, ALGORITHM)
+
+
+def principal_of(authorization: str | None, secret: str) -> Principal:
+    """The caller behind an Authorization header. Raises UnauthenticatedError."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise UnauthenticatedError("Send a bearer token in the Authorization header.")
+    try:
+        claims = jwt.decode(token.strip(), secret, [ALGORITHM], options={"require": ["exp", "sub", "tenant", "roles"]})
+        return _principal(claims)
+    except jwt.ExpiredSignatureError as error:
+        raise UnauthenticatedError("The token has expired: get a new one.") from error
+    except (jwt.InvalidTokenError, ValueError) as error:
+        raise UnauthenticatedError("The token is not one of ours, or lacks a claim: get a new one.") from error
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    subject, roles, region = claims["sub"], claims["roles"], claims.get("region", "")
+    texts = [subject, region, *roles] if isinstance(roles, list) else [roles]
+    if not isinstance(roles, list) or not all(isinstance(text, str) and "\0" not in text for text in texts) or not subject:
+        raise ValueError("subject and region are strings, roles is a list of strings")
+    return Principal(subject=subject, tenant_id=UUID(str(claims["tenant"])), roles=tuple(roles), region=region)
+
+
+class Authentication:
+    """ASGI middleware: puts the caller into `request.state.principal`, or answers 401 before anything is parsed.
+
+    Raises ValueError if the secret is too short to keep anybody out.
+    """
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        if len(secret.encode()) < SHORTEST_SECRET_BYTES:
+            raise ValueError(f"the JWT secret must have at least {SHORTEST_SECRET_BYTES} bytes: set a longer Q2O_JWT_SECRET")
+        self._app = app
+        self._secret = secret
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
+            try:
+                principal = principal_of(Headers(scope=scope).get("authorization"), self._secret)
+            except UnauthenticatedError as error:
+                await problem_of_request(error)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(SIGNED_PATHS)

@@ -1,0 +1,112 @@
+"""The answers of each path as OpenAPI shows them, refusals included.
+
+The rule: the codes of a command are collected from the guards of its moves, so that documentation cannot fall behind the domain.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+
+from domain.errors import (
+    DomainError,
+    Forbidden,
+    IdempotencyKeyReused,
+    IdempotentRequestInProgress,
+    InvalidTransition,
+    NotFound,
+    OutcomeUnknownError,
+    TryAgain,
+)
+from domain.store import Check, Move
+from workers.http.problems import (
+    MEDIA_TYPE,
+    BodyTooLargeError,
+    IdempotencyKeyInvalidError,
+    IdempotencyKeyMissingError,
+    PreconditionInvalidError,
+    PreconditionRequiredError,
+    RequestError,
+    UnauthenticatedError,
+    status_of,
+)
+
+Refused = type[DomainError] | type[RequestError]
+Responses = dict[int | str, dict[str, Any]]
+
+OF_EVERY_COMMAND: tuple[Refused, ...] = (
+    IdempotencyKeyMissingError,
+    IdempotencyKeyInvalidError,
+    UnauthenticatedError,
+    Forbidden,
+    IdempotentRequestInProgress,
+    IdempotencyKeyReused,
+    BodyTooLargeError,
+    TryAgain,
+    OutcomeUnknownError,
+)
+OF_A_PRECONDITION: tuple[Refused, ...] = (PreconditionRequiredError, PreconditionInvalidError)
+REPLAY_HEADER = {
+    "Idempotent-Replayed": {
+        "description": "`true` when this is the stored answer of an earlier request",
+        "schema": {"type": "string"},
+    }
+}
+VERSION_HEADER = {"ETag": {"description": "The version, for If-Match", "schema": {"type": "string", "pattern": '^"[0-9]+"$'}}}
+
+
+def refusals_of(*moves: str) -> list[Refused]:
+    """What these moves and checks may refuse with, by their names in the registry (`quote.accept`)."""
+    found: dict[Refused, None] = {}
+    for check in (Check.registry[name] for name in moves):
+        found |= dict.fromkeys(guard.refusal for guard in check.guards)
+        if isinstance(check, Move):
+            found |= dict.fromkeys([*check.illegal.values(), InvalidTransition])
+    return [*found, NotFound] if found else []
+
+
+def described_command(
+    model: type[BaseModel],
+    status: int,
+    *moves: str,
+    refusals: Iterable[Refused] = (),
+    also_ok: str | None = None,
+    versioned: bool = True,
+) -> Responses:
+    """Answers of a command: `model` with `status` (and with 200 when `also_ok` says why), and every refusal of its moves."""
+    is_versioned = versioned and bool(moves)
+    refused = [*refusals_of(*moves), *refusals, *OF_EVERY_COMMAND, *(OF_A_PRECONDITION if is_versioned else ()), RequestError]
+    ok = {"model": model, "headers": REPLAY_HEADER | VERSION_HEADER}
+    return {status: ok} | ({200: ok | {"description": also_ok}} if also_ok else {}) | problems(refused)
+
+
+def described_read(model: type[BaseModel], *, has_version: bool = False) -> Responses:
+    """Answers of a look-up."""
+    refused = [UnauthenticatedError, *([NotFound] if has_version else []), RequestError, TryAgain]
+    return {200: {"model": model, "headers": VERSION_HEADER if has_version else {}}} | problems(refused)
+
+
+def problems(refused: Iterable[Refused]) -> Responses:
+    """Problem documents by status, each with its codes and what they mean."""
+    by_status: defaultdict[HTTPStatus, dict[str, str]] = defaultdict(dict)
+    for kind in refused:
+        # A request that does not fit the schema is told apart from one that could not be read only by its status.
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if kind is RequestError else _status(kind)
+        by_status[status][kind.code] = (kind.__doc__ or "").strip().splitlines()[0]
+    return {int(status): _problem(codes) for status, codes in sorted(by_status.items())}
+
+
+def _status(kind: Refused) -> HTTPStatus:
+    return kind.status if issubclass(kind, RequestError) else status_of(kind)
+
+
+def _problem(codes: dict[str, str]) -> dict[str, Any]:
+    one_of_these = {"type": "object", "properties": {"code": {"type": "string", "enum": sorted(codes)}}}
+    return {
+        "description": "\n".join(f"- `{code}`: {meaning}" for code, meaning in sorted(codes.items())),
+        "content": {MEDIA_TYPE: {"schema": {"allOf": [{"$ref": "#/components/schemas/Problem"}, one_of_these]}}},
+    }

@@ -1,0 +1,55 @@
+"""If-Match: the version that a command was decided on, as one strong entity tag in quotes.
+
+The rule: what cannot be compared exactly is refused: weak tags, lists and `*` name no version.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header
+
+from workers.http.problems import PreconditionInvalidError, PreconditionRequiredError
+
+# At most eighteen digits: every such number fits the bigint column.
+_STRONG_VERSION = re.compile(r'"([0-9]{1,18})"')
+
+
+@dataclass(frozen=True, slots=True)
+class IfMatch:
+    """The precondition as it arrived; None when there was none."""
+
+    version: int | None
+
+    def required(self) -> int:
+        """The version. Raises PreconditionRequiredError when the request named none."""
+        if self.version is None:
+            raise PreconditionRequiredError
+        return self.version
+
+
+def read_if_match(
+    if_match: Annotated[
+        str | None,
+        Header(
+            alias="If-Match", description='The version that the decision was made on: the ETag of the last answer, such as `"17"`.'
+        ),
+    ] = None,
+) -> IfMatch:
+    """Parse the header. Raises PreconditionInvalidError."""
+    if if_match is None:
+        return IfMatch(None)
+    found = _STRONG_VERSION.fullmatch(if_match.strip())
+    if found is None:
+        raise PreconditionInvalidError
+    return IfMatch(int(found[1]))
+
+
+def etag(version: int) -> str:
+    """A version as an entity tag."""
+    return f'"{version}"'
+
+
+Precondition = Annotated[IfMatch, Depends(read_if_match)]

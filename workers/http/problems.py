@@ -1,0 +1,226 @@
+"""Every no in one shape: RFC 9457 problem documents with the lesson's members (section 8).
+
+The rule: one table says which status a refusal has; the code is the refusal's own, the same word as in logs, metrics and BPMN. No SQL,
+no stack trace and no value of another tenant ever stands in an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from domain.errors import (
+    Conflict,
+    DomainError,
+    Forbidden,
+    IdempotentRequestInProgress,
+    Invalid,
+    NotFound,
+    OutcomeUnknownError,
+    Refusal,
+    SafeAction,
+    TryAgain,
+)
+from domain.store import Aggregate, table_of
+from domain.store.base import camel
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_BASE = "https://errors.example.com/"
+RETRY_AFTER_SECONDS = "1"  # whoever held the row has committed by then
+
+STATUS: dict[type[DomainError], HTTPStatus] = {
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TryAgain: HTTPStatus.SERVICE_UNAVAILABLE,
+    OutcomeUnknownError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""Kind of refusal -> HTTP status. A stale command is 409, not 412: RFC 9110 allows both, and the lesson shows 409 with a code."""
+TITLES = {"QUOTE_VERSION_CONFLICT": "Quote has changed"}
+"""Titles that say it better than their code does."""
+
+_log = structlog.get_logger()
+
+
+class RequestError(HTTPException):
+    """A request that is refused before any command runs: the edge's own refusals, coded like the domain's."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
+    code: ClassVar[str] = "REQUEST_INVALID"
+    safe_action: ClassVar[SafeAction] = SafeAction.CORRECT_THE_REQUEST
+
+    def __init__(self, detail: str | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(self.status, detail or (self.__doc__ or self.code).strip().splitlines()[0], headers)
+
+
+class UnauthenticatedError(RequestError):
+    """The caller is not known."""
+
+    status, code = HTTPStatus.UNAUTHORIZED, "UNAUTHENTICATED"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, {"WWW-Authenticate": "Bearer"})
+
+
+class SignatureRefusedError(RequestError):
+    """The callback's signature is missing, wrong or too old."""
+
+    status, code = HTTPStatus.UNAUTHORIZED, "SIGNATURE_INVALID"
+
+
+class UnknownProviderError(RequestError):
+    """No such provider is configured."""
+
+    status, code = HTTPStatus.NOT_FOUND, "NOT_FOUND"
+
+
+class IdempotencyKeyMissingError(RequestError):
+    """Send an Idempotency-Key with every command, and the same one with its repeats."""
+
+    code = "IDEMPOTENCY_KEY_MISSING"
+
+
+class IdempotencyKeyInvalidError(RequestError):
+    """An Idempotency-Key has 1 to 255 printable ASCII characters."""
+
+    code = "IDEMPOTENCY_KEY_INVALID"
+
+
+class PreconditionRequiredError(RequestError):
+    """Send If-Match with the version that the decision was made on, in quotes."""
+
+    status, code = HTTPStatus.PRECONDITION_REQUIRED, "PRECONDITION_REQUIRED"
+
+
+class PreconditionInvalidError(RequestError):
+    """If-Match is one strong version in quotes; weak ones, lists and * name none."""
+
+    code = "PRECONDITION_INVALID"
+
+
+class BodyTooLargeError(RequestError):
+    """The request's body is larger than this path takes."""
+
+    status, code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BODY_TOO_LARGE"
+
+
+class BodyInvalidError(RequestError):
+    """The request's body does not have the form that this path takes."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+OTHER_CODES = {HTTPStatus.NOT_FOUND: "NOT_FOUND", HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED"}
+
+
+def status_of(refusal: type[DomainError]) -> HTTPStatus:
+    """The HTTP status of a refusal. Raises KeyError for a class that is none."""
+    return next(STATUS[kind] for kind in refusal.__mro__ if kind in STATUS)
+
+
+def title_of(code: str) -> str:
+    """A code as people read it: STALE_PRICE -> Stale price."""
+    return TITLES.get(code) or code.replace("_", " ").capitalize()
+
+
+def id_member(aggregate_type: str) -> str:
+    """The member that carries the id of an aggregate: quote -> quoteId, sales_order -> orderId."""
+    known = {table_of(entity).name: entity.ID_FIELD for entity in Aggregate.__subclasses__()}
+    return camel(known.get(aggregate_type, f"{aggregate_type}_id"))
+
+
+def problem_of(error: DomainError) -> JSONResponse:
+    """A domain refusal as its problem document."""
+    wait = isinstance(error, TryAgain | OutcomeUnknownError | IdempotentRequestInProgress)
+    return _problem(
+        status_of(type(error)),
+        error.code,
+        str(error),
+        error.safe_action,
+        facts=_facts(error) if isinstance(error, Refusal) else {},
+        headers={"Retry-After": RETRY_AFTER_SECONDS} if wait else {},
+    )
+
+
+def problem_of_request(error: RequestError) -> JSONResponse:
+    """A refusal of the edge as its problem document."""
+    return _problem(error.status, error.code, error.detail, error.safe_action, headers=dict(error.headers or {}))
+
+
+def _facts(refusal: Refusal) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if refusal.aggregate_id is not None and refusal.aggregate_type is not None:
+        facts[id_member(refusal.aggregate_type)] = str(refusal.aggregate_id)
+    versions = {"expectedVersion": refusal.expected_version, "currentVersion": refusal.current_version}
+    return facts | {name: value for name, value in versions.items() if value is not None}
+
+
+def _problem(
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    safe_action: SafeAction,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    document = {
+        "type": TYPE_BASE + code.lower().replace("_", "-"),
+        "title": title_of(code),
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+        **(facts or {}),
+        "safeUserAction": safe_action,
+    }
+    return JSONResponse(document, int(status), {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer whatever goes wrong in this application with a problem document."""
+    app.add_exception_handler(DomainError, _on_refusal)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+def _on_refusal(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DomainError)  # noqa: S101 - narrows what Starlette's signature leaves open
+    return problem_of(error)
+
+
+def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    # The rejected value is not repeated: it may be anything, of any size.
+    errors = [
+        {"pointer": "/".join(str(part) for part in found["loc"]), "detail": str(found["msg"])} for found in error.errors()[:20]
+    ]
+    detail = (
+        f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else "The request does not have the form that this path takes."
+    )
+    return _problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, RequestError.code, detail, SafeAction.CORRECT_THE_REQUEST, facts={"errors": errors}
+    )
+
+
+def _on_http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    if isinstance(error, RequestError):
+        return problem_of_request(error)
+    status = HTTPStatus(error.status_code)
+    code = OTHER_CODES.get(status, RequestError.code)
+    return _problem(status, code, error.detail, SafeAction.CORRECT_THE_REQUEST, headers=dict(error.headers or {}))
+
+
+def _on_fault(request: Request, error: Exception) -> JSONResponse:
+    _log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+    detail = "Something is broken on our side; nothing was changed. The same request with the same key may be sent again later."
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail, SafeAction.RETRY_WITH_SAME_KEY)
