@@ -201,6 +201,8 @@ def create(uow: UnitOfWork, command: CreateQuote) -> Row[Any]:
     """Open a quote with its first revision. Raises Invalid when it has no line or ends in the past."""
     if not command.lines:
         raise Invalid("A quote needs at least one line.")
+    if uow.connection.scalar(select(func.clock_timestamp() >= command.valid_until)):
+        raise Invalid("A quote cannot expire before it is offered: give a validUntil in the future.")
     quote_id, revision_id = uuid4(), uuid4()
     header = {name: getattr(command, name) for name in CreateQuote.__dataclass_fields__ if name != "lines"}
     quote = uow.create(

@@ -137,7 +137,6 @@ REFUSE = Move(
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys(C, CorrelationMovedOn),
 )
-END = Move(WorkflowCorrelation, CORRELATION_MATRIX, E.END, VERSION_SEEN, key=WorkflowCorrelation.business_key)
 FINISH = Move(
     WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.FINISH, sets={WorkflowCommand.outcome: param("outcome")}
 )

@@ -34,6 +34,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """Kafka alone; ask for `topics` to find the product's topics in it, and empty."""
+    with local_stack(tmp_path_factory, {"kafka"}) as running:
+        yield running
+
+
 @contextmanager
 def local_stack(directories: pytest.TempPathFactory, parts: Collection[str]) -> Iterator[LocalStack]:
     """Run the parts in a temporary directory; a machine that cannot is a skipped test, in CI a failed one."""

@@ -1,0 +1,34 @@
+"""The invariants of a whole history, as read-only queries: what must be true of a tenant once everything has settled.
+
+Every rule holds by construction somewhere else (a guard, a constraint, a claim). Here nothing is trusted: each rule is looked up in
+the rows that are left, so that a mistake in a guard is seen by something that does not share it. Codes are those of the design's list.
+"""
+
+from __future__ import annotations
+
+from domain.auditing.checking import CheckResult, check
+from domain.auditing.outside import (
+    CommittedEvent,
+    StepOutcome,
+    WantedWorkflow,
+    callbacks_recorded,
+    committed_events,
+    explained_keys,
+    sent_keys,
+    step_outcomes,
+    wanted_workflows,
+)
+
+__all__ = [
+    "CheckResult",
+    "CommittedEvent",
+    "StepOutcome",
+    "WantedWorkflow",
+    "callbacks_recorded",
+    "check",
+    "committed_events",
+    "explained_keys",
+    "sent_keys",
+    "step_outcomes",
+    "wanted_workflows",
+]

@@ -1,0 +1,93 @@
+"""Looks up every rule that the database alone can answer, with what the matrices and the moves themselves say is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+import domain.schema  # noqa: F401 - registers every move and every refusal
+from domain.auditing import delivery, history, offers
+from domain.auditing.rule import Rule
+from domain.errors import DomainError
+from domain.store import Check, Effect, Matrix, Move
+
+RULES: tuple[Rule, ...] = (*offers.RULES, *history.RULES, *delivery.RULES)
+# A creation is no move: what announces it stands where it is written.
+ANNOUNCED_AT_BIRTH = ("quote", "sales_order", "approval_request")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One invariant as it was found: `counted` says over how much, each violation is a sentence with the ids that it is about."""
+
+    code: str
+    title: str
+    counted: Mapping[str, int] = field(default_factory=dict)
+    violations: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not self.violations
+
+
+def check(connection: Connection, tenant_id: UUID) -> list[CheckResult]:
+    """Look up every rule for one tenant. Changes nothing."""
+    parameters = _parameters(tenant_id)
+    return [_look_up(connection, rule, parameters) for rule in RULES]
+
+
+def _look_up(connection: Connection, rule: Rule, parameters: Mapping[str, Any]) -> CheckResult:
+    counted = {name: int(connection.scalar(text(query), parameters) or 0) for name, query in rule.counts.items()}
+    found = tuple(str(sentence) for query in rule.violations for sentence in connection.scalars(text(query), parameters))
+    return CheckResult(code=rule.code, title=rule.title, counted=counted, violations=found)
+
+
+def _parameters(tenant_id: UUID) -> dict[str, Any]:
+    matrices = history.MATRICES.items()
+    finals = [{"aggregate": aggregate, "state": state} for aggregate, matrix in matrices for state in _finals(matrix)]
+    return {
+        "tenant_id": tenant_id,
+        "cells": json.dumps([cell for aggregate, matrix in matrices for cell in _cells(aggregate, matrix)]),
+        "finals": json.dumps(finals),
+        "announced": json.dumps(_announced()),
+        "codes": sorted(_codes(DomainError)),
+    }
+
+
+def _cells(aggregate: str, matrix: Matrix[Any, Any]) -> list[dict[str, Any]]:
+    """Every cell that writes."""
+    cells = [(event, state, matrix.cell(event, state)) for event in matrix.events for state in matrix.states]
+    return [
+        {
+            "aggregate": aggregate,
+            "event": event,
+            "from": state,
+            "to": cell.target,
+            "contradiction": cell.effect is Effect.CONTRADICTION,
+        }
+        for event, state, cell in cells
+        if cell is not None and cell.effect is not Effect.KEEP
+    ]
+
+
+def _finals(matrix: Matrix[Any, Any]) -> list[str]:
+    """States that no event leads out of."""
+    left = {state for event in matrix.events for state, target in matrix.targets(event).items() if target != state}
+    return [state for state in matrix.states if state not in left]
+
+
+def _announced() -> list[dict[str, str | None]]:
+    """Log entries that must have an event beside them: aggregate and reason, None for a birth."""
+    moves = [check for check in Check.registry.values() if isinstance(check, Move) and check.emits is not None]
+    announced: list[tuple[str, str | None]] = [(move.table.name, str(move.event)) for move in moves]
+    announced += [(aggregate, None) for aggregate in ANNOUNCED_AT_BIRTH]
+    return [{"aggregate": aggregate, "event": event} for aggregate, event in announced]
+
+
+def _codes(kind: type[DomainError]) -> set[str]:
+    return {kind.code}.union(*(_codes(narrower) for narrower in kind.__subclasses__()))

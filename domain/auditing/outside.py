@@ -1,0 +1,108 @@
+"""What the database says that the engine, Kafka and the provider must agree with. Rows only; the comparison is made elsewhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from domain.auditing.rule import count
+
+
+class WantedWorkflow(NamedTuple):
+    """A process that was asked for. `is_settled`: its aggregate needs it no more; `is_cancelled`: it may have been ended from outside."""
+
+    business_key: str
+    workflow_name: str
+    status: str
+    process_instance_id: str | None
+    is_settled: bool
+    is_cancelled: bool
+
+
+class StepOutcome(NamedTuple):
+    """A step beside what a provider may say of it.
+
+    `is_by_hand`: a person resolved it as completed. `is_completion_kept`: the provider's "done" is on the row, whatever its state.
+    """
+
+    step_id: UUID
+    status: str
+    is_by_hand: bool
+    is_completion_kept: bool
+    is_order_settled: bool
+
+
+class CommittedEvent(NamedTuple):
+    """An event that a transaction left in the outbox."""
+
+    event_id: UUID
+    event_type: str
+    aggregate_type: str
+    aggregate_id: UUID
+    aggregate_version: int
+    is_published: bool
+
+
+_ORDER_SETTLED = "o.status IN ('FULFILLED', 'PARTIALLY_FULFILLED', 'FAILED', 'CANCELLED', 'REJECTED')"
+# An approval is over once its quote waits for it no more: decided, or moved on to another revision.
+_WORKFLOWS = text(f"""
+SELECT c.business_key, c.workflow_name, c.status, c.process_instance_id,
+    coalesce({_ORDER_SETTLED}, NOT (q.status IN ('SUBMITTED_FOR_APPROVAL', 'APPROVAL_IN_PROGRESS') AND q.current_revision_id = v.id),
+        false),
+    coalesce(o.status = 'CANCELLED', false)
+FROM workflow_correlation c
+LEFT JOIN sales_order o ON o.tenant_id = c.tenant_id AND o.id = c.aggregate_id AND c.aggregate_type = 'sales_order'
+LEFT JOIN quote_revision v ON v.tenant_id = c.tenant_id AND v.id = c.aggregate_id AND c.aggregate_type = 'quote_revision'
+LEFT JOIN quote q ON q.tenant_id = v.tenant_id AND q.id = v.quote_id
+WHERE c.tenant_id = :tenant_id ORDER BY c.requested_at
+""")  # noqa: S608 - written in this module
+_STEPS = text(f"""
+SELECT s.id, s.status, EXISTS (
+        SELECT FROM transition_log l WHERE l.tenant_id = s.tenant_id AND l.aggregate_type = 'fulfillment_step'
+        AND l.aggregate_id = s.id AND l.reason = 'RESOLVE_COMPLETED'),
+    s.external_complete_received_at IS NOT NULL, {_ORDER_SETTLED}
+FROM fulfillment_step s JOIN sales_order o ON o.tenant_id = s.tenant_id AND o.id = s.order_id
+WHERE s.tenant_id = :tenant_id
+""")  # noqa: S608 - written in this module
+_SENT = text("SELECT DISTINCT idempotency_key FROM provider_attempt WHERE tenant_id = :tenant_id")
+_EVENTS = text("""
+SELECT id, event_type, aggregate_type, aggregate_id, aggregate_version, status = 'PUBLISHED'
+FROM outbox_event WHERE tenant_id = :tenant_id ORDER BY position
+""")
+# What somebody has to look at anyway: a held step, a finding that no repair settled.
+_EXPLAINED = text("""
+SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
+UNION SELECT 'step:' || tenant_id || ':' || id FROM fulfillment_step WHERE tenant_id = :tenant_id AND status = 'HELD'
+""")
+
+
+def wanted_workflows(connection: Connection, tenant_id: UUID) -> list[WantedWorkflow]:
+    """List every process that was asked for, oldest first."""
+    return [WantedWorkflow._make(row) for row in connection.execute(_WORKFLOWS, {"tenant_id": tenant_id})]
+
+
+def step_outcomes(connection: Connection, tenant_id: UUID) -> list[StepOutcome]:
+    """List every step."""
+    return [StepOutcome._make(row) for row in connection.execute(_STEPS, {"tenant_id": tenant_id})]
+
+
+def sent_keys(connection: Connection, tenant_id: UUID) -> set[str]:
+    """Every idempotency key under which a provider may have been asked."""
+    return set(connection.scalars(_SENT, {"tenant_id": tenant_id}))
+
+
+def committed_events(connection: Connection, tenant_id: UUID) -> list[CommittedEvent]:
+    """List every event, in the order in which they were written."""
+    return [CommittedEvent._make(row) for row in connection.execute(_EVENTS, {"tenant_id": tenant_id})]
+
+
+def explained_keys(connection: Connection, tenant_id: UUID) -> set[str]:
+    """Business keys of which it is known that a person must look at them: an incident there is no surprise."""
+    return set(connection.scalars(_EXPLAINED, {"tenant_id": tenant_id}))
+
+
+def callbacks_recorded(connection: Connection, tenant_id: UUID) -> int:
+    """How many different callbacks were taken in."""
+    return int(connection.scalar(text(count("external_callback_record")), {"tenant_id": tenant_id}) or 0)

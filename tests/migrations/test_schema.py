@@ -1,0 +1,75 @@
+"""The migrations build exactly what the models say: columns, constraints, indexes, triggers, sequences, functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from domain.migrations import migrate
+from domain.schema import METADATA
+
+# `alembic check` does not see a changed CHECK constraint or a trigger; the catalogue does.
+CATALOGUE = {
+    "columns": "SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity FROM information_schema.columns "
+    "WHERE table_schema = 'public'",
+    "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "triggers": "SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+    "sequences": "SELECT sequence_name, data_type, start_value, increment FROM information_schema.sequences WHERE sequence_schema = 'public'",
+    "functions": "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+}
+
+
+def catalogue(engine: Engine) -> dict[str, set[tuple[object, ...]]]:
+    with engine.connect() as connection:
+        found = {name: {tuple(row) for row in connection.execute(text(query))} for name, query in CATALOGUE.items()}
+    return {name: {row for row in rows if row[0] != "alembic_version"} for name, rows in found.items()}
+
+
+@pytest.fixture
+def two_databases(database: str) -> Iterator[tuple[Engine, Engine]]:
+    """Two empty databases."""
+    server = create_engine(database, isolation_level="AUTOCOMMIT")
+    names = [f"schema_{uuid4().hex}" for _ in range(2)]
+    with server.connect() as connection:
+        for name in names:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    engines = [create_engine(make_url(database).set(database=name)) for name in names]
+    yield engines[0], engines[1]
+    for engine in (*engines, server):
+        engine.dispose()
+
+
+def test_migrations_and_models_give_the_same_catalogue(two_databases: tuple[Engine, Engine]) -> None:
+    migrated, modelled = two_databases
+
+    migrate(migrated)
+    METADATA.create_all(modelled)
+
+    assert catalogue(migrated) == catalogue(modelled)
+    assert catalogue(migrated)["triggers"]
+
+
+def test_a_changed_check_constraint_shows_in_the_catalogue(two_databases: tuple[Engine, Engine]) -> None:
+    migrated, modelled = two_databases
+    migrate(migrated)
+    METADATA.create_all(modelled)
+
+    with migrated.begin() as connection:
+        connection.execute(text("ALTER TABLE quote_line DROP CONSTRAINT ck_quote_line_quantity"))
+        connection.execute(text("ALTER TABLE quote_line ADD CONSTRAINT ck_quote_line_quantity CHECK (quantity >= 0)"))
+
+    assert catalogue(migrated) != catalogue(modelled)
+
+
+def test_migrating_again_changes_nothing(two_databases: tuple[Engine, Engine]) -> None:
+    migrated, _ = two_databases
+    migrate(migrated)
+    before = catalogue(migrated)
+
+    migrate(migrated)
+
+    assert catalogue(migrated) == before

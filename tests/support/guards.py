@@ -1,0 +1,49 @@
+"""Every guard of the registry by name, and a way to take one away for the length of a block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from domain import schema
+from domain.store.moves import Check, Guard
+
+LOADED = schema.MODULES  # moves register when their module is imported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedGuard:
+    """A guard where it stands."""
+
+    name: str
+    check: Check
+    position: int
+
+    @property
+    def guard(self) -> Guard:
+        return self.check.guards[self.position]
+
+
+def every_guard() -> list[NamedGuard]:
+    """`move/CODE`, and `move/CODE#2` for the second guard of one move with the same code."""
+    found = []
+    for check in Check.registry.values():
+        seen: Counter[str] = Counter()
+        for position, guard in enumerate(check.guards):
+            seen[guard.refusal.code] += 1
+            again = f"#{seen[guard.refusal.code]}" if seen[guard.refusal.code] > 1 else ""
+            found.append(NamedGuard(name=f"{check.name}/{guard.refusal.code}{again}", check=check, position=position))
+    return found
+
+
+@contextmanager
+def without(check: Check, *positions: int) -> Iterator[None]:
+    """Run the block with these guards gone from the WHERE and from the diagnosis."""
+    kept = check.guards
+    check.protect(tuple(guard for position, guard in enumerate(kept) if position not in positions))
+    try:
+        yield
+    finally:
+        check.protect(kept)

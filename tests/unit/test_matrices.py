@@ -1,0 +1,129 @@
+"""The state machines, cell by cell, against the tables of the domain page (typed here once more, as a second witness).
+
+A cell is a state (the event moves there), `=` (kept, no change), `!STATE` or `!` (contradiction: kept, and the state after it), or `x` (refused).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import pytest
+
+from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, RequestEvent, RequirementEvent
+from domain.orders import ORDER_MATRIX, OrderEvent
+from domain.quotes import QUOTE_MATRIX, QuoteEvent
+from domain.steps import STEP_MATRIX, StepEvent
+from domain.store.facts import WORKFLOW_COMMAND_MATRIX
+from domain.store.matrix import Effect, Matrix
+from domain.workflows import CORRELATION_MATRIX
+
+QUOTE = """
+                        EDIT  PRICE  SUBMIT OPEN_REQUIREMENTS NONE_REQUIRED APPROVE REJECT REWORK RECALL ACCEPT DECLINE EXPIRE CANCEL
+DRAFT                   DRAFT PRICED x      x                 x             x       x      x      x      x      x       EXPIRED CANCELLED
+PRICED                  DRAFT PRICED SUBMITTED_FOR_APPROVAL x x             x       x      x      x      x      x       EXPIRED CANCELLED
+SUBMITTED_FOR_APPROVAL  DRAFT x      x      APPROVAL_IN_PROGRESS APPROVED   x       x      x      DRAFT  x      x       EXPIRED CANCELLED
+APPROVAL_IN_PROGRESS    DRAFT x      x      =                 x             APPROVED REJECTED REWORK_REQUIRED DRAFT x x EXPIRED CANCELLED
+APPROVED                DRAFT PRICED x      x                 x             =       x      x      x      ACCEPTED DECLINED EXPIRED CANCELLED
+REWORK_REQUIRED         DRAFT x      x      x                 x             x       x      x      x      x      x       EXPIRED CANCELLED
+REJECTED                DRAFT x      x      x                 x             x       x      x      x      x      x       EXPIRED CANCELLED
+DECLINED                DRAFT x      x      x                 x             x       x      x      x      x      x       EXPIRED CANCELLED
+EXPIRED                 DRAFT x      x      x                 x             x       x      x      x      x      x       =       CANCELLED
+ACCEPTED                x     x      x      x                 x             x       x      x      x      x      x       x       x
+CANCELLED               x     x      x      x                 x             x       x      x      x      x      x       x       =
+"""
+ORDER = """
+                    SUBMIT VALIDATION_FAILED PLAN_READY ALL_STEPS_DONE ALL_REQUIRED_FAILED MIXED_FINAL BLOCKED UNBLOCKED REQUEST_CANCEL CANCEL_ACCEPTED CANCEL_DECLINED UNDO_SETTLED UNDO_INCOMPLETE
+CREATED             SUBMITTED REJECTED x           x         x      x                   x    x           CANCELLED        x          x           x         x
+SUBMITTED           =      REJECTED    IN_PROGRESS x         x      x                   HELD x           CANCEL_REQUESTED x          x           x         x
+IN_PROGRESS         x      x           =           FULFILLED FAILED PARTIALLY_FULFILLED HELD =           CANCEL_REQUESTED x          x           x         x
+HELD                x      x           x           FULFILLED FAILED PARTIALLY_FULFILLED =    IN_PROGRESS CANCEL_REQUESTED x          x           x         x
+CANCEL_REQUESTED    x      x           x           FULFILLED FAILED PARTIALLY_FULFILLED =    =           x                CANCELLING IN_PROGRESS x         x
+CANCELLING          x      x           x           =         =      =                   =    =           x                x          x           CANCELLED PARTIALLY_FULFILLED
+FULFILLED           x      x           x           =         =      =                   =    =           x                x          x           =         =
+PARTIALLY_FULFILLED x      x           x           =         =      =                   =    =           x                x          x           =         =
+FAILED              x      x           x           =         =      =                   =    =           x                x          x           =         =
+CANCELLED           x      x           x           =         =      =                   =    =           x                x          x           =         =
+REJECTED            x      x           x           =         =      =                   =    =           x                x          x           =         =
+"""
+STEP = """
+                 START       ACKNOWLEDGE COMPLETE  FAIL_WITHOUT_EFFECT FAIL_FINALLY TIME_OUT FIND_ABSENT FIND_UNCLEAR CANCEL CONFIRM_CANCEL REFUSE_CANCEL SKIP RESOLVE_RETRY RESOLVE_COMPLETED RESOLVE_SKIP RESOLVE_CANCEL RESOLVE_FAIL
+PENDING          IN_PROGRESS !HELD       !HELD     !         !         =       =         =    CANCELLED        =         =           SKIPPED x         x         x       x         x
+IN_PROGRESS      x           =           COMPLETED RETRYABLE HELD      UNKNOWN RETRYABLE HELD CANCEL_REQUESTED !HELD     =           x       x         x         x       x         x
+UNKNOWN          x           IN_PROGRESS COMPLETED RETRYABLE HELD      =       RETRYABLE HELD CANCEL_REQUESTED !HELD     =           x       x         x         x       x         x
+RETRYABLE        IN_PROGRESS !UNKNOWN    COMPLETED =         HELD      =       =         =    CANCELLED        =         =           SKIPPED x         x         x       x         x
+HELD             x           =           COMPLETED =         =         =       =         =    CANCEL_REQUESTED =         =           SKIPPED RETRYABLE COMPLETED SKIPPED CANCELLED FAILED
+CANCEL_REQUESTED x           =           COMPLETED CANCELLED CANCELLED =       CANCELLED HELD =                CANCELLED IN_PROGRESS x       x         x         x       x         x
+COMPLETED        =           =           =         !         !         =       !         =    =                !         =           x       x         x         x       x         x
+CANCELLED        x           !           !         =         =         =       =         =    =                =         !           x       x         x         x       x         x
+SKIPPED          x           !           !         =         =         =       =         =    =                =         =           =       x         x         x       x         x
+FAILED           x           !           !         =         =         =       =         =    =                =         =           x       x         x         x       x         x
+"""
+TABLES = [
+    pytest.param(QUOTE_MATRIX, QuoteEvent, QUOTE, id="quote"),
+    pytest.param(ORDER_MATRIX, OrderEvent, ORDER, id="order"),
+    pytest.param(STEP_MATRIX, StepEvent, STEP, id="step"),
+]
+EVERY_MATRIX = [
+    QUOTE_MATRIX,
+    ORDER_MATRIX,
+    STEP_MATRIX,
+    REQUEST_MATRIX,
+    REQUIREMENT_MATRIX,
+    CORRELATION_MATRIX,
+    WORKFLOW_COMMAND_MATRIX,
+]
+
+
+def said(matrix: Matrix[Any, Any], event: StrEnum, state: StrEnum) -> str:
+    cell = matrix.cell(event, state)
+    if cell is None:
+        return "x"
+    if cell.effect is Effect.KEEP:
+        return "="
+    stain = "!" if cell.effect is Effect.CONTRADICTION else ""
+    return stain if stain and cell.target == state else f"{stain}{cell.target}"
+
+
+@pytest.mark.parametrize(("matrix", "events", "table"), TABLES)
+def test_every_cell_is_as_the_domain_page_says(matrix: Matrix[Any, Any], events: type[StrEnum], table: str) -> None:
+    head, *rows = [line.split() for line in table.strip().splitlines()]
+    written = {(row[0], event): cell for row in rows for event, cell in zip(head, row[1:], strict=True)}
+
+    built = {(str(state), str(event)): said(matrix, event, state) for state in matrix.states for event in events}
+
+    assert built == written
+
+
+@pytest.mark.parametrize("matrix", EVERY_MATRIX, ids=lambda matrix: str(matrix.states.__name__))
+def test_every_event_and_every_state_is_of_use(matrix: Matrix[Any, Any]) -> None:
+    reached = {cell.target for event in matrix.events for state in matrix.states if (cell := matrix.cell(event, state))}
+    silent = [event for event in matrix.events if not any(matrix.cell(event, state) for state in matrix.states)]
+
+    assert silent == []
+    assert len(set(matrix.states) - reached) <= 1, "only the state of birth is never reached"
+
+
+@pytest.mark.parametrize("matrix", EVERY_MATRIX, ids=lambda matrix: str(matrix.states.__name__))
+def test_the_check_constraint_names_every_state(matrix: Matrix[Any, Any]) -> None:
+    text = str(matrix.check_status().sqltext)
+
+    assert all(f"'{state.value}'" in text for state in matrix.states)
+
+
+def test_two_cells_for_one_event_in_one_state_are_a_mistake() -> None:
+    class Light(StrEnum):
+        RED = "RED"
+        GREEN = "GREEN"
+
+    class Push(StrEnum):
+        BUTTON = "BUTTON"
+
+    with pytest.raises(ValueError, match="two cells"):
+        Matrix(Light, Push, moves={Push.BUTTON: {Light.RED: Light.GREEN}}, keeps={Push.BUTTON: frozenset({Light.RED})})
+
+
+def test_requests_and_requirements_end_once() -> None:
+    for matrix, events in ((REQUEST_MATRIX, RequestEvent), (REQUIREMENT_MATRIX, RequirementEvent)):
+        starts = {state for event in events for state in matrix.targets(event)}
+        assert starts <= {"OPEN", "PENDING", "APPROVED"}
