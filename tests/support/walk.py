@@ -1,0 +1,127 @@
+"""Walks one process instance through its model by hand: a test plays the workers, the people and the clock.
+
+Only tasks of the walk's own business key are taken, so that walks on one engine never meet; time does not pass, timers are fired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tests.support.waiting import eventually
+from workers.runtime.engine import Engine, UserTask
+from workers.runtime.variables import Variable, decode, encode
+
+MODELS = Path(__file__).resolve().parents[2] / "bpmn"
+_LOCK_MILLISECONDS = 60_000
+
+
+def deploy_models(engine: Engine) -> None:
+    """Deploy the models as `q2o deploy` does: processes, decisions and forms together."""
+    engine.deploy("quote-to-order", sorted(file for file in MODELS.rglob("*") if file.suffix in {".bpmn", ".dmn", ".form"}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An external task that the walk holds, with the variables that its worker would see."""
+
+    id: str
+    variables: dict[str, Any]
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """One instance, found by its business key."""
+
+    engine: Engine
+    business_key: str
+    instance_id: str
+
+    @classmethod
+    def start(cls, engine: Engine, process: str, prefix: str, **variables: Variable) -> Walk:
+        business_key = f"{prefix}:{uuid4()}"
+        return cls(engine=engine, business_key=business_key, instance_id=engine.start_process(process, business_key, variables))
+
+    def take(self, topic: str, *variables: str) -> Taken:
+        """Wait for the task of a topic, lock it and read the named variables."""
+        return self._taken(eventually(lambda: self._fetch(topic, variables), f"a task of {topic} in {self.business_key}")[0])
+
+    def take_all(self, topic: str, count: int, *variables: str) -> list[Taken]:
+        """Wait until `count` tasks of a topic are there and lock them."""
+        path = f"{topic} {count} times in {self.business_key}"
+        eventually(lambda: len(self._open(topic)) == count, path)
+        return [self._taken(row) for row in self._fetch(topic, variables)]
+
+    def done(self, task: Taken, **variables: Variable) -> None:
+        self.engine.complete(task.id, encode(variables))
+
+    def work(self, topic: str, **variables: Variable) -> None:
+        """Take the task of a topic and complete it."""
+        self.done(self.take(topic), **variables)
+
+    def refuse(self, task: Taken, code: str, **variables: Variable) -> None:
+        """End the task with a BPMN error."""
+        self.engine.bpmn_error(task.id, code=code, message="refused", variables=encode(variables))
+
+    def people(self, count: int) -> list[UserTask]:
+        """Wait until exactly `count` user tasks are open."""
+        return eventually(lambda: self._people(count), f"{count} user tasks in {self.business_key}")
+
+    def seen_by(self, task: UserTask) -> dict[str, Any]:
+        return self.engine.task_variables(task.id)
+
+    def tell(self, message: str, **variables: Variable) -> None:
+        """Send a message as soon as the instance waits for it."""
+        eventually(lambda: self.engine.correlate(message, self.business_key, variables), f"{message} is waited for")
+
+    def let_time_pass(self) -> None:
+        """Fire the timer that the instance waits for."""
+        job = eventually(lambda: self.engine.get("/job", processInstanceId=self.instance_id, timers="true"), "a timer")[0]
+        self.engine.post(f"/job/{job['id']}/execute", {})
+
+    def ends_as(self, result: str) -> None:
+        """Wait for the end of the instance and compare the names of the end events reached at its own level."""
+        eventually(self._ended, f"the end of {self.business_key}")
+        assert self._results() == [result]
+
+    def _fetch(self, topic: str, variables: Sequence[str]) -> list[dict[str, Any]]:
+        request = {
+            "topicName": topic,
+            "lockDuration": _LOCK_MILLISECONDS,
+            "businessKey": self.business_key,
+            "variables": list(variables),
+            "includeExtensionProperties": True,
+        }
+        rows: list[dict[str, Any]] = self.engine.post(
+            "/external-task/fetchAndLock", {"workerId": self.engine.worker_id, "maxTasks": 20, "topics": [request]}
+        )
+        return rows
+
+    def _open(self, topic: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.engine.get("/external-task", processInstanceId=self.instance_id, topicName=topic)
+        return rows
+
+    @staticmethod
+    def _taken(row: dict[str, Any]) -> Taken:
+        return Taken(id=row["id"], variables=decode(row["variables"]), properties=row["extensionProperties"])
+
+    def _people(self, count: int) -> list[UserTask]:
+        tasks = self.engine.user_tasks(self.business_key)
+        return tasks if len(tasks) == count else []
+
+    def _ended(self) -> bool:
+        rows = self.engine.get("/history/process-instance", processInstanceId=self.instance_id)
+        return bool(rows) and rows[0]["state"] == "COMPLETED"
+
+    def _results(self) -> list[str]:
+        rows = self.engine.get("/history/activity-instance", processInstanceId=self.instance_id)
+        scopes = {row["id"] for row in rows if row["activityId"].startswith("withdrawn-")} | {self.instance_id}
+        return [
+            row["activityName"]
+            for row in rows
+            if row["activityType"].endswith("EndEvent") and row["parentActivityInstanceId"] in scopes
+        ]
