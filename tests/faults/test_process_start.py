@@ -202,6 +202,22 @@ def test_a_gate_that_is_passed_while_the_start_looks_absent_wins(link: Link, sce
     assert metric("q2o_reconciliation_actions_total", kind="start", result="lost_to_callback") == lost + 1
 
 
+def test_what_was_concluded_about_one_start_is_not_applied_to_the_next(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted, released = start_that_never_arrives(link, built), Event()
+    link.proxy.hold("/history/process-instance", released)
+    sweep = Thread(target=link.reconcile, args=(timedelta(0),))
+    sweep.start()
+    eventually(lambda: link.proxy.faults["hold"], "the engine has said that there is none")
+
+    start_again_all_the_same(link, wanted)
+    released.set()
+    sweep.join()
+
+    assert wanted.history == [*["REQUESTED", "START_UNKNOWN"] * 2]
+    assert len(wanted.commands) == 2
+
+
 def test_an_instance_that_somebody_else_started_under_the_key_is_not_taken(link: Link, scene: Deployer) -> None:
     built = scene(one_task)
     wanted = start_that_never_arrives(link, built)
