@@ -81,4 +81,6 @@ def _common(bootstrap: str) -> dict[str, Any]:
 
 
 def _note(error: KafkaError) -> None:
-    _log.warning("kafka_client_error", error=error.name(), reason=error.str(), fatal=error.fatal())
+    # Each attempt to connect complains of its own; that nobody is left to talk to is the news.
+    log = _log.warning if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN else _log.debug  # noqa: SLF001 - its public name
+    log("kafka_client_error", error=error.name(), reason=error.str(), fatal=error.fatal())

@@ -1,0 +1,236 @@
+"""The inbox on real PostgreSQL and Kafka: each event once, never backwards, and nothing stops at rubbish (M6, M7, T10, I20, I21)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from uuid import UUID, uuid4
+
+import pytest
+from confluent_kafka import TopicPartition
+from prometheus_client import REGISTRY
+from sqlalchemy import Engine, Row, create_engine, func, select, text
+
+from domain.errors import TryAgain
+from domain.projections import ConsumerInbox, OrderSearchProjection
+from domain.store import table_of
+from tests.support.topics import Topics
+from tests.support.waiting import eventually
+from workers.kafka.inbox import CONSUMER, PROJECTION, Inbox
+from workers.kafka.topics import ORDERS, dead_letters
+from workers.runtime.kafka import new_consumer, new_producer
+
+SEARCH, SEEN = table_of(OrderSearchProjection), table_of(ConsumerInbox)
+TYPES = {1: "OrderCreated", 2: "OrderStarted", 3: "OrderCancelled"}
+STATUSES = {1: "CREATED", 2: "IN_PROGRESS", 3: "CANCELLED"}
+
+
+@dataclass
+class Story:
+    """One order's three events, and the means to publish them in any order and any number."""
+
+    topics: Topics
+    order_id: UUID = field(default_factory=uuid4)
+    tenant_id: UUID = field(default_factory=uuid4)
+    quote_id: UUID = field(default_factory=uuid4)
+    event_ids: dict[int, UUID] = field(default_factory=lambda: {version: uuid4() for version in TYPES})
+
+    def publish(self, *versions: int) -> None:
+        self.send(*(self.message(version) for version in versions))
+
+    def message(self, version: int) -> bytes:
+        header = {"orderNumber": "O-1", "quoteId": str(self.quote_id), "customerId": "customer-1", "status": STATUSES[version]}
+        envelope = {
+            "eventId": str(self.event_ids[version]),
+            "eventType": TYPES[version],
+            "eventTime": "2026-11-24T10:00:00Z",
+            "tenantId": str(self.tenant_id),
+            "aggregateType": "sales_order",
+            "aggregateId": str(self.order_id),
+            "aggregateVersion": version,
+            "correlationId": f"order:{self.order_id}",
+            "causationId": None,
+            "commandId": str(uuid4()),
+            "businessKey": None,
+            "schemaVersion": 1,
+            "data": header,
+        }
+        return json.dumps(envelope).encode()
+
+    def send(self, *values: bytes) -> None:
+        """Publish values under the order's key: one partition, in this order."""
+        producer = new_producer(self.topics.bootstrap, None)
+        for value in values:
+            producer.produce(ORDERS, value, str(self.order_id).encode())
+        assert producer.flush(30) == 0
+
+
+@pytest.fixture
+def story(topics: Topics) -> Story:
+    return Story(topics)
+
+
+@pytest.fixture
+def group() -> str:
+    return f"test-{uuid4()}"
+
+
+@contextmanager
+def member(engine: Engine, topics: Topics, group: str) -> Iterator[Inbox]:
+    inbox = Inbox(engine, topics.bootstrap, group=group)
+    try:
+        yield inbox
+    finally:
+        inbox.close()
+
+
+def consume(engine: Engine, topics: Topics, group: str, count: int) -> None:
+    """Let a new member of the group deal with exactly `count` messages."""
+    done: list[int] = []
+    with member(engine, topics, group) as inbox:
+        eventually(lambda: done.append(inbox.run_once()) or sum(done) >= count, f"{count} messages dealt with")
+    assert sum(done) == count
+
+
+def shown(engine: Engine) -> Sequence[Row[tuple[UUID, int, str]]]:
+    with engine.connect() as connection:
+        return connection.execute(select(SEARCH.c.order_id, SEARCH.c.aggregate_version, SEARCH.c.status)).all()
+
+
+def seen(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(SEEN)) or 0
+
+
+def skipped(version: int) -> float:
+    return sample("q2o_inbox_duplicates_skipped_total", consumer=CONSUMER, event_type=TYPES[version])
+
+
+def ignored(version: int) -> float:
+    return sample("q2o_projection_stale_events_ignored_total", projection=PROJECTION, event_type=TYPES[version])
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+@pytest.mark.parametrize("versions", [(3, 1, 2), (1, 2, 3), (2, 3, 1), (3, 2, 1)])
+def test_the_view_shows_the_newest_version_whatever_order_events_come_in(
+    db: Engine, story: Story, group: str, versions: tuple[int, ...]
+) -> None:
+    before = {version: ignored(version) for version in versions}
+    story.publish(*versions)
+    consume(db, story.topics, group, 3)
+    assert shown(db) == [(story.order_id, 3, "CANCELLED")]
+    late = {version for place, version in enumerate(versions) if version < max(versions[: place + 1])}
+    assert {version for version in versions if ignored(version) > before[version]} == late
+    assert seen(db) == 3
+
+
+def test_an_event_that_kafka_delivers_again_counts_once_and_is_counted(db: Engine, story: Story, group: str) -> None:
+    before = skipped(1), skipped(2)
+    story.publish(1, 2, 1, 2, 2)
+    consume(db, story.topics, group, 5)
+    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
+    assert seen(db) == 2
+    assert (skipped(1), skipped(2)) == (before[0] + 1, before[1] + 2)
+
+
+def test_offsets_that_are_set_back_change_nothing(db: Engine, story: Story, group: str) -> None:
+    story.publish(1, 2, 3)
+    consume(db, story.topics, group, 3)
+    before = sum(map(skipped, TYPES))
+    consumer = new_consumer(story.topics.bootstrap, group)
+    partitions = consumer.list_topics(ORDERS).topics[ORDERS].partitions
+    lows = [consumer.get_watermark_offsets(TopicPartition(ORDERS, each))[0] for each in partitions]
+    offsets = [TopicPartition(ORDERS, each, low) for each, low in zip(partitions, lows, strict=True)]
+    consumer.commit(offsets=offsets, asynchronous=False)
+    consumer.close()
+    consume(db, story.topics, group, 3)
+    assert shown(db) == [(story.order_id, 3, "CANCELLED")]
+    assert seen(db) == 3
+    assert sum(map(skipped, TYPES)) == before + 3
+
+
+def test_a_successor_goes_on_where_the_group_stopped(db: Engine, story: Story, group: str) -> None:
+    story.publish(1)
+    consume(db, story.topics, group, 1)
+    story.publish(2)
+    before = skipped(1)
+    consume(db, story.topics, group, 1)
+    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
+    assert skipped(1) == before
+
+
+def test_a_message_that_nobody_can_read_is_put_aside_with_its_reason_and_holds_nobody_up(
+    db: Engine, story: Story, group: str
+) -> None:
+    nameless = story.message(1).replace(b'"orderNumber"', b'"number"')
+    story.send(b"rubbish", nameless, story.message(2))
+    consume(db, story.topics, group, 3)
+    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
+    letters = story.topics.records(dead_letters(ORDERS))
+    assert [letter.value() for letter in letters] == [b"rubbish", nameless]
+    assert {letter.key() for letter in letters} == {str(story.order_id).encode()}
+    reasons = [dict(letter.headers() or [])["deadLetterReason"] for letter in letters]
+    assert b"not JSON" in (reasons[0] or b"")
+    assert b"orderNumber" in (reasons[1] or b"")
+
+
+def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, story: Story, group: str) -> None:
+    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200"})
+    story.publish(1, 2)
+    with member(impatient, story.topics, group) as inbox:
+        with db.begin() as holder:
+            holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
+            eventually(lambda: busy(inbox), "the database refuses")
+        done: list[int] = []
+        eventually(lambda: done.append(inbox.run_once()) or sum(done) == 2, "both messages dealt with")
+    impatient.dispose()
+    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
+
+
+def busy(inbox: Inbox) -> bool:
+    try:
+        inbox.run_once()
+    except TryAgain:
+        return True
+    return False
+
+
+def test_the_loop_waits_out_a_busy_database_and_ends_when_told(db: Engine, story: Story, group: str) -> None:
+    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200"})
+    stop = Event()
+    loop = Thread(target=Inbox(impatient, story.topics.bootstrap, group=group).run, args=(stop,))
+    with db.begin() as holder:
+        holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
+        loop.start()
+        story.publish(1)
+        eventually(
+            lambda: holder.scalar(
+                text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'consumer_inbox'::regclass")
+            ),
+            "the inbox meets the lock",
+        )
+    eventually(lambda: shown(db), "the event is projected")
+    stop.set()
+    loop.join(30)
+    assert not loop.is_alive()
+    impatient.dispose()
+    assert shown(db) == [(story.order_id, 1, "CREATED")]
+
+
+def test_a_second_member_takes_over_from_one_that_left(db: Engine, story: Story, group: str) -> None:
+    stop = Event()
+    first = Thread(target=Inbox(db, story.topics.bootstrap, group=group).run, args=(stop,))
+    first.start()
+    story.publish(1)
+    eventually(lambda: seen(db) == 1, "the first member works")
+    stop.set()
+    first.join(30)
+    story.publish(2, 3)
+    consume(db, story.topics, group, 2)
+    assert shown(db) == [(story.order_id, 3, "CANCELLED")]

@@ -1,0 +1,89 @@
+"""Kafka for tests: the product's topics, empty at the start of every test, and what is in them as plain records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from tests.support.waiting import eventually
+from workers.kafka import wire
+from workers.kafka.topics import all_topics
+from workers.kafka.wire import Envelope
+from workers.local.stack import LocalStack
+from workers.runtime.kafka import ensure_topics, new_consumer
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of the product on a broker that may be stopped and started."""
+
+    stack: LocalStack
+
+    @property
+    def bootstrap(self) -> str:
+        return self.stack.kafka.bootstrap
+
+    def empty(self) -> None:
+        """Delete every record: what an earlier test wrote is not read again."""
+        client = AdminClient({"bootstrap.servers": self.bootstrap})
+        known = client.list_topics(timeout=10).topics
+        ends = [TopicPartition(topic, each, -1) for topic in all_topics() for each in known[topic].partitions]
+        eventually(lambda: _deleted(client, ends), "every partition has a leader that deletes its records")
+
+    def records(self, topic: str) -> list[Message]:
+        """Read everything that is in a topic now, each partition in its order."""
+        consumer = new_consumer(self.bootstrap, f"test-{uuid4()}")
+        try:
+            return [
+                record
+                for partition in consumer.list_topics(topic).topics[topic].partitions
+                for record in _all(consumer, topic, partition)
+            ]
+        finally:
+            consumer.close()
+
+    def events(self, *topics: str) -> list[Envelope]:
+        """Read the events of topics, each partition in its order."""
+        return [wire.decode(record.value()) for topic in topics for record in self.records(topic)]
+
+
+def _deleted(client: AdminClient, ends: list[TopicPartition]) -> bool:
+    try:
+        return all(future.result(30) for future in client.delete_records(ends).values())
+    except KafkaException:
+        return False
+
+
+def _all(consumer: Consumer, topic: str, partition: int) -> list[Message]:
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    consumer.assign([TopicPartition(topic, partition, low)])
+    records: list[Message] = []
+    eventually(lambda: records.extend(consumer.consume(1_000, 0.1)) or len(records) >= high - low, f"{high - low} records read")
+    return records
+
+
+def versions_by_aggregate(events: Iterable[Envelope]) -> dict[UUID, list[int]]:
+    """Group the versions of events by aggregate, in the order in which they stand in their partition."""
+    versions: dict[UUID, list[int]] = defaultdict(list)
+    for event in events:
+        versions[event.aggregate_id].append(event.aggregate_version)
+    return versions
+
+
+@pytest.fixture(scope="session")
+def _made(broker: LocalStack) -> Topics:
+    ensure_topics(broker.kafka.bootstrap, all_topics(), partitions=3)
+    return Topics(broker)
+
+
+@pytest.fixture
+def topics(_made: Topics) -> Topics:
+    """Give the product's topics, without a record."""
+    _made.empty()
+    return _made
