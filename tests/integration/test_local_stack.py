@@ -203,6 +203,18 @@ def test_given_addresses_are_used_and_nothing_is_started(stack: LocalStack, tmp_
 
 
 @pytest.mark.stack
+def test_a_proxy_of_the_network_is_not_asked_for_ports_of_this_machine(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    with LocalStack(tmp_path, {"engine"}, stack.environment) as second:
+        assert second.environment["Q2O_ENGINE_URL"] == stack.environment["Q2O_ENGINE_URL"]
+
+
+@pytest.mark.stack
 def test_the_engines_rest_api_answers_nobody_without_a_password(stack: LocalStack) -> None:
     url = stack.environment["Q2O_ENGINE_URL"]
 

@@ -84,7 +84,7 @@ class Camunda(Part):
     def _answers(self) -> bool:
         try:
             # The list of engines is the one thing that REST tells to everybody.
-            return requests.get(f"{self.url}/engine", timeout=REQUEST_TIMEOUT_SECONDS).ok
+            return _get(f"{self.url}/engine").ok
         except requests.RequestException:
             return False
 
@@ -92,7 +92,7 @@ class Camunda(Part):
 def check_login(url: str, user: str, password: str) -> None:
     """Raise StackError when the engine is not there or does not take the user's password."""
     try:
-        answer = requests.get(f"{url}/version", auth=(user, password), timeout=REQUEST_TIMEOUT_SECONDS)
+        answer = _get(f"{url}/version", (user, password))
     except requests.RequestException as error:
         raise StackError(
             f"No engine answers at {url} ({type(error).__name__}): start it, correct Q2O_ENGINE_URL, or unset it"
@@ -109,3 +109,10 @@ def check_login(url: str, user: str, password: str) -> None:
 
 def _mark(data_dir: Path) -> str:
     return f"-Dq2o.engine={data_dir}"
+
+
+def _get(url: str, auth: tuple[str, str] | None = None) -> requests.Response:
+    with requests.Session() as session:
+        # A proxy of the user's network does not reach this machine's own ports.
+        session.trust_env = not url.startswith(f"http://{HOST}:")
+        return session.get(url, auth=auth, timeout=REQUEST_TIMEOUT_SECONDS)
