@@ -120,6 +120,9 @@ class SalesOrder(Aggregate, Base):
         Index(
             ONE_ORDER_PER_REVISION, "tenant_id", "quote_revision_id", unique=True, postgresql_where=text("order_kind = 'PRIMARY'")
         ),
+        Index(
+            "ix_sales_order_running", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'HELD', 'CANCEL_REQUESTED')")
+        ),
         ref("quote"),
         ref("quote_revision"),
     )

@@ -321,6 +321,8 @@ CREATE TABLE sales_order (
     CONSTRAINT fk_sales_order_tenant_id_quote_revision_id FOREIGN KEY(tenant_id, quote_revision_id) REFERENCES quote_revision (tenant_id, id)
 );
 
+CREATE INDEX ix_sales_order_running ON sales_order (updated_at) WHERE status IN ('IN_PROGRESS', 'HELD', 'CANCEL_REQUESTED');
+
 CREATE UNIQUE INDEX uq_order_quote_revision_primary ON sales_order (tenant_id, quote_revision_id) WHERE order_kind = 'PRIMARY';
 
 CREATE TABLE quote_line (
