@@ -53,16 +53,20 @@ def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
 def run_process(name: str) -> None:
     """Run one loop until a signal comes."""
     from workers import suite
-    from workers.runtime import logs, metrics_endpoint
+    from workers.runtime.database import is_reachable, require_reachable
+    from workers.runtime.health import serve_health
+    from workers.runtime.logs import configure_logs
     from workers.runtime.process import run_loops, stop_on_signals
 
     with plain_errors():
-        logs.configure(name)
+        configure_logs(name)
         stop = stop_on_signals()
         settings = settings_of()
+        database = suite.connect(settings, f"{name} health")
+        require_reachable(database)
         loops = {name: suite.PROCESSES[name](settings)}
-        if name != "http":
-            metrics_endpoint.serve(settings.http_host, settings.metrics_port)
+        if name != "http" and settings.health_port:
+            serve_health(settings.http_host, settings.health_port, lambda: is_reachable(database))
         raise typer.Exit(run_loops(loops, stop))
 
 
@@ -107,7 +111,7 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
         run_process("reconcile")
         return
     with plain_errors():
-        found = suite.reconcile(settings_of()).run_once(dry_run=dry_run)
+        found = suite.reconcile(settings_of(), dry_run=dry_run).run_once()
     err.print(f"{found} {'to repair' if dry_run else 'repaired'}")
 
 
@@ -180,12 +184,14 @@ def up() -> None:
 
 
 @app.command()
-def demo(*, once: Once = False, json: AsJson = False) -> None:
+def demo(
+    *, once: Once = False, json: AsJson = False, quotes: Annotated[int, typer.Option(min=20, help="How many sample quotes.")] = 22
+) -> None:
     """Take sample quotes to fulfilled orders, with disorder, and audit the result; then stay up."""
     from workers.demo.command import run_demo
 
     with plain_errors():
-        raise typer.Exit(run_demo(err, once=once, as_json=json))
+        raise typer.Exit(run_demo(err, once=once, as_json=json, quotes=quotes))
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bpmn
-
 from workers.runtime.engine import Engine
 
 # The engine's numbers for what a permission is about (its Resources enumeration).
@@ -58,10 +57,14 @@ GROUPS = (
 )
 
 
+def models_root() -> Path:
+    """The folder of the models that process owners edit, as it was installed with the suite."""
+    return Path(next(iter(bpmn.__path__)))
+
+
 def model_files() -> list[Path]:
-    """The models that process owners edit, as they were installed with the suite."""
-    [root] = bpmn.__path__
-    return sorted(path for pattern in MODEL_FILES for path in Path(root).glob(pattern))
+    """Everything in it that the engine deploys."""
+    return sorted(path for pattern in MODEL_FILES for path in models_root().glob(pattern))
 
 
 def deploy(engine: Engine, people: Sequence[Person] = (), password: str = "") -> str:
@@ -86,6 +89,10 @@ def _set_up(engine: Engine, group: Group) -> None:
     if group.id != "operators":
         # Without includeAssignedTasks a claimed task vanishes from the list of whoever claimed it.
         query = {"candidateGroup": group.id, "includeAssignedTasks": True}
-        shown = [{"name": "quoteNumber", "label": "Quote"}, {"name": "customerId", "label": "Customer"}, {"name": "netTotal", "label": "Net"}]
+        shown = [
+            {"name": "quoteNumber", "label": "Quote"},
+            {"name": "customerId", "label": "Customer"},
+            {"name": "netTotal", "label": "Net"},
+        ]
         filter_id = engine.ensure_filter(group.name, query, {"priority": -10, "refresh": True, "variables": shown})
         engine.ensure_authorization(FILTER, filter_id, ["READ"], group_id=group.id)

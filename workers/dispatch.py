@@ -196,8 +196,16 @@ class Dispatcher:
             if is_done:
                 self._settle(row, lambda uow: workflows.finish(uow, row.id, "DELIVERED"))
                 _log.info("workflow_command_delivered", **_facts(row))
+            elif row.attempts > 1 and self._has_ended(row.business_key):
+                # Withdrawn, or decided otherwise: there is nobody left to tell.
+                self._settle(row, lambda uow: workflows.expire(uow, row.id, "PROCESS_ENDED"))
+                _log.info("workflow_command_expired", **_facts(row))
             else:
                 self._give_back(row, self._longer(row), was_sent=True)
+
+    def _has_ended(self, business_key: str) -> bool:
+        instances = self._engine.find_instances(business_key)
+        return bool(instances) and not any(instance.runtime for instance in instances)
 
     def _complete_task(self, row: Row[Any]) -> bool:
         for task in self._engine.user_tasks(row.business_key):

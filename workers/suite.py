@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy import Engine as Database
 
-from reconciliation.loop import Reconciler
+from reconciliation.loop import Intervals, Reconciler
 from workers.dispatch import Dispatcher
 from workers.http.edge import HttpEdge
 from workers.kafka.inbox import Inbox
@@ -70,9 +70,10 @@ def inbox(settings: Settings) -> Loop:
     return Inbox(connect(settings, "inbox"), settings.kafka)
 
 
-def reconcile(settings: Settings) -> Reconciler:
+def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
     """The sweeps that settle what is unknown."""
-    return Reconciler(connect(settings, "reconcile"), engine_of(settings), providers_of(settings), settings)
+    intervals = Intervals.of(settings)
+    return Reconciler(connect(settings, "reconcile"), engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
 
 
 PROCESSES: Mapping[str, Callable[[Settings], Loop]] = {

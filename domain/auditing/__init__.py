@@ -6,29 +6,7 @@ the rows that are left, so that a mistake in a guard is seen by something that d
 
 from __future__ import annotations
 
-from domain.auditing.checking import CheckResult, check
-from domain.auditing.outside import (
-    CommittedEvent,
-    StepOutcome,
-    WantedWorkflow,
-    callbacks_recorded,
-    committed_events,
-    explained_keys,
-    sent_keys,
-    step_outcomes,
-    wanted_workflows,
-)
+from domain.auditing.checking import CheckResult
+from domain.auditing.outside import CommittedEvent, Snapshot, StepOutcome, WantedWorkflow, inspect
 
-__all__ = [
-    "CheckResult",
-    "CommittedEvent",
-    "StepOutcome",
-    "WantedWorkflow",
-    "callbacks_recorded",
-    "check",
-    "committed_events",
-    "explained_keys",
-    "sent_keys",
-    "step_outcomes",
-    "wanted_workflows",
-]
+__all__ = ["CheckResult", "CommittedEvent", "Snapshot", "StepOutcome", "WantedWorkflow", "inspect"]

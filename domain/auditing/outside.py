@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from domain.auditing.checking import CheckResult, check
 from domain.auditing.rule import count
 
 
@@ -71,6 +73,7 @@ _EVENTS = text("""
 SELECT id, event_type, aggregate_type, aggregate_id, aggregate_version, status = 'PUBLISHED'
 FROM outbox_event WHERE tenant_id = :tenant_id ORDER BY position
 """)
+_CALLBACKS = text(count("external_callback_record"))
 # What somebody has to look at anyway: a held step, a finding that no repair settled.
 _EXPLAINED = text("""
 SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
@@ -78,31 +81,33 @@ UNION SELECT 'step:' || tenant_id || ':' || id FROM fulfillment_step WHERE tenan
 """)
 
 
-def wanted_workflows(connection: Connection, tenant_id: UUID) -> list[WantedWorkflow]:
-    """List every process that was asked for, oldest first."""
-    return [WantedWorkflow._make(row) for row in connection.execute(_WORKFLOWS, {"tenant_id": tenant_id})]
+class Snapshot(NamedTuple):
+    """A tenant at one moment: the rules looked up, and what must agree with the engine, Kafka and the provider.
+
+    `sent_keys`: every idempotency key under which a provider may have been asked. `explained_keys`: business keys of which it is
+    known that a person must look at them, so that an incident there is no surprise. `callbacks`: how many different ones came.
+    """
+
+    tenant_id: UUID
+    results: Sequence[CheckResult]
+    workflows: Sequence[WantedWorkflow]
+    steps: Sequence[StepOutcome]
+    sent_keys: frozenset[str]
+    events: Sequence[CommittedEvent]
+    explained_keys: frozenset[str]
+    callbacks: int
 
 
-def step_outcomes(connection: Connection, tenant_id: UUID) -> list[StepOutcome]:
-    """List every step."""
-    return [StepOutcome._make(row) for row in connection.execute(_STEPS, {"tenant_id": tenant_id})]
-
-
-def sent_keys(connection: Connection, tenant_id: UUID) -> set[str]:
-    """Every idempotency key under which a provider may have been asked."""
-    return set(connection.scalars(_SENT, {"tenant_id": tenant_id}))
-
-
-def committed_events(connection: Connection, tenant_id: UUID) -> list[CommittedEvent]:
-    """List every event, in the order in which they were written."""
-    return [CommittedEvent._make(row) for row in connection.execute(_EVENTS, {"tenant_id": tenant_id})]
-
-
-def explained_keys(connection: Connection, tenant_id: UUID) -> set[str]:
-    """Business keys of which it is known that a person must look at them: an incident there is no surprise."""
-    return set(connection.scalars(_EXPLAINED, {"tenant_id": tenant_id}))
-
-
-def callbacks_recorded(connection: Connection, tenant_id: UUID) -> int:
-    """How many different callbacks were taken in."""
-    return int(connection.scalar(text(count("external_callback_record")), {"tenant_id": tenant_id}) or 0)
+def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
+    """Look at a tenant once everything has settled. Changes nothing; give it a transaction that is REPEATABLE READ."""
+    tenant = {"tenant_id": tenant_id}
+    return Snapshot(
+        tenant_id=tenant_id,
+        results=check(connection, tenant_id),
+        workflows=[WantedWorkflow._make(row) for row in connection.execute(_WORKFLOWS, tenant)],
+        steps=[StepOutcome._make(row) for row in connection.execute(_STEPS, tenant)],
+        sent_keys=frozenset(connection.scalars(_SENT, tenant)),
+        events=[CommittedEvent._make(row) for row in connection.execute(_EVENTS, tenant)],
+        explained_keys=frozenset(connection.scalars(_EXPLAINED, tenant)),
+        callbacks=int(connection.scalar(_CALLBACKS, tenant) or 0),
+    )

@@ -270,6 +270,8 @@ def _commit(connection: Connection) -> None:
     try:
         connection.commit()
     except OperationalError as error:
+        if not error.connection_invalidated:
+            raise  # the database answered: it rolled back
         raise OutcomeUnknownError from error
 
 

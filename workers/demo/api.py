@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 
 from workers.demo.people import CUSTOMER, SALES, Actor, token_of
+
+
+OFFER_VALID_FOR = timedelta(days=30)
 
 
 class UnexpectedAnswerError(Exception):
@@ -50,7 +54,14 @@ class Api:
         return answer.json()
 
     def send(
-        self, path: str, body: Mapping[str, Any], *, actor: Actor = SALES, version: int | None = None, key: str | None = None, method: str = "POST"
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        actor: Actor = SALES,
+        version: int | None = None,
+        key: str | None = None,
+        method: str = "POST",
     ) -> Reply:
         """Send a command under an idempotency key (a fresh one unless given), naming the version it was decided on."""
         headers = self._headers(actor) | {"Idempotency-Key": f'"{key or uuid4()}"'}
@@ -70,6 +81,7 @@ class Api:
         offerings = {"FIBRE_1000": discount_percent, "ROUTER_PRO": "0", "SUPPORT_PLUS": "0"}
         lines = [{**line, "productOfferingId": name, "discountPercent": discount} for name, discount in offerings.items()]
         body = {"customerId": customer_id, "currency": "EUR", "region": "ID-JAVA", "paymentTermDays": 30, "lines": lines}
+        body["validUntil"] = (datetime.now(UTC) + OFFER_VALID_FOR).isoformat()
         return self.send("/quotes", body).expect(201)
 
     def price(self, quote_id: str) -> None:

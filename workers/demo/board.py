@@ -22,7 +22,14 @@ REFRESH = 0.25
 def table_of(stories: Sequence[Story], title: str) -> Table:
     """Where every story stands."""
     table = Table(title=title, title_justify="left", pad_edge=False)
-    for heading, justify in (("quote", "left"), ("fate", "left"), ("quote is", "left"), ("order", "left"), ("steps", "right"), ("end", "left")):
+    for heading, justify in (
+        ("quote", "left"),
+        ("fate", "left"),
+        ("quote is", "left"),
+        ("order", "left"),
+        ("steps", "right"),
+        ("end", "left"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich wants literals
     for story in stories:
         steps = story.order.get("steps", [])
@@ -65,4 +72,6 @@ def _tell(console: Console, stories: Sequence[Story], title: str, over: Event) -
     while not over.wait(LINE_EVERY):
         ended = sum(bool(story.end) for story in stories)
         fulfilled = sum(story.order.get("status") == "FULFILLED" for story in stories)
-        console.print(f"{title}: {monotonic() - began:4.0f} s, {ended} of {len(stories)} quotes at their end, {fulfilled} orders fulfilled")
+        console.print(
+            f"{title}: {monotonic() - began:4.0f} s, {ended} of {len(stories)} quotes at their end, {fulfilled} orders fulfilled"
+        )

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
+from time import monotonic
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from domain import quotes
 from workers.demo.api import Api, Reply, UnexpectedAnswerError
 from workers.demo.people import DIRECTING, MANAGER, Actor
 
@@ -22,7 +24,9 @@ class GaveUpError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Story:
-    """One sample quote on its way. `fate` says what is meant to happen, `end` what did; `quote` and `order` are as last seen."""
+    """One sample quote on its way. `fate` says what is meant to happen, `end` what did; `quote` and `order` are as last seen,
+    `fulfilled_at` on the monotonic clock.
+    """
 
     number: int
     fate: str
@@ -32,6 +36,7 @@ class Story:
     quote: dict[str, Any]
     order: dict[str, Any]
     end: str = ""
+    fulfilled_at: float | None = None
 
     @property
     def as_expected(self) -> bool:
@@ -39,12 +44,12 @@ class Story:
 
 
 class Teller:
-    """Carries stories out. `approve_in_tasklist` completes the user task of a requirement as a person would in Tasklist."""
+    """Carries stories out. `sign_in_tasklist` completes a requirement's user task as a person would in Tasklist."""
 
-    def __init__(self, api: Api, stop: Event, approve_in_tasklist: Callable[[Mapping[str, Any], str], None]) -> None:
+    def __init__(self, api: Api, stop: Event, sign_in_tasklist: Callable[[Mapping[str, Any], str, str], bool]) -> None:
         self._api = api
         self._stop = stop
-        self._approve_in_tasklist = approve_in_tasklist
+        self._sign_in_tasklist = sign_in_tasklist
         # Two of a kind at once are what the suite is for; the pool only keeps a laptop usable.
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="click")
 
@@ -97,12 +102,20 @@ class Teller:
 
     def decide_in_tasklist(self, story: Story, actor: Actor, decision: str) -> None:
         """Sign in Tasklist: the engine's user task, completed by the person."""
-        self._approve_in_tasklist(self.task_for(story, actor), decision)
+        task = self.task_for(story, actor)
+        key = quotes.business_key(self._api.tenant_id, UUID(task["quoteId"]), UUID(task["quoteRevisionId"]))
+        # The domain knows of the signature a moment before the engine has made the task.
+        while not self._sign_in_tasklist(task, decision, key):
+            self._pause()
 
     def edit(self, story: Story) -> None:
         """Change a line after approval: this makes the next revision."""
         quote = story.quote
-        body = {"expectedRevisionId": quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST", "lines": [{"lineNo": 1, "quantity": 2}]}
+        body = {
+            "expectedRevisionId": quote["revisionId"],
+            "reasonCode": "CUSTOMER_REQUEST",
+            "lines": [{"lineNo": 1, "quantity": 2}],
+        }
         self._api.send(f"/quotes/{quote['quoteId']}", body, version=quote["version"], method="PATCH").expect(200)
 
     def issue_document(self, story: Story) -> None:
@@ -135,6 +148,7 @@ class Teller:
         while True:
             story.order = self._api.get(f"/orders/{order_id}")
             if story.order["status"] not in {"CREATED", "SUBMITTED", "IN_PROGRESS"}:
+                story.fulfilled_at = monotonic()
                 self.look(story)
                 return str(story.order["status"])
             self._pause()

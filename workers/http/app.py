@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from workers.http import approvals, callbacks, health, openapi, orders, problems, quotes
-from workers.http.auth import Authentication
+from workers.http.auth import Authentication, require_long_enough
 from workers.http.execution import Executor
 from workers.http.limits import BodyLimit
 
@@ -21,6 +21,7 @@ def create_app(database: Engine, jwt_secret: str, callback_secrets: Mapping[str,
 
     Raises ValueError if the JWT secret is too short.
     """
+    require_long_enough(jwt_secret)
     # The page of documentation would load its script from somebody else's server.
     app = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.state.executor = Executor(database)

@@ -90,15 +90,16 @@ def _principal(claims: dict[str, Any]) -> Principal:
     return Principal(subject=subject, tenant_id=UUID(str(claims["tenant"])), roles=tuple(roles), region=region)
 
 
-class Authentication:
-    """ASGI middleware: puts the caller into `request.state.principal`, or answers 401 before anything is parsed.
+def require_long_enough(secret: str) -> None:
+    """Raises ValueError if a secret is too short to keep anybody out."""
+    if len(secret.encode()) < SHORTEST_SECRET_BYTES:
+        raise ValueError(f"the JWT secret must have at least {SHORTEST_SECRET_BYTES} bytes: set a longer Q2O_JWT_SECRET")
 
-    Raises ValueError if the secret is too short to keep anybody out.
-    """
+
+class Authentication:
+    """ASGI middleware: puts the caller into `request.state.principal`, or answers 401 before anything is parsed."""
 
     def __init__(self, app: ASGIApp, secret: str) -> None:
-        if len(secret.encode()) < SHORTEST_SECRET_BYTES:
-            raise ValueError(f"the JWT secret must have at least {SHORTEST_SECRET_BYTES} bytes: set a longer Q2O_JWT_SECRET")
         self._app = app
         self._secret = secret
 

@@ -26,9 +26,9 @@ from workers.http.calls import answered
 from workers.http.described import problems
 from workers.http.execution import Executor
 from workers.http.problems import (
-    BodyInvalidError,
     BodyTooLargeError,
     SignatureRefusedError,
+    UnfitRequestError,
     UnknownProviderError,
     problem_of,
 )
@@ -63,7 +63,7 @@ async def raw_body(request: Request) -> bytes:
                 UnknownProviderError,
                 ProviderConflict,
                 BodyTooLargeError,
-                BodyInvalidError,
+                UnfitRequestError,
                 TryAgain,
                 OutcomeUnknownError,
             ]
@@ -85,7 +85,7 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
     _verify(request.headers, raw, request.app.state.callback_secrets.get(provider))
     payload, event = _parse(raw)
     if request.headers["webhook-id"] != event.event_id:
-        raise BodyInvalidError("webhook-id and eventId must be the same.")
+        raise UnfitRequestError("webhook-id and eventId must be the same.")
     tenant_id, step_id = _step(event.step_ref)
     cause = Cause(
         tenant_id=tenant_id,
@@ -124,14 +124,14 @@ def _verify(headers: Mapping[str, str], raw: bytes, secrets: Sequence[str] | Non
 
 def _parse(raw: bytes) -> tuple[dict[str, Any], bodies.CallbackBody]:
     if b"\\u0000" in raw:
-        raise BodyInvalidError
+        raise UnfitRequestError
     try:
         payload = json.loads(raw)
         # The payload is kept as it came: what a jsonb column would not take (NaN, half a surrogate pair, NUL) is no JSON to us.
         json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
         return payload, bodies.CallbackBody.model_validate(payload)
     except (ValueError, RecursionError) as error:
-        raise BodyInvalidError from error
+        raise UnfitRequestError from error
 
 
 def _step(step_ref: str) -> tuple[UUID, UUID | None]:
@@ -142,7 +142,7 @@ def _step(step_ref: str) -> tuple[UUID, UUID | None]:
     except ValueError:
         tenant_id = None
     if found is None or tenant_id is None:
-        raise BodyInvalidError("stepRef is not step:{tenant}:{step}.")
+        raise UnfitRequestError("stepRef is not step:{tenant}:{step}.")
     try:
         return tenant_id, UUID(found[2])
     except ValueError:

@@ -32,6 +32,8 @@ from workers.http.problems import (
     PreconditionRequiredError,
     RequestError,
     UnauthenticatedError,
+    UnfitRequestError,
+    UnreadableRequestError,
     status_of,
 )
 
@@ -49,6 +51,7 @@ OF_EVERY_COMMAND: tuple[Refused, ...] = (
     TryAgain,
     OutcomeUnknownError,
 )
+OF_EVERY_REQUEST: tuple[Refused, ...] = (UnreadableRequestError, UnfitRequestError)
 OF_A_PRECONDITION: tuple[Refused, ...] = (PreconditionRequiredError, PreconditionInvalidError)
 REPLAY_HEADER = {
     "Idempotent-Replayed": {
@@ -79,14 +82,14 @@ def described_command(
 ) -> Responses:
     """Answers of a command: `model` with `status` (and with 200 when `also_ok` says why), and every refusal of its moves."""
     is_versioned = versioned and bool(moves)
-    refused = [*refusals_of(*moves), *refusals, *OF_EVERY_COMMAND, *(OF_A_PRECONDITION if is_versioned else ()), RequestError]
+    refused = [*refusals_of(*moves), *refusals, *OF_EVERY_COMMAND, *(OF_A_PRECONDITION if is_versioned else ()), *OF_EVERY_REQUEST]
     ok = {"model": model, "headers": REPLAY_HEADER | VERSION_HEADER}
     return {status: ok} | ({200: ok | {"description": also_ok}} if also_ok else {}) | problems(refused)
 
 
 def described_read(model: type[BaseModel], *, has_version: bool = False) -> Responses:
     """Answers of a look-up."""
-    refused = [UnauthenticatedError, *([NotFound] if has_version else []), RequestError, TryAgain]
+    refused = [UnauthenticatedError, *([NotFound] if has_version else []), *OF_EVERY_REQUEST, TryAgain]
     return {200: {"model": model, "headers": VERSION_HEADER if has_version else {}}} | problems(refused)
 
 
@@ -94,9 +97,7 @@ def problems(refused: Iterable[Refused]) -> Responses:
     """Problem documents by status, each with its codes and what they mean."""
     by_status: defaultdict[HTTPStatus, dict[str, str]] = defaultdict(dict)
     for kind in refused:
-        # A request that does not fit the schema is told apart from one that could not be read only by its status.
-        status = HTTPStatus.UNPROCESSABLE_ENTITY if kind is RequestError else _status(kind)
-        by_status[status][kind.code] = (kind.__doc__ or "").strip().splitlines()[0]
+        by_status[_status(kind)][kind.code] = (kind.__doc__ or "").strip().splitlines()[0]
     return {int(status): _problem(codes) for status, codes in sorted(by_status.items())}
 
 

@@ -112,8 +112,12 @@ class BodyTooLargeError(RequestError):
     status, code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BODY_TOO_LARGE"
 
 
-class BodyInvalidError(RequestError):
-    """The request's body does not have the form that this path takes."""
+class UnreadableRequestError(RequestError):
+    """The request cannot be read."""
+
+
+class UnfitRequestError(RequestError):
+    """The request does not have the form that this path takes."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -203,9 +207,7 @@ def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
     errors = [
         {"pointer": "/".join(str(part) for part in found["loc"]), "detail": str(found["msg"])} for found in error.errors()[:20]
     ]
-    detail = (
-        f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else "The request does not have the form that this path takes."
-    )
+    detail = f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else str(UnfitRequestError.__doc__)
     return _problem(
         HTTPStatus.UNPROCESSABLE_ENTITY, RequestError.code, detail, SafeAction.CORRECT_THE_REQUEST, facts={"errors": errors}
     )

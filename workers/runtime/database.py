@@ -42,3 +42,12 @@ def require_reachable(engine: Engine) -> None:
         address = make_url(str(engine.url)).render_as_string(hide_password=True)
         reason = str(error.orig).strip().splitlines()[-1]
         raise DatabaseUnreachableError(f"cannot use the database {address}: {reason}. Check Q2O_DATABASE_URL") from error
+
+
+def is_reachable(engine: Engine) -> bool:
+    """Whether the database answers now."""
+    try:
+        require_reachable(engine)
+    except DatabaseUnreachableError:
+        return False
+    return True

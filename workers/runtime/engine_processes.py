@@ -58,6 +58,11 @@ class ProcessCalls(EngineConnection):
         rows = self.get("/history/process-instance", processInstanceBusinessKey=business_key, sortBy="startTime", sortOrder="asc")
         return [_instance(row) for row in rows]
 
+    def count_unfinished(self, definition_key: str, business_key_pattern: str) -> int:
+        """How many instances of a process have not ended; `%` in the pattern stands for anything."""
+        query = {"processDefinitionKey": definition_key, "processInstanceBusinessKeyLike": business_key_pattern, "unfinished": "true"}
+        return int(self.get("/history/process-instance/count", **query)["count"])
+
     def instance_variables(self, instance_id: str) -> dict[str, Any]:
         """Read the variables of a running instance's own scope; empty when it has ended."""
         try:

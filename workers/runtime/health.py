@@ -13,7 +13,7 @@ def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHT
     """Answer on a port until `shutdown()`. The process answers for as long as it lives; `ready` says whether it can work."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             answers = {
                 "/healthz": lambda: (200, "text/plain", b"alive\n"),
                 "/readyz": lambda: (200, "text/plain", b"ready\n") if ready() else (503, "text/plain", b"not ready\n"),

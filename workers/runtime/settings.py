@@ -20,7 +20,8 @@ class Settings:
     """Addresses, credentials and time limits of one process.
 
     `database_url` is an SQLAlchemy address (`postgresql+psycopg://…`), `engine_url` ends in `/engine-rest`,
-    `kafka` is a bootstrap list `host:port[,host:port]`. `topics` empty means all; `worker_id` None means a fresh one.
+    `kafka` is a bootstrap list `host:port[,host:port]`. `topics` empty means all; `worker_id` None means a fresh one;
+    `health_port` is where processes other than the HTTP edge answer the platform (None: nowhere).
     """
 
     database_url: str
@@ -34,6 +35,7 @@ class Settings:
     callback_secret: str
     http_host: str
     http_port: int
+    health_port: int | None
     data_dir: Path
     worker_id: str | None
     topics: frozenset[str]
@@ -69,6 +71,7 @@ class Settings:
             callback_secret=text("callback_secret"),
             http_host=text("http_host", "127.0.0.1"),
             http_port=int(text("http_port", "8080")),
+            health_port=int(environment.get("Q2O_HEALTH_PORT") or 0) or None,
             data_dir=Path(text("data_dir", ".q2o")),
             worker_id=environment.get("Q2O_WORKER_ID") or None,
             topics=frozenset(name for name in environment.get("Q2O_TOPICS", "").split(",") if name),

@@ -1,0 +1,222 @@
+"""Whether the engine, Kafka and the provider tell the same story as the database. Pure: rows in, one result per invariant out.
+
+None of them is believed more than the others: each disagreement is told with the ids on both sides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from domain import steps
+from domain.auditing import CheckResult, Snapshot, WantedWorkflow
+from reconciliation.audit_sources import EngineHistory, EngineInstance, EventRecord
+
+DUPLICATE_START = "Duplicate start"
+REGISTRATION = "workflow.register"
+STEP_KEY = "step:"
+
+LedgerEntry = Mapping[str, Any]
+
+
+def provider_agrees(snapshot: Snapshot, ledger: Sequence[LedgerEntry]) -> CheckResult:
+    """I8, by the provider's own ledger."""
+    own = [entry for entry in ledger if str(entry["stepRef"]).startswith(f"{STEP_KEY}{snapshot.tenant_id}:")]
+    effects: Counter[str] = Counter()
+    for entry in own:
+        effects[str(entry["idempotencyKey"])] += int(entry["effects"])
+    return CheckResult(
+        code="I8",
+        title="one effect at the provider per idempotency key, and none unknown to us",
+        counted={
+            "requests": sum(int(entry["requests"]) for entry in own),
+            "keys": len(effects),
+            "effects": effects.total(),
+            "completedSteps": sum(step.status == "COMPLETED" for step in snapshot.steps),
+        },
+        violations=(*_effects(snapshot, effects), *_completions(snapshot, own)),
+    )
+
+
+def _effects(snapshot: Snapshot, effects: Counter[str]) -> Iterator[str]:
+    for key, number in effects.items():
+        if number > 1:
+            yield f"The provider carried out {key} {number} times."
+        if number and key not in snapshot.sent_keys:
+            yield f"The provider carried out {key}, and no attempt of ours has that key."
+
+
+def _completions(snapshot: Snapshot, own: Sequence[LedgerEntry]) -> Iterator[str]:
+    status = {str(entry["idempotencyKey"]): str(entry["status"]) for entry in own}
+    for step in snapshot.steps:
+        said = status.get(steps.idempotency_key(step.step_id), "nothing")
+        if step.status == "COMPLETED" and said != "COMPLETED" and not step.is_by_hand:
+            yield f"Step {step.step_id} is COMPLETED, the provider's ledger says {said}."
+        # A step that was given up before the provider was done keeps both facts.
+        if said == "COMPLETED" and step.status != "COMPLETED" and not step.is_completion_kept:
+            yield f"The provider completed step {step.step_id}, which is {step.status}."
+
+
+def one_instance(snapshot: Snapshot, instances: Sequence[EngineInstance], history: EngineHistory) -> CheckResult:
+    """I14: whoever started a process twice, one instance did the work."""
+    registered = {workflow.business_key: workflow.process_instance_id for workflow in snapshot.workflows}
+    by_key: dict[str, list[EngineInstance]] = defaultdict(list)
+    for instance in instances:
+        by_key[instance.business_key].append(instance)
+    extras = [one for one in instances if registered.get(one.business_key) not in (None, one.id)]
+    return CheckResult(
+        code="I14",
+        title="one process instance per business key did the work",
+        counted={"instances": len(instances), "businessKeys": len(by_key), "turnedAway": len(extras)},
+        violations=(
+            *(f"{key} has {n} running instances." for key, n in _running(by_key) if n > 1),
+            *(sentence for extra in extras for sentence in _beyond_the_gate(extra, history)),
+        ),
+    )
+
+
+def _running(by_key: Mapping[str, Sequence[EngineInstance]]) -> Iterator[tuple[str, int]]:
+    return ((key, sum(one.is_running for one in same)) for key, same in by_key.items())
+
+
+def _beyond_the_gate(extra: EngineInstance, history: EngineHistory) -> Iterator[str]:
+    trace = history.trace(extra.id)
+    if extra.is_running:
+        yield f"Instance {extra.id} of {extra.business_key} runs beside the registered one."
+    elif extra.is_completed and DUPLICATE_START not in trace.ends:
+        yield f"Instance {extra.id} of {extra.business_key} was not turned away: it ended at {', '.join(sorted(trace.ends))}."
+    if beyond := sorted(trace.topics - {REGISTRATION}):
+        yield f"Instance {extra.id} of {extra.business_key} is not the registered one and did {', '.join(beyond)}."
+
+
+def processes_agree(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> CheckResult:
+    """I16: no process without its aggregate, no aggregate without its process, and both over at the same time."""
+    known = {one.id: one for one in instances}
+    started = [workflow for workflow in snapshot.workflows if workflow.status in {"STARTED", "ENDED"}]
+    return CheckResult(
+        code="I16",
+        title="engine and database agree on which processes there are and which are over",
+        counted={
+            "workflows": len(snapshot.workflows),
+            "started": len(started),
+            "running": sum(one.is_running for one in instances),
+            "settled": sum(workflow.is_settled for workflow in snapshot.workflows),
+        },
+        violations=(
+            *(sentence for workflow in started for sentence in _together(workflow, known)),
+            *_orphans(snapshot, instances),
+        ),
+    )
+
+
+def _together(workflow: WantedWorkflow, known: Mapping[str, EngineInstance]) -> Iterator[str]:
+    instance = known.get(workflow.process_instance_id or "")
+    if instance is None:
+        yield f"{workflow.business_key} is {workflow.status}, and its instance {workflow.process_instance_id} is not in the engine."
+    elif instance.business_key != workflow.business_key:
+        yield f"{workflow.business_key} is registered with instance {instance.id}, which belongs to {instance.business_key}."
+    elif instance.is_running and (workflow.is_settled or workflow.status == "ENDED"):
+        yield f"{workflow.business_key} is settled, and its instance {instance.id} still runs."
+    elif workflow.is_settled and not instance.is_running and not (instance.is_completed or workflow.is_cancelled):
+        yield f"{workflow.business_key} is settled, and its instance {instance.id} is {instance.state}."
+    elif not workflow.is_settled and not instance.is_running:
+        yield f"{workflow.business_key} is not settled, and its instance {instance.id} is {instance.state}: nobody goes on with it."
+
+
+def _orphans(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> Iterator[str]:
+    wanted = {workflow.business_key for workflow in snapshot.workflows}
+    settled = {steps.business_key(snapshot.tenant_id, step.step_id): step.is_order_settled for step in snapshot.steps}
+    for one in instances:
+        if one.business_key not in (settled if one.business_key.startswith(STEP_KEY) else wanted):
+            yield f"Instance {one.id} has the business key {one.business_key}, which nobody asked for."
+        elif one.is_running and settled.get(one.business_key):
+            yield f"The order of {one.business_key} is settled, and instance {one.id} still runs."
+
+
+def events_agree(snapshot: Snapshot, records: Sequence[EventRecord]) -> list[CheckResult]:
+    """I18, I19 and I22: what was committed is what Kafka has, in order."""
+    committed = {event.event_id for event in snapshot.events}
+    published = [event for event in snapshot.events if event.is_published]
+    seen = {record.event_id for record in records}
+    return [
+        CheckResult(
+            code="I18",
+            title="every published event is in Kafka",
+            counted={
+                "events": len(snapshot.events),
+                "published": len(published),
+                "inKafka": len(seen),
+                "sentAgain": len(records) - len(seen),
+            },
+            violations=tuple(
+                f"Event {event.event_id} ({event.event_type}) of {event.aggregate_type} {event.aggregate_id} is not in Kafka."
+                for event in published
+                if event.event_id not in seen
+            ),
+        ),
+        CheckResult(
+            code="I19",
+            title="an aggregate's events are in one partition and in order",
+            counted={"records": len(records), "keys": len({record.key for record in records})},
+            violations=(*_astray(records), *_backwards(records)),
+        ),
+        CheckResult(
+            code="I22",
+            title="nothing is in Kafka that was not committed",
+            counted={"records": len(records)},
+            violations=tuple(
+                f"{record.topic}[{record.partition}]@{record.offset} holds event {record.event_id}, which nobody committed."
+                for record in records
+                if record.event_id not in committed
+            ),
+        ),
+    ]
+
+
+def _astray(records: Sequence[EventRecord]) -> Iterator[str]:
+    partitions: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for record in records:
+        partitions[record.topic, record.key].add(record.partition)
+    for (topic, key), used in partitions.items():
+        if len(used) > 1:
+            yield f"The events of {key} are in partitions {', '.join(map(str, sorted(used)))} of {topic}."
+
+
+def _backwards(records: Sequence[EventRecord]) -> Iterator[str]:
+    """Versions must not fall from one record to the next, re-sends apart."""
+    highest: dict[tuple[str, int, str], int] = defaultdict(int)
+    seen = set()
+    for record in sorted(records, key=lambda record: (record.topic, record.partition, record.offset)):
+        if record.event_id in seen:
+            continue
+        seen.add(record.event_id)
+        place = record.topic, record.partition, record.key
+        if record.aggregate_version < highest[place]:
+            yield f"Version {record.aggregate_version} of {record.key} comes after {highest[place]} in {record.topic}[{record.partition}]."
+        highest[place] = max(highest[place], record.aggregate_version)
+
+
+def with_deliveries(result: CheckResult, snapshot: Snapshot, ledger: Sequence[LedgerEntry]) -> CheckResult:
+    """I13, with how often the provider delivered what was taken in once."""
+    own = [entry for entry in ledger if str(entry["stepRef"]).startswith(f"{STEP_KEY}{snapshot.tenant_id}:")]
+    delivered = sum(int(entry["callbacks"]) for entry in own)
+    return replace(
+        result, counted={**result.counted, "delivered": delivered, "deliveredAgain": max(delivered - snapshot.callbacks, 0)}
+    )
+
+
+def with_incidents(
+    result: CheckResult, snapshot: Snapshot, instances: Sequence[EngineInstance], history: EngineHistory
+) -> CheckResult:
+    """I23, with the engine's incidents: each must be at something of which a person already knows."""
+    keys = {one.id: one.business_key for one in instances}
+    own = [incident for incident in history.incidents() if incident.process_instance_id in keys]
+    unexplained = tuple(
+        f"Instance {incident.process_instance_id} of {keys[incident.process_instance_id]} stopped at {incident.activity_id}: "
+        f"{incident.message}"
+        for incident in own
+        if keys[incident.process_instance_id] not in snapshot.explained_keys
+    )
+    return replace(result, counted={**result.counted, "incidents": len(own)}, violations=(*result.violations, *unexplained))

@@ -1,0 +1,233 @@
+"""Holds the models against the workers: what a process owner draws and what the workers carry out must be the same.
+
+The engine accepts a model whose topic nobody works on, or whose error code nobody catches, and the instance then stands still or ends
+in silence. So every such gap is found here, before a deployment, and named with the file and the element that must be changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lxml import etree
+
+# The messages that the domain sends (docs: bpmn/README.md). A process that waits for any other waits for ever.
+MESSAGES = frozenset(
+    {
+        "QuoteRevisionSuperseded",
+        "QuoteApprovalRecalled",
+        "QuoteExpired",
+        "QuoteCancelled",
+        "FulfillmentStepReady",
+        "ProviderCallbackReceived",
+        "OrderResumed",
+    }
+)
+
+_BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
+_BPMNDI = "{http://www.omg.org/spec/BPMN/20100524/DI}"
+_CAMUNDA = "{http://camunda.org/schema/1.0/bpmn}"
+_CAMUNDA_DMN = "{http://camunda.org/schema/1.0/dmn}"
+_RETRY_POLICY = re.compile(r"R\d+/P(?!$)(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
+_SCOPES = frozenset({f"{_BPMN}process", f"{_BPMN}subProcess"})
+_CODE_ATTRIBUTES = frozenset({f"{_CAMUNDA}class", f"{_CAMUNDA}delegateExpression", f"{_CAMUNDA}resource", "scriptFormat"})
+_CODE_ELEMENTS = frozenset(
+    {f"{_BPMN}scriptTask", f"{_BPMN}script", f"{_CAMUNDA}script", f"{_CAMUNDA}connector", f"{_CAMUNDA}field"}
+)
+# Endings of the names of elements that have a shape or a line of their own.
+_VISIBLE = ("Event", "Task", "task", "Gateway", "subProcess", "callActivity", "sequenceFlow")
+# Attribute that names another model -> the kind of model, and the attribute that binds it.
+_REFERENCES: Mapping[str, tuple[str, str]] = {
+    f"{_CAMUNDA}formRef": ("form", f"{_CAMUNDA}formRefBinding"),
+    f"{_CAMUNDA}decisionRef": ("decision", f"{_CAMUNDA}decisionRefBinding"),
+    "calledElement": ("process", f"{_CAMUNDA}calledElementBinding"),
+}
+
+
+class TopicContract(Protocol):
+    """What a worker says of its topic."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def variables(self) -> Sequence[str]: ...
+    @property
+    def errors(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """One BPMN or DMN file with what is asked of it more than once."""
+
+    file: Path
+    root: etree._Element
+    error_codes: Mapping[str, str] = field(default_factory=dict)
+
+    def all(self, tag: str) -> Iterator[etree._Element]:
+        yield from self.root.iter(f"{_BPMN}{tag}")
+
+    def named(self, element: etree._Element) -> str:
+        return f"{self.file.name}: {element.get('name') or etree.QName(element).localname} ({element.get('id')})"
+
+    def external_tasks(self) -> Iterator[etree._Element]:
+        yield from (element for element in self.root.iter() if element.get(f"{_CAMUNDA}type") == "external")
+
+    def catchers(self) -> Iterator[etree._Element]:
+        """Boundary and start events that catch an error."""
+        events = self.root.iter(f"{_BPMN}boundaryEvent", f"{_BPMN}startEvent")
+        yield from (event for event in events if event.find(f"{_BPMN}errorEventDefinition") is not None)
+
+    def caught_by(self, event: etree._Element) -> str | None:
+        """Error code that an event catches; None catches every code."""
+        definition = event.find(f"{_BPMN}errorEventDefinition")
+        reference = None if definition is None else definition.get("errorRef")
+        return None if reference is None else self.error_codes.get(reference, reference)
+
+    def is_within(self, element: etree._Element, event: etree._Element) -> bool:
+        """Whether an error of `element` can reach the event: it stands at the element or at a scope around it."""
+        host = event.get("attachedToRef")
+        around = [element.get("id"), *(scope.get("id") for scope in element.iterancestors(*_SCOPES))]
+        if host is not None:
+            return host in around
+        event_subprocess = event.getparent()
+        scope = None if event_subprocess is None else event_subprocess.getparent()
+        return scope is not None and scope.get("id") in around
+
+
+def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: Iterable[str] = MESSAGES) -> list[str]:
+    """Find every disagreement between the models in a folder and the topics of the workers; empty when they agree."""
+    broken: list[str] = []
+    processes = _read(sorted(models_dir.rglob("*.bpmn")), broken)
+    decisions = _read(sorted(models_dir.rglob("*.dmn")), broken)
+    if not processes and not broken:
+        return [f"{models_dir} holds no BPMN files: name the folder with the models"]
+    targets = _targets(processes, decisions, sorted(models_dir.rglob("*.form")), broken)
+    known_messages = frozenset(messages)
+    for model in processes:
+        broken += _topic_problems(model, topics)
+        broken += _error_problems(model, topics)
+        broken += _property_problems(model)
+        broken += _code_problems(model)
+        broken += _message_problems(model, known_messages)
+        broken += _drawing_problems(model)
+        broken += _reference_problems(model, targets)
+    for model in decisions:
+        broken += _version_problems(model, "decision", _CAMUNDA_DMN)
+    return broken + _unmodelled(processes, topics)
+
+
+def _read(files: Iterable[Path], broken: list[str]) -> list[_Model]:
+    models = []
+    for file in files:
+        try:
+            root = etree.parse(file, etree.XMLParser(resolve_entities=False, no_network=True)).getroot()
+        except etree.XMLSyntaxError as error:
+            broken.append(f"{file.name}: is not readable XML ({error.msg}): save it again in Modeler")
+        else:
+            codes = {str(error.get("id")): str(error.get("errorCode")) for error in root.iter(f"{_BPMN}error")}
+            models.append(_Model(file=file, root=root, error_codes=codes))
+    return models
+
+
+def _targets(
+    processes: Iterable[_Model], decisions: Iterable[_Model], forms: Iterable[Path], broken: list[str]
+) -> set[tuple[str, str]]:
+    found = {("process", str(process.get("id"))) for model in processes for process in model.all("process")}
+    found |= {("decision", str(decision.get("id"))) for model in decisions for decision in model.root.iter("{*}decision")}
+    for file in forms:
+        try:
+            found.add(("form", json.loads(file.read_text(encoding="utf-8"))["id"]))
+        except (ValueError, KeyError, TypeError):
+            broken.append(f"{file.name}: is not a form with an id: save it again in Modeler")
+    return found
+
+
+def _topic_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Iterator[str]:
+    for task in model.external_tasks():
+        topic = task.get(f"{_CAMUNDA}topic")
+        if topic not in topics:
+            yield f"{model.named(task)}: no worker knows the topic {topic!r}: correct it, or add it to the workers"
+
+
+def _error_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Iterator[str]:
+    names = {task: str(task.get(f"{_CAMUNDA}topic")) for task in model.external_tasks()}
+    tasks = [(task, topics[name]) for task, name in names.items() if name in topics]
+    catchers = [(event, model.caught_by(event)) for event in model.catchers()]
+    for task, topic in tasks:
+        caught = {code for event, code in catchers if model.is_within(task, event)}
+        for code in topic.errors:
+            if code not in caught and None not in caught:
+                yield f"{model.named(task)}: {topic.name} throws {code}, and no boundary event catches it: draw one"
+    for event, caught_code in catchers:
+        thrown = {code for task, topic in tasks if model.is_within(task, event) for code in topic.errors}
+        if caught_code is not None and caught_code not in thrown:
+            yield f"{model.named(event)}: nothing throws {caught_code} here: remove the event, or correct its error code"
+
+
+def _property_problems(model: _Model) -> Iterator[str]:
+    yield from _version_problems(model, "process", _CAMUNDA)
+    for task in model.external_tasks():
+        policy = task.xpath(
+            "bpmn:extensionElements/camunda:properties/camunda:property[@name='retryPolicy']/@value",
+            namespaces={"bpmn": _BPMN[1:-1], "camunda": _CAMUNDA[1:-1]},
+        )
+        if not policy:
+            yield f"{model.named(task)}: has no retryPolicy: add the extension property, for example R5/PT10S"
+        elif not _RETRY_POLICY.fullmatch(policy[0]):
+            yield f"{model.named(task)}: retryPolicy {policy[0]!r} is not of the form R5/PT10S"
+
+
+def _version_problems(model: _Model, kind: str, namespace: str) -> Iterator[str]:
+    for element in model.root.iter(f"{{*}}{kind}"):
+        for attribute in ("historyTimeToLive", "versionTag"):
+            if not element.get(f"{namespace}{attribute}"):
+                yield f"{model.named(element)}: has no {attribute}: set it in the properties of the {kind}"
+
+
+def _code_problems(model: _Model) -> Iterator[str]:
+    for element in model.root.iter(etree.Element):
+        carries_code = element.tag in _CODE_ELEMENTS or not _CODE_ATTRIBUTES.isdisjoint(map(str, element.attrib))
+        is_scripted_condition = element.tag == f"{_BPMN}conditionExpression" and element.get("language")
+        if carries_code or is_scripted_condition:
+            yield f"{model.named(_owner(element))}: holds a script or names a Java class: the rules belong to workers and decisions"
+
+
+def _owner(element: etree._Element) -> etree._Element:
+    """Find the element with an id that a reader of the diagram can find."""
+    return next((owner for owner in (element, *element.iterancestors()) if owner.get("id")), element)
+
+
+def _message_problems(model: _Model, known: frozenset[str]) -> Iterator[str]:
+    for message in model.all("message"):
+        if message.get("name") not in known:
+            yield f"{model.named(message)}: nothing sends the message {message.get('name')!r}: correct its name"
+
+
+def _drawing_problems(model: _Model) -> Iterator[str]:
+    drawn = {shape.get("bpmnElement") for tag in ("BPMNShape", "BPMNEdge") for shape in model.root.iter(f"{_BPMNDI}{tag}")}
+    for scope in (*model.all("process"), *model.all("subProcess")):
+        for element in scope.iterchildren(etree.Element):
+            is_visible = etree.QName(element).localname.endswith(_VISIBLE)
+            if is_visible and element.get("id") not in drawn:
+                yield f"{model.named(element)}: is not drawn: open the diagram in Modeler and place it"
+
+
+def _reference_problems(model: _Model, targets: set[tuple[str, str]]) -> Iterator[str]:
+    for element in model.root.iter(etree.Element):
+        for attribute, (kind, binding) in _REFERENCES.items():
+            target = element.get(attribute)
+            if target is not None and (kind, target) not in targets:
+                yield f"{model.named(element)}: there is no {kind} {target!r} beside the models"
+            if target is not None and element.get(binding) != "deployment":
+                yield f"{model.named(element)}: binds its {kind} to the latest version: choose binding 'deployment'"
+
+
+def _unmodelled(processes: Iterable[_Model], topics: Mapping[str, TopicContract]) -> list[str]:
+    used = {task.get(f"{_CAMUNDA}topic") for model in processes for task in model.external_tasks()}
+    return [
+        f"no model uses the topic {name!r}: remove it from the workers, or draw its task" for name in sorted(topics.keys() - used)
+    ]

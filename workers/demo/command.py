@@ -1,0 +1,203 @@
+"""`q2o up` and `q2o demo`: what they show, when they are content, and what they exit with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+from reconciliation.audit import Audit, AuditReport
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine as Database
+
+from domain import sweeping
+from workers import suite
+from workers.demo import board
+from workers.demo.api import Api
+from workers.demo.disorder import Disorder, Pods
+from workers.demo.fates import Story, Teller, stories
+from workers.demo.local_suite import PEOPLE_PASSWORD, LocalSuite
+from workers.demo.people import CUSTOMER, DIRECTING, MANAGER, PEOPLE, SALES, token_of
+from workers.runtime import logs
+from workers.runtime.engine import Engine
+from workers.runtime.process import stop_on_signals
+from workers.runtime.settings import DEMO_TENANT
+
+EXIT_VIOLATION = 1
+# Stories told at the same time.
+AT_ONCE = 8
+# After the last story: timers of 30 s, a dead worker's lock, the safe interval of a lost start. Longer than that is a violation.
+QUIET_WITHIN_SECONDS = 120.0
+# The demo is impatient where an operator is not: a dead worker is noticed in ten seconds, an absent start is believed after ten.
+HURRY = {"Q2O_LOCK_DURATION_SECONDS": "9", "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "10", "Q2O_START_SAFE_INTERVAL_SECONDS": "10"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a demo run found out."""
+
+    tenant_id: UUID
+    told: Sequence[Story]
+    disorder: Mapping[str, Any]
+    first_fulfilled_seconds: float | None
+    report: AuditReport
+
+    @property
+    def unexpected(self) -> list[str]:
+        """Stories that ended in another way than they should."""
+        return [f"{story.fate}: {story.end} instead of {story.expected}" for story in self.told if not story.as_expected]
+
+    @property
+    def passed(self) -> bool:
+        return not self.unexpected and not self.report.violations
+
+    def as_json(self) -> dict[str, Any]:
+        """The audit as a machine reads it."""
+        return {
+            "passed": self.passed,
+            "tenantId": str(self.tenant_id),
+            "quotes": len(self.told),
+            "firstFulfilledSeconds": self.first_fulfilled_seconds,
+            "unexpected": self.unexpected,
+            "disorder": dict(self.disorder),
+            "audit": self.report.as_json(),
+        }
+
+
+def data_dir() -> Path:
+    """Where the local stack keeps its data."""
+    return Path(os.environ.get("Q2O_DATA_DIR", ".q2o"))
+
+
+def run_up(console: Console) -> int:
+    """Everything up, for one tenant, until a signal comes."""
+    with LocalSuite(data_dir()) as running:
+        logs.configure_logs("up", stream=(running.stack.data_dir / "logs" / "suite.log").open("a"))
+        running.seed(DEMO_TENANT)
+        running.start()
+        show_addresses(console, running, DEMO_TENANT)
+        wait_for_signal(running)
+    return 0
+
+
+def run_demo(console: Console, *, once: bool, as_json: bool, quotes: int) -> int:
+    """The main job on sample quotes; exit code 1 when an invariant is broken or a story ended wrongly."""
+    began = monotonic()
+    tenant_id = uuid4()
+    with LocalSuite(data_dir(), {**HURRY, **os.environ}) as running:
+        logs.configure_logs("demo", stream=(running.stack.data_dir / "logs" / "suite.log").open("a"))
+        outcome = play(console, running, tenant_id, quotes, began)
+        if as_json:
+            sys.stdout.write(json.dumps(outcome.as_json(), indent=2) + "\n")
+        else:
+            show_outcome(console, outcome)
+        if not once:
+            show_addresses(console, running, tenant_id)
+            wait_for_signal(running)
+    return 0 if outcome.passed else EXIT_VIOLATION
+
+
+def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, began: float) -> Outcome:
+    """Tell all stories with the disorder on, wait until everything is quiet, and audit."""
+    running.seed(tenant_id)
+    database = suite.connect(running.settings, "demo")
+    told = stories(quotes)
+    with (
+        Pods(running.environment, running.stack.data_dir / "logs") as pods,
+        Disorder(running, database, tenant_id, pods) as disorder,
+    ):
+        running.start(frozenset(suite.PROCESSES) - {"tasks"}, {"dispatch": disorder.engine_url})
+        api = Api(running.api_url, running.settings.jwt_secret, tenant_id)
+        teller = Teller(api, running.stopped, tasklist(running))
+        with board.live(console, told, "Sample quotes"), ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(teller.tell, told))
+            quiet = wait_until_quiet(database, suite.engine_of(running.settings), tenant_id, running)
+        teller.close()
+        report = Audit(database, suite.engine_of(running.settings), running.settings.kafka, running.provider.ledger.entries).run(
+            tenant_id
+        )
+        seen = {
+            "startAnswersLost": disorder.wire.faults["drop_response"],
+            "workerKilled": disorder.killed,
+            "quietInTime": quiet,
+        }
+    # Pods are gone with the disorder; whoever plays on needs one.
+    running.start(frozenset({"tasks"}))
+    fulfilled = [story.fulfilled_at - began for story in told if story.fulfilled_at]
+    return Outcome(
+        tenant_id=tenant_id,
+        told=told,
+        disorder=seen,
+        first_fulfilled_seconds=round(min(fulfilled), 1) if fulfilled else None,
+        report=report,
+    )
+
+
+def tasklist(running: LocalSuite) -> Any:
+    """How a story signs in Tasklist: as the person, by the engine's own door for people."""
+    as_manager = Engine(running.settings.engine_url, MANAGER.subject, PEOPLE_PASSWORD)
+
+    def complete(task: Mapping[str, Any], decision: str, business_key: str) -> bool:
+        for user_task in as_manager.user_tasks(business_key):
+            if as_manager.task_variables(user_task.id).get("requirementId") == task["requirementId"]:
+                return as_manager.complete_user_task(
+                    user_task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""}
+                )
+        return False
+
+    return complete
+
+
+def wait_until_quiet(database: Database, engine: Engine, tenant_id: UUID, running: LocalSuite) -> bool:
+    """Until nothing is pending, unknown or on its way, in the database and in the engine; False when that takes too long."""
+    deadline = monotonic() + QUIET_WITHIN_SECONDS
+    while monotonic() < deadline and not running.stopped.wait(0.5):
+        with database.connect() as connection:
+            open_work = sweeping.open_work(connection, tenant_id)
+        if not any(open_work.values()) and not engine.count_unfinished("order-fulfillment", f"order:{tenant_id}:%"):
+            return True
+    return False
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """The audit for people."""
+    console.print(outcome.report.as_table())
+    for sentence in outcome.unexpected:
+        console.print(f"[red]unexpected:[/red] {sentence}")
+    verdict = "[green]every invariant holds[/green]" if outcome.passed else "[red]an invariant is broken[/red]"
+    console.print(f"{verdict}; disorder: {dict(outcome.disorder)}; first order fulfilled after {outcome.first_fulfilled_seconds} s")
+
+
+def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> None:
+    """Where to look, and as whom."""
+    web = running.settings.engine_url.removesuffix("/engine-rest") + "/camunda/app"
+    table = Table(title="The suite is up: Ctrl-C ends it", title_justify="left", show_header=False, pad_edge=False)
+    for name, value in (
+        ("API", f"{running.api_url}/docs"),
+        ("Tasklist", f"{web}/tasklist/default/"),
+        ("Cockpit", f"{web}/cockpit/default/"),
+        ("sandbox provider", running.settings.provider_url),
+        ("logins", ", ".join(f"{person.id} ({person.groups[0]})" for person in PEOPLE) + f", password {PEOPLE_PASSWORD}"),
+        ("administrator", f"{running.settings.engine_user}, password {running.settings.engine_password}"),
+        ("tenant", str(tenant_id)),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    for actor in (SALES, MANAGER, DIRECTING, CUSTOMER):
+        token = token_of(actor, running.settings.jwt_secret, tenant_id)
+        console.print(f"token of {actor.subject} ({', '.join(actor.roles)}): {token}", soft_wrap=True)
+
+
+def wait_for_signal(running: LocalSuite) -> None:
+    """Until Ctrl-C, SIGTERM, or the end of a loop."""
+    stop = stop_on_signals()
+    while not (stop.wait(0.5) or running.stopped.is_set()):
+        pass

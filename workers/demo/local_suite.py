@@ -1,0 +1,137 @@
+"""The whole suite on one machine: the local stack, the sandbox provider, and every loop as a thread of this process.
+
+The loops are the same objects that pods run, one each; nothing here is a second code path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from secrets import token_urlsafe
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from domain import prices
+from domain.catalog import FIBRE, ROUTER, SUPPORT
+from domain.migrations import migrate
+from domain.store import Cause, unit_of_work
+from workers import suite
+from workers.demo.people import PEOPLE
+from workers.deployment import deploy
+from workers.kafka.topics import all_topics
+from workers.local.ports import HOST, PortBook, check_fixed
+from workers.local.stack import LocalStack
+from workers.runtime.kafka import ensure_topics
+from workers.runtime.process import run_loops
+from workers.runtime.settings import Settings
+from workers.sandbox.provider import SandboxProvider
+
+# First password of the demo's people; the engine's policy asks for length, case, digit and sign.
+PEOPLE_PASSWORD = "Demo-2026-q2o"  # noqa: S105 - it is printed at the end of the demo, for logins on loopback
+PRICE_BOOK, PRICE_BOOK_VERSION = "STANDARD", "p-44"
+# (list price, unit cost) in euro per piece and month.
+PRICES = {
+    FIBRE: (Decimal("89.00"), Decimal("38.00")),
+    ROUTER: (Decimal("12.00"), Decimal("5.50")),
+    SUPPORT: (Decimal("9.90"), Decimal("2.40")),
+}
+
+
+class LocalSuite:
+    """Context manager; on entry everything but the loops is up. `start` runs loops until `stop` or exit."""
+
+    def __init__(self, data_dir: Path, environment: Mapping[str, str] = os.environ) -> None:
+        self._given = environment
+        self.stack = LocalStack(data_dir, environment=environment)
+        self._cleanup = ExitStack()
+        self._stop = Event()
+        self.settings: Settings
+        self.provider: SandboxProvider
+
+    def __enter__(self) -> Self:
+        try:
+            self._cleanup.enter_context(self.stack)
+            self._prepare()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._cleanup.close()
+
+    @property
+    def api_url(self) -> str:
+        """Where the HTTP edge listens."""
+        return f"http://{self.settings.http_host}:{self.settings.http_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Everything that a process of the suite needs to join in."""
+        added = {
+            "Q2O_PROVIDER_URL": self.settings.provider_url,
+            "Q2O_PROVIDER_TOKEN": self.settings.provider_token,
+            "Q2O_HTTP_PORT": str(self.settings.http_port),
+        }
+        return {**self.stack.environment, **added}
+
+    def start(self, only: frozenset[str] = frozenset(suite.PROCESSES), engine_urls: Mapping[str, str] | None = None) -> None:
+        """Run these processes as threads; `engine_urls` sends some of them to the engine by another address."""
+        detours = engine_urls or {}
+        loops = {
+            name: suite.PROCESSES[name](replace(self.settings, engine_url=detours.get(name, self.settings.engine_url)))
+            for name in suite.PROCESSES
+            if name in only
+        }
+        runner = Thread(target=run_loops, args=(loops, self._stop), name="loops")
+        runner.start()
+        self._cleanup.callback(runner.join)
+        self._cleanup.callback(self._stop.set)
+
+    @property
+    def stopped(self) -> Event:
+        """Set when the loops are told to end, or one of them died."""
+        return self._stop
+
+    def seed(self, tenant_id: UUID) -> None:
+        """Publish the demo's price book for a tenant, unless it has one."""
+        command = prices.PublishPriceBook(
+            price_book=PRICE_BOOK, expected_active_version=None, price_book_version=PRICE_BOOK_VERSION, entries=PRICES
+        )
+        database = suite.connect(self.settings, "seed")
+        try:
+            with unit_of_work(database, Cause(tenant_id=tenant_id, actor="demo", command="publish-price-book")) as uow:
+                prices.publish(uow, command)
+        except prices.PriceBookConflict:
+            return
+        finally:
+            database.dispose()
+
+    def _prepare(self) -> None:
+        ports = PortBook(self.stack.data_dir / "ports.json")
+        http_port = ports.take("http", check_fixed("Q2O_HTTP_PORT", self._given))
+        provider_port = ports.take("provider")
+        callbacks = f"http://{HOST}:{http_port}/callbacks/sandbox"
+        self.settings = Settings.from_environment(
+            {
+                **self.stack.environment,
+                "Q2O_HTTP_PORT": str(http_port),
+                "Q2O_PROVIDER_URL": f"http://{HOST}:{provider_port}",
+                "Q2O_PROVIDER_TOKEN": token_urlsafe(24),
+            }
+        )
+        database = suite.connect(self.settings, "migrate")
+        migrate(database)
+        database.dispose()
+        deploy(suite.engine_of(self.settings), PEOPLE, PEOPLE_PASSWORD)
+        ensure_topics(self.settings.kafka, all_topics())
+        self.provider = SandboxProvider(
+            self.stack.data_dir, callbacks, self.settings.callback_secret, port=provider_port, token=self.settings.provider_token
+        )
+        self._cleanup.enter_context(self.provider)
