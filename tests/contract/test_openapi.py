@@ -1,0 +1,171 @@
+"""The OpenAPI document against what the edge does: every path described, every code listed, every answer of the shape promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import create_engine
+
+from domain.store import Check, Move
+from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api, completed, named, new_quote, priced
+from tests.support.offers import Offers
+from workers.http import answers
+from workers.http.app import create_app
+from workers.http.described import refusals_of
+from workers.http.problems import MEDIA_TYPE, RequestError, status_of
+
+UNCONNECTED = create_engine("postgresql+psycopg://nobody@localhost/nothing")
+DOCUMENT: dict[str, Any] = create_app(UNCONNECTED, JWT_SECRET, {PROVIDER: [CALLBACK_SECRET]}).openapi()
+OPERATIONS = {(method.upper(), path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()}
+COMMANDS = {
+    name: operation for name, operation in OPERATIONS.items() if name[0] in ("POST", "PATCH") and "callbacks" not in name[1]
+}
+MOVES = {
+    ("PATCH", "/quotes/{quoteId}"): ["quote.edit"],
+    ("POST", "/quotes/{quoteId}/price"): ["quote.price"],
+    ("POST", "/quotes/{quoteId}/submissions"): ["quote.submit"],
+    ("POST", "/quotes/{quoteId}/documents"): ["quote.document"],
+    ("POST", "/quotes/{quoteId}/acceptances"): ["quote.accept"],
+    ("POST", "/approval-tasks/{taskId}/decisions"): [f"approval_requirement.{event}" for event in ("approve", "reject", "rework")],
+}
+
+
+def codes(operation: dict[str, Any], status: int) -> set[str]:
+    """The codes that a path documents for a status."""
+    schema = operation["responses"][str(status)]["content"][MEDIA_TYPE]["schema"]
+    return set(schema["allOf"][1]["properties"]["code"]["enum"])
+
+
+def header(operation: dict[str, Any], name: str) -> dict[str, Any] | None:
+    return next((parameter for parameter in operation.get("parameters", []) if parameter["name"] == name), None)
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from ([value["$ref"]] if "$ref" in value else [])
+        yield from (found for item in value.values() for found in references(item))
+    elif isinstance(value, list):
+        yield from (found for item in value for found in references(item))
+
+
+def test_every_path_of_this_slice_is_there() -> None:
+    assert set(MOVES) | {
+        ("POST", "/quotes"),
+        ("GET", "/quotes"),
+        ("GET", "/quotes/{quoteId}"),
+        ("GET", "/approval-tasks"),
+        ("GET", "/orders"),
+        ("GET", "/orders/{orderId}"),
+        ("POST", "/callbacks/{provider}"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/metrics"),
+    } == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_requires_its_key(name: tuple[str, str]) -> None:
+    assert header(COMMANDS[name], "Idempotency-Key") is not None
+    assert header(COMMANDS[name], "Idempotency-Key")["required"]  # type: ignore[index]  # not None, see above
+    assert {"IDEMPOTENCY_KEY_MISSING", "IDEMPOTENCY_KEY_INVALID"} <= codes(COMMANDS[name], 400)
+    assert "IDEMPOTENCY_KEY_REUSED" in codes(COMMANDS[name], 422)
+    assert codes(COMMANDS[name], 503) == {"TRY_AGAIN", "OUTCOME_UNKNOWN"}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_command_that_names_a_version_documents_its_absence(name: tuple[str, str]) -> None:
+    operation = COMMANDS[name]
+    is_versioned = header(operation, "If-Match") is not None
+
+    assert is_versioned == ("428" in operation["responses"])
+    assert not is_versioned or header(operation, "If-Match")["required"]  # type: ignore[index]  # versioned means it is there
+
+
+@pytest.mark.parametrize("name", sorted(MOVES))
+def test_every_refusal_of_a_move_is_documented_under_its_status(name: tuple[str, str]) -> None:
+    for move in MOVES[name]:
+        for guard in Check.registry[move].guards:
+            assert guard.refusal.code in codes(OPERATIONS[name], status_of(guard.refusal))
+        if isinstance(Check.registry[move], Move):
+            assert "INVALID_TRANSITION" in codes(OPERATIONS[name], 409)
+
+
+def test_a_refusal_that_a_guard_gains_is_documented_by_itself() -> None:
+    found = {refusal.code for refusal in refusals_of("quote.accept")}
+
+    assert {
+        "QUOTE_EXPIRED",
+        "STALE_APPROVAL",
+        "APPROVAL_MISSING",
+        "STALE_PRICE",
+        "DOCUMENT_MISMATCH",
+        "QUOTE_VERSION_CONFLICT",
+    } <= found
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_every_path_says_what_it_does_and_who_may(name: tuple[str, str]) -> None:
+    operation = OPERATIONS[name]
+    is_open = name[1].startswith(("/callbacks/", "/healthz", "/readyz", "/metrics"))
+
+    assert operation["description"]
+    assert is_open != ("401" in operation["responses"] and "security" in operation)
+    assert all(response["description"] for response in operation["responses"].values())
+
+
+def test_every_reference_leads_somewhere() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+
+    assert {reference.removeprefix("#/components/schemas/") for reference in references(DOCUMENT)} <= set(schemas)
+    assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
+
+
+def test_the_signed_headers_and_the_body_of_a_callback_are_documented() -> None:
+    operation = OPERATIONS["POST", "/callbacks/{provider}"]
+
+    assert {"provider", "webhook-id", "webhook-timestamp", "webhook-signature"} == {p["name"] for p in operation["parameters"]}
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/CallbackBody")
+
+
+def test_every_refusal_of_the_edge_has_a_code_that_says_what_it_is() -> None:
+    assert all(kind.code == kind.code.upper() and kind.__doc__ for kind in RequestError.__subclasses__())
+
+
+def is_as_promised(response: httpx.Response, model: type[BaseModel]) -> dict[str, Any]:
+    assert response.is_success, response.text
+    model.model_validate_json(response.text)
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def test_what_is_answered_is_what_is_promised(api: Api, offers: Offers) -> None:
+    quote = is_as_promised(api.sales.post("/quotes", new_quote()), answers.ShownQuote)
+    is_as_promised(api.sales.get("/quotes"), answers.QuotePage)
+    is_as_promised(api.sales.get(f"/quotes/{quote['quoteId']}"), answers.ShownQuote)
+    answers.ShownQuote.model_validate(priced(api.sales, quote))
+    offers.quote_in_approval()
+    [task] = is_as_promised(api.approver.get("/approval-tasks"), answers.TaskList)["items"]
+    decision = named(task, "requirementId", "quoteRevisionId", "priceResultId") | {
+        "expectedRequirementVersion": task["requirementVersion"],
+        "decision": "REJECT",
+        "reasonCode": "MARGIN",
+        "comment": "Too cheap.",
+    }
+    is_as_promised(api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision), answers.ShownDecision)
+    offer = offers.approved_quote()
+    path, ids = f"/quotes/{offer.quote_id}", ("revisionId", "priceResultId")
+    is_as_promised(api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), answers.ShownDocument)
+    body = named(offer.body, *ids, "approvalRequestId", "documentId")
+    is_as_promised(api.customer.post(f"{path}/acceptances", body, version=offer.version), answers.ShownAcceptance)
+    order = offers.running_order()
+    is_as_promised(api.customer.get(f"/orders/{order.order_id}"), answers.ShownOrder)
+    is_as_promised(api.customer.get("/orders"), answers.OrderPage)
+    offers.start_step(order.steps["RESERVE_INVENTORY"])
+    is_as_promised(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), answers.ShownCallback)
+    is_as_promised(api.client.get("/readyz"), answers.Health)
+    problem = api.sales.get("/quotes/none")
+    assert answers.Problem.model_validate_json(problem.text).code == "REQUEST_INVALID"

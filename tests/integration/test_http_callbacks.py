@@ -1,0 +1,184 @@
+"""Providers' callbacks over HTTP: who may speak, what a repeat does, and what happens to a contradiction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import structlog
+from sqlalchemy import Engine, select
+
+from domain import evaluating
+from domain.callbacks import ExternalCallbackConflict, ExternalCallbackRecord
+from domain.errors import TryAgain
+from domain.steps import FulfillmentStep
+from domain.store import table_of
+from tests.integration.test_http_commands import count, is_problem
+from tests.support.http import PROVIDER, Api, completed
+from tests.support.offers import Offers
+from tests.support.races import race_for_row
+from workers.http.callbacks import LARGEST_CALLBACK_BYTES
+from workers.providers.signatures import new_secret
+
+STEP = "CHECK_SERVICEABILITY"
+
+
+@pytest.fixture
+def step_id(offers: Offers) -> UUID:
+    """A step whose provider is at work."""
+    step_id = offers.running_order().steps[STEP]
+    offers.start_step(step_id)
+    return step_id
+
+
+def step(offers: Offers, step_id: UUID) -> dict[str, Any]:
+    with offers.uow() as uow:
+        row = uow.read(FulfillmentStep, step_id)
+    return {"status": row.status, "version": row.version, "external_ref": row.external_ref}
+
+
+class TestWhatHappens:
+    def test_a_completion_completes_its_step(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        response = api.call_back(completed(offers.tenant_id, step_id))
+
+        assert (response.status_code, response.json()) == (200, {"processedStatus": "APPLIED", "replayed": False})
+        assert step(offers, step_id) == {"status": "COMPLETED", "version": 3, "external_ref": "external-1"}
+
+    def test_the_order_is_evaluated_after_its_last_step(self, api: Api, offers: Offers) -> None:
+        order = offers.running_order()
+        for code in order.steps:
+            offers.start_step(order.steps[code])
+            assert api.call_back(completed(offers.tenant_id, order.steps[code])).status_code == 200
+
+        assert offers.order(order.order_id).status == "FULFILLED"
+
+    def test_an_evaluation_that_cannot_be_made_now_does_not_refuse_the_event(
+        self, api: Api, offers: Offers, step_id: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def busy(*_: object) -> str:
+            raise TryAgain
+
+        monkeypatch.setattr(evaluating, "evaluate", busy)
+
+        assert api.call_back(completed(offers.tenant_id, step_id)).json()["processedStatus"] == "APPLIED"
+
+    def test_a_callback_of_a_step_that_is_not_there_is_kept_as_unmatched(self, api: Api, offers: Offers) -> None:
+        response = api.call_back(completed(offers.tenant_id, uuid4()))
+
+        assert (response.status_code, response.json()["processedStatus"]) == (200, "UNMATCHED")
+
+    @pytest.mark.parametrize(
+        "changes", [{"eventType": "step.sang"}, {"externalRef": None, "requestId": None, "occurredAt": None, "more": [1]}]
+    )
+    def test_what_a_provider_adds_or_leaves_out_is_kept(
+        self, api: Api, offers: Offers, db: Engine, step_id: UUID, changes: dict[str, Any]
+    ) -> None:
+        event = completed(offers.tenant_id, step_id, **changes)
+
+        assert api.call_back(event).status_code == 200
+
+        record = table_of(ExternalCallbackRecord)
+        with db.connect() as connection:
+            assert connection.scalar(select(record.c.payload)) == event
+
+    def test_a_provider_speaks_for_its_own_steps_only(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        with offers.uow() as uow:
+            uow.connection.execute(table_of(FulfillmentStep).update().values(provider_name="another"))
+
+        response = api.call_back(completed(offers.tenant_id, step_id))
+
+        assert response.json()["processedStatus"] == "UNMATCHED"
+        assert step(offers, step_id)["status"] == "IN_PROGRESS"
+
+
+class TestRepeats:
+    def test_the_same_event_again_changes_nothing(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        event = completed(offers.tenant_id, step_id)
+        duplicates = api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="true")
+        api.call_back(event)
+
+        response = api.call_back(event)
+
+        assert (response.status_code, response.json()) == (200, {"processedStatus": "APPLIED", "replayed": True})
+        assert response.headers["Idempotent-Replayed"] == "true"
+        assert step(offers, step_id)["version"] == 3
+        assert api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="true") == duplicates + 1
+
+    def test_the_same_event_with_another_content_is_a_conflict_that_is_kept(
+        self, api: Api, offers: Offers, db: Engine, step_id: UUID
+    ) -> None:
+        event = completed(offers.tenant_id, step_id)
+        duplicates = api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="false")
+        api.call_back(event)
+
+        with structlog.testing.capture_logs() as logs:
+            response = api.call_back({**event, "externalRef": "external-2"})
+
+        assert is_problem(response, 409, "PROVIDER_CONFLICT")["stepId"] == str(step_id)
+        assert count(db, ExternalCallbackConflict) == 1
+        assert step(offers, step_id)["external_ref"] == "external-1"
+        assert api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="false") == duplicates + 1
+        [record] = [log for log in logs if log["event"] == "command_refused"]
+        assert record["externalEventId"] == event["eventId"]
+        assert record["businessKey"] == event["stepRef"]
+
+    def test_of_two_deliveries_at_once_one_acts(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
+        """Kills: a look-up of the event id instead of the claim by insert."""
+        event = completed(offers.tenant_id, step_id)
+
+        first, second = race_for_row(db, table_of(FulfillmentStep), step_id, *[lambda: api.call_back(event)] * 2)
+
+        assert [first.result().json()["replayed"], second.result().json()["replayed"]] == [False, True]
+        assert step(offers, step_id)["version"] == 3
+
+    def test_another_event_of_the_same_fact_has_no_effect(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        api.call_back(completed(offers.tenant_id, step_id))
+
+        response = api.call_back(completed(offers.tenant_id, step_id))
+
+        assert response.json() == {"processedStatus": "NO_EFFECT", "replayed": False}
+
+
+class TestWhoMaySpeak:
+    def test_a_signature_by_another_secret_is_401(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
+        is_problem(api.call_back(completed(offers.tenant_id, step_id), secret=new_secret()), 401, "SIGNATURE_INVALID")
+        assert count(db, ExternalCallbackRecord) == 0
+
+    @pytest.mark.parametrize(
+        "changes", [{"signature": "v1,AAAA"}, {"timestamp": str(int((datetime.now(UTC) - timedelta(minutes=6)).timestamp()))}]
+    )
+    def test_a_wrong_signature_is_401(self, api: Api, offers: Offers, step_id: UUID, changes: dict[str, str]) -> None:
+        is_problem(api.call_back(completed(offers.tenant_id, step_id), **changes), 401, "SIGNATURE_INVALID")
+
+    def test_no_signature_at_all_is_401(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        response = api.client.post(f"/callbacks/{PROVIDER}", json=completed(offers.tenant_id, step_id))
+
+        is_problem(response, 401, "SIGNATURE_INVALID")
+
+    def test_a_provider_that_nobody_configured_is_404(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        is_problem(api.call_back(completed(offers.tenant_id, step_id), provider="nobody"), 404, "NOT_FOUND")
+
+    def test_the_signed_id_is_the_events_id(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        is_problem(api.call_back(completed(offers.tenant_id, step_id), id="another"), 422, "REQUEST_INVALID")
+
+    @pytest.mark.parametrize("reference", ["", "step", "order:x:y", "step:nobody:nothing", f"step:{'-' * 36}:x"])
+    def test_a_reference_that_names_no_tenant_is_422(self, api: Api, offers: Offers, step_id: UUID, reference: str) -> None:
+        is_problem(api.call_back(completed(offers.tenant_id, step_id, stepRef=reference)), 422, "REQUEST_INVALID")
+
+    def test_a_reference_to_no_step_of_ours_is_kept_as_unmatched(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        event = completed(offers.tenant_id, step_id, stepRef=f"step:{offers.tenant_id}:nothing")
+
+        assert api.call_back(event).json()["processedStatus"] == "UNMATCHED"
+
+    @pytest.mark.parametrize(
+        "raw", [b"", b"[]", b"{", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\\ud800"}', b'{"a": "\\u0000"}', b"[" * 9_000]
+    )
+    def test_a_signed_body_that_is_no_event_is_422(self, api: Api, raw: bytes) -> None:
+        is_problem(api.call_back(raw), 422, "REQUEST_INVALID")
+
+    def test_a_payload_above_the_cap_is_413(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        event = completed(offers.tenant_id, step_id, more="x" * LARGEST_CALLBACK_BYTES)
+
+        is_problem(api.call_back(event), 413, "BODY_TOO_LARGE")

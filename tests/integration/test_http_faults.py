@@ -1,0 +1,177 @@
+"""Commands over HTTP when the database is slow, answers late, or loses the answer to COMMIT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.orders import SalesOrder
+from domain.quotes import Quote
+from domain.store import table_of
+from domain.store.idempotency import IdempotencyRecord
+from tests.integration.test_http_commands import accept, count, edit, is_problem
+from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api
+from tests.support.offers import Offers
+from tests.support.races import race_for_row
+from workers.http.edge import HttpEdge
+from workers.runtime.database import connect
+
+Fault = Callable[[Connection], None]
+
+
+@contextmanager
+def edge_on(database: Engine, offers: Offers) -> Iterator[Api]:
+    """An edge of its own, so that a fault in its pool meets nobody else."""
+    edge = HttpEdge(database, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]})
+    edge.start()
+    try:
+        with httpx.Client(base_url=edge.address, timeout=30) as client:
+            yield Api(client=client, tenant_id=offers.tenant_id)
+    finally:
+        edge.stop()
+        database.dispose()
+
+
+@pytest.fixture
+def own_pool(db: Engine) -> Engine:
+    return connect(db.url.render_as_string(hide_password=False), "tests")
+
+
+def committed_but_not_told(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    driver.commit()
+    driver.close()
+
+
+def lost_before_commit(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    driver.close()
+
+
+@contextmanager
+def commits_meet(fault: Fault, database: Engine, times: int) -> Iterator[None]:
+    """The next `times` commits of this pool meet the fault."""
+    left = [times]
+
+    def meet(connection: Connection) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            fault(connection)
+
+    event.listen(database, "commit", meet)
+    yield
+    event.remove(database, "commit", meet)
+
+
+class TestALostCommit:
+    def test_that_happened_is_answered_as_done(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
+        offer = offers.approved_quote()
+        with edge_on(own_pool, offers) as api, commits_meet(committed_but_not_told, own_pool, times=1):
+            before = api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="replayed")
+
+            response = accept(api.customer, offer)
+
+            assert response.status_code == 201
+            assert api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="replayed") == before + 1
+        assert count(db, SalesOrder) == 1
+
+    def test_that_did_not_happen_is_carried_out(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
+        offer = offers.approved_quote()
+        with edge_on(own_pool, offers) as api, commits_meet(lost_before_commit, own_pool, times=1):
+            before = api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="executed")
+
+            response = accept(api.customer, offer)
+
+            assert response.status_code == 201
+            assert api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="executed") == before + 1
+        assert count(db, SalesOrder) == 1
+
+    def test_that_stays_unknown_says_so_and_the_same_key_tells_later(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
+        offer = offers.approved_quote()
+        with edge_on(own_pool, offers) as api:
+            with commits_meet(lost_before_commit, own_pool, times=10):
+                unknown = accept(api.customer, offer, key="accept-1")
+
+            later = accept(api.customer, offer, key="accept-1")
+
+        assert is_problem(unknown, 503, "OUTCOME_UNKNOWN")["safeUserAction"] == "RETRY_WITH_SAME_KEY"
+        assert unknown.headers["Retry-After"] == "1"
+        assert later.status_code == 201
+        assert count(db, SalesOrder) == 1
+
+
+class TestABusyDatabase:
+    @pytest.fixture
+    def hasty_pool(self, own_pool: Engine) -> Engine:
+        """A pool whose commands wait for a row for a moment only."""
+
+        def set_timeout(connection: Any, _: object) -> None:
+            connection.execute("SET lock_timeout = '100ms'")
+            connection.commit()
+
+        event.listen(own_pool, "connect", set_timeout)
+        return own_pool
+
+    def test_a_row_that_stays_locked_is_503_and_nothing_is_left(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
+        offer = offers.draft_quote()
+        path, body = f"/quotes/{offer.quote_id}", edit(offer.body)
+        quote = table_of(Quote)
+        with edge_on(hasty_pool, offers) as api:
+            with db.connect() as holder:
+                holder.execute(select(quote.c.id).where(quote.c.id == offer.quote_id).with_for_update()).one()
+                busy = api.sales.patch(path, body, version=1, key="edit-1")
+
+            later = api.sales.patch(path, body, version=1, key="edit-1")
+
+        assert is_problem(busy, 503, "TRY_AGAIN")["safeUserAction"] == "RETRY_WITH_SAME_KEY"
+        assert busy.headers["Retry-After"] == "1"
+        assert later.status_code == 200
+
+    def test_a_key_that_is_being_used_right_now_is_409(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
+        offer = offers.draft_quote()
+        claim = {
+            "tenant_id": offers.tenant_id,
+            "command_name": "edit-quote",
+            "idempotency_key": "edit-1",
+            "request_hash": "",
+            "status": "IN_PROGRESS",
+            "actor": "sally",
+        }
+        with edge_on(hasty_pool, offers) as api, db.connect() as holder:
+            holder.execute(insert(table_of(IdempotencyRecord)), claim)
+
+            response = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body), version=1, key="edit-1")
+
+        is_problem(response, 409, "IDEMPOTENT_REQUEST_IN_PROGRESS")
+        assert response.headers["Retry-After"] == "1"
+
+
+class TestDoubleSubmits:
+    def test_the_same_key_twice_at_once_makes_one_order(self, api: Api, offers: Offers, db: Engine) -> None:
+        """Kills: claiming the key by a look-up, or in a transaction of its own."""
+        offer = offers.approved_quote()
+
+        first, second = race_for_row(
+            db, table_of(Quote), offer.quote_id, *[lambda: accept(api.customer, offer, key="accept-1")] * 2
+        )
+
+        assert [first.result().status_code, second.result().status_code] == [201, 201]
+        assert second.result().headers["Idempotent-Replayed"] == "true"
+        assert first.result().json() == second.result().json()
+        assert count(db, SalesOrder) == 1
+
+    def test_two_keys_at_once_make_one_order(self, api: Api, offers: Offers, db: Engine) -> None:
+        """Kills: dropping the state condition of `quote.accept`."""
+        offer = offers.approved_quote()
+
+        first, second = race_for_row(db, table_of(Quote), offer.quote_id, *[lambda: accept(api.customer, offer)] * 2)
+
+        assert [first.result().status_code, second.result().status_code] == [201, 200]
+        assert first.result().json()["orderId"] == second.result().json()["orderId"]
+        assert count(db, SalesOrder) == 1
