@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from tests.support.waiting import eventually
-from tests.support.walk import Walk, deploy_models
+from tests.support.walk import Walk
+from workers.deployment import DEPLOYMENT, model_files
 from workers.local.stack import LocalStack
 from workers.runtime.engine import Engine, UserTask
 from workers.runtime.variables import Variable
@@ -46,7 +47,7 @@ LEVELS: list[Variable] = [
 def engine(stack: LocalStack) -> Iterator[Engine]:
     environment = stack.environment
     engine = Engine(environment["Q2O_ENGINE_URL"], environment["Q2O_ENGINE_USER"], environment["Q2O_ENGINE_PASSWORD"])
-    deploy_models(engine)
+    engine.deploy(DEPLOYMENT, model_files())
     yield engine
     engine.close()
 
@@ -273,7 +274,8 @@ def test_an_order_runs_each_step_under_its_own_business_key(engine: Engine) -> N
 
 def test_steps_that_end_at_the_same_moment_do_not_collide(engine: Engine) -> None:
     ids = [str(uuid4()) for _ in range(4)]
-    order = ordered(engine, *({"stepId": step, "stepCode": "NOTIFY", "ready": True} for step in ids))
+    steps: list[dict[str, Variable]] = [{"stepId": step, "stepCode": "NOTIFY", "ready": True} for step in ids]
+    order = ordered(engine, *steps)
     taken = [(step_of(order, step), step_of(order, step).take("fulfillment.execute-step")) for step in ids]
     for step, task in taken:
         step.done(task, stepOutcome="COMPLETED")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,13 +14,7 @@ from tests.support.waiting import eventually
 from workers.runtime.engine import Engine, UserTask
 from workers.runtime.variables import Variable, decode, encode
 
-MODELS = Path(__file__).resolve().parents[2] / "bpmn"
 _LOCK_MILLISECONDS = 60_000
-
-
-def deploy_models(engine: Engine) -> None:
-    """Deploy the models as `q2o deploy` does: processes, decisions and forms together."""
-    engine.deploy("quote-to-order", sorted(file for file in MODELS.rglob("*") if file.suffix in {".bpmn", ".dmn", ".form"}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
