@@ -296,6 +296,41 @@ def test_an_expired_lock_that_nobody_took_is_taken_again_for_the_report(scene: D
     assert len(calls.tasks) == 1
 
 
+def test_a_pod_that_is_given_its_own_task_again_does_not_start_it_twice(scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    release = Event()
+    calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
+    proxy.drop_request("/extendLock", times=1000)
+    fetched = metric("q2o_external_task_polls_total", result="tasks")
+
+    with running(Pod(engine, topics(built, calls), lock_duration=timedelta(seconds=0.5), poll=timedelta(seconds=0.1))):
+        instance = built.start()
+        eventually(lambda: metric("q2o_external_task_polls_total", result="tasks") >= fetched + 3, "it is fetched again and again")
+        release.set()
+        built.reaches(instance, "done")
+
+    assert len(calls.tasks) == 1
+
+
+def test_a_task_that_is_due_before_its_failure_is_answered_is_started_afterwards(scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    answer = Event()
+    proxy.hold("/failure", answer)
+    calls = fails(1, RetryLater(timedelta(), "at once"))
+    fetched = metric("q2o_external_task_polls_total", result="tasks")
+
+    with running(Pod(engine, topics(built, calls), lock_duration=timedelta(hours=1), poll=timedelta(seconds=0.1))):
+        instance = built.start()
+        eventually(lambda: metric("q2o_external_task_polls_total", result="tasks") >= fetched + 2, "it is fetched again")
+        assert len(calls.tasks) == 1
+        answer.set()
+        built.reaches(instance, "done")
+
+    assert len(calls.tasks) == 2
+
+
 def test_a_lost_answer_to_complete_is_settled_without_a_second_run(scene: Deployer, doors: Doors) -> None:
     built = scene(one_task)
     instance = built.start()
