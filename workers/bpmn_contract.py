@@ -7,13 +7,14 @@ in silence. So every such gap is found here, before a deployment, and named with
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from lxml import etree
+
+from workers.tasks.retry_policy import PROPERTY, RetryPolicy
 
 # The messages that the domain sends (docs: bpmn/README.md). A process that waits for any other waits for ever.
 MESSAGES = frozenset(
@@ -32,7 +33,6 @@ _BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
 _BPMNDI = "{http://www.omg.org/spec/BPMN/20100524/DI}"
 _CAMUNDA = "{http://camunda.org/schema/1.0/bpmn}"
 _CAMUNDA_DMN = "{http://camunda.org/schema/1.0/dmn}"
-_RETRY_POLICY = re.compile(r"R\d+/P(?!$)(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 _SCOPES = frozenset({f"{_BPMN}process", f"{_BPMN}subProcess"})
 _CODE_ATTRIBUTES = frozenset({f"{_CAMUNDA}class", f"{_CAMUNDA}delegateExpression", f"{_CAMUNDA}resource", "scriptFormat"})
 _CODE_ELEMENTS = frozenset(
@@ -172,13 +172,21 @@ def _property_problems(model: _Model) -> Iterator[str]:
     yield from _version_problems(model, "process", _CAMUNDA)
     for task in model.external_tasks():
         policy = task.xpath(
-            "bpmn:extensionElements/camunda:properties/camunda:property[@name='retryPolicy']/@value",
+            "bpmn:extensionElements/camunda:properties/camunda:property[@name=$name]/@value",
             namespaces={"bpmn": _BPMN[1:-1], "camunda": _CAMUNDA[1:-1]},
+            name=PROPERTY,
         )
         if not policy:
-            yield f"{model.named(task)}: has no retryPolicy: add the extension property, for example R5/PT10S"
-        elif not _RETRY_POLICY.fullmatch(policy[0]):
-            yield f"{model.named(task)}: retryPolicy {policy[0]!r} is not of the form R5/PT10S"
+            yield f"{model.named(task)}: has no {PROPERTY}: add the extension property, for example R5/PT10S"
+        else:
+            yield from _policy_problem(model.named(task), str(policy[0]))
+
+
+def _policy_problem(name: str, policy: str) -> Iterator[str]:
+    try:
+        RetryPolicy.parse(policy)
+    except ValueError as error:
+        yield f"{name}: {error}"
 
 
 def _version_problems(model: _Model, kind: str, namespace: str) -> Iterator[str]:

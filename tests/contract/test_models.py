@@ -97,7 +97,7 @@ def change(file: str, pattern: str, replacement: str) -> Plant:
         ),
         (
             change("fulfillment-step.bpmn", 'value="R5/PT10S"', 'value="five times"'),
-            "fulfillment-step.bpmn: Check readiness (check-readiness): retryPolicy 'five times' is not of the form R5/PT10S",
+            "fulfillment-step.bpmn: Check readiness (check-readiness): 'five times' is not a retry policy",
         ),
         (
             change("fulfillment-step.bpmn", 'id="check-readiness"', 'id="check-readiness" camunda:class="org.example.Check"'),
