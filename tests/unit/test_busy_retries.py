@@ -1,0 +1,57 @@
+"""Which units of work are run again when the database could not decide, and how often."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+from sqlalchemy.exc import OperationalError
+
+from domain.errors import Conflict, DomainError, OutcomeUnknownError, TryAgain
+from workers.runtime.retries import BUSY_REPEATS, until_decided
+
+
+def busy(cause: Exception) -> TryAgain:
+    error = TryAgain()
+    error.__cause__ = OperationalError("UPDATE", {}, cause)
+    return error
+
+
+class Work:
+    """Fails with these errors in turn, then succeeds."""
+
+    def __init__(self, *errors: DomainError) -> None:
+        self.errors = list(errors)
+        self.runs = 0
+
+    def __call__(self) -> str:
+        self.runs += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+@pytest.mark.parametrize("error", [busy(DeadlockDetected()), TryAgain(), OutcomeUnknownError()])
+def test_what_may_be_decided_now_is_run_again(error: DomainError) -> None:
+    work = Work(error, error)
+
+    assert until_decided(work) == "done"
+    assert work.runs == 3
+
+
+@pytest.mark.parametrize("error", [busy(LockNotAvailable()), Conflict()])
+def test_what_is_decided_or_has_waited_long_enough_is_not(error: DomainError) -> None:
+    work = Work(error)
+
+    with pytest.raises(type(error)):
+        until_decided(work)
+
+    assert work.runs == 1
+
+
+def test_a_deadlock_that_comes_back_is_told_in_the_end() -> None:
+    work = Work(*[busy(DeadlockDetected()) for _ in range(10)])
+
+    with pytest.raises(TryAgain):
+        until_decided(work)
+
+    assert work.runs == 1 + BUSY_REPEATS
