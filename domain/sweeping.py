@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, literal_column, or_, select, true
 
 from domain import steps
 from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
@@ -25,6 +25,19 @@ from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
 ORDER = table_of(SalesOrder)
 NOW = func.clock_timestamp()
 
+# Looked up order by order: written as EXISTS the planner may read every step there is.
+STEPS_OF_ORDER = (
+    select(
+        func.bool_and(STEP.c.status.in_(steps.FINAL)).label("all_final"),
+        func.bool_or(and_(STEP.c.status == StepStatus.PENDING, STEP.c.ready_at.is_(None), ~HAS_OPEN_PREDECESSOR)).label(
+            "one_untold"
+        ),
+        func.max(STEP.c.updated_at).label("last_change"),
+    )
+    .where(STEP.c.tenant_id == ORDER.c.tenant_id, STEP.c.order_id == ORDER.c.id)
+    .correlate(ORDER)
+    .lateral("steps_of_order")
+)
 START_IS_QUEUED = exists(
     select(COMMAND.c.id).where(
         COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
@@ -102,32 +115,22 @@ def _with_live_attempt(*columns: ColumnElement[Any]) -> Select[Any]:
 
 def unevaluated_orders(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
     """Running orders whose steps are all final, or of which a ready step was not told, for longer than `grace`."""
-    recent = exists(select(STEP.c.id).where(_step_of_order(), STEP.c.updated_at >= NOW - grace))
-    query = select(*ORDER.c).where(_is_one_of(ORDER.c.status, *RUNNING), _needs_evaluation(), ~recent).order_by(ORDER.c.updated_at)
+    query = _needing_evaluation().where(STEPS_OF_ORDER.c.last_change < NOW - grace).order_by(ORDER.c.updated_at)
     return list(connection.execute(query.limit(limit)))
 
 
 def needs_evaluation(connection: Connection, tenant_id: UUID, order_id: UUID) -> bool:
     """The same question about one order; certain when the order is locked."""
-    query = select(ORDER.c.id).where(
-        ORDER.c.tenant_id == tenant_id, ORDER.c.id == order_id, ORDER.c.status.in_(RUNNING), _needs_evaluation()
-    )
+    query = _needing_evaluation().where(ORDER.c.tenant_id == tenant_id, ORDER.c.id == order_id)
     return connection.execute(query).one_or_none() is not None
 
 
-def _needs_evaluation() -> ColumnElement[bool]:
-    any_step = exists(select(STEP.c.id).where(_step_of_order()))
-    open_step = exists(select(STEP.c.id).where(_step_of_order(), STEP.c.status.not_in(steps.FINAL)))
-    untold = exists(
-        select(STEP.c.id).where(
-            _step_of_order(), STEP.c.status == StepStatus.PENDING, STEP.c.ready_at.is_(None), ~HAS_OPEN_PREDECESSOR
-        )
+def _needing_evaluation() -> Select[Any]:
+    return (
+        select(*ORDER.c)
+        .join(STEPS_OF_ORDER, true())
+        .where(_is_one_of(ORDER.c.status, *RUNNING), STEPS_OF_ORDER.c.all_final | STEPS_OF_ORDER.c.one_untold)
     )
-    return or_(and_(any_step, ~open_step), untold)
-
-
-def _step_of_order() -> ColumnElement[bool]:
-    return and_(STEP.c.tenant_id == ORDER.c.tenant_id, STEP.c.order_id == ORDER.c.id)
 
 
 def _is_one_of(column: ColumnElement[str], *states: StrEnum) -> ColumnElement[bool]:

@@ -19,7 +19,7 @@ from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
 from reconciliation.repairs import Action, Repair, Repairs
-from workers.runtime.engine import Engine, Instance
+from workers.runtime.engine import Engine, EngineRefusedError, Instance
 from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
 
 LIMIT = 200  # starts looked into per sweep; each takes one or two calls to the engine
@@ -41,19 +41,29 @@ class Starts:
         self._safe_interval = safe_interval
 
     def sweep(self) -> int:
-        """Look into every unresolved start that is due; returns how many were settled. Raises EngineError."""
+        """Look into every unresolved start that is due; returns how many were settled. Raises EngineError when the engine does not answer."""
         with housekeeping(self._database) as connection:
             rows = sweeping.unresolved_starts(connection, LIMIT, self._safe_interval)
             WORKFLOW_START_UNRESOLVED.set(sweeping.unknown_starts(connection))
         return sum(self._settle(row) for row in rows)
 
     def _settle(self, row: Row[Any]) -> bool:
-        is_settled = self._time_out(row) if row.status == CorrelationStatus.REQUESTED else self._look(row)
-        if not is_settled and not self._repairs.dry_run:
+        is_settled = False
+        try:
+            is_settled = self._time_out(row) if row.status == CorrelationStatus.REQUESTED else self._look(row)
+        except EngineRefusedError as refusal:
+            # About this one alone; the others must not wait for it.
+            _log.warning("workflow_start_not_looked_up", businessKey=row.business_key, reason=str(refusal))
+        finally:
+            if not is_settled:
+                self._look_again(row)
+        return is_settled
+
+    def _look_again(self, row: Row[Any]) -> None:
+        if not self._repairs.dry_run:
             delay = min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT)
             with housekeeping(self._database) as connection:
                 workflows.look_again(connection, row, delay)
-        return is_settled
 
     def _time_out(self, row: Row[Any]) -> bool:
         """A request that the dispatcher does not have any more, and no outcome: nobody knows, so it is asked for like any other."""

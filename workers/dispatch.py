@@ -137,20 +137,19 @@ class Dispatcher:
         except VariableError as error:
             self._start_impossible(row, str(error))
         else:
-            self._settle(row, lambda uow: self._register(uow, row, instance_id), instance_id)
+            self._started(row, instance_id)
 
-    def _register(self, uow: UnitOfWork, row: Row[Any], instance_id: str) -> None:
+    def _started(self, row: Row[Any], instance_id: str) -> None:
         token = UUID(row.variables["startToken"])
         gate = RegisterWorkflow(business_key=row.business_key, start_token=token, process_instance_id=instance_id)
-        outcome = "STARTED"
-        try:
-            workflows.register(uow, gate)
-        except DuplicateWorkflow as duplicate:
-            # Another instance passed the gate first; ours will be turned away there.
-            outcome = duplicate.code
-            uow.flag_conflict(duplicate)
-        workflows.finish(uow, row.id, outcome)
-        _log.info("workflow_started", **_facts(row), processInstanceId=instance_id, outcome=outcome)
+        with unit_of_work(self._database, _cause(row, instance_id)) as uow:
+            duplicate = _pass_gate(uow, gate)
+            workflows.finish(uow, row.id, duplicate.code if duplicate else "STARTED")
+        if duplicate:
+            # Another instance passed the gate first; this one will be turned away there.
+            _log.warning("workflow_start_duplicate", **_facts(row), processInstanceId=instance_id, conflictCode=duplicate.code)
+        else:
+            _log.info("workflow_started", **_facts(row), processInstanceId=instance_id)
 
     def _start_unknown(self, row: Row[Any], reason: str) -> None:
         with unit_of_work(self._database, _cause(row)) as uow:
@@ -213,8 +212,8 @@ class Dispatcher:
                 return self._engine.complete_user_task(task.id, row.variables)
         return False
 
-    def _settle(self, row: Row[Any], act: Callable[[UnitOfWork], None], instance_id: str | None = None) -> None:
-        with unit_of_work(self._database, _cause(row, instance_id)) as uow:
+    def _settle(self, row: Row[Any], act: Callable[[UnitOfWork], None]) -> None:
+        with unit_of_work(self._database, _cause(row)) as uow:
             act(uow)
 
     def _try_later(self, row: Row[Any], error: EngineError, *, was_sent: bool) -> None:
@@ -233,6 +232,16 @@ class Dispatcher:
         # By the database's clock alone: the claim set `due_at` to its own time plus the lease.
         age: timedelta = row.due_at - self._lease - row.created_at
         return age
+
+
+def _pass_gate(uow: UnitOfWork, gate: RegisterWorkflow) -> DuplicateWorkflow | None:
+    try:
+        workflows.register(uow, gate)
+    except DuplicateWorkflow as duplicate:
+        # The request is done with all the same: what was refused is kept beside its outcome.
+        uow.flag_conflict(duplicate)
+        return duplicate
+    return None
 
 
 def _cause(row: Row[Any], instance_id: str | None = None) -> Cause:

@@ -249,6 +249,20 @@ def test_a_start_that_the_dispatcher_still_has_is_left_to_it(link: Link, scene: 
     assert wanted.history == ["REQUESTED"]
 
 
+def test_a_start_of_which_the_request_was_lost_is_asked_for_too(link: Link, scene: Deployer) -> None:
+    built = scene(one_task)
+    wanted = Wanted.of(link.database, built.key)
+    with unit_of_work(link.database, wanted.cause) as uow:
+        workflows.finish(uow, wanted.commands[0].id, "by hand")
+
+    assert link.reconcile(timedelta(0)) == 1
+    assert link.reconcile(timedelta(0)) == 1
+    link.dispatch()
+
+    assert wanted.history == ["REQUESTED", "START_UNKNOWN", "REQUESTED", "STARTED"]
+    assert [finding.action for finding in findings(link.database, wanted)] == ["timed_out", "started_again"]
+
+
 def test_a_dry_run_tells_and_changes_nothing(link: Link, scene: Deployer) -> None:
     built = scene(one_task)
     wanted = start_with_lost_answer(link, built)

@@ -165,15 +165,45 @@ def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, scene:
     assert wanted.history == ["REQUESTED"]
 
 
-def test_a_start_answered_by_a_gateway_is_unknown(db: Database) -> None:
+@pytest.mark.parametrize(
+    ("status", "history"),
+    [
+        (502, ["REQUESTED", "START_UNKNOWN"]),
+        (503, ["REQUESTED", "START_UNKNOWN"]),
+        (500, ["REQUESTED", "START_UNKNOWN"]),
+        (401, ["REQUESTED"]),
+        (429, ["REQUESTED"]),
+    ],
+)
+def test_a_gateways_answer_to_a_start_proves_only_what_it_says(db: Database, status: int, history: list[str]) -> None:
     wanted = Wanted.of(db, "order-fulfillment")
 
-    with gateway_answering(502) as url:
+    with gateway_answering(status) as url:
         engine = Engine(url, "user", "password")
         Dispatcher(db, engine).run_once()
         engine.close()
 
-    assert wanted.history == ["REQUESTED", "START_UNKNOWN"]
+    assert wanted.history == history
+
+
+def test_a_start_is_not_sent_when_its_lease_is_nearly_over(db: Database, scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    wanted = Wanted.of(db, built.key)
+
+    Dispatcher(db, doors.direct(), lease=timedelta(0)).run_once()
+
+    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
+    assert built.engine.find_instances(wanted.business_key) == []
+
+
+def test_an_instance_that_comes_second_is_known_as_a_duplicate(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+    wanted = Wanted.of(db, scene(one_task).key)
+    wanted.pass_gate("the-first-instance")
+
+    dispatcher.run_once()
+
+    assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "DUPLICATE_WORKFLOW")]
+    assert wanted.correlation.process_instance_id == "the-first-instance"
 
 
 def test_a_start_that_the_engine_would_never_take_fails(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:

@@ -1,0 +1,69 @@
+"""A sweep costs what is unsettled, not what there is: each query finds its rows by a partial index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from domain import reading, sweeping, workflows
+from reconciliation.loop import Intervals, Reconciler
+from tests.support.offers import Offers
+from tests.support.waiting import eventually
+from workers.runtime.engine import Engine as Door
+from workers.sandbox.proxy import FaultProxy
+
+LONG = timedelta(minutes=1)
+OPEN_STEPS = {"ix_fulfillment_step_unsettled", "uq_provider_attempt_live"}
+QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
+    (lambda connection: workflows.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
+    (lambda connection: sweeping.unresolved_starts(connection, 10, LONG), {"ix_workflow_correlation_unresolved"}),
+    (sweeping.unknown_starts, {"ix_workflow_correlation_unresolved"}),
+    (lambda connection: sweeping.silent_steps(connection, 10, LONG), OPEN_STEPS),
+    (lambda connection: sweeping.unanswered_steps(connection, 10, LONG, LONG), OPEN_STEPS),
+    (lambda connection: sweeping.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_running"}),
+]
+
+
+@pytest.mark.parametrize(("query", "indexes"), QUERIES)
+def test_a_sweep_reads_only_what_is_unsettled(db: Engine, query: Callable[[Connection], Any], indexes: set[str]) -> None:
+    plans = []
+
+    def explain(connection: Connection, _: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if not statement.startswith("EXPLAIN"):
+            plans.append("\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()))
+
+    with db.connect() as connection:
+        # A table without rows is read in full whatever its indexes are.
+        connection.execute(text("SET enable_seqscan = off"))
+        event.listen(connection, "before_cursor_execute", explain)
+        query(connection)
+
+    assert any(index in plans[-1] for index in indexes)
+    assert "Seq Scan" not in plans[-1]
+
+
+def test_the_loop_goes_on_while_the_engine_cannot_be_reached(offers: Offers) -> None:
+    step_id = offers.start_step(offers.running_order().steps["RESERVE_INVENTORY"]).step.id
+    with offers.engine.begin() as connection:
+        connection.execute(text("UPDATE workflow_command SET status = 'DONE'"))
+        connection.execute(text("UPDATE workflow_correlation SET status = 'START_UNKNOWN'"))
+    proxy = FaultProxy("127.0.0.1", 9)
+    proxy.down()
+    door, none, stop = Door(f"{proxy.url}/engine-rest", "user", "password"), timedelta(0), Event()
+    intervals = Intervals(start_safe=none, attempt_stale=none, absence=none, evaluation_grace=none)
+    loop = Thread(target=Reconciler(offers.engine, door, {}, intervals).run, args=(stop,))
+    loop.start()
+
+    def is_unknown() -> bool:
+        with offers.uow() as uow:
+            return bool(reading.step(uow, step_id).status == "UNKNOWN")
+
+    eventually(is_unknown, "the silent step is found")
+    stop.set()
+    loop.join()
+    door.close()
