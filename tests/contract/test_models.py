@@ -8,48 +8,22 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from typing import NoReturn
-from unittest.mock import create_autospec
 
 import pytest
 from lxml import etree
-from sqlalchemy import Engine as Database
 
 from tests.support.rendering import MODELS, SUPPORT, ModelToolsError, canvas, draw_form, model_tools, models
 from workers.bpmn_contract import MESSAGES, problems
-from workers.runtime.engine import Engine
-from workers.runtime.settings import Settings
-from workers.tasks.contract import Topic
-from workers.tasks.topics import topics
+from workers.tasks.topics import CONTRACTS, Contract
 
 Plant = Callable[[Path], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contract:
-    """A topic as the check sees it."""
-
-    name: str
-    variables: Sequence[str] = ()
-    errors: Sequence[str] = ()
-
-
-def workers() -> dict[str, Topic]:
-    """The topics of the real workers; only what they declare is read, so their services are not needed."""
-    settings = create_autospec(Settings, instance=True, attempt_stale_after=timedelta(minutes=1))
-    return topics(create_autospec(Database, instance=True), create_autospec(Engine, instance=True), {}, settings)
-
-
-def contracts() -> dict[str, Contract]:
-    return {topic.name: Contract(name=topic.name, variables=topic.variables, errors=topic.errors) for topic in workers().values()}
-
-
 def test_models_and_workers_agree() -> None:
-    assert problems(MODELS, workers()) == []
+    assert problems(MODELS, CONTRACTS) == []
 
 
 def change(file: str, pattern: str, replacement: str) -> Plant:
@@ -155,23 +129,26 @@ def test_the_check_names_the_element_of_a_planted_fault(tmp_path: Path, plant: P
     folder = tmp_path / "models"
     shutil.copytree(MODELS, folder)
     plant(folder)
-    assert [found for found in problems(folder, contracts()) if expected in found]
+    assert [found for found in problems(folder, CONTRACTS) if expected in found]
 
 
 def test_a_topic_that_no_model_uses_is_a_problem() -> None:
-    known = contracts() | {"order.forget": Contract(name="order.forget")}
+    known = {**CONTRACTS, "order.forget": Contract(name="order.forget", variables=())}
     assert problems(MODELS, known) == ["no model uses the topic 'order.forget': remove it from the workers, or draw its task"]
 
 
 def test_an_error_that_a_topic_newly_throws_must_be_caught() -> None:
-    known = contracts() | {"order.evaluate": Contract(name="order.evaluate", errors=("ORDER_LOST",))}
+    known = {
+        **CONTRACTS,
+        "order.evaluate": Contract(name="order.evaluate", variables=("tenantId", "orderId"), errors=("ORDER_LOST",)),
+    }
     assert problems(MODELS, known) == [
         "order-fulfillment.bpmn: Evaluate order (evaluate-order): order.evaluate throws ORDER_LOST, and no boundary event catches it: draw one"
     ]
 
 
 def test_a_folder_without_models_is_a_problem(tmp_path: Path) -> None:
-    assert problems(tmp_path, contracts()) == [f"{tmp_path} holds no BPMN files: name the folder with the models"]
+    assert problems(tmp_path, CONTRACTS) == [f"{tmp_path} holds no BPMN files: name the folder with the models"]
 
 
 def test_every_message_that_is_sent_is_waited_for() -> None:
