@@ -14,11 +14,12 @@ from sqlalchemy.orm import Mapped
 
 from domain import orders, prices, quotes, workflows
 from domain.approvals import ApprovalMissing, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
+from domain.documents import QuoteDocument
 from domain.errors import Conflict, SafeAction
 from domain.orders import OrderStatus, SalesOrder, SalesOrderLine
 from domain.prices import PriceResult, StalePrice, price_still_acceptable
 from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteVersionConflict
-from domain.quoting import CURRENT_PRICE, QuoteDocument
+from domain.quoting import CURRENT_PRICE
 from domain.store import Base, Guard, Move, Owned, UnitOfWork, append_only, param, ref, table_of
 
 WORKFLOW = "order-fulfillment"

@@ -1,4 +1,4 @@
-"""Making an offer: create, edit, price, submit, issue the document.
+"""Making an offer: create, edit, price, submit.
 
 Every command names the version it was decided on; an edit after submission makes the next revision and voids what was approved of the old one
 (the lesson, sections 4, 8 and 10).
@@ -6,8 +6,6 @@ Every command names the version it was decided on; an edit after submission make
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,8 +13,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, UniqueConstraint, case, exists, func, select
-from sqlalchemy.orm import Mapped
+from sqlalchemy import Row, case, exists, func, select
 
 from domain import approvals, prices, quotes, workflows
 from domain.approvals import ApprovalRequest, ApprovalRequirement, RequestEvent, RequestStatus, RequirementEvent
@@ -24,30 +21,11 @@ from domain.catalog import CATALOG
 from domain.errors import Invalid
 from domain.prices import CatalogChanged, ConfigurationInvalid, ConfigurationResult, PriceResult, StaleConfiguration, StalePrice
 from domain.quotes import QUOTE_MATRIX, Line, Quote, QuoteEvent, QuoteRevision, QuoteStatus, QuoteVersionConflict, StaleRevision
-from domain.store import Base, Check, Guard, Move, Owned, UnitOfWork, append_only, as_json, param, ref, table_of
+from domain.store import Guard, Move, UnitOfWork, param, table_of
 from domain.store.facts import WorkflowCommandKind
 
 WORKFLOW = "quote-approval"
 
-
-class QuoteDocument(Owned, Base):
-    """The offer as the customer gets it; `sha256` is over its content, so a document proves which revision it shows."""
-
-    __tablename__ = "quote_document"
-    __table_args__ = (
-        ref("quote"),
-        ref("quote_revision"),
-        ref("price_result"),
-        UniqueConstraint("tenant_id", "quote_revision_id", "sha256"),
-    )
-    quote_id: Mapped[UUID]
-    quote_revision_id: Mapped[UUID]
-    price_result_id: Mapped[UUID]
-    sha256: Mapped[str]
-    content: Mapped[str]
-
-
-append_only(QuoteDocument)
 
 VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
 CURRENT_REVISION = Guard(StaleRevision, Quote.current_revision_id == param("revision_id"))
@@ -121,7 +99,6 @@ SUBMIT = Move(
     CURRENT_PRICE,
     emits="QuoteSubmitted",
 )
-DOCUMENT = Check(Quote, "document", VERSION, CURRENT_REVISION, CURRENT_PRICE)
 VOID_REQUEST = Move(ApprovalRequest, approvals.REQUEST_MATRIX, RequestEvent.INVALIDATE, emits="ApprovalInvalidated")
 VOID_REQUIREMENT = Move(ApprovalRequirement, approvals.REQUIREMENT_MATRIX, RequirementEvent.INVALIDATE)
 
@@ -184,16 +161,6 @@ class SubmitQuote:
     expected_version: int
     revision_id: UUID
     config_result_id: UUID
-    price_result_id: UUID
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssueDocument:
-    """Write the offer down for the customer."""
-
-    quote_id: UUID
-    expected_version: int
-    revision_id: UUID
     price_result_id: UUID
 
 
@@ -277,35 +244,6 @@ def submit(uow: UnitOfWork, command: SubmitQuote) -> Row[Any]:
         ),
     )
     return quote
-
-
-def issue_document(uow: UnitOfWork, command: IssueDocument) -> UUID:
-    """The document of a revision at a price; issuing it again gives the same one. Raises the refusals of DOCUMENT."""
-    quote = uow.require(DOCUMENT, command)
-    priced = uow.read(PriceResult, command.price_result_id)
-    lines = [
-        {name: getattr(line, name) for name in Line.__dataclass_fields__} for line in quotes.read_lines(uow, command.revision_id)
-    ]
-    content = json.dumps(
-        as_json(
-            {
-                "quote_number": quote.quote_number,
-                "revision_id": command.revision_id,
-                "customer_id": quote.customer_id,
-                "valid_until": quote.valid_until,
-                "currency": priced.currency,
-                "net_total": priced.net_total,
-                "lines": lines,
-            }
-        ),
-        sort_keys=True,
-    )
-    sha256 = hashlib.sha256(content.encode()).hexdigest()
-    document = table_of(QuoteDocument)
-    known = select(document.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=command.revision_id, sha256=sha256)
-    found: UUID | None = uow.connection.execute(known).scalar_one_or_none()
-    names = {"quote_id": quote.id, "quote_revision_id": command.revision_id, "price_result_id": command.price_result_id}
-    return found or uow.add(QuoteDocument, {**names, "sha256": sha256, "content": content})[0]
 
 
 def _edited(lines: Sequence[Line], command: EditQuote) -> list[Line]:

@@ -11,12 +11,12 @@ from sqlalchemy import Row, and_, func, select
 from domain import approvals, quotes
 from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
 from domain.catalog import CATALOG
+from domain.documents import QuoteDocument
 from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import SalesOrder
 from domain.prices import PriceResult
 from domain.quotes import Quote, QuoteRevision
-from domain.quoting import QuoteDocument
 from domain.steps import StepStatus
 from domain.store import UnitOfWork, as_json, table_of
 

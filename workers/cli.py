@@ -147,10 +147,11 @@ def deploy() -> None:
 @app.command()
 def check() -> None:
     """Hold the models against the workers: topics, variables, error codes, references."""
+    from workers.bpmn_contract import problems
     from workers.deployment import models_root
-    from workers.model_check import all_problems
+    from workers.tasks.topics import CONTRACTS
 
-    found = all_problems(models_root())
+    found = problems(models_root(), CONTRACTS)
     for problem in found:
         err.print(problem, markup=False)
     raise typer.Exit(1 if found else 0)

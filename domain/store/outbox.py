@@ -50,7 +50,7 @@ class Backlog(NamedTuple):
 # in between drops out.
 CLAIM = text("""
 WITH front AS MATERIALIZED (
-    SELECT e.position, e.aggregate_id FROM outbox_event e
+    SELECT e.* FROM outbox_event e
     WHERE e.status = 'PENDING' AND (
         SELECT o.due_at FROM outbox_event o
         WHERE o.aggregate_id = e.aggregate_id AND o.status = 'PENDING' ORDER BY o.position LIMIT 1
@@ -68,8 +68,7 @@ WITH front AS MATERIALIZED (
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
        CAST(e.aggregate_id AS text), e.aggregate_version, CAST(e.command_id AS text), CAST(e.causation_id AS text), e.business_key,
        to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
-FROM front JOIN heads USING (aggregate_id) JOIN outbox_event e ON e.position = front.position AND e.status = 'PENDING'
-ORDER BY e.position
+FROM front e JOIN heads USING (aggregate_id) ORDER BY e.position
 """)
 MARK = text("""
 UPDATE outbox_event SET status = 'PUBLISHED', published_at = clock_timestamp()

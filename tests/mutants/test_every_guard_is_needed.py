@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from domain import accepting, approving, evaluating, fulfilling, quoting, reading, workflows
+from domain import accepting, approving, documents, evaluating, fulfilling, quoting, reading, workflows
 from domain.approvals import Decision
 from domain.catalog import CATALOG, FIBRE, ROUTER
 from domain.fulfilling import Infer, OutcomeSource, StartStep
@@ -65,14 +65,14 @@ def submit(offers: Offers, offer: Offer, **changes: object) -> None:
     names = ("quote_id", "revision_id", "config_result_id", "price_result_id")
     given = {"expected_version": offer.version, **{name: getattr(offer, name) for name in names}, **changes}
     with offers.uow() as uow:
-        quoting.submit(uow, quoting.SubmitQuote(**given))  # type: ignore[arg-type]  # a story's changes
+        quoting.submit(uow, quoting.SubmitQuote(**given))
 
 
 def document(offers: Offers, offer: Offer, **changes: object) -> None:
     names = ("quote_id", "revision_id", "price_result_id")
     given = {"expected_version": offer.version, **{name: getattr(offer, name) for name in names}, **changes}
     with offers.uow() as uow:
-        quoting.issue_document(uow, quoting.IssueDocument(**given))  # type: ignore[arg-type]  # a story's changes
+        documents.issue(uow, documents.IssueDocument(**given))
 
 
 def accept(offers: Offers, offer: Offer, **changes: object) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine
 
-from domain import accepting, approving, decomposing, fulfilling, prices, quoting, reading
+from domain import accepting, approving, decomposing, documents, fulfilling, prices, quoting, reading
 from domain.approvals import Decision
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
 from domain.quotes import Line
@@ -207,9 +207,9 @@ class Offers:
     def issue_document(self, offer: Offer) -> Offer:
         """Write the offer down for the customer."""
         names = ("quote_id", "revision_id", "price_result_id")
-        command = quoting.IssueDocument(expected_version=offer.version, **{name: getattr(offer, name) for name in names})
+        command = documents.IssueDocument(expected_version=offer.version, **{name: getattr(offer, name) for name in names})
         with self.uow() as uow:
-            quoting.issue_document(uow, command)
+            documents.issue(uow, command)
         return self.quote(offer.quote_id)
 
     def acceptance(self, offer: Offer, **changes: Any) -> accepting.AcceptQuote:

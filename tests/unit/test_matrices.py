@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, RequestEvent, RequirementEvent
+from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
 from domain.orders import ORDER_MATRIX, OrderEvent
 from domain.quotes import QUOTE_MATRIX, QuoteEvent
 from domain.steps import STEP_MATRIX, StepEvent
@@ -101,7 +101,7 @@ def test_every_event_and_every_state_is_of_use(matrix: Matrix[Any, Any]) -> None
     silent = [event for event in matrix.events if not any(matrix.cell(event, state) for state in matrix.states)]
 
     assert silent == []
-    assert len(set(matrix.states) - reached) <= 1, "only the state of birth is never reached"
+    assert len([state for state in matrix.states if state not in reached]) <= 1, "only the state of birth is never reached"
 
 
 @pytest.mark.parametrize("matrix", EVERY_MATRIX, ids=lambda matrix: str(matrix.states.__name__))
@@ -123,7 +123,8 @@ def test_two_cells_for_one_event_in_one_state_are_a_mistake() -> None:
         Matrix(Light, Push, moves={Push.BUTTON: {Light.RED: Light.GREEN}}, keeps={Push.BUTTON: frozenset({Light.RED})})
 
 
-def test_requests_and_requirements_end_once() -> None:
-    for matrix, events in ((REQUEST_MATRIX, RequestEvent), (REQUIREMENT_MATRIX, RequirementEvent)):
-        starts = {state for event in events for state in matrix.targets(event)}
-        assert starts <= {"OPEN", "PENDING", "APPROVED"}
+@pytest.mark.parametrize("matrix", [REQUEST_MATRIX, REQUIREMENT_MATRIX], ids=["request", "requirement"])
+def test_requests_and_requirements_end_once(matrix: Matrix[Any, Any]) -> None:
+    starts = {str(state) for event in matrix.events for state in matrix.targets(event)}
+
+    assert starts <= {"OPEN", "PENDING", "APPROVED"}

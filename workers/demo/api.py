@@ -12,7 +12,6 @@ import httpx
 
 from workers.demo.people import CUSTOMER, SALES, Actor, token_of
 
-
 OFFER_VALID_FOR = timedelta(days=30)
 
 

@@ -13,12 +13,12 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from reconciliation.audit import Audit, AuditReport
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine as Database
 
 from domain import sweeping
+from reconciliation.audit import Audit, AuditReport, as_table
 from workers import suite
 from workers.demo import board
 from workers.demo.api import Api
@@ -52,8 +52,9 @@ class Outcome:
 
     @property
     def unexpected(self) -> list[str]:
-        """Stories that ended in another way than they should."""
-        return [f"{story.fate}: {story.end} instead of {story.expected}" for story in self.told if not story.as_expected]
+        """Stories that ended in another way than they should, and disorder that did not happen: then nothing was shown."""
+        ended = [f"{story.fate}: {story.end} instead of {story.expected}" for story in self.told if not story.as_expected]
+        return ended + [f"{name} is {value}" for name, value in self.disorder.items() if not value]
 
     @property
     def passed(self) -> bool:
@@ -169,7 +170,7 @@ def wait_until_quiet(database: Database, engine: Engine, tenant_id: UUID, runnin
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
     """The audit for people."""
-    console.print(outcome.report.as_table())
+    console.print(as_table(outcome.report))
     for sentence in outcome.unexpected:
         console.print(f"[red]unexpected:[/red] {sentence}")
     verdict = "[green]every invariant holds[/green]" if outcome.passed else "[red]an invariant is broken[/red]"

@@ -121,3 +121,10 @@ class Disorder:
             if worker_id and self._pods.kill(worker_id):
                 self.killed = worker_id
                 return
+
+    def _held_key(self) -> str | None:
+        ours = f"step:{self._looking.tenant_id}:"
+        for entry in self._running.provider.ledger.entries():
+            if entry["stepCode"] == VICTIM_STEP and str(entry["stepRef"]).startswith(ours) and entry["effects"]:
+                return str(entry["idempotencyKey"])
+        return None

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
 
-from domain import accepting, quoting, reading
+from domain import accepting, documents, quoting, reading
 from domain.errors import Invalid
 from domain.prices import PriceMissing
 from domain.quotes import QuoteStatus, UnknownLine
@@ -147,8 +147,8 @@ def issue_document(
     def work(uow: UnitOfWork) -> Answer:
         version = if_match.required()
         named = {"revision_id": body.revision_id, "price_result_id": body.price_result_id}
-        command = quoting.IssueDocument(quote_id=quote_id, expected_version=version, **named)
-        issued = answers.ShownDocument(document_id=quoting.issue_document(uow, command), quote_id=quote_id, **named)
+        command = documents.IssueDocument(quote_id=quote_id, expected_version=version, **named)
+        issued = answers.ShownDocument(document_id=documents.issue(uow, command), quote_id=quote_id, **named)
         return issued.answer(HTTPStatus.CREATED, version)
 
     return call.run(body, work)

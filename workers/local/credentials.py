@@ -55,3 +55,11 @@ def load_credentials(file: Path) -> Credentials:
         json.dump(asdict(made), out)
     new.replace(file)
     return made
+
+
+def known_secret(data_dir: Path) -> str:
+    """The token secret of a local stack that was started here before. Raises StackError when there is none."""
+    file = data_dir / "credentials.json"
+    if not file.exists():
+        raise StackError(f"{file} does not exist: start the suite with `q2o up` first, or set Q2O_JWT_SECRET")
+    return load_credentials(file).jwt_secret

@@ -60,7 +60,11 @@ class ProcessCalls(EngineConnection):
 
     def count_unfinished(self, definition_key: str, business_key_pattern: str) -> int:
         """How many instances of a process have not ended; `%` in the pattern stands for anything."""
-        query = {"processDefinitionKey": definition_key, "processInstanceBusinessKeyLike": business_key_pattern, "unfinished": "true"}
+        query = {
+            "processDefinitionKey": definition_key,
+            "processInstanceBusinessKeyLike": business_key_pattern,
+            "unfinished": "true",
+        }
         return int(self.get("/history/process-instance/count", **query)["count"])
 
     def instance_variables(self, instance_id: str) -> dict[str, Any]:

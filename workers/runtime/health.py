@@ -14,12 +14,7 @@ def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHT
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answers = {
-                "/healthz": lambda: (200, "text/plain", b"alive\n"),
-                "/readyz": lambda: (200, "text/plain", b"ready\n") if ready() else (503, "text/plain", b"not ready\n"),
-                "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest()),
-            }
-            status, kind, body = answers.get(self.path, lambda: (404, "text/plain", b"ask /healthz, /readyz or /metrics\n"))()
+            status, kind, body = _answer(self.path, ready)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -32,3 +27,13 @@ def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHT
     server = ThreadingHTTPServer((host, port), Handler)
     Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server
+
+
+def _answer(path: str, ready: Callable[[], bool]) -> tuple[int, str, bytes]:
+    if path == "/metrics":
+        return 200, CONTENT_TYPE_LATEST, generate_latest()
+    if path == "/healthz":
+        return 200, "text/plain", b"alive\n"
+    if path == "/readyz":
+        return (200, "text/plain", b"ready\n") if ready() else (503, "text/plain", b"not ready\n")
+    return 404, "text/plain", b"ask /healthz, /readyz or /metrics\n"

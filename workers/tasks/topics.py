@@ -1,8 +1,12 @@
-"""Every topic of the suite: its handler, what it reads, which BPMN errors it raises. Models are checked against this (`q2o check`)."""
+"""Every topic of the suite: what it reads, which BPMN errors it raises, and the code behind it.
+
+`CONTRACTS` is data, so that models can be held against it without a database or an engine (`q2o check`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Engine as Database
 
@@ -16,57 +20,70 @@ from workers.providers.port import Provider
 from workers.runtime.engine import Engine
 from workers.runtime.settings import Settings
 from workers.tasks.approval import Approval
-from workers.tasks.contract import Topic
+from workers.tasks.contract import Handler, Topic
 from workers.tasks.fulfillment import Fulfillment
 from workers.tasks.registration import Registration
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What a model may count on: the variables that a topic reads, the error codes that it may raise."""
+
+    name: str
+    variables: tuple[str, ...]
+    errors: tuple[str, ...] = ()
+
+
 QUOTE = ("tenantId", "quoteId", "quoteRevisionId", "priceResultId")
+ORDER = ("tenantId", "orderId")
 STEP = ("tenantId", "stepId")
 DECISION = ("tenantId", "quoteRevisionId", "priceResultId", "requirementId", "decision", "reasonCode", "comment")
+
+CONTRACTS: Mapping[str, Contract] = {
+    contract.name: contract
+    for contract in (
+        Contract(name="workflow.register", variables=("tenantId", "startToken"), errors=(DuplicateWorkflow.code,)),
+        Contract(name="quote.collect-approval-facts", variables=QUOTE, errors=(StaleRevision.code, StalePrice.code)),
+        Contract(name="quote.open-requirements", variables=(*QUOTE, "requirements"), errors=(StaleApproval.code,)),
+        Contract(
+            name="approval.record-decision",
+            variables=DECISION,
+            errors=(StaleApproval.code, FourEyesViolation.code, AuthorityExceeded.code),
+        ),
+        Contract(name="quote.apply-outcome", variables=("tenantId", "approvalRequestId")),
+        Contract(name="order.decompose", variables=ORDER, errors=(OrderInvalid.code,)),
+        Contract(name="fulfillment.check-readiness", variables=STEP),
+        Contract(name="fulfillment.execute-step", variables=STEP, errors=(StepObsolete.code,)),
+        Contract(name="fulfillment.check-outcome", variables=STEP),
+        Contract(name="order.evaluate", variables=ORDER),
+    )
+}
 
 
 def topics(database: Database, engine: Engine, providers: Mapping[str, Provider], settings: Settings) -> dict[str, Topic]:
     """All topics, ready to run."""
     approval = Approval(database, engine)
     fulfillment = Fulfillment(database, providers, settings.attempt_stale_after)
-    known = (
-        Topic(
-            name="workflow.register",
-            handler=Registration(database).register,
-            variables=("tenantId", "startToken"),
-            errors=(DuplicateWorkflow.code,),
-        ),
-        Topic(
-            name="quote.collect-approval-facts",
-            handler=approval.collect_facts,
-            variables=QUOTE,
-            errors=(StaleRevision.code, StalePrice.code),
-        ),
-        Topic(
-            name="quote.open-requirements",
-            handler=approval.open_requirements,
-            variables=(*QUOTE, "requirements"),
-            errors=(StaleApproval.code,),
-        ),
-        Topic(
-            name="approval.record-decision",
-            handler=approval.record_decision,
-            variables=DECISION,
-            errors=(StaleApproval.code, FourEyesViolation.code, AuthorityExceeded.code),
-        ),
-        Topic(name="quote.apply-outcome", handler=approval.apply_outcome, variables=("tenantId", "approvalRequestId")),
-        Topic(
-            name="order.decompose", handler=fulfillment.decompose, variables=("tenantId", "orderId"), errors=(OrderInvalid.code,)
-        ),
-        Topic(name="fulfillment.check-readiness", handler=fulfillment.check_readiness, variables=STEP),
-        Topic(
-            name="fulfillment.execute-step",
-            handler=fulfillment.execute,
-            variables=STEP,
-            errors=(StepObsolete.code,),
-            heartbeat=fulfillment.heartbeat,
-        ),
-        Topic(name="fulfillment.check-outcome", handler=fulfillment.check_outcome, variables=STEP),
-        Topic(name="order.evaluate", handler=fulfillment.evaluate, variables=("tenantId", "orderId")),
-    )
-    return {topic.name: topic for topic in known}
+    handlers: dict[str, Handler] = {
+        "workflow.register": Registration(database).register,
+        "quote.collect-approval-facts": approval.collect_facts,
+        "quote.open-requirements": approval.open_requirements,
+        "approval.record-decision": approval.record_decision,
+        "quote.apply-outcome": approval.apply_outcome,
+        "order.decompose": fulfillment.decompose,
+        "fulfillment.check-readiness": fulfillment.check_readiness,
+        "fulfillment.execute-step": fulfillment.execute,
+        "fulfillment.check-outcome": fulfillment.check_outcome,
+        "order.evaluate": fulfillment.evaluate,
+    }
+    signs_of_life = {"fulfillment.execute-step": fulfillment.heartbeat}
+    return {
+        name: Topic(
+            name=name,
+            handler=handlers[name],
+            variables=contract.variables,
+            errors=contract.errors,
+            heartbeat=signs_of_life.get(name),
+        )
+        for name, contract in CONTRACTS.items()
+    }

@@ -1,0 +1,97 @@
+"""Rules that import contracts cannot state, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("domain", "workers", "reconciliation")
+
+
+def sources(*rooms: str) -> Iterator[tuple[Path, ast.Module]]:
+    for room in rooms:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
+    yield from (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name
+    )
+
+
+def commits(tree: ast.AST) -> list[int]:
+    """Lines that commit a database transaction; a Kafka consumer commits offsets, which is another thing."""
+    return [call.lineno for call in calls(tree, "commit") if "consumer" not in ast.unparse(call.func).lower()]
+
+
+def begins(tree: ast.AST) -> list[int]:
+    """Lines that open a transaction which commits by itself."""
+    return [call.lineno for call in calls(tree, "begin") if not ast.unparse(call.func).startswith("workflows.")]
+
+
+def test_only_the_unit_of_work_and_the_migrations_commit() -> None:
+    found = {str(path) for path, tree in sources(*ROOMS) if commits(tree) or begins(tree)}
+
+    # The sandbox provider is no part of the product: it keeps a ledger of its own.
+    assert {path for path in found if "sandbox" not in path and "local" not in path} == {
+        "domain/store/unit_of_work.py",
+        "domain/migrations/__init__.py",
+    }
+
+
+def test_a_commit_elsewhere_would_be_found() -> None:
+    assert commits(ast.parse("connection.commit()")) == [1]
+    assert commits(ast.parse("self._consumer.commit(offsets)")) == []
+
+
+def test_docker_is_no_python_package() -> None:
+    # A package of that name would hide the Docker SDK.
+    assert list((ROOT / "docker").rglob("*.py")) == []
+
+
+def test_the_domain_asks_no_clock_but_the_databases() -> None:
+    found = [
+        f"{path}:{call.lineno}"
+        for path, tree in sources("domain")
+        for name in ("now", "utcnow", "today")
+        for call in calls(tree, name)
+    ]
+
+    assert [place for place in found if "func.now" not in place] == []
+
+
+def test_log_events_are_constants() -> None:
+    found = [
+        f"{path}:{call.lineno}"
+        for path, tree in sources(*ROOMS)
+        for level in ("debug", "info", "warning", "error", "exception")
+        for call in calls(tree, level)
+        if ast.unparse(call.func).startswith(("_log.", "log.")) and not (call.args and isinstance(call.args[0], ast.Constant))
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_module_says_what_it_is_for(room: str) -> None:
+    # An __init__ without a word of code needs no word of explanation.
+    silent = [str(path) for path, tree in sources(room) if tree.body and not ast.get_docstring(tree)]
+
+    assert silent == []
+
+
+def test_no_module_is_longer_than_its_reader_s_patience() -> None:
+    long = [
+        str(path)
+        for path, _ in sources(*ROOMS)
+        if len((ROOT / path).read_text(encoding="utf-8").splitlines()) > 300 and "versions" not in path.parts
+    ]
+
+    assert long == []
