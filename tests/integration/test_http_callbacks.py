@@ -15,8 +15,8 @@ from domain.callbacks import ExternalCallbackConflict, ExternalCallbackRecord
 from domain.errors import TryAgain
 from domain.steps import FulfillmentStep
 from domain.store import table_of
-from tests.integration.test_http_commands import count, is_problem
-from tests.support.http import PROVIDER, Api, completed
+from tests.support.database import count
+from tests.support.http import PROVIDER, Api, completed, is_problem
 from tests.support.offers import Offers
 from tests.support.races import race_for_row
 from workers.http.callbacks import LARGEST_CALLBACK_BYTES

@@ -1,58 +1,32 @@
-"""From a quote to an order over HTTP, step by step, and every rule of a command's way in: who, key, version, schema."""
+"""From a quote to an order over HTTP, step by step, and what a command must name: its version, revision, price, approval."""
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 
 from domain.catalog import CATALOG, SUPPORT
-from domain.orders import SalesOrder
 from domain.quotes import Quote
 from domain.store import table_of
 from domain.store.facts import ConflictLog, WorkflowCommand
-from tests.support.http import Api, Caller, named, new_quote, priced
-from tests.support.offers import APPROVER, OWNER, SIGNATURE, Offer, Offers
+from tests.support.database import count
+from tests.support.http import (
+    Api,
+    accept,
+    acceptance,
+    decide,
+    edit,
+    is_problem,
+    named,
+    new_quote,
+    opened,
+    priced,
+)
+from tests.support.offers import APPROVER, OWNER, SIGNATURE, Offers
 from tests.support.races import race_for_row
 from workers.http.auth import Role
-
-
-def opened(api: Api) -> dict[str, Any]:
-    response = api.sales.post("/quotes", new_quote())
-    assert response.status_code == 201, response.text
-    quote: dict[str, Any] = response.json()
-    return quote
-
-
-def acceptance(offer: Offer) -> dict[str, Any]:
-    members = ("revisionId", "priceResultId", "approvalRequestId", "documentId")
-    return {**named(offer.body, *members), "channel": "WEB"}
-
-
-def accept(caller: Caller, offer: Offer, **options: Any) -> httpx.Response:
-    options.setdefault("version", offer.version)
-    return caller.post(f"/quotes/{offer.quote_id}/acceptances", acceptance(offer), **options)
-
-
-def edit(quote: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {"expectedRevisionId": quote["revisionId"], "reasonCode": "CUSTOMER_ASKED", **changes}
-
-
-def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    assert (response.status_code, response.json().get("code")) == (status, code), response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["cache-control"] == "no-store"
-    problem: dict[str, Any] = response.json()
-    assert {"type", "title", "status", "code", "detail", "safeUserAction"} <= set(problem)
-    return problem
-
-
-def count(db: Engine, entity: Any) -> int:
-    with db.connect() as connection:
-        return int(connection.scalar(select(func.count()).select_from(table_of(entity))) or 0)
 
 
 class TestTheWholeWay:
@@ -129,104 +103,6 @@ class TestTheWholeWay:
         with db.connect() as connection:
             asked = connection.execute(select(*command.c).where(command.c.kind == "COMPLETE_TASK")).one()
         assert (asked.name, asked.variables["decision"]) == (str(requirement_id), "APPROVE")
-
-
-def decide(caller: Caller, offer: Offer, requirement_id: UUID, **changes: Any) -> httpx.Response:
-    body = {
-        "requirementId": str(requirement_id),
-        "expectedRequirementVersion": 1,
-        "quoteRevisionId": str(offer.revision_id),
-        "priceResultId": str(offer.price_result_id),
-        "decision": "APPROVE",
-        "reasonCode": "WITHIN_POLICY",
-        **changes,
-    }
-    return caller.post(f"/approval-tasks/{requirement_id}/decisions", body)
-
-
-class TestIdempotency:
-    def test_a_command_without_a_key_is_400(self, api: Api) -> None:
-        response = api.client.post("/quotes", json=new_quote(), headers={"Authorization": f"Bearer {api.sales.token}"})
-
-        is_problem(response, 400, "IDEMPOTENCY_KEY_MISSING")
-
-    @pytest.mark.parametrize("key", ["x" * 256, "no\ttabs"])
-    def test_a_key_that_is_no_key_is_400(self, api: Api, key: str) -> None:
-        is_problem(api.sales.post("/quotes", new_quote(), key=key), 400, "IDEMPOTENCY_KEY_INVALID")
-
-    def test_a_repeated_command_is_answered_as_the_first_time(self, api: Api, offers: Offers, db: Engine) -> None:
-        offer = offers.approved_quote()
-        replays = api.metric("q2o_idempotency_replays_total", command="accept-quote")
-        first = accept(api.customer, offer, key="accept-1")
-
-        repeated = accept(api.customer, offer, key="accept-1")
-
-        assert (repeated.status_code, repeated.json()) == (201, first.json())
-        assert repeated.headers["Idempotent-Replayed"] == "true"
-        assert "Idempotent-Replayed" not in first.headers
-        assert (repeated.headers["ETag"], repeated.headers["Location"]) == (first.headers["ETag"], first.headers["Location"])
-        assert count(db, SalesOrder) == 1
-        assert api.metric("q2o_idempotency_replays_total", command="accept-quote") == replays + 1
-
-    def test_a_repeated_key_with_another_body_is_422(self, api: Api) -> None:
-        reused = api.metric("q2o_idempotency_hash_conflicts_total", command="create-quote")
-        api.sales.post("/quotes", new_quote(), key="create-1")
-
-        response = api.sales.post("/quotes", new_quote(customerId="another"), key="create-1")
-
-        assert is_problem(response, 422, "IDEMPOTENCY_KEY_REUSED")["safeUserAction"] == "USE_A_NEW_KEY"
-        assert api.metric("q2o_idempotency_hash_conflicts_total", command="create-quote") == reused + 1
-
-    def test_a_repeated_key_with_another_version_is_422(self, api: Api) -> None:
-        quote = opened(api)
-        api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=1, key="edit-1")
-
-        response = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=2, key="edit-1")
-
-        is_problem(response, 422, "IDEMPOTENCY_KEY_REUSED")
-
-    def test_a_stored_answer_is_only_for_who_earned_it(self, api: Api, offers: Offers) -> None:
-        offer = offers.approved_quote()
-        accept(api.customer, offer, key="accept-1")
-
-        is_problem(accept(api.sales, offer, key="accept-1"), 422, "IDEMPOTENCY_KEY_REUSED")
-
-    def test_a_replay_comes_before_the_precondition(self, api: Api) -> None:
-        quote = opened(api)
-        first = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=1, key="edit-1")
-
-        repeated = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), version=1, key="edit-1")
-
-        assert (repeated.status_code, repeated.json()) == (200, first.json())
-
-    def test_a_refusal_is_not_stored(self, api: Api) -> None:
-        quote = opened(api)
-        path = f"/quotes/{quote['quoteId']}"
-        is_problem(api.sales.patch(path, edit(quote), version=7, key="edit-1"), 409, "QUOTE_VERSION_CONFLICT")
-
-        assert api.sales.patch(path, edit(quote), version=1, key="edit-1").status_code == 200
-
-    def test_the_same_key_in_two_tenants_does_not_meet(self, api: Api) -> None:
-        other = api.caller(OWNER, Role.SALES_AGENT, tenant_id=uuid4())
-        ours = api.sales.post("/quotes", new_quote(), key="create-1")
-
-        theirs = other.post("/quotes", new_quote(customerId="theirs"), key="create-1")
-
-        assert theirs.status_code == 201
-        assert theirs.json()["quoteId"] != ours.json()["quoteId"]
-
-    def test_another_key_on_the_identical_revision_gets_the_same_order(self, api: Api, offers: Offers) -> None:
-        offer = offers.approved_quote()
-        first = accept(api.customer, offer)
-
-        second = accept(api.caller("partner-7", Role.PARTNER), offer)
-
-        assert (second.status_code, second.json()["orderId"]) == (200, first.json()["orderId"])
-
-    def test_a_quoted_key_is_the_same_key(self, api: Api) -> None:
-        first = api.sales.post("/quotes", body := new_quote(), key="create-1")
-
-        assert api.sales.post("/quotes", body, key='"create-1"').json() == first.json()
 
 
 class TestPreconditions:

@@ -15,10 +15,9 @@ from domain.orders import SalesOrder
 from domain.quotes import Quote
 from domain.store import table_of
 from domain.store.idempotency import IdempotencyRecord
-from tests.integration.test_http_commands import accept, count, edit, is_problem
-from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api
+from tests.support.database import count
+from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api, accept, edit, is_problem
 from tests.support.offers import Offers
-from tests.support.races import race_for_row
 from workers.http.edge import HttpEdge
 from workers.runtime.database import connect
 
@@ -150,28 +149,3 @@ class TestABusyDatabase:
 
         is_problem(response, 409, "IDEMPOTENT_REQUEST_IN_PROGRESS")
         assert response.headers["Retry-After"] == "1"
-
-
-class TestDoubleSubmits:
-    def test_the_same_key_twice_at_once_makes_one_order(self, api: Api, offers: Offers, db: Engine) -> None:
-        """Kills: claiming the key by a look-up, or in a transaction of its own."""
-        offer = offers.approved_quote()
-
-        first, second = race_for_row(
-            db, table_of(Quote), offer.quote_id, *[lambda: accept(api.customer, offer, key="accept-1")] * 2
-        )
-
-        assert [first.result().status_code, second.result().status_code] == [201, 201]
-        assert second.result().headers["Idempotent-Replayed"] == "true"
-        assert first.result().json() == second.result().json()
-        assert count(db, SalesOrder) == 1
-
-    def test_two_keys_at_once_make_one_order(self, api: Api, offers: Offers, db: Engine) -> None:
-        """Kills: dropping the state condition of `quote.accept`."""
-        offer = offers.approved_quote()
-
-        first, second = race_for_row(db, table_of(Quote), offer.quote_id, *[lambda: accept(api.customer, offer)] * 2)
-
-        assert [first.result().status_code, second.result().status_code] == [201, 200]
-        assert first.result().json()["orderId"] == second.result().json()["orderId"]
-        assert count(db, SalesOrder) == 1

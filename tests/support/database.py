@@ -6,13 +6,15 @@ It is a database of its own beside the one that `database` names, so that a test
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, select, text, union_all
+from sqlalchemy import Engine, create_engine, func, make_url, select, text, union_all
 from sqlalchemy.sql.elements import quoted_name
 
 from domain.migrations import migrate
 from domain.schema import METADATA
+from domain.store import table_of
 from workers.runtime.database import connect
 
 _NAME = "q2o_tests"
@@ -50,3 +52,9 @@ def empty(engine: Engine) -> None:
         names = [quoted_name(name, quote=True) for name in connection.scalars(filled)]
         if names:
             connection.execute(text(f"TRUNCATE {', '.join(names)} CASCADE"))
+
+
+def count(db: Engine, entity: Any) -> int:
+    """Rows of an entity's table."""
+    with db.connect() as connection:
+        return int(connection.scalar(select(func.count()).select_from(table_of(entity))) or 0)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from standardwebhooks.webhooks import Webhook
 
 from domain.catalog import CATALOG, FIBRE, ROUTER
-from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offers
+from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offer, Offers
 from workers.http.auth import Role, issue_token
 from workers.http.edge import HttpEdge
 from workers.providers.signatures import new_secret
@@ -128,6 +128,55 @@ def priced(sales: Caller, quote: dict[str, Any]) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def opened(api: Api) -> dict[str, Any]:
+    """Create a quote; returns it."""
+    response = api.sales.post("/quotes", new_quote())
+    assert response.status_code == 201, response.text
+    quote: dict[str, Any] = response.json()
+    return quote
+
+
+def acceptance(offer: Offer) -> dict[str, Any]:
+    """Name everything that the customer of an approved quote saw."""
+    members = ("revisionId", "priceResultId", "approvalRequestId", "documentId")
+    return {**named(offer.body, *members), "channel": "WEB"}
+
+
+def accept(caller: Caller, offer: Offer, **options: Any) -> httpx.Response:
+    """Accept an approved quote."""
+    options.setdefault("version", offer.version)
+    return caller.post(f"/quotes/{offer.quote_id}/acceptances", acceptance(offer), **options)
+
+
+def edit(quote: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Name the revision of a quote that was read, and changes to it."""
+    return {"expectedRevisionId": quote["revisionId"], "reasonCode": "CUSTOMER_ASKED", **changes}
+
+
+def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Demand a problem document with this status and code; returns it."""
+    assert (response.status_code, response.json().get("code")) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    problem: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "code", "detail", "safeUserAction"} <= set(problem)
+    return problem
+
+
+def decide(caller: Caller, offer: Offer, requirement_id: UUID, **changes: Any) -> httpx.Response:
+    """Decide a requirement (default: approve it)."""
+    body = {
+        "requirementId": str(requirement_id),
+        "expectedRequirementVersion": 1,
+        "quoteRevisionId": str(offer.revision_id),
+        "priceResultId": str(offer.price_result_id),
+        "decision": "APPROVE",
+        "reasonCode": "WITHIN_POLICY",
+        **changes,
+    }
+    return caller.post(f"/approval-tasks/{requirement_id}/decisions", body)
 
 
 @pytest.fixture(scope="session")
