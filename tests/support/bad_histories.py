@@ -1,0 +1,246 @@
+"""Bad histories: statements that make a settled tenant wrong in one way each, and the check that must find it.
+
+They are for a transaction that is rolled back, after UNPROTECT: with the product's own protection none of them would succeed.
+"""
+
+# ruff: noqa: S608 - every statement is made of this module's own words
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+NEW, OTHER_TENANT = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
+UNPROTECT = """
+DO $$ DECLARE one record; BEGIN
+    FOR one IN SELECT conrelid::regclass AS relation, conname FROM pg_constraint
+        WHERE contype = 'f' AND connamespace = 'public'::regnamespace LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', one.relation, one.conname);
+    END LOOP;
+    FOR one IN SELECT DISTINCT tgrelid::regclass AS relation FROM pg_trigger WHERE NOT tgisinternal LOOP
+        EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', one.relation);
+    END LOOP;
+END $$"""
+
+
+def copy(table: str, where: str, always: str = "", **changes: Any) -> str:
+    """Copy one row with changes."""
+    return (
+        f"INSERT INTO {table} {always} SELECT (jsonb_populate_record(r, '{json.dumps(changes)}')).* FROM {table} r "
+        f"WHERE tenant_id = :tenant AND {where} LIMIT 1"
+    )
+
+
+def one(table: str, where: str = "true", column: str = "id") -> str:
+    """Select one row's id, always the same one."""
+    return f"(SELECT {column} FROM {table} WHERE tenant_id = :tenant AND {where} ORDER BY {column} LIMIT 1)"
+
+
+ORDER = one("sales_order")
+ACCEPTED_QUOTE = one("quote", "status = 'ACCEPTED'")
+ACCEPTED_VERSION = one("quote", "status = 'ACCEPTED'", "version")
+OTHER_REVISION = one("quote_revision", "status <> 'ACCEPTED'")
+OTHER_PRICE = one("price_result", "revision_id NOT IN (SELECT quote_revision_id FROM quote_acceptance)")
+PRICED = one("outbox_event", "event_type = 'QuotePriced'")
+REVISED_QUOTE = one("quote", "status = 'PRICED'")
+ROUTER_STEP = one("fulfillment_step", f"step_code = 'SHIP_ROUTER' AND order_id = {ORDER}")
+REOPEN_ORDER = (
+    f"DELETE FROM consumer_inbox WHERE event_id IN (SELECT id FROM outbox_event WHERE event_type = 'OrderFulfilled' AND aggregate_id = {ORDER})",
+    f"DELETE FROM outbox_event WHERE event_type = 'OrderFulfilled' AND aggregate_id = {ORDER}",
+    f"DELETE FROM transition_log WHERE transition_to = 'FULFILLED' AND aggregate_id = {ORDER}",
+    f"UPDATE order_search_projection SET status = 'IN_PROGRESS', aggregate_version = aggregate_version - 1 WHERE order_id = {ORDER}",
+    f"UPDATE sales_order SET status = 'IN_PROGRESS', version = version - 1 WHERE id = {ORDER}",
+)
+IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a revision with two orders": (
+        "I1",
+        (
+            "DROP INDEX uq_order_quote_revision_primary",
+            copy("transition_log", f"aggregate_id = {ORDER} AND aggregate_version = 1", id=NEW, aggregate_id=NEW),
+            copy(
+                "outbox_event",
+                f"aggregate_id = {ORDER} AND aggregate_version = 1",
+                "OVERRIDING SYSTEM VALUE",
+                id=NEW,
+                aggregate_id=NEW,
+            ),
+            copy("consumer_inbox", "true", event_id=NEW),
+            copy(
+                "order_search_projection",
+                f"order_id = {ORDER}",
+                order_id=NEW,
+                order_number="O-0",
+                status="CREATED",
+                aggregate_version=1,
+            ),
+            copy("sales_order", f"id = {ORDER}", id=NEW, order_number="O-0", status="CREATED", version=1),
+        ),
+    ),
+    "an order without acceptance": ("I1", (f"DELETE FROM quote_acceptance WHERE order_id = {ORDER}",)),
+    "an acceptance without order": (
+        "I1",
+        (copy("quote_acceptance", "true", id=NEW, order_id=NEW, quote_revision_id=NEW),),
+    ),
+    "a key still in progress": ("I2", ("UPDATE idempotency_record SET status = 'IN_PROGRESS' WHERE tenant_id = :tenant",)),
+    "a key without answer": ("I2", ("UPDATE idempotency_record SET response_body = NULL WHERE tenant_id = :tenant",)),
+    "an acceptance of another price": (
+        "I3",
+        (f"UPDATE quote_acceptance SET price_result_id = {OTHER_PRICE} WHERE order_id = {ORDER}",),
+    ),
+    "an order of another revision": (
+        "I3",
+        (f"UPDATE sales_order SET quote_revision_id = {OTHER_REVISION} WHERE id = {ORDER}",),
+    ),
+    "an acceptance before its approval": (
+        "I3",
+        ("UPDATE quote_acceptance SET created_at = created_at - interval '1 day' WHERE tenant_id = :tenant",),
+    ),
+    "a signature decided twice": (
+        "I4",
+        (
+            "ALTER TABLE approval_decision DROP CONSTRAINT uq_approval_decision_tenant_id_requirement_id",
+            copy("approval_decision", "true", id=NEW, approval_task_id="again"),
+        ),
+    ),
+    "a decision used for another revision": (
+        "I4",
+        (f"UPDATE approval_decision SET quote_revision_id = '{NEW}' WHERE id = {one('approval_decision')}",),
+    ),
+    "a signature without decision": ("I4", (f"DELETE FROM approval_decision WHERE id = {one('approval_decision')}",)),
+    "a version that no log entry tells": ("I5", (f"UPDATE quote SET version = version + 1 WHERE id = {REVISED_QUOTE}",)),
+    "a gap in the log": ("I5", ("DELETE FROM transition_log WHERE reason = 'PRICE' AND transition_from = 'PRICED'",)),
+    "a gap in the revisions": (
+        "I5",
+        ("UPDATE quote_revision SET revision_no = 3 WHERE tenant_id = :tenant AND revision_no = 2",),
+    ),
+    "an acceptance after the offer ended": (
+        "I6",
+        (f"UPDATE quote SET valid_until = created_at WHERE id = {ACCEPTED_QUOTE}",),
+    ),
+    "an acceptance of a stale price": (
+        "I6",
+        (
+            (
+                "UPDATE quote_acceptance SET active_price_book_version_seen = 'p-45', staleness_policy = 'REPRICE_REQUIRED_ON_PUBLISH' "
+                f"WHERE order_id = {ORDER}"
+            ),
+        ),
+    ),
+    "a stale price that nobody signed for": (
+        "I6",
+        (
+            (
+                "UPDATE quote_acceptance SET active_price_book_version_seen = 'p-45', staleness_policy = 'APPROVAL_REQUIRED_IF_STALE' "
+                f"WHERE order_id = {ORDER}"
+            ),
+        ),
+    ),
+    "a refusal without code": ("I7", (f"UPDATE conflict_log SET conflict_code = '' WHERE id = {one('conflict_log')}",)),
+    "a change without event": (
+        "I7",
+        (f"DELETE FROM outbox_event WHERE id = {one('outbox_event', chr(39).join(['event_type = ', 'QuotePriced', '']))}",),
+    ),
+    "a birth without event": (
+        "I7",
+        (f"DELETE FROM outbox_event WHERE event_type = 'QuoteCreated' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "an event of another transaction": (
+        "I7",
+        (f"UPDATE outbox_event SET command_id = '{NEW}' WHERE event_type = 'QuoteSubmitted' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a move that is no cell": (
+        "I9",
+        (f"UPDATE transition_log SET reason = 'SUBMIT' WHERE reason = 'PRICE' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a move from a state that it was not in": (
+        "I9",
+        (f"UPDATE transition_log SET transition_from = 'APPROVED' WHERE reason = 'PRICE' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a birth in the middle of life": (
+        "I9",
+        (f"UPDATE transition_log SET transition_to = 'PRICED' WHERE aggregate_version = 1 AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a state that the log does not give": ("I9", (f"UPDATE quote SET status = 'REJECTED' WHERE id = {REVISED_QUOTE}",)),
+    "a final state left": (
+        "I10",
+        (
+            copy(
+                "transition_log",
+                f"transition_to = 'ACCEPTED' AND aggregate_id = {ACCEPTED_QUOTE}",
+                id=NEW,
+                transition_from="ACCEPTED",
+                transition_to="APPROVED",
+                reason="OPEN_REQUIREMENTS",
+                aggregate_version=1000,
+            ),
+            f"UPDATE transition_log SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'",
+            f"UPDATE quote SET version = version + 1, status = 'APPROVED' WHERE id = {ACCEPTED_QUOTE}",
+        ),
+    ),
+    "a contradiction that nobody was told": (
+        "I10",
+        ("UPDATE outbox_event SET event_type = 'StepHeld' WHERE event_type = 'ContradictionRecorded'",),
+    ),
+    "a fulfilled order with an open step": (
+        "I11",
+        (
+            copy("transition_log", f"aggregate_id = {ROUTER_STEP} AND aggregate_version = 1", id=NEW, aggregate_id=NEW),
+            copy("fulfillment_step", f"id = {ROUTER_STEP}", id=NEW, step_code="MORE", status="PENDING", version=1),
+        ),
+    ),
+    "a running order with every step done": ("I11", REOPEN_ORDER),
+    "a step completed by two callbacks": ("I13", (copy("external_callback_record", "true", external_event_id="again"),)),
+    "a callback that nobody acted on": (
+        "I13",
+        ("UPDATE external_callback_record SET processed_status = 'RECEIVED' WHERE tenant_id = :tenant",),
+    ),
+    "a callback that acted twice": (
+        "I13",
+        (f"UPDATE transition_log SET external_event_id = 'e' WHERE aggregate_id = {ROUTER_STEP}",),
+    ),
+    "a step left unknown": (
+        "I15",
+        (
+            *REOPEN_ORDER,
+            f"DELETE FROM outbox_event WHERE event_type = 'StepCompleted' AND aggregate_id = {ROUTER_STEP}",
+            f"DELETE FROM transition_log WHERE transition_to = 'COMPLETED' AND aggregate_id = {ROUTER_STEP}",
+            f"UPDATE fulfillment_step SET status = 'UNKNOWN', version = version - 1 WHERE id = {ROUTER_STEP}",
+        ),
+    ),
+    "a start left open": (
+        "I15",
+        (
+            "DELETE FROM transition_log WHERE tenant_id = :tenant AND aggregate_type = 'workflow_correlation' AND transition_to = 'STARTED'",
+            "UPDATE workflow_correlation SET status = 'REQUESTED', version = 1, process_instance_id = NULL WHERE tenant_id = :tenant",
+        ),
+    ),
+    "a view behind its order": ("I20", (f"UPDATE order_search_projection SET status = 'CREATED' WHERE order_id = {ORDER}",)),
+    "an order that is in no view": ("I20", (f"DELETE FROM order_search_projection WHERE order_id = {ORDER}",)),
+    "a view of no order": ("I20", (copy("order_search_projection", "true", order_id=NEW),)),
+    "an event that a consumer missed": (
+        "I20",
+        (f"DELETE FROM consumer_inbox WHERE event_id = {one('consumer_inbox', column='event_id')}",),
+    ),
+    "an event that a consumer made up": ("I20", (copy("consumer_inbox", "true", event_id=NEW),)),
+    "an event that waits": ("I23", (f"UPDATE outbox_event SET status = 'PENDING' WHERE id = {one('outbox_event')}",)),
+    "a workflow command that waits": (
+        "I23",
+        (
+            "DELETE FROM transition_log WHERE tenant_id = :tenant AND aggregate_type = 'workflow_command'",
+            "UPDATE workflow_command SET status = 'PENDING', version = 1 WHERE tenant_id = :tenant",
+        ),
+    ),
+    "a row with another tenant's business key": (
+        "I28",
+        (f"UPDATE transition_log SET business_key = 'order:{OTHER_TENANT}:1' WHERE id = {one('transition_log')}",),
+    ),
+    "a consumer fed with another tenant's event": (
+        "I28",
+        (
+            (
+                f"INSERT INTO consumer_inbox SELECT 'x', id, CAST(:tenant AS uuid), created_at, event_type, aggregate_id "
+                f"FROM outbox_event WHERE tenant_id = '{OTHER_TENANT}' LIMIT 1"
+            ),
+        ),
+    ),
+}
