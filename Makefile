@@ -38,7 +38,7 @@ storm: $(VENV)/.development ## the demo's disorder, larger: ARGS="--quotes 200"
 bench: $(VENV)/.development ## ratios against a peer or a bound, in one run
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS)
 
-models: $(VENV)/.development ## draw the models into docs/models and look for what Modeler would complain about
+models: $(VENV)/.development ## draw the models into docs/models
 	$(BIN)/python -m tests.support.rendering
 
 evidence: $(VENV)/.development ## what the last runs measured, as a table

@@ -17,9 +17,10 @@ from domain import steps
 from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import RUNNING, SalesOrder
+from domain.projections import INBOX
 from domain.steps import AttemptStatus, StepStatus
 from domain.store import table_of
-from domain.store.facts import OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
+from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
 
 ORDER = table_of(SalesOrder)
@@ -147,6 +148,10 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
         "steps": (step, step.c.status.in_([StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE])),
         "orders": (order, order.c.status.not_in(list(ORDER_FINAL))),
         "events": (event, event.c.status == OutboxStatus.PENDING),
+        "unread_events": (
+            event,
+            (event.c.topic == TOPICS["sales_order"]) & ~exists(select(INBOX.c.event_id).where(INBOX.c.event_id == event.c.id)),
+        ),
     }
     counts = [
         select(func.count()).select_from(table).where(table.c.tenant_id == tenant_id, condition).scalar_subquery().label(name)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Index, Row, UniqueConstraint, func, or_, select, text, update
+from sqlalchemy import Connection, Index, Row, UniqueConstraint, func, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
@@ -223,19 +223,6 @@ def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> No
     """
     row = uow.apply(FIND_ABSENT, business_key=business_key, expected_version=expected_version)
     uow.ask_engine(WorkflowCommandKind.START, row.workflow_name, business_key, row.variables)
-
-
-def unresolved(connection: Connection, limit: int, requested_before: timedelta) -> list[Row[Any]]:
-    """Starts that need looking into: START_UNKNOWN now due, and REQUESTED for longer than `requested_before`."""
-    old = CORRELATION.c.requested_at < func.clock_timestamp() - requested_before
-    query = (
-        select(*CORRELATION.c, (CORRELATION.c.requested_at < func.clock_timestamp() - requested_before).label("safe_interval_over"))
-        .where(CORRELATION.c.status.in_([C.REQUESTED, C.START_UNKNOWN]), CORRELATION.c.next_check_at <= func.clock_timestamp())
-        .where(or_(CORRELATION.c.status == C.START_UNKNOWN, old))
-        .order_by(CORRELATION.c.next_check_at)
-        .limit(limit)
-    )
-    return list(connection.execute(query))
 
 
 def look_again(connection: Connection, row: Row[Any], delay: timedelta) -> None:

@@ -25,7 +25,7 @@ from domain.store.unit_of_work import housekeeping
 from reconciliation.patience import Patience
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.providers.port import Provider, ProviderError, ProviderReply, ProviderUnavailableError, ReplyStatus
-from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
+from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
 
 LIMIT = 1000  # steps looked at per sweep, oldest first
 BUDGET = timedelta(seconds=5)  # a provider that answers slowly must not keep the other sweeps waiting
@@ -70,7 +70,13 @@ class Steps:
     def _time_out_silent(self) -> int:
         with housekeeping(self._database) as connection:
             rows = sweeping.silent_steps(connection, LIMIT, self._intervals.stale_after)
-        return sum(self._conclude(row, Action.TIMED_OUT, StepEvent.TIME_OUT, "the worker gave no sign of life") for row in rows)
+        return sum(self._time_out(row) for row in rows)
+
+    def _time_out(self, row: Row[Any]) -> bool:
+        is_changed = self._conclude(row, Action.TIMED_OUT, StepEvent.TIME_OUT, "the worker gave no sign of life")
+        if is_changed and not self._repairs.dry_run:
+            PROVIDER_UNKNOWN_OUTCOMES.labels(provider=row.provider_name).inc()
+        return is_changed
 
     def _ask_about_unanswered(self) -> int:
         intervals = self._intervals

@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.services", "tests.support.database", "tests.support.offers", "tests.support.http", "tests.support.topics"]
+pytest_plugins = [
+    "tests.support.services",
+    "tests.support.database",
+    "tests.support.offers",
+    "tests.support.http",
+    "tests.support.topics",
+]

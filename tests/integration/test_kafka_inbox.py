@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from confluent_kafka import TopicPartition
 from prometheus_client import REGISTRY
-from sqlalchemy import Engine, Row, create_engine, func, select, text
+from sqlalchemy import Engine, create_engine, func, select, text
 
 from domain.errors import TryAgain
 from domain.projections import ConsumerInbox, OrderSearchProjection
@@ -89,15 +89,27 @@ def member(engine: Engine, topics: Topics, group: str) -> Iterator[Inbox]:
 
 def consume(engine: Engine, topics: Topics, group: str, count: int) -> None:
     """Let a new member of the group deal with exactly `count` messages."""
-    done: list[int] = []
     with member(engine, topics, group) as inbox:
-        eventually(lambda: done.append(inbox.run_once()) or sum(done) >= count, f"{count} messages dealt with")
-    assert sum(done) == count
+        assert deal_with(inbox, count) == count
 
 
-def shown(engine: Engine) -> Sequence[Row[tuple[UUID, int, str]]]:
+def deal_with(inbox: Inbox, count: int) -> int:
+    """Run until at least `count` messages are dealt with; return how many were."""
+    done = 0
+
+    def enough() -> bool:
+        nonlocal done
+        done += inbox.run_once()
+        return done >= count
+
+    eventually(enough, f"{count} messages dealt with")
+    return done
+
+
+def shown(engine: Engine) -> list[tuple[UUID, int, str]]:
     with engine.connect() as connection:
-        return connection.execute(select(SEARCH.c.order_id, SEARCH.c.aggregate_version, SEARCH.c.status)).all()
+        rows = connection.execute(select(SEARCH.c.order_id, SEARCH.c.aggregate_version, SEARCH.c.status))
+        return [(row.order_id, row.aggregate_version, row.status) for row in rows]
 
 
 def seen(engine: Engine) -> int:
@@ -187,8 +199,7 @@ def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, s
         with db.begin() as holder:
             holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
             eventually(lambda: busy(inbox), "the database refuses")
-        done: list[int] = []
-        eventually(lambda: done.append(inbox.run_once()) or sum(done) == 2, "both messages dealt with")
+        assert deal_with(inbox, 2) == 2
     impatient.dispose()
     assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
 

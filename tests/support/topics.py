@@ -64,7 +64,12 @@ def _all(consumer: Consumer, topic: str, partition: int) -> list[Message]:
     low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
     consumer.assign([TopicPartition(topic, partition, low)])
     records: list[Message] = []
-    eventually(lambda: records.extend(consumer.consume(1_000, 0.1)) or len(records) >= high - low, f"{high - low} records read")
+
+    def complete() -> bool:
+        records.extend(consumer.consume(1_000, 0.1))
+        return len(records) >= high - low
+
+    eventually(complete, f"{high - low} records read")
     return records
 
 

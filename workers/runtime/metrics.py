@@ -41,6 +41,12 @@ RECONCILIATION_ACTIONS = Counter(
     "What the sweeps did about what they found, by kind of finding; lost_to_callback = settled by the normal path meanwhile",
     ["kind", "result"],
 )
+PROVIDER_UNKNOWN_OUTCOMES = Counter(
+    "q2o_provider_unknown_outcomes_total", "Requests of which nobody knew whether they had their effect", ["provider"]
+)
+STEP_DUPLICATE_EXECUTIONS_PREVENTED = Counter(
+    "q2o_step_duplicate_executions_prevented_total", "Tasks whose step was started before: nothing was sent", ["command"]
+)
 PROVIDER_UNKNOWN_OUTCOMES_RESOLVED = Counter(
     "q2o_provider_unknown_outcomes_resolved_total", "Unknown outcomes settled by asking the provider", ["provider", "resolution"]
 )

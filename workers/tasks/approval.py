@@ -27,6 +27,8 @@ from workers.tasks.contract import BpmnError, GiveUp, Task
 
 POLICY = "approval-requirements"
 USER_TASK = "approve-quote"
+# A text variable of the engine holds 4,000 characters.
+SHOWN_LINES = 40
 DURATION = TypeAdapter(timedelta)
 OUTCOME = {
     RequestStatus.OPEN: "OPEN",
@@ -168,15 +170,16 @@ def _shown(requirement: Row[Any]) -> dict[str, str]:
         "requirementId": str(requirement.id),
         "requirementType": requirement.type,
         "approverGroup": requirement.approver_group,
-        "dueAt": due_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+        "dueAt": due_at.astimezone(UTC).isoformat(),
     }
 
 
 def _table(lines: Sequence[Line]) -> str:
     head = "| # | Offering | Quantity | Months | Discount |\n|---|---|---|---|---|\n"
-    rows = (
+    rows = [
         f"| {line.line_no} | {CATALOG.offerings[line.product_offering_id].name} | {line.quantity} | {line.term_months} "
         f"| {line.discount_percent:.2f} % |"
-        for line in lines
-    )
-    return head + "\n".join(rows)
+        for line in lines[:SHOWN_LINES]
+    ]
+    more = f"\n\n… and {len(lines) - SHOWN_LINES} more lines" if len(lines) > SHOWN_LINES else ""
+    return head + "\n".join(rows) + more

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Engine as Database
 
+from domain.errors import Refusal
 from domain.store import Cause, UnitOfWork, unit_of_work
+from workers.runtime.refusals import record_refusal
 from workers.tasks.contract import Task
 
 
-def open_unit_of_work(database: Database, task: Task) -> AbstractContextManager[UnitOfWork]:
-    """The transaction of one command of this task; its log rows carry instance and business key."""
+@contextmanager
+def open_unit_of_work(database: Database, task: Task) -> Iterator[UnitOfWork]:
+    """The transaction of one command of this task; its log rows carry instance and business key, a refusal is logged and counted."""
     cause = Cause(
         tenant_id=task.uuid("tenantId"),
         actor=f"worker:{task.worker_id}",
@@ -19,4 +23,9 @@ def open_unit_of_work(database: Database, task: Task) -> AbstractContextManager[
         process_instance_id=task.process_instance_id,
         business_key=task.business_key,
     )
-    return unit_of_work(database, cause)
+    try:
+        with unit_of_work(database, cause) as uow:
+            yield uow
+    except Refusal as refusal:
+        record_refusal(refusal, cause)
+        raise

@@ -27,6 +27,7 @@ from workers.providers.port import (
     ProviderUnavailableError,
     ReplyStatus,
 )
+from workers.runtime.metrics import STEP_DUPLICATE_EXECUTIONS_PREVENTED
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contract import BpmnError, RetryLater, Task
@@ -95,11 +96,12 @@ class Fulfillment:
 
     def _outcome_of_another(self, task: Task, step: Row[Any]) -> str:
         """The step was started before: by a worker that is still at it, that died, or that is done."""
+        STEP_DUPLICATE_EXECUTIONS_PREVENTED.labels(command=task.topic).inc()
         if step.status != StepStatus.IN_PROGRESS or step.attempt_status == "ACKNOWLEDGED":
             return fulfilling.outcome_of(step.status)
         if step.seconds_since_heartbeat < self._stale_after.total_seconds():
             raise RetryLater(LOOK_AGAIN, f"worker {step.worker_id} is carrying out this step")
-        return fulfilling.outcome_of(self._infer_unknown(task, step.id, step.version, "the worker gave no sign of life"))
+        return fulfilling.outcome_of(self._infer_unknown(task, step, "the worker gave no sign of life"))
 
     def _start(self, task: Task, step: Row[Any]) -> StartedStep | None:
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
@@ -136,7 +138,7 @@ class Fulfillment:
         except ProviderContractError as error:
             return self._record(task, step, StepEvent.FAIL_FINALLY, ProviderReply(status=ReplyStatus.REJECTED, reason=str(error)))
         except ProviderOutcomeUnknownError as error:
-            return self._infer_unknown(task, step.id, step.version, str(error))
+            return self._infer_unknown(task, step, str(error))
         return self._record(task, step, EVENT_OF[reply.status], reply)
 
     def _record(self, task: Task, step: Row[Any], event: StepEvent, reply: ProviderReply) -> str:
@@ -154,16 +156,18 @@ class Fulfillment:
             self._evaluate(task, step.order_id)
         return str(after.status)
 
-    def _infer_unknown(self, task: Task, step_id: UUID, version: int, reason: str) -> str:
+    def _infer_unknown(self, task: Task, step: Row[Any], reason: str) -> str:
         command = Infer(
-            step_id=step_id, expected_version=version, event=StepEvent.TIME_OUT, source=OutcomeSource.RESPONSE, reason=reason
+            step_id=step.id, expected_version=step.version, event=StepEvent.TIME_OUT, source=OutcomeSource.RESPONSE, reason=reason
         )
         try:
             with open_unit_of_work(self._database, task) as uow:
-                return str(fulfilling.infer(uow, command).status)
+                status = str(fulfilling.infer(uow, command).status)
         except Refusal:
             # A callback was faster than our conclusion: what it said counts.
             return str(self._look(task).status)
+        PROVIDER_UNKNOWN_OUTCOMES.labels(provider=step.provider_name).inc()
+        return status
 
     def _evaluate(self, task: Task, order_id: UUID) -> str:
         with open_unit_of_work(self._database, task) as uow:
