@@ -27,7 +27,7 @@ from workers.providers.port import (
     ProviderUnavailableError,
     ReplyStatus,
 )
-from workers.runtime.metrics import STEP_DUPLICATE_EXECUTIONS_PREVENTED
+from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, STEP_DUPLICATE_EXECUTIONS_PREVENTED
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contract import BpmnError, RetryLater, Task
