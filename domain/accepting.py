@@ -141,7 +141,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
 
     Raises NotFound and the refusals of ACCEPT.
     """
-    price = uow.read(PriceResult, command.price_result_id)
+    price = _price_of(uow, command.price_result_id)
     active_version = prices.share_head(uow, price.price_book)
     try:
         quote = uow.apply(ACCEPT, command)
@@ -166,6 +166,14 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
         },
     )
     return Acceptance(order=order, quote_version=quote.version, is_new=True)
+
+
+def _price_of(uow: UnitOfWork, price_result_id: UUID) -> Row[Any]:
+    price = table_of(PriceResult)
+    found = uow.connection.execute(select(*price.c).filter_by(tenant_id=uow.tenant_id, id=price_result_id)).one_or_none()
+    if found is None:
+        raise StalePrice
+    return found
 
 
 def _identical_acceptance(uow: UnitOfWork, command: AcceptQuote) -> Acceptance | None:

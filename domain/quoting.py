@@ -168,8 +168,7 @@ def create(uow: UnitOfWork, command: CreateQuote) -> Row[Any]:
     """Open a quote with its first revision. Raises Invalid when it has no line or ends in the past."""
     if not command.lines:
         raise Invalid("A quote needs at least one line.")
-    if uow.connection.scalar(select(func.clock_timestamp() >= command.valid_until)):
-        raise Invalid("A quote cannot expire before it is offered: give a validUntil in the future.")
+    _demand_future(uow, command.valid_until)
     quote_id, revision_id = uuid4(), uuid4()
     header = {name: getattr(command, name) for name in CreateQuote.__dataclass_fields__ if name != "lines"}
     quote = uow.create(
@@ -188,7 +187,9 @@ def create(uow: UnitOfWork, command: CreateQuote) -> Row[Any]:
 
 
 def edit(uow: UnitOfWork, command: EditQuote) -> Row[Any]:
-    """Change the offer; after submission this makes the next revision. Raises the refusals of EDIT, UnknownLine."""
+    """Change the offer; after submission this makes the next revision. Raises the refusals of EDIT, Invalid, UnknownLine."""
+    if command.valid_until is not None:
+        _demand_future(uow, command.valid_until)
     next_revision_id = uuid4()
     quote = uow.apply(EDIT, command, next_revision_id=next_revision_id)
     lines = _edited(quotes.read_lines(uow, command.revision_id), command)
@@ -244,6 +245,11 @@ def submit(uow: UnitOfWork, command: SubmitQuote) -> Row[Any]:
         ),
     )
     return quote
+
+
+def _demand_future(uow: UnitOfWork, valid_until: datetime) -> None:
+    if uow.connection.scalar(select(func.clock_timestamp() >= valid_until)):
+        raise Invalid("A quote cannot expire before it is offered: give a validUntil in the future.")
 
 
 def _edited(lines: Sequence[Line], command: EditQuote) -> list[Line]:
