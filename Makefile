@@ -36,7 +36,7 @@ storm: $(VENV)/.development ## the demo's disorder, larger: ARGS="--quotes 200"
 	$(BIN)/q2o demo --once --quotes 100 $(ARGS)
 
 bench: $(VENV)/.development ## ratios against a peer or a bound, in one run
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS)
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -m benchmark -s $(ARGS)
 
 models: $(VENV)/.development ## draw the models into docs/models
 	$(BIN)/python -m tests.support.rendering

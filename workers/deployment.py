@@ -13,10 +13,11 @@ import bpmn
 from workers.runtime.engine import Engine
 
 # The engine's numbers for what a permission is about (its Resources enumeration).
-APPLICATION, FILTER, PROCESS_DEFINITION, TASK = 0, 5, 6, 7
+APPLICATION, FILTER, PROCESS_DEFINITION, TASK, DECISION_DEFINITION = 0, 5, 6, 7, 10
 PROCESSES = ("quote-approval", "order-fulfillment", "fulfillment-step")
 MODEL_FILES = ("*.bpmn", "*.dmn", "forms/*.form")
 DEPLOYMENT = "quote-to-order"
+OPERATORS = "operators"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,9 @@ GROUPS = (
     Group(id="approverFinance", name="Finance approvers"),
     Group(id="approverLegal", name="Legal approvers"),
     Group(
-        id="operators",
+        id=OPERATORS,
         name="Operators",
-        applications=("cockpit", "tasklist"),
+        applications=("cockpit",),
         processes=PROCESSES,
         # A failed external task can be retried only with the right to change instances.
         sees=("READ", "READ_INSTANCE", "READ_HISTORY", "RETRY_JOB", "UPDATE_INSTANCE"),
@@ -86,13 +87,26 @@ def _set_up(engine: Engine, group: Group) -> None:
         engine.ensure_authorization(APPLICATION, application, ["ACCESS"], group_id=group.id)
     for process in group.processes:
         engine.ensure_authorization(PROCESS_DEFINITION, process, group.sees, group_id=group.id)
-    if group.id != "operators":
-        # Without includeAssignedTasks a claimed task vanishes from the list of whoever claimed it.
-        query = {"candidateGroup": group.id, "includeAssignedTasks": True}
-        shown = [
-            {"name": "quoteNumber", "label": "Quote"},
-            {"name": "customerId", "label": "Customer"},
-            {"name": "netTotal", "label": "Net"},
-        ]
-        filter_id = engine.ensure_filter(group.name, query, {"priority": -10, "refresh": True, "variables": shown})
-        engine.ensure_authorization(FILTER, filter_id, ["READ"], group_id=group.id)
+    if group.id == OPERATORS:
+        _let_explain(engine, group)
+    else:
+        _make_filter(engine, group)
+
+
+def _let_explain(engine: Engine, group: Group) -> None:
+    """Show in Cockpit for whom an instance waits, and which rules asked for it. Whoever asks only for all tasks needs all of them."""
+    engine.ensure_authorization(TASK, "*", ["READ"], group_id=group.id)
+    engine.ensure_authorization(DECISION_DEFINITION, "approval-requirements", ["READ", "READ_HISTORY"], group_id=group.id)
+
+
+def _make_filter(engine: Engine, group: Group) -> None:
+    """Show a group its open tasks in Tasklist. The quote's number is in the task's name: a card folds its variables away."""
+    # Without includeAssignedTasks a claimed task vanishes from the list of whoever claimed it.
+    query = {"candidateGroup": group.id, "includeAssignedTasks": True}
+    shown = [
+        {"name": "customerId", "label": "Customer"},
+        {"name": "netTotal", "label": "Net"},
+        {"name": "requirementType", "label": "Because of"},
+    ]
+    filter_id = engine.ensure_filter(group.name, query, {"priority": -10, "refresh": True, "variables": shown})
+    engine.ensure_authorization(FILTER, filter_id, ["READ"], group_id=group.id)

@@ -11,10 +11,12 @@ from workers.dispatch import Dispatcher
 from workers.http.edge import HttpEdge
 from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
+from workers.kafka.topics import all_topics
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime import database
 from workers.runtime.engine import Engine
+from workers.runtime.kafka import ensure_topics
 from workers.runtime.process import Loop
 from workers.runtime.settings import Settings
 from workers.tasks.pod import Pod
@@ -62,11 +64,13 @@ def dispatch(settings: Settings) -> Loop:
 
 def relay(settings: Settings) -> Loop:
     """Events to Kafka."""
+    ensure_topics(settings.kafka, all_topics())
     return Relay(connect(settings, "relay"), settings.kafka)
 
 
 def inbox(settings: Settings) -> Loop:
     """Events from Kafka to the search view."""
+    ensure_topics(settings.kafka, all_topics())
     return Inbox(connect(settings, "inbox"), settings.kafka)
 
 

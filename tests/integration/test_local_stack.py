@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil  # type: ignore[import-untyped, unused-ignore]  # its types are a separate wheel
+import psutil
 import psycopg
 import pytest
 import requests

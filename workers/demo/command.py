@@ -182,7 +182,7 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
     web = running.settings.engine_url.removesuffix("/engine-rest") + "/camunda/app"
     table = Table(title="The suite is up: Ctrl-C ends it", title_justify="left", show_header=False, pad_edge=False)
     for name, value in (
-        ("API", f"{running.api_url}/docs"),
+        ("API", f"{running.api_url}/openapi.json"),
         ("Tasklist", f"{web}/tasklist/default/"),
         ("Cockpit", f"{web}/cockpit/default/"),
         ("sandbox provider", running.settings.provider_url),

@@ -44,11 +44,15 @@ PRICES = {
 
 
 class LocalSuite:
-    """Context manager; on entry everything but the loops is up. `start` runs loops until `stop` or exit."""
+    """Context manager; on entry everything but the loops is up. `start` runs loops until `stop` or exit.
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str] = os.environ) -> None:
+    With `stack`, one that is up already is used, and stays up.
+    """
+
+    def __init__(self, data_dir: Path, environment: Mapping[str, str] = os.environ, *, stack: LocalStack | None = None) -> None:
         self._given = environment
-        self.stack = LocalStack(data_dir, environment=environment)
+        self._brings_stack = stack is None
+        self.stack = stack or LocalStack(data_dir, environment=environment)
         self._cleanup = ExitStack()
         self._stop = Event()
         self.settings: Settings
@@ -56,7 +60,8 @@ class LocalSuite:
 
     def __enter__(self) -> Self:
         try:
-            self._cleanup.enter_context(self.stack)
+            if self._brings_stack:
+                self._cleanup.enter_context(self.stack)
             self._prepare()
         except BaseException:
             self._cleanup.close()
@@ -79,7 +84,12 @@ class LocalSuite:
             "Q2O_PROVIDER_TOKEN": self.settings.provider_token,
             "Q2O_HTTP_PORT": str(self.settings.http_port),
         }
-        return {**self.stack.environment, **added}
+        return {**self._own_environment, **added}
+
+    @property
+    def _own_environment(self) -> dict[str, str]:
+        given = {name: value for name, value in self._given.items() if name.startswith("Q2O_") and value}
+        return {**given, **self.stack.environment}
 
     def start(self, only: frozenset[str] = frozenset(suite.PROCESSES), engine_urls: Mapping[str, str] | None = None) -> None:
         """Run these processes as threads; `engine_urls` sends some of them to the engine by another address."""
@@ -120,7 +130,7 @@ class LocalSuite:
         callbacks = f"http://{HOST}:{http_port}/callbacks/sandbox"
         self.settings = Settings.from_environment(
             {
-                **self.stack.environment,
+                **self._own_environment,
                 "Q2O_HTTP_PORT": str(http_port),
                 "Q2O_PROVIDER_URL": f"http://{HOST}:{provider_port}",
                 "Q2O_PROVIDER_TOKEN": token_urlsafe(24),

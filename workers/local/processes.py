@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped, unused-ignore]  # its types are a separate wheel
+import psutil
 
 from workers.local.errors import StackError
 

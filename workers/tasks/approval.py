@@ -175,7 +175,7 @@ def _shown(requirement: Row[Any]) -> dict[str, str]:
 
 
 def _table(lines: Sequence[Line]) -> str:
-    head = "| # | Offering | Quantity | Months | Discount |\n|---|---|---|---|---|\n"
+    head = "| # | Offering | Quantity | Months | Discount |\n|---:|---|---:|---:|---:|\n"
     rows = [
         f"| {line.line_no} | {CATALOG.offerings[line.product_offering_id].name} | {line.quantity} | {line.term_months} "
         f"| {line.discount_percent:.2f} % |"

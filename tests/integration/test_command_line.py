@@ -1,0 +1,114 @@
+"""What a person sees when something outside is wrong: one line that says what to do, exit code 2, and nothing left running."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workers.local.jars import JarStore, default_jar_directory, read_lock
+from workers.local.source import CONFIGURATION
+
+MACHINE = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "Q2O_JAVA", "Q2O_JAR_DIR", "HTTPS_PROXY", "SSL_CERT_FILE")
+
+
+def q2o(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: os.environ[name] for name in MACHINE if name in os.environ}
+    given = {f"Q2O_{name.upper()}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "workers", *arguments]
+    return subprocess.run(
+        command,
+        env={**environment, "Q2O_DATA_DIR": str(data_dir), **given},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def left_running(data_dir: Path) -> list[str]:
+    """Processes that belong to this data directory: it stands on their command line."""
+    return [
+        " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]) if mentions(process.info, data_dir)
+    ]
+
+
+def mentions(info: Mapping[str, list[str] | None], data_dir: Path) -> bool:
+    return any(str(data_dir) in word for word in info["cmdline"] or ())
+
+
+def assert_one_line(ended: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert ended.returncode == 2, ended.stderr
+    [line] = [line for line in ended.stderr.splitlines() if line.startswith("q2o:")]
+    assert all(word in line for word in words), line
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_port_in_use_is_told_with_its_variable(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        ended = q2o(tmp_path, "demo", "--once", "--json", engine_port=port)
+
+    assert_one_line(ended, port, "Q2O_ENGINE_PORT")
+    assert left_running(tmp_path) == []
+
+
+def test_an_unreachable_database_is_told_with_its_variable(tmp_path: Path) -> None:
+    ended = q2o(tmp_path, "demo", "--once", database_url="postgresql+psycopg://q2o:secret@127.0.0.1:1/q2o")
+
+    assert_one_line(ended, "127.0.0.1", "Q2O_DATABASE_URL")
+    assert "secret" not in ended.stderr
+    assert left_running(tmp_path) == []
+
+
+def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path, database: str) -> None:
+    user, _, rest = database.removeprefix("postgresql+psycopg://").partition(":")
+    wrong = f"postgresql+psycopg://{user}:not-it@{rest.partition('@')[2]}"
+
+    ended = q2o(tmp_path, "demo", "--once", database_url=wrong)
+
+    assert_one_line(ended, "password", "Q2O_DATABASE_URL")
+    assert "not-it" not in ended.stderr
+    assert left_running(tmp_path) == []
+
+
+def test_a_broken_jar_is_named_and_nothing_starts(tmp_path: Path) -> None:
+    jars = tmp_path / "jars"
+    jars.mkdir()
+    for part in ("kafka", "engine"):
+        for jar in JarStore(default_jar_directory(os.environ)).provide(read_lock(CONFIGURATION / part / "jgo.lock.toml")):
+            (jars / jar.name).unlink(missing_ok=True)
+            (jars / jar.name).symlink_to(jar)
+    victim = next(jars.glob("*kafka-clients*.jar"))
+    victim.unlink()
+    victim.write_bytes(b"no jar")
+
+    ended = q2o(tmp_path / "data", "demo", "--once", jar_dir=str(jars))
+
+    assert_one_line(ended, victim.name, "delete")
+    assert left_running(tmp_path / "data") == []
+
+
+@pytest.mark.parametrize("process", ["http", "tasks", "dispatch", "relay", "inbox", "reconcile"])
+def test_a_process_without_settings_names_the_first_that_is_missing(tmp_path: Path, process: str) -> None:
+    assert_one_line(q2o(tmp_path, process), "Q2O_DATABASE_URL", "q2o up")
+
+
+def test_a_token_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
+    assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "salesAgent"), "q2o up", "Q2O_JWT_SECRET")
+
+
+def test_the_models_agree_with_the_workers(tmp_path: Path) -> None:
+    ended = q2o(tmp_path, "check")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
