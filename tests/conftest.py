@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.evidence import record
+
 pytest_plugins = [
     "tests.support.services",
     "tests.support.database",
     "tests.support.offers",
     "tests.support.http",
     "tests.support.topics",
+    "tests.support.suite",
 ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Keep how many tests of each suite passed, and how long they took, as evidence."""
+    passed: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        suite = Path(report.nodeid).parts[1]
+        passed[suite] += 1
+        seconds[suite] += report.duration
+    for suite, number in passed.items():
+        record(f"tests passed: {suite}", number, "tests", f"{seconds[suite]:.1f} s in their bodies")

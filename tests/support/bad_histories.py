@@ -3,8 +3,6 @@
 They are for a transaction that is rolled back, after UNPROTECT: with the product's own protection none of them would succeed.
 """
 
-# ruff: noqa: S608 - every statement is made of this module's own words
-
 from __future__ import annotations
 
 import json
