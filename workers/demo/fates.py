@@ -118,8 +118,9 @@ class Teller:
         }
         self._api.send(f"/quotes/{quote['quoteId']}", body, version=quote["version"], method="PATCH").expect(200)
 
-    def issue_document(self, story: Story) -> None:
-        """Write the offer down and see it."""
+    def document(self, story: Story) -> None:
+        """Once the offer is approved, write it down and see it."""
+        self.wait_for(story, "APPROVED")
         self._api.issue_document(story.quote["quoteId"])
         self.look(story)
 
@@ -143,6 +144,11 @@ class Teller:
         """What the customer would send now."""
         return self._api.acceptance(story.quote)
 
+    def sell(self, story: Story) -> str:
+        """From the approved offer to its settled order."""
+        self.document(story)
+        return self.deliver(story, self.accept(story))
+
     def deliver(self, story: Story, order_id: str) -> str:
         """Until the order is settled."""
         while True:
@@ -165,27 +171,21 @@ class Teller:
 def approved_automatically(teller: Teller, story: Story) -> str:
     """A small discount needs nobody."""
     teller.offer(story)
-    teller.wait_for(story, "APPROVED")
-    teller.issue_document(story)
-    return teller.deliver(story, teller.accept(story))
+    return teller.sell(story)
 
 
 def approved_by_manager(teller: Teller, story: Story) -> str:
     """A manager signs over HTTP."""
     teller.offer(story)
     teller.decide(story, MANAGER, "APPROVE")
-    teller.wait_for(story, "APPROVED")
-    teller.issue_document(story)
-    return teller.deliver(story, teller.accept(story))
+    return teller.sell(story)
 
 
 def approved_in_tasklist(teller: Teller, story: Story) -> str:
     """A manager signs in Tasklist."""
     teller.offer(story)
     teller.decide_in_tasklist(story, MANAGER, "APPROVE")
-    teller.wait_for(story, "APPROVED")
-    teller.issue_document(story)
-    return teller.deliver(story, teller.accept(story))
+    return teller.sell(story)
 
 
 def approved_by_two(teller: Teller, story: Story) -> str:
@@ -193,9 +193,7 @@ def approved_by_two(teller: Teller, story: Story) -> str:
     teller.offer(story)
     teller.decide(story, MANAGER, "APPROVE")
     teller.decide(story, DIRECTING, "APPROVE")
-    teller.wait_for(story, "APPROVED")
-    teller.issue_document(story)
-    return teller.deliver(story, teller.accept(story))
+    return teller.sell(story)
 
 
 def rejected(teller: Teller, story: Story) -> str:
@@ -209,8 +207,7 @@ def edited_after_approval(teller: Teller, story: Story) -> str:
     """Approved, then edited, then accepted with the old approval: refused, with the reason."""
     teller.offer(story)
     teller.decide(story, MANAGER, "APPROVE")
-    teller.wait_for(story, "APPROVED")
-    teller.issue_document(story)
+    teller.document(story)
     old_offer = teller.acceptance(story)
     teller.edit(story)
     refused = teller.accept_with(story, old_offer)
