@@ -1,4 +1,4 @@
-"""Every guard of the registry by name, and a way to take one away for the length of a block."""
+"""Every guard of the registry by name, and ways to take one away, or the look at the state, for the length of a block."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from domain import schema
-from domain.store.moves import Check, Guard
+from domain.store.moves import Check, Guard, Move
 
 LOADED = schema.MODULES  # moves register when their module is imported
 
@@ -47,3 +48,16 @@ def without(check: Check, *positions: int) -> Iterator[None]:
         yield
     finally:
         check.protect(kept)
+
+
+@contextmanager
+def allowed_in(move: Move, *states: StrEnum) -> Iterator[None]:
+    """Run the block with a move that may also be made in these states, and leaves them: its look at the state is gone."""
+    kept = move.targets
+    move.targets = {**kept, **{state: state for state in states}}
+    move.protect(move.guards)
+    try:
+        yield
+    finally:
+        move.targets = kept
+        move.protect(move.guards)

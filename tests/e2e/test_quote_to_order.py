@@ -1,0 +1,137 @@
+"""The main job on the whole stack: a quote is created over HTTP and its order comes out fulfilled, with nobody helping in between.
+
+One quote needs no signature, the other one a manager's, given in Tasklist by the person's own login. Both are told once, and every part
+is then asked for its side of the story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from domain import quotes
+from domain.approvals import ApprovalDecision
+from domain.projections import OrderSearchProjection
+from tests.support.evidence import record
+from tests.support.settled import IN_ORDER
+from tests.support.suite import Shop, new_story, open_shop
+from tests.support.topics import Topics
+from workers.demo.fates import Story, approved_automatically, approved_in_tasklist
+from workers.demo.local_suite import LocalSuite
+from workers.demo.people import MANAGER
+from workers.kafka.topics import ORDERS
+from workers.local.stack import LocalStack
+
+pytestmark = pytest.mark.stack
+
+TASKS_BESIDE_STEPS = 3  # register, decompose, evaluate
+TIMERS = 2  # a message that a loaded machine delivers after 30 s costs a look, and nothing else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Business:
+    """What was done: two quotes and their orders, at rest."""
+
+    shop: Shop
+    automatic: Story
+    signed: Story
+
+    @property
+    def orders(self) -> list[dict[str, Any]]:
+        return [self.shop.order(self.order_id(story)) for story in (self.automatic, self.signed)]
+
+    @staticmethod
+    def order_id(story: Story) -> UUID:
+        return UUID(story.order["orderId"])
+
+
+@pytest.fixture(scope="module")
+def business(running_suite: LocalSuite) -> Iterator[Business]:
+    """Tell both stories side by side."""
+    with open_shop(running_suite) as shop:
+        automatic, signed = new_story("5"), new_story("18")
+        with ThreadPoolExecutor(2) as pool:
+            ends = [
+                pool.submit(approved_automatically, shop.teller, automatic),
+                pool.submit(approved_in_tasklist, shop.teller, signed),
+            ]
+        assert [end.result() for end in ends] == ["FULFILLED", "FULFILLED"]
+        shop.comes_to_rest()
+        yield Business(shop=shop, automatic=automatic, signed=signed)
+
+
+def test_both_orders_are_fulfilled_with_every_step_completed(business: Business) -> None:
+    for order in business.orders:
+        assert order["status"] == "FULFILLED"
+        assert {step["stepCode"]: step["status"] for step in order["steps"]} == dict.fromkeys(IN_ORDER, "COMPLETED")
+
+
+def test_steps_do_not_touch_the_row_of_their_order(business: Business) -> None:
+    """Created, submitted, planned, fulfilled: whatever its steps do side by side, they never queue at the order."""
+    assert [order["version"] for order in business.orders] == [4, 4]
+
+
+def test_each_step_had_one_request_and_one_effect_at_the_provider(business: Business) -> None:
+    wanted = {UUID(step["stepId"]) for order in business.orders for step in order["steps"]}
+
+    ledger = business.shop.ledger()
+
+    assert set(ledger) == wanted
+    assert {(entry["requests"], entry["effects"], entry["status"]) for entry in ledger.values()} == {(1, 1, "COMPLETED")}
+
+
+def test_the_signature_is_the_login_of_who_gave_it_in_tasklist(business: Business) -> None:
+    [decision] = business.shop.rows(ApprovalDecision)
+
+    assert str(decision.quote_id) == business.signed.quote["quoteId"]
+    assert (decision.decision, decision.decided_by) == ("APPROVE", MANAGER.subject)
+
+
+def test_kafka_has_the_events_of_each_order_in_the_order_of_their_versions(business: Business, stack: LocalStack) -> None:
+    events = Topics(stack).events(ORDERS)
+
+    for story in (business.automatic, business.signed):
+        told = [(event.aggregate_version, event.event_type) for event in events if event.aggregate_id == business.order_id(story)]
+        assert told == [(1, "OrderCreated"), (2, "OrderSubmitted"), (3, "OrderStarted"), (4, "OrderFulfilled")]
+
+
+def test_the_search_view_of_each_order_is_at_the_orders_version(business: Business) -> None:
+    for order in business.orders:
+        [view] = business.shop.rows(OrderSearchProjection, order_id=UUID(order["orderId"]))
+        assert (view.aggregate_version, view.status, view.order_number) == (4, "FULFILLED", order["orderNumber"])
+
+
+def test_every_process_ended_by_itself_and_carries_its_business_key(business: Business) -> None:
+    shop = business.shop
+    keys = []
+    for story, order in zip((business.automatic, business.signed), business.orders, strict=True):
+        keys.append(quotes.business_key(shop.tenant_id, UUID(story.quote["quoteId"]), UUID(story.quote["revisionId"])))
+        keys.append(shop.order_key(UUID(order["orderId"])))
+        keys += [shop.step_key(UUID(step["stepId"])) for step in order["steps"]]
+
+    instances = shop.instances()
+
+    assert sorted(instance.business_key for instance in instances) == sorted(keys)
+    assert {instance.state for instance in instances} == {"COMPLETED"}
+
+
+def test_an_order_costs_one_external_task_per_step_and_three(business: Business) -> None:
+    shop = business.shop
+    by_key = {instance.business_key: instance.id for instance in shop.instances()}
+
+    for order in business.orders:
+        ours = [shop.order_key(UUID(order["orderId"])), *(shop.step_key(UUID(step["stepId"])) for step in order["steps"])]
+        tasks = shop.external_tasks(*(by_key[key] for key in ours))
+        assert TASKS_BESIDE_STEPS + len(order["steps"]) <= tasks <= TASKS_BESIDE_STEPS + len(order["steps"]) + TIMERS
+        record("external tasks of an order of seven steps", tasks, "tasks")
+
+
+def test_the_audit_finds_nothing(business: Business) -> None:
+    report = business.shop.audit()
+
+    assert [violation for check in report.checks for violation in check.violations] == []

@@ -1,0 +1,206 @@
+"""T3: one revision is accepted many times at once, and becomes one order. Each layer is shown alone, with the others taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+
+from domain import accepting
+from domain.accepting import ACCEPT, Acceptance, QuoteAcceptance
+from domain.errors import AlreadyExists
+from domain.orders import ONE_ORDER_PER_REVISION, SalesOrder
+from domain.quotes import Quote, QuoteStatus
+from domain.store import table_of
+from domain.store.facts import OutboxEvent
+from domain.workflows import WorkflowCorrelation
+from tests.support.database import count, empty
+from tests.support.guards import allowed_in, without
+from tests.support.http import Api, accept, acceptance, edit, is_problem
+from tests.support.offers import CUSTOMER, Offer, Offers
+from tests.support.races import race_for_row
+from tests.support.suite import Shop
+from tests.support.topics import Topics
+from tests.support.waiting import eventually
+from tests.support.wanted import metric
+from workers.demo.api import Reply
+from workers.demo.people import CUSTOMER as BUYER
+from workers.demo.people import Actor
+from workers.http import execution
+from workers.kafka.topics import ORDERS
+from workers.local.stack import LocalStack
+
+PARTNER = Actor(subject="partner-7", roles=("partner",))
+RIVALS = 5
+ACCEPTED_ONCE = "uq_quote_acceptance_tenant_id_quote_revision_id"
+
+
+@pytest.mark.stack
+def test_fourteen_acceptances_at_once_make_one_order(shop: Shop, stack: LocalStack) -> None:
+    """Eight under one key, four under other keys, two of a partner; then the first key twice with another body.
+
+    Kills: leaving out the claim of the key; a look for the order before the quote is locked. The tests below show each of them.
+    """
+    quote = shop.approved_quote()
+    body, path = shop.api.acceptance(quote), f"/quotes/{quote['quoteId']}/acceptances"
+    replays = metric("q2o_idempotency_replays_total", command="accept-quote")
+    reused = metric("q2o_idempotency_hash_conflicts_total", command="accept-quote")
+
+    def click(key: str, actor: Actor = BUYER, **changes: str) -> Callable[[], Reply]:
+        return lambda: shop.api.send(path, {**body, **changes}, actor=actor, version=quote["version"], key=key)
+
+    clicks = [
+        *(click("first") for _ in range(8)),
+        *(click(f"other-{number}") for number in range(4)),
+        *(click(f"partner-{number}", PARTNER, channel="PARTNER") for number in range(2)),
+    ]
+    replies = [future.result() for future in race_for_row(shop.database, table_of(Quote), UUID(quote["quoteId"]), *clicks)]
+    altered = [click("first", channel="STORE")() for _ in range(2)]
+
+    [order] = shop.rows(SalesOrder)
+    assert {reply.expect(200, 201)["orderId"] for reply in replies} == {str(order.id)}
+    assert [reply.status for reply in replies[:8]] == [201] * 8
+    assert [reply.status for reply in replies[8:]] == [200] * 6
+    assert sum(reply.replayed for reply in replies) == 7
+    assert metric("q2o_idempotency_replays_total", command="accept-quote") == replays + 7
+    assert [(reply.status, reply.body["code"]) for reply in altered] == [(422, "IDEMPOTENCY_KEY_REUSED")] * 2
+    assert metric("q2o_idempotency_hash_conflicts_total", command="accept-quote") == reused + 2
+    assert [accepted.order_id for accepted in shop.rows(QuoteAcceptance)] == [order.id]
+    assert len(shop.rows(OutboxEvent, event_type="OrderCreated")) == 1
+    one_process_works_on(shop, order.id)
+    shop.comes_to_rest()
+    created = [event for event in Topics(stack).events(ORDERS) if event.aggregate_id == order.id and event.aggregate_version == 1]
+    assert [event.event_type for event in created] == ["OrderCreated"]
+    assert shop.audit().violations == 0
+
+
+def one_process_works_on(shop: Shop, order_id: UUID) -> None:
+    """Exactly one instance exists, and it is the one that passed the gate."""
+    key = shop.order_key(order_id)
+    eventually(lambda: shop.rows(WorkflowCorrelation, business_key=key, status="STARTED"), "an instance passes the gate")
+    [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
+    assert [instance.id for instance in shop.engine.find_instances(key)] == [correlation.process_instance_id]
+
+
+def test_without_the_claim_a_repeat_is_no_replay_and_another_body_is_not_noticed(
+    api: Api, offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = offers.approved_quote()
+    monkeypatch.setattr(execution, "once", lambda *_: None)
+    monkeypatch.setattr(execution, "remember", lambda *_: None)
+
+    replies = [accept(api.customer, offer, key="first") for _ in range(2)]
+    altered = api.customer.post(
+        f"/quotes/{offer.quote_id}/acceptances", acceptance(offer) | {"channel": "STORE"}, key="first", version=offer.version
+    )
+
+    assert [reply.status_code for reply in replies] == [201, 200]
+    assert altered.status_code == 200
+
+
+def test_a_repeat_that_waited_for_a_request_that_is_refused_is_decided_by_itself(api: Api, offers: Offers, db: Engine) -> None:
+    """Kills: keeping the claim of a refused command, which would leave its repeat without an answer."""
+    offer = offers.approved_quote()
+
+    edited, refused, repeated = (
+        future.result()
+        for future in race_for_row(
+            db,
+            table_of(Quote),
+            offer.quote_id,
+            lambda: api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, termMonths=24), version=offer.version),
+            lambda: accept(api.customer, offer, key="first"),
+            lambda: accept(api.customer, offer, key="first"),
+        )
+    )
+
+    assert edited.status_code == 200
+    for reply in (refused, repeated):
+        is_problem(reply, 409, "STALE_APPROVAL")
+        assert "Idempotent-Replayed" not in reply.headers
+
+
+def rivals_accept(db: Engine, offers: Offers, offer: Offer) -> list[Future[Acceptance]]:
+    """Accept side by side without an idempotency key, so that nothing stands before the domain."""
+
+    def accept_now() -> Acceptance:
+        with offers.uow(CUSTOMER) as uow:
+            return accepting.accept(uow, offers.acceptance(offer))
+
+    return race_for_row(db, table_of(Quote), offer.quote_id, *[accept_now] * RIVALS)
+
+
+@contextmanager
+def state_unchecked() -> Iterator[None]:
+    """Let ACCEPT act on an accepted quote too, and without any guard: check-then-act with the check left out."""
+    with without(ACCEPT, *range(len(ACCEPT.guards))), allowed_in(ACCEPT, QuoteStatus.ACCEPTED):
+        yield
+
+
+@contextmanager
+def index_gone(db: Engine) -> Iterator[None]:
+    """Drop what makes a second order of a revision impossible; the database is empty when it comes back."""
+    with db.begin() as connection:
+        index = connection.scalar(text("SELECT pg_get_indexdef(CAST(:name AS regclass))"), {"name": ONE_ORDER_PER_REVISION})
+        connection.execute(text(f"DROP INDEX {ONE_ORDER_PER_REVISION}"))
+        connection.execute(text(f"ALTER TABLE quote_acceptance DROP CONSTRAINT {ACCEPTED_ONCE}"))
+    try:
+        yield
+    finally:
+        empty(db)
+        with db.begin() as connection:
+            connection.execute(text(str(index)))
+            connection.execute(
+                text(f"ALTER TABLE quote_acceptance ADD CONSTRAINT {ACCEPTED_ONCE} UNIQUE (tenant_id, quote_revision_id)")
+            )
+
+
+def outcome(db: Engine, offers: Offers, offer: Offer) -> Mapping[str, Any]:
+    """What the rivals got, and what is there."""
+    futures = rivals_accept(db, offers, offer)
+    acceptances = [future.result() for future in futures if future.exception() is None]
+    return {
+        "new": sum(acceptance.is_new for acceptance in acceptances),
+        "order ids": len({acceptance.order.id for acceptance in acceptances}),
+        "answered": len(acceptances),
+        "refused": sorted({type(error).__name__ for future in futures if (error := future.exception()) is not None}),
+        "orders": count(db, SalesOrder),
+        "acceptances": count(db, QuoteAcceptance),
+    }
+
+
+ONE_ORDER = {"new": 1, "order ids": 1, "answered": RIVALS, "refused": [], "orders": 1, "acceptances": 1}
+
+
+def test_without_the_idempotency_layer_one_order_comes_about_and_the_losers_get_its_id(db: Engine, offers: Offers) -> None:
+    """Kills: answering the losers of the quote's row with the refusal instead of the order."""
+    assert outcome(db, offers, offers.approved_quote()) == ONE_ORDER
+
+
+def test_without_any_guard_of_the_acceptance_either_its_state_still_lets_one_through(db: Engine, offers: Offers) -> None:
+    """Kills: leaving the state out of the WHERE (its twin is the next test)."""
+    with without(ACCEPT, *range(len(ACCEPT.guards))):
+        assert outcome(db, offers, offers.approved_quote()) == ONE_ORDER
+
+
+def test_with_the_state_unchecked_the_unique_index_alone_keeps_it_at_one_order(db: Engine, offers: Offers) -> None:
+    """Kills: dropping the index (its twin is the next test). The losers' whole transactions are gone, moves and events included."""
+    offer = offers.approved_quote()
+
+    with state_unchecked():
+        result = outcome(db, offers, offer)
+
+    assert result == {**ONE_ORDER, "answered": 1, "refused": [AlreadyExists.__name__]}
+    assert offers.quote(offer.quote_id).version == offer.version + 1
+
+
+def test_without_the_index_as_well_every_rival_gets_an_order_of_its_own(db: Engine, offers: Offers) -> None:
+    with index_gone(db), state_unchecked():
+        result = outcome(db, offers, offers.approved_quote())
+
+    assert result == {**ONE_ORDER, "new": RIVALS, "order ids": RIVALS, "orders": RIVALS, "acceptances": RIVALS}

@@ -1,0 +1,112 @@
+"""T12 on the product's own model: an order's process that was started more than once. One instance passes the gate, the others do nothing.
+
+The rivals are forced to the gate together: the row that decides is held until each of their workers waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine as Database
+
+from domain import workflows
+from domain.steps import FulfillmentPlan, FulfillmentStep
+from domain.store import table_of, unit_of_work
+from domain.store.facts import WorkflowCommand, WorkflowCommandKind
+from domain.workflows import REGISTER, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow, WorkflowCorrelation
+from reconciliation.audit_sources import CamundaHistory
+from tests.support.guards import allowed_in
+from tests.support.races import race_for_row
+from tests.support.suite import EVERYTHING, Shop, prepared, working
+from tests.support.waiting import eventually
+from tests.support.wanted import Wanted
+from workers.demo.local_suite import LocalSuite
+from workers.local.stack import LocalStack
+
+ENGINE_SIDE = ("dispatch", "tasks")
+
+
+@pytest.fixture(scope="module")
+def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
+    """Run everything but what starts processes and works in them: each test does that at its own time."""
+    with prepared(stack) as local, working(local.settings, *EVERYTHING.difference(ENGINE_SIDE)):
+        yield local
+
+
+def start_and_pass(shop: Shop, command: Any) -> Callable[[], str]:
+    """Start an instance as the command says and wait until it was at the gate; returns its id."""
+
+    def start() -> str:
+        instance_id = shop.engine.start_process(command.name, command.business_key, command.variables)
+        gate = {"processInstanceId": instance_id, "topicName": "workflow.register"}
+        eventually(lambda: not shop.engine.get("/external-task", **gate), f"instance {instance_id} was at the gate")
+        return instance_id
+
+    return start
+
+
+@pytest.mark.stack
+def test_of_three_instances_of_one_order_one_delivers_it_and_the_others_end_as_duplicates(shop: Shop) -> None:
+    """Kills: letting a second instance with the right token pass (its twin is the last test)."""
+    settings = shop.local.settings
+    with working(settings, *ENGINE_SIDE):
+        quote = shop.approved_quote()
+    order_id = UUID(shop.api.accept(quote, shop.api.acceptance(quote), "accept").expect(201)["orderId"])
+    key = shop.order_key(order_id)
+    [command] = shop.rows(WorkflowCommand, business_key=key, kind=WorkflowCommandKind.START)
+    [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
+    starts = [start_and_pass(shop, command)] * 2
+
+    with working(settings, "tasks"):
+        race_for_row(shop.database, table_of(WorkflowCorrelation), correlation.id, *starts)
+        # The dispatcher knows nothing of the two, and starts the third.
+        with working(settings, "dispatch"):
+            shop.comes_to_rest()
+            eventually(lambda: is_over(shop, key), "all three end")
+
+    [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
+    ends = {instance.id: CamundaHistory(shop.engine).trace(instance.id) for instance in shop.engine.find_instances(key)}
+    passed = ends.pop(correlation.process_instance_id)
+    assert passed.ends == {"Order fulfilled"}
+    assert [trace.ends for trace in ends.values()] == [{"Duplicate start"}] * 2
+    assert [trace.topics for trace in ends.values()] == [{"workflow.register"}] * 2
+    assert shop.order(order_id)["status"] == "FULFILLED"
+    assert (len(shop.rows(FulfillmentPlan)), len(shop.rows(FulfillmentStep)), len(shop.ledger())) == (1, 7, 7)
+    assert {(entry["requests"], entry["effects"]) for entry in shop.ledger().values()} == {(1, 1)}
+    assert shop.audit().violations == 0
+
+
+def is_over(shop: Shop, business_key: str) -> bool:
+    instances = shop.engine.find_instances(business_key)
+    return len(instances) == 3 and not any(instance.runtime for instance in instances)
+
+
+def rivals_at_the_gate(db: Database) -> list[Future[None]]:
+    """Two instances with the right token come to the gate together."""
+    wanted = Wanted.of(db, "order-fulfillment")
+    command = {"business_key": wanted.business_key, "start_token": wanted.correlation.start_token}
+
+    def register(instance_id: str) -> None:
+        with unit_of_work(db, wanted.cause) as uow:
+            workflows.register(uow, RegisterWorkflow(process_instance_id=instance_id, **command))
+
+    rivals = (lambda: register("one"), lambda: register("other"))
+    return race_for_row(db, table_of(WorkflowCorrelation), wanted.correlation.id, *rivals)
+
+
+def test_the_second_of_two_instances_at_the_gate_is_a_duplicate(db: Database) -> None:
+    first, second = rivals_at_the_gate(db)
+
+    assert first.exception() is None
+    assert isinstance(second.exception(), DuplicateWorkflow)
+
+
+def test_without_the_look_at_its_state_a_gate_lets_every_instance_pass(db: Database) -> None:
+    with allowed_in(REGISTER, CorrelationStatus.STARTED):
+        rivals = rivals_at_the_gate(db)
+
+    assert [rival.exception() for rival in rivals] == [None, None]

@@ -1,0 +1,220 @@
+"""The whole suite on the run's one stack, for tests that follow a quote through every part.
+
+The loops are the ones that pods run. They run for one module and end with it: a worker that outlived its tests would take tasks of the
+models that other tests walk by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from threading import Event, Thread
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row, select
+
+from domain import orders, steps, sweeping
+from domain.orders import SalesOrder
+from domain.projections import OrderSearchProjection
+from domain.steps import ProviderAttempt
+from domain.store import table_of
+from domain.store.facts import TransitionLog
+from reconciliation.audit import Audit, AuditReport
+from reconciliation.audit_sources import CamundaHistory, EngineInstance
+from tests.support.waiting import eventually
+from workers import suite
+from workers.demo.api import Api
+from workers.demo.command import tasklist
+from workers.demo.fates import Story, Teller, approved_automatically
+from workers.demo.local_suite import LocalSuite
+from workers.local.stack import LocalStack
+from workers.providers.http_provider import HttpProvider
+from workers.providers.port import Provider
+from workers.runtime.engine import Engine
+from workers.runtime.process import run_loops
+from workers.runtime.settings import Settings
+
+EVERYTHING = frozenset(suite.PROCESSES)
+_connect, _engine_of = suite.connect, suite.engine_of
+HURRY = {"Q2O_START_SAFE_INTERVAL_SECONDS": "5"}
+
+
+@contextmanager
+def prepared(stack: LocalStack, **environment: str) -> Iterator[LocalSuite]:
+    """Bring the stack to what the suite needs, and the provider up; no loop runs yet."""
+    with LocalSuite(stack.data_dir, {**HURRY, **environment}, stack=stack) as local:
+        yield local
+
+
+@contextmanager
+def working(settings: Settings, *names: str) -> Iterator[None]:
+    """Run these processes of the suite as threads for the length of the block."""
+    with closing_what_is_opened():
+        loops = {name: suite.PROCESSES[name](settings) for name in names}
+        stop, codes = Event(), list[int]()
+        runner = Thread(target=lambda: codes.append(run_loops(loops, stop)), name="loops")
+        runner.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            runner.join()
+    assert codes == [0], "a loop died or did not end"
+
+
+@contextmanager
+def closing_what_is_opened() -> Iterator[None]:
+    """Close the connections that parts of the suite open in this block: a process takes them with it, a thread leaves them open."""
+
+    def connect(settings: Settings, process: str) -> Database:
+        opened.callback((database := _connect(settings, process)).dispose)
+        return database
+
+    def engine_of(settings: Settings) -> Engine:
+        opened.callback((engine := _engine_of(settings)).close)
+        return engine
+
+    def providers_of(settings: Settings) -> Mapping[str, Provider]:
+        provider = HttpProvider(settings.provider_url, settings.provider_token)
+        opened.callback(provider.close)
+        return {"sandbox": provider}
+
+    with (
+        ExitStack() as opened,
+        patch.multiple(suite, connect=connect, engine_of=engine_of, providers_of=providers_of),
+    ):
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shop:
+    """A new tenant with a price book, its API client, and a look behind every part."""
+
+    local: LocalSuite
+    database: Database
+    engine: Engine
+    api: Api
+    teller: Teller
+
+    @property
+    def tenant_id(self) -> UUID:
+        return self.api.tenant_id
+
+    def approved_quote(self, discount: str = "5") -> dict[str, Any]:
+        """Make a quote that needs no signature, with its document: ready to be accepted."""
+        story = new_story(discount)
+        self.teller.offer(story)
+        self.teller.document(story)
+        return story.quote
+
+    def accepted_order(self) -> UUID:
+        """Make such a quote and accept it; returns the order's id."""
+        quote = self.approved_quote()
+        return UUID(self.api.accept(quote, self.api.acceptance(quote), str(uuid4())).expect(201)["orderId"])
+
+    def order(self, order_id: UUID) -> dict[str, Any]:
+        order: dict[str, Any] = self.api.get(f"/orders/{order_id}")
+        return order
+
+    def order_key(self, order_id: UUID) -> str:
+        return orders.business_key(self.tenant_id, order_id)
+
+    def comes_to_rest(self) -> None:
+        """Wait until nothing of the tenant is on its way, in the database, in Kafka and in the engine."""
+        eventually(self._is_quiet, f"tenant {self.tenant_id} comes to rest", patience=60)
+
+    def _is_quiet(self) -> bool:
+        with self.database.connect() as connection:
+            if any(sweeping.open_work(connection, self.tenant_id).values()):
+                return False
+        views = {(view.order_id, view.aggregate_version) for view in self.rows(OrderSearchProjection)}
+        if views != {(order.id, order.version) for order in self.rows(SalesOrder)}:
+            return False
+        return not self.engine.count_unfinished("order-fulfillment", f"order:{self.tenant_id}:%")
+
+    def audit(self) -> AuditReport:
+        """Hold everything against everything."""
+        ledger = self.local.provider.ledger.entries
+        return Audit(self.database, self.engine, self.local.settings.kafka, ledger).run(self.tenant_id)
+
+    def ledger(self) -> dict[UUID, dict[str, Any]]:
+        """What the provider has done for this tenant, by step."""
+        ours = f"step:{self.tenant_id}:"
+        entries = [entry for entry in self.local.provider.ledger.entries() if str(entry["stepRef"]).startswith(ours)]
+        return {UUID(str(entry["stepRef"]).removeprefix(ours)): entry for entry in entries}
+
+    def instances(self) -> list[EngineInstance]:
+        """Every process instance of this tenant, running or ended."""
+        return CamundaHistory(self.engine).instances(self.tenant_id)
+
+    def external_tasks(self, *instance_ids: str, **query: str) -> int:
+        """How many external tasks these instances ever had."""
+        path, query = "/history/external-task-log/count", {"creationLog": "true", **query}
+        return sum(self.engine.get(path, processInstanceId=instance_id, **query)["count"] for instance_id in instance_ids)
+
+    def attempts(self, step_id: UUID) -> list[Row[Any]]:
+        """The attempts at one step, in their order."""
+        return self._rows(ProviderAttempt, "attempt_no", step_id=step_id)
+
+    def changes(self, aggregate_id: UUID) -> list[str]:
+        """Why an aggregate changed, version by version."""
+        return [row.reason for row in self._rows(TransitionLog, "aggregate_version", aggregate_id=aggregate_id)]
+
+    def rows(self, entity: Any, **values: Any) -> list[Row[Any]]:
+        """The tenant's rows of an entity."""
+        return self._rows(entity, None, **values)
+
+    def _rows(self, entity: Any, order: str | None, **values: Any) -> list[Row[Any]]:
+        table = table_of(entity)
+        query = select(*table.c).filter_by(tenant_id=self.tenant_id, **values)
+        with self.database.connect() as connection:
+            return list(connection.execute(query.order_by(table.c[order]) if order else query))
+
+    def step_key(self, step_id: UUID) -> str:
+        return steps.business_key(self.tenant_id, step_id)
+
+
+def new_story(discount: str) -> Story:
+    """A quote for a fibre line with router and support, that nothing happens to by itself."""
+    return Story(number=1, fate="test", expected="FULFILLED", tell=approved_automatically, discount=discount, quote={}, order={})
+
+
+@contextmanager
+def open_shop(local: LocalSuite) -> Iterator[Shop]:
+    """Make a new tenant on a prepared suite; the HTTP edge has to run for its API."""
+    tenant_id = uuid4()
+    local.seed(tenant_id)
+    database, engine = suite.connect(local.settings, "tests"), suite.engine_of(local.settings)
+    api = Api(local.api_url, local.settings.jwt_secret, tenant_id)
+    teller = Teller(api, local.stopped, tasklist(local))
+    try:
+        yield Shop(local=local, database=database, engine=engine, api=api, teller=teller)
+    finally:
+        teller.close()
+        api.close()
+        engine.close()
+        database.dispose()
+
+
+def with_changes(settings: Settings, **changes: Any) -> Settings:
+    """The settings of a process that differs from the others."""
+    return replace(settings, **changes)
+
+
+@pytest.fixture(scope="module")
+def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
+    """Run everything for the tests of one module."""
+    with prepared(stack) as local, working(local.settings, *EVERYTHING):
+        yield local
+
+
+@pytest.fixture
+def shop(running_suite: LocalSuite) -> Iterator[Shop]:
+    """Give a new tenant on the running suite."""
+    with open_shop(running_suite) as shop:
+        yield shop
