@@ -136,7 +136,8 @@ def test_an_approver_finds_group_due_date_description_and_form(engine: Engine) -
     task = asked_for(walk, "r2")
     row = engine.get(f"/task/{task.id}")
     assert row["due"].startswith("2026-12-01T16:00:00")
-    assert row["description"].startswith("Quote Q-1 needs your decision because of: PAYMENT_TERMS.")
+    assert row["name"] == "Approve quote Q-1"
+    assert row["description"].startswith("Quote Q-1 needs your decision (PAYMENT_TERMS).")
     assert [link["groupId"] for link in engine.get(f"/task/{task.id}/identity-links")] == ["dealDesk"]
     assert engine.get(f"/task/{task.id}/deployed-form")["id"] == "approve-quote"
 

@@ -79,7 +79,7 @@ SAMPLE_FACTS: Mapping[str, Any] = {
         "| 2 | Business router | 2 | once | 340.00 | 18 % | 278.80 |\n"
         "| 3 | Premium support | 1 | 24 months | 1200.00 | 18 % | 984.00 |"
     ),
-    "decisionRefused": "AUTHORITY_EXCEEDED: rita.rsm may approve up to 15 %, this quote needs 18 %.",
+    "decisionRefused": "sam.sales: The owner of a quote does not approve it.",
 }
 
 

@@ -123,7 +123,7 @@ class Approval:
         except ApprovalAlreadyDecided:
             return  # somebody else was first; the outcome is theirs
         except (FourEyesViolation, AuthorityExceeded) as refusal:
-            raise BpmnError(refusal.code, str(refusal), {"decisionRefused": f"{completion.user_id}: {refusal}"}) from refusal
+            raise BpmnError(refusal.code, str(refusal), _asked_again(f"{completion.user_id}: {refusal}")) from refusal
         except StaleApproval as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
 
@@ -135,6 +135,11 @@ class Approval:
         return {"approvalOutcome": "VOID" if outcome == "OPEN" else outcome}
 
 
+def _asked_again(reason: str) -> dict[str, Variable]:
+    """Show why nothing was recorded; the next approver must not find the last one's choice filled in."""
+    return {"decisionRefused": reason, "decision": None, "reasonCode": None, "comment": None}
+
+
 def _decision(task: Task) -> Decision:
     said = task.variables.get("decision")
     try:
@@ -143,7 +148,7 @@ def _decision(task: Task) -> Decision:
         raise BpmnError(
             AuthorityExceeded.code,
             f"{said!r} is no decision.",
-            {"decisionRefused": "Please choose APPROVE, REJECT or REWORK."},
+            _asked_again("Please choose APPROVE, REJECT or REWORK."),
         ) from None
 
 

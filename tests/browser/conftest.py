@@ -1,0 +1,48 @@
+"""The engine's web applications in a real browser, on the running suite; a machine without Chromium skips, in CI it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.browser.web_apps import WebApps
+from workers.demo.local_suite import LocalSuite
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where the machine's Chromium is."""
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is not None:
+        return path
+    reason = "Chromium is not installed: install it (Debian: apt-get install chromium) to test Tasklist and Cockpit"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def web(chromium: str, running_suite: LocalSuite) -> Iterator[WebApps]:
+    """Open Tasklist and Cockpit as one of the demo's people. A module's own: Playwright holds the thread's event loop while it runs."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        try:
+            yield WebApps(browser=browser, address=running_suite.settings.engine_url.removesuffix("/engine-rest") + "/camunda/app")
+        finally:
+            browser.close()

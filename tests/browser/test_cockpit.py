@@ -1,0 +1,95 @@
+"""Operators in Cockpit, with a browser: they find an instance by its business key, read why it stands, and set it going again."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import expect
+
+from domain import quotes
+from tests.browser.web_apps import WebApps
+from tests.support.suite import Shop, new_story
+from tests.support.waiting import eventually
+from workers.demo.fates import Story
+from workers.demo.local_suite import PEOPLE_PASSWORD
+from workers.demo.people import MANAGER, OPERATOR
+from workers.runtime.engine import Engine, EngineRefusedError
+
+pytestmark = pytest.mark.stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """The process instance that waits for a manager's signature on a quote."""
+
+    shop: Shop
+    story: Story
+    business_key: str
+    instance_id: str
+    definition_id: str
+
+    def incidents(self) -> list[dict[str, Any]]:
+        return list(self.shop.engine.get("/incident", processInstanceId=self.instance_id))
+
+
+@pytest.fixture
+def approval(shop: Shop) -> Approval:
+    """Offer a quote with a discount that sales may not give alone, and wait until its process asks."""
+    story = new_story("18")
+    shop.teller.offer(story)
+    key = quotes.business_key(shop.tenant_id, UUID(story.quote["quoteId"]), UUID(story.quote["revisionId"]))
+    eventually(lambda: shop.engine.user_tasks(key), "somebody is asked")
+    (instance,) = shop.engine.get("/process-instance", businessKey=key)
+    return Approval(shop=shop, story=story, business_key=key, instance_id=instance["id"], definition_id=instance["definitionId"])
+
+
+def test_an_operator_finds_an_instance_by_its_business_key_and_reads_where_it_stands(web: WebApps, approval: Approval) -> None:
+    cockpit = web.cockpit(OPERATOR.id)
+    cockpit.find(approval.definition_id, approval.business_key)
+
+    assert approval.instance_id in cockpit.page.url
+    expect(cockpit.page.locator(".breadcrumbs-panel")).to_contain_text("Quote approval")
+    expect(cockpit.page.locator(".djs-container")).to_contain_text("Approve requirement")
+    cockpit.tab("User Tasks")
+    expect(cockpit.rows).to_contain_text(["Approve quote"])
+
+
+def test_an_incident_says_what_to_correct_and_the_retry_goes_on_from_there(web: WebApps, approval: Approval) -> None:
+    shop, variable = approval.shop, "approvalRequestId"
+    address = f"/process-instance/{approval.instance_id}/variables/{variable}"
+    right = shop.engine.get(address)["value"]
+    shop.engine.put(address, {"value": "lost", "type": "String"})
+    shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    eventually(approval.incidents, "an incident")
+
+    cockpit = web.cockpit(OPERATOR.id)
+    cockpit.find(approval.definition_id, approval.business_key)
+    cockpit.tab("Incidents")
+    message = f"the process variable '{variable}' must be a UUID, it is 'lost': correct it on the instance"
+    expect(cockpit.rows.filter(has_text=message)).to_contain_text("Apply outcome")
+    cockpit.correct_variable(variable, right)
+    cockpit.retry(message)
+
+    eventually(lambda: not shop.engine.get("/process-instance", businessKey=approval.business_key), "the instance ends")
+    assert [instance.state for instance in shop.engine.find_instances(approval.business_key)] == ["COMPLETED"]
+    assert shop.teller.look(approval.story) == "APPROVED"
+    log = shop.engine.get("/history/user-operation", processInstanceId=approval.instance_id, operationType="SetExternalTaskRetries")
+    assert {row["userId"] for row in log} == {OPERATOR.id}
+
+
+def test_an_operator_sees_what_runs_but_ends_and_starts_nothing(shop: Shop, approval: Approval) -> None:
+    with closing(Engine(shop.local.settings.engine_url, OPERATOR.id, PEOPLE_PASSWORD)) as as_operator:
+        assert [task.name for task in as_operator.user_tasks(approval.business_key)] == [
+            f"Approve quote {approval.story.quote['quoteNumber']}"
+        ]
+        with pytest.raises(EngineRefusedError) as refused:
+            as_operator.call("DELETE", f"/process-instance/{approval.instance_id}")
+        assert refused.value.status == HTTPStatus.FORBIDDEN
+        with pytest.raises(EngineRefusedError) as refused:
+            as_operator.start_process("quote-approval", approval.business_key, {})
+        assert refused.value.status == HTTPStatus.FORBIDDEN

@@ -1,0 +1,142 @@
+"""Tasklist and Cockpit as their users handle them: open, read, click. Every step waits for what it should bring about."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from workers.demo.local_suite import PEOPLE_PASSWORD
+
+# A form scrolls in a column of its own: with a window this tall nothing is out of sight.
+WINDOW = {"width": 1500, "height": 1800}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebApps:
+    """The engine's applications; each login has a browser profile of its own."""
+
+    browser: Browser
+    address: str
+
+    def tasklist(self, user: str) -> Tasklist:
+        page = self.log_in("tasklist", user)
+        page.locator(".task-filter").first.wait_for()
+        return Tasklist(page=page)
+
+    def cockpit(self, user: str) -> Cockpit:
+        page = self.log_in("cockpit", user)
+        page.get_by_text("Running Process Instances").wait_for()
+        return Cockpit(page=page, address=f"{self.address}/cockpit/default/")
+
+    def log_in(self, application: str, user: str) -> Page:
+        """Fill in the login form; whether that lets somebody in is for the caller to see."""
+        context = self.browser.new_context(viewport=WINDOW, locale="en-GB", timezone_id="Europe/Berlin")  # type: ignore[arg-type]  # a TypedDict
+        page = context.new_page()
+        page.goto(f"{self.address}/{application}/default/")
+        page.fill("input[ng-model=username]", user)
+        page.fill("input[ng-model=password]", PEOPLE_PASSWORD)
+        page.click("button[type=submit]")
+        return page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tasklist:
+    """An approver's list of tasks."""
+
+    page: Page
+
+    @property
+    def filters(self) -> list[str]:
+        """Names of the filters that this person sees, without the number of tasks."""
+        return [re.sub(r"\s*\(?\d*\)?\s*$", "", text) for text in self.page.locator(".task-filter").all_inner_texts()]
+
+    def card(self, quote_number: str) -> Locator:
+        """The card of the task that asks about a quote."""
+        return self.page.locator("li.task").filter(has=self.page.get_by_text(f"Approve quote {quote_number}", exact=True))
+
+    def open(self, quote_number: str) -> Form:
+        """Reload the list, and open the task."""
+        self.page.reload()
+        self.card(quote_number).first.click()
+        form = self.page.locator(".fjs-form")
+        form.get_by_text(f"Quote {quote_number}", exact=True).wait_for()
+        return Form(page=self.page, element=form, card=self.card(quote_number))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """The approval form of one open task."""
+
+    page: Page
+    element: Locator
+    card: Locator
+
+    @property
+    def text(self) -> str:
+        return self.element.inner_text()
+
+    @property
+    def filled_in(self) -> list[str]:
+        """What somebody has chosen or written already."""
+        radios = self.element.locator("input[type=radio]:checked").evaluate_all("radios => radios.map(radio => radio.value)")
+        reason = self.element.locator(".fjs-select-display:not(.fjs-select-placeholder)").all_inner_texts()
+        return [*radios, *reason, *filter(None, [self.element.get_by_label("Comment").input_value()])]
+
+    def decide(self, decision: str, reason: str, comment: str) -> None:
+        """Claim, fill in, complete, and see the task go."""
+        self.page.click("button.claim")
+        self.page.locator(".disabled-form").wait_for(state="detached")
+        self.element.get_by_label(decision, exact=True).check()
+        self.element.locator(".fjs-form-field-select .fjs-input-group").click()
+        self.element.locator(".fjs-dropdownlist-item", has_text=reason).click()
+        field = self.element.get_by_label("Comment")
+        field.fill(comment)
+        expect(field).to_have_value(comment)
+        self.page.get_by_role("button", name="Complete").click()
+        self.element.wait_for(state="detached")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cockpit:
+    """An operator's view of what runs."""
+
+    page: Page
+    address: str
+
+    @property
+    def rows(self) -> Locator:
+        """Lines of the table under the diagram."""
+        return self.page.locator(".ctn-tabbed-content tbody tr")
+
+    def find(self, definition_id: str, business_key: str) -> None:
+        """Search a definition's instances for a business key, and open the one that is found."""
+        criteria = json.dumps([{"type": "businessKey", "operator": "eq", "value": business_key, "name": ""}])
+        self.page.goto(f"{self.address}#/process-definition/{definition_id}/runtime?searchQuery={quote(criteria)}")
+        self.rows.filter(has_text=business_key).locator("a").first.click()
+        self.page.wait_for_url("**/process-instance/**")
+
+    def tab(self, name: str) -> None:
+        """Open one of the tables about the instance."""
+        self.page.locator(".nav-tabs a", has_text=name).click()
+
+    def correct_variable(self, name: str, value: str) -> None:
+        """Give a variable of the instance another value."""
+        self.tab("Variables")
+        row = self.rows.filter(has=self.page.get_by_text(name, exact=True))
+        row.locator("button", has=self.page.locator(".glyphicon-pencil")).click()
+        editor = self.page.locator(".ctn-tabbed-content tbody tr.editing")
+        editor.locator("textarea, input[type=text]").last.fill(value)
+        editor.locator("button", has=self.page.locator(".glyphicon-ok")).click()
+        expect(row).to_contain_text(value[:10])
+
+    def retry(self, incident_message: str) -> None:
+        """Give the failed task of an incident another attempt, as the incident's button does."""
+        self.tab("Incidents")
+        self.rows.filter(has_text=incident_message).locator(".action-button:visible").click()
+        self.page.locator(".modal-footer .btn-primary").first.click()
+        self.page.locator(".modal-dialog", has_text="finished successfully").wait_for()
+        self.page.locator(".modal-footer button:visible").last.click()
