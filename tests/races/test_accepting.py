@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from domain import accepting
 from domain.accepting import ACCEPT, Acceptance, QuoteAcceptance
@@ -19,8 +19,8 @@ from domain.quotes import Quote, QuoteStatus
 from domain.store import table_of
 from domain.store.facts import OutboxEvent
 from domain.workflows import WorkflowCorrelation
-from tests.support.database import count, empty
-from tests.support.guards import allowed_in, without
+from tests.support.database import count
+from tests.support.guards import allowed_in, without, without_unique
 from tests.support.http import Api, accept, acceptance, edit, is_problem
 from tests.support.offers import CUSTOMER, Offer, Offers
 from tests.support.races import race_for_row
@@ -142,24 +142,6 @@ def state_unchecked() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def index_gone(db: Engine) -> Iterator[None]:
-    """Drop what makes a second order of a revision impossible; the database is empty when it comes back."""
-    with db.begin() as connection:
-        index = connection.scalar(text("SELECT pg_get_indexdef(CAST(:name AS regclass))"), {"name": ONE_ORDER_PER_REVISION})
-        connection.execute(text(f"DROP INDEX {ONE_ORDER_PER_REVISION}"))
-        connection.execute(text(f"ALTER TABLE quote_acceptance DROP CONSTRAINT {ACCEPTED_ONCE}"))
-    try:
-        yield
-    finally:
-        empty(db)
-        with db.begin() as connection:
-            connection.execute(text(str(index)))
-            connection.execute(
-                text(f"ALTER TABLE quote_acceptance ADD CONSTRAINT {ACCEPTED_ONCE} UNIQUE (tenant_id, quote_revision_id)")
-            )
-
-
 def outcome(db: Engine, offers: Offers, offer: Offer) -> Mapping[str, Any]:
     """What the rivals got, and what is there."""
     futures = rivals_accept(db, offers, offer)
@@ -200,7 +182,7 @@ def test_with_the_state_unchecked_the_unique_index_alone_keeps_it_at_one_order(d
 
 
 def test_without_the_index_as_well_every_rival_gets_an_order_of_its_own(db: Engine, offers: Offers) -> None:
-    with index_gone(db), state_unchecked():
+    with without_unique(db, ONE_ORDER_PER_REVISION, ACCEPTED_ONCE), state_unchecked():
         result = outcome(db, offers, offers.approved_quote())
 
     assert result == {**ONE_ORDER, "new": RIVALS, "order ids": RIVALS, "orders": RIVALS, "acceptances": RIVALS}

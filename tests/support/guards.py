@@ -1,4 +1,4 @@
-"""Every guard of the registry by name, and ways to take one away, or the look at the state, for the length of a block."""
+"""Every guard of the registry by name, and ways to take a layer away for the length of a block: guards, the look at the state, an index."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sqlalchemy import Engine, text
+
 from domain import schema
 from domain.store.moves import Check, Guard, Move
+from tests.support.database import empty
 
 LOADED = schema.MODULES  # moves register when their module is imported
 
@@ -61,3 +64,30 @@ def allowed_in(move: Move, *states: StrEnum) -> Iterator[None]:
     finally:
         move.targets = kept
         move.protect(move.guards)
+
+
+@contextmanager
+def without_unique(engine: Engine, *indexes: str) -> Iterator[None]:
+    """Run the block without these unique indexes or constraints. The database is empty when they come back."""
+    with engine.begin() as connection:
+        found = [connection.execute(_DEFINITION, {"index": index}).one() for index in indexes]
+        for each in found:
+            connection.execute(text(each.dropping))
+    try:
+        yield
+    finally:
+        empty(engine)
+        with engine.begin() as connection:
+            for each in found:
+                connection.execute(text(each.making))
+
+
+_DEFINITION = text("""
+    SELECT CASE WHEN c.oid IS NULL THEN format('DROP INDEX %I', i.relname)
+            ELSE format('ALTER TABLE %I DROP CONSTRAINT %I', t.relname, c.conname) END AS dropping,
+        CASE WHEN c.oid IS NULL THEN pg_get_indexdef(i.oid)
+            ELSE format('ALTER TABLE %I ADD CONSTRAINT %I %s', t.relname, c.conname, pg_get_constraintdef(c.oid)) END AS making
+    FROM pg_class i JOIN pg_index x ON x.indexrelid = i.oid JOIN pg_class t ON t.oid = x.indrelid
+    LEFT JOIN pg_constraint c ON c.conindid = i.oid AND c.contype = 'u'
+    WHERE i.relname = :index
+""")

@@ -1,0 +1,231 @@
+"""T11: a worker that outlives its lock, or dies in the middle of a call. Nothing is sent twice, and nothing stays behind.
+
+The worker's lock lasts two seconds. Its provider keeps the answer back until the test has seen what it wants to see, and its heartbeats
+never reach the engine: both are done on the wire.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+
+from domain.findings import ReconciliationFinding
+from domain.steps import AttemptStatus, FulfillmentStep, StepStatus
+from tests.support.engines import running
+from tests.support.suite import EVERYTHING, Shop, prepared, with_changes, working
+from tests.support.waiting import eventually
+from tests.support.wanted import metric
+from workers import suite
+from workers.demo.local_suite import LocalSuite
+from workers.local.stack import LocalStack
+from workers.runtime.engine import Engine, EngineRefusedError
+from workers.sandbox.proxy import ALWAYS, FaultProxy
+from workers.tasks.pod import Pod
+from workers.tasks.topics import CONTRACTS, topics
+
+pytestmark = pytest.mark.stack
+
+EXECUTE = "fulfillment.execute-step"
+SHORT_LOCK = timedelta(seconds=2)
+LONG_LOCK = timedelta(seconds=20)
+SOON = timedelta(seconds=3)
+OFTEN = timedelta(seconds=0.2)
+
+
+@pytest.fixture(scope="module")
+def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
+    """Run everything but the reconciler and the workers of the steps: the tests bring their own."""
+    others = ",".join(name for name in CONTRACTS if name != EXECUTE)
+    with prepared(stack, Q2O_TOPICS=others) as local, working(local.settings, *EVERYTHING - {"reconcile"}):
+        yield local
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """The ways of one worker to the engine and to the provider. `release` lets the provider's answer through."""
+
+    engine: FaultProxy
+    provider: FaultProxy
+    release: Event
+
+    def has_held(self) -> bool:
+        """Whether the provider has done what it was asked, and its answer is kept back."""
+        return self.provider.faults["hold"] == 1
+
+
+@contextmanager
+def bad_wire(local: LocalSuite) -> Iterator[Wire]:
+    """Keep the first answer of the provider back, and every heartbeat from the engine."""
+    engine, provider = urlsplit(local.settings.engine_url), urlsplit(local.settings.provider_url)
+    with (
+        FaultProxy(str(engine.hostname), int(engine.port or 80)) as to_engine,
+        FaultProxy(str(provider.hostname), int(provider.port or 80)) as to_provider,
+    ):
+        wire = Wire(engine=to_engine, provider=to_provider, release=Event())
+        wire.engine.drop_request("/extendLock", times=ALWAYS)
+        wire.provider.hold("POST /v1/requests", wire.release)
+        try:
+            yield wire
+        finally:
+            wire.release.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepWorker:
+    """A pod for the steps, and its door to the engine."""
+
+    pod: Pod
+    engine: Engine
+
+
+@contextmanager
+def step_worker(
+    shop: Shop, *, lock: timedelta, stale_after: timedelta, capacity: int = 8, wire: Wire | None = None
+) -> Iterator[StepWorker]:
+    """Make a worker as the suite does, but for the steps alone."""
+    settings = with_changes(shop.local.settings, attempt_stale_after=stale_after)
+    if wire is not None:
+        engine_url = f"{wire.engine.url}{urlsplit(settings.engine_url).path}"
+        settings = with_changes(settings, engine_url=engine_url, provider_url=wire.provider.url)
+    engine = suite.engine_of(settings)
+    known = topics(shop.database, engine, suite.providers_of(settings), settings)
+    pod = Pod(engine, {EXECUTE: known[EXECUTE]}, capacity=capacity, lock_duration=lock, poll=OFTEN)
+    yield StepWorker(pod=pod, engine=engine)
+
+
+def held_step(shop: Shop) -> UUID:
+    """The one step that the provider was asked for."""
+    [step_id] = shop.ledger()
+    return step_id
+
+
+def status_of(shop: Shop, step_id: UUID) -> str:
+    [step] = shop.rows(FulfillmentStep, id=step_id)
+    return str(step.status)
+
+
+def task_of(shop: Shop, step_id: UUID) -> dict[str, Any]:
+    """The step's external task as the engine has it."""
+    [instance] = shop.engine.find_instances(shop.step_key(step_id))
+    [task] = shop.engine.get("/external-task", processInstanceId=instance.id)
+    return dict(task)
+
+
+def incidents(shop: Shop) -> list[Any]:
+    ids = [instance.id for instance in shop.instances()]
+    return [incident for instance_id in ids for incident in shop.engine.get("/incident", processInstanceId=instance_id)]
+
+
+def advanced_once(shop: Shop, step_id: UUID) -> None:
+    """The step's process executed once and ended."""
+    [instance] = shop.engine.find_instances(shop.step_key(step_id))
+    rows = shop.engine.get("/history/activity-instance", processInstanceId=instance.id)
+    assert [row["activityId"] for row in rows].count("execute-step") == 1
+    assert [row["activityName"] for row in rows if row["activityType"].endswith("EndEvent")] == ["Step completed"]
+
+
+def one_effect_each(shop: Shop, order_id: UUID) -> None:
+    """The order is fulfilled, and the provider did each of its steps once, asked once."""
+    shop.comes_to_rest()
+    assert shop.order(order_id)["status"] == "FULFILLED"
+    assert len(shop.ledger()) == 7
+    assert {(entry["requests"], entry["effects"]) for entry in shop.ledger().values()} == {(1, 1)}
+    assert incidents(shop) == []
+    assert shop.audit().violations == 0
+
+
+def refuses(engine: Engine, task_id: str) -> bool:
+    """Whether the engine refuses this worker's completion of a task."""
+    try:
+        engine.complete(task_id, {})
+    except EngineRefusedError:
+        return True
+    return False
+
+
+def test_a_worker_that_outlives_its_lock_is_waited_for_and_its_step_is_sent_once(shop: Shop) -> None:
+    """Kills: sending again what is in progress; taking a slow worker for a dead one; reporting a task that another worker has."""
+    order_id = shop.accepted_order()
+    lost = metric("q2o_external_task_lock_lost_total", topic=EXECUTE)
+    with bad_wire(shop.local) as wire, step_worker(shop, lock=SHORT_LOCK, stale_after=LONG_LOCK, capacity=1, wire=wire) as slow:
+        # At its capacity it does not poll, which could bring it its own task back.
+        with running(slow.pod):
+            eventually(wire.has_held, "the provider has done the step and keeps the answer back")
+            step_id = held_step(shop)
+            task_id = task_of(shop, step_id)["id"]
+            with step_worker(shop, lock=LONG_LOCK, stale_after=LONG_LOCK) as other, running(other.pod):
+                eventually(lambda: task_of(shop, step_id)["workerId"] == other.engine.worker_id, "the other worker gets the task")
+                eventually(lambda: "carrying out" in (task_of(shop, step_id)["errorMessage"] or ""), "it leaves the step alone")
+                [attempt] = shop.attempts(step_id)
+                assert (attempt.status, attempt.worker_id) == (AttemptStatus.SENT, slow.engine.worker_id)
+                assert refuses(slow.engine, task_id)
+                wire.release.set()
+                eventually(lambda: status_of(shop, step_id) == StepStatus.COMPLETED, "the slow worker's answer is recorded")
+                one_effect_each(shop, order_id)
+
+        assert refuses(slow.engine, task_id)
+
+    assert metric("q2o_external_task_lock_lost_total", topic=EXECUTE) == lost + 1
+    [attempt] = shop.attempts(step_id)
+    assert (attempt.status, attempt.worker_id) == (AttemptStatus.SUCCEEDED, slow.engine.worker_id)
+    assert shop.changes(step_id) == ["PLAN", "START", "COMPLETE"]
+    advanced_once(shop, step_id)
+
+
+@contextmanager
+def process(shop: Shop, wire: Wire, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the steps' worker as a process of its own, behind the wire."""
+    added = {
+        "Q2O_TOPICS": EXECUTE,
+        "Q2O_LOCK_DURATION_SECONDS": str(SHORT_LOCK.total_seconds()),
+        "Q2O_PROVIDER_URL": wire.provider.url,
+    }
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "workers", "tasks"],
+            env={**os.environ, **shop.local.environment, **added},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_what_a_killed_worker_had_sent_is_asked_for_and_never_sent_again(shop: Shop, tmp_path: Path) -> None:
+    """Kills: sending again what a dead worker left in progress; giving it up without asking the provider."""
+    order_id = shop.accepted_order()
+    with bad_wire(shop.local) as wire, process(shop, wire, tmp_path / "worker.log") as worker:
+        eventually(wire.has_held, "the provider has done a step and keeps the answer back")
+        [step_id] = [step_id for step_id in shop.ledger() if status_of(shop, step_id) == StepStatus.IN_PROGRESS]
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+
+    with step_worker(shop, lock=LONG_LOCK, stale_after=SOON) as other, running(other.pod):
+        eventually(lambda: status_of(shop, step_id) == StepStatus.UNKNOWN, "the dead worker's step is UNKNOWN")
+        assert [attempt.status for attempt in shop.attempts(step_id)] == [AttemptStatus.UNKNOWN]
+        reconciler = suite.reconcile(with_changes(shop.local.settings, attempt_stale_after=SOON))
+        assert reconciler.run_once() == 1
+        one_effect_each(shop, order_id)
+
+    assert shop.changes(step_id) == ["PLAN", "START", "TIME_OUT", "COMPLETE"]
+    [attempt] = shop.attempts(step_id)
+    assert (attempt.status, attempt.outcome_source) == (AttemptStatus.SUCCEEDED, "RECONCILIATION")
+    [finding] = shop.rows(ReconciliationFinding)
+    assert (finding.aggregate_id, finding.status) == (step_id, "REPAIRED")
+    advanced_once(shop, step_id)
