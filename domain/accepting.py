@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped
 from domain import orders, prices, quotes, workflows
 from domain.approvals import ApprovalMissing, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
 from domain.documents import QuoteDocument
-from domain.errors import Conflict, SafeAction
+from domain.errors import Conflict, NotFound, SafeAction
 from domain.orders import OrderStatus, SalesOrder, SalesOrderLine
 from domain.prices import PriceResult, StalePrice, price_still_acceptable
 from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteVersionConflict
@@ -141,7 +141,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
 
     Raises NotFound and the refusals of ACCEPT.
     """
-    price = _price_of(uow, command.price_result_id)
+    price = _price_of(uow, command)
     active_version = prices.share_head(uow, price.price_book)
     try:
         quote = uow.apply(ACCEPT, command)
@@ -168,12 +168,12 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     return Acceptance(order=order, quote_version=quote.version, is_new=True)
 
 
-def _price_of(uow: UnitOfWork, price_result_id: UUID) -> Row[Any]:
-    price = table_of(PriceResult)
-    found = uow.connection.execute(select(*price.c).filter_by(tenant_id=uow.tenant_id, id=price_result_id)).one_or_none()
-    if found is None:
-        raise StalePrice
-    return found
+def _price_of(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
+    try:
+        return uow.read(PriceResult, command.price_result_id)
+    except NotFound:
+        quote = uow.read(Quote, command.quote_id)  # a quote that does not exist is the first thing to say
+        raise StalePrice(aggregate_type="quote", aggregate_id=quote.id, current_version=quote.version) from None
 
 
 def _identical_acceptance(uow: UnitOfWork, command: AcceptQuote) -> Acceptance | None:

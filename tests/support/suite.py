@@ -152,6 +152,12 @@ class Shop:
         """Every process instance of this tenant, running or ended."""
         return CamundaHistory(self.engine).instances(self.tenant_id)
 
+    def end_processes(self) -> None:
+        """End what is still running: what a failed test leaves behind must not reach the workers of the next one."""
+        for instance in self.instances():
+            if instance.is_running:
+                self.engine.delete_instance(instance.id, "its test is over")
+
     def external_tasks(self, *instance_ids: str, **query: str) -> int:
         """How many external tasks these instances ever had."""
         path, query = "/history/external-task-log/count", {"creationLog": "true", **query}
@@ -192,9 +198,11 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
     database, engine = suite.connect(local.settings, "tests"), suite.engine_of(local.settings)
     api = Api(local.api_url, local.settings.jwt_secret, tenant_id)
     teller = Teller(api, local.stopped, tasklist(local))
+    shop = Shop(local=local, database=database, engine=engine, api=api, teller=teller)
     try:
-        yield Shop(local=local, database=database, engine=engine, api=api, teller=teller)
+        yield shop
     finally:
+        shop.end_processes()
         teller.close()
         api.close()
         engine.close()

@@ -11,6 +11,7 @@ from datetime import timedelta
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from domain.errors import OutcomeUnknownError, TryAgain
 from workers.runtime.engine import EngineAnswerUnknownError, EngineUnavailableError
 
 # SQLSTATE: connection exception, insufficient resources, operator intervention (a statement time-out, 57014, is none).
@@ -19,8 +20,8 @@ _SHORTEST, _LONGEST = 3.0, 8.0  # seconds; spread, because all tasks of all pods
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether this says that the database or the engine could not be reached."""
-    if isinstance(error, (EngineUnavailableError, EngineAnswerUnknownError, PoolTimeoutError)):
+    """Whether this says that the database or the engine could not be reached, or that the database could not decide in time."""
+    if isinstance(error, (EngineUnavailableError, EngineAnswerUnknownError, PoolTimeoutError, TryAgain, OutcomeUnknownError)):
         return True
     if not isinstance(error, DBAPIError):
         return False
