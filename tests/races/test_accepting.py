@@ -44,7 +44,7 @@ ACCEPTED_ONCE = "uq_quote_acceptance_tenant_id_quote_revision_id"
 def test_fourteen_acceptances_at_once_make_one_order(shop: Shop, stack: LocalStack) -> None:
     """Eight under one key, four under other keys, two of a partner; then the first key twice with another body.
 
-    Kills: leaving out the claim of the key; a look for the order before the quote is locked. The tests below show each of them.
+    Kills: leaving out the claim of the key; taking both the quote's state and the index away. The tests below show each of them.
     """
     quote = shop.approved_quote()
     body, path = shop.api.acceptance(quote), f"/quotes/{quote['quoteId']}/acceptances"

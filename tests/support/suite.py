@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
 from unittest.mock import patch
@@ -207,11 +207,6 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
         api.close()
         engine.close()
         database.dispose()
-
-
-def with_changes(settings: Settings, **changes: Any) -> Settings:
-    """The settings of a process that differs from the others."""
-    return replace(settings, **changes)
 
 
 @pytest.fixture(scope="module")
