@@ -37,10 +37,12 @@ def plain_errors() -> Iterator[None]:
     from workers.runtime.database import DatabaseUnreachableError
     from workers.runtime.engine import EngineError
     from workers.sandbox.server import ServerStartError
+    from workers.tasks.pod import WorkerIdError
 
+    outside = (StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError)
     try:
         yield
-    except (SettingMissingError, StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError) as error:
+    except (SettingMissingError, WorkerIdError, *outside) as error:
         err.print(f"[red]q2o:[/red] {error}", markup=True)
         raise typer.Exit(EXIT_ASK_USER) from error
 

@@ -40,6 +40,7 @@ from workers.tasks.topics import CONTRACTS, topics
 
 pytestmark = pytest.mark.stack
 
+TASKS = [sys.executable, "-m", "workers", "tasks"]
 EXECUTE = "fulfillment.execute-step"
 SHORT_LOCK = timedelta(seconds=2)
 LONG_LOCK = timedelta(seconds=60)
@@ -201,13 +202,9 @@ def process(shop: Shop, wire: Wire, log: Path) -> Iterator[subprocess.Popen[byte
         "Q2O_LOCK_DURATION_SECONDS": str(SHORT_LOCK.total_seconds()),
         "Q2O_PROVIDER_URL": wire.provider.url,
     }
+    environment = {**os.environ, **shop.local.environment, **added}
     with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "workers", "tasks"],
-            env={**os.environ, **shop.local.environment, **added},
-            stdout=output,
-            stderr=output,
-        )
+        worker = subprocess.Popen(TASKS, env=environment, stdout=output, stderr=output)
     try:
         yield worker
     finally:
@@ -236,3 +233,14 @@ def test_what_a_killed_worker_had_sent_is_asked_for_and_never_sent_again(shop: S
     [finding] = shop.rows(ReconciliationFinding)
     assert (finding.aggregate_id, finding.status) == (step_id, "REPAIRED")
     advanced_once(shop, step_id)
+
+
+def test_a_worker_id_that_other_workers_may_share_is_refused_at_start_up(running_suite: LocalSuite) -> None:
+    """Kills: taking any worker id: the engine would let either of the two complete what the other one holds."""
+    environment = {**os.environ, **running_suite.environment, "Q2O_WORKER_ID": "pod"}
+
+    refused = subprocess.run(TASKS, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    assert refused.returncode == 2
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("q2o: worker id 'pod' may be shared with another pod")
