@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped
 from domain import orders, prices, quotes, workflows
 from domain.approvals import ApprovalMissing, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
 from domain.documents import QuoteDocument
-from domain.errors import Conflict, NotFound, SafeAction
+from domain.errors import AlreadyExists, Conflict, NotFound, SafeAction, TryAgain
 from domain.orders import OrderStatus, SalesOrder, SalesOrderLine
 from domain.prices import PriceResult, StalePrice, price_still_acceptable
 from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteVersionConflict
@@ -139,7 +139,7 @@ class Acceptance:
 def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     """Accept the approved revision and create its order, or find the order that an identical acceptance created.
 
-    Raises NotFound and the refusals of ACCEPT.
+    Raises NotFound, TryAgain and the refusals of ACCEPT.
     """
     price = _price_of(uow, command)
     active_version = prices.share_head(uow, price.price_book)
@@ -151,7 +151,11 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
             refusal.evidence["staleness_policy"] = price.staleness_policy
             raise
         return earlier
-    order = _create_order(uow, quote, command)
+    try:
+        order = _create_order(uow, quote, command)
+    except AlreadyExists as rival:
+        # Only the index was in the way, and the quote's move cannot be taken back here: run again whole, and find the rival's order.
+        raise TryAgain from rival
     uow.add(
         QuoteAcceptance,
         {

@@ -9,14 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Row
 
 from domain import accepting
 from domain.accepting import ACCEPT, Acceptance, QuoteAcceptance
-from domain.errors import AlreadyExists
+from domain.errors import InvalidTransition, TryAgain
 from domain.orders import ONE_ORDER_PER_REVISION, SalesOrder
 from domain.quotes import Quote, QuoteStatus
-from domain.store import table_of
+from domain.store import Move, UnitOfWork, table_of
 from domain.store.facts import OutboxEvent
 from domain.workflows import WorkflowCorrelation
 from tests.support.database import count
@@ -34,6 +34,7 @@ from workers.demo.people import Actor
 from workers.http import execution
 from workers.kafka.topics import ORDERS
 from workers.local.stack import LocalStack
+from workers.runtime.retries import until_decided
 
 PARTNER = Actor(subject="partner-7", roles=("partner",))
 RIVALS = 5
@@ -128,11 +129,11 @@ def test_a_repeat_that_waited_for_a_request_that_is_refused_is_decided_by_itself
 def rivals_accept(db: Engine, offers: Offers, offer: Offer) -> list[Future[Acceptance]]:
     """Accept side by side without an idempotency key, so that nothing stands before the domain."""
 
-    def accept_now() -> Acceptance:
+    def accept_once() -> Acceptance:
         with offers.uow(CUSTOMER) as uow:
             return accepting.accept(uow, offers.acceptance(offer))
 
-    return race_for_row(db, table_of(Quote), offer.quote_id, *[accept_now] * RIVALS)
+    return race_for_row(db, table_of(Quote), offer.quote_id, *[lambda: until_decided(accept_once)] * RIVALS)
 
 
 @contextmanager
@@ -170,14 +171,34 @@ def test_without_any_guard_of_the_acceptance_either_its_state_still_lets_one_thr
         assert outcome(db, offers, offers.approved_quote()) == ONE_ORDER
 
 
-def test_with_the_state_unchecked_the_unique_index_alone_keeps_it_at_one_order(db: Engine, offers: Offers) -> None:
-    """Kills: dropping the index (its twin is the next test). The losers' whole transactions are gone, moves and events included."""
+def test_where_all_rivals_pass_a_look_at_the_state_the_unique_index_alone_keeps_it_at_one_order(
+    db: Engine, offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: telling the losers of the index no instead of the order that beat them; dropping the index (its twin is the last test)."""
+    offer = offers.approved_quote()
+    apply = UnitOfWork.apply
+
+    def look_then_act(uow: UnitOfWork, move: Move, command: Any = None, **more: Any) -> Row[Any]:
+        if move is ACCEPT and uow.read(Quote, offer.quote_id).status != QuoteStatus.APPROVED:
+            raise InvalidTransition
+        return apply(uow, move, command, **more)
+
+    monkeypatch.setattr(UnitOfWork, "apply", look_then_act)
+    with state_unchecked():
+        assert outcome(db, offers, offer) == ONE_ORDER
+
+    assert offers.quote(offer.quote_id).version == offer.version + 1
+
+
+def test_where_nothing_looks_at_the_state_the_index_leaves_the_losers_undecided_and_without_a_trace(
+    db: Engine, offers: Offers
+) -> None:
     offer = offers.approved_quote()
 
     with state_unchecked():
         result = outcome(db, offers, offer)
 
-    assert result == {**ONE_ORDER, "answered": 1, "refused": [AlreadyExists.__name__]}
+    assert result == {**ONE_ORDER, "answered": 1, "refused": [TryAgain.__name__]}
     assert offers.quote(offer.quote_id).version == offer.version + 1
 
 
