@@ -83,14 +83,14 @@ class Disorder:
         self._looking = Cause(tenant_id=tenant_id, actor="demo", command="find-waiting-worker")
         self._pods = pods
         engine = urlsplit(running.settings.engine_url)
-        self.wire = FaultProxy(str(engine.hostname), int(engine.port or 80))
+        # Lent to the suite: the dispatcher goes on through this wire when the disorder is over.
+        self.wire = running.lend(FaultProxy(str(engine.hostname), int(engine.port or 80)))
         self.engine_url = f"{self.wire.url}{engine.path}"
         self.killed: str | None = None
         self._over = Event()
         self._killer = Thread(target=self._kill_whoever_waits, name="killer", daemon=True)
 
     def __enter__(self) -> Self:
-        self.wire.__enter__()
         self.wire.drop_response("/process-definition/key/order-fulfillment/start", times=1)
         faults = self._running.provider.faults
         faults.clear()
@@ -106,23 +106,22 @@ class Disorder:
         self._over.set()
         self._killer.join()
         self._running.provider.faults.clear()
-        self.wire.__exit__(kind, error, trace)
+        self.wire.clear()
 
     def _kill_whoever_waits(self) -> None:
         """Once the provider has had the effect and holds its answer, kill the worker that waits for it."""
         while not self._over.wait(LOOK):
-            held = [
-                entry for entry in self._running.provider.ledger.entries() if entry["stepCode"] == VICTIM_STEP and entry["effects"]
-            ]
-            if not held:
+            key = self._held_key()
+            if key is None:
                 continue
             with unit_of_work(self._database, self._looking) as uow:
-                worker_id = reading.worker_of(uow, str(held[0]["idempotencyKey"]))
+                worker_id = reading.worker_of(uow, key)
             if worker_id and self._pods.kill(worker_id):
                 self.killed = worker_id
                 return
 
     def _held_key(self) -> str | None:
+        """The key of the held call; the ledger also remembers the calls of earlier demos."""
         ours = f"step:{self._looking.tenant_id}:"
         for entry in self._running.provider.ledger.entries():
             if entry["stepCode"] == VICTIM_STEP and str(entry["stepRef"]).startswith(ours) and entry["effects"]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from secrets import token_urlsafe
 from threading import Event, Thread
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from uuid import UUID
 
 from domain import prices
@@ -41,6 +41,8 @@ PRICES = {
     ROUTER: (Decimal("12.00"), Decimal("5.50")),
     SUPPORT: (Decimal("9.90"), Decimal("2.40")),
 }
+
+Part = TypeVar("Part")
 
 
 class LocalSuite:
@@ -103,6 +105,10 @@ class LocalSuite:
         runner.start()
         self._cleanup.callback(runner.join)
         self._cleanup.callback(self._stop.set)
+
+    def lend(self, part: AbstractContextManager[Part]) -> Part:
+        """Enter something that loops will use; it is left when they have ended. Call it before `start`."""
+        return self._cleanup.enter_context(part)
 
     @property
     def stopped(self) -> Event:
