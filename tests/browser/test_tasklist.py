@@ -105,7 +105,7 @@ def test_whoever_owns_the_quote_gets_the_task_back_with_the_reason(web: WebApps,
 def test_a_director_is_not_shown_what_a_manager_is_asked(web: WebApps, asked: Asked) -> None:
     tasklist = web.tasklist(DIRECTOR.id)
     assert tasklist.filters == ["Sales directors", "Finance approvers"]
-    tasklist.page.get_by_text("No task matching filters found").wait_for()
+    tasklist.wait_for_answer()
     expect(tasklist.card(asked.number)).to_have_count(0)
     assert DIRECTOR.groups[0] not in asked.shop.engine.groups_of(RSM.id)
 

@@ -58,13 +58,17 @@ class Tasklist:
         """The card of the task that asks about a quote."""
         return self.page.locator("li.task").filter(has=self.page.get_by_text(f"Approve quote {quote_number}", exact=True))
 
+    def wait_for_answer(self) -> None:
+        """Wait until the list is filled, or known to be empty."""
+        self.page.locator("li.task").or_(self.page.get_by_text("No task matching filters found")).first.wait_for()
+
     def open(self, quote_number: str) -> Form:
         """Reload the list, and open the task."""
         self.page.reload()
         self.card(quote_number).first.click()
         form = self.page.locator(".fjs-form")
         form.get_by_text(f"Quote {quote_number}", exact=True).wait_for()
-        return Form(page=self.page, element=form, card=self.card(quote_number))
+        return Form(page=self.page, element=form)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,6 @@ class Form:
 
     page: Page
     element: Locator
-    card: Locator
 
     @property
     def text(self) -> str:
