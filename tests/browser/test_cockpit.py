@@ -82,6 +82,16 @@ def test_an_incident_says_what_to_correct_and_the_retry_goes_on_from_there(web: 
     assert {row["userId"] for row in log} == {OPERATOR.id}
 
 
+def test_an_operator_reads_how_a_finished_instance_ended(web: WebApps, approval: Approval) -> None:
+    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    eventually(lambda: not approval.shop.engine.get("/process-instance", businessKey=approval.business_key), "the instance ends")
+
+    cockpit = web.cockpit(OPERATOR.id)
+    cockpit.open_finished(approval.definition_id)
+
+    expect(cockpit.rows.filter(has_text=approval.business_key)).to_contain_text(["Quote approved"])
+
+
 def test_an_operator_sees_what_runs_but_ends_and_starts_nothing(shop: Shop, approval: Approval) -> None:
     with closing(Engine(shop.local.settings.engine_url, OPERATOR.id, PEOPLE_PASSWORD)) as as_operator:
         assert [task.name for task in as_operator.user_tasks(approval.business_key)] == [

@@ -33,9 +33,11 @@ ROOT = Path(__file__).resolve().parents[2]
 KAFKA_LOCK = CONFIGURATION / "kafka" / "jgo.lock.toml"
 # A process that brings parts up, tells their process ids and stays until it is ended.
 HOLDER = """
-import json, sys, threading
+import json, signal, sys, threading
 from pathlib import Path
 from workers.local.stack import LocalStack
+# A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 parts = sys.argv[2].split(",")
 with LocalStack(Path(sys.argv[1]), parts, {}) as stack:
     print(json.dumps({part: getattr(stack, part).pid for part in parts}), flush=True)

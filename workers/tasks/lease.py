@@ -64,12 +64,15 @@ class Lease:
         self.hold = hold
         self.cancelled.set()
 
-    def postpone_beat(self) -> None:
-        """Try to extend again soon; past the deadline the lock counts as expired."""
-        now = self._clock()
-        if now >= self.deadline and self.hold is Hold.HELD:
+    def look_at_clock(self) -> None:
+        """Past the deadline the lock counts as expired."""
+        if self.hold is Hold.HELD and self._clock() >= self.deadline:
             self.hold = Hold.EXPIRED
-        self.next_beat = now + min(self._seconds / (4 * _BEATS), 1.0)
+
+    def postpone_beat(self) -> None:
+        """Try to extend again soon."""
+        self.look_at_clock()
+        self.next_beat = self._clock() + min(self._seconds / (4 * _BEATS), 1.0)
 
     def seconds_left(self) -> float:
         return self.deadline - self._clock()

@@ -105,6 +105,8 @@ class _Delivery:
 
     def _try(self) -> Settled | None:
         lease = self._lease
+        # The heartbeat looks a few times per lock; between two looks another worker may have taken the task.
+        lease.look_at_clock()
         if lease.hold is Hold.EXPIRED:
             regain(self._engine, lease, self._clock)
         if lease.is_over:
@@ -148,8 +150,7 @@ class _Delivery:
 
     def _silent(self, error: EngineError) -> Settled | None:
         self._may_have_arrived = self._may_have_arrived or isinstance(error, EngineAnswerUnknownError)
-        if self._lease.seconds_left() < 0:
-            self._lease.postpone_beat()
+        self._lease.look_at_clock()
         # While the lock lasts nobody else can take the task, so that trying on costs nothing.
         return self._again("silence", SILENCES if self._lease.hold is Hold.EXPIRED else None, error)
 
