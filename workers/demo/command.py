@@ -173,7 +173,8 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     console.print(as_table(outcome.report))
     for sentence in outcome.unexpected:
         console.print(f"[red]unexpected:[/red] {sentence}")
-    verdict = "[green]every invariant holds[/green]" if outcome.passed else "[red]an invariant is broken[/red]"
+    broken = f"{outcome.report.violations} violations, {len(outcome.unexpected)} things went otherwise than they should"
+    verdict = "[green]every invariant holds[/green]" if outcome.passed else f"[red]{broken}[/red]"
     console.print(f"{verdict}; disorder: {dict(outcome.disorder)}; first order fulfilled after {outcome.first_fulfilled_seconds} s")
 
 
