@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -119,7 +120,8 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
         api = Api(running.api_url, running.settings.jwt_secret, tenant_id)
         teller = Teller(api, running.stopped, tasklist(running))
         with board.live(console, told, "Sample quotes"), ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(teller.tell, told))
+            with ending_on_error(running):
+                list(pool.map(teller.tell, told))
             quiet = wait_until_quiet(database, suite.engine_of(running.settings), tenant_id, running)
         teller.close()
         report = Audit(database, suite.engine_of(running.settings), running.settings.kafka, running.provider.ledger.entries).run(
@@ -140,6 +142,16 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
         first_fulfilled_seconds=round(min(fulfilled), 1) if fulfilled else None,
         report=report,
     )
+
+
+@contextmanager
+def ending_on_error(running: LocalSuite) -> Iterator[None]:
+    """Tell the stories to give up when the block is interrupted, so that Ctrl-C does not wait for their ends."""
+    try:
+        yield
+    except BaseException:
+        running.stopped.set()
+        raise
 
 
 def tasklist(running: LocalSuite) -> Any:
@@ -190,6 +202,7 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
         ("logins", ", ".join(f"{person.id} ({person.groups[0]})" for person in PEOPLE) + f", password {PEOPLE_PASSWORD}"),
         ("administrator", f"{running.settings.engine_user}, password {running.settings.engine_password}"),
         ("tenant", str(tenant_id)),
+        ("to join in", f". {running.environment_file}; then for example q2o reconcile --once --dry-run"),
     ):
         table.add_row(name, value)
     console.print(table)

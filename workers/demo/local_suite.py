@@ -6,6 +6,7 @@ The loops are the same objects that pods run, one each; nothing here is a second
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -89,6 +90,11 @@ class LocalSuite:
         return {**self._own_environment, **added}
 
     @property
+    def environment_file(self) -> Path:
+        """Where `environment` stands for other shells."""
+        return self.stack.data_dir / "environment"
+
+    @property
     def _own_environment(self) -> dict[str, str]:
         given = {name: value for name, value in self._given.items() if name.startswith("Q2O_") and value}
         return {**given, **self.stack.environment}
@@ -151,3 +157,10 @@ class LocalSuite:
             self.stack.data_dir, callbacks, self.settings.callback_secret, port=provider_port, token=self.settings.provider_token
         )
         self._cleanup.enter_context(self.provider)
+        self._write_environment()
+
+    def _write_environment(self) -> None:
+        """Leave the settings where another shell can source them; only their owner may read the secrets in it."""
+        lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items()))
+        with os.fdopen(os.open(self.environment_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            out.write(lines)

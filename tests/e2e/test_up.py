@@ -1,0 +1,77 @@
+"""`q2o up` as its users have it: everything up, another shell joins in, and Ctrl-C leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+pytestmark = pytest.mark.stack
+
+MACHINE = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "Q2O_JAVA", "Q2O_JAR_DIR")
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    return {name: os.environ[name] for name in MACHINE if name in os.environ} | {"Q2O_DATA_DIR": str(data_dir)}
+
+
+@contextmanager
+def suite_up(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "workers", "up"]
+    with subprocess.Popen(command, env=environment(data_dir), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def customers_token(process: subprocess.Popen[str]) -> str:
+    """The last thing that is shown when everything is up."""
+    for line in process.stderr or ():
+        if line.startswith("token of carla"):
+            return line.rpartition(" ")[2].strip()
+    raise AssertionError(f"q2o up ended with {process.wait()}")
+
+
+def left_running(data_dir: Path) -> list[str]:
+    names = ("java", "postgres")
+    return [
+        process.info["name"]
+        for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"] in names and any(str(data_dir) in word for word in process.info["cmdline"] or ())
+    ]
+
+
+def test_another_shell_joins_in_and_a_signal_leaves_nothing_running(tmp_path: Path) -> None:
+    with suite_up(tmp_path) as process:
+        token = customers_token(process)
+        joined = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f'. {tmp_path}/environment && "{sys.executable}" -m workers reconcile --once --dry-run && echo "$Q2O_HTTP_PORT"',
+            ],
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (joined.returncode, joined.stderr.splitlines()[-1]) == (0, "0 to repair")
+        port = int(joined.stdout.split()[-1])
+        orders = requests.get(f"http://127.0.0.1:{port}/orders", headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        assert (orders.status_code, orders.json()["items"]) == (200, [])
+
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+        assert process.returncode == 0
+    assert left_running(tmp_path) == []
+    assert (tmp_path / "environment").stat().st_mode & 0o077 == 0
