@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ def figures_so_far() -> list[dict[str, Any]]:
 
 
 def commit() -> str:
-    """The commit that was measured."""
+    """The commit that was measured; a tree without git has none."""
+    if shutil.which("git") is None:
+        return "unknown"
     answer = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=FILE.parents[1], capture_output=True, text=True, check=False
     )
