@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.console import Console
 
-from workers.runtime.settings import DEMO_TENANT, SettingMissingError, Settings
+from workers.runtime.settings import DEMO_TENANT, SettingMissingError, Settings, data_dir
 
 EXIT_ASK_USER = 2
 
@@ -118,12 +117,20 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
 
 
 @app.command()
-def sandbox() -> None:
-    """Run the sandbox provider on `Q2O_PROVIDER_PORT`."""
-    from workers.sandbox.provider import main
+def sandbox(
+    callback_url: Annotated[str, typer.Option(help="Where callbacks go: …/callbacks/sandbox of the HTTP edge.")],
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+) -> None:
+    """Run the provider to play with; its address is the first line on standard output."""
+    from workers.runtime.process import stop_on_signals
+    from workers.sandbox.provider import serve
 
     with plain_errors():
-        raise typer.Exit(main([]))
+        secret = os.environ.get("Q2O_CALLBACK_SECRET")
+        if not secret:
+            raise SettingMissingError("Q2O_CALLBACK_SECRET is not set: give the secret that signs the callbacks")
+        serve(data_dir(), callback_url, secret, host, port, stop=stop_on_signals())
 
 
 @app.command()
@@ -172,7 +179,7 @@ def token(
     from workers.local.credentials import known_secret
 
     with plain_errors():
-        secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(Path(os.environ.get("Q2O_DATA_DIR", ".q2o")))
+        secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(data_dir())
         lifetime = timedelta(hours=hours)
         sys.stdout.write(issue_token(secret, subject, tenant, role, region, lifetime) + "\n")
 

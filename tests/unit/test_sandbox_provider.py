@@ -36,8 +36,11 @@ SYNCHRONOUS = ServiceRequest(
 )
 ASYNCHRONOUS = replace(SYNCHRONOUS, step_code="SHIP_ROUTER")
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {"Q2O_CALLBACK_SECRET": SECRET, "PYTHONPATH": str(ROOT)}
 BEARER = {"Authorization": "Bearer any"}
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    return {"Q2O_CALLBACK_SECRET": SECRET, "Q2O_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
 
 
 @dataclass(kw_only=True)
@@ -339,8 +342,8 @@ def test_a_request_rejected_later_is_accepted_first_and_has_no_effect(
 
 def test_a_killed_provider_comes_back_with_its_ledger_and_its_pending_callbacks(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers.put(503)
-    command = [sys.executable, "-m", "workers.sandbox.provider", "--data-dir", str(tmp_path), "--callback-url", receiver.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT) as process:
+    command = [sys.executable, "-m", "workers", "sandbox", "--callback-url", receiver.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tmp_path), cwd=ROOT) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         answer = httpx.post(f"{url}/v1/requests", json=wire(ASYNCHRONOUS), headers={**BEARER, "Idempotency-Key": KEY}).json()
@@ -440,25 +443,10 @@ def test_the_page_loads_nothing_from_elsewhere(provider: SandboxProvider) -> Non
 
 def test_a_port_that_is_taken_is_told_in_one_line(provider: SandboxProvider, tmp_path: Path) -> None:
     port = provider.url.rsplit(":", 1)[1]
-    command = [
-        sys.executable,
-        "-m",
-        "workers.sandbox.provider",
-        "--data-dir",
-        str(tmp_path / "other"),
-        "--callback-url",
-        "http://127.0.0.1:9/",
-    ]
+    command = [sys.executable, "-m", "workers", "sandbox", "--callback-url", "http://127.0.0.1:9/", "--port", port]
 
-    ended = subprocess.run(
-        [*command, "--port", port],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ENVIRONMENT,
-        cwd=ROOT,
-    )
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(tmp_path / "other"), cwd=ROOT)
 
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "choose another port" in ended.stderr

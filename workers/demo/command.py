@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,7 +29,7 @@ from workers.demo.people import CUSTOMER, DIRECTING, MANAGER, PEOPLE, SALES, tok
 from workers.runtime import logs
 from workers.runtime.engine import Engine
 from workers.runtime.process import stop_on_signals
-from workers.runtime.settings import DEMO_TENANT
+from workers.runtime.settings import DEMO_TENANT, data_dir
 
 EXIT_VIOLATION = 1
 # Stories told at the same time.
@@ -72,11 +71,6 @@ class Outcome:
             "disorder": dict(self.disorder),
             "audit": self.report.as_json(),
         }
-
-
-def data_dir() -> Path:
-    """Where the local stack keeps its data."""
-    return Path(os.environ.get("Q2O_DATA_DIR", ".q2o"))
 
 
 def run_up(console: Console) -> int:

@@ -15,6 +15,11 @@ from uuid import UUID
 DEMO_TENANT = UUID("00000000-0000-4000-8000-000000000001")
 
 
+def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where this machine keeps what is its own: the local stack's databases, logs, credentials."""
+    return Path(environment.get("Q2O_DATA_DIR") or ".q2o")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Addresses, credentials and time limits of one process.
@@ -72,7 +77,7 @@ class Settings:
             http_host=text("http_host", "127.0.0.1"),
             http_port=int(text("http_port", "8080")),
             health_port=int(environment.get("Q2O_HEALTH_PORT") or 0) or None,
-            data_dir=Path(text("data_dir", ".q2o")),
+            data_dir=data_dir(environment),
             worker_id=environment.get("Q2O_WORKER_ID") or None,
             topics=frozenset(name for name in environment.get("Q2O_TOPICS", "").split(",") if name),
             # Longer than the engine may take to answer a start, so that "not found" then means "never arrived".

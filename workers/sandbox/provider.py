@@ -1,17 +1,13 @@
 """A fulfilment provider to play with: idempotent by key, with signed callbacks, and badly behaved on request.
 
 The rule: it shares nothing with the product but HTTP, so its ledger can be held against the product's own records.
-It runs in a thread (`SandboxProvider`) or in a process of its own (`python -m workers.sandbox.provider`).
+It runs in a thread (`SandboxProvider`) or in a process of its own (`q2o sandbox`).
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
 import sys
 import threading
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +17,7 @@ from workers.sandbox.app import create_app
 from workers.sandbox.callbacks import Courier
 from workers.sandbox.faults import Faults
 from workers.sandbox.ledger import ASYNCHRONOUS_STEPS, CALLBACK_LATENCY, Ledger
-from workers.sandbox.server import ServerStartError, ServerThread
+from workers.sandbox.server import ServerThread
 from workers.sandbox.store import Store
 
 LEDGER_FILE = "sandbox-provider.sqlite3"
@@ -92,29 +88,3 @@ def serve(
         sys.stdout.write(f"sandbox provider on {provider.url}\n")
         sys.stdout.flush()
         stop.wait()
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the provider in this process until SIGINT or SIGTERM; the secret comes from Q2O_CALLBACK_SECRET, never from the command line."""
-    parser = argparse.ArgumentParser(prog="workers.sandbox.provider", description="Run the sandbox provider.")
-    parser.add_argument("--data-dir", type=Path, required=True, help="where the ledger is kept")
-    parser.add_argument("--callback-url", required=True, help="where callbacks are sent")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    options = parser.parse_args(arguments)
-    secret = os.environ.get("Q2O_CALLBACK_SECRET")
-    if not secret:
-        parser.error("Q2O_CALLBACK_SECRET is not set: give the secret that signs the callbacks")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        serve(options.data_dir, options.callback_url, secret, options.host, options.port, stop=stop)
-    except ServerStartError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
