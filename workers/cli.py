@@ -16,7 +16,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from workers.runtime.settings import DEMO_TENANT, SettingMissingError, Settings, data_dir
+from workers.runtime.settings import DEMO_TENANT, SettingError, Settings, data_dir
 
 EXIT_ASK_USER = 2
 
@@ -41,7 +41,7 @@ def plain_errors() -> Iterator[None]:
     outside = (StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError)
     try:
         yield
-    except (SettingMissingError, WorkerIdError, *outside) as error:
+    except (SettingError, WorkerIdError, *outside) as error:
         err.print(f"[red]q2o:[/red] {error}", markup=True)
         raise typer.Exit(EXIT_ASK_USER) from error
 
@@ -129,7 +129,7 @@ def sandbox(
     with plain_errors():
         secret = os.environ.get("Q2O_CALLBACK_SECRET")
         if not secret:
-            raise SettingMissingError("Q2O_CALLBACK_SECRET is not set: give the secret that signs the callbacks")
+            raise SettingError("Q2O_CALLBACK_SECRET is not set: give the secret that signs the callbacks")
         serve(data_dir(), callback_url, secret, host, port, stop=stop_on_signals())
 
 

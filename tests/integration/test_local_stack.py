@@ -184,7 +184,9 @@ def test_a_stranger_is_never_ended_although_the_directory_stands_in_its_command(
 
 @pytest.mark.stack
 def test_the_environment_is_all_that_a_process_needs(stack: LocalStack) -> None:
-    settings = Settings.from_environment(stack.environment, provider_url="http://127.0.0.1:1", provider_token="sandbox")
+    settings = Settings.from_environment(
+        {**stack.environment, "Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "sandbox"}
+    )
 
     assert settings.engine_url.endswith("/engine-rest")
     assert settings.callback_secret.startswith("whsec_")

@@ -5,6 +5,7 @@ Everything has a name that starts with `Q2O_`. The local stack (`workers.local`)
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from uuid import UUID
 
 DEMO_TENANT = UUID("00000000-0000-4000-8000-000000000001")
+# HMAC-SHA256 with a shorter key than its hash can be guessed more easily than the hash (RFC 7518, 3.2).
+SECRET_BYTES = 32
 
 
 def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
@@ -41,7 +44,6 @@ class Settings:
     http_host: str
     http_port: int
     health_port: int | None
-    data_dir: Path
     worker_id: str | None
     topics: frozenset[str]
     start_safe_interval: timedelta
@@ -49,45 +51,64 @@ class Settings:
     lock_duration: timedelta
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ, **defaults: str) -> Settings:
-        """Read `Q2O_*`; `defaults` (without the prefix, lower case) stand in for what is not set.
-
-        Raises SettingMissingError with the name of the variable that has neither.
-        """
-
-        def text(name: str, fallback: str | None = None) -> str:
-            value = environment.get(f"Q2O_{name.upper()}") or defaults.get(name) or fallback
-            if value is None:
-                raise SettingMissingError(f"Q2O_{name.upper()} is not set: give its value, or start the local stack with `q2o up`")
-            return value
-
-        def seconds(name: str, fallback: str) -> timedelta:
-            return timedelta(seconds=float(text(name, fallback)))
-
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read `Q2O_*`. Raises SettingError with the name of the variable that is missing or makes no sense."""
+        read = _Reader(environment)
         return cls(
-            database_url=text("database_url"),
-            kafka=text("kafka"),
-            engine_url=text("engine_url"),
-            engine_user=text("engine_user"),
-            engine_password=text("engine_password"),
-            jwt_secret=text("jwt_secret"),
-            provider_url=text("provider_url"),
-            provider_token=text("provider_token"),
-            callback_secret=text("callback_secret"),
-            http_host=text("http_host", "127.0.0.1"),
-            http_port=int(text("http_port", "8080")),
-            health_port=int(environment.get("Q2O_HEALTH_PORT") or 0) or None,
-            data_dir=data_dir(environment),
+            database_url=read.text("database_url"),
+            kafka=read.text("kafka"),
+            engine_url=read.text("engine_url"),
+            engine_user=read.text("engine_user"),
+            engine_password=read.text("engine_password"),
+            jwt_secret=read.secret("jwt_secret"),
+            provider_url=read.text("provider_url"),
+            provider_token=read.text("provider_token"),
+            callback_secret=read.text("callback_secret"),
+            http_host=read.text("http_host", "127.0.0.1"),
+            http_port=int(read.number("http_port", "8080")),
+            health_port=int(read.number("health_port", "0")) or None,
             worker_id=environment.get("Q2O_WORKER_ID") or None,
             topics=frozenset(name for name in environment.get("Q2O_TOPICS", "").split(",") if name),
             # Longer than the engine may take to answer a start, so that "not found" then means "never arrived".
-            start_safe_interval=seconds("start_safe_interval_seconds", "15"),
+            start_safe_interval=read.seconds("start_safe_interval_seconds", "15"),
             # Three heartbeats of a pod (it extends a lock at a third of its duration): its silence then means it is gone.
-            attempt_stale_after=seconds("attempt_stale_after_seconds", "20"),
+            attempt_stale_after=read.seconds("attempt_stale_after_seconds", "20"),
             # Short enough that a dead pod's task is soon fetched again, long enough for three heartbeats.
-            lock_duration=seconds("lock_duration_seconds", "20"),
+            lock_duration=read.seconds("lock_duration_seconds", "20"),
         )
 
 
-class SettingMissingError(Exception):
-    """A required setting has no value."""
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads one variable at a time, and says what is wrong with it in one line."""
+
+    environment: Mapping[str, str]
+
+    def text(self, name: str, fallback: str | None = None) -> str:
+        value = self.environment.get(f"Q2O_{name.upper()}") or fallback
+        if value is None:
+            raise SettingError(f"Q2O_{name.upper()} is not set: give its value, or start the local stack with `q2o up`")
+        return value
+
+    def secret(self, name: str) -> str:
+        value = self.text(name)
+        if len(value.encode()) < SECRET_BYTES:
+            raise SettingError(f"Q2O_{name.upper()} is too short: give at least {SECRET_BYTES} random bytes")
+        return value
+
+    def number(self, name: str, fallback: str) -> float:
+        value = self.text(name, fallback)
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < math.inf:
+            raise SettingError(f"Q2O_{name.upper()}={value} is not a number from 0 on: correct it, or unset it")
+        return number
+
+    def seconds(self, name: str, fallback: str) -> timedelta:
+        return timedelta(seconds=self.number(name, fallback))
+
+
+class SettingError(Exception):
+    """A setting is missing or makes no sense; the text names it and says what to do."""
