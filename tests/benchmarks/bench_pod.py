@@ -17,22 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 
+import pytest
 import requests
 import structlog
+from camunda.external_task.external_task import ExternalTask, TaskResult
+from camunda.external_task.external_task_worker import ExternalTaskWorker
 from requests.adapters import HTTPAdapter
-
-# The door first: it keeps what the library warns about at its import from failing the test.
-from workers.runtime.engine import Engine, new_worker_id  # isort: skip
 
 from tests.support.engines import running
 from tests.support.evidence import record
-from tests.support.models import new_name
+from tests.support.models import new_name, one_task
+from tests.support.services import local_stack
+from workers.runtime.engine import Engine, new_worker_id
 from workers.runtime.logs import configure_logs
 from workers.runtime.variables import EncodedVariables, Variable
 from workers.tasks.pod import Pod, Task, Topic
 
 ROUNDS = 5
-TASKS, TASKS_OF_STOCK = 400, 100  # the library's worker is a few times slower: this is as long a run
+TASKS, TASKS_OF_STOCK = 200, 60  # the library's worker is a few times slower: this is as long a run
 # The engine's JVM compiles its way to full speed first; a slow engine would flatter both ratios.
 WARM_UPS = 3
 STARTERS = 8
