@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Numeric, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Numeric, UniqueConstraint, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Forbidden, SafeAction
-from domain.store import Aggregate, Base, Matrix, Owned, append_only, ref
+from domain.store import Aggregate, Base, Matrix, Move, Owned, UnitOfWork, append_only, ref, table_of
 
 
 class StaleApproval(Conflict):
@@ -32,6 +32,12 @@ class ApprovalMissing(Conflict):
 
 class ApprovalAlreadyDecided(Conflict):
     """Somebody decided this requirement already."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class EarlierLevelOpen(Conflict):
+    """A level before this one has not been decided."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
@@ -189,3 +195,14 @@ class ApprovalDecision(Owned, Base):
 
 
 append_only(ApprovalDecision)
+
+VOID_REQUEST = Move(ApprovalRequest, REQUEST_MATRIX, RequestEvent.INVALIDATE, emits="ApprovalInvalidated")
+VOID_REQUIREMENT = Move(ApprovalRequirement, REQUIREMENT_MATRIX, RequirementEvent.INVALIDATE)
+
+
+def void_pending(uow: UnitOfWork, request_id: UUID) -> None:
+    """Nobody needs to sign any more; the caller holds the quote's row."""
+    requirement = table_of(ApprovalRequirement)
+    pending = select(requirement.c.id).filter_by(tenant_id=uow.tenant_id, request_id=request_id, status=RequirementStatus.PENDING)
+    for row in uow.connection.execute(pending).all():
+        uow.apply(VOID_REQUIREMENT, requirement_id=row.id)

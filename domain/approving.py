@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Row, exists, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.orm import aliased
 
 from domain import prices, quotes
 from domain.approvals import (
@@ -25,12 +26,14 @@ from domain.approvals import (
     ApprovalRequirement,
     AuthorityExceeded,
     Decision,
+    EarlierLevelOpen,
     FourEyesViolation,
     RequestEvent,
     RequestStatus,
     RequirementEvent,
     RequirementStatus,
     StaleApproval,
+    void_pending,
 )
 from domain.catalog import CATALOG
 from domain.prices import PriceResult, StalePrice
@@ -77,7 +80,7 @@ OF_THIS_OFFER = exists(
         ApprovalRequest.id == ApprovalRequirement.request_id,
         ApprovalRequest.quote_revision_id == param("quote_revision_id"),
         ApprovalRequest.price_result_id == param("price_result_id"),
-        ApprovalRequest.status != RequestStatus.INVALIDATED,
+        ApprovalRequest.status == RequestStatus.OPEN,
     )
 )
 NOT_THE_OWNER = ~exists(
@@ -89,14 +92,23 @@ NOT_THE_OWNER = ~exists(
         Quote.owner_user_id == param("decided_by"),
     )
 )
+EARLIER = aliased(ApprovalRequirement, name="earlier")
+# Sound because whoever decides holds the quote's row: no other requirement of the request changes meanwhile.
+EARLIER_LEVEL_PENDING = exists(
+    select(EARLIER.id).where(
+        EARLIER.tenant_id == ApprovalRequirement.tenant_id,
+        EARLIER.request_id == ApprovalRequirement.request_id,
+        EARLIER.level < ApprovalRequirement.level,
+        EARLIER.status == RequirementStatus.PENDING,
+    )
+)
+DECIDED = (RequirementStatus.APPROVED, RequirementStatus.REJECTED, RequirementStatus.REWORK, RequirementStatus.WAIVED)
 DECIDE_GUARDS = (
+    Guard(ApprovalAlreadyDecided, ApprovalRequirement.status.not_in(DECIDED)),
     Guard(StaleApproval, OF_THIS_OFFER),
-    Guard(
-        ApprovalAlreadyDecided,
-        ApprovalRequirement.status == RequirementStatus.PENDING,
-    ),
     # An approver who read the requirement names its version; a task form cannot, and is bound by revision and price alone.
     Guard(StaleApproval, func.coalesce(ApprovalRequirement.version == param("expected_version", BigInteger()), true())),
+    Guard(EarlierLevelOpen, ~EARLIER_LEVEL_PENDING),
     Guard(FourEyesViolation, NOT_THE_OWNER),
     Guard(AuthorityExceeded, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
 )
@@ -251,7 +263,9 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
             },
         },
     )
-    if command.decision is not Decision.APPROVE or not _pending(uow, request.id):
+    if command.decision is not Decision.APPROVE:
+        void_pending(uow, request.id)
+    if not _pending(uow, request.id):
         uow.apply(REQUEST_OUTCOME[command.decision], request_id=request.id)
         uow.apply(QUOTE_OUTCOME[command.decision], quote_id=request.quote_id, quote_revision_id=request.quote_revision_id)
     return decided
@@ -268,4 +282,4 @@ def tell_engine(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None
     request = uow.read(ApprovalRequest, requirement.request_id)
     key = quotes.business_key(uow.tenant_id, request.quote_id, request.quote_revision_id)
     answers = {"decision": command.decision, "reason_code": command.reason_code, "comment": command.comment or ""}
-    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, str(requirement.id), key, answers, expires_after=timedelta(minutes=10))
+    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, str(requirement.id), key, answers)

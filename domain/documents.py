@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import UniqueConstraint, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped
 
 from domain import quotes
@@ -61,6 +62,7 @@ def issue(uow: UnitOfWork, command: IssueDocument) -> UUID:
             {
                 "quote_number": quote.quote_number,
                 "revision_id": command.revision_id,
+                "price_result_id": command.price_result_id,
                 "customer_id": quote.customer_id,
                 "valid_until": quote.valid_until,
                 "currency": priced.currency,
@@ -72,7 +74,10 @@ def issue(uow: UnitOfWork, command: IssueDocument) -> UUID:
     )
     sha256 = hashlib.sha256(content.encode()).hexdigest()
     document = table_of(QuoteDocument)
-    known = select(document.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=command.revision_id, sha256=sha256)
-    found: UUID | None = uow.connection.execute(known).scalar_one_or_none()
     names = {"quote_id": quote.id, "quote_revision_id": command.revision_id, "price_result_id": command.price_result_id}
-    return found or uow.add(QuoteDocument, {**names, "sha256": sha256, "content": content})[0]
+    # Two that issue at once hold the quote together: the constraint decides who writes, and both get the one document.
+    row = {"tenant_id": uow.tenant_id, "id": uuid4(), **names, "sha256": sha256, "content": content}
+    uow.connection.execute(insert(document).on_conflict_do_nothing(), row)
+    known = select(document.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=command.revision_id, sha256=sha256)
+    found: UUID = uow.connection.execute(known).scalar_one()
+    return found

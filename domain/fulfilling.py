@@ -9,33 +9,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from sqlalchemy import Interval, Row, and_, exists, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import TIMESTAMP, Interval, Row, Text, and_, case, exists, func, select, text, update
 
 from domain import steps, workflows
 from domain.errors import Conflict, InvalidTransition, SafeAction
-from domain.orders import OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
 from domain.steps import (
     DONE,
     LIVE,
+    LIVE_STATUSES,
     STEP_MATRIX,
     AttemptStatus,
     FulfillmentStep,
     FulfillmentStepDependency,
-    PredecessorOpen,
     ProviderAttempt,
-    StepAlreadyStarted,
     StepEvent,
-    StepObsolete,
-    StepOutcomeUnknown,
     StepStatus,
     StepVersionConflict,
 )
-from domain.store import Check, Effect, Guard, Move, UnitOfWork, param, table_of
+from domain.store import Effect, Guard, Move, UnitOfWork, param, table_of
 from domain.store.facts import WorkflowCommandKind
-from domain.store.idempotency import request_hash
 
 STEP, DEPENDENCY, ATTEMPT = (table_of(entity) for entity in (FulfillmentStep, FulfillmentStepDependency, ProviderAttempt))
 PREDECESSOR = STEP.alias("predecessor")
@@ -43,6 +37,12 @@ PREDECESSOR = STEP.alias("predecessor")
 
 class AbsenceNotProven(Conflict):
     """The request may still be on its way: too little time has passed since it was sent."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class AttemptAlive(Conflict):
+    """The attempt was acknowledged, or its worker gave a sign of life."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
@@ -69,25 +69,31 @@ ABSENCE_PROVEN = exists(
         ATTEMPT.c.sent_at < func.clock_timestamp() - param("safe_interval", Interval()),
     )
 )
+# Sound because `infer` locks the step first: whoever acknowledges an attempt holds the step's row. A sign of life holds nothing; one that
+# comes in the same moment is missed, and the step is asked about although its worker lives.
+ATTEMPT_SILENT = exists(
+    select(ATTEMPT.c.id).where(
+        ATTEMPT.c.tenant_id == STEP.c.tenant_id,
+        ATTEMPT.c.step_id == STEP.c.id,
+        ATTEMPT.c.status == AttemptStatus.SENT,
+        ATTEMPT.c.heartbeat_at <= func.clock_timestamp() - param("silent_for", Interval()),
+    )
+)
 VERSION = Guard(StepVersionConflict, FulfillmentStep.version == param("expected_version"))
 
-ORDER_RUNNING = Check(SalesOrder, "running", Guard(OrderNotRunning, SalesOrder.status == OrderStatus.IN_PROGRESS))
-START = Move(
-    FulfillmentStep,
-    STEP_MATRIX,
-    StepEvent.START,
-    Guard(PredecessorOpen, ~HAS_OPEN_PREDECESSOR),
-    VERSION,
-    sets={FulfillmentStep.attempt_no: FulfillmentStep.attempt_no + 1},
-    emits="StepStarted",
-    illegal={StepStatus.IN_PROGRESS: StepAlreadyStarted, StepStatus.UNKNOWN: StepOutcomeUnknown}
-    | dict.fromkeys(steps.FINAL | {StepStatus.HELD, StepStatus.CANCEL_REQUESTED}, StepObsolete),
-)
+
+def _unless_final(column: Any, said: Any) -> Any:
+    # What ended a step stays its evidence; what contradicts it later has its callback record.
+    return case((FulfillmentStep.status.in_(list(steps.FINAL)), column), else_=func.coalesce(said, column))
+
+
 EVIDENCE = {
     FulfillmentStep.external_ref: func.coalesce(FulfillmentStep.external_ref, param("external_ref")),
-    FulfillmentStep.external_event_id: func.coalesce(param("external_event_id"), FulfillmentStep.external_event_id),
-    FulfillmentStep.external_event_at: func.coalesce(param("external_event_at"), FulfillmentStep.external_event_at),
-    FulfillmentStep.final_reason: param("reason"),
+    FulfillmentStep.external_event_id: _unless_final(FulfillmentStep.external_event_id, param("external_event_id", Text())),
+    FulfillmentStep.external_event_at: _unless_final(
+        FulfillmentStep.external_event_at, param("external_event_at", TIMESTAMP(timezone=True))
+    ),
+    FulfillmentStep.final_reason: _unless_final(FulfillmentStep.final_reason, param("reason", Text())),
 }
 FACTS = {
     StepEvent.ACKNOWLEDGE: Move(FulfillmentStep, STEP_MATRIX, StepEvent.ACKNOWLEDGE),
@@ -105,7 +111,9 @@ FACTS = {
 }
 """Facts hold at any version: no version guard; the matrix decides what they mean."""
 INFERENCES = {
-    StepEvent.TIME_OUT: Move(FulfillmentStep, STEP_MATRIX, StepEvent.TIME_OUT, VERSION, emits="StepOutcomeUnknown"),
+    StepEvent.TIME_OUT: Move(
+        FulfillmentStep, STEP_MATRIX, StepEvent.TIME_OUT, VERSION, Guard(AttemptAlive, ATTEMPT_SILENT), emits="StepOutcomeUnknown"
+    ),
     StepEvent.FIND_ABSENT: Move(
         FulfillmentStep, STEP_MATRIX, StepEvent.FIND_ABSENT, Guard(AbsenceNotProven, ABSENCE_PROVEN), VERSION, emits="StepRetryable"
     ),
@@ -124,33 +132,16 @@ ATTEMPT_AFTER = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartStep:
-    """A worker is about to send the request: from its commit on, the request may have left."""
-
-    step_id: UUID
-    expected_version: int
-    worker_id: str
-    external_task_id: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartedStep:
-    """What to send, and under which key."""
-
-    step: Row[Any]
-    attempt_id: UUID
-    idempotency_key: str
-    product_offering_id: str
-    quantity: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFact:
-    """Something the provider said about a step. Times are the provider's own clock, kept beside ours."""
+    """Something the provider said about a step. Times are the provider's own clock, kept beside ours.
+
+    `attempt_id` is given where the fact is about one attempt only ("nothing of this was sent"), not about the step's key.
+    """
 
     step_id: UUID
     event: StepEvent
     source: OutcomeSource
+    attempt_id: UUID | None = None
     external_ref: str | None = None
     external_request_id: str | None = None
     external_event_id: str | None = None
@@ -160,55 +151,19 @@ class RecordFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Infer:
-    """Something concluded about a step from its version `expected_version`. `safe_interval` counts for FIND_ABSENT."""
+    """Something concluded about a step from its version `expected_version`.
+
+    `safe_interval` counts for FIND_ABSENT: how long ago the request was sent. `silent_for` counts for TIME_OUT: how long its worker
+    has given no sign of life (zero: the worker itself gives up).
+    """
 
     step_id: UUID
     expected_version: int
     event: StepEvent
     source: OutcomeSource
     safe_interval: timedelta = timedelta(0)
+    silent_for: timedelta = timedelta(0)
     reason: str | None = None
-
-
-def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
-    """Claim the step for one attempt. Raises OrderNotRunning and the refusals of START."""
-    known = uow.read(FulfillmentStep, command.step_id)
-    uow.require(ORDER_RUNNING, order_id=known.order_id)
-    step = uow.apply(START, command)
-    line = uow.read(SalesOrderLine, step.line_id)
-    key = steps.idempotency_key(step.id)
-    now = func.clock_timestamp()
-    attempt = (
-        insert(ATTEMPT)
-        .values(
-            tenant_id=uow.tenant_id,
-            id=uuid4(),
-            step_id=step.id,
-            command="EXECUTE",
-            attempt_no=step.attempt_no,
-            idempotency_key=key,
-            request_hash=request_hash([step.step_code, line.product_offering_id, line.quantity]),
-            status=AttemptStatus.SENT,
-            worker_id=command.worker_id,
-            external_task_id=command.external_task_id,
-            sent_at=now,
-            heartbeat_at=now,
-        )
-        .on_conflict_do_nothing()
-        .returning(ATTEMPT.c.id)
-    )
-    attempt_id = uow.connection.execute(attempt).scalar_one_or_none()
-    if attempt_id is None:
-        raise StepAlreadyStarted(aggregate_type="fulfillment_step", aggregate_id=step.id)
-    return StartedStep(
-        step=step, attempt_id=attempt_id, idempotency_key=key, product_offering_id=line.product_offering_id, quantity=line.quantity
-    )
-
-
-def heartbeat(uow: UnitOfWork, external_task_id: str, worker_id: str) -> None:
-    """The worker is alive and still at it."""
-    mine = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, external_task_id=external_task_id, worker_id=worker_id)
-    uow.connection.execute(mine.where(text(LIVE)).values(heartbeat_at=func.clock_timestamp()))
 
 
 def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]:
@@ -217,11 +172,16 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]
     Raises InvalidTransition where the matrix has no cell.
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
+    if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
+        return Effect.KEEP, step  # it was given up meanwhile: what became of it says nothing about the one that is live now
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
     if cell is None:
         raise InvalidTransition(aggregate_type="fulfillment_step", aggregate_id=step.id, current_status=step.status)
     if cell.effect is Effect.CONTRADICTION:
-        return cell.effect, uow.apply(FACTS[command.event], command, emits="ContradictionRecorded")
+        step = uow.apply(FACTS[command.event], command, emits="ContradictionRecorded")
+        if step.status == StepStatus.UNKNOWN:
+            _reopen_attempt(uow, step)
+        return cell.effect, step
     if cell.effect is Effect.MOVE:
         step = uow.apply(FACTS[command.event], command)
     _settle_attempt(uow, step.id, command)
@@ -232,11 +192,22 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]
 
 def infer(uow: UnitOfWork, command: Infer) -> Row[Any]:
     """Act on a conclusion, if nothing has changed since. Raises the refusals of that inference."""
+    uow.read(FulfillmentStep, command.step_id, lock=True)
     step = uow.apply(INFERENCES[command.event], command)
     _settle_attempt(uow, step.id, command)
     if command.source is OutcomeSource.RECONCILIATION:
         tell_step(uow, step)
     return step
+
+
+def _is_live(uow: UnitOfWork, attempt_id: UUID) -> bool:
+    return uow.read(ProviderAttempt, attempt_id).status in LIVE_STATUSES
+
+
+def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
+    """The provider knows of a request that was taken for absent: its attempt is asked about again."""
+    latest = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command="EXECUTE", attempt_no=step.attempt_no)
+    uow.connection.execute(latest.values(status=AttemptStatus.UNKNOWN))
 
 
 def _settle_attempt(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer) -> None:

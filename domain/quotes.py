@@ -109,10 +109,6 @@ class StaleRevision(Conflict):
     """The quote has moved on to another revision."""
 
 
-class UnknownOffering(Invalid):
-    """The catalog has no such product offering."""
-
-
 class UnknownLine(Invalid):
     """The revision has no such line."""
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, case, exists, func, select
 
 from domain import approvals, prices, quotes, workflows
-from domain.approvals import ApprovalRequest, ApprovalRequirement, RequestEvent, RequestStatus, RequirementEvent
+from domain.approvals import ApprovalRequest, RequestStatus
 from domain.catalog import CATALOG
 from domain.errors import Invalid
 from domain.prices import CatalogChanged, ConfigurationInvalid, ConfigurationResult, PriceResult, StaleConfiguration, StalePrice
@@ -99,8 +99,6 @@ SUBMIT = Move(
     CURRENT_PRICE,
     emits="QuoteSubmitted",
 )
-VOID_REQUEST = Move(ApprovalRequest, approvals.REQUEST_MATRIX, RequestEvent.INVALIDATE, emits="ApprovalInvalidated")
-VOID_REQUIREMENT = Move(ApprovalRequirement, approvals.REQUIREMENT_MATRIX, RequirementEvent.INVALIDATE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,17 +279,14 @@ def _supersede(uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content:
     quotes.open_revision(uow, quote.id, quote.current_revision_id, old.revision_no + 1, content)
     void_approval(uow, old_revision_id)
     key = quotes.business_key(uow.tenant_id, quote.id, old_revision_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "QuoteRevisionSuperseded", key, expires_after=workflows.MESSAGE_MATTERS)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, "QuoteRevisionSuperseded", key)
 
 
 def void_approval(uow: UnitOfWork, revision_id: UUID) -> None:
     """Invalidate the request of a revision and what is still pending in it; the caller holds the quote's row."""
-    request, requirement = table_of(ApprovalRequest), table_of(ApprovalRequirement)
+    request = table_of(ApprovalRequest)
     alive = request.c.status.in_([RequestStatus.OPEN, RequestStatus.APPROVED])
-    for found in uow.connection.execute(
-        select(request.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id).where(alive)
-    ):
-        uow.apply(VOID_REQUEST, request_id=found.id)
-        pending = select(requirement.c.id).filter_by(tenant_id=uow.tenant_id, request_id=found.id, status="PENDING")
-        for row in uow.connection.execute(pending).all():
-            uow.apply(VOID_REQUIREMENT, requirement_id=row.id)
+    found = select(request.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id).where(alive)
+    for row in uow.connection.execute(found).all():
+        uow.apply(approvals.VOID_REQUEST, request_id=row.id)
+        approvals.void_pending(uow, row.id)

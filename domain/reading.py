@@ -10,6 +10,7 @@ from sqlalchemy import Row, and_, func, select
 
 from domain import approvals, quotes
 from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.approving import EARLIER_LEVEL_PENDING
 from domain.catalog import CATALOG
 from domain.documents import QuoteDocument
 from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
@@ -17,7 +18,7 @@ from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import SalesOrder
 from domain.prices import PriceResult
 from domain.quotes import Quote, QuoteRevision
-from domain.steps import StepStatus
+from domain.steps import LIVE_STATUSES, StepStatus
 from domain.store import UnitOfWork, as_json, table_of
 
 QUOTE, REVISION, ORDER = table_of(Quote), table_of(QuoteRevision), table_of(SalesOrder)
@@ -81,7 +82,9 @@ def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int) -> list[di
         )
         .join(REQUEST, and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id))
         .where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.status == approvals.RequirementStatus.PENDING)
-        .where(REQUEST.c.status == approvals.RequestStatus.OPEN, REQUIREMENT.c.approver_group.in_(list(roles)))
+        .where(
+            REQUEST.c.status == approvals.RequestStatus.OPEN, REQUIREMENT.c.approver_group.in_(list(roles)), ~EARLIER_LEVEL_PENDING
+        )
         .order_by(REQUIREMENT.c.due_at, REQUIREMENT.c.id)
         .limit(limit)
     )
@@ -147,7 +150,8 @@ def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:
     live = and_(
         ATTEMPT.c.tenant_id == STEP.c.tenant_id,
         ATTEMPT.c.step_id == STEP.c.id,
-        ATTEMPT.c.status.in_(["SENT", "ACKNOWLEDGED", "UNKNOWN"]),
+        ATTEMPT.c.command == "EXECUTE",
+        ATTEMPT.c.status.in_(LIVE_STATUSES),
     )
     now = func.clock_timestamp()
     query = (

@@ -18,6 +18,7 @@ from domain import (
     quotes,
     quoting,
     receiving,
+    starting,
     steps,
     workflows,
 )
@@ -41,6 +42,7 @@ MODULES = (
     quotes,
     quoting,
     receiving,
+    starting,
     steps,
     workflows,
 )

@@ -214,6 +214,7 @@ class AttemptStatus(StrEnum):
     ABSENT = "ABSENT"
 
 
+LIVE_STATUSES = (AttemptStatus.SENT, AttemptStatus.ACKNOWLEDGED, AttemptStatus.UNKNOWN)
 LIVE = "status IN ('SENT', 'ACKNOWLEDGED', 'UNKNOWN')"
 
 

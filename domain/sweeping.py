@@ -18,7 +18,7 @@ from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import RUNNING, SalesOrder
 from domain.projections import INBOX
-from domain.steps import AttemptStatus, StepStatus
+from domain.steps import LIVE_STATUSES, AttemptStatus, StepStatus
 from domain.store import table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
@@ -103,7 +103,7 @@ def _with_live_attempt(*columns: ColumnElement[Any]) -> Select[Any]:
         ATTEMPT.c.tenant_id == STEP.c.tenant_id,
         ATTEMPT.c.step_id == STEP.c.id,
         ATTEMPT.c.command == "EXECUTE",
-        ATTEMPT.c.status.in_([AttemptStatus.SENT, AttemptStatus.ACKNOWLEDGED, AttemptStatus.UNKNOWN]),
+        ATTEMPT.c.status.in_(LIVE_STATUSES),
     )
     details = [ATTEMPT.c[name] for name in ("idempotency_key", "worker_id", "sent_at", "heartbeat_at")]
     return (

@@ -235,7 +235,7 @@ def look_again(connection: Connection, row: Row[Any], delay: timedelta) -> None:
 
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]]:
-    """Take due commands to the engine, oldest first, for the time of a lease. Requests for one business key keep their order."""
+    """Take due commands to the engine, oldest first, for the time of a lease. Requests for one business key wait for its start."""
     earlier = COMMAND.alias("earlier")
     blocked = select(earlier.c.id).where(
         earlier.c.tenant_id == COMMAND.c.tenant_id,

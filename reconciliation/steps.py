@@ -155,6 +155,7 @@ class Steps:
             event=event,
             source=SOURCE,
             safe_interval=self._intervals.absence_interval,
+            silent_for=self._intervals.stale_after,
             reason=reason,
         )
         evidence = {"workerId": row.worker_id, "sentAt": row.sent_at, "heartbeatAt": row.heartbeat_at, "reason": reason}

@@ -107,12 +107,18 @@ def inbox() -> None:
 def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
     """Find what a fault left behind and repair it through the same commands."""
     from workers import suite
+    from workers.runtime.database import require_reachable
+    from workers.runtime.logs import configure_logs
 
     if not (once or dry_run):
         run_process("reconcile")
         return
     with plain_errors():
-        found = suite.reconcile(settings_of(), dry_run=dry_run).run_once()
+        configure_logs("reconcile")
+        settings = settings_of()
+        require_reachable(suite.connect(settings, "reconcile"))
+        suite.engine_of(settings).version()
+        found = suite.reconcile(settings, dry_run=dry_run).run_once()
     err.print(f"{found} {'to repair' if dry_run else 'repaired'}")
 
 
@@ -137,10 +143,12 @@ def sandbox(
 def migrate() -> None:
     """Bring the database to the newest schema."""
     from domain.migrations import migrate as bring_up_to_date
-    from workers.runtime.database import connect
+    from workers.runtime.database import connect, require_reachable
 
     with plain_errors():
-        bring_up_to_date(connect(settings_of().database_url, "migrate"))
+        database = connect(settings_of().database_url, "migrate")
+        require_reachable(database)
+        bring_up_to_date(database)
 
 
 @app.command()

@@ -24,7 +24,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from domain import workflows
-from domain.errors import Conflict, OutcomeUnknownError, TryAgain
+from domain.errors import Conflict, NotFound, OutcomeUnknownError, TryAgain
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
@@ -195,16 +195,25 @@ class Dispatcher:
             if is_done:
                 self._settle(row, lambda uow: workflows.finish(uow, row.id, "DELIVERED"))
                 _log.info("workflow_command_delivered", **_facts(row))
-            elif row.attempts > 1 and self._has_ended(row.business_key):
+            elif row.attempts > 1 and self._has_ended(row):
                 # Withdrawn, or decided otherwise: there is nobody left to tell.
                 self._settle(row, lambda uow: workflows.expire(uow, row.id, "PROCESS_ENDED"))
                 _log.info("workflow_command_expired", **_facts(row))
             else:
                 self._give_back(row, self._longer(row), was_sent=True)
 
-    def _has_ended(self, business_key: str) -> bool:
-        instances = self._engine.find_instances(business_key)
-        return bool(instances) and not any(instance.runtime for instance in instances)
+    def _has_ended(self, row: Row[Any]) -> bool:
+        instances = self._engine.find_instances(row.business_key)
+        if not instances:
+            return self._never_began(row)
+        return not any(instance.runtime for instance in instances)
+
+    def _never_began(self, row: Row[Any]) -> bool:
+        try:
+            with unit_of_work(self._database, _cause(row)) as uow:
+                return bool(workflows.find(uow, row.business_key).status == workflows.CorrelationStatus.START_FAILED)
+        except NotFound:
+            return False  # a step's process has no correlation of its own: its order's has
 
     def _complete_task(self, row: Row[Any]) -> bool:
         for task in self._engine.user_tasks(row.business_key):

@@ -11,10 +11,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from domain import evaluating, fulfilling, reading, receiving, steps
+from domain import evaluating, fulfilling, reading, receiving, starting, steps
 from domain.findings import ReconciliationFinding
-from domain.fulfilling import Infer, OutcomeSource, RecordFact, StartedStep
+from domain.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.receiving import ReceiveCallback
+from domain.starting import StartedStep
 from domain.steps import StepEvent, StepObsolete
 from domain.store.facts import ConflictLog, TransitionLog, WorkflowCommand
 from reconciliation.orders import Orders
@@ -179,7 +180,7 @@ def test_a_step_whose_worker_died_between_effect_and_report_completes_without_a_
 def test_a_worker_that_gives_signs_of_life_is_left_to_its_work(offers: Offers, provider: HttpProvider) -> None:
     step_id = offers.start_step(offers.running_order().steps[RESERVE], external_task_id="task-1").step.id
     with offers.uow("worker-1") as uow:
-        fulfilling.heartbeat(uow, "task-1", "worker-1")
+        starting.heartbeat(uow, "task-1", "worker-1")
 
     assert sweep(offers, provider, stale_after=timedelta(seconds=20)) == 0
 

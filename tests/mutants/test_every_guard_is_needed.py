@@ -6,19 +6,21 @@ A guard that is added without a story makes the completeness test fail.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
-from domain import accepting, approving, documents, evaluating, fulfilling, quoting, reading, workflows
+from domain import accepting, approving, documents, evaluating, fulfilling, quoting, reading, starting, workflows
 from domain.approvals import Decision
 from domain.catalog import CATALOG, FIBRE, ROUTER
-from domain.fulfilling import Infer, OutcomeSource, StartStep
+from domain.fulfilling import Infer, OutcomeSource
 from domain.orders import OrderStatus
 from domain.prices import StalenessPolicy
 from domain.quotes import business_key
+from domain.starting import StartStep
 from domain.steps import StepEvent
 from tests.support.evidence import record
 from tests.support.guards import NamedGuard, every_guard, without
@@ -254,6 +256,15 @@ def signature_on_an_older_version(decision: Decision) -> Story:
     return signed_with(decision, expected_version=0)
 
 
+def signature_before_the_level_below(decision: Decision) -> Story:
+    def story(offers: Offers) -> None:
+        offer = offers.quote_in_approval(SIGNATURE, replace(SIGNATURE, level=2, approver_group="approverDirector"))
+        _, director = offers.requirement_ids(offer)
+        offers.decide(offer, director, decision, roles=("approverDirector",))
+
+    return story
+
+
 def signature_of_the_owner(decision: Decision) -> Story:
     return signed_with(decision, decided_by=OWNER)
 
@@ -296,6 +307,7 @@ for said in Decision:
         f"approval_requirement.{word}/STALE_APPROVAL": signature_for_another_price(said),
         f"approval_requirement.{word}/APPROVAL_ALREADY_DECIDED": second_signature(said),
         f"approval_requirement.{word}/STALE_APPROVAL#2": signature_on_an_older_version(said),
+        f"approval_requirement.{word}/EARLIER_LEVEL_OPEN": signature_before_the_level_below(said),
         f"approval_requirement.{word}/FOUR_EYES_VIOLATION": signature_of_the_owner(said),
         f"approval_requirement.{word}/AUTHORITY_EXCEEDED": signature_without_the_role(said),
     }
@@ -342,22 +354,27 @@ def starting_a_step_from_an_older_version(offers: Offers) -> None:
     step_id = offers.running_order().steps["CHECK_SERVICEABILITY"]
     command = StartStep(step_id=step_id, expected_version=0, worker_id="worker-1", external_task_id=None)
     with offers.uow() as uow:
-        fulfilling.start_step(uow, command)
+        starting.start_step(uow, command)
 
 
 def inferred_from_an_older_version(event: StepEvent) -> Story:
     def story(offers: Offers) -> None:
-        infer(offers, event, timedelta(0), versions_ago=1)
+        infer(offers, event, versions_ago=1)
 
     return story
 
 
+@refused_by("fulfillment_step.time_out/ATTEMPT_ALIVE")
+def timing_out_a_worker_that_just_gave_a_sign_of_life(offers: Offers) -> None:
+    infer(offers, StepEvent.TIME_OUT, silent_for=timedelta(hours=1))
+
+
 @refused_by("fulfillment_step.find_absent/ABSENCE_NOT_PROVEN")
 def absent_before_the_safe_interval_is_over(offers: Offers) -> None:
-    infer(offers, StepEvent.FIND_ABSENT, timedelta(hours=1))
+    infer(offers, StepEvent.FIND_ABSENT, safe_interval=timedelta(hours=1))
 
 
-def infer(offers: Offers, event: StepEvent, safe_interval: timedelta, versions_ago: int = 0) -> None:
+def infer(offers: Offers, event: StepEvent, *, versions_ago: int = 0, **intervals: timedelta) -> None:
     step_id = offers.running_order(lines=[line(1, FIBRE)]).steps["CHECK_SERVICEABILITY"]
     offers.start_step(step_id)
     with offers.uow() as uow:
@@ -367,7 +384,7 @@ def infer(offers: Offers, event: StepEvent, safe_interval: timedelta, versions_a
         expected_version=version - versions_ago,
         event=event,
         source=OutcomeSource.RECONCILIATION,
-        safe_interval=safe_interval,
+        **intervals,  # type: ignore[arg-type]  # safe_interval or silent_for
     )
     with offers.uow() as uow:
         fulfilling.infer(uow, command)

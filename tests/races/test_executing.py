@@ -6,8 +6,8 @@ from concurrent.futures import Future
 
 from sqlalchemy import Engine
 
-from domain import fulfilling
-from domain.fulfilling import START, StartedStep, StartStep
+from domain import starting
+from domain.starting import START, StartedStep, StartStep
 from domain.steps import FulfillmentStep, ProviderAttempt, StepAlreadyStarted, StepStatus, StepVersionConflict
 from domain.store import table_of
 from tests.support.database import count
@@ -27,7 +27,7 @@ def rivals_begin(db: Engine, offers: Offers) -> list[Future[StartedStep]]:
     def begin(worker_id: str) -> StartedStep:
         command = StartStep(step_id=step_id, expected_version=1, worker_id=worker_id, external_task_id=None)
         with offers.uow(worker_id) as uow:
-            return fulfilling.start_step(uow, command)
+            return starting.start_step(uow, command)
 
     return race_for_row(db, table_of(FulfillmentStep), step_id, lambda: begin("worker-1"), lambda: begin("worker-2"))
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine
 
-from domain import accepting, approving, decomposing, documents, fulfilling, prices, quoting, reading
+from domain import accepting, approving, decomposing, documents, prices, quoting, reading, starting
 from domain.approvals import Decision
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
 from domain.quotes import Line
@@ -239,14 +239,14 @@ class Offers:
             decomposing.decompose(uow, order_id)
         return self.order(order_id)
 
-    def start_step(self, step_id: UUID, worker_id: str = "worker-1", external_task_id: str | None = None) -> fulfilling.StartedStep:
+    def start_step(self, step_id: UUID, worker_id: str = "worker-1", external_task_id: str | None = None) -> starting.StartedStep:
         """Claim a step for one attempt, as the worker does right before it asks the provider."""
         with self.uow(worker_id) as uow:
             version = reading.step(uow, step_id).version
-            command = fulfilling.StartStep(
+            command = starting.StartStep(
                 step_id=step_id, expected_version=version, worker_id=worker_id, external_task_id=external_task_id
             )
-            return fulfilling.start_step(uow, command)
+            return starting.start_step(uow, command)
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from workers.runtime.refusals import record_refusal
 from workers.runtime.retries import sqlstate_of, until_decided
 
 DEADLOCK = "40P01"
-# SQLSTATE classes: connection exception, insufficient resources, operator intervention (a cancelled statement, a shutdown).
-OUTAGE_CLASSES = ("08", "53", "57")
+# SQLSTATE classes: connection exception, insufficient resources, a shutdown (57014, a statement time-out, is a fault of ours).
+OUTAGE_CLASSES = ("08", "53", "57P")
 UNREACHABLE = "The database cannot be reached right now; nothing was changed."
 
 _Value = TypeVar("_Value")

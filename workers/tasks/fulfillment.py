@@ -14,9 +14,10 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import decomposing, evaluating, fulfilling, orders, reading, steps
+from domain import decomposing, evaluating, fulfilling, orders, reading, starting, steps
 from domain.errors import Refusal
-from domain.fulfilling import Infer, OutcomeSource, RecordFact, StartedStep, StartStep
+from domain.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.starting import StartedStep, StartStep
 from domain.steps import StepEvent, StepStatus
 from workers.providers.port import (
     Provider,
@@ -78,7 +79,7 @@ class Fulfillment:
     def heartbeat(self, task: Task) -> None:
         """Tell the domain that this worker is still at its attempt."""
         with open_unit_of_work(self._database, task) as uow:
-            fulfilling.heartbeat(uow, task.id, task.worker_id)
+            starting.heartbeat(uow, task.id, task.worker_id)
 
     def execute(self, task: Task) -> dict[str, Variable]:
         """Carry out the step, once."""
@@ -101,13 +102,13 @@ class Fulfillment:
             return fulfilling.outcome_of(step.status)
         if step.seconds_since_heartbeat < self._stale_after.total_seconds():
             raise RetryLater(LOOK_AGAIN, f"worker {step.worker_id} is carrying out this step")
-        return fulfilling.outcome_of(self._infer_unknown(task, step, "the worker gave no sign of life"))
+        return fulfilling.outcome_of(self._infer_unknown(task, step, "the worker gave no sign of life", self._stale_after))
 
     def _start(self, task: Task, step: Row[Any]) -> StartedStep | None:
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
         try:
             with open_unit_of_work(self._database, task) as uow:
-                return fulfilling.start_step(uow, command)
+                return starting.start_step(uow, command)
         except steps.PredecessorOpen:
             return None
         except orders.OrderNotRunning as refusal:
@@ -133,10 +134,10 @@ class Fulfillment:
         try:
             reply = self._providers[step.provider_name].execute(request)
         except ProviderUnavailableError as error:
-            self._record(task, step, StepEvent.FAIL_WITHOUT_EFFECT, ProviderReply(status=ReplyStatus.REJECTED, reason=str(error)))
+            self._record_failure(task, started, StepEvent.FAIL_WITHOUT_EFFECT, str(error))
             raise  # nothing was sent: the retry policy of the model decides when to try again
         except ProviderContractError as error:
-            return self._record(task, step, StepEvent.FAIL_FINALLY, ProviderReply(status=ReplyStatus.REJECTED, reason=str(error)))
+            return self._record_failure(task, started, StepEvent.FAIL_FINALLY, str(error))
         except ProviderOutcomeUnknownError as error:
             return self._infer_unknown(task, step, str(error))
         return self._record(task, step, EVENT_OF[reply.status], reply)
@@ -150,15 +151,32 @@ class Fulfillment:
             external_request_id=reply.request_id,
             reason=reply.reason,
         )
+        return self._keep(task, fact)
+
+    def _record_failure(self, task: Task, started: StartedStep, event: StepEvent, reason: str) -> str:
+        """The call itself failed: true of this attempt, and of no other."""
+        return self._keep(
+            task,
+            RecordFact(
+                step_id=started.step.id, event=event, source=OutcomeSource.RESPONSE, attempt_id=started.attempt_id, reason=reason
+            ),
+        )
+
+    def _keep(self, task: Task, fact: RecordFact) -> str:
         with open_unit_of_work(self._database, task) as uow:
             _, after = fulfilling.record_fact(uow, fact)
         if after.status in steps.FINAL:
-            self._evaluate(task, step.order_id)
+            self._evaluate(task, after.order_id)
         return str(after.status)
 
-    def _infer_unknown(self, task: Task, step: Row[Any], reason: str) -> str:
+    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, silent_for: timedelta = timedelta(0)) -> str:
         command = Infer(
-            step_id=step.id, expected_version=step.version, event=StepEvent.TIME_OUT, source=OutcomeSource.RESPONSE, reason=reason
+            step_id=step.id,
+            expected_version=step.version,
+            event=StepEvent.TIME_OUT,
+            source=OutcomeSource.RESPONSE,
+            silent_for=silent_for,
+            reason=reason,
         )
         try:
             with open_unit_of_work(self._database, task) as uow:
