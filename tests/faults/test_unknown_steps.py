@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
-from domain import evaluating, fulfilling, reading, receiving, starting, steps
+from domain import evaluating, fulfilling, reading, receiving, starting, steps, sweeping
 from domain.findings import ReconciliationFinding
 from domain.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.receiving import ReceiveCallback
 from domain.starting import StartedStep
 from domain.steps import StepEvent, StepObsolete
+from domain.store import Effect
 from domain.store.facts import ConflictLog, TransitionLog, WorkflowCommand
+from domain.store.unit_of_work import housekeeping
 from reconciliation.orders import Orders
 from reconciliation.patience import Patience
 from reconciliation.repairs import Repairs
@@ -402,3 +405,61 @@ def test_unanswered_steps_are_settled_while_callbacks_arrive_and_nothing_happens
 
     assert [status(offers, one.step.id) for one in started] == ["COMPLETED", "RETRYABLE"] * 3
     assert all(entry["effects"] == 1 for entry in sandbox.ledger.entries())
+
+
+def test_a_call_that_was_given_up_says_nothing_about_the_attempt_after_it(offers: Offers) -> None:
+    first = offers.start_step(offers.running_order().steps[RESERVE])
+    step_id = first.step.id
+    time_out(offers, first)
+    conclude(offers, step_id, StepEvent.FIND_ABSENT)
+    offers.start_step(step_id)
+
+    late = RecordFact(
+        step_id=step_id, event=StepEvent.FAIL_WITHOUT_EFFECT, source=OutcomeSource.RESPONSE, attempt_id=first.attempt_id
+    )
+    with offers.uow("worker-1") as uow:
+        effect, step = fulfilling.record_fact(uow, late)
+
+    assert (effect, step.status) == (Effect.KEEP, "IN_PROGRESS")
+    assert look(offers, step_id).attempt_status == "SENT"
+
+
+def test_an_acknowledgement_of_a_request_taken_for_absent_has_it_asked_about_again(offers: Offers) -> None:
+    first = offers.start_step(offers.running_order().steps[RESERVE])
+    step_id = first.step.id
+    time_out(offers, first)
+    conclude(offers, step_id, StepEvent.FIND_ABSENT)
+
+    with offers.uow("callback") as uow:
+        effect, step = fulfilling.record_fact(
+            uow, RecordFact(step_id=step_id, event=StepEvent.ACKNOWLEDGE, source=OutcomeSource.CALLBACK, external_event_id="e-1")
+        )
+
+    assert (effect, step.status) == (Effect.CONTRADICTION, "UNKNOWN")
+    with housekeeping(offers.engine) as connection:
+        asked = sweeping.unanswered_steps(connection, 10, timedelta(0), timedelta(0))
+    assert [row.id for row in asked] == [step_id]
+
+
+def test_a_time_out_loses_to_an_acknowledgement(offers: Offers) -> None:
+    started = offers.start_step(offers.running_order().steps[RESERVE])
+    with offers.uow("callback") as uow:
+        fulfilling.record_fact(uow, RecordFact(step_id=started.step.id, event=StepEvent.ACKNOWLEDGE, source=OutcomeSource.RESPONSE))
+
+    with pytest.raises(fulfilling.AttemptAlive):
+        time_out(offers, started)
+
+    assert look(offers, started.step.id).attempt_status == "ACKNOWLEDGED"
+
+
+def conclude(offers: Offers, step_id: UUID, event: StepEvent) -> None:
+    command = Infer(
+        step_id=step_id, expected_version=look(offers, step_id).version, event=event, source=OutcomeSource.RECONCILIATION
+    )
+    with offers.uow("reconcile") as uow:
+        fulfilling.infer(uow, command)
+
+
+def look(offers: Offers, step_id: UUID) -> Row[Any]:
+    with offers.uow() as uow:
+        return reading.step(uow, step_id)
