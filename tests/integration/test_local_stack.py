@@ -20,6 +20,7 @@ import pytest
 import requests
 from sqlalchemy.engine import make_url
 
+from tests.support.services import local_stack
 from tests.support.waiting import eventually
 from workers.local.errors import StackError, check_space
 from workers.local.jars import JarStore, default_jar_directory, read_lock
@@ -255,9 +256,17 @@ def test_the_engine_takes_no_weak_password(stack: LocalStack) -> None:
     assert answer.json()["message"] == "Password does not match policy"
 
 
+@pytest.fixture(scope="module")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack of our own to break: what goes wrong with it is no other test's trouble."""
+    with local_stack(tmp_path_factory, {"postgres", "kafka", "engine"}) as running:
+        yield running
+
+
 @pytest.mark.stack
 @pytest.mark.parametrize("part", ["postgres", "kafka", "engine"])
-def test_a_killed_part_starts_again_on_the_same_address(stack: LocalStack, part: str) -> None:
+def test_a_killed_part_starts_again_on_the_same_address(breakable: LocalStack, part: str) -> None:
+    stack = breakable
     handle = {"postgres": stack.postgres, "kafka": stack.kafka, "engine": stack.engine}[part]
     before = handle.pid
 
