@@ -6,6 +6,7 @@ It is a database of its own beside the one that `database` names, so that a test
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -23,11 +24,18 @@ _NAME = "q2o_tests"
 @pytest.fixture(scope="session")
 def migrated(database: str) -> Iterator[Engine]:
     """Make a pool on the migrated database; ask for `db`, which is also empty."""
+    with new_database(database, _NAME) as engine:
+        yield engine
+
+
+@contextmanager
+def new_database(database: str, name: str) -> Iterator[Engine]:
+    """Make a migrated database that nobody has used, on the server of `database`."""
     server = create_engine(database, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {_NAME}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
     server.dispose()
-    engine = connect(make_url(database).set(database=_NAME).render_as_string(hide_password=False), "tests", pool_size=20)
+    engine = connect(make_url(database).set(database=name).render_as_string(hide_password=False), "tests", pool_size=20)
     migrate(engine)
     yield engine
     engine.dispose()
