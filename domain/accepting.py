@@ -12,23 +12,17 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, Select, UniqueConstraint, exists, func, select
 from sqlalchemy.orm import Mapped
 
-from domain import orders, prices, quotes, workflows
+from domain import orders, price_books, quotes, workflows
 from domain.approvals import ApprovalMissing, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
 from domain.documents import QuoteDocument
 from domain.errors import AlreadyExists, Conflict, NotFound, SafeAction, TryAgain
 from domain.orders import OrderStatus, SalesOrder, SalesOrderLine
 from domain.prices import PriceResult, StalePrice, price_still_acceptable
-from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteVersionConflict
+from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteVersionConflict
 from domain.quoting import CURRENT_PRICE
 from domain.store import Base, Guard, Move, Owned, UnitOfWork, append_only, param, ref, table_of
 
 WORKFLOW = "order-fulfillment"
-
-
-class QuoteExpired(Conflict):
-    """The offer was no longer valid when the acceptance reached it."""
-
-    safe_action = SafeAction.RENEW_QUOTE
 
 
 class DocumentMismatch(Conflict):
@@ -142,7 +136,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     Raises NotFound, TryAgain and the refusals of ACCEPT.
     """
     price = _price_of(uow, command)
-    active_version = prices.share_head(uow, price.price_book)
+    active_version = price_books.share_head(uow, price.price_book)
     try:
         quote = uow.apply(ACCEPT, command)
     except Conflict as refusal:

@@ -5,6 +5,7 @@ A catalog version is immutable; a quote is configured against one and an order d
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -41,6 +42,11 @@ class Catalog:
     catalog_version: str
     offerings: dict[str, Offering] = field(default_factory=dict)
     steps: tuple[StepSpecification, ...] = ()
+
+    def family_of(self, offering_ids: Iterable[str]) -> str:
+        """The product family that most lines are of (the first by name, of several): policy and authority go by it."""
+        families = [self.offerings[offering_id].product_family for offering_id in offering_ids]
+        return max(sorted(set(families)), key=families.count)
 
 
 FIBRE, ROUTER, SUPPORT = "FIBRE_1000", "ROUTER_PRO", "SUPPORT_PLUS"

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Mapped
 from domain import quotes
 from domain.prices import PriceResult
 from domain.quotes import Line, Quote
-from domain.quoting import CURRENT_PRICE, CURRENT_REVISION, VERSION
+from domain.quoting import CURRENT_PRICE
+from domain.revising import CURRENT_REVISION, VERSION
 from domain.store import Base, Check, Owned, UnitOfWork, append_only, as_json, ref, table_of
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ColumnElement, Numeric, Row, UniqueConstraint, exists, func, or_, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.catalog import CATALOG, Catalog
 from domain.errors import Conflict, Invalid, SafeAction
+from domain.price_books import ENTRY, HEAD, PUBLICATION
 from domain.quotes import Line, QuoteLine
 from domain.store import Base, Owned, UnitOfWork, append_only, ref, table_of
 
@@ -56,10 +56,6 @@ class ConfigurationInvalid(Conflict):
     safe_action = SafeAction.RECONFIGURE
 
 
-class PriceBookConflict(Conflict):
-    """The price book was published by somebody else in the meantime."""
-
-
 class PriceMissing(Invalid):
     """The price book has no price for an offering of this quote."""
 
@@ -74,39 +70,6 @@ class ConfigurationResult(Owned, Base):
     input_hash: Mapped[str]
     valid: Mapped[bool]
     messages: Mapped[list[Any]]
-
-
-class PriceBookHead(Base):
-    """Which version of a price book counts now. Accept locks it FOR SHARE, publish updates it (domain.md, finding 3)."""
-
-    __tablename__ = "price_book_head"
-    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
-    price_book: Mapped[str] = mapped_column(primary_key=True)
-    active_version: Mapped[str]
-    published_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-
-
-class PriceBookVersion(Base):
-    """One publication and the offerings whose price changed materially with it."""
-
-    __tablename__ = "price_book_version"
-    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
-    price_book: Mapped[str] = mapped_column(primary_key=True)
-    price_book_version: Mapped[str] = mapped_column(primary_key=True)
-    material_offering_ids: Mapped[list[Any]]
-    published_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-
-
-class PriceBookEntry(Base):
-    """Price and cost of an offering, per piece and month."""
-
-    __tablename__ = "price_book_entry"
-    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
-    price_book: Mapped[str] = mapped_column(primary_key=True)
-    price_book_version: Mapped[str] = mapped_column(primary_key=True)
-    product_offering_id: Mapped[str] = mapped_column(primary_key=True)
-    list_price: Mapped[Decimal]
-    unit_cost: Mapped[Decimal]
 
 
 class PriceResult(Owned, Base):
@@ -140,10 +103,18 @@ class PriceResult(Owned, Base):
     margin_percent: Mapped[Decimal] = mapped_column(Numeric(7, 2))
 
 
-for evidence in (ConfigurationResult, PriceResult, PriceBookVersion, PriceBookEntry):
+for evidence in (ConfigurationResult, PriceResult):
     append_only(evidence)
 
-HEAD, ENTRY, PUBLICATION = table_of(PriceBookHead), table_of(PriceBookEntry), table_of(PriceBookVersion)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinePrice:
+    """Money of one line over its whole term, in the quote's currency, not rounded."""
+
+    line: Line
+    list_total: Decimal
+    net_total: Decimal
+    cost_total: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,17 +125,6 @@ class Totals:
     net_total: Decimal
     max_discount_percent: Decimal
     margin_percent: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishPriceBook:
-    """New prices. `expected_active_version` is None for the first publication; `entries` maps offering -> (price, cost)."""
-
-    price_book: str
-    expected_active_version: str | None
-    price_book_version: str
-    entries: Mapping[str, tuple[Decimal, Decimal]]
-    material_offering_ids: Sequence[str] = ()
 
 
 def configure(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line], content: str, catalog: Catalog = CATALOG) -> UUID:
@@ -196,59 +156,40 @@ def _objections(line: Line, lines: Sequence[Line], catalog: Catalog) -> list[str
     return found
 
 
-def share_head(uow: UnitOfWork, price_book: str) -> str:
-    """The active version, held until commit: a publish waits for us, or we see it (domain.md, finding 3)."""
-    query = select(HEAD.c.active_version).filter_by(tenant_id=uow.tenant_id, price_book=price_book).with_for_update(read=True)
-    return str(uow.one(query, f"Price book {price_book}").active_version)
-
-
-def publish(uow: UnitOfWork, command: PublishPriceBook) -> None:
-    """Make a price book version the active one. Raises PriceBookConflict when another one came first."""
-    identity = {"tenant_id": uow.tenant_id, "price_book": command.price_book}
-    head = insert(HEAD).values(**identity, active_version=command.price_book_version)
-    if command.expected_active_version is None:
-        head = head.on_conflict_do_nothing()
-    else:
-        head = head.on_conflict_do_update(
-            index_elements=[HEAD.c.tenant_id, HEAD.c.price_book],
-            set_={"active_version": command.price_book_version, "published_at": func.clock_timestamp()},
-            where=HEAD.c.active_version == command.expected_active_version,
-        )
-    if uow.connection.execute(head.returning(HEAD.c.active_version)).one_or_none() is None:
-        raise PriceBookConflict(aggregate_type="price_book_head")
-    version = {**identity, "price_book_version": command.price_book_version}
-    uow.connection.execute(insert(PUBLICATION).values(**version, material_offering_ids=list(command.material_offering_ids)))
-    prices = [
-        {**version, "product_offering_id": offering, "list_price": price, "unit_cost": cost}
-        for offering, (price, cost) in command.entries.items()
-    ]
-    uow.connection.execute(insert(ENTRY), prices)
-
-
 def calculate(uow: UnitOfWork, lines: Sequence[Line], price_book: str, price_book_version: str) -> Totals:
     """Add up a content by one price book version. Raises PriceMissing."""
+    return total(price_lines(uow, lines, price_book, price_book_version))
+
+
+def price_lines(uow: UnitOfWork, lines: Sequence[Line], price_book: str, price_book_version: str) -> list[LinePrice]:
+    """What each line costs by one price book version. Raises PriceMissing."""
     query = select(ENTRY.c.product_offering_id, ENTRY.c.list_price, ENTRY.c.unit_cost).filter_by(
         tenant_id=uow.tenant_id, price_book=price_book, price_book_version=price_book_version
     )
-    return total(lines, {row.product_offering_id: (row.list_price, row.unit_cost) for row in uow.connection.execute(query)})
+    entries = {row.product_offering_id: (row.list_price, row.unit_cost) for row in uow.connection.execute(query)}
+    return [price_line(line, entries) for line in lines]
 
 
-def total(lines: Sequence[Line], entries: Mapping[str, tuple[Decimal, Decimal]]) -> Totals:
-    """Sum of price x quantity x months, less discounts; rounded half up to cents, once, at the end."""
-    list_total = net_total = cost_total = Decimal(0)
-    for line in lines:
-        if line.product_offering_id not in entries:
-            raise PriceMissing(f"The price book has no price for {line.product_offering_id}.")
-        price, cost = entries[line.product_offering_id]
-        volume = line.quantity * line.term_months
-        list_total += price * volume
-        net_total += price * volume * (100 - line.discount_percent) / 100
-        cost_total += cost * volume
+def price_line(line: Line, entries: Mapping[str, tuple[Decimal, Decimal]]) -> LinePrice:
+    """Price x quantity x months, less the discount. Raises PriceMissing."""
+    if line.product_offering_id not in entries:
+        raise PriceMissing(f"The price book has no price for {line.product_offering_id}.")
+    price, cost = entries[line.product_offering_id]
+    volume = line.quantity * line.term_months
+    net = price * volume * (100 - line.discount_percent) / 100
+    return LinePrice(line=line, list_total=price * volume, net_total=net, cost_total=cost * volume)
+
+
+def total(lines: Sequence[LinePrice]) -> Totals:
+    """The sums; rounded half up to cents, once, at the end."""
+    list_total, net_total, cost_total = (
+        sum((getattr(line, name) for line in lines), Decimal(0)) for name in ("list_total", "net_total", "cost_total")
+    )
     margin = (net_total - cost_total) / net_total * 100 if net_total else Decimal(-100)
     return Totals(
         list_total=_cents(list_total),
         net_total=_cents(net_total),
-        max_discount_percent=max((line.discount_percent for line in lines), default=Decimal(0)),
+        max_discount_percent=max((priced.line.discount_percent for priced in lines), default=Decimal(0)),
         margin_percent=max(_cents(margin), Decimal(-999)),
     )
 

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from domain.errors import Conflict, Invalid
+from domain.errors import Conflict, Invalid, SafeAction
 from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, ref, table_of
 from domain.store.base import ddl
 from domain.store.idempotency import request_hash
@@ -101,12 +101,23 @@ QUOTE_MATRIX = Matrix(
 """domain.md, "Quote state machine". An accept on ACCEPTED is answered with the existing order (`accepting`), not by a cell."""
 
 
+EXPIRING = tuple(QUOTE_MATRIX.targets(E.EXPIRE))
+"""States whose `valid_until` is watched."""
+EXPIRING_SQL = ", ".join(f"'{state.value}'" for state in EXPIRING)
+
+
 class QuoteVersionConflict(Conflict):
     """The quote was modified after this workspace was loaded."""
 
 
 class StaleRevision(Conflict):
     """The quote has moved on to another revision."""
+
+
+class QuoteExpired(Conflict):
+    """The offer is not valid any more: its end has passed."""
+
+    safe_action = SafeAction.RENEW_QUOTE
 
 
 class UnknownLine(Invalid):
@@ -117,7 +128,10 @@ QUOTE_NUMBER = DatabaseSequence("quote_number", metadata=Base.metadata)
 
 
 class Quote(Aggregate, Base):
-    """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision commands may name."""
+    """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision commands may name.
+
+    `reason_code` is why it was changed or withdrawn last, in the words of who did it.
+    """
 
     ID_FIELD = "quote_id"
     __tablename__ = "quote"
@@ -125,6 +139,7 @@ class Quote(Aggregate, Base):
         QUOTE_MATRIX.check_status(),
         UniqueConstraint("tenant_id", "quote_number"),
         ref("quote_revision", "current_revision_id", deferrable=True, initially="DEFERRED", use_alter=True),
+        Index("ix_quote_expiring", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
     )
     quote_number: Mapped[str] = mapped_column(server_default=text("'Q-' || nextval('quote_number')"))
     customer_id: Mapped[str]
@@ -134,6 +149,7 @@ class Quote(Aggregate, Base):
     payment_term_days: Mapped[int]
     current_revision_id: Mapped[UUID]
     valid_until: Mapped[datetime]
+    reason_code: Mapped[str | None]
 
 
 class RevisionStatus(StrEnum):

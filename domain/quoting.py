@@ -13,22 +13,19 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, case, exists, func, select
+from sqlalchemy import DateTime, Row, case, exists, func, select
 
-from domain import approvals, prices, quotes, workflows
-from domain.approvals import ApprovalRequest, RequestStatus
-from domain.catalog import CATALOG
+from domain import price_books, prices, quotes, revising, workflows
+from domain.approvals import VOID_REQUEST
 from domain.errors import Invalid
 from domain.prices import CatalogChanged, ConfigurationInvalid, ConfigurationResult, PriceResult, StaleConfiguration, StalePrice
-from domain.quotes import QUOTE_MATRIX, Line, Quote, QuoteEvent, QuoteRevision, QuoteStatus, QuoteVersionConflict, StaleRevision
-from domain.store import Guard, Move, UnitOfWork, param, table_of
-from domain.store.facts import WorkflowCommandKind
+from domain.quotes import QUOTE_MATRIX, Line, Quote, QuoteEvent, QuoteExpired, QuoteRevision, QuoteStatus
+from domain.revising import CURRENT_REVISION, VERSION
+from domain.store import Guard, Move, UnitOfWork, param
 
 WORKFLOW = "quote-approval"
+SUPERSEDED = "QuoteRevisionSuperseded"
 
-
-VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
-CURRENT_REVISION = Guard(StaleRevision, Quote.current_revision_id == param("revision_id"))
 CURRENT_CONFIGURATION = Guard(
     StaleConfiguration,
     exists(
@@ -65,6 +62,7 @@ CONFIGURATION_VALID = Guard(
     exists(select(ConfigurationResult.id).where(ConfigurationResult.id == param("config_result_id"), ConfigurationResult.valid)),
 )
 
+TIME = DateTime(timezone=True)
 STILL_WORKING = Quote.status.in_([QuoteStatus.DRAFT, QuoteStatus.PRICED])
 EDIT = Move(
     Quote,
@@ -72,9 +70,12 @@ EDIT = Move(
     QuoteEvent.EDIT,
     VERSION,
     CURRENT_REVISION,
+    # Whoever edits an expired offer renews it.
+    Guard(QuoteExpired, (Quote.status != QuoteStatus.EXPIRED) | (param("valid_until", TIME) > func.clock_timestamp())),
     sets={
         Quote.current_revision_id: case((STILL_WORKING, Quote.current_revision_id), else_=param("next_revision_id")),
-        Quote.valid_until: func.coalesce(param("valid_until"), Quote.valid_until),
+        Quote.valid_until: func.coalesce(param("valid_until", TIME), Quote.valid_until),
+        Quote.reason_code: param("reason_code"),
     },
     emits="QuoteRevised",
 )
@@ -97,6 +98,7 @@ SUBMIT = Move(
     CURRENT_REVISION,
     CURRENT_CONFIGURATION,
     CURRENT_PRICE,
+    Guard(QuoteExpired, Quote.valid_until > func.clock_timestamp()),
     emits="QuoteSubmitted",
 )
 
@@ -180,7 +182,7 @@ def create(uow: UnitOfWork, command: CreateQuote) -> Row[Any]:
     )
     content = quotes.content_hash(command.lines, command.payment_term_days, command.currency)
     quotes.open_revision(uow, quote_id, revision_id, 1, content)
-    _write_content(uow, revision_id, command.lines, content)
+    revising.write_content(uow, revision_id, command.lines, content)
     return quote
 
 
@@ -193,21 +195,21 @@ def edit(uow: UnitOfWork, command: EditQuote) -> Row[Any]:
     lines = _edited(quotes.read_lines(uow, command.revision_id), command)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
     if quote.current_revision_id == next_revision_id:
-        _supersede(uow, quote, command.revision_id, content)
-    _write_content(uow, quote.current_revision_id, lines, content)
+        revising.supersede(uow, quote, command.revision_id, content, VOID_REQUEST, SUPERSEDED)
+    revising.write_content(uow, quote.current_revision_id, lines, content)
     return quote
 
 
 def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
     """Put a price on the current configuration. Raises the refusals of PRICE, PriceMissing."""
-    active_version = prices.share_head(uow, command.price_book)
+    active_version = price_books.share_head(uow, command.price_book)
     next_revision_id, former = uuid4(), uow.read(Quote, command.quote_id).current_revision_id
     quote = uow.apply(PRICE, command, next_revision_id=next_revision_id)
     config_result_id, lines = command.config_result_id, quotes.read_lines(uow, former)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
     if quote.current_revision_id == next_revision_id:
-        _supersede(uow, quote, former, content)
-        config_result_id = _write_content(uow, next_revision_id, lines, content)
+        revising.supersede(uow, quote, former, content, VOID_REQUEST, SUPERSEDED)
+        config_result_id = revising.write_content(uow, next_revision_id, lines, content)
     totals = prices.calculate(uow, lines, command.price_book, active_version)
     [price_result_id] = uow.add(
         PriceResult,
@@ -263,30 +265,3 @@ def _edited(lines: Sequence[Line], command: EditQuote) -> list[Line]:
     start = max(by_number, default=0) + 1
     kept += [replace(line, line_no=number, reason_code=command.reason_code) for number, line in enumerate(command.add_lines, start)]
     return [replace(line, term_months=command.term_months) for line in kept] if command.term_months else kept
-
-
-def _write_content(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line], content: str) -> UUID:
-    quotes.put_lines(uow, revision_id, lines)
-    config_result_id = prices.configure(uow, revision_id, lines, content, CATALOG)
-    quotes.change_revision(uow, revision_id, content_hash=content, config_result_id=config_result_id, price_result_id=None)
-    return config_result_id
-
-
-def _supersede(uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content: str) -> None:
-    """R+1: the old revision and everything that was approved of it become void, and its process is told."""
-    old = quotes.read_revision(uow, old_revision_id)
-    quotes.change_revision(uow, old_revision_id, status=quotes.RevisionStatus.SUPERSEDED)
-    quotes.open_revision(uow, quote.id, quote.current_revision_id, old.revision_no + 1, content)
-    void_approval(uow, old_revision_id)
-    key = quotes.business_key(uow.tenant_id, quote.id, old_revision_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "QuoteRevisionSuperseded", key)
-
-
-def void_approval(uow: UnitOfWork, revision_id: UUID) -> None:
-    """Invalidate the request of a revision and what is still pending in it; the caller holds the quote's row."""
-    request = table_of(ApprovalRequest)
-    alive = request.c.status.in_([RequestStatus.OPEN, RequestStatus.APPROVED])
-    found = select(request.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id).where(alive)
-    for row in uow.connection.execute(found).all():
-        uow.apply(approvals.VOID_REQUEST, request_id=row.id)
-        approvals.void_pending(uow, row.id)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, select
+from sqlalchemy import Row, and_, func, or_, select, tuple_
 
 from domain import approvals, quotes
 from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
-from domain.approving import EARLIER_LEVEL_PENDING
+from domain.authority import GRANT
 from domain.catalog import CATALOG
+from domain.deciding import EARLIER_LEVEL_PENDING
 from domain.documents import QuoteDocument
 from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import SalesOrder
-from domain.prices import PriceResult
+from domain.price_books import ENTRY, HEAD, PUBLICATION
+from domain.prices import ConfigurationResult, PriceResult
 from domain.quotes import Quote, QuoteRevision
 from domain.steps import LIVE_STATUSES, StepStatus
 from domain.store import UnitOfWork, as_json, table_of
@@ -38,6 +40,7 @@ def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
     lines = [
         {name: getattr(line, name) for name in quotes.Line.__dataclass_fields__} for line in quotes.read_lines(uow, revision.id)
     ]
+    configuration = uow.read(ConfigurationResult, revision.config_result_id)
     totals = ("price_book_version", "list_total", "net_total", "max_discount_percent", "margin_percent", "staleness_policy")
     body: dict[str, Any] = as_json(
         {
@@ -52,6 +55,7 @@ def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
             "approval_request_id": request,
             "document_id": uow.connection.execute(documents).scalar_one_or_none(),
             "order_id": uow.connection.execute(order).scalar_one_or_none(),
+            "configuration": {name: getattr(configuration, name) for name in ("valid", "messages", "catalog_version")},
             "price": {name: getattr(priced, name) for name in totals} if priced else None,
             "lines": lines,
         }
@@ -59,19 +63,30 @@ def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
     return body
 
 
-def quotes_of(uow: UnitOfWork, status: str | None, customer_id: str | None, limit: int, after: UUID | None) -> list[dict[str, Any]]:
-    """Quotes by status and customer, a page at a time, ordered by id."""
+def quotes_of(  # noqa: PLR0917 - a question and its page
+    uow: UnitOfWork,
+    status: str | None,
+    customer_id: str | None,
+    limit: int,
+    after: UUID | None,
+    customers: Collection[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Quotes by status and customer, a page at a time, ordered by id; of these `customers` only, unless it is None."""
     query = select(*QUOTE.c).where(QUOTE.c.tenant_id == uow.tenant_id).order_by(QUOTE.c.id).limit(limit)
     query = query.where(QUOTE.c.status == status) if status else query
     query = query.where(QUOTE.c.customer_id == customer_id) if customer_id else query
+    query = query.where(QUOTE.c.customer_id.in_(customers)) if customers is not None else query
     query = query.where(QUOTE.c.id > after) if after else query
     return [
         as_json({**_without(row, "tenant_id", "id", "prior_status"), "quote_id": row.id}) for row in uow.connection.execute(query)
     ]
 
 
-def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int) -> list[dict[str, Any]]:
-    """Signatures that wait for somebody with one of these roles, the most urgent first."""
+def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int, after: UUID | None = None) -> list[dict[str, Any]]:
+    """Signatures that wait for somebody with one of these roles, a page at a time, the most urgent first."""
+    urgency = (REQUIREMENT.c.due_at, REQUIREMENT.c.id)
+    # The last one of the page before keeps its place when it is decided meanwhile.
+    last = select(*urgency).where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.id == after).scalar_subquery()
     query = (
         select(
             REQUIREMENT.c.id.label("task_id"),
@@ -85,9 +100,10 @@ def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int) -> list[di
         .where(
             REQUEST.c.status == approvals.RequestStatus.OPEN, REQUIREMENT.c.approver_group.in_(list(roles)), ~EARLIER_LEVEL_PENDING
         )
-        .order_by(REQUIREMENT.c.due_at, REQUIREMENT.c.id)
+        .order_by(*urgency)
         .limit(limit)
     )
+    query = query.where(tuple_(*urgency) > last) if after else query
     return [as_json(row._mapping) for row in uow.connection.execute(query)]
 
 
@@ -135,14 +151,50 @@ def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
     return body
 
 
-def orders_of(uow: UnitOfWork, quote_id: UUID | None, limit: int, after: UUID | None) -> list[dict[str, Any]]:
-    """Orders, a page at a time, ordered by id."""
+def orders_of(
+    uow: UnitOfWork, quote_id: UUID | None, limit: int, after: UUID | None, customers: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """Orders, a page at a time, ordered by id; of these `customers` only, unless it is None."""
     query = select(*ORDER.c).where(ORDER.c.tenant_id == uow.tenant_id).order_by(ORDER.c.id).limit(limit)
     query = query.where(ORDER.c.quote_id == quote_id) if quote_id else query
+    query = query.where(ORDER.c.customer_id.in_(customers)) if customers is not None else query
     query = query.where(ORDER.c.id > after) if after else query
     return [
         as_json({**_without(row, "tenant_id", "id", "prior_status"), "order_id": row.id}) for row in uow.connection.execute(query)
     ]
+
+
+def price_book(uow: UnitOfWork, name: str) -> dict[str, Any]:
+    """The active version of a price book with its prices and costs. Raises NotFound."""
+    head = uow.one(select(*HEAD.c).filter_by(tenant_id=uow.tenant_id, price_book=name), f"Price book {name}")
+    active = {"tenant_id": uow.tenant_id, "price_book": name, "price_book_version": head.active_version}
+    entries = select(*ENTRY.c).filter_by(**active).order_by(ENTRY.c.product_offering_id)
+    names = ("product_offering_id", "list_price", "unit_cost")
+    body: dict[str, Any] = as_json(
+        {
+            **{name: getattr(head, name) for name in ("price_book", "active_version", "version", "published_at")},
+            "material_offering_ids": uow.connection.scalar(select(PUBLICATION.c.material_offering_ids).filter_by(**active)),
+            "entries": [{name: getattr(entry, name) for name in names} for entry in uow.connection.execute(entries)],
+        }
+    )
+    return body
+
+
+def grant(row: Row[Any]) -> dict[str, Any]:
+    """An authority grant as people see it."""
+    body: dict[str, Any] = as_json({"grant_id": row.id, **_without(row, "tenant_id", "id", "prior_status")})
+    return body
+
+
+def grants_of(
+    uow: UnitOfWork, subject: str | None, concerning: str | None, limit: int, after: UUID | None
+) -> list[dict[str, Any]]:
+    """Authority grants of a subject (None: of all), a page at a time, ordered by id; `concerning` leaves those it holds or passed on."""
+    query = select(*GRANT.c).where(GRANT.c.tenant_id == uow.tenant_id).order_by(GRANT.c.id).limit(limit)
+    query = query.where(GRANT.c.subject == subject) if subject is not None else query
+    query = query.where(or_(GRANT.c.subject == concerning, GRANT.c.delegated_by == concerning)) if concerning is not None else query
+    query = query.where(GRANT.c.id > after) if after else query
+    return [grant(row) for row in uow.connection.execute(query)]
 
 
 def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from domain import accepting, approving, documents, evaluating, fulfilling, quoting, reading, starting, workflows
+from domain import accepting, approving, deciding, documents, evaluating, fulfilling, quoting, reading, starting, workflows
 from domain.approvals import Decision
 from domain.catalog import CATALOG, FIBRE, ROUTER
 from domain.fulfilling import Infer, OutcomeSource
@@ -227,7 +227,7 @@ def outcome_for_another_revision(decision: Decision) -> Story:
     def story(offers: Offers) -> None:
         offer = offers.quote_in_approval()
         with offers.uow() as uow:
-            uow.apply(approving.QUOTE_OUTCOME[decision], quote_id=offer.quote_id, quote_revision_id=uuid4())
+            uow.apply(deciding.QUOTE_OUTCOME[decision], quote_id=offer.quote_id, quote_revision_id=uuid4())
 
     return story
 
@@ -237,7 +237,7 @@ def signature_for_another_price(decision: Decision) -> Story:
         offer, other = offers.quote_in_approval(), offers.quote_in_approval()
         changes = {"quote_revision_id": other.revision_id, "price_result_id": other.price_result_id}
         with offers.uow() as uow:
-            approving.decide(uow, signature(offers, offer, decision, **changes))
+            deciding.decide(uow, signature(offers, offer, decision, **changes))
 
     return story
 
@@ -277,12 +277,12 @@ def signed_with(decision: Decision, **changes: object) -> Story:
     def story(offers: Offers) -> None:
         offer = offers.quote_in_approval()
         with offers.uow() as uow:
-            approving.decide(uow, signature(offers, offer, decision, **changes))
+            deciding.decide(uow, signature(offers, offer, decision, **changes))
 
     return story
 
 
-def signature(offers: Offers, offer: Offer, decision: Decision, **changes: object) -> approving.Decide:
+def signature(offers: Offers, offer: Offer, decision: Decision, **changes: object) -> deciding.Decide:
     [requirement_id] = offers.requirement_ids(offer)
     given = {
         "quote_revision_id": offer.revision_id,
@@ -291,7 +291,7 @@ def signature(offers: Offers, offer: Offer, decision: Decision, **changes: objec
         "roles": ("approverRsm",),
         **changes,
     }
-    return approving.Decide(
+    return deciding.Decide(
         requirement_id=requirement_id,
         decision=decision,
         reason_code="TEST",

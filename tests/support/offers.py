@@ -14,9 +14,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Row
 
-from domain import accepting, approving, decomposing, documents, prices, quoting, reading, starting
+from domain import (
+    accepting,
+    approving,
+    authority,
+    deciding,
+    decomposing,
+    documents,
+    price_books,
+    prices,
+    quoting,
+    reading,
+    starting,
+)
 from domain.approvals import Decision
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
 from domain.quotes import Line
@@ -29,7 +41,12 @@ PRICE_BOOK, PRICE_BOOK_VERSION = "STANDARD", "p-44"
 ENTRIES = {FIBRE: (Decimal(80), Decimal(40)), ROUTER: (Decimal(12), Decimal(6)), SUPPORT: (Decimal(15), Decimal(5))}
 """Offering -> (list price, cost) per piece and month."""
 SIGNATURE = approving.Requirement(
-    type="DISCOUNT", level=1, approver_group="approverRsm", min_authority=Decimal(20), sla=timedelta(hours=24)
+    type="DISCOUNT",
+    level=1,
+    approver_group="approverRsm",
+    min_authority=Decimal(20),
+    because="A discount above 10 % needs the regional sales manager.",
+    sla=timedelta(hours=24),
 )
 """What the decision table asks for a discount of 20 %."""
 
@@ -84,12 +101,18 @@ class Offers:
         """Publish the price book; `replaces` names the active version, `material_offering_ids` and `entries` may be given."""
         given = {"entries": ENTRIES, **changes}
         with self.uow(command="publish-price-book") as uow:
-            prices.publish(
+            price_books.publish(
                 uow,
-                prices.PublishPriceBook(
+                price_books.PublishPriceBook(
                     price_book=PRICE_BOOK, expected_active_version=replaces, price_book_version=version, **given
                 ),
             )
+
+    def grant_authority(self, subject: str = APPROVER, role: str = "approverRsm", **changes: Any) -> Row[Any]:
+        """Let somebody sign in a role; `changes` replace fields of GrantAuthority (default: any discount, region, product, amount)."""
+        given = {"max_discount_percent": Decimal(100), **changes}
+        with self.uow("admin", "grant-authority") as uow:
+            return authority.grant(uow, authority.GrantAuthority(subject=subject, role=role, **given))
 
     def quote(self, quote_id: UUID) -> Offer:
         """Read a quote as it stands."""
@@ -159,8 +182,8 @@ class Offers:
         """Make a submitted quote that waits for these signatures (default: the regional sales manager's)."""
         return self.open_requirements(self.submitted_quote(**changes), *(requirements or (SIGNATURE,)))
 
-    def open_requirements(self, offer: Offer, *requirements: approving.Requirement) -> Offer:
-        """Do what the approval process does with the decision table's answer; without a requirement the quote is approved."""
+    def open_requirements(self, offer: Offer, *requirements: approving.Requirement, reuse: bool = False) -> Offer:
+        """Do what the approval process does with the decision tables' answers; without a requirement the quote is approved."""
         with self.uow("quote-approval") as uow:
             approving.open_requirements(
                 uow,
@@ -171,6 +194,7 @@ class Offers:
                     policy_definition_id="approval-requirements:1",
                     process_instance_id=f"instance-{uuid4()}",
                     requirements=requirements,
+                    reuse=reuse,
                 ),
             )
         return self.quote(offer.quote_id)
@@ -185,7 +209,7 @@ class Offers:
     ) -> Offer:
         """Sign (or refuse to)."""
         given = {"roles": ("approverRsm",), "reason_code": "WITHIN_POLICY", "approval_task_id": str(requirement_id), **changes}
-        command = approving.Decide(
+        command = deciding.Decide(
             requirement_id=requirement_id,
             quote_revision_id=offer.revision_id,
             price_result_id=offer.price_result_id,
@@ -194,7 +218,7 @@ class Offers:
             **given,
         )
         with self.uow(by) as uow:
-            approving.decide(uow, command)
+            deciding.decide(uow, command)
         return self.quote(offer.quote_id)
 
     def approved_quote(self, **changes: Any) -> Offer:
@@ -251,7 +275,8 @@ class Offers:
 
 @pytest.fixture
 def offers(db: Engine) -> Offers:
-    """Builders for a new tenant whose price book is published."""
+    """Builders for a new tenant whose price book is published and whose regional sales manager may sign anything."""
     offers = Offers(db, uuid4())
     offers.publish_prices()
+    offers.grant_authority()
     return offers

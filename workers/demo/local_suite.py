@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
-from domain import prices
+from domain import price_books
 from domain.catalog import FIBRE, ROUTER, SUPPORT
 from domain.migrations import migrate
 from domain.store import Cause, unit_of_work
@@ -123,14 +123,14 @@ class LocalSuite:
 
     def seed(self, tenant_id: UUID) -> None:
         """Publish the demo's price book for a tenant, unless it has one."""
-        command = prices.PublishPriceBook(
+        command = price_books.PublishPriceBook(
             price_book=PRICE_BOOK, expected_active_version=None, price_book_version=PRICE_BOOK_VERSION, entries=PRICES
         )
         database = suite.connect(self.settings, "seed")
         try:
             with unit_of_work(database, Cause(tenant_id=tenant_id, actor="demo", command="publish-price-book")) as uow:
-                prices.publish(uow, command)
-        except prices.PriceBookConflict:
+                price_books.publish(uow, command)
+        except price_books.PriceBookConflict:
             return
         finally:
             database.dispose()
