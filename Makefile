@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants faults storm bench models evidence sbom lock help
+.PHONY: demo up test check races mutants faults storm bench models openapi fuzz evidence sbom lock help
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders on the local stack; ARGS="--once --json" audits and exits
 	@$(BIN)/q2o demo $(ARGS)
@@ -41,6 +41,12 @@ bench: $(VENV)/.development ## ratios against a peer or a bound, in one run
 
 models: $(VENV)/.development ## draw the models into docs/models
 	$(BIN)/python -m tests.support.rendering
+
+openapi: $(VENV)/.runtime ## write what the HTTP edge says of itself into docs/openapi.json
+	@$(BIN)/q2o openapi > docs/openapi.json
+
+fuzz: $(VENV)/.development ## ten thousand requests that nobody would send, by the document; two tenants, every role
+	$(BIN)/python -m pytest tests/contract/test_fuzz.py -m fuzz -s $(ARGS)
 
 evidence: $(VENV)/.development ## what the last runs measured, as a table
 	@$(BIN)/python -m tests.support.evidence

@@ -176,20 +176,34 @@ def check() -> None:
 
 @app.command()
 def token(
+    *,
     subject: Annotated[str, typer.Option(help="Who: goes into every log row.")],
     role: Annotated[list[str], typer.Option(help="May be given several times.")],
+    customer: Annotated[list[str] | None, typer.Option(help="Whom a buyer buys for; may be given several times.")] = None,
     tenant: Annotated[UUID, typer.Option()] = DEMO_TENANT,
     region: Annotated[str, typer.Option()] = "ID-JAVA",
     hours: Annotated[float, typer.Option(help="How long it is good.")] = 8,
 ) -> None:
     """Issue a bearer token for a laptop."""
-    from workers.http.auth import issue_token
+    from workers.http.auth import BUYERS, Role, issue_token
     from workers.local.credentials import known_secret
 
     with plain_errors():
+        if unknown := set(role) - set(Role):
+            raise SettingError(f"no such role: {', '.join(sorted(unknown))}; there are {', '.join(Role)}")
+        if BUYERS & set(role) and not customer:
+            raise SettingError("a buyer's token says for whom they buy: give --customer")
         secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(data_dir())
         lifetime = timedelta(hours=hours)
-        sys.stdout.write(issue_token(secret, subject, tenant, role, region, lifetime) + "\n")
+        sys.stdout.write(issue_token(secret, subject, tenant, role, region, lifetime, customer or ()) + "\n")
+
+
+@app.command()
+def openapi() -> None:
+    """Write the description of the HTTP edge to standard output."""
+    from workers.http.app import description
+
+    sys.stdout.write(description())
 
 
 @app.command()

@@ -9,6 +9,7 @@ from sqlalchemy import Engine as Database
 from reconciliation.loop import Intervals, Reconciler
 from workers.dispatch import Dispatcher
 from workers.http.edge import HttpEdge
+from workers.http.limits import Limits
 from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
 from workers.kafka.topics import all_topics
@@ -46,6 +47,7 @@ def http(settings: Settings) -> Loop:
         callback_secrets={"sandbox": [settings.callback_secret]},
         host=settings.http_host,
         port=settings.http_port,
+        limits=Limits(body_time=settings.http_body_time, rate=settings.http_rate, burst=settings.http_burst),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,9 +14,11 @@ from sqlalchemy import create_engine
 from domain.store import Check, Move
 from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api, completed, named, new_quote, priced
 from tests.support.offers import Offers
-from workers.http import answers
-from workers.http.app import create_app
+from workers.http import answers, evidence
+from workers.http.app import create_app, description
+from workers.http.auth import Role
 from workers.http.described import refusals_of
+from workers.http.examples import EXAMPLES
 from workers.http.problems import MEDIA_TYPE, RequestError, status_of
 
 UNCONNECTED = create_engine("postgresql+psycopg://nobody@localhost/nothing")
@@ -28,10 +31,18 @@ MOVES = {
     ("PATCH", "/quotes/{quoteId}"): ["quote.edit"],
     ("POST", "/quotes/{quoteId}/price"): ["quote.price"],
     ("POST", "/quotes/{quoteId}/submissions"): ["quote.submit"],
+    ("POST", "/quotes/{quoteId}/recalls"): ["quote.recall"],
+    ("POST", "/quotes/{quoteId}/cancellations"): ["quote.cancel"],
     ("POST", "/quotes/{quoteId}/documents"): ["quote.document"],
     ("POST", "/quotes/{quoteId}/acceptances"): ["quote.accept"],
+    ("POST", "/quotes/{quoteId}/declines"): ["quote.decline"],
     ("POST", "/approval-tasks/{taskId}/decisions"): [f"approval_requirement.{event}" for event in ("approve", "reject", "rework")],
+    ("POST", "/authority-grants/{grantId}/delegations"): ["authority_grant.delegate"],
+    ("POST", "/authority-grants/{grantId}/revocations"): ["authority_grant.revoke"],
+    ("POST", "/price-books/{priceBookId}/publications"): ["price_book_head.publish"],
 }
+# Nobody's turn comes too early or too often here, and nothing has to be known of who asks.
+FOR_EVERYBODY = ("/callbacks/", "/healthz", "/readyz", "/metrics")
 
 
 def codes(operation: dict[str, Any], status: int) -> set[str]:
@@ -52,19 +63,36 @@ def references(value: Any) -> Iterator[str]:
         yield from (found for item in value for found in references(item))
 
 
-def test_every_path_of_this_slice_is_there() -> None:
-    assert set(MOVES) | {
-        ("POST", "/quotes"),
-        ("GET", "/quotes"),
-        ("GET", "/quotes/{quoteId}"),
-        ("GET", "/approval-tasks"),
-        ("GET", "/orders"),
-        ("GET", "/orders/{orderId}"),
-        ("POST", "/callbacks/{provider}"),
-        ("GET", "/healthz"),
-        ("GET", "/readyz"),
-        ("GET", "/metrics"),
-    } == set(OPERATIONS)
+def test_the_document_that_is_kept_is_current() -> None:
+    """`make openapi` writes it anew; what changed for clients then shows in review."""
+    assert (Path(__file__).parents[2] / "docs" / "openapi.json").read_text() == description()
+
+
+def test_every_move_of_a_person_has_its_path() -> None:
+    assert set(MOVES) <= set(OPERATIONS)
+    assert set(COMMANDS) - set(MOVES) == {("POST", "/quotes"), ("POST", "/authority-grants")}
+
+
+@pytest.mark.parametrize("body", EXAMPLES, ids=lambda body: body.__name__)
+def test_an_example_is_a_body_that_would_be_taken(body: type[BaseModel]) -> None:
+    body.model_validate(EXAMPLES[body])
+
+
+def test_every_command_has_an_example() -> None:
+    named = {operation["requestBody"]["content"]["application/json"]["schema"]["$ref"] for operation in COMMANDS.values()}
+
+    assert {reference.rpartition("/")[2] for reference in named} <= {body.__name__ for body in EXAMPLES}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OPERATIONS if not name[1].startswith(FOR_EVERYBODY)))
+def test_every_path_for_somebody_says_for_whom_and_how_it_refuses_the_others(name: tuple[str, str]) -> None:
+    operation = OPERATIONS[name]
+
+    assert {role for requirement in operation["security"] for role in requirement["token"]} <= set(Role)
+    assert codes(operation, 401) == {"UNAUTHENTICATED"}
+    assert "FORBIDDEN" in codes(operation, 403)
+    assert codes(operation, 429) == {"TOO_MANY_REQUESTS"}
+    assert "{" not in name[1] or "NOT_FOUND" in codes(operation, 404)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -73,6 +101,8 @@ def test_every_command_requires_its_key(name: tuple[str, str]) -> None:
     assert header(COMMANDS[name], "Idempotency-Key")["required"]  # type: ignore[index]  # not None, see above
     assert {"IDEMPOTENCY_KEY_MISSING", "IDEMPOTENCY_KEY_INVALID"} <= codes(COMMANDS[name], 400)
     assert "IDEMPOTENCY_KEY_REUSED" in codes(COMMANDS[name], 422)
+    assert codes(COMMANDS[name], 408) == {"BODY_TOO_SLOW"}
+    assert codes(COMMANDS[name], 413) == {"BODY_TOO_LARGE"}
     assert codes(COMMANDS[name], 503) == {"TRY_AGAIN", "OUTCOME_UNKNOWN"}
 
 
@@ -110,7 +140,7 @@ def test_a_refusal_that_a_guard_gains_is_documented_by_itself() -> None:
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_every_path_says_what_it_does_and_who_may(name: tuple[str, str]) -> None:
     operation = OPERATIONS[name]
-    is_open = name[1].startswith(("/callbacks/", "/healthz", "/readyz", "/metrics"))
+    is_open = name[1].startswith(FOR_EVERYBODY)
 
     assert operation["description"]
     assert is_open != ("401" in operation["responses"] and "security" in operation)
@@ -147,23 +177,24 @@ def test_what_is_answered_is_what_is_promised(api: Api, offers: Offers) -> None:
     is_as_promised(api.sales.get("/quotes"), answers.QuotePage)
     is_as_promised(api.sales.get(f"/quotes/{quote['quoteId']}"), answers.ShownQuote)
     answers.ShownQuote.model_validate(priced(api.sales, quote))
-    offers.quote_in_approval()
-    [task] = is_as_promised(api.approver.get("/approval-tasks"), answers.TaskList)["items"]
+    signed = offers.quote_in_approval()
+    [task] = is_as_promised(api.approver.get("/approval-tasks"), evidence.TaskPage)["items"]
     decision = named(task, "requirementId", "quoteRevisionId", "priceResultId") | {
         "expectedRequirementVersion": task["requirementVersion"],
         "decision": "REJECT",
         "reasonCode": "MARGIN",
         "comment": "Too cheap.",
     }
-    is_as_promised(api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision), answers.ShownDecision)
+    is_as_promised(api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision), evidence.ShownDecision)
+    is_as_promised(api.approver.get(f"/quotes/{signed.quote_id}/approvals"), evidence.RequestPage)
     offer = offers.approved_quote()
     path, ids = f"/quotes/{offer.quote_id}", ("revisionId", "priceResultId")
     is_as_promised(api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), answers.ShownDocument)
     body = named(offer.body, *ids, "approvalRequestId", "documentId")
     is_as_promised(api.customer.post(f"{path}/acceptances", body, version=offer.version), answers.ShownAcceptance)
     order = offers.running_order()
-    is_as_promised(api.customer.get(f"/orders/{order.order_id}"), answers.ShownOrder)
-    is_as_promised(api.customer.get("/orders"), answers.OrderPage)
+    is_as_promised(api.sales.get(f"/orders/{order.order_id}"), answers.ShownOrder)
+    is_as_promised(api.sales.get("/orders"), answers.OrderPage)
     offers.start_step(order.steps["RESERVE_INVENTORY"])
     is_as_promised(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), answers.ShownCallback)
     is_as_promised(api.client.get("/readyz"), answers.Health)

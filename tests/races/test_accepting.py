@@ -36,7 +36,7 @@ from workers.kafka.topics import ORDERS
 from workers.local.stack import LocalStack
 from workers.runtime.retries import until_decided
 
-PARTNER = Actor(subject="partner-7", roles=("partner",))
+PARTNER = Actor(subject="partner-7", roles=("partner",), customers=BUYER.customers)
 RIVALS = 5
 ACCEPTED_ONCE = "uq_quote_acceptance_tenant_id_quote_revision_id"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from workers.providers.signatures import new_secret
 JWT_SECRET = "a secret that is long enough for HS256"
 CALLBACK_SECRET = new_secret()
 PROVIDER = "sandbox"
+PRICER, ADMINISTRATOR = "paula", "adam"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,15 @@ class Api:
     client: httpx.Client
     tenant_id: UUID
 
-    def caller(self, subject: str, *roles: str, tenant_id: UUID | None = None, lifetime: timedelta = timedelta(hours=1)) -> Caller:
-        token = issue_token(JWT_SECRET, subject, tenant_id or self.tenant_id, roles, "EU", lifetime)
+    def caller(
+        self,
+        subject: str,
+        *roles: str,
+        tenant_id: UUID | None = None,
+        lifetime: timedelta = timedelta(hours=1),
+        customers: Sequence[str] = (CUSTOMER,),
+    ) -> Caller:
+        token = issue_token(JWT_SECRET, subject, tenant_id or self.tenant_id, roles, "EU", lifetime, customers)
         return Caller(client=self.client, token=token)
 
     @property
@@ -74,6 +82,14 @@ class Api:
     @property
     def customer(self) -> Caller:
         return self.caller(CUSTOMER, Role.CUSTOMER)
+
+    @property
+    def pricer(self) -> Caller:
+        return self.caller(PRICER, Role.PRICING_MANAGER)
+
+    @property
+    def administrator(self) -> Caller:
+        return self.caller(ADMINISTRATOR, Role.AUTHORITY_ADMIN)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a counter as `/metrics` shows it; 0 when it was never counted."""

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from workers.demo.people import CUSTOMER, SALES, Actor, token_of
+from workers.demo.people import SALES, Actor, buyer_of, token_of
 
 OFFER_VALID_FOR = timedelta(days=30)
 
@@ -108,7 +108,8 @@ class Api:
 
     def accept(self, quote: Mapping[str, Any], body: Mapping[str, Any], key: str) -> Reply:
         """Accept, as the customer."""
-        return self.send(f"/quotes/{quote['quoteId']}/acceptances", body, actor=CUSTOMER, version=quote["version"], key=key)
+        buyer = buyer_of(quote["customerId"])
+        return self.send(f"/quotes/{quote['quoteId']}/acceptances", body, actor=buyer, version=quote["version"], key=key)
 
     def decide(self, task: Mapping[str, Any], actor: Actor, decision: str) -> Reply:
         """Sign, as an approver."""

@@ -22,18 +22,24 @@ PEOPLE = (RSM, DIRECTOR, OPERATOR)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Somebody with a token."""
+    """Somebody with a token; a buyer's names the customers that they buy for."""
 
     subject: str
     roles: tuple[str, ...]
+    customers: tuple[str, ...] = ()
 
 
 SALES = Actor(subject="alice", roles=("salesAgent",))
-CUSTOMER = Actor(subject="carla", roles=("customer",))
+CUSTOMER = Actor(subject="carla", roles=("customer",), customers=("C-1001",))
 MANAGER = Actor(subject=RSM.id, roles=("approverRsm",))
 DIRECTING = Actor(subject=DIRECTOR.id, roles=("approverDirector", "approverFinance"))
 
 
+def buyer_of(customer_id: str, role: str = "customer") -> Actor:
+    """Whoever buys for this customer."""
+    return Actor(subject=CUSTOMER.subject, roles=(role,), customers=(customer_id,))
+
+
 def token_of(actor: Actor, secret: str, tenant_id: UUID) -> str:
     """A bearer token for one tenant."""
-    return issue_token(secret, actor.subject, tenant_id, actor.roles, REGION, TOKEN_LIFETIME)
+    return issue_token(secret, actor.subject, tenant_id, actor.roles, REGION, TOKEN_LIFETIME, actor.customers)

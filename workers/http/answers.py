@@ -57,6 +57,14 @@ class ShownLine(Shown):
     reason_code: str | None
 
 
+class ShownConfiguration(Shown):
+    """What the catalog says of the lines: why they cannot be sold as they are, or nothing."""
+
+    valid: bool
+    messages: list[str]
+    catalog_version: str
+
+
 class QuoteHeader(Shown):
     quote_id: UUID
     quote_number: str
@@ -68,6 +76,7 @@ class QuoteHeader(Shown):
     currency: str
     payment_term_days: int
     valid_until: datetime
+    reason_code: str | None = Field(description="Why it was changed or withdrawn last, in the words of who did it")
     created_at: datetime
     updated_at: datetime
 
@@ -88,6 +97,7 @@ class ShownQuote(QuoteHeader):
     approval_request_id: UUID | None
     document_id: UUID | None
     order_id: UUID | None
+    configuration: ShownConfiguration
     price: ShownPrice | None
     lines: list[ShownLine]
 
@@ -113,35 +123,6 @@ class ShownAcceptance(Shown):
     quote_id: UUID
     quote_version: int
     revision_id: UUID
-
-
-class ShownTask(Shown):
-    task_id: UUID
-    requirement_id: UUID
-    requirement_version: int
-    type: str
-    level: int
-    approver_group: str
-    min_authority: Decimal
-    due_at: datetime
-    quote_id: UUID
-    quote_revision_id: UUID
-    price_result_id: UUID
-
-
-class TaskList(Shown):
-    """The most urgent first."""
-
-    items: list[ShownTask]
-
-
-class ShownDecision(Shown):
-    requirement_id: UUID
-    requirement_status: str
-    requirement_version: int
-    quote_id: UUID
-    quote_status: str
-    quote_version: int
 
 
 class ShownStep(Shown):
@@ -185,6 +166,25 @@ class OrderPage(Shown):
 
     items: list[OrderHeader]
     next: UUID | None
+
+
+class ShownEntry(Shown):
+    """Per piece and month."""
+
+    product_offering_id: str
+    list_price: Decimal
+    unit_cost: Decimal
+
+
+class ShownPriceBook(Shown):
+    """The version that counts now."""
+
+    price_book: str
+    active_version: str
+    version: int
+    published_at: datetime
+    material_offering_ids: list[str]
+    entries: list[ShownEntry]
 
 
 class ShownCallback(Shown):

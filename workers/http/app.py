@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
-from workers.http import approvals, callbacks, health, openapi, orders, problems, quotes
-from workers.http.auth import Authentication, require_long_enough
+from domain.store.base import camel
+from workers.http import (
+    approvals,
+    authority,
+    callbacks,
+    health,
+    offers,
+    openapi,
+    orders,
+    price_books,
+    problems,
+    quotes,
+    withdrawals,
+)
+from workers.http.auth import SHORTEST_SECRET_BYTES, Authentication, require_long_enough
 from workers.http.execution import Executor
-from workers.http.limits import BodyLimit
+from workers.http.limits import BodyLimit, Limits, RateLimit
 
 TITLE = "Quote to order"
 
 
-def create_app(database: Engine, jwt_secret: str, callback_secrets: Mapping[str, Sequence[str]]) -> FastAPI:
+def create_app(
+    database: Engine, jwt_secret: str, callback_secrets: Mapping[str, Sequence[str]], limits: Limits | None = None
+) -> FastAPI:
     """Build the edge on a database. `callback_secrets` maps provider -> its signing secrets (two during a rotation).
 
     Raises ValueError if the JWT secret is too short.
     """
     require_long_enough(jwt_secret)
     # The page of documentation would load its script from somebody else's server.
-    app = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app = FastAPI(
+        title=TITLE,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        generate_unique_id_function=lambda route: camel(route.name),
+    )
     app.state.executor = Executor(database)
     app.state.callback_secrets = callback_secrets
     problems.install(app)
-    for routes in (quotes, approvals, orders, callbacks, health):
+    for routes in (quotes, offers, withdrawals, approvals, authority, price_books, orders, callbacks, health):
         app.include_router(routes.router)
+    limits = limits or Limits()
+    # The last one added is met first.
+    app.add_middleware(RateLimit, limits=limits)
     app.add_middleware(Authentication, secret=jwt_secret)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, body_time=limits.body_time)
     openapi.complete(app, TITLE, _version())
     return app
+
+
+def description() -> str:
+    """The OpenAPI document as it is kept in `docs/openapi.json`: a change of the edge shows in review."""
+    nowhere = create_engine("postgresql+psycopg://")
+    return json.dumps(create_app(nowhere, "-" * SHORTEST_SECRET_BYTES, {}).openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _version() -> str:

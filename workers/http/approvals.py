@@ -1,4 +1,4 @@
-"""Approvals over HTTP: the list of an approver, and the decision.
+"""Approvals over HTTP: the list of an approver, the decision, and the explanation of what was decided.
 
 A decision is recorded first; completing the engine's user task is a row in the same transaction, so the process follows and never leads.
 """
@@ -12,42 +12,54 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
 
-from domain import approving, reading
+from domain import deciding, explaining, reading
 from domain.errors import Invalid
 from domain.quotes import Quote
 from domain.store import Answer, UnitOfWork
-from workers.http import answers, bodies
-from workers.http.auth import APPROVERS
-from workers.http.calls import Call, Reading, command, shown
+from workers.http import bodies, evidence
+from workers.http.auth import APPROVERS, SELLERS
+from workers.http.calls import Call, Commanding, Look, Looking, shown
 from workers.http.described import described_command, described_read
-from workers.http.paging import Limit
+from workers.http.paging import After, Limit, page
+from workers.http.quotes import QuoteId
 
-router = APIRouter(prefix="/approval-tasks", tags=["approvals"])
+router = APIRouter(tags=["approvals"])
 
-DECIDE = tuple(move.name for move in approving.DECIDE.values())
+DECIDE = tuple(move.name for move in deciding.DECIDE.values())
 
 
 class OtherTask(Invalid):
     """The path names one approval task, the body another."""
 
 
-@router.get("", responses=described_read(answers.TaskList))
+@router.get("/approval-tasks", responses=described_read(evidence.TaskPage))
 def list_tasks(
-    looking: Reading,
+    looking: Annotated[Look, Depends(Looking(APPROVERS))],
     status: Annotated[Literal["open"], Query(description="Only open ones are tasks")] = "open",  # noqa: ARG001 - part of the path's contract
     limit: Limit = 50,
+    after: After = None,
 ) -> JSONResponse:
-    """List the signatures that wait for somebody with one of the token's roles."""
-    return shown({"items": looking.at(lambda uow: reading.approval_tasks(uow, looking.principal.roles, limit))})
+    """List the signatures that wait for somebody with one of the token's roles, the most urgent first."""
+    roles = looking.principal.roles
+    return shown(page(looking.at(lambda uow: reading.approval_tasks(uow, roles, limit + 1, after)), limit, "taskId"))
+
+
+@router.get("/quotes/{quoteId}/approvals", responses=described_read(evidence.RequestPage, of_one=True))
+def explain_approvals(
+    looking: Annotated[Look, Depends(Looking(SELLERS | APPROVERS))], quote_id: QuoteId, limit: Limit = 50, after: After = None
+) -> JSONResponse:
+    """Explain every approval of a quote: what was asked and why, who signed, and by which authority."""
+    found = looking.at(lambda uow: explaining.approvals_of(uow, quote_id, limit + 1, after))
+    return shown(page(found, limit, "requestId"))
 
 
 @router.post(
-    "/{taskId}/decisions",
+    "/approval-tasks/{taskId}/decisions",
     status_code=201,
-    responses=described_command(answers.ShownDecision, 201, *DECIDE, refusals=(OtherTask,), versioned=False),
+    responses=described_command(evidence.ShownDecision, 201, *DECIDE, refusals=(OtherTask,), versioned=False),
 )
 def decide(
-    call: Annotated[Call, Depends(command("decide-approval", APPROVERS))],
+    call: Annotated[Call, Depends(Commanding("decide-approval", APPROVERS))],
     task_id: Annotated[UUID, Path(alias="taskId")],
     body: bodies.DecideBody,
 ) -> JSONResponse:
@@ -56,7 +68,7 @@ def decide(
     def work(uow: UnitOfWork) -> Answer:
         if body.requirement_id != task_id:
             raise OtherTask
-        decision = approving.Decide(
+        decision = deciding.Decide(
             expected_version=body.expected_requirement_version,
             decided_by=call.principal.subject,
             roles=call.principal.roles,
@@ -66,10 +78,10 @@ def decide(
                 for name in ("requirement_id", "quote_revision_id", "price_result_id", "decision", "reason_code", "comment")
             },
         )
-        requirement = approving.decide(uow, decision)
-        approving.tell_engine(uow, requirement, decision)
+        requirement = deciding.decide(uow, decision)
+        deciding.tell_engine(uow, requirement, decision)
         quote = uow.read(Quote, reading.requirement(uow, requirement.id).quote_id)
-        decided = answers.ShownDecision(
+        decided = evidence.ShownDecision(
             requirement_id=requirement.id,
             requirement_status=requirement.status,
             requirement_version=requirement.version,

@@ -1,6 +1,6 @@
-"""Who calls: a bearer JWT (HS256) with subject, tenant, roles and region.
+"""Who calls: a bearer JWT (HS256) with subject, tenant, roles and region; a buyer's names the customers that they buy for.
 
-The rule: every path asks for a token unless it is listed here as open; a token proves who somebody is, and what they may do is asked per command.
+The rule: every path asks for a token unless it is listed here as open; a token proves who somebody is, and what they may do is asked per path.
 """
 
 from __future__ import annotations
@@ -38,34 +38,54 @@ class Role(StrEnum):
     DEAL_DESK = "dealDesk"
     APPROVER_FINANCE = "approverFinance"
     APPROVER_LEGAL = "approverLegal"
+    PRICING_MANAGER = "pricingManager"
+    AUTHORITY_ADMIN = "authorityAdmin"
 
 
 SELLERS = frozenset({Role.SALES_AGENT})
 BUYERS = frozenset({Role.CUSTOMER, Role.PARTNER})
 APPROVERS = frozenset({Role.APPROVER_RSM, Role.APPROVER_DIRECTOR, Role.DEAL_DESK, Role.APPROVER_FINANCE, Role.APPROVER_LEGAL})
+PRICERS = frozenset({Role.PRICING_MANAGER})
+AUTHORITY_ADMINS = frozenset({Role.AUTHORITY_ADMIN})
+TRADERS = SELLERS | BUYERS | APPROVERS
+"""Whoever has to do with quotes and orders at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The caller, as the token proves it. `subject` stands as actor in every log row."""
+    """The caller, as the token proves it. `subject` stands as actor in every log row; `customers` are those that a buyer buys for."""
 
     subject: str
     tenant_id: UUID
     roles: Sequence[str]
     region: str
+    customers: frozenset[str] = frozenset()
 
     def must_be(self, roles: Collection[str]) -> None:
         """Demand one of these roles. Raises Forbidden."""
         if not set(roles) & set(self.roles):
             raise Forbidden(f"This needs one of the roles {', '.join(sorted(roles))}; your token has none of them.")
 
+    def confined_to(self, roles: Collection[str]) -> frozenset[str] | None:
+        """Where these roles are let in: the customers whose things this caller is shown, None for every customer's.
+
+        Whoever is let in as a buyer only is a stranger to all other customers.
+        """
+        return self.customers if set(roles) & set(self.roles) <= BUYERS else None
+
 
 def issue_token(  # noqa: PLR0917 - the claims in the order of the token
-    secret: str, subject: str, tenant: UUID, roles: Sequence[str], region: str, lifetime: timedelta
+    secret: str,
+    subject: str,
+    tenant: UUID,
+    roles: Sequence[str],
+    region: str,
+    lifetime: timedelta,
+    customers: Sequence[str] = (),
 ) -> str:
-    """Make a bearer token. Whoever holds the secret may be anybody: keep it off clients."""
+    """Make a bearer token; a buyer's names `customers`. Whoever holds the secret may be anybody: keep it off clients."""
     claims = {"sub": subject, "tenant": str(tenant), "roles": list(roles), "region": region, "exp": datetime.now(UTC) + lifetime}
-    return jwt.encode(claims, secret, ALGORITHM)
+    return jwt.encode({**claims, "customers": list(customers)} if customers else claims, secret, ALGORITHM)
 
 
 def principal_of(authorization: str | None, secret: str) -> Principal:
@@ -78,16 +98,33 @@ def principal_of(authorization: str | None, secret: str) -> Principal:
         return _principal(claims)
     except jwt.ExpiredSignatureError as error:
         raise UnauthenticatedError("The token has expired: get a new one.") from error
-    except (jwt.InvalidTokenError, ValueError) as error:
+    except (jwt.InvalidTokenError, TypeError, ValueError) as error:
         raise UnauthenticatedError("The token is not one of ours, or lacks a claim: get a new one.") from error
 
 
 def _principal(claims: dict[str, Any]) -> Principal:
-    subject, roles, region = claims["sub"], claims["roles"], claims.get("region", "")
-    texts = [subject, region, *roles] if isinstance(roles, list) else [roles]
-    if not isinstance(roles, list) or not all(isinstance(text, str) and "\0" not in text for text in texts) or not subject:
-        raise ValueError("subject and region are strings, roles is a list of strings")
-    return Principal(subject=subject, tenant_id=UUID(str(claims["tenant"])), roles=tuple(roles), region=region)
+    subject, region = _text(claims["sub"]), _text(claims.get("region", ""))
+    if not subject:
+        raise ValueError("a token names its subject")
+    return Principal(
+        subject=subject,
+        tenant_id=UUID(_text(claims["tenant"])),
+        roles=_texts(claims["roles"]),
+        region=region,
+        customers=frozenset(_texts(claims.get("customers", []))),
+    )
+
+
+def _text(claim: object) -> str:
+    if not isinstance(claim, str) or "\0" in claim:
+        raise ValueError("a claim that should be a string is none")
+    return claim
+
+
+def _texts(claim: object) -> tuple[str, ...]:
+    if not isinstance(claim, list):
+        raise TypeError("a claim that should be a list of strings is none")
+    return tuple(map(_text, claim))
 
 
 def require_long_enough(secret: str) -> None:

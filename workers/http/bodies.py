@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import MAXYEAR, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from domain.approvals import Decision
@@ -15,14 +25,49 @@ from domain.quotes import Line
 from domain.quoting import LineChange
 
 MOST_LINES = 200
+MOST_ENTRIES = 2000  # some 150 kB
+
+
+def _written(value: object) -> object:
+    # Pydantic would take a number for the seconds since 1970, and true for 1.
+    if not isinstance(value, str):
+        raise ValueError("a moment is text by ISO 8601, with an offset")  # noqa: TRY004 - pydantic turns this one into an answer
+    return value
+
+
+def _numeric(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")  # noqa: TRY004 - as above
+    return value
+
+
+def _storable(moment: datetime) -> datetime:
+    # Shown in another time zone it must still have a year of four digits.
+    if not 1 < moment.year < MAXYEAR:
+        raise ValueError("the year must lie between 2 and 9998")
+    return moment
+
 
 # PostgreSQL's text has no NUL; a surrogate that stands alone is refused by pydantic itself.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Comment = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
-Quantity = Annotated[int, Field(ge=1, le=1_000_000, description="Pieces")]
-Months = Annotated[int, Field(ge=1, le=120, description="Months")]
-Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2, description="0 to 100; a number or a decimal string")]
-LineNumber = Annotated[int, Field(ge=1, le=2_147_483_647)]
+ReasonCode = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$"),
+    Field(description="Why, in the words of your house"),
+]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000, description="Pieces")]
+Months = Annotated[int, Field(strict=True, ge=1, le=120, description="Months")]
+Percent = Annotated[
+    Decimal, BeforeValidator(_numeric), Field(ge=0, le=100, decimal_places=2, description="0 to 100; a number or a decimal string")
+]
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_numeric),
+    Field(ge=0, le=10**9, decimal_places=2, description="In the currency of the quote; a number or a decimal string"),
+]
+LineNumber = Annotated[int, Field(strict=True, ge=1, le=2_147_483_647)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_storable)]
 
 
 class Body(BaseModel):
@@ -46,8 +91,8 @@ class CreateQuoteBody(Body):
     customer_id: Text
     region: Text | None = Field(None, description="Default: the region of the token")
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field(description="ISO 4217")
-    payment_term_days: Annotated[int, Field(ge=0, le=365)] = 30
-    valid_until: AwareDatetime = Field(description="The moment the offer ends")
+    payment_term_days: Annotated[int, Field(strict=True, ge=0, le=365)] = 30
+    valid_until: Moment = Field(description="The moment the offer ends")
     lines: Annotated[list[NewLine], Field(min_length=1, max_length=MOST_LINES)]
 
 
@@ -64,9 +109,9 @@ class ChangedLine(Body):
 
 class EditQuoteBody(Body):
     expected_revision_id: UUID
-    reason_code: Text
+    reason_code: ReasonCode
     term_months: Months | None = Field(None, description="For every line")
-    valid_until: AwareDatetime | None = None
+    valid_until: Moment | None = Field(None, description="Renews the offer; an expired one needs it")
     lines: Annotated[list[ChangedLine], Field(max_length=MOST_LINES)] = []
     add_lines: Annotated[list[NewLine], Field(max_length=MOST_LINES)] = []
     remove_lines: Annotated[list[LineNumber], Field(max_length=MOST_LINES)] = []
@@ -98,14 +143,67 @@ class AcceptQuoteBody(Body):
     channel: Annotated[str, StringConstraints(pattern=r"^[A-Z_]{1,40}$")] = Field("WEB", description="WEB, PARTNER, …")
 
 
+class WithdrawBody(Body):
+    """Of a recall, a cancellation, a decline."""
+
+    revision_id: UUID
+    reason_code: ReasonCode
+
+
 class DecideBody(Body):
     requirement_id: UUID
-    expected_requirement_version: Annotated[int, Field(ge=1, lt=10**18)]
+    expected_requirement_version: Annotated[int, Field(strict=True, ge=1, lt=10**18)]
     quote_revision_id: UUID
     price_result_id: UUID
     decision: Decision
-    reason_code: Text
+    reason_code: ReasonCode
     comment: Comment | None = None
+
+
+class NewEntry(Body):
+    """Per piece and month."""
+
+    product_offering_id: Text
+    list_price: Money
+    unit_cost: Money
+
+
+class PublishBody(Body):
+    expected_active_version: Text | None = Field(description="The version that these prices replace; null for the first ones")
+    price_book_version: Text
+    entries: Annotated[list[NewEntry], Field(min_length=1, max_length=MOST_ENTRIES)]
+    material_offering_ids: Annotated[
+        list[Text], Field(max_length=MOST_ENTRIES, description="Whose price changed so much that older quotes must be priced anew")
+    ] = []
+
+    @model_validator(mode="after")
+    def _one_price_each(self) -> Self:
+        if len({entry.product_offering_id for entry in self.entries}) < len(self.entries):
+            raise ValueError("an offering has one price")
+        return self
+
+
+class GrantBody(Body):
+    subject: Text
+    role: Literal["approverRsm", "approverDirector", "dealDesk", "approverFinance", "approverLegal"]
+    max_discount_percent: Percent
+    region: Text | None = Field(None, description="Null: every one")
+    product_family: Text | None = Field(None, description="Null: every one")
+    max_deal_amount: Money | None = Field(None, description="Null: any")
+    valid_from: Moment | None = Field(None, description="Null: from now on")
+    valid_until: Moment | None = Field(None, description="Null: until it is revoked")
+
+
+class DelegateBody(Body):
+    subject: Text = Field(description="Who may sign instead")
+    valid_until: Moment
+    valid_from: Moment | None = Field(None, description="Null: from now on")
+    max_discount_percent: Percent | None = Field(None, description="Null: as much as the grant")
+    max_deal_amount: Money | None = Field(None, description="Null: as much as the grant")
+
+
+class RevokeBody(Body):
+    """An empty object: the path and If-Match say it all."""
 
 
 class CallbackBody(BaseModel):
@@ -118,4 +216,4 @@ class CallbackBody(BaseModel):
     step_ref: Text
     request_id: Text | None = None
     external_ref: Text | None = None
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Moment | None = None

@@ -27,6 +27,7 @@ from workers.http.described import problems
 from workers.http.execution import Executor
 from workers.http.problems import (
     BodyTooLargeError,
+    BodyTooSlowError,
     SignatureRefusedError,
     UnfitRequestError,
     UnknownProviderError,
@@ -63,6 +64,7 @@ async def raw_body(request: Request) -> bytes:
                 UnknownProviderError,
                 ProviderConflict,
                 BodyTooLargeError,
+                BodyTooSlowError,
                 UnfitRequestError,
                 TryAgain,
                 OutcomeUnknownError,

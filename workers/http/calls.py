@@ -6,17 +6,20 @@ The rule: the fingerprint of a request is its path, its precondition, its body a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
-from fastapi import Depends, Header, Request
+from fastapi import Header, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import RouteContext
 from pydantic import BaseModel
 
 from domain.store import Answer, Cause, UnitOfWork
 from workers.http.auth import Principal, Role
 from workers.http.execution import Executor, Work
+from workers.http.ownership import must_own
 from workers.http.preconditions import etag
 from workers.http.problems import IdempotencyKeyInvalidError, IdempotencyKeyMissingError
 
@@ -35,6 +38,7 @@ class Call:
     roles: frozenset[Role]
     key: str
     path: str
+    named: Mapping[str, str]
     if_match: str | None
     executor: Executor
 
@@ -50,14 +54,27 @@ class Call:
             "actor": self.principal.subject,
             "body": body.model_dump(mode="json", by_alias=True, exclude_unset=True),
         }
-        answer = self.executor.command(cause, request, lambda: self.principal.must_be(self.roles), work)
-        return answered(answer, location)
+        return answered(self.executor.command(cause, request, self._allow, work), location)
+
+    @property
+    def customers(self) -> frozenset[str] | None:
+        """The customers that the caller is confined to; None for every customer."""
+        return self.principal.confined_to(self.roles)
+
+    def _allow(self, uow: UnitOfWork) -> None:
+        self.principal.must_be(self.roles)
+        must_own(uow, self.named, self.customers)
 
 
-def command(name: str, roles: frozenset[Role]) -> Callable[..., Call]:
+@dataclass(frozen=True, slots=True)
+class Commanding:
     """Dependency that reads the surroundings of the command `name`, which needs one of `roles`."""
 
-    def read(
+    name: str
+    roles: frozenset[Role]
+
+    def __call__(
+        self,
         request: Request,
         idempotency_key: Annotated[
             str | None,
@@ -65,16 +82,15 @@ def command(name: str, roles: frozenset[Role]) -> Callable[..., Call]:
         ] = None,
     ) -> Call:
         return Call(
-            name=name,
+            name=self.name,
             principal=request.state.principal,
-            roles=roles,
+            roles=self.roles,
             key=read_key(idempotency_key),
             path=request.url.path,
+            named=request.path_params,
             if_match=request.headers.get("if-match"),
             executor=request.app.state.executor,
         )
-
-    return read
 
 
 def read_key(header: str | None) -> str:
@@ -92,19 +108,46 @@ class Look:
     """A read's surroundings: whose it is."""
 
     principal: Principal
+    roles: frozenset[Role]
+    named: Mapping[str, str]
     executor: Executor
 
     def at(self, read: Callable[[UnitOfWork], _Value]) -> _Value:
-        """Read for the caller's tenant. Raises NotFound, TryAgain."""
-        return self.executor.read(Cause(tenant_id=self.principal.tenant_id, actor=self.principal.subject, command="read"), read)
+        """Read for the caller's tenant, and a buyer's customers. Raises Forbidden, NotFound, TryAgain."""
+        self.principal.must_be(self.roles)
+        cause = Cause(tenant_id=self.principal.tenant_id, actor=self.principal.subject, command="read")
+
+        def own(uow: UnitOfWork) -> _Value:
+            must_own(uow, self.named, self.customers)
+            return read(uow)
+
+        return self.executor.read(cause, own)
+
+    @property
+    def customers(self) -> frozenset[str] | None:
+        """The customers that the caller is confined to; None for every customer."""
+        return self.principal.confined_to(self.roles)
 
 
-def look(request: Request) -> Look:
-    """Dependency that reads the surroundings of a look-up."""
-    return Look(principal=request.state.principal, executor=request.app.state.executor)
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """Dependency that reads the surroundings of a look-up, which needs one of `roles`."""
+
+    roles: frozenset[Role]
+
+    def __call__(self, request: Request) -> Look:
+        return Look(
+            principal=request.state.principal,
+            roles=self.roles,
+            named=request.path_params,
+            executor=request.app.state.executor,
+        )
 
 
-Reading = Annotated[Look, Depends(look)]
+def let_in(route: RouteContext) -> frozenset[Role]:
+    """The roles of which a route asks for one; none when it asks for no token."""
+    reads = route.dependant.dependencies if route.dependant else []
+    return next((read.call.roles for read in reads if isinstance(read.call, Commanding | Looking)), frozenset())
 
 
 def answered(answer: Answer, location: str | None = None) -> JSONResponse:
@@ -113,7 +156,7 @@ def answered(answer: Answer, location: str | None = None) -> JSONResponse:
     if answer.version is not None:
         headers["ETag"] = etag(answer.version)
     if location is not None:
-        headers["Location"] = location.format_map(answer.body)
+        headers["Location"] = location.format_map({name: quote(str(value), safe="") for name, value in answer.body.items()})
     if answer.replayed:
         headers["Idempotent-Replayed"] = "true"
     return JSONResponse(answer.body, answer.status, headers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from http import HTTPStatus
+from types import UnionType
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,11 +27,13 @@ from domain.store import Check, Move
 from workers.http.problems import (
     MEDIA_TYPE,
     BodyTooLargeError,
+    BodyTooSlowError,
     IdempotencyKeyInvalidError,
     IdempotencyKeyMissingError,
     PreconditionInvalidError,
     PreconditionRequiredError,
     RequestError,
+    TooManyRequestsError,
     UnauthenticatedError,
     UnfitRequestError,
     UnreadableRequestError,
@@ -43,15 +46,20 @@ Responses = dict[int | str, dict[str, Any]]
 OF_EVERY_COMMAND: tuple[Refused, ...] = (
     IdempotencyKeyMissingError,
     IdempotencyKeyInvalidError,
-    UnauthenticatedError,
-    Forbidden,
     IdempotentRequestInProgress,
     IdempotencyKeyReused,
     BodyTooLargeError,
+    BodyTooSlowError,
     TryAgain,
     OutcomeUnknownError,
 )
-OF_EVERY_REQUEST: tuple[Refused, ...] = (UnreadableRequestError, UnfitRequestError)
+OF_EVERY_REQUEST: tuple[Refused, ...] = (
+    UnauthenticatedError,
+    Forbidden,
+    TooManyRequestsError,
+    UnreadableRequestError,
+    UnfitRequestError,
+)
 OF_A_PRECONDITION: tuple[Refused, ...] = (PreconditionRequiredError, PreconditionInvalidError)
 REPLAY_HEADER = {
     "Idempotent-Replayed": {
@@ -87,9 +95,9 @@ def described_command(
     return {status: ok} | ({200: ok | {"description": also_ok}} if also_ok else {}) | problems(refused)
 
 
-def described_read(model: type[BaseModel], *, has_version: bool = False) -> Responses:
-    """Answers of a look-up."""
-    refused = [UnauthenticatedError, *([NotFound] if has_version else []), *OF_EVERY_REQUEST, TryAgain]
+def described_read(model: type[BaseModel] | UnionType, *, has_version: bool = False, of_one: bool = False) -> Responses:
+    """Answers of a look-up, at something that has a version, or of one thing, or at a list."""
+    refused = [*([NotFound] if has_version or of_one else []), *OF_EVERY_REQUEST, TryAgain]
     return {200: {"model": model, "headers": VERSION_HEADER if has_version else {}}} | problems(refused)
 
 

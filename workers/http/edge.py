@@ -16,6 +16,7 @@ import uvicorn
 from sqlalchemy import Engine
 
 from workers.http.app import create_app
+from workers.http.limits import Limits
 
 # A platform sends SIGKILL 30 s after SIGTERM; the longest command (three lock time-outs) is done before.
 DRAIN_TIME = timedelta(seconds=20)
@@ -48,8 +49,9 @@ class HttpEdge:
         callback_secrets: Mapping[str, Sequence[str]],
         host: str = "127.0.0.1",
         port: int = 0,
+        limits: Limits | None = None,
     ) -> None:
-        app = create_app(database, jwt_secret, callback_secrets)
+        app = create_app(database, jwt_secret, callback_secrets, limits)
         self._socket = _listen(host, port)
         self.address = f"http://{host}:{self._socket.getsockname()[1]}"
         self._server = _Server(

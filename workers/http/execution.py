@@ -27,6 +27,7 @@ UNREACHABLE = "The database cannot be reached right now; nothing was changed."
 
 _Value = TypeVar("_Value")
 Work = Callable[[UnitOfWork], Answer]
+Allow = Callable[[UnitOfWork], None]
 
 
 class Executor:
@@ -35,8 +36,8 @@ class Executor:
     def __init__(self, database: Engine) -> None:
         self._database = database
 
-    def command(self, cause: Cause, request: Mapping[str, Any], allow: Callable[[], None], work: Work) -> Answer:
-        """Do `work` once for the cause's idempotency key; a repeat gets the stored answer. `allow` raises Forbidden.
+    def command(self, cause: Cause, request: Mapping[str, Any], allow: Allow, work: Work) -> Answer:
+        """Do `work` once for the cause's idempotency key; a repeat gets the stored answer. `allow` raises Forbidden, NotFound.
 
         Raises what the domain refuses with, TryAgain, OutcomeUnknownError.
         """
@@ -46,7 +47,7 @@ class Executor:
             stored = once(uow, key, request)
             if stored is not None:
                 return stored
-            allow()
+            allow(uow)
             answer = work(uow)
             remember(uow, key, answer)
             return answer

@@ -1,20 +1,26 @@
 """The OpenAPI document: what FastAPI derives, completed by what it cannot know.
 
-It cannot know that two headers are required (their absence has a code of its own), nor that almost every path asks for a token.
+It cannot know that two headers are required (their absence has a code of its own), nor which roles a path lets in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 
 from workers.http.answers import Problem
-from workers.http.auth import OPEN_PATHS, SIGNED_PATHS
 from workers.http.bodies import CallbackBody
+from workers.http.calls import let_in
+from workers.http.examples import EXAMPLES
 
-REQUIRED_HEADERS = ("Idempotency-Key", "If-Match")
+REQUIRED_HEADERS: Mapping[str, Mapping[str, Any]] = {
+    "Idempotency-Key": {"minLength": 1, "maxLength": 255},
+    "If-Match": {"pattern": '^"[0-9]{1,18}"$'},
+}
 DESCRIPTION = """
 Commands name what they were decided on, and are refused when it no longer holds.
 
@@ -23,6 +29,10 @@ Commands name what they were decided on, and are refused when it no longer holds
 * **If-Match** carries the version from the last `ETag`. A stale version is answered **409** with a code (RFC 9110 would allow 412; a
   stale revision, price or approval is the same kind of news, and comes in the same shape), a missing one **428**.
 * Refusals are problem documents (RFC 9457): branch on `code`, show `detail`, do what `safeUserAction` says.
+* A request is looked at in this order: who sends it (401), how much their tenant sends (429), its form (400, 408, 413, 422), whether it is
+  a repeat, whether the sender may (403, 404), which version they saw (428, 409), and then the rest of what it was decided on (409).
+* A token (JWT) carries `sub`, `tenant`, `roles`, and of a buyer `customers`: quotes and orders of other customers do not exist for them, as
+  nothing of another tenant does for anybody (404). Buyers are shown less of a quote or an order than sellers.
 """
 
 
@@ -33,9 +43,9 @@ def complete(app: FastAPI, title: str, version: str) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=title, version=version, description=DESCRIPTION, routes=app.routes)
             _add_schemas(document)
-            for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    _complete(path, operation)
+            for route in iter_route_contexts(app.routes):
+                for method in route.methods or () if route.include_in_schema else ():
+                    _complete(document["paths"][route.path][method.lower()], sorted(let_in(route)))
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -44,15 +54,19 @@ def complete(app: FastAPI, title: str, version: str) -> None:
 
 def _add_schemas(document: dict[str, Any]) -> None:
     components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
     for model in (Problem, CallbackBody):
-        components.setdefault("schemas", {})[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    for body, example in EXAMPLES.items():
+        schemas[body.__name__]["examples"] = [example]
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 
 
-def _complete(path: str, operation: dict[str, Any]) -> None:
+def _complete(operation: dict[str, Any], roles: Sequence[str]) -> None:
     for parameter in operation.get("parameters", []):
         if parameter["name"] in REQUIRED_HEADERS:
             parameter["required"] = True
-            parameter["schema"] = {"type": "string"}
-    if path not in OPEN_PATHS and not path.startswith(SIGNED_PATHS):
-        operation["security"] = [{"token": []}]
+            parameter["schema"] = {"type": "string", **REQUIRED_HEADERS[parameter["name"]]}
+    if roles:
+        # OpenAPI 3.1: the roles of a scheme that has no scopes, one of these requirements is enough.
+        operation["security"] = [{"token": [role]} for role in roles]

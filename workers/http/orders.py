@@ -5,27 +5,36 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
 
 from domain import reading
-from workers.http import answers
-from workers.http.calls import Reading, shown
+from workers.http import answers, offered
+from workers.http.auth import TRADERS
+from workers.http.calls import Look, Looking, shown
 from workers.http.described import described_read
 from workers.http.paging import After, Limit, page
 
 router = APIRouter(prefix="/orders", tags=["orders"])
 
 
-@router.get("", responses=described_read(answers.OrderPage))
+@router.get("", responses=described_read(answers.OrderPage | offered.PlacedOrderPage))
 def list_orders(
-    looking: Reading, quote_id: Annotated[UUID | None, Query(alias="quoteId")] = None, limit: Limit = 50, after: After = None
+    looking: Annotated[Look, Depends(Looking(TRADERS))],
+    quote_id: Annotated[UUID | None, Query(alias="quoteId")] = None,
+    limit: Limit = 50,
+    after: After = None,
 ) -> JSONResponse:
-    """List orders, of one quote or of all."""
-    return shown(page(looking.at(lambda uow: reading.orders_of(uow, quote_id, limit + 1, after)), limit, "orderId"))
+    """List orders, of one quote or of all; a buyer's are those of the customers in the token."""
+    found = looking.at(lambda uow: reading.orders_of(uow, quote_id, limit + 1, after, looking.customers))
+    body = page(found, limit, "orderId")
+    return shown(body if looking.customers is None else offered.PlacedOrderPage.of(body))
 
 
-@router.get("/{orderId}", responses=described_read(answers.ShownOrder, has_version=True))
-def read_order(looking: Reading, order_id: Annotated[UUID, Path(alias="orderId")]) -> JSONResponse:
+@router.get("/{orderId}", responses=described_read(answers.ShownOrder | offered.PlacedOrder, has_version=True))
+def read_order(
+    looking: Annotated[Look, Depends(Looking(TRADERS))], order_id: Annotated[UUID, Path(alias="orderId")]
+) -> JSONResponse:
     """Read an order with its steps and their versions."""
-    return shown(looking.at(lambda uow: reading.order(uow, order_id)))
+    body = looking.at(lambda uow: reading.order(uow, order_id))
+    return shown(body if looking.customers is None else offered.PlacedOrder.of(body))

@@ -112,6 +112,22 @@ class BodyTooLargeError(RequestError):
     status, code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BODY_TOO_LARGE"
 
 
+class BodyTooSlowError(RequestError):
+    """The request's body did not arrive in time."""
+
+    status, code, safe_action = HTTPStatus.REQUEST_TIMEOUT, "BODY_TOO_SLOW", SafeAction.RETRY_WITH_SAME_KEY
+
+    def __init__(self) -> None:
+        # What may still come belongs to no request any more (RFC 9110, section 15.5.9).
+        super().__init__(headers={"Connection": "close"})
+
+
+class TooManyRequestsError(RequestError):
+    """Your tenant sends more requests than it may: wait as long as Retry-After says."""
+
+    status, code, safe_action = HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", SafeAction.RETRY_WITH_SAME_KEY
+
+
 class UnreadableRequestError(RequestError):
     """The request cannot be read."""
 

@@ -29,7 +29,8 @@ class Settings:
 
     `database_url` is an SQLAlchemy address (`postgresql+psycopg://…`), `engine_url` ends in `/engine-rest`,
     `kafka` is a bootstrap list `host:port[,host:port]`. `topics` empty means all; `worker_id` None means a fresh one;
-    `health_port` is where processes other than the HTTP edge answer the platform (None: nowhere).
+    `http_rate` is how many requests a second one tenant may send in the long run, `http_burst` how many at once, `http_body_time` how long
+    a body may take to arrive; `health_port` is where processes other than the HTTP edge answer the platform (None: nowhere).
     """
 
     database_url: str
@@ -43,6 +44,9 @@ class Settings:
     callback_secret: str
     http_host: str
     http_port: int
+    http_body_time: timedelta
+    http_rate: float
+    http_burst: int
     health_port: int | None
     worker_id: str | None
     topics: frozenset[str]
@@ -66,6 +70,11 @@ class Settings:
             callback_secret=read.text("callback_secret"),
             http_host=read.text("http_host", "127.0.0.1"),
             http_port=int(read.number("http_port", "8080")),
+            # For the largest body (1 MiB) that is half a megabit a second.
+            http_body_time=read.seconds("http_body_seconds", "20"),
+            # More than one process serves: a tenant alone may have it all, and one that runs wild leaves the others their share.
+            http_rate=read.above_zero("http_rate_per_second", "500"),
+            http_burst=int(read.above_zero("http_burst", "1000")),
             health_port=int(read.number("health_port", "0")) or None,
             worker_id=environment.get("Q2O_WORKER_ID") or None,
             topics=frozenset(name for name in environment.get("Q2O_TOPICS", "").split(",") if name),
@@ -104,6 +113,12 @@ class _Reader:
             number = -1.0
         if not 0 <= number < math.inf:
             raise SettingError(f"Q2O_{name.upper()}={value} is not a number from 0 on: correct it, or unset it")
+        return number
+
+    def above_zero(self, name: str, fallback: str) -> float:
+        number = self.number(name, fallback)
+        if number < 1:
+            raise SettingError(f"Q2O_{name.upper()}={number:g} would let nothing in: give a number from 1 on, or unset it")
         return number
 
     def seconds(self, name: str, fallback: str) -> timedelta:
