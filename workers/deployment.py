@@ -15,6 +15,7 @@ from workers.runtime.engine import Engine
 # The engine's numbers for what a permission is about (its Resources enumeration).
 APPLICATION, FILTER, PROCESS_DEFINITION, TASK, DECISION_DEFINITION = 0, 5, 6, 7, 10
 PROCESSES = ("quote-approval", "order-fulfillment", "fulfillment-step")
+DECISIONS = ("approval-requirements", "reapproval-reuse", "approval-escalation")
 MODEL_FILES = ("*.bpmn", "*.dmn", "forms/*.form")
 DEPLOYMENT = "quote-to-order"
 OPERATORS = "operators"
@@ -96,7 +97,8 @@ def _set_up(engine: Engine, group: Group) -> None:
 def _let_explain(engine: Engine, group: Group) -> None:
     """Show in Cockpit for whom an instance waits, and which rules asked for it. Whoever asks only for all tasks needs all of them."""
     engine.ensure_authorization(TASK, "*", ["READ"], group_id=group.id)
-    engine.ensure_authorization(DECISION_DEFINITION, "approval-requirements", ["READ", "READ_HISTORY"], group_id=group.id)
+    for decision in DECISIONS:
+        engine.ensure_authorization(DECISION_DEFINITION, decision, ["READ", "READ_HISTORY"], group_id=group.id)
 
 
 def _make_filter(engine: Engine, group: Group) -> None:

@@ -45,7 +45,9 @@ _DRAW_DECISION = """async xml => {
   document.head.append(style);
   const canvas = document.querySelector('#canvas');
   canvas.id = 'picture';
-  canvas.style.height = document.querySelector('.tjs-table').getBoundingClientRect().bottom + 48 + 'px';  // with room for the logo
+  const table = document.querySelector('.tjs-table').getBoundingClientRect();
+  canvas.style.width = table.right + 'px';
+  canvas.style.height = table.bottom + 48 + 'px';  // with room for the logo
   return warnings.map(warning => warning.message);
 }"""
 _DRAW_FORM = """async ([schema, data]) => {
@@ -59,27 +61,45 @@ _DRAW_FORM = """async ([schema, data]) => {
 # What `quote.collect-approval-facts` and the process deliver to the form, for a quote of the sample catalogue.
 SAMPLE_FACTS: Mapping[str, Any] = {
     "quoteNumber": "Q-2026-000117",
+    "revisionNo": 3,
     "customerId": "ACME-1001",
     "region": "DE-NORTH",
-    "ownerUserId": "sam.sales",
+    "ownerUserId": "sally",
     "currency": "EUR",
     "requirementType": "DISCOUNT",
-    "approverGroup": "approverRsm",
-    "dueAt": "2026-12-01T16:00:00Z",
-    "listTotal": "5140.00",
-    "netTotal": "4214.80",
-    "maxDiscountPercent": 18,
-    "marginPercent": 31.5,
-    "paymentTermDays": 30,
-    "priceValidUntil": "2026-12-15",
-    "linesText": (
-        "| # | Product | Qty | Term | List | Discount | Net |\n"
-        "| ---: | --- | ---: | --- | ---: | ---: | ---: |\n"
-        "| 1 | Fibre line 500 | 1 | 24 months | 3600.00 | 18 % | 2952.00 |\n"
-        "| 2 | Business router | 2 | once | 340.00 | 18 % | 278.80 |\n"
-        "| 3 | Premium support | 1 | 24 months | 1200.00 | 18 % | 984.00 |"
+    "because": "A discount of 18.0 % is more than sales may give alone (10 %).",
+    "rulesText": (
+        "- DISCOUNT, level 1: A discount of 18.0 % is more than sales may give alone (10 %). approverRsm.\n"
+        "- STALE_PRICE, level 1: The price list changed after this quote was priced; the old price may stand only if you agree. dealDesk."
     ),
-    "decisionRefused": "sam.sales: The owner of a quote does not approve it.",
+    "approverGroup": "approverDirector",
+    "dueAt": "2026-12-01T16:00:00Z",
+    "listTotal": "2880.00",
+    "netTotal": "2361.60",
+    "maxDiscountPercent": 18,
+    "marginPercent": 39.02,
+    "paymentTermDays": 30,
+    "priceStale": True,
+    "priceValidUntil": "2026-12-15 23:59 UTC",
+    "comparedText": (
+        "Compared with revision 2, the last one approved: discount +3.00 points, margin -2.23 points, net +316.80 EUR."
+    ),
+    "linesText": (
+        "| # | Offering | Quantity | Months | List | Discount | Net | Change |\n"
+        "|---:|---|---:|---:|---:|---:|---:|---|\n"
+        "| 1 | Fibre line 1000 | 1 | 24 | 1920.00 | 18.00 % | 1574.40 | **discount was 15.00 %** |\n"
+        "| 2 | Router Pro | 2 | 24 | 576.00 | 18.00 % | 472.32 | **quantity was 1, discount was 15.00 %** |\n"
+        "| 3 | Support Plus | 1 | 24 | 360.00 | 18.00 % | 295.20 | **new** |\n"
+        "| 4 | Support Plus | 1 | 12 | | | | **removed** |"
+    ),
+    "decisionsText": (
+        "| When | Revision | Asked for | Decision | By | Reason | Comment |\n|---|---:|---|---|---|---|---|\n"
+        "| 2026-11-20 09:12 UTC | 2 | DISCOUNT, level 1 | REUSED | rina | STRATEGIC\\_DEAL | |\n"
+        "| 2026-11-18 14:40 UTC | 1 | DISCOUNT, level 1 | APPROVE | rina | STRATEGIC\\_DEAL | Reference customer |"
+    ),
+    "reminderNotice": "Half of the time is gone. Please decide by 2026-12-01 16:00 UTC.",
+    "escalationNotice": "rina (approverRsm) escalated the task: ABOVE\\_MY\\_AUTHORITY – Not without you",
+    "decisionRefused": "dewi: Your authority does not reach as far as this requirement asks.",
 }
 
 

@@ -71,10 +71,17 @@ class Walk:
         """Send a message as soon as the instance waits for it."""
         eventually(lambda: self.engine.correlate(message, self.business_key, variables), f"{message} is waited for")
 
-    def let_time_pass(self) -> None:
-        """Fire the timer that the instance waits for."""
-        job = eventually(lambda: self.engine.get("/job", processInstanceId=self.instance_id, timers="true"), "a timer")[0]
-        self.engine.post(f"/job/{job['id']}/execute", {})
+    def let_time_pass(self, timer: str | None = None, task: UserTask | None = None) -> None:
+        """Fire the timer that the instance waits for; `timer` names its event, `task` the user task at which it stands."""
+        what = f"timer {timer or ''} in {self.business_key}"
+        self.engine.post(f"/job/{eventually(lambda: self.timers(timer, task), what)[0]['id']}/execute", {})
+
+    def timers(self, timer: str | None = None, task: UserTask | None = None) -> list[dict[str, Any]]:
+        """Find the timers that run, as the engine lists its jobs."""
+        query = {"executionId": self.engine.get(f"/task/{task.id}")["executionId"]} if task else {}
+        rows = self.engine.get("/job", processInstanceId=self.instance_id, timers="true", **query)
+        known = {row["id"] for row in self.engine.get("/job-definition", activityIdIn=timer)} if timer else set()
+        return [row for row in rows if timer is None or row["jobDefinitionId"] in known]
 
     def ends_as(self, result: str) -> None:
         """Wait for the end of the instance and compare the names of the end events reached at its own level."""

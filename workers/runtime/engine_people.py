@@ -5,7 +5,7 @@ The rule it keeps: `ensure_…` may be repeated at every start; it creates what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,11 +61,10 @@ class PeopleCalls(EngineConnection):
         return True
 
     def who_completed(self, process_instance_id: str, activity_id: str, *, beside: str) -> Completion | None:
-        """Who last completed user task `activity_id` in the same scope as activity instance `beside`.
+        """Who last completed user task `activity_id` in the scope of activity instance `beside`, or else in the next one around it.
 
         The scope tells the parallel branches of a multi-instance apart: it is the same for a user task and for the task that records it.
         """
-        scope = self.get(f"/history/activity-instance/{beside}")["parentActivityInstanceId"]
         rows = self.get(
             "/history/activity-instance",
             processInstanceId=process_instance_id,
@@ -74,8 +73,17 @@ class PeopleCalls(EngineConnection):
             sortBy="endTime",
             sortOrder="desc",
         )
-        tasks = [row["taskId"] for row in rows if row["parentActivityInstanceId"] == scope and row["taskId"]]
-        return self._completion(tasks[0]) if tasks else None
+        newest_first = [(row["parentActivityInstanceId"], row["taskId"]) for row in rows if row["taskId"]]
+        for scope in self._scopes_around(process_instance_id, beside):
+            tasks = [task_id for parent, task_id in newest_first if parent == scope]
+            if tasks:
+                return self._completion(tasks[0])
+        return None
+
+    def _scopes_around(self, process_instance_id: str, activity_instance_id: str) -> Iterator[str]:
+        while activity_instance_id != process_instance_id:
+            activity_instance_id = str(self.get(f"/history/activity-instance/{activity_instance_id}")["parentActivityInstanceId"])
+            yield activity_instance_id
 
     def _completion(self, task_id: str) -> Completion | None:
         rows = self.get("/history/user-operation", taskId=task_id, operationType="Complete", sortBy="timestamp", sortOrder="desc")

@@ -1,4 +1,4 @@
-"""Topics of `quote-approval`: facts for the policy, requirements from it, decisions of people, the outcome.
+"""Topics of `quote-approval`: facts for the rules, requirements from them, decisions of people, the outcome.
 
 Nothing is decided here: a handler turns variables into a command and a refusal into the BPMN error of the same code.
 """
@@ -6,30 +6,26 @@ Nothing is decided here: a handler turns variables into a command and a refusal 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import approving, reading
+from domain import approving, deciding, precedents, reading
 from domain.approvals import ApprovalAlreadyDecided, AuthorityExceeded, Decision, FourEyesViolation, RequestStatus, StaleApproval
-from domain.catalog import CATALOG
+from domain.approving import ApprovalFacts
 from domain.prices import StalePrice
-from domain.quotes import Line, StaleRevision
+from domain.quotes import StaleRevision
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
+from workers.tasks import approval_form
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contract import BpmnError, GiveUp, Task
+from workers.tasks.escalation import DURATION, USER_TASK, asked
 
 POLICY = "approval-requirements"
-USER_TASK = "approve-quote"
-# A text variable of the engine holds 4,000 characters.
-SHOWN_LINES = 40
-DURATION = TypeAdapter(timedelta)
 OUTCOME = {
     RequestStatus.OPEN: "OPEN",
     RequestStatus.APPROVED: "APPROVED",
@@ -46,33 +42,16 @@ class Approval:
         self._engine = engine
 
     def collect_facts(self, task: Task) -> dict[str, Variable]:
-        """What policy and approver look at."""
+        """What the rules and the approver look at."""
         try:
             with open_unit_of_work(self._database, task) as uow:
                 facts = approving.collect_facts(uow, task.uuid("quoteId"), task.uuid("quoteRevisionId"), task.uuid("priceResultId"))
         except (StaleRevision, StalePrice) as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
-        quote, price = facts.quote, facts.price
-        return {
-            "maxDiscountPercent": float(price.max_discount_percent),
-            "marginPercent": float(price.margin_percent),
-            "dealAmount": float(price.net_total),
-            "currency": price.currency,
-            "region": quote.region,
-            "productFamily": facts.product_family,
-            "paymentTermDays": quote.payment_term_days,
-            "priceStale": facts.price_stale,
-            "quoteNumber": quote.quote_number,
-            "customerId": quote.customer_id,
-            "ownerUserId": quote.owner_user_id,
-            "linesText": _table(facts.lines),
-            "listTotal": str(price.list_total),
-            "netTotal": str(price.net_total),
-            "priceValidUntil": price.valid_until.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        }
+        return {**_policy_facts(facts), **_changes(facts), **approval_form.shown(facts)}
 
     def open_requirements(self, task: Task) -> dict[str, Variable]:
-        """Write down what the policy asked for, by level."""
+        """Write down what the policy asked for; returns by level what somebody has still to be asked."""
         command = approving.OpenRequirements(
             quote_id=task.uuid("quoteId"),
             quote_revision_id=task.uuid("quoteRevisionId"),
@@ -80,14 +59,25 @@ class Approval:
             policy_definition_id=self._engine.decision_definition_id(task.process_instance_id, POLICY),
             process_instance_id=task.process_instance_id,
             requirements=[_requirement(row) for row in task.variables.get("requirements") or []],
+            reuse=bool(task.variables.get("reuse")),
         )
         try:
             with open_unit_of_work(self._database, task) as uow:
                 request = approving.open_requirements(uow, command)
                 requirements = reading.requirements_of(uow, request.id)
+                decisions = precedents.decisions(uow, command.quote_id)
         except StaleApproval as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
-        return {"approvalRequestId": str(request.id), "approvalNeeded": bool(requirements), "levels": _levels(requirements)}
+        reused = {row.requirement_id for row in decisions if row.decision == deciding.REUSED}
+        # Whoever signed over HTTP already is asked all the same: the engine hears of it by the completion of the user task.
+        left = [requirement for requirement in requirements if requirement.id not in reused]
+        return {
+            "approvalRequestId": str(request.id),
+            "approvalNeeded": bool(left),
+            "approvalReused": bool(requirements) and not left,
+            "levels": _levels(left),
+            "rulesText": approval_form.rules(requirements, reused),
+        }
 
     def record_decision(self, task: Task) -> dict[str, Variable]:
         """Record what an approver said in Tasklist; a decision that came over HTTP is recorded already."""
@@ -106,7 +96,7 @@ class Approval:
         completion = self._engine.who_completed(task.process_instance_id, USER_TASK, beside=task.activity_instance_id)
         if completion is None:
             raise GiveUp("The engine's user operation log does not say who completed the task: check that history level is full.")
-        command = approving.Decide(
+        command = deciding.Decide(
             requirement_id=task.uuid("requirementId"),
             quote_revision_id=task.uuid("quoteRevisionId"),
             price_result_id=task.uuid("priceResultId"),
@@ -119,7 +109,7 @@ class Approval:
         )
         try:
             with open_unit_of_work(self._database, task) as uow:
-                approving.decide(uow, command)
+                deciding.decide(uow, command)
         except ApprovalAlreadyDecided:
             return  # somebody else was first; the outcome is theirs
         except (FourEyesViolation, AuthorityExceeded) as refusal:
@@ -148,8 +138,38 @@ def _decision(task: Task) -> Decision:
         raise BpmnError(
             AuthorityExceeded.code,
             f"{said!r} is no decision.",
-            _asked_again("Please choose APPROVE, REJECT or REWORK."),
+            _asked_again("Please choose APPROVE, REJECT, REWORK or ESCALATE."),
         ) from None
+
+
+def _policy_facts(facts: ApprovalFacts) -> dict[str, Variable]:
+    """What DMN `approval-requirements` looks at."""
+    return {
+        "maxDiscountPercent": float(facts.price.max_discount_percent),
+        "marginPercent": float(facts.price.margin_percent),
+        "dealAmount": float(facts.price.net_total),
+        "region": facts.quote.region,
+        "productFamily": facts.product_family,
+        "paymentTermDays": facts.quote.payment_term_days,
+        "priceStale": facts.price_stale,
+    }
+
+
+def _changes(facts: ApprovalFacts) -> dict[str, Variable]:
+    """What DMN `reapproval-reuse` looks at: new minus approved, 0 without an approved revision."""
+    basis, price = facts.precedent, facts.price
+    before = basis.price if basis else price
+    offered = {line.product_offering_id for line in basis.lines} if basis else set()
+    return {
+        "hasBasis": basis is not None,
+        "discountChange": float(price.max_discount_percent - before.max_discount_percent),
+        "marginChange": float(price.margin_percent - before.margin_percent),
+        "dealAmountChange": float(price.net_total - before.net_total),
+        # The term is agreed when a quote is made and is the same for all of its revisions.
+        "paymentTermChange": 0,
+        "linesAdded": any(priced.line.product_offering_id not in offered for priced in facts.lines),
+        "basisAgeDays": (basis.age_days or 0.0) if basis else 0.0,
+    }
 
 
 def _requirement(row: Mapping[str, Any]) -> approving.Requirement:
@@ -158,6 +178,7 @@ def _requirement(row: Mapping[str, Any]) -> approving.Requirement:
         level=int(row["level"]),
         approver_group=row["approverGroup"],
         min_authority=Decimal(str(row["minAuthorityDiscountPercent"])),
+        because=row["because"],
         sla=DURATION.validate_python(row["slaDuration"]),
     )
 
@@ -169,22 +190,6 @@ def _levels(requirements: Sequence[Row[Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(requirement: Row[Any]) -> dict[str, str]:
-    due_at: datetime = requirement.due_at
-    return {
-        "requirementId": str(requirement.id),
-        "requirementType": requirement.type,
-        "approverGroup": requirement.approver_group,
-        "dueAt": due_at.astimezone(UTC).isoformat(),
-    }
-
-
-def _table(lines: Sequence[Line]) -> str:
-    head = "| # | Offering | Quantity | Months | Discount |\n|---:|---|---:|---:|---:|\n"
-    rows = [
-        f"| {line.line_no} | {CATALOG.offerings[line.product_offering_id].name} | {line.quantity} | {line.term_months} "
-        f"| {line.discount_percent:.2f} % |"
-        for line in lines[:SHOWN_LINES]
-    ]
-    more = f"\n\n… and {len(lines) - SHOWN_LINES} more lines" if len(lines) > SHOWN_LINES else ""
-    return head + "\n".join(rows) + more
+def _shown(requirement: Row[Any]) -> dict[str, Variable]:
+    of_requirement = {"requirementId": str(requirement.id), "requirementType": requirement.type, "because": requirement.because}
+    return {**of_requirement, **asked(requirement)}

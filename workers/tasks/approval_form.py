@@ -1,0 +1,140 @@
+"""What an approver reads in form `approve-quote`: the offer, what changed since the last approval, who decided before.
+
+The engine keeps 4,000 characters of a text, so a table that is longer ends with the number of rows left out. What people typed is
+escaped: the form renders Markdown, and a comment must never pass for a part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from domain.approving import ApprovalFacts
+from domain.catalog import CATALOG
+from domain.precedents import Precedent
+from domain.prices import LinePrice
+from domain.quotes import Line
+from workers.runtime.variables import MAX_STRING, Variable
+
+LINES_HEAD = "| # | Offering | Quantity | Months | List | Discount | Net | Change |\n|---:|---|---:|---:|---:|---:|---:|---|\n"
+DECISIONS_HEAD = "| When | Revision | Asked for | Decision | By | Reason | Comment |\n|---|---:|---|---|---|---|---|\n"
+SHOWN_COMMENT = 200  # characters; enough to remember by, the whole of it is with the decision
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~-])")
+
+
+def shown(facts: ApprovalFacts) -> dict[str, Variable]:
+    """The variables that the form's texts name."""
+    quote, price = facts.quote, facts.price
+    return {
+        "quoteNumber": quote.quote_number,
+        "revisionNo": facts.revision_no,
+        "customerId": quote.customer_id,
+        "ownerUserId": quote.owner_user_id,
+        "currency": price.currency,
+        "listTotal": f"{price.list_total:.2f}",
+        "netTotal": f"{price.net_total:.2f}",
+        "priceValidUntil": moment(price.valid_until),
+        "comparedText": _compared(facts),
+        "linesText": _table(LINES_HEAD, [*_lines(facts)]),
+        "decisionsText": _table(DECISIONS_HEAD, [_decision(row) for row in reversed(facts.decisions)]) if facts.decisions else "",
+    }
+
+
+def rules(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> str:
+    """Every rule that fired for the revision, with who is asked; the reused signatures of `reused` requirements are given."""
+    return "\n".join(
+        f"- {row.type}, level {row.level}: {row.because} {'Signature reused' if row.id in reused else row.approver_group}."
+        for row in requirements
+    )[:MAX_STRING]
+
+
+def moment(time: datetime) -> str:
+    """A time as people read it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def plain(text: str, longest: int = SHOWN_COMMENT) -> str:
+    """What somebody typed, on one line and without a meaning in Markdown."""
+    line = " ".join(text.split())
+    return _MARKDOWN.sub(r"\\\1", line if len(line) <= longest else f"{line[: longest - 1]}…")
+
+
+def _compared(facts: ApprovalFacts) -> str:
+    if facts.precedent is None:
+        return "No revision of this quote was approved before."
+    price, before = facts.price, facts.precedent.price
+    return (
+        f"Compared with revision {facts.precedent.revision_no}, the last one approved: "
+        f"discount {price.max_discount_percent - before.max_discount_percent:+.2f} points, "
+        f"margin {price.margin_percent - before.margin_percent:+.2f} points, "
+        f"net {price.net_total - before.net_total:+.2f} {price.currency}."
+    )
+
+
+def _lines(facts: ApprovalFacts) -> Iterator[str]:
+    before = _by_number(facts.precedent)
+    for priced in facts.lines:
+        change = _change(priced.line, before) if facts.precedent else ""
+        yield _line(priced, change)
+    now = {priced.line.line_no for priced in facts.lines}
+    for line in before.values():
+        if line.line_no not in now:
+            yield f"| {line.line_no} | {_name(line)} | {line.quantity} | {line.term_months} | | | | **removed** |"
+
+
+def _line(priced: LinePrice, change: str) -> str:
+    line = priced.line
+    return (
+        f"| {line.line_no} | {_name(line)} | {line.quantity} | {line.term_months} | {priced.list_total:.2f} "
+        f"| {line.discount_percent:.2f} % | {priced.net_total:.2f} | {change} |"
+    )
+
+
+def _by_number(precedent: Precedent | None) -> Mapping[int, Line]:
+    return {line.line_no: line for line in precedent.lines} if precedent else {}
+
+
+def _change(line: Line, before: Mapping[int, Line]) -> str:
+    old = before.get(line.line_no)
+    if old is None or old.product_offering_id != line.product_offering_id:
+        return "**new**"
+    was = {
+        "quantity": (old.quantity, line.quantity),
+        "months": (old.term_months, line.term_months),
+        "discount": (f"{old.discount_percent:.2f} %", f"{line.discount_percent:.2f} %"),
+    }
+    changed = [f"{what} was {then}" for what, (then, now) in was.items() if then != now]
+    return f"**{', '.join(changed)}**" if changed else ""
+
+
+def _name(line: Line) -> str:
+    return CATALOG.offerings[line.product_offering_id].name
+
+
+def _decision(row: Row[Any]) -> str:
+    cells = (
+        moment(row.created_at),
+        str(row.revision_no),
+        f"{row.type}, level {row.level}",
+        row.decision,
+        *(plain(text) for text in (row.decided_by, row.reason_code, row.comment or "")),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    room = MAX_STRING - len(head) - len(_left_out(len(rows)))
+    for count, row in enumerate(rows):
+        room -= len(row) + 1
+        if room < 0:
+            return head + "\n".join(rows[:count]) + _left_out(len(rows) - count)
+    return head + "\n".join(rows)
+
+
+def _left_out(rows: int) -> str:
+    return f"\n\n… and {rows} more"

@@ -1,0 +1,111 @@
+"""Topics of a signature that is late: remind whoever is asked, then ask somebody else, or give the same people more time.
+
+Who stands above is the process owner's rule (DMN `approval-escalation`); what it answered is carried out here. Both topics may be
+repeated: the domain reminds once and escalates each level once.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import escalating, reading
+from domain.approvals import AlreadyEscalated, ApprovalAlreadyDecided, StaleApproval
+from domain.store import UnitOfWork
+from workers.runtime.engine import Engine
+from workers.runtime.variables import Variable
+from workers.tasks.approval_form import moment, plain
+from workers.tasks.commands import open_unit_of_work
+from workers.tasks.contract import BpmnError, GiveUp, Task
+
+USER_TASK = "approve-quote"
+BY_HAND = "ESCALATE"
+DURATION = TypeAdapter(timedelta)
+
+
+def asked(requirement: Row[Any]) -> dict[str, Variable]:
+    """Who is asked for a signature and until when, as the user task and its timers take it."""
+    return {
+        "approverGroup": requirement.approver_group,
+        "remindAt": requirement.remind_at.astimezone(UTC).isoformat(),
+        "dueAt": requirement.due_at.astimezone(UTC).isoformat(),
+        "escalationLevel": requirement.escalation_level,
+    }
+
+
+class Escalation:
+    """The handlers; `engine` tells who passed a user task on."""
+
+    def __init__(self, database: Database, engine: Engine) -> None:
+        self._database = database
+        self._engine = engine
+
+    def remind(self, task: Task) -> dict[str, Variable]:
+        """Announce the reminder and mark the form. Once the signature is given, or asked of others, there is nobody to remind."""
+        requirement_id = task.uuid("requirementId")
+        try:
+            with open_unit_of_work(self._database, task) as uow:
+                requirement = reading.requirement(uow, requirement_id)
+                if requirement.escalation_level != task.variables.get("escalationLevel"):
+                    return {}
+                reminded = escalating.remind(uow, requirement_id)
+        except (StaleApproval, ApprovalAlreadyDecided):
+            return {}
+        return {"reminderNotice": f"Half of the time is gone. Please decide by {moment(reminded.due_at)}."}
+
+    def escalate(self, task: Task) -> dict[str, Variable]:
+        """Ask the next group, or the same one for longer; whoever passes a task on in vain gets it back as it was."""
+        group, next_group = task.text("approverGroup"), task.text("nextApproverGroup")
+        notice = self._notice(task, group, next_group)
+        with open_unit_of_work(self._database, task) as uow:
+            if group == next_group and _by_hand(task):
+                requirement = reading.requirement(uow, task.uuid("requirementId"))
+            else:
+                requirement = _escalate(uow, task, next_group)
+        fresh = {"reminderNotice": None, "decisionRefused": None, "decision": None, "reasonCode": None, "comment": None}
+        return {**asked(requirement), "escalationNotice": notice, **fresh}
+
+    def _notice(self, task: Task, group: str, next_group: str) -> str:
+        is_last = group == next_group
+        if not _by_hand(task):
+            what = "Nobody stands above; the deadline is extended" if is_last else "The task was escalated"
+            return f"{group} did not decide in time. {what}."
+        completion = self._engine.who_completed(task.process_instance_id, USER_TASK, beside=task.activity_instance_id)
+        if completion is None:
+            raise GiveUp("The engine's user operation log does not say who escalated the task: check that history level is full.")
+        why = " – ".join(plain(str(said)) for name in ("reasonCode", "comment") if (said := task.variables.get(name)))
+        if is_last:
+            return f"{completion.user_id} wanted to escalate the task ({why}), but nobody stands above {group}."
+        return f"{completion.user_id} ({group}) escalated the task: {why}"
+
+
+def _by_hand(task: Task) -> bool:
+    return task.variables.get("decision") == BY_HAND
+
+
+def _escalate(uow: UnitOfWork, task: Task, group: str) -> Row[Any]:
+    requirement_id = task.uuid("requirementId")
+    command = escalating.EscalateRequirement(
+        requirement_id=requirement_id,
+        expected_escalation_level=int(task.variables.get("escalationLevel") or 0),
+        approver_group=group,
+        sla=_sla(task),
+    )
+    try:
+        return escalating.escalate(uow, command)
+    except AlreadyEscalated:
+        return reading.requirement(uow, requirement_id)  # by this very task, whose answer to the engine was lost
+    except (StaleApproval, ApprovalAlreadyDecided) as refusal:
+        raise BpmnError(refusal.code, str(refusal)) from refusal
+
+
+def _sla(task: Task) -> timedelta:
+    text = task.text("slaDuration")
+    try:
+        return DURATION.validate_python(text)
+    except ValidationError:
+        raise GiveUp(f"the time to decide must be an ISO duration such as PT24H, it is {text!r}: correct it in the model") from None
