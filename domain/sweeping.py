@@ -18,12 +18,13 @@ from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import RUNNING, SalesOrder
 from domain.projections import INBOX
+from domain.quotes import EXPIRING, Quote
 from domain.steps import LIVE_STATUSES, AttemptStatus, StepStatus
 from domain.store import table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
 
-ORDER = table_of(SalesOrder)
+ORDER, QUOTE = table_of(SalesOrder), table_of(Quote)
 NOW = func.clock_timestamp()
 
 # Looked up order by order: written as EXISTS the planner may read every step there is.
@@ -124,6 +125,12 @@ def needs_evaluation(connection: Connection, tenant_id: UUID, order_id: UUID) ->
     """The same question about one order; certain when the order is locked."""
     query = _needing_evaluation().where(ORDER.c.tenant_id == tenant_id, ORDER.c.id == order_id)
     return connection.execute(query).one_or_none() is not None
+
+
+def expired_quotes(connection: Connection, limit: int) -> list[Row[Any]]:
+    """Quotes whose end has passed and that nobody closed yet, the longest first."""
+    query = select(*QUOTE.c).where(_is_one_of(QUOTE.c.status, *EXPIRING), QUOTE.c.valid_until <= NOW)
+    return list(connection.execute(query.order_by(QUOTE.c.valid_until).limit(limit)))
 
 
 def _needing_evaluation() -> Select[Any]:

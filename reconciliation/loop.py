@@ -17,6 +17,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from domain.errors import OutcomeUnknownError, TryAgain
 from reconciliation.orders import Orders
+from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
 from reconciliation.steps import StepIntervals, Steps
@@ -74,6 +75,7 @@ class Reconciler:
             Starts(database, engine, repairs, intervals.start_safe),
             Steps(database, providers, repairs, steps),
             Orders(database, repairs, intervals.evaluation_grace),
+            Quotes(database, repairs),
         )
         self._interrupted: set[str] = set()
 

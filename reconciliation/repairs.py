@@ -36,11 +36,12 @@ class Action(StrEnum):
     REJECTED = "rejected"
     ABSENT = "absent"
     EVALUATED = "evaluated"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One disagreement and what is to be done about it. `kind` is the sweep that found it: start, step, order."""
+    """One disagreement and what is to be done about it. `kind` is the sweep that found it: start, step, order, quote."""
 
     kind: str
     tenant_id: UUID

@@ -27,6 +27,7 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: sweeping.silent_steps(connection, 10, LONG), OPEN_STEPS),
     (lambda connection: sweeping.unanswered_steps(connection, 10, LONG, LONG), OPEN_STEPS),
     (lambda connection: sweeping.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_running"}),
+    (lambda connection: sweeping.expired_quotes(connection, 10), {"ix_quote_expiring"}),
 ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
-from domain import price_books
+from domain import authority, price_books, reading
 from domain.catalog import FIBRE, ROUTER, SUPPORT
 from domain.migrations import migrate
 from domain.store import Cause, unit_of_work
 from workers import suite
-from workers.demo.people import PEOPLE
+from workers.demo.people import AUTHORITY, PEOPLE
 from workers.deployment import deploy
 from workers.kafka.topics import all_topics
 from workers.local.ports import HOST, PortBook, check_fixed
@@ -122,16 +122,19 @@ class LocalSuite:
         return self._stop
 
     def seed(self, tenant_id: UUID) -> None:
-        """Publish the demo's price book for a tenant, unless it has one."""
-        command = price_books.PublishPriceBook(
+        """Publish the demo's price book for a tenant and let its people sign, each unless it has been done."""
+        book = price_books.PublishPriceBook(
             price_book=PRICE_BOOK, expected_active_version=None, price_book_version=PRICE_BOOK_VERSION, entries=PRICES
         )
         database = suite.connect(self.settings, "seed")
+        cause = Cause(tenant_id=tenant_id, actor="demo", command="seed")
         try:
-            with unit_of_work(database, Cause(tenant_id=tenant_id, actor="demo", command="publish-price-book")) as uow:
-                price_books.publish(uow, command)
-        except price_books.PriceBookConflict:
-            return
+            with unit_of_work(database, cause) as uow, suppress(price_books.PriceBookConflict):
+                price_books.publish(uow, book)
+            with unit_of_work(database, cause) as uow:
+                if not reading.grants_of(uow, None, None, limit=1, after=None):
+                    for grant in AUTHORITY:
+                        authority.grant(uow, grant)
         finally:
             database.dispose()
 

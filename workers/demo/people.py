@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID
 
+from domain.authority import GrantAuthority
 from workers.deployment import Person
 from workers.http.auth import issue_token
 
@@ -18,6 +20,14 @@ RSM = Person(id="rina", first_name="Rina", last_name="Sari", groups=("approverRs
 DIRECTOR = Person(id="dewi", first_name="Dewi", last_name="Hartono", groups=("approverDirector", "approverFinance"))
 OPERATOR = Person(id="oscar", first_name="Oscar", last_name="Lim", groups=("operators",))
 PEOPLE = (RSM, DIRECTOR, OPERATOR)
+AUTHORITY = (
+    GrantAuthority(subject=RSM.id, role="approverRsm", region=REGION, max_discount_percent=Decimal(25)),
+    GrantAuthority(subject=DIRECTOR.id, role="approverDirector", max_discount_percent=Decimal(60)),
+    GrantAuthority(
+        subject=DIRECTOR.id, role="approverFinance", max_discount_percent=Decimal(60), max_deal_amount=Decimal(5_000_000)
+    ),
+)
+"""How far their signatures reach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

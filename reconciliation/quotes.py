@@ -1,0 +1,51 @@
+"""Quotes whose end has passed: close them, so that nobody works on an offer that cannot be accepted any more.
+
+The guard of the acceptance does not wait for this sweep: an offer is over at its `valid_until`, whenever it is closed (the lesson, section 9).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import quotes, sweeping, withdrawing
+from domain.store import UnitOfWork
+from domain.store.unit_of_work import housekeeping
+from reconciliation.repairs import Action, Repair, Repairs
+
+LIMIT = 200  # quotes closed per sweep
+
+
+class Quotes:
+    """Every quote that is past its end and not closed yet."""
+
+    kind = "quote"
+
+    def __init__(self, database: Database, repairs: Repairs) -> None:
+        self._database = database
+        self._repairs = repairs
+
+    def sweep(self) -> int:
+        """Close what has expired; returns how many quotes were."""
+        with housekeeping(self._database) as connection:
+            rows = sweeping.expired_quotes(connection, LIMIT)
+        return sum(self._repairs.make(_repair(row), partial(_expire, row)) for row in rows)
+
+
+def _expire(row: Row[Any], uow: UnitOfWork) -> bool:
+    return bool(withdrawing.expire(uow, withdrawing.ExpireQuote(quote_id=row.id, expected_version=row.version)))
+
+
+def _repair(row: Row[Any]) -> Repair:
+    return Repair(
+        kind=Quotes.kind,
+        tenant_id=row.tenant_id,
+        aggregate_type="quote",
+        aggregate_id=row.id,
+        business_key=quotes.business_key(row.tenant_id, row.id, row.current_revision_id),
+        action=Action.EXPIRED,
+        evidence={"quoteStatus": row.status, "version": row.version, "validUntil": row.valid_until},
+    )
