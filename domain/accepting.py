@@ -6,6 +6,7 @@ Two layers keep "one order per revision": the quote's guarded move, and the uniq
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,7 +33,10 @@ class DocumentMismatch(Conflict):
 
 
 class QuoteAcceptance(Owned, Base):
-    """What was accepted, by whom, and what was true at that moment. One per revision, never changed."""
+    """What was accepted, by whom, and what was true at that moment. One per revision, never changed.
+
+    The price was of `price_book_version`; the book's active version was another or the same, published at the time named here.
+    """
 
     __tablename__ = "quote_acceptance"
     __table_args__ = (
@@ -51,9 +55,11 @@ class QuoteAcceptance(Owned, Base):
     document_id: Mapped[UUID]
     price_book_version: Mapped[str]
     active_price_book_version_seen: Mapped[str]
+    active_version_published_at: Mapped[datetime]
     staleness_policy: Mapped[str]
     accepted_by: Mapped[str]
     channel: Mapped[str]
+    accepted_at: Mapped[datetime]
     order_id: Mapped[UUID]
 
 
@@ -136,7 +142,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     Raises NotFound, TryAgain and the refusals of ACCEPT.
     """
     price = _price_of(uow, command)
-    active_version = price_books.share_head(uow, price.price_book)
+    active = price_books.share_head(uow, price.price_book)
     try:
         quote = uow.apply(ACCEPT, command)
     except Conflict as refusal:
@@ -156,9 +162,11 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
             "quote_id": quote.id,
             "quote_revision_id": command.revision_id,
             "price_book_version": price.price_book_version,
-            "active_price_book_version_seen": active_version,
+            "active_price_book_version_seen": active.active_version,
+            "active_version_published_at": active.published_at,
             "staleness_policy": price.staleness_policy,
             "accepted_by": uow.cause.actor,
+            "accepted_at": quote.updated_at,
             "order_id": order.id,
             **{name: getattr(command, name) for name in ("price_result_id", "approval_request_id", "document_id", "channel")},
         },

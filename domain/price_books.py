@@ -105,10 +105,10 @@ class PublishPriceBook:
     material_offering_ids: Sequence[str] = ()
 
 
-def share_head(uow: UnitOfWork, price_book: str) -> str:
-    """The active version, held until commit: a publish waits for us, or we see it."""
-    query = select(HEAD.c.active_version).filter_by(tenant_id=uow.tenant_id, price_book=price_book).with_for_update(read=True)
-    return str(uow.one(query, f"Price book {price_book}").active_version)
+def share_head(uow: UnitOfWork, price_book: str) -> Row[Any]:
+    """The head with its active version, held until commit: a publish waits for us, or we see it. Raises NotFound."""
+    query = select(*HEAD.c).filter_by(tenant_id=uow.tenant_id, price_book=price_book).with_for_update(read=True)
+    return uow.one(query, f"Price book {price_book}")
 
 
 def publish(uow: UnitOfWork, command: PublishPriceBook) -> Row[Any]:

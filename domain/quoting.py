@@ -202,7 +202,7 @@ def edit(uow: UnitOfWork, command: EditQuote) -> Row[Any]:
 
 def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
     """Put a price on the current configuration. Raises the refusals of PRICE, PriceMissing."""
-    active_version = price_books.share_head(uow, command.price_book)
+    active_version = price_books.share_head(uow, command.price_book).active_version
     next_revision_id, former = uuid4(), uow.read(Quote, command.quote_id).current_revision_id
     quote = uow.apply(PRICE, command, next_revision_id=next_revision_id)
     config_result_id, lines = command.config_result_id, quotes.read_lines(uow, former)

@@ -186,9 +186,7 @@ def grant(row: Row[Any]) -> dict[str, Any]:
     return body
 
 
-def grants_of(
-    uow: UnitOfWork, subject: str | None, concerning: str | None, limit: int, after: UUID | None
-) -> list[dict[str, Any]]:
+def grants_of(uow: UnitOfWork, subject: str | None, concerning: str | None, limit: int, after: UUID | None) -> list[dict[str, Any]]:
     """Authority grants of a subject (None: of all), a page at a time, ordered by id; `concerning` leaves those it holds or passed on."""
     query = select(*GRANT.c).where(GRANT.c.tenant_id == uow.tenant_id).order_by(GRANT.c.id).limit(limit)
     query = query.where(GRANT.c.subject == subject) if subject is not None else query

@@ -76,3 +76,16 @@ ALTER TABLE price_book_head
     ALTER COLUMN status DROP DEFAULT;
 
 ALTER TABLE price_book_entry ADD CONSTRAINT ck_price_book_entry_amounts CHECK (list_price >= 0 AND unit_cost >= 0);
+
+-- Evidence is completed once, by what it was made from: an acceptance was written in the same moment as its row.
+ALTER TABLE quote_acceptance DISABLE TRIGGER quote_acceptance_append_only;
+ALTER TABLE quote_acceptance
+    ADD COLUMN accepted_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN active_version_published_at TIMESTAMP WITH TIME ZONE;
+UPDATE quote_acceptance a SET accepted_at = a.created_at, active_version_published_at = coalesce(
+    (SELECT max(v.published_at) FROM price_book_version v
+     WHERE v.tenant_id = a.tenant_id AND v.price_book_version = a.active_price_book_version_seen), a.created_at);
+ALTER TABLE quote_acceptance
+    ALTER COLUMN accepted_at SET NOT NULL,
+    ALTER COLUMN active_version_published_at SET NOT NULL;
+ALTER TABLE quote_acceptance ENABLE TRIGGER quote_acceptance_append_only;
