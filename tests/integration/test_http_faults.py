@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.dialects.postgresql import insert
@@ -16,9 +15,8 @@ from domain.quotes import Quote
 from domain.store import table_of
 from domain.store.idempotency import IdempotencyRecord
 from tests.support.database import count
-from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api, accept, edit, is_problem
+from tests.support.http import Api, accept, edit, is_problem, serving
 from tests.support.offers import Offers
-from workers.http.edge import HttpEdge
 from workers.runtime.database import connect
 
 Fault = Callable[[Connection], None]
@@ -27,13 +25,10 @@ Fault = Callable[[Connection], None]
 @contextmanager
 def edge_on(database: Engine, offers: Offers) -> Iterator[Api]:
     """An edge of its own, so that a fault in its pool meets nobody else."""
-    edge = HttpEdge(database, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]})
-    edge.start()
     try:
-        with httpx.Client(base_url=edge.address, timeout=30) as client:
-            yield Api(client=client, tenant_id=offers.tenant_id)
+        with serving(database, offers.tenant_id) as api:
+            yield api
     finally:
-        edge.stop()
         database.dispose()
 
 

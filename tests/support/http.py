@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from domain.catalog import CATALOG, FIBRE, ROUTER
 from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offer, Offers
 from workers.http.auth import Role, issue_token
 from workers.http.edge import HttpEdge
+from workers.http.limits import Limits
 from workers.providers.signatures import new_secret
 
 JWT_SECRET = "a secret that is long enough for HS256"
@@ -181,6 +183,13 @@ def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, An
     return problem
 
 
+def withdraw(caller: Caller, offer: Offer, how: str, **options: Any) -> httpx.Response:
+    """Take an offer back or turn it down: `how` is recalls, cancellations or declines."""
+    options.setdefault("version", offer.version)
+    body = {"revisionId": str(offer.revision_id), "reasonCode": options.pop("reason", "PROJECT_POSTPONED")}
+    return caller.post(f"/quotes/{offer.quote_id}/{how}", body, **options)
+
+
 def decide(caller: Caller, offer: Offer, requirement_id: UUID, **changes: Any) -> httpx.Response:
     """Decide a requirement (default: approve it)."""
     body = {
@@ -193,6 +202,18 @@ def decide(caller: Caller, offer: Offer, requirement_id: UUID, **changes: Any) -
         **changes,
     }
     return caller.post(f"/approval-tasks/{requirement_id}/decisions", body)
+
+
+@contextmanager
+def serving(database: Engine, tenant_id: UUID, limits: Limits | None = None) -> Iterator[Api]:
+    """Run an edge of one's own: what happens to it meets nobody else."""
+    edge = HttpEdge(database, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]}, limits=limits)
+    edge.start()
+    try:
+        with httpx.Client(base_url=edge.address, timeout=30) as client:
+            yield Api(client=client, tenant_id=tenant_id)
+    finally:
+        edge.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,212 @@
+"""Authority over HTTP: granting, passing on, taking back; what it lets sign; and how an approval explains itself afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.http import Api, Caller, decide, is_problem
+from tests.support.offers import APPROVER, Offers
+from workers.http.auth import Role
+
+GRANTS = "/authority-grants"
+END = "2100-01-01T00:00:00+00:00"
+
+
+def grant(api: Api, subject: str, **changes: Any) -> dict[str, Any]:
+    body = {"subject": subject, "role": Role.APPROVER_RSM, "maxDiscountPercent": "25", **changes}
+    answer = api.administrator.post(GRANTS, body)
+    assert answer.status_code == 201, answer.text
+    given: dict[str, Any] = answer.json()
+    return given
+
+
+def rsm(api: Api, subject: str) -> Caller:
+    return api.caller(subject, Role.APPROVER_RSM)
+
+
+def delegate(api: Api, given: dict[str, Any], to: str, **changes: Any) -> Any:
+    body = {"subject": to, "validUntil": END, **changes}
+    return rsm(api, given["subject"]).post(f"{GRANTS}/{given['grantId']}/delegations", body, version=given["version"])
+
+
+def revoke(caller: Caller, given: dict[str, Any]) -> Any:
+    return caller.post(f"{GRANTS}/{given['grantId']}/revocations", {}, version=given["version"])
+
+
+class TestGrants:
+    def test_a_grant_lets_its_subject_sign(self, api: Api, offers: Offers) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+        is_problem(decide(rsm(api, "nils"), offer, requirement_id), 403, "AUTHORITY_EXCEEDED")
+
+        given = grant(api, "nils", maxDealAmount="50000", region="EU")
+
+        assert (given["status"], given["version"], given["maxDealAmount"]) == ("ACTIVE", 1, "50000.00")
+        assert decide(rsm(api, "nils"), offer, requirement_id).status_code == 201
+
+    @pytest.mark.parametrize("limit", [{"maxDiscountPercent": "19.99"}, {"maxDealAmount": "0.01"}, {"region": "elsewhere"}])
+    def test_a_grant_that_reaches_less_far_does_not(self, api: Api, offers: Offers, limit: dict[str, str]) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+        grant(api, "nils", **limit)
+
+        is_problem(decide(rsm(api, "nils"), offer, requirement_id), 403, "AUTHORITY_EXCEEDED")
+
+    @pytest.mark.parametrize(
+        "changes", [{"role": "salesAgent"}, {"maxDiscountPercent": 101}, {"validFrom": END, "validUntil": END}, {"subject": ""}]
+    )
+    def test_a_grant_that_makes_no_sense_is_422(self, api: Api, changes: dict[str, Any]) -> None:
+        body = {"subject": "nils", "role": Role.APPROVER_RSM, "maxDiscountPercent": "25", **changes}
+
+        assert api.administrator.post(GRANTS, body).status_code == 422
+
+    def test_an_administrator_finds_the_grants_of_a_subject(self, api: Api) -> None:
+        given = grant(api, "nils")
+
+        assert api.administrator.get(GRANTS, subject="nils").json() == {"items": [given], "next": None}
+
+    def test_an_approver_sees_their_own_and_what_they_passed_on(self, api: Api) -> None:
+        given = grant(api, "nils")
+        passed_on = delegate(api, given, "olga").json()
+        grant(api, "somebody else")
+
+        assert {item["grantId"] for item in rsm(api, "nils").get(GRANTS).json()["items"]} == {
+            given["grantId"],
+            passed_on["grantId"],
+        }
+        assert rsm(api, "nils").get(GRANTS, subject="somebody else").json()["items"] == []
+
+    def test_grants_come_in_pages(self, api: Api) -> None:
+        made = {grant(api, f"nils-{number}")["grantId"] for number in range(3)} | {
+            item["grantId"] for item in api.administrator.get(GRANTS, subject=APPROVER).json()["items"]
+        }
+
+        first = api.administrator.get(GRANTS, limit=2).json()
+        second = api.administrator.get(GRANTS, limit=2, after=first["next"]).json()
+
+        assert {item["grantId"] for item in first["items"] + second["items"]} == made
+        assert second["next"] is None
+
+
+class TestDelegations:
+    def test_whoever_holds_a_grant_passes_it_on(self, api: Api, offers: Offers) -> None:
+        given = grant(api, "nils", region="EU")
+
+        answer = delegate(api, given, "olga", maxDiscountPercent="20")
+
+        passed_on = answer.json()
+        assert (answer.status_code, passed_on["delegatedBy"], passed_on["delegatedFrom"]) == (201, "nils", given["grantId"])
+        assert (passed_on["maxDiscountPercent"], passed_on["region"]) == ("20.00", "EU")
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+        assert decide(rsm(api, "olga"), offer, requirement_id).status_code == 201
+
+    def test_nobody_passes_on_what_is_not_theirs(self, api: Api) -> None:
+        given = grant(api, "nils")
+
+        is_problem(delegate(api, {**given, "subject": "olga"}, "olga"), 403, "NOT_YOUR_AUTHORITY")
+
+    def test_nobody_passes_on_more_than_they_hold(self, api: Api) -> None:
+        is_problem(delegate(api, grant(api, "nils"), "olga", maxDiscountPercent="26"), 409, "DELEGATION_TOO_WIDE")
+
+    def test_what_was_passed_on_is_not_passed_on_again(self, api: Api) -> None:
+        passed_on = delegate(api, grant(api, "nils"), "olga").json()
+
+        is_problem(delegate(api, passed_on, "pia"), 409, "AUTHORITY_NOT_DELEGABLE")
+
+    def test_a_stale_version_is_409(self, api: Api) -> None:
+        problem = is_problem(delegate(api, {**grant(api, "nils"), "version": 7}, "olga"), 409, "GRANT_VERSION_CONFLICT")
+
+        assert (problem["expectedVersion"], problem["currentVersion"]) == (7, 1)
+
+
+class TestRevocations:
+    def test_a_revoked_grant_signs_nothing_any_more_nor_does_what_was_passed_on(self, api: Api, offers: Offers) -> None:
+        given = grant(api, "nils")
+        delegate(api, given, "olga")
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+
+        revoked = revoke(api.administrator, given)
+
+        assert (revoked.status_code, revoked.json()["status"], revoked.headers["ETag"]) == (201, "REVOKED", '"2"')
+        for subject in ("nils", "olga"):
+            is_problem(decide(rsm(api, subject), offer, requirement_id), 403, "AUTHORITY_EXCEEDED")
+
+    def test_whoever_passed_it_on_takes_it_back(self, api: Api) -> None:
+        passed_on = delegate(api, grant(api, "nils"), "olga").json()
+
+        assert revoke(rsm(api, "nils"), passed_on).json()["status"] == "REVOKED"
+
+    def test_who_holds_a_grant_does_not_revoke_it(self, api: Api) -> None:
+        is_problem(revoke(rsm(api, "nils"), grant(api, "nils")), 403, "NOT_YOUR_AUTHORITY")
+
+    def test_what_is_revoked_is_not_revoked_again(self, api: Api) -> None:
+        revoked = revoke(api.administrator, grant(api, "nils")).json()
+
+        is_problem(revoke(api.administrator, revoked), 409, "INVALID_TRANSITION")
+
+
+class TestExplanations:
+    def test_a_decision_is_told_with_its_rule_its_signer_and_the_authority_of_that_moment(self, api: Api, offers: Offers) -> None:
+        given = grant(api, "nils", region="EU")
+        passed_on = delegate(api, given, "olga").json()
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+        decide(rsm(api, "olga"), offer, requirement_id, comment="Three sites follow.")
+        revoke(api.administrator, given)
+
+        [request] = api.sales.get(f"/quotes/{offer.quote_id}/approvals").json()["items"]
+
+        assert (request["status"], request["revisionNo"], request["priceResultId"]) == ("APPROVED", 1, str(offer.price_result_id))
+        [requirement] = request["requirements"]
+        assert requirement["because"]
+        decision = requirement["decision"]
+        assert (decision["decision"], decision["decidedBy"], decision["comment"]) == ("APPROVE", "olga", "Three sites follow.")
+        assert decision["authoritySnapshot"] == {
+            "grantId": passed_on["grantId"],
+            "role": "approverRsm",
+            "roles": ["approverRsm"],
+            "region": "EU",
+            "productFamily": None,
+            "maxDiscountPercent": "25.00",
+            "maxDealAmount": None,
+            "minAuthority": "20.00",
+            "delegatedBy": "nils",
+        }
+
+    def test_every_revision_is_told_the_newest_first_a_page_at_a_time(self, api: Api, offers: Offers) -> None:
+        first = offers.quote_in_approval()
+        recalled = api.sales.post(
+            f"/quotes/{first.quote_id}/recalls",
+            {"revisionId": str(first.revision_id), "reasonCode": "AGAIN"},
+            version=first.version,
+        )
+        assert recalled.status_code == 201
+        offers.open_requirements(offers.submit(offers.price(offers.quote(first.quote_id))))
+        path = f"/quotes/{first.quote_id}/approvals"
+
+        newest = api.approver.get(path, limit=1).json()
+        oldest = api.approver.get(path, limit=1, after=newest["next"]).json()
+
+        assert [(item["revisionNo"], item["status"]) for item in newest["items"] + oldest["items"]] == [
+            (2, "APPROVED"),
+            (1, "RECALLED"),
+        ]
+        assert newest["items"][0]["requirements"] == []
+        assert oldest["next"] is None
+
+
+def test_approval_tasks_come_in_pages_the_most_urgent_first(api: Api, offers: Offers) -> None:
+    made = [str(offers.requirement_ids(offers.quote_in_approval())[0]) for _ in range(3)]
+
+    first = api.approver.get("/approval-tasks", limit=2).json()
+    # The last one of the page is decided before the next page is asked for.
+    offer = next(offers.quote(item["quoteId"]) for item in first["items"] if item["taskId"] == first["next"])
+    decide(api.approver, offer, offers.requirement_ids(offer)[0])
+    second = api.approver.get("/approval-tasks", limit=2, after=first["next"]).json()
+
+    assert [item["taskId"] for item in first["items"] + second["items"]] == made
+    assert second["next"] is None

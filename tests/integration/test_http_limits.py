@@ -1,0 +1,154 @@
+"""How much, how slowly and how often: a body's size and time, a tenant's requests (OWASP API4)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import pytest
+from starlette.types import Message, Scope
+
+from tests.support.http import Api, is_problem, new_quote, serving
+from tests.support.offers import OWNER, Offers
+from workers.http.auth import Principal, Role
+from workers.http.limits import Limits, RateLimit
+
+
+class TestSlowBodies:
+    """A body that is announced and does not come, or comes a byte at a time, is given up: 408, and the connection ends."""
+
+    HASTY = Limits(body_time=timedelta(milliseconds=200))
+
+    @staticmethod
+    def head(api: Api, length: int) -> bytes:
+        lines = [
+            "POST /quotes HTTP/1.1",
+            "Host: edge",
+            f"Authorization: Bearer {api.sales.token}",
+            "Idempotency-Key: slow-1",
+            "Content-Type: application/json",
+            f"Content-Length: {length}",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    @staticmethod
+    def connect(api: Api) -> socket.socket:
+        address = urlsplit(str(api.client.base_url))
+        return socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30)
+
+    @staticmethod
+    def rest(connection: socket.socket) -> bytes:
+        received = b""
+        while chunk := connection.recv(65_536):
+            received += chunk
+        return received
+
+    def test_a_body_that_does_not_come_is_given_up(self, offers: Offers) -> None:
+        with serving(offers.engine, offers.tenant_id, self.HASTY) as api, self.connect(api) as connection:
+            connection.sendall(self.head(api, 100) + b'{"customerId"')
+
+            answer = self.rest(connection)
+
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"connection: close" in answer.lower()
+        assert b'"code":"BODY_TOO_SLOW"' in answer
+
+    def test_a_body_that_comes_byte_by_byte_is_given_up_too(self, offers: Offers) -> None:
+        with serving(offers.engine, offers.tenant_id, self.HASTY) as api, self.connect(api) as connection:
+            connection.sendall(self.head(api, 10**6))
+            connection.settimeout(0.01)
+            answer = b""
+            for _ in range(10**6):
+                try:
+                    answer = connection.recv(65_536)
+                    break
+                except TimeoutError:
+                    connection.sendall(b" ")
+
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+    def test_a_command_may_take_longer_than_its_body(self, offers: Offers) -> None:
+        hasty = Limits(body_time=timedelta(seconds=0.5))
+        with serving(offers.engine, offers.tenant_id, hasty) as api:
+            assert api.sales.post("/quotes", new_quote()).status_code == 201
+
+
+class TestRates:
+    def test_a_tenant_that_sends_too_much_is_told_when_to_come_back_and_others_are_not_kept_waiting(self, offers: Offers) -> None:
+        with serving(offers.engine, offers.tenant_id, Limits(rate=0.1, burst=2)) as api:
+            answers = [api.caller(OWNER, Role.SALES_AGENT).get("/quotes"), api.approver.get("/quotes"), api.sales.get("/quotes")]
+            other = api.caller(OWNER, Role.SALES_AGENT, tenant_id=uuid4()).get("/quotes")
+            health = api.client.get("/healthz")
+
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert is_problem(answers[2], 429, "TOO_MANY_REQUESTS")["safeUserAction"] == "RETRY_WITH_SAME_KEY"
+        assert 1 <= int(answers[2].headers["Retry-After"]) <= 10
+        assert (other.status_code, health.status_code) == (200, 200)
+
+    def test_a_command_that_was_refused_for_its_rate_has_left_nothing(self, offers: Offers) -> None:
+        with serving(offers.engine, offers.tenant_id, Limits(rate=0.001, burst=1)) as api:
+            api.sales.get("/quotes")
+            is_problem(api.sales.post("/quotes", new_quote(), key="create-1"), 429, "TOO_MANY_REQUESTS")
+
+        with serving(offers.engine, offers.tenant_id) as api:
+            assert api.sales.get("/quotes").json()["items"] == []
+            assert "Idempotent-Replayed" not in api.sales.post("/quotes", new_quote(), key="create-1").headers
+
+    def test_what_is_not_used_comes_back_with_time_up_to_the_burst(self) -> None:
+        clock = Clock()
+        limit = RateLimit(answer_ok, Limits(rate=2, burst=3), clock)
+        tenant = uuid4()
+
+        def let_in(requests: int) -> list[int]:
+            return [asyncio.run(status_for(limit, tenant)) for _ in range(requests)]
+
+        assert let_in(4) == [200, 200, 200, 429]
+        clock.now += 0.5
+        assert let_in(2) == [200, 429]
+        clock.now += 3600
+        assert let_in(4) == [200, 200, 200, 429]
+
+    @pytest.mark.parametrize(("missing", "wait"), [(0.0, "1"), (0.9, "1")])
+    def test_the_wait_is_told_in_whole_seconds(self, missing: float, wait: str) -> None:
+        clock = Clock()
+        limit = RateLimit(answer_ok, Limits(rate=1, burst=1), clock)
+        tenant = uuid4()
+        asyncio.run(status_for(limit, tenant))
+        clock.now += missing
+
+        sent = asyncio.run(answered(limit, tenant))
+
+        assert dict(sent["headers"])[b"retry-after"] == wait.encode()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def answer_ok(_: Scope, __: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+async def answered(limit: RateLimit, tenant_id: UUID) -> Message:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    principal = Principal(subject="eve", tenant_id=tenant_id, roles=(), region="")
+    await limit({"type": "http", "state": {"principal": principal}}, receive, send)
+    return sent[0]
+
+
+async def status_for(limit: RateLimit, tenant_id: UUID) -> int:
+    return int((await answered(limit, tenant_id))["status"])

@@ -1,0 +1,215 @@
+"""Who may do what, whose, and where: every route of the edge against every role, another customer and another tenant (OWASP API1, API5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import create_engine
+
+from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
+from tests.support.offers import PRICE_BOOK, Offer, Offers, Order
+from workers.http.app import create_app
+from workers.http.auth import Role
+
+SELLER = {Role.SALES_AGENT}
+BUYER = {Role.CUSTOMER, Role.PARTNER}
+APPROVER = {Role.APPROVER_RSM, Role.APPROVER_DIRECTOR, Role.DEAL_DESK, Role.APPROVER_FINANCE, Role.APPROVER_LEGAL}
+PRICER = {Role.PRICING_MANAGER}
+ADMINISTRATOR = {Role.AUTHORITY_ADMIN}
+ANYBODY: set[Role] = set()
+# A version that nothing has: whoever is let in is stopped there, and nothing changes.
+NO_VERSION = 10**6
+
+WHO = {
+    ("POST", "/quotes"): SELLER,
+    ("GET", "/quotes"): SELLER | BUYER | APPROVER,
+    ("GET", "/quotes/{quoteId}"): SELLER | BUYER | APPROVER,
+    ("PATCH", "/quotes/{quoteId}"): SELLER,
+    ("POST", "/quotes/{quoteId}/price"): SELLER,
+    ("POST", "/quotes/{quoteId}/submissions"): SELLER,
+    ("POST", "/quotes/{quoteId}/recalls"): SELLER,
+    ("POST", "/quotes/{quoteId}/cancellations"): SELLER,
+    ("POST", "/quotes/{quoteId}/documents"): SELLER,
+    ("POST", "/quotes/{quoteId}/acceptances"): BUYER,
+    ("POST", "/quotes/{quoteId}/declines"): BUYER,
+    ("GET", "/quotes/{quoteId}/approvals"): SELLER | APPROVER,
+    ("GET", "/approval-tasks"): APPROVER,
+    ("POST", "/approval-tasks/{taskId}/decisions"): APPROVER,
+    ("GET", "/authority-grants"): APPROVER | ADMINISTRATOR,
+    ("POST", "/authority-grants"): ADMINISTRATOR,
+    ("POST", "/authority-grants/{grantId}/delegations"): APPROVER,
+    ("POST", "/authority-grants/{grantId}/revocations"): APPROVER | ADMINISTRATOR,
+    ("GET", "/price-books/{priceBookId}"): PRICER,
+    ("POST", "/price-books/{priceBookId}/publications"): PRICER,
+    ("GET", "/orders"): SELLER | BUYER | APPROVER,
+    ("GET", "/orders/{orderId}"): SELLER | BUYER | APPROVER,
+    ("POST", "/callbacks/{provider}"): ANYBODY,
+    ("GET", "/healthz"): ANYBODY,
+    ("GET", "/readyz"): ANYBODY,
+    ("GET", "/metrics"): ANYBODY,
+    ("GET", "/openapi.json"): ANYBODY,
+}
+GUARDED = [route for route, roles in WHO.items() if roles]
+OF_AN_ID = [route for route in GUARDED if "{" in route[1]]
+LISTS = [(method, path) for method, path in GUARDED if method == "GET" and "{" not in path]
+OF_A_CUSTOMER = [(method, path) for method, path in OF_AN_ID if WHO[method, path] & BUYER]
+WITHOUT_VERSION = {"/quotes", "/authority-grants", "/approval-tasks/{taskId}/decisions", "/price-books/{priceBookId}/publications"}
+
+
+def a_name(route: tuple[str, str]) -> str:
+    return " ".join(route)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One of everything that a path can name, in one tenant."""
+
+    offer: Offer
+    order: Order
+    task_id: UUID
+    waiting: Offer
+    grant_id: UUID
+
+    @property
+    def ids(self) -> dict[str, str]:
+        return {
+            "quoteId": str(self.offer.quote_id),
+            "orderId": str(self.order.order_id),
+            "taskId": str(self.task_id),
+            "grantId": str(self.grant_id),
+            "priceBookId": PRICE_BOOK,
+        }
+
+
+@pytest.fixture
+def scene(offers: Offers) -> Scene:
+    waiting = offers.quote_in_approval()
+    [task_id] = offers.requirement_ids(waiting)
+    order = offers.running_order()
+    grant = offers.grant_authority("gina")
+    return Scene(offer=offers.approved_quote(), order=order, task_id=task_id, waiting=waiting, grant_id=grant.id)
+
+
+def body_for(path: str, scene: Scene, ids: Mapping[str, str]) -> dict[str, Any]:
+    """A body that fits the path."""
+    quote = scene.offer.body
+    bodies: dict[str, Callable[[], dict[str, Any]]] = {
+        "/quotes": new_quote,
+        "/quotes/{quoteId}": lambda: edit(quote),
+        "/quotes/{quoteId}/price": lambda: named(quote, "configResultId", "catalogVersion"),
+        "/quotes/{quoteId}/submissions": lambda: named(quote, "revisionId", "configResultId", "priceResultId"),
+        "/quotes/{quoteId}/documents": lambda: named(quote, "revisionId", "priceResultId"),
+        "/quotes/{quoteId}/acceptances": lambda: acceptance(scene.offer),
+        **{
+            f"/quotes/{{quoteId}}/{how}": lambda: named(quote, "revisionId") | {"reasonCode": "NO_NEED"}
+            for how in ("recalls", "cancellations", "declines")
+        },
+        "/approval-tasks/{taskId}/decisions": lambda: {
+            "requirementId": ids["taskId"],
+            "expectedRequirementVersion": NO_VERSION,
+            "quoteRevisionId": str(scene.waiting.revision_id),
+            "priceResultId": str(scene.waiting.price_result_id),
+            "decision": "APPROVE",
+            "reasonCode": "WITHIN_POLICY",
+        },
+        "/authority-grants": lambda: {"subject": "somebody", "role": "approverRsm", "maxDiscountPercent": "10"},
+        "/authority-grants/{grantId}/delegations": lambda: {"subject": "somebody", "validUntil": "2100-01-01T00:00:00Z"},
+        "/authority-grants/{grantId}/revocations": dict,
+        "/price-books/{priceBookId}/publications": lambda: {
+            "expectedActiveVersion": "no such version",
+            "priceBookVersion": "another",
+            "entries": [{"productOfferingId": "FIBRE_1000", "listPrice": "1", "unitCost": "1"}],
+        },
+    }
+    return bodies[path]()
+
+
+def ask(caller: Caller, route: tuple[str, str], scene: Scene, **ids: str) -> httpx.Response:
+    """Send a request that fits the route; `ids` replace those of the scene."""
+    method, path = route
+    ids = scene.ids | ids
+    target = path.format_map(ids)
+    if method == "GET":
+        return caller.get(target)
+    version = None if path in WITHOUT_VERSION else NO_VERSION
+    return caller.command(method, target, body_for(path, scene, ids), version=version)
+
+
+def test_every_route_has_its_row() -> None:
+    app = create_app(create_engine("postgresql+psycopg://"), JWT_SECRET, {})
+
+    assert {
+        (method, route.path) for route in iter_route_contexts(app.routes) for method in route.methods or () if method != "HEAD"
+    } == set(WHO)
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=a_name)
+def test_without_a_token_nobody_is_let_in(api: Api, offers: Offers, route: tuple[str, str]) -> None:
+    method, path = route
+    ids = {"quoteId": uuid4(), "orderId": uuid4(), "taskId": uuid4(), "grantId": uuid4(), "priceBookId": PRICE_BOOK}
+
+    is_problem(api.client.request(method, path.format_map(ids)), 401, "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=a_name)
+def test_exactly_these_roles_are_let_in(api: Api, scene: Scene, route: tuple[str, str]) -> None:
+    answers = {role: ask(api.caller("eve", role), route, scene) for role in Role}
+
+    assert {role for role, answer in answers.items() if answer.json().get("code") != "FORBIDDEN"} == WHO[route]
+    # A refusal of the domain (another version, another authority) comes only after the door.
+    assert {answers[role].status_code for role in WHO[route]} <= {200, 201, 403, 409}
+
+
+@pytest.mark.parametrize("route", OF_AN_ID, ids=a_name)
+def test_nothing_of_another_tenant_exists(api: Api, scene: Scene, route: tuple[str, str]) -> None:
+    """The answer is that for an id that nobody has, word by word."""
+    stranger = api.caller("eve", *Role, tenant_id=uuid4())
+    nobody_has = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId")}
+
+    answer, unknown = ask(stranger, route, scene), ask(stranger, route, scene, **nobody_has)
+
+    problem = is_problem(answer, 404, "NOT_FOUND")
+    assert problem.keys() == {"type", "title", "status", "code", "detail", "safeUserAction"}
+    assert problem == unknown.json()
+
+
+@pytest.mark.parametrize("route", LISTS, ids=a_name)
+def test_a_list_holds_only_the_tenants_own(api: Api, scene: Scene, route: tuple[str, str]) -> None:
+    assert ask(api.caller("adam", *Role), route, scene).json()["items"]
+
+    assert ask(api.caller("adam", *Role, tenant_id=uuid4()), route, scene).json()["items"] == []
+
+
+@pytest.mark.parametrize("role", sorted(BUYER))
+@pytest.mark.parametrize("route", OF_A_CUSTOMER, ids=a_name)
+def test_nothing_of_another_customer_exists_for_a_buyer(
+    api: Api, offers: Offers, scene: Scene, route: tuple[str, str], role: Role
+) -> None:
+    stranger = api.caller("eve", role, customers=["customer-2"])
+
+    answer = ask(stranger, route, scene)
+
+    unknown = ask(stranger, route, scene, quoteId=str(uuid4()), orderId=str(uuid4()))
+    assert is_problem(answer, 404, "NOT_FOUND") == unknown.json()
+    assert offers.quote(scene.offer.quote_id) == scene.offer
+
+
+@pytest.mark.parametrize("customers", [[], ["customer-2"]])
+@pytest.mark.parametrize("path", ["/quotes", "/orders"])
+def test_a_buyers_lists_hold_only_what_their_customers_have(api: Api, scene: Scene, path: str, customers: list[str]) -> None:
+    assert api.caller("carla", Role.CUSTOMER).get(path).json()["items"]
+
+    assert api.caller("carla", Role.CUSTOMER, customers=customers).get(path).json()["items"] == []
+
+
+def test_who_sells_and_buys_sees_everything_and_accepts_only_for_their_own(api: Api, scene: Scene) -> None:
+    both = api.caller("bo", Role.SALES_AGENT, Role.CUSTOMER, customers=["customer-2"])
+
+    assert both.get(f"/quotes/{scene.offer.quote_id}").json()["ownerUserId"]
+    is_problem(accept(both, scene.offer), 404, "NOT_FOUND")
