@@ -14,7 +14,11 @@ from typing import Protocol
 
 from lxml import etree
 
+from workers import bpmn_variables
+from workers.bpmn_variables import Models, Promises
+from workers.deployment import GROUPS
 from workers.tasks.retry_policy import PROPERTY, RetryPolicy
+from workers.tasks.topics import COLUMNS, ELEMENTS, STARTS
 
 # The messages that the domain sends (docs: bpmn/README.md). A process that waits for any other waits for ever.
 MESSAGES = frozenset(
@@ -48,13 +52,11 @@ _REFERENCES: Mapping[str, tuple[str, str]] = {
 }
 
 
-class TopicContract(Protocol):
+class TopicContract(bpmn_variables.TopicContract, Protocol):
     """What a worker says of its topic."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def variables(self) -> Sequence[str]: ...
     @property
     def errors(self) -> Sequence[str]: ...
 
@@ -105,7 +107,8 @@ def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: It
     decisions = _read(sorted(models_dir.rglob("*.dmn")), broken)
     if not processes and not broken:
         return [f"{models_dir} holds no BPMN files: name the folder with the models"]
-    targets = _targets(processes, decisions, sorted(models_dir.rglob("*.form")), broken)
+    forms = sorted(models_dir.rglob("*.form"))
+    targets = _targets(processes, decisions, forms, broken)
     known_messages = frozenset(messages)
     for model in processes:
         broken += _topic_problems(model, topics)
@@ -117,7 +120,12 @@ def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: It
         broken += _reference_problems(model, targets)
     for model in decisions:
         broken += _version_problems(model, "decision", _CAMUNDA_DMN)
-    return broken + _unmodelled(processes, topics)
+    named = {model.file.name: model.root for model in processes}, {model.file.name: model.root for model in decisions}
+    models = Models(processes=named[0], decisions=named[1], forms=bpmn_variables.read_forms(forms))
+    promises = Promises(
+        topics=topics, starts=STARTS, elements=ELEMENTS, columns=COLUMNS, groups=frozenset(group.id for group in GROUPS)
+    )
+    return broken + _unmodelled(processes, topics) + bpmn_variables.problems(models, promises)
 
 
 def _read(files: Iterable[Path], broken: list[str]) -> list[_Model]:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NoReturn
@@ -15,8 +16,10 @@ from typing import NoReturn
 import pytest
 from lxml import etree
 
+from domain.approvals import Decision
 from tests.support.rendering import MODELS, SUPPORT, ModelToolsError, canvas, draw_form, model_tools, models
 from workers.bpmn_contract import MESSAGES, problems
+from workers.tasks.escalation import BY_HAND
 from workers.tasks.topics import CONTRACTS, Contract
 
 Plant = Callable[[Path], object]
@@ -123,6 +126,60 @@ def change(file: str, pattern: str, replacement: str) -> Plant:
             change("forms/approve-quote.form", '"id": "approve-quote"', '"ident": "x"'),
             "approve-quote.form: is not a form with an id",
         ),
+        (
+            change(
+                "quote-approval.bpmn",
+                '<camunda:inputParameter name="requirementId">',
+                '<camunda:inputParameter name="requirement">',
+            ),
+            "quote-approval.bpmn: Remind approver (remind-approver): approval.remind-approver reads 'requirementId'",
+        ),
+        (
+            change("quote-approval.bpmn", 'resultVariable="reuse"', 'resultVariable="reused"'),
+            "(open-requirements): quote.open-requirements reads 'reuse', which nothing sets in quote-approval",
+        ),
+        (
+            change("quote-approval.bpmn", r"\$\{remindAt\}", "${remindBy}"),
+            "quote-approval.bpmn: Reminder due (reminder-due): ${remindBy} reads 'remindBy'",
+        ),
+        (
+            change("quote-approval.bpmn", r"requirement\.prop\('remindAt'\)", "requirement.prop('remindBy')"),
+            "quote-approval.bpmn: Approve requirement (approve-requirement): requirement has no 'remindBy'",
+        ),
+        (
+            change("quote-approval.bpmn", r"getEntry\('nextApproverGroup'\)", "getEntry('nextGroup')"),
+            "(determine-escalation): decision approval-escalation has no output 'nextGroup'",
+        ),
+        (
+            change("quote-approval.bpmn", 'decisionRef="reapproval-reuse"', 'decisionRef="approval-escalation"'),
+            "(determine-reuse): takes one value, and decision approval-escalation has 2 outputs",
+        ),
+        (
+            change("reapproval-reuse.dmn", "<text>basisAgeDays</text>", "<text>basisAge</text>"),
+            "(determine-reuse): decision reapproval-reuse reads 'basisAge', which nothing sets in quote-approval",
+        ),
+        (
+            change("approval-requirements.dmn", 'name="because" typeRef', 'name="why" typeRef'),
+            "decision approval-requirements: has no output 'because', which a worker reads",
+        ),
+        (
+            change(
+                "approval-escalation.dmn", '"dealDesk"</text>\n        </outputEntry>', '"dealdesk"</text>\n        </outputEntry>'
+            ),
+            "approval-escalation.dmn: rule director-to-deal-desk asks 'dealdesk', a group that nobody is in",
+        ),
+        (
+            change("forms/approve-quote.form", "{{rulesText}}", "{{ruleText}}"),
+            "(approve-quote): form approve-quote reads 'ruleText', which nothing sets in quote-approval",
+        ),
+        (
+            change("forms/approve-quote.form", "=reminderNotice = null", "=reminder = null"),
+            "(approve-quote): form approve-quote reads 'reminder', which nothing sets in quote-approval",
+        ),
+        (
+            change("forms/approve-quote.form", '"key": "reasonCode"', '"key": "reason"'),
+            "(approve-quote): form approve-quote asks for 'reason', which nothing reads",
+        ),
     ],
 )
 def test_the_check_names_the_element_of_a_planted_fault(tmp_path: Path, plant: Plant, expected: str) -> None:
@@ -140,7 +197,7 @@ def test_a_topic_that_no_model_uses_is_a_problem() -> None:
 def test_an_error_that_a_topic_newly_throws_must_be_caught() -> None:
     known = {
         **CONTRACTS,
-        "order.evaluate": Contract(name="order.evaluate", variables=("tenantId", "orderId"), errors=("ORDER_LOST",)),
+        "order.evaluate": replace(CONTRACTS["order.evaluate"], errors=("ORDER_LOST",)),
     }
     assert problems(MODELS, known) == [
         "order-fulfillment.bpmn: Evaluate order (evaluate-order): order.evaluate throws ORDER_LOST, and no boundary event catches it: draw one"
@@ -213,9 +270,15 @@ def test_rules_of_one_requirement_and_level_exclude_each_other() -> None:
 
 
 def test_every_rule_says_why_it_stands_there() -> None:
-    rules = list(etree.parse(MODELS / "approval-requirements.dmn").iter(RULE))
+    rules = [rule for file in MODELS.glob("*.dmn") for rule in etree.parse(file).iter(RULE)]
     assert rules
     assert all(rule.findtext("{*}description") for rule in rules)
+
+
+def test_the_form_offers_every_decision_and_to_escalate() -> None:
+    form = json.loads((MODELS / "forms" / "approve-quote.form").read_text(encoding="utf-8"))
+    (options,) = [part["values"] for part in form["components"] if part.get("key") == "decision"]
+    assert [option["value"] for option in options] == [*Decision, BY_HAND]
 
 
 def test_the_form_sends_back_nothing_but_the_decision() -> None:

@@ -57,6 +57,37 @@ SHOWN = (
     "decisionsText",
 )
 
+# Process -> the variables that the domain starts it with.
+STARTS: Mapping[str, tuple[str, ...]] = {
+    "quote-approval": (*QUOTE, "startToken"),
+    "order-fulfillment": (*ORDER, "startToken"),
+}
+# Loop variable -> what the worker that delivers the list says of each of its elements.
+ELEMENTS: Mapping[str, tuple[str, ...]] = {
+    "level": ("level", "requirements"),
+    "requirement": (
+        "requirementId",
+        "requirementType",
+        "because",
+        "approverGroup",
+        "remindAt",
+        "dueAt",
+        "escalationLevel",
+    ),
+    "step": ("stepId", "stepCode", "ready"),
+}
+# Decision -> the outputs that `quote.open-requirements` reads.
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "approval-requirements": (
+        "level",
+        "requirementType",
+        "approverGroup",
+        "minAuthorityDiscountPercent",
+        "slaDuration",
+        "because",
+    ),
+}
+
 CONTRACTS: Mapping[str, Contract] = {
     contract.name: contract
     for contract in (

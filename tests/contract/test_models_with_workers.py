@@ -1,0 +1,205 @@
+"""`quote-approval` with the real workers, the real domain and the real dispatcher; only the clock is played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Row, update
+
+from domain import quotes, withdrawing
+from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.quotes import Quote
+from domain.store import Cause, UnitOfWork, table_of, unit_of_work
+from domain.store.facts import OutboxEvent
+from tests.support.approval_walk import asked_for, groups
+from tests.support.suite import Shop, new_story
+from tests.support.waiting import eventually
+from tests.support.walk import Walk
+from workers.demo.fates import Story
+from workers.demo.people import DIRECTING, DIRECTOR, MANAGER, RSM
+from workers.runtime.engine import UserTask
+
+pytestmark = pytest.mark.stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """The approval of one revision of a quote that needs the regional sales manager, as it goes on by itself."""
+
+    shop: Shop
+    story: Story
+
+    @property
+    def quote_id(self) -> UUID:
+        return UUID(self.story.quote["quoteId"])
+
+    @property
+    def walk(self) -> Walk:
+        """The process instance of the revision that was last looked at."""
+        key = quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.story.quote["revisionId"]))
+        instance = eventually(lambda: self.shop.engine.find_instances(key), f"an instance of {key}")[0]
+        return Walk(engine=self.shop.engine, business_key=key, instance_id=instance.id)
+
+    @property
+    def requirement(self) -> Row[Any]:
+        """The one signature that is asked for, as it stands."""
+        (row,) = self.shop.rows(ApprovalRequirement)
+        return row
+
+    def task(self, *, after: UserTask | None = None) -> UserTask:
+        """Wait for the open user task, or for the one that follows task `after`."""
+        return asked_for(self.walk, str(self.requirement.id), after=after)
+
+    def shown(self, task: UserTask, name: str) -> str:
+        """Wait for a text on the task's form."""
+        return str(eventually(lambda: self.walk.seen_by(task)[name], f"{name} on the form"))
+
+    def told(self) -> list[str]:
+        """What other systems hear about the signature, in its order."""
+        events = sorted(self.shop.rows(OutboxEvent, aggregate_id=self.requirement.id), key=lambda row: row.aggregate_version)
+        return [row.event_type for row in events]
+
+
+@pytest.fixture
+def approval(shop: Shop) -> Approval:
+    """Offer a quote with a discount that sales may not give alone."""
+    approval = Approval(shop=shop, story=new_story("18"))
+    shop.teller.offer(approval.story)
+    shop.teller.task_for(approval.story, MANAGER)
+    approval.task()
+    return approval
+
+
+def test_an_approver_is_reminded_at_half_of_the_time(approval: Approval) -> None:
+    task, opened = approval.task(), approval.requirement
+    assert opened.due_at - opened.remind_at == timedelta(hours=12)
+    approval.walk.let_time_pass("reminder-due", task)
+    assert approval.shown(task, "reminderNotice").startswith("Half of the time is gone. Please decide by ")
+    assert approval.requirement.reminded_at is not None
+    assert approval.told() == ["ApprovalReminded"]
+
+
+def test_a_signature_that_is_late_is_asked_of_the_director_who_then_gives_it(approval: Approval) -> None:
+    task, opened = approval.task(), approval.requirement
+    approval.walk.let_time_pass("decision-overdue", task)
+    again = approval.task(after=task)
+    late = approval.requirement
+    assert (late.status, late.approver_group, late.escalation_level) == ("PENDING", "approverDirector", 1)
+    assert late.due_at > opened.due_at
+    assert again.due is not None
+    assert abs(again.due - late.due_at) < timedelta(seconds=1)
+    assert groups(approval.walk, again) == ["approverDirector"]
+    assert approval.shown(again, "escalationNotice") == "approverRsm did not decide in time. The task was escalated."
+    approval.shop.teller.decide(approval.story, DIRECTING, "APPROVE")
+    approval.walk.ends_as("Quote approved")
+    (decision,) = approval.shop.rows(ApprovalDecision)
+    assert (decision.decided_by, decision.authority_snapshot["role"]) == (DIRECTOR.id, "approverDirector")
+
+
+def test_an_approver_who_escalates_by_hand_is_named(approval: Approval) -> None:
+    task = approval.task()
+    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "ESCALATE")
+    again = approval.task(after=task)
+    assert approval.shown(again, "escalationNotice") == rf"{RSM.id} (approverRsm) escalated the task: STRATEGIC\_DEAL"
+    assert approval.walk.seen_by(again)["decision"] is None
+    assert approval.requirement.approver_group == "approverDirector"
+    assert approval.shop.rows(ApprovalDecision) == []
+
+
+def test_where_nobody_stands_above_the_same_people_get_more_time(approval: Approval) -> None:
+    task = approval.task()
+    for group in ("approverDirector", "dealDesk"):
+        approval.walk.let_time_pass("decision-overdue", task)
+        task = approval.task(after=task)
+        assert approval.requirement.approver_group == group
+    before = approval.requirement
+    approval.walk.let_time_pass("decision-overdue", task)
+    again = approval.task(after=task)
+    after = approval.requirement
+    assert (after.approver_group, after.escalation_level) == ("dealDesk", 3)
+    assert after.due_at > before.due_at
+    assert (
+        approval.shown(again, "escalationNotice")
+        == "dealDesk did not decide in time. Nobody stands above; the deadline is extended."
+    )
+
+
+def recall(uow: UnitOfWork, quote: Row[Any]) -> Row[Any]:
+    command = withdrawing.RecallQuote(
+        quote_id=quote.id, expected_version=quote.version, revision_id=quote.current_revision_id, reason_code="WRONG_PRICE"
+    )
+    return withdrawing.recall(uow, command)
+
+
+def cancel(uow: UnitOfWork, quote: Row[Any]) -> Row[Any]:
+    command = withdrawing.CancelQuote(
+        quote_id=quote.id, expected_version=quote.version, revision_id=quote.current_revision_id, reason_code="NO_INTEREST"
+    )
+    return withdrawing.cancel(uow, command)
+
+
+def expire(uow: UnitOfWork, quote: Row[Any]) -> Row[Any]:
+    quote_table = table_of(Quote)
+    # The end of an offer is a date, so a test need not wait for it: it has passed.
+    passed = update(quote_table).where(quote_table.c.id == quote.id).values(valid_until=datetime.now(UTC) - timedelta(seconds=1))
+    uow.connection.execute(passed)
+    return withdrawing.expire(uow, withdrawing.ExpireQuote(quote_id=quote.id, expected_version=quote.version))
+
+
+@pytest.mark.parametrize(
+    ("withdraw", "request_status"),
+    [(recall, "RECALLED"), (cancel, "INVALIDATED"), (expire, "EXPIRED")],
+    ids=("recalled", "cancelled", "expired"),
+)
+def test_a_quote_that_is_withdrawn_takes_the_task_away(
+    approval: Approval, withdraw: Callable[[UnitOfWork, Row[Any]], Row[Any]], request_status: str
+) -> None:
+    walk, shop = approval.walk, approval.shop
+    (quote,) = shop.rows(Quote)
+    cause = Cause(tenant_id=shop.tenant_id, actor="alice", command="withdraw")
+    with unit_of_work(shop.database, cause) as uow:
+        withdraw(uow, quote)
+    walk.ends_as("Approval void")
+    assert shop.engine.user_tasks(walk.business_key) == []
+    assert [row.status for row in shop.rows(ApprovalRequest)] == [request_status]
+    assert shop.rows(ApprovalDecision) == []
+
+
+def offer_again(approval: Approval, discount: str) -> Walk:
+    """Change the discount of an approved quote, price it and submit it; returns the walk of the new revision."""
+    shop, story = approval.shop, approval.story
+    shop.teller.look(story)
+    quote_id, line = story.quote["quoteId"], {"lineNo": 1, "discountPercent": discount}
+    body = {"expectedRevisionId": story.quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST", "lines": [line]}
+    shop.api.send(f"/quotes/{quote_id}", body, version=story.quote["version"], method="PATCH").expect(200)
+    shop.api.price(quote_id)
+    shop.api.submit(quote_id)
+    shop.teller.look(story)
+    return approval.walk
+
+
+def test_a_signature_stands_for_an_offer_that_became_no_worse(approval: Approval) -> None:
+    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    approval.walk.ends_as("Quote approved")
+    offer_again(approval, "15").ends_as("Approval reused")
+    assert approval.shop.teller.look(approval.story) == "APPROVED"
+    signed = sorted(approval.shop.rows(ApprovalDecision), key=lambda row: row.created_at)
+    assert [(row.decision, row.decided_by) for row in signed] == [("APPROVE", RSM.id), ("REUSED", RSM.id)]
+    assert signed[1].basis_decision_id == signed[0].id
+
+
+def test_a_signature_does_not_stand_for_an_offer_that_became_worse(approval: Approval) -> None:
+    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    approval.walk.ends_as("Quote approved")
+    walk = offer_again(approval, "20")
+    (task,) = walk.people(1)
+    seen = walk.seen_by(task)
+    assert seen["comparedText"].startswith("Compared with revision 1, the last one approved: discount +2.00 points, margin -")
+    assert "**discount was 18.00 %**" in seen["linesText"]
+    assert f"| 1 | DISCOUNT, level 1 | APPROVE | {RSM.id} |" in seen["decisionsText"]
+    assert seen["rulesText"] == ("- DISCOUNT, level 1: A discount of 20.0 % is more than sales may give alone (10 %). approverRsm.")
