@@ -1,0 +1,146 @@
+"""What an approver reads: every change marked, nothing that somebody typed taken for Markdown, and never more than the engine keeps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from domain.approving import ApprovalFacts
+from domain.catalog import FIBRE, ROUTER, SUPPORT
+from domain.precedents import Precedent
+from domain.prices import price_line
+from domain.quotes import Line
+from workers.runtime.variables import MAX_STRING, encode
+from workers.tasks.approval_form import plain, rules, shown
+
+PRICES = {FIBRE: (Decimal(80), Decimal(40)), ROUTER: (Decimal(12), Decimal(6)), SUPPORT: (Decimal(15), Decimal(5))}
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def line(line_no: int, offering: str = FIBRE, **changes: Any) -> Line:
+    given = {"quantity": 1, "term_months": 12, "discount_percent": Decimal(20), **changes}
+    return Line(line_no=line_no, product_offering_id=offering, **given)
+
+
+def price(**changes: Any) -> Any:
+    given = {
+        "list_total": Decimal("960.00"),
+        "net_total": Decimal("768.00"),
+        "max_discount_percent": Decimal("20.00"),
+        "margin_percent": Decimal("37.50"),
+        "currency": "EUR",
+        "valid_until": NOON,
+        **changes,
+    }
+    return SimpleNamespace(**given)
+
+
+def facts(*lines: Line, approved: list[Line] | None = None, decisions: list[Any] | None = None) -> ApprovalFacts:
+    before = price(max_discount_percent=Decimal("15.00"), margin_percent=Decimal("41.18"), net_total=Decimal("816.00"))
+    precedent = Precedent(request_id=uuid4(), revision_no=1, lines=approved, price=before, age_days=2.0) if approved else None
+    quote: Any = SimpleNamespace(quote_number="Q-1", customer_id="C-1", owner_user_id="sally", region="EU", payment_term_days=30)
+    return ApprovalFacts(
+        quote=quote,
+        price=price(),
+        revision_no=2,
+        lines=[price_line(each, PRICES) for each in lines],
+        product_family="CONNECTIVITY",
+        price_stale=False,
+        precedent=precedent,
+        decisions=decisions or [],
+    )
+
+
+def decision(comment: str | None = None, **changes: Any) -> Any:
+    given = {"created_at": NOON, "revision_no": 1, "type": "DISCOUNT", "level": 1, "decision": "APPROVE", "decided_by": "rita"}
+    return SimpleNamespace(**{**given, "reason_code": "WITHIN_POLICY", "comment": comment, **changes})
+
+
+def rows(text: object) -> list[str]:
+    """The lines of a table, without its head."""
+    return str(text).splitlines()[2:]
+
+
+def test_a_first_revision_shows_its_lines_with_list_and_net_and_no_changes() -> None:
+    form = shown(facts(line(1), line(2, ROUTER, quantity=3, discount_percent=Decimal("2.5"))))
+    assert rows(form["linesText"]) == [
+        "| 1 | Fibre line 1000 | 1 | 12 | 960.00 | 20.00 % | 768.00 |  |",
+        "| 2 | Router Pro | 3 | 12 | 432.00 | 2.50 % | 421.20 |  |",
+    ]
+    assert (form["comparedText"], form["decisionsText"]) == ("No revision of this quote was approved before.", "")
+
+
+def test_lines_changed_since_the_last_approved_revision_are_marked() -> None:
+    approved = [
+        line(1, discount_percent=Decimal(15)),
+        line(2, ROUTER),
+        line(3, SUPPORT),
+        line(4, SUPPORT, quantity=2, term_months=24),
+    ]
+    form = shown(facts(line(1), line(2, ROUTER), line(4, SUPPORT), line(5, SUPPORT), approved=approved))
+    assert [row.split(" | ")[-1] for row in rows(form["linesText"])] == [
+        "**discount was 15.00 %** |",
+        " |",
+        "**quantity was 2, months was 24** |",
+        "**new** |",
+        "| **removed** |",
+    ]
+    assert form["comparedText"] == (
+        "Compared with revision 1, the last one approved: discount +5.00 points, margin -3.68 points, net -48.00 EUR."
+    )
+
+
+def test_another_offering_under_the_same_number_is_a_new_line() -> None:
+    form = shown(facts(line(1, ROUTER), approved=[line(1, FIBRE)]))
+    assert rows(form["linesText"])[0].endswith("| **new** |")
+
+
+def test_earlier_decisions_stand_newest_first() -> None:
+    form = shown(facts(line(1), decisions=[decision("Once"), decision(decision="REUSED", revision_no=2)]))
+    assert rows(form["decisionsText"]) == [
+        r"| 2026-11-24 12:00 UTC | 2 | DISCOUNT, level 1 | REUSED | rita | WITHIN\_POLICY |  |",
+        r"| 2026-11-24 12:00 UTC | 1 | DISCOUNT, level 1 | APPROVE | rita | WITHIN\_POLICY | Once |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("two\nlines | a column", r"two lines \| a column"),
+        ("**bold** _and_ `code`", r"\*\*bold\*\* \_and\_ \`code\`"),
+        ("[click](javascript:alert(1))", r"\[click\]\(javascript:alert\(1\)\)"),
+        ("<img src=x>", r"\<img src=x\>"),
+        ("# not a heading", r"\# not a heading"),
+        ("x" * 300, "x" * 199 + "…"),
+    ],
+)
+def test_what_somebody_typed_stays_text(typed: str, expected: str) -> None:
+    assert plain(typed) == expected
+
+
+def test_tables_never_exceed_what_the_engine_keeps_and_say_what_they_leave_out() -> None:
+    many = facts(*(line(number) for number in range(1, 200)), decisions=[decision("|" * 200) for _ in range(50)])
+    form = shown(many)
+    for name in ("linesText", "decisionsText"):
+        text = str(form[name])
+        assert MAX_STRING * 0.8 < len(text) <= MAX_STRING
+        assert "more" in text.splitlines()[-1]
+    assert rows(form["linesText"])[-1] == f"… and {199 - sum(row.startswith('|') for row in rows(form['linesText']))} more"
+    assert encode(form)
+
+
+def test_every_rule_that_fired_is_named_with_who_is_asked() -> None:
+    asked, reused = (
+        SimpleNamespace(id=uuid4(), type=kind, level=1, because=f"Because of {kind}.", approver_group="approverRsm")
+        for kind in ("DISCOUNT", "MARGIN")
+    )
+    requirements: list[Any] = [asked, reused]
+    assert rules(requirements, {reused.id}).splitlines() == [
+        "- DISCOUNT, level 1: Because of DISCOUNT. approverRsm.",
+        "- MARGIN, level 1: Because of MARGIN. Signature reused.",
+    ]
