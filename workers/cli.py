@@ -217,7 +217,7 @@ def up() -> None:
 
 @app.command()
 def demo(
-    *, once: Once = False, json: AsJson = False, quotes: Annotated[int, typer.Option(min=20, help="How many sample quotes.")] = 22
+    *, once: Once = False, json: AsJson = False, quotes: Annotated[int, typer.Option(min=20, help="How many sample quotes.")] = 26
 ) -> None:
     """Take sample quotes to fulfilled orders, with disorder, and audit the result; then stay up."""
     from workers.demo.command import run_demo

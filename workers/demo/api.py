@@ -111,6 +111,12 @@ class Api:
         buyer = buyer_of(quote["customerId"])
         return self.send(f"/quotes/{quote['quoteId']}/acceptances", body, actor=buyer, version=quote["version"], key=key)
 
+    def withdraw(self, quote: Mapping[str, Any], how: str) -> None:
+        """Take an offer back (recalls, cancellations) as its seller, or turn it down (declines) as the customer."""
+        actor = buyer_of(quote["customerId"]) if how == "declines" else SALES
+        body = {"revisionId": quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST"}
+        self.send(f"/quotes/{quote['quoteId']}/{how}", body, actor=actor, version=quote["version"]).expect(201)
+
     def decide(self, task: Mapping[str, Any], actor: Actor, decision: str) -> Reply:
         """Sign, as an approver."""
         body = {

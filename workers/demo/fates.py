@@ -108,15 +108,24 @@ class Teller:
         while not self._sign_in_tasklist(task, decision, key):
             self._pause()
 
-    def edit(self, story: Story) -> None:
-        """Change a line after approval: this makes the next revision."""
+    def edit(self, story: Story, **change: Any) -> None:
+        """Change the first line after approval (default: a second one of it): this makes the next revision."""
         quote = story.quote
         body = {
             "expectedRevisionId": quote["revisionId"],
             "reasonCode": "CUSTOMER_REQUEST",
-            "lines": [{"lineNo": 1, "quantity": 2}],
+            "lines": [{"lineNo": 1, **(change or {"quantity": 2})}],
         }
         self._api.send(f"/quotes/{quote['quoteId']}", body, version=quote["version"], method="PATCH").expect(200)
+
+    def withdraw(self, story: Story, how: str) -> None:
+        """Take the offer back, or turn it down."""
+        self._api.withdraw(story.quote, how)
+
+    def submit_again(self, story: Story) -> None:
+        """Price the next revision and ask for its approval."""
+        self._api.price(story.quote["quoteId"])
+        self._api.submit(story.quote["quoteId"])
 
     def document(self, story: Story) -> None:
         """Once the offer is approved, write it down and see it."""
@@ -214,6 +223,33 @@ def edited_after_approval(teller: Teller, story: Story) -> str:
     return f"{refused.status} {refused.body.get('code')}, quote {teller.look(story)}"
 
 
+def recalled(teller: Teller, story: Story) -> str:
+    """Sales takes it back while a manager has it on the desk."""
+    teller.offer(story)
+    teller.task_for(story, MANAGER)
+    teller.look(story)
+    teller.withdraw(story, "recalls")
+    return teller.look(story)
+
+
+def declined(teller: Teller, story: Story) -> str:
+    """Approved, and the customer does not want it."""
+    teller.offer(story)
+    teller.document(story)
+    teller.withdraw(story, "declines")
+    return teller.look(story)
+
+
+def improved_after_approval(teller: Teller, story: Story) -> str:
+    """Approved, then with less discount: the policy lets the manager's signature carry over."""
+    teller.offer(story)
+    teller.decide(story, MANAGER, "APPROVE")
+    teller.document(story)
+    teller.edit(story, discountPercent="12")
+    teller.submit_again(story)
+    return teller.sell(story)
+
+
 def waiting(teller: Teller, story: Story) -> str:
     """Left for whoever opens Tasklist."""
     teller.offer(story)
@@ -221,7 +257,7 @@ def waiting(teller: Teller, story: Story) -> str:
     return teller.look(story)
 
 
-# (fate, how many of 22, expected end, discount in percent, the story)
+# (fate, how many of 26, expected end, discount in percent, the story)
 FATES: tuple[tuple[str, int, str, str, Callable[[Teller, Story], str]], ...] = (
     ("approved automatically", 8, "FULFILLED", "5", approved_automatically),
     ("approved by a manager", 4, "FULFILLED", "20", approved_by_manager),
@@ -229,6 +265,9 @@ FATES: tuple[tuple[str, int, str, str, Callable[[Teller, Story], str]], ...] = (
     ("approved by manager and director", 2, "FULFILLED", "30", approved_by_two),
     ("rejected by a manager", 2, "REJECTED", "22", rejected),
     ("edited after approval", 2, "409 STALE_APPROVAL, quote DRAFT", "15", edited_after_approval),
+    ("improved, signature reused", 2, "FULFILLED", "20", improved_after_approval),
+    ("recalled by sales", 1, "DRAFT", "21", recalled),
+    ("declined by the customer", 1, "DECLINED", "5", declined),
     ("waits for a manager in Tasklist", 2, "APPROVAL_IN_PROGRESS", "24", waiting),
 )
 
