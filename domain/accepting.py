@@ -10,18 +10,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, Select, UniqueConstraint, exists, func, select
+from sqlalchemy import Row, Select, UniqueConstraint, Uuid, bindparam, exists, func, insert, select
 from sqlalchemy.orm import Mapped
 
-from domain import orders, price_books, quotes, workflows
+from domain import orders, quotes, workflows
 from domain.approvals import ApprovalMissing, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
 from domain.documents import QuoteDocument
 from domain.errors import AlreadyExists, Conflict, NotFound, SafeAction, TryAgain
 from domain.orders import OrderStatus, SalesOrder, SalesOrderLine
+from domain.price_books import PriceBookHead
 from domain.prices import PriceResult, StalePrice, price_still_acceptable
-from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteVersionConflict
+from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteLine, QuoteVersionConflict
 from domain.quoting import CURRENT_PRICE
 from domain.store import Base, Guard, Move, Owned, UnitOfWork, append_only, param, ref, table_of
+from domain.store.sending import named
 
 WORKFLOW = "order-fulfillment"
 
@@ -113,6 +115,31 @@ ACCEPT = Move(
     emits="QuoteAccepted",
 )
 
+PRICE, HEAD = table_of(PriceResult), table_of(PriceBookHead)
+# One look holds the head FOR SHARE: a publish waits for us, or we see it (domain.md, finding 3).
+PRICE_UNDER_ITS_HEAD = (
+    select(PRICE.c.price_book_version, PRICE.c.staleness_policy, HEAD.c.active_version, HEAD.c.published_at)
+    .join(HEAD, (HEAD.c.tenant_id == PRICE.c.tenant_id) & (HEAD.c.price_book == PRICE.c.price_book))
+    .where(PRICE.c.tenant_id == param("tenant_id"), PRICE.c.id == param("id"))
+    .with_for_update(read=True, of=HEAD)
+)
+
+LINE, ORDER_LINE = table_of(QuoteLine), table_of(SalesOrderLine)
+COPIED = ("line_no", "product_offering_id", "action", "quantity")
+COPY_LINES = insert(ORDER_LINE).from_select(
+    ["tenant_id", "id", "order_id", *COPIED],
+    select(
+        LINE.c.tenant_id,
+        func.gen_random_uuid(),
+        bindparam(named(ORDER_LINE, "order_id"), type_=Uuid()),
+        *(LINE.c[name] for name in COPIED),
+    ).where(
+        LINE.c.tenant_id == bindparam(named(ORDER_LINE, "tenant_id")),
+        LINE.c.revision_id == bindparam(named(ORDER_LINE, "revision_id")),
+    ),
+    include_defaults=False,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptQuote:
@@ -141,8 +168,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
 
     Raises NotFound, TryAgain and the refusals of ACCEPT.
     """
-    price = _price_of(uow, command)
-    active = price_books.share_head(uow, price.price_book)
+    price = _hold_price(uow, command)
     try:
         quote = uow.apply(ACCEPT, command)
     except Conflict as refusal:
@@ -162,8 +188,8 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
             "quote_id": quote.id,
             "quote_revision_id": command.revision_id,
             "price_book_version": price.price_book_version,
-            "active_price_book_version_seen": active.active_version,
-            "active_version_published_at": active.published_at,
+            "active_price_book_version_seen": price.active_version,
+            "active_version_published_at": price.published_at,
             "staleness_policy": price.staleness_policy,
             "accepted_by": uow.cause.actor,
             "accepted_at": quote.updated_at,
@@ -174,9 +200,9 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     return Acceptance(order=order, quote_version=quote.version, is_new=True)
 
 
-def _price_of(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
+def _hold_price(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
     try:
-        return uow.read(PriceResult, command.price_result_id)
+        return uow.one(PRICE_UNDER_ITS_HEAD, "The price", id=command.price_result_id)
     except NotFound:
         quote = uow.read(Quote, command.quote_id)  # a quote that does not exist is the first thing to say
         raise StalePrice(aggregate_type="quote", aggregate_id=quote.id, current_version=quote.version) from None
@@ -199,7 +225,6 @@ def _identical_acceptance(uow: UnitOfWork, command: AcceptQuote) -> Acceptance |
 
 
 def _create_order(uow: UnitOfWork, quote: Row[Any], command: AcceptQuote) -> Row[Any]:
-    quotes.change_revision(uow, command.revision_id, status=quotes.RevisionStatus.ACCEPTED)
     order_id = uuid4()
     order = uow.create(
         SalesOrder,
@@ -212,9 +237,8 @@ def _create_order(uow: UnitOfWork, quote: Row[Any], command: AcceptQuote) -> Row
         quote_revision_id=command.revision_id,
         customer_id=quote.customer_id,
     )
-    names = ("line_no", "product_offering_id", "action", "quantity")
-    lines = quotes.read_lines(uow, command.revision_id)
-    uow.add(SalesOrderLine, *({"order_id": order_id, **{name: getattr(line, name) for name in names}} for line in lines))
+    quotes.change_revision(uow, command.revision_id, status=quotes.RevisionStatus.ACCEPTED)
+    uow.write(COPY_LINES, order_id=order_id, revision_id=command.revision_id)
     workflows.begin(
         uow,
         workflows.BeginWorkflow(

@@ -25,7 +25,6 @@ from sqlalchemy import (
     func,
     select,
     text,
-    update,
 )
 from sqlalchemy import (
     Sequence as DatabaseSequence,
@@ -36,6 +35,7 @@ from domain.errors import Conflict, Invalid, SafeAction
 from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, ref, table_of
 from domain.store.base import ddl
 from domain.store.idempotency import request_hash
+from domain.store.sending import change_of
 
 
 class QuoteStatus(StrEnum):
@@ -242,6 +242,7 @@ class Line:
 
 
 REVISION, LINE = table_of(QuoteRevision), table_of(QuoteLine)
+FREEZE = change_of(REVISION, ("status",)).values(frozen_at=func.clock_timestamp())
 
 
 def business_key(tenant_id: UUID, quote_id: UUID, revision_id: UUID) -> str:
@@ -287,7 +288,7 @@ def open_revision(uow: UnitOfWork, quote_id: UUID, revision_id: UUID, revision_n
 
 def change_revision(uow: UnitOfWork, revision_id: UUID, **values: Any) -> None:
     """Change a revision's row; the caller holds its quote's row by a move in the same transaction."""
-    uow.connection.execute(update(REVISION).filter_by(tenant_id=uow.tenant_id, id=revision_id).values(**values))
+    uow.change(QuoteRevision, revision_id, **values)
 
 
 def put_lines(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line]) -> None:
@@ -301,4 +302,4 @@ def put_lines(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line]) -> None
 
 def freeze(uow: UnitOfWork, revision_id: UUID) -> None:
     """From now on the revision's content stays."""
-    change_revision(uow, revision_id, status=RevisionStatus.FROZEN, frozen_at=func.clock_timestamp())
+    uow.write(FREEZE, id=revision_id, new_status=RevisionStatus.FROZEN)

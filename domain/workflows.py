@@ -169,7 +169,7 @@ def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
     """Record that a process is wanted and queue its start, in the transaction that makes it wanted."""
     token = uuid4()
     variables = {"tenant_id": uow.tenant_id, **command.variables, "start_token": token}
-    uow.create(
+    uow.create_own(
         WorkflowCorrelation,
         reason="REQUEST",
         status=C.REQUESTED,

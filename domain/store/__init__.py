@@ -6,10 +6,11 @@ quote = uow.apply(ACCEPT, command)     one UPDATE … WHERE guards … RETURNING
 from __future__ import annotations
 
 from domain.store.base import Aggregate, Base, Owned, append_only, as_json, ref, table_of
+from domain.store.facts import Cause
 from domain.store.idempotency import Answer, once, remember
 from domain.store.matrix import Effect, Matrix
 from domain.store.moves import Check, Guard, Move, param
-from domain.store.unit_of_work import Cause, UnitOfWork, unit_of_work
+from domain.store.unit_of_work import UnitOfWork, unit_of_work
 
 __all__ = [
     "Aggregate",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -75,6 +76,11 @@ class Aggregate(Owned):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=91)
 
 
+# Asked first, because almost every value of a row is one of these.
+_AS_TEXT = (UUID, Decimal)
+_AS_IS = (str, int, float, type(None))
+
+
 def ref(target: str, column: str | None = None, **options: Any) -> ForeignKeyConstraint:
     """Foreign key within the tenant: `ref("quote")` ties `quote_id` to `quote.id`."""
     column = column or f"{target}_id"
@@ -107,15 +113,18 @@ def append_only(table: Any) -> None:
 
 def as_json(value: Any) -> Any:
     """Rows as JSON: keys in camelCase, ids and money as text, times in ISO 8601."""
+    if isinstance(value, _AS_TEXT):
+        return str(value)
+    if isinstance(value, _AS_IS):
+        return value
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
     if isinstance(value, Mapping):
         return {camel(str(key)): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    return str(value) if isinstance(value, UUID | Decimal) else value
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@cache
 def camel(name: str) -> str:
     """`quote_revision_id` -> `quoteRevisionId`."""
     head, *rest = name.split("_")

@@ -4,14 +4,16 @@ and who was refused. Written by the unit of work only, in the transaction of the
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from domain.errors import Refusal
 from domain.store.base import Aggregate, Base, Owned, append_only
 from domain.store.matrix import Matrix
 
@@ -152,3 +154,46 @@ class WorkflowCommand(Aggregate, Base):
 
 append_only(TransitionLog)
 append_only(ConflictLog)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Who wants something, and through which door it came: goes into every log row and event of the transaction."""
+
+    tenant_id: UUID
+    actor: str
+    command: str
+    command_id: UUID = field(default_factory=uuid4)
+    idempotency_key: str | None = None
+    event_id: UUID | None = None
+    external_event_id: str | None = None
+    process_instance_id: str | None = None
+    business_key: str | None = None
+
+
+ORIGIN = ("actor", "command_id", "idempotency_key", "event_id", "external_event_id", "process_instance_id", "business_key")
+
+
+def origin(cause: Cause) -> dict[str, Any]:
+    """What every entry of the transition log tells of its cause, where it is known."""
+    known = {name: getattr(cause, name) for name in ORIGIN}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def conflict_row(cause: Cause, refusal: Refusal) -> dict[str, Any]:
+    """A refusal as `conflict_log` keeps it."""
+    return {
+        "tenant_id": cause.tenant_id,
+        "id": uuid4(),
+        "conflict_code": refusal.code,
+        "command": cause.command,
+        "aggregate_type": refusal.aggregate_type,
+        "aggregate_id": refusal.aggregate_id,
+        "expected_version": refusal.expected_version,
+        "actual_version": refusal.current_version,
+        "actor": cause.actor,
+        "command_id": cause.command_id,
+        "idempotency_key": cause.idempotency_key,
+        "process_instance_id": cause.process_instance_id,
+        "business_key": cause.business_key,
+    }

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, func, select, text, update
+from sqlalchemy import CheckConstraint, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import IdempotencyKeyReused, IdempotentRequestInProgress
 from domain.store.base import Base, as_json, table_of
+from domain.store.sending import named
 from domain.store.unit_of_work import UnitOfWork
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -57,6 +58,17 @@ class Answer:
 
 RECORD = table_of(IdempotencyRecord)
 CLAIM = insert(RECORD).on_conflict_do_nothing().returning(RECORD.c.idempotency_key)
+IDENTITY = ("tenant_id", "command_name", "idempotency_key")
+ANSWERED = ("response_status", "response_body", "response_version")
+REMEMBER = (
+    update(RECORD)
+    .where(*(RECORD.c[name] == bindparam(named(RECORD, name)) for name in IDENTITY))
+    .values(
+        status="COMPLETED",
+        updated_at=func.clock_timestamp(),
+        **{name: bindparam(named(RECORD, name), type_=RECORD.c[name].type) for name in ANSWERED},
+    )
+)
 
 
 def request_hash(request: Any) -> str:
@@ -90,14 +102,11 @@ def once(uow: UnitOfWork, key: str, request: Any) -> Answer | None:
 
 def remember(uow: UnitOfWork, key: str, answer: Answer) -> None:
     """Store the answer under the claimed key, in the same transaction as the effect."""
-    uow.connection.execute(
-        update(RECORD)
-        .filter_by(tenant_id=uow.tenant_id, command_name=uow.cause.command, idempotency_key=key)
-        .values(
-            status="COMPLETED",
-            response_status=answer.status,
-            response_body=answer.body,
-            response_version=answer.version,
-            updated_at=func.clock_timestamp(),
-        )
+    uow.write(
+        REMEMBER,
+        command_name=uow.cause.command,
+        idempotency_key=key,
+        response_status=answer.status,
+        response_body=answer.body,
+        response_version=answer.version,
     )

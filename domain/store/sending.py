@@ -1,47 +1,153 @@
-"""All facts of a transaction in one statement: three inserts as one round trip, whatever their number.
+"""Writes that nobody waits for, sent together: one statement and one round trip, whatever the number of rows and tables.
 
-The rows travel as JSON arrays, so the statement is the same every time; its columns follow the models, so it never falls behind them.
+Each write is a part of that statement (`WITH … INSERT/UPDATE`). The parts see one snapshot and not each other, so writes that could meet
+never share a statement: what waits is sent before a write that touches the same table. Rows travel as JSON, so the statement is the same
+whatever their number; its columns follow the models, so it never falls behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.sql.elements import TextClause
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Insert,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    cast,
+    column,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql import visitors
 
 from domain.store.base import table_of
-from domain.store.facts import OutboxEvent, TransitionLog, WorkflowCommand
+from domain.store.facts import WorkflowCommand
+
+Shape = tuple[Table, tuple[str, ...]]
+"""A table, and the columns that its rows bring."""
 
 
-def _insert_from(entity: Any, parameter: str, fixed: Mapping[str, str], omit: frozenset[str]) -> str:
-    """`INSERT … SELECT` from a JSON array; columns follow the table, so the statement never falls behind it."""
-    table = table_of(entity)
-    names = [c.name for c in table.c if c.name not in omit]
-    values = ", ".join(fixed.get(name, f"r.{name}") for name in names)
+class Writes:
+    """What is to be written with the next round trip."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: dict[Shape, list[Mapping[str, Any]]] = {}
+        self._statements: dict[Insert | Update, Mapping[str, Any]] = {}
+        self._touched: set[Table] = set()
+        self._tables: set[Table] = set()
+
+    def insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Let rows wait; rows of one table never meet each other."""
+        if table in self._touched:
+            self.send()
+        for row in rows:
+            self._rows.setdefault((table, tuple(row)), []).append(row)
+
+    def run(self, statement: Insert | Update, values: Mapping[str, Any]) -> None:
+        """Let a statement wait that was declared once and has parameters of its own (`named`)."""
+        touched = _tables_of(statement)
+        if not touched.isdisjoint(self._touched) or any(table in touched for table, _ in self._rows):
+            self.send()
+        self._statements[statement] = values
+        self._touched |= touched
+
+    def send(self) -> None:
+        """Send what waits, if anything does."""
+        if not (self._rows or self._statements):
+            return
+        values = {f"rows_{number}": to_json(rows) for number, rows in enumerate(self._rows.values())}
+        for given in self._statements.values():
+            values |= given
+        statement = _together(tuple(self._rows), tuple(self._statements))
+        self._rows, self._statements, self._touched = {}, {}, set()
+        self._connection.execute(statement, values)
+
+
+def named(table: Any, field: str) -> str:
+    """The name of a parameter that no other table's statement has, and no column."""
+    return f"{table.name}__{field}"
+
+
+def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as text for the database."""
+    return _ENCODER.encode(rows)
+
+
+def _plain(value: Any) -> str:
+    # Anything else, an SQL expression above all, would be written as its name.
+    if isinstance(value, UUID | Decimal | datetime | date):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot travel to the database as JSON")
+
+
+_ENCODER = json.JSONEncoder(default=_plain)
+
+
+@cache
+def change_of(table: Table, columns: tuple[str, ...]) -> Update:
+    """The statement that sets these columns of one row; parameters `tenant_id`, `id`, and `new_…` for each column."""
+    mine = (table.c[name] == bindparam(named(table, name)) for name in ("tenant_id", "id"))
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {values} "  # noqa: S608 - names come from the model
-        f"FROM jsonb_populate_recordset(NULL::{table.name}, CAST(:{parameter} AS jsonb)) r"
+        update(table)
+        .where(*mine)
+        .values({name: bindparam(named(table, f"new_{name}"), type_=table.c[name].type) for name in columns})
     )
 
 
-def _send_facts() -> TextClause:
-    born = {"tenant_id": "CAST(:tenant_id AS uuid)", "created_at": "clock_timestamp()"}
-    transitions = _insert_from(TransitionLog, "transitions", born, frozenset())
-    events = _insert_from(OutboxEvent, "events", born, frozenset({"position", "status", "attempts", "due_at", "published_at"}))
-    return text(f"WITH t AS ({transitions}), e AS ({events}) {_insert_commands()}")
+@cache
+def _together(shapes: tuple[Shape, ...], statements: tuple[Insert | Update, ...]) -> Insert | Update:
+    writes: list[Insert | Update] = [
+        *(_insertion(table, columns, f"rows_{number}") for number, (table, columns) in enumerate(shapes)),
+        *statements,
+    ]
+    *others, last = writes
+    return last.add_cte(*(write.cte(f"write_{number}") for number, write in enumerate(others))) if others else last
 
 
-def _insert_commands() -> str:
-    return (
-        f"INSERT INTO {WorkflowCommand.__tablename__} "  # noqa: S608 - names come from the model
-        "(tenant_id, id, version, status, kind, name, business_key, variables, expires_at) "
-        "SELECT CAST(:tenant_id AS uuid), r.id, 1, 'PENDING', r.kind, r.name, r.business_key, r.variables, "
-        "clock_timestamp() + make_interval(secs => r.expires_after_seconds) "
-        "FROM jsonb_to_recordset(CAST(:commands AS jsonb)) AS r(id uuid, kind text, name text, business_key text, "
-        "variables jsonb, expires_after_seconds double precision)"
+def _insertion(table: Table, columns: tuple[str, ...], parameter: str) -> Insert:
+    row: ColumnElement[Any] = literal_column(f"NULL::{table.name}")
+    rows = func.jsonb_populate_recordset(row, _sent(parameter)).table_valued(name="r")
+    return insert(table).from_select(columns, select(*(column(name) for name in columns)).select_from(rows), include_defaults=False)
+
+
+def _sent(parameter: str) -> Any:
+    return cast(bindparam(parameter, type_=Text()), JSONB)
+
+
+@cache
+def _tables_of(statement: Insert | Update) -> frozenset[Table]:
+    return frozenset(element for element in visitors.iterate(statement) if isinstance(element, Table))
+
+
+def _ask_engine() -> Insert:
+    table = table_of(WorkflowCommand)
+    given = [
+        column(name, table.c[name].type)
+        for name in ("tenant_id", "id", "version", "status", "kind", "name", "business_key", "variables")
+    ]
+    after: ColumnElement[float] = column("expires_after_seconds", Double())
+    rows = func.jsonb_to_recordset(_sent(named(table, "rows"))).table_valued(*given, after).render_derived(with_types=True)
+    expires_at = func.clock_timestamp() + after * literal_column("interval '1 second'")
+    return insert(table).from_select(
+        [*(c.name for c in given), "expires_at"], select(*given, expires_at).select_from(rows), include_defaults=False
     )
 
 
-SEND_FACTS = _send_facts()
+ASK_ENGINE = _ask_engine()
+"""Inserts workflow commands from JSON (`rows`), each with the seconds after which it no longer matters, or null."""

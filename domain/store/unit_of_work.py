@@ -1,54 +1,51 @@
 """One command, one short transaction: the only place that commits.
 
-A command changes rows through `create` and `apply`; why it happened (transition log), who must hear of it (outbox) and what the
-engine must do (workflow commands) are collected and sent together, in one round trip, right before COMMIT.
+A command changes rows through `create` and `apply`, and waits for the answer. What it writes besides (`add`, `change`, `write`), why it
+happened (transition log), who must hear of it (outbox) and what the engine must do (workflow commands) is collected and sent together,
+in one round trip: before the next look at the database, and right before COMMIT.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, Row, Select, select
+from sqlalchemy import Connection, Engine, Insert, Row, Select, Table, Update, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from domain.errors import AlreadyExists, InvalidTransition, NotFound, OutcomeUnknownError, Refusal, TryAgain
 from domain.store.base import as_json, table_of
-from domain.store.facts import TOPICS, ConflictLog, WorkflowCommandKind
-from domain.store.moves import PREFIX, Check, Move
-from domain.store.sending import SEND_FACTS
+from domain.store.facts import (
+    TOPICS,
+    Cause,
+    ConflictLog,
+    OutboxEvent,
+    TransitionLog,
+    WorkflowCommandKind,
+    WorkflowCommandStatus,
+    conflict_row,
+    origin,
+)
+from domain.store.moves import PREFIX, Check, Move, param
+from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
 BUSY = {"55P03": "lock_timeout", "40P01": "deadlock", "40001": "serialization"}
 """SQLSTATEs that mean: nothing was decided, the whole unit of work may be run again."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """Who wants something, and through which door it came: goes into every log row and event of the transaction."""
-
-    tenant_id: UUID
-    actor: str
-    command: str
-    command_id: UUID = dataclasses.field(default_factory=uuid4)
-    idempotency_key: str | None = None
-    event_id: UUID | None = None
-    external_event_id: str | None = None
-    process_instance_id: str | None = None
-    business_key: str | None = None
 
 
 class UnitOfWork:
     """The open transaction of one command, for one tenant."""
 
     def __init__(self, connection: Connection, cause: Cause) -> None:
-        self.connection = connection
+        self._connection = connection
+        self._writes = Writes(connection)
         self.cause = cause
+        self._origin = origin(cause)
         self._transitions: list[dict[str, Any]] = []
         self._events: list[dict[str, Any]] = []
         self._workflow_commands: list[dict[str, Any]] = []
@@ -56,6 +53,12 @@ class UnitOfWork:
     @property
     def tenant_id(self) -> UUID:
         return self.cause.tenant_id
+
+    @property
+    def connection(self) -> Connection:
+        """For statements whose answer matters: whatever was written before is sent first."""
+        self._writes.send()
+        return self._connection
 
     def apply(self, move: Move, command: Any = None, *, emits: str | None = None, **more: Any) -> Row[Any]:
         """Carry out a guarded transition and log it; `more` adds to (or stands for) the command's fields, `emits` renames the event.
@@ -74,7 +77,7 @@ class UnitOfWork:
     def require(self, check: Check, command: Any = None, **more: Any) -> Row[Any]:
         """Lock the row FOR SHARE and demand the check's guards; returns the row. Raises as `apply` does."""
         values = self._values(check, command, more)
-        row = self.connection.execute(check.diagnosis.with_for_update(read=True, of=check.table), values).one_or_none()
+        row = self.connection.execute(check.hold, values).one_or_none()
         self._raise_first(check, values, row)
         assert row is not None  # noqa: S101 - `_raise_first` refused a missing row
         return row
@@ -83,23 +86,37 @@ class UnitOfWork:
         """Insert an aggregate at version 1 and log its birth. Raises AlreadyExists when a unique constraint has it already."""
         table = table_of(entity)
         values = {"tenant_id": self.tenant_id, "id": uuid4(), "version": 1, **values}
-        # A plain INSERT that meets the constraint would abort the whole transaction (domain.md, finding 7).
-        row = self.connection.execute(insert(table).on_conflict_do_nothing().returning(*table.c), values).one_or_none()
+        row = self.connection.execute(_creation(table), values).one_or_none()
         if row is None:
             raise AlreadyExists(aggregate_type=table.name)
         self._record(table.name, row, reason, emits)
         return row
 
+    def create_own(self, entity: Any, *, reason: str, status: str, **values: Any) -> None:
+        """Insert an aggregate that only this transaction can make, because its keys hang on a row it holds; logged like `create`."""
+        [row_id] = self.add(entity, {"version": 1, "status": status, **values})
+        self._log(table_of(entity).name, row_id, version=1, old=None, new=status, reason=reason)
+
     def add(self, entity: Any, *rows: Mapping[str, Any]) -> list[UUID]:
         """Insert facts that have no life of their own; returns their ids."""
         filled = [{"tenant_id": self.tenant_id, "id": uuid4(), **row} for row in rows]
-        if filled:
-            self.connection.execute(insert(table_of(entity)), filled)
+        self._writes.insert(table_of(entity), filled)
         return [row["id"] for row in filled]
 
-    def one(self, query: Select[Any], what: str = "It") -> Row[Any]:
-        """The single row of a query, or NotFound."""
-        row = self.connection.execute(query).one_or_none()
+    def change(self, entity: Any, row_id: UUID, **values: Any) -> None:
+        """Set columns of a row that changes only together with an aggregate whose row this transaction holds."""
+        table = table_of(entity)
+        self.write(change_of(table, tuple(values)), id=row_id, **{f"new_{name}": value for name, value in values.items()})
+
+    def write(self, statement: Insert | Update, **values: Any) -> None:
+        """Carry out a statement that was declared once and has no answer; `values` are its parameters, `named` after its table."""
+        known = {"tenant_id": self.tenant_id, **values}
+        self._writes.run(statement, {named(statement.table, name): value for name, value in known.items()})
+
+    def one(self, query: Select[Any], what: str = "It", **values: Any) -> Row[Any]:
+        """The single row of a query, or NotFound; `values` are the parameters (`param`) of a query that was declared once."""
+        values = {PREFIX + name: value for name, value in {"tenant_id": self.tenant_id, **values}.items()} if values else {}
+        row = self.connection.execute(query, values).one_or_none()
         if row is None:
             raise NotFound(f"{what} does not exist.")
         return row
@@ -107,17 +124,17 @@ class UnitOfWork:
     def read(self, entity: Any, row_id: UUID, *, lock: bool = False) -> Row[Any]:
         """A row by id; with `lock` it stays as it is until commit."""
         table = table_of(entity)
-        query = select(*table.c).where(table.c.tenant_id == self.tenant_id, table.c.id == row_id)
-        return self.one(query.with_for_update(key_share=True) if lock else query, table.name.replace("_", " ").capitalize())
+        return self.one(_by_id(table, lock), table.name.replace("_", " ").capitalize(), id=row_id)
 
     def flag_conflict(self, refusal: Refusal) -> None:
         """Log a conflict that is committed with the transaction, because the fact itself must be kept."""
-        self.connection.execute(insert(table_of(ConflictLog)), _conflict_row(self.cause, refusal))
+        self._writes.insert(table_of(ConflictLog), [conflict_row(self.cause, refusal)])
 
     def emit(self, aggregate: str, row: Row[Any], event_type: str, **more: Any) -> None:
         """Queue an event with the full header of its aggregate, so that a consumer that skips a version loses nothing."""
         self._events.append(
             {
+                "tenant_id": self.tenant_id,
                 "id": uuid4(),
                 "event_type": event_type,
                 "topic": TOPICS[aggregate],
@@ -143,7 +160,10 @@ class UnitOfWork:
         expires_after_seconds = expires_after.total_seconds() if expires_after else None
         self._workflow_commands.append(
             {
+                "tenant_id": self.tenant_id,
                 "id": uuid4(),
+                "version": 1,
+                "status": WorkflowCommandStatus.PENDING,
                 "kind": kind,
                 "name": name,
                 "business_key": business_key,
@@ -153,9 +173,8 @@ class UnitOfWork:
         )
 
     def _values(self, check: Check, command: Any, more: Mapping[str, Any]) -> dict[str, Any]:
-        fields = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)} if command is not None else {}
-        known = {**fields, "tenant_id": self.tenant_id, **more}
-        return {PREFIX + name: known[name] for name in check.parameters}
+        known = {"tenant_id": self.tenant_id, **more}
+        return {PREFIX + name: known[name] if name in known else getattr(command, name) for name in check.parameters}
 
     def _refuse(self, move: Move, values: Mapping[str, Any]) -> None:
         self._raise_first(move, values, self.connection.execute(move.diagnosis, values).one_or_none())
@@ -179,37 +198,45 @@ class UnitOfWork:
         )
 
     def _record(self, aggregate: str, row: Row[Any], reason: str, emits: str | None) -> None:
-        cause = self.cause
-        self._transitions.append(
-            {
-                "id": uuid4(),
-                "aggregate_type": aggregate,
-                "aggregate_id": row.id,
-                "aggregate_version": row.version,
-                "transition_from": row.prior_status,
-                "transition_to": row.status,
-                "reason": reason,
-                "actor": cause.actor,
-                "command_id": cause.command_id,
-                "idempotency_key": cause.idempotency_key,
-                "event_id": cause.event_id,
-                "external_event_id": cause.external_event_id,
-                "process_instance_id": cause.process_instance_id,
-                "business_key": cause.business_key,
-            }
-        )
+        self._log(aggregate, row.id, version=row.version, old=row.prior_status, new=row.status, reason=reason)
         if emits is not None:
             self.emit(aggregate, row, emits)
 
-    def flush(self) -> None:
-        """Send the collected facts in one statement."""
-        if not (self._transitions or self._events or self._workflow_commands):
-            return
-        facts = {"transitions": self._transitions, "events": self._events, "commands": self._workflow_commands}
-        self.connection.execute(
-            SEND_FACTS, {"tenant_id": self.tenant_id, **{name: json.dumps(rows, default=str) for name, rows in facts.items()}}
+    def _log(self, aggregate: str, row_id: UUID, *, version: int, old: str | None, new: str, reason: str) -> None:
+        self._transitions.append(
+            {
+                "tenant_id": self.tenant_id,
+                "id": uuid4(),
+                "aggregate_type": aggregate,
+                "aggregate_id": row_id,
+                "aggregate_version": version,
+                "transition_from": old,
+                "transition_to": new,
+                "reason": reason,
+                **self._origin,
+            }
         )
+
+    def flush(self) -> None:
+        """Send what waits, and the collected facts with it."""
+        self._writes.insert(table_of(TransitionLog), self._transitions)
+        self._writes.insert(table_of(OutboxEvent), self._events)
+        if self._workflow_commands:
+            self.write(ASK_ENGINE, rows=to_json(self._workflow_commands))
         self._transitions, self._events, self._workflow_commands = [], [], []
+        self._writes.send()
+
+
+@cache
+def _creation(table: Table) -> Insert:
+    # A plain INSERT that meets the constraint would abort the whole transaction (domain.md, finding 7).
+    return insert(table).on_conflict_do_nothing().returning(*table.c)
+
+
+@cache
+def _by_id(table: Table, lock: bool) -> Select[Any]:  # noqa: FBT001 - private
+    query = select(*table.c).where(table.c.tenant_id == param("tenant_id"), table.c.id == param("id"))
+    return query.with_for_update(key_share=True) if lock else query
 
 
 @contextmanager
@@ -245,25 +272,7 @@ def _commit(connection: Connection) -> None:
 
 def _record_conflict(engine: Engine, cause: Cause, refusal: Refusal) -> None:
     with engine.begin() as connection:
-        connection.execute(insert(table_of(ConflictLog)), _conflict_row(cause, refusal))
-
-
-def _conflict_row(cause: Cause, refusal: Refusal) -> dict[str, Any]:
-    return {
-        "tenant_id": cause.tenant_id,
-        "id": uuid4(),
-        "conflict_code": refusal.code,
-        "command": cause.command,
-        "aggregate_type": refusal.aggregate_type,
-        "aggregate_id": refusal.aggregate_id,
-        "expected_version": refusal.expected_version,
-        "actual_version": refusal.current_version,
-        "actor": cause.actor,
-        "command_id": cause.command_id,
-        "idempotency_key": cause.idempotency_key,
-        "process_instance_id": cause.process_instance_id,
-        "business_key": cause.business_key,
-    }
+        connection.execute(insert(table_of(ConflictLog)), conflict_row(cause, refusal))
 
 
 @contextmanager

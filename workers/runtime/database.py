@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, create_engine, text
+import select
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 
 # A command that waits longer than this for a row tells its caller to try again (rule 2 of architecture.md: short transactions).
 LOCK_TIMEOUT_MS = 5_000
@@ -24,13 +27,22 @@ def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} "
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
     )
-    return create_engine(
+    engine = create_engine(
         database_url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
         connect_args={"options": options, "application_name": f"q2o {process}", "connect_timeout": 5},
     )
+    event.listen(engine, "checkout", _refuse_a_dead_connection)
+    return engine
+
+
+def _refuse_a_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
+    # An idle connection has nothing to say: what is there to read is its end.
+    said = select.poll()
+    said.register(connection.pgconn.socket, select.POLLIN)
+    if said.poll(0):
+        raise DisconnectionError
 
 
 def require_reachable(engine: Engine) -> None:
