@@ -68,7 +68,7 @@ SAME_REVISION = Rule(
 )
 ONE_DECISION = Rule(
     code="I4",
-    title="one decision per signature, and for no other revision",
+    title="one decision per signature, within authority, and for no other revision",
     counts={"signatures": count("approval_requirement"), "decisions": count("approval_decision")},
     violations=(
         """SELECT format('Requirement %s was decided %s times.', requirement_id, count(*))
@@ -82,6 +82,26 @@ ONE_DECISION = Rule(
         """SELECT format('Requirement %s is %s without a decision.', q.id, q.status)
         FROM approval_requirement q LEFT JOIN approval_decision d ON d.tenant_id = q.tenant_id AND d.requirement_id = q.id
         WHERE q.tenant_id = :tenant_id AND q.status IN ('APPROVED', 'REJECTED', 'REWORK') AND d.id IS NULL""",
+        """SELECT format('Decision %s was made by %s, who owns the quote.', d.id, d.decided_by)
+        FROM approval_decision d JOIN quote q ON q.tenant_id = d.tenant_id AND q.id = d.quote_id
+        WHERE d.tenant_id = :tenant_id AND d.decided_by = q.owner_user_id""",
+        # Before there were grants a decision kept no `grantId`.
+        """SELECT format('Decision %s by %s names grant %s, but %s.', d.id, d.decided_by, d.authority_snapshot ->> 'grantId', wrong)
+        FROM approval_decision d
+        JOIN approval_requirement q ON q.tenant_id = d.tenant_id AND q.id = d.requirement_id
+        LEFT JOIN authority_grant g ON g.tenant_id = d.tenant_id AND g.id::text = d.authority_snapshot ->> 'grantId'
+        CROSS JOIN LATERAL (VALUES
+            (g.id IS NULL, 'there is no such grant'),
+            (g.subject <> d.decided_by, 'it is a grant of ' || g.subject),
+            (g.max_discount_percent < q.min_authority, 'it reaches to ' || g.max_discount_percent || ' % of ' || q.min_authority || ' %'),
+            (d.created_at < g.valid_from OR d.created_at >= g.valid_until, 'it was not valid then'),
+            (EXISTS (SELECT FROM transition_log l WHERE l.tenant_id = g.tenant_id AND l.aggregate_id = g.id
+                AND l.transition_to = 'REVOKED' AND l.created_at < d.created_at), 'it had been revoked')
+        ) AS claim(is_wrong, wrong)
+        WHERE d.tenant_id = :tenant_id AND d.authority_snapshot ? 'grantId' AND claim.is_wrong""",
+        """SELECT format('Decision %s reuses decision %s, which was not the approval of the same person on the same quote.', d.id, b.id)
+        FROM approval_decision d JOIN approval_decision b ON b.tenant_id = d.tenant_id AND b.id = d.basis_decision_id
+        WHERE d.tenant_id = :tenant_id AND (b.decision, b.decided_by, b.quote_id) <> ('APPROVE', d.decided_by, d.quote_id)""",
     ),
 )
 GOOD_OFFER = Rule(
@@ -89,9 +109,9 @@ GOOD_OFFER = Rule(
     title="accepted only while the offer and its price still held",
     counts={"acceptances": count("quote_acceptance")},
     violations=(
-        """SELECT format('Acceptance %s of %s came after the offer ended at %s.', a.id, a.created_at, q.valid_until)
+        """SELECT format('Acceptance %s of %s came after the offer ended at %s.', a.id, a.accepted_at, q.valid_until)
         FROM quote_acceptance a JOIN quote q ON q.tenant_id = a.tenant_id AND q.id = a.quote_id
-        WHERE a.tenant_id = :tenant_id AND a.created_at >= q.valid_until AND q.status = 'ACCEPTED'""",
+        WHERE a.tenant_id = :tenant_id AND a.accepted_at >= q.valid_until AND q.status = 'ACCEPTED'""",
         """SELECT format('Acceptance %s took a price of book version %s while %s was active, against policy %s.',
             a.id, a.price_book_version, a.active_price_book_version_seen, a.staleness_policy)
         FROM quote_acceptance a JOIN price_result p ON p.tenant_id = a.tenant_id AND p.id = a.price_result_id
@@ -101,12 +121,18 @@ GOOD_OFFER = Rule(
             WHEN 'REPRICE_ON_MATERIAL_CHANGE' THEN EXISTS (
                 SELECT FROM price_book_version b JOIN quote_line l ON l.tenant_id = b.tenant_id
                 WHERE b.tenant_id = a.tenant_id AND b.price_book = p.price_book AND l.revision_id = a.quote_revision_id
-                AND b.published_at > p.priced_at AND b.published_at < a.created_at
+                AND b.published_at > p.priced_at AND b.published_at < a.accepted_at
                 AND jsonb_exists(b.material_offering_ids, l.product_offering_id))
             WHEN 'APPROVAL_REQUIRED_IF_STALE' THEN NOT EXISTS (
                 SELECT FROM approval_requirement q WHERE q.tenant_id = a.tenant_id AND q.request_id = a.approval_request_id
                 AND q.type = 'STALE_PRICE' AND q.status = 'APPROVED')
             ELSE false END""",
+        """SELECT format('Acceptance %s at %s saw book version %s, but %s had been published at %s.',
+            a.id, a.accepted_at, a.active_price_book_version_seen, b.price_book_version, b.published_at)
+        FROM quote_acceptance a JOIN price_result p ON p.tenant_id = a.tenant_id AND p.id = a.price_result_id
+        JOIN price_book_version b ON b.tenant_id = a.tenant_id AND b.price_book = p.price_book
+        WHERE a.tenant_id = :tenant_id AND b.price_book_version <> a.active_price_book_version_seen
+        AND b.published_at > a.active_version_published_at AND b.published_at < a.accepted_at""",
     ),
 )
 RULES = (ONE_ORDER, ONE_ANSWER, SAME_REVISION, ONE_DECISION, GOOD_OFFER)

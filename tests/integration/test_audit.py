@@ -7,6 +7,7 @@ constraint that would refuse the plant is dropped there.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -42,6 +43,7 @@ def settled(migrated: Engine) -> Iterator[Settled]:
     for tenant_id in (UUID(OTHER_TENANT), uuid4()):
         offers = Offers(migrated, tenant_id)
         offers.publish_prices()
+        offers.grant_authority()
         if tenant_id == UUID(OTHER_TENANT):
             offers.draft_quote()
     yield Settled(offers)
@@ -130,7 +132,8 @@ def twin(settled: Settled) -> str:
 
 def turned_back(records: list[EventRecord]) -> None:
     """Let two events of one aggregate change places."""
-    first, second = [number for number, record in enumerate(records) if record.key == records[0].key][:2]
+    [(key, _)] = Counter(record.key for record in records).most_common(1)
+    first, second = [number for number, record in enumerate(records) if record.key == key][:2]
     records[first], records[second] = (
         replace(records[first], offset=records[second].offset),
         replace(records[second], offset=records[first].offset),

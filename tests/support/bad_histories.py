@@ -104,6 +104,33 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         "I4",
         (f"UPDATE approval_decision SET quote_revision_id = '{NEW}' WHERE id = {one('approval_decision')}",),
     ),
+    "a decision by the owner of the quote": (
+        "I4",
+        (f"UPDATE quote SET owner_user_id = 'rita' WHERE id = {one('approval_decision', column='quote_id')}",),
+    ),
+    "a decision beyond its authority": (
+        "I4",
+        ("UPDATE authority_grant SET max_discount_percent = 1 WHERE tenant_id = :tenant",),
+    ),
+    "a decision by a grant of somebody else": (
+        "I4",
+        ("UPDATE authority_grant SET subject = 'sara' WHERE tenant_id = :tenant",),
+    ),
+    "a decision by a grant that is not there": (
+        "I4",
+        (f'UPDATE approval_decision SET authority_snapshot = \'{{"grantId": "{NEW}"}}\' WHERE id = {one("approval_decision")}',),
+    ),
+    "a decision after the grant had ended": (
+        "I4",
+        ("UPDATE authority_grant SET valid_until = valid_from + interval '1 microsecond' WHERE tenant_id = :tenant",),
+    ),
+    "a signature reused from another quote": (
+        "I4",
+        (
+            "UPDATE approval_decision SET decision = 'REUSED', "
+            f"basis_decision_id = (SELECT max(id::text)::uuid FROM approval_decision) WHERE id = {one('approval_decision')}",
+        ),
+    ),
     "a signature without decision": ("I4", (f"DELETE FROM approval_decision WHERE id = {one('approval_decision')}",)),
     "a version that no log entry tells": ("I5", (f"UPDATE quote SET version = version + 1 WHERE id = {REVISED_QUOTE}",)),
     "a gap in the log": ("I5", ("DELETE FROM transition_log WHERE reason = 'PRICE' AND transition_from = 'PRICED'",)),
@@ -114,6 +141,14 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
     "an acceptance after the offer ended": (
         "I6",
         (f"UPDATE quote SET valid_until = created_at WHERE id = {ACCEPTED_QUOTE}",),
+    ),
+    "an acceptance that did not see what had been published": (
+        "I6",
+        (
+            copy("price_book_version", "true", price_book_version="p-0"),
+            f"UPDATE quote_acceptance a SET active_version_published_at = b.published_at - interval '1 second' "
+            "FROM price_book_version b WHERE b.tenant_id = a.tenant_id AND b.price_book_version = 'p-0'",
+        ),
     ),
     "an acceptance of a stale price": (
         "I6",
