@@ -127,8 +127,10 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
     "a signature reused from another quote": (
         "I4",
         (
-            "UPDATE approval_decision SET decision = 'REUSED', "
-            f"basis_decision_id = (SELECT max(id::text)::uuid FROM approval_decision) WHERE id = {one('approval_decision')}",
+            (
+                "UPDATE approval_decision SET decision = 'REUSED', "
+                f"basis_decision_id = (SELECT max(id::text)::uuid FROM approval_decision) WHERE id = {one('approval_decision')}"
+            ),
         ),
     ),
     "a signature without decision": ("I4", (f"DELETE FROM approval_decision WHERE id = {one('approval_decision')}",)),
@@ -146,8 +148,10 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         "I6",
         (
             copy("price_book_version", "true", price_book_version="p-0"),
-            f"UPDATE quote_acceptance a SET active_version_published_at = b.published_at - interval '1 second' "
-            "FROM price_book_version b WHERE b.tenant_id = a.tenant_id AND b.price_book_version = 'p-0'",
+            (
+                "UPDATE quote_acceptance a SET active_version_published_at = b.published_at - interval '1 second' "
+                "FROM price_book_version b WHERE b.tenant_id = a.tenant_id AND b.price_book_version = 'p-0'"
+            ),
         ),
     ),
     "an acceptance of a stale price": (
