@@ -203,10 +203,10 @@ class QuoteLine(Owned, Base):
 FROZEN_CONTENT = ddl("""
 CREATE FUNCTION refuse_frozen_content() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    revision uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.revision_id ELSE NEW.revision_id END;
     tenant uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END;
 BEGIN
-    IF EXISTS (SELECT FROM quote_revision WHERE tenant_id = tenant AND id = revision AND status <> 'WORKING') THEN
+    -- A line that moves is taken from one revision and given to another.
+    IF EXISTS (SELECT FROM quote_revision WHERE tenant_id = tenant AND id IN (OLD.revision_id, NEW.revision_id) AND status <> 'WORKING') THEN
         RAISE EXCEPTION 'lines of a revision that is not WORKING are never changed' USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
@@ -216,8 +216,9 @@ FOR EACH ROW EXECUTE FUNCTION refuse_frozen_content()""")
 FROZEN_REVISION = ddl("""
 CREATE FUNCTION refuse_frozen_revision() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF OLD.status <> 'WORKING' AND (NEW.content_hash, NEW.price_result_id, NEW.config_result_id, NEW.quote_id, NEW.revision_no)
-        IS DISTINCT FROM (OLD.content_hash, OLD.price_result_id, OLD.config_result_id, OLD.quote_id, OLD.revision_no) THEN
+    IF OLD.status <> 'WORKING' AND (NEW.status = 'WORKING'
+        OR (NEW.content_hash, NEW.price_result_id, NEW.config_result_id, NEW.quote_id, NEW.revision_no)
+        IS DISTINCT FROM (OLD.content_hash, OLD.price_result_id, OLD.config_result_id, OLD.quote_id, OLD.revision_no)) THEN
         RAISE EXCEPTION 'a revision that is not WORKING is never changed' USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN NEW;

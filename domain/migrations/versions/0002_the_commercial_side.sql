@@ -59,6 +59,28 @@ END $$;
 CREATE TRIGGER approval_decision_four_eyes BEFORE INSERT ON approval_decision
 FOR EACH ROW EXECUTE FUNCTION refuse_own_approval();
 
+-- Neither may a line be moved out of a frozen revision, nor a frozen revision be thawed.
+CREATE OR REPLACE FUNCTION refuse_frozen_content() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    tenant uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END;
+BEGIN
+    -- A line that moves is taken from one revision and given to another.
+    IF EXISTS (SELECT FROM quote_revision WHERE tenant_id = tenant AND id IN (OLD.revision_id, NEW.revision_id) AND status <> 'WORKING') THEN
+        RAISE EXCEPTION 'lines of a revision that is not WORKING are never changed' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+
+CREATE OR REPLACE FUNCTION refuse_frozen_revision() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status <> 'WORKING' AND (NEW.status = 'WORKING'
+        OR (NEW.content_hash, NEW.price_result_id, NEW.config_result_id, NEW.quote_id, NEW.revision_no)
+        IS DISTINCT FROM (OLD.content_hash, OLD.price_result_id, OLD.config_result_id, OLD.quote_id, OLD.revision_no)) THEN
+        RAISE EXCEPTION 'a revision that is not WORKING is never changed' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
 ALTER TABLE price_book_head
     ADD COLUMN id UUID DEFAULT gen_random_uuid() NOT NULL,
     ADD COLUMN version BIGINT DEFAULT 1 NOT NULL,
