@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,10 +12,12 @@ from playwright.sync_api import expect
 
 from domain import quotes
 from domain.approvals import ApprovalDecision, FourEyesViolation
+from domain.authority import AuthorityGrant
 from domain.store.facts import ConflictLog
 from tests.browser.web_apps import WebApps
 from tests.support.suite import Shop, new_story
 from tests.support.waiting import eventually
+from tests.support.walk import Walk
 from workers.demo.fates import Story
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import DIRECTOR, MANAGER, RSM, SALES
@@ -38,11 +41,32 @@ class Asked:
     def quote_id(self) -> UUID:
         return UUID(self.story.quote["quoteId"])
 
+    @property
+    def walk(self) -> Walk:
+        """The process instance that asks."""
+        (instance,) = self.shop.engine.find_instances(self.business_key)
+        return Walk(engine=self.shop.engine, business_key=self.business_key, instance_id=instance.id)
+
+    @property
+    def business_key(self) -> str:
+        return quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.story.quote["revisionId"]))
+
+    def offer_again(self, discount: str) -> dict[str, Any]:
+        """Give another discount on the first line, price and submit, and wait until somebody is asked; returns the quote."""
+        shop, quote = self.shop, self.story.quote
+        change = {"lines": [{"lineNo": 1, "discountPercent": discount}], "reasonCode": "CUSTOMER_REQUEST"}
+        body = {"expectedRevisionId": quote["revisionId"], **change}
+        shop.api.send(f"/quotes/{self.quote_id}", body, version=quote["version"], method="PATCH").expect(200)
+        shop.api.price(quote["quoteId"])
+        shop.api.submit(quote["quoteId"])
+        shop.teller.look(self.story)
+        self.user_task()
+        return self.story.quote
+
     def user_task(self, *, after: str | None = None) -> UserTask:
         """Wait for the open task, or for the one that follows task `after`."""
-        key = quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.story.quote["revisionId"]))
         tasks = eventually(
-            lambda: [task for task in self.shop.engine.user_tasks(key) if task.id != after],
+            lambda: [task for task in self.shop.engine.user_tasks(self.business_key) if task.id != after],
             f"somebody is asked about {self.number}",
         )
         return tasks[0]
@@ -74,7 +98,9 @@ def test_an_approver_reads_a_quote_and_the_decision_is_bound_to_what_was_read(we
     form = web.tasklist(RSM.id).open(asked.number)
     price = quote["price"]
     facts = (quote["customerId"], quote["ownerUserId"], f"{price['listTotal']} EUR", f"{price['netTotal']} EUR", "18 %")
-    assert [fact for fact in facts if fact not in form.text] == []
+    because = "A discount of 18.0 % is more than sales may give alone (10 %)."
+    told = ("Revision 1", "No revision of this quote was approved before.", f"Why you are asked (DISCOUNT): {because}")
+    assert [fact for fact in (*facts, *told) if fact not in form.text] == []
     form.decide("Approve", "Strategic deal", "Reference customer")
 
     asked.shop.teller.wait_for(asked.story, "APPROVED")
@@ -82,8 +108,65 @@ def test_an_approver_reads_a_quote_and_the_decision_is_bound_to_what_was_read(we
     assert (decision.decision, decision.reason_code, decision.comment) == ("APPROVE", "STRATEGIC_DEAL", "Reference customer")
     assert (decision.quote_revision_id, decision.price_result_id) == (UUID(quote["revisionId"]), UUID(quote["priceResultId"]))
     assert decision.approval_task_id == task.id
+    authority = decision.authority_snapshot
+    (grant,) = asked.shop.rows(AuthorityGrant, subject=RSM.id)
+    assert (authority["grantId"], authority["role"]) == (str(grant.id), "approverRsm")
+    assert (authority["maxDiscountPercent"], authority["minAuthority"]) == ("25.00", "18.00")
     log = asked.shop.engine.get("/history/user-operation", taskId=task.id, operationType="Complete")
     assert {row["userId"] for row in log} == {decision.decided_by} == {RSM.id}
+
+
+def test_an_approver_reads_what_changed_and_who_decided_before(web: WebApps, asked: Asked) -> None:
+    tasklist = web.tasklist(RSM.id)
+    tasklist.open(asked.number).decide("Approve", "Strategic deal", "Reference | customer")
+    asked.shop.teller.wait_for(asked.story, "APPROVED")
+    quote = asked.offer_again("20")
+
+    form = tasklist.open(asked.number)
+    told = (
+        "Revision 2",
+        "A discount of 20.0 % is more than sales may give alone (10 %).",
+        "Compared with revision 1, the last one approved: discount +2.00 points",
+    )
+    assert [text for text in told if text not in form.text] == []
+    assert form.row("Fibre line 1000")[4:] == ["2136.00", "20.00 %", "1708.80", "discount was 18.00 %"]
+    assert form.row("Router Pro")[-1] == ""
+    assert form.row("Reference | customer")[1:6] == ["1", "DISCOUNT, level 1", "APPROVE", RSM.id, "STRATEGIC_DEAL"]
+    form.picture("approve-quote-changed")
+    form.decide("Approve", "Within policy", "Still fine")
+
+    asked.shop.teller.wait_for(asked.story, "APPROVED")
+    (decision,) = asked.shop.rows(ApprovalDecision, quote_revision_id=UUID(quote["revisionId"]))
+    assert (decision.decision, decision.comment, decision.decided_by) == ("APPROVE", "Still fine", RSM.id)
+    assert decision.price_result_id == UUID(quote["priceResultId"])
+    assert decision.authority_snapshot["minAuthority"] == "20.00"
+
+
+def test_an_approver_escalates_and_the_director_reads_who_did_and_why(web: WebApps, asked: Asked) -> None:
+    first = asked.user_task()
+    web.tasklist(RSM.id).open(asked.number).decide("Escalate", "Above my authority", "A new | market")
+    asked.user_task(after=first.id)
+
+    tasklist = web.tasklist(DIRECTOR.id)
+    form = tasklist.open(asked.number)
+    assert tasklist.names[0] == f"Escalated: approve quote {asked.number}"
+    assert "rina (approverRsm) escalated the task: ABOVE_MY_AUTHORITY – A new | market" in form.text
+    assert form.filled_in == []
+    form.picture("approve-quote-escalated")
+    form.decide("Approve", "Strategic deal", "A market we want")
+
+    asked.shop.teller.wait_for(asked.story, "APPROVED")
+    (decision,) = asked.shop.rows(ApprovalDecision, quote_id=asked.quote_id)
+    assert (decision.decided_by, decision.authority_snapshot["role"]) == (DIRECTOR.id, "approverDirector")
+
+
+def test_a_reminder_stands_on_the_form(web: WebApps, asked: Asked) -> None:
+    task = asked.user_task()
+    asked.walk.let_time_pass("reminder-due", task)
+    eventually(lambda: asked.shop.engine.task_variables(task.id)["reminderNotice"], "the reminder is on the form")
+
+    form = web.tasklist(RSM.id).open(asked.number)
+    assert "Half of the time is gone. Please decide by " in form.text
 
 
 def test_whoever_owns_the_quote_gets_the_task_back_with_the_reason(web: WebApps, asked: Asked, selling_approver: str) -> None:

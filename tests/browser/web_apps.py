@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -13,6 +14,8 @@ from workers.demo.local_suite import PEOPLE_PASSWORD
 
 # A form scrolls in a column of its own: with a window this tall nothing is out of sight.
 WINDOW = {"width": 1500, "height": 1800}
+# What people saw, for whoever reviews a run.
+PICTURES = Path(__file__).parents[2] / "build" / "pictures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +57,23 @@ class Tasklist:
         """Names of the filters that this person sees, without the number of tasks."""
         return [re.sub(r"\s*\(?\d*\)?\s*$", "", text) for text in self.page.locator(".task-filter").all_inner_texts()]
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the tasks in the list, from the top."""
+        return [text.splitlines()[0] for text in self.page.locator("li.task .names").all_inner_texts()]
+
     def card(self, quote_number: str) -> Locator:
-        """The card of the task that asks about a quote."""
-        return self.page.locator("li.task").filter(has=self.page.get_by_text(f"Approve quote {quote_number}", exact=True))
+        """The card of the task that asks about a quote, escalated or not."""
+        name = re.compile(rf"[Aa]pprove quote {re.escape(quote_number)}\b")
+        return self.page.locator("li.task").filter(has=self.page.get_by_text(name))
 
     def wait_for_answer(self) -> None:
         """Wait until the list is filled, or known to be empty."""
         self.page.locator("li.task").or_(self.page.get_by_text("No task matching filters found")).first.wait_for()
+
+    def picture(self, name: str) -> None:
+        """Keep what is on the screen now."""
+        self.page.screenshot(path=PICTURES / f"{name}.png")
 
     def open(self, quote_number: str) -> Form:
         """Reload the list, and open the task."""
@@ -82,6 +95,14 @@ class Form:
     def text(self) -> str:
         return self.element.inner_text()
 
+    def row(self, text: str) -> list[str]:
+        """The cells of the one table row that holds a text."""
+        return self.element.locator("tbody tr", has_text=text).locator("td").all_inner_texts()
+
+    def picture(self, name: str) -> None:
+        """Keep what is on the screen now."""
+        self.page.screenshot(path=PICTURES / f"{name}.png")
+
     @property
     def filled_in(self) -> list[str]:
         """What somebody has chosen or written already."""
@@ -91,6 +112,11 @@ class Form:
 
     def decide(self, decision: str, reason: str, comment: str) -> None:
         """Claim, fill in, complete, and see the task go."""
+        self.fill_in(decision, reason, comment)
+        self.complete()
+
+    def fill_in(self, decision: str, reason: str, comment: str) -> None:
+        """Claim and fill in; whoever does so may still wait before completing."""
         self.page.click("button.claim")
         self.page.locator(".disabled-form").wait_for(state="detached")
         self.element.get_by_label(decision, exact=True).check()
@@ -99,6 +125,9 @@ class Form:
         field = self.element.get_by_label("Comment")
         field.fill(comment)
         expect(field).to_have_value(comment)
+
+    def complete(self) -> None:
+        """Complete, and see the task go."""
         self.page.get_by_role("button", name="Complete").click()
         self.element.wait_for(state="detached")
 
