@@ -16,6 +16,7 @@ from rich.text import Text
 
 from domain import auditing
 from domain.auditing import CheckResult, Snapshot
+from domain.store.isolation import EVERY_TENANT, name_tenant
 from reconciliation.audit_agreement import (
     LedgerEntry,
     events_agree,
@@ -91,6 +92,7 @@ class Audit:
         """Look at everything of one tenant. No transaction is open while the others are asked."""
         with self._database.connect() as connection:
             reading = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            name_tenant(reading, EVERY_TENANT)  # whether tenants meet can be seen only by looking at all of them
             snapshot = auditing.inspect(reading, tenant_id)
         return compare(snapshot, self._outside)
 

@@ -8,6 +8,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
+from domain.store.isolation import EVERY_TENANT, name_tenant
+
 # Any fixed number: whoever migrates this product's schema takes the same lock.
 MIGRATION_LOCK = 4_202_046
 
@@ -24,5 +26,6 @@ def migrate(engine: Engine) -> None:
     config = configuration()
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
+        name_tenant(connection, EVERY_TENANT)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

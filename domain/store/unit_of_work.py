@@ -31,6 +31,7 @@ from domain.store.facts import (
     conflict_row,
     origin,
 )
+from domain.store.isolation import EVERY_TENANT, name_tenant
 from domain.store.moves import PREFIX, Check, Move, param
 from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
@@ -248,6 +249,7 @@ def unit_of_work(engine: Engine, cause: Cause) -> Iterator[UnitOfWork]:
     """
     try:
         with engine.connect() as connection:
+            name_tenant(connection, cause.tenant_id)
             uow = UnitOfWork(connection, cause)
             yield uow
             uow.flush()
@@ -272,6 +274,7 @@ def _commit(connection: Connection) -> None:
 
 def _record_conflict(engine: Engine, cause: Cause, refusal: Refusal) -> None:
     with engine.begin() as connection:
+        name_tenant(connection, cause.tenant_id)
         connection.execute(insert(table_of(ConflictLog)), conflict_row(cause, refusal))
 
 
@@ -279,4 +282,5 @@ def _record_conflict(engine: Engine, cause: Cause, refusal: Refusal) -> None:
 def housekeeping(engine: Engine) -> Iterator[Connection]:
     """A transaction of the machinery itself (claims and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
     with engine.begin() as connection:
+        name_tenant(connection, EVERY_TENANT)
         yield connection

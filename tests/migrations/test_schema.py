@@ -19,6 +19,8 @@ CATALOGUE = {
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
     "triggers": "SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
     "sequences": "SELECT sequence_name, data_type, start_value, increment FROM information_schema.sequences WHERE sequence_schema = 'public'",
+    "policies": "SELECT tablename, policyname, permissive, roles::text, cmd, qual, with_check FROM pg_policies WHERE schemaname = 'public'",
+    "row security": "SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace",
     "functions": "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
 }
 
@@ -73,3 +75,12 @@ def test_migrating_again_changes_nothing(two_databases: tuple[Engine, Engine]) -
     migrate(migrated)
 
     assert catalogue(migrated) == before
+
+
+def test_every_table_of_a_tenant_is_closed_to_the_others(two_databases: tuple[Engine, Engine]) -> None:
+    migrated, _ = two_databases
+    migrate(migrated)
+
+    closed = {row[0] for row in catalogue(migrated)["policies"]}
+
+    assert closed == set(METADATA.tables) == {row[0] for row in catalogue(migrated)["row security"] if row[1] and row[2]}

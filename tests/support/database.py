@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, make_url, select, text, union_all
+from sqlalchemy import Engine, create_engine, event, func, make_url, select, text, union_all
 from sqlalchemy.sql.elements import quoted_name
 
 from domain.migrations import migrate
@@ -35,10 +35,22 @@ def new_database(database: str, name: str) -> Iterator[Engine]:
     with server.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     server.dispose()
-    engine = connect(make_url(database).set(database=name).render_as_string(hide_password=False), "tests", pool_size=20)
+    address = make_url(database).set(database=name).render_as_string(hide_password=False)
+    engine = seeing_every_tenant(connect(address, "tests", pool_size=20))
     migrate(engine)
     yield engine
     engine.dispose()
+
+
+def seeing_every_tenant(engine: Engine) -> Engine:
+    """Let plain connections look behind everything; what the product does in a transaction names its tenant, and is bound by it."""
+
+    def see(connection: Any, _: object) -> None:
+        connection.execute("SET q2o.tenant = '*'")
+        connection.commit()
+
+    event.listen(engine, "connect", see)
+    return engine
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from domain.store import table_of
 from domain.store.facts import TransitionLog
 from reconciliation.audit import Audit, AuditReport
 from reconciliation.audit_sources import CamundaHistory, EngineInstance
+from tests.support.database import seeing_every_tenant
 from tests.support.waiting import eventually
 from workers import suite
 from workers.demo.api import Api
@@ -195,7 +196,7 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
     """Make a new tenant on a prepared suite; the HTTP edge has to run for its API."""
     tenant_id = uuid4()
     local.seed(tenant_id)
-    database, engine = suite.connect(local.settings, "tests"), suite.engine_of(local.settings)
+    database, engine = seeing_every_tenant(suite.connect(local.settings, "tests")), suite.engine_of(local.settings)
     api = Api(local.api_url, local.settings.jwt_secret, tenant_id)
     teller = Teller(api, local.stopped, tasklist(local))
     shop = Shop(local=local, database=database, engine=engine, api=api, teller=teller)

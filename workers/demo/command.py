@@ -18,6 +18,7 @@ from rich.table import Table
 from sqlalchemy import Engine as Database
 
 from domain import sweeping
+from domain.store.unit_of_work import housekeeping
 from reconciliation.audit import Audit, AuditReport, as_table
 from workers import suite
 from workers.demo import board
@@ -167,7 +168,7 @@ def wait_until_quiet(database: Database, engine: Engine, tenant_id: UUID, runnin
     """Until nothing is pending, unknown or on its way, in the database and in the engine; False when that takes too long."""
     deadline = monotonic() + QUIET_WITHIN_SECONDS
     while monotonic() < deadline and not running.stopped.wait(0.5):
-        with database.connect() as connection:
+        with housekeeping(database) as connection:
             open_work = sweeping.open_work(connection, tenant_id)
         if not any(open_work.values()) and not engine.count_unfinished("order-fulfillment", f"order:{tenant_id}:%"):
             return True
