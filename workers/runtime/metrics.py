@@ -66,7 +66,7 @@ STALE_APPROVAL_REJECTIONS = Counter(
 STALE_PRICE_REJECTIONS = Counter(
     "q2o_stale_price_rejections_total", "Commands whose price was out of date by its policy", ["command", "policy"]
 )
-QUOTE_EXPIRED_REJECTIONS = Counter("q2o_quote_expired_rejections_total", "Acceptances that came after the offer's end")
+QUOTE_EXPIRED_REJECTIONS = Counter("q2o_quote_expired_rejections_total", "Commands that came after the end of the offer")
 TRANSITION_REJECTIONS = Counter(
     "q2o_transition_rejections_total",
     "Moves that the present state or a guard refused",

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import structlog
 
-from domain.accepting import QuoteExpired
 from domain.approvals import ApprovalMissing, StaleApproval
 from domain.errors import Conflict, IdempotencyKeyReused, Refusal
+from domain.price_books import PriceBookConflict
 from domain.prices import StalePrice
+from domain.quotes import QuoteExpired
 from domain.store import Cause
 from workers.runtime import metrics
 
@@ -52,7 +53,7 @@ def count_refusal(refusal: Refusal, command: str) -> None:
         if isinstance(refusal, kind):
             count(refusal, command)
     if refusal.code.endswith("_VERSION_CONFLICT"):
-        metrics.OPTIMISTIC_LOCK_CONFLICTS.labels(command, refusal.aggregate_type or "").inc()
+        _count_optimistic(refusal, command)
 
 
 def fingerprint(idempotency_key: str | None) -> str | None:
@@ -64,6 +65,10 @@ def _count_transition(refusal: Refusal, _: str) -> None:
     if refusal.current_status is not None:
         event = str(refusal.evidence.get("event", ""))
         metrics.TRANSITION_REJECTIONS.labels(refusal.aggregate_type or "", refusal.current_status, event, refusal.code).inc()
+
+
+def _count_optimistic(refusal: Refusal, command: str) -> None:
+    metrics.OPTIMISTIC_LOCK_CONFLICTS.labels(command, refusal.aggregate_type or "").inc()
 
 
 def _count_stale_price(refusal: Refusal, command: str) -> None:
@@ -79,6 +84,7 @@ COUNTS: dict[type[Refusal], Callable[[Refusal, str], None]] = {
     StalePrice: _count_stale_price,
     StaleApproval: _count_stale_approval,
     ApprovalMissing: _count_stale_approval,
+    PriceBookConflict: _count_optimistic,
     QuoteExpired: lambda _, __: metrics.QUOTE_EXPIRED_REJECTIONS.inc(),
     IdempotencyKeyReused: lambda _, command: metrics.IDEMPOTENCY_HASH_CONFLICTS.labels(command).inc(),
 }
