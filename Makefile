@@ -43,7 +43,8 @@ models: $(VENV)/.development ## draw the models into docs/models
 	$(BIN)/python -m tests.support.rendering
 
 openapi: $(VENV)/.runtime ## write what the HTTP edge says of itself into docs/openapi.json
-	@$(BIN)/q2o openapi > docs/openapi.json
+	@mkdir -p build
+	@$(BIN)/q2o openapi > build/openapi.json && mv build/openapi.json docs/openapi.json
 
 fuzz: $(VENV)/.development ## ten thousand requests that nobody would send, by the document; two tenants, every role
 	$(BIN)/python -m pytest tests/contract/test_fuzz.py -m fuzz -s $(ARGS)

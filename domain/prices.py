@@ -60,6 +60,13 @@ class PriceMissing(Invalid):
     """The price book has no price for an offering of this quote."""
 
 
+class PriceTooLarge(Invalid):
+    """The price of this quote is larger than an amount can be."""
+
+
+LARGEST_AMOUNT = Decimal("999999999999.99")  # of a numeric(14, 2)
+
+
 class ConfigurationResult(Owned, Base):
     """What the catalog says about a content. `messages` are sentences for people; empty when valid."""
 
@@ -157,7 +164,7 @@ def _objections(line: Line, lines: Sequence[Line], catalog: Catalog) -> list[str
 
 
 def calculate(uow: UnitOfWork, lines: Sequence[Line], price_book: str, price_book_version: str) -> Totals:
-    """Add up a content by one price book version. Raises PriceMissing."""
+    """Add up a content by one price book version. Raises PriceMissing, PriceTooLarge."""
     return total(price_lines(uow, lines, price_book, price_book_version))
 
 
@@ -181,10 +188,12 @@ def price_line(line: Line, entries: Mapping[str, tuple[Decimal, Decimal]]) -> Li
 
 
 def total(lines: Sequence[LinePrice]) -> Totals:
-    """The sums; rounded half up to cents, once, at the end."""
+    """The sums; rounded half up to cents, once, at the end. Raises PriceTooLarge."""
     list_total, net_total, cost_total = (
         sum((getattr(line, name) for line in lines), Decimal(0)) for name in ("list_total", "net_total", "cost_total")
     )
+    if _cents(list_total) > LARGEST_AMOUNT:
+        raise PriceTooLarge
     margin = (net_total - cost_total) / net_total * 100 if net_total else Decimal(-100)
     return Totals(
         list_total=_cents(list_total),

@@ -24,6 +24,7 @@ from domain.revising import CURRENT_REVISION, VERSION
 from domain.store import Guard, Move, UnitOfWork, param
 
 WORKFLOW = "quote-approval"
+MOST_LINES = 200  # what one person can look through, and one screen of ten pages
 SUPERSEDED = "QuoteRevisionSuperseded"
 
 CURRENT_CONFIGURATION = Guard(
@@ -264,4 +265,6 @@ def _edited(lines: Sequence[Line], command: EditQuote) -> list[Line]:
     kept = [line for number, line in by_number.items() if number not in command.remove_lines]
     start = max(by_number, default=0) + 1
     kept += [replace(line, line_no=number, reason_code=command.reason_code) for number, line in enumerate(command.add_lines, start)]
+    if len(kept) > MOST_LINES:
+        raise Invalid(f"A quote has at most {MOST_LINES} lines.")
     return [replace(line, term_months=command.term_months) for line in kept] if command.term_months else kept

@@ -17,7 +17,7 @@ from domain.quotes import Quote
 from domain.store import table_of
 from domain.store.facts import ConflictLog
 from tests.support.database import count
-from tests.support.http import JWT_SECRET, Api, accept, decide, is_problem, new_quote
+from tests.support.http import JWT_SECRET, Api, accept, decide, edit, is_problem, new_quote
 from tests.support.offers import CUSTOMER, OWNER, Offers
 from tests.support.waiting import eventually
 from workers.http.auth import Role, issue_token
@@ -67,6 +67,32 @@ class TestSchema:
         headers = {"Authorization": f"Bearer {api.sales.token}", "Idempotency-Key": "1", "Content-Type": "application/json"}
 
         is_problem(api.client.post("/quotes", content=raw, headers=headers), status, "REQUEST_INVALID")
+
+    @pytest.mark.parametrize(
+        ("member", "value"),
+        [("quantity", "1"), ("quantity", True), ("quantity", 1.5), ("discountPercent", True), ("discountPercent", None)],
+    )
+    def test_nothing_is_taken_for_a_number_that_is_none(self, api: Api, member: str, value: Any) -> None:
+        line = {"productOfferingId": "FIBRE_1000", "quantity": 1, "termMonths": 12, member: value}
+
+        is_problem(api.sales.post("/quotes", new_quote(lines=[line])), 422, "REQUEST_INVALID")
+
+    def test_a_whole_number_may_be_written_with_a_point(self, api: Api) -> None:
+        line = {"productOfferingId": "FIBRE_1000", "quantity": 2.0, "termMonths": 12}
+
+        assert api.sales.post("/quotes", new_quote(lines=[line])).json()["lines"][0]["quantity"] == 2
+
+    @pytest.mark.parametrize("moment", [1924905600, "1924905600", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+    def test_a_moment_is_text_that_every_calendar_knows(self, api: Api, moment: Any) -> None:
+        is_problem(api.sales.post("/quotes", new_quote(validUntil=moment)), 422, "REQUEST_INVALID")
+
+    def test_a_quote_does_not_grow_without_end(self, api: Api) -> None:
+        line = {"productOfferingId": "FIBRE_1000", "quantity": 1, "termMonths": 12}
+        quote = api.sales.post("/quotes", new_quote(lines=[line] * 200)).json()
+
+        grown = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote, addLines=[line]), version=1)
+
+        assert "200" in is_problem(grown, 422, "INVALID")["detail"]
 
     def test_decimals_come_as_text_or_as_numbers(self, api: Api) -> None:
         lines = [

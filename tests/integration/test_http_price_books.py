@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 from domain.catalog import FIBRE, ROUTER, SUPPORT
 from domain.store import table_of
 from domain.store.facts import TransitionLog
-from tests.support.http import PRICER, Api, accept, is_problem
+from tests.support.http import PRICER, Api, accept, is_problem, named, new_quote
 from tests.support.offers import PRICE_BOOK, PRICE_BOOK_VERSION, Offers
 
 PATH = f"/price-books/{PRICE_BOOK}"
@@ -85,3 +85,14 @@ def test_a_quote_that_must_be_priced_anew_is_refused_after_a_publication(api: Ap
     api.pricer.post(f"{PATH}/publications", publication())
 
     is_problem(accept(api.customer, offer), 409, "STALE_PRICE")
+
+
+def test_a_price_that_no_amount_can_hold_is_refused(api: Api, offers: Offers) -> None:
+    dear = [{"productOfferingId": name, "listPrice": 10**9, "unitCost": "1"} for name in (FIBRE, ROUTER)]
+    api.pricer.post(f"{PATH}/publications", publication(entries=dear))
+    lines = [{"productOfferingId": name, "quantity": 50, "termMonths": 120} for name in (FIBRE, ROUTER)]
+    quote = api.sales.post("/quotes", new_quote(lines=lines)).json()
+
+    priced = api.sales.post(f"/quotes/{quote['quoteId']}/price", named(quote, "configResultId", "catalogVersion"), version=1)
+
+    is_problem(priced, 422, "PRICE_TOO_LARGE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import MAXYEAR, datetime
 from decimal import Decimal
 from typing import Annotated, Literal, Self
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -22,16 +24,24 @@ from pydantic.alias_generators import to_camel
 from domain.approvals import Decision
 from domain.prices import StalenessPolicy
 from domain.quotes import Line
-from domain.quoting import LineChange
+from domain.quoting import MOST_LINES, LineChange
 
-MOST_LINES = 200
 MOST_ENTRIES = 2000  # some 150 kB
+LARGEST_AMOUNT = 10**9
+
+_A_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 
+# Pydantic would also take "7" and true for a number, and a number, even in quotes, for the seconds since 1970.
 def _written(value: object) -> object:
-    # Pydantic would take a number for the seconds since 1970, and true for 1.
-    if not isinstance(value, str):
-        raise ValueError("a moment is text by ISO 8601, with an offset")  # noqa: TRY004 - pydantic turns this one into an answer
+    if not isinstance(value, str) or not _A_DATE.match(value):
+        raise ValueError("a moment is text by ISO 8601, with an offset")
+    return value
+
+
+def _counted(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise ValueError("a count is a number")  # noqa: TRY004 - pydantic turns this one into an answer
     return value
 
 
@@ -39,6 +49,11 @@ def _numeric(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("true and false are no numbers")  # noqa: TRY004 - as above
     return value
+
+
+def _decimal(most: int, digits: int) -> WithJsonSchema:
+    number = {"type": "number", "minimum": 0, "maximum": most, "multipleOf": 0.01}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": rf"^[0-9]{{1,{digits}}}(\.[0-9]{{1,2}})?$"}]})
 
 
 def _storable(moment: datetime) -> datetime:
@@ -56,17 +71,23 @@ ReasonCode = Annotated[
     StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$"),
     Field(description="Why, in the words of your house"),
 ]
-Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000, description="Pieces")]
-Months = Annotated[int, Field(strict=True, ge=1, le=120, description="Months")]
+Count = BeforeValidator(_counted)
+Quantity = Annotated[int, Field(ge=1, le=1_000_000, description="Pieces"), Count]
+Months = Annotated[int, Field(ge=1, le=120, description="Months"), Count]
 Percent = Annotated[
-    Decimal, BeforeValidator(_numeric), Field(ge=0, le=100, decimal_places=2, description="0 to 100; a number or a decimal string")
+    Decimal,
+    Field(ge=0, le=100, decimal_places=2, description="0 to 100; a number or a decimal string"),
+    BeforeValidator(_numeric),
+    _decimal(100, 3),
 ]
 Money = Annotated[
     Decimal,
+    Field(ge=0, le=LARGEST_AMOUNT, decimal_places=2, description="In the currency of the quote; a number or a decimal string"),
     BeforeValidator(_numeric),
-    Field(ge=0, le=10**9, decimal_places=2, description="In the currency of the quote; a number or a decimal string"),
+    _decimal(LARGEST_AMOUNT, 10),
 ]
-LineNumber = Annotated[int, Field(strict=True, ge=1, le=2_147_483_647)]
+LineNumber = Annotated[int, Field(ge=1, le=2_147_483_647), Count]
+Version = Annotated[int, Field(ge=1, lt=10**18), Count]
 Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_storable)]
 
 
@@ -91,7 +112,7 @@ class CreateQuoteBody(Body):
     customer_id: Text
     region: Text | None = Field(None, description="Default: the region of the token")
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field(description="ISO 4217")
-    payment_term_days: Annotated[int, Field(strict=True, ge=0, le=365)] = 30
+    payment_term_days: Annotated[int, Field(ge=0, le=365), Count] = 30
     valid_until: Moment = Field(description="The moment the offer ends")
     lines: Annotated[list[NewLine], Field(min_length=1, max_length=MOST_LINES)]
 
@@ -152,7 +173,7 @@ class WithdrawBody(Body):
 
 class DecideBody(Body):
     requirement_id: UUID
-    expected_requirement_version: Annotated[int, Field(strict=True, ge=1, lt=10**18)]
+    expected_requirement_version: Version
     quote_revision_id: UUID
     price_result_id: UUID
     decision: Decision

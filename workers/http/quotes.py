@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from domain import quoting, reading
 from domain.errors import Invalid
-from domain.prices import PriceMissing
+from domain.prices import PriceMissing, PriceTooLarge
 from domain.quotes import QuoteStatus, UnknownLine
 from domain.store import Answer, UnitOfWork
 from workers.http import answers, bodies, offered
@@ -73,7 +73,7 @@ def read_quote(looking: Annotated[Look, Depends(Looking(TRADERS))], quote_id: Qu
     return shown(body if looking.customers is None else offered.OfferedQuote.of(body))
 
 
-@router.patch("/{quoteId}", responses=described_command(answers.ShownQuote, 200, "quote.edit", refusals=(UnknownLine,)))
+@router.patch("/{quoteId}", responses=described_command(answers.ShownQuote, 200, "quote.edit", refusals=(UnknownLine, Invalid)))
 def edit_quote(
     call: Annotated[Call, Depends(Commanding("edit-quote", SELLERS))],
     if_match: Precondition,
@@ -102,7 +102,9 @@ def edit_quote(
     return call.run(body, work)
 
 
-@router.post("/{quoteId}/price", responses=described_command(answers.ShownQuote, 200, "quote.price", refusals=(PriceMissing,)))
+@router.post(
+    "/{quoteId}/price", responses=described_command(answers.ShownQuote, 200, "quote.price", refusals=(PriceMissing, PriceTooLarge))
+)
 def price_quote(
     call: Annotated[Call, Depends(Commanding("price-quote", SELLERS))],
     if_match: Precondition,
