@@ -73,6 +73,7 @@ class Tasklist:
 
     def picture(self, name: str) -> None:
         """Keep what is on the screen now."""
+        self.page.mouse.move(0, 0)
         self.page.screenshot(path=PICTURES / f"{name}.png")
 
     def open(self, quote_number: str) -> Form:
@@ -101,6 +102,7 @@ class Form:
 
     def picture(self, name: str) -> None:
         """Keep what is on the screen now."""
+        self.page.mouse.move(0, 0)
         self.page.screenshot(path=PICTURES / f"{name}.png")
 
     @property

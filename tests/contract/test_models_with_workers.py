@@ -202,4 +202,5 @@ def test_a_signature_does_not_stand_for_an_offer_that_became_worse(approval: App
     assert seen["comparedText"].startswith("Compared with revision 1, the last one approved: discount +2.00 points, margin -")
     assert "**discount was 18.00 %**" in seen["linesText"]
     assert f"| 1 | DISCOUNT, level 1 | APPROVE | {RSM.id} |" in seen["decisionsText"]
-    assert seen["rulesText"] == ("- DISCOUNT, level 1: A discount of 20.0 % is more than sales may give alone (10 %). approverRsm.")
+    assert seen["because"] == "A discount of 20.0 % is more than sales may give alone (10 %)."
+    assert seen["rulesText"] == ""

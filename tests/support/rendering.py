@@ -69,8 +69,9 @@ SAMPLE_FACTS: Mapping[str, Any] = {
     "requirementType": "DISCOUNT",
     "because": "A discount of 18.0 % is more than sales may give alone (10 %).",
     "rulesText": (
-        "- DISCOUNT, level 1: A discount of 18.0 % is more than sales may give alone (10 %). approverRsm.\n"
-        "- STALE_PRICE, level 1: The price list changed after this quote was priced; the old price may stand only if you agree. dealDesk."
+        "- DISCOUNT, level 1 (approverRsm): A discount of 18.0 % is more than sales may give alone (10 %).\n"
+        "- STALE_PRICE, level 1 (dealDesk): The price list changed after this quote was priced; "
+        "the old price may stand only if you agree."
     ),
     "approverGroup": "approverDirector",
     "dueAt": "2026-12-01T16:00:00Z",

@@ -141,6 +141,7 @@ def test_every_rule_that_fired_is_named_with_who_is_asked() -> None:
     )
     requirements: list[Any] = [asked, reused]
     assert rules(requirements, {reused.id}).splitlines() == [
-        "- DISCOUNT, level 1: Because of DISCOUNT. approverRsm.",
-        "- MARGIN, level 1: Because of MARGIN. Signature reused.",
+        "- DISCOUNT, level 1 (approverRsm): Because of DISCOUNT.",
+        "- MARGIN, level 1 (signature reused): Because of MARGIN.",
     ]
+    assert rules(requirements[:1], set()) == ""

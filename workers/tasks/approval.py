@@ -178,7 +178,8 @@ def _requirement(row: Mapping[str, Any]) -> approving.Requirement:
         level=int(row["level"]),
         approver_group=row["approverGroup"],
         min_authority=Decimal(str(row["minAuthorityDiscountPercent"])),
-        because=row["because"],
+        # An instance that began with model 1.0.0 goes on with its rules, which do not say.
+        because=row.get("because") or f"The rules ask for {row['requirementType']}.",
         sla=DURATION.validate_python(row["slaDuration"]),
     )
 

@@ -46,9 +46,11 @@ def shown(facts: ApprovalFacts) -> dict[str, Variable]:
 
 
 def rules(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> str:
-    """Every rule that fired for the revision, with who is asked; the reused signatures of `reused` requirements are given."""
+    """Every rule that fired for the revision and who is asked for it; empty for a single one, which the form names anyway."""
+    if len(requirements) <= 1:
+        return ""
     return "\n".join(
-        f"- {row.type}, level {row.level}: {row.because} {'Signature reused' if row.id in reused else row.approver_group}."
+        f"- {row.type}, level {row.level} ({'signature reused' if row.id in reused else row.approver_group}): {row.because}"
         for row in requirements
     )[:MAX_STRING]
 
