@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from uuid import uuid4
-
-import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, text
 
 from domain.migrations import migrate
 from domain.schema import METADATA
@@ -29,20 +25,6 @@ def catalogue(engine: Engine) -> dict[str, set[tuple[object, ...]]]:
     with engine.connect() as connection:
         found = {name: {tuple(row) for row in connection.execute(text(query))} for name, query in CATALOGUE.items()}
     return {name: {row for row in rows if row[0] != "alembic_version"} for name, rows in found.items()}
-
-
-@pytest.fixture
-def two_databases(database: str) -> Iterator[tuple[Engine, Engine]]:
-    """Two empty databases."""
-    server = create_engine(database, isolation_level="AUTOCOMMIT")
-    names = [f"schema_{uuid4().hex}" for _ in range(2)]
-    with server.connect() as connection:
-        for name in names:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    engines = [create_engine(make_url(database).set(database=name)) for name in names]
-    yield engines[0], engines[1]
-    for engine in (*engines, server):
-        engine.dispose()
 
 
 def test_migrations_and_models_give_the_same_catalogue(two_databases: tuple[Engine, Engine]) -> None:
