@@ -1,0 +1,92 @@
+"""The single conditions inside a guard that has several: each can be taken out of the guard, and stays out of nothing else.
+
+One is named by its guard and the column that it looks at: `authority_grant.delegate/AUTHORITY_NOT_DELEGABLE on authority_grant.status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy import ColumnElement, Select, true
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import BooleanClauseList
+
+from domain import deciding
+from domain.store.moves import Check, Guard
+from tests.support.guards import NamedGuard, every_guard
+
+ON = " on "
+REACHING = "approval_requirement.*/AUTHORITY_EXCEEDED#2"
+"""The guard of all three decisions whose condition `deciding` also looks a grant up by."""
+NAMED = {guard.name: guard for guard in every_guard()}
+
+
+def guard_of(condition: str) -> NamedGuard:
+    """The (first) guard that a condition stands in."""
+    return _guards(condition)[0]
+
+
+def columns_of(pattern: str) -> set[str]:
+    """The columns that the conditions of a guard look at first; keys that only join two tables are no conditions."""
+    return {column for leaf in _leaves(_guards(pattern + ON)[0].guard.condition) if (column := _column(leaf)) is not None}
+
+
+@contextmanager
+def without_condition(condition: str) -> Iterator[None]:
+    """Run the block with one condition gone from its guards."""
+    with ExitStack() as stack:
+        for named in _guards(condition):
+            stack.enter_context(_changed(named.check, named.position, condition))
+        if condition.startswith(REACHING):
+            reaching = deciding.reaching
+            stack.enter_context(patch.object(deciding, "reaching", lambda *of: _without(reaching(*of), condition)))
+        yield
+
+
+def _guards(condition: str) -> list[NamedGuard]:
+    pattern = condition.partition(ON)[0]
+    return [guard for name, guard in NAMED.items() if fnmatchcase(name, pattern)]
+
+
+@contextmanager
+def _changed(check: Check, position: int, condition: str) -> Iterator[None]:
+    kept = check.guards
+    refusal, whole = kept[position]
+    check.protect((*kept[:position], Guard(refusal, _without(whole, condition)), *kept[position + 1 :]))
+    try:
+        yield
+    finally:
+        check.protect(kept)
+
+
+def _without(whole: ColumnElement[bool], condition: str) -> ColumnElement[bool]:
+    [gone] = (leaf for leaf in _leaves(whole) if _column(leaf) == condition.partition(ON)[2])
+    changed: Any = visitors.replacement_traverse(whole, {}, lambda element, **_: true() if element is gone else None)
+    return changed  # type: ignore[no-any-return]  # what was a condition is one
+
+
+def _leaves(whole: Any) -> list[Any]:
+    found = _flat(whole)
+    for element in visitors.iterate(whole):
+        if isinstance(element, Select):
+            found += [leaf for criterion in element._where_criteria for leaf in _flat(criterion)]
+    return [leaf for leaf in found if not any(isinstance(part, Select) for part in visitors.iterate(leaf))]
+
+
+def _flat(clause: Any) -> list[Any]:
+    if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
+        return [leaf for part in clause.clauses for leaf in _flat(part)]
+    return [clause]
+
+
+def _column(leaf: Any) -> str | None:
+    """`authority_grant.status` of `coalesce(authority_grant.status = …)`."""
+    text = str(leaf.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    left, _, right = text.removeprefix("coalesce(").partition(" ")
+    joins = left.endswith(("tenant_id", ".id")) or right.endswith(".id")
+    return None if joins else left

@@ -1,0 +1,212 @@
+"""The constraints of the commercial side, as the models name them, and for each a row typed by hand that exactly it refuses.
+
+Such a row is a copy of one that the product wrote, with a new key: PostgreSQL takes it (`FRESH`), and refuses it with one thing changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import CheckConstraint, Constraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy.dialects import postgresql
+
+from domain.schema import METADATA
+from tests.mutants.layers import POLICY, Kept, off
+from tests.mutants.scene import Scene
+from tests.mutants.telling import refused_by
+
+TABLES = (
+    "quote",
+    "quote_revision",
+    "quote_line",
+    "configuration_result",
+    "price_result",
+    "price_book_head",
+    "price_book_version",
+    "price_book_entry",
+    "approval_request",
+    "approval_requirement",
+    "approval_decision",
+    "authority_grant",
+    "quote_document",
+    "quote_acceptance",
+    "sales_order",
+    "idempotency_record",
+    "transition_log",
+    "outbox_event",
+    "conflict_log",
+)
+EVIDENCE = (
+    "configuration_result",
+    "price_result",
+    "price_book_version",
+    "price_book_entry",
+    "approval_decision",
+    "quote_document",
+    "quote_acceptance",
+    "transition_log",
+    "conflict_log",
+)
+"""Append-only by a trigger."""
+Changes = Mapping[str, Any]
+FRESH: dict[str, Callable[[Scene], Changes]] = {
+    "quote": lambda _: {"quote_number": "by hand"},
+    "quote_revision": lambda scene: {"quote_id": scene.accepted.quote_id, "revision_no": 99, "status": "SUPERSEDED"},
+    "quote_line": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 99},
+    "price_book_head": lambda _: {"price_book": "by hand"},
+    "price_book_version": lambda _: {"price_book_version": "by hand"},
+    "price_book_entry": lambda _: {"product_offering_id": "by hand"},
+    "approval_request": lambda _: {"status": "REJECTED"},
+    "approval_requirement": lambda _: {"level": 99},
+    "approval_decision": lambda scene: {**scene.asked_for, "requirement_id": scene.unsigned, "approval_task_id": "by hand"},
+    "quote_document": lambda _: {"sha256": "by hand"},
+    "quote_acceptance": lambda scene: {"quote_revision_id": scene.draft.revision_id},
+    "sales_order": lambda _: {"order_number": "by hand", "order_kind": "CHANGE"},
+    "idempotency_record": lambda _: {"idempotency_key": "by hand"},
+    "transition_log": lambda _: {"aggregate_id": uuid4()},
+    "outbox_event": lambda _: {"aggregate_id": uuid4()},
+}
+"""What keeps a copy of a row out of the way of its original; every copy has an id of its own."""
+SAME: dict[str, Callable[[Scene], Changes]] = {
+    "uq_quote_revision_working": lambda scene: {"quote_id": scene.draft.quote_id, "status": "WORKING"},
+    "uq_quote_revision_accepted": lambda scene: {"quote_id": scene.accepted.quote_id, "status": "ACCEPTED"},
+    "uq_approval_request_open": lambda scene: {**scene.asked_for, "status": "OPEN"},
+    "uq_approval_decision_tenant_id_requirement_id": lambda scene: {"requirement_id": scene.signed},
+    "uq_order_quote_revision_primary": lambda _: {"order_kind": "PRIMARY"},
+    "uq_quote_line_tenant_id_revision_id_line_no": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 1},
+}
+"""What puts a fresh copy in the way of another row, where leaving its columns as they are does not."""
+BROKEN: dict[str, Changes] = {
+    "ck_quote_line_quantity": {"quantity": 0},
+    "ck_quote_line_discount": {"discount_percent": 100.01},
+    "ck_authority_grant_discount": {"max_discount_percent": 100.01},
+    "ck_authority_grant_validity": {"valid_from": "2026-11-24T12:00:00Z", "valid_until": "2026-11-24T12:00:00Z"},
+    "ck_authority_grant_delegation": {"delegated_by": "rita"},
+    "ck_price_book_entry_amounts": {"unit_cost": -0.01},
+    "ck_approval_decision_basis": {"decision": "REUSED"},
+}
+"""What breaks a CHECK; a list of words is broken by a word that nobody has heard of."""
+FITTING: dict[str, Changes] = {
+    "fk_approval_decision_tenant_id_basis_decision_id": {"decision": "REUSED"},
+    "fk_authority_grant_tenant_id_delegated_from": {"delegated_by": "rita"},
+}
+"""What a CHECK wants beside the key of a foreign row."""
+WORDS = re.compile(r"(\w+) IN \(")
+
+
+def name_of(constraint: Constraint | Index) -> str:
+    """A constraint's name in the catalogue: long ones are shortened there."""
+    preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    formatted = preparer.format_index(constraint) if isinstance(constraint, Index) else preparer.format_constraint(constraint)
+    return str(formatted)
+
+
+def modelled() -> Iterator[tuple[Table, Any]]:
+    """Every constraint and unique index of the commercial side."""
+    for table in (METADATA.tables[name] for name in TABLES):
+        for constraint in (*table.constraints, *(index for index in table.indexes if index.unique)):
+            yield table, constraint
+
+
+def protected_by(table: Table, constraint: Constraint | Index) -> str:
+    """What a constraint promises, in a sentence."""
+    match constraint:
+        case ForeignKeyConstraint():
+            columns = " and ".join(name for name in constraint.column_keys if name != "tenant_id")
+            return f"`{table.name}` names only a `{constraint.referred_table.name}` of its own tenant: {columns}."
+        case CheckConstraint():
+            return f"`{table.name}`: {' '.join(str(constraint.sqltext).split())}."
+        case PrimaryKeyConstraint() | UniqueConstraint():
+            return f"`{table.name}` has one row for {_keys(constraint)}."
+        case Index():
+            return f"`{table.name}` has one row for {_keys(constraint)} where {constraint.dialect_options['postgresql']['where']}."
+    raise AssertionError(constraint)
+
+
+def _keys(constraint: Any) -> str:
+    return ", ".join(column.name for column in constraint.columns)
+
+
+def write(table: Table, scene: Scene, changes: Changes, *, keep: Collection[str] = ()) -> None:
+    """Type a copy of a row; `keep` are the columns that it shares with its original."""
+    new = {"id": uuid4(), **fresh(table, scene)}
+    scene.copy(table, {**{name: value for name, value in new.items() if name not in keep}, **changes})
+
+
+def fresh(table: Table, scene: Scene) -> Changes:
+    return FRESH[table.name](scene) if table.name in FRESH else {}
+
+
+def a_row_named_that_another_tenant_has(table: Table, constraint: ForeignKeyConstraint, scene: Scene) -> None:
+    [column] = (name for name in constraint.column_keys if name != "tenant_id")
+    foreign = scene.neighbours(constraint.referred_table)
+    write(table, scene, {**FITTING.get(name_of(constraint), {}), column: foreign})
+
+
+def a_price_named_that_is_of_another_revision(table: Table, constraint: ForeignKeyConstraint, scene: Scene) -> None:
+    write(table, scene, {"price_result_id": scene.accepted.price_result_id, **scene.revision_asked_for})
+
+
+def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, scene: Scene) -> None:
+    words = WORDS.match(str(constraint.sqltext))
+    write(table, scene, BROKEN.get(name_of(constraint)) or {words[1]: "NEVER_HEARD_OF"})  # type: ignore[index]  # one or the other
+
+
+def a_second_row_of_the_same_key(table: Table, constraint: Any, scene: Scene) -> None:
+    same = SAME[name_of(constraint)](scene) if name_of(constraint) in SAME else {}
+    write(table, scene, same, keep=constraint.columns.keys())
+
+
+def the_same_price_again_where_its_primary_key_is_gone(scene: Scene) -> None:
+    """The key is there for foreign keys to lean on, and wider than the primary one, which speaks first."""
+    price = METADATA.tables["price_result"]
+    with off(scene.connection, "pk_price_result"):
+        write(price, scene, {}, keep=("id",))
+
+
+def evidence_that_is_changed_or_deleted(table: Table, scene: Scene) -> None:
+    key = {"id": uuid4()} if "id" in table.columns else fresh(table, scene)
+    write(table, scene, key)
+    where = " AND ".join(f"{name} = :{name}" for name in key)
+    scene.each_refused(
+        f"UPDATE {table.name} SET tenant_id = tenant_id WHERE tenant_id = :tenant AND {where}",
+        f"DELETE FROM {table.name} WHERE tenant_id = :tenant AND {where}",
+        **key,
+    )
+
+
+def a_look_at_the_rows_of_another_tenant(table: Table, scene: Scene) -> None:
+    if scene.by_hand(f"SELECT FROM {table.name} WHERE tenant_id = :neighbour", neighbour=scene.next_door.tenant_id) == 0:
+        raise Kept
+
+
+def _story(table: Table, constraint: Constraint | Index) -> Callable[[Scene], Any]:
+    match constraint:
+        case ForeignKeyConstraint() if "price_result_id" in constraint.column_keys and len(constraint.column_keys) == 3:
+            return partial(a_price_named_that_is_of_another_revision, table, constraint)
+        case ForeignKeyConstraint():
+            return partial(a_row_named_that_another_tenant_has, table, constraint)
+        case CheckConstraint():
+            return partial(a_row_that_breaks_the_check, table, constraint)
+        case _:
+            return partial(a_second_row_of_the_same_key, table, constraint)
+
+
+LEANED_ON = "uq_price_result_tenant_id_revision_id_id"
+MASKED = {"pk_price_result": (LEANED_ON,)}
+CONSTRAINTS = {name_of(constraint): (table, constraint) for table, constraint in modelled()}
+APPEND_ONLY = {f"{name}_append_only": METADATA.tables[name] for name in EVIDENCE}
+POLICIES = {f"{POLICY}{name}": METADATA.tables[name] for name in TABLES}
+
+for name, (owner, rule) in CONSTRAINTS.items():
+    if name != LEANED_ON:
+        refused_by(name, masked_by=MASKED.get(name, ()))(_story(owner, rule))
+refused_by(LEANED_ON)(the_same_price_again_where_its_primary_key_is_gone)
+for name, owner in APPEND_ONLY.items():
+    refused_by(name)(partial(evidence_that_is_changed_or_deleted, owner))
+for name, owner in POLICIES.items():
+    refused_by(name)(partial(a_look_at_the_rows_of_another_tenant, owner))

@@ -1,0 +1,195 @@
+"""Signatures are asked for, given, late. An approval is of one revision at one price."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from domain import approving, deciding, escalating
+from domain.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST, VOID_REQUIREMENT, Decision
+from domain.store import Move
+from tests.mutants.layers import STATE
+from tests.mutants.statements import LOOK_AT_GRANT
+from tests.mutants.stories.commands import decide
+from tests.mutants.telling import refused_by
+from tests.mutants.trial import Trial
+from tests.support.offers import OWNER, Offer
+
+ONE_DECISION_EACH = "uq_approval_decision_tenant_id_requirement_id"
+
+
+@refused_by("quote.approval_facts/STALE_REVISION")
+def facts_of_another_revision(trial: Trial) -> None:
+    offer, other = trial.submitted_quote(), trial.submitted_quote()
+    with trial.uow() as uow:
+        approving.collect_facts(uow, offer.quote_id, other.revision_id, offer.price_result_id)
+
+
+@refused_by("quote.approval_facts/STALE_PRICE")
+def facts_of_another_price(trial: Trial) -> None:
+    offer, other = trial.submitted_quote(), trial.submitted_quote()
+    with trial.uow() as uow:
+        approving.collect_facts(uow, offer.quote_id, offer.revision_id, other.price_result_id)
+
+
+def apply(trial: Trial, move: Move, **values: Any) -> None:
+    with trial.uow() as uow:
+        uow.apply(move, **values)
+
+
+def of_quote(offer: Offer) -> dict[str, Any]:
+    return {"quote_id": offer.quote_id, "quote_revision_id": offer.revision_id}
+
+
+@refused_by("quote.open_requirements/STALE_APPROVAL")
+def requirements_for_another_revision(trial: Trial) -> None:
+    offer, other = trial.submitted_quote(), trial.submitted_quote()
+    apply(trial, approving.OPEN_REQUIREMENTS, quote_id=offer.quote_id, quote_revision_id=other.revision_id)
+
+
+@refused_by("quote.none_required/STALE_APPROVAL")
+def automatic_approval_of_another_revision(trial: Trial) -> None:
+    offer, other = trial.submitted_quote(), trial.submitted_quote()
+    apply(trial, approving.NONE_REQUIRED, quote_id=offer.quote_id, quote_revision_id=other.revision_id)
+
+
+@refused_by("the state in quote.open_requirements")
+def requirements_for_what_was_never_submitted(trial: Trial) -> None:
+    apply(trial, approving.OPEN_REQUIREMENTS, **of_quote(trial.priced_quote()))
+
+
+@refused_by("the state in quote.none_required")
+def automatic_approval_of_what_waits_for_signatures(trial: Trial) -> None:
+    apply(trial, approving.NONE_REQUIRED, **of_quote(trial.quote_in_approval()))
+
+
+def outcome_for_another_revision(decision: Decision, trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    apply(trial, deciding.QUOTE_OUTCOME[decision], quote_id=offer.quote_id, quote_revision_id=uuid4())
+
+
+def outcome_for_what_was_never_submitted(decision: Decision, trial: Trial) -> None:
+    apply(trial, deciding.QUOTE_OUTCOME[decision], **of_quote(trial.priced_quote()))
+
+
+def signature_for_another_price(decision: Decision, trial: Trial) -> None:
+    offer, other = trial.quote_in_approval(), trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    decide(trial, other, requirement_id, decision)
+
+
+def second_signature(decision: Decision, trial: Trial) -> None:
+    offer, first, _ = trial.two_levels()
+    trial.decide(offer, first)
+    decide(trial, offer, first, decision, approval_task_id="another")
+
+
+def signature_of_what_nobody_asks_for_any_more(decision: Decision, trial: Trial) -> None:
+    offer, first, _ = trial.two_levels()
+    with trial.uow() as uow:
+        uow.apply(VOID_REQUIREMENT, requirement_id=first)
+    decide(trial, offer, first, decision)
+
+
+def signature_on_an_older_version(decision: Decision, trial: Trial) -> None:
+    sign(trial, decision, expected_version=0)
+
+
+def signature_before_the_level_below(decision: Decision, trial: Trial) -> None:
+    trial.grant_authority(role="approverDirector")
+    offer, _, director = trial.two_levels()
+    decide(trial, offer, director, decision, roles=("approverDirector",))
+
+
+def signature_of_the_owner(decision: Decision, trial: Trial) -> None:
+    trial.grant_authority(OWNER)
+    sign(trial, decision, decided_by=OWNER)
+
+
+def signature_without_the_role(decision: Decision, trial: Trial) -> None:
+    sign(trial, decision, roles=("salesAgent",))
+
+
+def signature_without_a_grant(decision: Decision, trial: Trial) -> None:
+    sign(trial, decision, decided_by="robin")
+
+
+def sign(trial: Trial, decision: Decision, **changes: Any) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    decide(trial, offer, requirement_id, decision, **changes)
+
+
+for said in Decision:
+    word = said.value.lower()
+    requirement, look = f"approval_requirement.{word}", f"{STATE}approval_requirement.{word}"
+    for layer, tell, masks in (
+        (f"quote.{word}/STALE_APPROVAL", outcome_for_another_revision, ()),
+        (f"{STATE}quote.{word}", outcome_for_what_was_never_submitted, ()),
+        (f"{requirement}/STALE_APPROVAL", signature_for_another_price, ()),
+        (f"{requirement}/APPROVAL_ALREADY_DECIDED", second_signature, (look, ONE_DECISION_EACH)),
+        (look, signature_of_what_nobody_asks_for_any_more, ()),
+        (f"{requirement}/STALE_APPROVAL#2", signature_on_an_older_version, ()),
+        (f"{requirement}/EARLIER_LEVEL_OPEN", signature_before_the_level_below, ()),
+        (f"{requirement}/FOUR_EYES_VIOLATION", signature_of_the_owner, ("approval_decision_four_eyes",)),
+        (f"{requirement}/AUTHORITY_EXCEEDED", signature_without_the_role, ()),
+        (f"{requirement}/AUTHORITY_EXCEEDED#2", signature_without_a_grant, (LOOK_AT_GRANT,)),
+    ):
+        refused_by(layer, masked_by=masks)(partial(tell, said))
+
+
+@refused_by("approval_requirement.escalate/ALREADY_ESCALATED")
+def escalating_again_what_was_escalated_meanwhile(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    for _ in range(2):
+        escalate(trial, requirement_id)
+
+
+@refused_by("the state in approval_requirement.escalate")
+def escalating_a_signature_that_was_given(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    trial.decide(offer, requirement_id)
+    escalate(trial, requirement_id)
+
+
+def escalate(trial: Trial, requirement_id: Any) -> None:
+    command = escalating.EscalateRequirement(
+        requirement_id=requirement_id, expected_escalation_level=0, approver_group="approverDirector", sla=timedelta(hours=4)
+    )
+    with trial.uow() as uow:
+        escalating.escalate(uow, command)
+
+
+@refused_by("approval_requirement.remind/ALREADY_REMINDED")
+def reminding_twice(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    for _ in range(2):
+        apply(trial, escalating.REMIND, requirement_id=requirement_id)
+
+
+@refused_by("the state in approval_requirement.remind")
+def reminding_of_a_signature_that_was_given(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    trial.decide(offer, requirement_id)
+    apply(trial, escalating.REMIND, requirement_id=requirement_id)
+
+
+@refused_by("the state in approval_requirement.invalidate")
+def voiding_a_signature_that_was_given(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    trial.decide(offer, requirement_id)
+    apply(trial, VOID_REQUIREMENT, requirement_id=requirement_id)
+
+
+def ending_a_request_that_was_rejected(move: Move, trial: Trial) -> None:
+    apply(trial, move, request_id=trial.rejected_quote().approval_request_id)
+
+
+for ending in (*deciding.REQUEST_OUTCOME.values(), VOID_REQUEST, RECALL_REQUEST, EXPIRE_REQUEST):
+    refused_by(STATE + ending.name)(partial(ending_a_request_that_was_rejected, ending))

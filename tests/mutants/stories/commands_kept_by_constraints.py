@@ -1,0 +1,166 @@
+"""Commands of the product that a constraint alone keeps from doing harm, when the guard, the state or the statement before it is away."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy.exc import MultipleResultsFound
+
+from domain import accepting, approving, quotes
+from domain.approvals import ApprovalRequest
+from domain.catalog import FIBRE
+from domain.quotes import RevisionStatus
+from domain.quoting import LineChange
+from domain.store import once
+from tests.mutants.layers import Kept
+from tests.mutants.statements import COUNTING, GOING_ON, STAYING, SUPERSEDING
+from tests.mutants.stories.commands import accept, decide, document, edit, publish
+from tests.mutants.telling import kept_by
+from tests.mutants.trial import Trial
+from tests.support.offers import ENTRIES, SIGNATURE
+
+ONE_ORDER = "uq_order_quote_revision_primary"
+LOG = "uq_transition_log_tenant_id_aggregate_type_aggregate_id_d6b0"
+
+
+@kept_by(ONE_ORDER, behind=("the state in quote.accept",))
+def a_second_order_of_one_revision(trial: Trial) -> None:
+    command = trial.acceptance(trial.accepted_quote())
+    with trial.uow() as uow:
+        accepting._create_order(uow, uow.apply(accepting.ACCEPT, command), command)
+    assert trial.count("sales_order") == 2
+
+
+@kept_by("uq_quote_acceptance_tenant_id_quote_revision_id", behind=("the state in quote.accept", ONE_ORDER))
+def a_second_acceptance_of_one_revision(trial: Trial) -> None:
+    accept(trial, trial.accepted_quote())
+
+
+@kept_by("fk_quote_acceptance_tenant_id_document_id", behind=("quote.accept/DOCUMENT_MISMATCH",))
+def an_acceptance_by_a_document_that_nobody_wrote(trial: Trial) -> None:
+    accept(trial, trial.approved_quote(), document_id=uuid4())
+
+
+@kept_by("uq_quote_revision_working", behind=(SUPERSEDING, STAYING))
+def a_second_working_revision(trial: Trial) -> None:
+    edit(trial, trial.draft_quote())
+
+
+@kept_by("uq_quote_revision_accepted", behind=("the state in quote.edit", SUPERSEDING))
+def a_second_accepted_revision(trial: Trial) -> None:
+    offer = trial.accepted_quote()
+    edit(trial, offer)
+    with trial.uow() as uow:
+        quotes.change_revision(uow, trial.quote(offer.quote_id).revision_id, status=RevisionStatus.ACCEPTED)
+
+
+@kept_by("quote_line_frozen", behind=(GOING_ON,), masked_by=("quote_revision_frozen",))
+def an_edit_of_what_approvers_are_looking_at(trial: Trial) -> None:
+    edit(trial, trial.quote_in_approval())
+
+
+@kept_by("quote_revision_frozen", behind=(GOING_ON, "quote_line_frozen"))
+def a_new_price_for_what_approvers_are_looking_at(trial: Trial) -> None:
+    edit(trial, trial.quote_in_approval())
+
+
+@kept_by(LOG, behind=(COUNTING,))
+def a_change_that_is_not_counted(trial: Trial) -> None:
+    edit(trial, trial.draft_quote())
+
+
+@kept_by("uq_outbox_event_tenant_id_aggregate_type_aggregate_id_a_1d6a", behind=(COUNTING, LOG))
+def two_changes_that_are_not_counted(trial: Trial) -> None:
+    offer = trial.draft_quote()
+    for _ in range(2):
+        edit(trial, offer)
+
+
+@kept_by("pk_idempotency_record")
+def a_command_that_is_carried_out_twice_under_one_key(trial: Trial) -> None:
+    for _ in range(2):
+        with trial.uow() as uow:
+            answer = once(uow, "a key", {})
+    if answer is not None or trial.count("idempotency_record") == 1:
+        raise Kept
+
+
+@kept_by("uq_quote_document_tenant_id_quote_revision_id_sha256")
+def a_document_that_is_issued_twice(trial: Trial) -> None:
+    offer = trial.priced_quote()
+    document(trial, offer)
+    with suppress(MultipleResultsFound):
+        document(trial, offer)
+        raise Kept
+
+
+@kept_by("uq_approval_request_open", behind=("the state in quote.open_requirements",))
+def a_second_request_for_one_revision(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    names: dict[str, Any] = {
+        "quote_id": offer.quote_id,
+        "quote_revision_id": offer.revision_id,
+        "price_result_id": offer.price_result_id,
+    }
+    with trial.uow() as uow:
+        uow.apply(approving.OPEN_REQUIREMENTS, **names)
+        uow.create(ApprovalRequest, reason="OPEN", status="OPEN", policy_definition_id="approval-requirements:1", **names)
+
+
+@kept_by("uq_approval_requirement_tenant_id_request_id_type_level")
+def one_signature_that_is_asked_for_twice(trial: Trial) -> None:
+    trial.quote_in_approval(SIGNATURE, replace(SIGNATURE, approver_group="approverDirector"))
+
+
+@kept_by("fk_approval_request_tenant_id_quote_revision_id_price_result_id")
+def requirements_for_a_price_of_another_revision(trial: Trial) -> None:
+    trial.open_requirements(replace(trial.submitted_quote(), price_result_id=trial.priced_quote().price_result_id), SIGNATURE)
+
+
+@kept_by("fk_approval_decision_tenant_id_quote_revision_id_price__6a38", behind=("approval_requirement.approve/STALE_APPROVAL",))
+def a_signature_for_a_price_of_another_revision(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    decide(trial, offer, trial.requirement_ids(offer)[0], price_result_id=trial.priced_quote().price_result_id)
+
+
+@kept_by("uq_approval_decision_tenant_id_approval_task_id")
+def two_signatures_that_answer_one_task(trial: Trial) -> None:
+    trial.grant_authority("dana", "approverDirector")
+    offer, first, second = trial.two_levels()
+    decide(trial, offer, first, approval_task_id="task")
+    decide(trial, offer, second, approval_task_id="task", decided_by="dana", roles=("approverDirector",))
+
+
+@kept_by("ck_quote_line_quantity")
+def an_edit_to_no_piece(trial: Trial) -> None:
+    edit(trial, trial.draft_quote(), lines=[LineChange(line_no=1, quantity=0)])
+
+
+@kept_by("ck_quote_line_discount")
+def an_edit_to_more_than_a_gift(trial: Trial) -> None:
+    edit(trial, trial.draft_quote(), lines=[LineChange(line_no=1, discount_percent=Decimal(101))])
+
+
+@kept_by("ck_authority_grant_discount")
+def authority_to_give_more_than_a_gift(trial: Trial) -> None:
+    trial.grant_authority(max_discount_percent=Decimal(101))
+
+
+@kept_by("ck_price_book_entry_amounts")
+def a_price_below_nothing(trial: Trial) -> None:
+    publish(trial, "p-45", "p-44", entries={**ENTRIES, FIBRE: (Decimal(-1), Decimal(0))})
+
+
+@kept_by("uq_price_book_head_tenant_id_price_book")
+def a_first_version_of_a_price_book_that_has_one(trial: Trial) -> None:
+    publish(trial, "p-45", None)
+
+
+@kept_by("pk_price_book_version", masked_by=("pk_price_book_entry",))
+def a_version_that_was_published_before(trial: Trial) -> None:
+    publish(trial, "p-45", "p-44")
+    publish(trial, "p-44", "p-45")

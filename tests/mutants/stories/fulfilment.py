@@ -1,0 +1,86 @@
+"""An order is carried out, step by step."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+from domain import evaluating, fulfilling, reading, starting
+from domain.catalog import FIBRE
+from domain.fulfilling import Infer, OutcomeSource
+from domain.orders import OrderStatus
+from domain.starting import StartStep
+from domain.steps import StepEvent
+from tests.mutants.telling import refused_by
+from tests.mutants.trial import Trial
+from tests.support.offers import line
+
+
+@refused_by("sales_order.running/ORDER_NOT_RUNNING")
+def starting_a_step_of_an_order_on_hold(trial: Trial) -> None:
+    order = trial.running_order()
+    trial.by_hand("UPDATE sales_order SET status = 'HELD' WHERE tenant_id = :tenant")
+    trial.start_step(order.steps["CHECK_SERVICEABILITY"])
+
+
+@refused_by("fulfillment_step.start/PREDECESSOR_OPEN")
+def starting_a_step_before_its_predecessors(trial: Trial) -> None:
+    trial.start_step(trial.running_order().steps["PROVISION_SERVICE"])
+
+
+@refused_by("fulfillment_step.start/STEP_VERSION_CONFLICT")
+def starting_a_step_from_an_older_version(trial: Trial) -> None:
+    step_id = trial.running_order().steps["CHECK_SERVICEABILITY"]
+    command = StartStep(step_id=step_id, expected_version=0, worker_id="worker-1", external_task_id=None)
+    with trial.uow() as uow:
+        starting.start_step(uow, command)
+
+
+@refused_by("fulfillment_step.time_out/ATTEMPT_ALIVE")
+def timing_out_a_worker_that_just_gave_a_sign_of_life(trial: Trial) -> None:
+    infer(StepEvent.TIME_OUT, trial, silent_for=timedelta(hours=1))
+
+
+@refused_by("fulfillment_step.find_absent/ABSENCE_NOT_PROVEN")
+def absent_before_the_safe_interval_is_over(trial: Trial) -> None:
+    infer(StepEvent.FIND_ABSENT, trial, safe_interval=timedelta(hours=1))
+
+
+def inferred_from_an_older_version(event: StepEvent, trial: Trial) -> None:
+    infer(event, trial, versions_ago=1)
+
+
+def infer(event: StepEvent, trial: Trial, *, versions_ago: int = 0, **intervals: timedelta) -> None:
+    step_id = trial.running_order(lines=[line(1, FIBRE)]).steps["CHECK_SERVICEABILITY"]
+    trial.start_step(step_id)
+    command = Infer(
+        step_id=step_id,
+        expected_version=version_of(trial, step_id) - versions_ago,
+        event=event,
+        source=OutcomeSource.RECONCILIATION,
+        **intervals,  # type: ignore[arg-type]  # safe_interval or silent_for
+    )
+    with trial.uow() as uow:
+        fulfilling.infer(uow, command)
+
+
+def version_of(trial: Trial, step_id: UUID) -> int:
+    with trial.uow() as uow:
+        return int(reading.step(uow, step_id).version)
+
+
+for inference in (StepEvent.TIME_OUT, StepEvent.FIND_ABSENT, StepEvent.FIND_UNCLEAR):
+    refused_by(f"fulfillment_step.{inference.value.lower()}/STEP_VERSION_CONFLICT")(
+        partial(inferred_from_an_older_version, inference)
+    )
+
+
+def settled_too_early(outcome: OrderStatus, trial: Trial) -> None:
+    order = trial.running_order()
+    with trial.uow() as uow:
+        uow.apply(evaluating.OUTCOMES[outcome], order_id=order.order_id)
+
+
+for outcome, move in evaluating.OUTCOMES.items():
+    refused_by(f"{move.name}/STEPS_OPEN")(partial(settled_too_early, outcome))

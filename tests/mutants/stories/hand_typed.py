@@ -1,0 +1,45 @@
+"""Statements typed by hand that only a trigger keeps from rewriting what a customer saw, or what an approver signed."""
+
+from __future__ import annotations
+
+from domain.schema import METADATA
+from tests.mutants.constraints import write
+from tests.mutants.scene import Scene
+from tests.mutants.telling import refused_by
+from tests.support.offers import OWNER
+
+
+@refused_by("quote_line_frozen")
+def lines_of_a_frozen_revision(scene: Scene) -> None:
+    scene.each_refused(
+        "UPDATE quote_line SET discount_percent = 99 WHERE tenant_id = :tenant AND revision_id = :frozen",
+        "DELETE FROM quote_line WHERE tenant_id = :tenant AND revision_id = :frozen",
+        "UPDATE quote_line SET revision_id = :frozen, line_no = 99 WHERE tenant_id = :tenant AND revision_id = :draft AND line_no = 1",
+        "UPDATE quote_line SET revision_id = :draft, line_no = 99 WHERE tenant_id = :tenant AND revision_id = :frozen AND line_no = 1",
+        "INSERT INTO quote_line (tenant_id, id, revision_id, line_no, product_offering_id, action, quantity, term_months, "
+        "discount_percent) VALUES (:tenant, gen_random_uuid(), :frozen, 99, 'FIBRE_1000', 'ADD', 1, 12, 0)",
+        frozen=scene.asked.revision_id,
+        draft=scene.draft.revision_id,
+    )
+
+
+@refused_by("quote_revision_frozen")
+def a_frozen_revision_that_is_rewritten(scene: Scene) -> None:
+    changes = (
+        "content_hash = 'by hand'",
+        "price_result_id = NULL",
+        "config_result_id = NULL",
+        "quote_id = :draft, revision_no = 98",
+        "revision_no = 99",
+        "status = 'WORKING'",
+    )
+    scene.each_refused(
+        *(f"UPDATE quote_revision SET {change} WHERE tenant_id = :tenant AND id = :frozen" for change in changes),
+        frozen=scene.asked.revision_id,
+        draft=scene.draft.quote_id,
+    )
+
+
+@refused_by("approval_decision_four_eyes")
+def a_decision_of_the_owner(scene: Scene) -> None:
+    write(METADATA.tables["approval_decision"], scene, {"decided_by": OWNER})

@@ -1,0 +1,13 @@
+"""Prices are published."""
+
+from __future__ import annotations
+
+from tests.mutants.stories.commands import publish
+from tests.mutants.telling import refused_by
+from tests.mutants.trial import Trial
+
+
+@refused_by("price_book_head.publish/PRICE_BOOK_CONFLICT")
+def publishing_over_a_version_that_nobody_looked_at(trial: Trial) -> None:
+    publish(trial, "p-45", "p-44")
+    publish(trial, "p-46", "p-44")

@@ -1,0 +1,110 @@
+"""Stories: each ends with the no of exactly one layer, and ends otherwise without it.
+
+A story that another layer would end as well names it: in `behind` what says no first, in `masked_by` what says no next, in the order in
+which they speak up. With every one of them away the story reaches its end, and that is the harm which they keep off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tests.mutants.layers import off, said_no
+from tests.mutants.trial import Trial
+
+Tell = Callable[[Any], object]  # a Trial, or the Scene that is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """How a layer comes to say no; a story that `is_right` is one that it must not end."""
+
+    tell: Tell
+    is_right: bool = False
+    behind: tuple[str, ...] = ()
+    masked_by: tuple[str, ...] = ()
+
+    @property
+    def function(self) -> Any:
+        return self.tell.func if isinstance(self.tell, partial) else self.tell
+
+    @property
+    def title(self) -> str:
+        return str(self.function.__name__).replace("_", " ")
+
+
+STORIES: dict[str, Story] = {}
+"""Guard, look at the state, or constraint -> its story. A constraint's is a statement typed by hand."""
+COMMANDS: dict[str, Story] = {}
+"""Constraint -> a command of the product that it alone keeps from doing harm, once what stands before it is away."""
+
+
+def refused_by(*layers: str, behind: tuple[str, ...] = (), masked_by: tuple[str, ...] = ()) -> Callable[[Tell], Tell]:
+    """Register a story under the layers that end it."""
+
+    def register(tell: Tell) -> Tell:
+        for layer in layers:
+            _put(STORIES, layer, Story(tell=tell, behind=behind, masked_by=masked_by))
+        return tell
+
+    return register
+
+
+def allowed_by(*conditions: str) -> Callable[[Tell], Tell]:
+    """Register a story under the conditions without which their guard would refuse what is right."""
+
+    def register(tell: Tell) -> Tell:
+        for condition in conditions:
+            _put(STORIES, condition, Story(tell=tell, is_right=True))
+        return tell
+
+    return register
+
+
+def kept_by(constraint: str, *, behind: tuple[str, ...] = (), masked_by: tuple[str, ...] = ()) -> Callable[[Tell], Tell]:
+    """Register a command under the constraint that keeps the rule when nothing before it does."""
+
+    def register(tell: Tell) -> Tell:
+        _put(COMMANDS, constraint, Story(tell=tell, behind=behind, masked_by=masked_by))
+        return tell
+
+    return register
+
+
+def _put(stories: dict[str, Story], layer: str, story: Story) -> None:
+    if layer in stories:
+        raise ValueError(f"{layer} has two stories")
+    stories[layer] = story
+
+
+def show_that_it_is_needed(layer: str, story: Story, trial: Trial) -> None:
+    """Tell a layer's story behind what says no first, without that, without the layer, and without what masks it."""
+    if story.is_right:
+        assert ending(story.tell, trial) is None
+        error = ending(story.tell, trial, layer)
+        assert error is not None, f"{layer} lets too much pass"
+        assert said_no(layer, error), repr(error)
+        return
+    if story.behind:
+        error = ending(story.tell, trial)
+        assert error is None or not said_no(layer, error), f"nothing stands before {layer}"
+    away = story.behind
+    for speaker in (layer, *story.masked_by):
+        error = ending(story.tell, trial, *away)
+        assert error is not None, f"{speaker} let it pass (without {away})"
+        assert said_no(speaker, error), f"{speaker} was to say no (without {away}), but: {error!r}"
+        away = (*away, speaker)
+    error = ending(story.tell, trial, *away)
+    assert error is None, f"somebody else says no (without {away}): {error!r}"
+
+
+def ending(tell: Tell, trial: Trial, *away: str) -> Exception | None:
+    """How a story ends without these layers: with a no, or (None) with what it wanted."""
+    with off(trial.connection, *away):
+        try:
+            tell(trial)
+        except Exception as error:  # noqa: BLE001 - whose no it is, the caller looks at
+            return error
+    return None

@@ -1,0 +1,42 @@
+"""Where a guard of the commercial side is made of several conditions, each has a story that it alone decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mutants.conditions import NAMED, ON, REACHING, columns_of
+from tests.mutants.layers import COMMERCIAL
+from tests.mutants.stories import accepting_conditions, limits
+from tests.mutants.telling import STORIES, show_that_it_is_needed
+from tests.mutants.trial import Trial
+from tests.support.evidence import record
+
+LOADED = (accepting_conditions, limits)
+CONDITIONS = sorted(layer for layer in STORIES if ON in layer)
+
+
+def of_any_decision(guard: str) -> str:
+    """The three decisions share their guards."""
+    move, code = guard.split("/")
+    return f"approval_requirement.*/{code}" if move.rpartition(".")[2] in {"approve", "reject", "rework"} else guard
+
+
+def test_every_condition_of_a_guard_that_has_several_has_a_story() -> None:
+    several = {}
+    for name, named in NAMED.items():
+        if named.check.table.name in COMMERCIAL:
+            columns = columns_of(name)
+            if len(columns) > 1:
+                several[of_any_decision(name)] = columns
+
+    assert REACHING in several
+    assert {f"{guard}{ON}{column}" for guard, columns in several.items() for column in columns} == set(CONDITIONS)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_the_condition_decides_and_without_it_the_story_ends_otherwise(condition: str, trial: Trial) -> None:
+    show_that_it_is_needed(condition, STORIES[condition], trial)
+
+
+def test_the_number_of_conditions_is_evidence() -> None:
+    record("conditions of guards with a mutant killed", len(CONDITIONS), "conditions")

@@ -1,0 +1,71 @@
+"""For every constraint, unique index, trigger and policy of the commercial side there is a statement typed by hand that exactly it refuses.
+
+What has no statement makes the completeness test fail: it asks PostgreSQL, not the models.
+"""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, text
+
+from domain.schema import METADATA
+from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, TABLES, write
+from tests.mutants.layers import FUNCTIONS
+from tests.mutants.scene import Scene
+from tests.mutants.stories import commands_kept_by_constraints, hand_typed
+from tests.mutants.telling import COMMANDS, STORIES, show_that_it_is_needed
+from tests.mutants.trial import Trial
+from tests.support.evidence import record
+
+LOADED = (hand_typed, commands_kept_by_constraints)
+WRITTEN_DOWN = {*CONSTRAINTS, *APPEND_ONLY, *FUNCTIONS, *POLICIES}
+CATALOGUE = text("""
+    SELECT conname FROM pg_constraint WHERE conrelid::regclass::text = ANY(:tables) AND contype IN ('p', 'u', 'c', 'f', 'x')
+    UNION SELECT indexrelid::regclass::text FROM pg_index WHERE indisunique AND indrelid::regclass::text = ANY(:tables)
+    UNION SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text = ANY(:tables)
+    UNION SELECT 'row level security of ' || relname FROM pg_class WHERE relforcerowsecurity AND relname = ANY(:tables)
+""")
+
+
+@pytest.fixture(scope="module")
+def scene(transaction: Connection) -> Scene:
+    """A tenant in the middle of its work, and a neighbour; each story leaves it as it was."""
+    return Scene(transaction, Scene(transaction))
+
+
+def test_every_constraint_in_the_catalogue_has_a_statement_that_it_refuses(transaction: Connection) -> None:
+    found = set(transaction.scalars(CATALOGUE, {"tables": list(TABLES)}))
+
+    assert found == WRITTEN_DOWN
+    assert set(STORIES) >= found
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_fresh_copy_of_a_row_is_taken(table: str, scene: Scene) -> None:
+    """Otherwise the statements below might be refused for another reason than the one they are there for."""
+    with scene.connection.begin_nested() as savepoint:
+        write(METADATA.tables[table], scene, {})
+        savepoint.rollback()
+
+
+@pytest.mark.parametrize("constraint", sorted(WRITTEN_DOWN))
+def test_the_constraint_says_no_and_without_it_the_statement_goes_through(constraint: str, scene: Scene) -> None:
+    show_that_it_is_needed(constraint, STORIES[constraint], scene)
+
+
+@pytest.mark.parametrize("constraint", sorted(COMMANDS))
+def test_where_nothing_before_it_says_no_the_constraint_alone_keeps_a_command_from_doing_harm(
+    constraint: str, trial: Trial
+) -> None:
+    show_that_it_is_needed(constraint, COMMANDS[constraint], trial)
+
+
+def test_every_key_begins_with_the_tenant() -> None:
+    """So that no key can meet across tenants: what one tenant writes never stands in the way of another."""
+    for name, (_, constraint) in CONSTRAINTS.items():
+        if not name.startswith("ck_"):
+            assert next(iter(constraint.columns)).name == "tenant_id", name
+
+
+def test_the_number_of_constraints_is_evidence() -> None:
+    record("constraints with a mutant killed", len(WRITTEN_DOWN), "constraints")

@@ -1,0 +1,30 @@
+"""For every move of the commercial side there is a state in which it is not made, and a story that only the look at the state ends.
+
+The guards of a move hold in its story: they say nothing of the state.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mutants.layers import COMMERCIAL, MOVES, elsewhere
+from tests.mutants.stories import accepting, approving, authority, quoting, withdrawing
+from tests.mutants.telling import STORIES, show_that_it_is_needed
+from tests.mutants.trial import Trial
+from tests.support.evidence import record
+
+LOADED = (accepting, approving, authority, quoting, withdrawing)
+LOOKS = sorted(look for look, move in MOVES.items() if move.table.name in COMMERCIAL and elsewhere(move))
+
+
+def test_every_move_of_the_commercial_side_has_a_story_of_its_state() -> None:
+    assert set(LOOKS) <= set(STORIES)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_state_says_no_and_without_a_look_at_it_the_story_ends_otherwise(look: str, trial: Trial) -> None:
+    show_that_it_is_needed(look, STORIES[look], trial)
+
+
+def test_the_number_of_looks_at_the_state_is_evidence() -> None:
+    record("looks at the state with a mutant killed", len(LOOKS), "moves")

@@ -1,0 +1,78 @@
+"""Offers of a new tenant inside one transaction that is rolled back: constraints may be dropped, and rows typed by hand, without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Row, select, text
+
+from domain import withdrawing
+from domain.approvals import Decision
+from domain.authority import AuthorityGrant
+from domain.store import Cause, UnitOfWork, table_of
+from domain.store.isolation import name_tenant
+from tests.support.offers import OWNER, SIGNATURE, Offer, Offers
+
+
+class Trial(Offers):
+    """Every unit of work is a savepoint: a command that is refused leaves nothing, as in the product."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.engine, uuid4())
+        self.connection = connection
+        self.publish_prices()
+        self.grant_authority()
+
+    @contextmanager
+    def uow(self, actor: str = OWNER, command: str = "test") -> Iterator[UnitOfWork]:
+        """Open the unit of work of one command of this tenant."""
+        with self.connection.begin_nested():
+            name_tenant(self.connection, self.tenant_id)
+            uow = UnitOfWork(self.connection, Cause(tenant_id=self.tenant_id, actor=actor, command=command))
+            yield uow
+            uow.flush()
+
+    def two_levels(self) -> tuple[Offer, UUID, UUID]:
+        """Make a quote in approval that a director signs after the regional sales manager; returns their requirements too."""
+        offer = self.quote_in_approval(SIGNATURE, replace(SIGNATURE, level=2, approver_group="approverDirector"))
+        first, second = self.requirement_ids(offer)
+        return offer, first, second
+
+    def rejected_quote(self) -> Offer:
+        """Make a quote that the regional sales manager rejected."""
+        offer = self.quote_in_approval()
+        return self.decide(offer, self.requirement_ids(offer)[0], Decision.REJECT)
+
+    def expired_quote(self) -> Offer:
+        """Make a draft whose time was over, and that was found so."""
+        offer = self.draft_quote()
+        self.end_validity(offer)
+        with self.uow() as uow:
+            withdrawing.expire(uow, withdrawing.ExpireQuote(quote_id=offer.quote_id, expected_version=offer.version))
+        return self.quote(offer.quote_id)
+
+    def end_validity(self, offer: Offer) -> None:
+        """Let a quote's time be over, without a change of its version."""
+        self.by_hand("UPDATE quote SET valid_until = clock_timestamp() WHERE tenant_id = :tenant AND id = :id", id=offer.quote_id)
+
+    def by_hand(self, statement: str, **values: Any) -> int:
+        """Type a statement; `:tenant` is this tenant. Returns how many rows it touched. What is deferred is checked at once."""
+        with self.connection.begin_nested():
+            name_tenant(self.connection, self.tenant_id)
+            touched = self.connection.execute(text(statement), {"tenant": self.tenant_id, **values}).rowcount
+            self.connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+            self.connection.execute(text("SET CONSTRAINTS ALL DEFERRED"))
+        return touched
+
+    def count(self, table: str) -> int:
+        """Count this tenant's rows of a table."""
+        return self.by_hand(f"SELECT FROM {table} WHERE tenant_id = :tenant")
+
+    def grants_of(self, subject: str) -> list[Row[Any]]:
+        """List what somebody may sign."""
+        grant = table_of(AuthorityGrant)
+        return list(self.connection.execute(select(*grant.c).filter_by(tenant_id=self.tenant_id, subject=subject)))
