@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from workers.http.auth import principal_of
 from workers.local.jars import JarStore, default_jar_directory, read_lock
 from workers.local.source import CONFIGURATION
 
@@ -106,6 +107,27 @@ def test_a_process_without_settings_names_the_first_that_is_missing(tmp_path: Pa
 
 def test_a_token_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
     assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "salesAgent"), "q2o up", "Q2O_JWT_SECRET")
+
+
+def test_a_token_for_a_role_that_is_none_names_those_that_are(tmp_path: Path) -> None:
+    assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "boss"), "boss", "salesAgent", "authorityAdmin")
+
+
+def test_a_buyers_token_says_for_whom(tmp_path: Path) -> None:
+    buyer = ("token", "--subject", "carla", "--role", "customer")
+    secret = "a secret that is long enough for HS256"
+
+    assert_one_line(q2o(tmp_path, *buyer, jwt_secret=secret), "--customer")
+    token = q2o(tmp_path, *buyer, "--customer", "C-1", "--customer", "C-2", jwt_secret=secret).stdout.strip()
+
+    assert principal_of(f"Bearer {token}", secret).customers == {"C-1", "C-2"}
+
+
+def test_the_description_of_the_edge_needs_nothing(tmp_path: Path) -> None:
+    ended = q2o(tmp_path, "openapi")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == (Path(__file__).parents[2] / "docs" / "openapi.json").read_text()
 
 
 def test_the_models_agree_with_the_workers(tmp_path: Path) -> None:

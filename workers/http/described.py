@@ -69,6 +69,9 @@ REPLAY_HEADER = {
 }
 VERSION_HEADER = {"ETag": {"description": "The version, for If-Match", "schema": {"type": "string", "pattern": '^"[0-9]+"$'}}}
 
+RETRY_AFTER = {"headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "string", "pattern": "^[0-9]+$"}}}}
+HEADERS = dict.fromkeys((HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE), RETRY_AFTER)
+
 
 def refusals_of(*moves: str) -> list[Refused]:
     """What these moves and checks may refuse with, by their names in the registry (`quote.accept`)."""
@@ -106,7 +109,7 @@ def problems(refused: Iterable[Refused]) -> Responses:
     by_status: defaultdict[HTTPStatus, dict[str, str]] = defaultdict(dict)
     for kind in refused:
         by_status[_status(kind)][kind.code] = (kind.__doc__ or "").strip().splitlines()[0]
-    return {int(status): _problem(codes) for status, codes in sorted(by_status.items())}
+    return {int(status): _problem(codes) | HEADERS.get(status, {}) for status, codes in sorted(by_status.items())}
 
 
 def _status(kind: Refused) -> HTTPStatus:
