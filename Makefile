@@ -24,8 +24,11 @@ check: $(VENV)/.development ## formatting, lint, types, import contracts, models
 	$(BIN)/lint-imports
 	$(BIN)/q2o check
 
-races: $(VENV)/.development ## the forced races
-	$(BIN)/python -m pytest tests/races $(ARGS)
+races: $(VENV)/.development ## commands that meet, in every order of their statements, then the forced races; ARGS="--help" for one world or schedule
+	$(BIN)/python -m tests.races.explorer $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest tests/races --ignore-glob='*/test_explored_*'
+endif
 
 mutants: $(VENV)/.development ## drop every guard in turn: its named test must fail
 	$(BIN)/python -m pytest tests/mutants $(ARGS)

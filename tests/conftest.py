@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.support.http",
     "tests.support.topics",
     "tests.support.suite",
+    "tests.races.explorer.fixtures",
 ]
 
 

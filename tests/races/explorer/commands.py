@@ -1,0 +1,295 @@
+"""The commands that meet: the real ones, each decided on what its scene showed.
+
+Where two of a kind meet, `rank` tells the first from the second: they want something else, or come from somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from domain import accepting, approving, authority, deciding, documents, escalating, price_books, quoting, withdrawing
+from domain.approvals import Decision
+from domain.catalog import CATALOG, FIBRE
+from domain.quotes import QUOTE_MATRIX, QuoteEvent, QuoteStatus
+from domain.store import UnitOfWork
+from tests.races.explorer.scenes import AFTER_THE_END, DORA, FINANCE, FIONA, RALPH, RITA, RSM, Scene
+from tests.support.offers import CUSTOMER, ENTRIES, OWNER, PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE
+
+Work = Callable[[Scene, UnitOfWork, int], str]
+"""Carries out a command; returns how it went, in a word."""
+S, E = QuoteStatus, QuoteEvent
+OFFER, PRICES, AUTHORITY = "offer", "prices", "authority"
+ENGINE, SWEEP, ADMINISTRATOR = "quote-approval", "sweep", "admin"
+OK = "ok"
+RENEWED = datetime.now(UTC) + 2 * AFTER_THE_END
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """`states`: where the quote must be for it to have a chance. `touches`: whose rows it changes, or holds while it reads them.
+
+    `has_key`: it comes by a door that asks for an idempotency key. `checks`: what it demands without leaving a change behind.
+    """
+
+    name: str
+    work: Work
+    states: frozenset[QuoteStatus]
+    touches: frozenset[str]
+    actor: str
+    has_key: bool
+    checks: frozenset[str]
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(
+    *events: QuoteEvent,
+    states: tuple[QuoteStatus, ...] = (),
+    touches: tuple[str, ...] = (OFFER,),
+    actor: str = OWNER,
+    has_key: bool = True,
+    checks: tuple[str, ...] = (),
+) -> Callable[[Work], Work]:
+    """Register a command: for the states in which the matrix does not refuse its event, or for those that are given."""
+    allowed = {state for state in QuoteStatus for event in events if QUOTE_MATRIX.cell(event, state) is not None}
+
+    def register(work: Work) -> Work:
+        name = work.__name__.replace("_", " ")
+        COMMANDS[name] = Command(
+            name=name,
+            work=work,
+            states=frozenset(allowed | set(states)),
+            touches=frozenset(touches),
+            actor=actor,
+            has_key=has_key,
+            checks=frozenset(checks),
+        )
+        return work
+
+    return register
+
+
+def named(kind: Any, scene: Scene, **values: Any) -> Any:
+    """A command of this kind that names what the scene showed."""
+    offer = scene.offer
+    shown = {"expected_version": offer.version, "quote_revision_id": offer.revision_id}
+    known = {field.name: shown.get(field.name) or getattr(offer, field.name, None) for field in fields(kind)}
+    return kind(**{name: value for name, value in known.items() if value is not None} | values)
+
+
+@command(E.EDIT)
+def edit(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    renewal = RENEWED if scene.offer.status == S.EXPIRED else None
+    quoting.edit(uow, named(quoting.EditQuote, scene, reason_code="LONGER", term_months=(24, 36)[rank], valid_until=renewal))
+    return OK
+
+
+@command(E.PRICE, touches=(OFFER, PRICES))
+def price(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    quoting.price(uow, named(quoting.PriceQuote, scene, catalog_version=CATALOG.catalog_version))
+    return OK
+
+
+@command(E.SUBMIT)
+def submit(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    quoting.submit(uow, named(quoting.SubmitQuote, scene))
+    return OK
+
+
+@command(E.OPEN_REQUIREMENTS, actor=ENGINE, has_key=False)
+def open_requirements(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return _opened(scene, uow, SIGNATURE)
+
+
+@command(E.NONE_REQUIRED, actor=ENGINE, has_key=False)
+def require_nothing(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return _opened(scene, uow)
+
+
+def _opened(scene: Scene, uow: UnitOfWork, *requirements: approving.Requirement, reuse: bool = False) -> str:
+    policy = {"policy_definition_id": "approval-requirements:1", "process_instance_id": "instance"}
+    opened = approving.open_requirements(
+        uow, named(approving.OpenRequirements, scene, requirements=requirements, reuse=reuse, **policy)
+    )
+    return f"{OK} {opened.status}"
+
+
+@command(states=(S.SUBMITTED_FOR_APPROVAL,), touches=(OFFER, PRICES), actor=ENGINE, has_key=False, checks=("quote.approval_facts",))
+def collect_facts(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    offer = scene.offer
+    facts = approving.collect_facts(uow, offer.quote_id, offer.revision_id, offer.price_result_id)
+    return f"{OK} stale" if facts.price_stale else OK
+
+
+@command(E.APPROVE, touches=(OFFER, AUTHORITY))
+def approve(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return sign(scene, uow, Decision.APPROVE, (RITA, RALPH)[rank])
+
+
+@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(OFFER, AUTHORITY))
+def approve_for_finance(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return sign(scene, uow, Decision.APPROVE, FIONA, requirement=1, role=FINANCE)
+
+
+@command(E.REJECT, touches=(OFFER, AUTHORITY))
+def reject(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return sign(scene, uow, Decision.REJECT, (RITA, RALPH)[rank])
+
+
+@command(E.REWORK, touches=(OFFER, AUTHORITY))
+def send_back(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return sign(scene, uow, Decision.REWORK, (RITA, RALPH)[rank])
+
+
+def sign(scene: Scene, uow: UnitOfWork, decision: Decision, by: str, *, requirement: int = 0, role: str = RSM) -> str:
+    """Decide on one of the scene's signatures."""
+    signature = {
+        "decision": decision,
+        "decided_by": by,
+        "roles": (role,),
+        "reason_code": "TEST",
+        "approval_task_id": f"task of {by}",
+    }
+    deciding.decide(
+        uow, named(deciding.Decide, scene, expected_version=None, requirement_id=scene.requirement_ids[requirement], **signature)
+    )
+    return OK
+
+
+@command(states=(S.APPROVAL_IN_PROGRESS,), actor=SWEEP, has_key=False)
+def escalate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    escalating.escalate(
+        uow,
+        escalating.EscalateRequirement(
+            requirement_id=scene.requirement_ids[0],
+            expected_escalation_level=0,
+            approver_group="approverDirector",
+            sla=timedelta(hours=24),
+        ),
+    )
+    return OK
+
+
+@command(states=(S.APPROVAL_IN_PROGRESS,), actor=SWEEP, has_key=False)
+def remind(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    escalating.remind(uow, scene.requirement_ids[0])
+    return OK
+
+
+@command(E.RECALL)
+def recall(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    withdrawing.recall(uow, named(withdrawing.RecallQuote, scene, reason_code="MISTAKE"))
+    return OK
+
+
+@command(E.ACCEPT, touches=(OFFER, PRICES), actor=CUSTOMER)
+def accept(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    acceptance = accepting.accept(uow, scene.offers.acceptance(scene.offer))
+    return OK if acceptance.is_new else f"{OK} before"
+
+
+@command(E.DECLINE, actor=CUSTOMER)
+def decline(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    withdrawing.decline(uow, named(withdrawing.DeclineQuote, scene, reason_code="TOO_EXPENSIVE"))
+    return OK
+
+
+@command(E.EXPIRE, actor=SWEEP, has_key=False)
+def expire(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    withdrawing.expire(uow, named(withdrawing.ExpireQuote, scene))
+    return OK
+
+
+@command(E.CANCEL)
+def cancel(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    withdrawing.cancel(uow, named(withdrawing.CancelQuote, scene, reason_code="GIVEN_UP"))
+    return OK
+
+
+@command(states=(S.PRICED, S.SUBMITTED_FOR_APPROVAL, S.APPROVAL_IN_PROGRESS, S.APPROVED), checks=("quote.document",))
+def issue_document(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    documents.issue(uow, named(documents.IssueDocument, scene))
+    return OK
+
+
+@command(states=(S.DRAFT, S.PRICED, S.SUBMITTED_FOR_APPROVAL, S.APPROVED), touches=(PRICES,), actor=ADMINISTRATOR)
+def publish(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    """Every price becomes another one, which is material for the fibre line."""
+    price_books.publish(
+        uow,
+        price_books.PublishPriceBook(
+            price_book=PRICE_BOOK,
+            expected_active_version=PRICE_BOOK_VERSION,
+            price_book_version=("p-45", "p-46")[rank],
+            entries={offering: (listed + 1, cost) for offering, (listed, cost) in ENTRIES.items()},
+            material_offering_ids=(FIBRE,),
+        ),
+    )
+    return OK
+
+
+@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
+def grant(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    authority.grant(uow, authority.GrantAuthority(subject=("gina", "greg")[rank], role=RSM, max_discount_percent=Decimal(30)))
+    return OK
+
+
+@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=RITA, checks=("authority_grant.delegate",))
+def delegate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    own = scene.grants[RITA]
+    authority.delegate(
+        uow,
+        authority.DelegateAuthority(
+            grant_id=own.id,
+            expected_version=own.version,
+            delegated_by=RITA,
+            subject=("dora", "dan")[rank],
+            valid_until=RENEWED,
+        ),
+    )
+    return OK
+
+
+@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
+def revoke(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    own = scene.grants[RITA]
+    authority.revoke(
+        uow,
+        authority.RevokeAuthority(grant_id=own.id, expected_version=own.version, revoked_by=ADMINISTRATOR, as_administrator=True),
+    )
+    return OK
+
+
+# From here on: commands of the worlds that are written out (`worlds`), not of every pair of a state.
+
+
+@command(touches=(OFFER, AUTHORITY))
+def approve_as_delegate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return sign(scene, uow, Decision.APPROVE, DORA)
+
+
+@command(touches=(OFFER, AUTHORITY))
+def approve_without_grant(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return sign(scene, uow, Decision.APPROVE, "gina")
+
+
+@command(touches=(AUTHORITY,), actor=RITA)
+def end_delegation(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    passed_on = scene.grants[DORA]
+    authority.revoke(
+        uow,
+        authority.RevokeAuthority(
+            grant_id=passed_on.id, expected_version=passed_on.version, revoked_by=RITA, as_administrator=False
+        ),
+    )
+    return OK
+
+
+@command(actor=ENGINE, has_key=False, touches=(OFFER, AUTHORITY))
+def open_requirements_again(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    return _opened(scene, uow, SIGNATURE, reuse=True)

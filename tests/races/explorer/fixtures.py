@@ -1,0 +1,35 @@
+"""Explorers for tests: one server, one stage and one explorer for all of a run's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.races.explorer.exploring import Explorer
+from tests.races.explorer.schedules import Scheduler
+from tests.races.explorer.stage import Stage, open_to_explorers, stage_on
+from tests.support.services import local_stack
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Make a database to play schedules on, on a server of its own: what explorers need there is an administrator's to give."""
+    with local_stack(tmp_path_factory, {"postgres"}) as running, stage_on(open_to_explorers(running), "q2o_explorer") as stage:
+        yield stage
+
+
+@pytest.fixture(scope="session")
+def explorer(stage: Stage) -> Iterator[Explorer]:
+    """Give the explorer of the real commands."""
+    explorer = Explorer(stage)
+    yield explorer
+    explorer.close()
+
+
+@pytest.fixture
+def scheduler(stage: Stage) -> Iterator[Scheduler]:
+    """Give three actors who have no programs yet."""
+    scheduler = Scheduler(stage)
+    yield scheduler
+    scheduler.close()

@@ -1,0 +1,119 @@
+"""What must hold after every schedule, whatever its outcome: the audit's rules of a finished history, and what two commands at once
+could break of it. Read from the rows, with nothing that the commands share.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from domain.auditing import checking, history, offers
+from domain.auditing.rule import Rule
+from tests.races.explorer.stage import Stage
+
+ONE_LIVE_REVISION = Rule(
+    code="one live revision",
+    title="a quote is worked on in one revision, and nothing of a superseded one is open",
+    counts={},
+    violations=(
+        """SELECT format('Quote %s has the live revisions %s, its current one is number %s.', q.id,
+            string_agg(v.revision_no || ' ' || v.status, ', '), max(v.revision_no) FILTER (WHERE v.id = q.current_revision_id))
+        FROM quote q JOIN quote_revision v ON v.tenant_id = q.tenant_id AND v.quote_id = q.id
+        WHERE q.tenant_id = :tenant_id AND v.status <> 'SUPERSEDED'
+        GROUP BY q.id HAVING count(*) <> 1 OR bool_or(v.id <> q.current_revision_id)""",
+        """SELECT format('Request %s of revision %s (%s) is %s.', r.id, v.revision_no, v.status, r.status)
+        FROM approval_request r JOIN quote_revision v ON v.tenant_id = r.tenant_id AND v.id = r.quote_revision_id
+        WHERE r.tenant_id = :tenant_id AND v.status = 'SUPERSEDED' AND r.status IN ('OPEN', 'APPROVED')""",
+        """SELECT format('Signature %s is PENDING, its request is %s.', s.id, r.status)
+        FROM approval_requirement s JOIN approval_request r ON r.tenant_id = s.tenant_id AND r.id = s.request_id
+        WHERE s.tenant_id = :tenant_id AND s.status = 'PENDING' AND r.status <> 'OPEN'""",
+        """SELECT format('Quote %s is %s, its request is %s.', q.id, q.status, r.status)
+        FROM quote q JOIN approval_request r ON r.tenant_id = q.tenant_id AND r.quote_revision_id = q.current_revision_id
+        WHERE q.tenant_id = :tenant_id AND (r.status = 'OPEN') <> (q.status = 'APPROVAL_IN_PROGRESS')""",
+        """SELECT format('Request %s is APPROVED, its signature %s is %s.', r.id, s.id, s.status)
+        FROM approval_request r JOIN approval_requirement s ON s.tenant_id = r.tenant_id AND s.request_id = r.id
+        WHERE r.tenant_id = :tenant_id AND r.status = 'APPROVED' AND s.status NOT IN ('APPROVED', 'WAIVED')""",
+    ),
+)
+RIGHTFUL_DECISION = Rule(
+    code="rightful decision",
+    title="a decision is made on a live revision, by one whose authority stood",
+    counts={},
+    violations=(
+        """SELECT format('Decision %s came after its revision was superseded.', d.id)
+        FROM approval_decision d JOIN quote_revision v ON v.tenant_id = d.tenant_id AND v.id = d.quote_revision_id
+        JOIN quote_revision n ON n.tenant_id = v.tenant_id AND n.quote_id = v.quote_id AND n.revision_no > v.revision_no
+        WHERE d.tenant_id = :tenant_id AND d.created_at > n.created_at""",
+        """SELECT format('Decision %s by %s rests on grant %s, which %s.', d.id, d.decided_by, d.authority_snapshot ->> 'grantId',
+            CASE WHEN g.id IS NULL THEN 'does not exist' ELSE 'was revoked before' END)
+        FROM approval_decision d
+        LEFT JOIN authority_grant g ON g.tenant_id = d.tenant_id AND CAST(g.id AS text) = d.authority_snapshot ->> 'grantId'
+            AND g.subject = d.decided_by
+        LEFT JOIN transition_log l ON l.tenant_id = g.tenant_id AND l.aggregate_type = 'authority_grant' AND l.aggregate_id = g.id
+            AND l.transition_to = 'REVOKED'
+        WHERE d.tenant_id = :tenant_id AND (g.id IS NULL OR l.created_at < d.created_at)""",
+        """SELECT format('Delegation %s is ACTIVE, the grant it comes from is %s.', d.id, g.status)
+        FROM authority_grant d JOIN authority_grant g ON g.tenant_id = d.tenant_id AND g.id = d.delegated_from
+        WHERE d.tenant_id = :tenant_id AND d.status = 'ACTIVE' AND g.status <> 'ACTIVE'""",
+    ),
+)
+BEFORE_THE_PUBLICATION = Rule(
+    code="I6",
+    title="an order at a replaced price was accepted before the new price was published",
+    counts={},
+    violations=(
+        """SELECT format('Acceptance %s of %s took a price of version %s, and %s had been published at %s.', a.id, a.created_at,
+            a.price_book_version, b.price_book_version, b.published_at)
+        FROM quote_acceptance a JOIN price_result p ON p.tenant_id = a.tenant_id AND p.id = a.price_result_id
+        JOIN price_book_version b ON b.tenant_id = p.tenant_id AND b.price_book = p.price_book
+            AND b.published_at > p.priced_at AND b.published_at < a.created_at
+        WHERE a.tenant_id = :tenant_id AND a.staleness_policy = 'REPRICE_REQUIRED_ON_PUBLISH'""",
+    ),
+)
+TRACES = Rule(
+    code="I7",
+    title="whoever succeeded left one change and no conflict, whoever was refused one conflict and nothing else",
+    counts={},
+    violations=(
+        """SELECT format('Command %s changed the quote by %s %s times.', c, l.reason, count(*))
+        FROM unnest(CAST(:commands AS uuid[])) c JOIN transition_log l ON l.tenant_id = :tenant_id AND l.command_id = c
+        AND l.aggregate_type = 'quote' GROUP BY c, l.reason HAVING count(*) > 1""",
+        """SELECT format('Command %s was refused and has %s conflict records.', c, count(l.id))
+        FROM unnest(CAST(:refused AS uuid[])) c LEFT JOIN conflict_log l ON l.tenant_id = :tenant_id AND l.command_id = c
+        GROUP BY c HAVING count(l.id) <> 1""",
+        """SELECT format('Command %s was refused and %s of %s tells its change.', c, l.reason, l.aggregate_type)
+        FROM unnest(CAST(:refused AS uuid[])) c JOIN transition_log l ON l.tenant_id = :tenant_id AND l.command_id = c""",
+        """SELECT format('Command %s was refused and %s was sent.', c, o.event_type)
+        FROM unnest(CAST(:refused AS uuid[])) c JOIN outbox_event o ON o.tenant_id = :tenant_id AND o.command_id = c""",
+        """SELECT format('Command %s succeeded and its conflict %s is on record.', c, l.conflict_code)
+        FROM unnest(CAST(:commands AS uuid[])) c JOIN conflict_log l ON l.tenant_id = :tenant_id AND l.command_id = c
+        WHERE c <> ALL(CAST(:refused AS uuid[]))""",
+    ),
+)
+RULES = (*offers.RULES, *history.RULES, ONE_LIVE_REVISION, RIGHTFUL_DECISION, BEFORE_THE_PUBLICATION, TRACES)
+
+
+def _for_psycopg(query: str) -> str:
+    return re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", query.replace("%", "%%"))
+
+
+_QUERY = " UNION ALL ".join(
+    f"SELECT {_for_psycopg(repr(rule.code))}, violation FROM ({_for_psycopg(query)}) found(violation)"
+    for rule in RULES
+    for query in rule.violations
+)
+
+
+class Invariants:
+    """The rules, looked up for one tenant in one statement."""
+
+    def __init__(self, stage: Stage, tenant_id: UUID) -> None:
+        self._stage = stage
+        self._parameters = checking._parameters(tenant_id)
+
+    def violations(self, commands: Sequence[UUID], refused: Sequence[UUID]) -> list[str]:
+        """Sentences; `commands` are the ids of those that were carried out, `refused` of those among them that were told no."""
+        parameters: dict[str, Any] = {**self._parameters, "commands": list(commands), "refused": list(refused)}
+        return [f"{code}: {sentence}" for code, sentence in self._stage.look(_QUERY, parameters)]

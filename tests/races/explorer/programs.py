@@ -1,0 +1,68 @@
+"""Programs: commands as their doors carry them out, without the doors' retries, so that a busy database shows as an outcome."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domain.errors import DomainError, Refusal
+from domain.store import Answer, Cause, UnitOfWork, once, remember, unit_of_work
+from tests.races.explorer.actors import Actor, Program
+from tests.races.explorer.commands import Command
+from tests.races.explorer.scenes import AFTER_THE_END, Scene
+from tests.races.explorer.stage import Stage
+
+REPLAYED = "replayed"
+
+
+def command_id(number: int) -> UUID:
+    """The id under which the number-th actor's command leaves its traces."""
+    return UUID(int=number + 1)
+
+
+def program(scene: Scene, command: Command, number: int, *, rank: int = 0, key: str | None = None) -> Program:
+    """One unit of work of the number-th actor. With a key: the claim, the command, the answer kept, as in `workers.http.execution`."""
+
+    def work(uow: UnitOfWork) -> str:
+        if key is None:
+            return command.work(scene, uow, rank)
+        if once(uow, key, {"rank": rank}) is not None:
+            return REPLAYED
+        word = command.work(scene, uow, rank)
+        remember(uow, key, Answer(status=200, body={"word": word}))
+        return word
+
+    def carry_out(actor: Actor) -> str:
+        cause = Cause(
+            tenant_id=scene.offers.tenant_id,
+            actor=command.actor,
+            command=command.name.replace(" ", "-"),
+            command_id=command_id(number),
+            idempotency_key=key,
+        )
+        try:
+            with unit_of_work(actor.engine, cause) as uow:
+                return work(uow)
+        except DomainError as error:
+            return error.code
+
+    return carry_out
+
+
+def end_of_the_offer(stage: Stage) -> Program:
+    """No command: time passes, between two statements or while one waits."""
+
+    def carry_out(actor: Actor) -> str:
+        actor.gate("the end of the offer passes")
+        stage.set_clock(AFTER_THE_END)
+        return "passed"
+
+    return carry_out
+
+
+def refusal_codes() -> frozenset[str]:
+    """Every way to be told no."""
+
+    def codes(kind: type[Refusal]) -> set[str]:
+        return {kind.code}.union(*(codes(narrower) for narrower in kind.__subclasses__()))
+
+    return frozenset(codes(Refusal))

@@ -1,0 +1,169 @@
+"""Scenes: a quote in a state, with everything that commands in that state may name, brought there by the product's own commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select
+
+from domain import authority, withdrawing
+from domain.approvals import Decision
+from domain.authority import AuthorityGrant
+from domain.prices import StalenessPolicy
+from domain.quotes import QuoteStatus
+from domain.store import table_of
+from tests.races.explorer.stage import Stage
+from tests.support.offers import SIGNATURE, Offer, Offers
+
+TENANT = UUID("7e2a2e00-0000-4000-8000-000000000001")
+RITA, RALPH, FIONA, DORA = "rita", "ralph", "fiona", "dora"
+RSM, FINANCE = SIGNATURE.approver_group, "approverFinance"
+OF_FINANCE = replace(SIGNATURE, type="MARGIN", approver_group=FINANCE)
+OF_STALE_PRICE = replace(SIGNATURE, type="STALE_PRICE")
+OF_SECOND_LEVEL = replace(OF_FINANCE, level=2)
+# Further than any offer of a scene is valid.
+AFTER_THE_END = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A prepared world: the quote as everybody has seen it, the signatures it asks for, who may sign."""
+
+    offers: Offers
+    offer: Offer
+    requirement_ids: Sequence[UUID]
+    grants: Mapping[str, Row[Any]]
+
+
+Preparation = Callable[[Offers], Offer]
+
+
+def in_approval(offers: Offers) -> Offer:
+    """Two signatures of one level are asked for: of a regional sales manager, and of finance."""
+    return offers.quote_in_approval(SIGNATURE, OF_FINANCE)
+
+
+def decided(decision: Decision) -> Preparation:
+    def prepare(offers: Offers) -> Offer:
+        offer = offers.quote_in_approval()
+        return offers.decide(offer, offers.requirement_ids(offer)[0], decision)
+
+    return prepare
+
+
+def declined(offers: Offers) -> Offer:
+    return _withdrawn(offers, offers.approved_quote(), withdrawing.decline, withdrawing.DeclineQuote)
+
+
+def cancelled(offers: Offers) -> Offer:
+    return _withdrawn(offers, offers.approved_quote(), withdrawing.cancel, withdrawing.CancelQuote)
+
+
+def _withdrawn(offers: Offers, offer: Offer, verb: Callable[..., Any], command: Callable[..., Any]) -> Offer:
+    with offers.uow() as uow:
+        verb(
+            uow,
+            command(
+                quote_id=offer.quote_id, expected_version=offer.version, revision_id=offer.revision_id, reason_code="NO_INTEREST"
+            ),
+        )
+    return offers.quote(offer.quote_id)
+
+
+def approved(policy: StalenessPolicy) -> Preparation:
+    return lambda offers: offers.approved_quote(policy=policy)
+
+
+def approved_although_stale(offers: Offers) -> Offer:
+    """The approvers were asked whether an older price may stand, too."""
+    offer = offers.quote_in_approval(SIGNATURE, OF_STALE_PRICE, policy=StalenessPolicy.APPROVAL_REQUIRED_IF_STALE)
+    for requirement_id in offers.requirement_ids(offer):
+        offer = offers.decide(offer, requirement_id)
+    return offers.issue_document(offer)
+
+
+def of_two_levels(offers: Offers) -> Offer:
+    """Finance is asked after the regional sales manager."""
+    return offers.quote_in_approval(SIGNATURE, OF_SECOND_LEVEL)
+
+
+def delegated(offers: Offers) -> Offer:
+    """Dora signs while Rita is away."""
+    own = _grants(offers)[RITA]
+    with offers.uow(RITA) as uow:
+        authority.delegate(
+            uow,
+            authority.DelegateAuthority(
+                grant_id=own.id,
+                expected_version=own.version,
+                delegated_by=RITA,
+                subject=DORA,
+                valid_until=datetime.now(UTC) + AFTER_THE_END,
+            ),
+        )
+    return offers.quote_in_approval()
+
+
+def approved_once_and_submitted_again(offers: Offers) -> Offer:
+    """The revision before had Rita's signature, and this one offers the same."""
+    offer = offers.approved_quote()
+    return offers.submit(offers.price(offer))
+
+
+BY_STATE: Mapping[QuoteStatus, Preparation] = {
+    QuoteStatus.DRAFT: lambda offers: offers.draft_quote(),
+    QuoteStatus.PRICED: lambda offers: offers.priced_quote(),
+    QuoteStatus.SUBMITTED_FOR_APPROVAL: lambda offers: offers.submitted_quote(),
+    QuoteStatus.APPROVAL_IN_PROGRESS: in_approval,
+    QuoteStatus.APPROVED: lambda offers: offers.approved_quote(),
+    QuoteStatus.REWORK_REQUIRED: decided(Decision.REWORK),
+    QuoteStatus.REJECTED: decided(Decision.REJECT),
+    QuoteStatus.DECLINED: declined,
+    QuoteStatus.CANCELLED: cancelled,
+}
+"""States that a quote reaches before its end; how it expires depends on the clock (`prepare`)."""
+OTHERS: Mapping[str, Preparation] = {
+    **{f"APPROVED, {policy}": approved(policy) for policy in StalenessPolicy},
+    "APPROVED, a stale price too": approved_although_stale,
+    "APPROVAL_IN_PROGRESS, two levels": of_two_levels,
+    "APPROVAL_IN_PROGRESS, delegated": delegated,
+    "SUBMITTED_FOR_APPROVAL, approved before": approved_once_and_submitted_again,
+}
+SCENES: Mapping[str, Preparation] = {**{str(state): prepare for state, prepare in BY_STATE.items()}, **OTHERS}
+OVERDUE = ", overdue"
+"""What the name of a scene ends with whose quote's end has passed."""
+
+
+def set_the_scene(stage: Stage, name: str) -> Scene:
+    """Prepare a scene and keep it: `<scene>`, `<scene>, overdue`, or `EXPIRED`."""
+    stage.clear()
+    offers = Offers(stage.engine, TENANT)
+    offers.publish_prices()
+    for subject, role in ((RITA, RSM), (RALPH, RSM), (FIONA, FINANCE)):
+        offers.grant_authority(subject, role)
+    if name == QuoteStatus.EXPIRED:
+        offer = _expired(stage, offers)
+    else:
+        offer = SCENES[name.removesuffix(OVERDUE)](offers)
+        if name.endswith(OVERDUE):
+            stage.set_clock(AFTER_THE_END)
+    scene = Scene(offers=offers, offer=offer, requirement_ids=offers.requirement_ids(offer), grants=_grants(offers))
+    stage.keep()
+    return scene
+
+
+def _grants(offers: Offers) -> Mapping[str, Row[Any]]:
+    with offers.uow() as uow:
+        return {row.subject: row for row in uow.connection.execute(select(*table_of(AuthorityGrant).c))}
+
+
+def _expired(stage: Stage, offers: Offers) -> Offer:
+    offer = offers.approved_quote()
+    stage.set_clock(AFTER_THE_END)
+    with offers.uow("sweep") as uow:
+        withdrawing.expire(uow, withdrawing.ExpireQuote(quote_id=offer.quote_id, expected_version=offer.version))
+    return offers.quote(offer.quote_id)

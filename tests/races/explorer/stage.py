@@ -1,0 +1,153 @@
+"""The database that schedules are played on: put back to how it was before each of them, watched from a connection of its own.
+
+Its schema `kept` holds a copy of every row of the prepared world, `explorer` a clock: sessions of the explorer find
+`explorer.clock_timestamp()` before the server's own, so that time passes when a schedule says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Table, make_url
+
+from domain.schema import METADATA
+from tests.races.explorer.sessions import connect
+from tests.support.database import empty, new_database
+from workers.local.credentials import load_credentials
+from workers.local.stack import LocalStack
+
+# A world is some dozen rows; what a hundred schedules leave behind would be more to read over than that.
+VACUUM_EVERY = 100
+_SCHEMA = """
+CREATE SCHEMA kept;
+CREATE SCHEMA explorer;
+CREATE SEQUENCE explorer.clock MINVALUE 0 START 0;
+-- A sequence, because time passes in the middle of transactions.
+CREATE FUNCTION explorer.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+    AS $$ SELECT pg_catalog.clock_timestamp() + last_value * interval '1 second' FROM explorer.clock $$;
+"""
+
+
+def open_to_explorers(server: LocalStack) -> str:
+    """Let the product's role do what explorers need on a server that was started for them; returns its address."""
+    password = load_credentials(server.data_dir / "credentials.json").postgres
+    administrator = make_url(server.postgres.database_url).set(
+        drivername="postgresql", username="postgres", password=password, database="postgres"
+    )
+    with psycopg.connect(administrator.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute("GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO q2o")
+    return server.postgres.database_url
+
+
+@contextmanager
+def stage_on(database_url: str, name: str) -> Iterator[Stage]:
+    """Make a stage, on a server that is open to explorers."""
+    with new_database(database_url, name) as engine:
+        stage = Stage(engine.url.render_as_string(hide_password=False))
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+
+class Stage:
+    """A migrated database of the explorer's own. Everything in it may be deleted."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self.engine = connect(database_url, "stage")
+        self._tables: list[Table] = METADATA.sorted_tables
+        self._schedules = 0
+        self._ahead = self._kept_ahead = timedelta(0)
+        self._controller = self._connect("controller")
+        # Triggers do not fire for a replica. Not a setting of the function: each change of it makes a session forget its plans.
+        self._restorer = self._connect("restorer", "-c session_replication_role=replica")
+        self._controller.execute(_SCHEMA, prepare=False)
+        for table in self._tables:
+            self._run("CREATE TABLE {copy} (LIKE {table})", table)
+        self._controller.execute(self._restoring())
+
+    def close(self) -> None:
+        """Leave the database."""
+        self._controller.close()
+        self._restorer.close()
+        self.engine.dispose()
+
+    def _connect(self, name: str, options: str = "") -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            make_url(self.database_url).set(drivername="postgresql").render_as_string(hide_password=False),
+            autocommit=True,
+            prepare_threshold=0,
+            options=f"-c jit=off -c synchronous_commit=off -c plan_cache_mode=force_generic_plan {options}",
+            application_name=f"explorer {name}",
+        )
+
+    def clear(self) -> None:
+        """Begin a new world: no row, and the clock as it is everywhere."""
+        empty(self.engine)
+        self.set_clock(timedelta(0))
+
+    def keep(self) -> None:
+        """Remember the database as it is now: what `restore` puts back."""
+        for table in self._tables:
+            self._run("TRUNCATE {copy}", table)
+            self._run("INSERT INTO {copy} SELECT * FROM {table}", table)
+        self._kept_ahead = self._ahead
+
+    def restore(self, written: Collection[str] | None = None) -> int:
+        """Put the rows of these tables back (default: of all), evidence too; returns how many there were to delete or to insert."""
+        names = [table.name for table in self._tables] if written is None else list(written)
+        self.set_clock(self._kept_ahead)
+        self._schedules += 1
+        if names and self._schedules % VACUUM_EVERY == 0:
+            self._controller.execute(sql.SQL("VACUUM {}").format(sql.SQL(", ").join(map(sql.Identifier, names))))
+        answer = self._restorer.execute("SELECT explorer.restore(%s)", [names]).fetchone()
+        return int(answer[0])  # type: ignore[index]  # one row
+
+    def set_clock(self, ahead: timedelta) -> None:
+        """Put the explorer's clock ahead of the server's."""
+        if ahead != self._ahead:
+            self._controller.execute("SELECT setval('explorer.clock', %s)", [int(ahead.total_seconds())])
+            self._ahead = ahead
+
+    def is_blocked(self, pid: int, others: Sequence[int]) -> bool:
+        """Whether a session waits for a lock that one of the others holds or waits for before it."""
+        answer = self._controller.execute(
+            "SELECT pg_catalog.pg_isolation_test_session_is_blocked(%s, %s::int[])", [pid, list(others)]
+        )
+        return bool(answer.fetchone()[0])  # type: ignore[index]  # one row
+
+    def look(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Read what a schedule left."""
+        return self._controller.execute(query, parameters).fetchall()
+
+    def _run(self, statement: str, table: Table) -> None:
+        names = {"table": sql.Identifier(table.name), "copy": sql.Identifier("kept", table.name)}
+        self._controller.execute(sql.SQL(statement).format(**names))
+
+    def _restoring(self) -> sql.Composed:
+        """A function, because this is done before every schedule: its statements keep their plans."""
+        statements = sql.SQL("\n").join(
+            sql.SQL(
+                "IF {name} = ANY(written) THEN\n"
+                "DELETE FROM {table} t WHERE NOT EXISTS (SELECT FROM {copy} c WHERE {same} AND c = t); GET DIAGNOSTICS rows = ROW_COUNT; total := total + rows;\n"
+                "INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM {copy} c WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same});\n"
+                "GET DIAGNOSTICS rows = ROW_COUNT; total := total + rows; END IF;"
+            ).format(
+                name=sql.Literal(table.name),
+                table=sql.Identifier("public", table.name),
+                copy=sql.Identifier("kept", table.name),
+                same=sql.SQL(" AND ").join(
+                    sql.SQL("t.{0} = c.{0}").format(sql.Identifier(column.name)) for column in table.primary_key
+                ),
+            )
+            for table in self._tables
+        )
+        return sql.SQL(
+            "CREATE FUNCTION explorer.restore(written text[]) RETURNS bigint LANGUAGE plpgsql AS $restore$ DECLARE rows bigint; total bigint := 0; BEGIN\n{}\nRETURN total; END $restore$"
+        ).format(statements)

@@ -1,0 +1,104 @@
+"""Worlds: which commands meet in which scene. Pairs come from the matrix, so a command that is added meets all others it can meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+from domain.prices import StalenessPolicy
+from domain.quotes import QuoteStatus
+from tests.races.explorer.commands import COMMANDS, Command
+from tests.races.explorer.scenes import OVERDUE
+
+# Nearly every race that was ever found shows with one or two (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
+PREEMPTIONS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What one actor does: a command, as the first or second of its kind, under an idempotency key."""
+
+    command: str
+    rank: int = 0
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """`bound`: how many preemptions are searched by `make races`; None = all, the whole tree."""
+
+    name: str
+    scene: str
+    roles: Sequence[Role]
+    bound: int | None = PREEMPTIONS
+
+
+def in_state(state: QuoteStatus) -> list[Command]:
+    """Commands that have a chance there, by name."""
+    return sorted((command for command in COMMANDS.values() if state in command.states), key=lambda command: command.name)
+
+
+def pairs() -> Iterator[World]:
+    """Every two commands that can meet in a state: both have a chance there, and one may have to wait for the other."""
+    for state in QuoteStatus:
+        for first, second in combinations_with_replacement(in_state(state), 2):
+            if first.touches & second.touches:
+                yield from _pair(state, first, second)
+
+
+def _pair(state: QuoteStatus, first: Command, second: Command) -> Iterator[World]:
+    late = "expire" in {first.name, second.name} and state is not QuoteStatus.EXPIRED
+    scene = f"{state}{OVERDUE if late else ''}"
+    name = f"{state}: {first.name} | {second.name}"
+    if first is not second:
+        yield World(name=name, scene=scene, roles=(Role(command=first.name), Role(command=second.name)))
+        return
+    keys = ("first", "second") if first.has_key else (None, None)
+    yield World(name=name, scene=scene, roles=tuple(Role(command=first.name, rank=rank, key=key) for rank, key in enumerate(keys)))
+    if first.has_key:
+        same = Role(command=first.name, key="one")
+        yield World(name=f"{name}, one key", scene=scene, roles=(same, same))
+
+
+def _written(scene: str, *commands: str, label: str = "", ranks: Sequence[int] = (), key: str | None = None) -> World:
+    """Several commands in a scene; `key` is of those that come more than once."""
+    roles = [
+        Role(
+            command=command,
+            rank=ranks[number] if ranks else 0,
+            key=key if commands.count(command) > 1 else None,
+        )
+        for number, command in enumerate(commands)
+    ]
+    return World(name=f"{scene}: {' | '.join(commands)}{label}", scene=scene, roles=roles)
+
+
+END = "end of the offer"
+IN_APPROVAL, APPROVED, SUBMITTED = QuoteStatus.APPROVAL_IN_PROGRESS, QuoteStatus.APPROVED, QuoteStatus.SUBMITTED_FOR_APPROVAL
+WRITTEN = (
+    *(_written(f"{APPROVED}, {policy}", "accept", "publish") for policy in StalenessPolicy),
+    _written(f"{APPROVED}, a stale price too", "accept", "publish"),
+    _written(APPROVED, "accept", "accept", key="one", ranks=(0, 1), label=", one key, another body"),
+    _written(APPROVED, "accept", END),
+    _written(APPROVED, "decline", END),
+    _written(QuoteStatus.PRICED, "submit", END),
+    _written(f"{IN_APPROVAL}, two levels", "approve", "approve for finance"),
+    _written(f"{IN_APPROVAL}, delegated", "approve as delegate", "revoke"),
+    _written(f"{IN_APPROVAL}, delegated", "approve as delegate", "end delegation"),
+    _written(f"{IN_APPROVAL}, delegated", "end delegation", "revoke"),
+    _written(IN_APPROVAL, "approve without grant", "grant"),
+    _written(f"{SUBMITTED}, approved before", "open requirements again", "revoke"),
+    _written(f"{SUBMITTED}, approved before", "open requirements again", "edit"),
+    _written(APPROVED, "accept", "accept", "edit", key="one", label=", one key"),
+    _written(APPROVED, "accept", "accept", "edit"),
+    _written(f"{APPROVED}, {StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH}", "accept", "edit", "publish"),
+    _written(APPROVED, "accept", "expire", END),
+    _written(APPROVED, "accept", "approve", "expire"),
+    _written(IN_APPROVAL, "approve", "approve for finance", "edit"),
+    _written(IN_APPROVAL, "approve", "approve for finance", "recall"),
+    _written(IN_APPROVAL, "approve", "reject", "revoke"),
+    _written(IN_APPROVAL, "approve", "escalate", "revoke"),
+)
+"""Meetings beyond two commands in one state: policies, delegations, time that passes, three at once."""
+WORLDS: dict[str, World] = {world.name: world for world in (*pairs(), *WRITTEN)}

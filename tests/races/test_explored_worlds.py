@@ -1,0 +1,49 @@
+"""Every two commands that can meet, and some threes, in every order of their statements with at most one preemption.
+
+`make races` goes further; `docs/explorer.md` tells what is searched, and how to play a schedule again.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import domain.schema  # noqa: F401 - moves register when their module is imported
+from domain.store import Check
+from tests.races.explorer.commands import COMMANDS
+from tests.races.explorer.expected import expectations, objections
+from tests.races.explorer.exploring import Explorer
+from tests.races.explorer.programs import command_id
+from tests.races.explorer.worlds import END, WORLDS, World
+
+# Enough to reach every outcome that is expected; what the second one adds takes minutes (`make races`).
+PREEMPTIONS = 1
+OFFERING = ("quote.", "approval_request.", "approval_requirement.", "authority_grant.", "price_book_head.")
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=lambda world: world.name)
+def test_whatever_the_order_of_the_statements_only_this_may_come_of_it(world: World, explorer: Explorer) -> None:
+    found = explorer.explore(world, PREEMPTIONS)
+
+    assert not objections(found)
+
+
+def test_every_world_has_its_outcomes_written_down_and_nothing_else_has() -> None:
+    assert set(expectations()) == set(WORLDS)
+
+
+def alone() -> list[World]:
+    """Each command of a world, by itself."""
+    parts = {(world.scene, role.command) for world in WORLDS.values() for role in world.roles if role.command != END}
+    roles = {(world.scene, role.command): role for world in WORLDS.values() for role in world.roles}
+    return [World(name=f"{scene}: {command}", scene=scene, roles=[roles[scene, command]]) for scene, command in sorted(parts)]
+
+
+def test_every_move_and_check_of_an_offer_is_met_by_another_command(explorer: Explorer) -> None:
+    """A move that is added fails here, until a command of the explorer makes it: then it meets all others in every state it can."""
+    seen: set[str] = set()
+    for world in alone():
+        explorer.play(world, "")
+        seen |= explorer.moves_of(command_id(0))
+
+    checks = set[str]().union(*(command.checks for command in COMMANDS.values()))
+    assert seen | checks == {name for name in Check.registry if name.startswith(OFFERING)}
