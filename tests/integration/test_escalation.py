@@ -18,6 +18,7 @@ from tests.support.offers import Offer, Offers
 from workers.runtime.engine import Completion, Engine
 from workers.tasks.contract import BpmnError, GiveUp, Task
 from workers.tasks.escalation import Escalation
+from workers.tasks.topics import CONTRACTS
 
 
 class OperationLog:
@@ -94,6 +95,7 @@ def test_an_escalation_that_is_repeated_after_a_lost_answer_changes_nothing_more
     again = late.workers().escalate(late.task())
     assert again == first
     assert (first["approverGroup"], first["escalationLevel"], first["decision"]) == ("approverDirector", 1, None)
+    assert set(first) == set(CONTRACTS["approval.escalate-requirement"].sets)
     assert first["dueAt"] == late.requirement.due_at.astimezone(UTC).isoformat()
     assert late.told("ApprovalEscalated") == 1
 
@@ -101,6 +103,7 @@ def test_an_escalation_that_is_repeated_after_a_lost_answer_changes_nothing_more
 def test_a_reminder_that_is_repeated_is_announced_once(late: Late) -> None:
     first = late.workers().remind(late.reminder())
     assert late.workers().remind(late.reminder()) == first
+    assert set(first) == set(CONTRACTS["approval.remind-approver"].sets)
     assert str(first["reminderNotice"]).startswith("Half of the time is gone.")
     assert late.told("ApprovalReminded") == 1
 
