@@ -16,8 +16,9 @@ from psycopg import sql
 from sqlalchemy import Table, make_url
 
 from domain.schema import METADATA
+from domain.store.isolation import EVERY_TENANT
 from tests.races.explorer.sessions import connect
-from tests.support.database import empty, new_database
+from tests.support.database import empty, new_database, seeing_every_tenant
 from workers.local.credentials import load_credentials
 from workers.local.stack import LocalStack
 
@@ -60,7 +61,7 @@ class Stage:
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
-        self.engine = connect(database_url, "stage")
+        self.engine = seeing_every_tenant(connect(database_url, "stage"))
         self._tables: list[Table] = METADATA.sorted_tables
         self._schedules = 0
         self._ahead = self._kept_ahead = timedelta(0)
@@ -83,7 +84,7 @@ class Stage:
             make_url(self.database_url).set(drivername="postgresql").render_as_string(hide_password=False),
             autocommit=True,
             prepare_threshold=0,
-            options=f"-c jit=off -c synchronous_commit=off -c plan_cache_mode=force_generic_plan {options}",
+            options=f"-c jit=off -c synchronous_commit=off -c plan_cache_mode=force_generic_plan -c q2o.tenant={EVERY_TENANT} {options}",
             application_name=f"explorer {name}",
         )
 
