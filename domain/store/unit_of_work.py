@@ -249,6 +249,7 @@ def unit_of_work(engine: Engine, cause: Cause) -> Iterator[UnitOfWork]:
     """
     try:
         with engine.connect() as connection:
+            connection.info["command"] = cause.command
             name_tenant(connection, cause.tenant_id)
             uow = UnitOfWork(connection, cause)
             yield uow

@@ -127,6 +127,18 @@ class TestABusyDatabase:
         assert busy.headers["Retry-After"] == "1"
         assert later.status_code == 200
 
+    def test_what_a_command_waited_for_a_row_is_told_under_its_name(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
+        offer = offers.draft_quote()
+        quote, waited = table_of(Quote), {"name": "q2o_db_lock_wait_seconds_sum", "command": "edit-quote"}
+        with edge_on(hasty_pool, offers) as api, db.connect() as holder:
+            holder.execute(select(quote.c.id).where(quote.c.id == offer.quote_id).with_for_update()).one()
+            before = api.metric(**waited)
+
+            api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body), version=1)
+
+            # The database itself ends a wait after the 100 ms of this pool, not before.
+            assert api.metric(**waited) - before >= 0.1
+
     def test_a_key_that_is_being_used_right_now_is_409(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.draft_quote()
         claim = {

@@ -9,6 +9,8 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 
+from workers.runtime.lock_waits import time_locks
+
 # A command that waits longer than this for a row tells its caller to try again (rule 2 of architecture.md: short transactions).
 LOCK_TIMEOUT_MS = 5_000
 # No statement of a command is near this; one that is, is a fault.
@@ -34,6 +36,7 @@ def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
         connect_args={"options": options, "application_name": f"q2o {process}", "connect_timeout": 5},
     )
     event.listen(engine, "checkout", _refuse_a_dead_connection)
+    time_locks(engine)
     return engine
 
 

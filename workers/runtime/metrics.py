@@ -73,6 +73,12 @@ TRANSITION_REJECTIONS = Counter(
     ["aggregate_type", "from_state", "event", "code"],
 )
 DATABASE_DEADLOCKS = Counter("q2o_db_deadlocks_total", "Units of work that PostgreSQL ended to break a deadlock", ["command"])
+DATABASE_LOCK_WAIT = Histogram(
+    "q2o_db_lock_wait_seconds",
+    "Time that statements took which may wait for somebody else's rows, by command",
+    ["command"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 COMMIT_UNKNOWN = Counter(
     "q2o_commit_unknown_total",
     "Commits whose answer was lost, by what the same key told afterwards: replayed, executed, unresolved",
