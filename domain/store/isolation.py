@@ -27,6 +27,15 @@ def name_tenant(connection: Connection, tenant: UUID | str) -> None:
     connection.execute(NAME_TENANT, {"tenant": str(tenant)})
 
 
+def begin(connection: Connection, tenant_id: UUID) -> None:
+    """Begin the transaction of a tenant: the driver's BEGIN and the name would be two round trips, and this is how every command begins.
+
+    The driver is told not to begin by itself. Its commit and rollback, and SQLAlchemy's, end this transaction like any other.
+    """
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    connection.exec_driver_sql(f"BEGIN; SET LOCAL q2o.tenant = '{tenant_id}'")
+
+
 def _isolate(target: MetaData, connection: Connection, **_: Any) -> None:
     for table in target.sorted_tables:
         connection.execute(text(f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY"))

@@ -31,7 +31,7 @@ from domain.store.facts import (
     conflict_row,
     origin,
 )
-from domain.store.isolation import EVERY_TENANT, name_tenant
+from domain.store.isolation import EVERY_TENANT, begin, name_tenant
 from domain.store.moves import PREFIX, Check, Move, param
 from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
@@ -250,7 +250,7 @@ def unit_of_work(engine: Engine, cause: Cause) -> Iterator[UnitOfWork]:
     try:
         with engine.connect() as connection:
             connection.info["command"] = cause.command
-            name_tenant(connection, cause.tenant_id)
+            begin(connection, cause.tenant_id)
             uow = UnitOfWork(connection, cause)
             yield uow
             uow.flush()

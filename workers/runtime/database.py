@@ -41,10 +41,11 @@ def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
 
 
 def _refuse_a_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
-    # An idle connection has nothing to say: what is there to read is its end.
+    # An idle connection has nothing to say: what is there to read is its end. Asking the server would be a round trip for every command.
     said = select.poll()
-    said.register(connection.pgconn.socket, select.POLLIN)
-    if said.poll(0):
+    if not connection.closed:
+        said.register(connection.fileno(), select.POLLIN)
+    if connection.closed or said.poll(0):
         raise DisconnectionError
 
 
