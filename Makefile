@@ -30,7 +30,8 @@ ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest tests/races --ignore-glob='*/test_explored_*'
 endif
 
-mutants: $(VENV)/.development ## drop every guard in turn: its named test must fail
+mutants: $(VENV)/.development ## take every guard, state, constraint and lock away in turn: its story must miss it; docs/mutants.md lists them
+	@$(BIN)/python -m tests.mutants.table > docs/mutants.md
 	$(BIN)/python -m pytest tests/mutants $(ARGS)
 
 faults: $(VENV)/.development ## lost answers, dead workers, killed processes

@@ -117,7 +117,7 @@ def protected_by(table: Table, constraint: Constraint | Index) -> str:
     match constraint:
         case ForeignKeyConstraint():
             columns = " and ".join(name for name in constraint.column_keys if name != "tenant_id")
-            return f"`{table.name}` names only a `{constraint.referred_table.name}` of its own tenant: {columns}."
+            return f"`{table.name}`: {columns} name a row of `{constraint.referred_table.name}`, of the same tenant."
         case CheckConstraint():
             return f"`{table.name}`: {' '.join(str(constraint.sqltext).split())}."
         case PrimaryKeyConstraint() | UniqueConstraint():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from domain.approvals import RECALL_REQUEST
@@ -26,11 +24,6 @@ EARLIER_LEVEL = "approval_requirement.*/EARLIER_LEVEL_OPEN"
 DECISION_NAMES_ITS_PRICE = "fk_approval_decision_tenant_id_quote_revision_id_price__6a38"
 
 
-def a_grant_that_is(changes: Callable[[], dict[str, Any]], trial: Trial) -> None:
-    trial.grant_authority(SIGNER, **changes())
-    sign(trial)
-
-
 def a_grant_of_somebody_else(trial: Trial) -> None:
     sign(trial)
 
@@ -45,6 +38,39 @@ def a_grant_that_the_owner_passed_on(trial: Trial) -> None:
     sign(trial)
 
 
+def a_grant_for_another_role(trial: Trial) -> None:
+    sign_within(trial, role="approverDirector")
+
+
+def a_grant_for_another_region(trial: Trial) -> None:
+    sign_within(trial, region="US")
+
+
+def a_grant_for_other_products(trial: Trial) -> None:
+    sign_within(trial, product_family="SERVICE")
+
+
+def a_grant_for_less_discount(trial: Trial) -> None:
+    sign_within(trial, max_discount_percent=Decimal("19.99"))
+
+
+def a_grant_for_smaller_deals(trial: Trial) -> None:
+    sign_within(trial, max_deal_amount=Decimal(1))
+
+
+def a_grant_that_has_not_begun(trial: Trial) -> None:
+    sign_within(trial, valid_from=in_hours(1))
+
+
+def a_grant_that_has_ended(trial: Trial) -> None:
+    sign_within(trial, valid_from=in_hours(-2), valid_until=in_hours(-1))
+
+
+def sign_within(trial: Trial, **limits: Any) -> None:
+    trial.grant_authority(SIGNER, **limits)
+    sign(trial)
+
+
 def sign(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
@@ -55,13 +81,13 @@ LIMITS: dict[str, Tell] = {
     "subject": a_grant_of_somebody_else,
     "status": a_grant_that_was_taken_back,
     "delegated_by": a_grant_that_the_owner_passed_on,
-    "role": partial(a_grant_that_is, lambda: {"role": "approverDirector"}),
-    "region": partial(a_grant_that_is, lambda: {"region": "US"}),
-    "product_family": partial(a_grant_that_is, lambda: {"product_family": "SERVICE"}),
-    "max_discount_percent": partial(a_grant_that_is, lambda: {"max_discount_percent": Decimal("19.99")}),
-    "max_deal_amount": partial(a_grant_that_is, lambda: {"max_deal_amount": Decimal(1)}),
-    "valid_from": partial(a_grant_that_is, lambda: {"valid_from": in_hours(1)}),
-    "valid_until": partial(a_grant_that_is, lambda: {"valid_from": in_hours(-2), "valid_until": in_hours(-1)}),
+    "role": a_grant_for_another_role,
+    "region": a_grant_for_another_region,
+    "product_family": a_grant_for_other_products,
+    "max_discount_percent": a_grant_for_less_discount,
+    "max_deal_amount": a_grant_for_smaller_deals,
+    "valid_from": a_grant_that_has_not_begun,
+    "valid_until": a_grant_that_has_ended,
 }
 for column, tell in LIMITS.items():
     refused_by(f"{REACHING}{ON}authority_grant.{column}")(tell)

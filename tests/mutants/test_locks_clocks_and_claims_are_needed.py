@@ -1,0 +1,28 @@
+"""What commands hold, by which clock they go, and what they claim first: without it a rival does harm."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+
+from tests.mutants.rivalry import RIVALRIES
+from tests.mutants.stories import rivals
+from tests.support.evidence import record
+from tests.support.offers import Offers
+
+LOADED = rivals
+
+
+@pytest.mark.parametrize("layer", sorted(RIVALRIES))
+def test_with_it_the_rivals_come_to_the_one_right_end(layer: str, db: Engine, offers: Offers) -> None:
+    assert RIVALRIES[layer].tell(db, offers) == RIVALRIES[layer].kept
+
+
+@pytest.mark.parametrize("layer", sorted(RIVALRIES))
+def test_without_it_a_rival_does_harm(layer: str, db: Engine, offers: Offers) -> None:
+    with RIVALRIES[layer].without(db):
+        assert RIVALRIES[layer].tell(db, offers) == RIVALRIES[layer].broken
+
+
+def test_the_number_of_locks_clocks_and_claims_is_evidence() -> None:
+    record("locks, clocks and claims with a mutant killed", len(RIVALRIES), "layers")
