@@ -30,7 +30,7 @@ from tests.support.database import seeing_every_tenant
 from tests.support.waiting import eventually
 from workers import suite
 from workers.demo.api import Api
-from workers.demo.command import tasklist
+from workers.demo.command import as_manager, tasklist
 from workers.demo.fates import Story, Teller, approved_automatically
 from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack
@@ -198,13 +198,15 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
     local.seed(tenant_id)
     database, engine = seeing_every_tenant(suite.connect(local.settings, "tests")), suite.engine_of(local.settings)
     api = Api(local.api_url, local.settings.jwt_secret, tenant_id)
-    teller = Teller(api, local.stopped, tasklist(local))
+    manager = as_manager(local)
+    teller = Teller(api, local.stopped, tasklist(manager))
     shop = Shop(local=local, database=database, engine=engine, api=api, teller=teller)
     try:
         yield shop
     finally:
         shop.end_processes()
         teller.close()
+        manager.close()
         api.close()
         engine.close()
         database.dispose()

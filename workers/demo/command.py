@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -110,10 +110,11 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
     with (
         Pods(running.environment, running.stack.data_dir / "logs") as pods,
         Disorder(running, database, tenant_id, pods) as disorder,
+        closing(as_manager(running)) as manager,
     ):
         running.start(frozenset(suite.PROCESSES) - {"tasks"}, {"dispatch": disorder.engine_url})
         api = Api(running.api_url, running.settings.jwt_secret, tenant_id)
-        teller = Teller(api, running.stopped, tasklist(running))
+        teller = Teller(api, running.stopped, tasklist(manager))
         with board.live(console, told, "Sample quotes"), ThreadPoolExecutor(AT_ONCE) as pool:
             with ending_on_error(running):
                 list(pool.map(teller.tell, told))
@@ -149,14 +150,18 @@ def ending_on_error(running: LocalSuite) -> Iterator[None]:
         raise
 
 
-def tasklist(running: LocalSuite) -> Any:
-    """How a story signs in Tasklist: as the person, by the engine's own door for people."""
-    as_manager = Engine(running.settings.engine_url, MANAGER.subject, PEOPLE_PASSWORD)
+def as_manager(running: LocalSuite) -> Engine:
+    """The engine's own door for people, as the manager goes through it; whoever opens it closes it."""
+    return Engine(running.settings.engine_url, MANAGER.subject, PEOPLE_PASSWORD)
+
+
+def tasklist(manager: Engine) -> Any:
+    """How a story signs in Tasklist: as the person."""
 
     def complete(task: Mapping[str, Any], decision: str, business_key: str) -> bool:
-        for user_task in as_manager.user_tasks(business_key):
-            if as_manager.task_variables(user_task.id).get("requirementId") == task["requirementId"]:
-                return as_manager.complete_user_task(
+        for user_task in manager.user_tasks(business_key):
+            if manager.task_variables(user_task.id).get("requirementId") == task["requirementId"]:
+                return manager.complete_user_task(
                     user_task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""}
                 )
         return False
