@@ -14,21 +14,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    CheckConstraint,
-    Index,
-    Numeric,
-    Row,
-    UniqueConstraint,
-    delete,
-    event,
-    func,
-    select,
-    text,
-)
-from sqlalchemy import (
-    Sequence as DatabaseSequence,
-)
+from sqlalchemy import CheckConstraint, Index, Numeric, Row, UniqueConstraint, delete, event, func, select, text
+from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Invalid, SafeAction
