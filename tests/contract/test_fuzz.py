@@ -8,28 +8,52 @@ client meets is also how h11 reads a header and what the threads of the edge do 
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.evidence import record
 from tests.support.fuzzing import Desk, Tally
-from tests.support.http import serving
+from tests.support.http import Api, serving
 from tests.support.offers import Offers
 from tests.support.people import MadeUp, Scenario
+from workers.http.auth import Role
 from workers.http.limits import Limits
 
 ENOUGH = 10_000
 MOVES = 60
 
 
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "ignored_auth",
+)
+
+
 @pytest.fixture
-def desk(offers: Offers) -> Iterator[Desk]:
+def edge_without_haste(offers: Offers) -> Iterator[Api]:
     with serving(offers.engine, offers.tenant_id, Limits(rate=10**6, burst=10**6)) as api:
-        desk = Desk(str(api.client.base_url))
-        yield desk
-        desk.close()
+        yield api
+
+
+@pytest.fixture
+def desk(edge_without_haste: Api) -> Iterator[Desk]:
+    desk = Desk(str(edge_without_haste.client.base_url))
+    yield desk
+    desk.close()
 
 
 def say(tally: Tally, operations: int) -> None:
@@ -66,3 +90,25 @@ def test_ten_thousand_requests_find_no_fault(desk: Desk, offers: Offers) -> None
     record("fuzz: requests for what another tenant has, none answered", tally.trespasses, "requests")
     for status, count in sorted(tally.statuses.items()):
         record(f"fuzz: answered {status}", count, "answers")
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(1200)
+def test_every_example_boundary_and_link_of_the_document_holds(edge_without_haste: Api) -> None:
+    """What schemathesis does by itself, with every check that it has for this: examples, values at and past each bound, links followed."""
+    address, token = str(edge_without_haste.client.base_url), edge_without_haste.caller("zed", *Role).token
+    program = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIGURATION), "run"]
+    options = ["--phases", "examples,coverage,stateful", "--checks", ",".join(CHECKS), "--max-examples", "30", "--seed", "1"]
+    quiet = ["--no-color", "--generation-database", "none"]
+
+    ran = subprocess.run(
+        [*program, f"{address}/openapi.json", *options, *quiet, "--header", f"Authorization: Bearer {token}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    print(ran.stdout)  # noqa: T201 - for whoever runs it
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    [passed] = re.findall(r"(\d+) passed, \d+ skipped\n", ran.stdout)
+    record("fuzz: examples, boundaries and links that hold", int(passed), "test cases")

@@ -19,6 +19,7 @@ from workers.http.app import create_app, description
 from workers.http.auth import Role
 from workers.http.described import refusals_of
 from workers.http.examples import EXAMPLES
+from workers.http.links import NEXT
 from workers.http.problems import MEDIA_TYPE, RequestError, status_of
 
 UNCONNECTED = create_engine("postgresql+psycopg://nobody@localhost/nothing")
@@ -76,6 +77,25 @@ def test_every_move_of_a_person_has_its_path() -> None:
 @pytest.mark.parametrize("body", EXAMPLES, ids=lambda body: body.__name__)
 def test_an_example_is_a_body_that_would_be_taken(body: type[BaseModel]) -> None:
     body.model_validate(EXAMPLES[body])
+
+
+def test_every_link_leads_to_an_operation_and_fits_it() -> None:
+    by_id = {operation["operationId"]: operation for operation in OPERATIONS.values()}
+    links = [
+        link
+        for operation in OPERATIONS.values()
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    ]
+
+    assert len(links) == sum(map(len, NEXT.values()))
+    for link in links:
+        target = by_id[link["operationId"]]
+        given = {name.partition(".")[2] for name in link["parameters"]}
+        assert given == {each["name"] for each in target["parameters"] if each["in"] == "path" or each["name"] == "If-Match"}
+        body = target.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        members = DOCUMENT["components"]["schemas"].get(body.get("$ref", "").rpartition("/")[2], {}).get("properties", {})
+        assert set(link.get("requestBody", {})) <= set(members)
 
 
 def test_every_command_has_an_example() -> None:

@@ -16,6 +16,7 @@ from workers.http.answers import Problem
 from workers.http.bodies import CallbackBody
 from workers.http.calls import let_in
 from workers.http.examples import EXAMPLES
+from workers.http.links import links_of
 
 REQUIRED_HEADERS: Mapping[str, Mapping[str, Any]] = {
     "Idempotency-Key": {"minLength": 1, "maxLength": 255},
@@ -67,6 +68,9 @@ def _complete(operation: dict[str, Any], roles: Sequence[str]) -> None:
         if parameter["name"] in REQUIRED_HEADERS:
             parameter["required"] = True
             parameter["schema"] = {"type": "string", **REQUIRED_HEADERS[parameter["name"]]}
+    good = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+    if links := links_of(operation["operationId"]):
+        good["links"] = links
     if roles:
         # OpenAPI 3.1: the roles of a scheme that has no scopes, one of these requirements is enough.
         operation["security"] = [{"token": [role]} for role in roles]
