@@ -1,0 +1,103 @@
+"""What HTTP costs an acceptance (P4), and what logs and metrics cost (P14). The edge runs in a process of its own, its clients in this one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from pathlib import Path
+from threading import local
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from domain.store import as_json
+from tests.benchmarks.approved import NAMED, Approved, accept, per_second
+from tests.benchmarks.edge import edge_process
+from tests.benchmarks.figures import figure, ratio, tell
+from tests.benchmarks.pgbench import one_by_one, script
+from tests.support.http import JWT_SECRET
+from tests.support.offers import CUSTOMER
+from tests.support.statements import listening
+from workers.http.auth import Role, issue_token
+
+ROUNDS = 5
+CLIENTS = 8
+ACCEPTANCES = 400
+WARM_UP = 200
+
+
+class Client:
+    """Accepts over connections that stay open, one for each thread."""
+
+    def __init__(self, approved: Approved, address: str) -> None:
+        self._approved = approved
+        self._address = urlsplit(address).netloc
+        token = issue_token(JWT_SECRET, CUSTOMER, approved.tenant_id, [Role.CUSTOMER], "EU", timedelta(hours=1), [CUSTOMER])
+        version = f'"{approved.original.version}"'
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "If-Match": version}
+        self._mine = local()
+        self._open: list[http.client.HTTPConnection] = []
+
+    def __call__(self, number: int) -> None:
+        command = self._approved.acceptance(number)
+        body = json.dumps(as_json({name: getattr(command, name) for name in (*NAMED[1:], "channel")}))
+        headers = {**self._headers, "Idempotency-Key": str(uuid4())}
+        connection = self._connection()
+        connection.request("POST", f"/quotes/{command.quote_id}/acceptances", body, headers)
+        answer = connection.getresponse()
+        told = answer.read()
+        assert answer.status == 201, told
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not hasattr(self._mine, "connection"):
+            self._mine.connection = http.client.HTTPConnection(self._address)
+            self._open.append(self._mine.connection)
+        connection: http.client.HTTPConnection = self._mine.connection
+        return connection
+
+    def close(self) -> None:
+        for connection in self._open:
+            connection.close()
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(900)
+def test_the_acceptance_over_http_is_measured_beside_pgbench_and_without_logs_and_metrics(db: Engine, tmp_path: Path) -> None:
+    approved = Approved(db)
+    [number] = approved.supply(1)
+    with one_by_one(), listening(db) as transactions:
+        accept(db, approved.tenant_id, approved.acceptance(number))
+    [separate] = transactions
+    rates: dict[str, list[float]] = {"observed": [], "unobserved": [], "pgbench": []}
+    with ExitStack() as stack:
+        clients = {}
+        for name in ("observed", "unobserved"):
+            address = stack.enter_context(edge_process(db, tmp_path, observed=name == "observed"))
+            clients[name] = stack.enter_context(closing(Client(approved, address)))
+        for client in clients.values():
+            per_second(client, approved.supply(WARM_UP), CLIENTS)
+        order = list(rates)
+        for turn in range(ROUNDS):
+            for name in order[turn % len(order) :] + order[: turn % len(order)]:
+                numbers = approved.supply(ACCEPTANCES)
+                if name in clients:
+                    rates[name].append(per_second(clients[name], numbers, CLIENTS))
+                else:
+                    bound = script("separate", approved, separate, numbers, tmp_path)
+                    rates[name].append(bound.per_second(db, numbers, CLIENTS))
+    tell(
+        [
+            ratio(
+                f"P4 accept over HTTP / separate prepared statements in pgbench, {CLIENTS} clients",
+                rates["observed"],
+                rates["pgbench"],
+            ),
+            ratio(f"P14 accept over HTTP, logs and metrics on / off, {CLIENTS} clients", rates["observed"], rates["unobserved"]),
+            figure(f"accept over HTTP, {CLIENTS} clients", rates["observed"], "1/s"),
+            figure(f"separate prepared statements in pgbench, {CLIENTS} clients", rates["pgbench"], "1/s"),
+        ]
+    )

@@ -1,0 +1,67 @@
+"""The HTTP edge in a process of its own, so that whoever measures it does not share its interpreter."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from prometheus_client.metrics import MetricWrapperBase
+from sqlalchemy import Engine
+
+from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER
+from workers.http.edge import HttpEdge
+from workers.http.limits import Limits
+from workers.runtime import metrics
+from workers.runtime.database import connect
+from workers.runtime.logs import configure_logs
+
+UNLIMITED = Limits(rate=1e9, burst=10**9)  # one tenant sends everything here
+START_TIMEOUT = 30.0  # seconds; only a failing run waits this long
+
+
+@contextmanager
+def edge_process(database: Engine, directory: Path, *, observed: bool) -> Iterator[str]:
+    """Serve until the block ends; gives the address. `observed` = logs and metrics as in production, otherwise none at all."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    log = directory / "edge.log"
+    url = database.url.render_as_string(hide_password=False)
+    process = spawn.Process(target=_serve, args=(url, str(log), observed, there), daemon=True)
+    process.start()
+    assert here.poll(START_TIMEOUT), "the edge did not start"
+    try:
+        yield here.recv()
+    finally:
+        here.send(None)
+        process.join()
+
+
+def _serve(database_url: str, log: str, observed: bool, pipe: Connection) -> None:  # noqa: FBT001 - the arguments of a process
+    if not observed:
+        _silence()
+    with Path(log).open("a") as stream:
+        configure_logs("http", level="INFO" if observed else "CRITICAL", stream=stream)
+        edge = HttpEdge(
+            connect(database_url, "http"), jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]}, limits=UNLIMITED
+        )
+        edge.start()
+        pipe.send(edge.address)
+        pipe.recv()
+        edge.stop()
+
+
+def _silence() -> None:
+    nothing = SimpleNamespace(inc=_nothing, set=_nothing, observe=_nothing)
+    nothing.labels = lambda *_, **__: nothing
+    for name, metric in list(vars(metrics).items()):
+        if isinstance(metric, MetricWrapperBase):
+            setattr(metrics, name, nothing)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Stands for what a metric would do."""

@@ -1,0 +1,31 @@
+"""Connections of the pool: one that ended while nobody used it is replaced before a command notices, without asking the server first."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, text
+
+from tests.support.offers import Offers
+from tests.support.statements import listening
+from workers.runtime.database import connect
+
+END = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'q2o victim'")
+
+
+def test_a_connection_that_the_server_ended_is_replaced_before_a_command_notices(db: Engine, offers: Offers) -> None:
+    """Kills: leaving out the look at the socket."""
+    pool = connect(db.url.render_as_string(hide_password=False), "victim")
+    victims = Offers(pool, offers.tenant_id)
+    quote_id = victims.draft_quote().quote_id
+    with db.connect() as connection:
+        assert connection.scalars(END).all() == [True]
+
+    assert victims.quote(quote_id).status == "DRAFT"
+
+    pool.dispose()
+
+
+def test_taking_a_connection_from_the_pool_asks_the_server_nothing(db: Engine) -> None:
+    with listening(db) as transactions, db.connect():
+        pass
+
+    assert transactions == []
