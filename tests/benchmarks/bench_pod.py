@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,8 +23,8 @@ from camunda.external_task.external_task import ExternalTask, TaskResult
 from camunda.external_task.external_task_worker import ExternalTaskWorker
 from requests.adapters import HTTPAdapter
 
+from tests.benchmarks.figures import Figure, figure, ratio, tell
 from tests.support.engines import running
-from tests.support.evidence import record
 from tests.support.models import new_name, one_task
 from tests.support.services import local_stack
 from workers.runtime.engine import Engine, new_worker_id
@@ -41,16 +40,6 @@ STARTERS = 8
 BATCH, COMPLETERS = 50, 8
 LOCK = 60_000  # milliseconds
 PATIENCE = 120.0  # seconds; only a failing run waits this long
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One measured number. `spread` is the lowest and the highest of the rounds."""
-
-    name: str
-    value: float
-    unit: str
-    spread: str
 
 
 class CountingEngine(Engine):
@@ -131,16 +120,12 @@ def measure(bench: Bench, keys: Mapping[Contender, str]) -> list[Figure]:
 
 def _figures(*, pod: list[float], raw: list[float], stock: list[float]) -> list[Figure]:
     return [
-        _figure("pod / bare fetch-and-complete loop", [ours / bare for ours, bare in zip(pod, raw, strict=True)], "ratio"),
-        _figure("pod / the client library's worker", [ours / theirs for ours, theirs in zip(pod, stock, strict=True)], "ratio"),
-        _figure("pod throughput, no-op handler", pod, "tasks/s"),
-        _figure("bare fetch-and-complete loop throughput", raw, "tasks/s"),
-        _figure("the client library's worker throughput", stock, "tasks/s"),
+        ratio("P9 pod / bare fetch-and-complete loop", pod, raw),
+        ratio("P10 pod / the client library's worker", pod, stock),
+        figure("pod throughput, no-op handler", pod, "tasks/s"),
+        figure("bare fetch-and-complete loop throughput", raw, "tasks/s"),
+        figure("the client library's worker throughput", stock, "tasks/s"),
     ]
-
-
-def _figure(name: str, values: list[float], unit: str) -> Figure:
-    return Figure(name=name, value=statistics.median(values), unit=unit, spread=f"{min(values):.3g} to {max(values):.3g}")
 
 
 def _pod(bench: Bench, key: str, tasks: int) -> float:
@@ -226,6 +211,4 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 # Each call of the library's worker goes through models of pydantic's old style.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_pod_is_measured_beside_a_bare_loop_and_the_librarys_worker(bench: Bench, tmp_path: Path) -> None:
-    for figure in measure(bench, {contender: bench.deploy(tmp_path) for contender in (_pod, _raw, _stock)}):
-        print(f"{figure.name}: {figure.value:.3g} {figure.unit} ({figure.spread})")  # noqa: T201 - the figures are the result
-        record(figure.name, figure.value, figure.unit, figure.spread)
+    tell(measure(bench, {contender: bench.deploy(tmp_path) for contender in (_pod, _raw, _stock)}))

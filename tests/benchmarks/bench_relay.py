@@ -5,10 +5,8 @@ Both sides of a ratio send the same messages with the same producer settings, in
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event, Thread
 from uuid import uuid4
@@ -20,7 +18,7 @@ from sqlalchemy import Engine, func, insert, select, text
 from domain.store import outbox, table_of
 from domain.store.facts import OutboxEvent, OutboxStatus
 from domain.store.unit_of_work import housekeeping
-from tests.support.evidence import record
+from tests.benchmarks.figures import Figure, figure, ratio, spread, tell
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
 from workers.kafka import wire
@@ -47,16 +45,6 @@ FROM generate_series(1, :aggregates) a, generate_series(1, :versions) v ORDER BY
 """)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One measured number. `spread` is the lowest and the highest of the rounds."""
-
-    name: str
-    value: float
-    unit: str
-    spread: str
-
-
 def measure(database: Engine, topics: Topics) -> list[Figure]:
     """Measure throughput in turns, then latency."""
     for _ in range(WARM_UPS):
@@ -65,22 +53,14 @@ def measure(database: Engine, topics: Topics) -> list[Figure]:
     raw, one, two = zip(*rounds, strict=True)
     delays = sorted(_delays(database, topics))
     return [
-        _figure("relay / raw idempotent producer", [relayed / bare for bare, relayed, _ in rounds], "ratio"),
-        _figure("two relays / raw idempotent producer", [relayed / bare for bare, _, relayed in rounds], "ratio"),
-        _figure("relay throughput", one, "events/s"),
-        _figure("two relays' throughput", two, "events/s"),
-        _figure("raw idempotent producer throughput", raw, "events/s"),
-        Figure(name="commit to Kafka when idle, p50", value=delays[COMMITS // 2], unit="ms", spread=_spread(delays)),
-        Figure(name="commit to Kafka when idle, p99", value=delays[COMMITS * 99 // 100], unit="ms", spread=_spread(delays)),
+        ratio("P5 relay / raw idempotent producer", one, raw),
+        ratio("two relays / raw idempotent producer", two, raw),
+        figure("relay throughput", one, "events/s"),
+        figure("two relays' throughput", two, "events/s"),
+        figure("raw idempotent producer throughput", raw, "events/s"),
+        Figure(name="commit to Kafka when idle, p50", value=delays[COMMITS // 2], unit="ms", spread=spread(delays)),
+        Figure(name="P6 commit to Kafka when idle, p99", value=delays[COMMITS * 99 // 100], unit="ms", spread=spread(delays)),
     ]
-
-
-def _figure(name: str, values: tuple[float, ...] | list[float], unit: str) -> Figure:
-    return Figure(name=name, value=statistics.median(values), unit=unit, spread=_spread(values))
-
-
-def _spread(values: tuple[float, ...] | list[float]) -> str:
-    return f"{min(values):.3g} to {max(values):.3g}"
 
 
 def _fill(database: Engine) -> None:
@@ -180,6 +160,4 @@ def _delay(database: Engine, consumer: Consumer) -> float:
 @pytest.mark.benchmark
 @pytest.mark.timeout(600)
 def test_the_relay_is_measured_beside_a_bare_producer(db: Engine, topics: Topics) -> None:
-    for figure in measure(db, topics):
-        print(f"{figure.name}: {figure.value:.3g} {figure.unit} ({figure.spread})")  # noqa: T201 - the figures are the result
-        record(figure.name, figure.value, figure.unit, figure.spread)
+    tell(measure(db, topics))
