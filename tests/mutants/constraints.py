@@ -80,22 +80,26 @@ SAME: dict[str, Callable[[Scene], Changes]] = {
     "uq_quote_line_tenant_id_revision_id_line_no": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 1},
 }
 """What puts a fresh copy in the way of another row, where leaving its columns as they are does not."""
-BROKEN: dict[str, Changes] = {
-    "ck_quote_line_quantity": {"quantity": 0},
-    "ck_quote_line_discount": {"discount_percent": 100.01},
-    "ck_authority_grant_discount": {"max_discount_percent": 100.01},
-    "ck_authority_grant_validity": {"valid_from": "2026-11-24T12:00:00Z", "valid_until": "2026-11-24T12:00:00Z"},
-    "ck_authority_grant_delegation": {"delegated_by": "rita"},
-    "ck_price_book_entry_amounts": {"unit_cost": -0.01},
-    "ck_approval_decision_basis": {"decision": "REUSED"},
+BROKEN: dict[str, Callable[[Scene], tuple[Changes, ...]]] = {
+    "ck_quote_line_quantity": lambda _: ({"quantity": 0}, {"quantity": -1}),
+    "ck_quote_line_discount": lambda _: ({"discount_percent": -0.01}, {"discount_percent": 100.01}),
+    "ck_authority_grant_discount": lambda _: ({"max_discount_percent": -0.01}, {"max_discount_percent": 100.01}),
+    "ck_authority_grant_validity": lambda _: ({"valid_from": NOON, "valid_until": NOON},),
+    "ck_authority_grant_delegation": lambda scene: ({"delegated_by": "rita"}, {"delegated_from": scene.id_in("authority_grant")}),
+    "ck_price_book_entry_amounts": lambda _: ({"list_price": -0.01}, {"unit_cost": -0.01}),
+    "ck_approval_decision_basis": lambda scene: (
+        {"decision": "REUSED"},
+        {"decision": "APPROVE", "basis_decision_id": scene.id_in("approval_decision")},
+    ),
 }
-"""What breaks a CHECK; a list of words is broken by a word that nobody has heard of."""
+"""What breaks a CHECK, each for itself; a list of words is broken by a word that nobody has heard of."""
+NOON = "2026-11-24T12:00:00Z"
 FITTING: dict[str, Changes] = {
     "fk_approval_decision_tenant_id_basis_decision_id": {"decision": "REUSED"},
     "fk_authority_grant_tenant_id_delegated_from": {"delegated_by": "rita"},
 }
 """What a CHECK wants beside the key of a foreign row."""
-WORDS = re.compile(r"(\w+) IN \(")
+WORDS = re.compile(r"^(\w+) IN \(")
 
 
 def name_of(constraint: Constraint | Index) -> str:
@@ -143,7 +147,7 @@ def fresh(table: Table, scene: Scene) -> Changes:
 
 def a_row_named_that_another_tenant_has(table: Table, constraint: ForeignKeyConstraint, scene: Scene) -> None:
     [column] = (name for name in constraint.column_keys if name != "tenant_id")
-    foreign = scene.neighbours(constraint.referred_table)
+    foreign = scene.id_in(constraint.referred_table.name, scene.next_door)
     write(table, scene, {**FITTING.get(name_of(constraint), {}), column: foreign})
 
 
@@ -152,8 +156,13 @@ def a_price_named_that_is_of_another_revision(table: Table, constraint: ForeignK
 
 
 def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, scene: Scene) -> None:
-    words = WORDS.match(str(constraint.sqltext))
-    write(table, scene, BROKEN.get(name_of(constraint)) or {words[1]: "NEVER_HEARD_OF"})  # type: ignore[index]  # one or the other
+    broken = BROKEN[name_of(constraint)](scene) if name_of(constraint) in BROKEN else (unheard_of(constraint),)
+    scene.each_refused(*(partial(write, table, scene, changes) for changes in broken))
+
+
+def unheard_of(constraint: CheckConstraint) -> Changes:
+    [column] = WORDS.findall(str(constraint.sqltext))
+    return {column: "NEVER_HEARD_OF"}
 
 
 def a_second_row_of_the_same_key(table: Table, constraint: Any, scene: Scene) -> None:
@@ -171,12 +180,9 @@ def the_same_price_again_where_its_primary_key_is_gone(scene: Scene) -> None:
 def evidence_that_is_changed_or_deleted(table: Table, scene: Scene) -> None:
     key = {"id": uuid4()} if "id" in table.columns else fresh(table, scene)
     write(table, scene, key)
-    where = " AND ".join(f"{name} = :{name}" for name in key)
-    scene.each_refused(
-        f"UPDATE {table.name} SET tenant_id = tenant_id WHERE tenant_id = :tenant AND {where}",
-        f"DELETE FROM {table.name} WHERE tenant_id = :tenant AND {where}",
-        **key,
-    )
+    mine = " AND ".join(f"{name} = :{name}" for name in ("tenant_id", *key))
+    for_each = (f"UPDATE {table.name} SET tenant_id = tenant_id WHERE {mine}", f"DELETE FROM {table.name} WHERE {mine}")
+    scene.each_refused(*(partial(scene.change, statement, tenant_id=scene.tenant_id, **key) for statement in for_each))
 
 
 def a_look_at_the_rows_of_another_tenant(table: Table, scene: Scene) -> None:

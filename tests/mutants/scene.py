@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 
 from domain.errors import NotFound
@@ -56,26 +56,29 @@ class Scene(Trial):
             changes=json.dumps(changes, default=str),
         )
 
-    def neighbours(self, table: Table) -> UUID:
-        """The id of a row that another tenant has."""
-        name_tenant(self.connection, self.next_door.tenant_id)
-        found = self.connection.execute(select(table.c.id).filter_by(tenant_id=self.next_door.tenant_id).limit(1))
-        return UUID(str(found.scalar_one()))
+    def id_in(self, table: str, of: Scene | None = None) -> UUID:
+        """The id of a row that this tenant (or another) has."""
+        tenant_id = (of or self).tenant_id
+        name_tenant(self.connection, tenant_id)
+        query = text(f"SELECT id FROM {table} WHERE tenant_id = :tenant LIMIT 1")
+        return UUID(str(self.connection.execute(query, {"tenant": tenant_id}).scalar_one()))
 
-    def each_refused(self, *statements: str, **values: Any) -> None:
-        """Type statements each of which is to be refused; raises what the first was told. All or none pass."""
-        told = [self._told(statement, values) for statement in statements]
+    def change(self, statement: str, **values: Any) -> None:
+        """Type a statement that has something to do."""
+        assert self.by_hand(statement, **values) > 0, f"nothing to do for {statement}"
+
+    def each_refused(self, *attempts: Callable[[], object]) -> None:
+        """Try what is to be refused, each for itself; raises what the first was told. All or none pass."""
+        told = [self._told(attempt) for attempt in attempts]
         errors = [error for error in told if error is not None]
-        assert len(errors) in {0, len(told)}, [
-            statement for statement, error in zip(statements, told, strict=True) if error is None
-        ]
+        assert len(errors) in {0, len(told)}, [attempt for attempt, error in zip(attempts, told, strict=True) if error is None]
         if errors:
             raise errors[0]
 
-    def _told(self, statement: str, values: dict[str, Any]) -> DBAPIError | None:
+    def _told(self, attempt: Callable[[], object]) -> DBAPIError | None:
         savepoint = self.connection.begin_nested()
         try:
-            assert self.by_hand(statement, **values) > 0, f"nothing to do for {statement}"
+            attempt()
         except DBAPIError as error:
             return error
         finally:

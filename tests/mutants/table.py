@@ -58,6 +58,11 @@ The stories are in [`tests/mutants/stories`](../tests/mutants/stories) and [`tes
 is asked of the registry of moves and of PostgreSQL's catalogue, so that nothing is left out. Locks, clocks and claims are shown between two commands at once.
 
 """
+FOOT = """
+What has no row: the tenant in a guard's conditions (row level security and the keys, which all begin with the tenant, stand behind it everywhere); the state of
+`price_book_head.publish` (a price book has one); the states of an order and its steps (`tests/races` explores them); NOT NULL. What nothing but the exact answer
+needs is there all the same: `quote.accept/STALE_APPROVAL` could be left to three others, which would say less.
+"""
 TRIGGERS = {
     "approval_decision_four_eyes": "The owner of a quote does not decide on it, not by a statement typed by hand either.",
     "quote_line_frozen": "The lines of a revision that was submitted stay as its customer and its approvers saw them.",
@@ -134,7 +139,7 @@ def page() -> str:
     ]
     lines += ["| layer | mutant | protects | killed by | masked by |", "|---|---|---|---|---|"]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD + "\n".join(lines) + "\n" + FOOT
 
 
 if __name__ == "__main__":

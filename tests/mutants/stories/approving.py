@@ -164,6 +164,14 @@ def escalate(trial: Trial, requirement_id: Any) -> None:
         escalating.escalate(uow, command)
 
 
+@refused_by("the state in approval_requirement.begin")
+def beginning_a_signature_that_was_given(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    trial.decide(offer, requirement_id)
+    apply(trial, deciding.BEGIN, requirement_id=requirement_id)
+
+
 @refused_by("approval_requirement.remind/ALREADY_REMINDED")
 def reminding_twice(trial: Trial) -> None:
     [requirement_id] = trial.requirement_ids(trial.quote_in_approval())

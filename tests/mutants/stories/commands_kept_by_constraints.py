@@ -10,14 +10,15 @@ from uuid import uuid4
 
 from sqlalchemy.exc import MultipleResultsFound
 
-from domain import accepting, approving, quotes
+from domain import accepting, approving, quotes, withdrawing
 from domain.approvals import ApprovalRequest
 from domain.catalog import FIBRE
+from domain.errors import NotFound
 from domain.quotes import RevisionStatus
 from domain.quoting import LineChange
 from domain.store import once
 from tests.mutants.layers import Kept
-from tests.mutants.statements import COUNTING, GOING_ON, STAYING, SUPERSEDING
+from tests.mutants.statements import COUNTING, GOING_ON, STAYING, SUPERSEDING, without_tenant
 from tests.mutants.stories.commands import accept, decide, document, edit, publish
 from tests.mutants.telling import kept_by
 from tests.mutants.trial import Trial
@@ -78,6 +79,17 @@ def two_changes_that_are_not_counted(trial: Trial) -> None:
     offer = trial.draft_quote()
     for _ in range(2):
         edit(trial, offer)
+
+
+@kept_by("row level security of quote")
+def a_command_that_forgot_its_tenant(trial: Trial) -> None:
+    offer = Trial(trial.connection).draft_quote()
+    names: dict[str, Any] = {"quote_id": offer.quote_id, "expected_version": offer.version, "revision_id": offer.revision_id}
+    with without_tenant(withdrawing.CANCEL, "quote_id"), trial.uow() as uow:
+        try:
+            uow.apply(withdrawing.CANCEL, reason_code="TEST", **names)
+        except NotFound:
+            raise Kept from None
 
 
 @kept_by("pk_idempotency_record")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from domain.schema import METADATA
 from tests.mutants.constraints import write
 from tests.mutants.scene import Scene
@@ -11,15 +13,14 @@ from tests.support.offers import OWNER
 
 @refused_by("quote_line_frozen")
 def lines_of_a_frozen_revision(scene: Scene) -> None:
-    scene.each_refused(
+    each_refused(
+        scene,
         "UPDATE quote_line SET discount_percent = 99 WHERE tenant_id = :tenant AND revision_id = :frozen",
         "DELETE FROM quote_line WHERE tenant_id = :tenant AND revision_id = :frozen",
         "UPDATE quote_line SET revision_id = :frozen, line_no = 99 WHERE tenant_id = :tenant AND revision_id = :draft AND line_no = 1",
         "UPDATE quote_line SET revision_id = :draft, line_no = 99 WHERE tenant_id = :tenant AND revision_id = :frozen AND line_no = 1",
         "INSERT INTO quote_line (tenant_id, id, revision_id, line_no, product_offering_id, action, quantity, term_months, "
         "discount_percent) VALUES (:tenant, gen_random_uuid(), :frozen, 99, 'FIBRE_1000', 'ADD', 1, 12, 0)",
-        frozen=scene.asked.revision_id,
-        draft=scene.draft.revision_id,
     )
 
 
@@ -29,15 +30,16 @@ def a_frozen_revision_that_is_rewritten(scene: Scene) -> None:
         "content_hash = 'by hand'",
         "price_result_id = NULL",
         "config_result_id = NULL",
-        "quote_id = :draft, revision_no = 98",
+        "quote_id = :draft_quote, revision_no = 98",
         "revision_no = 99",
         "status = 'WORKING'",
     )
-    scene.each_refused(
-        *(f"UPDATE quote_revision SET {change} WHERE tenant_id = :tenant AND id = :frozen" for change in changes),
-        frozen=scene.asked.revision_id,
-        draft=scene.draft.quote_id,
-    )
+    each_refused(scene, *(f"UPDATE quote_revision SET {change} WHERE tenant_id = :tenant AND id = :frozen" for change in changes))
+
+
+def each_refused(scene: Scene, *statements: str) -> None:
+    given = {"frozen": scene.asked.revision_id, "draft": scene.draft.revision_id, "draft_quote": scene.draft.quote_id}
+    scene.each_refused(*(partial(scene.change, statement, **given) for statement in statements))
 
 
 @refused_by("approval_decision_four_eyes")
