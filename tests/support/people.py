@@ -11,61 +11,19 @@ from random import Random
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
-from hypothesis.errors import Unsatisfiable
-from schemathesis.core.parameters import ParameterLocation
 from schemathesis.core.transport import Response
 from schemathesis.generation import GenerationMode
 from schemathesis.generation.case import Case
-from schemathesis.schemas import APIOperation
 from sqlalchemy import Engine
 
-from tests.support.fuzzing import CUSTOMERS, Desk, Tenant, known_members, lines, prices, told
+from tests.support.fuzzing import CUSTOMERS, SUBJECTS, Desk, Tenant, known_members, lines, prices, told
+from tests.support.made_up import MadeUp, is_spoilt, same_again
 from tests.support.offers import PRICE_BOOK
 from workers.http.auth import APPROVERS, BUYERS, Role
 
 # Whoever holds every role and does not see it is a stranger to it.
 ALL = tuple(Role)
 STAFF = tuple(role for role in Role if role not in BUYERS)
-BATCH = 20
-
-
-class MadeUp:
-    """Requests as schemathesis makes them up from the document, a batch at a time, the same ones in every run."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, GenerationMode], list[Case[Any]]] = {}
-        self._batches = 0
-
-    def one(self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode) -> Case[Any]:
-        kept = self._kept.setdefault((operation.label, mode), [])
-        if not kept:
-            kept.extend(self._make(operation, mode))
-        return kept.pop()
-
-    def _make(self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode) -> list[Case[Any]]:
-        made: list[Case[Any]] = []
-        self._batches += 1
-
-        @seeded(self._batches)
-        @settings(
-            max_examples=BATCH,
-            database=None,
-            derandomize=False,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(operation.as_strategy(generation_mode=mode))
-        def keep(case: Case[Any]) -> None:
-            made.append(case)
-
-        try:
-            keep()
-        except Unsatisfiable:  # a request without any part cannot be spoilt
-            return [operation.Case()] * BATCH
-        return made
 
 
 class Scenario:
@@ -85,8 +43,9 @@ class Scenario:
             self._publish(tenant)
             self._create(tenant)
         doings: dict[Callable[[Tenant], None], int] = {
-            self._go_on: 8,
+            self._go_on: 10,
             self._send_something: 8,
+            self._pass_on: 1,
             self._trespass: 3,
             self._create: 2,
             self._repeat: 2,
@@ -117,16 +76,16 @@ class Scenario:
         operation = self._chance.choice(list(self._desk.operations.values()))
         mode = self._chance.choice([GenerationMode.POSITIVE, GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
         made_up = self._made_up.one(operation, mode)
-        is_spoilt = _is_spoilt(made_up)
+        spoilt = is_spoilt(made_up)
         # Without its history: schemathesis would hold back the token from a request that it had made up without one.
-        case = _same(made_up)
+        case = same_again(made_up)
         source = self._chance.choice([tenant, tenant, tenant, self._other(tenant)])
-        names_it = self._fill(case, source, body=not is_spoilt and self._chance.random() < 0.7)
+        names_it = self._fill(case, source, body=not spoilt and self._chance.random() < 0.7)
         may = [role for requirement in operation.definition.raw.get("security", []) for role in requirement["token"]]
         roles = [Role(self._chance.choice(may if may and self._chance.random() < 0.8 else list(Role)))]
         if self._chance.random() < 0.9 and "Idempotency-Key" in (case.headers or {}):
             case.headers["Idempotency-Key"] = str(uuid4())
-        self._send(case, tenant, roles, foreign=names_it and source is not tenant, must_refuse=is_spoilt)
+        self._send(case, tenant, roles, foreign=names_it and source is not tenant, must_refuse=spoilt)
 
     def _trespass(self, tenant: Tenant) -> None:
         """Send a request that fits in every other way, with all roles, about a thing of the other tenant."""
@@ -141,12 +100,25 @@ class Scenario:
         if not self._done:
             return
         case, tenant, roles, first = self._chance.choice(self._done)
-        again = self._desk.send(_same(case), tenant, roles, foreign=False)
+        again = self._desk.send(same_again(case), tenant, roles, foreign=False)
         same = (again.status_code, again.json()) == (first.status_code, first.json())
         if not same or again.headers.get("idempotent-replayed") != ["true"]:
             self._desk.tally.faults.append(f"another answer than the stored one\n{told(case, again)}\n{first.text}")
 
+    def _pass_on(self, tenant: Tenant) -> None:
+        """Let whoever holds a grant pass it on, or an administrator end it."""
+        self._get(tenant, "/authority-grants", STAFF)
+        grant = self._chance.choice(list(tenant.grants.values()))
+        path, ids = "/authority-grants/{grantId}", {"grantId": grant["grantId"]}
+        if self._chance.random() < 0.7:
+            body = {"subject": SUBJECTS[Role.APPROVER_DIRECTOR], "validUntil": _in_a_month()}
+            self._command(tenant, f"{path}/delegations", [Role.APPROVER_RSM], body, grant["version"], **ids)
+        elif grant["delegatedBy"]:
+            self._command(tenant, f"{path}/revocations", [Role.AUTHORITY_ADMIN], {}, grant["version"], **ids)
+
     def _let_end(self, tenant: Tenant) -> None:
+        if self._chance.random() < 0.5:
+            return  # most offers live longer than a scenario
         tenant.end(self._chance.choice(list(tenant.quotes)))
 
     def _look_around(self, tenant: Tenant) -> None:
@@ -255,7 +227,7 @@ class Scenario:
     def _send(
         self, case: Case[Any], tenant: Tenant, roles: Sequence[Role], *, foreign: bool = False, must_refuse: bool = False
     ) -> None:
-        kept = _same(case)
+        kept = same_again(case)
         response = self._desk.send(case, tenant, roles, foreign=foreign, must_refuse=must_refuse)
         if case.method != "GET" and response.status_code < 300 and "callbacks" not in case.path:
             self._done.append((kept, tenant, roles, response))
@@ -283,16 +255,3 @@ class Scenario:
 
 def _in_a_month() -> str:
     return (datetime.now(UTC) + timedelta(days=30)).isoformat()
-
-
-def _same(case: Case[Any]) -> Case[Any]:
-    parts = {"path_parameters": case.path_parameters, "headers": case.headers, "query": case.query}
-    given = {name: dict(part) for name, part in parts.items() if part}
-    same: Case[Any] = case.operation.Case(body=case.body, media_type=case.media_type, **given)
-    return same
-
-
-def _is_spoilt(case: Case[Any]) -> bool:
-    """Whether the body was made not to fit."""
-    part = case.meta.components.get(ParameterLocation.BODY) if case.meta else None
-    return part is not None and part.mode is GenerationMode.NEGATIVE
