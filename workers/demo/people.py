@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -45,9 +45,9 @@ MANAGER = Actor(subject=RSM.id, roles=("approverRsm",))
 DIRECTING = Actor(subject=DIRECTOR.id, roles=("approverDirector", "approverFinance"))
 
 
-def buyer_of(customer_id: str, role: str = "customer") -> Actor:
+def buyer_of(customer_id: str) -> Actor:
     """Whoever buys for this customer."""
-    return Actor(subject=CUSTOMER.subject, roles=(role,), customers=(customer_id,))
+    return replace(CUSTOMER, customers=(customer_id,))
 
 
 def token_of(actor: Actor, secret: str, tenant_id: UUID) -> str:
