@@ -117,6 +117,7 @@ class RequirementEvent(StrEnum):
     REWORK = "REWORK"
     WAIVE = "WAIVE"
     INVALIDATE = "INVALIDATE"
+    BEGIN = "BEGIN"
     ESCALATE = "ESCALATE"
     REMIND = "REMIND"
 
@@ -130,7 +131,9 @@ REQUIREMENT_MATRIX = Matrix(
         RequirementEvent.REWORK: {RequirementStatus.PENDING: RequirementStatus.REWORK},
         RequirementEvent.WAIVE: {RequirementStatus.PENDING: RequirementStatus.WAIVED},
         RequirementEvent.INVALIDATE: {RequirementStatus.PENDING: RequirementStatus.INVALIDATED},
-        # Escalation changes who is asked and until when, a reminder nothing but the record of it: the signature is still missing.
+        # The time begins when the level before has signed; escalation changes who is asked and until when, a reminder nothing but the
+        # record of it: the signature is still missing.
+        RequirementEvent.BEGIN: {RequirementStatus.PENDING: RequirementStatus.PENDING},
         RequirementEvent.ESCALATE: {RequirementStatus.PENDING: RequirementStatus.PENDING},
         RequirementEvent.REMIND: {RequirementStatus.PENDING: RequirementStatus.PENDING},
     },

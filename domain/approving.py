@@ -146,7 +146,7 @@ def open_requirements(uow: UnitOfWork, command: OpenRequirements) -> Row[Any]:
 
 
 def _open_levels(uow: UnitOfWork, request_id: UUID, requirements: Sequence[Requirement]) -> None:
-    """A level is asked when the one before has signed, so its time begins after the longest time of the levels before."""
+    """A level is asked when the one before has signed; until it has, its time is planned after the longest time of the levels before."""
     begins = uow.connection.execute(select(func.clock_timestamp())).scalar_one()
     ordered = sorted(requirements, key=lambda requirement: requirement.level)
     for _, level in groupby(ordered, key=lambda requirement: requirement.level):

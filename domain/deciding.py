@@ -141,6 +141,19 @@ DECIDE = {
 }
 
 
+# Half of the time lies between reminder and deadline.
+HALF = ApprovalRequirement.due_at - ApprovalRequirement.remind_at
+BEGIN = Move(
+    ApprovalRequirement,
+    REQUIREMENT_MATRIX,
+    RequirementEvent.BEGIN,
+    sets={
+        ApprovalRequirement.remind_at: func.clock_timestamp() + HALF,
+        ApprovalRequirement.due_at: func.clock_timestamp() + HALF + HALF,
+    },
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decide:
     """A signature: by whom, with which roles, on exactly which revision and price. `approval_task_id` names the task it answers.
@@ -164,7 +177,7 @@ class Decide:
 def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     """Record a signature; the last one (or the first no) settles request and quote. Returns the requirement.
 
-    Raises the refusals of DECIDE.
+    The last one of a level lets the time of the next level begin. Raises the refusals of DECIDE.
     """
     requirement = uow.read(ApprovalRequirement, command.requirement_id)
     request = uow.read(ApprovalRequest, requirement.request_id)
@@ -175,9 +188,12 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     _write_down(uow, command, request, decided, grant)
     if command.decision is not Decision.APPROVE:
         void_pending(uow, request.id)
-    if not _pending(uow, request.id):
+    pending = _pending(uow, request.id)
+    if not pending:
         uow.apply(REQUEST_OUTCOME[command.decision], request_id=request.id)
         uow.apply(QUOTE_OUTCOME[command.decision], quote_id=request.quote_id, quote_revision_id=request.quote_revision_id)
+    elif pending[0].level > decided.level:
+        _begin(uow, pending)
     return decided
 
 
@@ -218,9 +234,17 @@ def _write_down(uow: UnitOfWork, command: Decide, request: Row[Any], decided: Ro
     )
 
 
-def _pending(uow: UnitOfWork, request_id: UUID) -> bool:
-    pending = select(REQUIREMENT.c.id).filter_by(tenant_id=uow.tenant_id, request_id=request_id, status=RequirementStatus.PENDING)
-    return bool(uow.connection.scalar(select(exists(pending))))
+def _pending(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:
+    pending = select(*(REQUIREMENT.c[name] for name in ("id", "level"))).order_by(REQUIREMENT.c.level, REQUIREMENT.c.id)
+    asked = {"tenant_id": uow.tenant_id, "request_id": request_id, "status": RequirementStatus.PENDING}
+    return uow.connection.execute(pending.filter_by(**asked)).all()
+
+
+def _begin(uow: UnitOfWork, pending: Sequence[Row[Any]]) -> None:
+    """Ask the next level: its time begins now, however long the level before took."""
+    for row in pending:
+        if row.level == pending[0].level:
+            uow.apply(BEGIN, requirement_id=row.id)
 
 
 def tell_engine(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None:

@@ -133,6 +133,16 @@ def test_an_approval_that_is_stale_when_the_deadline_passes_is_void(engine: Engi
     walk.ends_as("Approval void")
 
 
+def test_the_next_level_takes_the_deadlines_that_its_approvers_were_given(engine: Engine) -> None:
+    first, second = requirement("r1", "DISCOUNT", "approverRsm"), requirement("r2", "DISCOUNT", "approverDirector")
+    levels: list[Variable] = [{"level": 1, "requirements": [first]}, {"level": 2, "requirements": [second]}]
+    walk = under_approval(engine, levels)
+    decide(walk, "r1", "APPROVE")
+    begun = [levels[0], {"level": 2, "requirements": [{**second, "dueAt": NEXT_DUE.isoformat()}]}]
+    walk.work("approval.record-decision", requirementOutcome="APPROVED", approvalOutcome="OPEN", levels=begun)
+    assert due_dates(walk, "decision-overdue", asked_for(walk, "r2")) == [NEXT_DUE.replace(microsecond=0)]
+
+
 def test_signatures_of_an_offer_that_is_no_worse_stand(engine: Engine) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")

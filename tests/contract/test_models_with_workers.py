@@ -57,7 +57,8 @@ class Approval:
 
     def shown(self, task: UserTask, name: str) -> str:
         """Wait for a text on the task's form."""
-        return str(eventually(lambda: self.walk.seen_by(task)[name], f"{name} on the form"))
+        walk = self.walk
+        return str(eventually(lambda: walk.seen_by(task).get(name), f"{name} on the form"))
 
     def told(self) -> list[str]:
         """What other systems hear about the signature, in its order."""

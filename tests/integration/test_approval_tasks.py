@@ -82,7 +82,7 @@ class Desk:
             business_key="quote:1",
             activity_id="activity",
             execution_id="execution-1",
-            activity_instance_id="record:1",
+            activity_instance_id=f"record:{variables.get('requirementId')}",
             variables={"tenantId": str(self._offers.tenant_id), **given, **variables},
         )
 
@@ -192,6 +192,20 @@ def test_a_signature_of_another_group_does_not_stand(desk: Desk, offers: Offers)
     desk.record(first, desk.open(first, DISCOUNT), "APPROVE")
     again = offer_again(offers, offers.quote(first.quote_id), term_months=24)
     assert desk.open(again, {**DISCOUNT, "approverGroup": "approverDirector"}, reuse=True)["approvalNeeded"] is True
+
+
+def test_the_next_level_is_asked_with_the_deadlines_that_begin_now(desk: Desk, offers: Offers) -> None:
+    offer = offers.submitted_quote()
+    opened = desk.open(offer, DISCOUNT, {**DISCOUNT, "requirementType": "STALE_PRICE"}, FINANCE)
+    first, *others = (row for level in opened["levels"] for row in level["requirements"])
+    assert "levels" not in desk.record(offer, opened, "APPROVE")
+    opened["levels"][0]["requirements"].remove(first)
+    begun = desk.record(offer, opened, "APPROVE")["levels"]
+    assert [[row["requirementType"] for row in level["requirements"]] for level in begun] == [
+        ["DISCOUNT", "STALE_PRICE"],
+        ["FINANCE"],
+    ]
+    assert begun[1]["requirements"][0]["dueAt"] < others[1]["dueAt"]
 
 
 def test_escalating_is_no_decision_to_record(desk: Desk, offers: Offers) -> None:

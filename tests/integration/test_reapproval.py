@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from domain import approving, authority, escalating, quoting, reading
 from domain.approvals import (
@@ -136,6 +137,31 @@ def test_a_level_has_its_time_after_the_longest_time_of_the_levels_before(offers
     assert second.due_at - first.due_at == DIRECTOR.sla
     assert first.due_at - first.remind_at == SIGNATURE.sla / 2
     assert second.due_at - second.remind_at == DIRECTOR.sla / 2
+
+
+def now(offers: Offers) -> datetime:
+    """The database's clock, by which deadlines are set."""
+    with offers.uow() as uow:
+        time: datetime = uow.connection.execute(select(func.clock_timestamp())).scalar_one()
+    return time
+
+
+def test_the_time_of_a_level_begins_when_the_level_before_has_signed(offers: Offers) -> None:
+    """A level that was escalated, or decided early, neither takes from the next level's time nor adds to it."""
+    asked = offers.quote_in_approval(SIGNATURE, DIRECTOR)
+    first, second = offers.requirement_ids(asked)
+    with offers.uow() as uow:
+        escalating.escalate(uow, escalation(first))
+    offers.grant_authority("dan", "approverDirector")
+    before = now(offers)
+
+    offers.decide(asked, first, by="dan", roles=("approverDirector",))
+
+    with offers.uow() as uow:
+        begun = reading.requirement(uow, second)
+    assert before + DIRECTOR.sla <= begun.due_at <= now(offers) + DIRECTOR.sla
+    assert begun.due_at - begun.remind_at == pytest.approx(DIRECTOR.sla / 2, abs=timedelta(seconds=1))
+    assert begun.status == RequirementStatus.PENDING
 
 
 def escalation(requirement_id: Any, level: int = 0) -> escalating.EscalateRequirement:

@@ -82,7 +82,7 @@ def asked_for(walk: Walk, requirement_id: str, *, after: UserTask | None = None)
 
     def asked() -> list[UserTask]:
         tasks = [task for task in walk.engine.user_tasks(walk.business_key) if after is None or task.id != after.id]
-        return [task for task in tasks if walk.seen_by(task)["requirementId"] == requirement_id]
+        return [task for task in tasks if walk.seen_by(task).get("requirementId") == requirement_id]
 
     return eventually(asked, f"somebody is asked for {requirement_id}")[0]
 

@@ -5,19 +5,29 @@ Nothing is decided here: a handler turns variables into a command and a refusal 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
 from domain import approving, deciding, precedents, reading
-from domain.approvals import ApprovalAlreadyDecided, AuthorityExceeded, Decision, FourEyesViolation, RequestStatus, StaleApproval
+from domain.approvals import (
+    ApprovalAlreadyDecided,
+    AuthorityExceeded,
+    Decision,
+    FourEyesViolation,
+    RequestStatus,
+    RequirementStatus,
+    StaleApproval,
+)
 from domain.approving import ApprovalFacts
 from domain.prices import StalePrice
 from domain.quotes import StaleRevision
+from domain.store import UnitOfWork
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import approval_form
@@ -65,17 +75,15 @@ class Approval:
             with open_unit_of_work(self._database, task) as uow:
                 request = approving.open_requirements(uow, command)
                 requirements = reading.requirements_of(uow, request.id)
-                decisions = precedents.decisions(uow, command.quote_id)
+                reused = _reused(uow, command.quote_id)
         except StaleApproval as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
-        reused = {row.requirement_id for row in decisions if row.decision == deciding.REUSED}
-        # Whoever signed over HTTP already is asked all the same: the engine hears of it by the completion of the user task.
-        left = [requirement for requirement in requirements if requirement.id not in reused]
+        levels = _levels(requirements, reused)
         return {
             "approvalRequestId": str(request.id),
-            "approvalNeeded": bool(left),
-            "approvalReused": bool(requirements) and not left,
-            "levels": _levels(left),
+            "approvalNeeded": bool(levels),
+            "approvalReused": bool(requirements) and not levels,
+            "levels": levels,
             "rulesText": approval_form.rules(requirements, reused),
         }
 
@@ -87,10 +95,16 @@ class Approval:
             self._decide(task)
         with open_unit_of_work(self._database, task) as uow:
             requirement = reading.requirement(uow, requirement.id)
+            requirements = reading.requirements_of(uow, requirement.request_id)
+            reused = _reused(uow, requirement.quote_id)
         outcome = OUTCOME.get(RequestStatus(requirement.request_status))
         if outcome is None:
             raise BpmnError(StaleApproval.code, f"The approval request is {requirement.request_status}.")
-        return {"requirementOutcome": requirement.status, "approvalOutcome": outcome, "decisionRefused": ""}
+        answer = {"requirementOutcome": requirement.status, "approvalOutcome": outcome, "decisionRefused": ""}
+        if any(row.level == requirement.level and row.status == RequirementStatus.PENDING for row in requirements):
+            return answer
+        # The time of the next level has begun, so the process must know its deadlines anew.
+        return {**answer, "levels": _levels(requirements, reused)}
 
     def _decide(self, task: Task) -> None:
         completion = self._engine.who_completed(task.process_instance_id, USER_TASK, beside=task.activity_instance_id)
@@ -184,10 +198,17 @@ def _requirement(row: Mapping[str, Any]) -> approving.Requirement:
     )
 
 
-def _levels(requirements: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+def _reused(uow: UnitOfWork, quote_id: UUID) -> frozenset[UUID]:
+    decisions = precedents.decisions(uow, quote_id)
+    return frozenset(row.requirement_id for row in decisions if row.decision == deciding.REUSED)
+
+
+def _levels(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> list[dict[str, Any]]:
+    # Whoever signed over HTTP already is asked all the same: the engine hears of it by the completion of the user task.
+    left = [requirement for requirement in requirements if requirement.id not in reused]
     return [
         {"level": level, "requirements": [_shown(requirement) for requirement in group]}
-        for level, group in groupby(requirements, key=lambda requirement: requirement.level)
+        for level, group in groupby(left, key=lambda requirement: requirement.level)
     ]
 
 

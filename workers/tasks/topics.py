@@ -107,7 +107,7 @@ CONTRACTS: Mapping[str, Contract] = {
         Contract(
             name="approval.record-decision",
             variables=DECISION,
-            sets=("requirementOutcome", "approvalOutcome", *ANSWER),
+            sets=("requirementOutcome", "approvalOutcome", "levels", *ANSWER),
             errors=(StaleApproval.code, FourEyesViolation.code, AuthorityExceeded.code),
         ),
         Contract(
