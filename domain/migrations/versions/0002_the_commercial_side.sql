@@ -51,7 +51,13 @@ ALTER TABLE approval_decision
 
 CREATE FUNCTION refuse_own_approval() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM quote WHERE tenant_id = NEW.tenant_id AND id = NEW.quote_id AND owner_user_id = NEW.decided_by) THEN
+    -- The quote that is asked about counts, whichever one the decision names.
+    IF EXISTS (
+        SELECT FROM approval_requirement requirement
+        JOIN approval_request request ON request.tenant_id = requirement.tenant_id AND request.id = requirement.request_id
+        JOIN quote ON quote.tenant_id = request.tenant_id AND quote.id IN (request.quote_id, NEW.quote_id)
+        WHERE requirement.tenant_id = NEW.tenant_id AND requirement.id = NEW.requirement_id AND quote.owner_user_id = NEW.decided_by
+    ) THEN
         RAISE EXCEPTION 'the owner of a quote does not decide on it' USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN NEW;

@@ -44,4 +44,6 @@ def each_refused(scene: Scene, *statements: str) -> None:
 
 @refused_by("approval_decision_four_eyes")
 def a_decision_of_the_owner(scene: Scene) -> None:
-    write(METADATA.tables["approval_decision"], scene, {"decided_by": OWNER})
+    elsewhere = {"quote_id": scene.draft_quote(owner_user_id="bob").quote_id}
+    decision = partial(write, METADATA.tables["approval_decision"], scene)
+    scene.each_refused(partial(decision, {"decided_by": OWNER}), partial(decision, {"decided_by": OWNER, **elsewhere}))
