@@ -163,7 +163,7 @@ def test_an_approver_escalates_and_the_director_reads_who_did_and_why(web: WebAp
 def test_a_reminder_stands_on_the_form(web: WebApps, asked: Asked) -> None:
     task = asked.user_task()
     asked.walk.let_time_pass("reminder-due", task)
-    eventually(lambda: asked.shop.engine.task_variables(task.id)["reminderNotice"], "the reminder is on the form")
+    eventually(lambda: asked.walk.seen_by(task).get("reminderNotice"), "the reminder is on the form")
 
     form = web.tasklist(RSM.id).open(asked.number)
     assert "Half of the time is gone. Please decide by " in form.text
