@@ -40,6 +40,21 @@ TABLES = (
     "outbox_event",
     "conflict_log",
 )
+LATER = (
+    "sales_order_line",
+    "fulfillment_plan",
+    "fulfillment_step",
+    "fulfillment_step_dependency",
+    "provider_attempt",
+    "external_callback_record",
+    "external_callback_conflict",
+    "workflow_command",
+    "workflow_correlation",
+    "consumer_inbox",
+    "order_search_projection",
+    "reconciliation_finding",
+)
+"""What comes after the commercial side: delivery, the engine, the views."""
 EVIDENCE = (
     "configuration_result",
     "price_result",

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from domain.schema import METADATA
-from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, TABLES, write
+from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, LATER, POLICIES, TABLES, write
 from tests.mutants.layers import FUNCTIONS
 from tests.mutants.scene import Scene
 from tests.mutants.stories import commands_kept_by_constraints, hand_typed
@@ -31,6 +31,10 @@ CATALOGUE = text("""
 def scene(transaction: Connection) -> Scene:
     """A tenant in the middle of its work, and a neighbour; each story leaves it as it was."""
     return Scene(transaction, Scene(transaction))
+
+
+def test_every_table_is_of_the_commercial_side_or_comes_after_it() -> None:
+    assert sorted((*TABLES, *LATER)) == sorted(METADATA.tables)
 
 
 def test_every_constraint_in_the_catalogue_has_a_statement_that_it_refuses(transaction: Connection) -> None:

@@ -1,0 +1,45 @@
+"""A layer that nothing needs is found out: the stories could fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mutants.stories.commands import edit, submit, withdraw
+from tests.mutants.telling import Story, Tell, show_that_it_is_needed
+from tests.mutants.trial import Trial
+
+LAYER = "quote.edit/STALE_REVISION"
+
+
+def nothing_wrong(trial: Trial) -> None:
+    edit(trial, trial.draft_quote())
+
+
+def refused_elsewhere(trial: Trial) -> None:
+    submit(trial, trial.draft_quote())
+
+
+def masked(trial: Trial) -> None:
+    offer = trial.draft_quote()
+    withdraw("cancel", trial, offer)
+    edit(trial, offer, expected_version=offer.version + 1, revision_id=trial.draft_quote().revision_id)
+
+
+@pytest.mark.parametrize(
+    ("tell", "complaint"),
+    [
+        pytest.param(nothing_wrong, "let it pass", id="a story that the layer does not end"),
+        pytest.param(refused_elsewhere, "was to say no", id="a story that another layer ends"),
+        pytest.param(masked, "somebody else says no", id="a story that another layer would end as well"),
+    ],
+)
+def test_a_story_that_does_not_need_its_layer_is_found_out(tell: Tell, complaint: str, trial: Trial) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        show_that_it_is_needed(LAYER, Story(tell=tell), trial)
+
+
+def test_a_layer_that_masks_nothing_is_found_out(trial: Trial) -> None:
+    story = Story(tell=masked, masked_by=("the state in quote.edit", "uq_quote_revision_working", "uq_quote_revision_accepted"))
+
+    with pytest.raises(AssertionError, match="uq_quote_revision_accepted let it pass"):
+        show_that_it_is_needed(LAYER, story, trial)
