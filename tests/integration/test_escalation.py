@@ -13,7 +13,7 @@ from domain import withdrawing
 from domain.approvals import ApprovalRequirement
 from domain.errors import NotFound
 from domain.store import table_of
-from domain.store.facts import OutboxEvent
+from domain.store.facts import OutboxEvent, TransitionLog
 from tests.support.offers import Offer, Offers
 from workers.runtime.engine import Completion, Engine
 from workers.tasks.contract import BpmnError, GiveUp, Task
@@ -44,6 +44,13 @@ class Late:
         table = table_of(ApprovalRequirement)
         with self.offers.engine.connect() as connection:
             return connection.execute(select(*table.c).where(table.c.id == self.requirement_id)).one()
+
+    def actors(self) -> list[str]:
+        """Who escalated, by the log."""
+        log = table_of(TransitionLog)
+        escalated = (log.c.aggregate_id == self.requirement_id) & (log.c.reason == "ESCALATE")
+        with self.offers.engine.connect() as connection:
+            return list(connection.scalars(select(log.c.actor).where(escalated)))
 
     def workers(self, user_id: str | None = "rita") -> Escalation:
         return Escalation(self.offers.engine, cast("Engine", OperationLog(user_id)))
@@ -138,6 +145,7 @@ def test_a_signature_that_nobody_needs_any_more_is_stale(late: Late) -> None:
 def test_whoever_escalates_by_hand_is_named_with_the_reason(late: Late) -> None:
     told = late.workers().escalate(late.task(**by_hand()))
     assert told["escalationNotice"] == r"rita (approverRsm) escalated the task: ABOVE\_MY\_AUTHORITY – Not \| mine"
+    assert late.actors() == ["rita"]
     assert late.requirement.approver_group == "approverDirector"
 
 

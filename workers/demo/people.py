@@ -18,8 +18,9 @@ TOKEN_LIFETIME = timedelta(hours=8)
 # The engine allows only letters and digits in ids.
 RSM = Person(id="rina", first_name="Rina", last_name="Sari", groups=("approverRsm",))
 DIRECTOR = Person(id="dewi", first_name="Dewi", last_name="Hartono", groups=("approverDirector", "approverFinance"))
+DEAL_DESK = Person(id="budi", first_name="Budi", last_name="Santoso", groups=("dealDesk",))
 OPERATOR = Person(id="oscar", first_name="Oscar", last_name="Lim", groups=("operators",))
-PEOPLE = (RSM, DIRECTOR, OPERATOR)
+PEOPLE = (RSM, DIRECTOR, DEAL_DESK, OPERATOR)
 AUTHORITY = (
     GrantAuthority(subject=RSM.id, role="approverRsm", region=REGION, max_discount_percent=Decimal(25)),
     GrantAuthority(subject=DIRECTOR.id, role="approverDirector", max_discount_percent=Decimal(60)),

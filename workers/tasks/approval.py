@@ -122,7 +122,7 @@ class Approval:
             approval_task_id=completion.task_id,
         )
         try:
-            with open_unit_of_work(self._database, task) as uow:
+            with open_unit_of_work(self._database, task, on_behalf_of=completion.user_id) as uow:
                 deciding.decide(uow, command)
         except ApprovalAlreadyDecided:
             return  # somebody else was first; the outcome is theirs

@@ -14,11 +14,14 @@ from workers.tasks.contract import Task
 
 
 @contextmanager
-def open_unit_of_work(database: Database, task: Task) -> Iterator[UnitOfWork]:
-    """The transaction of one command of this task; its log rows carry instance and business key, a refusal is logged and counted."""
+def open_unit_of_work(database: Database, task: Task, on_behalf_of: str | None = None) -> Iterator[UnitOfWork]:
+    """The transaction of one command of this task; its log rows carry instance and business key, a refusal is logged and counted.
+
+    `on_behalf_of` is the person whose act the task passes on: it stands as actor, in place of the worker.
+    """
     cause = Cause(
         tenant_id=task.uuid("tenantId"),
-        actor=f"worker:{task.worker_id}",
+        actor=on_behalf_of or f"worker:{task.worker_id}",
         command=task.topic,
         process_instance_id=task.process_instance_id,
         business_key=task.business_key,

@@ -60,27 +60,31 @@ class Escalation:
     def escalate(self, task: Task) -> dict[str, Variable]:
         """Ask the next group, or the same one for longer; whoever passes a task on in vain gets it back as it was."""
         group, next_group = task.text("approverGroup"), task.text("nextApproverGroup")
-        notice = self._notice(task, group, next_group)
-        with open_unit_of_work(self._database, task) as uow:
+        person = self._who_passed_on(task) if _by_hand(task) else None
+        with open_unit_of_work(self._database, task, on_behalf_of=person) as uow:
             if group == next_group and _by_hand(task):
                 requirement = reading.requirement(uow, task.uuid("requirementId"))
             else:
                 requirement = _escalate(uow, task, next_group)
         fresh = {"reminderNotice": None, "decisionRefused": None, "decision": None, "reasonCode": None, "comment": None}
-        return {**asked(requirement), "escalationNotice": notice, **fresh}
+        return {**asked(requirement), "escalationNotice": _notice(task, person, group, next_group), **fresh}
 
-    def _notice(self, task: Task, group: str, next_group: str) -> str:
-        is_last = group == next_group
-        if not _by_hand(task):
-            what = "Nobody stands above; the deadline is extended" if is_last else "The task was escalated"
-            return f"{group} did not decide in time. {what}."
+    def _who_passed_on(self, task: Task) -> str:
         completion = self._engine.who_completed(task.process_instance_id, USER_TASK, beside=task.activity_instance_id)
         if completion is None:
             raise GiveUp("The engine's user operation log does not say who escalated the task: check that history level is full.")
-        why = " – ".join(plain(str(said)) for name in ("reasonCode", "comment") if (said := task.variables.get(name)))
-        if is_last:
-            return f"{completion.user_id} wanted to escalate the task ({why}), but nobody stands above {group}."
-        return f"{completion.user_id} ({group}) escalated the task: {why}"
+        return completion.user_id
+
+
+def _notice(task: Task, person: str | None, group: str, next_group: str) -> str:
+    is_last = group == next_group
+    if person is None:
+        what = "Nobody stands above; the deadline is extended" if is_last else "The task was escalated"
+        return f"{group} did not decide in time. {what}."
+    why = " – ".join(plain(str(said)) for name in ("reasonCode", "comment") if (said := task.variables.get(name)))
+    if is_last:
+        return f"{person} wanted to escalate the task ({why}), but nobody stands above {group}."
+    return f"{person} ({group}) escalated the task: {why}"
 
 
 def _by_hand(task: Task) -> bool:
