@@ -56,30 +56,27 @@ def replay(database_url: str, schedule: str) -> bool:
         played = explorer.play(WORLDS[name], token, closely=True)
         explorer.close()
     wrong = objections_to(name, played)
-    console.print(board.told(WORLDS[name], played))
+    console.print(board.step_by_step(WORLDS[name], played), markup=False, soft_wrap=True)
     board.complain(console, wrong)
     return not wrong
 
 
 def explore(database_url: str, plan: Sequence[tuple[str, int | None]], jobs: int) -> bool:
     """Explore worlds, show how it goes, keep the figures; whether all is as it must be."""
-    # Three actors have the largest trees, and whoever comes last should not wait for one.
-    plan = sorted(plan, key=lambda task: -len(WORLDS[task[0]].roles))
-    with board.live(console, plan) as seen:
-        for news in crew.explore(database_url, plan, jobs):
-            seen.take(news)
+    # Three actors have the largest trees, and whoever comes last should not wait for one; a scene that is set serves all its worlds.
+    plan = sorted(plan, key=lambda task: (-len(WORLDS[task[0]].roles), WORLDS[task[0]].scene))
+    seen = board.follow(console, len(plan), crew.explore(database_url, plan, jobs))
     found = seen.explorations
-    console.print(board.summary(found))
     for each in found:
         if each.world.name not in expectations():
             console.print(as_written(each), markup=False, soft_wrap=True)
     wrong = [complaint for each in found for complaint in objections(each)]
     board.complain(console, wrong)
-    console.print(seen.sentence())
+    console.print(f"{len(found)} worlds: {seen}")
     if len(found) == len(WORLDS):
-        record("race schedules explored", seen.schedules, "schedules", f"{len(found)} worlds in {seen.seconds:.0f} s, {jobs} jobs")
+        record("race schedules explored", seen.schedules, "schedules", f"{len(found)} worlds in {seen.seconds:.0f} s")
         record("race schedules per second", round(seen.schedules / seen.seconds, 1), "schedules/s", f"{jobs} explorers")
-        record("race schedules with a violation", sum(len(each.violations) for each in found), "schedules")
+        record("race schedules with a violation", seen.violations, "schedules")
     return not wrong
 
 

@@ -22,8 +22,8 @@ Program: TypeAlias = "Callable[[Actor], str]"
 
 
 _WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
-# Nobody else can meet it: it goes with the begin.
-_OF_THE_SESSION = "SELECT set_config("
+# Whom the transaction works for: nobody else can meet that, so it goes with the begin.
+_OF_THE_SESSION = ("BEGIN; SET LOCAL ", "SELECT set_config(")
 
 
 @cache

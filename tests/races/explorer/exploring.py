@@ -55,6 +55,8 @@ class Explorer:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.scheduler = Scheduler(stage)
+        self.schedules = 0
+        self.seconds = 0.0
         self._prepared: tuple[str, Scene, Invariants, Outcomes] | None = None
 
     def close(self) -> None:
@@ -89,6 +91,8 @@ class Explorer:
             tells(found)
             if stops(played):
                 break
+        self.schedules += found.schedules
+        self.seconds += found.seconds
         found.is_whole = not search.is_cut
         self._demand_restored()
         return found

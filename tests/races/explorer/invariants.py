@@ -92,7 +92,9 @@ TRACES = Rule(
         WHERE c <> ALL(CAST(:refused AS uuid[]))""",
     ),
 )
-RULES = (*offers.RULES, *history.RULES, ONE_LIVE_REVISION, RIGHTFUL_DECISION, BEFORE_THE_PUBLICATION, TRACES)
+# A scene has one tenant, which leaves nothing to keep apart.
+_OF_THE_AUDIT = tuple(rule for rule in (*offers.RULES, *history.RULES) if rule is not history.TENANTS_APART)
+RULES = (*_OF_THE_AUDIT, ONE_LIVE_REVISION, RIGHTFUL_DECISION, BEFORE_THE_PUBLICATION, TRACES)
 
 
 def _for_psycopg(query: str) -> str:
