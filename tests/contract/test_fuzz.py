@@ -16,13 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
+from domain import withdrawing
+from domain.errors import NotFound
 from tests.support.evidence import record
 from tests.support.fuzzing import Desk, Tally
 from tests.support.http import Api, serving
 from tests.support.made_up import MadeUp
 from tests.support.offers import Offers
 from tests.support.people import Scenario
+from workers.http import calls, execution, offered
 from workers.http.auth import Role
 from workers.http.limits import Limits
 
@@ -91,6 +95,36 @@ def test_ten_thousand_requests_find_no_fault(desk: Desk, offers: Offers) -> None
     record("fuzz: requests for what another tenant has, none answered", tally.trespasses, "requests")
     for status, count in sorted(tally.statuses.items()):
         record(f"fuzz: answered {status}", count, "answers")
+
+
+def broken(*_: object, **__: object) -> None:
+    raise KeyError
+
+
+PLANTED: dict[str, tuple[object, str, object]] = {
+    "another customer's": (calls, "must_own", lambda *_: None),
+    "a member that buyers must not see": (offered.Offered, "of", classmethod(lambda _, body: body)),
+    "another answer than the stored one": (execution, "once", lambda *_: None),
+    "told a stranger": (NotFound, "code", "SOMEBODY_HAS_IT"),
+    "INTERNAL_ERROR": (withdrawing, "recall", broken),
+}
+"""What a fault is told as -> where it is planted, and what stands there then."""
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("told", PLANTED)
+def test_a_fault_that_is_planted_is_found(desk: Desk, offers: Offers, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    place, name, instead = PLANTED[told]
+    monkeypatch.setattr(place, name, instead)
+
+    for number in range(1, 7):
+        with structlog.testing.capture_logs():  # a fault's traceback would be drawn for people, which takes seconds
+            Scenario(desk, offers.engine, MadeUp(), seed=number).play(MOVES)
+        if any(told in fault for fault in desk.tally.faults):
+            return
+
+    pytest.fail(f"{desk.tally.requests} requests did not find it; {desk.tally.faults[:1]}")
 
 
 @pytest.mark.fuzz

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -180,13 +180,17 @@ class Desk:
         """Send a case as somebody of a tenant; `foreign` says that its path names something of the other one."""
         response = case.call(session=self._session, headers={"Authorization": f"Bearer {tenant.token(roles)}"})
         self.tally.count(case, response)
-        try:
-            case.validate_response(response, checks=CHECKS)
-            self._look(case, response, tenant, roles, foreign=foreign)
-            assert not must_refuse or response.status_code // 100 == 4, f"taken although it does not fit\n{told(case, response)}"
-        except (AssertionError, FailureGroup) as fault:
-            # The others go on: one run tells everything that it finds.
-            self.tally.faults.append(f"{fault}\n{getattr(fault, 'exceptions', '')}")
+        looks: list[Callable[[], None]] = [
+            lambda: case.validate_response(response, checks=CHECKS),
+            lambda: self._look(case, response, tenant, roles, foreign=foreign),
+            lambda: _demand(case, response, must_refuse=must_refuse),
+        ]
+        for look in looks:
+            try:
+                look()
+            except (AssertionError, FailureGroup) as fault:
+                # The others go on: one run tells everything that it finds.
+                self.tally.faults.append(f"{fault}\n{getattr(fault, 'exceptions', '')}")
         return response
 
     def _look(self, case: Case[Any], response: Response, tenant: Tenant, roles: Sequence[Role], *, foreign: bool) -> None:
@@ -198,7 +202,7 @@ class Desk:
             self.tally.trespasses += 1
             assert _code(response) in SAYS_NOTHING, f"told a stranger\n{told(case, response)}"
         if is_buyer and response.status_code < 300:
-            assert not INSIDE.search(text), told(case, response)
+            assert not INSIDE.search(text), f"a member that buyers must not see\n{told(case, response)}"
             others = tenant.of_customers[CUSTOMERS[1]]
             assert not seen & others, f"another customer's {seen & others}\n{told(case, response)}"
         is_told = response.status_code < 300 and response.headers["content-type"] == ["application/json"]
@@ -212,6 +216,10 @@ def _code(response: Any) -> str:
         return str(response.json().get("code"))
     except (ValueError, AttributeError):
         return "none"
+
+
+def _demand(case: Case[Any], response: Response, *, must_refuse: bool) -> None:
+    assert not must_refuse or response.status_code // 100 == 4, f"taken although it does not fit\n{told(case, response)}"
 
 
 def told(case: Case[Any], response: Response) -> str:
