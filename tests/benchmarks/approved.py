@@ -6,11 +6,8 @@ Every id of copy `n` is the original's id with `n` in its first four bytes, here
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, Table, Uuid, select, text
@@ -41,6 +38,27 @@ NAMED = ("quote_id", "revision_id", "price_result_id", "approval_request_id", "d
 _UUID = re.compile(r"[0-9a-f]{8}((-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """How a copy's ids follow from its number; small enough to be sent to another process."""
+
+    tenant_id: UUID
+    version: int
+    ids: Mapping[str, UUID]
+
+    def renamed(self, told: str, number: int) -> str:
+        """A text with every id in it, except the tenant's, as copy `number` has it."""
+        return _UUID.sub(lambda found: self._other(found, number), told)
+
+    def _other(self, found: re.Match[str], number: int) -> str:
+        return found[0] if found[0] == str(self.tenant_id) else f"{number:08x}{found[1]}"
+
+    def acceptance(self, number: int) -> accepting.AcceptQuote:
+        """The command that accepts copy `number`."""
+        ids = {name: UUID(self.renamed(str(known), number)) for name, known in self.ids.items()}
+        return accepting.AcceptQuote(expected_version=self.version, channel="WEB", **ids)
+
+
 class Approved:
     """The supply. Numbers are given out once."""
 
@@ -49,14 +67,12 @@ class Approved:
         self.offers = Offers(engine, uuid4())
         self.offers.publish_prices()
         self.offers.grant_authority()
-        self.original = self.offers.approved_quote()
+        original = self.offers.approved_quote()
+        ids = {name: getattr(original, name) for name in NAMED}
+        self.copies = Copies(tenant_id=self.offers.tenant_id, version=original.version, ids=ids)
         with engine.connect() as connection:
             self._originals = {table: connection.scalars(select(table.c.id)).all() for table in TABLES}
         self._made = 0
-
-    @property
-    def tenant_id(self) -> UUID:
-        return self.offers.tenant_id
 
     def supply(self, count: int) -> range:
         """Make `count` copies; returns their numbers."""
@@ -76,18 +92,6 @@ class Approved:
         """Give every contender the same tables: cleaned, with fresh statistics, on disk."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
-
-    def renamed(self, told: str, number: int) -> str:
-        """A text with every id in it, except the tenant's, as copy `number` has it."""
-        return _UUID.sub(lambda found: self._other(found, number), told)
-
-    def _other(self, found: re.Match[str], number: int) -> str:
-        return found[0] if found[0] == str(self.tenant_id) else f"{number:08x}{found[1]}"
-
-    def acceptance(self, number: int) -> accepting.AcceptQuote:
-        """The command that accepts copy `number`."""
-        ids = {name: UUID(self.renamed(str(getattr(self.original, name)), number)) for name in NAMED}
-        return accepting.AcceptQuote(expected_version=self.original.version, channel="WEB", **ids)
 
 
 def _copy(table: Table) -> str:
@@ -122,21 +126,3 @@ def accept(engine: Engine, tenant_id: UUID, command: accepting.AcceptQuote) -> N
             "revision_id": command.revision_id,
         }
         remember(uow, key, Answer(status=201, body=as_json(answer), version=accepted.quote_version))
-
-
-def per_second(work: Callable[[int], Any], numbers: range, clients: int) -> float:
-    """Let clients do the work side by side, each its share of the numbers; how many were done a second."""
-    start = Barrier(clients + 1)
-
-    def client(share: range) -> None:
-        start.wait()
-        for number in share:
-            work(number)
-
-    with ThreadPoolExecutor(clients) as pool:
-        done = [pool.submit(client, numbers[rank::clients]) for rank in range(clients)]
-        start.wait()
-        begin = time.perf_counter()
-        for each in done:
-            each.result()
-        return len(numbers) / (time.perf_counter() - begin)

@@ -1,7 +1,7 @@
 """How fast an acceptance is beside its bounds and a peer (P1, P2, P3), what many rivals cost (P13), and what one costs the database.
 
-All sides accept quotes of one tenant in one database, in turns, with as many clients; each acceptance is of a quote of its own. Our clients
-are threads of one process, as in the HTTP edge; pgbench has two threads of its own. Nobody is pinned: server and clients share the machine.
+All sides accept quotes of one tenant in one database, in turns, with as many clients; each acceptance is of a quote of its own. Both sides
+begin each run with new connections and may use two processors: ours two processes, pgbench two threads. Server and clients share the machine.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from sqlalchemy import Engine, text
 
 from domain import quoting
 from domain.quotes import QuoteVersionConflict
+from domain.schema import METADATA
 from tests.benchmarks import orm_peer
-from tests.benchmarks.approved import Approved, accept, per_second
+from tests.benchmarks.approved import Approved, accept
+from tests.benchmarks.clients import Fleet, Work, fleet, per_second
 from tests.benchmarks.figures import Figure, figure, ratio, tell
 from tests.benchmarks.pgbench import Contender, one_by_one, script
 from tests.support.statements import Sent, listening
 
 ROUNDS = 5
 CLIENTS = (1, 4)
-ACCEPTANCES = 400
-BY_ORM = 120  # several times slower: this is as long a run
+ACCEPTANCES = 300  # of each client in each round
+BY_ORM = 60  # several times slower: this is as long a run
 WARM_UP = 100
 RIVALS = 32
 EDITS = 100
@@ -35,23 +37,11 @@ def approved(db: Engine) -> Approved:
     return Approved(db)
 
 
-def command(approved: Approved) -> Contender:
-    """The product's command, in its own unit of work."""
+def clients_of(fleet: Fleet, approved: Approved, work: Work, some: int = ACCEPTANCES) -> Contender:
+    """Our side: the work in processes of their own."""
 
     def run(numbers: range, clients: int) -> float:
-        return per_second(lambda number: accept(approved.engine, approved.tenant_id, approved.acceptance(number)), numbers, clients)
-
-    return run
-
-
-def by_orm(approved: Approved) -> Contender:
-    """The peer."""
-
-    def run(numbers: range, clients: int) -> float:
-        some = numbers[:BY_ORM]
-        return per_second(
-            lambda number: orm_peer.accept(approved.engine, approved.tenant_id, approved.acceptance(number)), some, clients
-        )
+        return fleet.per_second(work, approved.copies, numbers[: some * clients], clients)
 
     return run
 
@@ -60,7 +50,7 @@ def sent_by_one(approved: Approved) -> list[Sent]:
     """The statements of one acceptance."""
     [number] = approved.supply(1)
     with listening(approved.engine) as transactions:
-        accept(approved.engine, approved.tenant_id, approved.acceptance(number))
+        accept(approved.engine, approved.copies.tenant_id, approved.copies.acceptance(number))
     [sent] = transactions
     return sent
 
@@ -80,7 +70,7 @@ def in_turns(approved: Approved, contenders: dict[str, Contender], clients: int)
     order = list(contenders)
     for turn in range(ROUNDS):
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            rates[name].append(contenders[name](approved.supply(ACCEPTANCES), clients))
+            rates[name].append(contenders[name](approved.supply(ACCEPTANCES * clients), clients))
     return rates
 
 
@@ -90,17 +80,17 @@ def test_the_acceptance_is_measured_beside_its_bounds_and_a_peer(approved: Appro
     identical = sent_by_one(approved)
     with one_by_one():
         separate = sent_by_one(approved)
-    contenders = {
-        "command": command(approved),
-        "identical": bound(approved, "identical", identical, tmp_path),
-        "separate": bound(approved, "separate", separate, tmp_path),
-        "orm": by_orm(approved),
-    }
-    command(approved)(approved.supply(WARM_UP), max(CLIENTS))
     tell(figures_of_statements(identical, separate))
-    for clients in CLIENTS:
-        rates = in_turns(approved, contenders, clients)
-        tell(figures_of_rates(rates, f"{clients} client{'s' * (clients > 1)}"))
+    with fleet(approved.engine) as processes:
+        contenders = {
+            "command": clients_of(processes, approved, accept),
+            "identical": bound(approved, "identical", identical, tmp_path),
+            "separate": bound(approved, "separate", separate, tmp_path),
+            "orm": clients_of(processes, approved, orm_peer.accept, BY_ORM),
+        }
+        for clients in CLIENTS:
+            rates = in_turns(approved, contenders, clients)
+            tell(figures_of_rates(rates, f"{clients} client{'s' * (clients > 1)}"))
 
 
 def figures_of_statements(identical: list[Sent], separate: list[Sent]) -> Iterator[Figure]:
@@ -126,10 +116,11 @@ def figures_of_rates(rates: dict[str, list[float]], clients: str) -> Iterator[Fi
 def test_what_an_acceptance_costs_the_database_is_counted(approved: Approved) -> None:
     """Counters of the server: they do not depend on how busy the machine is."""
     numbers = approved.supply(WARM_UP + ACCEPTANCES)
-    run = command(approved)
-    run(numbers[:WARM_UP], 1)
-    with per_acceptance(approved.engine, ACCEPTANCES) as figures:
-        run(numbers[WARM_UP:], 1)
+    with fleet(approved.engine) as processes:
+        run = clients_of(processes, approved, accept)
+        run(numbers[:WARM_UP], 1)
+        with per_acceptance(approved.engine, ACCEPTANCES) as figures:
+            run(numbers[WARM_UP:], 1)
     tell(figures)
 
 
@@ -207,3 +198,28 @@ def test_a_hot_quote_is_measured_with_one_client_and_with_many_rivals(approved: 
             figure(f"useful edits of one quote, {RIVALS} rivals", contended, "1/s"),
         ]
     )
+
+
+def isolate(engine: Engine, *, on: bool) -> None:
+    """Switch row level security of every table; connections start anew, so that no plan of before is left."""
+    with engine.begin() as connection:
+        for table in METADATA.sorted_tables:
+            connection.execute(text(f"ALTER TABLE {table.name} {'ENABLE' if on else 'DISABLE'} ROW LEVEL SECURITY"))
+    engine.dispose()
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(600)
+def test_the_acceptance_is_measured_with_and_without_row_level_security(approved: Approved) -> None:
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    clients = max(CLIENTS)
+    try:
+        with fleet(approved.engine) as processes:
+            run = clients_of(processes, approved, accept)
+            for turn in range(2 * ROUNDS):
+                on = turn % 2 == 0
+                isolate(approved.engine, on=on)
+                rates[on].append(run(approved.supply(ACCEPTANCES * clients), clients))
+    finally:
+        isolate(approved.engine, on=True)
+    tell([ratio(f"P15 accept, row level security on / off, {clients} clients", rates[True], rates[False])])

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import Engine
 
 from domain.store import as_json
-from tests.benchmarks.approved import NAMED, Approved, accept, per_second
+from tests.benchmarks.approved import NAMED, Approved, accept
+from tests.benchmarks.clients import per_second
 from tests.benchmarks.edge import edge_process
 from tests.benchmarks.figures import figure, ratio, tell
 from tests.benchmarks.pgbench import one_by_one, script
@@ -36,14 +37,14 @@ class Client:
     def __init__(self, approved: Approved, address: str) -> None:
         self._approved = approved
         self._address = urlsplit(address).netloc
-        token = issue_token(JWT_SECRET, CUSTOMER, approved.tenant_id, [Role.CUSTOMER], "EU", timedelta(hours=1), [CUSTOMER])
-        version = f'"{approved.original.version}"'
+        token = issue_token(JWT_SECRET, CUSTOMER, approved.copies.tenant_id, [Role.CUSTOMER], "EU", timedelta(hours=1), [CUSTOMER])
+        version = f'"{approved.copies.version}"'
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "If-Match": version}
         self._mine = local()
         self._open: list[http.client.HTTPConnection] = []
 
     def __call__(self, number: int) -> None:
-        command = self._approved.acceptance(number)
+        command = self._approved.copies.acceptance(number)
         body = json.dumps(as_json({name: getattr(command, name) for name in (*NAMED[1:], "channel")}))
         headers = {**self._headers, "Idempotency-Key": str(uuid4())}
         connection = self._connection()
@@ -70,7 +71,7 @@ def test_the_acceptance_over_http_is_measured_beside_pgbench_and_without_logs_an
     approved = Approved(db)
     [number] = approved.supply(1)
     with one_by_one(), listening(db) as transactions:
-        accept(db, approved.tenant_id, approved.acceptance(number))
+        accept(db, approved.copies.tenant_id, approved.copies.acceptance(number))
     [separate] = transactions
     rates: dict[str, list[float]] = {"observed": [], "unobserved": [], "pgbench": []}
     with ExitStack() as stack:

@@ -72,7 +72,7 @@ def script(name: str, approved: Approved, sent: list[Sent], numbers: range, dire
         for parameter, value in parameters.items():
             known, variable = as_text(value), f"value_{place}_{parameter}"
             if known is not None:
-                differs = approved.renamed(known, 0) != known  # no copy has this number
+                differs = approved.copies.renamed(known, 0) != known  # no copy has this number
                 (varying if differs else constants)[variable] = known
             line = line.replace(f"%({parameter})s", "NULL" if known is None else f":{variable}")
         lines.append(" ".join(line.replace("%%", "%").split()) + ";")
@@ -92,7 +92,7 @@ def _store(approved: Approved, table: str, varying: Mapping[str, str], numbers: 
         driver: Any = connection.connection.driver_connection
         with driver.cursor().copy(f"COPY {table} FROM STDIN") as copy:
             for number in numbers:
-                copy.write_row([number, *(approved.renamed(value, number) for value in varying.values())])
+                copy.write_row([number, *(approved.copies.renamed(value, number) for value in varying.values())])
     approved.settle()
 
 
