@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain import (
+from domain import (  # noqa: F401 - imported for the tables and moves that they declare
     accepting,
     approvals,
     approving,
@@ -28,34 +28,6 @@ from domain import (
     withdrawing,
     workflows,
 )
-from domain.store import Base, facts, idempotency
+from domain.store import Base, facts, idempotency  # noqa: F401 - as above
 
-MODULES = (
-    accepting,
-    approvals,
-    approving,
-    authority,
-    callbacks,
-    deciding,
-    decomposing,
-    documents,
-    escalating,
-    evaluating,
-    facts,
-    findings,
-    fulfilling,
-    idempotency,
-    orders,
-    price_books,
-    prices,
-    projections,
-    quotes,
-    quoting,
-    receiving,
-    revising,
-    starting,
-    steps,
-    withdrawing,
-    workflows,
-)
 METADATA = Base.metadata

@@ -14,7 +14,7 @@ from domain import schema
 from domain.store.moves import Check, Guard, Move
 from tests.support.database import empty
 
-LOADED = schema.MODULES  # moves register when their module is imported
+LOADED = schema.METADATA  # moves register when their module is imported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
