@@ -42,14 +42,22 @@ PRICED_SO = exists(
     )
 )
 FACTS = Check(Quote, "approval_facts", Guard(StaleRevision, CURRENT), Guard(StalePrice, PRICED_SO))
+# The process that asks knows one answer: what it is about is not offered any more.
+AT_THIS_PRICE = Guard(StaleApproval, PRICED_SO)
 OPEN_REQUIREMENTS = Move(
-    Quote, QUOTE_MATRIX, QuoteEvent.OPEN_REQUIREMENTS, UNDECIDED_REVISION, illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval)
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.OPEN_REQUIREMENTS,
+    UNDECIDED_REVISION,
+    AT_THIS_PRICE,
+    illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
 )
 NONE_REQUIRED = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.NONE_REQUIRED,
     UNDECIDED_REVISION,
+    AT_THIS_PRICE,
     emits="QuoteApproved",
     illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
 )
@@ -120,7 +128,7 @@ def collect_facts(uow: UnitOfWork, quote_id: UUID, quote_revision_id: UUID, pric
 def open_requirements(uow: UnitOfWork, command: OpenRequirements) -> Row[Any]:
     """Write down what the policy asks for; when nothing is left to sign the quote is approved. Returns the request.
 
-    Doing it again finds the same request. Raises StaleApproval when the quote has moved on.
+    Doing it again finds the same request. Raises StaleApproval when the quote has moved on, or is offered at another price.
     """
     uow.read(Quote, command.quote_id, lock=True)
     request = table_of(ApprovalRequest)

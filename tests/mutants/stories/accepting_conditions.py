@@ -38,7 +38,7 @@ def accepting_by_the_approval_of_another_quote(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), approval_request_id=trial.approved_quote().approval_request_id)
 
 
-@refused_by(f"{APPROVAL_MISSING}{ON}approval_request.price_result_id")
+@refused_by(f"{APPROVAL_MISSING}{ON}approval_request.price_result_id", behind=("quote.open_requirements/STALE_APPROVAL#2",))
 def accepting_another_price_than_the_approved_one(trial: Trial) -> None:
     earlier = trial.priced_quote()
     offer = trial.submit(trial.price(earlier))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from tests.mutants.statements import LOOK_AT_GRANT
 from tests.mutants.stories.commands import decide
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
-from tests.support.offers import OWNER, Offer
+from tests.support.offers import OWNER, SIGNATURE, Offer
 
 ONE_DECISION_EACH = "uq_approval_decision_tenant_id_requirement_id"
 
@@ -40,19 +41,37 @@ def apply(trial: Trial, move: Move, **values: Any) -> None:
 
 
 def of_quote(offer: Offer) -> dict[str, Any]:
-    return {"quote_id": offer.quote_id, "quote_revision_id": offer.revision_id}
+    return {"quote_id": offer.quote_id, "quote_revision_id": offer.revision_id, "price_result_id": offer.price_result_id}
 
 
 @refused_by("quote.open_requirements/STALE_APPROVAL")
 def requirements_for_another_revision(trial: Trial) -> None:
     offer, other = trial.submitted_quote(), trial.submitted_quote()
-    apply(trial, approving.OPEN_REQUIREMENTS, quote_id=offer.quote_id, quote_revision_id=other.revision_id)
+    apply(trial, approving.OPEN_REQUIREMENTS, **{**of_quote(offer), "quote_revision_id": other.revision_id})
 
 
 @refused_by("quote.none_required/STALE_APPROVAL")
 def automatic_approval_of_another_revision(trial: Trial) -> None:
     offer, other = trial.submitted_quote(), trial.submitted_quote()
-    apply(trial, approving.NONE_REQUIRED, quote_id=offer.quote_id, quote_revision_id=other.revision_id)
+    apply(trial, approving.NONE_REQUIRED, **{**of_quote(offer), "quote_revision_id": other.revision_id})
+
+
+def repriced(trial: Trial) -> tuple[Offer, Offer]:
+    """An offer at its first price, and as it was submitted at its second."""
+    priced = trial.priced_quote()
+    return priced, trial.submit(trial.price(priced))
+
+
+@refused_by("quote.open_requirements/STALE_APPROVAL#2")
+def requirements_for_an_earlier_price_of_the_revision(trial: Trial) -> None:
+    earlier, offer = repriced(trial)
+    trial.open_requirements(replace(offer, price_result_id=earlier.price_result_id), SIGNATURE)
+
+
+@refused_by("quote.none_required/STALE_APPROVAL#2")
+def automatic_approval_of_an_earlier_price_of_the_revision(trial: Trial) -> None:
+    earlier, offer = repriced(trial)
+    trial.open_requirements(replace(offer, price_result_id=earlier.price_result_id))
 
 
 @refused_by("the state in quote.open_requirements")

@@ -128,7 +128,7 @@ def one_signature_that_is_asked_for_twice(trial: Trial) -> None:
     trial.quote_in_approval(SIGNATURE, replace(SIGNATURE, approver_group="approverDirector"))
 
 
-@kept_by("fk_approval_request_tenant_id_quote_revision_id_price_result_id")
+@kept_by("fk_approval_request_tenant_id_quote_revision_id_price_result_id", behind=("quote.open_requirements/STALE_APPROVAL#2",))
 def requirements_for_a_price_of_another_revision(trial: Trial) -> None:
     trial.open_requirements(replace(trial.submitted_quote(), price_result_id=trial.priced_quote().price_result_id), SIGNATURE)
 
