@@ -7,7 +7,7 @@ from sqlalchemy import Engine, create_engine
 # A deadlock is resolved by the server after this time; the default of a second would make schedules that meet one slow.
 DEADLOCK_TIMEOUT_MS = 200
 # Longer than a schedule that meets a deadlock takes, shorter than whoever waits for a hanging test is patient.
-LOCK_TIMEOUT_MS = 5_000
+LOCK_TIMEOUT_MS = 15_000
 _OPTIONS = (
     f"-c deadlock_timeout={DEADLOCK_TIMEOUT_MS}ms -c lock_timeout={LOCK_TIMEOUT_MS}ms -c jit=off "
     # The same few statements over and over, on a dozen rows: planning them again each time would cost more than running them.
