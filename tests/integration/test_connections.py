@@ -1,11 +1,14 @@
-"""Connections of the pool: one that ended while nobody used it is replaced before a command notices, without asking the server first."""
+"""Connections: one of the pool that ended is replaced before a command notices, and no answer waits for an acknowledgement."""
 
 from __future__ import annotations
+
+import socket
 
 from sqlalchemy import Engine, text
 
 from tests.support.offers import Offers
 from tests.support.statements import listening
+from workers.http.edge import HttpEdge
 from workers.runtime.database import connect
 
 END = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'q2o victim'")
@@ -29,3 +32,8 @@ def test_taking_a_connection_from_the_pool_asks_the_server_nothing(db: Engine) -
         pass
 
     assert transactions == []
+
+
+def test_an_answer_does_not_wait_until_its_head_is_acknowledged(edge: HttpEdge) -> None:
+    """The sockets of callers inherit it. Kills: leaving Nagle's algorithm on, which holds every answer back for 40 ms."""
+    assert edge._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -104,8 +104,11 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), backlog=BACKLOG)
+        listener = socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
         raise PortInUseError(
             f"the HTTP edge cannot listen on {host}:{port} ({error.strerror}): set Q2O_HTTP_PORT to a free port"
         ) from error
+    # asyncio sees to it only where a socket names its protocol: without it, an answer's body waits 40 ms for its head to be acknowledged.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
