@@ -42,10 +42,9 @@ class QuoteAcceptance(Owned, Base):
 
     __tablename__ = "quote_acceptance"
     __table_args__ = (
-        ref("quote"),
-        ref("quote_revision"),
-        ref("price_result"),
-        ref("approval_request"),
+        ref("quote_revision", of={"quote_id": "quote_id"}),
+        ref("price_result", of={"quote_revision_id": "revision_id"}),
+        ref("approval_request", of={"quote_revision_id": "quote_revision_id"}),
         ref("quote_document", "document_id"),
         ref("sales_order", "order_id"),
         UniqueConstraint("tenant_id", "quote_revision_id"),

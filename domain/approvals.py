@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Numeric, UniqueConstraint, event, select, text
+from sqlalchemy import CheckConstraint, Index, Numeric, UniqueConstraint, event, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Forbidden, SafeAction
@@ -147,11 +147,10 @@ class ApprovalRequest(Aggregate, Base):
     __tablename__ = "approval_request"
     __table_args__ = (
         REQUEST_MATRIX.check_status(),
-        ref("quote"),
-        ForeignKeyConstraint(
-            ["tenant_id", "quote_revision_id", "price_result_id"],
-            ["price_result.tenant_id", "price_result.revision_id", "price_result.id"],
-        ),
+        ref("quote_revision", of={"quote_id": "quote_id"}),
+        ref("price_result", of={"quote_revision_id": "revision_id"}),
+        # Lets an acceptance prove by a foreign key that its approval is of its revision.
+        UniqueConstraint("tenant_id", "quote_revision_id", "id"),
         Index("uq_approval_request_open", "tenant_id", "quote_revision_id", unique=True, postgresql_where=text("status = 'OPEN'")),
     )
     quote_id: Mapped[UUID]
@@ -196,12 +195,8 @@ class ApprovalDecision(Owned, Base):
     __tablename__ = "approval_decision"
     __table_args__ = (
         ref("approval_requirement", "requirement_id"),
-        ref("quote"),
-        # A decision can never name a price of another revision.
-        ForeignKeyConstraint(
-            ["tenant_id", "quote_revision_id", "price_result_id"],
-            ["price_result.tenant_id", "price_result.revision_id", "price_result.id"],
-        ),
+        ref("quote_revision", of={"quote_id": "quote_id"}),
+        ref("price_result", of={"quote_revision_id": "revision_id"}),
         UniqueConstraint("tenant_id", "requirement_id"),
         UniqueConstraint("tenant_id", "approval_task_id"),
         ref("approval_decision", "basis_decision_id"),

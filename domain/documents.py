@@ -24,9 +24,8 @@ class QuoteDocument(Owned, Base):
 
     __tablename__ = "quote_document"
     __table_args__ = (
-        ref("quote"),
-        ref("quote_revision"),
-        ref("price_result"),
+        ref("quote_revision", of={"quote_id": "quote_id"}),
+        ref("price_result", of={"quote_revision_id": "revision_id"}),
         UniqueConstraint("tenant_id", "quote_revision_id", "sha256"),
     )
     quote_id: Mapped[UUID]

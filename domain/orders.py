@@ -123,8 +123,7 @@ class SalesOrder(Aggregate, Base):
         Index(
             "ix_sales_order_running", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'HELD', 'CANCEL_REQUESTED')")
         ),
-        ref("quote"),
-        ref("quote_revision"),
+        ref("quote_revision", of={"quote_id": "quote_id"}),
     )
     order_number: Mapped[str] = mapped_column(server_default=text("'O-' || nextval('order_number')"))
     order_kind: Mapped[str]

@@ -86,7 +86,7 @@ class PriceResult(Owned, Base):
     __table_args__ = (
         ref("quote_revision", "revision_id"),
         ref("configuration_result", "config_result_id"),
-        # Lets a decision's foreign key prove that revision and price belong together.
+        # Lets whoever names a revision and a price prove by a foreign key that they belong together.
         UniqueConstraint("tenant_id", "revision_id", "id"),
         CheckConstraint(
             "staleness_policy IN ('VALID_UNTIL_QUOTE_EXPIRY', 'REPRICE_REQUIRED_ON_PUBLISH', "

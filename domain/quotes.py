@@ -125,7 +125,7 @@ class Quote(Aggregate, Base):
     __table_args__ = (
         QUOTE_MATRIX.check_status(),
         UniqueConstraint("tenant_id", "quote_number"),
-        ref("quote_revision", "current_revision_id", deferrable=True, initially="DEFERRED", use_alter=True),
+        ref("quote_revision", "current_revision_id", of={"id": "quote_id"}, deferrable=True, initially="DEFERRED", use_alter=True),
         Index("ix_quote_expiring", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
     )
     quote_number: Mapped[str] = mapped_column(server_default=text("'Q-' || nextval('quote_number')"))
@@ -153,6 +153,8 @@ class QuoteRevision(Owned, Base):
     __table_args__ = (
         ref("quote"),
         UniqueConstraint("tenant_id", "quote_id", "revision_no"),
+        # Lets whoever names a quote and a revision prove by a foreign key that they belong together.
+        UniqueConstraint("tenant_id", "quote_id", "id"),
         CheckConstraint("status IN ('WORKING', 'FROZEN', 'SUPERSEDED', 'ACCEPTED')", name="status"),
         Index("uq_quote_revision_working", "tenant_id", "quote_id", unique=True, postgresql_where=text("status = 'WORKING'")),
         Index("uq_quote_revision_accepted", "tenant_id", "quote_id", unique=True, postgresql_where=text("status = 'ACCEPTED'")),

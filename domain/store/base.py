@@ -81,10 +81,14 @@ _AS_TEXT = (UUID, Decimal)
 _AS_IS = (str, int, float, type(None))
 
 
-def ref(target: str, column: str | None = None, **options: Any) -> ForeignKeyConstraint:
-    """Foreign key within the tenant: `ref("quote")` ties `quote_id` to `quote.id`."""
-    column = column or f"{target}_id"
-    return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], **options)
+def ref(target: str, column: str | None = None, *, of: Mapping[str, str] | None = None, **options: Any) -> ForeignKeyConstraint:
+    """Foreign key within the tenant: `ref("quote")` ties `quote_id` to `quote.id`.
+
+    `of` ties further columns, so that what a row names belongs together: `ref("price_result", of={"quote_revision_id": "revision_id"})`
+    is a price of the very revision that the row names.
+    """
+    pairs = {"tenant_id": "tenant_id", **(of or {}), column or f"{target}_id": "id"}
+    return ForeignKeyConstraint(list(pairs), [f"{target}.{name}" for name in pairs.values()], **options)
 
 
 def ddl(statement: str) -> DDL:

@@ -11,13 +11,44 @@ from sqlalchemy import Connection, Engine, text
 
 from domain.migrations import configuration, migrate
 from domain.store.isolation import EVERY_TENANT, name_tenant
-from tests.support.bad_histories import UNPROTECT
 
 TENANT, ID = str(uuid4()), str(uuid4())
 BEFORE, THEN = "2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"
-COMMON: dict[str, Any] = {"tenant_id": TENANT, "id": ID, "created_at": THEN, "updated_at": THEN, "version": 1}
-OF_QUOTE = dict.fromkeys(("quote_id", "quote_revision_id", "price_result_id", "request_id", "requirement_id"), ID)
+NAMED = ("quote", "current_revision", "quote_revision", "revision", "config_result", "price_result", "document", "order")
+OF_ONE_OFFER = {f"{name}_id": ID for name in (*NAMED, "approval_request", "request", "requirement")}
+COMMON: dict[str, Any] = {"tenant_id": TENANT, "id": ID, "created_at": THEN, "updated_at": THEN, "version": 1, **OF_ONE_OFFER}
+OFFERED: dict[str, Any] = {"customer_id": "customer-1", "currency": "EUR", "valid_until": THEN}
 FIRST_RELEASE: dict[str, dict[str, Any]] = {
+    "quote": {
+        **OFFERED,
+        "status": "ACCEPTED",
+        "owner_user_id": "sally",
+        "region": "EU",
+        "payment_term_days": 30,
+        "quote_number": "Q-1",
+    },
+    "quote_revision": {"revision_no": 1, "status": "ACCEPTED", "content_hash": "1"},
+    "configuration_result": {"catalog_version": "1", "input_hash": "1", "valid": True, "messages": []},
+    "price_result": {
+        **OFFERED,
+        "price_book": "STANDARD",
+        "price_book_version": "p-1",
+        "catalog_version": "1",
+        "priced_at": BEFORE,
+        "staleness_policy": "VALID_UNTIL_QUOTE_EXPIRY",
+        "input_hash": "1",
+        **dict.fromkeys(("list_total", "net_total", "max_discount_percent", "margin_percent"), 20),
+    },
+    "approval_request": {"status": "APPROVED", "policy_definition_id": "approval-requirements:1"},
+    "quote_document": {"sha256": "1", "content": "{}"},
+    "sales_order": {
+        **OFFERED,
+        "status": "CREATED",
+        "order_number": "O-1",
+        "order_kind": "PRIMARY",
+        "ponr_reached": False,
+        "priority": 4,
+    },
     "price_book_head": {"price_book": "STANDARD", "active_version": "p-2", "published_at": BEFORE},
     "price_book_version": {
         "price_book": "STANDARD",
@@ -26,7 +57,6 @@ FIRST_RELEASE: dict[str, dict[str, Any]] = {
         "published_at": BEFORE,
     },
     "approval_requirement": {
-        **OF_QUOTE,
         "status": "APPROVED",
         "type": "DISCOUNT",
         "level": 1,
@@ -36,7 +66,6 @@ FIRST_RELEASE: dict[str, dict[str, Any]] = {
         "escalation_level": 0,
     },
     "approval_decision": {
-        **OF_QUOTE,
         "decision": "APPROVE",
         "decided_by": "rita",
         "authority_snapshot": {},
@@ -44,10 +73,6 @@ FIRST_RELEASE: dict[str, dict[str, Any]] = {
         "approval_task_id": "task",
     },
     "quote_acceptance": {
-        **OF_QUOTE,
-        "approval_request_id": ID,
-        "document_id": ID,
-        "order_id": ID,
         "price_book_version": "p-1",
         "active_price_book_version_seen": "p-2",
         "staleness_policy": "VALID_UNTIL_QUOTE_EXPIRY",
@@ -58,13 +83,11 @@ FIRST_RELEASE: dict[str, dict[str, Any]] = {
 
 
 def first_release(engine: Engine) -> None:
-    """Build the schema of the first release, with a row in each table that the upgrade changes."""
+    """Build the schema of the first release, with an accepted offer in it: each row, parents first, names the others by the one id."""
     config = configuration()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        # Its neighbours are not needed to see what becomes of a row.
-        connection.execute(text(UNPROTECT))
         for table, values in FIRST_RELEASE.items():
             connection.execute(
                 text(f"INSERT INTO {table} SELECT * FROM jsonb_populate_record(NULL::{table}, CAST(:row AS jsonb))"),

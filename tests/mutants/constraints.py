@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from domain.schema import METADATA
 from tests.mutants.layers import POLICY, Kept, off
-from tests.mutants.scene import Scene
+from tests.mutants.scene import Scene, of
 from tests.mutants.telling import refused_by
 
 TABLES = (
@@ -70,16 +70,16 @@ EVIDENCE = (
 Changes = Mapping[str, Any]
 FRESH: dict[str, Callable[[Scene], Changes]] = {
     "quote": lambda _: {"quote_number": "by hand"},
-    "quote_revision": lambda scene: {"quote_id": scene.accepted.quote_id, "revision_no": 99, "status": "SUPERSEDED"},
+    "quote_revision": lambda _: {"revision_no": 99, "status": "SUPERSEDED"},
     "quote_line": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 99},
     "price_book_head": lambda _: {"price_book": "by hand"},
     "price_book_version": lambda _: {"price_book_version": "by hand"},
     "price_book_entry": lambda _: {"product_offering_id": "by hand"},
     "approval_request": lambda _: {"status": "REJECTED"},
     "approval_requirement": lambda _: {"level": 99},
-    "approval_decision": lambda scene: {**scene.asked_for, "requirement_id": scene.unsigned, "approval_task_id": "by hand"},
+    "approval_decision": lambda scene: {**of(scene.asked), "requirement_id": scene.unsigned, "approval_task_id": "by hand"},
     "quote_document": lambda _: {"sha256": "by hand"},
-    "quote_acceptance": lambda scene: {"quote_revision_id": scene.draft.revision_id},
+    "quote_acceptance": lambda scene: of(scene.asked),
     "sales_order": lambda _: {"order_number": "by hand", "order_kind": "CHANGE"},
     "idempotency_record": lambda _: {"idempotency_key": "by hand"},
     "transition_log": lambda _: {"aggregate_id": uuid4()},
@@ -89,8 +89,9 @@ FRESH: dict[str, Callable[[Scene], Changes]] = {
 SAME: dict[str, Callable[[Scene], Changes]] = {
     "uq_quote_revision_working": lambda scene: {"quote_id": scene.draft.quote_id, "status": "WORKING"},
     "uq_quote_revision_accepted": lambda scene: {"quote_id": scene.accepted.quote_id, "status": "ACCEPTED"},
-    "uq_approval_request_open": lambda scene: {**scene.asked_for, "status": "OPEN"},
+    "uq_approval_request_open": lambda scene: {**of(scene.asked), "status": "OPEN"},
     "uq_approval_decision_tenant_id_requirement_id": lambda scene: {"requirement_id": scene.signed},
+    "uq_quote_acceptance_tenant_id_quote_revision_id": lambda scene: of(scene.accepted),
     "uq_order_quote_revision_primary": lambda _: {"order_kind": "PRIMARY"},
     "uq_quote_line_tenant_id_revision_id_line_no": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 1},
 }
@@ -114,6 +115,8 @@ FITTING: dict[str, Changes] = {
     "fk_authority_grant_tenant_id_delegated_from": {"delegated_by": "rita"},
 }
 """What a CHECK wants beside the key of a foreign row."""
+NOT_ITS_OWN = ("quote_id", "current_revision_id", "price_result_id", "approval_request_id")
+"""What is named of another offer: each beside the revision that it should belong to."""
 WORDS = re.compile(r"^(\w+) IN \(")
 
 
@@ -153,7 +156,18 @@ def _keys(constraint: Any) -> str:
 def write(table: Table, scene: Scene, changes: Changes, *, keep: Collection[str] = ()) -> None:
     """Type a copy of a row; `keep` are the columns that it shares with its original."""
     new = {"id": uuid4(), **fresh(table, scene)}
-    scene.copy(table, {**{name: value for name, value in new.items() if name not in keep}, **changes})
+    row = {**{name: value for name, value in new.items() if name not in keep}, **changes}
+    if table.name == "quote" and "id" in row:
+        write_quote(scene, row)
+    else:
+        scene.copy(table, row)
+
+
+def write_quote(scene: Scene, row: Changes) -> None:
+    """A new quote comes with a revision of its own."""
+    revision, revision_id = METADATA.tables["quote_revision"], uuid4()
+    of_its_own = {**fresh(revision, scene), "id": revision_id, "quote_id": row["id"]}
+    scene.copy(METADATA.tables["quote"], {"current_revision_id": revision_id, **row}, (revision, of_its_own))
 
 
 def fresh(table: Table, scene: Scene) -> Changes:
@@ -166,8 +180,11 @@ def a_row_named_that_another_tenant_has(table: Table, constraint: ForeignKeyCons
     write(table, scene, {**FITTING.get(name_of(constraint), {}), column: foreign})
 
 
-def a_price_named_that_is_of_another_revision(table: Table, constraint: ForeignKeyConstraint, scene: Scene) -> None:
-    write(table, scene, {"price_result_id": scene.accepted.price_result_id, **scene.revision_asked_for})
+def a_row_named_that_is_of_another_offer(table: Table, constraint: ForeignKeyConstraint, scene: Scene) -> None:
+    """The offer in approval, with one thing of the accepted one."""
+    other = {**of(scene.accepted), "current_revision_id": scene.accepted.revision_id}
+    [column] = (name for name in NOT_ITS_OWN if name in constraint.column_keys)
+    write(table, scene, {**of(scene.asked), column: other[column]})
 
 
 def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, scene: Scene) -> None:
@@ -185,11 +202,10 @@ def a_second_row_of_the_same_key(table: Table, constraint: Any, scene: Scene) ->
     write(table, scene, same, keep=constraint.columns.keys())
 
 
-def the_same_price_again_where_its_primary_key_is_gone(scene: Scene) -> None:
+def the_same_row_again_where_its_primary_key_is_gone(table: Table, scene: Scene) -> None:
     """The key is there for foreign keys to lean on, and wider than the primary one, which speaks first."""
-    price = METADATA.tables["price_result"]
-    with off(scene.connection, "pk_price_result"):
-        write(price, scene, {}, keep=("id",))
+    with off(scene.connection, name_of(table.primary_key)):
+        write(table, scene, {}, keep=("id",))
 
 
 def evidence_that_is_changed_or_deleted(table: Table, scene: Scene) -> None:
@@ -207,8 +223,8 @@ def a_look_at_the_rows_of_another_tenant(table: Table, scene: Scene) -> None:
 
 def _story(table: Table, constraint: Constraint | Index) -> Callable[[Scene], Any]:
     match constraint:
-        case ForeignKeyConstraint() if "price_result_id" in constraint.column_keys and len(constraint.column_keys) == 3:
-            return partial(a_price_named_that_is_of_another_revision, table, constraint)
+        case ForeignKeyConstraint() if len(constraint.column_keys) == 3:
+            return partial(a_row_named_that_is_of_another_offer, table, constraint)
         case ForeignKeyConstraint():
             return partial(a_row_named_that_another_tenant_has, table, constraint)
         case CheckConstraint():
@@ -217,16 +233,21 @@ def _story(table: Table, constraint: Constraint | Index) -> Callable[[Scene], An
             return partial(a_second_row_of_the_same_key, table, constraint)
 
 
-LEANED_ON = "uq_price_result_tenant_id_revision_id_id"
-MASKED = {"pk_price_result": (LEANED_ON,)}
+LEANED_ON = {
+    "uq_quote_revision_tenant_id_quote_id_id": METADATA.tables["quote_revision"],
+    "uq_price_result_tenant_id_revision_id_id": METADATA.tables["price_result"],
+    "uq_approval_request_tenant_id_quote_revision_id_id": METADATA.tables["approval_request"],
+}
+MASKED = {name_of(leaning.primary_key): (name,) for name, leaning in LEANED_ON.items()}
 CONSTRAINTS = {name_of(constraint): (table, constraint) for table, constraint in modelled()}
 APPEND_ONLY = {f"{name}_append_only": METADATA.tables[name] for name in EVIDENCE}
 POLICIES = {f"{POLICY}{name}": METADATA.tables[name] for name in TABLES}
 
 for name, (owner, rule) in CONSTRAINTS.items():
-    if name != LEANED_ON:
+    if name not in LEANED_ON:
         refused_by(name, masked_by=MASKED.get(name, ()))(_story(owner, rule))
-refused_by(LEANED_ON)(the_same_price_again_where_its_primary_key_is_gone)
+for name, owner in LEANED_ON.items():
+    refused_by(name)(partial(the_same_row_again_where_its_primary_key_is_gone, owner))
 for name, owner in APPEND_ONLY.items():
     refused_by(name)(partial(evidence_that_is_changed_or_deleted, owner))
 for name, owner in POLICIES.items():

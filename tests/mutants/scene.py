@@ -14,6 +14,7 @@ from domain.errors import NotFound
 from domain.store import Answer, once, remember
 from domain.store.isolation import name_tenant
 from tests.mutants.trial import Trial
+from tests.support.offers import Offer
 
 
 class Scene(Trial):
@@ -37,24 +38,13 @@ class Scene(Trial):
         assert self.neighbour is not None
         return self.neighbour
 
-    @property
-    def revision_asked_for(self) -> dict[str, UUID]:
-        """The revision in approval."""
-        return {"quote_revision_id": self.asked.revision_id}
-
-    @property
-    def asked_for(self) -> dict[str, UUID]:
-        """The offer in approval, as its request and the decisions on it name it."""
-        return {"quote_id": self.asked.quote_id, "price_result_id": self.asked.price_result_id, **self.revision_asked_for}
-
-    def copy(self, table: Table, changes: Mapping[str, Any]) -> int:
-        """Insert a row like one that the product wrote, but for `changes`."""
-        names = ", ".join(column.name for column in table.columns if column.identity is None)
-        return self.by_hand(
-            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM jsonb_populate_record(NULL::{table.name}, "
-            f"(SELECT to_jsonb(r) FROM {table.name} r WHERE tenant_id = :tenant LIMIT 1) || CAST(:changes AS jsonb))",
-            changes=json.dumps(changes, default=str),
-        )
+    def copy(self, table: Table, changes: Mapping[str, Any], *beside: tuple[Table, Mapping[str, Any]]) -> int:
+        """Insert a row like one that the product wrote, but for `changes`; what it cannot do without comes in the same statement."""
+        rows = ((table, changes), *beside)
+        given = {f"changes_{number}": json.dumps(changed, default=str) for number, (_, changed) in enumerate(rows)}
+        first, *others = (_copying(copied, parameter) for (copied, _), parameter in zip(rows, given, strict=True))
+        along = ", ".join(f"along_{number} AS ({statement})" for number, statement in enumerate(others))
+        return self.by_hand(f"WITH {along} {first}" if along else first, **given)
 
     def id_in(self, table: str, of: Scene | None = None) -> UUID:
         """The id of a row that this tenant (or another) has."""
@@ -84,3 +74,17 @@ class Scene(Trial):
         finally:
             savepoint.rollback()
         return None
+
+
+def of(offer: Offer) -> dict[str, UUID]:
+    """An offer as what is written about it names it."""
+    names = ("quote_id", "price_result_id", "approval_request_id")
+    return {"quote_revision_id": offer.revision_id, **{name: getattr(offer, name) for name in names}}
+
+
+def _copying(table: Table, changes: str) -> str:
+    names = ", ".join(column.name for column in table.columns if column.identity is None)
+    return (
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM jsonb_populate_record(NULL::{table.name}, "
+        f"(SELECT to_jsonb(r) FROM {table.name} r WHERE tenant_id = :tenant LIMIT 1) || CAST(:{changes} AS jsonb))"
+    )

@@ -1,4 +1,5 @@
--- Authority grants, reminders and escalation of approvals, reused decisions, expiring quotes, price books with a history.
+-- Authority grants, reminders and escalation of approvals, reused decisions, expiring quotes, price books with a history; quote, revision, price
+-- and approval that are named together belong together.
 
 CREATE TABLE authority_grant (
     tenant_id UUID NOT NULL,
@@ -117,3 +118,40 @@ ALTER TABLE quote_acceptance
     ALTER COLUMN accepted_at SET NOT NULL,
     ALTER COLUMN active_version_published_at SET NOT NULL;
 ALTER TABLE quote_acceptance ENABLE TRIGGER quote_acceptance_append_only;
+
+-- A key that ties a revision to its quote, or a price or an approval to its revision, takes the place of the keys that knew only each of them.
+ALTER TABLE quote_revision ADD CONSTRAINT uq_quote_revision_tenant_id_quote_id_id UNIQUE (tenant_id, quote_id, id);
+
+ALTER TABLE quote
+    DROP CONSTRAINT fk_quote_tenant_id_current_revision_id,
+    ADD CONSTRAINT fk_quote_tenant_id_id_current_revision_id FOREIGN KEY (tenant_id, id, current_revision_id) REFERENCES quote_revision (tenant_id, quote_id, id) DEFERRABLE INITIALLY DEFERRED;
+
+ALTER TABLE approval_request
+    DROP CONSTRAINT fk_approval_request_tenant_id_quote_id,
+    ADD CONSTRAINT fk_approval_request_tenant_id_quote_id_quote_revision_id FOREIGN KEY (tenant_id, quote_id, quote_revision_id) REFERENCES quote_revision (tenant_id, quote_id, id),
+    ADD CONSTRAINT uq_approval_request_tenant_id_quote_revision_id_id UNIQUE (tenant_id, quote_revision_id, id);
+
+ALTER TABLE approval_decision
+    DROP CONSTRAINT fk_approval_decision_tenant_id_quote_id,
+    ADD CONSTRAINT fk_approval_decision_tenant_id_quote_id_quote_revision_id FOREIGN KEY (tenant_id, quote_id, quote_revision_id) REFERENCES quote_revision (tenant_id, quote_id, id);
+
+ALTER TABLE quote_document
+    DROP CONSTRAINT fk_quote_document_tenant_id_quote_id,
+    DROP CONSTRAINT fk_quote_document_tenant_id_quote_revision_id,
+    DROP CONSTRAINT fk_quote_document_tenant_id_price_result_id,
+    ADD CONSTRAINT fk_quote_document_tenant_id_quote_id_quote_revision_id FOREIGN KEY (tenant_id, quote_id, quote_revision_id) REFERENCES quote_revision (tenant_id, quote_id, id),
+    ADD CONSTRAINT fk_quote_document_tenant_id_quote_revision_id_price_result_id FOREIGN KEY (tenant_id, quote_revision_id, price_result_id) REFERENCES price_result (tenant_id, revision_id, id);
+
+ALTER TABLE sales_order
+    DROP CONSTRAINT fk_sales_order_tenant_id_quote_id,
+    DROP CONSTRAINT fk_sales_order_tenant_id_quote_revision_id,
+    ADD CONSTRAINT fk_sales_order_tenant_id_quote_id_quote_revision_id FOREIGN KEY (tenant_id, quote_id, quote_revision_id) REFERENCES quote_revision (tenant_id, quote_id, id);
+
+ALTER TABLE quote_acceptance
+    DROP CONSTRAINT fk_quote_acceptance_tenant_id_quote_id,
+    DROP CONSTRAINT fk_quote_acceptance_tenant_id_quote_revision_id,
+    DROP CONSTRAINT fk_quote_acceptance_tenant_id_price_result_id,
+    DROP CONSTRAINT fk_quote_acceptance_tenant_id_approval_request_id,
+    ADD CONSTRAINT fk_quote_acceptance_tenant_id_quote_id_quote_revision_id FOREIGN KEY (tenant_id, quote_id, quote_revision_id) REFERENCES quote_revision (tenant_id, quote_id, id),
+    ADD CONSTRAINT fk_quote_acceptance_tenant_id_quote_revision_id_price_result_id FOREIGN KEY (tenant_id, quote_revision_id, price_result_id) REFERENCES price_result (tenant_id, revision_id, id),
+    ADD CONSTRAINT fk_quote_acceptance_tenant_id_quote_revision_id_approva_801a FOREIGN KEY (tenant_id, quote_revision_id, approval_request_id) REFERENCES approval_request (tenant_id, quote_revision_id, id);

@@ -10,6 +10,8 @@ from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.offers import SIGNATURE
 
+APPROVAL_OF_ITS_REVISION = "fk_quote_acceptance_tenant_id_quote_revision_id_approva_801a"
+
 
 @refused_by("quote.accept/QUOTE_EXPIRED")
 def accepting_after_the_offer_expired(trial: Trial) -> None:
@@ -28,7 +30,7 @@ def accepting_a_revision_that_was_superseded(trial: Trial) -> None:
     accept(trial, old, expected_version=trial.quote(old.quote_id).version)
 
 
-@refused_by("quote.accept/APPROVAL_MISSING", masked_by=("fk_quote_acceptance_tenant_id_approval_request_id",))
+@refused_by("quote.accept/APPROVAL_MISSING", masked_by=(APPROVAL_OF_ITS_REVISION,))
 def accepting_without_an_approval(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), approval_request_id=uuid4())
 

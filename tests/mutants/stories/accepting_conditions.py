@@ -8,7 +8,7 @@ from dataclasses import replace
 from domain.catalog import FIBRE, SUPPORT
 from domain.prices import StalenessPolicy
 from tests.mutants.conditions import ON
-from tests.mutants.stories.accepting import accepting_a_revision_that_was_superseded
+from tests.mutants.stories.accepting import APPROVAL_OF_ITS_REVISION, accepting_a_revision_that_was_superseded
 from tests.mutants.stories.commands import accept, publish
 from tests.mutants.telling import allowed_by, refused_by
 from tests.mutants.trial import Trial
@@ -32,7 +32,7 @@ def accepting_by_the_approval_of_the_revision(trial: Trial) -> None:
 @refused_by(
     f"{APPROVAL_MISSING}{ON}approval_request.quote_revision_id",
     behind=(STALE_APPROVAL,),
-    masked_by=(f"{APPROVAL_MISSING}{ON}approval_request.price_result_id",),
+    masked_by=(f"{APPROVAL_MISSING}{ON}approval_request.price_result_id", APPROVAL_OF_ITS_REVISION),
 )
 def accepting_by_the_approval_of_another_quote(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), approval_request_id=trial.approved_quote().approval_request_id)

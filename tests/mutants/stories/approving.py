@@ -18,6 +18,7 @@ from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.offers import OWNER, SIGNATURE, Offer
 
+DECISION_OF_ITS_QUOTE = "fk_approval_decision_tenant_id_quote_id_quote_revision_id"
 ONE_DECISION_EACH = "uq_approval_decision_tenant_id_requirement_id"
 
 
@@ -93,7 +94,7 @@ def outcome_for_what_was_never_submitted(decision: Decision, trial: Trial) -> No
     apply(trial, deciding.QUOTE_OUTCOME[decision], **of_quote(trial.priced_quote()))
 
 
-def signature_for_another_price(decision: Decision, trial: Trial) -> None:
+def signature_for_another_offer(decision: Decision, trial: Trial) -> None:
     offer, other = trial.quote_in_approval(), trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     decide(trial, other, requirement_id, decision)
@@ -147,7 +148,7 @@ for said in Decision:
     for layer, tell, masks in (
         (f"quote.{word}/STALE_APPROVAL", outcome_for_another_revision, ()),
         (f"{STATE}quote.{word}", outcome_for_what_was_never_submitted, ()),
-        (f"{requirement}/STALE_APPROVAL", signature_for_another_price, ()),
+        (f"{requirement}/STALE_APPROVAL", signature_for_another_offer, (DECISION_OF_ITS_QUOTE,)),
         (f"{requirement}/APPROVAL_ALREADY_DECIDED", second_signature, (look, ONE_DECISION_EACH)),
         (look, signature_of_what_nobody_asks_for_any_more, ()),
         (f"{requirement}/STALE_APPROVAL#2", signature_on_an_older_version, ()),

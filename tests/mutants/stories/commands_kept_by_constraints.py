@@ -19,7 +19,9 @@ from domain.quoting import LineChange
 from domain.store import once
 from tests.mutants.layers import Kept
 from tests.mutants.statements import COUNTING, GOING_ON, STAYING, SUPERSEDING, without_tenant
+from tests.mutants.stories.accepting import APPROVAL_OF_ITS_REVISION
 from tests.mutants.stories.commands import accept, decide, document, edit, publish
+from tests.mutants.stories.quoting import DOCUMENT_OF_ITS_PRICE, DOCUMENT_OF_ITS_QUOTE
 from tests.mutants.telling import kept_by
 from tests.mutants.trial import Trial
 from tests.support.offers import ENTRIES, SIGNATURE
@@ -44,6 +46,11 @@ def a_second_acceptance_of_one_revision(trial: Trial) -> None:
 @kept_by("fk_quote_acceptance_tenant_id_document_id", behind=("quote.accept/DOCUMENT_MISMATCH",))
 def an_acceptance_by_a_document_that_nobody_wrote(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), document_id=uuid4())
+
+
+@kept_by(APPROVAL_OF_ITS_REVISION, behind=("quote.accept/STALE_APPROVAL", "quote.accept/APPROVAL_MISSING"))
+def an_acceptance_by_the_approval_of_another_offer(trial: Trial) -> None:
+    accept(trial, trial.approved_quote(), approval_request_id=trial.approved_quote().approval_request_id)
 
 
 @kept_by("uq_quote_revision_working", behind=(SUPERSEDING, STAYING))
@@ -101,6 +108,17 @@ def a_command_that_is_carried_out_twice_under_one_key(trial: Trial) -> None:
         raise Kept
 
 
+@kept_by(DOCUMENT_OF_ITS_QUOTE, behind=("quote.document/STALE_REVISION", "quote.document/STALE_PRICE"))
+def a_document_of_another_offer(trial: Trial) -> None:
+    other = trial.priced_quote()
+    document(trial, trial.priced_quote(), revision_id=other.revision_id, price_result_id=other.price_result_id)
+
+
+@kept_by(DOCUMENT_OF_ITS_PRICE, behind=("quote.document/STALE_PRICE",))
+def a_document_with_the_price_of_another_offer(trial: Trial) -> None:
+    document(trial, trial.priced_quote(), price_result_id=trial.priced_quote().price_result_id)
+
+
 @kept_by("uq_quote_document_tenant_id_quote_revision_id_sha256")
 def a_document_that_is_issued_twice(trial: Trial) -> None:
     offer = trial.priced_quote()
@@ -131,6 +149,15 @@ def one_signature_that_is_asked_for_twice(trial: Trial) -> None:
 @kept_by("fk_approval_request_tenant_id_quote_revision_id_price_result_id", behind=("quote.open_requirements/STALE_APPROVAL#2",))
 def requirements_for_a_price_of_another_revision(trial: Trial) -> None:
     trial.open_requirements(replace(trial.submitted_quote(), price_result_id=trial.priced_quote().price_result_id), SIGNATURE)
+
+
+@kept_by(
+    "fk_approval_request_tenant_id_quote_id_quote_revision_id",
+    behind=("quote.open_requirements/STALE_APPROVAL", "quote.open_requirements/STALE_APPROVAL#2"),
+)
+def requirements_for_another_offer(trial: Trial) -> None:
+    offer, other = trial.submitted_quote(), trial.submitted_quote()
+    trial.open_requirements(replace(other, quote_id=offer.quote_id), SIGNATURE)
 
 
 @kept_by("fk_approval_decision_tenant_id_quote_revision_id_price__6a38", behind=("approval_requirement.approve/STALE_APPROVAL",))

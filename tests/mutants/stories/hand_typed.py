@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from uuid import UUID
 
 from domain.schema import METADATA
 from tests.mutants.constraints import write
-from tests.mutants.scene import Scene
+from tests.mutants.scene import Scene, of
+from tests.mutants.stories.commands import edit
 from tests.mutants.telling import refused_by
 from tests.support.offers import OWNER
 
@@ -30,20 +32,24 @@ def a_frozen_revision_that_is_rewritten(scene: Scene) -> None:
         "content_hash = 'by hand'",
         "price_result_id = NULL",
         "config_result_id = NULL",
-        "quote_id = :draft_quote, revision_no = 98",
         "revision_no = 99",
         "status = 'WORKING'",
     )
-    each_refused(scene, *(f"UPDATE quote_revision SET {change} WHERE tenant_id = :tenant AND id = :frozen" for change in changes))
+    rewriting = "UPDATE quote_revision SET {} WHERE tenant_id = :tenant AND id = :{}"
+    # Keys hold a revision to its quote where somebody names both; nobody names this one.
+    superseded = scene.submitted_quote()
+    edit(scene, superseded)
+    moved = rewriting.format("quote_id = :draft_quote, revision_no = 98", "superseded")
+    each_refused(scene, moved, *(rewriting.format(change, "frozen") for change in changes), superseded=superseded.revision_id)
 
 
-def each_refused(scene: Scene, *statements: str) -> None:
-    given = {"frozen": scene.asked.revision_id, "draft": scene.draft.revision_id, "draft_quote": scene.draft.quote_id}
+def each_refused(scene: Scene, *statements: str, **more: UUID) -> None:
+    given = {"frozen": scene.asked.revision_id, "draft": scene.draft.revision_id, "draft_quote": scene.draft.quote_id, **more}
     scene.each_refused(*(partial(scene.change, statement, **given) for statement in statements))
 
 
 @refused_by("approval_decision_four_eyes")
 def a_decision_of_the_owner(scene: Scene) -> None:
-    elsewhere = {"quote_id": scene.draft_quote(owner_user_id="bob").quote_id}
+    elsewhere = of(scene.priced_quote(owner_user_id="bob"))
     decision = partial(write, METADATA.tables["approval_decision"], scene)
     scene.each_refused(partial(decision, {"decided_by": OWNER}), partial(decision, {"decided_by": OWNER, **elsewhere}))

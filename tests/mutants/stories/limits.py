@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.approvals import RECALL_REQUEST
 from tests.mutants.conditions import ON, REACHING
-from tests.mutants.stories.approving import apply
+from tests.mutants.stories.approving import DECISION_OF_ITS_QUOTE, apply
 from tests.mutants.stories.authority import in_hours, read
 from tests.mutants.stories.commands import decide, delegate, revoke
 from tests.mutants.telling import Tell, allowed_by, refused_by
@@ -21,7 +21,7 @@ TOO_WIDE = "authority_grant.delegate/DELEGATION_TOO_WIDE"
 NOT_DELEGABLE = "authority_grant.delegate/AUTHORITY_NOT_DELEGABLE"
 OF_THIS_OFFER = "approval_requirement.*/STALE_APPROVAL"
 EARLIER_LEVEL = "approval_requirement.*/EARLIER_LEVEL_OPEN"
-DECISION_NAMES_ITS_PRICE = "fk_approval_decision_tenant_id_quote_revision_id_price__6a38"
+DECISION_OF_ITS_PRICE = "fk_approval_decision_tenant_id_quote_revision_id_price__6a38"
 
 
 def a_grant_of_somebody_else(trial: Trial) -> None:
@@ -130,7 +130,7 @@ def passing_on_for_longer_than_one_holds_it(trial: Trial) -> None:
     delegate(trial, trial.grant_authority(valid_until=in_hours(8)), valid_until=in_hours(9))
 
 
-@refused_by(f"{OF_THIS_OFFER}{ON}approval_request.quote_revision_id", masked_by=(DECISION_NAMES_ITS_PRICE,))
+@refused_by(f"{OF_THIS_OFFER}{ON}approval_request.quote_revision_id", masked_by=(DECISION_OF_ITS_PRICE, DECISION_OF_ITS_QUOTE))
 def a_signature_that_names_another_revision(trial: Trial) -> None:
     offer, other = trial.quote_in_approval(), trial.quote_in_approval()
     decide(trial, offer, trial.requirement_ids(offer)[0], quote_revision_id=other.revision_id)

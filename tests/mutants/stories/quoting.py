@@ -10,6 +10,9 @@ from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.offers import line
 
+DOCUMENT_OF_ITS_QUOTE = "fk_quote_document_tenant_id_quote_id_quote_revision_id"
+DOCUMENT_OF_ITS_PRICE = "fk_quote_document_tenant_id_quote_revision_id_price_result_id"
+
 
 @refused_by("quote.edit/QUOTE_VERSION_CONFLICT")
 def an_edit_decided_on_an_older_version(trial: Trial) -> None:
@@ -104,7 +107,7 @@ def a_document_for_an_older_version(trial: Trial) -> None:
     document(trial, offer, expected_version=offer.version - 1)
 
 
-@refused_by("quote.document/STALE_REVISION")
+@refused_by("quote.document/STALE_REVISION", masked_by=(DOCUMENT_OF_ITS_QUOTE, DOCUMENT_OF_ITS_PRICE))
 def a_document_for_another_revision(trial: Trial) -> None:
     document(trial, trial.priced_quote(), revision_id=trial.priced_quote().revision_id)
 
