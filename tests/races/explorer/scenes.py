@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 from sqlalchemy import Row, select
@@ -139,9 +142,18 @@ OVERDUE = ", overdue"
 
 
 def set_the_scene(stage: Stage, name: str) -> Scene:
-    """Prepare a scene and keep it: `<scene>`, `<scene>, overdue`, or `EXPIRED`."""
+    """Prepare a scene and keep it: `<scene>`, `<scene>, overdue`, or `EXPIRED`.
+
+    Its ids are the same every time: rows are locked in their order, so a token would otherwise name another schedule the next time.
+    """
     stage.clear()
-    offers = Offers(stage.engine, TENANT)
+    with patch.object(os, "urandom", Random(name).randbytes):  # noqa: S311 - ids that are the same every time
+        scene = _prepared(stage, Offers(stage.engine, TENANT), name)
+    stage.keep()
+    return scene
+
+
+def _prepared(stage: Stage, offers: Offers, name: str) -> Scene:
     offers.publish_prices()
     for subject, role in ((RITA, RSM), (RALPH, RSM), (FIONA, FINANCE)):
         offers.grant_authority(subject, role)
@@ -151,9 +163,7 @@ def set_the_scene(stage: Stage, name: str) -> Scene:
         offer = SCENES[name.removesuffix(OVERDUE)](offers)
         if name.endswith(OVERDUE):
             stage.set_clock(AFTER_THE_END)
-    scene = Scene(offers=offers, offer=offer, requirement_ids=offers.requirement_ids(offer), grants=_grants(offers))
-    stage.keep()
-    return scene
+    return Scene(offers=offers, offer=offer, requirement_ids=offers.requirement_ids(offer), grants=_grants(offers))
 
 
 def _grants(offers: Offers) -> Mapping[str, Row[Any]]:
