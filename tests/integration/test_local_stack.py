@@ -37,8 +37,9 @@ HOLDER = """
 import json, signal, sys, threading
 from pathlib import Path
 from workers.local.stack import LocalStack
-# A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+# Tests in the background of a shell, or under nohup, have these ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 parts = sys.argv[2].split(",")
 with LocalStack(Path(sys.argv[1]), parts, {}) as stack:
     print(json.dumps({part: getattr(stack, part).pid for part in parts}), flush=True)
