@@ -15,7 +15,7 @@ from tests.mutants.conditions import ON, guard_of
 from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, protected_by
 from tests.mutants.layers import GUARDS, MOVES
 from tests.mutants.rivalry import RIVALRIES
-from tests.mutants.stories import (
+from tests.mutants.stories import (  # noqa: F401 - imported for the stories that they register
     accepting,
     accepting_conditions,
     approving,
@@ -32,21 +32,6 @@ from tests.mutants.stories import (
 )
 from tests.mutants.telling import COMMANDS, STORIES, Story
 
-LOADED = (
-    accepting,
-    accepting_conditions,
-    approving,
-    authority,
-    commands_kept_by_constraints,
-    fulfilment,
-    hand_typed,
-    limits,
-    price_books,
-    quoting,
-    rivals,
-    withdrawing,
-    workflows,
-)
 PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
 HEAD = """# Mutants
 
