@@ -37,7 +37,7 @@ from domain.authority import AuthorityGrant, GrantStatus
 from domain.catalog import CATALOG
 from domain.prices import PriceResult
 from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent
-from domain.store import Guard, Move, UnitOfWork, as_json, param, table_of
+from domain.store import Guard, Move, UnitOfWork, as_json, is_one_of, param, table_of
 from domain.store.facts import WorkflowCommandKind
 
 CURRENT = Quote.current_revision_id == param("quote_revision_id")
@@ -121,7 +121,7 @@ NO_GRANT = UUID(int=0)
 REUSED = "REUSED"
 
 DECIDE_GUARDS = (
-    Guard(ApprovalAlreadyDecided, ApprovalRequirement.status.not_in(DECIDED)),
+    Guard(ApprovalAlreadyDecided, ~is_one_of(ApprovalRequirement.status, *DECIDED)),
     Guard(StaleApproval, OF_THIS_OFFER),
     # An approver who read the requirement names its version; a task form cannot, and is bound by revision and price alone.
     Guard(StaleApproval, func.coalesce(ApprovalRequirement.version == param("expected_version", BigInteger()), true())),

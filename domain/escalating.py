@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Interval, Row, func
+from sqlalchemy import Row, func
+from sqlalchemy.dialects.postgresql import INTERVAL
 
 from domain.approvals import (
     REQUIREMENT_MATRIX,
@@ -43,9 +44,9 @@ ESCALATE = Move(
     sets={
         ApprovalRequirement.approver_group: param("approver_group"),
         ApprovalRequirement.escalation_level: ApprovalRequirement.escalation_level + 1,
-        ApprovalRequirement.remind_at: func.clock_timestamp() + param("remind_after", Interval()),
+        ApprovalRequirement.remind_at: func.clock_timestamp() + param("remind_after", INTERVAL()),
         ApprovalRequirement.reminded_at: None,
-        ApprovalRequirement.due_at: func.clock_timestamp() + param("sla", Interval()),
+        ApprovalRequirement.due_at: func.clock_timestamp() + param("sla", INTERVAL()),
     },
     emits="ApprovalEscalated",
     illegal=NO_LONGER_ASKED,

@@ -15,7 +15,7 @@ from domain import steps, workflows
 from domain.fulfilling import HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL, ORDER_MATRIX, OrderEvent, OrderStatus, SalesOrder, StepsOpen
 from domain.steps import DONE, StepStatus
-from domain.store import Guard, Move, UnitOfWork
+from domain.store import Guard, Move, UnitOfWork, is_one_of
 from domain.store.facts import WorkflowCommandKind
 
 
@@ -24,8 +24,8 @@ def _order_steps(*conditions: Any) -> Any:
     return exists(select(STEP.c.id).where(STEP.c.tenant_id == SalesOrder.tenant_id, STEP.c.order_id == SalesOrder.id, *conditions))
 
 
-NO_STEP_OPEN = ~_order_steps(STEP.c.status.not_in(steps.FINAL))
-NOTHING_LOST = ~_order_steps(STEP.c.status.not_in(DONE))
+NO_STEP_OPEN = ~_order_steps(~is_one_of(STEP.c.status, *steps.FINAL))
+NOTHING_LOST = ~_order_steps(~is_one_of(STEP.c.status, *DONE))
 NOTHING_DONE = ~_order_steps(STEP.c.status == StepStatus.COMPLETED)
 OUTCOMES = {
     OrderStatus.FULFILLED: Move(

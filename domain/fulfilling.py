@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TIMESTAMP, Interval, Row, Text, and_, case, exists, func, select, text, update
+from sqlalchemy import TIMESTAMP, Row, Text, and_, case, exists, func, select, text, update
+from sqlalchemy.dialects.postgresql import INTERVAL
 
 from domain import steps, workflows
 from domain.errors import Conflict, InvalidTransition, SafeAction
@@ -28,7 +29,7 @@ from domain.steps import (
     StepStatus,
     StepVersionConflict,
 )
-from domain.store import Effect, Guard, Move, UnitOfWork, param, table_of
+from domain.store import Effect, Guard, Move, UnitOfWork, is_one_of, param, table_of
 from domain.store.facts import WorkflowCommandKind
 
 STEP, DEPENDENCY, ATTEMPT = (table_of(entity) for entity in (FulfillmentStep, FulfillmentStepDependency, ProviderAttempt))
@@ -59,14 +60,14 @@ class OutcomeSource(StrEnum):
 HAS_OPEN_PREDECESSOR = exists(
     select(PREDECESSOR.c.id)
     .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
-    .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, PREDECESSOR.c.status.not_in(DONE))
+    .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, ~is_one_of(PREDECESSOR.c.status, *DONE))
 )
 ABSENCE_PROVEN = exists(
     select(ATTEMPT.c.id).where(
         ATTEMPT.c.tenant_id == STEP.c.tenant_id,
         ATTEMPT.c.step_id == STEP.c.id,
         text(f"provider_attempt.{LIVE}"),
-        ATTEMPT.c.sent_at < func.clock_timestamp() - param("safe_interval", Interval()),
+        ATTEMPT.c.sent_at < func.clock_timestamp() - param("safe_interval", INTERVAL()),
     )
 )
 # Sound because `infer` locks the step first: whoever acknowledges an attempt holds the step's row. A sign of life holds nothing; one that
@@ -76,7 +77,7 @@ ATTEMPT_SILENT = exists(
         ATTEMPT.c.tenant_id == STEP.c.tenant_id,
         ATTEMPT.c.step_id == STEP.c.id,
         ATTEMPT.c.status == AttemptStatus.SENT,
-        ATTEMPT.c.heartbeat_at <= func.clock_timestamp() - param("silent_for", Interval()),
+        ATTEMPT.c.heartbeat_at <= func.clock_timestamp() - param("silent_for", INTERVAL()),
     )
 )
 VERSION = Guard(StepVersionConflict, FulfillmentStep.version == param("expected_version"))
@@ -84,7 +85,7 @@ VERSION = Guard(StepVersionConflict, FulfillmentStep.version == param("expected_
 
 def _unless_final(column: Any, said: Any) -> Any:
     # What ended a step stays its evidence; what contradicts it later has its callback record.
-    return case((FulfillmentStep.status.in_(list(steps.FINAL)), column), else_=func.coalesce(said, column))
+    return case((is_one_of(FulfillmentStep.status, *steps.FINAL), column), else_=func.coalesce(said, column))
 
 
 EVIDENCE = {

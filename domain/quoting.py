@@ -21,7 +21,7 @@ from domain.errors import Invalid
 from domain.prices import CatalogChanged, ConfigurationInvalid, ConfigurationResult, PriceResult, StaleConfiguration, StalePrice
 from domain.quotes import QUOTE_MATRIX, Line, Quote, QuoteEvent, QuoteExpired, QuoteRevision, QuoteStatus
 from domain.revising import CURRENT_REVISION, VERSION
-from domain.store import Guard, Move, UnitOfWork, param
+from domain.store import Guard, Move, UnitOfWork, is_one_of, param
 
 WORKFLOW = "quote-approval"
 MOST_LINES = 200  # what one person can look through, and one screen of ten pages
@@ -64,7 +64,7 @@ CONFIGURATION_VALID = Guard(
 )
 
 TIME = DateTime(timezone=True)
-STILL_WORKING = Quote.status.in_([QuoteStatus.DRAFT, QuoteStatus.PRICED])
+STILL_WORKING = is_one_of(Quote.status, QuoteStatus.DRAFT, QuoteStatus.PRICED)
 EDIT = Move(
     Quote,
     QUOTE_MATRIX,

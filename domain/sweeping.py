@@ -7,11 +7,10 @@ inference from its version: whoever acts on it names that version.
 from __future__ import annotations
 
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, true
 
 from domain import steps
 from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
@@ -20,7 +19,7 @@ from domain.orders import RUNNING, SalesOrder
 from domain.projections import INBOX
 from domain.quotes import EXPIRING, Quote
 from domain.steps import LIVE_STATUSES, AttemptStatus, StepStatus
-from domain.store import table_of
+from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
 
@@ -60,7 +59,7 @@ def unresolved_starts(connection: Connection, limit: int, safe_interval: timedel
     query = (
         select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - safe_interval).label("is_safe"))
         .add_columns(START_IS_QUEUED.label("start_is_queued"))
-        .where(_is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN), c.next_check_at <= NOW)
+        .where(is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN), c.next_check_at <= NOW)
         .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - safe_interval))
         .order_by(c.next_check_at)
         .limit(limit)
@@ -71,7 +70,7 @@ def unresolved_starts(connection: Connection, limit: int, safe_interval: timedel
 def unknown_starts(connection: Connection) -> int:
     """How many starts are START_UNKNOWN."""
     c = CORRELATION.c
-    unresolved = _is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)
+    unresolved = is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)
     query = select(func.count()).select_from(CORRELATION).where(unresolved, c.status == CorrelationStatus.START_UNKNOWN)
     return int(connection.execute(query).scalar_one())
 
@@ -110,7 +109,7 @@ def _with_live_attempt(*columns: ColumnElement[Any]) -> Select[Any]:
     return (
         select(*STEP.c, ATTEMPT.c.id.label("attempt_id"), ATTEMPT.c.status.label("attempt_status"), *details, *columns)
         .join(ATTEMPT, live)
-        .where(_is_one_of(STEP.c.status, StepStatus.IN_PROGRESS, StepStatus.UNKNOWN))
+        .where(is_one_of(STEP.c.status, StepStatus.IN_PROGRESS, StepStatus.UNKNOWN))
         .order_by(STEP.c.updated_at)
     )
 
@@ -129,7 +128,7 @@ def needs_evaluation(connection: Connection, tenant_id: UUID, order_id: UUID) ->
 
 def expired_quotes(connection: Connection, limit: int) -> list[Row[Any]]:
     """Quotes whose end has passed and that nobody closed yet, the longest first."""
-    query = select(*QUOTE.c).where(_is_one_of(QUOTE.c.status, *EXPIRING), QUOTE.c.valid_until <= NOW)
+    query = select(*QUOTE.c).where(is_one_of(QUOTE.c.status, *EXPIRING), QUOTE.c.valid_until <= NOW)
     return list(connection.execute(query.order_by(QUOTE.c.valid_until).limit(limit)))
 
 
@@ -137,13 +136,8 @@ def _needing_evaluation() -> Select[Any]:
     return (
         select(*ORDER.c)
         .join(STEPS_OF_ORDER, true())
-        .where(_is_one_of(ORDER.c.status, *RUNNING), STEPS_OF_ORDER.c.all_final | STEPS_OF_ORDER.c.one_untold)
+        .where(is_one_of(ORDER.c.status, *RUNNING), STEPS_OF_ORDER.c.all_final | STEPS_OF_ORDER.c.one_untold)
     )
-
-
-def _is_one_of(column: ColumnElement[str], *states: StrEnum) -> ColumnElement[bool]:
-    # Written out, not bound: a prepared statement can use a partial index only when it sees the index's own condition.
-    return column.in_([literal_column(f"'{state.value}'") for state in states])
 
 
 def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
@@ -153,7 +147,7 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
         "workflow_commands": (COMMAND, COMMAND.c.status == WorkflowCommandStatus.PENDING),
         "starts": (CORRELATION, CORRELATION.c.status.in_([CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN])),
         "steps": (step, step.c.status.in_([StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE])),
-        "orders": (order, order.c.status.not_in(list(ORDER_FINAL))),
+        "orders": (order, ~is_one_of(order.c.status, *ORDER_FINAL)),
         "events": (event, event.c.status == OutboxStatus.PENDING),
         "unread_events": (
             event,

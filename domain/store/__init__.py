@@ -9,7 +9,7 @@ from domain.store.base import Aggregate, Base, Owned, append_only, as_json, ref,
 from domain.store.facts import Cause
 from domain.store.idempotency import Answer, once, remember
 from domain.store.matrix import Effect, Matrix
-from domain.store.moves import Check, Guard, Move, param
+from domain.store.moves import Check, Guard, Move, is_one_of, param
 from domain.store.unit_of_work import UnitOfWork, unit_of_work
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "UnitOfWork",
     "append_only",
     "as_json",
+    "is_one_of",
     "once",
     "param",
     "ref",

@@ -76,11 +76,6 @@ class Aggregate(Owned):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=91)
 
 
-# Asked first, because almost every value of a row is one of these.
-_AS_TEXT = (UUID, Decimal)
-_AS_IS = (str, int, float, type(None))
-
-
 def ref(target: str, column: str | None = None, *, of: Mapping[str, str] | None = None, **options: Any) -> ForeignKeyConstraint:
     """Foreign key within the tenant: `ref("quote")` ties `quote_id` to `quote.id`.
 
@@ -117,15 +112,20 @@ def append_only(table: Any) -> None:
 
 def as_json(value: Any) -> Any:
     """Rows as JSON: keys in camelCase, ids and money as text, times in ISO 8601."""
-    if isinstance(value, _AS_TEXT):
-        return str(value)
-    if isinstance(value, _AS_IS):
+    kind = type(value)
+    if kind in _AS_IS:
         return value
+    if kind is UUID or kind is Decimal:
+        return str(value)
     if isinstance(value, date):  # a datetime is one too
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {camel(str(key)): as_json(item) for key, item in value.items()}
+        return {camel(str(name)): as_json(item) for name, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+# Asked by exact type: almost every value of a row is one of these, and every event carries a row.
+_AS_IS = frozenset({str, int, float, bool, type(None)})
 
 
 @cache

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import IdempotencyKeyReused, IdempotentRequestInProgress
 from domain.store.base import Base, as_json, table_of
+from domain.store.declared import run
 from domain.store.sending import named
 from domain.store.unit_of_work import UnitOfWork
 
@@ -85,8 +86,8 @@ def once(uow: UnitOfWork, key: str, request: Any) -> Answer | None:
     identity = {"tenant_id": uow.tenant_id, "command_name": uow.cause.command, "idempotency_key": key}
     digest = request_hash(request)
     try:
-        claimed = uow.connection.execute(
-            CLAIM, {**identity, "request_hash": digest, "status": "IN_PROGRESS", "actor": uow.cause.actor}
+        claimed = run(
+            uow.connection, CLAIM, {**identity, "request_hash": digest, "status": "IN_PROGRESS", "actor": uow.cause.actor}
         ).one_or_none()
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:

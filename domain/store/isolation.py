@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, MetaData, event, text
 
 from domain.store.base import Base
+from domain.store.declared import send
 
 EVERY_TENANT: Final = "*"
 # Compared as text: a setting that was never made, or was reset with the transaction, is no UUID.
@@ -27,13 +28,12 @@ def name_tenant(connection: Connection, tenant: UUID | str) -> None:
     connection.execute(NAME_TENANT, {"tenant": str(tenant)})
 
 
-def begin(connection: Connection, tenant_id: UUID) -> None:
-    """Begin the transaction of a tenant: the driver's BEGIN and the name would be two round trips, and this is how every command begins.
+def open_for(connection: Connection, tenant: UUID | str) -> None:
+    """Send the BEGIN of a tenant's transaction: the driver's own and the name would be two round trips, and this is how every command begins.
 
-    The driver is told not to begin by itself. Its commit and rollback, and SQLAlchemy's, end this transaction like any other.
+    The driver finds a transaction and begins none; its commit and rollback, and SQLAlchemy's, end this one like any other.
     """
-    connection.execution_options(isolation_level="AUTOCOMMIT")
-    connection.exec_driver_sql(f"BEGIN; SET LOCAL q2o.tenant = '{tenant_id}'")
+    send(connection, f"BEGIN; SET LOCAL q2o.tenant = '{tenant}'")
 
 
 def _isolate(target: MetaData, connection: Connection, **_: Any) -> None:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from domain.store.declared import run
+
 # The longest wait before an event that Kafka did not take is tried again.
 LONGEST_DELAY = timedelta(seconds=30)
 
@@ -62,7 +64,7 @@ WITH front AS MATERIALIZED (
     AND h.status = 'PENDING' AND h.due_at <= clock_timestamp()
     FOR UPDATE SKIP LOCKED
 ), leased AS (
-    UPDATE outbox_event l SET due_at = clock_timestamp() + :lease, attempts = l.attempts + 1
+    UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = l.attempts + 1
     FROM heads WHERE l.position = heads.position AND l.status = 'PENDING'
 )
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
@@ -76,7 +78,7 @@ WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
 """)
 POSTPONE = text("""
 UPDATE outbox_event SET attempts = greatest(attempts, 1),
-    due_at = clock_timestamp() + least(make_interval(secs => power(2, least(attempts, 16))), :longest)
+    due_at = clock_timestamp() + least(make_interval(secs => power(2, least(attempts, 16))), CAST(:longest AS interval))
 WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
 """)
 # A lease or a mark that a crash of the server undoes means that an event is sent again, which a crash of a relay means as well:
@@ -90,23 +92,23 @@ SELECT (SELECT count(*) FROM outbox_event WHERE status = 'PENDING'),
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[PendingEvent]:
     """Lease aggregates that are in nobody's hands and return their pending events, oldest first, at most `limit`."""
-    events = [PendingEvent._make(row) for row in connection.execute(CLAIM, {"limit": limit, "lease": lease})]
+    events = [PendingEvent._make(row) for row in run(connection, CLAIM, {"limit": limit, "lease": lease})]
     if events:
-        connection.execute(HURRY)
+        run(connection, HURRY, {})
     return events
 
 
 def mark_published(connection: Connection, positions: Collection[int]) -> None:
     """Note that Kafka has exactly these events. With an aggregate's oldest one marked, its lease is over."""
-    connection.execute(HURRY)
-    connection.execute(MARK, {"positions": list(positions)})
+    run(connection, HURRY, {})
+    run(connection, MARK, {"positions": list(positions)})
 
 
 def postpone(connection: Connection, positions: Collection[int]) -> None:
     """Keep everybody from the aggregates whose oldest pending events these are, for longer after each attempt."""
-    connection.execute(POSTPONE, {"positions": list(positions), "longest": LONGEST_DELAY})
+    run(connection, POSTPONE, {"positions": list(positions), "longest": LONGEST_DELAY})
 
 
 def backlog(connection: Connection) -> Backlog:
     """Count what waits."""
-    return Backlog._make(connection.execute(COUNT).one())
+    return Backlog._make(run(connection, COUNT, {}).one())

@@ -7,14 +7,12 @@ whatever their number; its columns follow the models, so it never falls behind t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
-from uuid import UUID
 
+import orjson
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -36,6 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import visitors
 
 from domain.store.base import table_of
+from domain.store.declared import run
 from domain.store.facts import WorkflowCommand
 
 Shape = tuple[Table, tuple[str, ...]]
@@ -76,7 +75,7 @@ class Writes:
             values |= given
         statement = _together(tuple(self._rows), tuple(self._statements))
         self._rows, self._statements, self._touched = {}, {}, set()
-        self._connection.execute(statement, values)
+        run(self._connection, statement, values)
 
 
 def named(table: Any, field: str) -> str:
@@ -85,18 +84,14 @@ def named(table: Any, field: str) -> str:
 
 
 def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as text for the database."""
-    return _ENCODER.encode(rows)
+    """Rows as text for the database. Raises TypeError for what is no plain value, an SQL expression above all."""
+    return orjson.dumps(rows, default=_plain).decode()
 
 
 def _plain(value: Any) -> str:
-    # Anything else, an SQL expression above all, would be written as its name.
-    if isinstance(value, UUID | Decimal | datetime | date):
+    if isinstance(value, Decimal):
         return str(value)
-    raise TypeError(f"{type(value).__name__} cannot travel to the database as JSON")
-
-
-_ENCODER = json.JSONEncoder(default=_plain)
+    raise TypeError
 
 
 @cache

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from domain.errors import AlreadyExists, InvalidTransition, NotFound, OutcomeUnknownError, Refusal, TryAgain
 from domain.store.base import as_json, table_of
+from domain.store.declared import run
 from domain.store.facts import (
     TOPICS,
     Cause,
@@ -31,12 +32,13 @@ from domain.store.facts import (
     conflict_row,
     origin,
 )
-from domain.store.isolation import EVERY_TENANT, begin, name_tenant
+from domain.store.isolation import EVERY_TENANT, open_for
 from domain.store.moves import PREFIX, Check, Move, param
 from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
 BUSY = {"55P03": "lock_timeout", "40P01": "deadlock", "40001": "serialization"}
 """SQLSTATEs that mean: nothing was decided, the whole unit of work may be run again."""
+_NOTE_CONFLICT = insert(table_of(ConflictLog))
 
 
 class UnitOfWork:
@@ -68,7 +70,7 @@ class UnitOfWork:
         """
         values = self._values(move, command, more)
         for _ in range(2):  # the state may change between the write that found nothing and the diagnosis
-            row = self.connection.execute(move.write, values).one_or_none()
+            row = run(self.connection, move.write, values).one_or_none()
             if row is not None:
                 self._record(move.table.name, row, str(move.event), emits or move.emits)
                 return row
@@ -78,7 +80,7 @@ class UnitOfWork:
     def require(self, check: Check, command: Any = None, **more: Any) -> Row[Any]:
         """Lock the row FOR SHARE and demand the check's guards; returns the row. Raises as `apply` does."""
         values = self._values(check, command, more)
-        row = self.connection.execute(check.hold, values).one_or_none()
+        row = run(self.connection, check.hold, values).one_or_none()
         self._raise_first(check, values, row)
         assert row is not None  # noqa: S101 - `_raise_first` refused a missing row
         return row
@@ -87,7 +89,7 @@ class UnitOfWork:
         """Insert an aggregate at version 1 and log its birth. Raises AlreadyExists when a unique constraint has it already."""
         table = table_of(entity)
         values = {"tenant_id": self.tenant_id, "id": uuid4(), "version": 1, **values}
-        row = self.connection.execute(_creation(table), values).one_or_none()
+        row = run(self.connection, _creation(table), values).one_or_none()
         if row is None:
             raise AlreadyExists(aggregate_type=table.name)
         self._record(table.name, row, reason, emits)
@@ -116,8 +118,9 @@ class UnitOfWork:
 
     def one(self, query: Select[Any], what: str = "It", **values: Any) -> Row[Any]:
         """The single row of a query, or NotFound; `values` are the parameters (`param`) of a query that was declared once."""
-        values = {PREFIX + name: value for name, value in {"tenant_id": self.tenant_id, **values}.items()} if values else {}
-        row = self.connection.execute(query, values).one_or_none()
+        given = {PREFIX + name: value for name, value in {"tenant_id": self.tenant_id, **values}.items()}
+        found = run(self.connection, query, given) if values else self.connection.execute(query)
+        row = found.one_or_none()
         if row is None:
             raise NotFound(f"{what} does not exist.")
         return row
@@ -178,7 +181,7 @@ class UnitOfWork:
         return {PREFIX + name: known[name] if name in known else getattr(command, name) for name in check.parameters}
 
     def _refuse(self, move: Move, values: Mapping[str, Any]) -> None:
-        self._raise_first(move, values, self.connection.execute(move.diagnosis, values).one_or_none())
+        self._raise_first(move, values, run(self.connection, move.diagnosis, values).one_or_none())
 
     def _raise_first(self, check: Check, values: Mapping[str, Any], row: Row[Any] | None) -> None:
         if row is None:
@@ -241,6 +244,14 @@ def _by_id(table: Table, lock: bool) -> Select[Any]:  # noqa: FBT001 - private
 
 
 @contextmanager
+def _transaction(engine: Engine, tenant: UUID | str) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        connection.begin()
+        open_for(connection, tenant)
+        yield connection
+
+
+@contextmanager
 def unit_of_work(engine: Engine, cause: Cause) -> Iterator[UnitOfWork]:
     """Open the transaction of one command; commit when the block ends, leave nothing when it raises.
 
@@ -248,9 +259,8 @@ def unit_of_work(engine: Engine, cause: Cause) -> Iterator[UnitOfWork]:
     OutcomeUnknownError when the connection died in COMMIT.
     """
     try:
-        with engine.connect() as connection:
+        with _transaction(engine, cause.tenant_id) as connection:
             connection.info["command"] = cause.command
-            begin(connection, cause.tenant_id)
             uow = UnitOfWork(connection, cause)
             yield uow
             uow.flush()
@@ -274,14 +284,14 @@ def _commit(connection: Connection) -> None:
 
 
 def _record_conflict(engine: Engine, cause: Cause, refusal: Refusal) -> None:
-    with engine.begin() as connection:
-        name_tenant(connection, cause.tenant_id)
-        connection.execute(insert(table_of(ConflictLog)), conflict_row(cause, refusal))
+    with _transaction(engine, cause.tenant_id) as connection:
+        run(connection, _NOTE_CONFLICT, conflict_row(cause, refusal))
+        connection.commit()
 
 
 @contextmanager
 def housekeeping(engine: Engine) -> Iterator[Connection]:
     """A transaction of the machinery itself (claims and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
-    with engine.begin() as connection:
-        name_tenant(connection, EVERY_TENANT)
+    with _transaction(engine, EVERY_TENANT) as connection:
         yield connection
+        connection.commit()

@@ -193,7 +193,7 @@ def test_a_message_that_nobody_can_read_is_put_aside_with_its_reason_and_holds_n
 
 
 def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, story: Story, group: str) -> None:
-    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200"})
+    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     story.publish(1, 2)
     with member(impatient, story.topics, group) as inbox:
         with db.begin() as holder:
@@ -213,7 +213,7 @@ def busy(inbox: Inbox) -> bool:
 
 
 def test_the_loop_waits_out_a_busy_database_and_ends_when_told(db: Engine, story: Story, group: str) -> None:
-    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200"})
+    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     stop = Event()
     loop = Thread(target=Inbox(impatient, story.topics.bootstrap, group=group).run, args=(stop,))
     with db.begin() as holder:

@@ -33,7 +33,12 @@ def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
         database_url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        connect_args={"options": options, "application_name": f"q2o {process}", "connect_timeout": 5},
+        connect_args={
+            "options": options,
+            "application_name": f"q2o {process}",
+            "connect_timeout": 5,
+            "prepare_threshold": None,  # what is worth it is prepared by `domain.store.declared`
+        },
     )
     event.listen(engine, "checkout", _refuse_a_dead_connection)
     time_locks(engine)

@@ -23,5 +23,5 @@ def connect(database_url: str, name: str) -> Engine:
         database_url,
         pool_size=1,
         max_overflow=0,
-        connect_args={"options": _OPTIONS, "application_name": f"explorer {name}", "prepare_threshold": 1},
+        connect_args={"options": _OPTIONS, "application_name": f"explorer {name}", "prepare_threshold": None},
     )
