@@ -124,8 +124,14 @@ def as_json(value: Any) -> Any:
     return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def in_camel_case(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with keys in camelCase, for whoever encodes ids, money and times by itself (`to_json`)."""
+    return {camel(name): value if type(value) in _ENCODED else as_json(value) for name, value in row.items()}
+
+
 # Asked by exact type: almost every value of a row is one of these, and every event carries a row.
 _AS_IS = frozenset({str, int, float, bool, type(None)})
+_ENCODED = _AS_IS | {UUID, Decimal, datetime}
 
 
 @cache

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from domain.errors import AlreadyExists, InvalidTransition, NotFound, OutcomeUnknownError, Refusal, TryAgain
-from domain.store.base import as_json, table_of
+from domain.store.base import as_json, in_camel_case, table_of
 from domain.store.declared import run
 from domain.store.facts import (
     TOPICS,
@@ -145,7 +145,7 @@ class UnitOfWork:
                 "aggregate_type": aggregate,
                 "aggregate_id": row.id,
                 "aggregate_version": row.version,
-                "payload": as_json({**row._mapping, **more}),
+                "payload": in_camel_case({**row._mapping, **more}),
                 "command_id": self.cause.command_id,
                 "causation_id": self.cause.event_id,
                 "business_key": self.cause.business_key,
