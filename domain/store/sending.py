@@ -83,8 +83,8 @@ def named(table: Any, field: str) -> str:
     return f"{table.name}__{field}"
 
 
-def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as text for the database. Raises TypeError for what is no plain value, an SQL expression above all."""
+def to_json(rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> str:
+    """Rows, or one, as text for the database. Raises TypeError for what is no plain value, an SQL expression above all."""
     return orjson.dumps(rows, default=_plain).decode()
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, make_url, text
 
+from domain.store.sending import to_json
 from tests.benchmarks.approved import Approved
 from tests.support.statements import Sent
 from workers.local import postgres
@@ -115,7 +116,8 @@ def one_by_one() -> Iterator[None]:
 
     def insert(self: Any, table: Any, rows: Any) -> None:
         for row in rows:
-            self._connection.execute(table.insert(), row)
+            documents = {name: json.loads(to_json(value)) for name, value in row.items() if isinstance(value, Mapping)}
+            self._connection.execute(table.insert(), {**row, **documents})
 
     def run(self: Any, statement: Any, values: Any) -> None:
         self._connection.execute(statement, values)
