@@ -114,12 +114,12 @@ def run(connection: Connection, statement: Statement, values: Mapping[str, Any])
     """
     declared = _declared(statement, tuple(values))
 
-    def send(line: _Line, text: str, parameters: dict[str, Any]) -> Result[Any]:
+    def act(line: _Line, text: str, parameters: dict[str, Any]) -> Result[Any]:
         if text is declared.text:
             return line.carry_out(declared, parameters)
         return line.execute(text, parameters)  # a listener wrote it anew, as SQLAlchemy lets it
 
-    return _told(connection, declared.text, declared.parameters(values), send)
+    return _told(connection, declared.text, declared.parameters(values), act)
 
 
 def send(connection: Connection, text: str) -> None:
@@ -127,7 +127,7 @@ def send(connection: Connection, text: str) -> None:
     _told(connection, text, {}, lambda line, sent, _: _good(line.driver.pgconn.exec_(sent.encode())))
 
 
-def _told(connection: Connection, text: str, parameters: dict[str, Any], send: Callable[[_Line, str, dict[str, Any]], _T]) -> _T:
+def _told(connection: Connection, text: str, parameters: dict[str, Any], act: Callable[[_Line, str, dict[str, Any]], _T]) -> _T:
     # As SQLAlchemy does it itself: listeners hear of it, and it tells which errors mean that the connection is lost.
     line = connection.info.get(_Line)
     if line is None:
@@ -135,7 +135,7 @@ def _told(connection: Connection, text: str, parameters: dict[str, Any], send: C
     try:
         for listener in connection.dispatch.before_cursor_execute:
             text, parameters = listener(connection, None, text, parameters, *_ONE)
-        answer = send(line, text, parameters)
+        answer = act(line, text, parameters)
         connection.dispatch.after_cursor_execute(connection, None, text, parameters, *_ONE)
     except Exception as error:  # noqa: BLE001 - sorted out by SQLAlchemy, which raises it or its own
         connection._handle_dbapi_exception(error, text, parameters, None, None)  # noqa: SLF001 - the only way to have it do so

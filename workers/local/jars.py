@@ -21,12 +21,20 @@ from pathlib import Path
 import requests
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from workers.local.errors import StackError
 
 # More at once do not help: a registry limits them.
 PARALLEL_DOWNLOADS = 8
 DOWNLOAD_TIMEOUT_SECONDS = 60
+# A network that fails for a moment is no reason to start again by hand; one that is not there is told soon.
+RETRYING = Retrying(
+    retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout)),
+    stop=stop_after_attempt(3),
+    wait=wait_random_exponential(max=3),
+    reraise=True,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +143,7 @@ def _resolve(jar: LockedJar, staging: Path) -> Path:
     )
     try:
         component = context.project(jar.group, jar.artifact).at_version(jar.version)
-        return Path(component.artifact(classifier=jar.classifier).resolve())
+        return Path(RETRYING(component.artifact(classifier=jar.classifier).resolve))
     except (requests.RequestException, RuntimeError) as error:
         raise StackError(
             f"Cannot download the jar {jar.artifact} {jar.version} ({type(error).__name__}): check the network and HTTPS_PROXY, "
