@@ -39,7 +39,8 @@ class WebApps:
         """Fill in the login form; whether that lets somebody in is for the caller to see."""
         context = self.browser.new_context(viewport=WINDOW, locale="en-GB", timezone_id="Europe/Berlin")  # type: ignore[arg-type]  # a TypedDict
         page = context.new_page()
-        page.goto(f"{self.address}/{application}/default/")
+        # What is typed before the application has bound its form is lost.
+        page.goto(f"{self.address}/{application}/default/", wait_until="networkidle")
         page.fill("input[ng-model=username]", user)
         page.fill("input[ng-model=password]", PEOPLE_PASSWORD)
         page.click("button[type=submit]")

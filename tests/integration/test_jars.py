@@ -31,15 +31,15 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if not self.path.endswith(".jar"):
-            return self.send_error(404)
-        if self.server.failures:
+            self.send_error(404)
+        elif self.server.failures:
             self.server.failures -= 1
-            return self.connection.close()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        self.wfile.write(CONTENT)
-        return None
+            self.connection.close()
+        else:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT)
 
     def log_message(self, *_: Any) -> None:
         pass
