@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
 from uuid import UUID, uuid4
@@ -85,6 +85,13 @@ class TestSchema:
     @pytest.mark.parametrize("moment", [1924905600, "1924905600", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
     def test_a_moment_is_text_that_every_calendar_knows(self, api: Api, moment: Any) -> None:
         is_problem(api.sales.post("/quotes", new_quote(validUntil=moment)), 422, "REQUEST_INVALID")
+
+    def test_a_moment_may_have_any_offset_that_a_clock_can_show(self, api: Api) -> None:
+        """Kills: handing the offset to PostgreSQL, which refuses 16 hours and more."""
+        quote = api.sales.post("/quotes", new_quote(validUntil="2030-12-31T23:59:59-21:25"))
+
+        assert quote.status_code == 201
+        assert datetime.fromisoformat(quote.json()["validUntil"]) == datetime(2031, 1, 1, 21, 24, 59, tzinfo=UTC)
 
     def test_a_quote_does_not_grow_without_end(self, api: Api) -> None:
         line = {"productOfferingId": "FIBRE_1000", "quantity": 1, "termMonths": 12}

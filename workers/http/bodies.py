@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import MAXYEAR, datetime
+from datetime import MAXYEAR, UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 from uuid import UUID
@@ -60,7 +60,7 @@ def _storable(moment: datetime) -> datetime:
     # Shown in another time zone it must still have a year of four digits.
     if not 1 < moment.year < MAXYEAR:
         raise ValueError("the year must lie between 2 and 9998")
-    return moment
+    return moment.astimezone(UTC)  # PostgreSQL takes no offset of 16 hours and more
 
 
 # PostgreSQL's text has no NUL; a surrogate that stands alone is refused by pydantic itself.
