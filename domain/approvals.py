@@ -15,7 +15,7 @@ from sqlalchemy import CheckConstraint, Index, Numeric, UniqueConstraint, event,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Forbidden, SafeAction
-from domain.store import Aggregate, Base, Matrix, Move, Owned, UnitOfWork, append_only, ref, table_of
+from domain.store import Aggregate, Base, Matrix, Move, Owned, UnitOfWork, append_only, is_one_of, ref, table_of
 from domain.store.base import ddl
 
 
@@ -247,7 +247,7 @@ def close_request(uow: UnitOfWork, revision_id: UUID, ending: Move) -> None:
     """End the request of a revision by `ending`, and what is pending in it; the caller holds the quote's row."""
     request = table_of(ApprovalRequest)
     alive = select(request.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id)
-    for row in uow.connection.execute(alive.where(request.c.status.in_(list(ending.targets)))).all():
+    for row in uow.connection.execute(alive.where(is_one_of(request.c.status, *ending.targets))).all():
         uow.apply(ending, request_id=row.id)
         void_pending(uow, row.id)
 

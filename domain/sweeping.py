@@ -145,8 +145,8 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
     step, order, event = STEP, ORDER, table_of(OutboxEvent)
     waiting = {
         "workflow_commands": (COMMAND, COMMAND.c.status == WorkflowCommandStatus.PENDING),
-        "starts": (CORRELATION, CORRELATION.c.status.in_([CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN])),
-        "steps": (step, step.c.status.in_([StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE])),
+        "starts": (CORRELATION, is_one_of(CORRELATION.c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)),
+        "steps": (step, is_one_of(step.c.status, StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE)),
         "orders": (order, ~is_one_of(order.c.status, *ORDER_FINAL)),
         "events": (event, event.c.status == OutboxStatus.PENDING),
         "unread_events": (

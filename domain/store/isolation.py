@@ -6,7 +6,7 @@ nothing of another. What works across tenants (relay, dispatcher, sweeps, audit)
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, MetaData, event, text
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, MetaData, event, text
 from domain.store.base import Base
 from domain.store.declared import send
 
+EveryTenant = Literal["*"]
 EVERY_TENANT: Final = "*"
 # Compared as text: a setting that was never made, or was reset with the transaction, is no UUID.
 POLICY = (
@@ -28,7 +29,7 @@ def name_tenant(connection: Connection, tenant: UUID | str) -> None:
     connection.execute(NAME_TENANT, {"tenant": str(tenant)})
 
 
-def open_for(connection: Connection, tenant: UUID | str) -> None:
+def open_for(connection: Connection, tenant: UUID | EveryTenant) -> None:
     """Send the BEGIN of a tenant's transaction: the driver's own and the name would be two round trips, and this is how every command begins.
 
     The driver finds a transaction and begins none; its commit and rollback, and SQLAlchemy's, end this one like any other.

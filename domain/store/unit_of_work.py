@@ -32,7 +32,7 @@ from domain.store.facts import (
     conflict_row,
     origin,
 )
-from domain.store.isolation import EVERY_TENANT, open_for
+from domain.store.isolation import EVERY_TENANT, EveryTenant, open_for
 from domain.store.moves import PREFIX, Check, Move, param
 from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
@@ -244,7 +244,7 @@ def _by_id(table: Table, lock: bool) -> Select[Any]:  # noqa: FBT001 - private
 
 
 @contextmanager
-def _transaction(engine: Engine, tenant: UUID | str) -> Iterator[Connection]:
+def _transaction(engine: Engine, tenant: UUID | EveryTenant) -> Iterator[Connection]:
     with engine.connect() as connection:
         connection.begin()
         open_for(connection, tenant)
