@@ -57,7 +57,7 @@ def test_a_decision_on_a_revision_that_was_superseded_meanwhile_is_void(web: Web
     assert [request.status for request in shop.rows(ApprovalRequest)] == [RequestStatus.INVALIDATED]
     assert (shop.teller.look(story), story.quote["revisionNo"]) == ("DRAFT", 2)
     assert [(row.command, row.conflict_code) for row in shop.rows(ConflictLog)] == [("approval.record-decision", "STALE_APPROVAL")]
-    tasklist.page.reload()
+    tasklist.reload()
     tasklist.wait_for_answer()
     assert tasklist.names == []
     tasklist.picture("superseded-afterwards")

@@ -14,7 +14,7 @@ from domain import quotes
 from domain.approvals import ApprovalDecision, FourEyesViolation
 from domain.authority import AuthorityGrant
 from domain.store.facts import ConflictLog
-from tests.browser.web_apps import WebApps
+from tests.browser.web_apps import WebApps, load_until
 from tests.support.suite import Shop, new_story
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
@@ -195,3 +195,11 @@ def test_a_director_is_not_shown_what_a_manager_is_asked(web: WebApps, asked: As
 
 def test_an_approver_has_no_way_into_cockpit(web: WebApps) -> None:
     web.log_in("cockpit", RSM.id).get_by_text("missing access rights to application").wait_for()
+
+
+def test_a_window_that_stays_blank_because_a_script_was_lost_is_loaded_again(web: WebApps) -> None:
+    page = web.open_window()
+    page.route("**/lib/deps.js*", lambda route: route.abort(), times=1)
+    with page.expect_event("requestfailed") as failed:
+        load_until(page.locator("input[ng-model=username]"), lambda: page.goto(f"{web.address}/tasklist/default/"))
+    assert "/lib/deps.js" in failed.value.url

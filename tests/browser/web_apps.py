@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import TimeoutError as BrowserTimeoutError
 
 from workers.demo.local_suite import PEOPLE_PASSWORD
 
@@ -16,6 +19,9 @@ from workers.demo.local_suite import PEOPLE_PASSWORD
 WINDOW = {"width": 1500, "height": 1800}
 # What people saw, for whoever reviews a run.
 PICTURES = Path(__file__).parents[2] / "build" / "pictures"
+# How long an application may stay blank before its user loads it again, in milliseconds.
+BLANK = 10_000
+LOADS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +43,33 @@ class WebApps:
 
     def log_in(self, application: str, user: str) -> Page:
         """Fill in the login form; whether that lets somebody in is for the caller to see."""
-        context = self.browser.new_context(viewport=WINDOW, locale="en-GB", timezone_id="Europe/Berlin")  # type: ignore[arg-type]  # a TypedDict
-        page = context.new_page()
+        page = self.open_window()
+        form = page.locator("input[ng-model=username]")
         # What is typed before the application has bound its form is lost.
-        page.goto(f"{self.address}/{application}/default/", wait_until="networkidle")
+        load_until(form, lambda: page.goto(f"{self.address}/{application}/default/", wait_until="networkidle"))
         page.fill("input[ng-model=username]", user)
         page.fill("input[ng-model=password]", PEOPLE_PASSWORD)
         page.click("button[type=submit]")
         return page
+
+    def open_window(self) -> Page:
+        """A browser profile's first window."""
+        context = self.browser.new_context(viewport=WINDOW, locale="en-GB", timezone_id="Europe/Berlin")  # type: ignore[arg-type]  # a TypedDict
+        return context.new_page()
+
+
+def load_until(sign: Locator, load: Callable[[], object]) -> None:
+    """Load an application until a sign of it is seen, as its users would: one lost script leaves it blank for ever.
+
+    Raises TimeoutError with what the browser's console said.
+    """
+    said: list[str] = []
+    sign.page.on("console", lambda message: said.append(message.text))
+    for _ in range(LOADS):
+        load()
+        with suppress(BrowserTimeoutError):
+            return sign.wait_for(timeout=BLANK)
+    raise TimeoutError(f"blank after {LOADS} loads: {said}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +102,13 @@ class Tasklist:
         self.page.mouse.move(0, 0)
         self.page.screenshot(path=PICTURES / f"{name}.png")
 
+    def reload(self) -> None:
+        """Load the list anew."""
+        load_until(self.page.locator(".task-filter").first, self.page.reload)
+
     def open(self, quote_number: str) -> Form:
         """Reload the list, and open the task."""
-        self.page.reload()
+        self.reload()
         self.card(quote_number).first.click()
         form = self.page.locator(".fjs-form")
         form.get_by_text(f"Quote {quote_number}", exact=True).wait_for()
