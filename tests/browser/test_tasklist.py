@@ -14,6 +14,7 @@ from domain import quotes
 from domain.approvals import ApprovalDecision, FourEyesViolation
 from domain.authority import AuthorityGrant
 from domain.store.facts import ConflictLog
+from tests.browser import web_apps
 from tests.browser.web_apps import WebApps, load_until
 from tests.support.suite import Shop, new_story
 from tests.support.waiting import eventually
@@ -203,3 +204,11 @@ def test_a_window_that_stays_blank_because_a_script_was_lost_is_loaded_again(web
     with page.expect_event("requestfailed") as failed:
         load_until(page.locator("input[ng-model=username]"), lambda: page.goto(f"{web.address}/tasklist/default/"))
     assert "/lib/deps.js" in failed.value.url
+
+
+def test_a_window_that_stays_blank_says_why(web: WebApps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_apps, "BLANK", 100)
+    page = web.open_window()
+    page.route("**/lib/deps.js*", lambda route: route.abort())
+    with pytest.raises(TimeoutError, match=r"blank after 3 loads: .*ERR_FAILED"):
+        load_until(page.locator("input[ng-model=username]"), lambda: page.goto(f"{web.address}/tasklist/default/"))

@@ -44,10 +44,10 @@ class WebApps:
     def log_in(self, application: str, user: str) -> Page:
         """Fill in the login form; whether that lets somebody in is for the caller to see."""
         page = self.open_window()
-        form = page.locator("input[ng-model=username]")
+        name = page.locator("input[ng-model=username]")
         # What is typed before the application has bound its form is lost.
-        load_until(form, lambda: page.goto(f"{self.address}/{application}/default/", wait_until="networkidle"))
-        page.fill("input[ng-model=username]", user)
+        load_until(name, lambda: page.goto(f"{self.address}/{application}/default/", wait_until="networkidle"))
+        name.fill(user)
         page.fill("input[ng-model=password]", PEOPLE_PASSWORD)
         page.click("button[type=submit]")
         return page
@@ -66,8 +66,8 @@ def load_until(sign: Locator, load: Callable[[], object]) -> None:
     said: list[str] = []
     sign.page.on("console", lambda message: said.append(message.text))
     for _ in range(LOADS):
-        load()
-        with suppress(BrowserTimeoutError):
+        with suppress(BrowserTimeoutError):  # of a load too, which a script that hangs keeps from its end
+            load()
             return sign.wait_for(timeout=BLANK)
     raise TimeoutError(f"blank after {LOADS} loads: {said}")
 
