@@ -25,9 +25,9 @@ import pytest
 from domain.findings import ReconciliationFinding
 from domain.steps import AttemptStatus, FulfillmentStep, StepStatus
 from tests.support.engines import running
+from tests.support.metrics import metric
 from tests.support.suite import EVERYTHING, Shop, prepared, working
 from tests.support.waiting import eventually
-from tests.support.wanted import metric
 from workers import suite
 from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack

@@ -18,9 +18,10 @@ from domain.store import unit_of_work
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
 from tests.support.engines import Deployer, Doors, Scene
+from tests.support.metrics import metric
 from tests.support.models import external_task, flow, model, one_task
 from tests.support.waiting import eventually
-from tests.support.wanted import Wanted, metric
+from tests.support.wanted import Wanted
 from workers.dispatch import Dispatcher
 from workers.runtime.engine import Engine
 from workers.sandbox.proxy import FaultProxy

@@ -25,9 +25,9 @@ from reconciliation.orders import Orders
 from reconciliation.patience import Patience
 from reconciliation.repairs import Repairs
 from reconciliation.steps import StepIntervals, Steps
+from tests.support.metrics import metric
 from tests.support.offers import Offers, Order
 from tests.support.waiting import eventually
-from tests.support.wanted import metric
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import (
     Provider,

@@ -12,9 +12,10 @@ from sqlalchemy import Engine as Database
 
 from domain.store.facts import WorkflowCommandKind
 from tests.support.engines import Deployer, Doors
+from tests.support.metrics import metric
 from tests.support.models import approval_per_group, flow, model, new_name, one_task, waiting_for_message
 from tests.support.waiting import eventually
-from tests.support.wanted import Wanted, claimed_by_a_dead_dispatcher, metric
+from tests.support.wanted import Wanted, claimed_by_a_dead_dispatcher
 from workers.dispatch import Dispatcher
 from workers.runtime.engine import Engine, EngineUnavailableError
 

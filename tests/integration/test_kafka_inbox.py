@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from confluent_kafka import TopicPartition
-from prometheus_client import REGISTRY
 from sqlalchemy import Engine, create_engine, func, select, text
 
 from domain.errors import TryAgain
 from domain.projections import ConsumerInbox, OrderSearchProjection
 from domain.store import table_of
+from tests.support.metrics import metric
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
 from workers.kafka.inbox import CONSUMER, PROJECTION, Inbox
@@ -118,15 +118,11 @@ def seen(engine: Engine) -> int:
 
 
 def skipped(version: int) -> float:
-    return sample("q2o_inbox_duplicates_skipped_total", consumer=CONSUMER, event_type=TYPES[version])
+    return metric("q2o_inbox_duplicates_skipped_total", consumer=CONSUMER, event_type=TYPES[version])
 
 
 def ignored(version: int) -> float:
-    return sample("q2o_projection_stale_events_ignored_total", projection=PROJECTION, event_type=TYPES[version])
-
-
-def sample(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
+    return metric("q2o_projection_stale_events_ignored_total", projection=PROJECTION, event_type=TYPES[version])
 
 
 @pytest.mark.parametrize("versions", [(3, 1, 2), (1, 2, 3), (2, 3, 1), (3, 2, 1)])

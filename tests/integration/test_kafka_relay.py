@@ -15,13 +15,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import Engine, func, insert, select, text
 
 from domain.projections import ConsumerInbox, OrderSearchProjection
 from domain.store import outbox, table_of
 from domain.store.facts import OutboxEvent, OutboxStatus
 from domain.store.unit_of_work import housekeeping
+from tests.support.metrics import metric
 from tests.support.offers import Offers
 from tests.support.topics import Topics, versions_by_aggregate
 from tests.support.waiting import eventually
@@ -109,10 +109,10 @@ def running(*relays: Relay) -> Iterator[None]:
 
 def test_every_committed_event_reaches_kafka_with_its_key_and_is_marked(db: Engine, topics: Topics, offers: Offers) -> None:
     order = offers.running_order()
-    published = REGISTRY.get_sample_value("q2o_outbox_published_total") or 0.0
+    published = metric("q2o_outbox_published_total")
     assert Relay(db, topics.bootstrap).run_once() == len(committed(db))
     assert set(in_kafka(topics)) == committed(db) == committed(db, OutboxStatus.PUBLISHED)
-    assert REGISTRY.get_sample_value("q2o_outbox_published_total") == published + len(committed(db))
+    assert metric("q2o_outbox_published_total") == published + len(committed(db))
     records = [record for record in topics.records(ORDERS) if record.key() == str(order.order_id).encode()]
     assert [dict(record.headers() or []).get("eventType") for record in records] == [
         b"OrderCreated",
@@ -282,12 +282,8 @@ def assert_consumed_once(db: Engine, topics: Topics, order_id: UUID, version: in
 
 
 def duplicates() -> float:
-    labels = ("OrderCreated", "OrderSubmitted", "OrderStarted")
-    found = (
-        REGISTRY.get_sample_value("q2o_inbox_duplicates_skipped_total", {"consumer": CONSUMER, "event_type": each})
-        for each in labels
-    )
-    return sum(value or 0.0 for value in found)
+    types = ("OrderCreated", "OrderSubmitted", "OrderStarted")
+    return sum(metric("q2o_inbox_duplicates_skipped_total", consumer=CONSUMER, event_type=each) for each in types)
 
 
 def test_a_relay_goes_on_when_its_database_connections_are_cut(db: Engine, topics: Topics) -> None:

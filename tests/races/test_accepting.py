@@ -22,12 +22,12 @@ from domain.workflows import WorkflowCorrelation
 from tests.support.database import count
 from tests.support.guards import allowed_in, without, without_unique
 from tests.support.http import Api, accept, acceptance, edit, is_problem
+from tests.support.metrics import metric
 from tests.support.offers import CUSTOMER, Offer, Offers
 from tests.support.races import race_for_row
 from tests.support.suite import Shop
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
-from tests.support.wanted import metric
 from workers.demo.api import Reply
 from workers.demo.people import CUSTOMER as BUYER
 from workers.demo.people import Actor

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from prometheus_client import REGISTRY
 from sqlalchemy import Engine, Row, select
 
 from domain import workflows
@@ -16,11 +15,6 @@ from domain.store import Cause, unit_of_work
 from domain.store.facts import TransitionLog, WorkflowCommand, WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import RegisterWorkflow
-
-
-def metric(name: str, **labels: str) -> float:
-    """Read a counter as it stands; a counter that never moved is 0."""
-    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 @dataclass(frozen=True, slots=True)

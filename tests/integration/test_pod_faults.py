@@ -1,0 +1,95 @@
+"""A pod whose requests, answers or engine get lost, or meet another's in the same moment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
+
+from tests.support.engines import Deployer, Doors, running
+from tests.support.handlers import POLL_OF_NO_USE, Calls, fails, outcomes, topics
+from tests.support.metrics import metric
+from tests.support.models import one_task, two_branches
+from tests.support.waiting import PATIENCE, eventually
+from workers.tasks.pod import BpmnError, Pod, RetryLater
+
+pytestmark = pytest.mark.stack
+
+
+def test_a_lost_answer_to_complete_is_settled_without_a_second_run(scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    instance = built.start()
+    engine, proxy = doors.through_proxy()
+    proxy.drop_response("/complete")
+    calls = Calls()
+    pod = Pod(engine, topics(built, calls))
+
+    assert (pod.run_once(), pod.run_once()) == (1, 0)
+
+    assert proxy.faults == {"drop_response": 1}
+    assert built.end_of(instance) == "done"
+    assert (len(calls.tasks), outcomes(built, "completed")) == (1, 1)
+
+
+def test_tasks_that_were_locked_for_a_lost_answer_come_back_at_once(scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    waits = fails(1, RetryLater(timedelta(hours=1), "later"))
+    waiting = built.start()
+
+    with running(Pod(engine, topics(built, waits), lock_duration=timedelta(hours=1), poll=timedelta(seconds=0.5))):
+        eventually(lambda: outcomes(built, "postponed") == 1, "one task waits for its next attempt")
+        proxy.drop_response("/fetchAndLock")
+        eventually(lambda: proxy.faults["drop_response"] == 1, "a poll waits whose answer will be lost")
+        instance = built.start()
+        built.reaches(instance, "done")
+
+    assert built.end_of(waiting) is None
+
+
+@pytest.mark.parametrize("path", ["/complete", "/failure", "/bpmnError"])
+def test_a_report_that_got_lost_is_sent_again(scene: Deployer, doors: Doors, path: str) -> None:
+    built = scene(one_task)
+    instance = built.start()
+    engine, proxy = doors.through_proxy()
+    proxy.drop_request(path, times=2)
+    behaviour = {"/complete": Calls(), "/failure": fails(1, ValueError("once")), "/bpmnError": fails(1, BpmnError("REFUSED", "no"))}
+    pod = Pod(engine, topics(built, behaviour[path], errors=("REFUSED",)), poll=POLL_OF_NO_USE)
+
+    with running(pod):
+        built.reaches(instance, "refused" if path == "/bpmnError" else "done")
+
+    assert proxy.faults == {"drop_request": 2}
+    assert built.failures(instance) == (1 if path == "/failure" else 0)
+
+
+def test_branches_that_end_at_the_same_moment_both_complete(scene: Deployer, doors: Doors) -> None:
+    built = scene(two_branches)
+    meeting = Barrier(2)
+    calls = Calls(lambda _: {"met": meeting.wait(PATIENCE) >= 0})
+    pod = Pod(doors.direct(), topics(built, calls), capacity=2)
+    collisions = metric("q2o_external_task_report_retries_total", operation="complete", reason="concurrency")
+
+    for _ in range(10):
+        instance = built.start()
+        assert pod.run_once() == 2
+        assert built.end_of(instance) == "done"
+        assert built.failures(instance) == 0
+
+    # Without a collision this would have shown nothing.
+    assert metric("q2o_external_task_report_retries_total", operation="complete", reason="concurrency") > collisions
+
+
+def test_an_outage_of_the_engine_is_waited_out(scene: Deployer, doors: Doors) -> None:
+    built = scene(one_task)
+    engine, proxy = doors.through_proxy()
+    errors = metric("q2o_external_task_polls_total", result="error")
+
+    with running(Pod(engine, topics(built, Calls()), poll=timedelta(seconds=0.2))):
+        built.reaches(built.start(), "done")
+        proxy.down()
+        instance = built.start()
+        eventually(lambda: metric("q2o_external_task_polls_total", result="error") > errors, "a poll fails")
+        proxy.up()
+        built.reaches(instance, "done")

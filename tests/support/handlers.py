@@ -1,0 +1,52 @@
+"""Handlers that count their calls, topics that have them, and what a pod's metrics say of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from threading import Lock
+from typing import Any
+
+from tests.support.engines import Scene
+from tests.support.metrics import metric
+from workers.runtime.variables import Variable
+from workers.tasks.pod import Handler, Task, Topic
+
+POLL_OF_NO_USE = timedelta(seconds=120)  # longer than any test waits: what it brings late is a failure
+
+
+def topics(scene: Scene, handler: Handler, **options: Any) -> Mapping[str, Topic]:
+    return {scene.topic: Topic(name=scene.topic, handler=handler, **options)}
+
+
+class Calls:
+    """A handler that counts its calls and then does what it was given."""
+
+    def __init__(self, behaviour: Callable[[Task], Mapping[str, Variable]] = lambda _: {}) -> None:
+        self._behaviour = behaviour
+        self._lock = Lock()
+        self.tasks: list[Task] = []
+        self.times: list[float] = []
+
+    def __call__(self, task: Task) -> Mapping[str, Variable]:
+        with self._lock:
+            self.tasks.append(task)
+            self.times.append(time.monotonic())
+        return self._behaviour(task)
+
+
+def fails(times: int, exception: BaseException) -> Calls:
+    calls = Calls()
+
+    def behaviour(_: Task) -> Mapping[str, Variable]:
+        if len(calls.tasks) <= times:
+            raise exception
+        return {}
+
+    calls._behaviour = behaviour
+    return calls
+
+
+def outcomes(scene: Scene, outcome: str) -> float:
+    return metric("q2o_external_task_duration_seconds_count", topic=scene.topic, outcome=outcome)
