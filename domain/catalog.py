@@ -5,8 +5,9 @@ A catalog version is immutable; a quote is configured against one and an order d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,21 @@ class Offering:
     product_family: str
     max_quantity: int
     requires: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderFacts:
+    """What may be counted on with a provider; copied into each step when it is planned.
+
+    `idempotent`: a repeat under the same key has no second effect, for `key_window_seconds` from the first request on. `has_lookup`: it tells what
+    became of a key. `cancellable`: it takes the cancellation of a request that is under way.
+    """
+
+    provider_name: str
+    idempotent: bool = True
+    has_lookup: bool = True
+    cancellable: bool = True
+    key_window_seconds: int = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +53,13 @@ class StepSpecification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """One published version."""
+    """One published version. `lead_time` is what a customer is promised who asks for no date."""
 
     catalog_version: str
     offerings: dict[str, Offering] = field(default_factory=dict)
     steps: tuple[StepSpecification, ...] = ()
+    providers: Mapping[str, ProviderFacts] = field(default_factory=dict)
+    lead_time: timedelta = timedelta(days=10)
 
     def family_of(self, offering_ids: Iterable[str]) -> str:
         """The product family that most lines are of (the first by name, of several): policy and authority go by it."""
@@ -67,6 +85,7 @@ CATALOG = Catalog(
             Offering(product_offering_id=SUPPORT, name="Support Plus", product_family="SERVICE", max_quantity=200),
         )
     },
+    providers={"sandbox": ProviderFacts(provider_name="sandbox")},
     steps=(
         StepSpecification(step_code="RESERVE_INVENTORY", offering=ROUTER),
         StepSpecification(step_code="CHECK_SERVICEABILITY", offering=FIBRE),

@@ -1,19 +1,27 @@
-"""Decomposition: from the lines of an order to the steps that deliver them. The same order and catalog give the same plan."""
+"""Decomposition: from the lines of an order to the steps that deliver them. The same order and catalog give the same plan.
+
+What the catalog cannot deliver is rejected; what it says nonsense about holds the order until a person has seen to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row, Select, func, select
 
+from domain import triaging
 from domain.catalog import CATALOG, Catalog, StepSpecification
-from domain.orders import ORDER_MATRIX, OrderEvent, SalesOrder, SalesOrderLine
+from domain.fallouts import FalloutType
+from domain.order_moves import BLOCK, UNBLOCK
+from domain.orders import ORDER_MATRIX, OrderEvent, OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
 from domain.steps import FulfillmentPlan, FulfillmentStep, FulfillmentStepDependency, StepStatus
 from domain.store import Move, UnitOfWork, table_of
 from domain.store.idempotency import request_hash
+from domain.triaging import OpenCase
 
 SUBMIT = Move(SalesOrder, ORDER_MATRIX, OrderEvent.SUBMIT, emits="OrderSubmitted")
 REJECT = Move(SalesOrder, ORDER_MATRIX, OrderEvent.VALIDATION_FAILED, emits="OrderRejected")
@@ -21,6 +29,8 @@ PLAN_READY = Move(SalesOrder, ORDER_MATRIX, OrderEvent.PLAN_READY, emits="OrderS
 
 STEP, LINE, DEPENDENCY = table_of(FulfillmentStep), table_of(SalesOrderLine), table_of(FulfillmentStepDependency)
 FIRST_PLAN = 1
+COUNTED_ON = ("idempotent", "has_lookup", "cancellable", "key_window_seconds")
+NOT_WANTED = (OrderStatus.CANCELLED, OrderStatus.CANCELLING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,31 +44,65 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decomposition:
-    """The steps of an order, or why it has none."""
+    """The steps of an order, or why it has none: it can never have any (`rejection`), or not before somebody acts (`failure`)."""
 
     steps: Sequence[Row[Any]] = ()
     rejection: str | None = None
+    failure: str | None = None
 
 
 def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> Decomposition:
-    """Plan an order once; a repeat finds the plan. An order that the catalog cannot deliver becomes REJECTED."""
+    """Plan an order once; a repeat finds the plan. An order that the catalog cannot deliver becomes REJECTED.
+
+    An order that was cancelled before has no steps. One whose steps cannot be put into an order is HELD, with a case (`failure`).
+    Raises OrderNotRunning while a cancellation is being assessed.
+    """
     order = uow.read(SalesOrder, order_id, lock=True)
     planned = _plan_of(uow, order_id)
-    if planned:
+    if planned or order.status in NOT_WANTED:
         return Decomposition(steps=planned)
+    if order.status == OrderStatus.CANCEL_REQUESTED:
+        raise OrderNotRunning(aggregate_type="sales_order", aggregate_id=order_id, current_status=order.status)
     lines = uow.connection.execute(
         select(*LINE.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(LINE.c.line_no)
     ).all()
     unknown = [line.product_offering_id for line in lines if line.product_offering_id not in catalog.offerings]
     if unknown or not lines:
         rejection = f"The catalog has no offering {unknown[0]}." if unknown else "The order has no line."
-        if order.status != "REJECTED":
+        if order.status != OrderStatus.REJECTED:
             uow.apply(REJECT, order_id=order_id)
         return Decomposition(rejection=rejection)
-    uow.apply(SUBMIT, order_id=order_id)
+    if order.status == OrderStatus.CREATED:
+        order = uow.apply(SUBMIT, order_id=order_id)
+    failure = fault_of(catalog)
+    if failure:
+        return _hold(uow, order, failure)
+    if order.status != OrderStatus.IN_PROGRESS:
+        uow.apply(UNBLOCK if order.status == OrderStatus.HELD else PLAN_READY, order_id=order_id)
     _write(uow, order_id, lines, catalog)
-    uow.apply(PLAN_READY, order_id=order_id)
     return Decomposition(steps=_plan_of(uow, order_id))
+
+
+def fault_of(catalog: Catalog) -> str | None:
+    """What is wrong with a catalog's steps, in a sentence: a provider that nobody knows, steps that wait for each other."""
+    unknown = sorted({step.provider_name for step in catalog.steps} - set(catalog.providers))
+    if unknown:
+        return f"The catalog does not say what may be counted on with provider {unknown[0]}."
+    try:
+        TopologicalSorter({step.step_code: step.after for step in catalog.steps}).prepare()
+    except CycleError as error:
+        return f"These steps wait for each other: {' -> '.join(error.args[1])}."
+    return None
+
+
+def _hold(uow: UnitOfWork, order: Row[Any], failure: str) -> Decomposition:
+    if order.status != OrderStatus.HELD:
+        uow.apply(BLOCK, order_id=order.id, hold_reason=failure)
+    case = OpenCase(
+        type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=f"decomposition:{order.id}", detail=failure, order_id=order.id
+    )
+    triaging.open_case(uow, case)
+    return Decomposition(failure=failure)
 
 
 def _plan_of(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
@@ -102,6 +146,7 @@ def _write(uow: UnitOfWork, order_id: UUID, lines: Sequence[Row[Any]], catalog: 
             required=True,
             compensable=spec.compensable,
             is_ponr=spec.is_ponr,
+            **{name: getattr(catalog.providers[spec.provider_name], name) for name in COUNTED_ON},
             ready_at=None if step.id in waiting else now,
         )
     if dependencies:

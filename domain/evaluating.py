@@ -1,65 +1,171 @@
-"""Evaluating an order: which steps have become ready, and whether the whole is settled.
+"""Evaluating an order: which steps have become ready, whether it is blocked, what must be undone, and whether the whole is settled.
 
 Runs in a transaction of its own, after the step's: two last steps that end together would each see the other as open
-(domain.md, finding 1). Every path comes here: the worker, the callback, the process's last task, the reconciler.
+(domain.md, finding 1). Every path comes here: the worker, the callback, the process's last task, a person's decision, the reconciler.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import Row, func, select, update
 
-from domain import steps, workflows
-from domain.fulfilling import HAS_OPEN_PREDECESSOR, STEP
-from domain.orders import FINAL, ORDER_MATRIX, OrderEvent, OrderStatus, SalesOrder, StepsOpen
-from domain.steps import DONE, StepStatus
-from domain.store import Guard, Move, UnitOfWork, is_one_of
+from domain import cancellations, cancelling, compensating, orders, steps, triaging, workflows
+from domain.order_moves import BLOCK, OUTCOMES, UNBLOCK
+from domain.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
+from domain.step_moves import ATTEMPT, DEPENDENCY, HAS_OPEN_PREDECESSOR, STEP
+from domain.steps import DONE, LIVE_STATUSES, StepStatus
+from domain.store import UnitOfWork
 from domain.store.facts import WorkflowCommandKind
 
-
-def _order_steps(*conditions: Any) -> Any:
-    # Sound in the order's own transaction: every step's outcome was committed before the evaluation began, and final is final.
-    return exists(select(STEP.c.id).where(STEP.c.tenant_id == SalesOrder.tenant_id, STEP.c.order_id == SalesOrder.id, *conditions))
+PREDECESSOR_LOST = "PREDECESSOR_LOST"
 
 
-NO_STEP_OPEN = ~_order_steps(~is_one_of(STEP.c.status, *steps.FINAL))
-NOTHING_LOST = ~_order_steps(~is_one_of(STEP.c.status, *DONE))
-NOTHING_DONE = ~_order_steps(STEP.c.status == StepStatus.COMPLETED)
-OUTCOMES = {
-    OrderStatus.FULFILLED: Move(
-        SalesOrder, ORDER_MATRIX, OrderEvent.ALL_STEPS_DONE, Guard(StepsOpen, NOTHING_LOST), emits="OrderFulfilled"
-    ),
-    OrderStatus.FAILED: Move(
-        SalesOrder, ORDER_MATRIX, OrderEvent.ALL_REQUIRED_FAILED, Guard(StepsOpen, NO_STEP_OPEN & NOTHING_DONE), emits="OrderFailed"
-    ),
-    OrderStatus.PARTIALLY_FULFILLED: Move(
-        SalesOrder,
-        ORDER_MATRIX,
-        OrderEvent.MIXED_FINAL,
-        Guard(StepsOpen, NO_STEP_OPEN & ~NOTHING_LOST & ~NOTHING_DONE),
-        emits="OrderPartiallyFulfilled",
-    ),
-}
+def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
+    """Bring the order to where its steps have brought it; returns its status.
 
-
-def evaluate(uow: UnitOfWork, order_id: UUID) -> str:
-    """Wake the steps that have become ready and settle the order when its last step is final; returns the order's status."""
+    `tells` False: it is the order's own process that asks, and need not be told what came of it.
+    """
     order = uow.read(SalesOrder, order_id, lock=True)
     if order.status in FINAL:
+        _verify_cases(uow, order_id, _steps(uow, order_id))
         return str(order.status)
     _announce_ready(uow, order_id)
-    states = set(uow.connection.scalars(select(STEP.c.status).filter_by(tenant_id=uow.tenant_id, order_id=order_id)))
-    if not states or not states <= steps.FINAL:
-        return str(order.status)
-    return str(uow.apply(OUTCOMES[_outcome(states)], order_id=order_id).status)
+    rows = _settle_idle(uow, order, _steps(uow, order_id))
+    known = len(rows)
+    if order.status == OrderStatus.CANCELLING:
+        rows = _undo(uow, order_id, rows)
+    _verify_cases(uow, order_id, rows)
+    event = _event(uow, order, rows)
+    if tells and order.status == OrderStatus.CANCELLING and (event is not None or len(rows) > known):
+        _tell(uow, order)
+    return str(_apply(uow, order, event, rows).status if event is not None else order.status)
 
 
-def _outcome(states: set[str]) -> OrderStatus:
-    if states <= set(DONE):
-        return OrderStatus.FULFILLED
-    return OrderStatus.PARTIALLY_FULFILLED if StepStatus.COMPLETED in states else OrderStatus.FAILED
+def _event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderEvent | None:
+    is_final = all(step.status in steps.FINAL for step in rows)
+    if order.status == OrderStatus.CANCELLING:
+        return _undo_event(uow, order, rows) if is_final else None
+    if not rows or order.status == OrderStatus.CREATED:
+        return None
+    fulfilling = [step.status for step in rows if step.kind == "FULFILL"]
+    if is_final:
+        if set(fulfilling) <= set(DONE):
+            return OrderEvent.ALL_STEPS_DONE
+        return OrderEvent.MIXED_FINAL if StepStatus.COMPLETED in fulfilling else OrderEvent.ALL_REQUIRED_FAILED
+    if is_blocked(uow, rows):
+        return OrderEvent.BLOCKED if order.status == OrderStatus.IN_PROGRESS else None
+    return OrderEvent.UNBLOCKED if order.status == OrderStatus.HELD else None
+
+
+def _undo_event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderEvent | None:
+    if _is_unclear(uow, order.id):
+        return None
+    gone = compensating.reversed_steps(uow, order.id)
+    undone = {done for done, undo in compensating.undo_steps(rows).items() if undo.status == StepStatus.COMPLETED}
+    left = [step for step in rows if step.kind == "FULFILL" and step.status == StepStatus.COMPLETED]
+    return OrderEvent.UNDO_SETTLED if {step.id for step in left} <= gone | undone else OrderEvent.UNDO_INCOMPLETE
+
+
+def is_blocked(uow: UnitOfWork, rows: Sequence[Row[Any]]) -> bool:
+    """Whether nothing of an order can go on: a step is held, and every other one is final or waits for a held one."""
+    held = {step.id for step in rows if step.status == StepStatus.HELD}
+    waiting = {step.id for step in rows if step.status == StepStatus.PENDING}
+    others = {step.id for step in rows if step.status not in steps.FINAL} - held
+    if not held or others - waiting:
+        return False
+    reached, links = held, _links(uow, others)
+    while more := {step_id for step_id, before in links if before in reached} - reached:
+        reached |= more
+    return others <= reached
+
+
+def _links(uow: UnitOfWork, step_ids: set[UUID]) -> list[tuple[UUID, UUID]]:
+    query = select(DEPENDENCY.c.step_id, DEPENDENCY.c.depends_on_step_id).filter_by(tenant_id=uow.tenant_id)
+    return [
+        (row.step_id, row.depends_on_step_id) for row in uow.connection.execute(query.where(DEPENDENCY.c.step_id.in_(step_ids)))
+    ]
+
+
+def _apply(uow: UnitOfWork, order: Row[Any], event: OrderEvent, rows: Sequence[Row[Any]]) -> Row[Any]:
+    if event is OrderEvent.BLOCKED:
+        held = ", ".join(sorted(step.step_code for step in rows if step.status == StepStatus.HELD))
+        return uow.apply(BLOCK, order_id=order.id, hold_reason=f"held: {held}")
+    if event is OrderEvent.UNBLOCKED:
+        return uow.apply(UNBLOCK, order_id=order.id)
+    asked = cancelling.open_request(uow, order.id)
+    if asked is not None and order.status == OrderStatus.CANCEL_REQUESTED:
+        cancelling.decline(uow, asked, cancelling.POLICY, "TOO_LATE")
+    settled = uow.apply(OUTCOMES[event], order_id=order.id)
+    if asked is not None and order.status == OrderStatus.CANCELLING:
+        is_whole = event is OrderEvent.UNDO_SETTLED
+        uow.apply(cancellations.FINISH if is_whole else cancellations.FINISH_PARTLY, cancellation_id=asked.id)
+    return settled
+
+
+def _settle_idle(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """Cancel what nobody will ever start: of an order that is being cancelled, or behind a step that was lost."""
+    if order.status == OrderStatus.CANCELLING:
+        idle, reason = [step for step in rows if step.status not in steps.FINAL], cancelling.ORDER_CANCELLED
+    else:
+        idle, reason = _behind_lost(uow, rows), PREDECESSOR_LOST
+    if not idle:
+        return rows
+    held = uow.connection.execute(
+        select(*STEP.c)
+        .where(STEP.c.tenant_id == uow.tenant_id, STEP.c.id.in_([step.id for step in idle]))
+        .order_by(STEP.c.id)
+        .with_for_update(key_share=True)
+    )
+    cancelling.withdraw_steps(uow, held.all(), reason)
+    return _steps(uow, order.id)
+
+
+def _behind_lost(uow: UnitOfWork, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    lost = {step.id for step in rows if step.status in steps.FINAL - set(DONE)}
+    waiting = {step.id: step for step in rows if step.status == StepStatus.PENDING}
+    if not lost or not waiting:
+        return []
+    links = _links(uow, set(waiting))
+    while more := {step_id for step_id, before in links if before in lost} - lost:
+        lost |= more
+    return [step for step_id, step in waiting.items() if step_id in lost]
+
+
+def _undo(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """Plan what undoes the order, once everything is known: no step open, no cancellation unanswered, no contradiction in question."""
+    fulfilling = [step for step in rows if step.kind == "FULFILL"]
+    if any(step.status not in steps.FINAL for step in fulfilling) or _is_unclear(uow, order_id):
+        return rows
+    gone, planned = compensating.reversed_steps(uow, order_id), compensating.undo_steps(rows)
+    done = [step for step in fulfilling if step.status == StepStatus.COMPLETED and step.compensable]
+    missing = [step for step in done if step.id not in gone and step.id not in planned]
+    if not missing:
+        return rows
+    compensating.plan_undo(uow, missing)
+    return _steps(uow, order_id)
+
+
+def _is_unclear(uow: UnitOfWork, order_id: UUID) -> bool:
+    unanswered = select(ATTEMPT.c.id).join(STEP, (STEP.c.tenant_id == ATTEMPT.c.tenant_id) & (STEP.c.id == ATTEMPT.c.step_id))
+    unanswered = unanswered.where(STEP.c.tenant_id == uow.tenant_id, STEP.c.order_id == order_id, ATTEMPT.c.command == "CANCEL")
+    is_open = uow.connection.execute(unanswered.where(ATTEMPT.c.status.in_(LIVE_STATUSES))).first() is not None
+    return is_open or any(row.answer is None for row in compensating.contradictions_of(uow, order_id))
+
+
+def _verify_cases(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> None:
+    """Close the cases whose step is through: what was done about them has proven right."""
+    settled = {step.id for step in rows if step.status in steps.FINAL}
+    for case in triaging.resolved_cases(uow, order_id):
+        if case.step_id in settled or (case.step_id is None and rows):
+            triaging.verify(uow, case)
+
+
+def _steps(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
+    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
+    return uow.connection.execute(query.order_by(STEP.c.created_at, STEP.c.step_code)).all()
 
 
 def _announce_ready(uow: UnitOfWork, order_id: UUID) -> None:
@@ -71,5 +177,15 @@ def _announce_ready(uow: UnitOfWork, order_id: UUID) -> None:
         .returning(STEP.c.id)
     )
     for row in uow.connection.execute(ready):
-        key = steps.business_key(uow.tenant_id, row.id)
-        uow.ask_engine(WorkflowCommandKind.CORRELATE, "FulfillmentStepReady", key, expires_after=workflows.MESSAGE_MATTERS)
+        _tell_ready(uow, row.id)
+
+
+def _tell_ready(uow: UnitOfWork, step_id: UUID) -> None:
+    key = steps.business_key(uow.tenant_id, step_id)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, "FulfillmentStepReady", key, expires_after=workflows.MESSAGE_MATTERS)
+
+
+def _tell(uow: UnitOfWork, order: Row[Any]) -> None:
+    """Wake the order's process where it waits for its cancellation to go on."""
+    key = orders.business_key(uow.tenant_id, order.id)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, "OrderResumed", key, expires_after=workflows.MESSAGE_MATTERS)

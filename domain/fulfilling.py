@@ -1,51 +1,38 @@
-"""Carrying out steps: start each once, record what came of it, evaluate the whole order.
+"""Carrying out steps: record what a provider said of one, and what we conclude from its silence.
 
 Commit first, then tell the engine: what is stored here makes every repeat harmless (the lesson, sections 12, 16 and 23).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TIMESTAMP, Row, Text, and_, case, exists, func, select, text, update
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import Row, func, text, update
 
-from domain import steps, workflows
-from domain.errors import Conflict, InvalidTransition, SafeAction
+from domain import steps, triaging, workflows
+from domain.contradictions import Answer, StepContradiction
+from domain.errors import InvalidTransition
+from domain.fallouts import FalloutType
+from domain.step_moves import ATTEMPT, EMITS, FACTS, INFERENCES
 from domain.steps import (
-    DONE,
+    ASKED_ABOUT,
     LIVE,
     LIVE_STATUSES,
     STEP_MATRIX,
     AttemptStatus,
+    FailureClass,
     FulfillmentStep,
-    FulfillmentStepDependency,
     ProviderAttempt,
     StepEvent,
     StepStatus,
-    StepVersionConflict,
 )
-from domain.store import Effect, Guard, Move, UnitOfWork, is_one_of, param, table_of
+from domain.store import Effect, UnitOfWork
 from domain.store.facts import WorkflowCommandKind
-
-STEP, DEPENDENCY, ATTEMPT = (table_of(entity) for entity in (FulfillmentStep, FulfillmentStepDependency, ProviderAttempt))
-PREDECESSOR = STEP.alias("predecessor")
-
-
-class AbsenceNotProven(Conflict):
-    """The request may still be on its way: too little time has passed since it was sent."""
-
-    safe_action = SafeAction.NOTHING_TO_DO
-
-
-class AttemptAlive(Conflict):
-    """The attempt was acknowledged, or its worker gave a sign of life."""
-
-    safe_action = SafeAction.NOTHING_TO_DO
+from domain.triaging import OpenCase
 
 
 class OutcomeSource(StrEnum):
@@ -54,82 +41,25 @@ class OutcomeSource(StrEnum):
     RESPONSE = "RESPONSE"
     CALLBACK = "CALLBACK"
     RECONCILIATION = "RECONCILIATION"
+    HUMAN = "HUMAN"
 
 
-# Done is final: a look without a lock can only err on the safe side.
-HAS_OPEN_PREDECESSOR = exists(
-    select(PREDECESSOR.c.id)
-    .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
-    .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, ~is_one_of(PREDECESSOR.c.status, *DONE))
-)
-ABSENCE_PROVEN = exists(
-    select(ATTEMPT.c.id).where(
-        ATTEMPT.c.tenant_id == STEP.c.tenant_id,
-        ATTEMPT.c.step_id == STEP.c.id,
-        text(f"provider_attempt.{LIVE}"),
-        ATTEMPT.c.sent_at < func.clock_timestamp() - param("safe_interval", INTERVAL()),
-    )
-)
-# Sound because `infer` locks the step first: whoever acknowledges an attempt holds the step's row. A sign of life holds nothing; one that
-# comes in the same moment is missed, and the step is asked about although its worker lives.
-ATTEMPT_SILENT = exists(
-    select(ATTEMPT.c.id).where(
-        ATTEMPT.c.tenant_id == STEP.c.tenant_id,
-        ATTEMPT.c.step_id == STEP.c.id,
-        ATTEMPT.c.status == AttemptStatus.SENT,
-        ATTEMPT.c.heartbeat_at <= func.clock_timestamp() - param("silent_for", INTERVAL()),
-    )
-)
-VERSION = Guard(StepVersionConflict, FulfillmentStep.version == param("expected_version"))
-
-
-def _unless_final(column: Any, said: Any) -> Any:
-    # What ended a step stays its evidence; what contradicts it later has its callback record.
-    return case((is_one_of(FulfillmentStep.status, *steps.FINAL), column), else_=func.coalesce(said, column))
-
-
-EVIDENCE = {
-    FulfillmentStep.external_ref: func.coalesce(FulfillmentStep.external_ref, param("external_ref")),
-    FulfillmentStep.external_event_id: _unless_final(FulfillmentStep.external_event_id, param("external_event_id", Text())),
-    FulfillmentStep.external_event_at: _unless_final(
-        FulfillmentStep.external_event_at, param("external_event_at", TIMESTAMP(timezone=True))
-    ),
-    FulfillmentStep.final_reason: _unless_final(FulfillmentStep.final_reason, param("reason", Text())),
-}
-FACTS = {
-    StepEvent.ACKNOWLEDGE: Move(FulfillmentStep, STEP_MATRIX, StepEvent.ACKNOWLEDGE),
-    StepEvent.COMPLETE: Move(
-        FulfillmentStep,
-        STEP_MATRIX,
-        StepEvent.COMPLETE,
-        sets={**EVIDENCE, FulfillmentStep.external_complete_received_at: func.clock_timestamp()},
-        emits="StepCompleted",
-    ),
-    StepEvent.FAIL_WITHOUT_EFFECT: Move(
-        FulfillmentStep, STEP_MATRIX, StepEvent.FAIL_WITHOUT_EFFECT, sets=EVIDENCE, emits="StepRetryable"
-    ),
-    StepEvent.FAIL_FINALLY: Move(FulfillmentStep, STEP_MATRIX, StepEvent.FAIL_FINALLY, sets=EVIDENCE, emits="StepHeld"),
-}
-"""Facts hold at any version: no version guard; the matrix decides what they mean."""
-INFERENCES = {
-    StepEvent.TIME_OUT: Move(
-        FulfillmentStep, STEP_MATRIX, StepEvent.TIME_OUT, VERSION, Guard(AttemptAlive, ATTEMPT_SILENT), emits="StepOutcomeUnknown"
-    ),
-    StepEvent.FIND_ABSENT: Move(
-        FulfillmentStep, STEP_MATRIX, StepEvent.FIND_ABSENT, Guard(AbsenceNotProven, ABSENCE_PROVEN), VERSION, emits="StepRetryable"
-    ),
-    StepEvent.FIND_UNCLEAR: Move(FulfillmentStep, STEP_MATRIX, StepEvent.FIND_UNCLEAR, VERSION, emits="StepHeld"),
-}
-"""Inferences are drawn from a version that was read, and lose to whatever changed it since."""
+A, E = AttemptStatus, StepEvent
+OF_CANCELLATION = frozenset({E.CONFIRM_CANCEL, E.REFUSE_CANCEL})
 ATTEMPT_AFTER = {
-    StepEvent.ACKNOWLEDGE: AttemptStatus.ACKNOWLEDGED,
-    StepEvent.COMPLETE: AttemptStatus.SUCCEEDED,
-    StepEvent.FAIL_WITHOUT_EFFECT: AttemptStatus.FAILED,
-    StepEvent.FAIL_FINALLY: AttemptStatus.FAILED,
-    StepEvent.TIME_OUT: AttemptStatus.UNKNOWN,
-    StepEvent.FIND_ABSENT: AttemptStatus.ABSENT,
-    StepEvent.FIND_UNCLEAR: AttemptStatus.UNKNOWN,
+    E.ACKNOWLEDGE: {"EXECUTE": A.ACKNOWLEDGED},
+    E.COMPLETE: {"EXECUTE": A.SUCCEEDED},
+    E.COMPLETE_OTHERWISE: {},
+    E.FAIL_WITHOUT_EFFECT: {"EXECUTE": A.FAILED},
+    E.FAIL_FINALLY: {"EXECUTE": A.FAILED},
+    E.TIME_OUT: {"EXECUTE": A.UNKNOWN},
+    E.FIND_ABSENT: {"EXECUTE": A.ABSENT},
+    E.FIND_UNCLEAR: {"EXECUTE": A.UNKNOWN},
+    E.CONFIRM_CANCEL: {"EXECUTE": A.FAILED, "CANCEL": A.SUCCEEDED},
+    # Who refuses to cancel a request knows it: whatever was unclear about it, it is under way.
+    E.REFUSE_CANCEL: {"EXECUTE": A.ACKNOWLEDGED, "CANCEL": A.FAILED},
 }
+"""What an event says of the live attempts at its step, by their command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +77,7 @@ class RecordFact:
     external_request_id: str | None = None
     external_event_id: str | None = None
     external_event_at: datetime | None = None
+    failure_class: FailureClass = FailureClass.NONE
     reason: str | None = None
 
 
@@ -166,6 +97,13 @@ class Infer:
     silent_for: timedelta = timedelta(0)
     reason: str | None = None
 
+    @property
+    def failure_class(self) -> FailureClass:
+        return CLASS_OF[self.event]
+
+
+CLASS_OF = {E.TIME_OUT: FailureClass.TIME_OUT, E.FIND_ABSENT: FailureClass.ABSENT, E.FIND_UNCLEAR: FailureClass.UNCLEAR}
+
 
 def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]:
     """Let a fact act on its step as the matrix says; returns the effect and the step after it.
@@ -175,29 +113,108 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
         return Effect.KEEP, step  # it was given up meanwhile: what became of it says nothing about the one that is live now
+    command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
     if cell is None:
         raise InvalidTransition(aggregate_type="fulfillment_step", aggregate_id=step.id, current_status=step.status)
     if cell.effect is Effect.CONTRADICTION:
-        step = uow.apply(FACTS[command.event], command, emits="ContradictionRecorded")
-        if step.status == StepStatus.UNKNOWN:
-            _reopen_attempt(uow, step)
-        return cell.effect, step
+        return cell.effect, _contradict(uow, step, command)
     if cell.effect is Effect.MOVE:
-        step = uow.apply(FACTS[command.event], command)
-    _settle_attempt(uow, step.id, command)
+        step = _move(uow, step, command)
+    _settle_attempts(uow, step.id, command)
     if command.source is not OutcomeSource.RESPONSE and cell.effect is Effect.MOVE:
         tell_step(uow, step)
     return cell.effect, step
 
 
+def _in_context(command: RecordFact, step: Row[Any]) -> RecordFact:
+    if command.event is not StepEvent.COMPLETE:
+        return command
+    if step.status == StepStatus.COMPLETED and command.external_ref and step.external_ref not in {None, command.external_ref}:
+        return replace(command, event=StepEvent.COMPLETE_OTHERWISE)
+    if step.status == StepStatus.CANCEL_REQUESTED:
+        return replace(command, reason="COMPLETED_BEFORE_CANCEL")
+    return command
+
+
+def _move(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[Any]:
+    target = STEP_MATRIX.targets(command.event)[before.status]
+    # An acknowledgement tells nobody anything new.
+    emits = None if command.event is StepEvent.ACKNOWLEDGE else EMITS[target]
+    step = uow.apply(FACTS[command.event], command, emits=emits)
+    if step.status == StepStatus.COMPLETED:
+        triaging.self_heal(uow, step.id, "COMPLETED_BY_THE_PROVIDER")
+    return step
+
+
+def _contradict(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[Any]:
+    """Keep both facts, and have somebody find out which holds: the provider's ledger where it can tell, otherwise a person."""
+    held = replace(command, failure_class=FailureClass.CONTRADICTION)
+    step = uow.apply(FACTS[command.event], held, emits="ContradictionRecorded")
+    if step.status == StepStatus.UNKNOWN:
+        _reopen_attempt(uow, step)
+    is_asked = (command.event, StepStatus(before.status)) in ASKED_ABOUT and step.has_lookup
+    facts = ("source", "external_ref", "external_event_id", "external_event_at", "reason")
+    uow.add(
+        StepContradiction,
+        {
+            "step_id": step.id,
+            "said": command.event,
+            "known": before.status,
+            **{name: getattr(command, name) for name in facts},
+            "answer": None if is_asked else Answer.LEFT_TO_A_PERSON,
+            "answered_at": None if is_asked else step.updated_at,
+        },
+    )
+    if command.event in OF_CANCELLATION:
+        _settle_attempts(uow, step.id, command)
+    if not is_asked:
+        _call_a_person(uow, before, step, command)
+    if step.status != before.status:
+        tell_step(uow, step)
+    return step
+
+
+def _call_a_person(uow: UnitOfWork, before: Row[Any], step: Row[Any], command: RecordFact) -> None:
+    is_stopped = step.status in {StepStatus.HELD, StepStatus.UNKNOWN}
+    triaging.open_case(
+        uow,
+        OpenCase(
+            type=FalloutType.CONTRADICTORY_CALLBACK,
+            dedupe_key=triaging.of_held_step(step.id) if is_stopped else triaging.of_contradiction(step.id, command.event),
+            detail=f"{step.provider_name} says {command.event} of {step.step_code}, which is {before.status}.",
+            order_id=step.order_id,
+            step_id=step.id,
+            evidence={"said": command.event, "known": before.status, "external_event_id": command.external_event_id},
+        ),
+    )
+
+
 def infer(uow: UnitOfWork, command: Infer) -> Row[Any]:
     """Act on a conclusion, if nothing has changed since. Raises the refusals of that inference."""
-    uow.read(FulfillmentStep, command.step_id, lock=True)
-    step = uow.apply(INFERENCES[command.event], command)
-    _settle_attempt(uow, step.id, command)
+    before = uow.read(FulfillmentStep, command.step_id, lock=True)
+    target = STEP_MATRIX.targets(command.event).get(before.status)
+    step = uow.apply(INFERENCES[command.event], command, emits=EMITS[target] if target else None)
+    _settle_attempts(uow, step.id, command)
     if command.source is OutcomeSource.RECONCILIATION:
         tell_step(uow, step)
+    return step
+
+
+def hold(uow: UnitOfWork, step_id: UUID, reason: str) -> Row[Any]:
+    """Stop trying, or asking: a step whose attempts have failed or are not known becomes HELD. Any other is left as it is."""
+    step = uow.read(FulfillmentStep, step_id, lock=True)
+    if step.status == StepStatus.RETRYABLE:
+        failure = FailureClass(step.failure_class)
+        fact = RecordFact(
+            step_id=step_id, event=E.FAIL_FINALLY, source=OutcomeSource.RESPONSE, failure_class=failure, reason=reason
+        )
+        return record_fact(uow, fact)[1]
+    if step.status == StepStatus.UNKNOWN:
+        conclusion = Infer(
+            step_id=step_id, expected_version=step.version, event=E.FIND_UNCLEAR, source=OutcomeSource.RESPONSE, reason=reason
+        )
+        return infer(uow, conclusion)
     return step
 
 
@@ -208,26 +225,36 @@ def _is_live(uow: UnitOfWork, attempt_id: UUID) -> bool:
 def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
     """The provider knows of a request that was taken for absent: its attempt is asked about again."""
     latest = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command="EXECUTE", attempt_no=step.attempt_no)
-    uow.connection.execute(latest.values(status=AttemptStatus.UNKNOWN))
+    uow.connection.execute(latest.values(status=AttemptStatus.UNKNOWN, settled_at=None))
 
 
-def _settle_attempt(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer) -> None:
+def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer) -> None:
     request_id = command.external_request_id if isinstance(command, RecordFact) else None
-    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command="EXECUTE").where(text(LIVE))
-    values = {"status": ATTEMPT_AFTER[command.event], "outcome_source": command.source, "reason": command.reason}
-    uow.connection.execute(live.values(**values, external_request_id=func.coalesce(request_id, ATTEMPT.c.external_request_id)))
+    for attempted, status in ATTEMPT_AFTER[command.event].items():
+        live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command=attempted).where(text(LIVE))
+        values = {
+            "status": status,
+            "outcome_source": command.source,
+            "reason": command.reason,
+            "settled_at": None if status in LIVE_STATUSES else func.clock_timestamp(),
+        }
+        uow.connection.execute(live.values(**values, external_request_id=func.coalesce(request_id, ATTEMPT.c.external_request_id)))
 
 
 def tell_step(uow: UnitOfWork, step: Row[Any]) -> None:
     """Wake the process that waits for this step's outcome."""
     key = steps.business_key(uow.tenant_id, step.id)
-    uow.ask_engine(
-        WorkflowCommandKind.CORRELATE,
-        "ProviderCallbackReceived",
-        key,
-        {"step_outcome": outcome_of(step.status)},
-        workflows.MESSAGE_MATTERS,
-    )
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, "ProviderCallbackReceived", key, told(step), workflows.MESSAGE_MATTERS)
+
+
+def told(step: Row[Any]) -> dict[str, Any]:
+    """How a step stands, as its process takes it."""
+    return {
+        "step_outcome": outcome_of(step.status),
+        "failure_class": step.failure_class,
+        "attempt_no": step.attempt_no,
+        "provider_name": step.provider_name,
+    }
 
 
 def outcome_of(status: str) -> str:

@@ -69,6 +69,7 @@ ORDER_MATRIX = Matrix(
             O.HELD: O.CANCEL_REQUESTED,
         },
         V.CANCEL_ACCEPTED: {O.CANCEL_REQUESTED: O.CANCELLING},
+        # Back to where it was: an order that is still blocked is HELD again by its next evaluation.
         V.CANCEL_DECLINED: {O.CANCEL_REQUESTED: O.IN_PROGRESS},
         V.UNDO_SETTLED: {O.CANCELLING: O.CANCELLED},
         V.UNDO_INCOMPLETE: {O.CANCELLING: O.PARTIALLY_FULFILLED},
@@ -98,6 +99,34 @@ class StepsOpen(Conflict):
     """Not every step of the order has the outcome that this needs."""
 
     safe_action = SafeAction.NOTHING_TO_DO
+
+
+class OrderVersionConflict(Conflict):
+    """The order has moved on since it was looked at."""
+
+
+class OrderTerminal(Conflict):
+    """The order has ended: there is nothing left to cancel."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class CancellationAlreadyOpen(Conflict):
+    """The order is being cancelled already."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class PonrReached(Conflict):
+    """The order has passed its point of no return: it cannot be cancelled any more."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class DecompositionFailed(Conflict):
+    """The catalog's steps cannot be put into an order."""
+
+    safe_action = SafeAction.ASK_SOMEONE_WITH_AUTHORITY
 
 
 class OrderInvalid(Invalid):

@@ -14,12 +14,13 @@ from domain.authority import GRANT
 from domain.catalog import CATALOG
 from domain.deciding import EARLIER_LEVEL_PENDING
 from domain.documents import QuoteDocument
-from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import SalesOrder
 from domain.price_books import ENTRY, HEAD, PUBLICATION
 from domain.prices import ConfigurationResult, PriceResult
 from domain.quotes import Quote, QuoteRevision
+from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
+from domain.steps import FINAL as STEP_FINAL
 from domain.steps import LIVE_STATUSES, StepStatus
 from domain.store import UnitOfWork, as_json, table_of
 
@@ -221,14 +222,16 @@ def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:
 
 
 def readiness(uow: UnitOfWork, step_id: UUID) -> str:
-    """READY, WAITING or OBSOLETE: what a step that waits for its predecessors should do. Raises NotFound."""
+    """READY, WAITING, OBSOLETE or HELD: what a step that waits for its predecessors should do. Raises NotFound."""
     row = uow.one(
-        select(STEP.c.status, HAS_OPEN_PREDECESSOR.label("waiting"), ORDER.c.status.label("order_status"))
+        select(STEP.c.status, STEP.c.kind, HAS_OPEN_PREDECESSOR.label("waiting"), ORDER.c.status.label("order_status"))
         .join(ORDER, and_(ORDER.c.tenant_id == STEP.c.tenant_id, ORDER.c.id == STEP.c.order_id))
         .where(STEP.c.tenant_id == uow.tenant_id, STEP.c.id == step_id),
         "The fulfillment step",
     )
-    if row.status in (StepStatus.CANCELLED, StepStatus.SKIPPED) or row.order_status in ORDER_FINAL:
+    if row.status == StepStatus.HELD:
+        return "HELD"
+    if row.status in STEP_FINAL or (row.kind == "FULFILL" and row.order_status in ORDER_FINAL):
         return "OBSOLETE"
     return "WAITING" if row.waiting else "READY"
 

@@ -13,16 +13,25 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from domain import triaging
 from domain.callbacks import ExternalCallbackConflict, ExternalCallbackRecord, ProcessedStatus, ProviderConflict
 from domain.errors import InvalidTransition, NotFound
+from domain.fallouts import FalloutType
 from domain.fulfilling import OutcomeSource, RecordFact, record_fact
-from domain.steps import FulfillmentStep, StepEvent
+from domain.steps import FailureClass, FulfillmentStep, StepEvent
 from domain.store import Effect, UnitOfWork, table_of
 from domain.store.idempotency import request_hash
+from domain.triaging import OpenCase
 
 RECORD = table_of(ExternalCallbackRecord)
 
-EVENTS = {"step.completed": StepEvent.COMPLETE, "step.accepted": StepEvent.ACKNOWLEDGE, "step.rejected": StepEvent.FAIL_FINALLY}
+EVENTS = {
+    "step.accepted": StepEvent.ACKNOWLEDGE,
+    "step.completed": StepEvent.COMPLETE,
+    "step.rejected": StepEvent.FAIL_FINALLY,
+    "step.cancelled": StepEvent.CONFIRM_CANCEL,
+    "step.cancel_refused": StepEvent.REFUSE_CANCEL,
+}
 PROCESSED = {
     Effect.MOVE: ProcessedStatus.APPLIED,
     Effect.KEEP: ProcessedStatus.NO_EFFECT,
@@ -91,6 +100,7 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
             "payload": command.payload,
         },
     )
+    _open_case(uow, command, first.step_id, FalloutType.PROVIDER_CONFLICT, "came twice with different content")
     uow.flag_conflict(ProviderConflict(aggregate_type="fulfillment_step", aggregate_id=first.step_id))
     return Received(processed_status=status, conflict=True)
 
@@ -98,16 +108,41 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
 def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UUID | None]:
     event = EVENTS.get(command.event_type)
     if command.step_id is None or event is None:
-        return ProcessedStatus.UNMATCHED, None
+        return _unmatched(uow, command)
     names = ("external_ref", "external_request_id", "external_event_id", "external_event_at")
+    failure = FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE
     fact = RecordFact(
-        step_id=command.step_id, event=event, source=OutcomeSource.CALLBACK, **{name: getattr(command, name) for name in names}
+        step_id=command.step_id,
+        event=event,
+        source=OutcomeSource.CALLBACK,
+        failure_class=failure,
+        **{name: getattr(command, name) for name in names},
     )
     try:
         # A provider speaks for its own steps only, whatever its signature proves.
         if uow.read(FulfillmentStep, command.step_id).provider_name != command.provider_name:
-            return ProcessedStatus.UNMATCHED, None
+            return _unmatched(uow, command)
         effect, step = record_fact(uow, fact)
     except (NotFound, InvalidTransition):
-        return ProcessedStatus.UNMATCHED, None
-    return PROCESSED[effect], step.order_id if effect is Effect.MOVE else None
+        return _unmatched(uow, command)
+    return PROCESSED[effect], None if effect is Effect.KEEP else step.order_id
+
+
+def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:
+    _open_case(uow, command, None, FalloutType.UNSOLICITED_CALLBACK, "belongs to no step of this provider")
+    return ProcessedStatus.UNMATCHED, None
+
+
+def _open_case(uow: UnitOfWork, command: ReceiveCallback, step_id: UUID | None, kind: FalloutType, what: str) -> None:
+    step = uow.read(FulfillmentStep, step_id) if step_id is not None and kind is FalloutType.PROVIDER_CONFLICT else None
+    triaging.open_case(
+        uow,
+        OpenCase(
+            type=kind,
+            dedupe_key=f"{kind}:{command.provider_name}:{command.external_event_id}",
+            detail=f"Event {command.external_event_id} ({command.event_type}) of {command.provider_name} {what}.",
+            order_id=step.order_id if step is not None else None,
+            step_id=step.id if step is not None else None,
+            evidence={"external_event_id": command.external_event_id, "event_type": command.event_type, "payload": command.payload},
+        ),
+    )

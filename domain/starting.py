@@ -1,4 +1,4 @@
-"""Starting a step: claimed once, for one attempt, before anything is sent (the lesson, section 16).
+"""Starting a step, or its cancellation: claimed once, for one attempt, before anything is sent (the lesson, section 16).
 
 From the commit on the request may have left: what is not heard of again is UNKNOWN, never "not sent".
 """
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, func, text, update
+from sqlalchemy import Row, func, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain import steps
-from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, VERSION
+from domain.errors import Conflict, SafeAction
 from domain.orders import OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
+from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, VERSION
 from domain.steps import (
     LIVE,
     STEP_MATRIX,
@@ -29,6 +30,13 @@ from domain.steps import (
 )
 from domain.store import Check, Guard, Move, UnitOfWork
 from domain.store.idempotency import request_hash
+
+
+class StepNotCancellable(Conflict):
+    """The step's provider takes no cancellations: what comes of the step is waited for."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
 
 ORDER_RUNNING = Check(SalesOrder, "running", Guard(OrderNotRunning, SalesOrder.status == OrderStatus.IN_PROGRESS))
 START = Move(
@@ -63,15 +71,56 @@ class StartedStep:
     idempotency_key: str
     product_offering_id: str
     quantity: int
+    compensates: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedCancellation:
+    """What to send, and under which key; `request_key` is the key of the request that is to be cancelled."""
+
+    step: Row[Any]
+    attempt_id: UUID
+    idempotency_key: str
+    request_key: str
+
+
+CANCELLABLE = Check(
+    FulfillmentStep,
+    "cancellable",
+    Guard(StepObsolete, FulfillmentStep.status == StepStatus.CANCEL_REQUESTED),
+    Guard(StepNotCancellable, FulfillmentStep.cancellable.is_(true())),
+)
 
 
 def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
     """Claim the step for one attempt. Raises OrderNotRunning and the refusals of START."""
     known = uow.read(FulfillmentStep, command.step_id)
-    uow.require(ORDER_RUNNING, order_id=known.order_id)
+    if known.kind == "FULFILL":  # an undo is owed, whatever became of the order
+        uow.require(ORDER_RUNNING, order_id=known.order_id)
     step = uow.apply(START, command)
     line = uow.read(SalesOrderLine, step.line_id)
     key = steps.idempotency_key(step.id)
+    attempt_id = _claim(uow, step, command, "EXECUTE", [step.step_code, line.product_offering_id, line.quantity])
+    return StartedStep(
+        step=step,
+        attempt_id=attempt_id,
+        idempotency_key=key,
+        product_offering_id=line.product_offering_id,
+        quantity=line.quantity,
+        compensates=steps.idempotency_key(step.compensates_step_id) if step.compensates_step_id else None,
+    )
+
+
+def start_cancellation(uow: UnitOfWork, command: StartStep) -> StartedCancellation:
+    """Claim the cancellation of a step at its provider. Raises StepVersionConflict, StepObsolete, StepNotCancellable, StepAlreadyStarted."""
+    step = uow.require(CANCELLABLE, command)
+    request_key = steps.idempotency_key(step.id)
+    attempt_id = _claim(uow, step, command, "CANCEL", [request_key])
+    key = steps.idempotency_key(step.id, "CANCEL")
+    return StartedCancellation(step=step, attempt_id=attempt_id, idempotency_key=key, request_key=request_key)
+
+
+def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: str, request: list[Any]) -> UUID:
     now = func.clock_timestamp()
     attempt = (
         insert(ATTEMPT)
@@ -79,10 +128,10 @@ def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
             tenant_id=uow.tenant_id,
             id=uuid4(),
             step_id=step.id,
-            command="EXECUTE",
+            command=attempted,
             attempt_no=step.attempt_no,
-            idempotency_key=key,
-            request_hash=request_hash([step.step_code, line.product_offering_id, line.quantity]),
+            idempotency_key=steps.idempotency_key(step.id, attempted),
+            request_hash=request_hash(request),
             status=AttemptStatus.SENT,
             worker_id=command.worker_id,
             external_task_id=command.external_task_id,
@@ -95,9 +144,7 @@ def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
     attempt_id = uow.connection.execute(attempt).scalar_one_or_none()
     if attempt_id is None:
         raise StepAlreadyStarted(aggregate_type="fulfillment_step", aggregate_id=step.id)
-    return StartedStep(
-        step=step, attempt_id=attempt_id, idempotency_key=key, product_offering_id=line.product_offering_id, quantity=line.quantity
-    )
+    return UUID(str(attempt_id))
 
 
 def heartbeat(uow: UnitOfWork, external_task_id: str, worker_id: str) -> None:

@@ -34,6 +34,7 @@ class StepEvent(StrEnum):
     START = "START"
     ACKNOWLEDGE = "ACKNOWLEDGE"
     COMPLETE = "COMPLETE"
+    COMPLETE_OTHERWISE = "COMPLETE_OTHERWISE"
     FAIL_WITHOUT_EFFECT = "FAIL_WITHOUT_EFFECT"
     FAIL_FINALLY = "FAIL_FINALLY"
     TIME_OUT = "TIME_OUT"
@@ -71,7 +72,7 @@ STEP_MATRIX = Matrix(
             P.RETRYABLE: P.CANCELLED,
             P.IN_PROGRESS: P.CANCEL_REQUESTED,
             P.UNKNOWN: P.CANCEL_REQUESTED,
-            # An attempt may still live behind a held step; whether one does is asked before, and then RESOLVE_CANCEL is used.
+            # Where no attempt can live any more there is nothing to be cancelled elsewhere: RESOLVE_CANCEL.
             P.HELD: P.CANCEL_REQUESTED,
         },
         E.CONFIRM_CANCEL: {P.CANCEL_REQUESTED: P.CANCELLED},
@@ -106,6 +107,7 @@ STEP_MATRIX = Matrix(
             P.FAILED: P.FAILED,
         },
         E.COMPLETE: {P.PENDING: P.HELD, P.CANCELLED: P.CANCELLED, P.SKIPPED: P.SKIPPED, P.FAILED: P.FAILED},
+        E.COMPLETE_OTHERWISE: {P.COMPLETED: P.COMPLETED},
         E.FAIL_WITHOUT_EFFECT: {P.PENDING: P.PENDING, P.COMPLETED: P.COMPLETED},
         E.FAIL_FINALLY: {P.PENDING: P.PENDING, P.COMPLETED: P.COMPLETED},
         E.FIND_ABSENT: {P.COMPLETED: P.COMPLETED},
@@ -113,7 +115,31 @@ STEP_MATRIX = Matrix(
         E.REFUSE_CANCEL: {P.CANCELLED: P.CANCELLED},
     },
 )
-"""domain.md, "Fulfillment step state machine"."""
+"""domain.md, "Fulfillment step state machine". COMPLETE_OTHERWISE is a completion under another reference than the first one's."""
+ASKED_ABOUT = frozenset(
+    {
+        (E.CONFIRM_CANCEL, P.COMPLETED),
+        (E.ACKNOWLEDGE, P.CANCELLED),
+        (E.COMPLETE, P.CANCELLED),
+        (E.COMPLETE, P.SKIPPED),
+        (E.COMPLETE, P.FAILED),
+    }
+)
+"""The contradictions that the provider's own ledger settles (the same page, "! query"); a person is asked about the others."""
+
+
+class FailureClass(StrEnum):
+    """Why a step does not go on, in the words that the model's rules decide by."""
+
+    NONE = "NONE"
+    UNAVAILABLE = "UNAVAILABLE"
+    REJECTED = "REJECTED"
+    CONTRACT = "CONTRACT"
+    TIME_OUT = "TIME_OUT"
+    ABSENT = "ABSENT"
+    UNCLEAR = "UNCLEAR"
+    CONTRADICTION = "CONTRADICTION"
+    RELEASED = "RELEASED"  # a person let it try again
 
 
 class StepVersionConflict(Conflict):
@@ -172,6 +198,7 @@ class FulfillmentStep(Aggregate, Base):
         UniqueConstraint("tenant_id", "compensates_step_id"),
         CheckConstraint("(kind = 'COMPENSATE') = (compensates_step_id IS NOT NULL)", name="compensation"),
         CheckConstraint("kind IN ('FULFILL', 'COMPENSATE')", name="kind"),
+        CheckConstraint(f"failure_class IN ({', '.join(repr(each.value) for each in FailureClass)})", name="failure_class"),
         Index("ix_fulfillment_step_unsettled", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'UNKNOWN')")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
     )
@@ -185,6 +212,10 @@ class FulfillmentStep(Aggregate, Base):
     required: Mapped[bool]
     compensable: Mapped[bool]
     is_ponr: Mapped[bool]
+    idempotent: Mapped[bool] = mapped_column(server_default="true")
+    has_lookup: Mapped[bool] = mapped_column(server_default="true")
+    cancellable: Mapped[bool] = mapped_column(server_default="true")
+    key_window_seconds: Mapped[int] = mapped_column(server_default="86400")
     attempt_no: Mapped[int] = mapped_column(server_default="0")
     ready_at: Mapped[datetime | None]
     external_ref: Mapped[str | None]
@@ -192,6 +223,7 @@ class FulfillmentStep(Aggregate, Base):
     external_complete_received_at: Mapped[datetime | None]
     external_event_id: Mapped[str | None]
     external_event_at: Mapped[datetime | None]
+    failure_class: Mapped[str] = mapped_column(server_default="NONE")
     final_reason: Mapped[str | None]
 
 
@@ -244,6 +276,7 @@ class ProviderAttempt(Owned, Base):
     external_request_id: Mapped[str | None]
     outcome_source: Mapped[str | None]
     reason: Mapped[str | None]
+    settled_at: Mapped[datetime | None]
 
 
 def business_key(tenant_id: UUID, step_id: UUID) -> str:

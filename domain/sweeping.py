@@ -13,11 +13,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, true
 
 from domain import steps
-from domain.fulfilling import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import RUNNING, SalesOrder
 from domain.projections import INBOX
 from domain.quotes import EXPIRING, Quote
+from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.steps import LIVE_STATUSES, AttemptStatus, StepStatus
 from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus

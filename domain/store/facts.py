@@ -24,6 +24,8 @@ TOPICS = {
     "price_book_head": "cpq.pricebook.v1",
     "sales_order": "oms.order.v1",
     "fulfillment_step": "oms.fulfillment.v1",
+    "jeopardy_alert": "oms.fulfillment.v1",
+    "fallout_case": "oms.fallout.v1",
 }
 """Kafka topic of each aggregate; the key is the aggregate's id, so one aggregate's events stay in one partition."""
 
@@ -106,6 +108,7 @@ class WorkflowCommandKind(StrEnum):
     START = "START"
     CORRELATE = "CORRELATE"
     COMPLETE_TASK = "COMPLETE_TASK"
+    ASSIGN_TASK = "ASSIGN_TASK"
 
 
 class WorkflowCommandStatus(StrEnum):

@@ -6,10 +6,11 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from domain import evaluating, fulfilling, reading, starting
+from domain import fulfilling, reading, starting
 from domain.catalog import FIBRE
 from domain.fulfilling import Infer, OutcomeSource
-from domain.orders import OrderStatus
+from domain.order_moves import OUTCOMES
+from domain.orders import OrderEvent
 from domain.starting import StartStep
 from domain.steps import StepEvent
 from tests.mutants.telling import refused_by
@@ -76,11 +77,14 @@ for inference in (StepEvent.TIME_OUT, StepEvent.FIND_ABSENT, StepEvent.FIND_UNCL
     )
 
 
-def settled_too_early(outcome: OrderStatus, trial: Trial) -> None:
+def settled_too_early(event: OrderEvent, trial: Trial) -> None:
     order = trial.running_order()
+    if event in UNDOING:
+        trial.by_hand("UPDATE sales_order SET status = 'CANCELLING' WHERE tenant_id = :tenant")
     with trial.uow() as uow:
-        uow.apply(evaluating.OUTCOMES[outcome], order_id=order.order_id)
+        uow.apply(OUTCOMES[event], order_id=order.order_id)
 
 
-for outcome, move in evaluating.OUTCOMES.items():
-    refused_by(f"{move.name}/STEPS_OPEN")(partial(settled_too_early, outcome))
+UNDOING = (OrderEvent.UNDO_SETTLED, OrderEvent.UNDO_INCOMPLETE)
+for event, move in OUTCOMES.items():
+    refused_by(f"{move.name}/STEPS_OPEN")(partial(settled_too_early, event))

@@ -1,0 +1,49 @@
+"""Contradictions: what a provider said of a step against what was known of it. Both facts stay, with what became of them.
+
+The rule: nothing here decides who is right. A question goes to the provider, whose ledger answers it, or a case goes to a person.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy.orm import Mapped
+
+from domain.store import Base, Owned, ref
+
+
+class Answer(StrEnum):
+    """What came of it: the effect is there, it is not, or a person was asked."""
+
+    IN_EFFECT = "IN_EFFECT"
+    REVERSED = "REVERSED"
+    LEFT_TO_A_PERSON = "LEFT_TO_A_PERSON"
+
+
+class StepContradiction(Owned, Base):
+    """`said` is the event that came, `known` the state that it met; times are the provider's own clock beside ours (`created_at`).
+
+    `answer` is empty while the provider is to be asked whether the effect is there.
+    """
+
+    __tablename__ = "step_contradiction"
+    __table_args__ = (
+        ref("fulfillment_step", "step_id"),
+        CheckConstraint("answer IN ('IN_EFFECT', 'REVERSED', 'LEFT_TO_A_PERSON')", name="answer"),
+        CheckConstraint("(answer IS NULL) = (answered_at IS NULL)", name="answered"),
+        Index("ix_step_contradiction_step", "tenant_id", "step_id"),
+        Index("ix_step_contradiction_unanswered", "created_at", postgresql_where=text("answer IS NULL")),
+    )
+    step_id: Mapped[UUID]
+    said: Mapped[str]
+    known: Mapped[str]
+    source: Mapped[str]
+    external_ref: Mapped[str | None]
+    external_event_id: Mapped[str | None]
+    external_event_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+    answer: Mapped[str | None]
+    answered_at: Mapped[datetime | None]

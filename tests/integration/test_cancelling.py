@@ -1,0 +1,266 @@
+"""Cancelling an order: what stops, what is asked of the provider, what is undone, and how the request ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from domain import orders
+from domain.catalog import FIBRE, ROUTER
+from domain.fulfilling import OutcomeSource
+from domain.starting import StepNotCancellable
+from domain.steps import StepAlreadyStarted, StepEvent, StepObsolete
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import Offers, line
+
+E = StepEvent
+RESERVE, CHECK, PROVISION, SHIP, BILL = (
+    "RESERVE_INVENTORY",
+    "CHECK_SERVICEABILITY",
+    "PROVISION_SERVICE",
+    "SHIP_ROUTER",
+    "ACTIVATE_BILLING",
+)
+
+
+@pytest.fixture
+def work(offers: Offers) -> Fulfilment:
+    return Fulfilment.running(offers)
+
+
+def test_an_order_on_which_nothing_was_begun_is_cancelled_at_once(offers: Offers) -> None:
+    work = Fulfilment(offers, offers.accepted_quote().order_id)
+
+    asked = work.ask_to_cancel()
+
+    assert (work.status, asked.status, asked.decision_reason) == ("CANCELLED", "DONE", "NOTHING_WAS_BEGUN")
+
+
+def test_while_a_cancellation_is_assessed_no_step_starts_and_those_under_way_go_on(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    work.ask_to_cancel()
+
+    with pytest.raises(orders.OrderNotRunning):
+        work.start(CHECK)
+    work.say(RESERVE, E.COMPLETE)
+
+    assert (work.status, work.step(RESERVE).status, work.step(CHECK).status) == ("CANCEL_REQUESTED", "COMPLETED", "PENDING")
+
+
+def test_a_declined_cancellation_lets_the_order_go_on(work: Fulfilment) -> None:
+    work.ask_to_cancel()
+
+    declined = work.decide(accept=False, reason="TOO_DEAR")
+    work.start(CHECK)
+
+    assert (work.status, declined.status, declined.decision_reason) == ("IN_PROGRESS", "DECLINED", "TOO_DEAR")
+
+
+def test_a_decision_counts_once(work: Fulfilment) -> None:
+    work.ask_to_cancel()
+    work.decide(accept=False)
+
+    assert work.decide(accept=True).status == "DECLINED"
+    assert work.status == "IN_PROGRESS"
+
+
+def test_what_nothing_was_sent_of_is_cancelled_at_once_and_the_rest_is_asked_for(work: Fulfilment) -> None:
+    work.start(RESERVE)
+
+    work.cancel()
+
+    assert work.status == "CANCELLING"
+    assert work.step(RESERVE).status == "CANCEL_REQUESTED"
+    assert work.step(RESERVE).cancel_requested_at is not None
+    assert {state for name, state in work.states().items() if name != RESERVE} == {"CANCELLED"}
+
+
+def test_a_confirmed_cancellation_leaves_nothing_to_undo(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    work.cancel()
+    work.start_cancelling(RESERVE)
+
+    work.say(RESERVE, E.CONFIRM_CANCEL)
+
+    assert (work.status, work.cancellation().status) == ("CANCELLED", "DONE")
+    assert "undo RESERVE_INVENTORY" not in work.states()
+
+
+def test_what_was_completed_is_undone_in_reverse_order(work: Fulfilment) -> None:
+    work.complete(RESERVE, CHECK)
+    work.cancel()
+    work.evaluate()
+
+    undo = work.step(f"undo {RESERVE}")
+    assert (undo.kind, undo.compensates_step_id) == ("COMPENSATE", work.step(RESERVE).id)
+    work.complete(f"undo {CHECK}")
+    assert work.status == "CANCELLING"
+    work.complete(f"undo {RESERVE}")
+
+    assert (work.status, work.cancellation().status) == ("CANCELLED", "DONE")
+
+
+def test_an_undo_waits_for_the_undo_of_what_was_built_on_its_step(offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+    work.complete(RESERVE, CHECK)
+    without_ponr(offers.engine)
+    work.complete(PROVISION, SHIP)
+
+    work.cancel()
+    work.evaluate()
+
+    assert work.step(f"undo {SHIP}").ready_at is not None
+    assert {work.step(f"undo {name}").ready_at for name in (RESERVE, CHECK, PROVISION)} == {None}
+    for name in (SHIP, PROVISION, RESERVE, CHECK):
+        work.complete(f"undo {name}")
+    assert work.status == "CANCELLED"
+
+
+def without_ponr(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE fulfillment_step SET is_ponr = false, compensable = true"))
+
+
+def test_past_the_point_of_no_return_nobody_may_ask(work: Fulfilment) -> None:
+    work.complete(RESERVE, CHECK, PROVISION)
+
+    with pytest.raises(orders.PonrReached):
+        work.ask_to_cancel()
+
+    assert work.status == "IN_PROGRESS"
+
+
+def test_a_point_of_no_return_that_is_passed_before_the_decision_declines_it(work: Fulfilment) -> None:
+    work.complete(RESERVE, CHECK)
+    work.start(PROVISION)
+    work.ask_to_cancel()
+    work.say(PROVISION, E.COMPLETE)
+
+    declined = work.decide(accept=True)
+
+    assert (declined.status, declined.decision_reason, work.status) == ("DECLINED", "PONR_REACHED", "IN_PROGRESS")
+
+
+def test_an_effect_that_cannot_be_undone_ends_the_cancellation_partly(work: Fulfilment) -> None:
+    work.complete(RESERVE, CHECK)
+    work.start(PROVISION)
+    work.cancel()
+    work.start_cancelling(PROVISION)
+    work.say(PROVISION, E.COMPLETE)
+    work.say(PROVISION, E.REFUSE_CANCEL)
+    for name in (RESERVE, CHECK):
+        work.complete(f"undo {name}")
+
+    assert (work.status, work.cancellation().status) == ("PARTIALLY_FULFILLED", "DONE_PARTIAL")
+    assert work.step(PROVISION).final_reason == "COMPLETED_BEFORE_CANCEL"
+
+
+def test_a_completion_and_a_cancellation_that_are_both_confirmed_are_settled_by_the_providers_ledger(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    work.cancel()
+    work.start_cancelling(RESERVE)
+    work.say(RESERVE, E.COMPLETE, external_ref="r-1")
+    work.say(RESERVE, E.CONFIRM_CANCEL)
+
+    [question] = work.contradictions()
+    assert (question.said, question.known, question.answer, work.status) == ("CONFIRM_CANCEL", "COMPLETED", None, "CANCELLING")
+    work.answer(question, in_effect=False)
+
+    assert work.status == "CANCELLED"
+    assert f"undo {RESERVE}" not in work.states()
+
+
+def test_an_effect_that_turns_up_after_the_order_was_cancelled_is_undone_by_a_process_of_its_own(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    work.cancel()
+    work.start_cancelling(RESERVE)
+    work.say(RESERVE, E.CONFIRM_CANCEL)
+    assert work.status == "CANCELLED"
+
+    work.say(RESERVE, E.COMPLETE, external_ref="r-1")
+    [question] = work.contradictions()
+    work.answer(question, in_effect=True)
+    work.complete(f"undo {RESERVE}")
+
+    assert (work.status, work.step(RESERVE).status) == ("CANCELLED", "CANCELLED")
+    assert work.step(RESERVE).external_complete_received_at is not None
+
+
+def test_a_request_is_open_once(work: Fulfilment) -> None:
+    work.ask_to_cancel()
+
+    with pytest.raises(orders.CancellationAlreadyOpen):
+        work.ask_to_cancel()
+
+
+@pytest.mark.parametrize("changes", [{"expected_version": 1}, {"expected_status": "HELD"}], ids=["version", "status"])
+def test_a_request_names_the_order_as_it_stands(work: Fulfilment, changes: dict[str, Any]) -> None:
+    with pytest.raises(orders.OrderVersionConflict):
+        work.ask_to_cancel(**changes)
+
+
+def test_an_order_that_has_ended_cannot_be_cancelled(offers: Offers) -> None:
+    work = Fulfilment(offers, offers.accepted_quote().order_id)
+    work.ask_to_cancel()
+
+    with pytest.raises(orders.OrderTerminal):
+        work.ask_to_cancel()
+
+
+def test_when_everything_completes_during_the_assessment_it_is_too_late(offers: Offers) -> None:
+    work = Fulfilment.running(offers, lines=[line(1, FIBRE), line(2, ROUTER)])
+    without_ponr(offers.engine)
+    work.complete(RESERVE, CHECK, PROVISION, SHIP, BILL, "UPDATE_INSTALLED_BASE")
+    work.start("NOTIFY_CUSTOMER")
+    work.ask_to_cancel()
+
+    work.say("NOTIFY_CUSTOMER", E.COMPLETE)
+
+    assert (work.status, work.cancellation().status, work.cancellation().decision_reason) == ("FULFILLED", "DECLINED", "TOO_LATE")
+
+
+def test_one_worker_at_a_time_asks_for_a_steps_cancellation(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    with pytest.raises(StepObsolete):
+        work.start_cancelling(RESERVE)
+    work.cancel()
+    work.start_cancelling(RESERVE)
+
+    with pytest.raises(StepAlreadyStarted):
+        work.start_cancelling(RESERVE)
+
+
+def test_a_provider_that_takes_no_cancellations_is_not_asked(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    work.cancel()
+    with work.offers.engine.begin() as connection:
+        connection.execute(text("UPDATE fulfillment_step SET cancellable = false"))
+
+    with pytest.raises(StepNotCancellable):
+        work.start_cancelling(RESERVE)
+
+
+def test_a_refused_cancellation_is_waited_out_and_undone(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    work.cancel()
+    work.start_cancelling(RESERVE)
+    work.say(RESERVE, E.REFUSE_CANCEL, OutcomeSource.RESPONSE)
+    assert (work.step(RESERVE).status, work.status) == ("IN_PROGRESS", "CANCELLING")
+
+    work.say(RESERVE, E.COMPLETE)
+    work.complete(f"undo {RESERVE}")
+
+    assert work.status == "CANCELLED"
+
+
+def test_a_step_that_failed_during_the_cancellation_is_not_tried_again(work: Fulfilment) -> None:
+    work.start(RESERVE)
+    work.cancel()
+    work.start_cancelling(RESERVE)
+    work.say(RESERVE, E.REFUSE_CANCEL)
+
+    work.say(RESERVE, E.FAIL_WITHOUT_EFFECT)
+
+    assert (work.step(RESERVE).status, work.status) == ("CANCELLED", "CANCELLED")

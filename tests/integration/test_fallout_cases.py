@@ -1,0 +1,282 @@
+"""Fallout cases: opened once where trouble is found, worked on by one person at a time, resolved on what was seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from domain import casework, resolving, triaging
+from domain.casework import FalloutCaseConflict, QueueNotYours
+from domain.errors import Refusal
+from domain.fallouts import FalloutType
+from domain.resolving import EvidenceMissing, Resolution, ResolutionNeedsAuthority, SecondPersonMissing
+from domain.step_moves import ResolutionNotAllowed
+from domain.steps import FailureClass, StepEvent, StepVersionConflict
+from domain.triaging import OpenCase
+from tests.support.fulfilment import ANNA, BERT, MONA, Fulfilment
+from tests.support.offers import Offers
+
+E, R = StepEvent, Resolution
+RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
+
+
+@pytest.fixture
+def held(offers: Offers) -> Fulfilment:
+    """An order of which one step was rejected, with the case that its process opened."""
+    work = Fulfilment.running(offers)
+    work.start(RESERVE)
+    work.say(RESERVE, E.FAIL_FINALLY, failure_class=FailureClass.REJECTED, reason="no such article")
+    open_case(work)
+    return work
+
+
+def open_case(work: Fulfilment) -> None:
+    step = work.step(RESERVE)
+    command = OpenCase(
+        type=FalloutType.PROVIDER_REJECTED,
+        dedupe_key=triaging.of_held_step(step.id),
+        detail="no such article",
+        order_id=work.order_id,
+        step_id=step.id,
+    )
+    with work.offers.uow("worker") as uow:
+        triaging.open_case(uow, command)
+
+
+def test_the_same_trouble_opens_one_case(held: Fulfilment) -> None:
+    open_case(held)
+
+    assert (held.case().status, held.case().queue, held.case().case_number[:2]) == ("OPEN", "falloutL1", "F-")
+
+
+def test_whoever_claims_has_it_and_the_other_is_told_who(held: Fulfilment) -> None:
+    seen = held.case().version
+    claimed = held.claim(ANNA)
+
+    with pytest.raises(FalloutCaseConflict, match="anna"):
+        held.claim(BERT, expected_version=seen)
+
+    assert (claimed.status, claimed.owner_user_id, claimed.version) == ("IN_PROGRESS", ANNA, seen + 1)
+
+
+def test_a_lease_that_has_run_out_can_be_taken_once(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    with held.offers.engine.begin() as connection:
+        connection.execute(text("UPDATE fallout_case SET claim_expires_at = clock_timestamp()"))
+    seen = held.case().version
+
+    held.claim(BERT, expected_version=seen)
+
+    with pytest.raises(FalloutCaseConflict):
+        held.claim(MONA, expected_version=seen)
+    assert held.case().owner_user_id == BERT
+
+
+def test_whoever_works_on_a_level_works_on_those_below_and_not_above(held: Fulfilment) -> None:
+    with held.offers.uow(ANNA) as uow:
+        casework.escalate(uow, held.as_seen(ANNA))
+
+    with pytest.raises(QueueNotYours):
+        held.claim(ANNA)
+    assert held.claim(MONA).queue == "falloutL2"
+
+
+def test_a_retry_releases_the_step_and_its_success_closes_the_case(held: Fulfilment) -> None:
+    held.claim(ANNA)
+
+    resolved = held.resolve(ANNA, R.RETRY)
+    assert (resolved.status, held.step(RESERVE).status, held.step(RESERVE).failure_class) == ("RESOLVED", "RETRYABLE", "RELEASED")
+    held.complete(RESERVE)
+
+    assert (held.case().status, held.step(RESERVE).status) == ("CLOSED", "COMPLETED")
+
+
+def test_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    held.resolve(ANNA, R.RETRY)
+    held.start(RESERVE)
+    held.say(RESERVE, E.FAIL_FINALLY, failure_class=FailureClass.REJECTED)
+
+    open_case(held)
+
+    assert (held.case().status, held.case().reopen_count) == ("OPEN", 1)
+
+
+def test_a_completion_that_comes_late_heals_the_case(held: Fulfilment) -> None:
+    held.claim(ANNA)
+
+    held.say(RESERVE, E.COMPLETE)
+
+    assert (held.case().status, held.case().resolution, held.case().owner_user_id) == ("CLOSED", "COMPLETED_BY_THE_PROVIDER", None)
+
+
+def test_a_completion_that_was_committed_first_beats_the_persons_decision(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    case, step = held.case(), held.step(RESERVE)
+    held.say(RESERVE, E.COMPLETE)
+
+    with pytest.raises(FalloutCaseConflict):
+        held.resolve(ANNA, R.RETRY, expected_version=case.version, expected_step_version=step.version)
+
+    assert held.step(RESERVE).status == "COMPLETED"
+
+
+def test_a_resolution_names_the_step_as_it_was_seen(held: Fulfilment) -> None:
+    held.claim(ANNA)
+
+    with pytest.raises(StepVersionConflict):
+        held.resolve(ANNA, R.RETRY, expected_step_version=1)
+
+    assert held.case().status == "IN_PROGRESS"
+
+
+def test_a_step_is_marked_completed_by_two_people(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    with pytest.raises(SecondPersonMissing):
+        held.resolve(ANNA, R.MARK_COMPLETED, external_ref="r-7")
+    for person in (ANNA, BERT):
+        with held.offers.uow(person) as uow:
+            casework.confirm(uow, held.as_seen(person), "r-7" if person == BERT else "r-8", "seen")
+
+    held.resolve(ANNA, R.MARK_COMPLETED, external_ref="r-7")
+
+    assert (held.step(RESERVE).status, held.step(RESERVE).external_ref, held.case().status) == ("COMPLETED", "r-7", "CLOSED")
+
+
+def test_ones_own_confirmation_is_none(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    with held.offers.uow(ANNA) as uow:
+        casework.confirm(uow, held.as_seen(ANNA), "r-7", "seen")
+
+    with pytest.raises(SecondPersonMissing):
+        held.resolve(ANNA, R.MARK_COMPLETED, external_ref="r-7")
+
+
+@pytest.mark.parametrize(
+    ("person", "resolution", "changes", "refusal"),
+    [
+        (ANNA, R.SKIP, {}, ResolutionNeedsAuthority),
+        (ANNA, R.REPAIR_AND_RETRY, {"evidence": " "}, EvidenceMissing),
+        (ANNA, R.MARK_COMPLETED, {}, EvidenceMissing),
+        (ANNA, R.KEEP_AS_IS, {}, ResolutionNotAllowed),
+        (BERT, R.COMPENSATE, {}, ResolutionNotAllowed),
+    ],
+    ids=str,
+)
+def test_a_resolution_that_does_not_fit_is_refused_and_changes_nothing(
+    held: Fulfilment, person: str, resolution: Resolution, changes: dict[str, Any], refusal: type[Refusal]
+) -> None:
+    held.claim(person)
+
+    with pytest.raises(refusal):
+        held.resolve(person, resolution, **changes)
+
+    assert (held.case().status, held.step(RESERVE).status) == ("IN_PROGRESS", "HELD")
+
+
+@pytest.mark.parametrize(
+    ("resolution", "state"),
+    [(R.SKIP, "SKIPPED"), (R.CANCEL_STEP, "CANCELLED"), (R.FAIL_STEP, "FAILED")],
+    ids=str,
+)
+def test_a_decision_for_good_ends_the_step_and_closes_the_case(held: Fulfilment, resolution: Resolution, state: str) -> None:
+    held.claim(BERT)
+
+    held.resolve(BERT, resolution)
+
+    assert (held.step(RESERVE).status, held.case().status) == (state, "CLOSED")
+
+
+def test_what_nobody_can_reach_behind_a_failed_step_is_cancelled_and_the_order_settles(held: Fulfilment) -> None:
+    held.claim(BERT)
+    held.complete(CHECK)
+
+    held.resolve(BERT, R.FAIL_STEP)
+
+    assert held.status == "PARTIALLY_FULFILLED"
+    assert held.step("SHIP_ROUTER").final_reason == "PREDECESSOR_LOST"
+
+
+def test_only_its_owner_resolves_a_case(held: Fulfilment) -> None:
+    held.claim(ANNA)
+
+    with pytest.raises(FalloutCaseConflict):
+        held.resolve(BERT, R.RETRY)
+
+
+def test_an_order_that_cannot_go_on_is_held_and_goes_on_again(held: Fulfilment) -> None:
+    assert held.status == "IN_PROGRESS"
+    held.complete(CHECK)
+    assert (held.status, held.order.body["holdReason"]) == ("HELD", "held: RESERVE_INVENTORY")
+    held.claim(ANNA)
+
+    held.resolve(ANNA, R.RETRY)
+
+    assert (held.status, held.order.body["holdReason"]) == ("IN_PROGRESS", None)
+
+
+def test_questions_and_pauses_keep_the_owner_and_end_the_lease(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    with held.offers.uow(ANNA) as uow:
+        casework.request_information(uow, held.as_seen(ANNA), "Which article?")
+    assert (held.case().status, held.case().owner_user_id, held.case().claim_expires_at) == ("AWAITING_INFORMATION", ANNA, None)
+    with held.offers.uow("sally") as uow:
+        casework.receive_information(uow, held.as_seen(ANNA), "The white one.")
+    with held.offers.uow(ANNA) as uow:
+        casework.hold(uow, held.as_seen(ANNA), "until Monday")
+    with held.offers.uow(ANNA) as uow:
+        casework.resume(uow, held.as_seen(ANNA))
+
+    assert held.case().status == "IN_PROGRESS"
+    with held.offers.uow(ANNA) as uow:
+        assert casework.release(uow, held.as_seen(ANNA)).status == "OPEN"
+
+
+def test_cancelling_the_order_cancels_the_case_of_a_step_that_can_have_no_effect(held: Fulfilment) -> None:
+    held.cancel()
+    held.evaluate()
+
+    assert (held.step(RESERVE).status, held.case().status, held.status) == ("CANCELLED", "CANCELLED", "CANCELLED")
+
+
+def test_a_completion_of_a_pending_step_holds_it_and_calls_a_person(offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+
+    work.say(RESERVE, E.COMPLETE, external_event_id="e-1")
+
+    assert (work.step(RESERVE).status, work.case().type) == ("HELD", "CONTRADICTORY_CALLBACK")
+    [contradiction] = work.contradictions()
+    assert (contradiction.said, contradiction.known, contradiction.external_event_id) == ("COMPLETE", "PENDING", "e-1")
+
+
+def test_a_late_failure_of_a_completed_step_changes_nothing_and_calls_a_person(offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+    work.complete(RESERVE)
+
+    work.say(RESERVE, E.FAIL_FINALLY)
+
+    assert (work.step(RESERVE).status, work.case().type, work.case().status) == ("COMPLETED", "CONTRADICTORY_CALLBACK", "OPEN")
+
+
+def test_a_second_completion_under_another_reference_is_a_contradiction(offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+    work.complete(RESERVE)
+
+    work.say(RESERVE, E.COMPLETE, external_ref=f"ref of {RESERVE}")
+    assert work.cases() == []
+    work.say(RESERVE, E.COMPLETE, external_ref="another")
+
+    assert (work.step(RESERVE).external_ref, work.case().type) == (f"ref of {RESERVE}", "CONTRADICTORY_CALLBACK")
+
+
+def test_what_contradicts_a_step_that_is_through_may_be_left_as_it_is(offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+    work.complete(RESERVE)
+    work.say(RESERVE, E.FAIL_FINALLY)
+    work.claim(BERT)
+
+    resolved = work.resolve(BERT, resolving.Resolution.KEEP_AS_IS)
+
+    assert resolved.status == "CLOSED"

@@ -1,0 +1,161 @@
+"""Orders on their way: what workers, providers, customers and case workers do about them, by the domain's own commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select
+
+from domain import cancelling, casework, compensating, evaluating, fulfilling, resolving, starting
+from domain.cancellations import CancellationRequest
+from domain.casework import CaseCommand
+from domain.fallouts import FalloutCase, Queue
+from domain.fulfilling import OutcomeSource, RecordFact
+from domain.orders import SalesOrder
+from domain.resolving import Resolution, ResolveCase
+from domain.starting import StartStep
+from domain.steps import FulfillmentStep, StepEvent
+from domain.store import Effect, table_of
+from tests.support.offers import CUSTOMER, Offers, Order
+
+E = StepEvent
+ANNA, BERT, MONA = "anna", "bert", "mona"
+"""Case workers of the first and the second level, and their manager."""
+ROLES = {ANNA: (Queue.FIRST_LEVEL,), BERT: (Queue.SECOND_LEVEL,), MONA: (Queue.MANAGERS,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfilment:
+    """One order and whoever has to do with it. Steps are named by their code, undo steps by `undo CODE`."""
+
+    offers: Offers
+    order_id: UUID
+
+    @classmethod
+    def running(cls, offers: Offers, **changes: Any) -> Fulfilment:
+        """Make an order that is IN_PROGRESS, with every step PENDING."""
+        return cls(offers, offers.running_order(**changes).order_id)
+
+    @property
+    def order(self) -> Order:
+        return self.offers.order(self.order_id)
+
+    @property
+    def status(self) -> str:
+        return str(self._rows(SalesOrder, id=self.order_id)[0].status)
+
+    def step(self, name: str) -> Row[Any]:
+        """Look at a step."""
+        code, kind = (name.removeprefix("undo "), "COMPENSATE") if name.startswith("undo ") else (name, "FULFILL")
+        [found] = self._rows(FulfillmentStep, order_id=self.order_id, step_code=code, kind=kind)
+        return found
+
+    def states(self) -> dict[str, str]:
+        """Every step's state."""
+        rows = self._rows(FulfillmentStep, order_id=self.order_id)
+        return {f"{'undo ' if row.kind == 'COMPENSATE' else ''}{row.step_code}": row.status for row in rows}
+
+    def start(self, name: str) -> starting.StartedStep:
+        """Claim a step as a worker does."""
+        return self.offers.start_step(self.step(name).id)
+
+    def say(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> Effect:
+        """Let the provider say something of a step, and evaluate its order as its door does."""
+        step_id = self.step(name).id
+        with self.offers.uow("provider:sandbox") as uow:
+            effect, _ = fulfilling.record_fact(uow, RecordFact(step_id=step_id, event=event, source=source, **said))
+        self.evaluate()
+        return effect
+
+    def complete(self, *names: str) -> None:
+        """Start steps and let the provider complete them."""
+        for name in names:
+            self.start(name)
+            self.say(name, E.COMPLETE, external_ref=f"ref of {name}")
+
+    def evaluate(self) -> str:
+        with self.offers.uow("evaluate") as uow:
+            return evaluating.evaluate(uow, self.order_id)
+
+    def ask_to_cancel(self, **changes: Any) -> Row[Any]:
+        """Ask for the order's cancellation as its customer."""
+        order = self.order
+        given = {"expected_version": order.version, "expected_status": order.status, "reason": "CHANGED_MIND", **changes}
+        with self.offers.uow(CUSTOMER) as uow:
+            return cancelling.request(uow, cancelling.RequestCancellation(order_id=self.order_id, requested_by=CUSTOMER, **given))
+
+    def decide(self, *, accept: bool, reason: str = "POLICY") -> Row[Any]:
+        """Decide on the order's newest cancellation request."""
+        command = cancelling.DecideCancellation(
+            cancellation_id=self.cancellation().id, accept=accept, reason=reason, decided_by="policy"
+        )
+        with self.offers.uow("policy") as uow:
+            return cancelling.decide(uow, command)
+
+    def cancel(self) -> None:
+        """Ask for the cancellation and have it accepted."""
+        self.ask_to_cancel()
+        self.decide(accept=True)
+
+    def cancellation(self) -> Row[Any]:
+        return max(self._rows(CancellationRequest, order_id=self.order_id), key=lambda row: row.created_at)
+
+    def start_cancelling(self, name: str) -> starting.StartedCancellation:
+        """Claim a step's cancellation as a worker does."""
+        step = self.step(name)
+        command = StartStep(step_id=step.id, expected_version=step.version, worker_id="worker-1", external_task_id=None)
+        with self.offers.uow("worker-1") as uow:
+            return starting.start_cancellation(uow, command)
+
+    def contradictions(self) -> Sequence[Row[Any]]:
+        with self.offers.uow() as uow:
+            return compensating.contradictions_of(uow, self.order_id)
+
+    def answer(self, contradiction: Row[Any], *, in_effect: bool) -> None:
+        """Let the provider's ledger settle a contradiction."""
+        with self.offers.uow("reconciliation") as uow:
+            compensating.answer(uow, contradiction.id, in_effect=in_effect)
+        self.evaluate()
+
+    def cases(self, **named: Any) -> list[Row[Any]]:
+        """The order's cases, oldest first."""
+        return sorted(self._rows(FalloutCase, order_id=self.order_id, **named), key=lambda row: row.created_at)
+
+    def case(self) -> Row[Any]:
+        [found] = self.cases()
+        return found
+
+    def claim(self, person: str, **changes: Any) -> Row[Any]:
+        with self.offers.uow(person) as uow:
+            return casework.claim(uow, self.as_seen(person, **changes))
+
+    def as_seen(self, person: str, **changes: Any) -> CaseCommand:
+        """A command on the case as it stands."""
+        case = self.case()
+        given = {"case_id": case.id, "expected_version": case.version, "roles": ROLES[person], **changes}
+        return CaseCommand(person=person, **given)
+
+    def resolve(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
+        """Resolve the case as it stands, and evaluate the order as its door does."""
+        case = self.case()
+        step = self._rows(FulfillmentStep, id=case.step_id)
+        given = {
+            "case_id": case.id,
+            "expected_version": case.version,
+            "roles": ROLES[person],
+            "expected_step_version": step[0].version if step else None,
+            "evidence": "seen in the provider's portal",
+            **changes,
+        }
+        with self.offers.uow(person) as uow:
+            resolved = resolving.resolve(uow, ResolveCase(person=person, resolution=resolution, **given))
+        self.evaluate()
+        return resolved
+
+    def _rows(self, entity: Any, **named: Any) -> list[Row[Any]]:
+        table = table_of(entity)
+        with self.offers.uow() as uow:
+            return list(uow.connection.execute(select(*table.c).filter_by(tenant_id=self.offers.tenant_id, **named)))
