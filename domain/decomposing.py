@@ -99,7 +99,7 @@ def _hold(uow: UnitOfWork, order: Row[Any], failure: str) -> Decomposition:
     if order.status != OrderStatus.HELD:
         uow.apply(BLOCK, order_id=order.id, hold_reason=failure)
     case = OpenCase(
-        type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=f"decomposition:{order.id}", detail=failure, order_id=order.id
+        type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=triaging.of_decomposition(order.id), detail=failure, order_id=order.id
     )
     triaging.open_case(uow, case)
     return Decomposition(failure=failure)

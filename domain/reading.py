@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, or_, select, tuple_
+from sqlalchemy import Row, and_, exists, func, or_, select, tuple_
 
 from domain import approvals, quotes
 from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
@@ -22,7 +22,8 @@ from domain.quotes import Quote, QuoteRevision
 from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.steps import FINAL as STEP_FINAL
 from domain.steps import LIVE_STATUSES, StepStatus
-from domain.store import UnitOfWork, as_json, table_of
+from domain.store import UnitOfWork, as_json, is_one_of, table_of
+from domain.workflows import CORRELATION
 
 QUOTE, REVISION, ORDER = table_of(Quote), table_of(QuoteRevision), table_of(SalesOrder)
 REQUEST, REQUIREMENT, DECISION = (table_of(t) for t in (ApprovalRequest, ApprovalRequirement, ApprovalDecision))
@@ -234,6 +235,27 @@ def readiness(uow: UnitOfWork, step_id: UUID) -> str:
     if row.status in STEP_FINAL or (row.kind == "FULFILL" and row.order_status in ORDER_FINAL):
         return "OBSOLETE"
     return "WAITING" if row.waiting else "READY"
+
+
+def steps_in(uow: UnitOfWork, order_id: UUID, status: StepStatus) -> Sequence[Row[Any]]:
+    """The steps of an order that are in a state."""
+    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id, status=status)
+    return uow.connection.execute(query.order_by(STEP.c.created_at, STEP.c.step_code)).all()
+
+
+def open_undo_steps(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
+    """The undo steps of an order that have not ended, but for those that have a process of their own."""
+    own = exists(
+        select(CORRELATION.c.id).where(CORRELATION.c.tenant_id == STEP.c.tenant_id, CORRELATION.c.aggregate_id == STEP.c.id)
+    )
+    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id, kind="COMPENSATE")
+    return uow.connection.execute(query.where(~is_one_of(STEP.c.status, *STEP_FINAL), ~own).order_by(STEP.c.created_at)).all()
+
+
+def attempts_at(uow: UnitOfWork, step_id: UUID) -> Sequence[Row[Any]]:
+    """What was sent about a step, the newest first."""
+    query = select(*ATTEMPT.c).filter_by(tenant_id=uow.tenant_id, step_id=step_id)
+    return uow.connection.execute(query.order_by(ATTEMPT.c.sent_at.desc())).all()
 
 
 def worker_of(uow: UnitOfWork, idempotency_key: str) -> str | None:

@@ -120,6 +120,13 @@ def start_cancellation(uow: UnitOfWork, command: StartStep) -> StartedCancellati
     return StartedCancellation(step=step, attempt_id=attempt_id, idempotency_key=key, request_key=request_key)
 
 
+def end_cancellation(uow: UnitOfWork, step_id: UUID, status: AttemptStatus) -> None:
+    """The live cancellation of a step had no effect (ABSENT: it may be sent again; FAILED: the provider does not take it)."""
+    uow.read(FulfillmentStep, step_id, lock=True)
+    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command="CANCEL").where(text(LIVE))
+    uow.connection.execute(live.values(status=status, settled_at=func.clock_timestamp()))
+
+
 def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: str, request: list[Any]) -> UUID:
     now = func.clock_timestamp()
     attempt = (

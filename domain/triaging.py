@@ -103,6 +103,16 @@ def of_held_step(step_id: UUID) -> str:
     return f"held:{step_id}"
 
 
+def of_decomposition(order_id: UUID) -> str:
+    """The trouble of an order that cannot be planned."""
+    return f"decomposition:{order_id}"
+
+
+def type_of(failure: FailureClass) -> FalloutType:
+    """What kind of case a step makes that is held for this."""
+    return OF_FAILURE.get(failure, FalloutType.TECHNICAL)
+
+
 def of_contradiction(step_id: UUID, said: StepEvent) -> str:
     """The trouble of a step of which the provider says something else."""
     return f"contradiction:{step_id}:{said}"

@@ -1,4 +1,4 @@
-"""Carries requests from `workflow_command` to the engine: start a process, send a message, complete a user task.
+"""Carries requests from `workflow_command` to the engine: start a process, send a message, complete or assign a user task.
 
 The rule it keeps: a request stays in its row until it is proven done or no longer matters. A start whose answer is not known is never
 sent a second time; it becomes START_UNKNOWN and reconciliation asks the engine (the lesson, section 17). Messages and completions may be
@@ -121,6 +121,8 @@ class Dispatcher:
             _log.info("workflow_command_expired", **_facts(row))
         elif row.kind == WorkflowCommandKind.CORRELATE:
             self._deliver(row, lambda: self._engine.correlate(row.name, row.business_key, row.variables))
+        elif row.kind == WorkflowCommandKind.ASSIGN_TASK:
+            self._deliver(row, lambda: self._assign_task(row))
         else:
             self._deliver(row, lambda: self._complete_task(row))
 
@@ -219,6 +221,12 @@ class Dispatcher:
         for task in self._engine.user_tasks(row.business_key):
             if self._engine.task_variables(task.id).get("requirementId") == row.name:
                 return self._engine.complete_user_task(task.id, row.variables)
+        return False
+
+    def _assign_task(self, row: Row[Any]) -> bool:
+        for task in self._engine.user_tasks(row.business_key):
+            if task.definition_key == row.name:
+                return self._engine.assign_user_task(task.id, row.variables["assignee"] or None)
         return False
 
     def _settle(self, row: Row[Any], act: Callable[[UnitOfWork], None]) -> None:

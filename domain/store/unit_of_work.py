@@ -160,7 +160,7 @@ class UnitOfWork:
         variables: Mapping[str, Any] | None = None,
         expires_after: timedelta | None = None,
     ) -> None:
-        """Queue a request to the engine: start process `name`, send message `name`, complete the user task of requirement `name`."""
+        """Queue a request to the engine: start process `name`, send message `name`, complete the user task of requirement `name`, assign `name`."""
         expires_after_seconds = expires_after.total_seconds() if expires_after else None
         self._workflow_commands.append(
             {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from domain import cancelling, casework, compensating, evaluating, fulfilling, resolving, starting
+from domain import cancelling, casework, compensating, decomposing, evaluating, fulfilling, resolving, starting
 from domain.cancellations import CancellationRequest
 from domain.casework import CaseCommand
+from domain.catalog import CATALOG, StepSpecification
 from domain.fallouts import FalloutCase, Queue
 from domain.fulfilling import OutcomeSource, RecordFact
 from domain.orders import SalesOrder
@@ -38,6 +39,14 @@ class Fulfilment:
     def running(cls, offers: Offers, **changes: Any) -> Fulfilment:
         """Make an order that is IN_PROGRESS, with every step PENDING."""
         return cls(offers, offers.running_order(**changes).order_id)
+
+    @classmethod
+    def of_steps(cls, offers: Offers, *specifications: StepSpecification) -> Fulfilment:
+        """Make an order that is delivered by these steps, each once for the whole order."""
+        work = cls(offers, offers.accepted_quote().order_id)
+        with offers.uow("order-fulfillment") as uow:
+            decomposing.decompose(uow, work.order_id, replace(CATALOG, steps=specifications))
+        return work
 
     @property
     def order(self) -> Order:

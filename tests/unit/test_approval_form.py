@@ -16,7 +16,8 @@ from domain.precedents import Precedent
 from domain.prices import price_line
 from domain.quotes import Line
 from workers.runtime.variables import MAX_STRING, encode
-from workers.tasks.approval_form import plain, rules, shown
+from workers.tasks.approval_form import rules, shown
+from workers.tasks.markdown import plain
 
 PRICES = {FIBRE: (Decimal(80), Decimal(40)), ROUTER: (Decimal(12), Decimal(6)), SUPPORT: (Decimal(15), Decimal(5))}
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from workers.providers.budget import BudgetTransport, CallBudget
 from workers.providers.port import (
+    CancelRequest,
     ProviderContractError,
     ProviderOutcomeUnknownError,
     ProviderReply,
@@ -53,13 +54,18 @@ class HttpProvider:
                 "productOfferingId": request.product_offering_id,
                 "quantity": request.quantity,
                 "orderRef": request.order_ref,
+                "compensates": request.compensates,
             },
         )
-        if response.status_code in _STATUS_OF:
-            return _reply(response, expected=_STATUS_OF[response.status_code])
-        if response.is_client_error and response.status_code not in _INCONCLUSIVE:
-            raise ProviderContractError(_refusal(response, request.idempotency_key))
-        raise ProviderOutcomeUnknownError(f"the provider answered {response.status_code}: the outcome has to be asked for")
+        return _settled(response, request.idempotency_key)
+
+    def cancel(self, request: CancelRequest) -> ProviderReply | None:
+        """Send the cancellation under its own key; None only when the provider says that it never saw the request. Raises the port's errors."""
+        body: dict[str, str | int | None] = {"stepRef": request.step_ref, "requestKey": request.request_key}
+        response = self._call("POST", idempotency_key=request.idempotency_key, body=body, path="/v1/cancellations")
+        if response.status_code == httpx.codes.NOT_FOUND and _problem(response).code == "REQUEST_UNKNOWN":
+            return None
+        return _settled(response, request.idempotency_key)
 
     def query(self, idempotency_key: str) -> ProviderReply | None:
         """Ask what became of a key; None only when the provider itself says that it never saw it. Raises the errors of the port."""
@@ -80,11 +86,13 @@ class HttpProvider:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _call(self, method: str, *, idempotency_key: str, body: dict[str, str | int] | None = None) -> httpx.Response:
+    def _call(
+        self, method: str, *, idempotency_key: str, body: dict[str, str | int | None] | None = None, path: str = "/v1/requests"
+    ) -> httpx.Response:
         try:
             return self._http.request(
                 method,
-                "/v1/requests",
+                path,
                 headers={"Idempotency-Key": idempotency_key},
                 params=None if body else {"idempotencyKey": idempotency_key},
                 json=body,
@@ -119,6 +127,14 @@ class _Reply(BaseModel):
 class _Problem(BaseModel):
     code: str | None = None
     detail: str | None = None
+
+
+def _settled(response: httpx.Response, idempotency_key: str) -> ProviderReply:
+    if response.status_code in _STATUS_OF:
+        return _reply(response, expected=_STATUS_OF[response.status_code])
+    if response.is_client_error and response.status_code not in _INCONCLUSIVE:
+        raise ProviderContractError(_refusal(response, idempotency_key))
+    raise ProviderOutcomeUnknownError(f"the provider answered {response.status_code}: the outcome has to be asked for")
 
 
 def _reply(response: httpx.Response, *, expected: ReplyStatus | None) -> ProviderReply:

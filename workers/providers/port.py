@@ -12,16 +12,20 @@ from typing import Protocol
 
 
 class ReplyStatus(StrEnum):
-    """What the provider says about one request; ACCEPTED means that a callback follows."""
+    """What the provider says about one request; ACCEPTED means that a callback follows, CANCELLED that its effect is not (any more) there."""
 
     ACCEPTED = "ACCEPTED"
     COMPLETED = "COMPLETED"
     REJECTED = "REJECTED"
+    CANCELLED = "CANCELLED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
-    """One request to a provider; every repetition of it carries the same `idempotency_key`."""
+    """One request to a provider; every repetition of it carries the same `idempotency_key`.
+
+    `compensates` is the key of the request whose effect is to be undone; None for one that fulfils.
+    """
 
     idempotency_key: str
     step_ref: str
@@ -29,6 +33,16 @@ class ProviderRequest:
     product_offering_id: str
     quantity: int
     order_ref: str
+    compensates: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequest:
+    """The wish that the request under `request_key` shall have no effect; a command with a key of its own."""
+
+    idempotency_key: str
+    request_key: str
+    step_ref: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +77,13 @@ class Provider(Protocol):
     def execute(self, request: ProviderRequest) -> ProviderReply:
         """Ask for the effect, once per idempotency key however often it is called.
 
+        Raises ProviderUnavailableError, ProviderOutcomeUnknownError, ProviderContractError.
+        """
+
+    def cancel(self, request: CancelRequest) -> ProviderReply | None:
+        """Ask that an earlier request shall have no effect: COMPLETED when it has none, REJECTED when it is too late.
+
+        None means that the provider never saw the request that is to be cancelled, which may still be on its way.
         Raises ProviderUnavailableError, ProviderOutcomeUnknownError, ProviderContractError.
         """
 

@@ -60,6 +60,16 @@ class PeopleCalls(EngineConnection):
             raise
         return True
 
+    def assign_user_task(self, task_id: str, user_id: str | None) -> bool:
+        """Give a user task to somebody, or to nobody; False when it is no longer open."""
+        try:
+            self.post(f"/task/{task_id}/assignee", {"userId": user_id})
+        except EngineRefusedError:
+            if self.find(f"/task/{task_id}") is None:
+                return False
+            raise
+        return True
+
     def who_completed(self, process_instance_id: str, activity_id: str, *, beside: str) -> Completion | None:
         """Who last completed user task `activity_id` in the scope of activity instance `beside`, or else in the next one around it.
 

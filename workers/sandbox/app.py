@@ -41,6 +41,7 @@ class RequestBody(_Body):
     product_offering_id: _Name
     quantity: Annotated[int, Field(ge=1, le=1_000_000)]
     order_ref: _Name
+    compensates: _Key | None = None
 
 
 class FaultBody(_Body):
@@ -69,7 +70,7 @@ class _Routes:
 
     def submit(self, body: RequestBody, idempotency_key: Annotated[_Key, Header()]) -> Response:
         try:
-            answer = self.ledger.receive(idempotency_key, ServiceRequest(**body.model_dump()))
+            answer = self.ledger.receive(idempotency_key, ServiceRequest(**body.model_dump(exclude={"compensates"})))
         except KeyReusedError as error:
             return _problem(409, "IDEMPOTENCY_KEY_REUSED", str(error))
         log.info("sandbox_request_answered", idempotencyKey=idempotency_key, status=answer.status_code, lost=answer.is_lost)

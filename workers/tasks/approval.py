@@ -33,7 +33,8 @@ from workers.runtime.variables import Variable
 from workers.tasks import approval_form
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contract import BpmnError, GiveUp, Task
-from workers.tasks.escalation import DURATION, USER_TASK, asked
+from workers.tasks.durations import DURATION
+from workers.tasks.escalation import USER_TASK, asked
 
 POLICY = "approval-requirements"
 OUTCOME = {

@@ -1,14 +1,11 @@
 """What an approver reads in form `approve-quote`: the offer, what changed since the last approval, who decided before.
 
-The engine keeps 4,000 characters of a text, so a table that is longer ends with the number of rows left out. What people typed is
-escaped: the form renders Markdown, and a comment must never pass for a part of it.
+What people typed is escaped (`markdown`): a comment must never pass for a part of the form.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +17,10 @@ from domain.precedents import Precedent
 from domain.prices import LinePrice
 from domain.quotes import Line
 from workers.runtime.variables import MAX_STRING, Variable
+from workers.tasks.markdown import moment, plain, table
 
 LINES_HEAD = "| # | Offering | Quantity | Months | List | Discount | Net | Change |\n|---:|---|---:|---:|---:|---:|---:|---|\n"
 DECISIONS_HEAD = "| When | Revision | Asked for | Decision | By | Reason | Comment |\n|---|---:|---|---|---|---|---|\n"
-SHOWN_COMMENT = 200  # characters; enough to remember by, the whole of it is with the decision
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~-])")
 
 
 def shown(facts: ApprovalFacts) -> dict[str, Variable]:
@@ -40,8 +36,8 @@ def shown(facts: ApprovalFacts) -> dict[str, Variable]:
         "netTotal": f"{price.net_total:.2f}",
         "priceValidUntil": moment(price.valid_until),
         "comparedText": _compared(facts),
-        "linesText": _table(LINES_HEAD, [*_lines(facts)]),
-        "decisionsText": _table(DECISIONS_HEAD, [_decision(row) for row in reversed(facts.decisions)]) if facts.decisions else "",
+        "linesText": table(LINES_HEAD, [*_lines(facts)]),
+        "decisionsText": table(DECISIONS_HEAD, [_decision(row) for row in reversed(facts.decisions)]) if facts.decisions else "",
     }
 
 
@@ -53,17 +49,6 @@ def rules(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> str:
         f"- {row.type}, level {row.level} ({'signature reused' if row.id in reused else row.approver_group}): {row.because}"
         for row in requirements
     )[:MAX_STRING]
-
-
-def moment(time: datetime) -> str:
-    """A time as people read it."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def plain(text: str, longest: int = SHOWN_COMMENT) -> str:
-    """What somebody typed, on one line and without a meaning in Markdown."""
-    line = " ".join(text.split())
-    return _MARKDOWN.sub(r"\\\1", line if len(line) <= longest else f"{line[: longest - 1]}…")
 
 
 def _compared(facts: ApprovalFacts) -> str:
@@ -127,16 +112,3 @@ def _decision(row: Row[Any]) -> str:
         *(plain(text) for text in (row.decided_by, row.reason_code, row.comment or "")),
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _table(head: str, rows: Sequence[str]) -> str:
-    room = MAX_STRING - len(head) - len(_left_out(len(rows)))
-    for count, row in enumerate(rows):
-        room -= len(row) + 1
-        if room < 0:
-            return head + "\n".join(rows[:count]) + _left_out(len(rows) - count)
-    return head + "\n".join(rows)
-
-
-def _left_out(rows: int) -> str:
-    return f"\n\n… and {rows} more"

@@ -6,10 +6,9 @@ repeated: the domain reminds once and escalates each level once.
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
@@ -18,13 +17,13 @@ from domain.approvals import AlreadyEscalated, ApprovalAlreadyDecided, StaleAppr
 from domain.store import UnitOfWork
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
-from workers.tasks.approval_form import moment, plain
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contract import BpmnError, GiveUp, Task
+from workers.tasks.durations import duration
+from workers.tasks.markdown import moment, plain
 
 USER_TASK = "approve-quote"
 BY_HAND = "ESCALATE"
-DURATION = TypeAdapter(timedelta)
 
 
 def asked(requirement: Row[Any]) -> dict[str, Variable]:
@@ -97,7 +96,7 @@ def _escalate(uow: UnitOfWork, task: Task, group: str) -> Row[Any]:
         requirement_id=requirement_id,
         expected_escalation_level=int(task.variables.get("escalationLevel") or 0),
         approver_group=group,
-        sla=_sla(task),
+        sla=duration(task, "slaDuration"),
     )
     try:
         return escalating.escalate(uow, command)
@@ -105,11 +104,3 @@ def _escalate(uow: UnitOfWork, task: Task, group: str) -> Row[Any]:
         return reading.requirement(uow, requirement_id)  # by this very task, whose answer to the engine was lost
     except (StaleApproval, ApprovalAlreadyDecided) as refusal:
         raise BpmnError(refusal.code, str(refusal)) from refusal
-
-
-def _sla(task: Task) -> timedelta:
-    text = task.text("slaDuration")
-    try:
-        return DURATION.validate_python(text)
-    except ValidationError:
-        raise GiveUp(f"the time to decide must be an ISO duration such as PT24H, it is {text!r}: correct it in the model") from None

@@ -1,4 +1,4 @@
-"""Topics of `order-fulfillment` and `fulfillment-step`: decompose, execute, look, evaluate.
+"""Topics of `fulfillment-step` and `cancel-step`: execute, cancel, look, give up.
 
 `execute-step` is where the lesson's sections 16 and 21 live: claim the step, send with a stable key outside any transaction, record what came
 back. What is not known is recorded as UNKNOWN and asked for later, never sent again blindly.
@@ -7,6 +7,7 @@ back. What is not known is recorded as UNKNOWN and asked for later, never sent a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,12 +15,13 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import decomposing, evaluating, fulfilling, orders, reading, starting, steps
+from domain import evaluating, fulfilling, orders, reading, resolving, starting, steps
 from domain.errors import Refusal
 from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.starting import StartedStep, StartStep
-from domain.steps import StepEvent, StepStatus
+from domain.starting import StartedCancellation, StartedStep, StartStep
+from domain.steps import AttemptStatus, FailureClass, StepEvent, StepStatus
 from workers.providers.port import (
+    CancelRequest,
     Provider,
     ProviderContractError,
     ProviderOutcomeUnknownError,
@@ -31,7 +33,7 @@ from workers.providers.port import (
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, STEP_DUPLICATE_EXECUTIONS_PREVENTED
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contract import BpmnError, RetryLater, Task
+from workers.tasks.contract import BpmnError, GiveUp, RetryLater, Task
 
 # Somebody else is at it, or the order is on hold: look again soon, without using up an attempt.
 LOOK_AGAIN = timedelta(seconds=2)
@@ -40,6 +42,8 @@ EVENT_OF = {
     ReplyStatus.COMPLETED: StepEvent.COMPLETE,
     ReplyStatus.REJECTED: StepEvent.FAIL_FINALLY,
 }
+CANCEL_EVENT_OF = {ReplyStatus.COMPLETED: StepEvent.CONFIRM_CANCEL, ReplyStatus.REJECTED: StepEvent.REFUSE_CANCEL}
+BY_POLICY = "FAILED_BY_POLICY"
 STARTABLE = (StepStatus.PENDING, StepStatus.RETRYABLE)
 
 
@@ -51,18 +55,6 @@ class Fulfillment:
         self._providers = providers
         self._stale_after = stale_after
 
-    def decompose(self, task: Task) -> dict[str, Variable]:
-        """Plan the order's steps."""
-        with open_unit_of_work(self._database, task) as uow:
-            plan = decomposing.decompose(uow, task.uuid("orderId"))
-        if plan.rejection:
-            raise BpmnError(orders.OrderInvalid.code, plan.rejection)
-        return {
-            "steps": [
-                {"stepId": str(step.id), "stepCode": step.step_code, "ready": step.ready_at is not None} for step in plan.steps
-            ]
-        }
-
     def check_readiness(self, task: Task) -> dict[str, Variable]:
         """Ask the domain whether the step's predecessors are done."""
         with open_unit_of_work(self._database, task) as uow:
@@ -70,11 +62,16 @@ class Fulfillment:
 
     def check_outcome(self, task: Task) -> dict[str, Variable]:
         """Ask the domain how the step stands; reconciliation is who asks the provider."""
-        return {"stepOutcome": fulfilling.outcome_of(self._look(task).status)}
+        return _told(self._look(task))
 
-    def evaluate(self, task: Task) -> dict[str, Variable]:
-        """Settle the order if its last step is final."""
-        return {"orderOutcome": self._evaluate(task, task.uuid("orderId"))}
+    def fail(self, task: Task) -> dict[str, Variable]:
+        """End a step that cannot be done, as the model's rules say: in place of a person."""
+        with open_unit_of_work(self._database, task) as uow:
+            step = fulfilling.hold(uow, task.uuid("stepId"), BY_POLICY)
+            if step.status == StepStatus.HELD:
+                step = resolving.decide_step(uow, step, StepEvent.RESOLVE_FAIL, reason=BY_POLICY)
+        self._evaluate(task, step.order_id)
+        return _told(step)
 
     def heartbeat(self, task: Task) -> None:
         """Tell the domain that this worker is still at its attempt."""
@@ -85,24 +82,36 @@ class Fulfillment:
         """Carry out the step, once."""
         step = self._look(task)
         if step.status not in STARTABLE:
-            return {"stepOutcome": self._outcome_of_another(task, step)}
+            return _told(self._known_to_another(task, step))
         started = self._start(task, step)
-        if started is None:
-            return {"stepOutcome": "WAITING"}
-        return {"stepOutcome": fulfilling.outcome_of(self._send(task, started))}
+        return _told(self._look(task) if started is None else self._send(task, started))
+
+    def cancel(self, task: Task) -> dict[str, Variable]:
+        """Ask the provider to cancel the step, once; what came of it may be known already."""
+        step = self._look(task)
+        if step.status != StepStatus.CANCEL_REQUESTED:
+            return _told(step)
+        command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
+        try:
+            with open_unit_of_work(self._database, task) as uow:
+                started = starting.start_cancellation(uow, command)
+        except (steps.StepObsolete, steps.StepAlreadyStarted, starting.StepNotCancellable):
+            # Settled meanwhile, or asked for before: its answer is waited for, and asked about by reconciliation.
+            return _told(self._look(task))
+        return _told(self._send_cancellation(task, started))
 
     def _look(self, task: Task) -> Row[Any]:
         with open_unit_of_work(self._database, task) as uow:
             return reading.step(uow, task.uuid("stepId"))
 
-    def _outcome_of_another(self, task: Task, step: Row[Any]) -> str:
+    def _known_to_another(self, task: Task, step: Row[Any]) -> Row[Any]:
         """The step was started before: by a worker that is still at it, that died, or that is done."""
         STEP_DUPLICATE_EXECUTIONS_PREVENTED.labels(command=task.topic).inc()
         if step.status != StepStatus.IN_PROGRESS or step.attempt_status == "ACKNOWLEDGED":
-            return fulfilling.outcome_of(step.status)
+            return step
         if step.seconds_since_heartbeat < self._stale_after.total_seconds():
             raise RetryLater(LOOK_AGAIN, f"worker {step.worker_id} is carrying out this step")
-        return fulfilling.outcome_of(self._infer_unknown(task, step, "the worker gave no sign of life", self._stale_after))
+        return self._infer_unknown(task, step, "the worker gave no sign of life", self._stale_after)
 
     def _start(self, task: Task, step: Row[Any]) -> StartedStep | None:
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
@@ -120,7 +129,7 @@ class Fulfillment:
         except (steps.StepAlreadyStarted, steps.StepVersionConflict, steps.StepOutcomeUnknown) as refusal:
             raise RetryLater(LOOK_AGAIN, str(refusal)) from refusal
 
-    def _send(self, task: Task, started: StartedStep) -> str:
+    def _send(self, task: Task, started: StartedStep) -> Row[Any]:
         """No transaction is open here. Every way this can end is recorded before the engine hears of it."""
         step = started.step
         request = ProviderRequest(
@@ -130,46 +139,61 @@ class Fulfillment:
             product_offering_id=started.product_offering_id,
             quantity=started.quantity,
             order_ref=str(step.order_id),
+            compensates=started.compensates,
+        )
+        attempt = RecordFact(
+            step_id=step.id, event=StepEvent.FAIL_WITHOUT_EFFECT, source=OutcomeSource.RESPONSE, attempt_id=started.attempt_id
         )
         try:
             reply = self._providers[step.provider_name].execute(request)
         except ProviderUnavailableError as error:
-            self._record_failure(task, started, StepEvent.FAIL_WITHOUT_EFFECT, str(error))
-            raise  # nothing was sent: the retry policy of the model decides when to try again
+            # True of this attempt, and of no other: nothing of it was sent.
+            self._keep(task, replace(attempt, failure_class=FailureClass.UNAVAILABLE, reason=str(error)))
+            raise  # the retry policy of the model decides when to try again
         except ProviderContractError as error:
-            return self._record_failure(task, started, StepEvent.FAIL_FINALLY, str(error))
+            refused = replace(attempt, event=StepEvent.FAIL_FINALLY, failure_class=FailureClass.CONTRACT, reason=str(error))
+            return self._keep(task, refused)
         except ProviderOutcomeUnknownError as error:
             return self._infer_unknown(task, step, str(error))
-        return self._record(task, step, EVENT_OF[reply.status], reply)
+        return self._keep(task, _fact(step, EVENT_OF[reply.status], reply))
 
-    def _record(self, task: Task, step: Row[Any], event: StepEvent, reply: ProviderReply) -> str:
-        fact = RecordFact(
-            step_id=step.id,
-            event=event,
-            source=OutcomeSource.RESPONSE,
-            external_ref=reply.external_ref,
-            external_request_id=reply.request_id,
-            reason=reply.reason,
+    def _send_cancellation(self, task: Task, started: StartedCancellation) -> Row[Any]:
+        step = started.step
+        request = CancelRequest(
+            idempotency_key=started.idempotency_key,
+            request_key=started.request_key,
+            step_ref=steps.business_key(step.tenant_id, step.id),
         )
-        return self._keep(task, fact)
+        try:
+            reply = self._providers[step.provider_name].cancel(request)
+        except ProviderUnavailableError:
+            self._end_cancellation(task, started, AttemptStatus.ABSENT)
+            raise
+        except ProviderContractError as error:
+            self._end_cancellation(task, started, AttemptStatus.FAILED)
+            raise GiveUp(str(error)) from error
+        except ProviderOutcomeUnknownError:
+            return self._look(task)  # reconciliation asks what became of it
+        if reply is None:
+            # It has not seen the request that is to be cancelled, which may still be on its way: ask again.
+            self._end_cancellation(task, started, AttemptStatus.ABSENT)
+            return self._look(task)
+        if reply.status is ReplyStatus.ACCEPTED:
+            return self._look(task)
+        return self._keep(task, _fact(step, CANCEL_EVENT_OF[reply.status], reply))
 
-    def _record_failure(self, task: Task, started: StartedStep, event: StepEvent, reason: str) -> str:
-        """The call itself failed: true of this attempt, and of no other."""
-        return self._keep(
-            task,
-            RecordFact(
-                step_id=started.step.id, event=event, source=OutcomeSource.RESPONSE, attempt_id=started.attempt_id, reason=reason
-            ),
-        )
+    def _end_cancellation(self, task: Task, started: StartedCancellation, status: AttemptStatus) -> None:
+        with open_unit_of_work(self._database, task) as uow:
+            starting.end_cancellation(uow, started.step.id, status)
 
-    def _keep(self, task: Task, fact: RecordFact) -> str:
+    def _keep(self, task: Task, fact: RecordFact) -> Row[Any]:
         with open_unit_of_work(self._database, task) as uow:
             _, after = fulfilling.record_fact(uow, fact)
-        if after.status in steps.FINAL:
+        if after.status in steps.FINAL | {StepStatus.HELD}:
             self._evaluate(task, after.order_id)
-        return str(after.status)
+        return after
 
-    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, silent_for: timedelta = timedelta(0)) -> str:
+    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, silent_for: timedelta = timedelta(0)) -> Row[Any]:
         command = Infer(
             step_id=step.id,
             expected_version=step.version,
@@ -180,13 +204,35 @@ class Fulfillment:
         )
         try:
             with open_unit_of_work(self._database, task) as uow:
-                status = str(fulfilling.infer(uow, command).status)
+                after = fulfilling.infer(uow, command)
         except Refusal:
             # A callback was faster than our conclusion: what it said counts.
-            return str(self._look(task).status)
+            return self._look(task)
         PROVIDER_UNKNOWN_OUTCOMES.labels(provider=step.provider_name).inc()
-        return status
+        return after
 
-    def _evaluate(self, task: Task, order_id: UUID) -> str:
+    def _evaluate(self, task: Task, order_id: UUID) -> None:
         with open_unit_of_work(self._database, task) as uow:
-            return evaluating.evaluate(uow, order_id)
+            evaluating.evaluate(uow, order_id)
+
+
+def _fact(step: Row[Any], event: StepEvent, reply: ProviderReply) -> RecordFact:
+    return RecordFact(
+        step_id=step.id,
+        event=event,
+        source=OutcomeSource.RESPONSE,
+        external_ref=reply.external_ref,
+        external_request_id=reply.request_id,
+        failure_class=FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE,
+        reason=reply.reason,
+    )
+
+
+def _told(step: Row[Any]) -> dict[str, Variable]:
+    """How a step stands, in the variables of its process."""
+    return {
+        "stepOutcome": fulfilling.outcome_of(step.status),
+        "failureClass": step.failure_class,
+        "attemptNo": step.attempt_no,
+        "providerName": step.provider_name,
+    }

@@ -23,6 +23,7 @@ from workers.tasks.approval import Approval
 from workers.tasks.contract import Handler, Topic
 from workers.tasks.escalation import Escalation
 from workers.tasks.fulfillment import Fulfillment
+from workers.tasks.orders import Orders
 from workers.tasks.registration import Registration
 
 
@@ -143,6 +144,7 @@ def topics(database: Database, engine: Engine, providers: Mapping[str, Provider]
     """All topics, ready to run."""
     approval, escalation = Approval(database, engine), Escalation(database, engine)
     fulfillment = Fulfillment(database, providers, settings.attempt_stale_after)
+    order = Orders(database, engine)
     handlers: dict[str, Handler] = {
         "workflow.register": Registration(database).register,
         "quote.collect-approval-facts": approval.collect_facts,
@@ -151,11 +153,11 @@ def topics(database: Database, engine: Engine, providers: Mapping[str, Provider]
         "approval.remind-approver": escalation.remind,
         "approval.escalate-requirement": escalation.escalate,
         "quote.apply-outcome": approval.apply_outcome,
-        "order.decompose": fulfillment.decompose,
+        "order.decompose": order.decompose,
         "fulfillment.check-readiness": fulfillment.check_readiness,
         "fulfillment.execute-step": fulfillment.execute,
         "fulfillment.check-outcome": fulfillment.check_outcome,
-        "order.evaluate": fulfillment.evaluate,
+        "order.evaluate": order.evaluate,
     }
     signs_of_life = {"fulfillment.execute-step": fulfillment.heartbeat}
     return {

@@ -1,0 +1,20 @@
+"""Times that process owners write into models and rules, in ISO 8601: PT24H, P3D."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from workers.tasks.contract import GiveUp, Task
+
+DURATION = TypeAdapter(timedelta)
+
+
+def duration(task: Task, name: str) -> timedelta:
+    """The duration in a process variable. Raises GiveUp when it is none."""
+    text = task.text(name)
+    try:
+        return DURATION.validate_python(text)
+    except ValidationError:
+        raise GiveUp(f"{name} must be an ISO duration such as PT24H, it is {text!r}: correct it in the model") from None

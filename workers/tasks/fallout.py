@@ -1,0 +1,207 @@
+"""Topics of fallout: open a case for a step that is held, show it to a person, carry out what they decide, escalate when nobody does.
+
+What a person does in Tasklist goes through the same commands as over HTTP, on their behalf; who they are is what the engine's operation log says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import casework, evaluating, fulfilling, resolving, triaging
+from domain.casework import CaseCommand
+from domain.errors import Refusal
+from domain.fallouts import UNRESOLVED, FalloutCase, FalloutStatus, FalloutType, Queue, Severity
+from domain.resolving import Resolution, ResolveCase, SecondPersonMissing
+from domain.steps import FailureClass, FulfillmentStep, StepStatus
+from domain.store import UnitOfWork
+from domain.triaging import OpenCase
+from workers.runtime.engine import Engine
+from workers.runtime.variables import Variable
+from workers.tasks import fallout_form
+from workers.tasks.commands import open_unit_of_work
+from workers.tasks.contract import GiveUp, Task
+from workers.tasks.durations import duration
+
+USER_TASK, SECOND_TASK = "resolve-fallout", "confirm-resolution"
+ESCALATE = "ESCALATE"
+APPLIED, REFUSED, CONFIRMATION_NEEDED = "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
+EXHAUSTED = "ATTEMPTS_EXHAUSTED"
+FRESH: dict[str, Variable] = dict.fromkeys(
+    ("resolution", "externalReference", "evidence", "comment", "confirmed", "confirmationComment")
+)
+"""What the last person typed must not stand in the next one's form."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who did something in Tasklist, and in which groups they are."""
+
+    user_id: str
+    roles: tuple[str, ...] = ()
+
+
+class Fallout:
+    """The handlers; `engine` tells who completed a user task, and in which groups they are."""
+
+    def __init__(self, database: Database, engine: Engine) -> None:
+        self._database = database
+        self._engine = engine
+
+    def open_case(self, task: Task) -> dict[str, Variable]:
+        """Hold the step and have a person look at it, as the model's rules say; what is over already needs nobody."""
+        step_id = task.variables.get("stepId")
+        with open_unit_of_work(self._database, task) as uow:
+            if not step_id:
+                return {"caseId": str(triaging.open_case(uow, _of_order(task.uuid("orderId"))).id)}
+            step = fulfilling.hold(uow, task.uuid("stepId"), EXHAUSTED)
+            case_id = triaging.open_case(uow, _of_step(task, step)).id if step.status == StepStatus.HELD else ""
+        self._evaluate(task, step.order_id)
+        return {"caseId": str(case_id), "stepOutcome": fulfilling.outcome_of(step.status)}
+
+    def prepare_case(self, task: Task) -> dict[str, Variable]:
+        """How the case stands, and everything that its form shows."""
+        with open_unit_of_work(self._database, task) as uow:
+            case = uow.read(FalloutCase, task.uuid("caseId"))
+            return {
+                "caseStatus": case.status,
+                "caseQueue": case.queue,
+                "caseOwner": case.owner_user_id,
+                "claimDueAt": _iso(case.claim_due_at),
+                "dueAt": _iso(case.due_at),
+                **fallout_form.shown(uow, case),
+                **FRESH,
+            }
+
+    def apply_resolution(self, task: Task) -> dict[str, Variable]:
+        """Carry out what the person decided, on their behalf; a refusal is shown on the form."""
+        person = self._who(task, USER_TASK)
+        said = str(task.variables.get("resolution") or "")
+        if said == ESCALATE:
+            return self._attempt(task, person, lambda uow: casework.escalate(uow, _seen(uow, task, person)))
+        return self._resolve(task, person, said)
+
+    def confirm_resolution(self, task: Task) -> dict[str, Variable]:
+        """Keep what the second person attests, then carry the resolution out for the first."""
+        second = self._who(task, SECOND_TASK)
+        comment = str(task.variables.get("confirmationComment") or "no comment")
+        if task.variables.get("confirmed") is not True:
+            return _refused(f"{second.user_id} did not confirm: {comment}")
+        reference = str(task.variables.get("externalReference") or "")
+        answer = self._attempt(task, second, lambda uow: casework.confirm(uow, _seen(uow, task, second), reference, comment))
+        if answer["resolutionOutcome"] != APPLIED:
+            return answer
+        return self._resolve(task, self._who(task, USER_TASK), str(task.variables.get("resolution") or ""))
+
+    def escalate(self, task: Task) -> dict[str, Variable]:
+        """Pass the case on when nobody claimed it, or nobody resolved it, in time."""
+        nobody = Person(user_id=f"worker:{task.worker_id}")
+        with open_unit_of_work(self._database, task) as uow:
+            case = uow.read(FalloutCase, task.uuid("caseId"))
+            is_due = case.status == FalloutStatus.OPEN if task.text("escalationCause") == "CLAIM" else case.status in UNRESOLVED
+            if is_due:
+                casework.escalate(uow, _seen(uow, task, nobody))
+        return {}
+
+    def _resolve(self, task: Task, person: Person, said: str) -> dict[str, Variable]:
+        try:
+            resolution = Resolution(said)
+        except ValueError:
+            return _refused(f"{said!r} is no resolution: choose one of those listed.")
+        # Whoever completes a task in Tasklist has the case: the engine lets nobody else complete it. In a transaction of its own: a
+        # resolution holds the order and the step before their case.
+        answer = self._attempt(task, person, lambda uow: casework.claim(uow, _seen(uow, task, person)))
+        if answer["resolutionOutcome"] == APPLIED:
+            answer = self._attempt(task, person, lambda uow: _carry_out(uow, task, person, resolution))
+        order_id = task.variables.get("orderId")
+        if order_id and answer["resolutionOutcome"] == APPLIED:
+            self._evaluate(task, UUID(str(order_id)))
+        return answer
+
+    def _attempt(self, task: Task, person: Person, act: Callable[[UnitOfWork], object]) -> dict[str, Variable]:
+        try:
+            with open_unit_of_work(self._database, task, on_behalf_of=person.user_id) as uow:
+                act(uow)
+        except SecondPersonMissing:
+            return {"resolutionOutcome": CONFIRMATION_NEEDED, "resolutionRefused": None}
+        except Refusal as refusal:
+            return _refused(f"{person.user_id}: {refusal}")
+        return {"resolutionOutcome": APPLIED, "resolutionRefused": None}
+
+    def _who(self, task: Task, activity: str) -> Person:
+        completion = self._engine.who_completed(task.process_instance_id, activity, beside=task.activity_instance_id)
+        if completion is None:
+            raise GiveUp("The engine's user operation log does not say who completed the task: check that history level is full.")
+        return Person(user_id=completion.user_id, roles=tuple(self._engine.groups_of(completion.user_id)))
+
+    def _evaluate(self, task: Task, order_id: UUID) -> None:
+        with open_unit_of_work(self._database, task) as uow:
+            evaluating.evaluate(uow, order_id)
+
+
+def _seen(uow: UnitOfWork, task: Task, person: Person) -> CaseCommand:
+    """A command on the case as it stands: in Tasklist the task itself is what was seen, and it goes with every change of its case."""
+    case = uow.read(FalloutCase, task.uuid("caseId"))
+    return CaseCommand(case_id=case.id, expected_version=case.version, person=person.user_id, roles=person.roles)
+
+
+def _carry_out(uow: UnitOfWork, task: Task, person: Person, resolution: Resolution) -> None:
+    case = uow.read(FalloutCase, task.uuid("caseId"))
+    step = uow.read(FulfillmentStep, case.step_id) if case.step_id else None
+    command = ResolveCase(
+        case_id=case.id,
+        expected_version=case.version,
+        person=person.user_id,
+        roles=person.roles,
+        resolution=resolution,
+        expected_step_version=step.version if step is not None else None,
+        external_ref=str(task.variables.get("externalReference") or "") or None,
+        evidence=str(task.variables.get("evidence") or "") or None,
+    )
+    resolving.resolve(uow, command)
+
+
+def _refused(why: str) -> dict[str, Variable]:
+    return {"resolutionOutcome": REFUSED, "resolutionRefused": why}
+
+
+def _of_order(order_id: UUID) -> OpenCase:
+    return OpenCase(
+        type=FalloutType.DECOMPOSITION_FAILED,
+        dedupe_key=triaging.of_decomposition(order_id),
+        detail="The order's steps cannot be planned.",
+        order_id=order_id,
+    )
+
+
+def _of_step(task: Task, step: Row[Any]) -> OpenCase:
+    kind = FalloutType.COMPENSATION_FAILED if step.kind == "COMPENSATE" else triaging.type_of(FailureClass(step.failure_class))
+    return OpenCase(
+        type=kind,
+        dedupe_key=triaging.of_held_step(step.id),
+        detail=f"{step.step_code} is held ({step.failure_class}): {step.final_reason or 'no reason was given'}.",
+        order_id=step.order_id,
+        step_id=step.id,
+        queue=_one_of(Queue, task, "falloutQueue"),
+        severity=_one_of(Severity, task, "falloutSeverity"),
+        time_to_resolve=duration(task, "falloutSla"),
+        evidence={"failure_class": step.failure_class, "attempt_no": step.attempt_no},
+    )
+
+
+def _one_of(kind: Any, task: Task, name: str) -> Any:
+    said = task.text(name)
+    try:
+        return kind(said)
+    except ValueError:
+        raise GiveUp(f"{name} must be one of {', '.join(kind)}, it is {said!r}: correct the rules of fallout-policy") from None
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()

@@ -1,0 +1,107 @@
+"""What a case worker reads in form `resolve-fallout`: the case, what happened by both clocks, what was sent, what may be done now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from domain import reading, timelines
+from domain.fallouts import Queue
+from domain.orders import SalesOrder
+from domain.resolving import RULES, Resolution
+from domain.steps import FulfillmentStep, StepStatus
+from domain.store import UnitOfWork
+from workers.runtime.variables import Variable
+from workers.tasks.markdown import moment, plain, table
+
+TIMELINE_HEAD = "| Our clock (UTC) | Provider's clock | What | Step | Who |\n|---|---|---|---|---|\n"
+ATTEMPTS_HEAD = "| Sent | Command | No. | Key | Status | Known by |\n|---|---|---:|---|---|---|\n"
+ALLOWED_HEAD = "| Resolution | Needs | From |\n|---|---|---|\n"
+WHAT: Mapping[str, str] = {
+    "TRANSITION": "{transitionFrom} → {transitionTo} ({reason})",
+    "ATTEMPT_SENT": "{command} sent, attempt {attemptNo}",
+    "ATTEMPT_SETTLED": "{command} {status} by {source}",
+    "CALLBACK": "callback {eventType}: {status}",
+    "CALLBACK_CONFLICT": "the same event with other content",
+    "CONTRADICTION": "contradiction: {said} of a step that was {known}",
+    "CONTRADICTION_ANSWERED": "contradiction settled: {status}",
+    "NOTE": "{status}: {reason}",
+}
+
+
+def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
+    """The variables that the form's texts name."""
+    step = uow.read(FulfillmentStep, case.step_id) if case.step_id else None
+    order = uow.read(SalesOrder, case.order_id) if case.order_id else None
+    entries = timelines.timeline(uow, case.order_id) if case.order_id else []
+    return {
+        "caseNumber": case.case_number,
+        "caseTitle": case.type.replace("_", " ").lower(),
+        "caseType": case.type,
+        "caseSeverity": case.severity,
+        "orderNumber": order.order_number if order is not None else "",
+        "stepCode": step.step_code if step is not None else "",
+        "stepStatus": step.status if step is not None else "",
+        "whatHappened": plain(case.detail, longest=1000),
+        "timelineText": table(TIMELINE_HEAD, [_entry(entry) for entry in reversed(entries)]) if entries else "",
+        "attemptsText": _attempts(uow, step) if step is not None else "",
+        "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(step)]),
+        "confirmationText": _confirmation(case, step),
+    }
+
+
+def resolutions_for(step: Row[Any] | None) -> list[Resolution]:
+    """What may be done about a step as it stands: a decision for a held one, a repair or nothing for one that is through."""
+    if step is None:
+        return [Resolution.RETRY, Resolution.KEEP_AS_IS]
+    if step.status == StepStatus.HELD:
+        return [resolution for resolution, rule in RULES.items() if rule.event is not None]
+    return [Resolution.COMPENSATE, Resolution.KEEP_AS_IS] if step.compensable else [Resolution.KEEP_AS_IS]
+
+
+def _allowed(resolution: Resolution) -> str:
+    rule = RULES[resolution]
+    needs = {"the provider's reference and a second person": rule.needs_reference, "evidence": rule.needs_evidence}
+    return f"| {plain(resolution)} | {', '.join(what for what, is_needed in needs.items() if is_needed)} | {tuple(Queue)[rule.level]} |"
+
+
+def _entry(entry: Mapping[str, Any]) -> str:
+    words = {name: plain(str(value)) for name, value in entry.items()}
+    what = WHAT[entry["kind"]].format_map(_Known(words))
+    cells = (_moment(entry["at"]), _moment(entry.get("providerAt")), what, words.get("stepCode", ""), words.get("actor", ""))
+    return f"| {' | '.join(cells)} |"
+
+
+class _Known(dict[str, str]):
+    """A fact that an entry does not have is left open."""
+
+    def __missing__(self, key: str) -> str:
+        return "–"
+
+
+def _moment(text: str | None) -> str:
+    return datetime.fromisoformat(text).strftime("%m-%d %H:%M:%S") if text else ""
+
+
+def _attempts(uow: UnitOfWork, step: Row[Any]) -> str:
+    rows: Sequence[Row[Any]] = reading.attempts_at(uow, step.id)
+    return table(
+        ATTEMPTS_HEAD,
+        [
+            f"| {moment(row.sent_at)} | {row.command} | {row.attempt_no} | `{row.idempotency_key}` | {row.status} "
+            f"| {row.outcome_source or ''} |"
+            for row in rows
+        ],
+    )
+
+
+def _confirmation(case: Row[Any], step: Row[Any] | None) -> str:
+    if step is None:
+        return ""
+    return (
+        f"Somebody wants to mark **{plain(step.step_code)}** of case {case.case_number} as completed. Confirm only when you have seen "
+        "yourself, at the provider, that the reference below stands for this step."
+    )
