@@ -1,0 +1,184 @@
+"""M12 and T6: an order is cancelled while its steps complete. For a fixed moment of the cancellation, no order of the callbacks matters.
+
+What the provider did is told in advance, as its ledger would have it; what it says of it arrives in every order, each word twice. Then what
+is in question is put to the ledger, undo steps are carried out, and the order and the net effect must be the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from domain import evaluating, receiving, timelines
+from domain.catalog import StepSpecification
+from domain.receiving import ReceiveCallback
+from domain.steps import StepEvent
+from tests.support.evidence import record
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import Offers
+
+E = StepEvent
+A, B = "A", "B"
+STEPS = (StepSpecification(step_code=A), StepSpecification(step_code=B))
+WORDS = {
+    E.ACKNOWLEDGE: "step.accepted",
+    E.COMPLETE: "step.completed",
+    E.CONFIRM_CANCEL: "step.cancelled",
+    E.REFUSE_CANCEL: "step.cancel_refused",
+}
+
+
+@dataclass
+class Ledger:
+    """What the provider has in effect, by step. An undo step takes its step's effect back."""
+
+    effects: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def net(self) -> int:
+        return sum(self.effects.values())
+
+
+@dataclass(frozen=True)
+class History:
+    """What a provider did with two steps whose cancellation it was asked for, and all that it says about it."""
+
+    name: str
+    effects: dict[str, int]
+    words: tuple[tuple[str, StepEvent], ...]
+    ends: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+HISTORIES = [
+    History("both completed, both too late", {A: 1, B: 1}, ((A, E.COMPLETE), (A, E.REFUSE_CANCEL), (B, E.COMPLETE), (B, E.REFUSE_CANCEL)), "CANCELLED"),
+    History("both cancelled", {A: 0, B: 0}, ((A, E.ACKNOWLEDGE), (A, E.CONFIRM_CANCEL), (B, E.ACKNOWLEDGE), (B, E.CONFIRM_CANCEL)), "CANCELLED"),
+    History("one each", {A: 1, B: 0}, ((A, E.COMPLETE), (A, E.REFUSE_CANCEL), (B, E.ACKNOWLEDGE), (B, E.CONFIRM_CANCEL)), "CANCELLED"),
+    History("completed, then taken back", {A: 0, B: 0}, ((A, E.COMPLETE), (A, E.CONFIRM_CANCEL), (B, E.COMPLETE), (B, E.CONFIRM_CANCEL)), "CANCELLED"),
+    History("taken back and too late", {A: 0, B: 1}, ((A, E.COMPLETE), (A, E.CONFIRM_CANCEL), (B, E.COMPLETE), (B, E.REFUSE_CANCEL)), "CANCELLED"),
+    History("confirmed, but in effect", {A: 1, B: 0}, ((A, E.COMPLETE), (A, E.CONFIRM_CANCEL), (B, E.CONFIRM_CANCEL), (B, E.ACKNOWLEDGE)), "CANCELLED"),
+]  # fmt: skip
+
+
+def tell(work: Fulfilment, step: str, event: StepEvent) -> None:
+    """Deliver a callback twice, as its door does."""
+    row = work.step(step)
+    event_id = f"{row.id} {event}"
+    command = ReceiveCallback(
+        provider_name="sandbox",
+        external_event_id=event_id,
+        event_type=WORDS[event],
+        step_id=row.id,
+        external_ref=f"ref of {step}" if event is E.COMPLETE else None,
+        external_request_id=None,
+        external_event_at=None,
+        payload={"eventId": event_id},
+    )
+    for _ in range(2):
+        with work.offers.uow("provider:sandbox") as uow:
+            receiving.receive(uow, command)
+        work.evaluate()
+
+
+def comes_to_rest(work: Fulfilment, ledger: Ledger) -> None:
+    """Put what is in question to the ledger, and carry out what is to be undone, until nothing is left."""
+    for _ in range(10):
+        for question in work.contradictions():
+            if question.answer is None:
+                step = next(name for name in (A, B) if work.step(name).id == question.step_id)
+                work.answer(question, in_effect=ledger.effects[step] > 0)
+        undo = [name for name, state in work.states().items() if name.startswith("undo ") and state == "PENDING"]
+        for name in undo:
+            work.complete(name)
+            ledger.effects[name.removeprefix("undo ")] -= 1
+        work.evaluate()
+        if not undo and all(question.answer is not None for question in work.contradictions()):
+            return
+    pytest.fail(f"never at rest: {work.states()}")
+
+
+def cancelled_under_way(offers: Offers) -> Fulfilment:
+    """Make an order whose two steps were sent, whose cancellation was accepted and asked of the provider."""
+    work = Fulfilment.of_steps(offers, *STEPS)
+    for name in (A, B):
+        work.start(name)
+    work.cancel()
+    for name in (A, B):
+        work.start_cancelling(name)
+    return work
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=str)
+def test_no_order_of_the_callbacks_matters_after_the_cancellation(offers: Offers, history: History) -> None:
+    seen: dict[tuple[Any, ...], Sequence[tuple[str, StepEvent]]] = {}
+    count = 0
+    for words in permutations(history.words):
+        work, ledger = cancelled_under_way(offers), Ledger(dict(history.effects))
+        for step, event in words:
+            tell(work, step, event)
+        comes_to_rest(work, ledger)
+        seen[work.status, work.cancellation().status, ledger.net] = words
+        count += 1
+
+    assert list(seen) == [(history.ends, "DONE", 0)], seen
+    record(f"arrival orders of four callbacks, {history}", count, "orders")
+
+
+def test_without_waiting_for_the_answer_to_the_cancellation_an_effect_is_taken_back_twice(offers: Offers) -> None:
+    """Kills: planning the undo as soon as the steps are final. The provider takes its effect back, and is asked to undo it as well."""
+    work, ledger = cancelled_under_way(offers), Ledger({A: 0, B: 0})
+    with patch.object(evaluating, "_is_unclear", lambda *_: False):
+        for step in (A, B):
+            tell(work, step, E.COMPLETE)
+            tell(work, step, E.CONFIRM_CANCEL)
+        comes_to_rest(work, ledger)
+
+    assert ledger.net < 0
+
+
+MOMENTS = ["before the request", "before it is sent", "before it is answered", "after the answer"]
+
+
+@pytest.mark.parametrize("position", range(4), ids=MOMENTS)
+def test_the_last_completion_at_every_moment_of_a_cancellation(offers: Offers, position: int) -> None:
+    """The last of two steps completes at one of the four moments between request, sending and confirmation (each word twice)."""
+    work, ledger = Fulfilment.of_steps(offers, *STEPS), Ledger({A: 1, B: 1})
+    for name in (A, B):
+        work.start(name)
+    tell(work, A, E.COMPLETE)
+
+    def complete(moment: int) -> None:
+        if moment == position:
+            tell(work, B, E.COMPLETE)
+
+    complete(0)
+    if work.status == "FULFILLED":
+        assert position == 0
+        return
+    work.cancel()
+    complete(1)
+    if work.step(B).status == "CANCEL_REQUESTED":
+        work.start_cancelling(B)
+        complete(2)
+        late = work.step(B).status == "COMPLETED"
+        tell(work, B, E.REFUSE_CANCEL if late else E.CONFIRM_CANCEL)
+        ledger.effects[B] = 1 if late else 0
+        complete(3)
+    comes_to_rest(work, ledger)
+
+    assert (work.status, work.cancellation().status, ledger.net) == ("CANCELLED", "DONE", 0)
+    finals = {row["reason"] for row in final_transitions(work)}
+    assert not {"ALL_STEPS_DONE", "UNDO_SETTLED"} <= finals
+
+
+def final_transitions(work: Fulfilment) -> list[dict[str, Any]]:
+    with work.offers.uow() as uow:
+        entries = timelines.timeline(uow, work.order_id)
+    return [entry for entry in entries if entry["kind"] == "TRANSITION" and entry["aggregateType"] == "sales_order"]
