@@ -111,14 +111,18 @@ class CaseCommand:
         return [str(queue) for queue in LADDER[: self.level + 1]]
 
 
-def claim(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
-    """Take a case, or prolong one's own lease; a lease that has run out is anybody's. Raises QueueNotYours, FalloutCaseConflict."""
+def claim(uow: UnitOfWork, command: CaseCommand, *, has_task: bool = False) -> Row[Any]:
+    """Take a case, or prolong one's own lease; a lease that has run out is anybody's.
+
+    `has_task`: the person has the engine's task already. Raises QueueNotYours, FalloutCaseConflict.
+    """
     case = uow.read(FalloutCase, command.case_id)
     version = command.expected_version
     if case.status == FalloutStatus.IN_PROGRESS and case.owner_user_id != command.person:
         version = _take_over(uow, command, case)
     claimed = uow.apply(CLAIM, command, expected_version=version)
-    _assign(uow, claimed)
+    if not has_task:
+        _assign(uow, claimed)
     return claimed
 
 

@@ -18,20 +18,10 @@ from workers import bpmn_variables
 from workers.bpmn_variables import Models, Promises
 from workers.deployment import GROUPS
 from workers.tasks.retry_policy import PROPERTY, RetryPolicy
-from workers.tasks.topics import COLUMNS, ELEMENTS, STARTS
+from workers.tasks.topics import COLUMNS, ELEMENTS, SENT, STARTS
 
-# The messages that the domain sends (docs: bpmn/README.md). A process that waits for any other waits for ever.
-MESSAGES = frozenset(
-    {
-        "QuoteRevisionSuperseded",
-        "QuoteApprovalRecalled",
-        "QuoteExpired",
-        "QuoteCancelled",
-        "FulfillmentStepReady",
-        "ProviderCallbackReceived",
-        "OrderResumed",
-    }
-)
+# A process that waits for any other message waits for ever.
+MESSAGES = frozenset(SENT)
 
 _BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
 _BPMNDI = "{http://www.omg.org/spec/BPMN/20100524/DI}"
@@ -123,7 +113,7 @@ def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: It
     named = {model.file.name: model.root for model in processes}, {model.file.name: model.root for model in decisions}
     models = Models(processes=named[0], decisions=named[1], forms=bpmn_variables.read_forms(forms))
     promises = Promises(
-        topics=topics, starts=STARTS, elements=ELEMENTS, columns=COLUMNS, groups=frozenset(group.id for group in GROUPS)
+        topics=topics, starts=STARTS, sent=SENT, elements=ELEMENTS, columns=COLUMNS, groups=frozenset(group.id for group in GROUPS)
     )
     return broken + _unmodelled(processes, topics) + bpmn_variables.problems(models, promises)
 

@@ -46,12 +46,13 @@ class TopicContract(Protocol):
 class Promises:
     """What the workers say of the variables that they start with, pass on and read.
 
-    `starts`: process -> variables given at its start. `elements`: loop variable -> fields of what it stands for. `columns`: decision ->
+    `starts`: process -> variables given at its start. `sent`: message -> variables that come with it. `elements`: loop variable -> fields of what it stands for. `columns`: decision ->
     outputs that a worker reads. `groups`: who can be asked.
     """
 
     topics: Mapping[str, TopicContract]
     starts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sent: Mapping[str, Sequence[str]] = field(default_factory=dict)
     elements: Mapping[str, Sequence[str]] = field(default_factory=dict)
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     groups: frozenset[str] = frozenset()
@@ -118,7 +119,9 @@ def _set_in(process: etree._Element, models: Models, promises: Promises) -> Iter
         for call in root.iter(f"{_BPMN}callActivity"):
             if call.get("calledElement") == process.get("id"):
                 yield from (str(passed.get("target")) for passed in call.iter(f"{_CAMUNDA}in") if passed.get("target"))
+    messages = {str(message.get("id")): str(message.get("name")) for message in process.getroottree().iter(f"{_BPMN}message")}
     for element in process.iter(etree.Element):
+        yield from promises.sent.get(messages.get(str(element.get("messageRef")), ""), ())
         if element.tag in {f"{_CAMUNDA}inputParameter", f"{_CAMUNDA}outputParameter"}:
             yield str(element.get("name"))
         yield from (

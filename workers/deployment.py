@@ -1,12 +1,12 @@
-"""Bring the engine to what the suite needs: models, the groups that approve, what they may see, their Tasklist filters.
+"""Bring the engine to what the suite needs: models, the groups that work in them, what they may see, their Tasklist filters.
 
 May be repeated at any time: the engine keeps a deployment whose files did not change, and `ensure_…` changes only what differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import bpmn
@@ -14,22 +14,42 @@ from workers.runtime.engine import Engine
 
 # The engine's numbers for what a permission is about (its Resources enumeration).
 APPLICATION, FILTER, PROCESS_DEFINITION, TASK, DECISION_DEFINITION = 0, 5, 6, 7, 10
-PROCESSES = ("quote-approval", "order-fulfillment", "fulfillment-step")
-DECISIONS = ("approval-requirements", "reapproval-reuse", "approval-escalation")
+PROCESSES = (
+    "quote-approval",
+    "order-fulfillment",
+    "fulfillment-step",
+    "cancel-step",
+    "fallout-case",
+    "late-compensation",
+)
+DECISIONS = (
+    "approval-requirements",
+    "reapproval-reuse",
+    "approval-escalation",
+    "fallout-policy",
+    "cancellation-policy",
+    "jeopardy-level",
+)
 MODEL_FILES = ("*.bpmn", "*.dmn", "forms/*.form")
 DEPLOYMENT = "quote-to-order"
 OPERATORS = "operators"
 
 
+OF_QUOTES: Mapping[str, str] = {"customerId": "Customer", "netTotal": "Net", "requirementType": "Because of"}
+OF_CASES: Mapping[str, str] = {"orderNumber": "Order", "stepCode": "Step", "caseType": "Case", "caseSeverity": "Severity"}
+OF_ORDERS: Mapping[str, str] = {"customerId": "Customer", "orderValueText": "Value", "cancellationReason": "Reason"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A group of people: which applications they use, which process they work in."""
+    """A group of people: which applications they use, which process they work in, what their list of tasks shows of each."""
 
     id: str
     name: str
     applications: Sequence[str] = ("tasklist",)
     processes: Sequence[str] = ("quote-approval",)
     sees: Sequence[str] = ("READ", "READ_INSTANCE", "READ_HISTORY")
+    columns: Mapping[str, str] = field(default_factory=lambda: OF_QUOTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +68,10 @@ GROUPS = (
     Group(id="dealDesk", name="Deal desk"),
     Group(id="approverFinance", name="Finance approvers"),
     Group(id="approverLegal", name="Legal approvers"),
+    Group(id="falloutL1", name="Fallout, first level", processes=("fallout-case",), columns=OF_CASES),
+    Group(id="falloutL2", name="Fallout, second level", processes=("fallout-case",), columns=OF_CASES),
+    Group(id="falloutManagers", name="Fallout managers", processes=("fallout-case",), columns=OF_CASES),
+    Group(id="fulfillmentManagers", name="Fulfilment managers", processes=("order-fulfillment",), columns=OF_ORDERS),
     Group(
         id=OPERATORS,
         name="Operators",
@@ -102,13 +126,9 @@ def _let_explain(engine: Engine, group: Group) -> None:
 
 
 def _make_filter(engine: Engine, group: Group) -> None:
-    """Show a group its open tasks in Tasklist. The quote's number is in the task's name: a card folds its variables away."""
+    """Show a group its open tasks in Tasklist. The number of the quote, case or order is in the task's name: a card folds its variables away."""
     # Without includeAssignedTasks a claimed task vanishes from the list of whoever claimed it.
     query = {"candidateGroup": group.id, "includeAssignedTasks": True}
-    shown = [
-        {"name": "customerId", "label": "Customer"},
-        {"name": "netTotal", "label": "Net"},
-        {"name": "requirementType", "label": "Because of"},
-    ]
+    shown = [{"name": name, "label": label} for name, label in group.columns.items()]
     filter_id = engine.ensure_filter(group.name, query, {"priority": -10, "refresh": True, "variables": shown})
     engine.ensure_authorization(FILTER, filter_id, ["READ"], group_id=group.id)

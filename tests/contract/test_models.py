@@ -65,7 +65,7 @@ def change(file: str, pattern: str, replacement: str) -> Plant:
             "approval-requirements.dmn: Approval requirements (approval-requirements): has no historyTimeToLive",
         ),
         (
-            change("fulfillment-step.bpmn", ' camunda:versionTag="1.0.0"', ""),
+            change("fulfillment-step.bpmn", ' camunda:versionTag="2.0.0"', ""),
             "fulfillment-step.bpmn: Fulfilment step (fulfillment-step): has no versionTag",
         ),
         (
@@ -197,10 +197,11 @@ def test_a_topic_that_no_model_uses_is_a_problem() -> None:
 def test_an_error_that_a_topic_newly_throws_must_be_caught() -> None:
     known = {
         **CONTRACTS,
-        "order.evaluate": replace(CONTRACTS["order.evaluate"], errors=("ORDER_LOST",)),
+        "order.record-jeopardy": replace(CONTRACTS["order.record-jeopardy"], errors=("ORDER_LOST",)),
     }
     assert problems(MODELS, known) == [
-        "order-fulfillment.bpmn: Evaluate order (evaluate-order): order.evaluate throws ORDER_LOST, and no boundary event catches it: draw one"
+        "order-fulfillment.bpmn: Record jeopardy (record-jeopardy): order.record-jeopardy throws ORDER_LOST, "
+        "and no boundary event catches it: draw one"
     ]
 
 

@@ -8,10 +8,8 @@ from uuid import uuid4
 import pytest
 
 from tests.support.approval_walk import DUE, FACTS, asked_for, decide, groups, submitted, under_approval
-from tests.support.waiting import eventually
 from tests.support.walk import Walk
 from workers.runtime.engine import Engine
-from workers.runtime.variables import Variable
 
 pytestmark = pytest.mark.stack
 
@@ -161,152 +159,8 @@ def test_a_quote_can_be_withdrawn_before_its_first_task_is_done(engine: Engine) 
     walk.ends_as("Approval void")
 
 
-@pytest.mark.parametrize("process", ["quote-approval", "order-fulfillment"])
+@pytest.mark.parametrize("process", ["quote-approval", "order-fulfillment", "fallout-case", "late-compensation"])
 def test_a_second_start_of_the_same_work_ends_without_effect(engine: Engine, process: str) -> None:
     walk = Walk.start(engine, process, "duplicate", tenantId=str(uuid4()), startToken=str(uuid4()))
     walk.refuse(walk.take("workflow.register"), "DUPLICATE_WORKFLOW")
     walk.ends_as("Duplicate start")
-
-
-# --- orders
-
-
-def ordered(engine: Engine, *steps: dict[str, Variable]) -> Walk:
-    """Build an order that is decomposed into `steps`."""
-    walk = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
-    walk.work("workflow.register")
-    walk.work("order.decompose", steps=list(steps))
-    return walk
-
-
-def step_of(order: Walk, step_id: str) -> Walk:
-    """Find the instance of one step by its business key."""
-    key = f"step:t1:{step_id}"
-    instance = eventually(lambda: order.engine.find_instances(key), f"an instance of {key}")[0]
-    return Walk(engine=order.engine, business_key=key, instance_id=instance.id)
-
-
-def test_an_order_runs_each_step_under_its_own_business_key(engine: Engine) -> None:
-    first, second = str(uuid4()), str(uuid4())
-    order = ordered(
-        engine,
-        {"stepId": first, "stepCode": "RESERVE_INVENTORY", "ready": True},
-        {"stepId": second, "stepCode": "SHIP_ROUTER", "ready": False},
-    )
-    execute = step_of(order, first).take("fulfillment.execute-step", "tenantId", "orderId", "stepId", "stepCode")
-    assert execute.variables == {
-        "tenantId": "t1",
-        "orderId": execute.variables["orderId"],
-        "stepId": first,
-        "stepCode": "RESERVE_INVENTORY",
-    }
-    step_of(order, first).done(execute, stepOutcome="COMPLETED")
-    step_of(order, first).ends_as("Step completed")
-    waiting = step_of(order, second)
-    waiting.tell("FulfillmentStepReady")
-    waiting.work("fulfillment.execute-step", stepOutcome="COMPLETED")
-    waiting.ends_as("Step completed")
-    order.work("order.evaluate", orderOutcome="FULFILLED")
-    order.ends_as("Order fulfilled")
-
-
-def test_steps_that_end_at_the_same_moment_do_not_collide(engine: Engine) -> None:
-    ids = [str(uuid4()) for _ in range(4)]
-    steps: list[dict[str, Variable]] = [{"stepId": step, "stepCode": "NOTIFY", "ready": True} for step in ids]
-    order = ordered(engine, *steps)
-    taken = [(step_of(order, step), step_of(order, step).take("fulfillment.execute-step")) for step in ids]
-    for step, task in taken:
-        step.done(task, stepOutcome="COMPLETED")
-    order.work("order.evaluate", orderOutcome="FULFILLED")
-    order.ends_as("Order fulfilled")
-
-
-def test_an_order_on_hold_is_asked_again_when_it_resumes_or_when_time_passes(engine: Engine) -> None:
-    order = ordered(engine)
-    order.work("order.evaluate", orderOutcome="HELD")
-    order.tell("OrderResumed")
-    order.work("order.evaluate", orderOutcome="IN_PROGRESS")
-    order.let_time_pass()
-    order.work("order.evaluate", orderOutcome="PARTIALLY_FULFILLED")
-    order.ends_as("Order partially fulfilled")
-
-
-def test_an_order_whose_steps_failed_ends_as_failed(engine: Engine) -> None:
-    order = ordered(engine)
-    order.work("order.evaluate", orderOutcome="FAILED")
-    order.ends_as("Order failed")
-
-
-def test_an_order_that_cannot_be_decomposed_is_rejected(engine: Engine) -> None:
-    order = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
-    order.work("workflow.register")
-    order.refuse(order.take("order.decompose"), "ORDER_INVALID")
-    order.ends_as("Order rejected")
-
-
-# --- steps
-
-
-def planned(engine: Engine, *, ready: bool) -> Walk:
-    facts: dict[str, Variable] = {"tenantId": "t1", "orderId": str(uuid4()), "stepId": str(uuid4()), "stepCode": "SHIP_ROUTER"}
-    return Walk.start(engine, "fulfillment-step", "step:t1", ready=ready, **facts)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "end"),
-    [("COMPLETED", "Step completed"), ("FAILED", "Step failed"), ("CANCELLED", "Step cancelled"), ("SKIPPED", "Step skipped")],
-)
-def test_a_settled_step_ends_with_its_result(engine: Engine, outcome: str, end: str) -> None:
-    step = planned(engine, ready=True)
-    step.work("fulfillment.execute-step", stepOutcome=outcome)
-    step.ends_as(end)
-
-
-def test_a_callback_settles_a_step_that_the_provider_accepted(engine: Engine) -> None:
-    step = planned(engine, ready=True)
-    step.work("fulfillment.execute-step", stepOutcome="ACCEPTED")
-    step.tell("ProviderCallbackReceived", stepOutcome="ACCEPTED")
-    step.tell("ProviderCallbackReceived", stepOutcome="COMPLETED")
-    step.ends_as("Step completed")
-
-
-def test_a_lost_callback_costs_one_timer_period(engine: Engine) -> None:
-    step = planned(engine, ready=True)
-    step.work("fulfillment.execute-step", stepOutcome="ACCEPTED")
-    step.let_time_pass()
-    step.work("fulfillment.check-outcome", stepOutcome="COMPLETED")
-    step.ends_as("Step completed")
-
-
-@pytest.mark.parametrize("open_outcome", ["UNKNOWN", "HELD"])
-def test_a_step_waits_while_its_outcome_is_open_and_is_repeated_when_it_may_be(engine: Engine, open_outcome: str) -> None:
-    step = planned(engine, ready=True)
-    step.work("fulfillment.execute-step", stepOutcome=open_outcome)
-    step.let_time_pass()
-    step.work("fulfillment.check-outcome", stepOutcome=open_outcome)
-    step.let_time_pass()
-    step.work("fulfillment.check-outcome", stepOutcome="RETRYABLE")
-    step.work("fulfillment.execute-step", stepOutcome="CANCELLED")
-    step.ends_as("Step cancelled")
-
-
-def test_a_step_waits_for_its_predecessors_by_message_or_by_asking(engine: Engine) -> None:
-    step = planned(engine, ready=False)
-    step.let_time_pass()
-    step.work("fulfillment.check-readiness", readiness="WAITING")
-    step.let_time_pass()
-    step.work("fulfillment.check-readiness", readiness="READY")
-    step.work("fulfillment.execute-step", stepOutcome="WAITING")
-    step.tell("FulfillmentStepReady")
-    step.work("fulfillment.execute-step", stepOutcome="COMPLETED")
-    step.ends_as("Step completed")
-
-
-def test_a_step_that_became_obsolete_is_skipped(engine: Engine) -> None:
-    waiting = planned(engine, ready=False)
-    waiting.let_time_pass()
-    waiting.work("fulfillment.check-readiness", readiness="OBSOLETE")
-    waiting.ends_as("Step skipped")
-    started = planned(engine, ready=True)
-    started.refuse(started.take("fulfillment.execute-step"), "STEP_OBSOLETE")
-    started.ends_as("Step skipped")

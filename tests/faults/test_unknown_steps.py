@@ -30,6 +30,7 @@ from tests.support.offers import Offers, Order
 from tests.support.waiting import eventually
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import (
+    CancelRequest,
     Provider,
     ProviderOutcomeUnknownError,
     ProviderReply,
@@ -66,6 +67,9 @@ class Scripted:
     asked: list[str] = field(default_factory=list)
 
     def execute(self, request: ProviderRequest) -> ProviderReply:
+        raise AssertionError(f"reconciliation sent {request}")
+
+    def cancel(self, request: CancelRequest) -> ProviderReply | None:
         raise AssertionError(f"reconciliation sent {request}")
 
     def query(self, idempotency_key: str) -> ProviderReply | None:

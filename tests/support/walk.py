@@ -70,7 +70,16 @@ class Walk:
 
     def tell(self, message: str, **variables: Variable) -> None:
         """Send a message as soon as the instance waits for it."""
-        eventually(lambda: self.engine.correlate(message, self.business_key, variables), f"{message} is waited for")
+        eventually(lambda: self._tell(message, variables), f"{message} is waited for")
+
+    def _tell(self, message: str, variables: dict[str, Variable]) -> bool:
+        try:
+            return self.engine.correlate(message, self.business_key, variables)
+        except EngineRefusedError as error:
+            # The instance is just being moved on by a job: the dispatcher would come again, too.
+            if error.kind != "OptimisticLockingException":
+                raise
+            return False
 
     def let_time_pass(self, timer: str | None = None, task: UserTask | None = None) -> None:
         """Fire the timer that the instance waits for; `timer` names its event, `task` the user task at which it stands."""
@@ -127,7 +136,8 @@ class Walk:
 
     def _results(self) -> list[str]:
         rows = self.engine.get("/history/activity-instance", processInstanceId=self.instance_id)
-        scopes = {row["id"] for row in rows if row["activityId"].startswith("withdrawn-")} | {self.instance_id}
+        ending = ("withdrawn-", "cancel-order")
+        scopes = {row["id"] for row in rows if row["activityId"].startswith(ending)} | {self.instance_id}
         return [
             row["activityName"]
             for row in rows

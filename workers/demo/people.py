@@ -20,7 +20,11 @@ RSM = Person(id="rina", first_name="Rina", last_name="Sari", groups=("approverRs
 DIRECTOR = Person(id="dewi", first_name="Dewi", last_name="Hartono", groups=("approverDirector", "approverFinance"))
 DEAL_DESK = Person(id="budi", first_name="Budi", last_name="Santoso", groups=("dealDesk",))
 OPERATOR = Person(id="oscar", first_name="Oscar", last_name="Lim", groups=("operators",))
-PEOPLE = (RSM, DIRECTOR, DEAL_DESK, OPERATOR)
+FIRST_LEVEL = Person(id="anna", first_name="Anna", last_name="Wijaya", groups=("falloutL1",))
+SECOND_LEVEL = Person(id="bert", first_name="Bert", last_name="Halim", groups=("falloutL2",))
+FALLOUT_MANAGER = Person(id="mona", first_name="Mona", last_name="Lestari", groups=("falloutManagers",))
+FULFILLMENT_MANAGER = Person(id="felix", first_name="Felix", last_name="Putra", groups=("fulfillmentManagers",))
+PEOPLE = (RSM, DIRECTOR, DEAL_DESK, OPERATOR, FIRST_LEVEL, SECOND_LEVEL, FALLOUT_MANAGER, FULFILLMENT_MANAGER)
 AUTHORITY = (
     GrantAuthority(subject=RSM.id, role="approverRsm", region=REGION, max_discount_percent=Decimal(25)),
     GrantAuthority(subject=DIRECTOR.id, role="approverDirector", max_discount_percent=Decimal(60)),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from workers.sandbox.cancellations import RequestUnknownError
 from workers.sandbox.faults import Fault, FaultKind, Faults
 from workers.sandbox.ledger import KeyReusedError, Ledger, ServiceRequest
 from workers.sandbox.server import CutConnection
@@ -42,6 +43,13 @@ class RequestBody(_Body):
     quantity: Annotated[int, Field(ge=1, le=1_000_000)]
     order_ref: _Name
     compensates: _Key | None = None
+
+
+class CancellationBody(_Body):
+    """What a customer sends to have a request cancelled."""
+
+    step_ref: _Name
+    request_key: _Key
 
 
 class FaultBody(_Body):
@@ -70,12 +78,19 @@ class _Routes:
 
     def submit(self, body: RequestBody, idempotency_key: Annotated[_Key, Header()]) -> Response:
         try:
-            answer = self.ledger.receive(idempotency_key, ServiceRequest(**body.model_dump(exclude={"compensates"})))
+            answer = self.ledger.receive(idempotency_key, ServiceRequest(**body.model_dump()))
         except KeyReusedError as error:
             return _problem(409, "IDEMPOTENCY_KEY_REUSED", str(error))
         log.info("sandbox_request_answered", idempotencyKey=idempotency_key, status=answer.status_code, lost=answer.is_lost)
         self.stopping.wait(answer.hold.total_seconds())
         return CutConnection() if answer.is_lost else JSONResponse(dict(answer.body), answer.status_code)
+
+    def cancel(self, body: CancellationBody, idempotency_key: Annotated[_Key, Header()]) -> Response:
+        try:
+            answer = self.ledger.cancel(idempotency_key, body.request_key)
+        except RequestUnknownError as error:
+            return _problem(404, "REQUEST_UNKNOWN", str(error))
+        return JSONResponse(dict(answer), 200 if answer["status"] == "COMPLETED" else 422)
 
     def find(self, idempotency_key: Annotated[_Key, Query(alias="idempotencyKey")]) -> Response:
         found = self.ledger.find(idempotency_key)
@@ -110,6 +125,7 @@ def create_app(ledger: Ledger, faults: Faults, *, token: str | None = None, stop
     app = FastAPI(title="Sandbox provider", docs_url=None, redoc_url=None)
     known = [Depends(routes.authorize)]
     app.add_api_route("/v1/requests", routes.submit, methods=["POST"], dependencies=known, response_model=None)
+    app.add_api_route("/v1/cancellations", routes.cancel, methods=["POST"], dependencies=known, response_model=None)
     app.add_api_route("/v1/requests", routes.find, methods=["GET"], dependencies=known, response_model=None)
     app.add_api_route("/sandbox/ledger", routes.list_ledger, methods=["GET"])
     app.add_api_route("/sandbox/faults", routes.add_fault, methods=["POST"], status_code=201)

@@ -14,7 +14,10 @@ from workers.sandbox.store import Store
 
 
 class FaultKind(StrEnum):
-    """What goes wrong; the first two strike any request, the others only the first request of a key."""
+    """What goes wrong; the first two strike any request, the others only the first request of a key.
+
+    The last two strike a cancellation: it is refused though it is in time, or what was completed is taken back.
+    """
 
     LOSE_ANSWER = "lose_answer"
     HOLD_ANSWER = "hold_answer"
@@ -23,6 +26,8 @@ class FaultKind(StrEnum):
     LOSE_CALLBACK = "lose_callback"
     REJECT = "reject"
     REJECT_LATER = "reject_later"
+    REFUSE_CANCEL = "refuse_cancel"
+    TAKE_BACK = "take_back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

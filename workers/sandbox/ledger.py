@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import uuid4
 
+from workers.sandbox import cancellations
 from workers.sandbox.callbacks import CallbackEvent, promise
 from workers.sandbox.faults import FaultKind, strike
 from workers.sandbox.store import Store
@@ -37,7 +38,8 @@ _ENTRIES = """
         (SELECT count(*) FROM callback
             WHERE callback.idempotency_key = request.idempotency_key AND state IN ('DELIVERED', 'CONFLICT')) AS callbacks,
         (SELECT coalesce(sum(attempts), 0) FROM callback
-            WHERE callback.idempotency_key = request.idempotency_key) AS callback_attempts
+            WHERE callback.idempotency_key = request.idempotency_key) AS callback_attempts,
+        (SELECT count(*) FROM reversal WHERE reversal.idempotency_key = request.idempotency_key) AS reversals
     FROM request ORDER BY received_at, request.rowid
 """
 _STATUS_CODE = {RequestStatus.COMPLETED: 200, RequestStatus.ACCEPTED: 202, RequestStatus.REJECTED: 422}
@@ -52,6 +54,7 @@ class ServiceRequest:
     product_offering_id: str
     quantity: int
     order_ref: str
+    compensates: str | None = None
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
@@ -116,10 +119,21 @@ class Ledger:
         """Tell the present state of a key, or None if it never arrived."""
         with self._store.transaction() as connection:
             row = connection.execute("SELECT * FROM request WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
-        return None if row is None else _description(row, self._present_status(row))
+            if row is None:
+                return cancellations.find(connection, idempotency_key)
+            is_reversed = cancellations.is_reversed(connection, idempotency_key)
+        return _description(row, cancellations.CANCELLED if is_reversed else self._present_status(row))
+
+    def cancel(self, idempotency_key: str, request_key: str) -> Mapping[str, str]:
+        """Cancel a request if that is still possible, and give the answer that belongs to the cancellation's key.
+
+        Raises RequestUnknownError.
+        """
+        with self._store.transaction() as connection:
+            return cancellations.cancel(connection, idempotency_key, request_key, self._clock())
 
     def entries(self) -> list[dict[str, str | int]]:
-        """List every key with its counts: effects, arrivals, callbacks that were received, attempts to deliver them."""
+        """List every key with its counts: effects, those taken back, what is left, arrivals, callbacks that were received, attempts to deliver them."""
         with self._store.transaction() as connection:
             rows = connection.execute(_ENTRIES).fetchall()
         return [
@@ -130,6 +144,8 @@ class Ledger:
                 "requestId": row["request_id"],
                 "status": self._present_status(row),
                 "effects": row["effects"],
+                "reversals": row["reversals"],
+                "net": row["effects"] - row["reversals"],
                 "requests": row["requests"],
                 "callbacks": row["callbacks"],
                 "callbackAttempts": row["callback_attempts"],
@@ -150,6 +166,11 @@ class Ledger:
 
     def _carry_out(self, connection: sqlite3.Connection, key: str, request: ServiceRequest) -> None:
         outcome = self._decide(connection, request.step_code)
+        reason = "rejected on request by the sandbox"
+        is_willing = outcome.final is not RequestStatus.REJECTED
+        if request.compensates and is_willing and not self._undo(connection, key, request.compensates):
+            reason = "there is nothing to undo"
+            outcome = _Outcome(first=RequestStatus.REJECTED, final=RequestStatus.REJECTED, completes_at=self._clock())
         is_rejected = outcome.final is RequestStatus.REJECTED
         row = connection.execute(
             """
@@ -161,7 +182,7 @@ class Ledger:
                 outcome.final,
                 outcome.completes_at,
                 None if is_rejected else f"{request.step_code}-{uuid4().hex[:12]}",
-                "rejected on request by the sandbox" if is_rejected else None,
+                reason if is_rejected else None,
                 key,
             ),
         ).fetchone()
@@ -169,6 +190,9 @@ class Ledger:
             connection.execute("INSERT INTO effect (idempotency_key, at) VALUES (?, ?)", (key, self._clock()))
         if outcome.first is RequestStatus.ACCEPTED:
             promise(connection, _event(row), idempotency_key=key, step_code=request.step_code, due_at=outcome.completes_at)
+
+    def _undo(self, connection: sqlite3.Connection, key: str, undone_key: str) -> bool:
+        return cancellations.reverse(connection, undone_key, key, self._clock())
 
     def _decide(self, connection: sqlite3.Connection, step_code: str) -> _Outcome:
         now = self._clock()

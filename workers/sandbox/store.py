@@ -34,6 +34,19 @@ CREATE TABLE IF NOT EXISTS effect (
     at REAL NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS effect_by_key ON effect (idempotency_key);
+CREATE TABLE IF NOT EXISTS reversal (
+    idempotency_key TEXT PRIMARY KEY REFERENCES request,
+    by_key TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS cancellation (
+    idempotency_key TEXT PRIMARY KEY,
+    request_key TEXT NOT NULL REFERENCES request,
+    request_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT,
+    received_at REAL NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS callback (
     delivery_id INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL,

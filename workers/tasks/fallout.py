@@ -116,7 +116,7 @@ class Fallout:
             return _refused(f"{said!r} is no resolution: choose one of those listed.")
         # Whoever completes a task in Tasklist has the case: the engine lets nobody else complete it. In a transaction of its own: a
         # resolution holds the order and the step before their case.
-        answer = self._attempt(task, person, lambda uow: casework.claim(uow, _seen(uow, task, person)))
+        answer = self._attempt(task, person, lambda uow: casework.claim(uow, _seen(uow, task, person), has_task=True))
         if answer["resolutionOutcome"] == APPLIED:
             answer = self._attempt(task, person, lambda uow: _carry_out(uow, task, person, resolution))
         order_id = task.variables.get("orderId")

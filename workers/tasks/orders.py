@@ -86,7 +86,7 @@ class Orders:
         command = DecideCancellation(
             cancellation_id=task.uuid("cancellationId"),
             accept=decision == "ACCEPT",
-            reason=str(task.variables.get("decisionReason") or "NONE"),
+            reason=str(task.variables.get("assessmentReason") or task.variables.get("decisionReason") or "NONE"),
             decided_by=person or cancelling.POLICY,
         )
         with open_unit_of_work(self._database, task, on_behalf_of=person) as uow:

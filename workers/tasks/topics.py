@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine as Database
 
 from domain.approvals import ApprovalAlreadyDecided, AuthorityExceeded, FourEyesViolation, StaleApproval
-from domain.orders import OrderInvalid
+from domain.orders import DecompositionFailed, OrderInvalid
 from domain.prices import StalePrice
 from domain.quotes import StaleRevision
 from domain.steps import StepObsolete
@@ -22,6 +22,7 @@ from workers.runtime.settings import Settings
 from workers.tasks.approval import Approval
 from workers.tasks.contract import Handler, Topic
 from workers.tasks.escalation import Escalation
+from workers.tasks.fallout import Fallout
 from workers.tasks.fulfillment import Fulfillment
 from workers.tasks.orders import Orders
 from workers.tasks.registration import Registration
@@ -40,6 +41,25 @@ class Contract:
 QUOTE = ("tenantId", "quoteId", "quoteRevisionId", "priceResultId")
 ORDER = ("tenantId", "orderId")
 STEP = ("tenantId", "stepId")
+CASE = ("tenantId", "caseId")
+OUTCOME = ("stepOutcome", "failureClass", "attemptNo", "providerName")
+RESOLUTION = ("orderId", "resolution", "externalReference", "evidence")
+SHOWN_CASE = (
+    "caseNumber",
+    "caseTitle",
+    "caseType",
+    "caseSeverity",
+    "orderNumber",
+    "stepCode",
+    "stepStatus",
+    "whatHappened",
+    "timelineText",
+    "attemptsText",
+    "allowedText",
+    "confirmationText",
+)
+CANCELLATION_FACTS = ("ponrReached", "stepsCompleted", "stepsInFlight", "stepsOpen", "undoableSteps", "orderValue")
+SHOWN_CANCELLATION = ("orderNumber", "customerId", "cancellationReason", "requestedBy", "orderValueText", "stepsText")
 DECISION = ("tenantId", "quoteRevisionId", "priceResultId", "requirementId", "decision", "reasonCode", "comment")
 ANSWER = ("decision", "reasonCode", "comment", "decisionRefused")
 POLICY_FACTS = ("maxDiscountPercent", "marginPercent", "dealAmount", "region", "productFamily", "paymentTermDays", "priceStale")
@@ -62,6 +82,21 @@ SHOWN = (
 STARTS: Mapping[str, tuple[str, ...]] = {
     "quote-approval": (*QUOTE, "startToken"),
     "order-fulfillment": (*ORDER, "startToken"),
+    "fallout-case": (*CASE, "orderId", "stepId", "startToken"),
+    "late-compensation": (*STEP, "orderId", "stepCode", "startToken"),
+}
+# Message -> the variables that the domain sends with it.
+SENT: Mapping[str, tuple[str, ...]] = {
+    "OrderCancellationRequested": ("cancellationId",),
+    "OrderCancellationAccepted": (),
+    "OrderResumed": (),
+    "FulfillmentStepReady": (),
+    "ProviderCallbackReceived": OUTCOME,
+    "FalloutCaseChanged": (),
+    "QuoteRevisionSuperseded": (),
+    "QuoteApprovalRecalled": (),
+    "QuoteExpired": (),
+    "QuoteCancelled": (),
 }
 # Loop variable -> what the worker that delivers the list says of each of its elements.
 ELEMENTS: Mapping[str, tuple[str, ...]] = {
@@ -75,6 +110,7 @@ ELEMENTS: Mapping[str, tuple[str, ...]] = {
         "dueAt",
         "escalationLevel",
     ),
+    # Steps to be fulfilled, cancelled, undone; what is to be cancelled is not asked whether it is ready.
     "step": ("stepId", "stepCode", "ready"),
 }
 # Decision -> the outputs that `quote.open-requirements` reads.
@@ -131,11 +167,43 @@ CONTRACTS: Mapping[str, Contract] = {
             errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
         ),
         Contract(name="quote.apply-outcome", variables=("tenantId", "approvalRequestId"), sets=("approvalOutcome",)),
-        Contract(name="order.decompose", variables=ORDER, sets=("steps",), errors=(OrderInvalid.code,)),
+        Contract(name="order.decompose", variables=ORDER, sets=("steps",), errors=(OrderInvalid.code, DecompositionFailed.code)),
+        Contract(name="order.evaluate", variables=ORDER, sets=("orderOutcome", "compensations")),
+        Contract(name="order.list-cancellations", variables=ORDER, sets=("cancellations",)),
+        Contract(
+            name="order.collect-cancellation-facts",
+            variables=(*ORDER, "cancellationId"),
+            sets=(*CANCELLATION_FACTS, *SHOWN_CANCELLATION),
+        ),
+        Contract(
+            name="order.decide-cancellation",
+            variables=(*ORDER, "cancellationId", "cancellationDecision", "decisionReason", "assessmentReason"),
+            sets=("cancellationOutcome",),
+        ),
+        Contract(name="order.assess-jeopardy", variables=ORDER, sets=("usedPercent", "openSteps", "heldSteps")),
+        Contract(name="order.record-jeopardy", variables=(*ORDER, "jeopardyLevel")),
         Contract(name="fulfillment.check-readiness", variables=STEP, sets=("readiness",)),
-        Contract(name="fulfillment.execute-step", variables=STEP, sets=("stepOutcome",), errors=(StepObsolete.code,)),
-        Contract(name="fulfillment.check-outcome", variables=STEP, sets=("stepOutcome",)),
-        Contract(name="order.evaluate", variables=ORDER, sets=("orderOutcome",)),
+        Contract(name="fulfillment.execute-step", variables=STEP, sets=OUTCOME, errors=(StepObsolete.code,)),
+        Contract(name="fulfillment.check-outcome", variables=STEP, sets=OUTCOME),
+        Contract(name="fulfillment.cancel-step", variables=STEP, sets=OUTCOME),
+        Contract(name="fulfillment.fail-step", variables=STEP, sets=OUTCOME),
+        Contract(
+            name="fallout.open-case",
+            variables=(*ORDER, "stepId", "falloutQueue", "falloutSeverity", "falloutSla"),
+            sets=("caseId", "stepOutcome"),
+        ),
+        Contract(
+            name="fallout.prepare-case",
+            variables=CASE,
+            sets=("caseStatus", "caseQueue", "caseOwner", "claimDueAt", "dueAt", *SHOWN_CASE),
+        ),
+        Contract(name="fallout.apply-resolution", variables=(*CASE, *RESOLUTION), sets=("resolutionOutcome", "resolutionRefused")),
+        Contract(
+            name="fallout.confirm-resolution",
+            variables=(*CASE, *RESOLUTION, "confirmed", "confirmationComment"),
+            sets=("resolutionOutcome", "resolutionRefused"),
+        ),
+        Contract(name="fallout.escalate", variables=(*CASE, "escalationCause")),
     )
 }
 
@@ -144,7 +212,7 @@ def topics(database: Database, engine: Engine, providers: Mapping[str, Provider]
     """All topics, ready to run."""
     approval, escalation = Approval(database, engine), Escalation(database, engine)
     fulfillment = Fulfillment(database, providers, settings.attempt_stale_after)
-    order = Orders(database, engine)
+    order, fallout = Orders(database, engine), Fallout(database, engine)
     handlers: dict[str, Handler] = {
         "workflow.register": Registration(database).register,
         "quote.collect-approval-facts": approval.collect_facts,
@@ -157,9 +225,21 @@ def topics(database: Database, engine: Engine, providers: Mapping[str, Provider]
         "fulfillment.check-readiness": fulfillment.check_readiness,
         "fulfillment.execute-step": fulfillment.execute,
         "fulfillment.check-outcome": fulfillment.check_outcome,
+        "fulfillment.cancel-step": fulfillment.cancel,
+        "fulfillment.fail-step": fulfillment.fail,
         "order.evaluate": order.evaluate,
+        "order.list-cancellations": order.list_cancellations,
+        "order.collect-cancellation-facts": order.collect_cancellation_facts,
+        "order.decide-cancellation": order.decide_cancellation,
+        "order.assess-jeopardy": order.assess_jeopardy,
+        "order.record-jeopardy": order.record_jeopardy,
+        "fallout.open-case": fallout.open_case,
+        "fallout.prepare-case": fallout.prepare_case,
+        "fallout.apply-resolution": fallout.apply_resolution,
+        "fallout.confirm-resolution": fallout.confirm_resolution,
+        "fallout.escalate": fallout.escalate,
     }
-    signs_of_life = {"fulfillment.execute-step": fulfillment.heartbeat}
+    signs_of_life = dict.fromkeys(("fulfillment.execute-step", "fulfillment.cancel-step"), fulfillment.heartbeat)
     return {
         name: Topic(
             name=name,

@@ -1,0 +1,235 @@
+"""The models of orders and steps in the real engine: each way through them is walked by hand, workers, people and clock included."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.waiting import eventually
+from tests.support.walk import Walk
+from workers.runtime.engine import Engine
+from workers.runtime.variables import Variable
+
+pytestmark = pytest.mark.stack
+
+FACTS: dict[str, Variable] = {
+    "ponrReached": False,
+    "stepsCompleted": 1,
+    "undoableSteps": 1,
+    "stepsInFlight": 1,
+    "stepsOpen": 2,
+    "orderValue": 1000.0,
+    **dict.fromkeys(("orderNumber", "customerId", "cancellationReason", "requestedBy", "orderValueText", "stepsText"), "…"),
+}
+"""What the worker says of an order that the policy lets be cancelled."""
+
+
+def ordered(engine: Engine, *steps: dict[str, Variable]) -> Walk:
+    """Build an order that is decomposed into `steps`."""
+    walk = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
+    walk.work("workflow.register")
+    walk.work("order.decompose", steps=list(steps))
+    return walk
+
+
+def step(**changes: Variable) -> dict[str, Variable]:
+    return {"stepId": str(uuid4()), "stepCode": "SHIP_ROUTER", "ready": True, **changes}
+
+
+def step_of(order: Walk, called: dict[str, Variable]) -> Walk:
+    """Find the running instance of one step by its business key."""
+    key = f"step:t1:{called['stepId']!s}"
+    instance = eventually(lambda: [i for i in order.engine.find_instances(key) if i.runtime], f"an instance of {key}")[0]
+    return Walk(engine=order.engine, business_key=key, instance_id=instance.id)
+
+
+def evaluated(outcome: str, *compensations: dict[str, Variable]) -> dict[str, Variable]:
+    return {"orderOutcome": outcome, "compensations": list(compensations)}
+
+
+def test_an_order_runs_each_step_under_its_own_business_key(engine: Engine) -> None:
+    first, second = step(stepCode="RESERVE_INVENTORY"), step(ready=False)
+    order = ordered(engine, first, second)
+    execute = step_of(order, first).take("fulfillment.execute-step", "tenantId", "stepId", "stepCode")
+    assert execute.variables == {"tenantId": "t1", "stepId": first["stepId"], "stepCode": "RESERVE_INVENTORY"}
+    step_of(order, first).done(execute, stepOutcome="COMPLETED")
+    waiting = step_of(order, second)
+    waiting.tell("FulfillmentStepReady")
+    waiting.work("fulfillment.execute-step", stepOutcome="COMPLETED")
+    waiting.ends_as("Step completed")
+    order.work("order.evaluate", **evaluated("FULFILLED"))
+    order.ends_as("Order fulfilled")
+
+
+def test_steps_that_end_at_the_same_moment_do_not_collide(engine: Engine) -> None:
+    steps = [step() for _ in range(4)]
+    order = ordered(engine, *steps)
+    taken = [(step_of(order, one), step_of(order, one).take("fulfillment.execute-step")) for one in steps]
+    for walk, task in taken:
+        walk.done(task, stepOutcome="COMPLETED")
+    order.work("order.evaluate", **evaluated("FULFILLED"))
+    order.ends_as("Order fulfilled")
+
+
+def test_an_order_on_hold_is_asked_again_when_it_resumes_or_when_time_passes(engine: Engine) -> None:
+    order = ordered(engine)
+    order.work("order.evaluate", **evaluated("HELD"))
+    order.tell("OrderResumed")
+    order.work("order.evaluate", **evaluated("CANCEL_REQUESTED"))
+    order.let_time_pass("order-wait-over")
+    order.work("order.evaluate", **evaluated("PARTIALLY_FULFILLED"))
+    order.ends_as("Order partially fulfilled")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end"), [("FAILED", "Order failed"), ("CANCELLED", "Order cancelled"), ("REJECTED", "Order cancelled")]
+)
+def test_an_order_that_ended_otherwise_ends_so(engine: Engine, outcome: str, end: str) -> None:
+    order = ordered(engine)
+    order.work("order.evaluate", **evaluated(outcome))
+    order.ends_as(end)
+
+
+def test_an_order_that_cannot_be_decomposed_is_rejected(engine: Engine) -> None:
+    order = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
+    order.work("workflow.register")
+    order.refuse(order.take("order.decompose"), "ORDER_INVALID")
+    order.ends_as("Order rejected")
+
+
+def test_an_order_that_cannot_be_planned_waits_for_a_person_and_is_planned_again(engine: Engine) -> None:
+    order = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
+    order.work("workflow.register")
+    order.refuse(order.take("order.decompose"), "DECOMPOSITION_FAILED")
+    opened = order.take("fallout.open-case", "falloutQueue", "falloutSla", "stepId")
+    assert opened.variables == {"falloutQueue": "falloutL2", "falloutSla": "PT8H", "stepId": None}
+    order.done(opened, caseId="c-1")
+    order.let_time_pass("planning-wait-over")
+    order.refuse(order.take("order.decompose"), "DECOMPOSITION_FAILED")
+    order.work("fallout.open-case", caseId="c-1")
+    order.tell("OrderResumed")
+    order.work("order.decompose", steps=[])
+    order.work("order.evaluate", **evaluated("FULFILLED"))
+    order.ends_as("Order fulfilled")
+
+
+def test_an_hour_is_looked_at_beside_the_order(engine: Engine) -> None:
+    one = step()
+    order = ordered(engine, one)
+    order.let_time_pass("an-hour-over")
+    order.work("order.assess-jeopardy", usedPercent=80.0, openSteps=3, heldSteps=0)
+    level = order.take("order.record-jeopardy", "jeopardyLevel")
+    assert level.variables == {"jeopardyLevel": "HAZARD"}
+    order.done(level)
+    step_of(order, one).work("fulfillment.execute-step", stepOutcome="COMPLETED")
+    order.work("order.evaluate", **evaluated("FULFILLED"))
+    order.ends_as("Order fulfilled")
+
+
+def asked_to_cancel(order: Walk, **facts: Variable) -> None:
+    order.tell("OrderCancellationRequested", cancellationId="c-1")
+    order.work("order.collect-cancellation-facts", **FACTS | facts)
+
+
+def test_the_policy_decides_on_a_cancellation_beside_the_order(engine: Engine) -> None:
+    order = ordered(engine, step())
+    asked_to_cancel(order, ponrReached=True)
+
+    decided = order.take("order.decide-cancellation", "cancellationId", "cancellationDecision", "decisionReason")
+
+    assert decided.variables == {
+        "cancellationId": "c-1",
+        "cancellationDecision": "DECLINE",
+        "decisionReason": "PONR_REACHED",
+    }
+
+
+def test_a_person_decides_what_the_policy_leaves_open(engine: Engine) -> None:
+    order = ordered(engine, step())
+    asked_to_cancel(order, orderValue=90_000.0)
+    [task] = order.people(1)
+    assert task.name == "Assess cancellation of order …"
+    order.engine.complete_user_task(task.id, {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"})
+
+    decided = order.take("order.decide-cancellation", "cancellationDecision", "decisionReason", "assessmentReason")
+
+    assert decided.variables == {
+        "cancellationDecision": "ACCEPT",
+        "decisionReason": "HIGH_VALUE",
+        "assessmentReason": "good customer",
+    }
+
+
+def test_an_accepted_cancellation_ends_the_steps_cancels_them_and_undoes_what_was_done(engine: Engine) -> None:
+    under_way, undo = step(), step(stepCode="RESERVE_INVENTORY")
+    order = ordered(engine, under_way)
+    step_of(order, under_way).take("fulfillment.execute-step")
+    order.tell("OrderCancellationAccepted")
+    order.work("order.list-cancellations", cancellations=[{"stepId": under_way["stepId"], "stepCode": "SHIP_ROUTER"}])
+    cancelled = step_of(order, under_way)
+    cancelled.work("fulfillment.cancel-step", stepOutcome="CANCELLED")
+    cancelled.ends_as("Step cancelled")
+    order.work("order.evaluate", **evaluated("CANCELLING", undo))
+    step_of(order, undo).work("fulfillment.execute-step", stepOutcome="COMPLETED")
+    order.work("order.evaluate", **evaluated("CANCELLED"))
+    order.ends_as("Order cancelled")
+
+
+def test_a_cancellation_in_question_waits_and_may_end_partly(engine: Engine) -> None:
+    order = ordered(engine, step())
+    order.tell("OrderCancellationAccepted")
+    order.work("order.list-cancellations", cancellations=[])
+    order.work("order.evaluate", **evaluated("CANCELLING"))
+    order.tell("OrderResumed")
+    order.work("order.evaluate", **evaluated("CANCELLING"))
+    order.let_time_pass("cancellation-wait-over")
+    order.work("order.evaluate", **evaluated("PARTIALLY_FULFILLED"))
+    order.ends_as("Cancellation partial")
+
+
+def cancelling(engine: Engine) -> Walk:
+    facts: dict[str, Any] = {"tenantId": "t1", "orderId": str(uuid4()), "stepId": str(uuid4()), "stepCode": "SHIP_ROUTER"}
+    return Walk.start(engine, "cancel-step", "step:t1", **facts)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end"),
+    [
+        ("CANCELLED", "Step cancelled"),
+        ("COMPLETED", "Step was completed"),
+        ("FAILED", "Step had ended"),
+        ("SKIPPED", "Step had ended"),
+    ],
+)
+def test_a_cancelled_step_ends_as_it_ended(engine: Engine, outcome: str, end: str) -> None:
+    walk = cancelling(engine)
+    walk.work("fulfillment.cancel-step", stepOutcome="ACCEPTED")
+    walk.tell("ProviderCallbackReceived", stepOutcome="ACCEPTED")
+    walk.work("fulfillment.cancel-step", stepOutcome="UNKNOWN")
+    walk.let_time_pass("outcome-wait-over")
+    walk.work("fulfillment.cancel-step", stepOutcome=outcome)
+    walk.ends_as(end)
+
+
+def test_a_cancellation_that_stays_unclear_is_given_to_a_person(engine: Engine) -> None:
+    walk = cancelling(engine)
+    walk.work("fulfillment.cancel-step", stepOutcome="HELD")
+    walk.work("fallout.open-case", caseId="c-1", stepOutcome="HELD")
+    walk.let_time_pass("resolution-wait-over")
+    walk.work("fulfillment.cancel-step", stepOutcome="HELD")
+    walk.work("fallout.open-case", caseId="c-1", stepOutcome="HELD")
+    walk.tell("ProviderCallbackReceived", stepOutcome="CANCELLED")
+    walk.work("fulfillment.cancel-step", stepOutcome="CANCELLED")
+    walk.ends_as("Step cancelled")
+
+
+def test_an_effect_that_turned_up_late_is_undone_and_its_order_evaluated(engine: Engine) -> None:
+    undo = step()
+    facts: dict[str, Any] = {**undo, "tenantId": "t1", "orderId": str(uuid4()), "startToken": str(uuid4())}
+    walk = Walk.start(engine, "late-compensation", "undo", **{name: facts[name] for name in facts if name != "ready"})
+    walk.work("workflow.register")
+    step_of(walk, undo).work("fulfillment.execute-step", stepOutcome="COMPLETED")
+    walk.work("order.evaluate", **evaluated("CANCELLED"))
+    walk.ends_as("Effect undone")

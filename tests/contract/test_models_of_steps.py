@@ -1,0 +1,147 @@
+"""`fulfillment-step` and the rules that it decides by, in the real engine: waiting, trying again, asking, calling a person, giving up."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from tests.support.walk import Walk
+from workers.runtime.engine import Engine
+from workers.runtime.variables import Variable
+
+pytestmark = pytest.mark.stack
+
+
+def planned(engine: Engine, *, ready: bool = True, code: str = "SHIP_ROUTER") -> Walk:
+    facts: dict[str, Variable] = {"tenantId": "t1", "orderId": str(uuid4()), "stepId": str(uuid4()), "stepCode": code}
+    return Walk.start(engine, "fulfillment-step", "step:t1", ready=ready, **facts)
+
+
+def told(outcome: str, failure: str = "NONE", attempt: int = 1) -> dict[str, Variable]:
+    return {"stepOutcome": outcome, "failureClass": failure, "attemptNo": attempt, "providerName": "sandbox"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end"),
+    [("COMPLETED", "Step completed"), ("FAILED", "Step failed"), ("CANCELLED", "Step cancelled"), ("SKIPPED", "Step skipped")],
+)
+def test_a_settled_step_ends_with_its_result(engine: Engine, outcome: str, end: str) -> None:
+    step = planned(engine)
+    step.work("fulfillment.execute-step", **told(outcome))
+    step.ends_as(end)
+
+
+def test_a_callback_settles_a_step_that_the_provider_accepted(engine: Engine) -> None:
+    step = planned(engine)
+    step.work("fulfillment.execute-step", **told("ACCEPTED"))
+    step.tell("ProviderCallbackReceived", **told("ACCEPTED"))
+    step.tell("ProviderCallbackReceived", **told("COMPLETED"))
+    step.ends_as("Step completed")
+
+
+def test_a_lost_callback_costs_one_timer_period(engine: Engine) -> None:
+    step = planned(engine)
+    step.work("fulfillment.execute-step", **told("ACCEPTED"))
+    step.let_time_pass("outcome-wait-over")
+    step.work("fulfillment.check-outcome", **told("COMPLETED"))
+    step.ends_as("Step completed")
+
+
+def test_what_is_unknown_is_waited_for_while_it_is_asked_about(engine: Engine) -> None:
+    step = planned(engine)
+    step.work("fulfillment.execute-step", **told("UNKNOWN", "TIME_OUT"))
+    step.let_time_pass("outcome-wait-over")
+    step.work("fulfillment.check-outcome", **told("UNKNOWN", "TIME_OUT"))
+    step.tell("ProviderCallbackReceived", **told("COMPLETED"))
+    step.ends_as("Step completed")
+
+
+@pytest.mark.parametrize(
+    ("failure", "attempt"), [("UNAVAILABLE", 1), ("ABSENT", 4), ("RELEASED", 9)], ids=["soon", "later", "released by a person"]
+)
+def test_what_had_no_effect_is_tried_again_after_a_while(engine: Engine, failure: str, attempt: int) -> None:
+    step = planned(engine)
+    step.work("fulfillment.execute-step", **told("RETRYABLE", failure, attempt))
+    step.let_time_pass("retry-due")
+    step.work("fulfillment.execute-step", **told("COMPLETED"))
+    step.ends_as("Step completed")
+
+
+@pytest.mark.parametrize(
+    ("found", "queue", "severity"),
+    [
+        (("RETRYABLE", "UNAVAILABLE", 5), "falloutL1", "MEDIUM"),
+        (("HELD", "REJECTED", 1), "falloutL1", "MEDIUM"),
+        (("HELD", "CONTRACT", 1), "falloutL2", "MEDIUM"),
+        (("HELD", "CONTRADICTION", 1), "falloutL2", "HIGH"),
+        (("HELD", "UNCLEAR", 1), "falloutL1", "HIGH"),
+    ],
+    ids=str,
+)
+def test_a_person_is_called_when_the_rules_say_so(engine: Engine, found: tuple[str, str, int], queue: str, severity: str) -> None:
+    outcome, failure, attempt = found
+    step = planned(engine)
+    step.work("fulfillment.execute-step", **told(outcome, failure, attempt))
+    opened = step.take("fallout.open-case", "falloutQueue", "falloutSeverity")
+    assert opened.variables == {"falloutQueue": queue, "falloutSeverity": severity}
+    step.done(opened, caseId="c-1", stepOutcome="HELD")
+    step.let_time_pass("resolution-wait-over")
+    step.work("fulfillment.check-outcome", **told("HELD", failure))
+    step.work("fallout.open-case", caseId="c-1", stepOutcome="HELD")
+    step.tell("ProviderCallbackReceived", **told("SKIPPED"))
+    step.ends_as("Step skipped")
+
+
+def test_a_notification_that_is_rejected_has_time(engine: Engine) -> None:
+    step = planned(engine, code="NOTIFY_CUSTOMER")
+    step.work("fulfillment.execute-step", **told("HELD", "REJECTED"))
+    assert step.take("fallout.open-case", "falloutSeverity").variables == {"falloutSeverity": "LOW"}
+
+
+def test_a_step_waits_for_its_predecessors_by_message_or_by_asking(engine: Engine) -> None:
+    step = planned(engine, ready=False)
+    step.let_time_pass("ready-wait-over")
+    step.work("fulfillment.check-readiness", readiness="WAITING")
+    step.let_time_pass("ready-wait-over")
+    step.work("fulfillment.check-readiness", readiness="READY")
+    step.work("fulfillment.execute-step", **told("WAITING"))
+    step.tell("FulfillmentStepReady")
+    step.work("fulfillment.execute-step", **told("COMPLETED"))
+    step.ends_as("Step completed")
+
+
+def test_a_step_that_was_held_while_it_waited_goes_to_a_person(engine: Engine) -> None:
+    step = planned(engine, ready=False)
+    step.let_time_pass("ready-wait-over")
+    step.work("fulfillment.check-readiness", readiness="HELD")
+    step.work("fulfillment.execute-step", **told("HELD", "CONTRADICTION", 0))
+    assert step.take("fallout.open-case", "falloutQueue").variables == {"falloutQueue": "falloutL2"}
+
+
+def test_a_step_that_became_obsolete_ends_so(engine: Engine) -> None:
+    waiting = planned(engine, ready=False)
+    waiting.let_time_pass("ready-wait-over")
+    waiting.work("fulfillment.check-readiness", readiness="OBSOLETE")
+    waiting.ends_as("Step obsolete")
+    started = planned(engine)
+    started.refuse(started.take("fulfillment.execute-step"), "STEP_OBSOLETE")
+    started.ends_as("Step obsolete")
+
+
+# The rules as they stand, first that fits; `give up` is a word of the model that no rule of ours uses.
+POLICY = [
+    ({"stepOutcome": "RETRYABLE", "failureClass": "ABSENT", "attemptNo": 2}, ("RETRY", "PT1S")),
+    ({"stepOutcome": "RETRYABLE", "failureClass": "ABSENT", "attemptNo": 3}, ("RETRY", "PT30S")),
+    ({"stepOutcome": "RETRYABLE", "failureClass": "RELEASED", "attemptNo": 7}, ("RETRY", "PT1S")),
+    ({"stepOutcome": "RETRYABLE", "failureClass": "ABSENT", "attemptNo": 5}, ("FALLOUT", "PT1S")),
+    ({"stepOutcome": "UNKNOWN", "failureClass": "TIME_OUT", "attemptNo": 9}, ("RECONCILE", "PT1S")),
+    ({"stepOutcome": "HELD", "failureClass": "UNCLEAR", "attemptNo": 1}, ("FALLOUT", "PT1S")),
+]
+
+
+@pytest.mark.parametrize(("facts", "answer"), POLICY, ids=str)
+def test_the_fallout_policy_answers(engine: Engine, facts: dict[str, Variable], answer: tuple[str, str]) -> None:
+    [rule] = engine.evaluate("fallout-policy", {"stepCode": "SHIP_ROUTER", "providerName": "sandbox", **facts})
+
+    assert (rule["falloutAction"], rule["retryAfter"]) == answer

@@ -1,0 +1,72 @@
+"""What is undone at the sandbox provider: requests that are cancelled in time, and effects that another request takes back.
+
+The rule: an effect is reversed at most once, whoever asks; the first arrival of a cancellation decides about it in one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from uuid import uuid4
+
+from workers.sandbox.faults import FaultKind, strike
+
+CANCELLED = "CANCELLED"
+
+
+class RequestUnknownError(Exception):
+    """The request that is to be cancelled never arrived; nothing is kept, for it may still be on its way."""
+
+
+def cancel(connection: sqlite3.Connection, key: str, request_key: str, now: float) -> Mapping[str, str]:
+    """Decide about a cancellation once, and describe it. Raises RequestUnknownError."""
+    known = find(connection, key)
+    if known is not None:
+        return known
+    request = connection.execute("SELECT * FROM request WHERE idempotency_key = ?", (request_key,)).fetchone()
+    if request is None:
+        raise RequestUnknownError(f"{request_key} never arrived here")
+    reason = _refusal(connection, request, now)
+    if reason is None:
+        reverse(connection, request_key, key, now)
+        connection.execute("UPDATE callback SET state = 'LOST' WHERE idempotency_key = ? AND state = 'PENDING'", (request_key,))
+    status = "COMPLETED" if reason is None else "REJECTED"
+    connection.execute(
+        "INSERT INTO cancellation VALUES (?, ?, ?, ?, ?, ?)", (key, request_key, f"can-{uuid4()}", status, reason, now)
+    )
+    return _describe(connection.execute("SELECT * FROM cancellation WHERE idempotency_key = ?", (key,)).fetchone())
+
+
+def _refusal(connection: sqlite3.Connection, request: sqlite3.Row, now: float) -> str | None:
+    if strike(connection, FaultKind.REFUSE_CANCEL, request["step_code"]) is not None:
+        return "refused on request by the sandbox"
+    is_over = request["completes_at"] <= now and request["final_status"] == "COMPLETED"
+    if is_over and strike(connection, FaultKind.TAKE_BACK, request["step_code"]) is None:
+        return "too late: it is completed"
+    return None
+
+
+def find(connection: sqlite3.Connection, key: str) -> Mapping[str, str] | None:
+    """Describe a cancellation, or None if it never arrived."""
+    row = connection.execute("SELECT * FROM cancellation WHERE idempotency_key = ?", (key,)).fetchone()
+    return None if row is None else _describe(row)
+
+
+def reverse(connection: sqlite3.Connection, request_key: str, by_key: str, now: float) -> bool:
+    """Take an effect back; False when there is none, or it was taken back before."""
+    if connection.execute("SELECT 1 FROM effect WHERE idempotency_key = ?", (request_key,)).fetchone() is None:
+        return False
+    statement = "INSERT INTO reversal VALUES (?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING"
+    return connection.execute(statement, (request_key, by_key, now)).rowcount == 1
+
+
+def is_reversed(connection: sqlite3.Connection, request_key: str) -> bool:
+    """Whether the effect of a request was taken back."""
+    return connection.execute("SELECT 1 FROM reversal WHERE idempotency_key = ?", (request_key,)).fetchone() is not None
+
+
+def _describe(row: sqlite3.Row) -> Mapping[str, str]:
+    description = {"requestId": row["request_id"], "status": row["status"]}
+    if row["status"] == "COMPLETED":
+        return {**description, "externalRef": row["request_id"]}
+    return {**description, "reason": row["reason"]}
