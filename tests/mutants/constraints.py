@@ -53,6 +53,11 @@ LATER = (
     "consumer_inbox",
     "order_search_projection",
     "reconciliation_finding",
+    "cancellation_request",
+    "step_contradiction",
+    "fallout_case",
+    "fallout_note",
+    "jeopardy_alert",
 )
 """What comes after the commercial side: delivery, the engine, the views."""
 EVIDENCE = (

@@ -20,6 +20,8 @@ from tests.mutants.stories import (  # noqa: F401 - imported for the stories tha
     accepting_conditions,
     approving,
     authority,
+    cancelling,
+    casework,
     commands_kept_by_constraints,
     fulfilment,
     hand_typed,

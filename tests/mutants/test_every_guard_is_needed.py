@@ -8,12 +8,23 @@ from __future__ import annotations
 import pytest
 
 from tests.mutants.layers import GUARDS
-from tests.mutants.stories import accepting, approving, authority, fulfilment, price_books, quoting, withdrawing, workflows
+from tests.mutants.stories import (
+    accepting,
+    approving,
+    authority,
+    cancelling,
+    casework,
+    fulfilment,
+    price_books,
+    quoting,
+    withdrawing,
+    workflows,
+)
 from tests.mutants.telling import STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (accepting, approving, authority, fulfilment, price_books, quoting, withdrawing, workflows)
+LOADED = (accepting, approving, authority, cancelling, casework, fulfilment, price_books, quoting, withdrawing, workflows)
 
 
 def test_every_guard_has_a_story() -> None:
