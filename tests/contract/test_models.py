@@ -200,8 +200,7 @@ def test_an_error_that_a_topic_newly_throws_must_be_caught() -> None:
         "order.record-jeopardy": replace(CONTRACTS["order.record-jeopardy"], errors=("ORDER_LOST",)),
     }
     assert problems(MODELS, known) == [
-        "order-fulfillment.bpmn: Record jeopardy (record-jeopardy): order.record-jeopardy throws ORDER_LOST, "
-        "and no boundary event catches it: draw one"
+        "order-fulfillment.bpmn: Record jeopardy (record-jeopardy): order.record-jeopardy throws ORDER_LOST, and no boundary event catches it: draw one"
     ]
 
 
