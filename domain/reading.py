@@ -141,12 +141,13 @@ def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
     header = uow.read(SalesOrder, order_id)
     steps = uow.connection.execute(
         select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(STEP.c.created_at, STEP.c.step_code)
-    )
+    ).all()
     names = ("step_code", "kind", "status", "version", "attempt_no", "provider_name", "external_ref", "final_reason", "is_ponr")
     body: dict[str, Any] = as_json(
         {
             **_without(header, "tenant_id", "id", "prior_status"),
             "order_id": header.id,
+            "ponr_reached": any(step.is_ponr and step.status == StepStatus.COMPLETED for step in steps),
             "steps": [{"step_id": step.id, **{name: getattr(step, name) for name in names}} for step in steps],
         }
     )

@@ -196,3 +196,12 @@ def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: st
     uow.connection.execute(live.values(**settled))
     fulfilling.tell_step(uow, after)
     return after
+
+
+def resolutions_for(step: Row[Any] | None) -> list[Resolution]:
+    """What may be done about a step as it stands: a decision for a held one, a repair or nothing for one that is through."""
+    if step is None:
+        return [Resolution.RETRY, Resolution.KEEP_AS_IS]
+    if step.status == StepStatus.HELD:
+        return [resolution for resolution, rule in RULES.items() if rule.event is not None]
+    return [Resolution.COMPENSATE, Resolution.KEEP_AS_IS] if step.compensable else [Resolution.KEEP_AS_IS]

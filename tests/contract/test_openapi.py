@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import create_engine
 
+from domain.step_moves import DECISIONS
 from domain.store import Check, Move
 from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api, completed, named, new_quote, priced
 from tests.support.offers import Offers
@@ -41,6 +42,21 @@ MOVES = {
     ("POST", "/authority-grants/{grantId}/delegations"): ["authority_grant.delegate"],
     ("POST", "/authority-grants/{grantId}/revocations"): ["authority_grant.revoke"],
     ("POST", "/price-books/{priceBookId}/publications"): ["price_book_head.publish"],
+    ("POST", "/orders/{orderId}/cancellations"): ["sales_order.request_cancel"],
+    **{
+        ("POST", f"/fallout-cases/{{caseId}}/{path}"): [f"fallout_case.{move}"]
+        for path, move in (
+            ("claims", "claim"),
+            ("releases", "release"),
+            ("information-requests", "request_information"),
+            ("information", "receive_information"),
+            ("holds", "hold"),
+            ("resumptions", "resume"),
+            ("escalations", "escalate"),
+            ("confirmations", "to_be_worked_on"),
+        )
+    },
+    ("POST", "/fallout-cases/{caseId}/resolutions"): ["fallout_case.resolve", *(move.name for move in DECISIONS.values())],
 }
 # Nobody's turn comes too early or too often here, and nothing has to be known of who asks.
 FOR_EVERYBODY = ("/callbacks/", "/healthz", "/readyz", "/metrics")

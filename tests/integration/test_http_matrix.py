@@ -12,6 +12,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import create_engine
 
+from domain.steps import StepEvent
+from tests.support.fulfilment import Fulfilment
 from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
 from tests.support.offers import PRICE_BOOK, Offer, Offers, Order
 from workers.http.app import create_app
@@ -22,6 +24,8 @@ BUYER = {Role.CUSTOMER, Role.PARTNER}
 APPROVER = {Role.APPROVER_RSM, Role.APPROVER_DIRECTOR, Role.DEAL_DESK, Role.APPROVER_FINANCE, Role.APPROVER_LEGAL}
 PRICER = {Role.PRICING_MANAGER}
 ADMINISTRATOR = {Role.AUTHORITY_ADMIN}
+CASE_WORKER = {Role.FALLOUT_L1, Role.FALLOUT_L2, Role.FALLOUT_MANAGERS}
+FULFILLER = {Role.FULFILLMENT_MANAGERS}
 ANYBODY: set[Role] = set()
 # A version that nothing has: whoever is let in is stopped there, and nothing changes.
 NO_VERSION = 10**6
@@ -47,8 +51,21 @@ WHO = {
     ("POST", "/authority-grants/{grantId}/revocations"): APPROVER | ADMINISTRATOR,
     ("GET", "/price-books/{priceBookId}"): PRICER,
     ("POST", "/price-books/{priceBookId}/publications"): PRICER,
-    ("GET", "/orders"): SELLER | BUYER | APPROVER,
-    ("GET", "/orders/{orderId}"): SELLER | BUYER | APPROVER,
+    ("GET", "/orders"): SELLER | BUYER | APPROVER | CASE_WORKER | FULFILLER,
+    ("GET", "/orders/{orderId}"): SELLER | BUYER | APPROVER | CASE_WORKER | FULFILLER,
+    ("GET", "/orders/{orderId}/timeline"): SELLER | CASE_WORKER | FULFILLER,
+    ("GET", "/orders/{orderId}/cancellations"): SELLER | BUYER | CASE_WORKER | FULFILLER,
+    ("POST", "/orders/{orderId}/cancellations"): SELLER | BUYER | FULFILLER,
+    ("GET", "/fallout-cases"): CASE_WORKER | FULFILLER,
+    ("GET", "/fallout-cases/{caseId}"): CASE_WORKER | FULFILLER,
+    **{
+        ("POST", f"/fallout-cases/{{caseId}}/{what}"): CASE_WORKER
+        for what in (
+            *("claims", "releases", "information-requests", "holds", "resumptions", "escalations"),
+            *("confirmations", "resolutions"),
+        )
+    },
+    ("POST", "/fallout-cases/{caseId}/information"): CASE_WORKER | SELLER | FULFILLER,
     ("POST", "/callbacks/{provider}"): ANYBODY,
     ("GET", "/healthz"): ANYBODY,
     ("GET", "/readyz"): ANYBODY,
@@ -59,6 +76,14 @@ GUARDED = [route for route, roles in WHO.items() if roles]
 OF_AN_ID = [route for route in GUARDED if "{" in route[1]]
 LISTS = [(method, path) for method, path in GUARDED if method == "GET" and "{" not in path]
 OF_A_CUSTOMER = [(method, path) for method, path in OF_AN_ID if WHO[method, path] & BUYER]
+OF_A_CASE: dict[str, dict[str, Any]] = {
+    **{what: {} for what in ("claims", "releases", "resumptions", "escalations")},
+    "information-requests": {"question": "Which one?"},
+    "information": {"information": "This one."},
+    "holds": {"reason": "until Monday"},
+    "confirmations": {"externalRef": "r-1", "text": "seen"},
+    "resolutions": {"resolution": "RETRY", "expectedStepVersion": NO_VERSION},
+}
 WITHOUT_VERSION = {"/quotes", "/authority-grants", "/approval-tasks/{taskId}/decisions", "/price-books/{priceBookId}/publications"}
 
 
@@ -75,6 +100,7 @@ class Scene:
     task_id: UUID
     waiting: Offer
     grant_id: UUID
+    case_id: UUID
 
     @property
     def ids(self) -> dict[str, str]:
@@ -83,6 +109,7 @@ class Scene:
             "orderId": str(self.order.order_id),
             "taskId": str(self.task_id),
             "grantId": str(self.grant_id),
+            "caseId": str(self.case_id),
             "priceBookId": PRICE_BOOK,
         }
 
@@ -91,9 +118,17 @@ class Scene:
 def scene(offers: Offers) -> Scene:
     waiting = offers.quote_in_approval()
     [task_id] = offers.requirement_ids(waiting)
-    order = offers.running_order()
+    work = Fulfilment.running(offers)
+    work.say("RESERVE_INVENTORY", StepEvent.COMPLETE)  # before it was begun: there is a case
     grant = offers.grant_authority("gina")
-    return Scene(offer=offers.approved_quote(), order=order, task_id=task_id, waiting=waiting, grant_id=grant.id)
+    return Scene(
+        offer=offers.approved_quote(),
+        order=work.order,
+        task_id=task_id,
+        waiting=waiting,
+        grant_id=grant.id,
+        case_id=work.case().id,
+    )
 
 
 def body_for(path: str, scene: Scene, ids: Mapping[str, str]) -> dict[str, Any]:
@@ -121,12 +156,15 @@ def body_for(path: str, scene: Scene, ids: Mapping[str, str]) -> dict[str, Any]:
         "/authority-grants": lambda: {"subject": "somebody", "role": "approverRsm", "maxDiscountPercent": "10"},
         "/authority-grants/{grantId}/delegations": lambda: {"subject": "somebody", "validUntil": "2100-01-01T00:00:00Z"},
         "/authority-grants/{grantId}/revocations": dict,
+        "/orders/{orderId}/cancellations": lambda: {"expectedStatus": "IN_PROGRESS", "reason": "NO_NEED"},
         "/price-books/{priceBookId}/publications": lambda: {
             "expectedActiveVersion": "no such version",
             "priceBookVersion": "another",
             "entries": [{"productOfferingId": "FIBRE_1000", "listPrice": "1", "unitCost": "1"}],
         },
     }
+    if path.startswith("/fallout-cases/"):
+        return OF_A_CASE[path.rpartition("/")[2]]
     return bodies[path]()
 
 
@@ -152,7 +190,14 @@ def test_every_route_has_its_row() -> None:
 @pytest.mark.parametrize("route", GUARDED, ids=a_name)
 def test_without_a_token_nobody_is_let_in(api: Api, offers: Offers, route: tuple[str, str]) -> None:
     method, path = route
-    ids = {"quoteId": uuid4(), "orderId": uuid4(), "taskId": uuid4(), "grantId": uuid4(), "priceBookId": PRICE_BOOK}
+    ids = {
+        "quoteId": uuid4(),
+        "orderId": uuid4(),
+        "taskId": uuid4(),
+        "grantId": uuid4(),
+        "caseId": uuid4(),
+        "priceBookId": PRICE_BOOK,
+    }
 
     is_problem(api.client.request(method, path.format_map(ids)), 401, "UNAUTHENTICATED")
 
@@ -170,7 +215,7 @@ def test_exactly_these_roles_are_let_in(api: Api, scene: Scene, route: tuple[str
 def test_nothing_of_another_tenant_exists(api: Api, scene: Scene, route: tuple[str, str]) -> None:
     """The answer is that for an id that nobody has, word by word."""
     stranger = api.caller("eve", *Role, tenant_id=uuid4())
-    nobody_has = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId")}
+    nobody_has = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId", "caseId")}
 
     answer, unknown = ask(stranger, route, scene), ask(stranger, route, scene, **nobody_has)
 

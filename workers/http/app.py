@@ -14,6 +14,8 @@ from workers.http import (
     approvals,
     authority,
     callbacks,
+    cancellations,
+    fallout,
     health,
     offers,
     openapi,
@@ -49,7 +51,19 @@ def create_app(
     app.state.executor = Executor(database)
     app.state.callback_secrets = callback_secrets
     problems.install(app)
-    for routes in (quotes, offers, withdrawals, approvals, authority, price_books, orders, callbacks, health):
+    for routes in (
+        quotes,
+        offers,
+        withdrawals,
+        approvals,
+        authority,
+        price_books,
+        orders,
+        cancellations,
+        fallout,
+        callbacks,
+        health,
+    ):
         app.include_router(routes.router)
     limits = limits or Limits()
     # The last one added is met first.

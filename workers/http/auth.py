@@ -40,6 +40,10 @@ class Role(StrEnum):
     APPROVER_LEGAL = "approverLegal"
     PRICING_MANAGER = "pricingManager"
     AUTHORITY_ADMIN = "authorityAdmin"
+    FALLOUT_L1 = "falloutL1"
+    FALLOUT_L2 = "falloutL2"
+    FALLOUT_MANAGERS = "falloutManagers"
+    FULFILLMENT_MANAGERS = "fulfillmentManagers"
 
 
 SELLERS = frozenset({Role.SALES_AGENT})
@@ -47,8 +51,12 @@ BUYERS = frozenset({Role.CUSTOMER, Role.PARTNER})
 APPROVERS = frozenset({Role.APPROVER_RSM, Role.APPROVER_DIRECTOR, Role.DEAL_DESK, Role.APPROVER_FINANCE, Role.APPROVER_LEGAL})
 PRICERS = frozenset({Role.PRICING_MANAGER})
 AUTHORITY_ADMINS = frozenset({Role.AUTHORITY_ADMIN})
+CASE_WORKERS = frozenset({Role.FALLOUT_L1, Role.FALLOUT_L2, Role.FALLOUT_MANAGERS})
+FULFILLERS = frozenset({Role.FULFILLMENT_MANAGERS})
 TRADERS = SELLERS | BUYERS | APPROVERS
 """Whoever has to do with quotes and orders at all."""
+FOLLOWERS = TRADERS | CASE_WORKERS | FULFILLERS
+"""Whoever may look at orders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

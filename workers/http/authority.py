@@ -87,7 +87,7 @@ def revoke_authority(
     call: Annotated[Call, Depends(Commanding("revoke-authority", HOLDERS))],
     if_match: Precondition,
     grant_id: GrantId,
-    body: bodies.RevokeBody,
+    body: bodies.EmptyBody,
 ) -> JSONResponse:
     """End a grant and what was passed on from it; whoever passed one on may end that one. What was signed stays signed."""
     principal = call.principal

@@ -25,6 +25,7 @@ from domain.approvals import Decision
 from domain.prices import StalenessPolicy
 from domain.quotes import Line
 from domain.quoting import MOST_LINES, LineChange
+from domain.resolving import Resolution
 
 MOST_ENTRIES = 2000  # some 150 kB
 LARGEST_AMOUNT = 10**9
@@ -223,8 +224,37 @@ class DelegateBody(Body):
     max_deal_amount: Money | None = Field(None, description="Null: as much as the grant")
 
 
-class RevokeBody(Body):
+class CancelOrderBody(Body):
+    expected_status: Annotated[str, StringConstraints(pattern=r"^[A-Z_]{1,40}$")] = Field(description="As the order was seen")
+    reason: ReasonCode
+
+
+class EmptyBody(Body):
     """An empty object: the path and If-Match say it all."""
+
+
+class QuestionBody(Body):
+    question: Comment
+
+
+class InformationBody(Body):
+    information: Comment
+
+
+class HoldBody(Body):
+    reason: Comment
+
+
+class ConfirmationBody(Body):
+    external_ref: Text = Field(description="The provider's reference that you have seen yourself")
+    text: Comment = Field(description="Where you have seen it")
+
+
+class ResolutionBody(Body):
+    resolution: Resolution
+    expected_step_version: Version | None = Field(None, description="As the step was seen; null for a case about none")
+    external_ref: Text | None = Field(None, description="For MARK_COMPLETED")
+    evidence: Comment | None = Field(None, description="What was seen, and where")
 
 
 class CallbackBody(BaseModel):

@@ -13,17 +13,17 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
-from domain import evaluating, receiving
+from domain import receiving
 from domain.callbacks import ProviderConflict
-from domain.errors import DomainError, OutcomeUnknownError, TryAgain
+from domain.errors import OutcomeUnknownError, TryAgain
 from domain.store import Cause
 from workers.http import answers, bodies
 from workers.http.calls import answered
 from workers.http.described import problems
+from workers.http.evaluation import evaluate
 from workers.http.execution import Executor
 from workers.http.problems import (
     BodyTooLargeError,
@@ -42,8 +42,6 @@ router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 # Standard Webhooks asks senders to stay below 20 kB.
 LARGEST_CALLBACK_BYTES = 20_000
 _STEP_REF = re.compile(r"step:([0-9a-fA-F-]{36}):(.+)")
-
-_log = structlog.get_logger()
 
 
 async def raw_body(request: Request) -> bytes:
@@ -156,16 +154,5 @@ def _receive(executor: Executor, cause: Cause, command: receiving.ReceiveCallbac
     if received.replayed or received.conflict:
         metrics.CALLBACK_DUPLICATES.labels(command.provider_name, str(received.replayed).lower()).inc()
     if received.order_id is not None:
-        _evaluate(executor, cause, received.order_id)
+        evaluate(executor, cause, received.order_id)
     return received
-
-
-def _evaluate(executor: Executor, cause: Cause, order_id: UUID) -> None:
-    evaluation = Cause(
-        tenant_id=cause.tenant_id, actor=cause.actor, command="evaluate-order", external_event_id=cause.external_event_id
-    )
-    try:
-        executor.decided(evaluation, lambda uow: evaluating.evaluate(uow, order_id))
-    except DomainError as error:
-        # The event is stored; the process's last task and the reconciler evaluate too.
-        _log.warning("evaluation_left_to_others", orderId=str(order_id), reason=error.code, tenantId=str(cause.tenant_id))

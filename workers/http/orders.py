@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from domain import reading
 from workers.http import answers, offered
-from workers.http.auth import TRADERS
+from workers.http.auth import FOLLOWERS
 from workers.http.calls import Look, Looking, shown
 from workers.http.described import described_read
 from workers.http.paging import After, Limit, page
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/orders", tags=["orders"])
 
 @router.get("", responses=described_read(answers.OrderPage | offered.PlacedOrderPage))
 def list_orders(
-    looking: Annotated[Look, Depends(Looking(TRADERS))],
+    looking: Annotated[Look, Depends(Looking(FOLLOWERS))],
     quote_id: Annotated[UUID | None, Query(alias="quoteId")] = None,
     limit: Limit = 50,
     after: After = None,
@@ -33,7 +33,7 @@ def list_orders(
 
 @router.get("/{orderId}", responses=described_read(answers.ShownOrder | offered.PlacedOrder, has_version=True))
 def read_order(
-    looking: Annotated[Look, Depends(Looking(TRADERS))], order_id: Annotated[UUID, Path(alias="orderId")]
+    looking: Annotated[Look, Depends(Looking(FOLLOWERS))], order_id: Annotated[UUID, Path(alias="orderId")]
 ) -> JSONResponse:
     """Read an order with its steps and their versions."""
     body = looking.at(lambda uow: reading.order(uow, order_id))

@@ -11,8 +11,8 @@ from sqlalchemy import Row
 from domain import reading, timelines
 from domain.fallouts import Queue
 from domain.orders import SalesOrder
-from domain.resolving import RULES, Resolution
-from domain.steps import FulfillmentStep, StepStatus
+from domain.resolving import RULES, Resolution, resolutions_for
+from domain.steps import FulfillmentStep
 from domain.store import UnitOfWork
 from workers.runtime.variables import Variable
 from workers.tasks.markdown import moment, plain, table
@@ -51,15 +51,6 @@ def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
         "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(step)]),
         "confirmationText": _confirmation(case, step),
     }
-
-
-def resolutions_for(step: Row[Any] | None) -> list[Resolution]:
-    """What may be done about a step as it stands: a decision for a held one, a repair or nothing for one that is through."""
-    if step is None:
-        return [Resolution.RETRY, Resolution.KEEP_AS_IS]
-    if step.status == StepStatus.HELD:
-        return [resolution for resolution, rule in RULES.items() if rule.event is not None]
-    return [Resolution.COMPENSATE, Resolution.KEEP_AS_IS] if step.compensable else [Resolution.KEEP_AS_IS]
 
 
 def _allowed(resolution: Resolution) -> str:

@@ -1,0 +1,223 @@
+"""Fallout cases and cancellations over HTTP: who has a case, who is told, what a decision does to the order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from domain.fallouts import FalloutCase
+from domain.steps import StepEvent
+from domain.store import table_of
+from tests.support.fulfilment import ANNA, BERT, MONA, Fulfilment
+from tests.support.http import Api, Caller, is_problem
+from tests.support.offers import Offers
+from tests.support.races import race_for_row
+from workers.http.auth import Role
+
+E = StepEvent
+RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
+
+
+@pytest.fixture
+def work(offers: Offers) -> Fulfilment:
+    """An order with a case of the second level: a step was completed before it was begun."""
+    work = Fulfilment.running(offers)
+    work.say(RESERVE, E.COMPLETE, external_event_id="e-1")
+    return work
+
+
+@pytest.fixture
+def bert(api: Api) -> Caller:
+    return api.caller(BERT, Role.FALLOUT_L2)
+
+
+@pytest.fixture
+def mona(api: Api) -> Caller:
+    return api.caller(MONA, Role.FALLOUT_MANAGERS)
+
+
+def act(caller: Caller, work: Fulfilment, what: str, body: dict[str, Any] | None = None, **options: Any) -> httpx.Response:
+    case = work.case()
+    options.setdefault("version", case.version)
+    return caller.post(f"/fallout-cases/{case.id}/{what}", body or {}, **options)
+
+
+def resolution(work: Fulfilment, name: str, **more: Any) -> dict[str, Any]:
+    return {"resolution": name, "expectedStepVersion": work.step(RESERVE).version, "evidence": "seen", **more}
+
+
+def test_of_two_who_claim_one_has_the_case_and_the_other_is_told_who(work: Fulfilment, bert: Caller, mona: Caller) -> None:
+    seen = work.case().version
+
+    claimed = act(bert, work, "claims")
+    problem = is_problem(act(mona, work, "claims", version=seen), 409, "FALLOUT_CASE_CONFLICT")
+
+    assert (claimed.status_code, claimed.json()["ownerUserId"], claimed.headers["etag"]) == (201, BERT, f'"{seen + 1}"')
+    assert (problem["detail"], problem["currentVersion"]) == (f"The case is being worked on by {BERT}.", seen + 1)
+
+
+def test_of_ten_parallel_claims_one_gets_it(db: Engine, api: Api, work: Fulfilment) -> None:
+    case = work.case()
+    callers = [api.caller(f"worker {number}", Role.FALLOUT_L2) for number in range(10)]
+    claims: list[Callable[[], httpx.Response]] = [
+        lambda caller=caller: caller.post(f"/fallout-cases/{case.id}/claims", {}, version=case.version)  # type: ignore[misc]
+        for caller in callers
+    ]
+
+    answers = [future.result() for future in race_for_row(db, table_of(FalloutCase), case.id, *claims)]
+
+    assert sorted(answer.status_code for answer in answers) == [201, *[409] * 9]
+
+
+def test_a_decision_lets_the_order_go_on(api: Api, work: Fulfilment, bert: Caller) -> None:
+    work.complete(CHECK)
+    assert work.status == "HELD"
+    act(bert, work, "claims")
+
+    answer = act(bert, work, "resolutions", resolution(work, "RETRY"))
+
+    assert (answer.status_code, answer.json()["status"], answer.json()["stepStatus"]) == (201, "RESOLVED", "RETRYABLE")
+    assert api.sales.get(f"/orders/{work.order_id}").json()["status"] == "IN_PROGRESS"
+
+
+def test_a_decision_is_carried_out_once(work: Fulfilment, bert: Caller) -> None:
+    act(bert, work, "claims")
+    body, version = resolution(work, "FAIL_STEP"), work.case().version
+
+    first = act(bert, work, "resolutions", body, key="one", version=version)
+    again = act(bert, work, "resolutions", body, key="one", version=version)
+
+    assert (first.status_code, again.json(), again.headers["idempotent-replayed"]) == (201, first.json(), "true")
+
+
+def test_a_lower_level_is_kept_out_of_a_higher_queue(api: Api, work: Fulfilment) -> None:
+    is_problem(act(api.caller(ANNA, Role.FALLOUT_L1), work, "claims"), 403, "QUEUE_NOT_YOURS")
+
+
+def test_a_resolution_above_ones_level_is_403(api: Api, offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+    work.say(RESERVE, E.COMPLETE)
+    with offers.engine.begin() as connection:
+        connection.execute(table_of(FalloutCase).update().values(queue="falloutL1"))
+    anna = api.caller(ANNA, Role.FALLOUT_L1)
+    act(anna, work, "claims")
+
+    is_problem(act(anna, work, "resolutions", resolution(work, "SKIP")), 403, "RESOLUTION_NEEDS_AUTHORITY")
+    assert "SKIP" not in anna.get(f"/fallout-cases/{work.case().id}").json()["resolutions"]
+
+
+def test_without_evidence_a_decision_is_422(work: Fulfilment, bert: Caller) -> None:
+    act(bert, work, "claims")
+
+    is_problem(act(bert, work, "resolutions", resolution(work, "FAIL_STEP") | {"evidence": ""}), 422, "EVIDENCE_MISSING")
+
+
+def test_a_step_that_moved_on_makes_the_decision_a_conflict(work: Fulfilment, bert: Caller) -> None:
+    act(bert, work, "claims")
+
+    is_problem(
+        act(bert, work, "resolutions", resolution(work, "FAIL_STEP") | {"expectedStepVersion": 1}), 409, "STEP_VERSION_CONFLICT"
+    )
+
+
+def test_two_people_mark_a_step_completed(work: Fulfilment, bert: Caller, mona: Caller) -> None:
+    act(bert, work, "claims")
+    body = resolution(work, "MARK_COMPLETED", externalRef="r-7")
+    is_problem(act(bert, work, "resolutions", body), 409, "SECOND_PERSON_MISSING")
+    assert act(mona, work, "confirmations", {"externalRef": "r-7", "text": "seen"}).status_code == 201
+
+    answer = act(bert, work, "resolutions", body)
+
+    assert (answer.json()["status"], work.step(RESERVE).status, work.step(RESERVE).external_ref) == ("CLOSED", "COMPLETED", "r-7")
+
+
+def test_a_case_goes_through_the_hands_of_several(api: Api, work: Fulfilment, bert: Caller) -> None:
+    act(bert, work, "claims")
+    ways = [
+        (bert, "information-requests", {"question": "Which one?"}, "AWAITING_INFORMATION"),
+        (api.sales, "information", {"information": "This one."}, "IN_PROGRESS"),
+        (bert, "holds", {"reason": "until Monday"}, "ON_HOLD"),
+        (bert, "resumptions", {}, "IN_PROGRESS"),
+        (bert, "releases", {}, "OPEN"),
+        (bert, "escalations", {}, "OPEN"),
+    ]
+
+    for caller, what, body, status in ways:
+        assert act(caller, work, what, body).json()["status"] == status
+
+    shown = bert.get(f"/fallout-cases/{work.case().id}").json()
+    assert [(note["kind"], note["author"]) for note in shown["notes"]] == [
+        ("INFORMATION_REQUEST", BERT),
+        ("INFORMATION", "sally"),
+        ("HOLD", BERT),
+    ]
+    assert (shown["queue"], shown["resolutions"]) == ("falloutManagers", [])
+
+
+def test_cases_are_found_by_status_queue_and_order(work: Fulfilment, bert: Caller) -> None:
+    found = bert.get("/fallout-cases", status="OPEN", queue="falloutL2", orderId=str(work.order_id)).json()["items"]
+
+    assert [case["caseNumber"] for case in found] == [work.case().case_number]
+    assert bert.get("/fallout-cases", queue="falloutL1").json()["items"] == []
+
+
+def test_the_timeline_tells_both_facts_by_both_clocks(api: Api, work: Fulfilment, bert: Caller) -> None:
+    work.start(CHECK)
+    entries = bert.get(f"/orders/{work.order_id}/timeline").json()["entries"]
+
+    [contradiction] = [entry for entry in entries if entry["kind"] == "CONTRADICTION"]
+    assert (contradiction["said"], contradiction["known"], contradiction["stepCode"]) == ("COMPLETE", "PENDING", RESERVE)
+    assert [entry["at"] for entry in entries] == sorted(entry["at"] for entry in entries)
+    assert {"TRANSITION", "ATTEMPT_SENT", "CONTRADICTION"} <= {entry["kind"] for entry in entries}
+    assert {entry.get("aggregateType") for entry in entries if entry["kind"] == "TRANSITION"} == {
+        "sales_order",
+        "fulfillment_step",
+        "fallout_case",
+    }
+
+
+def cancel(caller: Caller, work: Fulfilment, **options: Any) -> httpx.Response:
+    order = work.order
+    options.setdefault("version", order.version)
+    body = {"expectedStatus": options.pop("status", order.status), "reason": "CHANGED_MIND"}
+    return caller.post(f"/orders/{work.order_id}/cancellations", body, **options)
+
+
+def test_a_customer_asks_for_a_cancellation_and_follows_it(api: Api, offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+
+    asked = cancel(api.customer, work)
+    work.decide(accept=True)
+    work.evaluate()
+
+    assert (asked.status_code, asked.json()["status"]) == (201, "ACKNOWLEDGED")
+    [shown] = api.customer.get(f"/orders/{work.order_id}/cancellations").json()["items"]
+    assert (shown["cancellationId"], shown["status"]) == (asked.json()["cancellationId"], "DONE")
+    is_problem(cancel(api.customer, work), 409, "ORDER_TERMINAL")
+
+
+def test_a_cancellation_names_the_order_as_it_was_seen(api: Api, offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+
+    is_problem(cancel(api.customer, work, version=1), 409, "ORDER_VERSION_CONFLICT")
+    is_problem(cancel(api.customer, work, status="HELD"), 409, "ORDER_VERSION_CONFLICT")
+    is_problem(cancel(api.customer, work, version=None), 428, "PRECONDITION_REQUIRED")
+    assert cancel(api.customer, work).status_code == 201
+    is_problem(cancel(api.customer, work), 409, "CANCELLATION_ALREADY_OPEN")
+
+
+def test_of_two_who_cancel_at_once_one_is_heard(db: Engine, api: Api, offers: Offers) -> None:
+    work = Fulfilment.running(offers)
+    version = work.order.version
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(
+            pool.map(lambda caller: cancel(caller, work, version=version, status="IN_PROGRESS"), (api.customer, api.sales))
+        )
+
+    assert sorted(answer.status_code for answer in answers) == [201, 409]
