@@ -93,6 +93,14 @@ class Tasklist:
         name = re.compile(rf"[Aa]pprove quote {re.escape(quote_number)}\b")
         return self.page.locator("li.task").filter(has=self.page.get_by_text(name))
 
+    def open_case(self, case_number: str) -> CaseForm:
+        """Reload the list, and open the task of a fallout case."""
+        self.reload()
+        self.page.locator("li.task").filter(has=self.page.get_by_text(re.compile(rf"{re.escape(case_number)}\b"))).first.click()
+        form = self.page.locator(".fjs-form")
+        form.get_by_text(f"Case {case_number}", exact=True).wait_for()
+        return CaseForm(page=self.page, element=form)
+
     def wait_for_answer(self) -> None:
         """Wait until the list is filled, or known to be empty."""
         self.page.locator("li.task").or_(self.page.get_by_text("No task matching filters found")).first.wait_for()
@@ -157,6 +165,44 @@ class Form:
         field = self.element.get_by_label("Comment")
         field.fill(comment)
         expect(field).to_have_value(comment)
+
+    def complete(self) -> None:
+        """Complete, and see the task go."""
+        self.page.get_by_role("button", name="Complete").click()
+        self.element.wait_for(state="detached")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseForm:
+    """The form of one open fallout case, or of its confirmation."""
+
+    page: Page
+    element: Locator
+
+    @property
+    def text(self) -> str:
+        return self.element.inner_text()
+
+    def picture(self, name: str) -> None:
+        """Keep what is on the screen now."""
+        self.page.mouse.move(0, 0)
+        self.page.screenshot(path=PICTURES / f"{name}.png")
+
+    def claim(self) -> None:
+        """Take the task, as far as anybody can see."""
+        self.page.click("button.claim")
+        self.page.locator(".disabled-form").wait_for(state="detached")
+
+    def choose(self, resolution: str) -> None:
+        """Pick a resolution from the list."""
+        self.element.locator(".fjs-form-field-select .fjs-input-group").click()
+        self.element.locator(".fjs-dropdownlist-item", has_text=resolution).click()
+
+    def write(self, label: str, text: str) -> None:
+        """Fill in a field."""
+        field = self.element.get_by_label(label)
+        field.fill(text)
+        expect(field).to_have_value(text)
 
     def complete(self) -> None:
         """Complete, and see the task go."""

@@ -171,7 +171,7 @@ def test_a_deadline_that_passed_where_nobody_stands_above_is_extended(late: Late
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
-        ({"slaDuration": "a day"}, "the time to decide must be an ISO duration such as PT24H, it is 'a day'"),
+        ({"slaDuration": "a day"}, "slaDuration must be an ISO duration such as PT24H, it is 'a day'"),
         ({"nextApproverGroup": None}, "the process variable 'nextApproverGroup' must be a text"),
         ({"requirementId": "r1"}, "the process variable 'requirementId' must be a UUID"),
     ],

@@ -15,6 +15,7 @@ from workers.runtime.engine import Engine, EngineRefusedError, UserTask
 from workers.runtime.variables import Variable, decode, encode
 
 _LOCK_MILLISECONDS = 60_000
+LOST_UPDATE = "ENGINE-03005"  # of two who change an instance at once, the engine turns one away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +78,26 @@ class Walk:
             return self.engine.correlate(message, self.business_key, variables)
         except EngineRefusedError as error:
             # The instance is just being moved on by a job: the dispatcher would come again, too.
-            if error.kind != "OptimisticLockingException":
+            if LOST_UPDATE not in str(error):
                 raise
             return False
 
     def let_time_pass(self, timer: str | None = None, task: UserTask | None = None) -> None:
         """Fire the timer that the instance waits for; `timer` names its event, `task` the user task at which it stands."""
         what = f"timer {timer or ''} in {self.business_key}"
-        self.engine.post(f"/job/{eventually(lambda: self.timers(timer, task), what)[0]['id']}/execute", {})
+        eventually(lambda: self._fire(timer, task), what)
+
+    def _fire(self, timer: str | None, task: UserTask | None) -> bool:
+        jobs = self.timers(timer, task)
+        if not jobs:
+            return False
+        try:
+            self.engine.post(f"/job/{jobs[0]['id']}/execute", {})
+        except EngineRefusedError as error:
+            if LOST_UPDATE not in str(error):
+                raise
+            return False
+        return True
 
     def timers(self, timer: str | None = None, task: UserTask | None = None) -> list[dict[str, Any]]:
         """Find the timers that run, as the engine lists its jobs."""
