@@ -10,20 +10,21 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, text, true
 
 from domain import steps
+from domain.contradictions import StepContradiction
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import RUNNING, SalesOrder
 from domain.projections import INBOX
 from domain.quotes import EXPIRING, Quote
 from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
-from domain.steps import LIVE_STATUSES, AttemptStatus, StepStatus
+from domain.steps import LIVE, LIVE_STATUSES, AttemptStatus, StepStatus
 from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
 
-ORDER, QUOTE = table_of(SalesOrder), table_of(Quote)
+ORDER, QUOTE, CONTRADICTION = table_of(SalesOrder), table_of(Quote), table_of(StepContradiction)
 NOW = func.clock_timestamp()
 
 # Looked up order by order: written as EXISTS the planner may read every step there is.
@@ -96,6 +97,36 @@ def unanswered_steps(connection: Connection, limit: int, overdue_after: timedelt
     )
     query = _with_live_attempt((ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"))
     return list(connection.execute(query.where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue)).limit(limit)))
+
+
+def unanswered_cancellations(
+    connection: Connection, limit: int, overdue_after: timedelta, safe_interval: timedelta
+) -> list[Row[Any]]:
+    """What was asked of a provider about a step that is to be cancelled, and was not answered for `overdue_after`: the cancellation itself,
+    whatever became of its step, and the request that it is to stop. `command` tells which, `is_safe` as in `unanswered_steps`.
+    """
+    asked = or_(ATTEMPT.c.command == "CANCEL", STEP.c.status == StepStatus.CANCEL_REQUESTED)
+    details = [ATTEMPT.c[name] for name in ("command", "idempotency_key", "worker_id", "sent_at", "heartbeat_at")]
+    query = (
+        select(*STEP.c, ATTEMPT.c.id.label("attempt_id"), ATTEMPT.c.status.label("attempt_status"), *details)
+        .add_columns((ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"))
+        .join(ATTEMPT, and_(ATTEMPT.c.tenant_id == STEP.c.tenant_id, ATTEMPT.c.step_id == STEP.c.id))
+        .where(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.heartbeat_at < NOW - overdue_after, asked)
+        .order_by(ATTEMPT.c.sent_at)
+    )
+    return list(connection.execute(query.limit(limit)))
+
+
+def open_questions(connection: Connection, limit: int, safe_interval: timedelta) -> list[Row[Any]]:
+    """Contradictions that the provider's ledger is to settle, oldest first. `is_safe`: what was on its way then has arrived."""
+    query = (
+        select(CONTRADICTION, STEP.c.order_id, STEP.c.provider_name, STEP.c.status.label("step_status"))
+        .add_columns((CONTRADICTION.c.created_at < NOW - safe_interval).label("is_safe"))
+        .join(STEP, and_(STEP.c.tenant_id == CONTRADICTION.c.tenant_id, STEP.c.id == CONTRADICTION.c.step_id))
+        .where(CONTRADICTION.c.answer.is_(None))
+        .order_by(CONTRADICTION.c.created_at)
+    )
+    return list(connection.execute(query.limit(limit)))
 
 
 def _with_live_attempt(*columns: ColumnElement[Any]) -> Select[Any]:

@@ -16,6 +16,8 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from domain.errors import OutcomeUnknownError, TryAgain
+from reconciliation.cancellations import Cancellations
+from reconciliation.contradictions import Contradictions
 from reconciliation.orders import Orders
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
@@ -74,6 +76,8 @@ class Reconciler:
         self._sweeps: tuple[Sweep, ...] = (
             Starts(database, engine, repairs, intervals.start_safe),
             Steps(database, providers, repairs, steps),
+            Cancellations(database, providers, repairs, steps),
+            Contradictions(database, providers, repairs, steps),
             Orders(database, repairs, intervals.evaluation_grace),
             Quotes(database, repairs),
         )

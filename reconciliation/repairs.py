@@ -37,6 +37,10 @@ class Action(StrEnum):
     ABSENT = "absent"
     EVALUATED = "evaluated"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    GIVEN_UP = "given_up"
+    ANSWERED = "answered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from sqlalchemy import Row
 from domain import evaluating, fulfilling, steps, sweeping
 from domain.errors import Refusal
 from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.steps import StepEvent, StepStatus
+from domain.steps import FailureClass, StepEvent, StepStatus
 from domain.store import Effect, UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.patience import Patience
@@ -34,6 +34,7 @@ MEANING = {
     ReplyStatus.ACCEPTED: (Action.ACCEPTED, StepEvent.ACKNOWLEDGE),
     ReplyStatus.COMPLETED: (Action.COMPLETED, StepEvent.COMPLETE),
     ReplyStatus.REJECTED: (Action.REJECTED, StepEvent.FAIL_FINALLY),
+    ReplyStatus.CANCELLED: (Action.CANCELLED, StepEvent.CONFIRM_CANCEL),
 }
 
 _log = structlog.get_logger()
@@ -89,11 +90,19 @@ class Steps:
         for row in rows:
             if time.monotonic() > ends_at:
                 break
-            if row.provider_name not in self._unreachable and self._patience.is_over(row.id):
+            if not row.has_lookup:
+                changed += self._give_up(row)
+            elif row.provider_name not in self._unreachable and self._patience.is_over(row.id):
                 changed += self._ask(row)
         for name in self._unreachable - known:
             _log.error("provider_cannot_be_asked", provider=name, hint="is it configured, and started?")
         return changed
+
+    def _give_up(self, row: Row[Any]) -> bool:
+        """A provider that cannot be asked: once the request must have arrived, a person has to find out."""
+        if not row.is_safe or row.status != StepStatus.UNKNOWN:
+            return False
+        return self._conclude(row, Action.GIVEN_UP, StepEvent.FIND_UNCLEAR, "the provider cannot tell what became of it")
 
     def _ask(self, row: Row[Any]) -> bool:
         provider = self._providers.get(row.provider_name)
@@ -138,6 +147,7 @@ class Steps:
             source=SOURCE,
             external_ref=reply.external_ref,
             external_request_id=reply.request_id,
+            failure_class=FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE,
             reason=reply.reason,
         )
         evidence = {"providerStatus": reply.status, "requestId": reply.request_id, "externalRef": reply.external_ref}
