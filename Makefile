@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants faults storm bench models openapi fuzz evidence sbom lock help
+.PHONY: demo up test check races mutants matrices faults storm bench models openapi fuzz evidence sbom lock help
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders on the local stack; ARGS="--once --json" audits and exits
 	@$(BIN)/q2o demo $(ARGS)
@@ -33,6 +33,9 @@ endif
 mutants: $(VENV)/.development ## take every guard, state, constraint and lock away in turn: its story must miss it; docs/mutants.md lists them
 	@$(BIN)/python -m tests.mutants.table > docs/mutants.md
 	$(BIN)/python -m pytest tests/mutants $(ARGS)
+
+matrices: $(VENV)/.development ## write every state machine, event by state, into docs/matrices.md
+	@$(BIN)/python -m tests.support.state_machines > docs/matrices.md
 
 faults: $(VENV)/.development ## lost answers, dead workers, killed processes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

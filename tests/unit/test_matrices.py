@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
+from domain.cancellations import CANCELLATION_MATRIX, CancellationEvent
+from domain.fallouts import FALLOUT_MATRIX, FalloutEvent
 from domain.orders import ORDER_MATRIX, OrderEvent
 from domain.quotes import QUOTE_MATRIX, QuoteEvent
 from domain.steps import STEP_MATRIX, StepEvent
-from domain.store.facts import WORKFLOW_COMMAND_MATRIX
 from domain.store.matrix import Effect, Matrix
-from domain.workflows import CORRELATION_MATRIX
+from tests.support.state_machines import MATRICES, PAGE, page
 
 QUOTE = """
                         EDIT  PRICE  SUBMIT OPEN_REQUIREMENTS NONE_REQUIRED APPROVE REJECT REWORK RECALL ACCEPT DECLINE EXPIRE CANCEL
@@ -59,20 +60,33 @@ CANCELLED        x           !           ! x         =         =         =      
 SKIPPED          x           !           ! x         =         =         =       =         =    =                =         =           =       x         x         x       x         x
 FAILED           x           !           ! x         =         =         =       =         =    =                =         =           x       x         x         x       x         x
 """
+CANCELLATION = """
+              ASSESS    ACCEPT    DECLINE  FINISH FINISH_PARTLY
+ACKNOWLEDGED  ASSESSING EXECUTING DECLINED x      x
+ASSESSING     =         EXECUTING DECLINED x      x
+EXECUTING     x         x         x        DONE   DONE_PARTIAL
+DECLINED      =         x         =        =      =
+DONE          =         x         x        =      =
+DONE_PARTIAL  =         x         x        =      =
+"""
+FALLOUT = """
+                     CLAIM       RELEASE EXPIRE_CLAIM REQUEST_INFORMATION RECEIVE_INFORMATION HOLD RESUME ESCALATE RESOLVE SELF_HEAL VERIFY REOPEN CANCEL
+OPEN                 IN_PROGRESS =       =            x                    x           x       x           OPEN x        RESOLVED  x      x    CANCELLED
+IN_PROGRESS          IN_PROGRESS OPEN    OPEN         AWAITING_INFORMATION x           ON_HOLD x           OPEN RESOLVED RESOLVED  x      x    CANCELLED
+AWAITING_INFORMATION x           =       =            x                    IN_PROGRESS x       x           OPEN x        RESOLVED  x      x    CANCELLED
+ON_HOLD              x           =       =            x                    x           x       IN_PROGRESS OPEN x        RESOLVED  x      x    CANCELLED
+RESOLVED             x           x       x            x                    x           x       x           x    x        =         CLOSED OPEN x
+CLOSED               x           x       x            x                    x           x       x           x    x        =         =      x    x
+CANCELLED            x           x       x            x                    x           x       x           x    x        =         =      x    x
+"""
 TABLES = [
     pytest.param(QUOTE_MATRIX, QuoteEvent, QUOTE, id="quote"),
     pytest.param(ORDER_MATRIX, OrderEvent, ORDER, id="order"),
     pytest.param(STEP_MATRIX, StepEvent, STEP, id="step"),
+    pytest.param(CANCELLATION_MATRIX, CancellationEvent, CANCELLATION, id="cancellation"),
+    pytest.param(FALLOUT_MATRIX, FalloutEvent, FALLOUT, id="fallout"),
 ]
-EVERY_MATRIX = [
-    QUOTE_MATRIX,
-    ORDER_MATRIX,
-    STEP_MATRIX,
-    REQUEST_MATRIX,
-    REQUIREMENT_MATRIX,
-    CORRELATION_MATRIX,
-    WORKFLOW_COMMAND_MATRIX,
-]
+EVERY_MATRIX = list(MATRICES.values())
 
 
 def said(matrix: Matrix[Any, Any], event: StrEnum, state: StrEnum) -> str:
@@ -109,6 +123,10 @@ def test_the_check_constraint_names_every_state(matrix: Matrix[Any, Any]) -> Non
     text = str(matrix.check_status().sqltext)
 
     assert all(f"'{state.value}'" in text for state in matrix.states)
+
+
+def test_the_page_of_state_machines_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `make matrices`"
 
 
 def test_two_cells_for_one_event_in_one_state_are_a_mistake() -> None:
