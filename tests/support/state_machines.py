@@ -43,7 +43,7 @@ def page() -> str:
 
 def table(matrix: Matrix[Any, Any]) -> str:
     """One machine: its events down, its states across."""
-    states: list[Any] = [*matrix.states]
+    states = list(matrix.states.__members__.values())
     lines = [["event", *states], ["---"] * (len(states) + 1)]
     lines += [[event, *(said(matrix, event, state) for state in states)] for event in matrix.events]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
