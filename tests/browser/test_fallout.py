@@ -67,7 +67,7 @@ def test_a_case_worker_reads_what_happened_decides_and_the_order_goes_on(web: We
     case = case_of(shop)
     assert (case.status, case.resolution, case.resolved_by) == ("CLOSED", "SKIP", SECOND_LEVEL.id)
     assert case.resolution_evidence == "The building is known"
-    shop.comes_to_rest()
+    shop.processes_end()
 
 
 def test_of_two_who_claim_one_has_the_task_and_the_other_sees_who(web: WebApps, shop: Shop, order_id: UUID, colleague: str) -> None:
@@ -107,4 +107,4 @@ def test_a_step_is_marked_completed_by_two_people(web: WebApps, shop: Shop, orde
     eventually(lambda: shop.order(order_id)["status"] == "FULFILLED", "the order is fulfilled", patience=60)
     steps = {step["stepCode"]: step for step in shop.order(order_id)["steps"]}
     assert (steps[CHECK]["status"], steps[CHECK]["externalRef"]) == ("COMPLETED", "CHECK-4711")
-    shop.comes_to_rest()
+    shop.processes_end()

@@ -59,7 +59,7 @@ def test_an_order_that_is_cancelled_while_a_step_is_under_way_leaves_no_effect(s
     assert (request.status, request.decided_by, request.decision_reason) == ("DONE", "policy", "UNDOABLE")
     fulfilling = {UUID(step["stepId"]) for step in order["steps"] if step["kind"] == "FULFILL"}
     assert {entry["net"] for step_id, entry in shop.ledger().items() if step_id in fulfilling} == {0}
-    shop.comes_to_rest()
+    shop.processes_end()
 
 
 def test_a_completed_step_whose_provider_refuses_ends_the_order_partly(shop: Shop) -> None:
@@ -74,4 +74,4 @@ def test_a_completed_step_whose_provider_refuses_ends_the_order_partly(shop: Sho
     assert {step["stepCode"]: step["status"] for step in order["steps"]}[PROVISION] == "COMPLETED"
     [request] = shop.rows(CancellationRequest)
     assert request.status == "DONE_PARTIAL"
-    shop.comes_to_rest()
+    shop.processes_end()

@@ -153,6 +153,10 @@ class Shop:
         """Every process instance of this tenant, running or ended."""
         return CamundaHistory(self.engine).instances(self.tenant_id)
 
+    def processes_end(self) -> None:
+        """Wait until no process of the tenant runs any more; a message that nobody waits for may still be on its way."""
+        eventually(lambda: not any(instance.is_running for instance in self.instances()), "every process has ended", patience=60)
+
     def end_processes(self) -> None:
         """End what is still running: what a failed test leaves behind must not reach the workers of the next one."""
         for instance in self.instances():
