@@ -200,7 +200,6 @@ class FulfillmentStep(Aggregate, Base):
         CheckConstraint("kind IN ('FULFILL', 'COMPENSATE')", name="kind"),
         CheckConstraint(f"failure_class IN ({', '.join(repr(each.value) for each in FailureClass)})", name="failure_class"),
         Index("ix_fulfillment_step_unsettled", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'UNKNOWN')")),
-        Index("ix_fulfillment_step_held", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
     )
     plan_id: Mapped[UUID]

@@ -10,11 +10,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, exists, func, or_, select, text, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, text, true
 
 from domain import steps
 from domain.contradictions import StepContradiction
-from domain.fallouts import ENDED, FalloutStatus
 from domain.orders import FINAL as ORDER_FINAL
 from domain.orders import RUNNING, SalesOrder
 from domain.projections import INBOX
@@ -23,11 +22,9 @@ from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.steps import LIVE, LIVE_STATUSES, AttemptStatus, StepStatus
 from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
-from domain.triaging import CASE
 from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
 
 ORDER, QUOTE, CONTRADICTION = table_of(SalesOrder), table_of(Quote), table_of(StepContradiction)
-UNDER_WAY_STATUSES = (StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE, StepStatus.CANCEL_REQUESTED)
 NOW = func.clock_timestamp()
 
 # Looked up order by order: written as EXISTS the planner may read every step there is.
@@ -49,25 +46,6 @@ START_IS_QUEUED = exists(
         COMMAND.c.business_key == CORRELATION.c.business_key,
         COMMAND.c.kind == WorkflowCommandKind.START,
         COMMAND.c.status == WorkflowCommandStatus.PENDING,
-    )
-)
-
-UNDER_WAY = ATTEMPT.alias("under_way")
-IS_BEING_CANCELLED = exists(
-    select(UNDER_WAY.c.id).where(
-        UNDER_WAY.c.tenant_id == STEP.c.tenant_id,
-        UNDER_WAY.c.step_id == STEP.c.id,
-        UNDER_WAY.c.command == "CANCEL",
-        text(f"under_way.{LIVE}"),
-    )
-)
-# In the words of its partial index.
-HAS_UNRESOLVED_CASE = exists(
-    select(CASE.c.id).where(
-        CASE.c.tenant_id == STEP.c.tenant_id,
-        CASE.c.dedupe_key == "held:" + cast(STEP.c.id, Text()),  # triaging.of_held_step
-        ~is_one_of(CASE.c.status, *ENDED),
-        CASE.c.status != FalloutStatus.RESOLVED,
     )
 )
 
@@ -109,8 +87,7 @@ def silent_steps(connection: Connection, limit: int, stale_after: timedelta) -> 
 def unanswered_steps(connection: Connection, limit: int, overdue_after: timedelta, safe_interval: timedelta) -> list[Row[Any]]:
     """Steps to ask the provider about: UNKNOWN, and accepted ones whose callback is overdue.
 
-    `is_safe` tells whether the request was sent more than `safe_interval` ago, so that "never seen" proves its absence; `waited`, how long
-    the step has been so.
+    `is_safe` tells whether the request was sent more than `safe_interval` ago, so that "never seen" proves its absence.
     """
     is_overdue = and_(
         STEP.c.status == StepStatus.IN_PROGRESS,
@@ -118,8 +95,7 @@ def unanswered_steps(connection: Connection, limit: int, overdue_after: timedelt
         STEP.c.updated_at < NOW - overdue_after,
         ATTEMPT.c.heartbeat_at < NOW - overdue_after,
     )
-    is_safe, waited = (ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"), (NOW - STEP.c.updated_at).label("waited")
-    query = _with_live_attempt(is_safe, waited)
+    query = _with_live_attempt((ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"))
     return list(connection.execute(query.where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue)).limit(limit)))
 
 
@@ -128,20 +104,15 @@ def unanswered_cancellations(
 ) -> list[Row[Any]]:
     """What was asked of a provider about a step that is to be cancelled, and was not answered for `overdue_after`: the cancellation itself,
     whatever became of its step, and the request that it is to stop. `command` tells which, `is_safe` as in `unanswered_steps`.
-
-    `waited`: for how long nothing has changed; `is_being_cancelled`: whether a cancellation is on its way, or taken on.
     """
     asked = or_(ATTEMPT.c.command == "CANCEL", STEP.c.status == StepStatus.CANCEL_REQUESTED)
     details = [ATTEMPT.c[name] for name in ("command", "idempotency_key", "worker_id", "sent_at", "heartbeat_at")]
     query = (
         select(*STEP.c, ATTEMPT.c.id.label("attempt_id"), ATTEMPT.c.status.label("attempt_status"), *details)
         .add_columns((ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"))
-        .add_columns((NOW - func.greatest(STEP.c.updated_at, ATTEMPT.c.sent_at)).label("waited"))
-        .add_columns(IS_BEING_CANCELLED.label("is_being_cancelled"))
         .join(ATTEMPT, and_(ATTEMPT.c.tenant_id == STEP.c.tenant_id, ATTEMPT.c.step_id == STEP.c.id))
         .where(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.heartbeat_at < NOW - overdue_after, asked)
-        # The cancellation first: its answer settles the request too.
-        .order_by(STEP.c.updated_at, STEP.c.id, ATTEMPT.c.command)
+        .order_by(ATTEMPT.c.sent_at)
     )
     return list(connection.execute(query.limit(limit)))
 
@@ -151,7 +122,6 @@ def open_questions(connection: Connection, limit: int, safe_interval: timedelta)
     query = (
         select(CONTRADICTION, STEP.c.order_id, STEP.c.provider_name, STEP.c.status.label("step_status"))
         .add_columns((CONTRADICTION.c.created_at < NOW - safe_interval).label("is_safe"))
-        .add_columns((NOW - CONTRADICTION.c.created_at).label("waited"))
         .join(STEP, and_(STEP.c.tenant_id == CONTRADICTION.c.tenant_id, STEP.c.id == CONTRADICTION.c.step_id))
         .where(CONTRADICTION.c.answer.is_(None))
         .order_by(CONTRADICTION.c.created_at)
@@ -193,28 +163,6 @@ def expired_quotes(connection: Connection, limit: int) -> list[Row[Any]]:
     return list(connection.execute(query.order_by(QUOTE.c.valid_until).limit(limit)))
 
 
-def expired_claims(connection: Connection, limit: int) -> list[Row[Any]]:
-    """Cases that are claimed by somebody whose lease has run out, the longest first."""
-    query = select(*CASE.c).where(is_one_of(CASE.c.status, FalloutStatus.IN_PROGRESS), CASE.c.claim_expires_at <= NOW)
-    return list(connection.execute(query.order_by(CASE.c.claim_expires_at).limit(limit)))
-
-
-def unattended_steps(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
-    """Steps that have been held for longer than `grace`, and that no unresolved case is about."""
-    query = _unattended().where(STEP.c.updated_at < NOW - grace).order_by(STEP.c.updated_at)
-    return list(connection.execute(query.limit(limit)))
-
-
-def is_unattended(connection: Connection, tenant_id: UUID, step_id: UUID) -> bool:
-    """The same question about one step; certain when the step is locked."""
-    query = _unattended().where(STEP.c.tenant_id == tenant_id, STEP.c.id == step_id)
-    return connection.execute(query).one_or_none() is not None
-
-
-def _unattended() -> Select[Any]:
-    return select(*STEP.c).where(is_one_of(STEP.c.status, StepStatus.HELD), ~HAS_UNRESOLVED_CASE)
-
-
 def _needing_evaluation() -> Select[Any]:
     return (
         select(*ORDER.c)
@@ -229,11 +177,7 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
     waiting = {
         "workflow_commands": (COMMAND, COMMAND.c.status == WorkflowCommandStatus.PENDING),
         "starts": (CORRELATION, is_one_of(CORRELATION.c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)),
-        "steps": (
-            step,
-            is_one_of(step.c.status, *UNDER_WAY_STATUSES) | ((step.c.status == StepStatus.PENDING) & (step.c.kind == "COMPENSATE")),
-        ),
-        "questions": (CONTRADICTION, CONTRADICTION.c.answer.is_(None)),
+        "steps": (step, is_one_of(step.c.status, StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE)),
         "orders": (order, ~is_one_of(order.c.status, *ORDER_FINAL)),
         "events": (event, event.c.status == OutboxStatus.PENDING),
         "unread_events": (

@@ -5,23 +5,25 @@ An effect that nobody wants any more is undone, one that is wanted and gone is f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import compensating, steps, sweeping, unanswered
-from domain.contradictions import StepContradiction
-from domain.orders import SalesOrder
+from domain import compensating, steps, sweeping
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
-from reconciliation.questions import Questions, UnansweredError
+from reconciliation.cancellations import evaluate
+from reconciliation.patience import Patience
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.steps import NO_ANSWER, StepIntervals
-from workers.providers.port import Provider, ProviderReply, ReplyStatus
+from reconciliation.steps import StepIntervals
+from workers.providers.port import Provider, ProviderError, ProviderReply, ReplyStatus
 
-LIMIT = 200  # questions per sweep, oldest first
+LIMIT = 200  # questions per sweep
+
+_log = structlog.get_logger()
 
 
 class Contradictions:
@@ -31,55 +33,49 @@ class Contradictions:
 
     def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, intervals: StepIntervals) -> None:
         self._database = database
+        self._providers = providers
         self._repairs = repairs
         self._intervals = intervals
-        self._questions = Questions(providers)
+        self._patience = Patience()
 
     def sweep(self) -> int:
-        """Ask about every contradiction in question; returns how many were settled."""
+        """Ask about every contradiction in question; returns how many were answered."""
         with housekeeping(self._database) as connection:
             rows = sweeping.open_questions(connection, LIMIT, self._intervals.absence_interval)
-        return sum(self._ask(row) for row in self._questions.due(rows, lambda row: row.id))
+        self._patience.forget_all_but({row.id for row in rows})
+        return sum(self._ask(row) for row in rows if self._patience.is_over(row.id))
 
     def _ask(self, row: Row[Any]) -> bool:
+        is_answered = False
         try:
-            reply = self._questions.ask(row.id, row.provider_name, steps.idempotency_key(row.step_id))
-        except UnansweredError:
-            return row.waited > self._intervals.give_up_after and self._give_up(row)
-        in_effect = _is_in_effect(row, reply)
-        is_answered = in_effect is not None and self._answer(row, in_effect=in_effect)
+            in_effect = _is_in_effect(row, self._providers[row.provider_name].query(steps.idempotency_key(row.step_id)))
+            is_answered = in_effect is not None and self._answer(row, in_effect=in_effect)
+        except (ProviderError, KeyError) as error:
+            key = steps.business_key(row.tenant_id, row.step_id)
+            _log.warning("provider_gave_no_answer", provider=row.provider_name, businessKey=key, reason=str(error))
         if not is_answered:
-            self._questions.in_vain(row.id)
+            self._patience.wait(row.id)
         return is_answered
 
     def _answer(self, row: Row[Any], *, in_effect: bool) -> bool:
-        return self._make(row, Action.ANSWERED, {"inEffect": in_effect}, lambda uow: _answered(uow, row, in_effect=in_effect))
-
-    def _give_up(self, row: Row[Any]) -> bool:
-        return self._make(
-            row, Action.GIVEN_UP, {"reason": NO_ANSWER}, lambda uow: unanswered.leave_to_a_person(uow, row.id, NO_ANSWER)
-        )
-
-    def _make(self, row: Row[Any], action: Action, evidence: Mapping[str, Any], act: Callable[[UnitOfWork], bool]) -> bool:
         repair = Repair(
             kind=self.kind,
             tenant_id=row.tenant_id,
             aggregate_type="fulfillment_step",
             aggregate_id=row.step_id,
             business_key=steps.business_key(row.tenant_id, row.step_id),
-            action=action,
-            evidence={"said": row.said, "known": row.known, "stepStatus": row.step_status, **evidence},
+            action=Action.ANSWERED,
+            evidence={"said": row.said, "known": row.known, "stepStatus": row.step_status, "inEffect": in_effect},
         )
-        return self._repairs.make_of_step(repair, row.order_id, act)
 
+        def act(uow: UnitOfWork) -> bool:
+            compensating.answer(uow, row.id, in_effect=in_effect)
+            return True
 
-def _answered(uow: UnitOfWork, row: Row[Any], *, in_effect: bool) -> bool:
-    # Locked, so that an answer that is faster is seen, and no finding claims what it did.
-    uow.read(SalesOrder, row.order_id, lock=True)
-    if uow.read(StepContradiction, row.id).answer is not None:
-        return False
-    compensating.answer(uow, row.id, in_effect=in_effect)
-    return True
+        is_answered = self._repairs.make(repair, act)
+        if is_answered and not self._repairs.dry_run:
+            evaluate(self._repairs, repair, row)
+        return is_answered
 
 
 def _is_in_effect(row: Row[Any], reply: ProviderReply | None) -> bool | None:

@@ -17,10 +17,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from domain.errors import OutcomeUnknownError, TryAgain
 from reconciliation.cancellations import Cancellations
-from reconciliation.cases import HELD_GRACE, Cases
 from reconciliation.contradictions import Contradictions
 from reconciliation.orders import Orders
-from reconciliation.questions import GIVE_UP_AFTER
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
@@ -45,8 +43,6 @@ class Intervals:
     attempt_stale: timedelta
     absence: timedelta
     evaluation_grace: timedelta = EVALUATION_GRACE
-    give_up_after: timedelta = GIVE_UP_AFTER
-    held_grace: timedelta = HELD_GRACE
 
     @classmethod
     def of(cls, settings: Settings) -> Intervals:
@@ -76,16 +72,13 @@ class Reconciler:
         dry_run: bool = False,
     ) -> None:
         repairs = Repairs(database, dry_run=dry_run)
-        steps = StepIntervals(
-            stale_after=intervals.attempt_stale, absence_interval=intervals.absence, give_up_after=intervals.give_up_after
-        )
+        steps = StepIntervals(stale_after=intervals.attempt_stale, absence_interval=intervals.absence)
         self._sweeps: tuple[Sweep, ...] = (
             Starts(database, engine, repairs, intervals.start_safe),
             Steps(database, providers, repairs, steps),
             Cancellations(database, providers, repairs, steps),
             Contradictions(database, providers, repairs, steps),
             Orders(database, repairs, intervals.evaluation_grace),
-            Cases(database, repairs, intervals.held_grace),
             Quotes(database, repairs),
         )
         self._interrupted: set[str] = set()

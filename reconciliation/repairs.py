@@ -15,8 +15,8 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Engine as Database
 
-from domain import evaluating, findings
-from domain.errors import Conflict, Refusal
+from domain import findings
+from domain.errors import Conflict
 from domain.store import Cause, UnitOfWork, unit_of_work
 from workers.runtime.metrics import RECONCILIATION_ACTIONS
 
@@ -41,13 +41,11 @@ class Action(StrEnum):
     REFUSED = "refused"
     GIVEN_UP = "given_up"
     ANSWERED = "answered"
-    RELEASED = "released"
-    CASE_OPENED = "case_opened"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One disagreement and what is to be done about it. `kind` is that of the sweep that found it (start, step, order, and so on)."""
+    """One disagreement and what is to be done about it. `kind` is the sweep that found it: start, step, order, quote."""
 
     kind: str
     tenant_id: UUID
@@ -84,20 +82,6 @@ class Repairs:
         if is_done:
             _log.info("reconciliation_acted", **facts, evidence=dict(repair.evidence))
         return is_done
-
-    def make_of_step(self, repair: Repair, order_id: UUID, act: Callable[[UnitOfWork], bool]) -> bool:
-        """Repair a step, then bring its order to where its steps have brought it: two transactions, as everywhere."""
-        is_done = self.make(repair, act)
-        if is_done and not self.dry_run:
-            self._evaluate(repair, order_id)
-        return is_done
-
-    def _evaluate(self, repair: Repair, order_id: UUID) -> None:
-        try:
-            with self.unit_of_work(repair) as uow:
-                evaluating.evaluate(uow, order_id)
-        except Refusal as refusal:
-            _log.info("order_evaluated_elsewhere", orderId=order_id, conflictCode=refusal.code)
 
     def unit_of_work(self, repair: Repair) -> AbstractContextManager[UnitOfWork]:
         """The transaction of one command of this repair."""

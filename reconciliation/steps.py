@@ -6,25 +6,29 @@ that was read before the question, and it loses to any callback that came meanwh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import fulfilling, steps, sweeping
+from domain import evaluating, fulfilling, steps, sweeping
+from domain.errors import Refusal
 from domain.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.steps import FailureClass, StepEvent, StepStatus
 from domain.store import Effect, UnitOfWork
 from domain.store.unit_of_work import housekeeping
-from reconciliation.questions import GIVE_UP_AFTER, Questions, UnansweredError
+from reconciliation.patience import Patience
 from reconciliation.repairs import Action, Repair, Repairs
-from workers.providers.port import Provider, ProviderReply, ReplyStatus
+from workers.providers.port import Provider, ProviderError, ProviderReply, ProviderUnavailableError, ReplyStatus
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
 
 LIMIT = 1000  # steps looked at per sweep, oldest first
+BUDGET = timedelta(seconds=5)  # a provider that answers slowly must not keep the other sweeps waiting
 SOURCE = OutcomeSource.RECONCILIATION
 MEANING = {
     ReplyStatus.ACCEPTED: (Action.ACCEPTED, StepEvent.ACKNOWLEDGE),
@@ -32,9 +36,8 @@ MEANING = {
     ReplyStatus.REJECTED: (Action.REJECTED, StepEvent.FAIL_FINALLY),
     ReplyStatus.CANCELLED: (Action.CANCELLED, StepEvent.CONFIRM_CANCEL),
 }
-NO_LOOKUP = "the provider cannot tell what became of it"
-NO_ANSWER = "the provider does not answer what became of it"
-NEVER_SEEN = "the provider never saw it"
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +45,10 @@ class StepIntervals:
     """`stale_after`: silence after which a worker is taken for dead and a callback for overdue.
 
     `absence_interval`: the longest time that a request may be under way; before it is over, "never seen" proves nothing.
-    `give_up_after`: how long a provider is asked that does not answer, until a person has to find out.
     """
 
     stale_after: timedelta
     absence_interval: timedelta
-    give_up_after: timedelta = GIVE_UP_AFTER
 
 
 class Steps:
@@ -57,13 +58,15 @@ class Steps:
 
     def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, intervals: StepIntervals) -> None:
         self._database = database
+        self._providers = providers
         self._repairs = repairs
         self._intervals = intervals
-        self._questions = Questions(providers)
+        self._patience = Patience()
+        self._unreachable: set[str] = set()
 
     def sweep(self) -> int:
         """Time out what is silent, ask about what is open; returns how many steps were changed."""
-        return self._time_out_silent() + self._settle_unanswered()
+        return self._time_out_silent() + self._ask_about_unanswered()
 
     def _time_out_silent(self) -> int:
         with housekeeping(self._database) as connection:
@@ -76,96 +79,120 @@ class Steps:
             PROVIDER_UNKNOWN_OUTCOMES.labels(provider=row.provider_name).inc()
         return is_changed
 
-    def _settle_unanswered(self) -> int:
+    def _ask_about_unanswered(self) -> int:
+        intervals = self._intervals
         with housekeeping(self._database) as connection:
-            rows = sweeping.unanswered_steps(connection, LIMIT, self._intervals.stale_after, self._intervals.absence_interval)
-        # A provider that cannot be asked: once the request must have arrived, a person has to find out.
-        changed = sum(self._give_up(row, NO_LOOKUP) for row in rows if not row.has_lookup and row.is_safe)
-        askable = [row for row in rows if row.has_lookup]
-        return changed + sum(self._ask(row) for row in self._questions.due(askable, lambda row: row.id))
+            rows = sweeping.unanswered_steps(connection, LIMIT, intervals.stale_after, intervals.absence_interval)
+        self._patience.forget_all_but({row.id for row in rows})
+        ends_at = time.monotonic() + BUDGET.total_seconds()
+        known, self._unreachable = self._unreachable, set()
+        changed = 0
+        for row in rows:
+            if time.monotonic() > ends_at:
+                break
+            if not row.has_lookup:
+                changed += self._give_up(row)
+            elif row.provider_name not in self._unreachable and self._patience.is_over(row.id):
+                changed += self._ask(row)
+        for name in self._unreachable - known:
+            _log.error("provider_cannot_be_asked", provider=name, hint="is it configured, and started?")
+        return changed
+
+    def _give_up(self, row: Row[Any]) -> bool:
+        """A provider that cannot be asked: once the request must have arrived, a person has to find out."""
+        if not row.is_safe or row.status != StepStatus.UNKNOWN:
+            return False
+        return self._conclude(row, Action.GIVEN_UP, StepEvent.FIND_UNCLEAR, "the provider cannot tell what became of it")
 
     def _ask(self, row: Row[Any]) -> bool:
+        provider = self._providers.get(row.provider_name)
+        # One step tells for all of this provider's.
+        if provider is None:
+            self._unreachable.add(row.provider_name)
+            return False
         try:
-            reply = self._questions.ask(row.id, row.provider_name, row.idempotency_key)
-        except UnansweredError:
-            return row.waited > self._intervals.give_up_after and self._give_up(row, NO_ANSWER)
+            reply = provider.query(row.idempotency_key)
+        except ProviderUnavailableError:
+            self._unreachable.add(row.provider_name)
+            return False
+        except ProviderError as error:
+            key = steps.business_key(row.tenant_id, row.id)
+            _log.warning("provider_gave_no_answer", provider=row.provider_name, businessKey=key, reason=str(error))
+            self._patience.wait(row.id)
+            return False
+        return self._act_on(row, reply)
+
+    def _act_on(self, row: Row[Any], reply: ProviderReply | None) -> bool:
         is_unknown = row.status == StepStatus.UNKNOWN
         has_news = row.is_safe if reply is None else is_unknown or reply.status is not ReplyStatus.ACCEPTED
         if not has_news:
-            self._questions.in_vain(row.id)
+            self._patience.wait(row.id)
             return False
-        action = Action.ABSENT if reply is None else MEANING[reply.status][0]
-        is_changed = self._conclude_absence(row) if reply is None else self._record(row, reply)
+        if reply is None:
+            action, is_changed = (
+                Action.ABSENT,
+                self._conclude(row, Action.ABSENT, StepEvent.FIND_ABSENT, "the provider never saw it"),
+            )
+        else:
+            action, is_changed = MEANING[reply.status][0], self._record(row, reply)
         if is_changed and is_unknown and not self._repairs.dry_run:
             PROVIDER_UNKNOWN_OUTCOMES_RESOLVED.labels(provider=row.provider_name, resolution=action.value).inc()
         return is_changed
 
     def _record(self, row: Row[Any], reply: ProviderReply) -> bool:
-        fact = fact_of(row, reply)
+        action, event = MEANING[reply.status]
+        fact = RecordFact(
+            step_id=row.id,
+            event=event,
+            source=SOURCE,
+            external_ref=reply.external_ref,
+            external_request_id=reply.request_id,
+            failure_class=FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE,
+            reason=reply.reason,
+        )
+        evidence = {"providerStatus": reply.status, "requestId": reply.request_id, "externalRef": reply.external_ref}
 
         def record(uow: UnitOfWork) -> bool:
             effect, _ = fulfilling.record_fact(uow, fact)
             return effect is not Effect.KEEP
 
-        return self._make(row, MEANING[reply.status][0], told(reply), record)
-
-    def _conclude_absence(self, row: Row[Any]) -> bool:
-        return self._conclude(row, Action.ABSENT, StepEvent.FIND_ABSENT, NEVER_SEEN)
-
-    def _give_up(self, row: Row[Any], reason: str) -> bool:
-        """What is accepted is waited for; only an unknown outcome is a person's matter."""
-        return row.status == StepStatus.UNKNOWN and self._conclude(row, Action.GIVEN_UP, StepEvent.FIND_UNCLEAR, reason)
+        return self._make(row, _repair(row, action, evidence), record)
 
     def _conclude(self, row: Row[Any], action: Action, event: StepEvent, reason: str) -> bool:
-        conclusion = conclusion_of(row, event, reason, self._intervals)
+        conclusion = Infer(
+            step_id=row.id,
+            expected_version=row.version,
+            event=event,
+            source=SOURCE,
+            safe_interval=self._intervals.absence_interval,
+            silent_for=self._intervals.stale_after,
+            reason=reason,
+        )
+        evidence = {"workerId": row.worker_id, "sentAt": row.sent_at, "heartbeatAt": row.heartbeat_at, "reason": reason}
 
         def infer(uow: UnitOfWork) -> bool:
             fulfilling.infer(uow, conclusion)
             return True
 
-        evidence = {"workerId": row.worker_id, "sentAt": row.sent_at, "heartbeatAt": row.heartbeat_at, "reason": reason}
-        return self._make(row, action, evidence, infer)
+        return self._make(row, _repair(row, action, evidence), infer)
 
-    def _make(self, row: Row[Any], action: Action, evidence: Mapping[str, Any], act: Callable[[UnitOfWork], bool]) -> bool:
-        return self._repairs.make_of_step(repair_of(self.kind, row, action, evidence), row.order_id, act)
+    def _make(self, row: Row[Any], repair: Repair, act: Callable[[UnitOfWork], bool]) -> bool:
+        is_changed = self._repairs.make(repair, act)
+        if is_changed and not self._repairs.dry_run:
+            self._evaluate(row, repair)
+        return is_changed
 
-
-def fact_of(row: Row[Any], reply: ProviderReply) -> RecordFact:
-    """What a provider's answer about the key of a request says of its step."""
-    event = MEANING[reply.status][1]
-    return RecordFact(
-        step_id=row.id,
-        event=event,
-        source=SOURCE,
-        external_ref=reply.external_ref,
-        external_request_id=reply.request_id,
-        failure_class=FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE,
-        reason=reply.reason,
-    )
+    def _evaluate(self, row: Row[Any], repair: Repair) -> None:
+        try:
+            with self._repairs.unit_of_work(repair) as uow:
+                evaluating.evaluate(uow, row.order_id)
+        except Refusal as refusal:
+            _log.info("order_evaluated_elsewhere", orderId=row.order_id, conflictCode=refusal.code)
 
 
-def conclusion_of(row: Row[Any], event: StepEvent, reason: str, intervals: StepIntervals) -> Infer:
-    """What is concluded about a step from the version that was read."""
-    return Infer(
-        step_id=row.id,
-        expected_version=row.version,
-        event=event,
-        source=SOURCE,
-        safe_interval=intervals.absence_interval,
-        silent_for=intervals.stale_after,
-        reason=reason,
-    )
-
-
-def told(reply: ProviderReply) -> dict[str, Any]:
-    """An answer as evidence."""
-    return {"providerStatus": reply.status, "requestId": reply.request_id, "externalRef": reply.external_ref}
-
-
-def repair_of(kind: str, row: Row[Any], action: Action, evidence: Mapping[str, Any]) -> Repair:
-    """The repair of a step that an attempt was found at."""
+def _repair(row: Row[Any], action: Action, evidence: Mapping[str, Any]) -> Repair:
     return Repair(
-        kind=kind,
+        kind=Steps.kind,
         tenant_id=row.tenant_id,
         aggregate_type="fulfillment_step",
         aggregate_id=row.id,

@@ -92,8 +92,6 @@ CREATE TABLE fallout_case (
     CONSTRAINT uq_fallout_case_tenant_id_case_number UNIQUE (tenant_id, case_number)
 );
 
-CREATE INDEX ix_fulfillment_step_held ON fulfillment_step (updated_at) WHERE status = 'HELD';
-
 CREATE INDEX ix_fallout_case_claimed ON fallout_case (claim_expires_at) WHERE status = 'IN_PROGRESS';
 CREATE INDEX ix_fallout_case_order ON fallout_case (tenant_id, order_id);
 CREATE UNIQUE INDEX uq_fallout_case_open ON fallout_case (tenant_id, dedupe_key) WHERE status NOT IN ('CLOSED', 'CANCELLED');
