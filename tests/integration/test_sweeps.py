@@ -26,10 +26,6 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (sweeping.unknown_starts, {"ix_workflow_correlation_unresolved"}),
     (lambda connection: sweeping.silent_steps(connection, 10, LONG), OPEN_STEPS),
     (lambda connection: sweeping.unanswered_steps(connection, 10, LONG, LONG), OPEN_STEPS),
-    (lambda connection: sweeping.unanswered_cancellations(connection, 10, LONG, LONG), {"uq_provider_attempt_live"}),
-    (lambda connection: sweeping.open_questions(connection, 10, LONG), {"ix_step_contradiction_unanswered"}),
-    (lambda connection: sweeping.unattended_steps(connection, 10, LONG), {"ix_fulfillment_step_held"}),
-    (lambda connection: sweeping.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
     (lambda connection: sweeping.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_running"}),
     (lambda connection: sweeping.expired_quotes(connection, 10), {"ix_quote_expiring"}),
 ]
