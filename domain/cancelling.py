@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, and_, exists, select
 
 from domain import cancellations, orders, steps, triaging
+from domain.attempts import LIVE_STATUSES
 from domain.cancellations import CancellationRequest, CancellationStatus
 from domain.errors import AlreadyExists
 from domain.orders import (
@@ -29,7 +30,7 @@ from domain.orders import (
 from domain.prices import PriceResult
 from domain.quotes import QuoteRevision
 from domain.step_moves import ATTEMPT, CANCEL, DECISIONS, EMITS, STEP
-from domain.steps import LIVE_STATUSES, STEP_MATRIX, StepEvent, StepStatus
+from domain.steps import STEP_MATRIX, StepEvent, StepStatus
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
 from domain.store.facts import WorkflowCommandKind
 

@@ -122,7 +122,7 @@ def claim(uow: UnitOfWork, command: CaseCommand, *, has_task: bool = False) -> R
         version = _take_over(uow, command, case)
     claimed = uow.apply(CLAIM, command, expected_version=version)
     if not has_task:
-        _assign(uow, claimed)
+        assign(uow, claimed)
     return claimed
 
 
@@ -194,12 +194,12 @@ def _noted(
 
 
 def _given_back(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
-    _assign(uow, case)
+    assign(uow, case)
     return case
 
 
-def _assign(uow: UnitOfWork, case: Row[Any]) -> None:
+def assign(uow: UnitOfWork, case: Row[Any]) -> None:
     """Let the engine's task have the owner that the case has."""
     key = fallouts.business_key(uow.tenant_id, case.id)
     owner = {"assignee": case.owner_user_id or ""}
-    uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, "resolve-fallout", key, owner, triaging.CHANGE_MATTERS)
+    uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, fallouts.USER_TASK, key, owner, triaging.CHANGE_MATTERS)

@@ -99,21 +99,38 @@ def undo_late(uow: UnitOfWork, step: Row[Any]) -> Row[Any] | None:
     return undo
 
 
-def answer(uow: UnitOfWork, contradiction_id: UUID, *, in_effect: bool) -> Row[Any]:
+def answer(uow: UnitOfWork, contradiction_id: UUID, *, in_effect: bool) -> bool:
     """The provider's ledger has settled a contradiction: undo what is there and should not be; ask a person about what should be and is not.
 
-    Returns the step. A question that was answered meanwhile is left alone.
+    Returns False for a question that was answered meanwhile: it is left alone.
     """
-    step_id = uow.read(StepContradiction, contradiction_id).step_id
-    order = uow.read(SalesOrder, uow.read(FulfillmentStep, step_id).order_id, lock=True)
-    step = uow.read(FulfillmentStep, step_id, lock=True)
-    found = Answer.IN_EFFECT if in_effect else Answer.REVERSED
-    unanswered = update(CONTRADICTION).filter_by(tenant_id=uow.tenant_id, id=contradiction_id, answer=None)
-    noted = unanswered.values(answer=found, answered_at=func.clock_timestamp()).returning(*CONTRADICTION.c)
-    contradiction = uow.connection.execute(noted).one_or_none()
+    order, step = _hold(uow, contradiction_id)
+    contradiction = _note(uow, contradiction_id, Answer.IN_EFFECT if in_effect else Answer.REVERSED)
     if contradiction is not None:
         _act_on(uow, order, step, contradiction)
-    return step
+    return contradiction is not None
+
+
+def leave_to_a_person(uow: UnitOfWork, contradiction_id: UUID) -> bool:
+    """Nobody can tell which of the two facts holds. Returns False for a question that was answered meanwhile."""
+    _, step = _hold(uow, contradiction_id)
+    contradiction = _note(uow, contradiction_id, Answer.LEFT_TO_A_PERSON)
+    if contradiction is not None:
+        said = f"{step.provider_name} says {contradiction.said} of {step.step_code}, which was {contradiction.known}, and cannot be asked."
+        _call_a_person(uow, step, contradiction, said)
+    return contradiction is not None
+
+
+def _hold(uow: UnitOfWork, contradiction_id: UUID) -> tuple[Row[Any], Row[Any]]:
+    step_id = uow.read(StepContradiction, contradiction_id).step_id
+    order = uow.read(SalesOrder, uow.read(FulfillmentStep, step_id).order_id, lock=True)
+    return order, uow.read(FulfillmentStep, step_id, lock=True)
+
+
+def _note(uow: UnitOfWork, contradiction_id: UUID, found: Answer) -> Row[Any] | None:
+    unanswered = update(CONTRADICTION).filter_by(tenant_id=uow.tenant_id, id=contradiction_id, answer=None)
+    noted = unanswered.values(answer=found, answered_at=func.clock_timestamp()).returning(*CONTRADICTION.c)
+    return uow.connection.execute(noted).one_or_none()
 
 
 def _act_on(uow: UnitOfWork, order: Row[Any], step: Row[Any], contradiction: Row[Any]) -> None:
@@ -127,12 +144,16 @@ def _act_on(uow: UnitOfWork, order: Row[Any], step: Row[Any], contradiction: Row
     if is_there and step.compensable:
         undo_late(uow, step)
         return
+    _call_a_person(uow, step, contradiction, _told(step, is_there=is_there))
+
+
+def _call_a_person(uow: UnitOfWork, step: Row[Any], contradiction: Row[Any], detail: str) -> None:
     triaging.open_case(
         uow,
         OpenCase(
             type=FalloutType.CONTRADICTORY_CALLBACK,
             dedupe_key=triaging.of_contradiction(step.id, StepEvent(contradiction.said)),
-            detail=_told(step, is_there=is_there),
+            detail=detail,
             order_id=step.order_id,
             step_id=step.id,
             evidence={"said": contradiction.said, "known": contradiction.known, "answer": contradiction.answer},

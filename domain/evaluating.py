@@ -13,10 +13,10 @@ from uuid import UUID
 from sqlalchemy import Row, func, select, update
 
 from domain import cancellations, cancelling, compensating, orders, steps, triaging, workflows
-from domain.order_moves import BLOCK, OUTCOMES, UNBLOCK
+from domain.order_moves import BLOCK, IS_UNCLEAR, OUTCOMES, UNBLOCK
 from domain.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
-from domain.step_moves import ATTEMPT, DEPENDENCY, HAS_OPEN_PREDECESSOR, STEP
-from domain.steps import DONE, LIVE_STATUSES, StepStatus
+from domain.step_moves import DEPENDENCY, HAS_OPEN_PREDECESSOR, STEP
+from domain.steps import DONE, StepStatus
 from domain.store import UnitOfWork
 from domain.store.facts import WorkflowCommandKind
 
@@ -149,10 +149,8 @@ def _undo(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> Sequence
 
 
 def _is_unclear(uow: UnitOfWork, order_id: UUID) -> bool:
-    unanswered = select(ATTEMPT.c.id).join(STEP, (STEP.c.tenant_id == ATTEMPT.c.tenant_id) & (STEP.c.id == ATTEMPT.c.step_id))
-    unanswered = unanswered.where(STEP.c.tenant_id == uow.tenant_id, STEP.c.order_id == order_id, ATTEMPT.c.command == "CANCEL")
-    is_open = uow.connection.execute(unanswered.where(ATTEMPT.c.status.in_(LIVE_STATUSES))).first() is not None
-    return is_open or any(row.answer is None for row in compensating.contradictions_of(uow, order_id))
+    query = select(IS_UNCLEAR).select_from(SalesOrder).filter_by(tenant_id=uow.tenant_id, id=order_id)
+    return bool(uow.connection.execute(query).scalar_one())
 
 
 def _verify_cases(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> None:

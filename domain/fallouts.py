@@ -109,6 +109,7 @@ class Queue(StrEnum):
 
 
 LADDER = tuple(Queue)
+USER_TASK = "resolve-fallout"  # what a case is in Tasklist
 TIME_TO_RESOLVE = {
     Severity.LOW: timedelta(hours=72),
     Severity.MEDIUM: timedelta(hours=24),

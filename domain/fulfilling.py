@@ -14,22 +14,12 @@ from uuid import UUID
 from sqlalchemy import Row, func, text, update
 
 from domain import steps, triaging, workflows
+from domain.attempts import LIVE, LIVE_STATUSES, AttemptStatus, ProviderAttempt
 from domain.contradictions import Answer, StepContradiction
 from domain.errors import InvalidTransition
 from domain.fallouts import FalloutType
 from domain.step_moves import ATTEMPT, EMITS, FACTS, INFERENCES
-from domain.steps import (
-    ASKED_ABOUT,
-    LIVE,
-    LIVE_STATUSES,
-    STEP_MATRIX,
-    AttemptStatus,
-    FailureClass,
-    FulfillmentStep,
-    ProviderAttempt,
-    StepEvent,
-    StepStatus,
-)
+from domain.steps import ASKED_ABOUT, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
 from domain.store import Effect, UnitOfWork
 from domain.store.facts import WorkflowCommandKind
 from domain.triaging import OpenCase

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Text, exists, select
+from sqlalchemy import Text, exists, select, text
 
 from domain import steps
+from domain.attempts import LIVE
 from domain.contradictions import Answer, StepContradiction
 from domain.orders import ORDER_MATRIX, OrderEvent, SalesOrder, StepsOpen
-from domain.step_moves import STEP
+from domain.step_moves import ATTEMPT, STEP
 from domain.steps import DONE, StepStatus
 from domain.store import Guard, Move, is_one_of, param, table_of
 
@@ -34,6 +35,22 @@ EFFECT_GONE = exists(
         CONTRADICTION.c.tenant_id == STEP.c.tenant_id,
         CONTRADICTION.c.step_id == STEP.c.id,
         CONTRADICTION.c.answer == Answer.REVERSED,
+    )
+)
+# Somebody's word is still missing: whether a cancellation was accepted, or which of two contradicting facts holds.
+IS_UNCLEAR = _order_steps(
+    exists(
+        select(ATTEMPT.c.id).where(
+            ATTEMPT.c.tenant_id == STEP.c.tenant_id,
+            ATTEMPT.c.step_id == STEP.c.id,
+            ATTEMPT.c.command == "CANCEL",
+            text(f"provider_attempt.{LIVE}"),
+        )
+    )
+    | exists(
+        select(CONTRADICTION.c.id).where(
+            CONTRADICTION.c.tenant_id == STEP.c.tenant_id, CONTRADICTION.c.step_id == STEP.c.id, CONTRADICTION.c.answer.is_(None)
+        )
     )
 )
 FULFILS = STEP.c.kind == "FULFILL"

@@ -49,6 +49,7 @@ class OrderEvent(StrEnum):
 O, V = OrderStatus, OrderEvent  # noqa: E741 - the matrix below reads as a table
 FINAL = frozenset({O.FULFILLED, O.PARTIALLY_FULFILLED, O.FAILED, O.CANCELLED, O.REJECTED})
 RUNNING = (O.IN_PROGRESS, O.HELD, O.CANCEL_REQUESTED)
+UNSETTLED = (*RUNNING, O.CANCELLING)
 
 ORDER_MATRIX = Matrix(
     OrderStatus,
@@ -150,7 +151,9 @@ class SalesOrder(Aggregate, Base):
             ONE_ORDER_PER_REVISION, "tenant_id", "quote_revision_id", unique=True, postgresql_where=text("order_kind = 'PRIMARY'")
         ),
         Index(
-            "ix_sales_order_running", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'HELD', 'CANCEL_REQUESTED')")
+            "ix_sales_order_unsettled",
+            "updated_at",
+            postgresql_where=text("status IN ('IN_PROGRESS', 'HELD', 'CANCEL_REQUESTED', 'CANCELLING')"),
         ),
         ref("quote_revision", of={"quote_id": "quote_id"}),
     )
@@ -159,7 +162,6 @@ class SalesOrder(Aggregate, Base):
     quote_id: Mapped[UUID]
     quote_revision_id: Mapped[UUID]
     customer_id: Mapped[str]
-    ponr_reached: Mapped[bool] = mapped_column(server_default="false")
     priority: Mapped[int] = mapped_column(server_default="4")  # TMF622: 0 highest, 4 lowest
     requested_completion: Mapped[datetime | None]
     hold_reason: Mapped[str | None]

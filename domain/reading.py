@@ -10,6 +10,7 @@ from sqlalchemy import Row, and_, exists, func, or_, select, tuple_
 
 from domain import approvals, quotes
 from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.attempts import LIVE_STATUSES
 from domain.authority import GRANT
 from domain.catalog import CATALOG
 from domain.deciding import EARLIER_LEVEL_PENDING
@@ -21,7 +22,7 @@ from domain.prices import ConfigurationResult, PriceResult
 from domain.quotes import Quote, QuoteRevision
 from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
 from domain.steps import FINAL as STEP_FINAL
-from domain.steps import LIVE_STATUSES, StepStatus
+from domain.steps import StepStatus
 from domain.store import UnitOfWork, as_json, is_one_of, table_of
 from domain.workflows import CORRELATION
 

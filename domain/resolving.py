@@ -13,12 +13,13 @@ from typing import Any
 from sqlalchemy import Row, Text, exists, func, or_, select, text, update
 
 from domain import compensating, fulfilling, triaging
+from domain.attempts import LIVE, AttemptStatus
 from domain.casework import IN_MY_QUEUE, MINE, VERSION, CaseCommand, case_move
 from domain.errors import Conflict, Forbidden, Invalid, SafeAction
 from domain.fallouts import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind
 from domain.orders import SalesOrder
 from domain.step_moves import ATTEMPT, DECISIONS, EMITS, ResolutionNotAllowed
-from domain.steps import FINAL, LIVE, STEP_MATRIX, AttemptStatus, FulfillmentStep, StepEvent, StepStatus, StepVersionConflict
+from domain.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepStatus, StepVersionConflict
 from domain.store import Guard, UnitOfWork, param, table_of
 from domain.triaging import CASE, DISOWNED
 
@@ -65,7 +66,7 @@ class Rule:
 R = Resolution
 RULES: Mapping[Resolution, Rule] = {
     R.RETRY: Rule(event=StepEvent.RESOLVE_RETRY, needs_evidence=False),
-    R.REPAIR_AND_RETRY: Rule(event=StepEvent.RESOLVE_RETRY),
+    R.REPAIR_AND_RETRY: Rule(event=StepEvent.RESOLVE_REPAIRED),
     R.MARK_COMPLETED: Rule(event=StepEvent.RESOLVE_COMPLETED, needs_reference=True),
     R.SKIP: Rule(event=StepEvent.RESOLVE_SKIP, level=1),
     R.CANCEL_STEP: Rule(event=StepEvent.RESOLVE_CANCEL),
@@ -73,7 +74,10 @@ RULES: Mapping[Resolution, Rule] = {
     R.COMPENSATE: Rule(level=1),
     R.KEEP_AS_IS: Rule(),
 }
-ATTEMPT_AFTER = {StepEvent.RESOLVE_COMPLETED: AttemptStatus.SUCCEEDED}
+ATTEMPT_AFTER = {
+    (StepEvent.RESOLVE_COMPLETED, "EXECUTE"): AttemptStatus.SUCCEEDED,
+    (StepEvent.RESOLVE_CANCEL, "CANCEL"): AttemptStatus.SUCCEEDED,
+}
 
 CONFIRMED = exists(
     select(NOTE.c.id).where(
@@ -146,7 +150,7 @@ def _must_be_complete(command: ResolveCase) -> None:
 
 def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any] | None) -> Row[Any] | None:
     if step is None:
-        if RULES[command.resolution].event not in {None, StepEvent.RESOLVE_RETRY}:
+        if RULES[command.resolution].event not in {None, StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED}:
             raise ResolutionNotAllowed("The case is about no step.", aggregate_type="fallout_case", aggregate_id=case.id)
         return None
     if command.expected_step_version != step.version:
@@ -186,14 +190,15 @@ def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: st
     after = uow.apply(
         DECISIONS[event], step_id=step.id, expected_version=step.version, reason=reason, external_ref=external_ref, emits=emits
     )
-    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command="EXECUTE").where(text(LIVE))
-    settled = {
-        "status": ATTEMPT_AFTER.get(event, AttemptStatus.FAILED),
-        "outcome_source": fulfilling.OutcomeSource.HUMAN,
-        "reason": reason,
-        "settled_at": func.clock_timestamp(),
-    }
-    uow.connection.execute(live.values(**settled))
+    for command in ("EXECUTE", "CANCEL"):
+        live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command=command).where(text(LIVE))
+        settled = {
+            "status": ATTEMPT_AFTER.get((event, command), AttemptStatus.FAILED),
+            "outcome_source": fulfilling.OutcomeSource.HUMAN,
+            "reason": reason,
+            "settled_at": func.clock_timestamp(),
+        }
+        uow.connection.execute(live.values(**settled))
     fulfilling.tell_step(uow, after)
     return after
 

@@ -13,13 +13,12 @@ from sqlalchemy import Row, func, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain import steps
+from domain.attempts import LIVE, LIVE_STATUSES, AttemptStatus, ProviderAttempt
 from domain.errors import Conflict, SafeAction
 from domain.orders import OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
 from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, VERSION
 from domain.steps import (
-    LIVE,
     STEP_MATRIX,
-    AttemptStatus,
     FulfillmentStep,
     PredecessorOpen,
     StepAlreadyStarted,
@@ -99,7 +98,7 @@ def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
         uow.require(ORDER_RUNNING, order_id=known.order_id)
     step = uow.apply(START, command)
     line = uow.read(SalesOrderLine, step.line_id)
-    key = steps.idempotency_key(step.id)
+    key = steps.idempotency_key(step.id, request_no=step.request_no)
     attempt_id = _claim(uow, step, command, "EXECUTE", [step.step_code, line.product_offering_id, line.quantity])
     return StartedStep(
         step=step,
@@ -107,24 +106,33 @@ def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
         idempotency_key=key,
         product_offering_id=line.product_offering_id,
         quantity=line.quantity,
-        compensates=steps.idempotency_key(step.compensates_step_id) if step.compensates_step_id else None,
+        compensates=_undone(uow, step.compensates_step_id) if step.compensates_step_id else None,
     )
+
+
+def _undone(uow: UnitOfWork, step_id: UUID) -> str:
+    return steps.idempotency_key(step_id, request_no=uow.read(FulfillmentStep, step_id).request_no)
 
 
 def start_cancellation(uow: UnitOfWork, command: StartStep) -> StartedCancellation:
     """Claim the cancellation of a step at its provider. Raises StepVersionConflict, StepObsolete, StepNotCancellable, StepAlreadyStarted."""
     step = uow.require(CANCELLABLE, command)
-    request_key = steps.idempotency_key(step.id)
+    request_key = steps.idempotency_key(step.id, request_no=step.request_no)
     attempt_id = _claim(uow, step, command, "CANCEL", [request_key])
-    key = steps.idempotency_key(step.id, "CANCEL")
+    key = steps.idempotency_key(step.id, "CANCEL", step.request_no)
     return StartedCancellation(step=step, attempt_id=attempt_id, idempotency_key=key, request_key=request_key)
 
 
-def end_cancellation(uow: UnitOfWork, step_id: UUID, status: AttemptStatus) -> None:
-    """The live cancellation of a step had no effect (ABSENT: it may be sent again; FAILED: the provider does not take it)."""
-    uow.read(FulfillmentStep, step_id, lock=True)
-    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command="CANCEL").where(text(LIVE))
-    uow.connection.execute(live.values(status=status, settled_at=func.clock_timestamp()))
+def note_cancellation(uow: UnitOfWork, attempt_id: UUID, status: AttemptStatus) -> bool:
+    """Note what is known of one request to cancel, if it is still live; returns whether it was.
+
+    ACKNOWLEDGED: its answer will come; ABSENT: it may be sent again; FAILED: the provider does not take it, or will never answer.
+    """
+    uow.read(FulfillmentStep, uow.read(ProviderAttempt, attempt_id).step_id, lock=True)
+    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, id=attempt_id, command="CANCEL").where(text(LIVE))
+    settled_at = None if status in LIVE_STATUSES else func.clock_timestamp()
+    noted = live.values(status=status, settled_at=settled_at).returning(ATTEMPT.c.id)
+    return uow.connection.execute(noted).first() is not None
 
 
 def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: str, request: list[Any]) -> UUID:
@@ -137,7 +145,7 @@ def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: str, 
             step_id=step.id,
             command=attempted,
             attempt_no=step.attempt_no,
-            idempotency_key=steps.idempotency_key(step.id, attempted),
+            idempotency_key=steps.idempotency_key(step.id, attempted, step.request_no),
             request_hash=request_hash(request),
             status=AttemptStatus.SENT,
             worker_id=command.worker_id,

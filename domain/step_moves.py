@@ -12,16 +12,14 @@ from sqlalchemy import TIMESTAMP, Text, and_, case, exists, func, literal_column
 from sqlalchemy.dialects.postgresql import INTERVAL
 
 from domain import steps
+from domain.attempts import LIVE, AttemptStatus, ProviderAttempt
 from domain.errors import Conflict, SafeAction
 from domain.steps import (
     DONE,
-    LIVE,
     STEP_MATRIX,
-    AttemptStatus,
     FailureClass,
     FulfillmentStep,
     FulfillmentStepDependency,
-    ProviderAttempt,
     StepEvent,
     StepStatus,
     StepVersionConflict,
@@ -149,6 +147,16 @@ DECISIONS = {
         VERSION,
         Guard(ResolutionNotAllowed, REPEATABLE),
         sets={**REASON, FulfillmentStep.failure_class: RELEASED},
+        illegal=UNFIT,
+    ),
+    # A new request, under a key that knows nothing of the old one's effect: that must be out of the question.
+    StepEvent.RESOLVE_REPAIRED: Move(
+        FulfillmentStep,
+        STEP_MATRIX,
+        StepEvent.RESOLVE_REPAIRED,
+        VERSION,
+        Guard(ResolutionNotAllowed, ~ATTEMPT_LIVE),
+        sets={**REASON, FulfillmentStep.failure_class: RELEASED, FulfillmentStep.request_no: FulfillmentStep.request_no + 1},
         illegal=UNFIT,
     ),
     StepEvent.RESOLVE_COMPLETED: Move(

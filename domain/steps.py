@@ -45,6 +45,7 @@ class StepEvent(StrEnum):
     REFUSE_CANCEL = "REFUSE_CANCEL"
     SKIP = "SKIP"
     RESOLVE_RETRY = "RESOLVE_RETRY"
+    RESOLVE_REPAIRED = "RESOLVE_REPAIRED"
     RESOLVE_COMPLETED = "RESOLVE_COMPLETED"
     RESOLVE_SKIP = "RESOLVE_SKIP"
     RESOLVE_CANCEL = "RESOLVE_CANCEL"
@@ -79,6 +80,7 @@ STEP_MATRIX = Matrix(
         E.REFUSE_CANCEL: {P.CANCEL_REQUESTED: P.IN_PROGRESS},
         E.SKIP: {P.PENDING: P.SKIPPED, P.RETRYABLE: P.SKIPPED, P.HELD: P.SKIPPED},
         E.RESOLVE_RETRY: {P.HELD: P.RETRYABLE},
+        E.RESOLVE_REPAIRED: {P.HELD: P.RETRYABLE},
         E.RESOLVE_COMPLETED: {P.HELD: P.COMPLETED},
         E.RESOLVE_SKIP: {P.HELD: P.SKIPPED},
         E.RESOLVE_CANCEL: {P.HELD: P.CANCELLED},
@@ -119,13 +121,17 @@ STEP_MATRIX = Matrix(
 ASKED_ABOUT = frozenset(
     {
         (E.CONFIRM_CANCEL, P.COMPLETED),
+        (E.REFUSE_CANCEL, P.CANCELLED),
         (E.ACKNOWLEDGE, P.CANCELLED),
         (E.COMPLETE, P.CANCELLED),
         (E.COMPLETE, P.SKIPPED),
         (E.COMPLETE, P.FAILED),
     }
 )
-"""The contradictions that the provider's own ledger settles (the same page, "! query"); a person is asked about the others."""
+"""The contradictions that the provider's own ledger settles (the same page, "! query"); a person is asked about the others.
+
+A refused cancellation is among them because it mostly means that nothing was left to cancel: the request itself had been rejected.
+"""
 
 
 class FailureClass(StrEnum):
@@ -184,7 +190,10 @@ class FulfillmentPlan(Owned, Base):
 
 
 class FulfillmentStep(Aggregate, Base):
-    """One thing a provider has to do. Both facts of a contradiction have a column of their own, so neither overwrites the other."""
+    """One thing a provider has to do. Both facts of a contradiction have a column of their own, so neither overwrites the other.
+
+    `request_no` counts what is asked of the provider, `attempt_no` how often: only a request that a person has repaired is a new one.
+    """
 
     ID_FIELD = "step_id"
     __tablename__ = "fulfillment_step"
@@ -200,6 +209,7 @@ class FulfillmentStep(Aggregate, Base):
         CheckConstraint("kind IN ('FULFILL', 'COMPENSATE')", name="kind"),
         CheckConstraint(f"failure_class IN ({', '.join(repr(each.value) for each in FailureClass)})", name="failure_class"),
         Index("ix_fulfillment_step_unsettled", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'UNKNOWN')")),
+        Index("ix_fulfillment_step_held", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
     )
     plan_id: Mapped[UUID]
@@ -217,6 +227,7 @@ class FulfillmentStep(Aggregate, Base):
     cancellable: Mapped[bool] = mapped_column(server_default="true")
     key_window_seconds: Mapped[int] = mapped_column(server_default="86400")
     attempt_no: Mapped[int] = mapped_column(server_default="0")
+    request_no: Mapped[int] = mapped_column(server_default="1")
     ready_at: Mapped[datetime | None]
     external_ref: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None]
@@ -237,53 +248,14 @@ class FulfillmentStepDependency(Base):
     depends_on_step_id: Mapped[UUID] = mapped_column(primary_key=True)
 
 
-class AttemptStatus(StrEnum):
-    SENT = "SENT"
-    ACKNOWLEDGED = "ACKNOWLEDGED"
-    UNKNOWN = "UNKNOWN"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    ABSENT = "ABSENT"
-
-
-LIVE_STATUSES = (AttemptStatus.SENT, AttemptStatus.ACKNOWLEDGED, AttemptStatus.UNKNOWN)
-LIVE = "status IN ('SENT', 'ACKNOWLEDGED', 'UNKNOWN')"
-
-
-class ProviderAttempt(Owned, Base):
-    """One request to a provider. Written as SENT in the transaction that starts the step: from then on it may have left.
-
-    At most one is live per step and command; a retry is a new attempt with the same idempotency key (the lesson, section 16).
-    """
-
-    __tablename__ = "provider_attempt"
-    __table_args__ = (
-        ref("fulfillment_step", "step_id"),
-        CheckConstraint("status IN ('SENT', 'ACKNOWLEDGED', 'UNKNOWN', 'SUCCEEDED', 'FAILED', 'ABSENT')", name="status"),
-        CheckConstraint("command IN ('EXECUTE', 'CANCEL', 'QUERY')", name="command"),
-        Index("uq_provider_attempt_live", "tenant_id", "step_id", "command", unique=True, postgresql_where=text(LIVE)),
-    )
-    step_id: Mapped[UUID]
-    command: Mapped[str]
-    attempt_no: Mapped[int]
-    idempotency_key: Mapped[str]
-    request_hash: Mapped[str]
-    status: Mapped[str]
-    worker_id: Mapped[str]
-    external_task_id: Mapped[str | None]
-    sent_at: Mapped[datetime]
-    heartbeat_at: Mapped[datetime]
-    external_request_id: Mapped[str | None]
-    outcome_source: Mapped[str | None]
-    reason: Mapped[str | None]
-    settled_at: Mapped[datetime | None]
-
-
 def business_key(tenant_id: UUID, step_id: UUID) -> str:
     """The engine's name of a step, and the provider's reference to it."""
     return f"step:{tenant_id}:{step_id}"
 
 
-def idempotency_key(step_id: UUID, command: str = "EXECUTE") -> str:
-    """What the provider recognises a repeat by: the same for every attempt (the lesson, section 16)."""
-    return f"fulfillment:{step_id}:{command}"
+def idempotency_key(step_id: UUID, command: str = "EXECUTE", request_no: int = 1) -> str:
+    """What the provider recognises a repeat by: the same for every attempt at one request (the lesson, section 16).
+
+    A repaired request has a key of its own: to the old one the provider has said no, and would say it again.
+    """
+    return f"fulfillment:{step_id}:{command}" + (f":{request_no}" if request_no > 1 else "")

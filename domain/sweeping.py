@@ -6,25 +6,27 @@ inference from its version: whoever acts on it names that version.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, text, true
+from sqlalchemy import Connection, Row, Select, and_, exists, func, or_, select, true
 
-from domain import steps
-from domain.contradictions import StepContradiction
+from domain import fallouts, steps
+from domain.fallouts import FalloutCase, FalloutStatus
+from domain.order_moves import IS_UNCLEAR
 from domain.orders import FINAL as ORDER_FINAL
-from domain.orders import RUNNING, SalesOrder
+from domain.orders import UNSETTLED, OrderStatus, SalesOrder
 from domain.projections import INBOX
 from domain.quotes import EXPIRING, Quote
-from domain.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
-from domain.steps import LIVE, LIVE_STATUSES, AttemptStatus, StepStatus
+from domain.step_moves import HAS_OPEN_PREDECESSOR, STEP
+from domain.steps import StepStatus
 from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import COMMAND, CORRELATION, CorrelationStatus
 
-ORDER, QUOTE, CONTRADICTION = table_of(SalesOrder), table_of(Quote), table_of(StepContradiction)
+ORDER, QUOTE, CASE = (table_of(entity) for entity in (SalesOrder, Quote, FalloutCase))
 NOW = func.clock_timestamp()
 
 # Looked up order by order: written as EXISTS the planner may read every step there is.
@@ -40,6 +42,8 @@ STEPS_OF_ORDER = (
     .correlate(ORDER)
     .lateral("steps_of_order")
 )
+# An order that is being cancelled waits until nothing is in question any more; others are settled by what is known.
+AWAITS_ANSWERS = and_(ORDER.c.status == OrderStatus.CANCELLING, IS_UNCLEAR)
 START_IS_QUEUED = exists(
     select(COMMAND.c.id).where(
         COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
@@ -76,77 +80,8 @@ def unknown_starts(connection: Connection) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def silent_steps(connection: Connection, limit: int, stale_after: timedelta) -> list[Row[Any]]:
-    """Steps whose request may have left, and whose worker has given no sign of life for `stale_after`."""
-    query = _with_live_attempt().where(
-        STEP.c.status == StepStatus.IN_PROGRESS, ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at < NOW - stale_after
-    )
-    return list(connection.execute(query.limit(limit)))
-
-
-def unanswered_steps(connection: Connection, limit: int, overdue_after: timedelta, safe_interval: timedelta) -> list[Row[Any]]:
-    """Steps to ask the provider about: UNKNOWN, and accepted ones whose callback is overdue.
-
-    `is_safe` tells whether the request was sent more than `safe_interval` ago, so that "never seen" proves its absence.
-    """
-    is_overdue = and_(
-        STEP.c.status == StepStatus.IN_PROGRESS,
-        ATTEMPT.c.status == AttemptStatus.ACKNOWLEDGED,
-        STEP.c.updated_at < NOW - overdue_after,
-        ATTEMPT.c.heartbeat_at < NOW - overdue_after,
-    )
-    query = _with_live_attempt((ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"))
-    return list(connection.execute(query.where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue)).limit(limit)))
-
-
-def unanswered_cancellations(
-    connection: Connection, limit: int, overdue_after: timedelta, safe_interval: timedelta
-) -> list[Row[Any]]:
-    """What was asked of a provider about a step that is to be cancelled, and was not answered for `overdue_after`: the cancellation itself,
-    whatever became of its step, and the request that it is to stop. `command` tells which, `is_safe` as in `unanswered_steps`.
-    """
-    asked = or_(ATTEMPT.c.command == "CANCEL", STEP.c.status == StepStatus.CANCEL_REQUESTED)
-    details = [ATTEMPT.c[name] for name in ("command", "idempotency_key", "worker_id", "sent_at", "heartbeat_at")]
-    query = (
-        select(*STEP.c, ATTEMPT.c.id.label("attempt_id"), ATTEMPT.c.status.label("attempt_status"), *details)
-        .add_columns((ATTEMPT.c.sent_at < NOW - safe_interval).label("is_safe"))
-        .join(ATTEMPT, and_(ATTEMPT.c.tenant_id == STEP.c.tenant_id, ATTEMPT.c.step_id == STEP.c.id))
-        .where(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.heartbeat_at < NOW - overdue_after, asked)
-        .order_by(ATTEMPT.c.sent_at)
-    )
-    return list(connection.execute(query.limit(limit)))
-
-
-def open_questions(connection: Connection, limit: int, safe_interval: timedelta) -> list[Row[Any]]:
-    """Contradictions that the provider's ledger is to settle, oldest first. `is_safe`: what was on its way then has arrived."""
-    query = (
-        select(CONTRADICTION, STEP.c.order_id, STEP.c.provider_name, STEP.c.status.label("step_status"))
-        .add_columns((CONTRADICTION.c.created_at < NOW - safe_interval).label("is_safe"))
-        .join(STEP, and_(STEP.c.tenant_id == CONTRADICTION.c.tenant_id, STEP.c.id == CONTRADICTION.c.step_id))
-        .where(CONTRADICTION.c.answer.is_(None))
-        .order_by(CONTRADICTION.c.created_at)
-    )
-    return list(connection.execute(query.limit(limit)))
-
-
-def _with_live_attempt(*columns: ColumnElement[Any]) -> Select[Any]:
-    live = and_(
-        ATTEMPT.c.tenant_id == STEP.c.tenant_id,
-        ATTEMPT.c.step_id == STEP.c.id,
-        ATTEMPT.c.command == "EXECUTE",
-        ATTEMPT.c.status.in_(LIVE_STATUSES),
-    )
-    details = [ATTEMPT.c[name] for name in ("idempotency_key", "worker_id", "sent_at", "heartbeat_at")]
-    return (
-        select(*STEP.c, ATTEMPT.c.id.label("attempt_id"), ATTEMPT.c.status.label("attempt_status"), *details, *columns)
-        .join(ATTEMPT, live)
-        .where(is_one_of(STEP.c.status, StepStatus.IN_PROGRESS, StepStatus.UNKNOWN))
-        .order_by(STEP.c.updated_at)
-    )
-
-
 def unevaluated_orders(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
-    """Running orders whose steps are all final, or of which a ready step was not told, for longer than `grace`."""
+    """Orders whose steps are all final and clear, or of which a ready step was not told, for longer than `grace`."""
     query = _needing_evaluation().where(STEPS_OF_ORDER.c.last_change < NOW - grace).order_by(ORDER.c.updated_at)
     return list(connection.execute(query.limit(limit)))
 
@@ -163,11 +98,48 @@ def expired_quotes(connection: Connection, limit: int) -> list[Row[Any]]:
     return list(connection.execute(query.order_by(QUOTE.c.valid_until).limit(limit)))
 
 
+def expired_claims(connection: Connection, limit: int) -> list[Row[Any]]:
+    """Cases whose owner's lease has run out, the longest first."""
+    query = select(*CASE.c).where(CASE.c.status == FalloutStatus.IN_PROGRESS, CASE.c.claim_expires_at <= NOW)
+    return list(connection.execute(query.order_by(CASE.c.claim_expires_at).limit(limit)))
+
+
+def held_without_case(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
+    """Steps that are HELD for longer than `grace`, and of which nobody was told by a case that is still open."""
+    has_case = exists(
+        select(CASE.c.id).where(
+            CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, ~is_one_of(CASE.c.status, *fallouts.ENDED)
+        )
+    )
+    query = select(*STEP.c).where(STEP.c.status == StepStatus.HELD, STEP.c.updated_at < NOW - grace, ~has_case)
+    return list(connection.execute(query.order_by(STEP.c.updated_at).limit(limit)))
+
+
+def cases_of_processes(connection: Connection, process_instance_ids: Collection[str]) -> list[Row[Any]]:
+    """The unresolved cases of these processes; without those whose task is about to be given to somebody, or taken from them."""
+    is_on_its_way = exists(
+        select(COMMAND.c.id).where(
+            COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
+            COMMAND.c.business_key == CORRELATION.c.business_key,
+            COMMAND.c.kind == WorkflowCommandKind.ASSIGN_TASK,
+            COMMAND.c.status == WorkflowCommandStatus.PENDING,
+        )
+    )
+    query = (
+        select(*CASE.c, CORRELATION.c.process_instance_id)
+        .join(CORRELATION, and_(CORRELATION.c.tenant_id == CASE.c.tenant_id, CORRELATION.c.aggregate_id == CASE.c.id))
+        .where(CORRELATION.c.process_instance_id.in_(list(process_instance_ids)), ~is_on_its_way)
+        .where(is_one_of(CASE.c.status, *fallouts.UNRESOLVED))
+    )
+    return list(connection.execute(query))
+
+
 def _needing_evaluation() -> Select[Any]:
     return (
         select(*ORDER.c)
         .join(STEPS_OF_ORDER, true())
-        .where(is_one_of(ORDER.c.status, *RUNNING), STEPS_OF_ORDER.c.all_final | STEPS_OF_ORDER.c.one_untold)
+        .where(is_one_of(ORDER.c.status, *UNSETTLED))
+        .where((STEPS_OF_ORDER.c.all_final & ~AWAITS_ANSWERS) | STEPS_OF_ORDER.c.one_untold)
     )
 
 

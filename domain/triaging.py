@@ -108,9 +108,17 @@ def of_decomposition(order_id: UUID) -> str:
     return f"decomposition:{order_id}"
 
 
-def type_of(failure: FailureClass) -> FalloutType:
-    """What kind of case a step makes that is held for this."""
-    return OF_FAILURE.get(failure, FalloutType.TECHNICAL)
+def held(step: Row[Any]) -> OpenCase:
+    """The case of a step that is held."""
+    kind = OF_FAILURE.get(FailureClass(step.failure_class), FalloutType.TECHNICAL)
+    return OpenCase(
+        type=FalloutType.COMPENSATION_FAILED if step.kind == "COMPENSATE" else kind,
+        dedupe_key=of_held_step(step.id),
+        detail=f"{step.step_code} is held ({step.failure_class}): {step.final_reason or 'no reason was given'}.",
+        order_id=step.order_id,
+        step_id=step.id,
+        evidence={"failure_class": step.failure_class, "attempt_no": step.attempt_no},
+    )
 
 
 def of_contradiction(step_id: UUID, said: StepEvent) -> str:

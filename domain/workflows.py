@@ -85,6 +85,7 @@ class WorkflowCorrelation(Aggregate, Base):
         CORRELATION_MATRIX.check_status(),
         UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "workflow_name"),
         UniqueConstraint("tenant_id", "business_key"),
+        Index("ix_workflow_correlation_instance", "process_instance_id"),
         Index(
             "ix_workflow_correlation_unresolved", "next_check_at", postgresql_where=text("status IN ('REQUESTED', 'START_UNKNOWN')")
         ),

@@ -1,28 +1,28 @@
 """Cancellations of steps of which nobody knows what became (the lesson, section 12): ask the provider by the key that each was sent with.
 
 Asked about are the cancellation, also of a step that has completed meanwhile (its order waits for the answer), and the request that it is
-to stop. What is proven absent may be sent again by the step's own process.
+to stop. What is proven absent may be sent again by the step's own process. What nobody can tell is for a person.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import evaluating, fulfilling, starting, steps, sweeping
-from domain.errors import Refusal
+from domain import fulfilling, starting, steps, unanswered
+from domain.attempts import AttemptStatus
 from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.steps import AttemptStatus, StepEvent
+from domain.steps import StepEvent, StepStatus
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
-from reconciliation.patience import Patience
+from reconciliation.evaluations import make_and_evaluate
+from reconciliation.questions import Questions, Silence, Told, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.steps import MEANING, StepIntervals
-from workers.providers.port import Provider, ProviderError, ProviderReply, ReplyStatus
+from reconciliation.steps import MEANING
+from workers.providers.port import Provider, ProviderReply, ReplyStatus
 
 LIMIT = 200  # questions per sweep
 SOURCE = OutcomeSource.RECONCILIATION
@@ -31,44 +31,54 @@ OF_CANCELLATION = {
     ReplyStatus.REJECTED: (Action.REFUSED, StepEvent.REFUSE_CANCEL),
 }
 
-_log = structlog.get_logger()
-
 
 class Cancellations:
-    """Asks about what was not answered; the intervals are those of steps."""
+    """Asks about what was not answered."""
 
     kind = "cancellation"
 
-    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, intervals: StepIntervals) -> None:
+    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, silence: Silence) -> None:
         self._database = database
-        self._providers = providers
+        self._questions = Questions(providers, key_of_attempt)
         self._repairs = repairs
-        self._intervals = intervals
-        self._patience = Patience()
+        self._silence = silence
 
     def sweep(self) -> int:
         """Ask about every unanswered cancellation; returns how many were settled."""
+        each = self._silence
         with housekeeping(self._database) as connection:
-            rows = sweeping.unanswered_cancellations(
-                connection, LIMIT, self._intervals.stale_after, self._intervals.absence_interval
+            rows = unanswered.unanswered_cancellations(
+                connection, LIMIT, each.stale_after, each.absence_interval, each.give_up_after
             )
-        self._patience.forget_all_but({row.attempt_id for row in rows})
-        return sum(self._ask(row) for row in rows if self._patience.is_over(row.attempt_id))
+        return sum(self._act_on(row, told) for row, told in self._questions.put(rows))
 
-    def _ask(self, row: Row[Any]) -> bool:
-        is_settled = False
-        try:
-            is_settled = row.has_lookup and self._act_on(row, self._providers[row.provider_name].query(row.idempotency_key))
-        except (ProviderError, KeyError) as error:
-            key = steps.business_key(row.tenant_id, row.id)
-            _log.warning("provider_gave_no_answer", provider=row.provider_name, businessKey=key, reason=str(error))
+    def _act_on(self, row: Row[Any], told: Told | None) -> bool:
+        if told is None:
+            return self._give_up(row)
+        is_settled = self._find_absent(row) if told.reply is None else self._record(row, told.reply)
         if not is_settled:
-            self._patience.wait(row.attempt_id)
+            self._questions.ask_later(row.question_id)
         return is_settled
 
-    def _act_on(self, row: Row[Any], reply: ProviderReply | None) -> bool:
-        if reply is None:
-            return bool(row.is_safe) and self._make(row, Action.ABSENT, {}, lambda uow: _absent(uow, row, self._intervals))
+    def _give_up(self, row: Row[Any]) -> bool:
+        """Nobody tells. What the provider has taken is waited for as long as anything."""
+        is_silent = not row.has_lookup and row.is_safe and row.attempt_status != AttemptStatus.ACKNOWLEDGED
+        if not (row.is_hopeless or is_silent):
+            return False
+        reason = "the provider cannot tell what became of it"
+        if row.status == StepStatus.CANCEL_REQUESTED:
+            return self._make(row, Action.GIVEN_UP, {}, self._inferring(row, StepEvent.FIND_UNCLEAR, reason))
+        # The step is settled, and so is this: what it was asked to undo is undone by a step of its own.
+        return row.command == "CANCEL" and self._make(row, Action.GIVEN_UP, {}, _noting(row, AttemptStatus.FAILED))
+
+    def _find_absent(self, row: Row[Any]) -> bool:
+        if not row.is_safe:
+            return False
+        if row.command == "CANCEL":
+            return self._make(row, Action.ABSENT, {}, _noting(row, AttemptStatus.ABSENT))
+        return self._make(row, Action.ABSENT, {}, self._inferring(row, StepEvent.FIND_ABSENT, "the provider never saw it"))
+
+    def _record(self, row: Row[Any], reply: ProviderReply) -> bool:
         found = (OF_CANCELLATION if row.command == "CANCEL" else MEANING).get(reply.status)
         if found is None or reply.status is ReplyStatus.ACCEPTED:
             return False
@@ -81,10 +91,27 @@ class Cancellations:
             external_request_id=reply.request_id,
             reason=reply.reason,
         )
-        evidence = {"providerStatus": reply.status, "requestId": reply.request_id}
-        return self._make(row, action, evidence, lambda uow: _record(uow, fact))
 
-    def _make(self, row: Row[Any], action: Action, evidence: Mapping[str, Any], act: Any) -> bool:
+        def record(uow: UnitOfWork) -> bool:
+            fulfilling.record_fact(uow, fact)
+            return True
+
+        return self._make(row, action, {"providerStatus": reply.status, "requestId": reply.request_id}, record)
+
+    def _inferring(self, row: Row[Any], event: StepEvent, reason: str) -> Callable[[UnitOfWork], bool]:
+        interval = self._silence.absence_interval
+        conclusion = Infer(
+            step_id=row.id, expected_version=row.version, event=event, source=SOURCE, safe_interval=interval, reason=reason
+        )
+
+        def infer(uow: UnitOfWork) -> bool:
+            fulfilling.infer(uow, conclusion)
+            return True
+
+        return infer
+
+    def _make(self, row: Row[Any], action: Action, evidence: Mapping[str, Any], act: Callable[[UnitOfWork], bool]) -> bool:
+        known = {"stepStatus": row.status, "attemptId": row.question_id, "idempotencyKey": row.idempotency_key}
         repair = Repair(
             kind=self.kind,
             tenant_id=row.tenant_id,
@@ -92,39 +119,10 @@ class Cancellations:
             aggregate_id=row.id,
             business_key=steps.business_key(row.tenant_id, row.id),
             action=action,
-            evidence={"stepStatus": row.status, "attemptId": row.attempt_id, "idempotencyKey": row.idempotency_key, **evidence},
+            evidence={**known, **evidence},
         )
-        is_changed = self._repairs.make(repair, act)
-        if is_changed and not self._repairs.dry_run:
-            evaluate(self._repairs, repair, row)
-        return is_changed
+        return make_and_evaluate(self._repairs, repair, act, row.order_id)
 
 
-def _record(uow: UnitOfWork, fact: RecordFact) -> bool:
-    fulfilling.record_fact(uow, fact)
-    return True
-
-
-def _absent(uow: UnitOfWork, row: Row[Any], intervals: StepIntervals) -> bool:
-    if row.command == "CANCEL":
-        starting.end_cancellation(uow, row.id, AttemptStatus.ABSENT)
-        return True
-    conclusion = Infer(
-        step_id=row.id,
-        expected_version=row.version,
-        event=StepEvent.FIND_ABSENT,
-        source=SOURCE,
-        safe_interval=intervals.absence_interval,
-        reason="the provider never saw it",
-    )
-    fulfilling.infer(uow, conclusion)
-    return True
-
-
-def evaluate(repairs: Repairs, repair: Repair, row: Row[Any]) -> None:
-    """Bring the order of a step that was settled to where its steps have brought it."""
-    try:
-        with repairs.unit_of_work(repair) as uow:
-            evaluating.evaluate(uow, row.order_id)
-    except Refusal as refusal:
-        _log.info("order_evaluated_elsewhere", orderId=row.order_id, conflictCode=refusal.code)
+def _noting(row: Row[Any], status: AttemptStatus) -> Callable[[UnitOfWork], bool]:
+    return lambda uow: starting.note_cancellation(uow, row.question_id, status)

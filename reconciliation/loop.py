@@ -16,13 +16,16 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from domain.errors import OutcomeUnknownError, TryAgain
+from reconciliation.assignees import Assignees
 from reconciliation.cancellations import Cancellations
+from reconciliation.cases import Cases
 from reconciliation.contradictions import Contradictions
 from reconciliation.orders import Orders
+from reconciliation.questions import Silence
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
-from reconciliation.steps import StepIntervals, Steps
+from reconciliation.steps import Steps
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine, EngineError
 from workers.runtime.retries import repeat
@@ -30,6 +33,8 @@ from workers.runtime.settings import Settings
 
 INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most before it is first looked into
 EVALUATION_GRACE = timedelta(seconds=5)  # the normal path takes milliseconds from a step to its order
+CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case; it may have to wait for a worker
+GIVE_UP_AFTER = timedelta(hours=1)  # longer than most outages, shorter than a customer's patience
 DATABASE_OUTAGES = (OperationalError, InterfaceError)
 
 _log = structlog.get_logger()
@@ -43,6 +48,8 @@ class Intervals:
     attempt_stale: timedelta
     absence: timedelta
     evaluation_grace: timedelta = EVALUATION_GRACE
+    case_grace: timedelta = CASE_GRACE
+    give_up_after: timedelta = GIVE_UP_AFTER
 
     @classmethod
     def of(cls, settings: Settings) -> Intervals:
@@ -72,13 +79,17 @@ class Reconciler:
         dry_run: bool = False,
     ) -> None:
         repairs = Repairs(database, dry_run=dry_run)
-        steps = StepIntervals(stale_after=intervals.attempt_stale, absence_interval=intervals.absence)
+        silence = Silence(
+            stale_after=intervals.attempt_stale, absence_interval=intervals.absence, give_up_after=intervals.give_up_after
+        )
         self._sweeps: tuple[Sweep, ...] = (
             Starts(database, engine, repairs, intervals.start_safe),
-            Steps(database, providers, repairs, steps),
-            Cancellations(database, providers, repairs, steps),
-            Contradictions(database, providers, repairs, steps),
+            Steps(database, providers, repairs, silence),
+            Cancellations(database, providers, repairs, silence),
+            Contradictions(database, providers, repairs, silence),
             Orders(database, repairs, intervals.evaluation_grace),
+            Cases(database, repairs, intervals.case_grace),
+            Assignees(database, engine, repairs),
             Quotes(database, repairs),
         )
         self._interrupted: set[str] = set()

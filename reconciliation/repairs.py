@@ -41,11 +41,15 @@ class Action(StrEnum):
     REFUSED = "refused"
     GIVEN_UP = "given_up"
     ANSWERED = "answered"
+    RELEASED = "released"
+    CASE_OPENED = "case_opened"
+    CLAIMED = "claimed"
+    ASSIGNED = "assigned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One disagreement and what is to be done about it. `kind` is the sweep that found it: start, step, order, quote."""
+    """One disagreement and what is to be done about it. `kind` is that of the sweep that found it."""
 
     kind: str
     tenant_id: UUID

@@ -38,7 +38,7 @@ SELECT :tenant_id, gen_random_uuid(), 'OrderStarted', :topic, 'sales_order', md5
     jsonb_build_object(
         'id', gen_random_uuid(), 'version', v, 'status', 'IN_PROGRESS', 'priorStatus', 'SUBMITTED', 'orderNumber', 'O-' || a,
         'orderKind', 'PRIMARY', 'quoteId', gen_random_uuid(), 'quoteRevisionId', gen_random_uuid(), 'customerId', 'customer-1',
-        'ponrReached', false, 'priority', 4, 'requestedCompletion', null, 'holdReason', null,
+        'priority', 4, 'requestedCompletion', null, 'holdReason', null,
         'createdAt', clock_timestamp(), 'updatedAt', clock_timestamp()),
     gen_random_uuid(), 'order:' || a
 FROM generate_series(1, :aggregates) a, generate_series(1, :versions) v ORDER BY a / 100, v, a

@@ -22,8 +22,9 @@ from uuid import UUID
 
 import pytest
 
+from domain.attempts import AttemptStatus
 from domain.findings import ReconciliationFinding
-from domain.steps import AttemptStatus, FulfillmentStep, StepStatus
+from domain.steps import FulfillmentStep, StepStatus
 from tests.support.engines import running
 from tests.support.metrics import metric
 from tests.support.suite import EVERYTHING, Shop, prepared, working

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from domain import reading, sweeping, workflows
+from domain import reading, sweeping, unanswered, workflows
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.database import new_database
 from tests.support.offers import Offers
@@ -24,9 +24,14 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: workflows.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
     (lambda connection: sweeping.unresolved_starts(connection, 10, LONG), {"ix_workflow_correlation_unresolved"}),
     (sweeping.unknown_starts, {"ix_workflow_correlation_unresolved"}),
-    (lambda connection: sweeping.silent_steps(connection, 10, LONG), OPEN_STEPS),
-    (lambda connection: sweeping.unanswered_steps(connection, 10, LONG, LONG), OPEN_STEPS),
-    (lambda connection: sweeping.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_running"}),
+    (lambda connection: unanswered.silent_steps(connection, 10, LONG), OPEN_STEPS),
+    (lambda connection: unanswered.unanswered_steps(connection, 10, LONG, LONG, LONG), OPEN_STEPS),
+    (lambda connection: unanswered.unanswered_cancellations(connection, 10, LONG, LONG, LONG), {"uq_provider_attempt_live"}),
+    (lambda connection: unanswered.open_questions(connection, 10, LONG, LONG), {"ix_step_contradiction_unanswered"}),
+    (lambda connection: sweeping.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
+    (lambda connection: sweeping.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
+    (lambda connection: sweeping.cases_of_processes(connection, ["a", "b"]), {"ix_workflow_correlation_instance"}),
+    (lambda connection: sweeping.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_unsettled"}),
     (lambda connection: sweeping.expired_quotes(connection, 10), {"ix_quote_expiring"}),
 ]
 

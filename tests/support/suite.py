@@ -19,9 +19,9 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import Row, select
 
 from domain import orders, steps, sweeping
+from domain.attempts import ProviderAttempt
 from domain.orders import SalesOrder
 from domain.projections import OrderSearchProjection
-from domain.steps import ProviderAttempt
 from domain.store import table_of
 from domain.store.facts import TransitionLog
 from reconciliation.audit import Audit, AuditReport

@@ -22,11 +22,16 @@ _SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tupl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBudget:
-    """Limits of one call: time to connect, time in all, size of the answer."""
+    """Limits of one call: time to connect, time in all, size of the answer.
+
+    `idle`: how long a connection may rest before it is used again. A server that closes it in the same moment (many do after five seconds)
+    leaves an outcome unknown that nothing was the matter with.
+    """
 
     connect: timedelta = timedelta(seconds=2)
     total: timedelta = timedelta(seconds=10)
     answer_bytes: int = 64 * 1024
+    idle: timedelta = timedelta(seconds=2)
 
 
 class BudgetTransport(httpx.BaseTransport):
@@ -41,7 +46,7 @@ class BudgetTransport(httpx.BaseTransport):
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
             max_connections=32,
-            keepalive_expiry=5.0,
+            keepalive_expiry=budget.idle.total_seconds(),
             network_backend=_BudgetBackend(self._call),
         )
 

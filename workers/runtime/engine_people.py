@@ -45,6 +45,13 @@ class PeopleCalls(EngineConnection):
         rows = self.get("/task", processInstanceBusinessKey=business_key, sortBy="created", sortOrder="asc")
         return [_user_task(row) for row in rows]
 
+    def assigned_tasks(self, definition_key: str, limit: int) -> list[UserTask]:
+        """Find open user tasks with this id in their model that somebody has, the longest first."""
+        rows = self.get(
+            "/task", taskDefinitionKey=definition_key, assigned="true", sortBy="created", sortOrder="asc", maxResults=limit
+        )
+        return [_user_task(row) for row in rows]
+
     def task_variables(self, task_id: str) -> dict[str, Any]:
         """Every variable that the user task can see."""
         return decode(self.get(f"/task/{task_id}/variables", deserializeValues="false"))

@@ -6,7 +6,7 @@ What a person does in Tasklist goes through the same commands as over HTTP, on t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,9 +17,9 @@ from sqlalchemy import Row
 from domain import casework, evaluating, fulfilling, resolving, triaging
 from domain.casework import CaseCommand
 from domain.errors import Refusal
-from domain.fallouts import UNRESOLVED, FalloutCase, FalloutStatus, FalloutType, Queue, Severity
+from domain.fallouts import UNRESOLVED, USER_TASK, FalloutCase, FalloutStatus, FalloutType, Queue, Severity
 from domain.resolving import Resolution, ResolveCase, SecondPersonMissing
-from domain.steps import FailureClass, FulfillmentStep, StepStatus
+from domain.steps import FulfillmentStep, StepStatus
 from domain.store import UnitOfWork
 from domain.triaging import OpenCase
 from workers.runtime.engine import Engine
@@ -29,7 +29,7 @@ from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contract import GiveUp, Task
 from workers.tasks.durations import duration
 
-USER_TASK, SECOND_TASK = "resolve-fallout", "confirm-resolution"
+SECOND_TASK = "confirm-resolution"
 ESCALATE = "ESCALATE"
 APPLIED, REFUSED, CONFIRMATION_NEEDED = "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
 EXHAUSTED = "ATTEMPTS_EXHAUSTED"
@@ -181,17 +181,11 @@ def _of_order(order_id: UUID) -> OpenCase:
 
 
 def _of_step(task: Task, step: Row[Any]) -> OpenCase:
-    kind = FalloutType.COMPENSATION_FAILED if step.kind == "COMPENSATE" else triaging.type_of(FailureClass(step.failure_class))
-    return OpenCase(
-        type=kind,
-        dedupe_key=triaging.of_held_step(step.id),
-        detail=f"{step.step_code} is held ({step.failure_class}): {step.final_reason or 'no reason was given'}.",
-        order_id=step.order_id,
-        step_id=step.id,
+    return replace(
+        triaging.held(step),
         queue=_one_of(Queue, task, "falloutQueue"),
         severity=_one_of(Severity, task, "falloutSeverity"),
         time_to_resolve=duration(task, "falloutSla"),
-        evidence={"failure_class": step.failure_class, "attempt_no": step.attempt_no},
     )
 
 

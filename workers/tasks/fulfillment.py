@@ -16,10 +16,11 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
 from domain import evaluating, fulfilling, orders, reading, resolving, starting, steps
+from domain.attempts import AttemptStatus
 from domain.errors import Refusal
 from domain.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.starting import StartedCancellation, StartedStep, StartStep
-from domain.steps import AttemptStatus, FailureClass, StepEvent, StepStatus
+from domain.steps import FailureClass, StepEvent, StepStatus
 from workers.providers.port import (
     CancelRequest,
     Provider,
@@ -167,24 +168,25 @@ class Fulfillment:
         try:
             reply = self._providers[step.provider_name].cancel(request)
         except ProviderUnavailableError:
-            self._end_cancellation(task, started, AttemptStatus.ABSENT)
+            self._note_cancellation(task, started, AttemptStatus.ABSENT)
             raise
         except ProviderContractError as error:
-            self._end_cancellation(task, started, AttemptStatus.FAILED)
+            self._note_cancellation(task, started, AttemptStatus.FAILED)
             raise GiveUp(str(error)) from error
         except ProviderOutcomeUnknownError:
             return self._look(task)  # reconciliation asks what became of it
         if reply is None:
             # It has not seen the request that is to be cancelled, which may still be on its way: ask again.
-            self._end_cancellation(task, started, AttemptStatus.ABSENT)
+            self._note_cancellation(task, started, AttemptStatus.ABSENT)
             return self._look(task)
         if reply.status is ReplyStatus.ACCEPTED:
+            self._note_cancellation(task, started, AttemptStatus.ACKNOWLEDGED)
             return self._look(task)
         return self._keep(task, _fact(step, CANCEL_EVENT_OF[reply.status], reply))
 
-    def _end_cancellation(self, task: Task, started: StartedCancellation, status: AttemptStatus) -> None:
+    def _note_cancellation(self, task: Task, started: StartedCancellation, status: AttemptStatus) -> None:
         with open_unit_of_work(self._database, task) as uow:
-            starting.end_cancellation(uow, started.step.id, status)
+            starting.note_cancellation(uow, started.attempt_id, status)
 
     def _keep(self, task: Task, fact: RecordFact) -> Row[Any]:
         with open_unit_of_work(self._database, task) as uow:

@@ -5,8 +5,14 @@ ALTER TABLE fulfillment_step
     ADD COLUMN has_lookup BOOLEAN DEFAULT 'true' NOT NULL,
     ADD COLUMN cancellable BOOLEAN DEFAULT 'true' NOT NULL,
     ADD COLUMN key_window_seconds INTEGER DEFAULT '86400' NOT NULL,
+    ADD COLUMN request_no INTEGER DEFAULT '1' NOT NULL,
     ADD COLUMN failure_class TEXT DEFAULT 'NONE' NOT NULL;
 ALTER TABLE fulfillment_step ADD CONSTRAINT ck_fulfillment_step_failure_class CHECK (failure_class IN ('NONE', 'UNAVAILABLE', 'REJECTED', 'CONTRACT', 'TIME_OUT', 'ABSENT', 'UNCLEAR', 'CONTRADICTION', 'RELEASED'));
+CREATE INDEX ix_fulfillment_step_held ON fulfillment_step (updated_at) WHERE status = 'HELD';
+CREATE INDEX ix_workflow_correlation_instance ON workflow_correlation (process_instance_id);
+DROP INDEX ix_sales_order_running;
+ALTER TABLE sales_order DROP COLUMN ponr_reached;
+CREATE INDEX ix_sales_order_unsettled ON sales_order (updated_at) WHERE status IN ('IN_PROGRESS', 'HELD', 'CANCEL_REQUESTED', 'CANCELLING');
 ALTER TABLE provider_attempt ADD COLUMN settled_at TIMESTAMP WITH TIME ZONE;
 
 CREATE SEQUENCE fallout_case_number;

@@ -1,0 +1,80 @@
+"""Who has a fallout case, in Tasklist and in the domain: the same person (domain.md, R6).
+
+The rule it keeps: the domain's owner counts. A task that somebody took in Tasklist is claimed for them, by the same command and with the
+same authority; where somebody else was faster, the task goes to that person.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import casework, fallouts, sweeping
+from domain.casework import CaseCommand, QueueNotYours
+from domain.fallouts import FalloutStatus
+from domain.store import UnitOfWork
+from domain.store.unit_of_work import housekeeping
+from reconciliation.repairs import Action, Repair, Repairs
+from workers.runtime.engine import Engine, UserTask
+
+LIMIT = 200  # tasks compared per sweep
+
+
+class Assignees:
+    """Compares every task of a case that somebody has with the case's owner."""
+
+    kind = "assignee"
+
+    def __init__(self, database: Database, engine: Engine, repairs: Repairs) -> None:
+        self._database = database
+        self._engine = engine
+        self._repairs = repairs
+
+    def sweep(self) -> int:
+        """Make owner and assignee agree; returns how many did not. Raises EngineError when the engine does not answer."""
+        tasks = {task.process_instance_id: task for task in self._engine.assigned_tasks(fallouts.USER_TASK, LIMIT)}
+        if not tasks:
+            return 0
+        with housekeeping(self._database) as connection:
+            rows = sweeping.cases_of_processes(connection, tasks)
+        return sum(self._agree(row, tasks[row.process_instance_id]) for row in rows)
+
+    def _agree(self, row: Row[Any], task: UserTask) -> bool:
+        if row.owner_user_id == task.assignee:
+            return False
+        if row.status != FalloutStatus.OPEN:
+            return self._repairs.make(_repair(row, task, Action.ASSIGNED), partial(_assign, row))
+        roles = self._engine.groups_of(str(task.assignee))
+        command = CaseCommand(case_id=row.id, expected_version=row.version, person=str(task.assignee), roles=roles)
+        return self._repairs.make(_repair(row, task, Action.CLAIMED), partial(_claim, command))
+
+
+def _claim(command: CaseCommand, uow: UnitOfWork) -> bool:
+    try:
+        casework.claim(uow, command, has_task=True)
+    except QueueNotYours:
+        casework.assign(uow, uow.read(fallouts.FalloutCase, command.case_id))
+    return True
+
+
+def _assign(row: Row[Any], uow: UnitOfWork) -> bool:
+    case = uow.read(fallouts.FalloutCase, row.id, lock=True)
+    if case.version != row.version:
+        return False
+    casework.assign(uow, case)
+    return True
+
+
+def _repair(row: Row[Any], task: UserTask, action: Action) -> Repair:
+    return Repair(
+        kind=Assignees.kind,
+        tenant_id=row.tenant_id,
+        aggregate_type="fallout_case",
+        aggregate_id=row.id,
+        business_key=fallouts.business_key(row.tenant_id, row.id),
+        action=action,
+        evidence={"owner": row.owner_user_id, "assignee": task.assignee, "taskId": task.id},
+    )

@@ -1,0 +1,39 @@
+"""Orders whose last worker died between the step's transaction and the evaluation."""
+
+from __future__ import annotations
+
+from domain import reading
+from reconciliation.orders import Orders
+from reconciliation.repairs import Repairs
+from tests.support.offers import Offers
+from tests.support.reconciling import (
+    NEVER,
+    NOW,
+    actions,
+    complete,
+)
+
+RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
+
+
+def test_an_order_whose_last_worker_died_before_the_evaluation_is_evaluated(offers: Offers) -> None:
+    order = offers.running_order()
+    waiting = set(order.steps)
+    sweep_orders = Orders(offers.engine, Repairs(offers.engine, dry_run=False), grace=NOW).sweep
+    while waiting:
+        with offers.uow() as uow:
+            ready = [code for code in waiting if reading.readiness(uow, order.steps[code]) == "READY"]
+        complete(offers, order, *ready)
+        waiting -= set(ready)
+        assert sweep_orders() == 1
+        assert sweep_orders() == 0
+
+    assert offers.order(order.order_id).status == "FULFILLED"
+    assert set(actions(offers)) == {"evaluated"}
+
+
+def test_an_order_that_the_normal_path_may_still_evaluate_is_left_to_it(offers: Offers) -> None:
+    order = offers.running_order()
+    complete(offers, order, RESERVE, CHECK)
+
+    assert Orders(offers.engine, Repairs(offers.engine, dry_run=False), grace=NEVER).sweep() == 0

@@ -1,0 +1,148 @@
+"""What reconciliation tests share: a provider that answers as the test says, and steps that were sent, given up and called back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, select
+
+from domain import evaluating, fulfilling, reading, receiving, steps
+from domain.findings import ReconciliationFinding
+from domain.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.receiving import ReceiveCallback
+from domain.starting import StartedStep
+from domain.steps import StepEvent
+from domain.store.facts import TransitionLog
+from reconciliation.questions import Silence
+from tests.support.offers import Offers, Order
+from workers.providers.port import (
+    CancelRequest,
+    ProviderOutcomeUnknownError,
+    ProviderReply,
+    ProviderRequest,
+    ProviderUnavailableError,
+)
+
+NOW, NEVER = timedelta(0), timedelta(hours=1)
+
+
+def silence(*, stale_after: timedelta = NOW, absence: timedelta = NOW, give_up_after: timedelta = NEVER) -> Silence:
+    """How long silence may last: by default everything is overdue, and nothing is given up."""
+    return Silence(stale_after=stale_after, absence_interval=absence, give_up_after=give_up_after)
+
+
+@dataclass
+class Scripted:
+    """A provider whose answer to a question is a function of the test."""
+
+    answer: Callable[[], ProviderReply | None]
+    asked: list[str] = field(default_factory=list)
+
+    def execute(self, request: ProviderRequest) -> ProviderReply:
+        raise AssertionError(f"reconciliation sent {request}")
+
+    def cancel(self, request: CancelRequest) -> ProviderReply | None:
+        raise AssertionError(f"reconciliation sent {request}")
+
+    def query(self, idempotency_key: str) -> ProviderReply | None:
+        self.asked.append(idempotency_key)
+        return self.answer()
+
+
+def unavailable() -> ProviderReply:
+    raise ProviderUnavailableError("connection refused")
+
+
+def no_answer() -> ProviderReply:
+    raise ProviderOutcomeUnknownError("no answer in time")
+
+
+def request_of(started: StartedStep) -> ProviderRequest:
+    step = started.step
+    return ProviderRequest(
+        idempotency_key=started.idempotency_key,
+        step_ref=steps.business_key(step.tenant_id, step.id),
+        step_code=step.step_code,
+        product_offering_id=started.product_offering_id,
+        quantity=started.quantity,
+        order_ref=str(step.order_id),
+    )
+
+
+def record(offers: Offers, step_id: UUID, event: StepEvent) -> None:
+    with offers.uow("worker-1") as uow:
+        fulfilling.record_fact(uow, RecordFact(step_id=step_id, event=event, source=OutcomeSource.RESPONSE))
+
+
+def complete(offers: Offers, order: Order, *codes: str) -> None:
+    """Carry steps out without a fault."""
+    for code in codes:
+        offers.start_step(order.steps[code])
+        record(offers, order.steps[code], StepEvent.COMPLETE)
+
+
+def time_out(offers: Offers, started: StartedStep) -> None:
+    """Give an answer up, as the worker does."""
+    with offers.uow("worker-1") as uow:
+        infer = Infer(
+            step_id=started.step.id,
+            expected_version=started.step.version,
+            event=StepEvent.TIME_OUT,
+            source=OutcomeSource.RESPONSE,
+        )
+        fulfilling.infer(uow, infer)
+
+
+def callback(offers: Offers, step_id: UUID, event_type: str = "step.completed") -> None:
+    """Receive the provider's callback and evaluate, as the HTTP edge does."""
+    event_id = f"evt-{uuid4()}"
+    command = ReceiveCallback(
+        provider_name="sandbox",
+        external_event_id=event_id,
+        event_type=event_type,
+        step_id=step_id,
+        external_ref="REF-1",
+        external_request_id="req-1",
+        external_event_at=None,
+        payload={"eventId": event_id},
+    )
+    with offers.uow("callback") as uow:
+        received = receiving.receive(uow, command)
+    if received.order_id:
+        with offers.uow("callback") as uow:
+            evaluating.evaluate(uow, received.order_id)
+
+
+def status(offers: Offers, step_id: UUID) -> str:
+    with offers.uow() as uow:
+        return str(reading.step(uow, step_id).status)
+
+
+def history(offers: Offers, aggregate_id: UUID) -> list[str]:
+    log = TransitionLog.__table__.c
+    with offers.engine.connect() as connection:
+        query = select(log.transition_to).where(log.aggregate_id == aggregate_id).order_by(log.aggregate_version)
+        return list(connection.scalars(query))
+
+
+def actions(offers: Offers) -> list[str]:
+    finding = ReconciliationFinding.__table__.c
+    with offers.engine.connect() as connection:
+        return list(connection.scalars(select(finding.action).order_by(finding.created_at)))
+
+
+def conclude(offers: Offers, step_id: UUID, event: StepEvent) -> None:
+    command = Infer(
+        step_id=step_id, expected_version=look(offers, step_id).version, event=event, source=OutcomeSource.RECONCILIATION
+    )
+    with offers.uow("reconcile") as uow:
+        fulfilling.infer(uow, command)
+
+
+def look(offers: Offers, step_id: UUID) -> Row[Any]:
+    with offers.uow() as uow:
+        return reading.step(uow, step_id)
