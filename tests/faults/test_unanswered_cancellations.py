@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from unittest.mock import create_autospec
 
 import pytest
 from sqlalchemy import text
 
-from domain import steps
+from domain import fulfilling, steps, sweeping
+from domain.fulfilling import OutcomeSource, RecordFact
+from domain.resolving import Resolution
 from domain.steps import FailureClass, StepEvent
 from reconciliation.loop import Intervals, Reconciler
-from tests.support.fulfilment import Fulfilment
+from tests.support.fulfilment import ANNA, Fulfilment
 from tests.support.offers import Offers
-from workers.providers.port import CancelRequest, ProviderReply, ProviderRequest, ReplyStatus
+from workers.providers.port import CancelRequest, ProviderReply, ProviderRequest, ProviderUnavailableError, ReplyStatus
 from workers.runtime.engine import Engine
 
 E = StepEvent
 RESERVE = "RESERVE_INVENTORY"
-AT_ONCE = Intervals(start_safe=timedelta(0), attempt_stale=timedelta(0), absence=timedelta(0), evaluation_grace=timedelta(0))
+AT_ONCE = Intervals(
+    start_safe=timedelta(0),
+    attempt_stale=timedelta(0),
+    absence=timedelta(0),
+    evaluation_grace=timedelta(0),
+    case_grace=timedelta(0),
+)
+HOPELESS = replace(AT_ONCE, give_up_after=timedelta(0))
 DONE = ProviderReply(status=ReplyStatus.COMPLETED, request_id="r-1", external_ref="e-1")
 REFUSED = ProviderReply(status=ReplyStatus.REJECTED, reason="too late")
 CANCELLED = ProviderReply(status=ReplyStatus.CANCELLED, request_id="r-1")
@@ -41,16 +50,24 @@ class Ledger:
 
     def query(self, idempotency_key: str) -> ProviderReply | None:
         self.asked.append(idempotency_key)
+        if not self.says:
+            raise ProviderUnavailableError("connection refused")
         return self.says[idempotency_key.rpartition(":")[2]]
 
 
-def reconcile(work: Fulfilment, **says: ProviderReply | None) -> Ledger:
-    """Sweep once; starts are nobody's matter here."""
+def reconcile(work: Fulfilment, intervals: Intervals = AT_ONCE, **says: ProviderReply | None) -> Ledger:
+    """Sweep once; starts and tasks are nobody's matter here."""
     ledger = Ledger(says)
     engine = create_autospec(Engine, instance=True)
     engine.find_instances.return_value = []
-    Reconciler(work.offers.engine, engine, {"sandbox": ledger}, AT_ONCE).run_once()
+    engine.assigned_tasks.return_value = []
+    Reconciler(work.offers.engine, engine, {"sandbox": ledger}, intervals).run_once()
     return ledger
+
+
+def without_lookup(work: Fulfilment) -> None:
+    with work.offers.engine.begin() as connection:
+        connection.execute(text("UPDATE fulfillment_step SET has_lookup = false"))
 
 
 @pytest.fixture
@@ -131,10 +148,100 @@ def test_what_is_still_on_its_way_is_asked_about_again(cancelling: Fulfilment) -
 def test_a_provider_that_cannot_be_asked_leaves_an_unknown_outcome_to_a_person(offers: Offers) -> None:
     work = Fulfilment.running(offers)
     work.start(RESERVE)
-    with offers.engine.begin() as connection:
-        connection.execute(text("UPDATE fulfillment_step SET has_lookup = false"))
+    without_lookup(work)
 
     ledger = reconcile(work)
 
     assert ledger.asked == []
     assert (work.step(RESERVE).status, work.step(RESERVE).failure_class) == ("HELD", FailureClass.UNCLEAR)
+
+
+def test_an_unanswered_cancellation_at_a_provider_that_cannot_be_asked_is_for_a_person(cancelling: Fulfilment) -> None:
+    without_lookup(cancelling)
+
+    reconcile(cancelling)
+
+    assert (cancelling.step(RESERVE).status, cancelling.status) == ("HELD", "CANCELLING")
+    assert cancelling.case().type == "OUTCOME_UNKNOWN"
+
+
+def test_what_a_person_finds_out_about_it_settles_the_cancellation_too(cancelling: Fulfilment) -> None:
+    """Kills: a decision that leaves the request to cancel open, for whose answer the order would wait for ever."""
+    without_lookup(cancelling)
+    reconcile(cancelling)
+    cancelling.claim(ANNA)
+
+    cancelling.resolve(ANNA, Resolution.CANCEL_STEP)
+
+    assert (cancelling.step(RESERVE).status, cancelling.status) == ("CANCELLED", "CANCELLED")
+
+
+def test_a_cancellation_that_the_provider_has_taken_is_waited_for(cancelling: Fulfilment) -> None:
+    without_lookup(cancelling)
+    with cancelling.offers.engine.begin() as connection:
+        connection.execute(text("UPDATE provider_attempt SET status = 'ACKNOWLEDGED'"))
+
+    reconcile(cancelling)
+
+    assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
+
+
+def test_a_provider_that_is_away_for_too_long_leaves_its_cancellations_to_a_person(cancelling: Fulfilment) -> None:
+    reconcile(cancelling)
+    assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
+
+    reconcile(cancelling, HOPELESS)
+
+    assert cancelling.step(RESERVE).status == "HELD"
+
+
+def test_a_completed_step_is_undone_although_nobody_answered_its_cancellation(cancelling: Fulfilment) -> None:
+    without_lookup(cancelling)
+    cancelling.say(RESERVE, E.COMPLETE)
+    assert f"undo {RESERVE}" not in cancelling.states()
+
+    reconcile(cancelling)
+
+    assert cancelling.states()[f"undo {RESERVE}"] == "PENDING"
+
+
+def test_a_contradiction_that_nobody_can_settle_is_for_a_person(cancelling: Fulfilment) -> None:
+    cancelling.say(RESERVE, E.COMPLETE)
+    cancelling.say(RESERVE, E.CONFIRM_CANCEL)
+
+    reconcile(cancelling, HOPELESS)
+
+    [question] = cancelling.contradictions()
+    assert question.answer == "LEFT_TO_A_PERSON"
+    assert cancelling.case().type == "CONTRADICTORY_CALLBACK"
+
+
+def test_a_refusal_to_cancel_what_was_rejected_needs_nobody(cancelling: Fulfilment) -> None:
+    cancelling.say(RESERVE, E.FAIL_FINALLY)
+    cancelling.say(RESERVE, E.REFUSE_CANCEL)
+
+    reconcile(cancelling, EXECUTE=REFUSED)
+
+    assert [question.answer for question in cancelling.contradictions()] == ["REVERSED"]
+    assert (cancelling.cases(), cancelling.status) == ([], "CANCELLED")
+
+
+def test_an_order_whose_last_worker_died_while_it_was_cancelled_is_evaluated(cancelling: Fulfilment) -> None:
+    with cancelling.offers.uow("provider:sandbox") as uow:
+        fact = RecordFact(step_id=cancelling.step(RESERVE).id, event=E.CONFIRM_CANCEL, source=OutcomeSource.CALLBACK)
+        fulfilling.record_fact(uow, fact)
+    assert cancelling.status == "CANCELLING"
+
+    reconcile(cancelling)
+
+    assert cancelling.status == "CANCELLED"
+
+
+def test_an_order_whose_cancellation_waits_for_an_answer_is_left_alone(cancelling: Fulfilment) -> None:
+    cancelling.say(RESERVE, E.COMPLETE)
+    cancelling.say(RESERVE, E.CONFIRM_CANCEL)
+
+    reconcile(cancelling, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
+
+    with cancelling.offers.uow() as uow:
+        assert not sweeping.needs_evaluation(uow.connection, cancelling.offers.tenant_id, cancelling.order_id)

@@ -1,4 +1,4 @@
-"""The constraints of the commercial side, as the models name them, and for each a row typed by hand that exactly it refuses.
+"""Every constraint, as the models name them, and for each a row typed by hand that exactly it refuses.
 
 Such a row is a copy of one that the product wrote, with a new key: PostgreSQL takes it (`FRESH`), and refuses it with one thing changed.
 """
@@ -19,47 +19,7 @@ from tests.mutants.layers import POLICY, Kept, off
 from tests.mutants.scene import Scene, of
 from tests.mutants.telling import refused_by
 
-TABLES = (
-    "quote",
-    "quote_revision",
-    "quote_line",
-    "configuration_result",
-    "price_result",
-    "price_book_head",
-    "price_book_version",
-    "price_book_entry",
-    "approval_request",
-    "approval_requirement",
-    "approval_decision",
-    "authority_grant",
-    "quote_document",
-    "quote_acceptance",
-    "sales_order",
-    "idempotency_record",
-    "transition_log",
-    "outbox_event",
-    "conflict_log",
-)
-LATER = (
-    "sales_order_line",
-    "fulfillment_plan",
-    "fulfillment_step",
-    "fulfillment_step_dependency",
-    "provider_attempt",
-    "external_callback_record",
-    "external_callback_conflict",
-    "workflow_command",
-    "workflow_correlation",
-    "consumer_inbox",
-    "order_search_projection",
-    "reconciliation_finding",
-    "cancellation_request",
-    "step_contradiction",
-    "fallout_case",
-    "fallout_note",
-    "jeopardy_alert",
-)
-"""What comes after the commercial side: delivery, the engine, the views."""
+TABLES = tuple(sorted(METADATA.tables))
 EVIDENCE = (
     "configuration_result",
     "price_result",
@@ -70,6 +30,9 @@ EVIDENCE = (
     "quote_acceptance",
     "transition_log",
     "conflict_log",
+    "external_callback_conflict",
+    "reconciliation_finding",
+    "fallout_note",
 )
 """Append-only by a trigger."""
 Changes = Mapping[str, Any]
@@ -89,6 +52,26 @@ FRESH: dict[str, Callable[[Scene], Changes]] = {
     "idempotency_record": lambda _: {"idempotency_key": "by hand"},
     "transition_log": lambda _: {"aggregate_id": uuid4()},
     "outbox_event": lambda _: {"aggregate_id": uuid4()},
+    "sales_order_line": lambda _: {"line_no": 99},
+    "fulfillment_plan": lambda _: {"plan_no": 99},
+    "fulfillment_step": lambda _: {"step_code": "BY_HAND", "kind": "FULFILL", "compensates_step_id": None},
+    "fulfillment_step_dependency": lambda scene: dict.fromkeys(("step_id", "depends_on_step_id"), scene.id_in("fulfillment_step")),
+    "provider_attempt": lambda _: {"status": "FAILED"},
+    "external_callback_record": lambda _: {"external_event_id": "by hand"},
+    "workflow_correlation": lambda _: {"aggregate_id": uuid4(), "business_key": "by hand"},
+    "consumer_inbox": lambda _: {"event_id": uuid4()},
+    "order_search_projection": lambda _: {"order_id": uuid4()},
+    "cancellation_request": lambda _: {"status": "DONE"},
+    "step_contradiction": lambda _: {"answer": None, "answered_at": None},
+    "fallout_case": lambda _: {
+        "case_number": "by hand",
+        "dedupe_key": "by hand",
+        "status": "OPEN",
+        "owner_user_id": None,
+        "claim_expires_at": None,
+    },
+    "fallout_note": lambda _: {"kind": "COMMENT", "external_ref": None},
+    "jeopardy_alert": lambda _: {"level": "NORMAL"},
 }
 """What keeps a copy of a row out of the way of its original; every copy has an id of its own."""
 SAME: dict[str, Callable[[Scene], Changes]] = {
@@ -99,6 +82,13 @@ SAME: dict[str, Callable[[Scene], Changes]] = {
     "uq_quote_acceptance_tenant_id_quote_revision_id": lambda scene: of(scene.accepted),
     "uq_order_quote_revision_primary": lambda _: {"order_kind": "PRIMARY"},
     "uq_quote_line_tenant_id_revision_id_line_no": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 1},
+    "uq_fulfillment_step_tenant_id_plan_id_line_id_step_code_kind": lambda scene: scene.planned("RESERVE_INVENTORY"),
+    "uq_fulfillment_step_tenant_id_compensates_step_id": lambda scene: {
+        "kind": "COMPENSATE",
+        "compensates_step_id": scene.work.step("RESERVE_INVENTORY").id,
+    },
+    "uq_provider_attempt_live": lambda scene: {"step_id": scene.work.step("CHECK_SERVICEABILITY").id, "status": "SENT"},
+    "uq_cancellation_request_open": lambda _: {"status": "ACKNOWLEDGED"},
 }
 """What puts a fresh copy in the way of another row, where leaving its columns as they are does not."""
 BROKEN: dict[str, Callable[[Scene], tuple[Changes, ...]]] = {
@@ -112,12 +102,22 @@ BROKEN: dict[str, Callable[[Scene], tuple[Changes, ...]]] = {
         {"decision": "REUSED"},
         {"decision": "APPROVE", "basis_decision_id": scene.id_in("approval_decision")},
     ),
+    "ck_fulfillment_step_compensation": lambda scene: (
+        {"kind": "COMPENSATE"},
+        {"compensates_step_id": scene.work.step("CHECK_SERVICEABILITY").id},
+    ),
+    "ck_step_contradiction_answer": lambda _: ({"answer": "NEVER_HEARD_OF", "answered_at": NOON},),
+    "ck_step_contradiction_answered": lambda _: ({"answer": "REVERSED"}, {"answered_at": NOON}),
+    "ck_fallout_case_owner": lambda _: ({"owner_user_id": "anna"}, {"status": "ON_HOLD"}),
+    "ck_fallout_case_lease": lambda _: ({"claim_expires_at": NOON}, {"status": "IN_PROGRESS", "owner_user_id": "anna"}),
+    "ck_fallout_note_confirmation": lambda _: ({"kind": "CONFIRMATION"}, {"external_ref": "r-1"}),
 }
 """What breaks a CHECK, each for itself; a list of words is broken by a word that nobody has heard of."""
 NOON = "2026-11-24T12:00:00Z"
 FITTING: dict[str, Changes] = {
     "fk_approval_decision_tenant_id_basis_decision_id": {"decision": "REUSED"},
     "fk_authority_grant_tenant_id_delegated_from": {"delegated_by": "rita"},
+    "fk_fulfillment_step_tenant_id_compensates_step_id": {"kind": "COMPENSATE"},
 }
 """What a CHECK wants beside the key of a foreign row."""
 NOT_ITS_OWN = ("quote_id", "current_revision_id", "price_result_id", "approval_request_id")
@@ -133,7 +133,7 @@ def name_of(constraint: Constraint | Index) -> str:
 
 
 def modelled() -> Iterator[tuple[Table, Any]]:
-    """Every constraint and unique index of the commercial side."""
+    """Every constraint and unique index."""
     for table in (METADATA.tables[name] for name in TABLES):
         for constraint in (*table.constraints, *(index for index in table.indexes if index.unique)):
             yield table, constraint

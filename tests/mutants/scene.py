@@ -1,24 +1,32 @@
-"""What the commercial side looks like in the middle of its work: the rows that statements typed by hand are measured against."""
+"""What the product looks like in the middle of its work: the rows that statements typed by hand are measured against."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 
+from domain import casework, compensating, findings, projections, receiving, watching
 from domain.errors import NotFound
+from domain.jeopardy import JeopardyLevel
+from domain.projections import OrderChanged
+from domain.receiving import ReceiveCallback
+from domain.steps import StepEvent
 from domain.store import Answer, once, remember
 from domain.store.isolation import name_tenant
 from tests.mutants.trial import Trial
+from tests.support.fulfilment import BERT, Fulfilment
 from tests.support.offers import Offer
 
 
 class Scene(Trial):
-    """A draft, an accepted quote, and one in approval of whose two signatures the first was given; and a neighbour with the same."""
+    """A draft, an accepted quote, and one in approval of whose two signatures the first was given; an order on its way, in every kind of trouble;
+    and a neighbour with the same.
+    """
 
     def __init__(self, connection: Connection, neighbour: Scene | None = None) -> None:
         super().__init__(connection)
@@ -31,6 +39,31 @@ class Scene(Trial):
             once(uow, "a key", {})
             remember(uow, "a key", Answer(status=200, body={}))
             uow.flag_conflict(NotFound())
+        self.work = Fulfilment.running(self)
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Leave a row in every table of delivery: one step done, one contradicted, one under way."""
+        self.work.complete("RESERVE_INVENTORY")
+        self.work.start("CHECK_SERVICEABILITY")
+        self.work.say("PROVISION_SERVICE", StepEvent.COMPLETE)
+        self.work.claim(BERT)
+        with self.uow() as uow:
+            compensating.plan_undo(uow, [self.work.step("RESERVE_INVENTORY")])
+            casework.request_information(uow, self.work.as_seen(BERT), "Which one?")
+            watching.raise_alert(uow, self.work.order_id, JeopardyLevel.HAZARD)
+            findings.note(
+                uow, kind="order", aggregate_type="sales_order", aggregate_id=self.work.order_id, evidence={}, action="EVALUATED"
+            )
+            projections.project_order(uow, changed(self.work.order_id))
+            for content in ({}, {"other": "content"}):
+                receiving.receive(uow, callback(content))
+        self.work.ask_to_cancel()
+
+    def planned(self, code: str) -> dict[str, Any]:
+        """A step of the order, as its plan names it."""
+        row = self.work.step(code)
+        return {name: getattr(row, name) for name in ("plan_id", "line_id", "step_code", "kind")}
 
     @property
     def next_door(self) -> Scene:
@@ -74,6 +107,33 @@ class Scene(Trial):
         finally:
             savepoint.rollback()
         return None
+
+
+def changed(order_id: UUID) -> OrderChanged:
+    return OrderChanged(
+        consumer_name="search",
+        event_id=uuid4(),
+        event_type="OrderStarted",
+        order_id=order_id,
+        aggregate_version=1,
+        order_number="O-1",
+        quote_id=uuid4(),
+        customer_id="customer-1",
+        status="IN_PROGRESS",
+    )
+
+
+def callback(payload: dict[str, Any]) -> ReceiveCallback:
+    return ReceiveCallback(
+        provider_name="sandbox",
+        external_event_id="e-1",
+        event_type="step.completed",
+        step_id=None,
+        external_ref=None,
+        external_request_id=None,
+        external_event_at=None,
+        payload=payload,
+    )
 
 
 def of(offer: Offer) -> dict[str, UUID]:

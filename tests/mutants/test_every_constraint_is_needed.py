@@ -1,4 +1,4 @@
-"""For every constraint, unique index, trigger and policy of the commercial side there is a statement typed by hand that exactly it refuses.
+"""For every constraint, unique index, trigger and policy there is a statement typed by hand that exactly it refuses.
 
 What has no statement makes the completeness test fail: it asks PostgreSQL, not the models.
 """
@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from domain.schema import METADATA
-from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, LATER, POLICIES, TABLES, write
+from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, TABLES, write
 from tests.mutants.layers import FUNCTIONS
 from tests.mutants.scene import Scene
 from tests.mutants.stories import commands_kept_by_constraints, hand_typed
@@ -27,14 +27,14 @@ CATALOGUE = text("""
 """)
 
 
+OF_NO_TENANT = {"pk_consumer_inbox"}
+"""An event's id is drawn once, by the outbox: no tenant can choose another one's."""
+
+
 @pytest.fixture(scope="module")
 def scene(transaction: Connection) -> Scene:
     """A tenant in the middle of its work, and a neighbour; each story leaves it as it was."""
     return Scene(transaction, Scene(transaction))
-
-
-def test_every_table_is_of_the_commercial_side_or_comes_after_it() -> None:
-    assert sorted((*TABLES, *LATER)) == sorted(METADATA.tables)
 
 
 def test_every_constraint_in_the_catalogue_has_a_statement_that_it_refuses(transaction: Connection) -> None:
@@ -67,7 +67,7 @@ def test_where_nothing_before_it_says_no_the_constraint_alone_keeps_a_command_fr
 def test_every_key_begins_with_the_tenant() -> None:
     """So that no key can meet across tenants: what one tenant writes never stands in the way of another."""
     for name, (_, constraint) in CONSTRAINTS.items():
-        if not name.startswith("ck_"):
+        if not name.startswith("ck_") and name not in OF_NO_TENANT:
             assert next(iter(constraint.columns)).name == "tenant_id", name
 
 

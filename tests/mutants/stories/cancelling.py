@@ -99,3 +99,11 @@ def trying_again_what_may_have_had_its_effect_at_a_provider_that_forgets(trial: 
         "UPDATE fulfillment_step SET idempotent = false, status = 'HELD' WHERE tenant_id = :tenant AND step_code = 'RESERVE_INVENTORY'"
     )
     decide(work, E.RESOLVE_RETRY)
+
+
+@refused_by("fulfillment_step.resolve_repaired/RESOLUTION_NOT_ALLOWED")
+def repairing_what_may_have_had_its_effect(trial: Trial) -> None:
+    work = Fulfilment.running(trial)
+    work.start(RESERVE)
+    trial.by_hand("UPDATE fulfillment_step SET status = 'HELD' WHERE tenant_id = :tenant AND step_code = 'RESERVE_INVENTORY'")
+    decide(work, E.RESOLVE_REPAIRED)
