@@ -33,7 +33,7 @@ def guard_of(condition: str) -> NamedGuard:
 
 def columns_of(pattern: str) -> set[str]:
     """The columns that the conditions of a guard look at first; keys that only join two tables are no conditions."""
-    return {column for leaf in _leaves(_guards(pattern + ON)[0].guard.condition) if (column := _column(leaf)) is not None}
+    return set(_named(_guards(pattern + ON)[0].guard.condition))
 
 
 @contextmanager
@@ -65,9 +65,20 @@ def _changed(check: Check, position: int, condition: str) -> Iterator[None]:
 
 
 def _without(whole: ColumnElement[bool], condition: str) -> ColumnElement[bool]:
-    [gone] = (leaf for leaf in _leaves(whole) if _column(leaf) == condition.partition(ON)[2])
+    gone = _named(whole)[condition.partition(ON)[2]]
     changed: Any = visitors.replacement_traverse(whole, {}, lambda element, **_: true() if element is gone else None)
     return changed  # type: ignore[no-any-return]  # what was a condition is one
+
+
+def _named(whole: Any) -> dict[str, Any]:
+    """The conditions by the column that each looks at; the second one at a column ends in `#2`."""
+    named: dict[str, Any] = {}
+    for leaf in _leaves(whole):
+        column = _column(leaf)
+        if column is not None and not any(leaf is known for known in named.values()):
+            number = 1 + sum(name.partition("#")[0] == column for name in named)
+            named[column if number == 1 else f"{column}#{number}"] = leaf
+    return named
 
 
 def _leaves(whole: Any) -> list[Any]:
@@ -87,6 +98,6 @@ def _flat(clause: Any) -> list[Any]:
 def _column(leaf: Any) -> str | None:
     """`authority_grant.status` of `coalesce(authority_grant.status = …)`."""
     text = str(leaf.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    left, _, right = text.removeprefix("coalesce(").partition(" ")
+    left, _, right = text.removeprefix("coalesce(").lstrip("(").partition(" ")
     joins = left.endswith(("tenant_id", ".id")) or right.endswith(".id")
     return None if joins else left

@@ -14,7 +14,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from domain.errors import AlreadyExists, InvalidTransition, Refusal, TryAgain
+from domain.orders import CancellationAlreadyOpen
 from domain.price_books import PriceBookConflict, PriceBookVersionExists
+from domain.steps import StepAlreadyStarted
 from domain.store.moves import Check, Move
 from tests.mutants.conditions import NAMED, ON, guard_of, without_condition
 from tests.mutants.statements import LOOK_AT_GRANT, STATEMENTS
@@ -22,8 +24,6 @@ from tests.support.guards import allowed_in, without
 
 GUARDS = NAMED
 STATE = "the state in "
-COMMERCIAL = ("quote", "approval_request", "approval_requirement", "authority_grant", "price_book_head")
-"""The aggregates before the order."""
 MOVES = {STATE + move.name: move for move in Check.registry.values() if isinstance(move, Move)}
 POLICY = "row level security of "
 FUNCTIONS = {
@@ -38,6 +38,8 @@ SPEAKS_AS: dict[str, tuple[type[Exception], ...]] = {
     "uq_approval_requirement_tenant_id_request_id_type_level": (AlreadyExists,),
     "uq_price_book_head_tenant_id_price_book": (PriceBookConflict,),
     "pk_price_book_version": (PriceBookVersionExists,),
+    "uq_cancellation_request_open": (CancellationAlreadyOpen,),
+    "uq_provider_attempt_live": (StepAlreadyStarted,),
     LOOK_AT_GRANT: (AttributeError,),
 }
 """Constraints that a command meets with ON CONFLICT DO NOTHING, and the refusal it makes of that; a look that finds nothing to write down."""

@@ -23,12 +23,16 @@ from tests.mutants.stories import (  # noqa: F401 - imported for the stories tha
     cancelling,
     casework,
     commands_kept_by_constraints,
+    delivery_conditions,
+    delivery_kept_by_constraints,
     fulfilment,
     hand_typed,
     limits,
     price_books,
     quoting,
     rivals,
+    rivals_of_delivery,
+    states_of_delivery,
     withdrawing,
     workflows,
 )
@@ -47,7 +51,7 @@ is asked of the registry of moves and of PostgreSQL's catalogue, so that nothing
 """
 FOOT = """
 What has no row: the tenant in a guard's conditions (row level security and the keys, which all begin with the tenant, stand behind it everywhere); the state of
-`price_book_head.publish` (a price book has one); the states of an order and its steps (`tests/races` explores them); NOT NULL. What nothing but the exact answer
+`price_book_head.publish` (a price book has one); NOT NULL. What nothing but the exact answer
 needs is there all the same: `quote.accept/STALE_APPROVAL` could be left to three others, which would say less.
 """
 TRIGGERS = {

@@ -1,17 +1,16 @@
-"""Where a guard of the commercial side is made of several conditions, each has a story that it alone decides."""
+"""Where a guard is made of several conditions, each has a story that it alone decides."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.mutants.conditions import NAMED, ON, REACHING, columns_of
-from tests.mutants.layers import COMMERCIAL
-from tests.mutants.stories import accepting_conditions, limits
+from tests.mutants.stories import accepting_conditions, delivery_conditions, limits
 from tests.mutants.telling import STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (accepting_conditions, limits)
+LOADED = (accepting_conditions, delivery_conditions, limits)
 CONDITIONS = sorted(layer for layer in STORIES if ON in layer)
 
 
@@ -23,11 +22,10 @@ def of_any_decision(guard: str) -> str:
 
 def test_every_condition_of_a_guard_that_has_several_has_a_story() -> None:
     several = {}
-    for name, named in NAMED.items():
-        if named.check.table.name in COMMERCIAL:
-            columns = columns_of(name)
-            if len(columns) > 1:
-                several[of_any_decision(name)] = columns
+    for name in NAMED:
+        columns = columns_of(name)
+        if len(columns) > 1:
+            several[of_any_decision(name)] = columns
 
     assert REACHING in several
     assert {f"{guard}{ON}{column}" for guard, columns in several.items() for column in columns} == set(CONDITIONS)

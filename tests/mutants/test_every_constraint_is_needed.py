@@ -12,12 +12,12 @@ from domain.schema import METADATA
 from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, TABLES, write
 from tests.mutants.layers import FUNCTIONS
 from tests.mutants.scene import Scene
-from tests.mutants.stories import commands_kept_by_constraints, hand_typed
+from tests.mutants.stories import commands_kept_by_constraints, delivery_kept_by_constraints, hand_typed
 from tests.mutants.telling import COMMANDS, STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (hand_typed, commands_kept_by_constraints)
+LOADED = (hand_typed, commands_kept_by_constraints, delivery_kept_by_constraints)
 WRITTEN_DOWN = {*CONSTRAINTS, *APPEND_ONLY, *FUNCTIONS, *POLICIES}
 CATALOGUE = text("""
     SELECT conname FROM pg_constraint WHERE conrelid::regclass::text = ANY(:tables) AND contype IN ('p', 'u', 'c', 'f', 'x')

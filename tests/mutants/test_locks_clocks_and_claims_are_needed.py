@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.mutants.rivalry import RIVALRIES
-from tests.mutants.stories import rivals
+from tests.mutants.stories import rivals, rivals_of_delivery
 from tests.support.evidence import record
 from tests.support.offers import Offers
 
-LOADED = rivals
+LOADED = (rivals, rivals_of_delivery)
 
 
 @pytest.mark.parametrize("layer", sorted(RIVALRIES))

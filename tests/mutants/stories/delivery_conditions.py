@@ -1,0 +1,211 @@
+"""What an order, its steps and its cases are settled by, condition by condition.
+
+Many conditions narrow down what would refuse (`NOT EXISTS`): without such a one, what is right is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from domain import casework, compensating, fulfilling
+from domain.cancelling import CANCEL_ACCEPTED
+from domain.fulfilling import Infer, OutcomeSource
+from domain.order_moves import OUTCOMES
+from domain.orders import OrderEvent, OrderStatus
+from domain.resolving import Resolution
+from domain.step_moves import DECISIONS
+from domain.steps import StepEvent
+from tests.mutants.conditions import ON
+from tests.mutants.stories.cancelling import cancelling_an_order_as_it_was_before
+from tests.mutants.stories.casework import marking_a_step_completed_alone
+from tests.mutants.stories.fulfilment import (
+    absent_before_the_safe_interval_is_over,
+    timing_out_a_worker_that_just_gave_a_sign_of_life,
+)
+from tests.mutants.telling import allowed_by, refused_by
+from tests.mutants.trial import Trial
+from tests.support.fulfilment import BERT, MONA, Fulfilment
+
+E = StepEvent
+RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
+ALIVE, NOT_PROVEN = "fulfillment_step.time_out/ATTEMPT_ALIVE", "fulfillment_step.find_absent/ABSENCE_NOT_PROVEN"
+RETRY, REPAIRED = (f"fulfillment_step.resolve_{name}/RESOLUTION_NOT_ALLOWED" for name in ("retry", "repaired"))
+SECOND = "fallout_case.resolve/SECOND_PERSON_MISSING"
+COMMAND, STATUS, SENT_AT = (f"provider_attempt.{name}" for name in ("command", "status", "sent_at"))
+
+refused_by(f"{ALIVE}{ON}provider_attempt.heartbeat_at")(timing_out_a_worker_that_just_gave_a_sign_of_life)
+refused_by(f"{NOT_PROVEN}{ON}{SENT_AT}")(absent_before_the_safe_interval_is_over)
+refused_by(f"sales_order.request_cancel/ORDER_VERSION_CONFLICT{ON}sales_order.version")(cancelling_an_order_as_it_was_before)
+refused_by(f"{SECOND}{ON}fallout_note.author")(marking_a_step_completed_alone)
+
+
+def concluded_from_another_attempt(event: StepEvent, attempt: str, trial: Trial) -> None:
+    """The one attempt at a step is another than the conclusion is about."""
+    work = Fulfilment.running(trial)
+    work.start(RESERVE)
+    trial.by_hand(f"UPDATE provider_attempt SET {attempt} WHERE tenant_id = :tenant")
+    step = work.step(RESERVE)
+    conclusion = Infer(step_id=step.id, expected_version=step.version, event=event, source=OutcomeSource.RECONCILIATION)
+    with trial.uow() as uow:
+        fulfilling.infer(uow, conclusion)
+
+
+OTHER = {COMMAND: "command = 'CANCEL'", STATUS: "status = 'FAILED'"}
+for guard, event in ((ALIVE, E.TIME_OUT), (NOT_PROVEN, E.FIND_ABSENT)):
+    for column, attempt in OTHER.items():
+        refused_by(f"{guard}{ON}{column}")(partial(concluded_from_another_attempt, event, attempt))
+
+
+def decided(event: StepEvent, before: Callable[[Trial], object], trial: Trial, *, idempotent: bool = False) -> None:
+    """A step that was sent is held, and somebody lets it be sent again."""
+    work = Fulfilment.running(trial)
+    work.start(RESERVE)
+    before(trial)
+    trial.by_hand("UPDATE fulfillment_step SET status = 'HELD', idempotent = :so WHERE tenant_id = :tenant", so=idempotent)
+    step = work.step(RESERVE)
+    with trial.uow() as uow:
+        uow.apply(DECISIONS[event], step_id=step.id, expected_version=step.version, reason="test")
+
+
+def changed(attempt: str) -> Callable[[Trial], object]:
+    return lambda trial: trial.by_hand(f"UPDATE provider_attempt SET {attempt} WHERE tenant_id = :tenant")
+
+
+def cancelled_long_ago(trial: Trial) -> None:
+    """Beside the request, which was just sent, an old request to cancel."""
+    trial.by_hand("""
+        INSERT INTO provider_attempt (tenant_id, id, step_id, command, attempt_no, idempotency_key, request_hash, status, worker_id,
+            sent_at, heartbeat_at)
+        SELECT tenant_id, gen_random_uuid(), step_id, 'CANCEL', 1, 'by hand', '', 'FAILED', 'worker-1', now() - interval '1 year', now()
+        FROM provider_attempt WHERE tenant_id = :tenant
+    """)
+
+
+for guard, event in ((RETRY, E.RESOLVE_RETRY), (REPAIRED, E.RESOLVE_REPAIRED)):
+    for column, attempt in OTHER.items():
+        allowed_by(f"{guard}{ON}{column}")(partial(decided, event, changed(attempt)))
+allowed_by(f"{RETRY}{ON}{COMMAND}#2")(partial(decided, E.RESOLVE_RETRY, cancelled_long_ago, idempotent=True))
+allowed_by(f"{RETRY}{ON}{SENT_AT}")(partial(decided, E.RESOLVE_RETRY, changed("status = 'SENT'"), idempotent=True))
+
+
+@refused_by(f"sales_order.request_cancel/ORDER_VERSION_CONFLICT{ON}sales_order.status")
+def cancelling_an_order_in_another_state_than_was_seen(trial: Trial) -> None:
+    Fulfilment.running(trial).ask_to_cancel(expected_status="HELD")
+
+
+@allowed_by(*(f"sales_order.request_cancel/PONR_REACHED{ON}fulfillment_step.{name}" for name in ("is_ponr", "status")))
+def cancelling_before_the_point_of_no_return(trial: Trial) -> None:
+    work = Fulfilment.running(trial)
+    work.complete(RESERVE)
+    work.ask_to_cancel()
+
+
+@allowed_by(*(f"sales_order.cancel_accepted/PONR_REACHED{ON}fulfillment_step.{name}" for name in ("is_ponr", "status")))
+def accepting_before_the_point_of_no_return(trial: Trial) -> None:
+    work = Fulfilment.running(trial)
+    work.complete(RESERVE)
+    work.ask_to_cancel()
+    with trial.uow() as uow:
+        uow.apply(CANCEL_ACCEPTED, order_id=work.order_id)
+
+
+def settled(event: OrderEvent, fulfil: str, undo: str | None, trial: Trial, *, answer: str | None = None) -> None:
+    """An order whose steps are all in one state (or the first in one, the others in another), and the undo of the first, if there is one."""
+    work = Fulfilment.running(trial)
+    is_undoing = event in {OrderEvent.UNDO_SETTLED, OrderEvent.UNDO_INCOMPLETE}
+    status = OrderStatus.CANCELLING if is_undoing else OrderStatus.IN_PROGRESS
+    trial.by_hand("UPDATE sales_order SET status = :status WHERE tenant_id = :tenant", status=status)
+    if undo is not None:
+        with trial.uow() as uow:
+            compensating.plan_undo(uow, [work.step(RESERVE)])
+    first, _, others = fulfil.partition(", ")
+    trial.by_hand(
+        "UPDATE fulfillment_step SET status = CASE WHEN kind = 'COMPENSATE' THEN :undo WHEN step_code = :first_code THEN :first "
+        "ELSE :others END WHERE tenant_id = :tenant",
+        undo=undo or "",
+        first_code=RESERVE,
+        first=first,
+        others=others or first,
+    )
+    if answer is not None:
+        trial.by_hand(
+            "INSERT INTO step_contradiction (tenant_id, id, step_id, said, known, source, answer, answered_at) "
+            "VALUES (:tenant, gen_random_uuid(), :step, 'CONFIRM_CANCEL', 'COMPLETED', 'CALLBACK', :answer, now())",
+            step=work.step(RESERVE).id,
+            answer=answer,
+        )
+    with trial.uow() as uow:
+        uow.apply(OUTCOMES[event], order_id=work.order_id)
+
+
+def on(event: OrderEvent, column: str) -> str:
+    return f"{OUTCOMES[event].name}/STEPS_OPEN{ON}{column}"
+
+
+V = OrderEvent
+OPEN, KIND, SECOND_STATUS, THIRD_STATUS = (
+    "fulfillment_step.status",
+    "fulfillment_step.kind",
+    "fulfillment_step.status#2",
+    "fulfillment_step.status#3",
+)
+UNDO, ANSWER = "undo.status", "step_contradiction.answer"
+RIGHT: dict[tuple[OrderEvent, str], tuple[Any, ...]] = {
+    (V.ALL_STEPS_DONE, OPEN): ("COMPLETED", None),
+    (V.ALL_STEPS_DONE, KIND): ("COMPLETED", "FAILED"),
+    (V.ALL_STEPS_DONE, SECOND_STATUS): ("COMPLETED", None),
+    (V.ALL_REQUIRED_FAILED, OPEN): ("FAILED", None),
+    (V.ALL_REQUIRED_FAILED, KIND): ("FAILED", "COMPLETED"),
+    (V.ALL_REQUIRED_FAILED, SECOND_STATUS): ("FAILED", None),
+    (V.MIXED_FINAL, OPEN): ("COMPLETED, FAILED", None),
+    (V.UNDO_SETTLED, OPEN): ("CANCELLED", None),
+    (V.UNDO_SETTLED, KIND): ("CANCELLED", "COMPLETED"),
+    (V.UNDO_SETTLED, SECOND_STATUS): ("CANCELLED", None),
+    (V.UNDO_INCOMPLETE, OPEN): ("COMPLETED, CANCELLED", None),
+    (V.UNDO_INCOMPLETE, UNDO): ("COMPLETED, CANCELLED", "FAILED"),
+    (V.UNDO_INCOMPLETE, ANSWER): ("COMPLETED, CANCELLED", None, "IN_EFFECT"),
+}
+"""How an order settles rightly that would not without the condition: its steps, the undo, what became of a contradiction."""
+WRONG: dict[tuple[OrderEvent, str], tuple[Any, ...]] = {
+    (V.ALL_REQUIRED_FAILED, THIRD_STATUS): ("SKIPPED", None),
+    (V.MIXED_FINAL, KIND): ("COMPLETED", "FAILED"),
+    (V.MIXED_FINAL, SECOND_STATUS): ("COMPLETED", None),
+    (V.MIXED_FINAL, THIRD_STATUS): ("FAILED", None),
+    (V.UNDO_SETTLED, UNDO): ("COMPLETED, CANCELLED", "FAILED"),
+    (V.UNDO_SETTLED, ANSWER): ("COMPLETED, CANCELLED", None, "IN_EFFECT"),
+    (V.UNDO_INCOMPLETE, KIND): ("CANCELLED", "COMPLETED"),
+    (V.UNDO_INCOMPLETE, SECOND_STATUS): ("CANCELLED", None),
+}
+"""The same for orders that must not settle so."""
+for outcomes, register in ((RIGHT, allowed_by), (WRONG, refused_by)):
+    for (outcome, condition), (fulfil, undo, *answers) in outcomes.items():
+        found = answers[0] if answers else None
+        register(on(outcome, condition))(partial(settled, outcome, fulfil, undo, answer=found))
+
+
+def held_case(trial: Trial) -> Fulfilment:
+    work = Fulfilment.running(trial)
+    work.say(RESERVE, E.COMPLETE)
+    work.claim(BERT)
+    return work
+
+
+@refused_by(f"{SECOND}{ON}fallout_note.kind", behind=("ck_fallout_note_confirmation",))
+def marking_a_step_completed_on_a_remark(trial: Trial) -> None:
+    work = held_case(trial)
+    trial.by_hand(
+        "INSERT INTO fallout_note (tenant_id, id, case_id, kind, author, text, external_ref) "
+        "VALUES (:tenant, gen_random_uuid(), :case, 'COMMENT', 'mona', 'seen?', 'r-1')",
+        case=work.case().id,
+    )
+    work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")
+
+
+@refused_by(f"{SECOND}{ON}fallout_note.external_ref")
+def marking_a_step_completed_under_another_reference_than_was_confirmed(trial: Trial) -> None:
+    work = held_case(trial)
+    with trial.uow(MONA) as uow:
+        casework.confirm(uow, work.as_seen(MONA), "r-2", "seen")
+    work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")

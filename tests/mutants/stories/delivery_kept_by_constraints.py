@@ -1,0 +1,61 @@
+"""Commands about orders that a unique index alone keeps from being carried out twice, when nothing before it does."""
+
+from __future__ import annotations
+
+from domain import compensating, receiving, triaging
+from domain.fallouts import FalloutType
+from domain.triaging import OpenCase
+from tests.mutants.layers import Kept
+from tests.mutants.scene import callback
+from tests.mutants.telling import kept_by
+from tests.mutants.trial import Trial
+from tests.support.fulfilment import Fulfilment
+
+RESERVE = "RESERVE_INVENTORY"
+
+
+@kept_by("uq_fallout_case_open")
+def one_trouble_with_two_cases(trial: Trial) -> None:
+    for _ in range(2):
+        with trial.uow() as uow:
+            triaging.open_case(uow, OpenCase(type=FalloutType.TECHNICAL, dedupe_key="trouble", detail="again"))
+    if trial.count("fallout_case") == 1:
+        raise Kept
+
+
+@kept_by(
+    "uq_fulfillment_step_tenant_id_compensates_step_id", masked_by=("uq_fulfillment_step_tenant_id_plan_id_line_id_step_code_kind",)
+)
+def one_step_that_is_undone_twice(trial: Trial) -> None:
+    work = Fulfilment.running(trial)
+    work.complete(RESERVE)
+    for _ in range(2):
+        with trial.uow() as uow:
+            undo = compensating.undo_late(uow, work.step(RESERVE))
+    if undo is None:
+        raise Kept
+
+
+@kept_by("uq_cancellation_request_open")
+def one_order_that_is_asked_to_be_cancelled_twice(trial: Trial) -> None:
+    work = Fulfilment.running(trial)
+    work.ask_to_cancel()
+    trial.by_hand("UPDATE sales_order SET status = 'IN_PROGRESS' WHERE tenant_id = :tenant")
+    work.ask_to_cancel()
+
+
+@kept_by("uq_provider_attempt_live")
+def one_step_that_is_sent_twice_at_once(trial: Trial) -> None:
+    work = Fulfilment.running(trial)
+    work.start(RESERVE)
+    trial.by_hand("UPDATE fulfillment_step SET status = 'RETRYABLE' WHERE tenant_id = :tenant")
+    work.start(RESERVE)
+
+
+@kept_by("pk_external_callback_record")
+def one_event_that_counts_twice(trial: Trial) -> None:
+    for _ in range(2):
+        with trial.uow() as uow:
+            received = receiving.receive(uow, callback({}))
+    if received.replayed:
+        raise Kept

@@ -1,0 +1,194 @@
+"""What keeps rivals apart while an order is delivered: workers, callbacks, customers and case workers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy import Engine, insert, select, text
+
+from domain import cancelling, casework, evaluating, fulfilling, receiving, starting
+from domain.callbacks import ProcessedStatus
+from domain.fulfilling import OutcomeSource, RecordFact
+from domain.receiving import RECORD, Received
+from domain.starting import StartStep
+from domain.steps import StepEvent
+from domain.store import UnitOfWork
+from tests.mutants.rivalry import begun, meanwhile, rewritten, rivals, told
+from tests.mutants.scene import callback
+from tests.support.fulfilment import ANNA, BERT, Fulfilment
+from tests.support.offers import CUSTOMER, Offers
+
+E = StepEvent
+RESERVE = "RESERVE_INVENTORY"
+SHARE_ORDER = (r"FROM sales_order", r" FOR SHARE OF sales_order")
+HOLD_ORDER = (r"^SELECT sales_order\.", r" FOR NO KEY UPDATE")
+HOLD_STEP = (r"^SELECT fulfillment_step\.", r" FOR NO KEY UPDATE")
+CLOCK_OF_LEASE = (r"claim_expires_at <= ", r"clock_timestamp\(\)")
+BEGIN = "now()"  # of the transaction
+Command = Callable[[UnitOfWork], object]
+
+
+def asking(work: Fulfilment) -> Command:
+    order = work.order
+    command = cancelling.RequestCancellation(
+        order_id=work.order_id,
+        expected_version=order.version,
+        expected_status=order.status,
+        reason="CHANGED_MIND",
+        requested_by=CUSTOMER,
+    )
+    return lambda uow: cancelling.request(uow, command)
+
+
+def saying(work: Fulfilment, event: StepEvent) -> Command:
+    fact = RecordFact(step_id=work.step(RESERVE).id, event=event, source=OutcomeSource.CALLBACK)
+    return lambda uow: fulfilling.record_fact(uow, fact)
+
+
+@rivals(
+    "FOR SHARE on the order of a step that starts",
+    partial(rewritten, SHARE_ORDER, ""),
+    kind="lock",
+    protects="From the moment a cancellation is asked for no step starts any more.",
+    kept="ORDER_NOT_RUNNING",
+    broken="done",
+)
+def a_start_while_the_cancellation_is_asked_for(engine: Engine, offers: Offers) -> object:
+    """How the start ends."""
+    work = Fulfilment.running(offers)
+    step = work.step(RESERVE)
+    command = StartStep(step_id=step.id, expected_version=step.version, worker_id="worker-1", external_task_id=None)
+
+    def start() -> str:
+        return told(offers, "worker-1", lambda uow: starting.start_step(uow, command))
+
+    _, started = meanwhile(engine, start, begun(offers, CUSTOMER, asking(work)))
+    return started.result()
+
+
+@rivals(
+    "holding the steps of an order that is cancelled",
+    partial(rewritten, HOLD_STEP, ""),
+    kind="lock",
+    protects="A cancellation that is accepted while a step completes waits for it, and leaves it as it is.",
+    kept="done",
+    broken="INVALID_TRANSITION",
+)
+def a_cancellation_that_is_accepted_while_a_step_completes(engine: Engine, offers: Offers) -> object:
+    """How the decision ends."""
+    work = Fulfilment.running(offers)
+    work.start(RESERVE)
+    work.ask_to_cancel()
+    command = cancelling.DecideCancellation(
+        cancellation_id=work.cancellation().id, accept=True, reason="POLICY", decided_by="policy"
+    )
+    completing = begun(offers, "provider:sandbox", saying(work, E.COMPLETE))
+    _, decided = meanwhile(engine, lambda: told(offers, "policy", lambda uow: cancelling.decide(uow, command)), completing)
+    return decided.result()
+
+
+@rivals(
+    "holding the order while it is evaluated",
+    partial(rewritten, HOLD_ORDER, ""),
+    kind="lock",
+    protects="An evaluation goes by the state that the order has, not by one that it is just leaving.",
+    kept="done",
+    broken="INVALID_TRANSITION",
+)
+def an_evaluation_while_the_cancellation_is_asked_for(engine: Engine, offers: Offers) -> object:
+    """How the evaluation ends of an order that is blocked."""
+    work = Fulfilment.running(offers)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE fulfillment_step SET status = 'HELD'"))
+
+    def evaluate() -> str:
+        return told(offers, "worker-1", lambda uow: evaluating.evaluate(uow, work.order_id))
+
+    _, evaluated = meanwhile(engine, evaluate, begun(offers, CUSTOMER, asking(work)))
+    return evaluated.result()
+
+
+@rivals(
+    "holding a step of which something is said",
+    partial(rewritten, HOLD_STEP, ""),
+    kind="lock",
+    protects="Of two facts at once the second one meets the first: what contradicts it is kept as a contradiction.",
+    kept=["FAIL_FINALLY"],
+    broken=[],
+)
+def a_failure_while_the_completion_is_recorded(engine: Engine, offers: Offers) -> object:
+    """Which contradictions are kept."""
+    work = Fulfilment.running(offers)
+    work.start(RESERVE)
+    completing = begun(offers, "provider:sandbox", saying(work, E.COMPLETE))
+    meanwhile(engine, lambda: told(offers, "provider:sandbox", saying(work, E.FAIL_FINALLY)), completing)
+    return [row.said for row in work.contradictions()]
+
+
+@contextmanager
+def record_after_a_look(_engine: Engine) -> Iterator[None]:
+    def look_then_insert(uow: UnitOfWork, command: receiving.ReceiveCallback) -> Received:
+        names = ("provider_name", "external_event_id", "event_type", "payload")
+        row = {"tenant_id": uow.tenant_id, **{name: getattr(command, name) for name in names}}
+        identity = {name: row[name] for name in ("tenant_id", "provider_name", "external_event_id")}
+        known = uow.connection.execute(select(RECORD.c.processed_status).filter_by(**identity)).one_or_none()
+        if known is None:
+            uow.connection.execute(insert(RECORD), {**row, "payload_hash": "", "processed_status": "UNMATCHED"})
+        return Received(processed_status=ProcessedStatus.UNMATCHED, replayed=known is not None)
+
+    with patch.object(receiving, "receive", look_then_insert):
+        yield
+
+
+@rivals(
+    "recording a callback before looking at it",
+    record_after_a_look,
+    kind="claim",
+    protects="Of two deliveries of one event the second waits for the first and is told the same.",
+    kept="replayed",
+    broken="IntegrityError",
+)
+def one_event_twice_at_once(engine: Engine, offers: Offers) -> object:
+    """How the second delivery ends."""
+
+    def receive(uow: UnitOfWork) -> Received:
+        return receiving.receive(uow, callback({}))
+
+    def second() -> str:
+        with offers.uow("provider:sandbox") as uow:
+            return "replayed" if receive(uow).replayed else "recorded"
+
+    _, later = meanwhile(engine, second, begun(offers, "provider:sandbox", receive))
+    error = later.exception()
+    return type(error).__name__ if error else later.result()
+
+
+@rivals(
+    "the clock of a lease",
+    partial(rewritten, CLOCK_OF_LEASE, BEGIN),
+    kind="clock",
+    protects="A lease that ran out while somebody waited can be taken: it is the time of the look that counts.",
+    kept=BERT,
+    broken=ANNA,
+)
+def a_claim_that_waits_while_the_lease_runs_out(engine: Engine, offers: Offers) -> object:
+    """Who has the case in the end."""
+    work = Fulfilment.running(offers)
+    work.say(RESERVE, E.COMPLETE)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE fallout_case SET queue = 'falloutL1'"))
+    work.claim(ANNA)
+    command: Any = work.as_seen(BERT)
+    with offers.uow(BERT) as uow:
+        uow.connection.execute(select(RECORD.c.tenant_id).limit(1))  # its transaction has begun
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE fallout_case SET claim_expires_at = clock_timestamp()"))
+        try:
+            casework.claim(uow, command)
+        except casework.FalloutCaseConflict:
+            uow.connection.rollback()
+    return work.case().owner_user_id

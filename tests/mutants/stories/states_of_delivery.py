@@ -1,0 +1,198 @@
+"""Moves of an order, its steps, its cancellation, its cases and its processes, each made in a state in which it is not made.
+
+The state is typed by hand, so that the guards of the move hold and say nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+
+from domain.fallouts import LADDER
+from domain.steps import StepEvent
+from tests.mutants.layers import MOVES, STATE
+from tests.mutants.telling import refused_by
+from tests.mutants.trial import Trial
+from tests.support.fulfilment import BERT, Fulfilment
+
+RESERVE = "RESERVE_INVENTORY"
+LEASE, OWNER = "ck_fallout_case_lease", "ck_fallout_case_owner"
+NOW = "clock_timestamp()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrong:
+    """The state, what is set beside it, and what else would keep the move from being made in it."""
+
+    state: str
+    beside: str = ""
+    behind: tuple[str, ...] = ()
+    masked_by: tuple[str, ...] = ()
+
+
+def sent(trial: Trial) -> UUID:
+    work = Fulfilment.running(trial)
+    work.start(RESERVE)
+    return UUID(str(work.step(RESERVE).id))
+
+
+def planned(trial: Trial) -> UUID:
+    return UUID(str(Fulfilment.running(trial).step(RESERVE).id))
+
+
+def contradicted(trial: Trial) -> UUID:
+    work = Fulfilment.running(trial)
+    work.say(RESERVE, StepEvent.COMPLETE)
+    return UUID(str(work.case().id))
+
+
+def asked(trial: Trial) -> UUID:
+    work = Fulfilment.running(trial)
+    work.ask_to_cancel()
+    return UUID(str(work.cancellation().id))
+
+
+def of_steps(states: str, trial: Trial) -> UUID:
+    """An order whose steps were brought to states by hand; `states` is an expression over them."""
+    work = Fulfilment.running(trial)
+    trial.by_hand(f"UPDATE fulfillment_step SET status = {states} WHERE tenant_id = :tenant")
+    return work.order_id
+
+
+def begun(table: str, trial: Trial) -> UUID:
+    trial.submitted_quote()
+    with trial.connection.begin_nested():
+        query = text(f"SELECT id FROM {table} WHERE tenant_id = :tenant LIMIT 1")
+        return UUID(str(trial.connection.execute(query, {"tenant": trial.tenant_id}).scalar_one()))
+
+
+MIXED = "CASE step_code WHEN 'RESERVE_INVENTORY' THEN 'COMPLETED' ELSE 'FAILED' END"
+HELD = "CASE step_code WHEN 'RESERVE_INVENTORY' THEN 'HELD' ELSE 'PENDING' END"
+MINE, LEASED = f"owner_user_id = '{BERT}'", f"owner_user_id = '{BERT}', claim_expires_at = {NOW}"
+
+OF_STEPS = {
+    "start": Wrong(state="HELD"),
+    "acknowledge": Wrong(state="HELD"),
+    "complete": Wrong(state="COMPLETED"),
+    "complete_otherwise": Wrong(state="IN_PROGRESS"),
+    "fail_without_effect": Wrong(state="HELD"),
+    "fail_finally": Wrong(state="CANCELLED"),
+    "time_out": Wrong(state="CANCEL_REQUESTED"),
+    "find_absent": Wrong(state="HELD"),
+    "find_unclear": Wrong(state="COMPLETED"),
+    "cancel": Wrong(state="COMPLETED"),
+    "confirm_cancel": Wrong(state="HELD"),
+    "refuse_cancel": Wrong(state="COMPLETED"),
+    **{f"resolve_{decision}": Wrong(state="COMPLETED") for decision in ("completed", "skip", "cancel", "fail")},
+}
+BEFORE_SENDING = {
+    "resolve_retry": Wrong(state="PENDING"),
+    "resolve_repaired": Wrong(state="PENDING"),
+}
+OF_ORDERS: dict[str, tuple[str, str]] = {
+    "submit": ("FULFILLED", "status"),
+    "validation_failed": ("IN_PROGRESS", "status"),
+    "plan_ready": ("CANCELLED", "status"),
+    "all_steps_done": ("CANCELLING", "'COMPLETED'"),
+    "all_required_failed": ("CANCELLING", "'FAILED'"),
+    "mixed_final": ("CANCELLING", MIXED),
+    "blocked": ("CANCELLING", HELD),
+    "unblocked": ("CANCELLING", "status"),
+    "request_cancel": ("CANCELLING", "status"),
+    "cancel_accepted": ("IN_PROGRESS", "status"),
+    "cancel_declined": ("CANCELLING", "status"),
+    "undo_settled": ("CANCELLED", "'CANCELLED'"),
+    "undo_incomplete": ("FULFILLED", "'COMPLETED'"),
+}
+OF_CASES = {
+    "claim": Wrong(state="AWAITING_INFORMATION", beside=MINE, masked_by=(LEASE,)),
+    "release": Wrong(state="ON_HOLD", beside=MINE, masked_by=(OWNER,)),
+    "expire_claim": Wrong(state="ON_HOLD", beside=LEASED, behind=(LEASE,), masked_by=(OWNER,)),
+    "request_information": Wrong(state="ON_HOLD", beside=MINE),
+    "receive_information": Wrong(state="ON_HOLD", beside=MINE, masked_by=(LEASE,)),
+    "hold": Wrong(state="AWAITING_INFORMATION", beside=MINE),
+    "resume": Wrong(state="AWAITING_INFORMATION", beside=MINE, masked_by=(LEASE,)),
+    "escalate": Wrong(state="RESOLVED"),
+    "resolve": Wrong(state="ON_HOLD", beside=MINE, masked_by=(OWNER,)),
+    "self_heal": Wrong(state="CLOSED"),
+    "verify": Wrong(state="OPEN"),
+    "reopen": Wrong(state="CLOSED"),
+    "cancel": Wrong(state="RESOLVED"),
+}
+OF_REQUESTS = {
+    "assess": Wrong(state="EXECUTING"),
+    "accept": Wrong(state="DECLINED"),
+    "decline": Wrong(state="EXECUTING"),
+    "finish": Wrong(state="DECLINED"),
+    "finish_partly": Wrong(state="DECLINED"),
+}
+OF_CORRELATIONS = {
+    "register": Wrong(state="ENDED"),
+    "time_out": Wrong(state="STARTED"),
+    "find_absent": Wrong(state="STARTED"),
+    "refuse": Wrong(state="STARTED"),
+}
+OF_COMMANDS = {"finish": Wrong(state="EXPIRED"), "expire": Wrong(state="DONE")}
+
+
+def a_move_in_another_state(look: str, wrong: Wrong, made: Callable[[Trial], UUID], trial: Trial) -> None:
+    move, row_id = MOVES[look], made(trial)
+    changes = ", ".join(filter(None, (f"status = '{wrong.state}'", wrong.beside)))
+    trial.by_hand(f"UPDATE {move.table.name} SET {changes} WHERE tenant_id = :tenant AND id = :id", id=row_id)
+    query = text(f"SELECT * FROM {move.table.name} WHERE id = :id")
+    with trial.uow(BERT) as uow:
+        uow.apply(move, **said(uow.connection.execute(query, {"id": row_id}).one()))
+
+
+def said(row: Row[Any]) -> dict[str, Any]:
+    """Whatever a move may want to know, as it fits the row."""
+    ids = ("step_id", "order_id", "case_id", "cancellation_id", "command_id", "workflow_command_id")
+    unsaid = (
+        "reason",
+        "external_ref",
+        "external_event_id",
+        "external_event_at",
+        "evidence",
+        "hold_reason",
+        "decided_by",
+        "outcome",
+    )
+    return {
+        **dict.fromkeys(ids, row.id),
+        **dict.fromkeys(unsaid),
+        **{name: getattr(row, name, None) for name in ("business_key", "start_token", "claim_due_at", "due_at")},
+        "expected_version": row.version,
+        "expected_status": row.status,
+        "failure_class": "NONE",
+        "silent_for": timedelta(0),
+        "safe_interval": timedelta(0),
+        "person": BERT,
+        "queues": list(LADDER),
+        "next_queue": LADDER[-1],
+        "resolution": "RETRY",
+        "is_alone_enough": True,
+        "process_instance_id": "an instance",
+        "decision_reason": None,
+    }
+
+
+def register(table: str, wrongs: dict[str, Wrong], made: Callable[[Trial], UUID]) -> None:
+    for verb, wrong in wrongs.items():
+        look = f"{STATE}{table}.{verb}"
+        refused_by(look, behind=wrong.behind, masked_by=wrong.masked_by)(partial(a_move_in_another_state, look, wrong, made))
+
+
+register("fulfillment_step", OF_STEPS, sent)
+register("fulfillment_step", BEFORE_SENDING, planned)
+register("fallout_case", OF_CASES, contradicted)
+register("cancellation_request", OF_REQUESTS, asked)
+register("workflow_correlation", OF_CORRELATIONS, partial(begun, "workflow_correlation"))
+register("workflow_command", OF_COMMANDS, partial(begun, "workflow_command"))
+for verb, (state, states) in OF_ORDERS.items():
+    register("sales_order", {verb: Wrong(state=state)}, partial(of_steps, states))
