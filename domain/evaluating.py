@@ -35,19 +35,21 @@ def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
     _announce_ready(uow, order_id)
     rows = _settle_idle(uow, order, _steps(uow, order_id))
     known = len(rows)
-    if order.status == OrderStatus.CANCELLING:
+    # Looked at once: an answer that comes between two looks would leave the order settled and nothing undone.
+    is_clear = order.status == OrderStatus.CANCELLING and not _is_unclear(uow, order_id)
+    if is_clear:
         rows = _undo(uow, order_id, rows)
     _verify_cases(uow, order_id, rows)
-    event = _event(uow, order, rows)
+    event = _event(uow, order, rows, is_clear=is_clear)
     if tells and order.status == OrderStatus.CANCELLING and (event is not None or len(rows) > known):
         _tell(uow, order)
     return str(_apply(uow, order, event, rows).status if event is not None else order.status)
 
 
-def _event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderEvent | None:
+def _event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]], *, is_clear: bool) -> OrderEvent | None:
     is_final = all(step.status in steps.FINAL for step in rows)
     if order.status == OrderStatus.CANCELLING:
-        return _undo_event(uow, order, rows) if is_final else None
+        return _undo_event(uow, order, rows) if is_final and is_clear else None
     if not rows or order.status == OrderStatus.CREATED:
         return None
     fulfilling = [step.status for step in rows if step.kind == "FULFILL"]
@@ -60,9 +62,7 @@ def _event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderE
     return OrderEvent.UNBLOCKED if order.status == OrderStatus.HELD else None
 
 
-def _undo_event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderEvent | None:
-    if _is_unclear(uow, order.id):
-        return None
+def _undo_event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderEvent:
     gone = compensating.reversed_steps(uow, order.id)
     undone = {done for done, undo in compensating.undo_steps(rows).items() if undo.status == StepStatus.COMPLETED}
     left = [step for step in rows if step.kind == "FULFILL" and step.status == StepStatus.COMPLETED]
@@ -137,7 +137,7 @@ def _behind_lost(uow: UnitOfWork, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
 def _undo(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
     """Plan what undoes the order, once everything is known: no step open, no cancellation unanswered, no contradiction in question."""
     fulfilling = [step for step in rows if step.kind == "FULFILL"]
-    if any(step.status not in steps.FINAL for step in fulfilling) or _is_unclear(uow, order_id):
+    if any(step.status not in steps.FINAL for step in fulfilling):
         return rows
     gone, planned = compensating.reversed_steps(uow, order_id), compensating.undo_steps(rows)
     done = [step for step in fulfilling if step.status == StepStatus.COMPLETED and step.compensable]

@@ -143,7 +143,10 @@ def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
     steps = uow.connection.execute(
         select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(STEP.c.created_at, STEP.c.step_code)
     ).all()
-    names = ("step_code", "kind", "status", "version", "attempt_no", "provider_name", "external_ref", "final_reason", "is_ponr")
+    names = (
+        *("step_code", "kind", "status", "version", "attempt_no", "provider_name", "external_ref", "final_reason"),
+        *("failure_class", "is_ponr", "compensates_step_id", "cancel_requested_at"),
+    )
     body: dict[str, Any] = as_json(
         {
             **_without(header, "tenant_id", "id", "prior_status"),
@@ -156,11 +159,18 @@ def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
 
 
 def orders_of(
-    uow: UnitOfWork, quote_id: UUID | None, limit: int, after: UUID | None, customers: Collection[str] | None = None
+    uow: UnitOfWork,
+    limit: int,
+    after: UUID | None,
+    *,
+    quote_id: UUID | None = None,
+    status: str | None = None,
+    customers: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Orders, a page at a time, ordered by id; of these `customers` only, unless it is None."""
     query = select(*ORDER.c).where(ORDER.c.tenant_id == uow.tenant_id).order_by(ORDER.c.id).limit(limit)
     query = query.where(ORDER.c.quote_id == quote_id) if quote_id else query
+    query = query.where(ORDER.c.status == status) if status else query
     query = query.where(ORDER.c.customer_id.in_(customers)) if customers is not None else query
     query = query.where(ORDER.c.id > after) if after else query
     return [

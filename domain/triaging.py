@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, select
 
 from domain import fallouts, workflows
-from domain.errors import AlreadyExists
+from domain.errors import AlreadyExists, TryAgain
 from domain.fallouts import (
     ENDED,
     FALLOUT_MATRIX,
@@ -127,36 +127,39 @@ def of_contradiction(step_id: UUID, said: StepEvent) -> str:
 
 
 def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
-    """Open a case, or find the open one of the same trouble; one that was taken for resolved is reopened."""
+    """Open a case, or find the open one of the same trouble; one that was taken for resolved is reopened. Raises TryAgain."""
     severity, queue = BY_TYPE[command.type]
     severity, queue = command.severity or severity, command.queue or queue
     times = deadlines(uow, command.time_to_resolve or TIME_TO_RESOLVE[severity])
-    try:
-        case = uow.create(
-            FalloutCase,
-            reason="OPEN",
-            emits="FalloutOpened",
-            status=NEW,
-            type=command.type,
-            severity=severity,
-            queue=queue,
-            order_id=command.order_id,
-            step_id=command.step_id,
-            detail=command.detail,
-            evidence=as_json(command.evidence),
-            dedupe_key=command.dedupe_key,
-            **times,
-        )
-    except AlreadyExists:
-        return _again(uow, command.dedupe_key, times)
-    _begin(uow, case)
-    return case
+    values = {
+        "status": NEW,
+        "type": command.type,
+        "severity": severity,
+        "queue": queue,
+        "order_id": command.order_id,
+        "step_id": command.step_id,
+        "detail": command.detail,
+        "evidence": as_json(command.evidence),
+        "dedupe_key": command.dedupe_key,
+        **times,
+    }
+    for _ in range(2):  # the case that is in the way may end before it is found
+        try:
+            case = uow.create(FalloutCase, reason="OPEN", emits="FalloutOpened", **values)
+        except AlreadyExists:
+            found = _again(uow, command.dedupe_key, times)
+            if found is not None:
+                return found
+        else:
+            _begin(uow, case)
+            return case
+    raise TryAgain
 
 
-def _again(uow: UnitOfWork, dedupe_key: str, times: Mapping[str, Any]) -> Row[Any]:
+def _again(uow: UnitOfWork, dedupe_key: str, times: Mapping[str, Any]) -> Row[Any] | None:
     query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *ENDED))
-    case = uow.one(query.with_for_update(key_share=True), "The fallout case")
-    if case.status != FalloutStatus.RESOLVED:
+    case = uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
+    if case is None or case.status != FalloutStatus.RESOLVED:
         return case
     case = uow.apply(REOPEN, case_id=case.id, **times)
     tell_case(uow, case)

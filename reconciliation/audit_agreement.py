@@ -49,14 +49,14 @@ def _effects(snapshot: Snapshot, effects: Counter[str]) -> Iterator[str]:
 
 
 def _completions(snapshot: Snapshot, own: Sequence[LedgerEntry]) -> Iterator[str]:
-    status = {str(entry["idempotencyKey"]): str(entry["status"]) for entry in own}
+    left: Counter[str] = Counter()
+    for entry in own:
+        left[str(entry["stepRef"])] += int(entry["net"])
     for step in snapshot.steps:
-        said = status.get(steps.idempotency_key(step.step_id), "nothing")
-        if step.status == "COMPLETED" and said != "COMPLETED" and not step.is_by_hand:
-            yield f"Step {step.step_id} is COMPLETED, the provider's ledger says {said}."
-        # A step that was given up before the provider was done keeps both facts.
-        if said == "COMPLETED" and step.status != "COMPLETED" and not step.is_completion_kept:
-            yield f"The provider completed step {step.step_id}, which is {step.status}."
+        is_there = left[steps.business_key(snapshot.tenant_id, step.step_id)] > 0
+        if is_there != step.is_wanted and not step.is_open_to_doubt:
+            done = "has the effect of" if is_there else "has no effect of"
+            yield f"The provider {done} step {step.step_id}, which is {step.status}{'' if step.is_wanted else ' or undone'}."
 
 
 def one_instance(snapshot: Snapshot, instances: Sequence[EngineInstance], history: EngineHistory) -> CheckResult:

@@ -6,16 +6,31 @@ from domain.auditing.rule import Rule, count
 
 FULFILLED = Rule(
     code="I11",
-    title="an order is fulfilled exactly when all its steps are done",
-    counts={"fulfilled": count("sales_order", "status = 'FULFILLED'"), "steps": count("fulfillment_step")},
+    title="an order ends as its steps did: fulfilled when all are done, cancelled when nothing of it is left",
+    counts={
+        "fulfilled": count("sales_order", "status = 'FULFILLED'"),
+        "cancelled": count("sales_order", "status = 'CANCELLED'"),
+        "steps": count("fulfillment_step"),
+    },
     violations=(
         """SELECT format('Order %s is %s, and %s of its %s steps are done.', o.id, o.status, s.done, s.steps)
         FROM sales_order o CROSS JOIN LATERAL (
-            SELECT count(*) AS steps, count(*) FILTER (WHERE status IN ('COMPLETED', 'SKIPPED')) AS done,
-                count(*) FILTER (WHERE kind = 'COMPENSATE') AS undone
-            FROM fulfillment_step s WHERE s.tenant_id = o.tenant_id AND s.order_id = o.id) s
+            SELECT count(*) AS steps, count(*) FILTER (WHERE status IN ('COMPLETED', 'SKIPPED')) AS done
+            FROM fulfillment_step s WHERE s.tenant_id = o.tenant_id AND s.order_id = o.id AND s.kind = 'FULFILL') s
         WHERE o.tenant_id = :tenant_id AND (o.status = 'FULFILLED') <> (s.steps > 0 AND s.done = s.steps)
-        AND NOT (o.status <> 'FULFILLED' AND (s.undone > 0 OR o.status IN ('CANCELLING', 'CANCELLED')))""",
+        AND NOT (o.status IN ('CANCELLING', 'CANCELLED', 'PARTIALLY_FULFILLED') AND EXISTS (
+            SELECT FROM cancellation_request r WHERE r.tenant_id = o.tenant_id AND r.order_id = o.id))""",
+        """SELECT format('Order %s is CANCELLED, and what %s did was not undone.', o.id, s.step_code)
+        FROM sales_order o JOIN fulfillment_step s ON s.tenant_id = o.tenant_id AND s.order_id = o.id AND s.kind = 'FULFILL'
+        WHERE o.tenant_id = :tenant_id AND o.status = 'CANCELLED' AND s.status = 'COMPLETED'
+        AND NOT EXISTS (SELECT FROM fulfillment_step u WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id
+            AND u.status = 'COMPLETED')
+        AND NOT EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id AND c.answer = 'REVERSED')""",
+        """SELECT format('Cancellation %s is %s, and order %s is %s.', r.id, r.status, o.id, o.status)
+        FROM cancellation_request r JOIN sales_order o ON o.tenant_id = r.tenant_id AND o.id = r.order_id
+        WHERE r.tenant_id = :tenant_id AND (r.status, o.status) NOT IN (('ACKNOWLEDGED', 'CANCEL_REQUESTED'),
+            ('ASSESSING', 'CANCEL_REQUESTED'), ('EXECUTING', 'CANCELLING'), ('DONE', 'CANCELLED'), ('DONE_PARTIAL', 'PARTIALLY_FULFILLED'))
+        AND r.status <> 'DECLINED'""",
     ),
 )
 CALLBACKS = Rule(
@@ -56,6 +71,29 @@ NOTHING_UNKNOWN = Rule(
         WHERE tenant_id = :tenant_id AND status = 'UNKNOWN'""",
     ),
 )
+EVERY_TROUBLE_HAS_A_CASE = Rule(
+    code="I17",
+    title="whatever waits for a person has a case, and a case has one owner",
+    counts={"cases": count("fallout_case"), "contradictions": count("step_contradiction")},
+    violations=(
+        """SELECT format('Step %s (%s) of order %s is HELD, and nobody was called.', s.id, s.step_code, s.order_id) FROM fulfillment_step s
+        WHERE s.tenant_id = :tenant_id AND s.status = 'HELD' AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = s.tenant_id
+            AND f.step_id = s.id AND f.status NOT IN ('CLOSED', 'CANCELLED'))""",
+        """SELECT format('%s of step %s, which was %s, was left to a person, and nobody was called.', c.said, c.step_id, c.known)
+        FROM step_contradiction c WHERE c.tenant_id = :tenant_id AND c.answer = 'LEFT_TO_A_PERSON' AND NOT EXISTS (
+            SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id AND f.step_id = c.step_id)""",
+        """SELECT format('Event %s came with two contents, and nobody was called.', c.external_event_id) FROM external_callback_conflict c
+        WHERE c.tenant_id = :tenant_id AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id
+            AND f.type = 'PROVIDER_CONFLICT' AND f.evidence ->> 'externalEventId' = c.external_event_id)""",
+        """SELECT format('Case %s changed hands from version %s to %s while somebody had it.', later.aggregate_id,
+            earlier.aggregate_version, later.aggregate_version)
+        FROM transition_log earlier JOIN transition_log later ON later.tenant_id = earlier.tenant_id
+            AND later.aggregate_type = earlier.aggregate_type AND later.aggregate_id = earlier.aggregate_id
+            AND later.aggregate_version = earlier.aggregate_version + 1
+        WHERE earlier.tenant_id = :tenant_id AND earlier.aggregate_type = 'fallout_case' AND earlier.reason = 'CLAIM'
+        AND later.reason = 'CLAIM' AND later.actor <> earlier.actor""",
+    ),
+)
 PROJECTION = Rule(
     code="I20",
     title="consumers saw every event once, and their view of an order is the order",
@@ -93,4 +131,4 @@ NOTHING_WAITS = Rule(
         FROM workflow_command WHERE tenant_id = :tenant_id AND status = 'PENDING'""",
     ),
 )
-RULES = (FULFILLED, CALLBACKS, NOTHING_UNKNOWN, PROJECTION, NOTHING_WAITS)
+RULES = (FULFILLED, CALLBACKS, NOTHING_UNKNOWN, EVERY_TROUBLE_HAS_A_CASE, PROJECTION, NOTHING_WAITS)

@@ -7,6 +7,8 @@ from typing import Any
 
 from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, RequestStatus, RequirementStatus
 from domain.auditing.rule import Rule, count
+from domain.cancellations import CANCELLATION_MATRIX, CancellationStatus
+from domain.fallouts import FALLOUT_MATRIX, FalloutStatus
 from domain.orders import ORDER_MATRIX, OrderStatus
 from domain.quotes import QUOTE_MATRIX, QuoteStatus
 from domain.steps import STEP_MATRIX, StepStatus
@@ -20,6 +22,8 @@ MATRICES: Mapping[str, Matrix[Any, Any]] = {
     "approval_requirement": REQUIREMENT_MATRIX,
     "sales_order": ORDER_MATRIX,
     "fulfillment_step": STEP_MATRIX,
+    "cancellation_request": CANCELLATION_MATRIX,
+    "fallout_case": FALLOUT_MATRIX,
     "workflow_correlation": CORRELATION_MATRIX,
     "workflow_command": WORKFLOW_COMMAND_MATRIX,
 }
@@ -29,6 +33,8 @@ _BORN = {
     "approval_requirement": RequirementStatus.PENDING,
     "sales_order": OrderStatus.CREATED,
     "fulfillment_step": StepStatus.PENDING,
+    "cancellation_request": CancellationStatus.ACKNOWLEDGED,
+    "fallout_case": FalloutStatus.OPEN,
     "workflow_correlation": CorrelationStatus.REQUESTED,
     "workflow_command": WorkflowCommandStatus.PENDING,
 }

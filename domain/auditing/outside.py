@@ -26,13 +26,14 @@ class WantedWorkflow(NamedTuple):
 class StepOutcome(NamedTuple):
     """A step beside what a provider may say of it.
 
-    `is_by_hand`: a person resolved it as completed. `is_completion_kept`: the provider's "done" is on the row, whatever its state.
+    `is_wanted`: its effect must be there: it is completed, not undone, and the provider did not take it back. `is_open_to_doubt`: a person
+    said what became of it, or is to: nothing follows from the provider's books.
     """
 
     step_id: UUID
     status: str
-    is_by_hand: bool
-    is_completion_kept: bool
+    is_wanted: bool
+    is_open_to_doubt: bool
     is_order_settled: bool
 
 
@@ -48,23 +49,34 @@ class CommittedEvent(NamedTuple):
 
 
 _ORDER_SETTLED = "o.status IN ('FULFILLED', 'PARTIALLY_FULFILLED', 'FAILED', 'CANCELLED', 'REJECTED')"
-# An approval is over once its quote waits for it no more: decided, or moved on to another revision.
+# An approval is over once its quote waits for it no more (decided, or moved on to another revision), a case once it is closed, the undoing of
+# one effect once its step is through.
 _WORKFLOWS = text(f"""
 SELECT c.business_key, c.workflow_name, c.status, c.process_instance_id,
-    coalesce({_ORDER_SETTLED}, NOT (q.status IN ('SUBMITTED_FOR_APPROVAL', 'APPROVAL_IN_PROGRESS') AND q.current_revision_id = v.id),
+    coalesce({_ORDER_SETTLED}, f.status IN ('CLOSED', 'CANCELLED'), u.status IN ('COMPLETED', 'CANCELLED', 'SKIPPED', 'FAILED'),
+        NOT (q.status IN ('SUBMITTED_FOR_APPROVAL', 'APPROVAL_IN_PROGRESS') AND q.current_revision_id = v.id),
         false),
     coalesce(o.status = 'CANCELLED', false)
 FROM workflow_correlation c
 LEFT JOIN sales_order o ON o.tenant_id = c.tenant_id AND o.id = c.aggregate_id AND c.aggregate_type = 'sales_order'
 LEFT JOIN quote_revision v ON v.tenant_id = c.tenant_id AND v.id = c.aggregate_id AND c.aggregate_type = 'quote_revision'
 LEFT JOIN quote q ON q.tenant_id = v.tenant_id AND q.id = v.quote_id
+LEFT JOIN fallout_case f ON f.tenant_id = c.tenant_id AND f.id = c.aggregate_id AND c.aggregate_type = 'fallout_case'
+LEFT JOIN fulfillment_step u ON u.tenant_id = c.tenant_id AND u.id = c.aggregate_id AND c.aggregate_type = 'fulfillment_step'
 WHERE c.tenant_id = :tenant_id ORDER BY c.requested_at
 """)  # noqa: S608 - written in this module
 _STEPS = text(f"""
-SELECT s.id, s.status, EXISTS (
-        SELECT FROM transition_log l WHERE l.tenant_id = s.tenant_id AND l.aggregate_type = 'fulfillment_step'
-        AND l.aggregate_id = s.id AND l.reason = 'RESOLVE_COMPLETED'),
-    s.external_complete_received_at IS NOT NULL, {_ORDER_SETTLED}
+SELECT s.id, s.status,
+    s.status = 'COMPLETED'
+        AND NOT EXISTS (SELECT FROM fulfillment_step u WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id
+            AND u.status = 'COMPLETED')
+        AND NOT EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id AND c.answer = 'REVERSED'),
+    s.status = 'HELD'
+        OR EXISTS (SELECT FROM transition_log l WHERE l.tenant_id = s.tenant_id AND l.aggregate_type = 'fulfillment_step'
+            AND l.aggregate_id = s.id AND l.reason LIKE 'RESOLVE\\_%' AND l.transition_to <> 'RETRYABLE')
+        OR EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id
+            AND coalesce(c.answer, 'LEFT_TO_A_PERSON') = 'LEFT_TO_A_PERSON'),
+    {_ORDER_SETTLED}
 FROM fulfillment_step s JOIN sales_order o ON o.tenant_id = s.tenant_id AND o.id = s.order_id
 WHERE s.tenant_id = :tenant_id
 """)  # noqa: S608 - written in this module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -149,8 +150,16 @@ class TestWhoMaySpeak:
     @pytest.mark.parametrize(
         "changes", [{"signature": "v1,AAAA"}, {"timestamp": str(int((datetime.now(UTC) - timedelta(minutes=6)).timestamp()))}]
     )
-    def test_a_wrong_signature_is_401(self, api: Api, offers: Offers, step_id: UUID, changes: dict[str, str]) -> None:
+    def test_a_wrong_signature_is_401(self, api: Api, offers: Offers, step_id: UUID, changes: dict[str, Any]) -> None:
         is_problem(api.call_back(completed(offers.tenant_id, step_id), **changes), 401, "SIGNATURE_INVALID")
+
+    def test_what_was_signed_are_the_bytes_and_not_what_they_mean(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        """Kills: checking a signature over the event as it was read and written anew."""
+        event = completed(offers.tenant_id, step_id)
+        spaced, compact = json.dumps(event, indent=3).encode(), json.dumps(event, separators=(",", ":")).encode()
+
+        is_problem(api.call_back(spaced, id=event["eventId"], sends=compact), 401, "SIGNATURE_INVALID")
+        assert api.call_back(spaced, id=event["eventId"]).json()["processedStatus"] == "APPLIED"
 
     def test_no_signature_at_all_is_401(self, api: Api, offers: Offers, step_id: UUID) -> None:
         response = api.client.post(f"/callbacks/{PROVIDER}", json=completed(offers.tenant_id, step_id))

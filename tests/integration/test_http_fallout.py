@@ -166,6 +166,17 @@ def test_cases_are_found_by_status_queue_and_order(work: Fulfilment, bert: Calle
     assert bert.get("/fallout-cases", queue="falloutL1").json()["items"] == []
 
 
+def test_orders_are_found_by_status_and_tell_what_holds_their_steps(api: Api, work: Fulfilment) -> None:
+    [found] = api.sales.get("/orders", status="IN_PROGRESS").json()["items"]
+    body = api.sales.get(f"/orders/{work.order_id}").json()
+
+    assert found["orderId"] == str(work.order_id)
+    assert api.sales.get("/orders", status="HELD").json()["items"] == []
+    [held] = [step for step in body["steps"] if step["status"] == "HELD"]
+    assert (held["failureClass"], held["compensatesStepId"], held["cancelRequestedAt"]) == ("CONTRADICTION", None, None)
+    assert body["ponrReached"] is False
+
+
 def test_the_timeline_tells_both_facts_by_both_clocks(api: Api, work: Fulfilment, bert: Caller) -> None:
     work.start(CHECK)
     entries = bert.get(f"/orders/{work.order_id}/timeline").json()["entries"]

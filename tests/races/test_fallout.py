@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, Row, text
 
-from domain import casework, resolving
+from domain import casework, resolving, triaging
 from domain.casework import CLAIM, CaseCommand, FalloutCaseConflict
-from domain.fallouts import FalloutCase, Queue
+from domain.fallouts import FalloutCase, FalloutType, Queue
 from domain.resolving import Resolution, ResolveCase
 from domain.steps import FulfillmentStep, StepEvent
 from domain.store import table_of
-from tests.support.fulfilment import BERT, Fulfilment
+from domain.triaging import OpenCase
+from tests.support.fulfilment import BERT, ROLES, Fulfilment
 from tests.support.guards import without
 from tests.support.offers import Offers
 from tests.support.races import race_for_row
@@ -128,3 +130,34 @@ def test_a_late_completion_and_a_decision_at_once_leave_one_of_both(db: Engine, 
     assert first.exception() is None
     assert isinstance(second.exception(), FalloutCaseConflict)
     assert (held.step(RESERVE).status, held.case().status) == ("COMPLETED", "CLOSED")
+
+
+def test_trouble_that_comes_while_its_case_is_closed_opens_a_new_one(db: Engine, offers: Offers) -> None:
+    """Kills: looking for the case that was in the way, and taking it for granted that it is still there."""
+    trouble = OpenCase(type=FalloutType.UNSOLICITED_CALLBACK, dedupe_key="nobody's event", detail="an event of no step")
+
+    def comes() -> str:
+        with offers.uow("provider:sandbox") as uow:
+            return str(triaging.open_case(uow, trouble).id)
+
+    first_id = UUID(comes())
+    with offers.uow(BERT) as uow:
+        command = CaseCommand(case_id=first_id, expected_version=1, person=BERT, roles=ROLES[BERT])
+        version = casework.claim(uow, command).version
+
+    def close() -> str:
+        closing = ResolveCase(
+            case_id=first_id,
+            expected_version=version,
+            person=BERT,
+            roles=ROLES[BERT],
+            resolution=Resolution.KEEP_AS_IS,
+            evidence="seen",
+        )
+        with offers.uow(BERT) as uow:
+            return str(resolving.resolve(uow, closing).status)
+
+    closed, came = race_for_row(db, table_of(FalloutCase), first_id, close, comes)
+
+    assert (closed.result(), came.exception()) == ("CLOSED", None)
+    assert came.result() != str(first_id)

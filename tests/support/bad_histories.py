@@ -34,13 +34,15 @@ def one(table: str, where: str = "true", column: str = "id") -> str:
     return f"(SELECT {column} FROM {table} WHERE tenant_id = :tenant AND {where} ORDER BY {column} LIMIT 1)"
 
 
-ORDER = one("sales_order")
+ORDER = one("sales_order", "status <> 'CANCELLED'")
+CANCELLED = one("sales_order", "status = 'CANCELLED'")
 ACCEPTED_QUOTE = one("quote", "status = 'ACCEPTED'")
 ACCEPTED_VERSION = one("quote", "status = 'ACCEPTED'", "version")
 OTHER_REVISION = one("quote_revision", "status <> 'ACCEPTED'")
 OTHER_PRICE = one("price_result", "revision_id NOT IN (SELECT quote_revision_id FROM quote_acceptance)")
 PRICED = one("outbox_event", "event_type = 'QuotePriced'")
 REVISED_QUOTE = one("quote", "status = 'PRICED'")
+UNDO = "kind = 'COMPENSATE'"
 ROUTER_STEP = one("fulfillment_step", f"step_code = 'SHIP_ROUTER' AND order_id = {ORDER}")
 REOPEN_ORDER = (
     f"DELETE FROM consumer_inbox WHERE event_id IN (SELECT id FROM outbox_event WHERE event_type = 'OrderFulfilled' AND aggregate_id = {ORDER})",
@@ -226,6 +228,27 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "a running order with every step done": ("I11", REOPEN_ORDER),
+    "a cancelled order that was not undone": (
+        "I11",
+        (
+            f"DELETE FROM outbox_event WHERE event_type = 'StepCompleted' AND aggregate_id = {one('fulfillment_step', UNDO)}",
+            f"DELETE FROM transition_log WHERE transition_to = 'COMPLETED' AND aggregate_id = {one('fulfillment_step', UNDO)}",
+            f"UPDATE fulfillment_step SET status = 'IN_PROGRESS', version = version - 1 WHERE id = {one('fulfillment_step', UNDO)}",
+        ),
+    ),
+    "a cancellation that is done, of an order that is not": (
+        "I11",
+        (
+            copy("cancellation_request", "true", id=NEW, order_id=NEW),
+            f"UPDATE cancellation_request SET order_id = {ORDER} WHERE id = '{NEW}'",
+            copy("transition_log", "aggregate_type = 'cancellation_request' AND aggregate_version = 1", id=NEW, aggregate_id=NEW),
+        ),
+    ),
+    "a contradiction that nobody was called to": ("I17", ("DELETE FROM fallout_case WHERE type = 'CONTRADICTORY_CALLBACK'",)),
+    "an event of two contents that nobody was called to": (
+        "I17",
+        ("UPDATE fallout_case SET type = 'TECHNICAL' WHERE type = 'PROVIDER_CONFLICT'",),
+    ),
     "a step completed by two callbacks": ("I13", (copy("external_callback_record", "true", external_event_id="again"),)),
     "a callback that nobody acted on": (
         "I13",

@@ -14,7 +14,7 @@ from domain.cancellations import CancellationRequest
 from domain.casework import CaseCommand
 from domain.catalog import CATALOG, StepSpecification
 from domain.fallouts import FalloutCase, Queue
-from domain.fulfilling import OutcomeSource, RecordFact
+from domain.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.orders import SalesOrder
 from domain.resolving import Resolution, ResolveCase
 from domain.starting import StartStep
@@ -54,7 +54,12 @@ class Fulfilment:
 
     @property
     def status(self) -> str:
-        return str(self._rows(SalesOrder, id=self.order_id)[0].status)
+        return str(self.row().status)
+
+    def row(self) -> Row[Any]:
+        """Look at the order's header."""
+        [found] = self._rows(SalesOrder, id=self.order_id)
+        return found
 
     def step(self, name: str) -> Row[Any]:
         """Look at a step."""
@@ -73,11 +78,23 @@ class Fulfilment:
 
     def say(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> Effect:
         """Let the provider say something of a step, and evaluate its order as its door does."""
+        effect = self.say_only(name, event, source, **said)
+        self.evaluate()
+        return effect
+
+    def say_only(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> Effect:
+        """Let the provider say something of a step, and nobody evaluate its order."""
         step_id = self.step(name).id
         with self.offers.uow("provider:sandbox") as uow:
             effect, _ = fulfilling.record_fact(uow, RecordFact(step_id=step_id, event=event, source=source, **said))
-        self.evaluate()
         return effect
+
+    def infer(self, name: str, event: StepEvent) -> None:
+        """Conclude something of a step from silence, at once."""
+        step = self.step(name)
+        conclusion = Infer(step_id=step.id, expected_version=step.version, event=event, source=OutcomeSource.RECONCILIATION)
+        with self.offers.uow("reconciliation") as uow:
+            fulfilling.infer(uow, conclusion)
 
     def complete(self, *names: str) -> None:
         """Start steps and let the provider complete them."""
@@ -110,7 +127,11 @@ class Fulfilment:
         self.decide(accept=True)
 
     def cancellation(self) -> Row[Any]:
-        return max(self._rows(CancellationRequest, order_id=self.order_id), key=lambda row: row.created_at)
+        return self.requests()[-1]
+
+    def requests(self) -> list[Row[Any]]:
+        """The order's cancellation requests, oldest first."""
+        return sorted(self._rows(CancellationRequest, order_id=self.order_id), key=lambda row: row.created_at)
 
     def start_cancelling(self, name: str) -> starting.StartedCancellation:
         """Claim a step's cancellation as a worker does."""
@@ -138,8 +159,9 @@ class Fulfilment:
         return found
 
     def claim(self, person: str, **changes: Any) -> Row[Any]:
+        command = self.as_seen(person, **changes)
         with self.offers.uow(person) as uow:
-            return casework.claim(uow, self.as_seen(person, **changes))
+            return casework.claim(uow, command)
 
     def as_seen(self, person: str, **changes: Any) -> CaseCommand:
         """A command on the case as it stands."""

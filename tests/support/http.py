@@ -100,16 +100,23 @@ class Api:
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{wanted} ")), 0.0)
 
     def call_back(
-        self, event: dict[str, Any] | bytes, *, secret: str = CALLBACK_SECRET, provider: str = PROVIDER, **changes: str
+        self,
+        event: dict[str, Any] | bytes,
+        *,
+        secret: str = CALLBACK_SECRET,
+        provider: str = PROVIDER,
+        sends: bytes | None = None,
+        **changes: str,
     ) -> httpx.Response:
-        """Deliver an event as a provider does; `changes` replace signed headers (`id`, `timestamp`, `signature`)."""
+        """Deliver an event as a provider does; `changes` replace signed headers (`id`, `timestamp`, `signature`), `sends` what was signed."""
         raw = event if isinstance(event, bytes) else json.dumps(event).encode()
         sent_at = datetime.now(UTC)
         event_id = changes.pop("id", None) or (str(event["eventId"]) if isinstance(event, dict) else "event")
         signature = Webhook(secret.removeprefix("whsec_")).sign(event_id, sent_at, raw.decode())
         headers = {"id": event_id, "timestamp": str(int(sent_at.timestamp())), "signature": signature, **changes}
         signed = {f"webhook-{name}": value for name, value in headers.items()}
-        return self.client.post(f"/callbacks/{provider}", content=raw, headers={**signed, "Content-Type": "application/json"})
+        content = raw if sends is None else sends
+        return self.client.post(f"/callbacks/{provider}", content=content, headers={**signed, "Content-Type": "application/json"})
 
 
 def new_quote(**changes: Any) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from domain import auditing, evaluating, fulfilling, projections, quoting, receiving, steps, workflows
+from domain import auditing, evaluating, fulfilling, projections, quoting, receiving, steps, triaging, workflows
 from domain.errors import Conflict
 from domain.fulfilling import OutcomeSource
+from domain.resolving import Resolution
 from domain.steps import StepEvent
 from domain.store import Answer, outbox
 from domain.store.idempotency import once, remember
 from reconciliation.audit import AuditReport, Outside, compare
 from reconciliation.audit_sources import EngineInstance, EventRecord, Incident, Trace
+from tests.support.fulfilment import ANNA, Fulfilment
 from tests.support.offers import Offers
 
 IN_ORDER = (
@@ -85,6 +87,7 @@ class Settled:
         self.tenant_id = offers.tenant_id
         self.orders = [self._fulfil(offers.running_order().order_id) for _ in range(2)]
         self.steps = list(offers.order(self.orders[0]).steps.values())
+        self.cancelled = self._cancel()
         self.open_quote = offers.quote_in_approval()
         self.revised_quote = self._revise()
         self._refuse_and_repeat()
@@ -99,7 +102,11 @@ class Settled:
         return Surroundings(
             engine=_engine_of(snapshot),
             kafka=RecordedEvents([_record(event, offset) for offset, event in enumerate(snapshot.events)]),
-            ledger=[_entry(snapshot.tenant_id, step.step_id) for step in snapshot.steps if step.status == "COMPLETED"],
+            ledger=[
+                _entry(snapshot.tenant_id, step.step_id, net=int(step.is_wanted))
+                for step in snapshot.steps
+                if step.status == "COMPLETED"
+            ],
         )
 
     def audit(self, connection: Connection, around: Surroundings | None = None) -> AuditReport:
@@ -123,6 +130,23 @@ class Settled:
                 evaluating.evaluate(uow, order_id)
         assert self.offers.order(order_id).status == "FULFILLED"
         return order_id
+
+    def _cancel(self) -> UUID:
+        """An order is cancelled after its first step was done, which is undone; a person looked at another step of it."""
+        work = Fulfilment.running(self.offers)
+        work.complete("RESERVE_INVENTORY")
+        work.start("CHECK_SERVICEABILITY")
+        work.say("CHECK_SERVICEABILITY", StepEvent.FAIL_FINALLY)
+        held = work.step("CHECK_SERVICEABILITY")
+        with self.offers.uow("worker-1") as uow:
+            triaging.open_case(uow, triaging.held(held))
+        work.claim(ANNA)
+        work.resolve(ANNA, Resolution.RETRY)
+        work.cancel()
+        work.evaluate()
+        work.complete("undo RESERVE_INVENTORY")
+        assert work.status == "CANCELLED"
+        return work.order_id
 
     def _answer(self, step_id: UUID, source: OutcomeSource, event: StepEvent = StepEvent.COMPLETE) -> None:
         with self.offers.uow("worker-1") as uow:
@@ -262,12 +286,13 @@ def _record(event: auditing.CommittedEvent, offset: int) -> EventRecord:
     )
 
 
-def _entry(tenant_id: UUID, step_id: UUID) -> dict[str, Any]:
+def _entry(tenant_id: UUID, step_id: UUID, *, net: int) -> dict[str, Any]:
     return {
         "idempotencyKey": steps.idempotency_key(step_id),
         "stepRef": steps.business_key(tenant_id, step_id),
         "status": "COMPLETED",
         "effects": 1,
+        "net": net,
         "requests": 2,
         "callbacks": 1,
     }

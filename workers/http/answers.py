@@ -135,7 +135,10 @@ class ShownStep(Shown):
     provider_name: str
     external_ref: str | None
     final_reason: str | None
+    failure_class: str
     is_ponr: bool
+    compensates_step_id: UUID | None
+    cancel_requested_at: datetime | None
 
 
 class OrderHeader(Shown):
@@ -147,7 +150,6 @@ class OrderHeader(Shown):
     quote_id: UUID
     quote_revision_id: UUID
     customer_id: str
-    ponr_reached: bool
     priority: int
     requested_completion: datetime | None
     hold_reason: str | None
@@ -156,8 +158,9 @@ class OrderHeader(Shown):
 
 
 class ShownOrder(OrderHeader):
-    """An order with its steps."""
+    """An order with its steps; past the point of no return it cannot be cancelled any more."""
 
+    ponr_reached: bool
     steps: list[ShownStep]
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
 
 from domain import reading
+from domain.orders import OrderStatus
 from workers.http import answers, offered
 from workers.http.auth import FOLLOWERS
 from workers.http.calls import Look, Looking, shown
@@ -22,11 +23,14 @@ router = APIRouter(prefix="/orders", tags=["orders"])
 def list_orders(
     looking: Annotated[Look, Depends(Looking(FOLLOWERS))],
     quote_id: Annotated[UUID | None, Query(alias="quoteId")] = None,
+    status: Annotated[OrderStatus | None, Query()] = None,
     limit: Limit = 50,
     after: After = None,
 ) -> JSONResponse:
-    """List orders, of one quote or of all; a buyer's are those of the customers in the token."""
-    found = looking.at(lambda uow: reading.orders_of(uow, quote_id, limit + 1, after, looking.customers))
+    """List orders, of one quote or of all, by status; a buyer's are those of the customers in the token."""
+    found = looking.at(
+        lambda uow: reading.orders_of(uow, limit + 1, after, quote_id=quote_id, status=status, customers=looking.customers)
+    )
     body = page(found, limit, "orderId")
     return shown(body if looking.customers is None else offered.PlacedOrderPage.of(body))
 

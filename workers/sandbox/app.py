@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from workers.sandbox.cancellations import RequestUnknownError
 from workers.sandbox.faults import Fault, FaultKind, Faults
-from workers.sandbox.ledger import KeyReusedError, Ledger, ServiceRequest
+from workers.sandbox.ledger import STATUS_CODE, KeyReusedError, Ledger, RequestStatus, ServiceRequest
 from workers.sandbox.server import CutConnection
 
 log = structlog.get_logger(__name__)
@@ -52,8 +52,15 @@ class CancellationBody(_Body):
     request_key: _Key
 
 
+class EventBody(_Body):
+    """Something to be said about a request, true or not."""
+
+    idempotency_key: _Key
+    event_type: Literal["step.accepted", "step.completed", "step.rejected", "step.cancelled", "step.cancel_refused"]
+
+
 class FaultBody(_Body):
-    """An order to misbehave; `seconds` is for hold_answer and delay_callback."""
+    """An order to misbehave; `seconds` is for hold_answer, delay_callback and cancel_later."""
 
     kind: FaultKind
     step_code: _Name | None = None
@@ -90,7 +97,7 @@ class _Routes:
             answer = self.ledger.cancel(idempotency_key, body.request_key)
         except RequestUnknownError as error:
             return _problem(404, "REQUEST_UNKNOWN", str(error))
-        return JSONResponse(dict(answer), 200 if answer["status"] == "COMPLETED" else 422)
+        return JSONResponse(dict(answer), STATUS_CODE[RequestStatus(answer["status"])])
 
     def find(self, idempotency_key: Annotated[_Key, Query(alias="idempotencyKey")]) -> Response:
         found = self.ledger.find(idempotency_key)
@@ -100,6 +107,13 @@ class _Routes:
 
     def list_ledger(self) -> list[dict[str, str | int]]:
         return self.ledger.entries()
+
+    def send_event(self, body: EventBody) -> Response:
+        try:
+            event_id = self.ledger.say(body.idempotency_key, body.event_type)
+        except RequestUnknownError as error:
+            return _problem(404, "REQUEST_UNKNOWN", str(error))
+        return JSONResponse({"eventId": event_id}, 201)
 
     def add_fault(self, body: FaultBody) -> dict[str, Any]:
         duration = timedelta(seconds=body.seconds)
@@ -128,6 +142,7 @@ def create_app(ledger: Ledger, faults: Faults, *, token: str | None = None, stop
     app.add_api_route("/v1/cancellations", routes.cancel, methods=["POST"], dependencies=known, response_model=None)
     app.add_api_route("/v1/requests", routes.find, methods=["GET"], dependencies=known, response_model=None)
     app.add_api_route("/sandbox/ledger", routes.list_ledger, methods=["GET"])
+    app.add_api_route("/sandbox/events", routes.send_event, methods=["POST"], status_code=201, response_model=None)
     app.add_api_route("/sandbox/faults", routes.add_fault, methods=["POST"], status_code=201)
     app.add_api_route("/sandbox/faults", routes.list_faults, methods=["GET"])
     app.add_api_route("/sandbox/faults", routes.clear_faults, methods=["DELETE"], status_code=204)

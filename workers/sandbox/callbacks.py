@@ -10,9 +10,10 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import httpx
 import structlog
@@ -53,15 +54,54 @@ class CallbackEvent:
         )
 
 
-def promise(connection: sqlite3.Connection, event: CallbackEvent, *, idempotency_key: str, step_code: str, due_at: float) -> None:
+def promise(
+    connection: sqlite3.Connection, event: CallbackEvent, *, idempotency_key: str, step_code: str, due_at: float, now: float
+) -> None:
     """Store the callback in the transaction of the request it answers; the callback faults strike here."""
     delay = strike(connection, FaultKind.DELAY_CALLBACK, step_code) or timedelta(0)
+    is_early = strike(connection, FaultKind.EARLY_CALLBACK, step_code) is not None
+    at = now if is_early else due_at + delay.total_seconds()
     copies = 1 if strike(connection, FaultKind.DUPLICATE_CALLBACK, step_code) is None else 2
-    state = "PENDING" if strike(connection, FaultKind.LOSE_CALLBACK, step_code) is None else "LOST"
-    connection.executemany(
+    is_lost = strike(connection, FaultKind.LOSE_CALLBACK, step_code) is not None
+    said = [event] * copies
+    said += [change(event) for kind, change in DISTORTIONS.items() if strike(connection, kind, step_code) is not None]
+    for each in said:
+        say(connection, each, idempotency_key, at, state="LOST" if is_lost else "PENDING")
+
+
+def say(
+    connection: sqlite3.Connection, event: CallbackEvent, idempotency_key: str, due_at: float, *, state: str = "PENDING"
+) -> None:
+    """Store one delivery of an event, due at a moment (seconds since the epoch)."""
+    connection.execute(
         "INSERT INTO callback (event_id, idempotency_key, body, state, due_at) VALUES (?, ?, ?, ?, ?)",
-        [(event.event_id, idempotency_key, event.body(), state, due_at + delay.total_seconds())] * copies,
+        (event.event_id, idempotency_key, event.body(), state, due_at),
     )
+
+
+def _other_content(event: CallbackEvent) -> CallbackEvent:
+    return replace(event, external_ref=f"{event.external_ref}-changed")
+
+
+def _contradiction(event: CallbackEvent) -> CallbackEvent:
+    said = "step.rejected" if event.event_type == "step.completed" else "step.completed"
+    return replace(event, event_id=new_event_id(), event_type=said)
+
+
+def _to_nobody(event: CallbackEvent) -> CallbackEvent:
+    return replace(event, event_id=new_event_id(), step_ref=f"{event.step_ref.rpartition(':')[0]}:{uuid4()}")
+
+
+DISTORTIONS: Mapping[FaultKind, Callable[[CallbackEvent], CallbackEvent]] = {
+    FaultKind.CHANGE_CALLBACK: _other_content,
+    FaultKind.CONTRADICT_CALLBACK: _contradiction,
+    FaultKind.MISADDRESS_CALLBACK: _to_nobody,
+}
+"""What is said in addition to the truth."""
+
+
+def new_event_id() -> str:
+    return f"evt-{uuid4()}"
 
 
 class Courier:

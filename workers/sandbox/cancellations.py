@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from uuid import uuid4
 
+from workers.sandbox.callbacks import CallbackEvent, new_event_id, say
 from workers.sandbox.faults import FaultKind, strike
 
 CANCELLED = "CANCELLED"
@@ -20,7 +22,7 @@ class RequestUnknownError(Exception):
 
 def cancel(connection: sqlite3.Connection, key: str, request_key: str, now: float) -> Mapping[str, str]:
     """Decide about a cancellation once, and describe it. Raises RequestUnknownError."""
-    known = find(connection, key)
+    known = find(connection, key, now)
     if known is not None:
         return known
     request = connection.execute("SELECT * FROM request WHERE idempotency_key = ?", (request_key,)).fetchone()
@@ -31,10 +33,26 @@ def cancel(connection: sqlite3.Connection, key: str, request_key: str, now: floa
         reverse(connection, request_key, key, now)
         connection.execute("UPDATE callback SET state = 'LOST' WHERE idempotency_key = ? AND state = 'PENDING'", (request_key,))
     status = "COMPLETED" if reason is None else "REJECTED"
+    thinks = strike(connection, FaultKind.CANCEL_LATER, request["step_code"])
+    decided_at = now + (thinks.total_seconds() if thinks else 0.0)
     connection.execute(
-        "INSERT INTO cancellation VALUES (?, ?, ?, ?, ?, ?)", (key, request_key, f"can-{uuid4()}", status, reason, now)
+        "INSERT INTO cancellation VALUES (?, ?, ?, ?, ?, ?)", (key, request_key, f"can-{uuid4()}", status, reason, decided_at)
     )
-    return _describe(connection.execute("SELECT * FROM cancellation WHERE idempotency_key = ?", (key,)).fetchone())
+    row = connection.execute("SELECT * FROM cancellation WHERE idempotency_key = ?", (key,)).fetchone()
+    if thinks is not None:
+        say(connection, _event(request, row), request_key, decided_at)
+    return _describe(row, now)
+
+
+def _event(request: sqlite3.Row, cancellation: sqlite3.Row) -> CallbackEvent:
+    return CallbackEvent(
+        event_id=new_event_id(),
+        event_type="step.cancelled" if cancellation["status"] == "COMPLETED" else "step.cancel_refused",
+        step_ref=request["step_ref"],
+        request_id=request["request_id"],
+        external_ref=None,
+        occurred_at=datetime.fromtimestamp(cancellation["decided_at"], UTC).isoformat(),
+    )
 
 
 def _refusal(connection: sqlite3.Connection, request: sqlite3.Row, now: float) -> str | None:
@@ -46,10 +64,10 @@ def _refusal(connection: sqlite3.Connection, request: sqlite3.Row, now: float) -
     return None
 
 
-def find(connection: sqlite3.Connection, key: str) -> Mapping[str, str] | None:
-    """Describe a cancellation, or None if it never arrived."""
+def find(connection: sqlite3.Connection, key: str, now: float) -> Mapping[str, str] | None:
+    """Describe a cancellation as it stands, or None if it never arrived."""
     row = connection.execute("SELECT * FROM cancellation WHERE idempotency_key = ?", (key,)).fetchone()
-    return None if row is None else _describe(row)
+    return None if row is None else _describe(row, now)
 
 
 def reverse(connection: sqlite3.Connection, request_key: str, by_key: str, now: float) -> bool:
@@ -65,7 +83,9 @@ def is_reversed(connection: sqlite3.Connection, request_key: str) -> bool:
     return connection.execute("SELECT 1 FROM reversal WHERE idempotency_key = ?", (request_key,)).fetchone() is not None
 
 
-def _describe(row: sqlite3.Row) -> Mapping[str, str]:
+def _describe(row: sqlite3.Row, now: float) -> Mapping[str, str]:
+    if row["decided_at"] > now:
+        return {"requestId": row["request_id"], "status": "ACCEPTED"}
     description = {"requestId": row["request_id"], "status": row["status"]}
     if row["status"] == "COMPLETED":
         return {**description, "externalRef": row["request_id"]}

@@ -16,7 +16,9 @@ from workers.sandbox.store import Store
 class FaultKind(StrEnum):
     """What goes wrong; the first two strike any request, the others only the first request of a key.
 
-    The last two strike a cancellation: it is refused though it is in time, or what was completed is taken back.
+    A callback can come late, twice, never, before its answer is given (`early_`), under its id with other content (`change_`), contradicted by
+    another one (`contradict_`), or for a step that nobody knows (`misaddress_`). The last three strike a cancellation: it is refused though it
+    is in time, what was completed is taken back, or the decision comes by callback.
     """
 
     LOSE_ANSWER = "lose_answer"
@@ -24,10 +26,15 @@ class FaultKind(StrEnum):
     DELAY_CALLBACK = "delay_callback"
     DUPLICATE_CALLBACK = "duplicate_callback"
     LOSE_CALLBACK = "lose_callback"
+    EARLY_CALLBACK = "early_callback"
+    CHANGE_CALLBACK = "change_callback"
+    CONTRADICT_CALLBACK = "contradict_callback"
+    MISADDRESS_CALLBACK = "misaddress_callback"
     REJECT = "reject"
     REJECT_LATER = "reject_later"
     REFUSE_CANCEL = "refuse_cancel"
     TAKE_BACK = "take_back"
+    CANCEL_LATER = "cancel_later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +58,7 @@ class Faults:
     def add(
         self, kind: FaultKind, *, times: int = 1, step_code: str | None = None, duration: timedelta = timedelta(seconds=5)
     ) -> Fault:
-        """Order a fault; `duration` is how long an answer is held or a callback delayed, the other kinds do not use it."""
+        """Order a fault; `duration` is how long an answer is held, a callback delayed or a cancellation undecided; the other kinds do not use it."""
         with self._store.transaction() as connection:
             row = connection.execute(
                 "INSERT INTO fault (kind, step_code, times, remaining, seconds) VALUES (?, ?, ?, ?, ?) RETURNING *",

@@ -11,13 +11,13 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import uuid4
 
 from workers.sandbox import cancellations
-from workers.sandbox.callbacks import CallbackEvent, promise
+from workers.sandbox.callbacks import CallbackEvent, new_event_id, promise, say
 from workers.sandbox.faults import FaultKind, strike
 from workers.sandbox.store import Store
 
@@ -42,7 +42,7 @@ _ENTRIES = """
         (SELECT count(*) FROM reversal WHERE reversal.idempotency_key = request.idempotency_key) AS reversals
     FROM request ORDER BY received_at, request.rowid
 """
-_STATUS_CODE = {RequestStatus.COMPLETED: 200, RequestStatus.ACCEPTED: 202, RequestStatus.REJECTED: 422}
+STATUS_CODE = {RequestStatus.COMPLETED: 200, RequestStatus.ACCEPTED: 202, RequestStatus.REJECTED: 422}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class Ledger:
         with self._store.transaction() as connection:
             row = connection.execute("SELECT * FROM request WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
             if row is None:
-                return cancellations.find(connection, idempotency_key)
+                return cancellations.find(connection, idempotency_key, self._clock())
             is_reversed = cancellations.is_reversed(connection, idempotency_key)
         return _description(row, cancellations.CANCELLED if is_reversed else self._present_status(row))
 
@@ -131,6 +131,16 @@ class Ledger:
         """
         with self._store.transaction() as connection:
             return cancellations.cancel(connection, idempotency_key, request_key, self._clock())
+
+    def say(self, idempotency_key: str, event_type: str) -> str:
+        """Say something about a request by hand, at once and whatever is true; returns the event's id. Raises RequestUnknownError."""
+        with self._store.transaction() as connection:
+            row = connection.execute("SELECT * FROM request WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
+            if row is None:
+                raise cancellations.RequestUnknownError(f"{idempotency_key} never arrived here")
+            event = replace(_event(row), event_type=event_type, occurred_at=_iso(self._clock()))
+            say(connection, event, idempotency_key, self._clock())
+        return event.event_id
 
     def entries(self) -> list[dict[str, str | int]]:
         """List every key with its counts: effects, those taken back, what is left, arrivals, callbacks that were received, attempts to deliver them."""
@@ -189,7 +199,8 @@ class Ledger:
         if not is_rejected:
             connection.execute("INSERT INTO effect (idempotency_key, at) VALUES (?, ?)", (key, self._clock()))
         if outcome.first is RequestStatus.ACCEPTED:
-            promise(connection, _event(row), idempotency_key=key, step_code=request.step_code, due_at=outcome.completes_at)
+            due_at, now = outcome.completes_at, self._clock()
+            promise(connection, _event(row), idempotency_key=key, step_code=request.step_code, due_at=due_at, now=now)
 
     def _undo(self, connection: sqlite3.Connection, key: str, undone_key: str) -> bool:
         return cancellations.reverse(connection, undone_key, key, self._clock())
@@ -212,7 +223,7 @@ class Ledger:
 def _answer(connection: sqlite3.Connection, row: sqlite3.Row) -> Answer:
     hold = strike(connection, FaultKind.HOLD_ANSWER, row["step_code"])
     return Answer(
-        status_code=_STATUS_CODE[RequestStatus(row["first_status"])],
+        status_code=STATUS_CODE[RequestStatus(row["first_status"])],
         body=_description(row, row["first_status"]),
         hold=hold or timedelta(0),
         is_lost=strike(connection, FaultKind.LOSE_ANSWER, row["step_code"]) is not None,
@@ -230,7 +241,7 @@ def _description(row: sqlite3.Row, status: str) -> dict[str, str]:
 
 def _event(row: sqlite3.Row) -> CallbackEvent:
     return CallbackEvent(
-        event_id=f"evt-{uuid4()}",
+        event_id=new_event_id(),
         event_type=f"step.{row['final_status'].lower()}",
         step_ref=row["step_ref"],
         request_id=row["request_id"],

@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS cancellation (
     request_id TEXT NOT NULL,
     status TEXT NOT NULL,
     reason TEXT,
-    received_at REAL NOT NULL
+    decided_at REAL NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS callback (
     delivery_id INTEGER PRIMARY KEY,

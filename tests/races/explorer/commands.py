@@ -20,7 +20,7 @@ from tests.races.explorer.scenes import AFTER_THE_END, DORA, FINANCE, FIONA, RAL
 from tests.support.offers import CUSTOMER, ENTRIES, OWNER, PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE
 
 Work = Callable[[Scene, UnitOfWork, int], str]
-"""Carries out a command; returns how it went, in a word."""
+"""Carries out a command about an offer; returns how it went, in a word."""
 S, E = QuoteStatus, QuoteEvent
 OFFER, PRICES, AUTHORITY = "offer", "prices", "authority"
 ENGINE, SWEEP, ADMINISTRATOR = "quote-approval", "sweep", "admin"
@@ -30,14 +30,14 @@ RENEWED = datetime.now(UTC) + 2 * AFTER_THE_END
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`states`: where the quote must be for it to have a chance. `touches`: whose rows it changes, or holds while it reads them.
+    """`states`: where the quote must be for it to have a chance (of a delivery: the scenes). `touches`: whose rows it changes, or holds while it reads them.
 
     `has_key`: it comes by a door that asks for an idempotency key. `checks`: what it demands without leaving a change behind.
     """
 
     name: str
-    work: Work
-    states: frozenset[QuoteStatus]
+    work: Callable[[Any, UnitOfWork, int], str]
+    states: frozenset[str]
     touches: frozenset[str]
     actor: str
     has_key: bool

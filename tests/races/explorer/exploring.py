@@ -10,6 +10,7 @@ from uuid import UUID
 
 from tests.races.explorer.actors import Program
 from tests.races.explorer.commands import COMMANDS
+from tests.races.explorer.delivery_scenes import Delivery
 from tests.races.explorer.invariants import Invariants
 from tests.races.explorer.outcomes import Outcomes
 from tests.races.explorer.programs import command_id, end_of_the_offer, program, refusal_codes
@@ -57,7 +58,7 @@ class Explorer:
         self.scheduler = Scheduler(stage)
         self.schedules = 0
         self.seconds = 0.0
-        self._prepared: tuple[str, Scene, Invariants, Outcomes] | None = None
+        self._prepared: tuple[str, Scene | Delivery, Invariants, Outcomes] | None = None
 
     def close(self) -> None:
         """Send the actors away."""
@@ -116,12 +117,12 @@ class Explorer:
             violations=invariants.violations(commands, refused),
         )
 
-    def _program(self, scene: Scene, role: Role, number: int) -> Program:
+    def _program(self, scene: Scene | Delivery, role: Role, number: int) -> Program:
         if role.command == END:
             return end_of_the_offer(self.stage)
         return program(scene, COMMANDS[role.command], number, rank=role.rank, key=role.key)
 
-    def _set(self, name: str) -> tuple[Scene, Invariants, Outcomes]:
+    def _set(self, name: str) -> tuple[Scene | Delivery, Invariants, Outcomes]:
         if self._prepared is None or self._prepared[0] != name:
             scene = set_the_scene(self.stage, name)
             tenant_id = scene.offers.tenant_id

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from domain.auditing import checking, history, offers
 from domain.auditing.rule import Rule
+from tests.races.explorer.delivery_invariants import DELIVERY
 from tests.races.explorer.stage import Stage
 
 ONE_LIVE_REVISION = Rule(
@@ -94,7 +95,7 @@ TRACES = Rule(
 )
 # A scene has one tenant, which leaves nothing to keep apart.
 _OF_THE_AUDIT = tuple(rule for rule in (*offers.RULES, *history.RULES) if rule is not history.TENANTS_APART)
-RULES = (*_OF_THE_AUDIT, ONE_LIVE_REVISION, RIGHTFUL_DECISION, BEFORE_THE_PUBLICATION, TRACES)
+RULES = (*_OF_THE_AUDIT, ONE_LIVE_REVISION, RIGHTFUL_DECISION, BEFORE_THE_PUBLICATION, TRACES, *DELIVERY)
 
 
 def _for_psycopg(query: str) -> str:

@@ -26,6 +26,20 @@ UNION ALL SELECT 'orders', CAST(count(*) AS text) FROM sales_order WHERE tenant_
 UNION ALL SELECT 'price book', active_version FROM price_book_head WHERE tenant_id = %(tenant)s
 UNION ALL SELECT 'grant of ' || subject, string_agg(status, ', ' ORDER BY created_at)
     FROM authority_grant WHERE tenant_id = %(tenant)s GROUP BY subject
+UNION ALL SELECT 'order', status || ' v' || version || ' r0' FROM sales_order WHERE tenant_id = %(tenant)s AND status <> 'CREATED'
+UNION ALL (SELECT CASE kind WHEN 'FULFILL' THEN 'step ' ELSE 'undo ' END || step_code, status || ' v' || version || ' r' || request_no
+    FROM fulfillment_step WHERE tenant_id = %(tenant)s AND step_code IN ('A', 'B') ORDER BY kind DESC, step_code)
+UNION ALL SELECT 'attempts', string_agg(a.command || ' ' || CASE s.kind WHEN 'FULFILL' THEN '' ELSE 'undo ' END || s.step_code || ' '
+        || a.status || coalesce(' by ' || a.outcome_source, ''), ', ' ORDER BY a.sent_at)
+    FROM provider_attempt a JOIN fulfillment_step s ON s.tenant_id = a.tenant_id AND s.id = a.step_id WHERE a.tenant_id = %(tenant)s
+UNION ALL SELECT 'contradiction', string_agg(said || ' of ' || known || ' ' || coalesce(answer, '?'), ', ' ORDER BY created_at)
+    FROM step_contradiction WHERE tenant_id = %(tenant)s
+UNION ALL SELECT 'cancellation', string_agg(status || coalesce(' by ' || decided_by, ''), ', ' ORDER BY created_at)
+    FROM cancellation_request WHERE tenant_id = %(tenant)s
+UNION ALL SELECT 'case', string_agg(concat_ws(' ', type, status, 'of ' || owner_user_id, 'in ' || queue, resolution), ', ' ORDER BY created_at)
+    FROM fallout_case WHERE tenant_id = %(tenant)s
+UNION ALL SELECT 'plan', CAST(count(*) AS text) FROM fulfillment_plan WHERE tenant_id = %(tenant)s
+UNION ALL SELECT 'warnings', CAST(count(*) AS text) FROM jeopardy_alert WHERE tenant_id = %(tenant)s
 UNION ALL SELECT 'engine', string_agg(name, ', ' ORDER BY position) FROM workflow_command
     WHERE tenant_id = %(tenant)s AND kind <> 'COMPLETE_TASK'
 """
@@ -58,5 +72,7 @@ def _beside(now: str, before: str) -> str:
     words, former = now.split(" "), before.split(" ")
     if len(words) != 3 or not words[1].startswith("v"):
         return now
+    if len(former) != len(words):
+        return words[0]  # it was not there before
     added = [f"{word[0]}+{int(word[1:]) - int(old[1:])}" for word, old in zip(words[1:], former[1:], strict=True)]
     return " ".join([words[0], *(word for word in added if not word.endswith("+0"))])

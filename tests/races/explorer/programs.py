@@ -8,6 +8,7 @@ from domain.errors import DomainError, Refusal
 from domain.store import Answer, Cause, UnitOfWork, once, remember, unit_of_work
 from tests.races.explorer.actors import Actor, Program
 from tests.races.explorer.commands import Command
+from tests.races.explorer.delivery_scenes import Delivery
 from tests.races.explorer.scenes import AFTER_THE_END, Scene
 from tests.races.explorer.stage import Stage
 
@@ -19,7 +20,7 @@ def command_id(number: int) -> UUID:
     return UUID(int=number + 1)
 
 
-def program(scene: Scene, command: Command, number: int, *, rank: int = 0, key: str | None = None) -> Program:
+def program(scene: Scene | Delivery, command: Command, number: int, *, rank: int = 0, key: str | None = None) -> Program:
     """One unit of work of the number-th actor. With a key: the claim, the command, the answer kept, as in `workers.http.execution`."""
 
     def work(uow: UnitOfWork) -> str:

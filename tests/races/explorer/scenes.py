@@ -19,6 +19,7 @@ from domain.authority import AuthorityGrant
 from domain.prices import StalenessPolicy
 from domain.quotes import QuoteStatus
 from domain.store import table_of
+from tests.races.explorer.delivery_scenes import DELIVERIES, Delivery
 from tests.races.explorer.stage import Stage
 from tests.support.offers import SIGNATURE, Offer, Offers
 
@@ -141,7 +142,7 @@ OVERDUE = ", overdue"
 """What the name of a scene ends with whose quote's end has passed."""
 
 
-def set_the_scene(stage: Stage, name: str) -> Scene:
+def set_the_scene(stage: Stage, name: str) -> Scene | Delivery:
     """Prepare a scene and keep it: `<scene>`, `<scene>, overdue`, or `EXPIRED`.
 
     Its ids are the same every time: rows are locked in their order, so a token would otherwise name another schedule the next time.
@@ -153,8 +154,11 @@ def set_the_scene(stage: Stage, name: str) -> Scene:
     return scene
 
 
-def _prepared(stage: Stage, offers: Offers, name: str) -> Scene:
+def _prepared(stage: Stage, offers: Offers, name: str) -> Scene | Delivery:
     offers.publish_prices()
+    if name in DELIVERIES:
+        offers.grant_authority()
+        return Delivery.of(DELIVERIES[name](offers))
     for subject, role in ((RITA, RSM), (RALPH, RSM), (FIONA, FINANCE)):
         offers.grant_authority(subject, role)
     if name == QuoteStatus.EXPIRED:

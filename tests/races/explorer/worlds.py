@@ -8,7 +8,9 @@ from itertools import combinations_with_replacement
 
 from domain.prices import StalenessPolicy
 from domain.quotes import QuoteStatus
+from tests.races.explorer import delivery_commands  # noqa: F401 - imported for the commands that it registers
 from tests.races.explorer.commands import COMMANDS, Command
+from tests.races.explorer.delivery_scenes import DELIVERIES
 from tests.races.explorer.scenes import OVERDUE
 
 # Nearly every race that was ever found shows with one or two (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007). Three
@@ -24,6 +26,15 @@ BY_STAKES = (
     QuoteStatus.EXPIRED,
 )
 
+# What `make test` searches of a delivery; elsewhere it only tries both orders.
+AT_STAKE = ("last steps", "cancellation asked", "step contradicted", "case left")
+# Each names the case in the version that was seen; `let it be tried again` meets them all.
+ON_A_CASE = frozenset(
+    {
+        *("ask for information", "put the case aside", "give the case back", "escalate the case", "confirm the reference"),
+        *("repair it", "cancel the step", "fail the step", "skip the step"),
+    }
+)
 # One of a kind stands for the other there.
 LIKE = {"send back": "reject"}
 
@@ -48,7 +59,7 @@ class World:
     quick_bound: int = 1
 
 
-def in_state(state: QuoteStatus) -> list[Command]:
+def in_state(state: str) -> list[Command]:
     """Commands that have a chance there, by name."""
     return sorted((command for command in COMMANDS.values() if state in command.states), key=lambda command: command.name)
 
@@ -65,8 +76,17 @@ def pairs() -> Iterator[World]:
                 yield from (replace(world, quick_bound=quick_bound) for world in _pair(state, first, second))
 
 
-def _pair(state: QuoteStatus, first: Command, second: Command) -> Iterator[World]:
-    late = "expire" in {first.name, second.name} and state is not QuoteStatus.EXPIRED
+def deliveries() -> Iterator[World]:
+    """Every two commands that have a chance in a scene of delivery; of those that a case is decided by, one stands for the others."""
+    for scene in DELIVERIES:
+        for first, second in combinations_with_replacement(in_state(scene), 2):
+            if not {first.name, second.name} <= ON_A_CASE:
+                quick_bound = 1 if scene in AT_STAKE else 0
+                yield from (replace(world, quick_bound=quick_bound) for world in _pair(scene, first, second))
+
+
+def _pair(state: str, first: Command, second: Command) -> Iterator[World]:
+    late = "expire" in {first.name, second.name} and state != QuoteStatus.EXPIRED
     scene = f"{state}{OVERDUE if late else ''}"
     name = f"{state}: {first.name} | {second.name}"
     if first is not second:
@@ -120,4 +140,16 @@ WRITTEN = (
     _written(IN_APPROVAL, "approve", "escalate", "revoke"),
 )
 """Meetings beyond two commands in one state: policies, delegations, time that passes, three at once."""
-WORLDS: dict[str, World] = {world.name: world for world in (*pairs(), *WRITTEN)}
+OF_DELIVERY = (
+    _written("last steps", "completed", "B completed", "evaluate"),
+    _written("last steps", "completed", "B completed", "ask to cancel"),
+    _written("cancellation asked", "accept the cancellation", "completed", "evaluate"),
+    _written("cancellation asked", "accept the cancellation", "decline the cancellation", "start B"),
+    _written("step being cancelled", "completed", "cancelled", "evaluate"),
+    # Once an answer between two looks of the evaluation left the order settled and its step not undone.
+    replace(_written("step being cancelled", "completed", "cancellation refused", "evaluate"), quick_bound=1),
+    _written("case claimed", "let it be tried again", "completed", "evaluate"),
+    _written("case left", "claim", "the lease runs out", "let it be tried again"),
+)
+"""Three at once in a delivery: T6 and the manual fallout race."""
+WORLDS: dict[str, World] = {world.name: world for world in (*pairs(), *WRITTEN, *deliveries(), *OF_DELIVERY)}

@@ -1,0 +1,301 @@
+"""The commands that meet while an order is delivered: of workers, providers, customers, case workers and reconciliation.
+
+Each goes by what its scene showed; an evaluation is a command of its own, as in the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+
+from domain import cancelling, casework, compensating, decomposing, evaluating, fulfilling, resolving, starting, triaging, watching
+from domain.attempts import AttemptStatus, ProviderAttempt
+from domain.casework import CaseCommand
+from domain.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.jeopardy import JeopardyLevel
+from domain.resolving import Resolution, ResolveCase
+from domain.starting import StartStep
+from domain.steps import StepEvent, StepStatus
+from domain.store import UnitOfWork, table_of
+from tests.races.explorer.commands import COMMANDS, OK, Command
+from tests.races.explorer.delivery_scenes import A, Delivery
+from tests.support.fulfilment import ANNA, BERT, ROLES
+from tests.support.offers import CUSTOMER
+
+E, R = StepEvent, Resolution
+ORDER = frozenset({"order"})
+PROVIDER, WORKER, SWEEP, ENGINE = "provider:sandbox", "worker-1", "reconciliation", "order-fulfillment"
+Work = Callable[[Delivery, UnitOfWork, int], str]
+
+
+def delivery(
+    name: str, *scenes: str, actor: str = WORKER, has_key: bool = False, checks: tuple[str, ...] = ()
+) -> Callable[[Work], Work]:
+    """Register a command for the scenes in which it has a chance."""
+
+    def register(work: Work) -> Work:
+        COMMANDS[name] = Command(
+            name=name,
+            work=work,
+            states=frozenset(scenes),
+            touches=ORDER,
+            actor=actor,
+            has_key=has_key,
+            checks=frozenset(checks),
+        )
+        return work
+
+    return register
+
+
+class Word(NamedTuple):
+    """Something that a provider can say, and in which scenes."""
+
+    event: StepEvent
+    scenes: tuple[str, ...]
+    ref: str | None = None
+    step: str = A
+
+
+def say(said: Word, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    """What a provider says of a step."""
+    fact = RecordFact(step_id=scene.steps[said.step].id, event=said.event, source=OutcomeSource.CALLBACK, external_ref=said.ref)
+    effect, _ = fulfilling.record_fact(uow, fact)
+    return f"{OK} {effect}"
+
+
+WORDS: dict[str, Word] = {
+    "accepted": Word(E.ACKNOWLEDGE, ("step unknown", "step retryable", "order planned")),
+    "completed": Word(
+        E.COMPLETE,
+        (
+            *("order planned", "step under way", "last steps", "step unknown", "step retryable", "cancellation asked"),
+            *("step being cancelled", "step held", "case claimed", "case confirmed", "case resolved"),
+            "cancellation of what is held",
+        ),
+        ref="r-1",
+    ),
+    "completed otherwise": Word(E.COMPLETE, ("step contradicted",), ref="r-2"),
+    "B completed": Word(E.COMPLETE, ("last steps",), ref="r-b", step="B"),
+    "undo completed": Word(E.COMPLETE, ("step being undone",), step="undo A"),
+    "undo rejected": Word(E.FAIL_FINALLY, ("step being undone",), step="undo A"),
+    "rejected": Word(
+        E.FAIL_FINALLY,
+        ("step under way", "last steps", "step unknown", "cancellation asked", "step being cancelled"),
+    ),
+    "not sent": Word(E.FAIL_WITHOUT_EFFECT, ("step under way",)),
+    "cancelled": Word(E.CONFIRM_CANCEL, ("step under way", "step being cancelled", "step to be undone")),
+    "cancellation refused": Word(E.REFUSE_CANCEL, ("step being cancelled",)),
+}
+for name, word in WORDS.items():
+    delivery(name, *word.scenes, actor=PROVIDER)(partial(say, word))
+
+
+def conclude(event: StepEvent, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    step = scene.steps[A]
+    fulfilling.infer(uow, Infer(step_id=step.id, expected_version=step.version, event=event, source=OutcomeSource.RECONCILIATION))
+    return OK
+
+
+for name, event, scenes in (
+    ("time out", E.TIME_OUT, ("step under way",)),
+    ("find absent", E.FIND_ABSENT, ("step unknown", "step being cancelled")),
+    ("find unclear", E.FIND_UNCLEAR, ("step unknown", "step being cancelled")),
+):
+    delivery(name, *scenes, actor=SWEEP)(partial(conclude, event))
+
+
+@delivery("decompose", "order accepted", "order of what is not sold any more", actor=ENGINE)
+def decompose(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    result = decomposing.decompose(uow, scene.order.id)
+    return f"{OK} {'rejected' if result.rejection else len(result.steps)}"
+
+
+@delivery(
+    "evaluate",
+    *("step under way", "last steps", "all done", "all failed", "some failed", "cancellation asked", "step being cancelled"),
+    *("step contradicted", "step to be undone", "step being undone", "step undone", "undo failed", "step held", "order blocked"),
+    *("order unblocked", "case claimed", "case resolved", "case proven right"),
+    actor="evaluation",
+)
+def evaluate(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    return f"{OK} {evaluating.evaluate(uow, scene.order.id)}"
+
+
+def starting_of(step: str, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    row = scene.steps[step]
+    command = StartStep(step_id=row.id, expected_version=row.version, worker_id=f"worker-{rank + 1}", external_task_id=None)
+    starting.start_step(uow, command)
+    return OK
+
+
+delivery("start", "order planned", "step retryable", "case resolved", checks=("sales_order.running",))(partial(starting_of, A))
+delivery("start B", "step under way", "cancellation asked", "step held", checks=("sales_order.running",))(partial(starting_of, "B"))
+
+
+@delivery("give up trying", "step retryable", "step unknown")
+def give_up_trying(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    return f"{OK} {fulfilling.hold(uow, scene.steps[A].id, 'ATTEMPTS_EXHAUSTED').status}"
+
+
+@delivery(
+    "ask to cancel",
+    *("order accepted", "order planned", "step under way", "last steps", "all done", "step unknown", "step retryable"),
+    *("cancellation asked", "step held", "order blocked", "case claimed"),
+    actor=CUSTOMER,
+    has_key=True,
+)
+def ask_to_cancel(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    order = scene.order
+    command = cancelling.RequestCancellation(
+        order_id=order.id,
+        expected_version=order.version,
+        expected_status=order.status,
+        reason=("CHANGED_MIND", "TOO_LATE")[rank],
+        requested_by=CUSTOMER,
+    )
+    cancelling.request(uow, command)
+    return OK
+
+
+def decide_cancellation(scene: Delivery, uow: UnitOfWork, rank: int, *, accept: bool) -> str:
+    assert scene.request is not None
+    command = cancelling.DecideCancellation(
+        cancellation_id=scene.request.id, accept=accept, reason="POLICY", decided_by=("policy", "mona")[rank]
+    )
+    return f"{OK} {cancelling.decide(uow, command).status}"
+
+
+delivery("accept the cancellation", "cancellation asked", "cancellation of what is held", actor="policy")(
+    partial(decide_cancellation, accept=True)
+)
+delivery("decline the cancellation", "cancellation asked", actor="policy")(partial(decide_cancellation, accept=False))
+
+
+@delivery("assess the cancellation", "cancellation asked", actor="policy")
+def assess_cancellation(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.request is not None
+    return f"{OK} {cancelling.assess(uow, scene.request.id).request.status}"
+
+
+@delivery("send the cancellation", "step to be cancelled", checks=("fulfillment_step.cancellable",))
+def send_cancellation(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    row = scene.steps[A]
+    command = StartStep(step_id=row.id, expected_version=row.version, worker_id=f"worker-{rank + 1}", external_task_id=None)
+    starting.start_cancellation(uow, command)
+    return OK
+
+
+@delivery("the cancellation never arrived", "step being cancelled", actor=SWEEP)
+def cancellation_absent(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    attempt = table_of(ProviderAttempt)
+    sent = uow.connection.execute(select(attempt.c.id).filter_by(command="CANCEL", step_id=scene.steps[A].id)).scalar_one()
+    return f"{OK} {starting.note_cancellation(uow, sent, AttemptStatus.ABSENT)}"
+
+
+def settle(scene: Delivery, uow: UnitOfWork, rank: int, *, in_effect: bool) -> str:
+    assert scene.contradiction is not None
+    return f"{OK} {compensating.answer(uow, scene.contradiction.id, in_effect=in_effect)}"
+
+
+delivery("the effect is there", "step contradicted", actor=SWEEP)(partial(settle, in_effect=True))
+delivery("the effect is gone", "step contradicted", actor=SWEEP)(partial(settle, in_effect=False))
+
+
+@delivery("leave it to a person", "step contradicted", actor=SWEEP)
+def leave_to_a_person(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.contradiction is not None
+    return f"{OK} {compensating.leave_to_a_person(uow, scene.contradiction.id)}"
+
+
+@delivery("open a case", "step held", "case claimed", "case resolved")
+def open_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    step = fulfilling.hold(uow, scene.steps[A].id, "ATTEMPTS_EXHAUSTED")
+    return (
+        f"{OK} {triaging.open_case(uow, triaging.held(step)).status}" if step.status == StepStatus.HELD else f"{OK} {step.status}"
+    )
+
+
+@delivery("warn", "step under way", actor=ENGINE)
+def warn(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    return OK if watching.raise_alert(uow, scene.order.id, JeopardyLevel.HAZARD) else f"{OK} warned"
+
+
+def on_case(scene: Delivery, person: str) -> CaseCommand:
+    """A command on the case as it was seen."""
+    assert scene.case is not None
+    return CaseCommand(case_id=scene.case.id, expected_version=scene.case.version, person=person, roles=ROLES[person])
+
+
+@delivery("claim", "step held", "case claimed", "case left", actor=ANNA)
+def claim(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    casework.claim(uow, on_case(scene, (BERT, ANNA)[rank]))
+    return OK
+
+
+@delivery("the lease runs out", "case left", actor=SWEEP)
+def expire_claim(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.case is not None
+    casework.expire_claim(uow, scene.case.id, scene.case.version)
+    return OK
+
+
+@delivery("escalate the case", "step held", "case claimed", "case waiting", "case on hold", actor=ENGINE)
+def escalate_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    casework.escalate(uow, on_case(scene, BERT))
+    return OK
+
+
+CASEWORK: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] = {
+    "give the case back": (casework.release, ("case claimed", "case left"), ()),
+    "ask for information": (casework.request_information, ("case claimed",), ("Which?",)),
+    "answer the question": (casework.receive_information, ("case waiting",), ("This.",)),
+    "put the case aside": (casework.hold, ("case claimed",), ("later",)),
+    "take the case up again": (casework.resume, ("case on hold",), ()),
+}
+
+
+def do(act: Callable[..., Any], arguments: tuple[str, ...], scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    act(uow, on_case(scene, ANNA), *arguments)
+    return OK
+
+
+for name, (act, where, arguments) in CASEWORK.items():
+    delivery(name, *where, actor=ANNA)(partial(do, act, arguments))
+
+
+@delivery("confirm the reference", "case claimed", actor=BERT, checks=("fallout_case.to_be_worked_on",))
+def confirm(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    casework.confirm(uow, on_case(scene, BERT), "r-1", "seen")
+    return OK
+
+
+def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.case is not None
+    step = scene.steps[A]
+    command = ResolveCase(
+        case_id=scene.case.id,
+        expected_version=scene.case.version,
+        person=ANNA,
+        roles=(*ROLES[ANNA], *ROLES[BERT]),  # some resolutions are for the second level
+        resolution=resolution,
+        expected_step_version=step.version,
+        evidence="seen",
+        external_ref="r-1",
+    )
+    resolving.resolve(uow, command)
+    return OK
+
+
+for name, resolution, scenes in (
+    ("let it be tried again", R.RETRY, ("case claimed", "case left")),
+    ("repair it", R.REPAIR_AND_RETRY, ("case claimed",)),
+    ("mark it completed", R.MARK_COMPLETED, ("case confirmed",)),
+    ("cancel the step", R.CANCEL_STEP, ("case claimed",)),
+    ("fail the step", R.FAIL_STEP, ("case claimed",)),
+    ("skip the step", R.SKIP, ("case claimed",)),
+):
+    delivery(name, *scenes, actor=ANNA)(partial(resolve, resolution))

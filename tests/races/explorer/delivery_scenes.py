@@ -1,0 +1,286 @@
+"""Scenes of delivery: an order of two steps, A and B, somewhere on its way, brought there by the product's own commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, text
+
+from domain import casework, resolving, triaging
+from domain.casework import CaseCommand
+from domain.catalog import StepSpecification
+from domain.resolving import Resolution
+from domain.steps import StepEvent
+from tests.support.fulfilment import ANNA, BERT, Fulfilment
+from tests.support.offers import Offers
+
+A, B = "A", "B"
+E = StepEvent
+STEPS = (StepSpecification(step_code=A), StepSpecification(step_code=B))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What everybody has seen of it before they meet. `steps` by name, an undo step is called `undo A`."""
+
+    offers: Offers
+    order: Row[Any]
+    steps: Mapping[str, Row[Any]]
+    request: Row[Any] | None
+    case: Row[Any] | None
+    contradiction: Row[Any] | None
+
+    @classmethod
+    def of(cls, work: Fulfilment) -> Delivery:
+        """Look at an order as it stands."""
+        names = work.states()
+        requests, cases, said = work.requests(), work.cases(), work.contradictions()
+        return cls(
+            offers=work.offers,
+            order=work.row(),
+            steps={name: work.step(name) for name in names},
+            request=requests[-1] if requests else None,
+            case=cases[-1] if cases else None,
+            contradiction=said[-1] if said else None,
+        )
+
+
+Preparation = Callable[[Offers], Fulfilment]
+
+
+def planned(offers: Offers) -> Fulfilment:
+    return Fulfilment.of_steps(offers, *STEPS)
+
+
+def accepted(offers: Offers) -> Fulfilment:
+    return Fulfilment(offers, offers.accepted_quote().order_id)
+
+
+def unknown_offering(offers: Offers) -> Fulfilment:
+    """The catalog knows one of its lines no more."""
+    work = accepted(offers)
+    execute(offers, "UPDATE sales_order_line SET product_offering_id = 'NO_LONGER_SOLD'")
+    return work
+
+
+def under_way(offers: Offers) -> Fulfilment:
+    work = planned(offers)
+    work.start(A)
+    return work
+
+
+def last_steps(offers: Offers) -> Fulfilment:
+    work = under_way(offers)
+    work.start(B)
+    return work
+
+
+def all_but_evaluated(*events: StepEvent) -> Preparation:
+    """Every step is through, and nobody has told the order yet."""
+
+    def prepare(offers: Offers) -> Fulfilment:
+        work = last_steps(offers)
+        for step, event in zip((A, B), events, strict=True):
+            end(work, step, event)
+        return work
+
+    return prepare
+
+
+def end(work: Fulfilment, step: str, event: StepEvent) -> None:
+    """Let a step complete, or fail for good."""
+    work.say_only(step, event)
+    if event is E.FAIL_FINALLY:
+        decide(work, step, E.RESOLVE_FAIL)
+
+
+def decide(work: Fulfilment, step: str, event: StepEvent) -> None:
+    held = work.step(step)
+    with work.offers.uow("worker-1") as uow:
+        resolving.decide_step(uow, held, event, reason="BY_POLICY")
+
+
+def unknown(offers: Offers) -> Fulfilment:
+    work = under_way(offers)
+    work.infer(A, E.TIME_OUT)
+    return work
+
+
+def retryable(offers: Offers) -> Fulfilment:
+    work = unknown(offers)
+    work.infer(A, E.FIND_ABSENT)
+    return work
+
+
+def asked(offers: Offers) -> Fulfilment:
+    work = under_way(offers)
+    work.ask_to_cancel()
+    return work
+
+
+def cancelling_under_way(offers: Offers) -> Fulfilment:
+    """A's provider was asked to cancel it; B was never begun."""
+    work = under_way(offers)
+    work.cancel()
+    work.start_cancelling(A)
+    return work
+
+
+def to_be_cancelled(offers: Offers) -> Fulfilment:
+    """A is to be cancelled, and its provider was not asked yet."""
+    work = under_way(offers)
+    work.cancel()
+    return work
+
+
+def contradicted(offers: Offers) -> Fulfilment:
+    """A was completed, and then its provider said that it was cancelled."""
+    work = cancelling_under_way(offers)
+    work.say(A, E.COMPLETE, external_ref="r-1")
+    work.say(A, E.CONFIRM_CANCEL)
+    return work
+
+
+def to_be_undone(offers: Offers) -> Fulfilment:
+    """A was done and cannot be cancelled any more: everything is known, and nobody has evaluated it."""
+    work = cancelling_under_way(offers)
+    work.say_only(A, E.COMPLETE)
+    work.say_only(A, E.REFUSE_CANCEL)
+    return work
+
+
+def undoing(offers: Offers) -> Fulfilment:
+    work = to_be_undone(offers)
+    work.evaluate()
+    work.start("undo A")
+    return work
+
+
+def undone(event: StepEvent) -> Preparation:
+    def prepare(offers: Offers) -> Fulfilment:
+        work = undoing(offers)
+        end(work, "undo A", event)
+        return work
+
+    return prepare
+
+
+def held(offers: Offers) -> Fulfilment:
+    """A was rejected; its case is open."""
+    work = under_way(offers)
+    work.say(A, E.FAIL_FINALLY)
+    step = work.step(A)
+    with offers.uow("worker-1") as uow:
+        triaging.open_case(uow, triaging.held(step))
+    return work
+
+
+def held_and_asked(offers: Offers) -> Fulfilment:
+    """The order of a held step is not wanted any more."""
+    work = held(offers)
+    work.ask_to_cancel()
+    return work
+
+
+def blocked(offers: Offers) -> Fulfilment:
+    """A is held and B done: nobody has told the order yet."""
+    work = last_steps(offers)
+    work.say_only(B, E.COMPLETE)
+    work.say_only(A, E.FAIL_FINALLY)
+    return work
+
+
+def unblocked(offers: Offers) -> Fulfilment:
+    """The order is held, and A may be tried again."""
+    work = blocked(offers)
+    work.evaluate()
+    decide(work, A, E.RESOLVE_RETRY)
+    return work
+
+
+def claimed(offers: Offers) -> Fulfilment:
+    work = held(offers)
+    work.claim(ANNA)
+    return work
+
+
+def confirmed(offers: Offers) -> Fulfilment:
+    """A second person has seen the provider's reference."""
+    work = claimed(offers)
+    command = work.as_seen(BERT)
+    with offers.uow(BERT) as uow:
+        casework.confirm(uow, command, "r-1", "seen")
+    return work
+
+
+def left(offers: Offers) -> Fulfilment:
+    """Anna's lease has run out."""
+    work = claimed(offers)
+    execute(offers, "UPDATE fallout_case SET claim_expires_at = now() - interval '1 minute'")
+    return work
+
+
+def put_aside(act: Callable[[Any, CaseCommand, str], Any]) -> Preparation:
+    def prepare(offers: Offers) -> Fulfilment:
+        work = claimed(offers)
+        command = work.as_seen(ANNA)
+        with offers.uow(ANNA) as uow:
+            act(uow, command, "why")
+        return work
+
+    return prepare
+
+
+def resolved(offers: Offers) -> Fulfilment:
+    """Anna lets A be tried again: whether that was right is to be seen."""
+    work = claimed(offers)
+    work.resolve(ANNA, Resolution.RETRY)
+    return work
+
+
+def retried_and_done(offers: Offers) -> Fulfilment:
+    """What Anna decided has proven right, and nobody has told the case yet."""
+    work = resolved(offers)
+    work.start(A)
+    work.say_only(A, E.COMPLETE)
+    return work
+
+
+def execute(offers: Offers, statement: str) -> None:
+    with offers.engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+DELIVERIES: Mapping[str, Preparation] = {
+    "order accepted": accepted,
+    "order of what is not sold any more": unknown_offering,
+    "order planned": planned,
+    "step under way": under_way,
+    "last steps": last_steps,
+    "all done": all_but_evaluated(E.COMPLETE, E.COMPLETE),
+    "all failed": all_but_evaluated(E.FAIL_FINALLY, E.FAIL_FINALLY),
+    "some failed": all_but_evaluated(E.COMPLETE, E.FAIL_FINALLY),
+    "step unknown": unknown,
+    "step retryable": retryable,
+    "cancellation asked": asked,
+    "step to be cancelled": to_be_cancelled,
+    "step being cancelled": cancelling_under_way,
+    "step contradicted": contradicted,
+    "step to be undone": to_be_undone,
+    "step being undone": undoing,
+    "step undone": undone(E.COMPLETE),
+    "undo failed": undone(E.FAIL_FINALLY),
+    "step held": held,
+    "cancellation of what is held": held_and_asked,
+    "order blocked": blocked,
+    "order unblocked": unblocked,
+    "case claimed": claimed,
+    "case confirmed": confirmed,
+    "case left": left,
+    "case waiting": put_aside(casework.request_information),
+    "case on hold": put_aside(casework.hold),
+    "case resolved": resolved,
+    "case proven right": retried_and_done,
+}
