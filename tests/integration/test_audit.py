@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import Connection, Engine, text
 
+from domain import steps
 from domain.store.facts import TOPICS
 from reconciliation.audit import Audit, AuditReport, as_table
 from reconciliation.audit_sources import CamundaHistory, EventRecord, Incident, KafkaTopics, Trace
@@ -83,10 +84,10 @@ def test_every_check_looked_at_something(settled: Settled, planted: Connection) 
     report = settled.audit(planted)
 
     assert all(any(check.counted.values()) for check in report.checks if check.code != "I23")
-    assert figures(report, "I1") == {"acceptedRevisions": 2, "orders": 2}
-    assert figures(report, "I8") == {"requests": 28, "keys": 14, "effects": 14, "completedSteps": 14}
-    assert figures(report, "I13")["deliveredAgain"] == 12
-    assert figures(report, "I14")["turnedAway"] == 9  # one of each workflow: six of quotes and orders, three of cases
+    assert figures(report, "I1") == {"acceptedRevisions": 3, "orders": 3}
+    assert figures(report, "I8") == {"requests": 32, "keys": 16, "effects": 16, "completedSteps": 16}
+    assert figures(report, "I13")["deliveredAgain"] == 14
+    assert figures(report, "I14")["turnedAway"] == 12  # one of each workflow: eight of quotes and orders, four of cases
     assert figures(report, "I16")["running"] == 4  # an order in progress, and three cases
 
 
@@ -140,6 +141,15 @@ def turned_back(records: list[EventRecord]) -> None:
     )
 
 
+def wanted(around: Surroundings) -> dict[str, Any]:
+    """The provider's entry of a step whose effect must be there."""
+    return next(entry for entry in around.ledger if entry["net"])
+
+
+def undone(around: Surroundings) -> dict[str, Any]:
+    return next(entry for entry in around.ledger if not entry["net"])
+
+
 Falsify = Callable[[Settled, Surroundings], object]
 OUTSIDE: dict[str, tuple[str, Falsify]] = {
     "a second effect": ("I8", lambda _, around: around.ledger[0].update(effects=2)),
@@ -147,8 +157,9 @@ OUTSIDE: dict[str, tuple[str, Falsify]] = {
         "I8",
         lambda _, around: around.ledger.append({**around.ledger[0], "idempotencyKey": "fulfillment:nobody:EXECUTE"}),
     ),
-    "a completed step that the provider has not done": ("I8", lambda _, around: around.ledger[0].update(status="ACCEPTED")),
-    "a completed step that the provider never saw": ("I8", lambda _, around: around.ledger.pop()),
+    "a completed step that the provider has not done": ("I8", lambda _, around: wanted(around).update(net=0)),
+    "an effect that was to be undone and is there": ("I8", lambda _, around: undone(around).update(net=1)),
+    "a completed step that the provider never saw": ("I8", lambda _, around: around.ledger.remove(wanted(around))),
     "a second instance at work": ("I14", lambda settled, around: changed(around, twin(settled), state="ACTIVE")),
     "a second instance that came through": (
         "I14",
@@ -230,7 +241,8 @@ def test_the_providers_done_that_a_step_does_not_know_of_is_found(settled: Settl
     planted.execute(
         text(copy("provider_attempt", "true", id=NEW, idempotency_key=f"fulfillment:{NEW}:EXECUTE")), {"tenant": settled.tenant_id}
     )
-    around.ledger.append({**around.ledger[0], "idempotencyKey": f"fulfillment:{NEW}:EXECUTE"})
+    new = {"idempotencyKey": f"fulfillment:{NEW}:EXECUTE", "stepRef": steps.business_key(settled.tenant_id, UUID(NEW)), "net": 1}
+    around.ledger.append({**around.ledger[0], **new})
 
     assert broken(settled.audit(planted, around)) == ["I8", "I11"]
 

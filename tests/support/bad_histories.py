@@ -238,11 +238,7 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "a cancellation that is done, of an order that is not": (
         "I11",
-        (
-            copy("cancellation_request", "true", id=NEW, order_id=NEW),
-            f"UPDATE cancellation_request SET order_id = {ORDER} WHERE id = '{NEW}'",
-            copy("transition_log", "aggregate_type = 'cancellation_request' AND aggregate_version = 1", id=NEW, aggregate_id=NEW),
-        ),
+        (f"UPDATE cancellation_request SET order_id = {ORDER} WHERE tenant_id = :tenant",),
     ),
     "a contradiction that nobody was called to": ("I17", ("DELETE FROM fallout_case WHERE type = 'CONTRADICTORY_CALLBACK'",)),
     "an event of two contents that nobody was called to": (
