@@ -15,9 +15,9 @@ from domain import quotes
 from tests.browser.web_apps import WebApps
 from tests.support.suite import Shop, new_story
 from tests.support.waiting import eventually
-from workers.demo.fates import Story
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import MANAGER, OPERATOR
+from workers.demo.teller import Story
 from workers.runtime.engine import Engine, EngineRefusedError
 
 pytestmark = pytest.mark.stack

@@ -14,9 +14,9 @@ from tests.browser.web_apps import WebApps
 from tests.support.suite import EVERYTHING, Shop, new_story, prepared, working
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
-from workers.demo.fates import Story
 from workers.demo.local_suite import LocalSuite
 from workers.demo.people import MANAGER, RSM
+from workers.demo.teller import Story
 from workers.local.stack import LocalStack
 
 pytestmark = pytest.mark.stack

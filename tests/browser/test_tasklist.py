@@ -19,9 +19,9 @@ from tests.browser.web_apps import WebApps, load_until
 from tests.support.suite import Shop, new_story
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
-from workers.demo.fates import Story
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import DIRECTOR, MANAGER, RSM, SALES
+from workers.demo.teller import Story
 from workers.runtime.engine import UserTask
 
 pytestmark = pytest.mark.stack

@@ -20,8 +20,8 @@ from tests.support.approval_walk import asked_for, groups
 from tests.support.suite import Shop, new_story
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
-from workers.demo.fates import Story
 from workers.demo.people import DIRECTING, DIRECTOR, MANAGER, RSM
+from workers.demo.teller import Story
 from workers.runtime.engine import UserTask
 
 pytestmark = pytest.mark.stack

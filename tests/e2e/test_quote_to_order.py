@@ -21,9 +21,10 @@ from tests.support.evidence import record
 from tests.support.settled import IN_ORDER
 from tests.support.suite import Shop, new_story, open_shop
 from tests.support.topics import Topics
-from workers.demo.fates import Story, approved_automatically, approved_in_tasklist
+from workers.demo.fates import approved_automatically, approved_in_tasklist
 from workers.demo.local_suite import LocalSuite
 from workers.demo.people import MANAGER
+from workers.demo.teller import Story
 from workers.kafka.topics import ORDERS
 from workers.local.stack import LocalStack
 

@@ -23,9 +23,9 @@ from tests.support.offers import Offer, Offers
 from tests.support.races import race_for_row
 from tests.support.suite import EVERYTHING, Shop, new_story, prepared, working
 from tests.support.waiting import eventually
-from workers.demo.fates import Story
 from workers.demo.local_suite import LocalSuite
 from workers.demo.people import MANAGER
+from workers.demo.teller import Story
 from workers.local.stack import LocalStack
 
 NOTHING = UUID(int=0)

@@ -31,8 +31,9 @@ from tests.support.waiting import eventually
 from workers import suite
 from workers.demo.api import Api
 from workers.demo.command import as_manager, tasklist
-from workers.demo.fates import Story, Teller, approved_automatically
+from workers.demo.fates import approved_automatically
 from workers.demo.local_suite import LocalSuite
+from workers.demo.teller import Story, Teller
 from workers.local.stack import LocalStack
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from workers.demo.people import SALES, Actor, buyer_of, token_of
+from workers.demo.people import CASE_WORKER, SALES, Actor, buyer_of, token_of
 
+CONFLICT = 409
 OFFER_VALID_FOR = timedelta(days=30)
 
 
@@ -128,6 +129,24 @@ class Api:
             "reasonCode": "STRATEGIC_DEAL",
         }
         return self.send(f"/approval-tasks/{task['taskId']}/decisions", body, actor=actor)
+
+    def cancel_order(self, order: Mapping[str, Any]) -> Reply:
+        """Ask for the cancellation of an order as it is shown, as the customer."""
+        body = {"expectedStatus": order["status"], "reason": "CHANGED_MIND"}
+        buyer = buyer_of(order["customerId"])
+        return self.send(f"/orders/{order['orderId']}/cancellations", body, actor=buyer, version=order["version"])
+
+    def resolve_case(self, case: Mapping[str, Any], resolution: str, evidence: str) -> bool:
+        """Claim an open case and resolve it, as a case worker; False when somebody or something was faster."""
+        path = f"/fallout-cases/{case['caseId']}"
+        claimed = self.send(f"{path}/claims", {}, actor=CASE_WORKER, version=case["version"])
+        if claimed.status == CONFLICT:
+            return False
+        version = claimed.expect(201)["version"]
+        step = {each["stepId"]: each for each in self.get(f"/orders/{case['orderId']}")["steps"]}[case["stepId"]]
+        body = {"resolution": resolution, "expectedStepVersion": step["version"], "evidence": evidence}
+        resolved = self.send(f"{path}/resolutions", body, actor=CASE_WORKER, version=version)
+        return resolved.status != CONFLICT and bool(resolved.expect(201))
 
     def _headers(self, actor: Actor) -> dict[str, str]:
         return {"Authorization": f"Bearer {token_of(actor, self._secret, self.tenant_id)}"}

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from workers.demo.fates import Story
+from workers.demo.teller import Story
 
 # Seconds between two lines where no table can be drawn.
 LINE_EVERY = 5.0

@@ -23,10 +23,12 @@ from reconciliation.audit import Audit, AuditReport, as_table
 from workers import suite
 from workers.demo import board
 from workers.demo.api import Api
+from workers.demo.casework import CaseWorker
 from workers.demo.disorder import Disorder, Pods
-from workers.demo.fates import Story, Teller, stories
+from workers.demo.fates import stories
 from workers.demo.local_suite import PEOPLE_PASSWORD, LocalSuite
-from workers.demo.people import CUSTOMER, DIRECTING, MANAGER, PEOPLE, SALES, token_of
+from workers.demo.people import CASE_WORKER, CUSTOMER, DIRECTING, MANAGER, PEOPLE, SALES, token_of
+from workers.demo.teller import Story, Teller
 from workers.runtime import logs
 from workers.runtime.engine import Engine
 from workers.runtime.process import stop_on_signals
@@ -115,7 +117,8 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
         running.start(frozenset(suite.PROCESSES) - {"tasks"}, {"dispatch": disorder.engine_url})
         api = Api(running.api_url, running.settings.jwt_secret, tenant_id)
         teller = Teller(api, running.stopped, tasklist(manager))
-        with board.live(console, told, "Sample quotes"), ThreadPoolExecutor(AT_ONCE) as pool:
+        case_worker = CaseWorker(api)
+        with board.live(console, told, "Sample quotes"), case_worker, ThreadPoolExecutor(AT_ONCE) as pool:
             with ending_on_error(running):
                 list(pool.map(teller.tell, told))
             quiet = wait_until_quiet(database, suite.engine_of(running.settings), tenant_id, running)
@@ -126,6 +129,7 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
         seen = {
             "startAnswersLost": disorder.wire.faults["drop_response"],
             "workerKilled": disorder.killed,
+            "casesResolved": case_worker.resolved,
             "quietInTime": quiet,
         }
     # Pods are gone with the disorder; whoever plays on needs one.
@@ -172,10 +176,12 @@ def tasklist(manager: Engine) -> Any:
 def wait_until_quiet(database: Database, engine: Engine, tenant_id: UUID, running: LocalSuite) -> bool:
     """Until nothing is pending, unknown or on its way, in the database and in the engine; False when that takes too long."""
     deadline = monotonic() + QUIET_WITHIN_SECONDS
+    processes = [("order-fulfillment", f"order:{tenant_id}:%"), ("fallout-case", f"fallout:{tenant_id}:%")]
     while monotonic() < deadline and not running.stopped.wait(0.5):
         with housekeeping(database) as connection:
             open_work = sweeping.open_work(connection, tenant_id)
-        if not any(open_work.values()) and not engine.count_unfinished("order-fulfillment", f"order:{tenant_id}:%"):
+        running_processes = (engine.count_unfinished(*of_tenant) for of_tenant in processes)
+        if not any(open_work.values()) and not any(running_processes):
             return True
     return False
 
@@ -206,7 +212,7 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
     ):
         table.add_row(name, value)
     console.print(table)
-    for actor in (SALES, MANAGER, DIRECTING, CUSTOMER):
+    for actor in (SALES, MANAGER, DIRECTING, CUSTOMER, CASE_WORKER):
         token = token_of(actor, running.settings.jwt_secret, tenant_id)
         console.print(f"token of {actor.subject} ({', '.join(actor.roles)}): {token}", soft_wrap=True)
 

@@ -99,6 +99,7 @@ class Disorder:
         faults.add(FaultKind.DUPLICATE_CALLBACK, step_code="PROVISION_SERVICE", times=4)
         faults.add(FaultKind.DELAY_CALLBACK, step_code="SHIP_ROUTER", times=2, duration=LATE)
         faults.add(FaultKind.LOSE_CALLBACK, step_code="SHIP_ROUTER")
+        faults.add(FaultKind.REJECT, step_code="UPDATE_INSTALLED_BASE")
         self._killer.start()
         return self
 

@@ -47,6 +47,7 @@ class Actor:
 SALES = Actor(subject="alice", roles=("salesAgent",))
 CUSTOMER = Actor(subject="carla", roles=("customer",), customers=("C-1001",))
 MANAGER = Actor(subject=RSM.id, roles=("approverRsm",))
+CASE_WORKER = Actor(subject=SECOND_LEVEL.id, roles=tuple(SECOND_LEVEL.groups))
 DIRECTING = Actor(subject=DIRECTOR.id, roles=("approverDirector", "approverFinance"))
 
 

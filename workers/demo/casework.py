@@ -1,0 +1,43 @@
+"""A case worker of the demo: takes what the provider rejected, has the data repaired, and lets the step be tried again."""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from workers.demo.api import Api
+from workers.demo.people import CASE_WORKER
+
+# How often to look for work, seconds.
+LOOK = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class CaseWorker:
+    """At work for as long as the block lasts; `resolved` counts the cases that were."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._over = Event()
+        self._work = Thread(target=self._work_on, name="case-worker", daemon=True)
+        self.resolved = 0
+
+    def __enter__(self) -> Self:
+        self._work.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._work.join()
+
+    def _work_on(self) -> None:
+        while not self._over.wait(LOOK):
+            for case in self._api.get("/fallout-cases", CASE_WORKER, status="OPEN")["items"]:
+                if case["type"] == "PROVIDER_REJECTED":
+                    is_done = self._api.resolve_case(case, "REPAIR_AND_RETRY", "The customer's record was corrected in the portal.")
+                    self.resolved += is_done
+                    log.info("demo_case_worked_on", caseNumber=case["caseNumber"], resolved=is_done)
