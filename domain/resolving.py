@@ -128,9 +128,9 @@ def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     """
     _must_be_complete(command)
     known = uow.read(FalloutCase, command.case_id)
-    if known.order_id is not None:
-        uow.read(SalesOrder, known.order_id, lock=True)
+    order = uow.read(SalesOrder, known.order_id, lock=True) if known.order_id else None
     step = uow.read(FulfillmentStep, known.step_id, lock=True) if known.step_id else None
+    _must_fit(command, order, step)
     case = uow.apply(RESOLVE, command)
     step = _act_on(uow, command, case, step)
     triaging.tell_case(uow, case)
@@ -146,6 +146,24 @@ def _must_be_complete(command: ResolveCase) -> None:
         raise EvidenceMissing
     if rule.needs_reference and not (command.external_ref or "").strip():
         raise EvidenceMissing("Name the provider's reference of what it has done.")
+
+
+def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | None) -> None:
+    """What is not wanted any more is sent to nobody again: left to be tried, it would be cancelled although its effect may be there."""
+    is_sent_again = RULES[command.resolution].event in {StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED}
+    if (
+        is_sent_again
+        and order is not None
+        and order.status in compensating.UNWANTED
+        and step is not None
+        and step.kind == "FULFILL"
+    ):
+        raise ResolutionNotAllowed(
+            "The order is being cancelled: find out whether the step was done (mark it completed) or not (cancel it).",
+            aggregate_type="fulfillment_step",
+            aggregate_id=step.id,
+            current_status=step.status,
+        )
 
 
 def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any] | None) -> Row[Any] | None:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from domain import fulfilling, steps, sweeping
 from domain.fulfilling import OutcomeSource, RecordFact
 from domain.resolving import Resolution
+from domain.step_moves import ResolutionNotAllowed
 from domain.steps import FailureClass, StepEvent
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.fulfilment import ANNA, Fulfilment
@@ -174,6 +175,19 @@ def test_what_a_person_finds_out_about_it_settles_the_cancellation_too(cancellin
     cancelling.resolve(ANNA, Resolution.CANCEL_STEP)
 
     assert (cancelling.step(RESERVE).status, cancelling.status) == ("CANCELLED", "CANCELLED")
+
+
+def test_what_is_to_be_cancelled_is_not_tried_again(cancelling: Fulfilment) -> None:
+    """Kills: letting a step be tried again that nobody will send, and cancelling it although its effect may be there."""
+    without_lookup(cancelling)
+    reconcile(cancelling)
+    cancelling.claim(ANNA)
+
+    with pytest.raises(ResolutionNotAllowed, match="being cancelled"):
+        cancelling.resolve(ANNA, Resolution.RETRY)
+
+    cancelling.resolve(ANNA, Resolution.CANCEL_STEP)
+    assert cancelling.status == "CANCELLED"
 
 
 def test_a_cancellation_that_the_provider_has_taken_is_waited_for(cancelling: Fulfilment) -> None:
