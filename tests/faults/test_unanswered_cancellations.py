@@ -18,7 +18,8 @@ from domain.steps import FailureClass, StepEvent
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.fulfilment import ANNA, Fulfilment
 from tests.support.offers import Offers
-from workers.providers.port import CancelRequest, ProviderReply, ProviderRequest, ProviderUnavailableError, ReplyStatus
+from tests.support.reconciling import OnlyAsked
+from workers.providers.port import ProviderReply, ProviderUnavailableError, ReplyStatus
 from workers.runtime.engine import Engine
 
 E = StepEvent
@@ -37,17 +38,11 @@ CANCELLED = ProviderReply(status=ReplyStatus.CANCELLED, request_id="r-1")
 
 
 @dataclass
-class Ledger:
+class Ledger(OnlyAsked):
     """A provider that only answers questions, by the command in the key."""
 
     says: Mapping[str, ProviderReply | None]
     asked: list[str] = field(default_factory=list)
-
-    def execute(self, request: ProviderRequest) -> ProviderReply:
-        raise AssertionError(f"reconciliation sent {request}")
-
-    def cancel(self, request: CancelRequest) -> ProviderReply | None:
-        raise AssertionError(f"reconciliation sent {request}")
 
     def query(self, idempotency_key: str) -> ProviderReply | None:
         self.asked.append(idempotency_key)

@@ -35,18 +35,22 @@ def silence(*, stale_after: timedelta = NOW, absence: timedelta = NOW, give_up_a
     return Silence(stale_after=stale_after, absence_interval=absence, give_up_after=give_up_after)
 
 
-@dataclass
-class Scripted:
-    """A provider whose answer to a question is a function of the test."""
-
-    answer: Callable[[], ProviderReply | None]
-    asked: list[str] = field(default_factory=list)
+class OnlyAsked:
+    """A provider that nothing is sent to."""
 
     def execute(self, request: ProviderRequest) -> ProviderReply:
         raise AssertionError(f"reconciliation sent {request}")
 
     def cancel(self, request: CancelRequest) -> ProviderReply | None:
         raise AssertionError(f"reconciliation sent {request}")
+
+
+@dataclass
+class Scripted(OnlyAsked):
+    """A provider whose answer to a question is a function of the test."""
+
+    answer: Callable[[], ProviderReply | None]
+    asked: list[str] = field(default_factory=list)
 
     def query(self, idempotency_key: str) -> ProviderReply | None:
         self.asked.append(idempotency_key)
