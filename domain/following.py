@@ -66,6 +66,7 @@ def cases_of(uow: UnitOfWork, limit: int, after: UUID | None, **named: Any) -> l
 def case(uow: UnitOfWork, row: Row[Any], looking: CaseCommand) -> dict[str, Any]:
     """A case with its step, what was written to it, and what whoever looks may decide on it."""
     step = uow.read(FulfillmentStep, row.step_id) if row.step_id else None
+    order = uow.read(SalesOrder, row.order_id) if row.order_id else None
     notes = uow.connection.execute(select(*NOTE.c).filter_by(tenant_id=uow.tenant_id, case_id=row.id).order_by(NOTE.c.created_at))
     may_act = row.queue in looking.queues
     body: dict[str, Any] = as_json(
@@ -77,7 +78,7 @@ def case(uow: UnitOfWork, row: Row[Any], looking: CaseCommand) -> dict[str, Any]
             "notes": [
                 {name: getattr(note, name) for name in ("kind", "author", "text", "external_ref", "created_at")} for note in notes
             ],
-            "resolutions": [each for each in resolutions_for(step) if may_act and RULES[each].level <= looking.level],
+            "resolutions": [each for each in resolutions_for(step, order) if may_act and RULES[each].level <= looking.level],
         }
     )
     return body

@@ -74,6 +74,7 @@ RULES: Mapping[Resolution, Rule] = {
     R.COMPENSATE: Rule(level=1),
     R.KEEP_AS_IS: Rule(),
 }
+SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
 ATTEMPT_AFTER = {
     (StepEvent.RESOLVE_COMPLETED, "EXECUTE"): AttemptStatus.SUCCEEDED,
     (StepEvent.RESOLVE_CANCEL, "CANCEL"): AttemptStatus.SUCCEEDED,
@@ -149,15 +150,7 @@ def _must_be_complete(command: ResolveCase) -> None:
 
 
 def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | None) -> None:
-    """What is not wanted any more is sent to nobody again: left to be tried, it would be cancelled although its effect may be there."""
-    is_sent_again = RULES[command.resolution].event in {StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED}
-    if (
-        is_sent_again
-        and order is not None
-        and order.status in compensating.UNWANTED
-        and step is not None
-        and step.kind == "FULFILL"
-    ):
+    if step is not None and RULES[command.resolution].event in SENT_AGAIN and not _is_wanted(order, step):
         raise ResolutionNotAllowed(
             "The order is being cancelled: find out whether the step was done (mark it completed) or not (cancel it).",
             aggregate_type="fulfillment_step",
@@ -166,9 +159,14 @@ def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | Non
         )
 
 
+def _is_wanted(order: Row[Any] | None, step: Row[Any]) -> bool:
+    """What is not wanted any more is sent to nobody again: let be tried, it would be cancelled although its effect may be there."""
+    return order is None or step.kind != "FULFILL" or order.status not in compensating.UNWANTED
+
+
 def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any] | None) -> Row[Any] | None:
     if step is None:
-        if RULES[command.resolution].event not in {None, StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED}:
+        if RULES[command.resolution].event not in {None, *SENT_AGAIN}:
             raise ResolutionNotAllowed("The case is about no step.", aggregate_type="fallout_case", aggregate_id=case.id)
         return None
     if command.expected_step_version != step.version:
@@ -221,10 +219,11 @@ def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: st
     return after
 
 
-def resolutions_for(step: Row[Any] | None) -> list[Resolution]:
-    """What may be done about a step as it stands: a decision for a held one, a repair or nothing for one that is through."""
+def resolutions_for(step: Row[Any] | None, order: Row[Any] | None) -> list[Resolution]:
+    """What may be done about a step of an order as they stand: a decision for a held one, a repair or nothing for one that is through."""
     if step is None:
         return [Resolution.RETRY, Resolution.KEEP_AS_IS]
     if step.status == StepStatus.HELD:
-        return [resolution for resolution, rule in RULES.items() if rule.event is not None]
+        unfit = frozenset() if _is_wanted(order, step) else SENT_AGAIN
+        return [resolution for resolution, rule in RULES.items() if rule.event is not None and rule.event not in unfit]
     return [Resolution.COMPENSATE, Resolution.KEEP_AS_IS] if step.compensable else [Resolution.KEEP_AS_IS]

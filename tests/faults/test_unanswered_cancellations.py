@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from domain import fulfilling, steps, sweeping
 from domain.fulfilling import OutcomeSource, RecordFact
-from domain.resolving import Resolution
+from domain.resolving import RULES, SENT_AGAIN, Resolution, resolutions_for
 from domain.step_moves import ResolutionNotAllowed
 from domain.steps import FailureClass, StepEvent
 from reconciliation.loop import Intervals, Reconciler
@@ -178,6 +178,7 @@ def test_what_is_to_be_cancelled_is_not_tried_again(cancelling: Fulfilment) -> N
     reconcile(cancelling)
     cancelling.claim(ANNA)
 
+    assert not SENT_AGAIN & {RULES[each].event for each in resolutions_for(cancelling.step(RESERVE), cancelling.row())}
     with pytest.raises(ResolutionNotAllowed, match="being cancelled"):
         cancelling.resolve(ANNA, Resolution.RETRY)
 

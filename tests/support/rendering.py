@@ -100,6 +100,47 @@ SAMPLE_FACTS: Mapping[str, Any] = {
     ),
     "reminderNotice": "Half of the time is gone. Please decide by 2026-12-01 16:00 UTC.",
     "escalationNotice": "rina (approverRsm) escalated the task: ABOVE\\_MY\\_AUTHORITY – Not without you",
+    "caseNumber": "F-1042",
+    "caseType": "OUTCOME_UNKNOWN",
+    "caseSeverity": "HIGH",
+    "orderNumber": "O-2026-000311",
+    "stepCode": "PROVISION\\_SERVICE",
+    "stepStatus": "HELD",
+    "whatHappened": "PROVISION\\_SERVICE is held (UNCLEAR): the provider cannot tell what became of it.",
+    "attemptsText": (
+        "| Sent | Command | No. | Key | Status | Known by |\n|---|---|---:|---|---|---|\n"
+        "| 2026-11-28 09:12:04 UTC | EXECUTE | 1 | `fulfillment:7f3a:EXECUTE` | UNKNOWN | RECONCILIATION |"
+    ),
+    "allowedText": (
+        "| Resolution | Needs | From |\n|---|---|---|\n"
+        "| RETRY | | falloutL1 |\n"
+        "| MARK\\_COMPLETED | the provider's reference and a second person, evidence | falloutL1 |\n"
+        "| SKIP | evidence | falloutL2 |\n"
+        "| CANCEL\\_STEP | evidence | falloutL1 |"
+    ),
+    "timelineText": (
+        "| Our clock (UTC) | Provider's clock | What | Step | Who |\n|---|---|---|---|---|\n"
+        "| 11-28 10:12:09 | | UNKNOWN → HELD (FIND\\_UNCLEAR) | PROVISION\\_SERVICE | reconciliation |\n"
+        "| 11-28 09:12:24 | | IN\\_PROGRESS → UNKNOWN (TIME\\_OUT) | PROVISION\\_SERVICE | worker-1 |\n"
+        "| 11-28 09:12:04 | | EXECUTE sent, attempt 1 | PROVISION\\_SERVICE | worker-1 |"
+    ),
+    "resolutionRefused": "anna: A second person must confirm the provider's reference first.",
+    "confirmationText": "Somebody wants to mark **PROVISION\\_SERVICE** of case F-1042 as completed. Confirm only when you have seen it yourself.",
+    "externalReference": "PROV-4711",
+    "evidence": "Seen in the provider's portal",
+    "orderValueText": "2361.60 EUR",
+    "requestedBy": "carla",
+    "cancellationReason": "CHANGED\\_MIND",
+    "decisionReason": "HIGH\\_VALUE",
+    "stepsCompleted": 2,
+    "undoableSteps": 2,
+    "stepsInFlight": 1,
+    "stepsOpen": 4,
+    "stepsText": (
+        "| Step | Status | Point of no return | Can be undone |\n|---|---|---|---|\n"
+        "| RESERVE\\_INVENTORY | COMPLETED | | yes |\n| CHECK\\_SERVICEABILITY | COMPLETED | | yes |\n"
+        "| PROVISION\\_SERVICE | IN\\_PROGRESS | yes | no |"
+    ),
     "decisionRefused": "dewi: Your authority does not reach as far as this requirement asks.",
 }
 

@@ -48,7 +48,7 @@ def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
         "whatHappened": plain(case.detail, longest=1000),
         "timelineText": table(TIMELINE_HEAD, [_entry(entry) for entry in reversed(entries)]) if entries else "",
         "attemptsText": _attempts(uow, step) if step is not None else "",
-        "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(step)]),
+        "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(step, order)]),
         "confirmationText": _confirmation(case, step),
     }
 
