@@ -74,7 +74,7 @@ WORDS: dict[str, Word] = {
         (
             *("order planned", "step under way", "last steps", "step unknown", "step retryable", "cancellation asked"),
             *("step being cancelled", "step held", "case claimed", "case confirmed", "case resolved"),
-            "cancellation of what is held",
+            *("cancellation of what is held", "step to be cancelled"),
         ),
         ref="r-1",
     ),
@@ -87,8 +87,8 @@ WORDS: dict[str, Word] = {
         ("step under way", "last steps", "step unknown", "cancellation asked", "step being cancelled"),
     ),
     "not sent": Word(E.FAIL_WITHOUT_EFFECT, ("step under way",)),
-    "cancelled": Word(E.CONFIRM_CANCEL, ("step under way", "step being cancelled", "step to be undone")),
-    "cancellation refused": Word(E.REFUSE_CANCEL, ("step being cancelled",)),
+    "cancelled": Word(E.CONFIRM_CANCEL, ("step under way", "step to be cancelled", "step being cancelled", "step to be undone")),
+    "cancellation refused": Word(E.REFUSE_CANCEL, ("step to be cancelled", "step being cancelled")),
 }
 for name, word in WORDS.items():
     delivery(name, *word.scenes, actor=PROVIDER)(partial(say, word))
@@ -116,7 +116,16 @@ def decompose(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 
 @delivery(
     "evaluate",
-    *("step under way", "last steps", "all done", "all failed", "some failed", "cancellation asked", "step being cancelled"),
+    *(
+        "step under way",
+        "last steps",
+        "all done",
+        "all failed",
+        "some failed",
+        "cancellation asked",
+        "step to be cancelled",
+        "step being cancelled",
+    ),
     *("step contradicted", "step to be undone", "step being undone", "step undone", "undo failed", "step held", "order blocked"),
     *("order unblocked", "case claimed", "case resolved", "case proven right"),
     actor="evaluation",
