@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from domain import quotes
 from domain.approvals import ApprovalDecision, FourEyesViolation
@@ -204,6 +204,22 @@ def test_a_window_that_stays_blank_because_a_script_was_lost_is_loaded_again(web
     with page.expect_event("requestfailed") as failed:
         load_until(page.locator("input[ng-model=username]"), lambda: page.goto(f"{web.address}/tasklist/default/"))
     assert "/lib/deps.js" in failed.value.url
+
+
+def test_a_list_whose_filters_were_lost_after_the_login_is_entered_again(web: WebApps, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, windows = WebApps.open_window, list[Page]()
+
+    def open_window(self: WebApps) -> Page:
+        page = opened(self)
+        windows.append(page)
+        if len(windows) == 1:
+            page.route("**/filter*", lambda route: route.abort())
+        return page
+
+    monkeypatch.setattr(WebApps, "open_window", open_window)
+
+    assert web.tasklist(RSM.id).filters
+    assert len(windows) == 2
 
 
 def test_a_window_that_stays_blank_says_why(web: WebApps, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,14 +32,21 @@ class WebApps:
     address: str
 
     def tasklist(self, user: str) -> Tasklist:
-        page = self.log_in("tasklist", user)
-        page.locator(".task-filter").first.wait_for()
-        return Tasklist(page=page)
+        return Tasklist(page=self.enter("tasklist", user, ".task-filter"))
 
     def cockpit(self, user: str) -> Cockpit:
-        page = self.log_in("cockpit", user)
-        page.get_by_text("Running Process Instances").wait_for()
+        page = self.enter("cockpit", user, "text=Running Process Instances")
         return Cockpit(page=page, address=f"{self.address}/cockpit/default/")
+
+    def enter(self, application: str, user: str, sign: str) -> Page:
+        """Log in until a sign of the application is seen, as its users would: what it asks for at its start may be lost, and is not asked again."""
+        for _ in range(LOADS):
+            page = self.log_in(application, user)
+            with suppress(BrowserTimeoutError):
+                page.locator(sign).first.wait_for(timeout=BLANK)
+                return page
+            page.context.close()
+        raise TimeoutError(f"{user} logged in to {application} {LOADS} times and never saw {sign!r}")
 
     def log_in(self, application: str, user: str) -> Page:
         """Fill in the login form; whether that lets somebody in is for the caller to see."""
