@@ -6,16 +6,18 @@ One mutant for each way in which commands protect themselves from each other; th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Row, event, insert, select, update
 
+from domain import evaluating
 from domain.accepting import ACCEPT
-from domain.orders import ONE_ORDER_PER_REVISION
+from domain.orders import ONE_ORDER_PER_REVISION, OrderEvent
 from domain.prices import StalenessPolicy
 from domain.quoting import EDIT
 from domain.store import Answer, Move, UnitOfWork
@@ -100,6 +102,27 @@ def claim_inserted_after_a_look(_explorer: Explorer) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def looked_at_twice(_explorer: Explorer) -> Iterator[None]:
+    """The evaluation asks whether everything is known when it plans what is undone, and again when it settles the order."""
+    plan, settle = evaluating._undo, evaluating._undo_event
+
+    def planned(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        return rows if is_unclear(uow, order_id) else plan(uow, order_id, rows)
+
+    def settled(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderEvent | None:
+        return None if is_unclear(uow, order.id) else settle(uow, order, rows)
+
+    is_unclear = evaluating._is_unclear
+    looking = (
+        patch.object(evaluating, "_undo", planned),
+        patch.object(evaluating, "_undo_event", settled),
+        patch.object(evaluating, "_is_unclear", lambda *_: False),
+    )
+    with looking[0], looking[1], looking[2]:
+        yield
+
+
 Mutation = Callable[[Explorer], Any]
 MUTANTS: list[tuple[Mutation, str, str]] = [
     (acceptance_written_after_a_look, "APPROVED: accept | edit", "I3: "),
@@ -111,6 +134,8 @@ MUTANTS: list[tuple[Mutation, str, str]] = [
     (nothing_held, "SUBMITTED_FOR_APPROVAL: open requirements | open requirements", "nobody expects: ok OPEN / STALE_APPROVAL"),
     (nothing_held, "APPROVAL_IN_PROGRESS: approve | revoke", "rightful decision: "),
     (nothing_held, "APPROVAL_IN_PROGRESS: delegate | revoke", "rightful decision: "),
+    (nothing_held, "step under way: ask to cancel | start B", "no start: "),
+    (looked_at_twice, "step being cancelled: completed | cancellation refused | evaluate", "nobody expects: "),
     (nothing_held, f"APPROVED, {StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH}: accept | publish", "I6: "),
 ]
 
