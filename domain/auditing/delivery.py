@@ -85,13 +85,13 @@ EVERY_TROUBLE_HAS_A_CASE = Rule(
         """SELECT format('Event %s came with two contents, and nobody was called.', c.external_event_id) FROM external_callback_conflict c
         WHERE c.tenant_id = :tenant_id AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id
             AND f.type = 'PROVIDER_CONFLICT' AND f.evidence ->> 'externalEventId' = c.external_event_id)""",
-        """SELECT format('Case %s changed hands from version %s to %s while somebody had it.', later.aggregate_id,
-            earlier.aggregate_version, later.aggregate_version)
-        FROM transition_log earlier JOIN transition_log later ON later.tenant_id = earlier.tenant_id
+        """SELECT format('Case %s went from %s to %s while %s had it, at version %s.', later.aggregate_id, earlier.payload ->> 'ownerUserId',
+            later.payload ->> 'ownerUserId', earlier.payload ->> 'ownerUserId', later.aggregate_version)
+        FROM outbox_event earlier JOIN outbox_event later ON later.tenant_id = earlier.tenant_id
             AND later.aggregate_type = earlier.aggregate_type AND later.aggregate_id = earlier.aggregate_id
             AND later.aggregate_version = earlier.aggregate_version + 1
-        WHERE earlier.tenant_id = :tenant_id AND earlier.aggregate_type = 'fallout_case' AND earlier.reason = 'CLAIM'
-        AND later.reason = 'CLAIM' AND later.actor <> earlier.actor""",
+        WHERE earlier.tenant_id = :tenant_id AND earlier.aggregate_type = 'fallout_case'
+        AND earlier.payload ->> 'ownerUserId' <> later.payload ->> 'ownerUserId'""",
     ),
 )
 PROJECTION = Rule(

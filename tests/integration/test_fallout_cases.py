@@ -93,47 +93,6 @@ def test_a_retry_releases_the_step_and_its_success_closes_the_case(held: Fulfilm
     assert (held.case().status, held.step(RESERVE).status) == ("CLOSED", "COMPLETED")
 
 
-def test_a_repaired_request_is_a_new_one_to_the_provider(held: Fulfilment) -> None:
-    """Kills: sending what was repaired under the key to which the provider has said no."""
-    rejected = held.step(RESERVE)
-    held.claim(ANNA)
-    held.resolve(ANNA, R.REPAIR_AND_RETRY)
-
-    again = held.start(RESERVE)
-
-    assert again.idempotency_key == f"fulfillment:{rejected.id}:EXECUTE:2"
-    held.cancel()
-    cancellation = held.start_cancelling(RESERVE)
-    assert (cancellation.idempotency_key, cancellation.request_key) == (
-        f"fulfillment:{rejected.id}:CANCEL:2",
-        again.idempotency_key,
-    )
-
-
-def test_what_undoes_a_repaired_step_names_the_request_that_was_done(held: Fulfilment) -> None:
-    held.claim(ANNA)
-    held.resolve(ANNA, R.REPAIR_AND_RETRY)
-    done = held.start(RESERVE)
-    held.say(RESERVE, E.COMPLETE)
-    held.cancel()
-    held.evaluate()
-
-    assert held.start(f"undo {RESERVE}").compensates == done.idempotency_key
-
-
-def test_what_may_have_had_its_effect_is_not_sent_again_as_another_request(offers: Offers) -> None:
-    """Kills: a repair beside an attempt that nobody knows the end of; at a provider the two would count as two."""
-    work = Fulfilment.running(offers)
-    work.start(RESERVE)
-    work.say(RESERVE, E.CONFIRM_CANCEL)  # of a step that nobody cancelled
-    with offers.engine.begin() as connection:
-        connection.execute(text("UPDATE provider_attempt SET status = 'UNKNOWN'"))
-    work.claim(BERT)
-
-    with pytest.raises(ResolutionNotAllowed):
-        work.resolve(BERT, R.REPAIR_AND_RETRY)
-
-
 def test_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
     held.claim(ANNA)
     held.resolve(ANNA, R.RETRY)

@@ -42,6 +42,7 @@ OTHER_REVISION = one("quote_revision", "status <> 'ACCEPTED'")
 OTHER_PRICE = one("price_result", "revision_id NOT IN (SELECT quote_revision_id FROM quote_acceptance)")
 PRICED = one("outbox_event", "event_type = 'QuotePriced'")
 REVISED_QUOTE = one("quote", "status = 'PRICED'")
+RETRIED_STEP = one("fulfillment_step", f"step_code = 'CHECK_SERVICEABILITY' AND order_id = {CANCELLED}")
 UNDO = "kind = 'COMPENSATE'"
 ROUTER_STEP = one("fulfillment_step", f"step_code = 'SHIP_ROUTER' AND order_id = {ORDER}")
 REOPEN_ORDER = (
@@ -244,6 +245,18 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
     "an event of two contents that nobody was called to": (
         "I17",
         ("UPDATE fallout_case SET type = 'TECHNICAL' WHERE type = 'PROVIDER_CONFLICT'",),
+    ),
+    "a case that was taken from its owner": (
+        "I17",
+        ("UPDATE outbox_event SET payload = jsonb_set(payload, '{ownerUserId}', '\"bert\"') WHERE event_type = 'FalloutResolved'",),
+    ),
+    "a held step that nobody was called to": (
+        "I17",
+        (
+            f"DELETE FROM outbox_event WHERE aggregate_id = {RETRIED_STEP} AND aggregate_version > 3",
+            f"DELETE FROM transition_log WHERE aggregate_id = {RETRIED_STEP} AND aggregate_version > 3",
+            f"UPDATE fulfillment_step SET status = 'HELD', version = 3 WHERE id = {RETRIED_STEP}",
+        ),
     ),
     "a step completed by two callbacks": ("I13", (copy("external_callback_record", "true", external_event_id="again"),)),
     "a callback that nobody acted on": (

@@ -16,8 +16,6 @@ from workers.demo.people import Actor
 
 # How often a person (or this demo) looks whether something has moved, seconds.
 LOOK = 0.3
-
-
 SETTLED = frozenset({"FULFILLED", "PARTIALLY_FULFILLED", "FAILED", "CANCELLED", "REJECTED"})
 
 

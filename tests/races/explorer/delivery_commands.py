@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import select
 
-from domain import cancelling, casework, compensating, decomposing, evaluating, fulfilling, resolving, starting, triaging, watching
+from domain import cancelling, compensating, decomposing, evaluating, fulfilling, starting, triaging, watching
 from domain.attempts import AttemptStatus, ProviderAttempt
-from domain.casework import CaseCommand
 from domain.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.jeopardy import JeopardyLevel
-from domain.resolving import Resolution, ResolveCase
+from domain.resolving import Resolution
 from domain.starting import StartStep
 from domain.steps import StepEvent, StepStatus
 from domain.store import UnitOfWork, table_of
 from tests.races.explorer.commands import COMMANDS, OK, Command
 from tests.races.explorer.delivery_scenes import A, Delivery
-from tests.support.fulfilment import ANNA, BERT, ROLES
 from tests.support.offers import CUSTOMER
 
 E, R = StepEvent, Resolution
@@ -231,80 +229,3 @@ def open_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 @delivery("warn", "step under way", actor=ENGINE)
 def warn(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     return OK if watching.raise_alert(uow, scene.order.id, JeopardyLevel.HAZARD) else f"{OK} warned"
-
-
-def on_case(scene: Delivery, person: str) -> CaseCommand:
-    """A command on the case as it was seen."""
-    assert scene.case is not None
-    return CaseCommand(case_id=scene.case.id, expected_version=scene.case.version, person=person, roles=ROLES[person])
-
-
-@delivery("claim", "step held", "case claimed", "case left", actor=ANNA)
-def claim(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    casework.claim(uow, on_case(scene, (BERT, ANNA)[rank]))
-    return OK
-
-
-@delivery("the lease runs out", "case left", actor=SWEEP)
-def expire_claim(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    assert scene.case is not None
-    casework.expire_claim(uow, scene.case.id, scene.case.version)
-    return OK
-
-
-@delivery("escalate the case", "step held", "case claimed", "case waiting", "case on hold", actor=ENGINE)
-def escalate_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    casework.escalate(uow, on_case(scene, BERT))
-    return OK
-
-
-CASEWORK: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] = {
-    "give the case back": (casework.release, ("case claimed", "case left"), ()),
-    "ask for information": (casework.request_information, ("case claimed",), ("Which?",)),
-    "answer the question": (casework.receive_information, ("case waiting",), ("This.",)),
-    "put the case aside": (casework.hold, ("case claimed",), ("later",)),
-    "take the case up again": (casework.resume, ("case on hold",), ()),
-}
-
-
-def do(act: Callable[..., Any], arguments: tuple[str, ...], scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    act(uow, on_case(scene, ANNA), *arguments)
-    return OK
-
-
-for name, (act, where, arguments) in CASEWORK.items():
-    delivery(name, *where, actor=ANNA)(partial(do, act, arguments))
-
-
-@delivery("confirm the reference", "case claimed", actor=BERT, checks=("fallout_case.to_be_worked_on",))
-def confirm(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    casework.confirm(uow, on_case(scene, BERT), "r-1", "seen")
-    return OK
-
-
-def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    assert scene.case is not None
-    step = scene.steps[A]
-    command = ResolveCase(
-        case_id=scene.case.id,
-        expected_version=scene.case.version,
-        person=ANNA,
-        roles=(*ROLES[ANNA], *ROLES[BERT]),  # some resolutions are for the second level
-        resolution=resolution,
-        expected_step_version=step.version,
-        evidence="seen",
-        external_ref="r-1",
-    )
-    resolving.resolve(uow, command)
-    return OK
-
-
-for name, resolution, scenes in (
-    ("let it be tried again", R.RETRY, ("case claimed", "case left")),
-    ("repair it", R.REPAIR_AND_RETRY, ("case claimed",)),
-    ("mark it completed", R.MARK_COMPLETED, ("case confirmed",)),
-    ("cancel the step", R.CANCEL_STEP, ("case claimed",)),
-    ("fail the step", R.FAIL_STEP, ("case claimed",)),
-    ("skip the step", R.SKIP, ("case claimed",)),
-):
-    delivery(name, *scenes, actor=ANNA)(partial(resolve, resolution))

@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 
 from domain.prices import StalenessPolicy
 from domain.quotes import QuoteStatus
-from tests.races.explorer import delivery_commands  # noqa: F401 - imported for the commands that it registers
+from tests.races.explorer import case_commands, delivery_commands  # noqa: F401 - imported for the commands that they register
 from tests.races.explorer.commands import COMMANDS, Command
 from tests.races.explorer.delivery_scenes import DELIVERIES
 from tests.races.explorer.scenes import OVERDUE

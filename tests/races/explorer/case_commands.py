@@ -1,0 +1,95 @@
+"""The commands that meet at a fallout case: of case workers, of the clock, of whoever finds the lease at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from domain import casework, resolving
+from domain.casework import CaseCommand
+from domain.resolving import Resolution, ResolveCase
+from domain.store import UnitOfWork
+from tests.races.explorer.commands import OK
+from tests.races.explorer.delivery_commands import ENGINE, SWEEP, delivery
+from tests.races.explorer.delivery_scenes import A, Delivery
+from tests.support.fulfilment import ANNA, BERT, ROLES
+
+R = Resolution
+
+
+def on_case(scene: Delivery, person: str) -> CaseCommand:
+    """A command on the case as it was seen."""
+    assert scene.case is not None
+    return CaseCommand(case_id=scene.case.id, expected_version=scene.case.version, person=person, roles=ROLES[person])
+
+
+@delivery("claim", "step held", "case claimed", "case left", actor=ANNA)
+def claim(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    casework.claim(uow, on_case(scene, (BERT, ANNA)[rank]))
+    return OK
+
+
+@delivery("the lease runs out", "case left", actor=SWEEP)
+def expire_claim(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.case is not None
+    casework.expire_claim(uow, scene.case.id, scene.case.version)
+    return OK
+
+
+@delivery("escalate the case", "step held", "case claimed", "case waiting", "case on hold", actor=ENGINE)
+def escalate_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    casework.escalate(uow, on_case(scene, BERT))
+    return OK
+
+
+CASEWORK: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] = {
+    "give the case back": (casework.release, ("case claimed", "case left"), ()),
+    "ask for information": (casework.request_information, ("case claimed",), ("Which?",)),
+    "answer the question": (casework.receive_information, ("case waiting",), ("This.",)),
+    "put the case aside": (casework.hold, ("case claimed",), ("later",)),
+    "take the case up again": (casework.resume, ("case on hold",), ()),
+}
+
+
+def do(act: Callable[..., Any], arguments: tuple[str, ...], scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    act(uow, on_case(scene, ANNA), *arguments)
+    return OK
+
+
+for name, (act, where, arguments) in CASEWORK.items():
+    delivery(name, *where, actor=ANNA)(partial(do, act, arguments))
+
+
+@delivery("confirm the reference", "case claimed", actor=BERT, checks=("fallout_case.to_be_worked_on",))
+def confirm(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    casework.confirm(uow, on_case(scene, BERT), "r-1", "seen")
+    return OK
+
+
+def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.case is not None
+    step = scene.steps[A]
+    command = ResolveCase(
+        case_id=scene.case.id,
+        expected_version=scene.case.version,
+        person=ANNA,
+        roles=(*ROLES[ANNA], *ROLES[BERT]),  # some resolutions are for the second level
+        resolution=resolution,
+        expected_step_version=step.version,
+        evidence="seen",
+        external_ref="r-1",
+    )
+    resolving.resolve(uow, command)
+    return OK
+
+
+for name, resolution, scenes in (
+    ("let it be tried again", R.RETRY, ("case claimed", "case left")),
+    ("repair it", R.REPAIR_AND_RETRY, ("case claimed",)),
+    ("mark it completed", R.MARK_COMPLETED, ("case confirmed",)),
+    ("cancel the step", R.CANCEL_STEP, ("case claimed",)),
+    ("fail the step", R.FAIL_STEP, ("case claimed",)),
+    ("skip the step", R.SKIP, ("case claimed",)),
+):
+    delivery(name, *scenes, actor=ANNA)(partial(resolve, resolution))
