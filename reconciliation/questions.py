@@ -47,17 +47,16 @@ class Told:
 class Questions:
     """Asks about rows that bring `question_id`, `provider_name` and `has_lookup`, by the key that `key_of` finds."""
 
-    def __init__(self, providers: Mapping[str, Provider], key_of: Callable[[Row[Any]], str], budget: timedelta = BUDGET) -> None:
+    def __init__(self, providers: Mapping[str, Provider], key_of: Callable[[Row[Any]], str]) -> None:
         self._providers = providers
         self._key_of = key_of
-        self._budget = budget.total_seconds()
         self._patience = Patience()
         self._unreachable: set[str] = set()
 
     def put(self, rows: Sequence[Row[Any]]) -> Iterator[tuple[Row[Any], Told | None]]:
         """Every row whose turn it is, with what was told; None when nobody told anything. Ends when the budget is used up."""
         self._patience.forget_all_but({row.question_id for row in rows})
-        ends_at = time.monotonic() + self._budget
+        ends_at = time.monotonic() + BUDGET.total_seconds()
         known, self._unreachable = self._unreachable, set()
         for row in rows:
             if time.monotonic() > ends_at:
