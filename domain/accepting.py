@@ -6,24 +6,32 @@ Two layers keep "one order per revision": the quote's guarded move, and the uniq
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, Select, UniqueConstraint, Uuid, bindparam, exists, func, insert, select
-from sqlalchemy.orm import Mapped
+from sqlalchemy import Row, Select, Uuid, bindparam, exists, func, insert, select
 
-from domain import orders, quotes, workflows
-from domain.approvals import ApprovalMissing, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
-from domain.documents import QuoteDocument
+from domain.delivery import orders
+from domain.delivery.orders import OrderStatus, SalesOrder, SalesOrderLine
 from domain.errors import AlreadyExists, Conflict, NotFound, SafeAction, TryAgain
-from domain.orders import OrderStatus, SalesOrder, SalesOrderLine
-from domain.price_books import PriceBookHead
-from domain.prices import PriceResult, StalePrice, price_still_acceptable
-from domain.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteLine, QuoteVersionConflict
-from domain.quoting import CURRENT_PRICE
-from domain.store import Base, Guard, Move, Owned, UnitOfWork, append_only, param, ref, table_of
+from domain.offers import quotes
+from domain.offers.acceptances import QuoteAcceptance
+from domain.offers.approvals import (
+    ApprovalMissing,
+    ApprovalRequest,
+    ApprovalRequirement,
+    RequestStatus,
+    RequirementStatus,
+    StaleApproval,
+)
+from domain.offers.documents import QuoteDocument
+from domain.offers.price_books import PriceBookHead
+from domain.offers.prices import PriceResult, StalePrice, price_still_acceptable
+from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteLine, QuoteVersionConflict
+from domain.offers.quoting import CURRENT_PRICE
+from domain.store import Guard, Move, UnitOfWork, param, table_of
 from domain.store.sending import named
+from domain.workflows import starts
 
 WORKFLOW = "order-fulfillment"
 
@@ -33,38 +41,6 @@ class DocumentMismatch(Conflict):
 
     safe_action = SafeAction.REISSUE_DOCUMENT
 
-
-class QuoteAcceptance(Owned, Base):
-    """What was accepted, by whom, and what was true at that moment. One per revision, never changed.
-
-    The price was of `price_book_version`; the book's active version was another or the same, published at the time named here.
-    """
-
-    __tablename__ = "quote_acceptance"
-    __table_args__ = (
-        ref("quote_revision", of={"quote_id": "quote_id"}),
-        ref("price_result", of={"quote_revision_id": "revision_id"}),
-        ref("approval_request", of={"quote_revision_id": "quote_revision_id"}),
-        ref("quote_document", "document_id"),
-        ref("sales_order", "order_id"),
-        UniqueConstraint("tenant_id", "quote_revision_id"),
-    )
-    quote_id: Mapped[UUID]
-    quote_revision_id: Mapped[UUID]
-    price_result_id: Mapped[UUID]
-    approval_request_id: Mapped[UUID]
-    document_id: Mapped[UUID]
-    price_book_version: Mapped[str]
-    active_price_book_version_seen: Mapped[str]
-    active_version_published_at: Mapped[datetime]
-    staleness_policy: Mapped[str]
-    accepted_by: Mapped[str]
-    channel: Mapped[str]
-    accepted_at: Mapped[datetime]
-    order_id: Mapped[UUID]
-
-
-append_only(QuoteAcceptance)
 
 APPROVED_REQUEST = (ApprovalRequest.tenant_id == Quote.tenant_id) & (ApprovalRequest.id == param("approval_request_id"))
 STALE_PRICE_APPROVED = exists(
@@ -238,9 +214,9 @@ def _create_order(uow: UnitOfWork, quote: Row[Any], command: AcceptQuote) -> Row
     )
     quotes.change_revision(uow, command.revision_id, status=quotes.RevisionStatus.ACCEPTED)
     uow.write(COPY_LINES, order_id=order_id, revision_id=command.revision_id)
-    workflows.begin(
+    starts.begin(
         uow,
-        workflows.BeginWorkflow(
+        starts.BeginWorkflow(
             workflow_name=WORKFLOW,
             aggregate_type="sales_order",
             aggregate_id=order_id,

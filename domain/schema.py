@@ -1,45 +1,44 @@
-"""Every table, imported once: for migrations, for tests, for the pages in `docs/`."""
+"""Every table and every move, imported once: for migrations, for tests, for the pages in `docs/`."""
 
 from __future__ import annotations
 
-from domain import (  # noqa: F401 - imported for the tables and moves that they declare
-    accepting,
-    approvals,
-    approving,
-    authority,
+# ruff: noqa: F401 - imported for the tables and moves that they declare
+from domain import accepting, findings, projections
+from domain.delivery import (
+    attempts,
     callbacks,
     cancellations,
     cancelling,
-    casework,
     compensating,
     contradictions,
-    deciding,
     decomposing,
-    documents,
-    escalating,
     evaluating,
-    fallouts,
-    findings,
     fulfilling,
     jeopardy,
     order_moves,
     orders,
-    price_books,
-    prices,
-    projections,
-    quotes,
-    quoting,
-    receiving,
     resolving,
-    revising,
     starting,
     step_moves,
     steps,
-    triaging,
-    watching,
-    withdrawing,
-    workflows,
 )
-from domain.store import Base, facts, idempotency  # noqa: F401 - as above
+from domain.fallout import cases, casework, triaging
+from domain.offers import (
+    acceptances,
+    approvals,
+    approving,
+    authority,
+    deciding,
+    documents,
+    escalating,
+    price_books,
+    prices,
+    quotes,
+    quoting,
+    revising,
+    withdrawing,
+)
+from domain.store import Base, facts, idempotency
+from domain.workflows import requests, starts
 
 METADATA = Base.metadata

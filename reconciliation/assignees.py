@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import casework, fallouts, sweeping
-from domain.casework import CaseCommand, QueueNotYours
-from domain.fallouts import FalloutStatus
+from domain.fallout import cases, casework
+from domain.fallout.cases import FalloutStatus
+from domain.fallout.casework import CaseCommand, QueueNotYours
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
@@ -35,11 +35,11 @@ class Assignees:
 
     def sweep(self) -> int:
         """Make owner and assignee agree; returns how many did not. Raises EngineError when the engine does not answer."""
-        tasks = {task.process_instance_id: task for task in self._engine.assigned_tasks(fallouts.USER_TASK, LIMIT)}
+        tasks = {task.process_instance_id: task for task in self._engine.assigned_tasks(cases.USER_TASK, LIMIT)}
         if not tasks:
             return 0
         with housekeeping(self._database) as connection:
-            rows = sweeping.cases_of_processes(connection, tasks)
+            rows = casework.cases_of_processes(connection, tasks)
         return sum(self._agree(row, tasks[row.process_instance_id]) for row in rows)
 
     def _agree(self, row: Row[Any], task: UserTask) -> bool:
@@ -56,12 +56,12 @@ def _claim(command: CaseCommand, uow: UnitOfWork) -> bool:
     try:
         casework.claim(uow, command, has_task=True)
     except QueueNotYours:
-        casework.assign(uow, uow.read(fallouts.FalloutCase, command.case_id))
+        casework.assign(uow, uow.read(cases.FalloutCase, command.case_id))
     return True
 
 
 def _assign(row: Row[Any], uow: UnitOfWork) -> bool:
-    case = uow.read(fallouts.FalloutCase, row.id, lock=True)
+    case = uow.read(cases.FalloutCase, row.id, lock=True)
     if case.version != row.version:
         return False
     casework.assign(uow, case)
@@ -74,7 +74,7 @@ def _repair(row: Row[Any], task: UserTask, action: Action) -> Repair:
         tenant_id=row.tenant_id,
         aggregate_type="fallout_case",
         aggregate_id=row.id,
-        business_key=fallouts.business_key(row.tenant_id, row.id),
+        business_key=cases.business_key(row.tenant_id, row.id),
         action=action,
         evidence={"owner": row.owner_user_id, "assignee": task.assignee, "taskId": task.id},
     )

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from domain import steps
 from domain.auditing import CheckResult, Snapshot, WantedWorkflow
+from domain.delivery import steps
 from reconciliation.audit_sources import EngineHistory, EngineInstance, EventRecord
 
 DUPLICATE_START = "Duplicate start"

@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import fulfilling, starting, steps, unanswered
-from domain.attempts import AttemptStatus
-from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.steps import StepEvent, StepStatus
+from domain.delivery import fulfilling, starting, steps, unanswered
+from domain.delivery.attempts import AttemptStatus
+from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.delivery.steps import StepEvent, StepStatus
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.evaluations import make_and_evaluate

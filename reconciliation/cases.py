@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import casework, fallouts, steps, sweeping, triaging
-from domain.steps import FulfillmentStep, StepStatus
+from domain.delivery import steps, troubles, unsettled
+from domain.delivery.steps import FulfillmentStep, StepStatus
+from domain.fallout import cases, casework, triaging
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
@@ -31,8 +32,8 @@ class Cases:
     def sweep(self) -> int:
         """Give back what an owner has left, and call a person to what is held; returns how many cases were."""
         with housekeeping(self._database) as connection:
-            left = sweeping.expired_claims(connection, LIMIT)
-            held = sweeping.held_without_case(connection, LIMIT, self._grace)
+            left = casework.expired_claims(connection, LIMIT)
+            held = unsettled.held_without_case(connection, LIMIT, self._grace)
         released = sum(self._repairs.make(_release(row), partial(_give_back, row)) for row in left)
         return released + sum(self._repairs.make(_opening(row), partial(_open, row)) for row in held)
 
@@ -46,7 +47,7 @@ def _open(row: Row[Any], uow: UnitOfWork) -> bool:
     step = uow.read(FulfillmentStep, row.id, lock=True)
     if (step.status, step.version) != (StepStatus.HELD, row.version):
         return False
-    triaging.open_case(uow, triaging.held(step))
+    triaging.open_case(uow, troubles.of_held_step(step))
     return True
 
 
@@ -56,7 +57,7 @@ def _release(row: Row[Any]) -> Repair:
         tenant_id=row.tenant_id,
         aggregate_type="fallout_case",
         aggregate_id=row.id,
-        business_key=fallouts.business_key(row.tenant_id, row.id),
+        business_key=cases.business_key(row.tenant_id, row.id),
         action=Action.RELEASED,
         evidence={"owner": row.owner_user_id, "claimExpiredAt": row.claim_expires_at},
     )

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import compensating, steps, unanswered
+from domain.delivery import compensating, steps, unanswered
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.evaluations import make_and_evaluate

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from domain import evaluating
+from domain.delivery import evaluating
 from domain.errors import Refusal
 from domain.store import UnitOfWork
 from reconciliation.repairs import Repair, Repairs

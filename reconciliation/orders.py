@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import evaluating, orders, sweeping
-from domain.orders import SalesOrder
+from domain.delivery import evaluating, orders, unsettled
+from domain.delivery.orders import SalesOrder
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
@@ -31,14 +31,14 @@ class Orders:
     def sweep(self) -> int:
         """Evaluate what was left; returns how many orders were."""
         with housekeeping(self._database) as connection:
-            rows = sweeping.unevaluated_orders(connection, LIMIT, self._grace)
+            rows = unsettled.unevaluated_orders(connection, LIMIT, self._grace)
         return sum(self._repairs.make(_repair(row), partial(_evaluate, row)) for row in rows)
 
 
 def _evaluate(row: Row[Any], uow: UnitOfWork) -> bool:
     # Locked, so that an evaluation that is faster is seen.
     uow.read(SalesOrder, row.id, lock=True)
-    if not sweeping.needs_evaluation(uow.connection, row.tenant_id, row.id):
+    if not unsettled.needs_evaluation(uow.connection, row.tenant_id, row.id):
         return False
     evaluating.evaluate(uow, row.id)
     return True

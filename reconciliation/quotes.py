@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import quotes, sweeping, withdrawing
+from domain.offers import quotes, withdrawing
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
@@ -31,7 +31,7 @@ class Quotes:
     def sweep(self) -> int:
         """Close what has expired; returns how many quotes were."""
         with housekeeping(self._database) as connection:
-            rows = sweeping.expired_quotes(connection, LIMIT)
+            rows = withdrawing.expired_quotes(connection, LIMIT)
         return sum(self._repairs.make(_repair(row), partial(_expire, row)) for row in rows)
 
 

@@ -14,10 +14,10 @@ import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import sweeping, workflows
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
-from domain.workflows import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
+from domain.workflows import starts
+from domain.workflows.starts import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.runtime.engine import Engine, EngineRefusedError, Instance
 from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
@@ -43,8 +43,8 @@ class Starts:
     def sweep(self) -> int:
         """Look into every unresolved start that is due; returns how many were settled. Raises EngineError when the engine does not answer."""
         with housekeeping(self._database) as connection:
-            rows = sweeping.unresolved_starts(connection, LIMIT, self._safe_interval)
-            WORKFLOW_START_UNRESOLVED.set(sweeping.unknown_starts(connection))
+            rows = starts.unresolved_starts(connection, LIMIT, self._safe_interval)
+            WORKFLOW_START_UNRESOLVED.set(starts.unknown_starts(connection))
         return sum(self._settle(row) for row in rows)
 
     def _settle(self, row: Row[Any]) -> bool:
@@ -63,14 +63,14 @@ class Starts:
         if not self._repairs.dry_run:
             delay = min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT)
             with housekeeping(self._database) as connection:
-                workflows.look_again(connection, row, delay)
+                starts.look_again(connection, row, delay)
 
     def _time_out(self, row: Row[Any]) -> bool:
         """A request that the dispatcher does not have any more, and no outcome: nobody knows, so it is asked for like any other."""
         if row.start_is_queued:
             return False
         repair = _repair(row, Action.TIMED_OUT, {"requestedAt": row.requested_at})
-        return self._repairs.make(repair, lambda uow: _is_as_seen(uow, row) and workflows.start_timed_out(uow, row.business_key))
+        return self._repairs.make(repair, lambda uow: _is_as_seen(uow, row) and starts.start_timed_out(uow, row.business_key))
 
     def _look(self, row: Row[Any]) -> bool:
         found = self._instances(row)
@@ -114,12 +114,12 @@ def _register(uow: UnitOfWork, row: Row[Any], instance: Instance) -> bool:
     if not _is_as_seen(uow, row):
         return False
     command = RegisterWorkflow(business_key=row.business_key, start_token=row.start_token, process_instance_id=instance.id)
-    workflows.register(uow, command)
+    starts.register(uow, command)
     return True
 
 
 def _start_again(uow: UnitOfWork, row: Row[Any]) -> bool:
-    workflows.start_again(uow, row.business_key, row.version)
+    starts.start_again(uow, row.business_key, row.version)
     return True
 
 

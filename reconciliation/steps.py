@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import fulfilling, steps, unanswered
-from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.steps import FailureClass, StepEvent, StepStatus
+from domain.delivery import fulfilling, steps, unanswered
+from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.store import Effect, UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.evaluations import make_and_evaluate

@@ -17,7 +17,7 @@ from lxml import etree
 from workers import bpmn_variables
 from workers.bpmn_variables import Models, Promises
 from workers.deployment import GROUPS
-from workers.tasks.retry_policy import PROPERTY, RetryPolicy
+from workers.pod.retry_policy import PROPERTY, RetryPolicy
 from workers.tasks.topics import COLUMNS, ELEMENTS, SENT, STARTS
 
 # A process that waits for any other message waits for ever.

@@ -33,10 +33,10 @@ def plain_errors() -> Iterator[None]:
     """Turn everything that a person outside can put right into one line and exit code 2."""
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
+    from workers.pod.pod import WorkerIdError
     from workers.runtime.database import DatabaseUnreachableError
     from workers.runtime.engine import EngineError
     from workers.sandbox.server import ServerStartError
-    from workers.tasks.pod import WorkerIdError
 
     outside = (StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError)
     try:

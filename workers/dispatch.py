@@ -23,12 +23,12 @@ import structlog
 from sqlalchemy import Row
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from domain import workflows
 from domain.errors import Conflict, NotFound, OutcomeUnknownError, TryAgain
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
-from domain.workflows import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow
+from domain.workflows import requests, starts
+from domain.workflows.starts import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow
 from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.retries import repeat
@@ -88,7 +88,7 @@ class Dispatcher:
         """
         claimed_at = time.monotonic()
         with housekeeping(self._database) as connection:
-            rows = workflows.claim(connection, BATCH, self._lease)
+            rows = requests.claim(connection, BATCH, self._lease)
         by_key: dict[tuple[UUID, str], list[Row[Any]]] = defaultdict(list)
         for row in rows:
             by_key[row.tenant_id, row.business_key].append(row)
@@ -117,7 +117,7 @@ class Dispatcher:
         if row.kind == WorkflowCommandKind.START:
             self._start(row)
         elif row.expired:
-            self._settle(row, lambda uow: workflows.expire(uow, row.id, "EXPIRED"))
+            self._settle(row, lambda uow: requests.expire(uow, row.id, "EXPIRED"))
             _log.info("workflow_command_expired", **_facts(row))
         elif row.kind == WorkflowCommandKind.CORRELATE:
             self._deliver(row, lambda: self._engine.correlate(row.name, row.business_key, row.variables))
@@ -146,7 +146,7 @@ class Dispatcher:
         gate = RegisterWorkflow(business_key=row.business_key, start_token=token, process_instance_id=instance_id)
         with unit_of_work(self._database, _cause(row, instance_id)) as uow:
             duplicate = _pass_gate(uow, gate)
-            workflows.finish(uow, row.id, duplicate.code if duplicate else "STARTED")
+            requests.finish(uow, row.id, duplicate.code if duplicate else "STARTED")
         if duplicate:
             # Another instance passed the gate first; this one will be turned away there.
             _log.warning("workflow_start_duplicate", **_facts(row), processInstanceId=instance_id, conflictCode=duplicate.code)
@@ -155,8 +155,8 @@ class Dispatcher:
 
     def _start_unknown(self, row: Row[Any], reason: str) -> None:
         with unit_of_work(self._database, _cause(row)) as uow:
-            is_unknown = workflows.start_timed_out(uow, row.business_key)
-            workflows.finish(uow, row.id, "START_UNKNOWN" if is_unknown else "STARTED")
+            is_unknown = starts.start_timed_out(uow, row.business_key)
+            requests.finish(uow, row.id, "START_UNKNOWN" if is_unknown else "STARTED")
         if is_unknown:
             WORKFLOW_START_UNKNOWN.labels(workflow=row.name).inc()
             _log.warning("workflow_start_unknown", **_facts(row), reason=reason)
@@ -173,14 +173,14 @@ class Dispatcher:
 
     def _start_impossible(self, row: Row[Any], reason: str) -> None:
         def refuse(uow: UnitOfWork) -> None:
-            workflows.start_refused(uow, row.business_key)
-            workflows.finish(uow, row.id, "START_FAILED")
+            starts.start_refused(uow, row.business_key)
+            requests.finish(uow, row.id, "START_FAILED")
 
         _log.error("workflow_start_refused", **_facts(row), reason=reason)
         try:
             self._settle(row, refuse)
         except CorrelationMovedOn:
-            self._settle(row, lambda uow: workflows.finish(uow, row.id, "STARTED"))
+            self._settle(row, lambda uow: requests.finish(uow, row.id, "STARTED"))
 
     def _deliver(self, row: Row[Any], call: Callable[[], bool]) -> None:
         try:
@@ -192,14 +192,14 @@ class Dispatcher:
         except VariableError as error:
             reason = str(error)
             _log.error("workflow_command_impossible", **_facts(row), reason=reason)
-            self._settle(row, lambda uow: workflows.expire(uow, row.id, reason))
+            self._settle(row, lambda uow: requests.expire(uow, row.id, reason))
         else:
             if is_done:
-                self._settle(row, lambda uow: workflows.finish(uow, row.id, "DELIVERED"))
+                self._settle(row, lambda uow: requests.finish(uow, row.id, "DELIVERED"))
                 _log.info("workflow_command_delivered", **_facts(row))
             elif row.attempts > 1 and self._has_ended(row):
                 # Withdrawn, or decided otherwise: there is nobody left to tell.
-                self._settle(row, lambda uow: workflows.expire(uow, row.id, "PROCESS_ENDED"))
+                self._settle(row, lambda uow: requests.expire(uow, row.id, "PROCESS_ENDED"))
                 _log.info("workflow_command_expired", **_facts(row))
             else:
                 self._give_back(row, self._longer(row), was_sent=True)
@@ -213,7 +213,7 @@ class Dispatcher:
     def _never_began(self, row: Row[Any]) -> bool:
         try:
             with unit_of_work(self._database, _cause(row)) as uow:
-                return bool(workflows.find(uow, row.business_key).status == workflows.CorrelationStatus.START_FAILED)
+                return bool(starts.find(uow, row.business_key).status == starts.CorrelationStatus.START_FAILED)
         except NotFound:
             return False  # a step's process has no correlation of its own: its order's has
 
@@ -239,7 +239,7 @@ class Dispatcher:
 
     def _give_back(self, row: Row[Any], delay: timedelta, *, was_sent: bool) -> None:
         with housekeeping(self._database) as connection:
-            workflows.give_back(connection, row, delay, was_sent=was_sent)
+            requests.give_back(connection, row, delay, was_sent=was_sent)
 
     def _longer(self, row: Row[Any]) -> timedelta:
         # Wait as long again as it has waited so far: doubles each time, and needs no counter.
@@ -253,7 +253,7 @@ class Dispatcher:
 
 def _pass_gate(uow: UnitOfWork, gate: RegisterWorkflow) -> DuplicateWorkflow | None:
     try:
-        workflows.register(uow, gate)
+        starts.register(uow, gate)
     except DuplicateWorkflow as duplicate:
         # The request is done with all the same: what was refused is kept beside its outcome.
         uow.flag_conflict(duplicate)

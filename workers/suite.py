@@ -13,6 +13,7 @@ from workers.http.limits import Limits
 from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
 from workers.kafka.topics import all_topics
+from workers.pod.pod import Pod
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime import database
@@ -20,7 +21,6 @@ from workers.runtime.engine import Engine
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.process import Loop
 from workers.runtime.settings import Settings
-from workers.tasks.pod import Pod
 from workers.tasks.topics import topics
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, RequestStatus, RequirementStatus
 from domain.auditing.rule import Rule, count
-from domain.cancellations import CANCELLATION_MATRIX, CancellationStatus
-from domain.fallouts import FALLOUT_MATRIX, FalloutStatus
-from domain.orders import ORDER_MATRIX, OrderStatus
-from domain.quotes import QUOTE_MATRIX, QuoteStatus
-from domain.steps import STEP_MATRIX, StepStatus
+from domain.delivery.cancellations import CANCELLATION_MATRIX, CancellationStatus
+from domain.delivery.orders import ORDER_MATRIX, OrderStatus
+from domain.delivery.steps import STEP_MATRIX, StepStatus
+from domain.fallout.cases import FALLOUT_MATRIX, FalloutStatus
+from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, RequestStatus, RequirementStatus
+from domain.offers.quotes import QUOTE_MATRIX, QuoteStatus
 from domain.store import Matrix
 from domain.store.facts import WORKFLOW_COMMAND_MATRIX, WorkflowCommandStatus
-from domain.workflows import CORRELATION_MATRIX, CorrelationStatus
+from domain.workflows.starts import CORRELATION_MATRIX, CorrelationStatus
 
 MATRICES: Mapping[str, Matrix[Any, Any]] = {
     "quote": QUOTE_MATRIX,

@@ -5,7 +5,7 @@ quote = uow.apply(ACCEPT, command)     one UPDATE … WHERE guards … RETURNING
 
 from __future__ import annotations
 
-from domain.store.base import Aggregate, Base, Owned, append_only, as_json, ref, table_of
+from domain.store.base import Aggregate, Base, Owned, append_only, as_json, ref, table_of, without
 from domain.store.facts import Cause
 from domain.store.idempotency import Answer, once, remember
 from domain.store.matrix import Effect, Matrix
@@ -33,4 +33,5 @@ __all__ = [
     "remember",
     "table_of",
     "unit_of_work",
+    "without",
 ]

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    Row,
     Table,
     Text,
     Uuid,
@@ -122,6 +123,11 @@ def as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {camel(str(name)): as_json(item) for name, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def without(row: Row[Any], *names: str) -> dict[str, Any]:
+    """A row as a mapping, but for these columns."""
+    return {name: value for name, value in row._mapping.items() if name not in names}
 
 
 def in_camel_case(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def commits(tree: ast.AST) -> list[int]:
 
 def begins(tree: ast.AST) -> list[int]:
     """Lines that open a transaction which commits by itself."""
-    return [call.lineno for call in calls(tree, "begin") if not ast.unparse(call.func).startswith("workflows.")]
+    return [call.lineno for call in calls(tree, "begin") if not ast.unparse(call.func).startswith("starts.")]
 
 
 def test_only_the_unit_of_work_and_the_migrations_commit() -> None:

@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import Engine, Table, Uuid, select, text
 
 from domain import accepting
-from domain.approvals import ApprovalRequest, ApprovalRequirement
-from domain.documents import QuoteDocument
-from domain.prices import ConfigurationResult, PriceResult
-from domain.quotes import Quote, QuoteLine, QuoteRevision
+from domain.offers.approvals import ApprovalRequest, ApprovalRequirement
+from domain.offers.documents import QuoteDocument
+from domain.offers.prices import ConfigurationResult, PriceResult
+from domain.offers.quotes import Quote, QuoteLine, QuoteRevision
 from domain.store import Answer, Cause, as_json, once, remember, table_of, unit_of_work
 from tests.support.offers import CUSTOMER, Offers
 

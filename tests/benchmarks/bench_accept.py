@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from domain import quoting
-from domain.quotes import QuoteVersionConflict
+from domain.offers import quoting
+from domain.offers.quotes import QuoteVersionConflict
 from domain.schema import METADATA
 from tests.benchmarks import orm_peer
 from tests.benchmarks.approved import Approved, accept

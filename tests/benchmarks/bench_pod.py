@@ -27,10 +27,10 @@ from tests.benchmarks.figures import Figure, figure, ratio, tell
 from tests.support.engines import running
 from tests.support.models import new_name, one_task
 from tests.support.services import local_stack
+from workers.pod.pod import Pod, Task, Topic
 from workers.runtime.engine import Engine, new_worker_id
 from workers.runtime.logs import configure_logs
 from workers.runtime.variables import EncodedVariables, Variable
-from workers.tasks.pod import Pod, Task, Topic
 
 ROUNDS = 5
 TASKS, TASKS_OF_STOCK = 200, 60  # the library's worker is a few times slower: this is as long a run

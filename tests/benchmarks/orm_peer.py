@@ -13,13 +13,16 @@ from uuid import UUID, uuid4
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, relationship
 
-from domain import approvals, documents, orders, prices, quotes, workflows
-from domain.accepting import WORKFLOW, AcceptQuote, QuoteAcceptance
-from domain.price_books import PriceBookHead
+from domain.accepting import WORKFLOW, AcceptQuote
+from domain.delivery import orders
+from domain.offers import approvals, documents, prices, quotes
+from domain.offers.acceptances import QuoteAcceptance
+from domain.offers.price_books import PriceBookHead
 from domain.store import as_json, table_of
 from domain.store.facts import TOPICS, OutboxEvent, TransitionLog, WorkflowCommand
 from domain.store.idempotency import IdempotencyRecord, request_hash
 from domain.store.isolation import name_tenant
+from domain.workflows import starts
 from tests.support.offers import CUSTOMER
 
 QUOTE, REVISION, LINE, ORDER = (
@@ -85,7 +88,7 @@ class Acceptance(Peer):
 
 
 class Correlation(Peer):
-    __table__ = table_of(workflows.WorkflowCorrelation)
+    __table__ = table_of(starts.WorkflowCorrelation)
 
 
 class Transition(Peer):
@@ -173,7 +176,7 @@ def _evidence(quote: Any, price: Any, head: Any, order: Any, command: AcceptQuot
         **owned,
         id=uuid4(),
         version=1,
-        status=workflows.CorrelationStatus.REQUESTED,
+        status=starts.CorrelationStatus.REQUESTED,
         aggregate_type="sales_order",
         aggregate_id=order.id,
         workflow_name=WORKFLOW,

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import expect
 
-from domain import quotes
+from domain.offers import quotes
 from tests.browser.web_apps import WebApps
 from tests.support.suite import Shop, new_story
 from tests.support.waiting import eventually

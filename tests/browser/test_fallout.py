@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import expect
 
-from domain.fallouts import FalloutCase, business_key
+from domain.fallout.cases import FalloutCase, business_key
 from tests.browser.web_apps import WebApps
 from tests.support.suite import Shop
 from tests.support.waiting import eventually

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from domain import quotes
-from domain.approvals import ApprovalDecision, ApprovalRequest, RequestStatus
+from domain.offers import quotes
+from domain.offers.approvals import ApprovalDecision, ApprovalRequest, RequestStatus
 from domain.store.facts import ConflictLog
 from tests.browser.web_apps import WebApps
 from tests.support.suite import EVERYTHING, Shop, new_story, prepared, working

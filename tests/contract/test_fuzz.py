@@ -18,17 +18,18 @@ from pathlib import Path
 import pytest
 import structlog
 
-from domain import withdrawing
 from domain.errors import NotFound
+from domain.offers import withdrawing
 from tests.support.evidence import record
 from tests.support.fuzzing import Desk, Tally
 from tests.support.http import Api, serving
 from tests.support.made_up import MadeUp
 from tests.support.offers import Offers
 from tests.support.people import Scenario
-from workers.http import calls, execution, offered
+from workers.http import calls, execution
 from workers.http.auth import Role
 from workers.http.limits import Limits
+from workers.http.shapes import quote_answers
 
 ENOUGH = 10_000
 MOVES = 60
@@ -103,7 +104,7 @@ def broken(*_: object, **__: object) -> None:
 
 PLANTED: dict[str, tuple[object, str, object]] = {
     "another customer's": (calls, "must_own", lambda *_: None),
-    "a member that buyers must not see": (offered.Offered, "of", classmethod(lambda _, body: body)),
+    "a member that buyers must not see": (quote_answers.Offered, "of", classmethod(lambda _, body: body)),
     "another answer than the stored one": (execution, "once", lambda *_: None),
     "told a stranger": (NotFound, "code", "SOMEBODY_HAS_IT"),
     "INTERNAL_ERROR": (withdrawing, "recall", broken),

@@ -16,7 +16,7 @@ from typing import NoReturn
 import pytest
 from lxml import etree
 
-from domain.approvals import Decision
+from domain.offers.approvals import Decision
 from tests.support.rendering import MODELS, SUPPORT, ModelToolsError, canvas, draw_form, model_tools, models
 from workers.bpmn_contract import MESSAGES, problems
 from workers.tasks.escalation import BY_HAND

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Row, update
 
-from domain import quotes, withdrawing
-from domain.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
-from domain.quotes import Quote
+from domain.offers import quotes, withdrawing
+from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.offers.quotes import Quote
 from domain.store import Cause, UnitOfWork, table_of, unit_of_work
 from domain.store.facts import OutboxEvent
 from tests.support.approval_walk import asked_for, groups

@@ -11,17 +11,17 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import create_engine
 
-from domain.step_moves import DECISIONS
+from domain.delivery.step_moves import DECISIONS
 from domain.store import Check, Move
 from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api, completed, named, new_quote, priced
 from tests.support.offers import Offers
-from workers.http import answers, evidence
 from workers.http.app import create_app, description
 from workers.http.auth import Role
-from workers.http.described import refusals_of
-from workers.http.examples import EXAMPLES
-from workers.http.links import NEXT
+from workers.http.document.examples import EXAMPLES
+from workers.http.document.links import NEXT
+from workers.http.document.responses import refusals_of
 from workers.http.problems import MEDIA_TYPE, RequestError, status_of
+from workers.http.shapes import answers, approval_answers
 
 UNCONNECTED = create_engine("postgresql+psycopg://nobody@localhost/nothing")
 DOCUMENT: dict[str, Any] = create_app(UNCONNECTED, JWT_SECRET, {PROVIDER: [CALLBACK_SECRET]}).openapi()
@@ -214,15 +214,15 @@ def test_what_is_answered_is_what_is_promised(api: Api, offers: Offers) -> None:
     is_as_promised(api.sales.get(f"/quotes/{quote['quoteId']}"), answers.ShownQuote)
     answers.ShownQuote.model_validate(priced(api.sales, quote))
     signed = offers.quote_in_approval()
-    [task] = is_as_promised(api.approver.get("/approval-tasks"), evidence.TaskPage)["items"]
+    [task] = is_as_promised(api.approver.get("/approval-tasks"), approval_answers.TaskPage)["items"]
     decision = named(task, "requirementId", "quoteRevisionId", "priceResultId") | {
         "expectedRequirementVersion": task["requirementVersion"],
         "decision": "REJECT",
         "reasonCode": "MARGIN",
         "comment": "Too cheap.",
     }
-    is_as_promised(api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision), evidence.ShownDecision)
-    is_as_promised(api.approver.get(f"/quotes/{signed.quote_id}/approvals"), evidence.RequestPage)
+    is_as_promised(api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision), approval_answers.ShownDecision)
+    is_as_promised(api.approver.get(f"/quotes/{signed.quote_id}/approvals"), approval_answers.RequestPage)
     offer = offers.approved_quote()
     path, ids = f"/quotes/{offer.quote_id}", ("revisionId", "priceResultId")
     is_as_promised(api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), answers.ShownDocument)

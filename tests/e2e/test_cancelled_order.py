@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from domain import cancelling
-from domain.cancellations import CancellationRequest
+from domain.delivery import cancelling
+from domain.delivery.cancellations import CancellationRequest
 from domain.store import Cause, unit_of_work
 from tests.support.suite import Shop
 from tests.support.waiting import eventually

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.callbacks import ExternalCallbackRecord
+from domain.delivery.callbacks import ExternalCallbackRecord
 from tests.support.suite import Shop
 from tests.support.waiting import eventually
 from workers.sandbox.faults import FaultKind

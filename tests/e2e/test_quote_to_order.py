@@ -14,8 +14,8 @@ from uuid import UUID
 
 import pytest
 
-from domain import quotes
-from domain.approvals import ApprovalDecision
+from domain.offers import quotes
+from domain.offers.approvals import ApprovalDecision
 from domain.projections import OrderSearchProjection
 from tests.support.evidence import record
 from tests.support.settled import IN_ORDER

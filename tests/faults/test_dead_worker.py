@@ -22,9 +22,9 @@ from uuid import UUID
 
 import pytest
 
-from domain.attempts import AttemptStatus
+from domain.delivery.attempts import AttemptStatus
+from domain.delivery.steps import FulfillmentStep, StepStatus
 from domain.findings import ReconciliationFinding
-from domain.steps import FulfillmentStep, StepStatus
 from tests.support.engines import running
 from tests.support.metrics import metric
 from tests.support.suite import EVERYTHING, Shop, prepared, working
@@ -32,11 +32,11 @@ from tests.support.waiting import eventually
 from workers import suite
 from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack
+from workers.pod.pod import Pod
 from workers.providers.budget import CallBudget
 from workers.providers.http_provider import HttpProvider
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.sandbox.proxy import ALWAYS, FaultProxy
-from workers.tasks.pod import Pod
 from workers.tasks.topics import CONTRACTS, topics
 
 pytestmark = pytest.mark.stack

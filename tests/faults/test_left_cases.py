@@ -10,8 +10,8 @@ from unittest.mock import Mock, create_autospec
 import pytest
 from sqlalchemy import select, text
 
-from domain import fallouts
-from domain.steps import StepEvent
+from domain.delivery.steps import StepEvent
+from domain.fallout import cases
 from domain.store.facts import WorkflowCommand
 from reconciliation.assignees import Assignees
 from reconciliation.cases import Cases
@@ -85,7 +85,7 @@ def compare(work: Fulfilment, assignee: str) -> int:
     task = UserTask(
         id="t-1",
         name="Resolve",
-        definition_key=fallouts.USER_TASK,
+        definition_key=cases.USER_TASK,
         process_instance_id=f"pi-{work.case().id}",
         assignee=assignee,
         due=None,

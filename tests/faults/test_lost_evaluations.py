@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain import reading
+from domain.delivery import reading
 from reconciliation.orders import Orders
 from reconciliation.repairs import Repairs
 from tests.support.offers import Offers

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import select
 
-from domain import workflows
 from domain.findings import ReconciliationFinding
 from domain.store import unit_of_work
+from domain.workflows import requests, starts
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
 from tests.support.engines import Deployer, Doors, Scene
@@ -23,9 +23,9 @@ from tests.support.models import external_task, flow, model, one_task
 from tests.support.waiting import eventually
 from tests.support.wanted import Wanted
 from workers.dispatch import Dispatcher
+from workers.pod.pod import Pod, Task, Topic
 from workers.runtime.engine import Engine
 from workers.sandbox.proxy import FaultProxy
-from workers.tasks.pod import Pod, Task, Topic
 from workers.tasks.registration import Registration
 
 pytestmark = pytest.mark.stack
@@ -89,7 +89,7 @@ def start_that_never_arrives(link: Link, scene: Scene) -> Wanted:
 def start_again_all_the_same(link: Link, wanted: Wanted) -> None:
     """What a retry does that takes a lost answer for a failure."""
     with unit_of_work(link.database, wanted.cause) as uow:
-        workflows.start_again(uow, wanted.business_key, wanted.correlation.version)
+        starts.start_again(uow, wanted.business_key, wanted.correlation.version)
     link.proxy.drop_response("/start")
     link.dispatch()
 
@@ -164,7 +164,7 @@ def test_the_oldest_running_instance_is_attached_when_nobody_has_passed_the_gate
     assert link.reconcile() == 1
 
     assert wanted.correlation.process_instance_id == first.id
-    with pytest.raises(workflows.DuplicateWorkflow):
+    with pytest.raises(starts.DuplicateWorkflow):
         wanted.pass_gate(second.id)
 
 
@@ -254,7 +254,7 @@ def test_a_start_of_which_the_request_was_lost_is_asked_for_too(link: Link, scen
     built = scene(one_task)
     wanted = Wanted.of(link.database, built.key)
     with unit_of_work(link.database, wanted.cause) as uow:
-        workflows.finish(uow, wanted.commands[0].id, "by hand")
+        requests.finish(uow, wanted.commands[0].id, "by hand")
 
     assert link.reconcile(timedelta(0)) == 1
     assert link.reconcile(timedelta(0)) == 1

@@ -10,11 +10,11 @@ from unittest.mock import create_autospec
 import pytest
 from sqlalchemy import text
 
-from domain import fulfilling, steps, sweeping
-from domain.fulfilling import OutcomeSource, RecordFact
-from domain.resolving import RULES, SENT_AGAIN, Resolution, resolutions_for
-from domain.step_moves import ResolutionNotAllowed
-from domain.steps import FailureClass, StepEvent
+from domain.delivery import fulfilling, steps, unsettled
+from domain.delivery.fulfilling import OutcomeSource, RecordFact
+from domain.delivery.resolving import RULES, SENT_AGAIN, Resolution, resolutions_for
+from domain.delivery.step_moves import ResolutionNotAllowed
+from domain.delivery.steps import FailureClass, StepEvent
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.fulfilment import ANNA, Fulfilment
 from tests.support.offers import Offers
@@ -254,4 +254,4 @@ def test_an_order_whose_cancellation_waits_for_an_answer_is_left_alone(cancellin
     reconcile(cancelling, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
 
     with cancelling.offers.uow() as uow:
-        assert not sweeping.needs_evaluation(uow.connection, cancelling.offers.tenant_id, cancelling.order_id)
+        assert not unsettled.needs_evaluation(uow.connection, cancelling.offers.tenant_id, cancelling.order_id)

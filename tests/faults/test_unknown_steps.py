@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from domain import evaluating, starting, steps
-from domain.steps import StepEvent, StepObsolete
+from domain.delivery import evaluating, starting, steps
+from domain.delivery.steps import StepEvent, StepObsolete
 from domain.store.facts import ConflictLog, WorkflowCommand
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from domain import quoting
 from domain.catalog import SUPPORT
+from domain.offers import quoting
 from tests.support.offers import APPROVER, Offer, Offers, line
+from workers.pod.contract import BpmnError, Task
 from workers.runtime.engine import Completion, Engine
 from workers.runtime.variables import MAX_STRING, encode
 from workers.tasks.approval import Approval
-from workers.tasks.contract import BpmnError, Task
 from workers.tasks.topics import CONTRACTS
 
 DISCOUNT: dict[str, Any] = {

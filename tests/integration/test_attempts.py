@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from domain import fulfilling, step_moves, unanswered
-from domain.fulfilling import OutcomeSource, RecordFact
-from domain.steps import StepEvent
+from domain.delivery import fulfilling, step_moves, unanswered
+from domain.delivery.fulfilling import OutcomeSource, RecordFact
+from domain.delivery.steps import StepEvent
 from domain.store import Effect
 from domain.store.unit_of_work import housekeeping
 from tests.support.offers import Offers

@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import Connection, Engine, text
 
-from domain import steps
+from domain.delivery import steps
 from domain.store.facts import TOPICS
 from reconciliation.audit import Audit, AuditReport, as_table
 from reconciliation.audit_sources import CamundaHistory, EventRecord, Incident, KafkaTopics, Trace

@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Row, select
 
-from domain import authority
-from domain.approvals import ApprovalDecision, AuthorityExceeded, FourEyesViolation
 from domain.errors import Invalid
-from domain.quotes import QuoteStatus
+from domain.offers import authority
+from domain.offers.approvals import ApprovalDecision, AuthorityExceeded, FourEyesViolation
+from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
 from tests.support.offers import APPROVER, OWNER, Offer, Offers
 

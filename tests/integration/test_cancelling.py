@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from domain import orders
 from domain.catalog import FIBRE, ROUTER
-from domain.fulfilling import OutcomeSource
-from domain.starting import StepNotCancellable
-from domain.steps import StepAlreadyStarted, StepEvent, StepObsolete
+from domain.delivery import orders
+from domain.delivery.fulfilling import OutcomeSource
+from domain.delivery.starting import StepNotCancellable
+from domain.delivery.steps import StepAlreadyStarted, StepEvent, StepObsolete
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers, line
 

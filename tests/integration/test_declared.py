@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from domain.quotes import Quote
+from domain.offers.quotes import Quote
 from domain.store import param, table_of
 from domain.store.declared import _declared, run
 from domain.store.isolation import EVERY_TENANT, open_for

@@ -9,6 +9,7 @@ import pytest
 from tests.support.engines import Deployer, Doors
 from tests.support.models import approval_per_group, decision, new_name, one_task, waiting_for_message
 from tests.support.waiting import eventually
+from workers.pod.pod import Pod, Task, Topic
 from workers.runtime.engine import (
     Engine,
     EngineAnswerUnknownError,
@@ -16,7 +17,6 @@ from workers.runtime.engine import (
     EngineUnavailableError,
     TopicRequest,
 )
-from workers.tasks.pod import Pod, Task, Topic
 
 pytestmark = pytest.mark.stack
 

@@ -9,14 +9,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Row, select
 
-from domain import withdrawing
-from domain.approvals import ApprovalRequirement
 from domain.errors import NotFound
+from domain.offers import withdrawing
+from domain.offers.approvals import ApprovalRequirement
 from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog
 from tests.support.offers import Offer, Offers
+from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.engine import Completion, Engine
-from workers.tasks.contract import BpmnError, GiveUp, Task
 from workers.tasks.escalation import Escalation
 from workers.tasks.topics import CONTRACTS
 

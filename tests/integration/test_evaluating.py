@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from domain import decomposing, orders
 from domain.catalog import CATALOG, Catalog, ProviderFacts, StepSpecification
-from domain.steps import StepEvent
+from domain.delivery import decomposing, orders
+from domain.delivery.steps import StepEvent
 from tests.support.evidence import record
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers

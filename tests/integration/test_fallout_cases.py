@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from domain import casework, resolving, triaging
-from domain.casework import FalloutCaseConflict, QueueNotYours
+from domain.delivery import resolving, troubles
+from domain.delivery.resolving import EvidenceMissing, Resolution, ResolutionNeedsAuthority, SecondPersonMissing
+from domain.delivery.step_moves import ResolutionNotAllowed
+from domain.delivery.steps import FailureClass, StepEvent, StepVersionConflict
 from domain.errors import Refusal
-from domain.fallouts import FalloutType
-from domain.resolving import EvidenceMissing, Resolution, ResolutionNeedsAuthority, SecondPersonMissing
-from domain.step_moves import ResolutionNotAllowed
-from domain.steps import FailureClass, StepEvent, StepVersionConflict
-from domain.triaging import OpenCase
+from domain.fallout import casework, triaging
+from domain.fallout.cases import FalloutType
+from domain.fallout.casework import FalloutCaseConflict, QueueNotYours
+from domain.fallout.triaging import OpenCase
 from tests.support.fulfilment import ANNA, BERT, MONA, Fulfilment
 from tests.support.offers import Offers
 
@@ -36,7 +37,7 @@ def open_case(work: Fulfilment) -> None:
     step = work.step(RESERVE)
     command = OpenCase(
         type=FalloutType.PROVIDER_REJECTED,
-        dedupe_key=triaging.of_held_step(step.id),
+        dedupe_key=troubles.held_step_key(step.id),
         detail="no such article",
         order_id=work.order_id,
         step_id=step.id,

@@ -11,16 +11,16 @@ import pytest
 import structlog
 from sqlalchemy import Engine, select
 
-from domain import evaluating
-from domain.callbacks import ExternalCallbackConflict, ExternalCallbackRecord
+from domain.delivery import evaluating
+from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallbackRecord
+from domain.delivery.steps import FulfillmentStep
 from domain.errors import TryAgain
-from domain.steps import FulfillmentStep
 from domain.store import table_of
 from tests.support.database import count
 from tests.support.http import PROVIDER, Api, completed, is_problem
 from tests.support.offers import Offers
 from tests.support.races import race_for_row
-from workers.http.callbacks import LARGEST_CALLBACK_BYTES
+from workers.http.routes.callbacks import LARGEST_CALLBACK_BYTES
 from workers.providers.signatures import new_secret
 
 STEP = "CHECK_SERVICEABILITY"

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from sqlalchemy import Engine, select
 
-from domain.quotes import Quote
+from domain.offers.quotes import Quote
 from domain.store import table_of
 from domain.store.facts import ConflictLog
 from tests.support.database import count

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from domain.fallouts import FalloutCase
-from domain.steps import StepEvent
+from domain.delivery.steps import StepEvent
+from domain.fallout.cases import FalloutCase
 from domain.store import table_of
 from tests.support.fulfilment import ANNA, BERT, MONA, Fulfilment
 from tests.support.http import Api, Caller, is_problem

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.orders import SalesOrder
-from domain.quotes import Quote
+from domain.delivery.orders import SalesOrder
+from domain.offers.quotes import Quote
 from domain.store import table_of
 from domain.store.idempotency import IdempotencyRecord
 from tests.support.database import count

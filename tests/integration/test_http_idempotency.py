@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from domain.orders import SalesOrder
-from domain.quotes import Quote
+from domain.delivery.orders import SalesOrder
+from domain.offers.quotes import Quote
 from domain.store import table_of
 from tests.support.database import count
 from tests.support.http import (

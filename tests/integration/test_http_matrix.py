@@ -12,7 +12,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import create_engine
 
-from domain.steps import StepEvent
+from domain.delivery.steps import StepEvent
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
 from tests.support.offers import PRICE_BOOK, Offer, Offers, Order

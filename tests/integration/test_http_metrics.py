@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Engine, func, update
 
 from domain.catalog import FIBRE
-from domain.quotes import Quote
+from domain.offers.quotes import Quote
 from domain.store import table_of
 from domain.store.facts import ConflictLog
 from tests.support.database import count

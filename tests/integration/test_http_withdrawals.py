@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, func, update
 
-from domain.quotes import Quote
+from domain.offers.quotes import Quote
 from domain.store import table_of
 from tests.support.http import Api, accept, edit, is_problem, withdraw
 from tests.support.offers import Offers

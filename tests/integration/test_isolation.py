@@ -11,7 +11,7 @@ from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.exc import ProgrammingError
 
 from domain.errors import NotFound
-from domain.quotes import Quote
+from domain.offers.quotes import Quote
 from domain.schema import METADATA
 from domain.store import Cause, table_of, unit_of_work
 from domain.store.facts import ConflictLog

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from domain import accepting, documents, reading
-from domain.approvals import Decision
-from domain.quotes import Quote
+from domain import accepting
+from domain.offers import documents, reading
+from domain.offers.approvals import Decision
+from domain.offers.quotes import Quote
 from domain.store import table_of
 from domain.store.facts import WorkflowCommand
 from tests.support.offers import CUSTOMER, SIGNATURE, Offer, Offers

@@ -10,7 +10,7 @@ from tests.support.engines import Deployer, Doors, running
 from tests.support.handlers import POLL_OF_NO_USE, Calls, fails, outcomes, topics
 from tests.support.models import broken_after_task, one_task
 from tests.support.waiting import PATIENCE
-from workers.tasks.pod import BpmnError, GiveUp, Pod, RetryLater
+from workers.pod.pod import BpmnError, GiveUp, Pod, RetryLater
 
 pytestmark = pytest.mark.stack
 

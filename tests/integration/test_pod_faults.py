@@ -12,7 +12,7 @@ from tests.support.handlers import POLL_OF_NO_USE, Calls, fails, outcomes, topic
 from tests.support.metrics import metric
 from tests.support.models import one_task, two_branches
 from tests.support.waiting import PATIENCE, eventually
-from workers.tasks.pod import BpmnError, Pod, RetryLater
+from workers.pod.pod import BpmnError, Pod, RetryLater
 
 pytestmark = pytest.mark.stack
 

@@ -12,9 +12,9 @@ from tests.support.engines import Deployer, Doors, running
 from tests.support.handlers import POLL_OF_NO_USE, Calls, topics
 from tests.support.models import one_task
 from tests.support.waiting import PATIENCE, eventually
+from workers.pod.pod import Pod, Task, WorkerIdError
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
-from workers.tasks.pod import Pod, Task, WorkerIdError
 
 pytestmark = pytest.mark.stack
 

@@ -12,7 +12,7 @@ from tests.support.handlers import Calls, fails, outcomes, topics
 from tests.support.metrics import metric
 from tests.support.models import one_task
 from tests.support.waiting import PATIENCE, eventually
-from workers.tasks.pod import Pod, RetryLater, Task
+from workers.pod.pod import Pod, RetryLater, Task
 
 pytestmark = pytest.mark.stack
 

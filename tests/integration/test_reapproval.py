@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from domain import approving, authority, escalating, quoting, reading
-from domain.approvals import (
+from domain.offers import approving, authority, escalating, quoting, reading
+from domain.offers.approvals import (
     AlreadyEscalated,
     ApprovalAlreadyDecided,
     ApprovalDecision,
@@ -19,7 +19,7 @@ from domain.approvals import (
     RequirementStatus,
     StaleApproval,
 )
-from domain.quotes import QuoteStatus
+from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
 from tests.support.offers import APPROVER, SIGNATURE, Offer, Offers
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from domain import triaging
-from domain.resolving import Resolution
-from domain.step_moves import ResolutionNotAllowed
-from domain.steps import FailureClass, StepEvent
+from domain.delivery import troubles
+from domain.delivery.resolving import Resolution
+from domain.delivery.step_moves import ResolutionNotAllowed
+from domain.delivery.steps import FailureClass, StepEvent
+from domain.fallout import triaging
 from tests.support.fulfilment import ANNA, BERT, Fulfilment
 from tests.support.offers import Offers
 
@@ -24,7 +25,7 @@ def held(offers: Offers) -> Fulfilment:
     work.say(RESERVE, E.FAIL_FINALLY, failure_class=FailureClass.REJECTED)
     step = work.step(RESERVE)
     with offers.uow("worker") as uow:
-        triaging.open_case(uow, triaging.held(step))
+        triaging.open_case(uow, troubles.of_held_step(step))
     return work
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from domain.errors import NotFound
 from domain.findings import ReconciliationFinding
-from domain.quotes import QuoteRevision, RevisionStatus, read_revision
+from domain.offers.quotes import QuoteRevision, RevisionStatus, read_revision
 from domain.store import UnitOfWork, table_of
 from tests.support.database import count
 from tests.support.offers import Offers

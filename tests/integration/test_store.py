@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from domain import accepting, quoting
+from domain import accepting
 from domain.errors import IdempotencyKeyReused, IdempotentRequestInProgress, NotFound, OutcomeUnknownError, TryAgain
-from domain.quotes import Quote, QuoteVersionConflict
+from domain.offers import quoting
+from domain.offers.quotes import Quote, QuoteVersionConflict
 from domain.store import Answer, Cause, UnitOfWork, once, remember, table_of, unit_of_work
 from domain.store.facts import ConflictLog, OutboxEvent, TransitionLog
 from tests.support.database import count

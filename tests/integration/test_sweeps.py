@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from domain import reading, sweeping, unanswered, workflows
+from domain.delivery import reading, unanswered, unsettled
+from domain.fallout import casework
+from domain.offers import withdrawing
+from domain.workflows import requests, starts
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.database import new_database
 from tests.support.offers import Offers
@@ -21,18 +24,18 @@ from workers.sandbox.proxy import FaultProxy
 LONG = timedelta(minutes=1)
 OPEN_STEPS = {"ix_fulfillment_step_unsettled", "uq_provider_attempt_live"}
 QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
-    (lambda connection: workflows.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
-    (lambda connection: sweeping.unresolved_starts(connection, 10, LONG), {"ix_workflow_correlation_unresolved"}),
-    (sweeping.unknown_starts, {"ix_workflow_correlation_unresolved"}),
+    (lambda connection: requests.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
+    (lambda connection: starts.unresolved_starts(connection, 10, LONG), {"ix_workflow_correlation_unresolved"}),
+    (starts.unknown_starts, {"ix_workflow_correlation_unresolved"}),
     (lambda connection: unanswered.silent_steps(connection, 10, LONG), OPEN_STEPS),
     (lambda connection: unanswered.unanswered_steps(connection, 10, LONG, LONG, LONG), OPEN_STEPS),
     (lambda connection: unanswered.unanswered_cancellations(connection, 10, LONG, LONG, LONG), {"uq_provider_attempt_live"}),
     (lambda connection: unanswered.open_questions(connection, 10, LONG, LONG), {"ix_step_contradiction_unanswered"}),
-    (lambda connection: sweeping.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
-    (lambda connection: sweeping.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
-    (lambda connection: sweeping.cases_of_processes(connection, ["a", "b"]), {"ix_workflow_correlation_instance"}),
-    (lambda connection: sweeping.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_unsettled"}),
-    (lambda connection: sweeping.expired_quotes(connection, 10), {"ix_quote_expiring"}),
+    (lambda connection: casework.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
+    (lambda connection: unsettled.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
+    (lambda connection: casework.cases_of_processes(connection, ["a", "b"]), {"ix_workflow_correlation_instance"}),
+    (lambda connection: unsettled.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_unsettled"}),
+    (lambda connection: withdrawing.expired_quotes(connection, 10), {"ix_quote_expiring"}),
 ]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from domain import quoting, withdrawing
-from domain.approvals import ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
 from domain.errors import InvalidTransition
-from domain.quotes import QuoteExpired, QuoteStatus, QuoteVersionConflict, RevisionStatus, read_revision
+from domain.offers import quoting, withdrawing
+from domain.offers.approvals import ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus, StaleApproval
+from domain.offers.quotes import QuoteExpired, QuoteStatus, QuoteVersionConflict, RevisionStatus, read_revision
 from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog, WorkflowCommand
 from reconciliation.quotes import Quotes

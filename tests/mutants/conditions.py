@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BooleanClauseList
 
-from domain import deciding
+from domain.offers import deciding
 from domain.store.moves import Check, Guard
 from tests.support.guards import NamedGuard, every_guard
 

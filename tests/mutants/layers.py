@@ -13,10 +13,10 @@ from enum import StrEnum
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from domain.delivery.orders import CancellationAlreadyOpen
+from domain.delivery.steps import StepAlreadyStarted
 from domain.errors import AlreadyExists, InvalidTransition, Refusal, TryAgain
-from domain.orders import CancellationAlreadyOpen
-from domain.price_books import PriceBookConflict, PriceBookVersionExists
-from domain.steps import StepAlreadyStarted
+from domain.offers.price_books import PriceBookConflict, PriceBookVersionExists
 from domain.store.moves import Check, Move
 from tests.mutants.conditions import NAMED, ON, guard_of, without_condition
 from tests.mutants.statements import LOOK_AT_GRANT, STATEMENTS

@@ -10,12 +10,14 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import casework, compensating, findings, projections, receiving, watching
+from domain import findings, projections
+from domain.delivery import callbacks, compensating, jeopardy
+from domain.delivery.callbacks import ReceiveCallback
+from domain.delivery.jeopardy import JeopardyLevel
+from domain.delivery.steps import StepEvent
 from domain.errors import NotFound
-from domain.jeopardy import JeopardyLevel
+from domain.fallout import casework
 from domain.projections import OrderChanged
-from domain.receiving import ReceiveCallback
-from domain.steps import StepEvent
 from domain.store import Answer, once, remember
 from domain.store.isolation import name_tenant
 from tests.mutants.trial import Trial
@@ -51,13 +53,13 @@ class Scene(Trial):
         with self.uow() as uow:
             compensating.plan_undo(uow, [self.work.step("RESERVE_INVENTORY")])
             casework.request_information(uow, self.work.as_seen(BERT), "Which one?")
-            watching.raise_alert(uow, self.work.order_id, JeopardyLevel.HAZARD)
+            jeopardy.raise_alert(uow, self.work.order_id, JeopardyLevel.HAZARD)
             findings.note(
                 uow, kind="order", aggregate_type="sales_order", aggregate_id=self.work.order_id, evidence={}, action="EVALUATED"
             )
             projections.project_order(uow, changed(self.work.order_id))
             for content in ({}, {"other": "content"}):
-                receiving.receive(uow, callback(content))
+                callbacks.receive(uow, callback(content))
         self.work.ask_to_cancel()
 
     def planned(self, code: str) -> dict[str, Any]:

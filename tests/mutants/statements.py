@@ -10,9 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from domain import deciding, quotes
-from domain.authority import AuthorityGrant
-from domain.quoting import EDIT
+from domain.offers import deciding, quotes
+from domain.offers.authority import AuthorityGrant
+from domain.offers.quoting import EDIT
 from domain.store import Check, UnitOfWork, param, table_of
 
 LOOK_AT_GRANT = "the look at the grant"

@@ -105,6 +105,6 @@ def ending(tell: Tell, trial: Trial, *away: str) -> Exception | None:
     with off(trial.connection, *away):
         try:
             tell(trial)
-        except Exception as error:  # noqa: BLE001 - whose no it is, the caller looks at
+        except Exception as error:  # noqa: BLE001 - sorted out by SQLAlchemy, which raises it or its own
             return error
     return None

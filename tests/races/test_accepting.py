@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import Engine, Row
 
 from domain import accepting
-from domain.accepting import ACCEPT, Acceptance, QuoteAcceptance
+from domain.accepting import ACCEPT, Acceptance
+from domain.delivery.orders import ONE_ORDER_PER_REVISION, SalesOrder
 from domain.errors import InvalidTransition, TryAgain
-from domain.orders import ONE_ORDER_PER_REVISION, SalesOrder
-from domain.quotes import Quote, QuoteStatus
+from domain.offers.acceptances import QuoteAcceptance
+from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import Move, UnitOfWork, table_of
 from domain.store.facts import OutboxEvent
-from domain.workflows import WorkflowCorrelation
+from domain.workflows.starts import WorkflowCorrelation
 from tests.support.database import count
 from tests.support.guards import allowed_in, without, without_unique
 from tests.support.http import Api, accept, acceptance, edit, is_problem

@@ -14,11 +14,10 @@ import pytest
 from sqlalchemy import Engine, insert
 from sqlalchemy.exc import IntegrityError
 
-from domain import receiving, timelines
-from domain.callbacks import ExternalCallbackConflict, ExternalCallbackRecord, ProcessedStatus
-from domain.fallouts import FalloutCase
-from domain.receiving import ReceiveCallback, Received
-from domain.steps import FulfillmentStep, StepEvent
+from domain.delivery import callbacks, timelines
+from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallbackRecord, ProcessedStatus, ReceiveCallback, Received
+from domain.delivery.steps import FulfillmentStep, StepEvent
+from domain.fallout.cases import FalloutCase
 from domain.store import table_of
 from tests.support.database import count
 from tests.support.fulfilment import Fulfilment
@@ -49,7 +48,7 @@ def receive(work: Fulfilment, event_type: str, event_id: str, step_id: UUID | No
         payload={"eventId": event_id, "eventType": event_type, **changes},
     )
     with work.offers.uow("provider:sandbox") as uow:
-        received = receiving.receive(uow, command)
+        received = callbacks.receive(uow, command)
     work.evaluate()
     return received
 
@@ -91,7 +90,7 @@ def test_the_same_id_with_another_content_is_a_conflict_and_a_case_and_changes_n
 
 def looks_first() -> AbstractContextManager[Any]:
     """The deduplication as it must not be: without a claim, so whoever comes at the same moment acts too."""
-    return patch.object(receiving, "insert", _Insert)
+    return patch.object(callbacks, "insert", _Insert)
 
 
 class _Insert:

@@ -15,10 +15,10 @@ from unittest.mock import patch
 import pytest
 from sqlalchemy import Engine
 
-from domain import evaluating, receiving, timelines
 from domain.catalog import StepSpecification
-from domain.receiving import ReceiveCallback
-from domain.steps import StepEvent
+from domain.delivery import callbacks, evaluating, timelines
+from domain.delivery.callbacks import ReceiveCallback
+from domain.delivery.steps import StepEvent
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 from tests.support.fulfilment import Fulfilment
@@ -85,7 +85,7 @@ def tell(work: Fulfilment, step: str, event: StepEvent) -> None:
     )
     for _ in range(2):
         with work.offers.uow("provider:sandbox") as uow:
-            receiving.receive(uow, command)
+            callbacks.receive(uow, command)
         work.evaluate()
 
 

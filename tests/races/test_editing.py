@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx
 from sqlalchemy import Engine, select
 
-from domain.quotes import Quote
-from domain.quoting import EDIT
+from domain.offers.quotes import Quote
+from domain.offers.quoting import EDIT
 from domain.store import table_of
 from domain.store.facts import ConflictLog, OutboxEvent, TransitionLog
 from tests.support.guards import without

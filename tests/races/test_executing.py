@@ -6,10 +6,10 @@ from concurrent.futures import Future
 
 from sqlalchemy import Engine
 
-from domain import starting
-from domain.attempts import ProviderAttempt
-from domain.starting import START, StartedStep, StartStep
-from domain.steps import FulfillmentStep, StepAlreadyStarted, StepStatus, StepVersionConflict
+from domain.delivery import starting
+from domain.delivery.attempts import ProviderAttempt
+from domain.delivery.starting import START, StartedStep, StartStep
+from domain.delivery.steps import FulfillmentStep, StepAlreadyStarted, StepStatus, StepVersionConflict
 from domain.store import table_of
 from tests.support.database import count
 from tests.support.guards import allowed_in, without, without_unique

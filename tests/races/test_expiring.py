@@ -12,12 +12,13 @@ import httpx
 import pytest
 from sqlalchemy import Engine, select, text
 
-from domain.accepting import ACCEPT, QuoteAcceptance
+from domain.accepting import ACCEPT
+from domain.delivery.orders import SalesOrder
 from domain.errors import Refusal
-from domain.orders import SalesOrder
-from domain.quotes import QuoteExpired, QuoteStatus, QuoteVersionConflict
+from domain.offers.acceptances import QuoteAcceptance
+from domain.offers.quotes import QuoteExpired, QuoteStatus, QuoteVersionConflict
+from domain.offers.withdrawing import EXPIRE, ExpireQuote, QuoteStillValid, expire
 from domain.store import table_of
-from domain.withdrawing import EXPIRE, ExpireQuote, QuoteStillValid, expire
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
 from tests.support.database import count

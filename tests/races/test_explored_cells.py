@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import IntegrityError
 
-from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, ApprovalRequest, ApprovalRequirement
-from domain.authority import GRANT_MATRIX, AuthorityGrant
 from domain.errors import Conflict
-from domain.price_books import PRICE_BOOK_MATRIX, PriceBookHead
-from domain.quotes import QUOTE_MATRIX, Quote
+from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, ApprovalRequest, ApprovalRequirement
+from domain.offers.authority import GRANT_MATRIX, AuthorityGrant
+from domain.offers.price_books import PRICE_BOOK_MATRIX, PriceBookHead
+from domain.offers.quotes import QUOTE_MATRIX, Quote
 from domain.store import Cause, Check, Effect, Matrix, Move, UnitOfWork, table_of
 from tests.support.guards import without
 from tests.support.offers import Offers

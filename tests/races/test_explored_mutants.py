@@ -15,11 +15,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Row, event, insert, select, update
 
-from domain import evaluating
 from domain.accepting import ACCEPT
-from domain.orders import ONE_ORDER_PER_REVISION, OrderEvent
-from domain.prices import StalenessPolicy
-from domain.quoting import EDIT
+from domain.delivery import evaluating
+from domain.delivery.orders import ONE_ORDER_PER_REVISION, OrderEvent
+from domain.offers.prices import StalenessPolicy
+from domain.offers.quoting import EDIT
 from domain.store import Answer, Move, UnitOfWork
 from domain.store.idempotency import RECORD, request_hash
 from tests.races.explorer import programs

@@ -9,13 +9,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, Row, text
 
-from domain import casework, resolving, triaging
-from domain.casework import CLAIM, CaseCommand, FalloutCaseConflict
-from domain.fallouts import FalloutCase, FalloutType, Queue
-from domain.resolving import Resolution, ResolveCase
-from domain.steps import FulfillmentStep, StepEvent
+from domain.delivery import resolving
+from domain.delivery.resolving import Resolution, ResolveCase
+from domain.delivery.steps import FulfillmentStep, StepEvent
+from domain.fallout import casework, triaging
+from domain.fallout.cases import FalloutCase, FalloutType, Queue
+from domain.fallout.casework import CLAIM, CaseCommand, FalloutCaseConflict
+from domain.fallout.triaging import OpenCase
 from domain.store import table_of
-from domain.triaging import OpenCase
 from tests.support.fulfilment import BERT, ROLES, Fulfilment
 from tests.support.guards import without
 from tests.support.offers import Offers

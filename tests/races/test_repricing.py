@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Row, select
 
-from domain import approving, price_books
-from domain.accepting import QuoteAcceptance
 from domain.catalog import FIBRE, SUPPORT
-from domain.orders import SalesOrder
-from domain.price_books import PriceBookHead
-from domain.prices import StalenessPolicy
-from domain.quotes import QuoteStatus
+from domain.delivery.orders import SalesOrder
+from domain.offers import approving, price_books
+from domain.offers.acceptances import QuoteAcceptance
+from domain.offers.price_books import PriceBookHead
+from domain.offers.prices import StalenessPolicy
+from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
 from domain.store.facts import OutboxEvent
 from tests.support.database import count

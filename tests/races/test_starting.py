@@ -13,11 +13,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine as Database
 
-from domain import workflows
-from domain.steps import FulfillmentPlan, FulfillmentStep
+from domain.delivery.steps import FulfillmentPlan, FulfillmentStep
 from domain.store import table_of, unit_of_work
 from domain.store.facts import WorkflowCommand, WorkflowCommandKind
-from domain.workflows import REGISTER, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow, WorkflowCorrelation
+from domain.workflows import starts
+from domain.workflows.starts import REGISTER, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow, WorkflowCorrelation
 from reconciliation.audit_sources import CamundaHistory
 from tests.support.guards import allowed_in
 from tests.support.races import race_for_row
@@ -59,10 +59,10 @@ def test_of_three_instances_of_one_order_one_delivers_it_and_the_others_end_as_d
     key = shop.order_key(order_id)
     [command] = shop.rows(WorkflowCommand, business_key=key, kind=WorkflowCommandKind.START)
     [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
-    starts = [start_and_pass(shop, command)] * 2
+    twice = [start_and_pass(shop, command)] * 2
 
     with working(settings, "tasks"):
-        race_for_row(shop.database, table_of(WorkflowCorrelation), correlation.id, *starts)
+        race_for_row(shop.database, table_of(WorkflowCorrelation), correlation.id, *twice)
         # The dispatcher knows nothing of the two, and starts the third.
         with working(settings, "dispatch"):
             shop.comes_to_rest()
@@ -92,7 +92,7 @@ def rivals_at_the_gate(db: Database) -> list[Future[None]]:
 
     def register(instance_id: str) -> None:
         with unit_of_work(db, wanted.cause) as uow:
-            workflows.register(uow, RegisterWorkflow(process_instance_id=instance_id, **command))
+            starts.register(uow, RegisterWorkflow(process_instance_id=instance_id, **command))
 
     rivals = (lambda: register("one"), lambda: register("other"))
     return race_for_row(db, table_of(WorkflowCorrelation), wanted.correlation.id, *rivals)

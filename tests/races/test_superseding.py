@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Engine
 
 from domain.accepting import ACCEPT
-from domain.approvals import ApprovalDecision, ApprovalRequest, Decision, RequestStatus
-from domain.deciding import DECIDE, QUOTE_OUTCOME
-from domain.orders import SalesOrder
-from domain.quotes import Quote, QuoteStatus, business_key
+from domain.delivery.orders import SalesOrder
+from domain.offers.approvals import ApprovalDecision, ApprovalRequest, Decision, RequestStatus
+from domain.offers.deciding import DECIDE, QUOTE_OUTCOME
+from domain.offers.quotes import Quote, QuoteStatus, business_key
 from domain.store import table_of
 from reconciliation.audit_sources import EngineInstance
 from tests.support.database import count

@@ -15,9 +15,9 @@ import pytest
 from tests.support.models import new_name
 from tests.support.waiting import eventually
 from workers.local.stack import LocalStack
+from workers.pod.pod import Pod
 from workers.runtime.engine import Engine
 from workers.sandbox.proxy import FaultProxy
-from workers.tasks.pod import Pod
 
 
 @dataclass

@@ -9,16 +9,17 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from domain import cancelling, casework, compensating, decomposing, evaluating, fulfilling, resolving, starting
-from domain.cancellations import CancellationRequest
-from domain.casework import CaseCommand
 from domain.catalog import CATALOG, StepSpecification
-from domain.fallouts import FalloutCase, Queue
-from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.orders import SalesOrder
-from domain.resolving import Resolution, ResolveCase
-from domain.starting import StartStep
-from domain.steps import FulfillmentStep, StepEvent
+from domain.delivery import cancelling, compensating, decomposing, evaluating, fulfilling, resolving, starting
+from domain.delivery.cancellations import CancellationRequest
+from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.delivery.orders import SalesOrder
+from domain.delivery.resolving import Resolution, ResolveCase
+from domain.delivery.starting import StartStep
+from domain.delivery.steps import FulfillmentStep, StepEvent
+from domain.fallout import casework
+from domain.fallout.cases import FalloutCase, Queue
+from domain.fallout.casework import CaseCommand
 from domain.store import Effect, table_of
 from tests.support.offers import CUSTOMER, Offers, Order
 

@@ -26,7 +26,7 @@ from sqlalchemy import Engine, func, update
 
 from domain.catalog import FIBRE, ROUTER, SUPPORT
 from domain.errors import Refusal
-from domain.quotes import Quote
+from domain.offers.quotes import Quote
 from domain.store import table_of
 from tests.support.http import JWT_SECRET
 from tests.support.offers import PRICE_BOOK, SIGNATURE, Offers

@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.support.engines import Scene
 from tests.support.metrics import metric
+from workers.pod.pod import Handler, Task, Topic
 from workers.runtime.variables import Variable
-from workers.tasks.pod import Handler, Task, Topic
 
 POLL_OF_NO_USE = timedelta(seconds=120)  # longer than any test waits: what it brings late is a failure
 

@@ -16,22 +16,14 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, Row
 
-from domain import (
-    accepting,
-    approving,
-    authority,
-    deciding,
-    decomposing,
-    documents,
-    price_books,
-    prices,
-    quoting,
-    reading,
-    starting,
-)
-from domain.approvals import Decision
+from domain import accepting
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
-from domain.quotes import Line
+from domain.delivery import decomposing, starting
+from domain.delivery import reading as delivery_reading
+from domain.offers import approving, authority, deciding, documents, price_books, prices, quoting
+from domain.offers import reading as offers_reading
+from domain.offers.approvals import Decision
+from domain.offers.quotes import Line
 from domain.store import Cause, UnitOfWork, unit_of_work
 
 OWNER = "sally"
@@ -117,7 +109,7 @@ class Offers:
     def quote(self, quote_id: UUID) -> Offer:
         """Read a quote as it stands."""
         with self.uow() as uow:
-            body = reading.quote(uow, quote_id)
+            body = offers_reading.quote(uow, quote_id)
         # A command that is built too early fails with this id instead of None: no such row, the refusal it deserves.
         ids = ("config_result_id", "price_result_id", "approval_request_id", "document_id", "order_id")
         camel = {name: "".join(part.capitalize() for part in name.split("_")) for name in ids}
@@ -202,7 +194,7 @@ class Offers:
     def requirement_ids(self, offer: Offer) -> list[UUID]:
         """List the signatures that a quote's current request asks for, by level."""
         with self.uow() as uow:
-            return [row.id for row in reading.requirements_of(uow, offer.approval_request_id)]
+            return [row.id for row in offers_reading.requirements_of(uow, offer.approval_request_id)]
 
     def decide(
         self, offer: Offer, requirement_id: UUID, decision: Decision = Decision.APPROVE, *, by: str = APPROVER, **changes: Any
@@ -252,7 +244,7 @@ class Offers:
     def order(self, order_id: UUID) -> Order:
         """Read an order as it stands."""
         with self.uow() as uow:
-            body = reading.order(uow, order_id)
+            body = delivery_reading.order(uow, order_id)
         steps = {step["stepCode"]: UUID(step["stepId"]) for step in body["steps"]}
         return Order(order_id=order_id, status=body["status"], version=body["version"], steps=steps, body=body)
 
@@ -266,7 +258,7 @@ class Offers:
     def start_step(self, step_id: UUID, worker_id: str = "worker-1", external_task_id: str | None = None) -> starting.StartedStep:
         """Claim a step for one attempt, as the worker does right before it asks the provider."""
         with self.uow(worker_id) as uow:
-            version = reading.step(uow, step_id).version
+            version = delivery_reading.step(uow, step_id).version
             command = starting.StartStep(
                 step_id=step_id, expected_version=version, worker_id=worker_id, external_task_id=external_task_id
             )

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row, select
 
-from domain import evaluating, fulfilling, reading, receiving, steps
+from domain.delivery import callbacks, evaluating, fulfilling, reading, steps
+from domain.delivery.callbacks import ReceiveCallback
+from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.delivery.starting import StartedStep
+from domain.delivery.steps import StepEvent
 from domain.findings import ReconciliationFinding
-from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.receiving import ReceiveCallback
-from domain.starting import StartedStep
-from domain.steps import StepEvent
 from domain.store.facts import TransitionLog
 from reconciliation.questions import Silence
 from tests.support.offers import Offers, Order
@@ -115,7 +115,7 @@ def callback(offers: Offers, step_id: UUID, event_type: str = "step.completed") 
         payload={"eventId": event_id},
     )
     with offers.uow("callback") as uow:
-        received = receiving.receive(uow, command)
+        received = callbacks.receive(uow, command)
     if received.order_id:
         with offers.uow("callback") as uow:
             evaluating.evaluate(uow, received.order_id)

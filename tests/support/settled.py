@@ -14,13 +14,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from domain import auditing, evaluating, fulfilling, projections, quoting, receiving, steps, triaging, workflows
+from domain import auditing, projections
+from domain.delivery import callbacks, evaluating, fulfilling, steps, troubles
+from domain.delivery.fulfilling import OutcomeSource
+from domain.delivery.resolving import Resolution
+from domain.delivery.steps import StepEvent
 from domain.errors import Conflict
-from domain.fulfilling import OutcomeSource
-from domain.resolving import Resolution
-from domain.steps import StepEvent
+from domain.fallout import triaging
+from domain.offers import quoting
 from domain.store import Answer, outbox
 from domain.store.idempotency import once, remember
+from domain.workflows import requests, starts
 from reconciliation.audit import AuditReport, Outside, compare
 from reconciliation.audit_sources import EngineInstance, EventRecord, Incident, Trace
 from tests.support.fulfilment import ANNA, Fulfilment
@@ -139,7 +143,7 @@ class Settled:
         work.say("CHECK_SERVICEABILITY", StepEvent.FAIL_FINALLY)
         held = work.step("CHECK_SERVICEABILITY")
         with self.offers.uow("worker-1") as uow:
-            triaging.open_case(uow, triaging.held(held))
+            triaging.open_case(uow, troubles.of_held_step(held))
         work.claim(ANNA)
         work.resolve(ANNA, Resolution.RETRY)
         work.cancel()
@@ -153,7 +157,7 @@ class Settled:
             fulfilling.record_fact(uow, fulfilling.RecordFact(step_id=step_id, event=event, source=source))
 
     def _call_back(self, step_id: UUID) -> None:
-        callback = receiving.ReceiveCallback(
+        callback = callbacks.ReceiveCallback(
             provider_name="sandbox",
             external_event_id=f"evt-{step_id}",
             event_type="step.completed",
@@ -165,7 +169,7 @@ class Settled:
         )
         for payload in ({"step": str(step_id)}, {"step": str(step_id)}, {"step": "another content"}):
             with self.offers.uow("sandbox") as uow:
-                receiving.receive(uow, _with_payload(callback, payload))
+                callbacks.receive(uow, _with_payload(callback, payload))
 
     def _lose_and_find(self, step_id: UUID, version: int) -> None:
         with self.offers.uow("worker-1") as uow:
@@ -213,13 +217,13 @@ class Settled:
             asked = connection.execute(text("SELECT * FROM workflow_command WHERE tenant_id = :tenant"), tenant).all()
         for row in wanted:
             with self.offers.uow("dispatch") as uow:
-                gate = workflows.RegisterWorkflow(
+                gate = starts.RegisterWorkflow(
                     business_key=row.business_key, start_token=row.start_token, process_instance_id=f"instance-{row.id}"
                 )
-                workflows.register(uow, gate)
+                starts.register(uow, gate)
         for row in asked:
             with self.offers.uow("dispatch") as uow:
-                workflows.finish(uow, row.id, "DONE")
+                requests.finish(uow, row.id, "DONE")
 
     def _publish(self) -> None:
         with self.offers.engine.begin() as connection:
@@ -248,9 +252,9 @@ class Settled:
                 )
 
 
-def _with_payload(callback: receiving.ReceiveCallback, payload: dict[str, Any]) -> receiving.ReceiveCallback:
-    fields = {name: getattr(callback, name) for name in receiving.ReceiveCallback.__dataclass_fields__}
-    return receiving.ReceiveCallback(**{**fields, "payload": payload})
+def _with_payload(callback: callbacks.ReceiveCallback, payload: dict[str, Any]) -> callbacks.ReceiveCallback:
+    fields = {name: getattr(callback, name) for name in callbacks.ReceiveCallback.__dataclass_fields__}
+    return callbacks.ReceiveCallback(**{**fields, "payload": payload})
 
 
 def _engine_of(snapshot: auditing.Snapshot) -> RecordedEngine:

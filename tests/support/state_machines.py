@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
-from domain.cancellations import CANCELLATION_MATRIX
-from domain.fallouts import FALLOUT_MATRIX
-from domain.orders import ORDER_MATRIX
-from domain.quotes import QUOTE_MATRIX
-from domain.steps import ASKED_ABOUT, STEP_MATRIX
+from domain.delivery.cancellations import CANCELLATION_MATRIX
+from domain.delivery.orders import ORDER_MATRIX
+from domain.delivery.steps import ASKED_ABOUT, STEP_MATRIX
+from domain.fallout.cases import FALLOUT_MATRIX
+from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
+from domain.offers.quotes import QUOTE_MATRIX
 from domain.store.facts import WORKFLOW_COMMAND_MATRIX
 from domain.store.matrix import Effect, Matrix
-from domain.workflows import CORRELATION_MATRIX
+from domain.workflows.starts import CORRELATION_MATRIX
 
 PAGE = Path(__file__).parents[2] / "docs" / "matrices.md"
 MATRICES: Mapping[str, Matrix[Any, Any]] = {

@@ -18,9 +18,10 @@ import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row, select
 
-from domain import orders, steps, sweeping
-from domain.attempts import ProviderAttempt
-from domain.orders import SalesOrder
+from domain.auditing import open_work
+from domain.delivery import orders, steps
+from domain.delivery.attempts import ProviderAttempt
+from domain.delivery.orders import SalesOrder
 from domain.projections import OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import TransitionLog
@@ -132,7 +133,7 @@ class Shop:
 
     def _is_quiet(self) -> bool:
         with self.database.connect() as connection:
-            if any(sweeping.open_work(connection, self.tenant_id).values()):
+            if any(open_work.open_work(connection, self.tenant_id).values()):
                 return False
         views = {(view.order_id, view.aggregate_version) for view in self.rows(OrderSearchProjection)}
         if views != {(order.id, order.version) for order in self.rows(SalesOrder)}:

@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, Row, select
 
-from domain import workflows
 from domain.store import Cause, unit_of_work
 from domain.store.facts import TransitionLog, WorkflowCommand, WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
-from domain.workflows import RegisterWorkflow
+from domain.workflows import requests, starts
+from domain.workflows.starts import RegisterWorkflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Wanted:
         tenant_id, aggregate_id = uuid4(), uuid4()
         wanted = cls(database, process, f"order:{tenant_id}:{aggregate_id}", tenant_id, aggregate_id)
         with unit_of_work(database, wanted.cause) as uow:
-            begin = workflows.BeginWorkflow(
+            begin = starts.BeginWorkflow(
                 workflow_name=process,
                 aggregate_type="sales_order",
                 aggregate_id=aggregate_id,
                 business_key=wanted.business_key,
                 variables={"order_id": aggregate_id, **variables},
             )
-            workflows.begin(uow, begin)
+            starts.begin(uow, begin)
         return wanted
 
     @property
@@ -50,7 +50,7 @@ class Wanted:
     @property
     def correlation(self) -> Row[Any]:
         with unit_of_work(self.database, self.cause) as uow:
-            return workflows.find(uow, self.business_key)
+            return starts.find(uow, self.business_key)
 
     @property
     def commands(self) -> Sequence[Row[Any]]:
@@ -74,7 +74,7 @@ class Wanted:
             command = RegisterWorkflow(
                 business_key=self.business_key, start_token=self.correlation.start_token, process_instance_id=instance_id
             )
-            workflows.register(uow, command)
+            starts.register(uow, command)
 
     def ask(self, kind: WorkflowCommandKind, name: str, expires_after: timedelta = timedelta(minutes=1), **variables: Any) -> None:
         """Queue a further request to the engine for this business key."""
@@ -85,4 +85,4 @@ class Wanted:
 def claimed_by_a_dead_dispatcher(database: Engine) -> list[Row[Any]]:
     """Claim everything due, with a lease that is over at once."""
     with housekeeping(database) as connection:
-        return workflows.claim(connection, 100, timedelta(0))
+        return requests.claim(connection, 100, timedelta(0))

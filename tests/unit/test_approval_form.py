@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from domain.approving import ApprovalFacts
 from domain.catalog import FIBRE, ROUTER, SUPPORT
-from domain.precedents import Precedent
-from domain.prices import price_line
-from domain.quotes import Line
+from domain.offers.approving import ApprovalFacts
+from domain.offers.precedents import Precedent
+from domain.offers.prices import price_line
+from domain.offers.quotes import Line
 from workers.runtime.variables import MAX_STRING, encode
 from workers.tasks.approval_form import rules, shown
 from workers.tasks.markdown import plain

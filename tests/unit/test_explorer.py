@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import false, text
 from sqlalchemy.exc import OperationalError
 
-from domain.quotes import QuoteVersionConflict
-from domain.quoting import EDIT
+from domain.offers.quotes import QuoteVersionConflict
+from domain.offers.quoting import EDIT
 from domain.store import Guard
 from tests.races.explorer.actors import Actor, Program
 from tests.races.explorer.expected import expectations, objections, objections_to

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from domain.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
-from domain.cancellations import CANCELLATION_MATRIX, CancellationEvent
-from domain.fallouts import FALLOUT_MATRIX, FalloutEvent
-from domain.orders import ORDER_MATRIX, OrderEvent
-from domain.quotes import QUOTE_MATRIX, QuoteEvent
-from domain.steps import STEP_MATRIX, StepEvent
+from domain.delivery.cancellations import CANCELLATION_MATRIX, CancellationEvent
+from domain.delivery.orders import ORDER_MATRIX, OrderEvent
+from domain.delivery.steps import STEP_MATRIX, StepEvent
+from domain.fallout.cases import FALLOUT_MATRIX, FalloutEvent
+from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
+from domain.offers.quotes import QUOTE_MATRIX, QuoteEvent
 from domain.store.matrix import Effect, Matrix
 from tests.support.state_machines import MATRICES, PAGE, page
 

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
+from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
+from workers.pod.outages import is_outage
+from workers.pod.outcomes import MAX_MESSAGE, Completed, Failed, Outcome, Raised, attempt
 from workers.runtime.engine import EngineAnswerUnknownError, EngineRefusedError, ExternalTask
 from workers.runtime.variables import Variable
-from workers.tasks.contract import BpmnError, GiveUp, RetryLater, Task, Topic
-from workers.tasks.outages import is_outage
-from workers.tasks.outcomes import MAX_MESSAGE, Completed, Failed, Outcome, Raised, attempt
 
 
 def fetched(**changes: Any) -> ExternalTask:

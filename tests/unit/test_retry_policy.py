@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from workers.tasks.retry_policy import DEFAULT_POLICY, LONGEST_WAIT, RetryPolicy
+from workers.pod.retry_policy import DEFAULT_POLICY, LONGEST_WAIT, RetryPolicy
 
 
 def test_a_policy_counts_attempts_and_doubles_its_waits() -> None:

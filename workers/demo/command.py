@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine as Database
 
-from domain import sweeping
+from domain.auditing.open_work import open_work
 from domain.store.unit_of_work import housekeeping
 from reconciliation.audit import Audit, AuditReport, as_table
 from workers import suite
@@ -179,9 +179,9 @@ def wait_until_quiet(database: Database, engine: Engine, tenant_id: UUID, runnin
     processes = [("order-fulfillment", f"order:{tenant_id}:%"), ("fallout-case", f"fallout:{tenant_id}:%")]
     while monotonic() < deadline and not running.stopped.wait(0.5):
         with housekeeping(database) as connection:
-            open_work = sweeping.open_work(connection, tenant_id)
+            waiting = open_work(connection, tenant_id)
         running_processes = (engine.count_unfinished(*of_tenant) for of_tenant in processes)
-        if not any(open_work.values()) and not any(running_processes):
+        if not any(waiting.values()) and not any(running_processes):
             return True
     return False
 

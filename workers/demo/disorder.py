@@ -20,7 +20,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine as Database
 
-from domain import reading
+from domain.delivery import reading
 from domain.store import Cause, unit_of_work
 from workers.demo.local_suite import LocalSuite
 from workers.runtime.engine import new_worker_id

@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
-from domain import authority, price_books, reading
 from domain.catalog import FIBRE, ROUTER, SUPPORT
 from domain.migrations import migrate
+from domain.offers import authority, price_books, reading
 from domain.store import Cause, unit_of_work
 from workers import suite
 from workers.demo.people import AUTHORITY, PEOPLE

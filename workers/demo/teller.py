@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain import quotes
+from domain.offers import quotes
 from workers.demo.api import Api, Reply, UnexpectedAnswerError
 from workers.demo.people import Actor
 

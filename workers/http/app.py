@@ -10,7 +10,12 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, create_engine
 
 from domain.store.base import camel
-from workers.http import (
+from workers.http import problems
+from workers.http.auth import SHORTEST_SECRET_BYTES, Authentication, require_long_enough
+from workers.http.document import openapi
+from workers.http.execution import Executor
+from workers.http.limits import BodyLimit, Limits, RateLimit
+from workers.http.routes import (
     approvals,
     authority,
     callbacks,
@@ -18,16 +23,11 @@ from workers.http import (
     fallout,
     health,
     offers,
-    openapi,
     orders,
     price_books,
-    problems,
     quotes,
     withdrawals,
 )
-from workers.http.auth import SHORTEST_SECRET_BYTES, Authentication, require_long_enough
-from workers.http.execution import Executor
-from workers.http.limits import BodyLimit, Limits, RateLimit
 
 TITLE = "Quote to order"
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from domain.delivery.orders import SalesOrder
 from domain.errors import NotFound
-from domain.orders import SalesOrder
-from domain.quotes import Quote
+from domain.offers.quotes import Quote
 from domain.store import UnitOfWork
 
 OF_A_CUSTOMER: Mapping[str, tuple[Any, str]] = {"quoteId": (Quote, "Quote"), "orderId": (SalesOrder, "Sales order")}

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import structlog
 
-from domain.approvals import ApprovalMissing, StaleApproval
 from domain.errors import Conflict, IdempotencyKeyReused, Refusal
-from domain.price_books import PriceBookConflict
-from domain.prices import StalePrice
-from domain.quotes import QuoteExpired
+from domain.offers.approvals import ApprovalMissing, StaleApproval
+from domain.offers.price_books import PriceBookConflict
+from domain.offers.prices import StalePrice
+from domain.offers.quotes import QuoteExpired
 from domain.store import Cause
 from workers.runtime import metrics
 

@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import approving, deciding, precedents, reading
-from domain.approvals import (
+from domain.offers import approving, deciding, precedents, reading
+from domain.offers.approvals import (
     ApprovalAlreadyDecided,
     AuthorityExceeded,
     Decision,
@@ -24,15 +24,15 @@ from domain.approvals import (
     RequirementStatus,
     StaleApproval,
 )
-from domain.approving import ApprovalFacts
-from domain.prices import StalePrice
-from domain.quotes import StaleRevision
+from domain.offers.approving import ApprovalFacts
+from domain.offers.prices import StalePrice
+from domain.offers.quotes import StaleRevision
 from domain.store import UnitOfWork
+from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import approval_form
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contract import BpmnError, GiveUp, Task
 from workers.tasks.durations import DURATION
 from workers.tasks.escalation import USER_TASK, asked
 

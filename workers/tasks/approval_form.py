@@ -11,11 +11,11 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from domain.approving import ApprovalFacts
 from domain.catalog import CATALOG
-from domain.precedents import Precedent
-from domain.prices import LinePrice
-from domain.quotes import Line
+from domain.offers.approving import ApprovalFacts
+from domain.offers.precedents import Precedent
+from domain.offers.prices import LinePrice
+from domain.offers.quotes import Line
 from workers.runtime.variables import MAX_STRING, Variable
 from workers.tasks.markdown import moment, plain, table
 

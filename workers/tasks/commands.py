@@ -9,8 +9,8 @@ from sqlalchemy import Engine as Database
 
 from domain.errors import Refusal
 from domain.store import Cause, UnitOfWork, unit_of_work
+from workers.pod.contract import Task
 from workers.runtime.refusals import record_refusal
-from workers.tasks.contract import Task
 
 
 @contextmanager

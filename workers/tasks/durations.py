@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
-from workers.tasks.contract import GiveUp, Task
+from workers.pod.contract import GiveUp, Task
 
 DURATION = TypeAdapter(timedelta)
 

@@ -12,13 +12,13 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import escalating, reading
-from domain.approvals import AlreadyEscalated, ApprovalAlreadyDecided, StaleApproval
+from domain.offers import escalating, reading
+from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, StaleApproval
 from domain.store import UnitOfWork
+from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contract import BpmnError, GiveUp, Task
 from workers.tasks.durations import duration
 from workers.tasks.markdown import moment, plain
 

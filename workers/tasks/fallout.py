@@ -14,19 +14,20 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import casework, evaluating, fulfilling, resolving, triaging
-from domain.casework import CaseCommand
+from domain.delivery import evaluating, fulfilling, resolving, troubles
+from domain.delivery.resolving import Resolution, ResolveCase, SecondPersonMissing
+from domain.delivery.steps import FulfillmentStep, StepStatus
 from domain.errors import Refusal
-from domain.fallouts import UNRESOLVED, USER_TASK, FalloutCase, FalloutStatus, FalloutType, Queue, Severity
-from domain.resolving import Resolution, ResolveCase, SecondPersonMissing
-from domain.steps import FulfillmentStep, StepStatus
+from domain.fallout import casework, triaging
+from domain.fallout.cases import UNRESOLVED, USER_TASK, FalloutCase, FalloutStatus, Queue, Severity
+from domain.fallout.casework import CaseCommand
+from domain.fallout.triaging import OpenCase
 from domain.store import UnitOfWork
-from domain.triaging import OpenCase
+from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import fallout_form
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contract import GiveUp, Task
 from workers.tasks.durations import duration
 
 SECOND_TASK = "confirm-resolution"
@@ -59,7 +60,7 @@ class Fallout:
         step_id = task.variables.get("stepId")
         with open_unit_of_work(self._database, task) as uow:
             if not step_id:
-                return {"caseId": str(triaging.open_case(uow, _of_order(task.uuid("orderId"))).id)}
+                return {"caseId": str(triaging.open_case(uow, _of_order(task)).id)}
             step = fulfilling.hold(uow, task.uuid("stepId"), EXHAUSTED)
             case_id = triaging.open_case(uow, _of_step(task, step)).id if step.status == StepStatus.HELD else ""
         self._evaluate(task, step.order_id)
@@ -171,18 +172,13 @@ def _refused(why: str) -> dict[str, Variable]:
     return {"resolutionOutcome": REFUSED, "resolutionRefused": why}
 
 
-def _of_order(order_id: UUID) -> OpenCase:
-    return OpenCase(
-        type=FalloutType.DECOMPOSITION_FAILED,
-        dedupe_key=triaging.of_decomposition(order_id),
-        detail="The order's steps cannot be planned.",
-        order_id=order_id,
-    )
+def _of_order(task: Task) -> OpenCase:
+    return troubles.of_failed_decomposition(task.uuid("orderId"), "The order's steps cannot be planned.")
 
 
 def _of_step(task: Task, step: Row[Any]) -> OpenCase:
     return replace(
-        triaging.held(step),
+        troubles.of_held_step(step),
         queue=_one_of(Queue, task, "falloutQueue"),
         severity=_one_of(Severity, task, "falloutSeverity"),
         time_to_resolve=duration(task, "falloutSla"),

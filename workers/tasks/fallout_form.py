@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from domain import reading, timelines
-from domain.fallouts import Queue
-from domain.orders import SalesOrder
-from domain.resolving import RULES, Resolution, resolutions_for
-from domain.steps import FulfillmentStep
+from domain.delivery import reading, timelines
+from domain.delivery.orders import SalesOrder
+from domain.delivery.resolving import RULES, Resolution, resolutions_for
+from domain.delivery.steps import FulfillmentStep
+from domain.fallout.cases import Queue
 from domain.store import UnitOfWork
 from workers.runtime.variables import Variable
 from workers.tasks.markdown import moment, plain, table

@@ -15,12 +15,13 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import evaluating, fulfilling, orders, reading, resolving, starting, steps
-from domain.attempts import AttemptStatus
+from domain.delivery import evaluating, fulfilling, orders, reading, resolving, starting, steps
+from domain.delivery.attempts import AttemptStatus
+from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.delivery.starting import StartedCancellation, StartedStep, StartStep
+from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.errors import Refusal
-from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.starting import StartedCancellation, StartedStep, StartStep
-from domain.steps import FailureClass, StepEvent, StepStatus
+from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task
 from workers.providers.port import (
     CancelRequest,
     Provider,
@@ -34,7 +35,6 @@ from workers.providers.port import (
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, STEP_DUPLICATE_EXECUTIONS_PREVENTED
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contract import BpmnError, GiveUp, RetryLater, Task
 
 # Somebody else is at it, or the order is on hold: look again soon, without using up an attempt.
 LOOK_AGAIN = timedelta(seconds=2)

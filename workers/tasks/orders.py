@@ -11,14 +11,14 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import cancelling, decomposing, evaluating, orders, reading, watching
-from domain.cancelling import CancellationFacts, DecideCancellation
-from domain.jeopardy import JeopardyLevel
-from domain.steps import StepStatus
+from domain.delivery import cancelling, decomposing, evaluating, jeopardy, orders, reading
+from domain.delivery.cancelling import CancellationFacts, DecideCancellation
+from domain.delivery.jeopardy import JeopardyLevel
+from domain.delivery.steps import StepStatus
+from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contract import BpmnError, GiveUp, RetryLater, Task
 from workers.tasks.fulfillment import LOOK_AGAIN
 from workers.tasks.markdown import plain, table
 
@@ -95,7 +95,7 @@ class Orders:
     def assess_jeopardy(self, task: Task) -> dict[str, Variable]:
         """What DMN `jeopardy-level` decides by."""
         with open_unit_of_work(self._database, task) as uow:
-            seen = watching.progress(uow, task.uuid("orderId"))
+            seen = jeopardy.progress(uow, task.uuid("orderId"))
         return {"usedPercent": float(seen.used_percent), "openSteps": seen.open_steps, "heldSteps": seen.held_steps}
 
     def record_jeopardy(self, task: Task) -> dict[str, Variable]:
@@ -108,7 +108,7 @@ class Orders:
         except ValueError:
             raise GiveUp(f"{level!r} is no jeopardy level: correct the rules of jeopardy-level") from None
         with open_unit_of_work(self._database, task) as uow:
-            watching.raise_alert(uow, task.uuid("orderId"), known)
+            jeopardy.raise_alert(uow, task.uuid("orderId"), known)
         return {}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Engine as Database
 
-from domain import workflows
 from domain.errors import NotFound
+from domain.workflows import starts
+from workers.pod.contract import BpmnError, Task
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contract import BpmnError, Task
 
 
 class Registration:
@@ -19,12 +19,12 @@ class Registration:
 
     def register(self, task: Task) -> dict[str, Variable]:
         """Register this instance. An instance that nobody asked for is refused like a duplicate."""
-        command = workflows.RegisterWorkflow(
+        command = starts.RegisterWorkflow(
             business_key=task.business_key, start_token=task.uuid("startToken"), process_instance_id=task.process_instance_id
         )
         try:
             with open_unit_of_work(self._database, task) as uow:
-                workflows.register(uow, command)
-        except (workflows.DuplicateWorkflow, NotFound) as refusal:
-            raise BpmnError(workflows.DuplicateWorkflow.code, str(refusal)) from refusal
+                starts.register(uow, command)
+        except (starts.DuplicateWorkflow, NotFound) as refusal:
+            raise BpmnError(starts.DuplicateWorkflow.code, str(refusal)) from refusal
         return {}

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine as Database
 
-from domain.approvals import ApprovalAlreadyDecided, AuthorityExceeded, FourEyesViolation, StaleApproval
-from domain.orders import DecompositionFailed, OrderInvalid
-from domain.prices import StalePrice
-from domain.quotes import StaleRevision
-from domain.steps import StepObsolete
-from domain.workflows import DuplicateWorkflow
+from domain.delivery.orders import DecompositionFailed, OrderInvalid
+from domain.delivery.steps import StepObsolete
+from domain.offers.approvals import ApprovalAlreadyDecided, AuthorityExceeded, FourEyesViolation, StaleApproval
+from domain.offers.prices import StalePrice
+from domain.offers.quotes import StaleRevision
+from domain.workflows.starts import DuplicateWorkflow
+from workers.pod.contract import Handler, Topic
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine
 from workers.runtime.settings import Settings
 from workers.tasks.approval import Approval
-from workers.tasks.contract import Handler, Topic
 from workers.tasks.escalation import Escalation
 from workers.tasks.fallout import Fallout
 from workers.tasks.fulfillment import Fulfillment

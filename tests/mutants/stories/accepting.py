@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from domain.prices import StalenessPolicy
+from domain.offers.prices import StalenessPolicy
 from tests.mutants.stories.commands import accept, edit, publish, withdraw
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial

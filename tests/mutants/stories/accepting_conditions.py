@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from domain.catalog import FIBRE, SUPPORT
-from domain.prices import StalenessPolicy
+from domain.offers.prices import StalenessPolicy
 from tests.mutants.conditions import ON
 from tests.mutants.stories.accepting import APPROVAL_OF_ITS_REVISION, accepting_a_revision_that_was_superseded
 from tests.mutants.stories.commands import accept, publish

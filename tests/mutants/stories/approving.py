@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from domain import approving, deciding, escalating
-from domain.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST, VOID_REQUIREMENT, Decision
+from domain.offers import approving, deciding, escalating
+from domain.offers.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST, VOID_REQUIREMENT, Decision
 from domain.store import Move
 from tests.mutants.layers import STATE
 from tests.mutants.statements import LOOK_AT_GRANT

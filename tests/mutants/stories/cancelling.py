@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from domain.cancelling import CANCEL_ACCEPTED
-from domain.order_moves import BLOCK
-from domain.step_moves import DECISIONS
-from domain.steps import StepEvent
+from domain.delivery.cancelling import CANCEL_ACCEPTED
+from domain.delivery.order_moves import BLOCK
+from domain.delivery.step_moves import DECISIONS
+from domain.delivery.steps import StepEvent
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import Fulfilment

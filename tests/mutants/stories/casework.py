@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from domain import casework
-from domain.fallouts import Queue
-from domain.resolving import Resolution
-from domain.steps import StepEvent
+from domain.delivery.resolving import Resolution
+from domain.delivery.steps import StepEvent
+from domain.fallout import casework
+from domain.fallout.cases import Queue
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import BERT, MONA, Fulfilment

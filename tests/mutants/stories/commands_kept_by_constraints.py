@@ -10,12 +10,13 @@ from uuid import uuid4
 
 from sqlalchemy.exc import MultipleResultsFound
 
-from domain import accepting, approving, quotes, withdrawing
-from domain.approvals import ApprovalRequest
+from domain import accepting
 from domain.catalog import FIBRE
 from domain.errors import NotFound
-from domain.quotes import RevisionStatus
-from domain.quoting import LineChange
+from domain.offers import approving, quotes, withdrawing
+from domain.offers.approvals import ApprovalRequest
+from domain.offers.quotes import RevisionStatus
+from domain.offers.quoting import LineChange
 from domain.store import once
 from tests.mutants.layers import Kept
 from tests.mutants.statements import COUNTING, GOING_ON, STAYING, SUPERSEDING, without_tenant

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from domain import casework, compensating, fulfilling
-from domain.cancelling import CANCEL_ACCEPTED
-from domain.fulfilling import Infer, OutcomeSource
-from domain.order_moves import OUTCOMES
-from domain.orders import OrderEvent, OrderStatus
-from domain.resolving import Resolution
-from domain.step_moves import DECISIONS
-from domain.steps import StepEvent
+from domain.delivery import compensating, fulfilling
+from domain.delivery.cancelling import CANCEL_ACCEPTED
+from domain.delivery.fulfilling import Infer, OutcomeSource
+from domain.delivery.order_moves import OUTCOMES
+from domain.delivery.orders import OrderEvent, OrderStatus
+from domain.delivery.resolving import Resolution
+from domain.delivery.step_moves import DECISIONS
+from domain.delivery.steps import StepEvent
+from domain.fallout import casework
 from tests.mutants.conditions import ON
 from tests.mutants.stories.cancelling import cancelling_an_order_as_it_was_before
 from tests.mutants.stories.casework import marking_a_step_completed_alone

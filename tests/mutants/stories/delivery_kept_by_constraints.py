@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from domain import compensating, receiving, triaging
-from domain.fallouts import FalloutType
-from domain.triaging import OpenCase
+from domain.delivery import callbacks, compensating
+from domain.fallout import triaging
+from domain.fallout.cases import FalloutType
+from domain.fallout.triaging import OpenCase
 from tests.mutants.layers import Kept
 from tests.mutants.scene import callback
 from tests.mutants.telling import kept_by
@@ -56,6 +57,6 @@ def one_step_that_is_sent_twice_at_once(trial: Trial) -> None:
 def one_event_that_counts_twice(trial: Trial) -> None:
     for _ in range(2):
         with trial.uow() as uow:
-            received = receiving.receive(uow, callback({}))
+            received = callbacks.receive(uow, callback({}))
     if received.replayed:
         raise Kept

@@ -6,13 +6,13 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from domain import fulfilling, reading, starting
 from domain.catalog import FIBRE
-from domain.fulfilling import Infer, OutcomeSource
-from domain.order_moves import OUTCOMES
-from domain.orders import OrderEvent
-from domain.starting import StartStep
-from domain.steps import StepEvent
+from domain.delivery import fulfilling, reading, starting
+from domain.delivery.fulfilling import Infer, OutcomeSource
+from domain.delivery.order_moves import OUTCOMES
+from domain.delivery.orders import OrderEvent
+from domain.delivery.starting import StartStep
+from domain.delivery.steps import StepEvent
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.offers import line

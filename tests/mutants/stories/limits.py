@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain.approvals import RECALL_REQUEST
+from domain.offers.approvals import RECALL_REQUEST
 from tests.mutants.conditions import ON, REACHING
 from tests.mutants.stories.approving import DECISION_OF_ITS_QUOTE, apply
 from tests.mutants.stories.authority import in_hours, read

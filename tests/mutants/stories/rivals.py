@@ -14,9 +14,10 @@ from unittest.mock import patch
 
 from sqlalchemy import Engine, insert, select, text
 
-from domain import accepting, approving, authority, deciding, price_books
-from domain.approvals import Decision
-from domain.prices import StalenessPolicy
+from domain import accepting
+from domain.offers import approving, authority, deciding, price_books
+from domain.offers.approvals import Decision
+from domain.offers.prices import StalenessPolicy
 from domain.store import Answer, UnitOfWork, idempotency, remember
 from domain.store.idempotency import RECORD
 from domain.store.isolation import EVERY_TENANT, name_tenant

@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 from sqlalchemy import Engine, insert, select, text
 
-from domain import cancelling, casework, evaluating, fulfilling, receiving, starting
-from domain.callbacks import ProcessedStatus
-from domain.fulfilling import OutcomeSource, RecordFact
-from domain.receiving import RECORD, Received
-from domain.starting import StartStep
-from domain.steps import StepEvent
+from domain.delivery import callbacks, cancelling, evaluating, fulfilling, starting
+from domain.delivery.callbacks import RECORD, ProcessedStatus, Received
+from domain.delivery.fulfilling import OutcomeSource, RecordFact
+from domain.delivery.starting import StartStep
+from domain.delivery.steps import StepEvent
+from domain.fallout import casework
 from domain.store import UnitOfWork
 from tests.mutants.rivalry import begun, meanwhile, rewritten, rivals, told
 from tests.mutants.scene import callback
@@ -131,7 +131,7 @@ def a_failure_while_the_completion_is_recorded(engine: Engine, offers: Offers) -
 
 @contextmanager
 def record_after_a_look(_engine: Engine) -> Iterator[None]:
-    def look_then_insert(uow: UnitOfWork, command: receiving.ReceiveCallback) -> Received:
+    def look_then_insert(uow: UnitOfWork, command: callbacks.ReceiveCallback) -> Received:
         names = ("provider_name", "external_event_id", "event_type", "payload")
         row = {"tenant_id": uow.tenant_id, **{name: getattr(command, name) for name in names}}
         identity = {name: row[name] for name in ("tenant_id", "provider_name", "external_event_id")}
@@ -140,7 +140,7 @@ def record_after_a_look(_engine: Engine) -> Iterator[None]:
             uow.connection.execute(insert(RECORD), {**row, "payload_hash": "", "processed_status": "UNMATCHED"})
         return Received(processed_status=ProcessedStatus.UNMATCHED, replayed=known is not None)
 
-    with patch.object(receiving, "receive", look_then_insert):
+    with patch.object(callbacks, "receive", look_then_insert):
         yield
 
 
@@ -156,7 +156,7 @@ def one_event_twice_at_once(engine: Engine, offers: Offers) -> object:
     """How the second delivery ends."""
 
     def receive(uow: UnitOfWork) -> Received:
-        return receiving.receive(uow, callback({}))
+        return callbacks.receive(uow, callback({}))
 
     def second() -> str:
         with offers.uow("provider:sandbox") as uow:

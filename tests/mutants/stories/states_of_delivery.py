@@ -14,8 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
-from domain.fallouts import LADDER
-from domain.steps import StepEvent
+from domain.delivery.steps import StepEvent
+from domain.fallout.cases import LADDER
 from tests.mutants.layers import MOVES, STATE
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial

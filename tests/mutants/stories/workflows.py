@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from domain import workflows
-from domain.quotes import business_key
+from domain.offers.quotes import business_key
+from domain.workflows import starts
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 
@@ -13,19 +13,19 @@ from tests.mutants.trial import Trial
 @refused_by("workflow_correlation.register/DUPLICATE_WORKFLOW")
 def registering_with_another_token(trial: Trial) -> None:
     key = submitted_key(trial)
-    command = workflows.RegisterWorkflow(business_key=key, start_token=uuid4(), process_instance_id="another")
+    command = starts.RegisterWorkflow(business_key=key, start_token=uuid4(), process_instance_id="another")
     with trial.uow() as uow:
-        workflows.register(uow, command)
+        starts.register(uow, command)
 
 
 @refused_by("workflow_correlation.find_absent/CORRELATION_MOVED_ON")
 def starting_again_what_was_settled_meanwhile(trial: Trial) -> None:
     key = submitted_key(trial)
     with trial.uow() as uow:
-        workflows.start_timed_out(uow, key)
-        seen = workflows.find(uow, key).version
+        starts.start_timed_out(uow, key)
+        seen = starts.find(uow, key).version
     with trial.uow() as uow:
-        workflows.start_again(uow, key, seen - 1)
+        starts.start_again(uow, key, seen - 1)
 
 
 def submitted_key(trial: Trial) -> str:

@@ -114,7 +114,7 @@ class Actor:
         while (program := self._programs.get()) is not None:
             try:
                 self.ended = program(self)
-            except Exception as error:  # noqa: BLE001 - whatever escapes a command is how it ended, and no outcome that anybody expects
+            except Exception as error:  # noqa: BLE001 - sorted out by SQLAlchemy, which raises it or its own
                 self.ended = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             self._arrivals.put(Arrival(self, Standing.DONE, "done"))
 

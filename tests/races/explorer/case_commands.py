@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from domain import casework, resolving
-from domain.casework import CaseCommand
-from domain.resolving import Resolution, ResolveCase
+from domain.delivery import resolving
+from domain.delivery.resolving import Resolution, ResolveCase
+from domain.fallout import casework
+from domain.fallout.casework import CaseCommand
 from domain.store import UnitOfWork
 from tests.races.explorer.commands import OK
 from tests.races.explorer.delivery_commands import ENGINE, SWEEP, delivery

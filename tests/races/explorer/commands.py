@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain import accepting, approving, authority, deciding, documents, escalating, price_books, quoting, withdrawing
-from domain.approvals import Decision
+from domain import accepting
 from domain.catalog import CATALOG, FIBRE
-from domain.quotes import QUOTE_MATRIX, QuoteEvent, QuoteStatus
+from domain.offers import approving, authority, deciding, documents, escalating, price_books, quoting, withdrawing
+from domain.offers.approvals import Decision
+from domain.offers.quotes import QUOTE_MATRIX, QuoteEvent, QuoteStatus
 from domain.store import UnitOfWork
 from tests.races.explorer.scenes import AFTER_THE_END, DORA, FINANCE, FIONA, RALPH, RITA, RSM, Scene
 from tests.support.offers import CUSTOMER, ENTRIES, OWNER, PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE

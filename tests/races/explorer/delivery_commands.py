@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from domain import cancelling, compensating, decomposing, evaluating, fulfilling, starting, triaging, watching
-from domain.attempts import AttemptStatus, ProviderAttempt
-from domain.fulfilling import Infer, OutcomeSource, RecordFact
-from domain.jeopardy import JeopardyLevel
-from domain.resolving import Resolution
-from domain.starting import StartStep
-from domain.steps import StepEvent, StepStatus
+from domain.delivery import cancelling, compensating, decomposing, evaluating, fulfilling, jeopardy, starting, troubles
+from domain.delivery.attempts import AttemptStatus, ProviderAttempt
+from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
+from domain.delivery.jeopardy import JeopardyLevel
+from domain.delivery.resolving import Resolution
+from domain.delivery.starting import StartStep
+from domain.delivery.steps import StepEvent, StepStatus
+from domain.fallout import triaging
 from domain.store import UnitOfWork, table_of
 from tests.races.explorer.commands import COMMANDS, OK, Command
 from tests.races.explorer.delivery_scenes import A, Delivery
@@ -222,10 +223,12 @@ def leave_to_a_person(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 def open_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     step = fulfilling.hold(uow, scene.steps[A].id, "ATTEMPTS_EXHAUSTED")
     return (
-        f"{OK} {triaging.open_case(uow, triaging.held(step)).status}" if step.status == StepStatus.HELD else f"{OK} {step.status}"
+        f"{OK} {triaging.open_case(uow, troubles.of_held_step(step)).status}"
+        if step.status == StepStatus.HELD
+        else f"{OK} {step.status}"
     )
 
 
 @delivery("warn", "step under way", actor=ENGINE)
 def warn(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    return OK if watching.raise_alert(uow, scene.order.id, JeopardyLevel.HAZARD) else f"{OK} warned"
+    return OK if jeopardy.raise_alert(uow, scene.order.id, JeopardyLevel.HAZARD) else f"{OK} warned"

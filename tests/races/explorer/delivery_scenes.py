@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from domain import casework, resolving, triaging
-from domain.casework import CaseCommand
 from domain.catalog import StepSpecification
-from domain.resolving import Resolution
-from domain.steps import StepEvent
+from domain.delivery import resolving, troubles
+from domain.delivery.resolving import Resolution
+from domain.delivery.steps import StepEvent
+from domain.fallout import casework, triaging
+from domain.fallout.casework import CaseCommand
 from tests.support.fulfilment import ANNA, BERT, Fulfilment
 from tests.support.offers import Offers
 
@@ -173,7 +174,7 @@ def held(offers: Offers) -> Fulfilment:
     work.say(A, E.FAIL_FINALLY)
     step = work.step(A)
     with offers.uow("worker-1") as uow:
-        triaging.open_case(uow, triaging.held(step))
+        triaging.open_case(uow, troubles.of_held_step(step))
     return work
 
 

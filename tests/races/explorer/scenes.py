@@ -13,11 +13,11 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from domain import authority, withdrawing
-from domain.approvals import Decision
-from domain.authority import AuthorityGrant
-from domain.prices import StalenessPolicy
-from domain.quotes import QuoteStatus
+from domain.offers import authority, withdrawing
+from domain.offers.approvals import Decision
+from domain.offers.authority import AuthorityGrant
+from domain.offers.prices import StalenessPolicy
+from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
 from tests.races.explorer.delivery_scenes import DELIVERIES, Delivery
 from tests.races.explorer.stage import Stage

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
-from domain.prices import StalenessPolicy
-from domain.quotes import QuoteStatus
+from domain.offers.prices import StalenessPolicy
+from domain.offers.quotes import QuoteStatus
 from tests.races.explorer import case_commands, delivery_commands  # noqa: F401 - imported for the commands that they register
 from tests.races.explorer.commands import COMMANDS, Command
 from tests.races.explorer.delivery_scenes import DELIVERIES

@@ -1,0 +1,198 @@
+"""What providers told us: one record per event, written before any effect (the lesson, section 13)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.delivery.fulfilling import OutcomeSource, RecordFact, record_fact
+from domain.delivery.steps import FailureClass, FulfillmentStep, StepEvent
+from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction
+from domain.fallout import triaging
+from domain.fallout.cases import FalloutType
+from domain.fallout.triaging import OpenCase
+from domain.store import Base, Effect, Owned, UnitOfWork, append_only, table_of
+from domain.store.idempotency import request_hash
+
+
+class ProviderConflict(Conflict):
+    """This event id was delivered before with another content."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class ProcessedStatus(StrEnum):
+    """What a callback did: changed the step, nothing, contradicted what is known, or matched no step."""
+
+    RECEIVED = "RECEIVED"
+    APPLIED = "APPLIED"
+    NO_EFFECT = "NO_EFFECT"
+    CONTRADICTION = "CONTRADICTION"
+    UNMATCHED = "UNMATCHED"
+
+
+class ExternalCallbackRecord(Base):
+    """The lesson's table: its primary key is the deduplication."""
+
+    __tablename__ = "external_callback_record"
+    __table_args__ = (
+        CheckConstraint(
+            "processed_status IN ('RECEIVED', 'APPLIED', 'NO_EFFECT', 'CONTRADICTION', 'UNMATCHED')", name="processed_status"
+        ),
+    )
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    provider_name: Mapped[str] = mapped_column(primary_key=True)
+    external_event_id: Mapped[str] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    payload_hash: Mapped[str]
+    processed_status: Mapped[str]
+    event_type: Mapped[str]
+    external_event_at: Mapped[datetime | None]
+    step_id: Mapped[UUID | None]
+    payload: Mapped[dict[str, Any]]
+
+
+class ExternalCallbackConflict(Owned, Base):
+    """The same event id with another content: kept, never applied."""
+
+    __tablename__ = "external_callback_conflict"
+    provider_name: Mapped[str]
+    external_event_id: Mapped[str]
+    first_hash: Mapped[str]
+    second_hash: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+
+
+append_only(ExternalCallbackConflict)
+
+
+RECORD = table_of(ExternalCallbackRecord)
+
+EVENTS = {
+    "step.accepted": StepEvent.ACKNOWLEDGE,
+    "step.completed": StepEvent.COMPLETE,
+    "step.rejected": StepEvent.FAIL_FINALLY,
+    "step.cancelled": StepEvent.CONFIRM_CANCEL,
+    "step.cancel_refused": StepEvent.REFUSE_CANCEL,
+}
+PROCESSED = {
+    Effect.MOVE: ProcessedStatus.APPLIED,
+    Effect.KEEP: ProcessedStatus.NO_EFFECT,
+    Effect.CONTRADICTION: ProcessedStatus.CONTRADICTION,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveCallback:
+    """An event as the provider sent it, its signature already checked. `step_id` is None when it names no step of ours."""
+
+    provider_name: str
+    external_event_id: str
+    event_type: str
+    step_id: UUID | None
+    external_ref: str | None
+    external_request_id: str | None
+    external_event_at: datetime | None
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What became of it. `order_id` is the order to evaluate next, when its step changed."""
+
+    processed_status: ProcessedStatus
+    replayed: bool = False
+    conflict: bool = False
+    order_id: UUID | None = None
+
+
+def receive(uow: UnitOfWork, command: ReceiveCallback) -> Received:
+    """Record the event and let it act. Raises nothing: what cannot be applied is a fact too, and is kept with its status."""
+    digest = request_hash(command.payload)
+    identity = {
+        "tenant_id": uow.tenant_id,
+        "provider_name": command.provider_name,
+        "external_event_id": command.external_event_id,
+    }
+    row = {
+        **identity,
+        "payload_hash": digest,
+        "processed_status": ProcessedStatus.RECEIVED,
+        **{name: getattr(command, name) for name in ("event_type", "external_event_at", "step_id", "payload")},
+    }
+    claimed = insert(RECORD).on_conflict_do_nothing().returning(RECORD.c.external_event_id)
+    if uow.connection.execute(claimed, row).one_or_none() is None:
+        return _repeated(uow, command, identity, digest)
+    status, order_id = _act(uow, command)
+    uow.connection.execute(update(RECORD).filter_by(**identity).values(processed_status=status))
+    return Received(processed_status=status, order_id=order_id)
+
+
+def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any], digest: str) -> Received:
+    first = uow.connection.execute(select(*RECORD.c).filter_by(**identity)).one()
+    status = ProcessedStatus(first.processed_status)
+    if first.payload_hash == digest:
+        return Received(processed_status=status, replayed=True)
+    uow.add(
+        ExternalCallbackConflict,
+        {
+            "provider_name": command.provider_name,
+            "external_event_id": command.external_event_id,
+            "first_hash": first.payload_hash,
+            "second_hash": digest,
+            "payload": command.payload,
+        },
+    )
+    _open_case(uow, command, first.step_id, FalloutType.PROVIDER_CONFLICT, "came twice with different content")
+    uow.flag_conflict(ProviderConflict(aggregate_type="fulfillment_step", aggregate_id=first.step_id))
+    return Received(processed_status=status, conflict=True)
+
+
+def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UUID | None]:
+    event = EVENTS.get(command.event_type)
+    if command.step_id is None or event is None:
+        return _unmatched(uow, command)
+    names = ("external_ref", "external_request_id", "external_event_id", "external_event_at")
+    failure = FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE
+    fact = RecordFact(
+        step_id=command.step_id,
+        event=event,
+        source=OutcomeSource.CALLBACK,
+        failure_class=failure,
+        **{name: getattr(command, name) for name in names},
+    )
+    try:
+        # A provider speaks for its own steps only, whatever its signature proves.
+        if uow.read(FulfillmentStep, command.step_id).provider_name != command.provider_name:
+            return _unmatched(uow, command)
+        effect, step = record_fact(uow, fact)
+    except (NotFound, InvalidTransition):
+        return _unmatched(uow, command)
+    return PROCESSED[effect], None if effect is Effect.KEEP else step.order_id
+
+
+def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:
+    _open_case(uow, command, None, FalloutType.UNSOLICITED_CALLBACK, "belongs to no step of this provider")
+    return ProcessedStatus.UNMATCHED, None
+
+
+def _open_case(uow: UnitOfWork, command: ReceiveCallback, step_id: UUID | None, kind: FalloutType, what: str) -> None:
+    step = uow.read(FulfillmentStep, step_id) if step_id is not None and kind is FalloutType.PROVIDER_CONFLICT else None
+    triaging.open_case(
+        uow,
+        OpenCase(
+            type=kind,
+            dedupe_key=f"{kind}:{command.provider_name}:{command.external_event_id}",
+            detail=f"Event {command.external_event_id} ({command.event_type}) of {command.provider_name} {what}.",
+            order_id=step.order_id if step is not None else None,
+            step_id=step.id if step is not None else None,
+            evidence={"external_event_id": command.external_event_id, "event_type": command.event_type, "payload": command.payload},
+        ),
+    )

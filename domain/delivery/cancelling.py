@@ -1,0 +1,228 @@
+"""Cancelling an order: asked for, assessed, then every step that is not final is cancelled in one transaction (the lesson, section 12).
+
+From the moment the request is accepted no step starts any more. What completes all the same is undone, not denied (`compensating`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, and_, exists, select
+
+from domain.delivery import cancellations, orders, steps, troubles
+from domain.delivery.attempts import LIVE_STATUSES
+from domain.delivery.cancellations import CancellationRequest, CancellationStatus
+from domain.delivery.orders import (
+    ORDER_MATRIX,
+    CancellationAlreadyOpen,
+    OrderEvent,
+    OrderStatus,
+    OrderTerminal,
+    OrderVersionConflict,
+    PonrReached,
+    SalesOrder,
+)
+from domain.delivery.step_moves import ATTEMPT, CANCEL, DECISIONS, EMITS, STEP
+from domain.delivery.steps import STEP_MATRIX, StepEvent, StepStatus
+from domain.errors import AlreadyExists
+from domain.offers.prices import PriceResult
+from domain.offers.quotes import QuoteRevision
+from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
+from domain.store.facts import WorkflowCommandKind
+
+REQUEST, REVISION, PRICE = (table_of(entity) for entity in (CancellationRequest, QuoteRevision, PriceResult))
+ORDER_CANCELLED = "ORDER_CANCELLED"
+POLICY = "policy"
+
+# Final: a look without a lock can only let too much pass, and `decide` looks again with the steps locked.
+PAST_PONR = exists(
+    select(STEP.c.id).where(
+        STEP.c.tenant_id == SalesOrder.tenant_id,
+        STEP.c.order_id == SalesOrder.id,
+        STEP.c.is_ponr,
+        STEP.c.status == StepStatus.COMPLETED,
+    )
+)
+NOT_PAST_PONR = Guard(PonrReached, ~PAST_PONR | is_one_of(SalesOrder.status, *orders.FINAL))
+REQUEST_CANCEL = Move(
+    SalesOrder,
+    ORDER_MATRIX,
+    OrderEvent.REQUEST_CANCEL,
+    Guard(
+        OrderVersionConflict,
+        and_(SalesOrder.version == param("expected_version"), SalesOrder.status == param("expected_status")),
+    ),
+    NOT_PAST_PONR,
+    illegal=dict.fromkeys((OrderStatus.CANCEL_REQUESTED, OrderStatus.CANCELLING), CancellationAlreadyOpen)
+    | dict.fromkeys(orders.FINAL, OrderTerminal),
+)
+CANCEL_ACCEPTED = Move(
+    SalesOrder,
+    ORDER_MATRIX,
+    OrderEvent.CANCEL_ACCEPTED,
+    NOT_PAST_PONR,
+    sets={SalesOrder.hold_reason: None},
+    emits="OrderCancelling",
+)
+CANCEL_DECLINED = Move(SalesOrder, ORDER_MATRIX, OrderEvent.CANCEL_DECLINED, emits="OrderCancellationDeclined")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCancellation:
+    """Somebody wants the order not to be delivered, and has seen it in this version and state."""
+
+    order_id: UUID
+    expected_version: int
+    expected_status: str
+    reason: str
+    requested_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecideCancellation:
+    """`decided_by` is a person, or the policy."""
+
+    cancellation_id: UUID
+    accept: bool
+    reason: str
+    decided_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancellationFacts:
+    """What the policy decides by. `order_value` is net, in the order's currency."""
+
+    request: Row[Any]
+    order: Row[Any]
+    steps: list[Row[Any]]
+    ponr_reached: bool
+    order_value: Decimal
+    currency: str
+
+    def count(self, *statuses: StepStatus) -> int:
+        """How many steps are in one of these states."""
+        return sum(step.status in statuses for step in self.steps)
+
+
+def request(uow: UnitOfWork, command: RequestCancellation) -> Row[Any]:
+    """Ask for the cancellation; returns the request. Of an order on which nothing was begun it is done at once.
+
+    Raises OrderVersionConflict, PonrReached, CancellationAlreadyOpen, OrderTerminal.
+    """
+    before = uow.read(SalesOrder, command.order_id, lock=True)
+    is_untouched = before.status == OrderStatus.CREATED
+    order = uow.apply(REQUEST_CANCEL, command, emits="OrderCancelled" if is_untouched else "OrderCancellationRequested")
+    try:
+        asked = uow.create(
+            CancellationRequest,
+            reason="REQUEST",
+            status=CancellationStatus.ACKNOWLEDGED,
+            order_id=order.id,
+            expected_order_version=command.expected_version,
+            requested_by=command.requested_by,
+            reason_code=command.reason,
+        )
+    except AlreadyExists as error:
+        raise CancellationAlreadyOpen(aggregate_type="sales_order", aggregate_id=order.id) from error
+    if is_untouched:
+        uow.apply(cancellations.ACCEPT, cancellation_id=asked.id, decided_by=POLICY, decision_reason="NOTHING_WAS_BEGUN")
+        return uow.apply(cancellations.FINISH, cancellation_id=asked.id)
+    _tell_order(uow, order.id, "OrderCancellationRequested", {"cancellation_id": asked.id})
+    return asked
+
+
+def assess(uow: UnitOfWork, cancellation_id: UUID) -> CancellationFacts:
+    """Collect what the policy decides by; the request counts as being assessed from then on. May be repeated."""
+    asked = uow.read(CancellationRequest, cancellation_id, lock=True)
+    if asked.status == CancellationStatus.ACKNOWLEDGED:
+        asked = uow.apply(cancellations.ASSESS, cancellation_id=cancellation_id)
+    order = uow.read(SalesOrder, asked.order_id)
+    price = uow.one(
+        select(PRICE.c.net_total, PRICE.c.currency)
+        .join(REVISION, and_(REVISION.c.tenant_id == PRICE.c.tenant_id, REVISION.c.price_result_id == PRICE.c.id))
+        .where(REVISION.c.tenant_id == uow.tenant_id, REVISION.c.id == order.quote_revision_id),
+        "The order's price",
+    )
+    rows = _steps(uow, order.id)
+    passed = any(step.is_ponr and step.status == StepStatus.COMPLETED for step in rows)
+    return CancellationFacts(
+        request=asked, order=order, steps=rows, ponr_reached=passed, order_value=price.net_total, currency=price.currency
+    )
+
+
+def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
+    """Accept or decline; returns the request, which may have been decided before. A point of no return passed meanwhile declines it."""
+    order_id = uow.read(CancellationRequest, command.cancellation_id).order_id
+    uow.read(SalesOrder, order_id, lock=True)
+    held = _steps(uow, order_id, lock=True)
+    asked = uow.read(CancellationRequest, command.cancellation_id, lock=True)
+    if asked.status not in {CancellationStatus.ACKNOWLEDGED, CancellationStatus.ASSESSING}:
+        return asked
+    if not command.accept:
+        return decline(uow, asked, command.decided_by, command.reason)
+    try:
+        uow.apply(CANCEL_ACCEPTED, order_id=order_id)
+    except PonrReached as passed:
+        return decline(uow, asked, command.decided_by, passed.code)
+    cancel_steps(uow, held)
+    _tell_order(uow, order_id, "OrderCancellationAccepted")
+    return uow.apply(cancellations.ACCEPT, cancellation_id=asked.id, decided_by=command.decided_by, decision_reason=command.reason)
+
+
+def decline(uow: UnitOfWork, asked: Row[Any], decided_by: str, reason: str) -> Row[Any]:
+    """Let the order go on; its row must be held."""
+    uow.apply(CANCEL_DECLINED, order_id=asked.order_id)
+    return uow.apply(cancellations.DECLINE, cancellation_id=asked.id, decided_by=decided_by, decision_reason=reason)
+
+
+def open_request(uow: UnitOfWork, order_id: UUID) -> Row[Any] | None:
+    """The order's open request, held."""
+    query = select(*REQUEST.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
+    query = query.where(is_one_of(REQUEST.c.status, *cancellations.OPEN)).with_for_update(key_share=True)
+    return uow.connection.execute(query).one_or_none()
+
+
+def cancel_steps(uow: UnitOfWork, held: Iterable[Row[Any]]) -> None:
+    """Cancel what fulfils the order and is not final: at once where nothing can be under way, otherwise by asking the provider."""
+    for step in held:
+        if step.kind == "FULFILL" and StepStatus(step.status) not in steps.FINAL | {StepStatus.CANCEL_REQUESTED}:
+            _cancel(uow, step)
+
+
+def withdraw_steps(uow: UnitOfWork, held: Iterable[Row[Any]], reason: str) -> None:
+    """Cancel those of these steps that can have no effect any more and never will: nothing live, and nobody may start them."""
+    idle = {StepStatus.PENDING, StepStatus.RETRYABLE, StepStatus.HELD}
+    for step in held:
+        if step.kind == "FULFILL" and step.status in idle and not _has_live_attempt(uow, step):
+            _cancel(uow, step, reason)
+
+
+def _cancel(uow: UnitOfWork, step: Row[Any], reason: str = ORDER_CANCELLED) -> None:
+    if step.status == StepStatus.HELD:
+        troubles.cancel_cases(uow, step.id)
+        if not _has_live_attempt(uow, step):
+            resolve = DECISIONS[StepEvent.RESOLVE_CANCEL]
+            uow.apply(resolve, step_id=step.id, expected_version=step.version, reason=reason, emits="StepCancelled")
+            return
+    target = STEP_MATRIX.targets(StepEvent.CANCEL)[StepStatus(step.status)]
+    uow.apply(CANCEL, step_id=step.id, reason=reason, emits=EMITS[target])
+
+
+def _has_live_attempt(uow: UnitOfWork, step: Row[Any]) -> bool:
+    live = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command="EXECUTE")
+    return uow.connection.execute(live.where(ATTEMPT.c.status.in_(LIVE_STATUSES))).first() is not None
+
+
+def _steps(uow: UnitOfWork, order_id: UUID, *, lock: bool = False) -> list[Row[Any]]:
+    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(STEP.c.id)
+    return list(uow.connection.execute(query.with_for_update(key_share=True) if lock else query))
+
+
+def _tell_order(uow: UnitOfWork, order_id: UUID, message: str, variables: dict[str, Any] | None = None) -> None:
+    # Without an end: an order's process that never heard of it would go on as if nothing had been asked.
+    key = orders.business_key(uow.tenant_id, order_id)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, message, key, variables)

@@ -1,0 +1,102 @@
+"""Jeopardy: an order still moves, but will hardly be done in time. Term: TMF jeopardy alert (Normal, Hazard, Critical)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Numeric, Row, UniqueConstraint, func, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.catalog import CATALOG
+from domain.delivery import orders, steps
+from domain.delivery.orders import SalesOrder
+from domain.delivery.step_moves import STEP
+from domain.delivery.steps import StepStatus
+from domain.errors import AlreadyExists
+from domain.store import Aggregate, Base, Matrix, UnitOfWork, ref
+
+
+class JeopardyLevel(StrEnum):
+    NORMAL = "NORMAL"
+    HAZARD = "HAZARD"
+    CRITICAL = "CRITICAL"
+
+
+class AlertStatus(StrEnum):
+    RAISED = "RAISED"
+
+
+class AlertEvent(StrEnum):
+    """None: an alert is raised once and stays on record."""
+
+
+ALERT_MATRIX = Matrix(AlertStatus, AlertEvent, moves={})
+
+
+class JeopardyAlert(Aggregate, Base):
+    """Raised once per order and level; `used_percent` is the share of the promised time that was over."""
+
+    ID_FIELD = "alert_id"
+    __tablename__ = "jeopardy_alert"
+    __table_args__ = (
+        ALERT_MATRIX.check_status(),
+        CheckConstraint("level IN ('NORMAL', 'HAZARD', 'CRITICAL')", name="level"),
+        ref("sales_order", "order_id"),
+        UniqueConstraint("tenant_id", "order_id", "level"),
+    )
+    order_id: Mapped[UUID]
+    level: Mapped[str]
+    used_percent: Mapped[Decimal] = mapped_column(Numeric(10, 1))
+    open_steps: Mapped[int]
+    held_steps: Mapped[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """`used_percent`: how much of the time that the customer was promised is over, in percent."""
+
+    used_percent: Decimal
+    open_steps: int
+    held_steps: int
+    is_settled: bool
+
+
+def progress(uow: UnitOfWork, order_id: UUID, lead_time: timedelta = CATALOG.lead_time) -> Progress:
+    """How an order stands in time. Raises NotFound."""
+    order = uow.read(SalesOrder, order_id)
+    now = uow.connection.scalar(select(func.clock_timestamp()))
+    promised = order.requested_completion or order.created_at + lead_time
+    whole = max(promised - order.created_at, timedelta(seconds=1))
+    states = uow.connection.scalars(select(STEP.c.status).filter_by(tenant_id=uow.tenant_id, order_id=order_id)).all()
+    return Progress(
+        used_percent=Decimal(str(round(100 * ((now - order.created_at) / whole), 1))),
+        open_steps=sum(state not in steps.FINAL for state in states),
+        held_steps=sum(state == StepStatus.HELD for state in states),
+        is_settled=order.status in orders.FINAL,
+    )
+
+
+def raise_alert(uow: UnitOfWork, order_id: UUID, level: JeopardyLevel) -> Row[Any] | None:
+    """Announce the danger, once per level; None when that was done before or the order is settled meanwhile."""
+    seen = progress(uow, order_id)
+    if seen.is_settled:
+        return None
+    try:
+        return uow.create(
+            JeopardyAlert,
+            reason="RAISE",
+            emits="OrderJeopardyRaised",
+            status=AlertStatus.RAISED,
+            order_id=order_id,
+            level=level,
+            used_percent=seen.used_percent,
+            open_steps=seen.open_steps,
+            held_steps=seen.held_steps,
+        )
+    except AlreadyExists:
+        return None

@@ -1,0 +1,168 @@
+"""Starting a step, or its cancellation: claimed once, for one attempt, before anything is sent (the lesson, section 16).
+
+From the commit on the request may have left: what is not heard of again is UNKNOWN, never "not sent".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, func, text, true, update
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.delivery import steps
+from domain.delivery.attempts import LIVE, LIVE_STATUSES, AttemptStatus, ProviderAttempt
+from domain.delivery.orders import OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
+from domain.delivery.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, VERSION
+from domain.delivery.steps import (
+    STEP_MATRIX,
+    FulfillmentStep,
+    PredecessorOpen,
+    StepAlreadyStarted,
+    StepEvent,
+    StepObsolete,
+    StepOutcomeUnknown,
+    StepStatus,
+)
+from domain.errors import Conflict, SafeAction
+from domain.store import Check, Guard, Move, UnitOfWork
+from domain.store.idempotency import request_hash
+
+
+class StepNotCancellable(Conflict):
+    """The step's provider takes no cancellations: what comes of the step is waited for."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+ORDER_RUNNING = Check(SalesOrder, "running", Guard(OrderNotRunning, SalesOrder.status == OrderStatus.IN_PROGRESS))
+START = Move(
+    FulfillmentStep,
+    STEP_MATRIX,
+    StepEvent.START,
+    Guard(PredecessorOpen, ~HAS_OPEN_PREDECESSOR),
+    VERSION,
+    sets={FulfillmentStep.attempt_no: FulfillmentStep.attempt_no + 1},
+    emits="StepStarted",
+    illegal={StepStatus.IN_PROGRESS: StepAlreadyStarted, StepStatus.UNKNOWN: StepOutcomeUnknown}
+    | dict.fromkeys(steps.FINAL | {StepStatus.HELD, StepStatus.CANCEL_REQUESTED}, StepObsolete),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartStep:
+    """A worker is about to send the request: from its commit on, the request may have left."""
+
+    step_id: UUID
+    expected_version: int
+    worker_id: str
+    external_task_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedStep:
+    """What to send, and under which key."""
+
+    step: Row[Any]
+    attempt_id: UUID
+    idempotency_key: str
+    product_offering_id: str
+    quantity: int
+    compensates: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedCancellation:
+    """What to send, and under which key; `request_key` is the key of the request that is to be cancelled."""
+
+    step: Row[Any]
+    attempt_id: UUID
+    idempotency_key: str
+    request_key: str
+
+
+CANCELLABLE = Check(
+    FulfillmentStep,
+    "cancellable",
+    Guard(StepObsolete, FulfillmentStep.status == StepStatus.CANCEL_REQUESTED),
+    Guard(StepNotCancellable, FulfillmentStep.cancellable.is_(true())),
+)
+
+
+def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
+    """Claim the step for one attempt. Raises OrderNotRunning and the refusals of START."""
+    known = uow.read(FulfillmentStep, command.step_id)
+    if known.kind == "FULFILL":  # an undo is owed, whatever became of the order
+        uow.require(ORDER_RUNNING, order_id=known.order_id)
+    step = uow.apply(START, command)
+    line = uow.read(SalesOrderLine, step.line_id)
+    key = steps.idempotency_key(step.id, request_no=step.request_no)
+    attempt_id = _claim(uow, step, command, "EXECUTE", [step.step_code, line.product_offering_id, line.quantity])
+    return StartedStep(
+        step=step,
+        attempt_id=attempt_id,
+        idempotency_key=key,
+        product_offering_id=line.product_offering_id,
+        quantity=line.quantity,
+        compensates=_undone(uow, step.compensates_step_id) if step.compensates_step_id else None,
+    )
+
+
+def _undone(uow: UnitOfWork, step_id: UUID) -> str:
+    return steps.idempotency_key(step_id, request_no=uow.read(FulfillmentStep, step_id).request_no)
+
+
+def start_cancellation(uow: UnitOfWork, command: StartStep) -> StartedCancellation:
+    """Claim the cancellation of a step at its provider. Raises StepVersionConflict, StepObsolete, StepNotCancellable, StepAlreadyStarted."""
+    step = uow.require(CANCELLABLE, command)
+    request_key = steps.idempotency_key(step.id, request_no=step.request_no)
+    attempt_id = _claim(uow, step, command, "CANCEL", [request_key])
+    key = steps.idempotency_key(step.id, "CANCEL", step.request_no)
+    return StartedCancellation(step=step, attempt_id=attempt_id, idempotency_key=key, request_key=request_key)
+
+
+def note_cancellation(uow: UnitOfWork, attempt_id: UUID, status: AttemptStatus) -> bool:
+    """Note what is known of one request to cancel, if it is still live; returns whether it was.
+
+    ACKNOWLEDGED: its answer will come; ABSENT: it may be sent again; FAILED: the provider does not take it, or will never answer.
+    """
+    uow.read(FulfillmentStep, uow.read(ProviderAttempt, attempt_id).step_id, lock=True)
+    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, id=attempt_id, command="CANCEL").where(text(LIVE))
+    settled_at = None if status in LIVE_STATUSES else func.clock_timestamp()
+    noted = live.values(status=status, settled_at=settled_at).returning(ATTEMPT.c.id)
+    return uow.connection.execute(noted).first() is not None
+
+
+def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: str, request: list[Any]) -> UUID:
+    now = func.clock_timestamp()
+    attempt = (
+        insert(ATTEMPT)
+        .values(
+            tenant_id=uow.tenant_id,
+            id=uuid4(),
+            step_id=step.id,
+            command=attempted,
+            attempt_no=step.attempt_no,
+            idempotency_key=steps.idempotency_key(step.id, attempted, step.request_no),
+            request_hash=request_hash(request),
+            status=AttemptStatus.SENT,
+            worker_id=command.worker_id,
+            external_task_id=command.external_task_id,
+            sent_at=now,
+            heartbeat_at=now,
+        )
+        .on_conflict_do_nothing()
+        .returning(ATTEMPT.c.id)
+    )
+    attempt_id = uow.connection.execute(attempt).scalar_one_or_none()
+    if attempt_id is None:
+        raise StepAlreadyStarted(aggregate_type="fulfillment_step", aggregate_id=step.id)
+    return UUID(str(attempt_id))
+
+
+def heartbeat(uow: UnitOfWork, external_task_id: str, worker_id: str) -> None:
+    """The worker is alive and still at it."""
+    mine = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, external_task_id=external_task_id, worker_id=worker_id)
+    uow.connection.execute(mine.where(text(LIVE)).values(heartbeat_at=func.clock_timestamp()))

@@ -1,0 +1,175 @@
+"""Every way a step changes: facts that a provider states, inferences that we draw, cancellations, and what people decide.
+
+A *fact* holds at any version; the matrix decides what it means. An *inference*, or a person's decision, is drawn from a version that was
+read, and loses to whatever changed it since (the lesson, sections 12 and 16).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import TIMESTAMP, Text, and_, case, exists, func, literal_column, select, text
+from sqlalchemy.dialects.postgresql import INTERVAL
+
+from domain.delivery import steps
+from domain.delivery.attempts import LIVE, AttemptStatus, ProviderAttempt
+from domain.delivery.steps import (
+    DONE,
+    STEP_MATRIX,
+    FailureClass,
+    FulfillmentStep,
+    FulfillmentStepDependency,
+    StepEvent,
+    StepStatus,
+    StepVersionConflict,
+)
+from domain.errors import Conflict, SafeAction
+from domain.store import Guard, Move, is_one_of, param, table_of
+
+STEP, DEPENDENCY, ATTEMPT = (table_of(entity) for entity in (FulfillmentStep, FulfillmentStepDependency, ProviderAttempt))
+PREDECESSOR = STEP.alias("predecessor")
+
+
+class AbsenceNotProven(Conflict):
+    """The request may still be on its way: too little time has passed since it was sent."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class AttemptAlive(Conflict):
+    """The attempt was acknowledged, or its worker gave a sign of life."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class ResolutionNotAllowed(Conflict):
+    """This resolution does not fit what is known of the step."""
+
+
+EMITS = {
+    StepStatus.IN_PROGRESS: "StepStarted",
+    StepStatus.UNKNOWN: "StepOutcomeUnknown",
+    StepStatus.RETRYABLE: "StepRetryable",
+    StepStatus.HELD: "StepHeld",
+    StepStatus.CANCEL_REQUESTED: "StepCancellationRequested",
+    StepStatus.COMPLETED: "StepCompleted",
+    StepStatus.CANCELLED: "StepCancelled",
+    StepStatus.SKIPPED: "StepSkipped",
+    StepStatus.FAILED: "StepFailed",
+}
+"""What the world is told of a step that came to a state."""
+
+
+def _attempts(*conditions: Any) -> Any:
+    return exists(
+        select(ATTEMPT.c.id).where(
+            ATTEMPT.c.tenant_id == STEP.c.tenant_id, ATTEMPT.c.step_id == STEP.c.id, ATTEMPT.c.command == "EXECUTE", *conditions
+        )
+    )
+
+
+NOW = func.clock_timestamp()
+# Done is final: a look without a lock can only err on the safe side.
+HAS_OPEN_PREDECESSOR = exists(
+    select(PREDECESSOR.c.id)
+    .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
+    .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, ~is_one_of(PREDECESSOR.c.status, *DONE))
+)
+# Sound, like the next ones, because the step is locked first: whoever changes an attempt's status holds its step's row.
+ABSENCE_PROVEN = _attempts(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.sent_at < NOW - param("safe_interval", INTERVAL()))
+# A sign of life holds nothing; one that comes in the same moment is missed, and the step is asked about although its worker lives.
+ATTEMPT_SILENT = _attempts(ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at <= NOW - param("silent_for", INTERVAL()))
+ATTEMPT_LIVE = _attempts(text(f"provider_attempt.{LIVE}"))
+# A repeat can do no harm: nothing is open that may have its effect, or the provider still knows the key (the lesson, section 21).
+REPEATABLE = ~ATTEMPT_LIVE | (
+    FulfillmentStep.idempotent
+    & ~_attempts(ATTEMPT.c.sent_at < NOW - STEP.c.key_window_seconds * literal_column("interval '1 second'"))
+)
+VERSION = Guard(StepVersionConflict, FulfillmentStep.version == param("expected_version"))
+
+
+def _unless_final(column: Any, said: Any) -> Any:
+    # What ended a step stays its evidence; what contradicts it later has its own record.
+    return case((is_one_of(FulfillmentStep.status, *steps.FINAL), column), else_=func.coalesce(said, column))
+
+
+EVIDENCE = {
+    FulfillmentStep.external_ref: func.coalesce(FulfillmentStep.external_ref, param("external_ref")),
+    FulfillmentStep.external_event_id: _unless_final(FulfillmentStep.external_event_id, param("external_event_id", Text())),
+    FulfillmentStep.external_event_at: _unless_final(
+        FulfillmentStep.external_event_at, param("external_event_at", TIMESTAMP(timezone=True))
+    ),
+    FulfillmentStep.final_reason: _unless_final(FulfillmentStep.final_reason, param("reason", Text())),
+}
+WHY = {FulfillmentStep.failure_class: param("failure_class", Text())}
+RECEIVED = {FulfillmentStep.external_complete_received_at: func.coalesce(FulfillmentStep.external_complete_received_at, NOW)}
+
+
+FACTS = {
+    StepEvent.ACKNOWLEDGE: Move(FulfillmentStep, STEP_MATRIX, StepEvent.ACKNOWLEDGE, sets=WHY),
+    StepEvent.COMPLETE: Move(FulfillmentStep, STEP_MATRIX, StepEvent.COMPLETE, sets=WHY | EVIDENCE | RECEIVED),
+    **{
+        event: Move(FulfillmentStep, STEP_MATRIX, event, sets=WHY | EVIDENCE)
+        for event in (
+            StepEvent.COMPLETE_OTHERWISE,
+            StepEvent.FAIL_WITHOUT_EFFECT,
+            StepEvent.FAIL_FINALLY,
+            StepEvent.CONFIRM_CANCEL,
+            StepEvent.REFUSE_CANCEL,
+        )
+    },
+}
+"""Facts hold at any version: no version guard; the matrix decides what they mean."""
+INFERENCES = {
+    StepEvent.TIME_OUT: Move(
+        FulfillmentStep, STEP_MATRIX, StepEvent.TIME_OUT, VERSION, Guard(AttemptAlive, ATTEMPT_SILENT), sets=WHY
+    ),
+    StepEvent.FIND_ABSENT: Move(
+        FulfillmentStep, STEP_MATRIX, StepEvent.FIND_ABSENT, Guard(AbsenceNotProven, ABSENCE_PROVEN), VERSION, sets=WHY
+    ),
+    StepEvent.FIND_UNCLEAR: Move(FulfillmentStep, STEP_MATRIX, StepEvent.FIND_UNCLEAR, VERSION, sets=WHY),
+}
+"""Inferences are drawn from a version that was read, and lose to whatever changed it since."""
+REASON = {FulfillmentStep.final_reason: param("reason", Text())}
+CANCEL = Move(
+    FulfillmentStep,
+    STEP_MATRIX,
+    StepEvent.CANCEL,
+    sets={**REASON, FulfillmentStep.cancel_requested_at: NOW},
+)
+UNFIT = dict.fromkeys(StepStatus, ResolutionNotAllowed)
+RELEASED = literal_column(f"'{FailureClass.RELEASED.value}'", Text())
+DECISIONS = {
+    StepEvent.RESOLVE_RETRY: Move(
+        FulfillmentStep,
+        STEP_MATRIX,
+        StepEvent.RESOLVE_RETRY,
+        VERSION,
+        Guard(ResolutionNotAllowed, REPEATABLE),
+        sets={**REASON, FulfillmentStep.failure_class: RELEASED},
+        illegal=UNFIT,
+    ),
+    # A new request, under a key that knows nothing of the old one's effect: that must be out of the question.
+    StepEvent.RESOLVE_REPAIRED: Move(
+        FulfillmentStep,
+        STEP_MATRIX,
+        StepEvent.RESOLVE_REPAIRED,
+        VERSION,
+        Guard(ResolutionNotAllowed, ~ATTEMPT_LIVE),
+        sets={**REASON, FulfillmentStep.failure_class: RELEASED, FulfillmentStep.request_no: FulfillmentStep.request_no + 1},
+        illegal=UNFIT,
+    ),
+    StepEvent.RESOLVE_COMPLETED: Move(
+        FulfillmentStep,
+        STEP_MATRIX,
+        StepEvent.RESOLVE_COMPLETED,
+        VERSION,
+        sets={**REASON, FulfillmentStep.external_ref: param("external_ref", Text())},
+        illegal=UNFIT,
+    ),
+    **{
+        event: Move(FulfillmentStep, STEP_MATRIX, event, VERSION, sets=REASON, illegal=UNFIT)
+        for event in (StepEvent.RESOLVE_SKIP, StepEvent.RESOLVE_CANCEL, StepEvent.RESOLVE_FAIL)
+    },
+}
+"""What a person (or the model's rules in their place) decides on a held step."""

@@ -1,0 +1,141 @@
+"""What happened to an order, in order: every transition, request, callback, contradiction and case, by our clock and by the provider's.
+
+Looks only, of one tenant. Two facts that contradict each other both stand here; what became of it stands beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, Table, select
+
+from domain.delivery import compensating
+from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallbackRecord
+from domain.delivery.cancellations import CancellationRequest
+from domain.delivery.jeopardy import JeopardyAlert
+from domain.delivery.orders import SalesOrder
+from domain.delivery.step_moves import ATTEMPT, STEP
+from domain.fallout.cases import FalloutNote
+from domain.fallout.triaging import CASE
+from domain.store import UnitOfWork, as_json, table_of
+from domain.store.facts import TransitionLog
+
+LOG, RECORD, CONFLICT, REQUEST, NOTE, ALERT = (
+    table_of(entity)
+    for entity in (TransitionLog, ExternalCallbackRecord, ExternalCallbackConflict, CancellationRequest, FalloutNote, JeopardyAlert)
+)
+Entry = dict[str, Any]
+
+
+def timeline(uow: UnitOfWork, order_id: UUID) -> list[dict[str, Any]]:
+    """The whole story of an order, oldest first. `providerAt` is the provider's own clock, where it told one. Raises NotFound."""
+    uow.read(SalesOrder, order_id)
+    steps = {step.id: step for step in _rows(uow, STEP, order_id=order_id)}
+    cases = {case.id: case for case in _rows(uow, CASE, order_id=order_id)}
+    requests = [row.id for row in _rows(uow, REQUEST, order_id=order_id)]
+    entries = [
+        *_transitions(uow, [order_id, *steps, *cases, *requests], steps, cases),
+        *_attempts(uow, steps),
+        *_callbacks(uow, steps),
+        *_contradictions(uow, order_id, steps),
+        *_notes(uow, cases),
+    ]
+    return [as_json(entry) for entry in sorted(entries, key=lambda entry: (entry["at"], entry["kind"], entry.get("version") or 0))]
+
+
+def _rows(uow: UnitOfWork, table: Table, **named: Any) -> Sequence[Row[Any]]:
+    query: Select[Any] = select(*table.c).filter_by(tenant_id=uow.tenant_id, **named)
+    return uow.connection.execute(query).all()
+
+
+def _among(uow: UnitOfWork, table: Table, column: str, ids: Iterable[UUID]) -> Sequence[Row[Any]]:
+    query: Select[Any] = select(*table.c).where(table.c.tenant_id == uow.tenant_id, table.c[column].in_(list(ids)))
+    return uow.connection.execute(query).all()
+
+
+def _entry(kind: str, at: Any, step: Row[Any] | None = None, **facts: Any) -> Entry:
+    named = {"step_id": step.id, "step_code": step.step_code} if step is not None else {}
+    return {"kind": kind, "at": at, **named, **{name: value for name, value in facts.items() if value is not None}}
+
+
+def _transitions(
+    uow: UnitOfWork, ids: Iterable[UUID], steps: Mapping[UUID, Row[Any]], cases: Mapping[UUID, Row[Any]]
+) -> Iterator[Entry]:
+    for row in _among(uow, LOG, "aggregate_id", ids):
+        case = cases.get(row.aggregate_id)
+        yield _entry(
+            "TRANSITION",
+            row.created_at,
+            steps.get(row.aggregate_id),
+            aggregate_type=row.aggregate_type,
+            aggregate_id=row.aggregate_id,
+            version=row.aggregate_version,
+            transition_from=row.transition_from,
+            transition_to=row.transition_to,
+            reason=row.reason,
+            actor=row.actor,
+            external_event_id=row.external_event_id,
+            case_number=case.case_number if case is not None else None,
+        )
+
+
+def _attempts(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for row in _among(uow, ATTEMPT, "step_id", steps):
+        told = {
+            "command": row.command,
+            "attempt_no": row.attempt_no,
+            "idempotency_key": row.idempotency_key,
+            "actor": row.worker_id,
+            "external_request_id": row.external_request_id,
+        }
+        yield _entry("ATTEMPT_SENT", row.sent_at, steps[row.step_id], **told)
+        if row.settled_at is not None:
+            outcome = {"status": row.status, "source": row.outcome_source, "reason": row.reason}
+            yield _entry("ATTEMPT_SETTLED", row.settled_at, steps[row.step_id], **told, **outcome)
+
+
+def _callbacks(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    received = {(row.provider_name, row.external_event_id): row for row in _among(uow, RECORD, "step_id", steps)}
+    for row in received.values():
+        yield _entry(
+            "CALLBACK",
+            row.received_at,
+            steps[row.step_id],
+            provider_at=row.external_event_at,
+            actor=row.provider_name,
+            external_event_id=row.external_event_id,
+            event_type=row.event_type,
+            status=row.processed_status,
+        )
+    query = select(*CONFLICT.c).where(CONFLICT.c.tenant_id == uow.tenant_id)
+    names = [event_id for _, event_id in received]
+    for row in uow.connection.execute(query.where(CONFLICT.c.external_event_id.in_(names))):
+        first = received.get((row.provider_name, row.external_event_id))
+        if first is not None:
+            facts = {"actor": row.provider_name, "external_event_id": row.external_event_id}
+            yield _entry("CALLBACK_CONFLICT", row.created_at, steps[first.step_id], **facts)
+
+
+def _contradictions(uow: UnitOfWork, order_id: UUID, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for row in compensating.contradictions_of(uow, order_id):
+        facts = {"said": row.said, "known": row.known, "source": row.source, "external_event_id": row.external_event_id}
+        yield _entry(
+            "CONTRADICTION", row.created_at, steps[row.step_id], provider_at=row.external_event_at, reason=row.reason, **facts
+        )
+        if row.answered_at is not None:
+            yield _entry("CONTRADICTION_ANSWERED", row.answered_at, steps[row.step_id], status=row.answer, **facts)
+
+
+def _notes(uow: UnitOfWork, cases: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for row in _among(uow, NOTE, "case_id", cases):
+        yield _entry(
+            "NOTE",
+            row.created_at,
+            case_number=cases[row.case_id].case_number,
+            actor=row.author,
+            status=row.kind,
+            reason=row.text,
+            external_ref=row.external_ref,
+        )

@@ -1,0 +1,72 @@
+"""The troubles of delivery as fallout cases: what a held step, a contradiction, a callback or a failed decomposition says to a person.
+
+A case knows no step, so the facts of the step are written into its case here. The key names the trouble: while its case is open, the same
+trouble opens no second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from domain.delivery.steps import FailureClass, StepEvent
+from domain.fallout import triaging
+from domain.fallout.cases import FalloutType
+from domain.fallout.triaging import OpenCase
+from domain.store import UnitOfWork
+
+TYPE_OF_FAILURE: Mapping[FailureClass, FalloutType] = {
+    FailureClass.REJECTED: FalloutType.PROVIDER_REJECTED,
+    FailureClass.CONTRACT: FalloutType.DATA_INVALID,
+    FailureClass.UNCLEAR: FalloutType.OUTCOME_UNKNOWN,
+    FailureClass.TIME_OUT: FalloutType.OUTCOME_UNKNOWN,
+    FailureClass.CONTRADICTION: FalloutType.CONTRADICTORY_CALLBACK,
+}
+
+
+def held_step_key(step_id: UUID) -> str:
+    """The trouble of a held step, whatever held it."""
+    return f"held:{step_id}"
+
+
+def of_held_step(step: Row[Any]) -> OpenCase:
+    """The case of a held step."""
+    by_failure = TYPE_OF_FAILURE.get(FailureClass(step.failure_class), FalloutType.TECHNICAL)
+    return OpenCase(
+        type=FalloutType.COMPENSATION_FAILED if step.kind == "COMPENSATE" else by_failure,
+        dedupe_key=held_step_key(step.id),
+        detail=f"{step.step_code} is held ({step.failure_class}): {step.final_reason or 'no reason was given'}.",
+        order_id=step.order_id,
+        step_id=step.id,
+        evidence={"failure_class": step.failure_class, "attempt_no": step.attempt_no},
+    )
+
+
+def of_contradiction(step: Row[Any], said: StepEvent, detail: str, evidence: Mapping[str, Any], *, stops: bool = False) -> OpenCase:
+    """The case of a step about which the provider contradicts what is known. `stops`: the step is held by it, and has that case."""
+    return OpenCase(
+        type=FalloutType.CONTRADICTORY_CALLBACK,
+        dedupe_key=held_step_key(step.id) if stops else f"contradiction:{step.id}:{said}",
+        detail=detail,
+        order_id=step.order_id,
+        step_id=step.id,
+        evidence={"said": said, **evidence},
+    )
+
+
+def of_failed_decomposition(order_id: UUID, detail: str) -> OpenCase:
+    """The case of an order whose steps cannot be planned."""
+    return OpenCase(type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=f"decomposition:{order_id}", detail=detail, order_id=order_id)
+
+
+def self_heal(uow: UnitOfWork, step_id: UUID, resolution: str) -> None:
+    """Resolve the case of a held step that went on without anybody's help."""
+    triaging.self_heal(uow, held_step_key(step_id), resolution)
+
+
+def cancel_cases(uow: UnitOfWork, step_id: UUID) -> None:
+    """Cancel the case of a held step that was cancelled."""
+    triaging.cancel_cases(uow, held_step_key(step_id))

@@ -1,0 +1,232 @@
+"""People at work on fallout cases: one owner at a time, on a lease that runs out when nobody is there any more.
+
+Each command names the case in the version that was seen (the lesson, section 4): of two who claim at once, one learns who was first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Connection, Row, Text, and_, any_, exists, func, or_, select
+
+from domain.errors import Conflict, Forbidden
+from domain.fallout import cases, triaging
+from domain.fallout.cases import (
+    CLAIM_LEASE,
+    FALLOUT_MATRIX,
+    LADDER,
+    TIME_TO_RESOLVE,
+    FalloutCase,
+    FalloutEvent,
+    FalloutNote,
+    FalloutStatus,
+    NoteKind,
+    Severity,
+)
+from domain.fallout.triaging import CASE, DISOWNED, deadlines, next_queue
+from domain.store import Check, Guard, Move, UnitOfWork, is_one_of, param
+from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.workflows.requests import COMMAND
+from domain.workflows.starts import CORRELATION
+
+
+class FalloutCaseConflict(Conflict):
+    """The case has moved on, or somebody else has it."""
+
+
+class QueueNotYours(Forbidden):
+    """The case is in a queue that you do not work on."""
+
+
+IN_MY_QUEUE = Guard(QueueNotYours, FalloutCase.queue == any_(param("queues", ARRAY(Text()))))
+VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
+MINE = Guard(FalloutCaseConflict, FalloutCase.owner_user_id == param("person"))
+NOBODYS = Guard(FalloutCaseConflict, or_(FalloutCase.owner_user_id.is_(None), FalloutCase.owner_user_id == param("person")))
+LEASE = {FalloutCase.claim_expires_at: func.clock_timestamp() + CLAIM_LEASE}
+TAKEN = dict.fromkeys(FalloutStatus, FalloutCaseConflict)
+
+
+def case_move(event: FalloutEvent, *guards: Guard, sets: Mapping[Any, Any] | None = None, emits: str | None = None) -> Move:
+    """A move that a person makes: in a state that has no such move, somebody was faster."""
+    return Move(FalloutCase, FALLOUT_MATRIX, event, *guards, sets=sets, emits=emits, illegal=TAKEN)
+
+
+CLAIM = case_move(
+    FalloutEvent.CLAIM,
+    IN_MY_QUEUE,
+    VERSION,
+    NOBODYS,
+    sets={**LEASE, FalloutCase.owner_user_id: param("person")},
+    emits="FalloutClaimed",
+)
+EXPIRE_CLAIM = case_move(
+    FalloutEvent.EXPIRE_CLAIM,
+    VERSION,
+    Guard(FalloutCaseConflict, FalloutCase.claim_expires_at <= func.clock_timestamp()),
+    sets=DISOWNED,
+    emits="FalloutReleased",
+)
+RELEASE = case_move(FalloutEvent.RELEASE, VERSION, MINE, sets=DISOWNED, emits="FalloutReleased")
+REQUEST_INFORMATION = case_move(
+    FalloutEvent.REQUEST_INFORMATION, VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutInformationRequested"
+)
+RECEIVE_INFORMATION = case_move(FalloutEvent.RECEIVE_INFORMATION, VERSION, sets=LEASE, emits="FalloutInformationReceived")
+HOLD = case_move(FalloutEvent.HOLD, VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutHeld")
+RESUME = case_move(FalloutEvent.RESUME, VERSION, MINE, sets=LEASE, emits="FalloutResumed")
+ESCALATE = case_move(
+    FalloutEvent.ESCALATE,
+    VERSION,
+    sets={
+        **DISOWNED,
+        FalloutCase.queue: param("next_queue"),
+        FalloutCase.escalation_level: FalloutCase.escalation_level + 1,
+        FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
+        FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
+    },
+    emits="FalloutEscalated",
+)
+UNRESOLVED = Check(
+    FalloutCase, "to_be_worked_on", IN_MY_QUEUE, VERSION, Guard(FalloutCaseConflict, is_one_of(CASE.c.status, *cases.UNRESOLVED))
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCommand:
+    """Somebody does something about a case that they saw in this version; `roles` are theirs."""
+
+    case_id: UUID
+    expected_version: int
+    person: str
+    roles: Collection[str] = ()
+
+    @property
+    def level(self) -> int:
+        """The highest level that the roles reach; -1: none."""
+        return max((LADDER.index(queue) for queue in LADDER if queue in self.roles), default=-1)
+
+    @property
+    def queues(self) -> list[str]:
+        """Whoever works on a level may work on those below it."""
+        return [str(queue) for queue in LADDER[: self.level + 1]]
+
+
+def claim(uow: UnitOfWork, command: CaseCommand, *, has_task: bool = False) -> Row[Any]:
+    """Take a case, or prolong one's own lease; a lease that has run out is anybody's.
+
+    `has_task`: the person has the engine's task already. Raises QueueNotYours, FalloutCaseConflict.
+    """
+    case = uow.read(FalloutCase, command.case_id)
+    version = command.expected_version
+    if case.status == FalloutStatus.IN_PROGRESS and case.owner_user_id != command.person:
+        version = _take_over(uow, command, case)
+    claimed = uow.apply(CLAIM, command, expected_version=version)
+    if not has_task:
+        assign(uow, claimed)
+    return claimed
+
+
+def _take_over(uow: UnitOfWork, command: CaseCommand, case: Row[Any]) -> int:
+    try:
+        return int(uow.apply(EXPIRE_CLAIM, command).version)
+    except FalloutCaseConflict as conflict:
+        raise FalloutCaseConflict(
+            f"The case is being worked on by {case.owner_user_id}.",
+            aggregate_type="fallout_case",
+            aggregate_id=case.id,
+            expected_version=command.expected_version,
+            current_version=conflict.current_version,
+            current_status=case.status,
+        ) from conflict
+
+
+def release(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
+    """Give a case back to its queue. Raises FalloutCaseConflict."""
+    return _given_back(uow, uow.apply(RELEASE, command))
+
+
+def expire_claim(uow: UnitOfWork, case_id: UUID, expected_version: int) -> Row[Any]:
+    """Give a case back whose owner's lease has run out. Raises FalloutCaseConflict."""
+    return _given_back(uow, uow.apply(EXPIRE_CLAIM, case_id=case_id, expected_version=expected_version))
+
+
+def request_information(uow: UnitOfWork, command: CaseCommand, question: str) -> Row[Any]:
+    """Wait for somebody's answer; the case stays one's own, without a lease. Raises FalloutCaseConflict."""
+    return _noted(uow, uow.apply(REQUEST_INFORMATION, command), command, NoteKind.INFORMATION_REQUEST, question)
+
+
+def receive_information(uow: UnitOfWork, command: CaseCommand, information: str) -> Row[Any]:
+    """Somebody has answered: the owner's lease begins anew. Raises FalloutCaseConflict."""
+    return _noted(uow, uow.apply(RECEIVE_INFORMATION, command), command, NoteKind.INFORMATION, information)
+
+
+def hold(uow: UnitOfWork, command: CaseCommand, reason: str) -> Row[Any]:
+    """Put a case aside, for a reason. Raises FalloutCaseConflict."""
+    return _noted(uow, uow.apply(HOLD, command), command, NoteKind.HOLD, reason)
+
+
+def resume(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
+    """Go on with a case that was put aside. Raises FalloutCaseConflict."""
+    return uow.apply(RESUME, command)
+
+
+def escalate(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
+    """Pass a case one level up, with new deadlines; on the highest level it gets more time. Raises FalloutCaseConflict."""
+    case = uow.read(FalloutCase, command.case_id)
+    times = deadlines(uow, TIME_TO_RESOLVE[Severity(case.severity)])
+    escalated = uow.apply(ESCALATE, command, next_queue=next_queue(case.queue), **times)
+    triaging.tell_case(uow, escalated)
+    return escalated
+
+
+def confirm(uow: UnitOfWork, command: CaseCommand, external_ref: str, text: str) -> Row[Any]:
+    """Attest, as the second person, that the provider has this reference. Raises QueueNotYours, FalloutCaseConflict."""
+    case = uow.require(UNRESOLVED, command)
+    return _noted(uow, case, command, NoteKind.CONFIRMATION, text, external_ref=external_ref)
+
+
+def _noted(
+    uow: UnitOfWork, case: Row[Any], command: CaseCommand, kind: NoteKind, text: str, *, external_ref: str | None = None
+) -> Row[Any]:
+    note = {"case_id": case.id, "kind": kind, "author": command.person, "text": text, "external_ref": external_ref}
+    uow.add(FalloutNote, note)
+    return case
+
+
+def _given_back(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
+    assign(uow, case)
+    return case
+
+
+def assign(uow: UnitOfWork, case: Row[Any]) -> None:
+    """Let the engine's task have the owner that the case has."""
+    key = cases.business_key(uow.tenant_id, case.id)
+    owner = {"assignee": case.owner_user_id or ""}
+    uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, cases.USER_TASK, key, owner, triaging.CHANGE_MATTERS)
+
+
+def expired_claims(connection: Connection, limit: int) -> list[Row[Any]]:
+    """Cases whose owner's lease has run out, the longest first."""
+    query = select(*CASE.c).where(CASE.c.status == FalloutStatus.IN_PROGRESS, CASE.c.claim_expires_at <= func.clock_timestamp())
+    return list(connection.execute(query.order_by(CASE.c.claim_expires_at).limit(limit)))
+
+
+def cases_of_processes(connection: Connection, process_instance_ids: Collection[str]) -> list[Row[Any]]:
+    """The unresolved cases of these processes; without those whose task is about to be given to somebody, or taken from them."""
+    is_on_its_way = exists(
+        select(COMMAND.c.id).where(
+            COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
+            COMMAND.c.business_key == CORRELATION.c.business_key,
+            COMMAND.c.kind == WorkflowCommandKind.ASSIGN_TASK,
+            COMMAND.c.status == WorkflowCommandStatus.PENDING,
+        )
+    )
+    query = (
+        select(*CASE.c, CORRELATION.c.process_instance_id)
+        .join(CORRELATION, and_(CORRELATION.c.tenant_id == CASE.c.tenant_id, CORRELATION.c.aggregate_id == CASE.c.id))
+        .where(CORRELATION.c.process_instance_id.in_(list(process_instance_ids)), ~is_on_its_way)
+        .where(is_one_of(CASE.c.status, *cases.UNRESOLVED))
+    )
+    return list(connection.execute(query))

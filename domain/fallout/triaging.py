@@ -1,0 +1,192 @@
+"""The system's side of fallout: a case is opened where trouble is found, once, and ends when the trouble does.
+
+Every case has a process of its own in the engine, asked for in the transaction that opens it: it outlives the process of its step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, select
+
+from domain.errors import AlreadyExists, TryAgain
+from domain.fallout import cases
+from domain.fallout.cases import (
+    ENDED,
+    FALLOUT_MATRIX,
+    LADDER,
+    SHARE_TO_CLAIM,
+    TIME_TO_RESOLVE,
+    UNRESOLVED,
+    FalloutCase,
+    FalloutEvent,
+    FalloutStatus,
+    FalloutType,
+    Queue,
+    Severity,
+)
+from domain.store import Move, UnitOfWork, as_json, is_one_of, param, table_of
+from domain.store.facts import WorkflowCommandKind
+from domain.workflows import starts
+
+CASE = table_of(FalloutCase)
+NEW = FalloutStatus.OPEN
+# A case's process that did not hear of a change asks again by itself after ten minutes.
+CHANGE_MATTERS = timedelta(minutes=10)
+DISOWNED = {FalloutCase.owner_user_id: None, FalloutCase.claim_expires_at: None}
+
+SELF_HEAL = Move(
+    FalloutCase,
+    FALLOUT_MATRIX,
+    FalloutEvent.SELF_HEAL,
+    sets={**DISOWNED, FalloutCase.resolution: param("resolution")},
+    emits="FalloutResolved",
+)
+VERIFY = Move(FalloutCase, FALLOUT_MATRIX, FalloutEvent.VERIFY, emits="FalloutClosed")
+REOPEN = Move(
+    FalloutCase,
+    FALLOUT_MATRIX,
+    FalloutEvent.REOPEN,
+    sets={
+        FalloutCase.reopen_count: FalloutCase.reopen_count + 1,
+        FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
+        FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
+    },
+    emits="FalloutReopened",
+)
+CANCEL = Move(FalloutCase, FALLOUT_MATRIX, FalloutEvent.CANCEL, sets=DISOWNED, emits="FalloutCancelled")
+
+BY_TYPE: Mapping[FalloutType, tuple[Severity, Queue]] = {
+    FalloutType.TECHNICAL: (Severity.MEDIUM, Queue.FIRST_LEVEL),
+    FalloutType.PROVIDER_REJECTED: (Severity.MEDIUM, Queue.FIRST_LEVEL),
+    FalloutType.PROVIDER_CONFLICT: (Severity.MEDIUM, Queue.SECOND_LEVEL),
+    FalloutType.CONTRADICTORY_CALLBACK: (Severity.HIGH, Queue.SECOND_LEVEL),
+    FalloutType.UNSOLICITED_CALLBACK: (Severity.LOW, Queue.SECOND_LEVEL),
+    FalloutType.OUTCOME_UNKNOWN: (Severity.HIGH, Queue.FIRST_LEVEL),
+    FalloutType.COMPENSATION_FAILED: (Severity.HIGH, Queue.SECOND_LEVEL),
+    FalloutType.DATA_INVALID: (Severity.MEDIUM, Queue.SECOND_LEVEL),
+    FalloutType.DECOMPOSITION_FAILED: (Severity.HIGH, Queue.SECOND_LEVEL),
+    FalloutType.SLA_BREACH: (Severity.HIGH, Queue.SECOND_LEVEL),
+    FalloutType.WORKFLOW_INCIDENT: (Severity.HIGH, Queue.SECOND_LEVEL),
+}
+"""How bad it is and who looks first, where the model's rules (DMN `fallout-policy`) are not asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCase:
+    """Trouble that a person must look at. `queue`, `severity` and `time_to_resolve` None: by the type."""
+
+    type: FalloutType
+    dedupe_key: str
+    detail: str
+    order_id: UUID | None = None
+    step_id: UUID | None = None
+    queue: Queue | None = None
+    severity: Severity | None = None
+    time_to_resolve: timedelta | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
+    """Open a case, or find the open one of the same trouble; one that was taken for resolved is reopened. Raises TryAgain."""
+    severity, queue = BY_TYPE[command.type]
+    severity, queue = command.severity or severity, command.queue or queue
+    times = deadlines(uow, command.time_to_resolve or TIME_TO_RESOLVE[severity])
+    values = {
+        "status": NEW,
+        "type": command.type,
+        "severity": severity,
+        "queue": queue,
+        "order_id": command.order_id,
+        "step_id": command.step_id,
+        "detail": command.detail,
+        "evidence": as_json(command.evidence),
+        "dedupe_key": command.dedupe_key,
+        **times,
+    }
+    for _ in range(2):  # the case that is in the way may end before it is found
+        try:
+            case = uow.create(FalloutCase, reason="OPEN", emits="FalloutOpened", **values)
+        except AlreadyExists:
+            found = _again(uow, command.dedupe_key, times)
+            if found is not None:
+                return found
+        else:
+            _begin(uow, case)
+            return case
+    raise TryAgain
+
+
+def _again(uow: UnitOfWork, dedupe_key: str, times: Mapping[str, Any]) -> Row[Any] | None:
+    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *ENDED))
+    case = uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
+    if case is None or case.status != FalloutStatus.RESOLVED:
+        return case
+    case = uow.apply(REOPEN, case_id=case.id, **times)
+    tell_case(uow, case)
+    return case
+
+
+def deadlines(uow: UnitOfWork, time: timedelta) -> dict[str, Any]:
+    """Until when a case must be claimed and resolved that has `time` from now on."""
+    now = uow.connection.execute(select(func.clock_timestamp())).scalar_one()
+    return {"claim_due_at": now + time / SHARE_TO_CLAIM, "due_at": now + time}
+
+
+def _begin(uow: UnitOfWork, case: Row[Any]) -> None:
+    starts.begin(
+        uow,
+        starts.BeginWorkflow(
+            workflow_name="fallout-case",
+            aggregate_type="fallout_case",
+            aggregate_id=case.id,
+            business_key=cases.business_key(uow.tenant_id, case.id),
+            variables={"case_id": case.id, "order_id": case.order_id or "", "step_id": case.step_id or ""},
+        ),
+    )
+
+
+def tell_case(uow: UnitOfWork, case: Row[Any]) -> None:
+    """Let the case's process look at it again."""
+    key = cases.business_key(uow.tenant_id, case.id)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, "FalloutCaseChanged", key, expires_after=CHANGE_MATTERS)
+
+
+def self_heal(uow: UnitOfWork, dedupe_key: str, resolution: str) -> None:
+    """Resolve the cases of a trouble that went away without anybody's help."""
+    for case in _cases(uow, dedupe_key=dedupe_key):
+        if case.status in UNRESOLVED:
+            tell_case(uow, uow.apply(SELF_HEAL, case_id=case.id, resolution=resolution))
+
+
+def cancel_cases(uow: UnitOfWork, dedupe_key: str) -> None:
+    """Cancel the cases of a trouble that nobody wants resolved any more."""
+    for case in _cases(uow, dedupe_key=dedupe_key):
+        if case.status in UNRESOLVED:
+            tell_case(uow, uow.apply(CANCEL, case_id=case.id))
+
+
+def verify(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
+    """What was done about it has proven right: close the case."""
+    closed = uow.apply(VERIFY, case_id=case.id)
+    tell_case(uow, closed)
+    return closed
+
+
+def resolved_cases(uow: UnitOfWork, order_id: UUID) -> list[Row[Any]]:
+    """The order's cases that wait to be proven right, held."""
+    return [case for case in _cases(uow, order_id=order_id) if case.status == FalloutStatus.RESOLVED]
+
+
+def _cases(uow: UnitOfWork, **named: Any) -> list[Row[Any]]:
+    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, **named).where(~is_one_of(CASE.c.status, *ENDED))
+    return list(uow.connection.execute(query.order_by(CASE.c.id).with_for_update(key_share=True)))
+
+
+def next_queue(queue: str) -> Queue:
+    """One level up; the highest stays."""
+    return LADDER[min(LADDER.index(Queue(queue)) + 1, len(LADDER) - 1)]

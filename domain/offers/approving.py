@@ -1,0 +1,203 @@
+"""Approving an offer: which facts the policy looks at, and which signatures it asks for.
+
+The policy is the process owner's (DMN `approval-requirements`, `reapproval-reuse`); what it answered is written down here, once per
+revision, and signatures that carry over from an earlier revision are given again through the same guards as new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, exists, func, select
+
+from domain.catalog import CATALOG
+from domain.errors import Forbidden
+from domain.offers import precedents, prices, quotes
+from domain.offers.approvals import (
+    ApprovalRequest,
+    ApprovalRequirement,
+    Decision,
+    EarlierLevelOpen,
+    RequestStatus,
+    RequirementStatus,
+    StaleApproval,
+)
+from domain.offers.deciding import CURRENT, REQUEST_OUTCOME, UNDECIDED_REVISION, Decide, decide
+from domain.offers.precedents import Precedent
+from domain.offers.prices import LinePrice, PriceResult, StalePrice
+from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteRevision, StaleRevision
+from domain.store import Check, Guard, Move, UnitOfWork, param, table_of
+
+PRICED_SO = exists(
+    select(QuoteRevision.id).where(
+        QuoteRevision.tenant_id == Quote.tenant_id,
+        QuoteRevision.id == Quote.current_revision_id,
+        QuoteRevision.price_result_id == param("price_result_id"),
+    )
+)
+FACTS = Check(Quote, "approval_facts", Guard(StaleRevision, CURRENT), Guard(StalePrice, PRICED_SO))
+# The process that asks knows one answer: what it is about is not offered any more.
+AT_THIS_PRICE = Guard(StaleApproval, PRICED_SO)
+OPEN_REQUIREMENTS = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.OPEN_REQUIREMENTS,
+    UNDECIDED_REVISION,
+    AT_THIS_PRICE,
+    illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
+)
+NONE_REQUIRED = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.NONE_REQUIRED,
+    UNDECIDED_REVISION,
+    AT_THIS_PRICE,
+    emits="QuoteApproved",
+    illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalFacts:
+    """What the policy looks at and an approver sees. Percentages 0 to 100, money in the quote's currency.
+
+    `precedent` is the last approved revision, `decisions` what was decided on earlier ones.
+    """
+
+    quote: Row[Any]
+    price: Row[Any]
+    revision_no: int
+    lines: Sequence[LinePrice]
+    product_family: str
+    price_stale: bool
+    precedent: Precedent | None
+    decisions: Sequence[Row[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """One signature that the policy asks for: `because` of which rule; `sla` is the time that whoever is asked has."""
+
+    type: str
+    level: int
+    approver_group: str
+    min_authority: Decimal
+    because: str
+    sla: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRequirements:
+    """What the policy (`policy_definition_id`: the decision's id in the engine) asks for one revision and price.
+
+    `reuse` is its answer whether signatures of the last approved revision still carry.
+    """
+
+    quote_id: UUID
+    quote_revision_id: UUID
+    price_result_id: UUID
+    policy_definition_id: str
+    process_instance_id: str
+    requirements: Sequence[Requirement]
+    reuse: bool = False
+
+
+def collect_facts(uow: UnitOfWork, quote_id: UUID, quote_revision_id: UUID, price_result_id: UUID) -> ApprovalFacts:
+    """What the policy needs to know. Raises StaleRevision, StalePrice when the quote has moved on."""
+    quote = uow.require(FACTS, quote_id=quote_id, quote_revision_id=quote_revision_id, price_result_id=price_result_id)
+    lines = quotes.read_lines(uow, quote_revision_id)
+    price = uow.read(PriceResult, price_result_id)
+    return ApprovalFacts(
+        quote=quote,
+        price=price,
+        revision_no=quotes.read_revision(uow, quote_revision_id).revision_no,
+        lines=prices.price_lines(uow, lines, price.price_book, price.price_book_version),
+        product_family=CATALOG.family_of(line.product_offering_id for line in lines),
+        price_stale=prices.is_stale(uow, price),
+        precedent=precedents.find(uow, quote_id, quote_revision_id),
+        decisions=precedents.decisions(uow, quote_id),
+    )
+
+
+def open_requirements(uow: UnitOfWork, command: OpenRequirements) -> Row[Any]:
+    """Write down what the policy asks for; when nothing is left to sign the quote is approved. Returns the request.
+
+    Doing it again finds the same request. Raises StaleApproval when the quote has moved on, or is offered at another price.
+    """
+    uow.read(Quote, command.quote_id, lock=True)
+    request = table_of(ApprovalRequest)
+    known = select(*request.c).filter_by(tenant_id=uow.tenant_id, quote_revision_id=command.quote_revision_id)
+    found = uow.connection.execute(known).one_or_none()
+    if found is not None:
+        return found
+    uow.apply(OPEN_REQUIREMENTS if command.requirements else NONE_REQUIRED, command)
+    names = ("quote_id", "quote_revision_id", "price_result_id", "policy_definition_id", "process_instance_id")
+    opened = uow.create(
+        ApprovalRequest,
+        reason="OPEN",
+        emits="ApprovalRequired",
+        status=RequestStatus.OPEN,
+        **{name: getattr(command, name) for name in names},
+    )
+    if not command.requirements:
+        return uow.apply(REQUEST_OUTCOME[Decision.APPROVE], request_id=opened.id)
+    _open_levels(uow, opened.id, command.requirements)
+    if command.reuse:
+        _carry_over(uow, command, opened.id)
+    return uow.read(ApprovalRequest, opened.id)
+
+
+def _open_levels(uow: UnitOfWork, request_id: UUID, requirements: Sequence[Requirement]) -> None:
+    """A level is asked when the one before has signed; until it has, its time is planned after the longest time of the levels before."""
+    begins = uow.connection.execute(select(func.clock_timestamp())).scalar_one()
+    ordered = sorted(requirements, key=lambda requirement: requirement.level)
+    for _, level in groupby(ordered, key=lambda requirement: requirement.level):
+        asked = list(level)
+        for requirement in asked:
+            uow.create(
+                ApprovalRequirement,
+                reason="OPEN",
+                status=RequirementStatus.PENDING,
+                request_id=request_id,
+                remind_at=begins + requirement.sla / 2,
+                due_at=begins + requirement.sla,
+                **{name: getattr(requirement, name) for name in ("type", "level", "approver_group", "min_authority", "because")},
+            )
+        begins += max(requirement.sla for requirement in asked)
+
+
+def _carry_over(uow: UnitOfWork, command: OpenRequirements, request_id: UUID) -> None:
+    """Let earlier signatures count again, by the same people, if their authority still reaches; the rest is asked for."""
+    precedent = precedents.find(uow, command.quote_id, command.quote_revision_id)
+    earlier = precedents.signatures(uow, precedent.request_id) if precedent else ()
+    signed = {(row.type, row.level, row.approver_group): row for row in earlier}
+    requirement = table_of(ApprovalRequirement)
+    asked = select(*requirement.c).filter_by(tenant_id=uow.tenant_id, request_id=request_id)
+    for row in uow.connection.execute(asked.order_by(requirement.c.level, requirement.c.type)).all():
+        basis = signed.get((row.type, row.level, row.approver_group))
+        if basis is not None:
+            _sign_again(uow, command, row, basis)
+
+
+def _sign_again(uow: UnitOfWork, command: OpenRequirements, requirement: Row[Any], basis: Row[Any]) -> None:
+    signature = Decide(
+        requirement_id=requirement.id,
+        quote_revision_id=command.quote_revision_id,
+        price_result_id=command.price_result_id,
+        decision=Decision.APPROVE,
+        reason_code=basis.reason_code,
+        decided_by=basis.decided_by,
+        roles=(requirement.approver_group,),
+        approval_task_id=f"reused:{requirement.id}",
+        basis_decision_id=basis.basis_id,
+    )
+    try:
+        decide(uow, signature)
+    except (Forbidden, EarlierLevelOpen):
+        return  # it does not carry any more, so somebody is asked

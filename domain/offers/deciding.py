@@ -1,0 +1,255 @@
+"""Deciding on an offer: a signature, bound to revision and price, within the authority of who gives it (the lesson, section 10).
+
+A decision is recorded while the quote's row is held, so the last two approvers cannot both see the other one as missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ColumnElement, Row, exists, func, literal, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.orm import aliased
+
+from domain.catalog import CATALOG
+from domain.offers import quotes
+from domain.offers.approvals import (
+    REQUEST_MATRIX,
+    REQUIREMENT_MATRIX,
+    ApprovalAlreadyDecided,
+    ApprovalDecision,
+    ApprovalRequest,
+    ApprovalRequirement,
+    AuthorityExceeded,
+    Decision,
+    EarlierLevelOpen,
+    FourEyesViolation,
+    RequestEvent,
+    RequestStatus,
+    RequirementEvent,
+    RequirementStatus,
+    StaleApproval,
+    void_pending,
+)
+from domain.offers.authority import AuthorityGrant, GrantStatus
+from domain.offers.prices import PriceResult
+from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent
+from domain.store import Guard, Move, UnitOfWork, as_json, is_one_of, param, table_of
+from domain.store.facts import WorkflowCommandKind
+
+CURRENT = Quote.current_revision_id == param("quote_revision_id")
+UNDECIDED_REVISION = Guard(StaleApproval, CURRENT)
+QUOTE_OUTCOME = {
+    Decision.APPROVE: Move(Quote, QUOTE_MATRIX, QuoteEvent.APPROVE, UNDECIDED_REVISION, emits="QuoteApproved"),
+    Decision.REJECT: Move(Quote, QUOTE_MATRIX, QuoteEvent.REJECT, UNDECIDED_REVISION, emits="QuoteRejected"),
+    Decision.REWORK: Move(Quote, QUOTE_MATRIX, QuoteEvent.REWORK, UNDECIDED_REVISION, emits="QuoteReworkRequired"),
+}
+REQUEST_OUTCOME = {
+    Decision.APPROVE: Move(ApprovalRequest, REQUEST_MATRIX, RequestEvent.APPROVE),
+    Decision.REJECT: Move(ApprovalRequest, REQUEST_MATRIX, RequestEvent.REJECT),
+    Decision.REWORK: Move(ApprovalRequest, REQUEST_MATRIX, RequestEvent.REWORK),
+}
+
+OF_THIS_OFFER = exists(
+    select(ApprovalRequest.id).where(
+        ApprovalRequest.tenant_id == ApprovalRequirement.tenant_id,
+        ApprovalRequest.id == ApprovalRequirement.request_id,
+        ApprovalRequest.quote_revision_id == param("quote_revision_id"),
+        ApprovalRequest.price_result_id == param("price_result_id"),
+        ApprovalRequest.status == RequestStatus.OPEN,
+    )
+)
+NOT_THE_OWNER = ~exists(
+    select(Quote.id)
+    .join(ApprovalRequest, (ApprovalRequest.tenant_id == Quote.tenant_id) & (ApprovalRequest.quote_id == Quote.id))
+    .where(
+        ApprovalRequest.tenant_id == ApprovalRequirement.tenant_id,
+        ApprovalRequest.id == ApprovalRequirement.request_id,
+        Quote.owner_user_id == param("decided_by"),
+    )
+)
+EARLIER = aliased(ApprovalRequirement, name="earlier")
+# Sound because whoever decides holds the quote's row: no other requirement of the request changes meanwhile.
+EARLIER_LEVEL_PENDING = exists(
+    select(EARLIER.id).where(
+        EARLIER.tenant_id == ApprovalRequirement.tenant_id,
+        EARLIER.request_id == ApprovalRequirement.request_id,
+        EARLIER.level < ApprovalRequirement.level,
+        EARLIER.status == RequirementStatus.PENDING,
+    )
+)
+DECIDED = (RequirementStatus.APPROVED, RequirementStatus.REJECTED, RequirementStatus.REWORK, RequirementStatus.WAIVED)
+
+
+def reaching(signer: ColumnElement[str], product_family: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a grant covers a requirement: whose it is, in which role, where, for what, how much, and now.
+
+    A grant that the quote's owner delegated does not: it would be the owner who signs.
+    """
+    grant, now = AuthorityGrant, func.clock_timestamp()
+    return exists(
+        select(ApprovalRequest.id)
+        .join(Quote, (Quote.tenant_id == ApprovalRequest.tenant_id) & (Quote.id == ApprovalRequest.quote_id))
+        .join(
+            PriceResult, (PriceResult.tenant_id == ApprovalRequest.tenant_id) & (PriceResult.id == ApprovalRequest.price_result_id)
+        )
+        .where(
+            ApprovalRequest.tenant_id == ApprovalRequirement.tenant_id,
+            ApprovalRequest.id == ApprovalRequirement.request_id,
+            grant.tenant_id == ApprovalRequirement.tenant_id,
+            grant.subject == signer,
+            grant.role == ApprovalRequirement.approver_group,
+            grant.status == GrantStatus.ACTIVE,
+            grant.valid_from <= now,
+            func.coalesce(grant.valid_until > now, true()),
+            func.coalesce(grant.region == Quote.region, true()),
+            func.coalesce(grant.product_family == product_family, true()),
+            grant.max_discount_percent >= ApprovalRequirement.min_authority,
+            func.coalesce(grant.max_deal_amount >= PriceResult.net_total, true()),
+            func.coalesce(grant.delegated_by != Quote.owner_user_id, true()),
+        )
+        .correlate(ApprovalRequirement, AuthorityGrant)
+    )
+
+
+REACHING = reaching(param("decided_by"), param("product_family"))
+GRANT, REQUIREMENT = table_of(AuthorityGrant), table_of(ApprovalRequirement)
+NO_GRANT = UUID(int=0)
+REUSED = "REUSED"
+
+DECIDE_GUARDS = (
+    Guard(ApprovalAlreadyDecided, ~is_one_of(ApprovalRequirement.status, *DECIDED)),
+    Guard(StaleApproval, OF_THIS_OFFER),
+    # An approver who read the requirement names its version; a task form cannot, and is bound by revision and price alone.
+    Guard(StaleApproval, func.coalesce(ApprovalRequirement.version == param("expected_version", BigInteger()), true())),
+    Guard(EarlierLevelOpen, ~EARLIER_LEVEL_PENDING),
+    Guard(FourEyesViolation, NOT_THE_OWNER),
+    Guard(AuthorityExceeded, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
+    # Sound because `_hold_grant` found the grant and holds it.
+    Guard(AuthorityExceeded, exists(select(AuthorityGrant.id).where(AuthorityGrant.id == param("grant_id"), REACHING))),
+)
+DECIDE = {
+    decision: Move(ApprovalRequirement, REQUIREMENT_MATRIX, event, *DECIDE_GUARDS, emits="ApprovalDecided")
+    for decision, event in (
+        (Decision.APPROVE, RequirementEvent.APPROVE),
+        (Decision.REJECT, RequirementEvent.REJECT),
+        (Decision.REWORK, RequirementEvent.REWORK),
+    )
+}
+
+
+# Half of the time lies between reminder and deadline.
+HALF = ApprovalRequirement.due_at - ApprovalRequirement.remind_at
+BEGIN = Move(
+    ApprovalRequirement,
+    REQUIREMENT_MATRIX,
+    RequirementEvent.BEGIN,
+    sets={
+        ApprovalRequirement.remind_at: func.clock_timestamp() + HALF,
+        ApprovalRequirement.due_at: func.clock_timestamp() + HALF + HALF,
+    },
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decide:
+    """A signature: by whom, with which roles, on exactly which revision and price. `approval_task_id` names the task it answers.
+
+    `basis_decision_id` names the earlier decision that an approval is carried over from (`approving`); nobody sends it.
+    """
+
+    requirement_id: UUID
+    quote_revision_id: UUID
+    price_result_id: UUID
+    decision: Decision
+    reason_code: str
+    decided_by: str
+    roles: Sequence[str]
+    approval_task_id: str
+    comment: str | None = None
+    expected_version: int | None = None
+    basis_decision_id: UUID | None = None
+
+
+def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
+    """Record a signature; the last one (or the first no) settles request and quote. Returns the requirement.
+
+    The last one of a level lets the time of the next level begin. Raises the refusals of DECIDE.
+    """
+    requirement = uow.read(ApprovalRequirement, command.requirement_id)
+    request = uow.read(ApprovalRequest, requirement.request_id)
+    uow.read(Quote, request.quote_id, lock=True)
+    family = CATALOG.family_of(line.product_offering_id for line in quotes.read_lines(uow, request.quote_revision_id))
+    grant = _hold_grant(uow, command, family)
+    decided = uow.apply(DECIDE[command.decision], command, grant_id=grant.id if grant else NO_GRANT, product_family=family)
+    _write_down(uow, command, request, decided, grant)
+    if command.decision is not Decision.APPROVE:
+        void_pending(uow, request.id)
+    pending = _pending(uow, request.id)
+    if not pending:
+        uow.apply(REQUEST_OUTCOME[command.decision], request_id=request.id)
+        uow.apply(QUOTE_OUTCOME[command.decision], quote_id=request.quote_id, quote_revision_id=request.quote_revision_id)
+    elif pending[0].level > decided.level:
+        _begin(uow, pending)
+    return decided
+
+
+def _hold_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[Any] | None:
+    """The widest grant that reaches, held until commit: whoever revokes it waits until the signature is written."""
+    query = (
+        select(*GRANT.c)
+        .join(REQUIREMENT, REQUIREMENT.c.tenant_id == GRANT.c.tenant_id)
+        .where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.id == command.requirement_id)
+        .where(reaching(literal(command.decided_by), literal(product_family)))
+        .order_by(GRANT.c.max_discount_percent.desc(), GRANT.c.id)
+        .limit(1)
+    )
+    return uow.connection.execute(query.with_for_update(read=True, of=GRANT)).one_or_none()
+
+
+def _write_down(uow: UnitOfWork, command: Decide, request: Row[Any], decided: Row[Any], grant: Any) -> None:
+    names = (
+        "quote_revision_id",
+        "price_result_id",
+        "decided_by",
+        "reason_code",
+        "comment",
+        "approval_task_id",
+        "basis_decision_id",
+    )
+    limits = ("role", "region", "product_family", "max_discount_percent", "max_deal_amount", "delegated_by")
+    snapshot = {"grant_id": grant.id, **{name: getattr(grant, name) for name in limits}, "min_authority": decided.min_authority}
+    uow.add(
+        ApprovalDecision,
+        {
+            "requirement_id": decided.id,
+            "quote_id": request.quote_id,
+            "decision": REUSED if command.basis_decision_id else command.decision,
+            "authority_snapshot": as_json({**snapshot, "roles": list(command.roles)}),
+            **{name: getattr(command, name) for name in names},
+        },
+    )
+
+
+def _pending(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:
+    pending = select(*(REQUIREMENT.c[name] for name in ("id", "level"))).order_by(REQUIREMENT.c.level, REQUIREMENT.c.id)
+    asked = {"tenant_id": uow.tenant_id, "request_id": request_id, "status": RequirementStatus.PENDING}
+    return uow.connection.execute(pending.filter_by(**asked)).all()
+
+
+def _begin(uow: UnitOfWork, pending: Sequence[Row[Any]]) -> None:
+    """Ask the next level: its time begins now, however long the level before took."""
+    for row in pending:
+        if row.level == pending[0].level:
+            uow.apply(BEGIN, requirement_id=row.id)
+
+
+def tell_engine(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None:
+    """A decision made outside the engine: complete its user task, so that the process goes on."""
+    request = uow.read(ApprovalRequest, requirement.request_id)
+    key = quotes.business_key(uow.tenant_id, request.quote_id, request.quote_revision_id)
+    answers = {"decision": command.decision, "reason_code": command.reason_code, "comment": command.comment or ""}
+    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, str(requirement.id), key, answers)

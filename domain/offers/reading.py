@@ -1,0 +1,163 @@
+"""What people and processes see of offers: plain reads of one tenant, no rule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, and_, or_, select, tuple_
+
+from domain.catalog import CATALOG
+from domain.offers import approvals, quotes
+from domain.offers.acceptances import QuoteAcceptance
+from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.offers.authority import GRANT
+from domain.offers.deciding import EARLIER_LEVEL_PENDING
+from domain.offers.documents import QuoteDocument
+from domain.offers.price_books import ENTRY, HEAD, PUBLICATION
+from domain.offers.prices import ConfigurationResult, PriceResult
+from domain.offers.quotes import Quote
+from domain.store import UnitOfWork, as_json, table_of, without
+
+QUOTE = table_of(Quote)
+REQUEST, REQUIREMENT, DECISION = (table_of(t) for t in (ApprovalRequest, ApprovalRequirement, ApprovalDecision))
+DOCUMENT, ACCEPTANCE = table_of(QuoteDocument), table_of(QuoteAcceptance)
+
+
+def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
+    """A quote with the ids that its next commands must name. Raises NotFound."""
+    header = uow.read(Quote, quote_id)
+    revision = quotes.read_revision(uow, header.current_revision_id)
+    priced = uow.read(PriceResult, revision.price_result_id) if revision.price_result_id else None
+    of_revision = {"tenant_id": uow.tenant_id, "quote_revision_id": revision.id}
+    request = uow.connection.execute(select(REQUEST.c.id).filter_by(**of_revision)).scalar_one_or_none()
+    documents = select(DOCUMENT.c.id).filter_by(**of_revision).order_by(DOCUMENT.c.created_at.desc()).limit(1)
+    # A quote that was accepted stays at the revision that was accepted.
+    order = select(ACCEPTANCE.c.order_id).filter_by(**of_revision)
+    lines = [
+        {name: getattr(line, name) for name in quotes.Line.__dataclass_fields__} for line in quotes.read_lines(uow, revision.id)
+    ]
+    configuration = uow.read(ConfigurationResult, revision.config_result_id)
+    totals = ("price_book_version", "list_total", "net_total", "max_discount_percent", "margin_percent", "staleness_policy")
+    body: dict[str, Any] = as_json(
+        {
+            **without(header, "tenant_id", "id", "prior_status", "current_revision_id"),
+            "quote_id": header.id,
+            "revision_id": revision.id,
+            "revision_no": revision.revision_no,
+            "revision_status": revision.status,
+            "catalog_version": CATALOG.catalog_version,
+            "config_result_id": revision.config_result_id,
+            "price_result_id": revision.price_result_id,
+            "approval_request_id": request,
+            "document_id": uow.connection.execute(documents).scalar_one_or_none(),
+            "order_id": uow.connection.execute(order).scalar_one_or_none(),
+            "configuration": {name: getattr(configuration, name) for name in ("valid", "messages", "catalog_version")},
+            "price": {name: getattr(priced, name) for name in totals} if priced else None,
+            "lines": lines,
+        }
+    )
+    return body
+
+
+def quotes_of(  # noqa: PLR0917 - a question and its page
+    uow: UnitOfWork,
+    status: str | None,
+    customer_id: str | None,
+    limit: int,
+    after: UUID | None,
+    customers: Collection[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Quotes by status and customer, a page at a time, ordered by id; of these `customers` only, unless it is None."""
+    query = select(*QUOTE.c).where(QUOTE.c.tenant_id == uow.tenant_id).order_by(QUOTE.c.id).limit(limit)
+    query = query.where(QUOTE.c.status == status) if status else query
+    query = query.where(QUOTE.c.customer_id == customer_id) if customer_id else query
+    query = query.where(QUOTE.c.customer_id.in_(customers)) if customers is not None else query
+    query = query.where(QUOTE.c.id > after) if after else query
+    return [
+        as_json({**without(row, "tenant_id", "id", "prior_status"), "quote_id": row.id}) for row in uow.connection.execute(query)
+    ]
+
+
+def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int, after: UUID | None = None) -> list[dict[str, Any]]:
+    """Signatures that wait for somebody with one of these roles, a page at a time, the most urgent first."""
+    urgency = (REQUIREMENT.c.due_at, REQUIREMENT.c.id)
+    # The last one of the page before keeps its place when it is decided meanwhile.
+    last = select(*urgency).where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.id == after).scalar_subquery()
+    query = (
+        select(
+            REQUIREMENT.c.id.label("task_id"),
+            REQUIREMENT.c.id.label("requirement_id"),
+            REQUIREMENT.c.version.label("requirement_version"),
+            *(REQUIREMENT.c[name] for name in ("type", "level", "approver_group", "min_authority", "due_at")),
+            *(REQUEST.c[name] for name in ("quote_id", "quote_revision_id", "price_result_id")),
+        )
+        .join(REQUEST, and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id))
+        .where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.status == approvals.RequirementStatus.PENDING)
+        .where(
+            REQUEST.c.status == approvals.RequestStatus.OPEN, REQUIREMENT.c.approver_group.in_(list(roles)), ~EARLIER_LEVEL_PENDING
+        )
+        .order_by(*urgency)
+        .limit(limit)
+    )
+    query = query.where(tuple_(*urgency) > last) if after else query
+    return [as_json(row._mapping) for row in uow.connection.execute(query)]
+
+
+def requirement(uow: UnitOfWork, requirement_id: UUID) -> Row[Any]:
+    """A requirement with its request's revision, price and status, and the decision if there is one. Raises NotFound."""
+    query = (
+        select(
+            *REQUIREMENT.c,
+            *(REQUEST.c[name] for name in ("quote_id", "quote_revision_id", "price_result_id")),
+            REQUEST.c.status.label("request_status"),
+            DECISION.c.decision,
+        )
+        .join(REQUEST, and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id))
+        .outerjoin(DECISION, and_(DECISION.c.tenant_id == REQUIREMENT.c.tenant_id, DECISION.c.requirement_id == REQUIREMENT.c.id))
+        .where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.id == requirement_id)
+    )
+    return uow.one(query, "The approval requirement")
+
+
+def requirements_of(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:
+    """The signatures of a request, by level."""
+    query = select(*REQUIREMENT.c).filter_by(tenant_id=uow.tenant_id, request_id=request_id)
+    return uow.connection.execute(query.order_by(REQUIREMENT.c.level, REQUIREMENT.c.type)).all()
+
+
+def request_status(uow: UnitOfWork, request_id: UUID) -> str:
+    """Where an approval request stands. Raises NotFound."""
+    return str(uow.read(ApprovalRequest, request_id).status)
+
+
+def price_book(uow: UnitOfWork, name: str) -> dict[str, Any]:
+    """The active version of a price book with its prices and costs. Raises NotFound."""
+    head = uow.one(select(*HEAD.c).filter_by(tenant_id=uow.tenant_id, price_book=name), f"Price book {name}")
+    active = {"tenant_id": uow.tenant_id, "price_book": name, "price_book_version": head.active_version}
+    entries = select(*ENTRY.c).filter_by(**active).order_by(ENTRY.c.product_offering_id)
+    names = ("product_offering_id", "list_price", "unit_cost")
+    body: dict[str, Any] = as_json(
+        {
+            **{name: getattr(head, name) for name in ("price_book", "active_version", "version", "published_at")},
+            "material_offering_ids": uow.connection.scalar(select(PUBLICATION.c.material_offering_ids).filter_by(**active)),
+            "entries": [{name: getattr(entry, name) for name in names} for entry in uow.connection.execute(entries)],
+        }
+    )
+    return body
+
+
+def grant(row: Row[Any]) -> dict[str, Any]:
+    """An authority grant as people see it."""
+    body: dict[str, Any] = as_json({"grant_id": row.id, **without(row, "tenant_id", "id", "prior_status")})
+    return body
+
+
+def grants_of(uow: UnitOfWork, subject: str | None, concerning: str | None, limit: int, after: UUID | None) -> list[dict[str, Any]]:
+    """Authority grants of a subject (None: of all), a page at a time, ordered by id; `concerning` leaves those it holds or passed on."""
+    query = select(*GRANT.c).where(GRANT.c.tenant_id == uow.tenant_id).order_by(GRANT.c.id).limit(limit)
+    query = query.where(GRANT.c.subject == subject) if subject is not None else query
+    query = query.where(or_(GRANT.c.subject == concerning, GRANT.c.delegated_by == concerning)) if concerning is not None else query
+    query = query.where(GRANT.c.id > after) if after else query
+    return [grant(row) for row in uow.connection.execute(query)]

@@ -1,0 +1,145 @@
+"""Taking an offer back before it is accepted: recall it from approval, decline it, cancel it, let it expire.
+
+Each ends what is open for the revision, in the domain at once and in the engine by a message (domain.md, "Quote state machine").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Row, func, select
+
+from domain.errors import Conflict, InvalidTransition, SafeAction
+from domain.offers import quotes, revising
+from domain.offers.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST
+from domain.offers.quotes import EXPIRING, QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteStatus
+from domain.offers.revising import CURRENT_REVISION, VERSION
+from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
+
+
+class QuoteStillValid(Conflict):
+    """The offer has not expired: it was renewed, or its end is still to come."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+BECAUSE = {Quote.reason_code: param("reason_code")}
+
+RECALL = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.RECALL,
+    VERSION,
+    CURRENT_REVISION,
+    sets={**BECAUSE, Quote.current_revision_id: param("next_revision_id")},
+    emits="QuoteRecalled",
+)
+DECLINE = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.DECLINE,
+    Guard(QuoteExpired, Quote.valid_until > func.clock_timestamp()),
+    VERSION,
+    CURRENT_REVISION,
+    sets=BECAUSE,
+    emits="QuoteDeclined",
+)
+CANCEL = Move(Quote, QUOTE_MATRIX, QuoteEvent.CANCEL, VERSION, CURRENT_REVISION, sets=BECAUSE, emits="QuoteCancelled")
+EXPIRE = Move(
+    Quote,
+    QUOTE_MATRIX,
+    QuoteEvent.EXPIRE,
+    VERSION,
+    Guard(QuoteStillValid, Quote.valid_until <= func.clock_timestamp()),
+    emits="QuoteExpired",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallQuote:
+    """Take a revision back from its approvers; it goes on as the next, editable revision."""
+
+    quote_id: UUID
+    expected_version: int
+    revision_id: UUID
+    reason_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclineQuote:
+    """The customer says no to the approved revision."""
+
+    quote_id: UUID
+    expected_version: int
+    revision_id: UUID
+    reason_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelQuote:
+    """Sales gives the offer up, for good."""
+
+    quote_id: UUID
+    expected_version: int
+    revision_id: UUID
+    reason_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireQuote:
+    """The end of the offer has passed. `expected_version` is the version that was found past its end."""
+
+    quote_id: UUID
+    expected_version: int
+
+
+def recall(uow: UnitOfWork, command: RecallQuote) -> Row[Any]:
+    """Make the next revision from the one in approval, and end that approval. Raises the refusals of RECALL."""
+    next_revision_id = uuid4()
+    quote = uow.apply(RECALL, command, next_revision_id=next_revision_id)
+    lines = quotes.read_lines(uow, command.revision_id)
+    content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
+    revising.supersede(uow, quote, command.revision_id, content, RECALL_REQUEST, "QuoteApprovalRecalled")
+    revising.write_content(uow, next_revision_id, lines, content)
+    return quote
+
+
+def decline(uow: UnitOfWork, command: DeclineQuote) -> Row[Any]:
+    """Note that the customer does not want it; an edit makes another offer of it. Raises the refusals of DECLINE."""
+    return uow.apply(DECLINE, command)
+
+
+def cancel(uow: UnitOfWork, command: CancelQuote) -> Row[Any]:
+    """Give the offer up; giving it up again changes nothing. Raises the refusals of CANCEL."""
+    try:
+        quote = uow.apply(CANCEL, command)
+    except InvalidTransition as refusal:
+        return _as_it_is(uow, refusal, QuoteStatus.CANCELLED)
+    revising.end_approval(uow, quote, command.revision_id, VOID_REQUEST, "QuoteCancelled")
+    return quote
+
+
+def expire(uow: UnitOfWork, command: ExpireQuote) -> Row[Any]:
+    """Close an offer whose end has passed; closing it again changes nothing. Raises the refusals of EXPIRE."""
+    try:
+        quote = uow.apply(EXPIRE, command)
+    except InvalidTransition as refusal:
+        return _as_it_is(uow, refusal, QuoteStatus.EXPIRED)
+    revising.end_approval(uow, quote, quote.current_revision_id, EXPIRE_REQUEST, "QuoteExpired")
+    return quote
+
+
+def _as_it_is(uow: UnitOfWork, refusal: InvalidTransition, status: QuoteStatus) -> Row[Any]:
+    # The guards held, so it is the very version that the caller saw: it has what it wanted (`=` in the matrix).
+    if refusal.current_status != status or refusal.aggregate_id is None:
+        raise refusal
+    return uow.read(Quote, refusal.aggregate_id)
+
+
+def expired_quotes(connection: Connection, limit: int) -> list[Row[Any]]:
+    """Quotes of all tenants that are past their end and still open, the longest overdue first. Reads only, from a partial index."""
+    quote = table_of(Quote)
+    query = select(*quote.c).where(is_one_of(quote.c.status, *EXPIRING), quote.c.valid_until <= func.clock_timestamp())
+    return list(connection.execute(query.order_by(quote.c.valid_until).limit(limit)))

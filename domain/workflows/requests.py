@@ -1,0 +1,75 @@
+"""Requests to the engine, as the dispatcher takes them from `workflow_command`: claimed for the time of a lease, finished, given back or expired."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from domain.store import Move, UnitOfWork, param, table_of
+from domain.store.facts import (
+    WORKFLOW_COMMAND_MATRIX,
+    WorkflowCommand,
+    WorkflowCommandEvent,
+    WorkflowCommandKind,
+)
+
+# Whoever waits for a message asks the domain itself every 30 s (workflow.md, level-triggered wait): after two rounds it has asked.
+MESSAGE_MATTERS = timedelta(seconds=60)
+COMMAND = table_of(WorkflowCommand)
+
+FINISH = Move(
+    WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.FINISH, sets={WorkflowCommand.outcome: param("outcome")}
+)
+EXPIRE = Move(
+    WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.EXPIRE, sets={WorkflowCommand.outcome: param("outcome")}
+)
+
+
+def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]]:
+    """Take due commands to the engine, oldest first, for the time of a lease. Requests for one business key wait for its start."""
+    earlier = COMMAND.alias("earlier")
+    blocked = select(earlier.c.id).where(
+        earlier.c.tenant_id == COMMAND.c.tenant_id,
+        earlier.c.business_key == COMMAND.c.business_key,
+        earlier.c.kind == WorkflowCommandKind.START,
+        earlier.c.status == "PENDING",
+        earlier.c.position < COMMAND.c.position,
+    )
+    due = (
+        select(COMMAND.c.tenant_id, COMMAND.c.id)
+        .where(COMMAND.c.status == "PENDING", COMMAND.c.due_at <= func.clock_timestamp(), ~blocked.exists())
+        .order_by(COMMAND.c.position)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    taken = (
+        update(COMMAND)
+        .where(COMMAND.c.tenant_id == due.c.tenant_id, COMMAND.c.id == due.c.id)
+        .values(due_at=func.clock_timestamp() + lease, attempts=COMMAND.c.attempts + 1)
+        .returning(*COMMAND.c, (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"))
+    )
+    return sorted(connection.execute(taken), key=lambda row: row.position)
+
+
+def give_back(connection: Connection, row: Row[Any], delay: timedelta, *, was_sent: bool) -> None:
+    """Put a claimed command back for later. `was_sent=False` = it surely never left, so the attempt does not count."""
+    attempts = COMMAND.c.attempts if was_sent else COMMAND.c.attempts - 1
+    connection.execute(
+        update(COMMAND)
+        .where(COMMAND.c.tenant_id == row.tenant_id, COMMAND.c.id == row.id, COMMAND.c.attempts == row.attempts)
+        .values(due_at=func.clock_timestamp() + delay, attempts=attempts)
+    )
+
+
+def finish(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
+    """The engine has it (or will never need it)."""
+    uow.apply(FINISH, workflow_command_id=command_id, outcome=outcome)
+
+
+def expire(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
+    """The message no longer matters: whoever waited has asked the domain meanwhile."""
+    uow.apply(EXPIRE, workflow_command_id=command_id, outcome=outcome)

@@ -1,0 +1,267 @@
+"""Which process instance belongs to which aggregate, and what is known of its start (the lesson, section 17).
+
+Business keys are not unique in the engine, and a start whose answer is lost may have happened. So a start carries a token, the first task
+of every process is the registration gate (`register`), and only one instance ever passes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Index, Row, UniqueConstraint, exists, func, or_, select, text, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.errors import Conflict, SafeAction
+from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, is_one_of, param, table_of
+from domain.store.facts import (
+    WorkflowCommandKind,
+    WorkflowCommandStatus,
+)
+from domain.workflows.requests import COMMAND
+
+
+class CorrelationStatus(StrEnum):
+    REQUESTED = "REQUESTED"
+    START_UNKNOWN = "START_UNKNOWN"
+    STARTED = "STARTED"
+    START_FAILED = "START_FAILED"
+    ENDED = "ENDED"
+    LOST = "LOST"
+
+
+class CorrelationEvent(StrEnum):
+    REGISTER = "REGISTER"
+    TIME_OUT = "TIME_OUT"
+    FIND_ABSENT = "FIND_ABSENT"
+    REFUSE = "REFUSE"
+    END = "END"
+    LOSE = "LOSE"
+
+
+C, E = CorrelationStatus, CorrelationEvent
+
+CORRELATION_MATRIX = Matrix(
+    CorrelationStatus,
+    CorrelationEvent,
+    moves={
+        E.REGISTER: {C.REQUESTED: C.STARTED, C.START_UNKNOWN: C.STARTED},
+        E.TIME_OUT: {C.REQUESTED: C.START_UNKNOWN},
+        E.FIND_ABSENT: {C.START_UNKNOWN: C.REQUESTED},
+        E.REFUSE: {C.REQUESTED: C.START_FAILED},
+        E.END: {C.STARTED: C.ENDED},
+        E.LOSE: {C.STARTED: C.LOST},
+    },
+    keeps={
+        E.REGISTER: frozenset({C.STARTED, C.ENDED}),
+        E.TIME_OUT: frozenset({C.START_UNKNOWN, C.STARTED, C.ENDED}),
+        E.FIND_ABSENT: frozenset({C.REQUESTED, C.STARTED, C.ENDED}),
+        E.END: frozenset({C.ENDED}),
+    },
+)
+
+
+class DuplicateWorkflow(Conflict):
+    """Another process instance is registered for this business key."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class CorrelationMovedOn(Conflict):
+    """The start was settled while it was being looked into."""
+
+    safe_action = SafeAction.NOTHING_TO_DO
+
+
+class WorkflowCorrelation(Aggregate, Base):
+    """The lesson's correlation table. `start_token` stays the same over all retries of one start."""
+
+    ID_FIELD = "correlation_id"
+    __tablename__ = "workflow_correlation"
+    __table_args__ = (
+        CORRELATION_MATRIX.check_status(),
+        UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "workflow_name"),
+        UniqueConstraint("tenant_id", "business_key"),
+        Index("ix_workflow_correlation_instance", "process_instance_id"),
+        Index(
+            "ix_workflow_correlation_unresolved", "next_check_at", postgresql_where=text("status IN ('REQUESTED', 'START_UNKNOWN')")
+        ),
+    )
+    aggregate_type: Mapped[str]
+    aggregate_id: Mapped[UUID]
+    workflow_name: Mapped[str]
+    business_key: Mapped[str]
+    start_token: Mapped[UUID]
+    process_instance_id: Mapped[str | None]
+    variables: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(server_default="1")
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    next_check_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+CORRELATION = table_of(WorkflowCorrelation)
+NOW = func.clock_timestamp()
+
+VERSION_SEEN = Guard(CorrelationMovedOn, WorkflowCorrelation.version == param("expected_version"))
+
+REGISTER = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.REGISTER,
+    Guard(DuplicateWorkflow, WorkflowCorrelation.start_token == param("start_token")),
+    sets={WorkflowCorrelation.process_instance_id: param("process_instance_id")},
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys((C.START_FAILED, C.LOST, C.STARTED, C.ENDED), DuplicateWorkflow),
+)
+TIME_OUT = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.TIME_OUT,
+    sets={WorkflowCorrelation.next_check_at: func.clock_timestamp()},
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys(C, CorrelationMovedOn),
+)
+FIND_ABSENT = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.FIND_ABSENT,
+    VERSION_SEEN,
+    sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1, WorkflowCorrelation.requested_at: func.clock_timestamp()},
+    key=WorkflowCorrelation.business_key,
+)
+REFUSE = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.REFUSE,
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys(C, CorrelationMovedOn),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterWorkflow:
+    """An instance at the gate: its business key, the token it was started with, its own id."""
+
+    business_key: str
+    start_token: UUID
+    process_instance_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginWorkflow:
+    """A process that is wanted for an aggregate; tenant and start token are added to its variables."""
+
+    workflow_name: str
+    aggregate_type: str
+    aggregate_id: UUID
+    business_key: str
+    variables: Mapping[str, Any]
+
+
+def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
+    """Record that a process is wanted and queue its start, in the transaction that makes it wanted."""
+    token = uuid4()
+    variables = {"tenant_id": uow.tenant_id, **command.variables, "start_token": token}
+    uow.create_own(
+        WorkflowCorrelation,
+        reason="REQUEST",
+        status=C.REQUESTED,
+        aggregate_type=command.aggregate_type,
+        aggregate_id=command.aggregate_id,
+        workflow_name=command.workflow_name,
+        business_key=command.business_key,
+        start_token=token,
+        variables={key: str(value) for key, value in variables.items()},
+    )
+    uow.ask_engine(WorkflowCommandKind.START, command.workflow_name, command.business_key, variables)
+
+
+def register(uow: UnitOfWork, command: RegisterWorkflow) -> None:
+    """The registration gate: the first instance that comes with the right token passes, and passes again when it repeats.
+
+    Raises DuplicateWorkflow for every other instance, NotFound for a business key nobody asked for.
+    """
+    try:
+        uow.apply(REGISTER, command)
+    except DuplicateWorkflow:
+        known = find(uow, command.business_key)
+        if (known.process_instance_id, known.start_token) != (command.process_instance_id, command.start_token):
+            raise
+
+
+def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
+    """The correlation of a business key, or NotFound."""
+    query = select(*CORRELATION.c).filter_by(tenant_id=uow.tenant_id, business_key=business_key)
+    return uow.one(query, f"A workflow for {business_key}")
+
+
+def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
+    """Nobody knows whether the start arrived: START_UNKNOWN, unless the instance has registered meanwhile (False)."""
+    try:
+        uow.apply(TIME_OUT, business_key=business_key)
+    except CorrelationMovedOn:
+        return False
+    return True
+
+
+def start_refused(uow: UnitOfWork, business_key: str) -> None:
+    """The engine said no: START_FAILED."""
+    uow.apply(REFUSE, business_key=business_key)
+
+
+def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> None:
+    """The start was proven absent after the safe interval: ask for it again, with the same token.
+
+    Raises CorrelationMovedOn when it was settled meanwhile.
+    """
+    row = uow.apply(FIND_ABSENT, business_key=business_key, expected_version=expected_version)
+    uow.ask_engine(WorkflowCommandKind.START, row.workflow_name, business_key, row.variables)
+
+
+def look_again(connection: Connection, row: Row[Any], delay: timedelta) -> None:
+    """Come back to an unresolved start after `delay`."""
+    connection.execute(
+        update(CORRELATION)
+        .where(CORRELATION.c.tenant_id == row.tenant_id, CORRELATION.c.id == row.id)
+        .values(next_check_at=func.clock_timestamp() + delay)
+    )
+
+
+START_IS_QUEUED = exists(
+    select(COMMAND.c.id).where(
+        COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
+        COMMAND.c.business_key == CORRELATION.c.business_key,
+        COMMAND.c.kind == WorkflowCommandKind.START,
+        COMMAND.c.status == WorkflowCommandStatus.PENDING,
+    )
+)
+
+
+def unresolved_starts(connection: Connection, limit: int, safe_interval: timedelta) -> list[Row[Any]]:
+    """Starts to look into now: START_UNKNOWN when due, and REQUESTED for longer than `safe_interval`.
+
+    `age` is the time in that state (for START_UNKNOWN: since its answer was given up), `is_safe` whether it exceeds `safe_interval`,
+    `start_is_queued` whether the dispatcher still has the request.
+    """
+    c = CORRELATION.c
+    query = (
+        select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - safe_interval).label("is_safe"))
+        .add_columns(START_IS_QUEUED.label("start_is_queued"))
+        .where(is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN), c.next_check_at <= NOW)
+        .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - safe_interval))
+        .order_by(c.next_check_at)
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def unknown_starts(connection: Connection) -> int:
+    """How many starts are START_UNKNOWN."""
+    c = CORRELATION.c
+    unresolved = is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)
+    query = select(func.count()).select_from(CORRELATION).where(unresolved, c.status == CorrelationStatus.START_UNKNOWN)
+    return int(connection.execute(query).scalar_one())

@@ -1,0 +1,1 @@
+"""The OpenAPI document: error responses, examples and links, from the registered refusals and routes."""

@@ -1,0 +1,76 @@
+"""The OpenAPI document: what FastAPI derives, completed by what it cannot know.
+
+It cannot know that two headers are required (their absence has a code of its own), nor which roles a path lets in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
+
+from workers.http.calls import let_in
+from workers.http.document.examples import EXAMPLES
+from workers.http.document.links import links_of
+from workers.http.shapes.answers import Problem
+from workers.http.shapes.bodies import CallbackBody
+
+REQUIRED_HEADERS: Mapping[str, Mapping[str, Any]] = {
+    "Idempotency-Key": {"minLength": 1, "maxLength": 255},
+    "If-Match": {"pattern": '^"[0-9]{1,18}"$'},
+}
+DESCRIPTION = """
+Commands name what they were decided on, and are refused when it no longer holds.
+
+* **Idempotency-Key** is required on every command. The same key with the same request gets the stored answer for 72 hours, with
+  `Idempotent-Replayed: true`; with another request it is refused. A refused command stores nothing.
+* **If-Match** carries the version from the last `ETag`. A stale version is answered **409** with a code (RFC 9110 would allow 412; a
+  stale revision, price or approval is the same kind of news, and comes in the same shape), a missing one **428**.
+* Refusals are problem documents (RFC 9457): branch on `code`, show `detail`, do what `safeUserAction` says.
+* A request is looked at in this order: who sends it (401), how much their tenant sends (429), its form (400, 408, 413, 422), whether it is
+  a repeat, whether the sender may (403, 404), which version they saw (428, 409), and then the rest of what it was decided on (409).
+* A token (JWT) carries `sub`, `tenant`, `roles`, and of a buyer `customers`: quotes and orders of other customers do not exist for them, as
+  nothing of another tenant does for anybody (404). Buyers are shown less of a quote or an order than sellers.
+"""
+
+
+def complete(app: FastAPI, title: str, version: str) -> None:
+    """Make `app.openapi()` give the completed document."""
+
+    def build() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=title, version=version, description=DESCRIPTION, routes=app.routes)
+            _add_schemas(document)
+            for route in iter_route_contexts(app.routes):
+                for method in route.methods or () if route.include_in_schema else ():
+                    _complete(document["paths"][route.path][method.lower()], sorted(let_in(route)))
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = build  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _add_schemas(document: dict[str, Any]) -> None:
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for model in (Problem, CallbackBody):
+        schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    for body, example in EXAMPLES.items():
+        schemas[body.__name__]["examples"] = [example]
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+
+
+def _complete(operation: dict[str, Any], roles: Sequence[str]) -> None:
+    for parameter in operation.get("parameters", []):
+        if parameter["name"] in REQUIRED_HEADERS:
+            parameter["required"] = True
+            parameter["schema"] = {"type": "string", **REQUIRED_HEADERS[parameter["name"]]}
+    good = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+    if links := links_of(operation["operationId"]):
+        good["links"] = links
+    if roles:
+        # OpenAPI 3.1: the roles of a scheme that has no scopes, one of these requirements is enough.
+        operation["security"] = [{"token": [role]} for role in roles]

@@ -1,0 +1,123 @@
+"""From what a handler did to what the engine is told: one table.
+
+The rule it keeps: every attempt ends in exactly one outcome, whatever the handler raises, and every failure text says what failed,
+whether a retry is safe and what to do next.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Event
+from typing import TypeAlias
+
+from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
+from workers.pod.outages import is_outage, wait_for_recovery
+from workers.pod.retry_policy import RetryPolicy
+from workers.runtime.engine import ExternalTask
+from workers.runtime.variables import EncodedVariables, VariableError, encode
+
+MAX_MESSAGE = 666  # characters; the engine cuts here, and the advice stands at the end
+_SAFE = "Retrying is safe: the task repeats under the same ids and keys."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    variables: EncodedVariables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """A BPMN error."""
+
+    code: str
+    message: str
+    variables: EncodedVariables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A failed attempt; `retries` 0 is an incident. `postponed` marks an attempt that does not count."""
+
+    message: str
+    details: str
+    retries: int
+    retry_after: timedelta
+    postponed: bool = False
+
+
+Outcome: TypeAlias = Completed | Raised | Failed
+
+
+def attempt(topic: Topic, task: ExternalTask, cancelled: Event) -> Outcome:
+    """Run the handler once and name the outcome; never raises."""
+    try:
+        return Completed(variables=encode(topic.handler(Task.of(task, cancelled)) or {}))
+    except BaseException as error:  # noqa: BLE001 - a handler that ends in SystemExit must not leave its task locked without a word
+        return _outcome_of(error, topic, task, traceback.format_exc())
+
+
+def _outcome_of(error: BaseException, topic: Topic, task: ExternalTask, details: str) -> Outcome:
+    outcome: Outcome
+    match error:
+        case BpmnError():
+            outcome = _raised(topic, error)
+        case RetryLater():
+            outcome = _postponed(task, error)
+        case GiveUp():
+            outcome = incident(error.reason)
+        case VariableError():
+            outcome = incident(f"{task.topic}: {error}", details)
+        case _ if is_outage(error):
+            outcome = _postponed(
+                task, RetryLater(wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
+            )
+        case _:
+            outcome = failure(task, f"{task.topic}: {type(error).__name__}: {error}", details)
+    return outcome
+
+
+def failure(task: ExternalTask, what: str, details: str) -> Failed:
+    """Count a failed attempt by the activity's retry policy."""
+    policy = RetryPolicy.of(task.properties)
+    left = policy.left_after_failure(task.retries)
+    if left == 0:
+        advice = (
+            f"No attempt is left of {policy.attempts}. {_SAFE} Next: remove the cause, then press retry on the incident in Cockpit."
+        )
+        return Failed(message=_message(what, advice), details=details, retries=0, retry_after=timedelta())
+    wait = policy.wait_before_next(left)
+    advice = f"{left} of {policy.attempts} attempts left, the next one in {wait.total_seconds():g} s. {_SAFE} Next: nothing, unless it keeps failing."
+    return Failed(message=_message(what, advice), details=details, retries=left, retry_after=wait)
+
+
+def incident(reason: str, details: str = "") -> Failed:
+    """Stop trying and call a person."""
+    advice = "Not retried: the result would be the same until the cause is removed. Next: remove it, then press retry on the incident in Cockpit, which is safe."
+    return Failed(message=_message(reason, advice), details=details, retries=0, retry_after=timedelta())
+
+
+def _raised(topic: Topic, error: BpmnError) -> Outcome:
+    # The engine ends a process silently at a code that no boundary event catches.
+    if error.code not in topic.errors:
+        declared = ", ".join(topic.errors) or "none"
+        return incident(
+            f"{topic.name} raised BPMN error {error.code!r} ({error.message}), which it does not declare (declared: {declared})"
+        )
+    try:
+        return Raised(code=error.code, message=error.message, variables=encode(error.variables))
+    except VariableError as unsendable:
+        return incident(f"{topic.name} raised BPMN error {error.code!r}, but {unsendable}")
+
+
+def _postponed(task: ExternalTask, later: RetryLater) -> Failed:
+    retries = RetryPolicy.of(task.properties).attempts if task.retries is None else task.retries
+    advice = f"Waiting, not failed: asked again in {later.delay.total_seconds():g} s, no attempt used. Next: nothing."
+    return Failed(message=_message(later.reason, advice), details="", retries=retries, retry_after=later.delay, postponed=True)
+
+
+def _message(what: str, advice: str) -> str:
+    room = MAX_MESSAGE - len(advice) - len(". ")
+    sentence = what.rstrip(". \n")
+    return f"{sentence if len(sentence) <= room else sentence[: room - 1] + '…'}. {advice}"

@@ -1,0 +1,274 @@
+"""The pod: fetches external tasks, runs their handlers and reports the outcomes.
+
+One long poll for all topics, never more tasks than can start at once, a lock that is kept alive while a handler runs, and an end that
+gives back what was not started. The rules it keeps: a task whose lock another worker holds is never reported; a handler that raises
+never ends the pod; two pods never share a worker id, which is all that keeps them apart in the engine.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Condition, Event, Lock, Thread
+
+import structlog
+
+from workers.pod.contract import BpmnError, GiveUp, Handler, RetryLater, Task, Topic
+from workers.pod.heartbeat import Heartbeat
+from workers.pod.lease import Clock, Lease
+from workers.pod.outcomes import Failed, attempt
+from workers.pod.polls import Polls
+from workers.pod.report import Reporter, Settled
+from workers.runtime.engine import Engine, EngineError, ExternalTask, TopicRequest
+from workers.runtime.metrics import (
+    EXTERNAL_TASK_CAPACITY_FREE,
+    EXTERNAL_TASK_DURATION,
+    EXTERNAL_TASK_IN_FLIGHT,
+    EXTERNAL_TASK_LOCK_LOST,
+    EXTERNAL_TASK_LOCK_REMAINING,
+)
+from workers.runtime.retries import until_available
+
+__all__ = ["BpmnError", "GiveUp", "Handler", "Pod", "RetryLater", "Task", "Topic", "WorkerIdError"]
+
+CAPACITY = 16  # handlers mostly wait for the database, the provider and the engine
+LOCK_DURATION = timedelta(seconds=20)
+POLL = timedelta(seconds=10)  # also the longest time until a task that another engine node created is seen
+DRAIN = timedelta(seconds=30)
+CANCEL_GRACE = timedelta(seconds=3)
+_GATHER = 0.02  # seconds to let a busy pod free more than one place: a fetch per task costs the engine half its throughput
+_UNIQUE = re.compile(r".+-[0-9a-f]{8,}")
+
+_log = structlog.get_logger()
+_polling: set[str] = set()
+_polling_lock = Lock()
+
+
+class WorkerIdError(Exception):
+    """The worker id does not tell this pod from every other one."""
+
+
+class Pod:
+    """Works on `topics` with at most `capacity` tasks at a time. Raises WorkerIdError when its engine's worker id may be shared."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        topics: Mapping[str, Topic],
+        *,
+        capacity: int = CAPACITY,
+        lock_duration: timedelta = LOCK_DURATION,
+        poll: timedelta = POLL,
+        drain_timeout: timedelta = DRAIN,
+        cancel_grace: timedelta = CANCEL_GRACE,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        _check_worker_id(engine.worker_id)
+        self._engine = engine
+        self._topics = topics
+        self._capacity = capacity
+        self._lock_duration = lock_duration
+        self._poll = poll
+        self._drain_timeout = drain_timeout
+        self._cancel_grace = cancel_grace
+        self._clock = clock
+        self._reporter = Reporter(engine, clock=clock)
+        self._in_flight: dict[str, Lease] = {}
+        self._changed = Condition()
+        self._draining = False
+        self._requests = [
+            TopicRequest(name=topic.name, lock_duration=topic.lock_duration or lock_duration, variables=topic.variables)
+            for topic in topics.values()
+        ]
+        self._heartbeat, self._polls = self._new_threads()
+
+    def _new_threads(self) -> tuple[Heartbeat, Polls]:
+        polls = Polls(self._engine, self._requests, self._poll, in_flight=lambda: list(self._in_flight), clock=self._clock)
+        return Heartbeat(self._engine, self._clock), polls
+
+    def run_once(self, poll: timedelta = timedelta()) -> int:
+        """Fetch once, run everything to its end, and return how many tasks that was. Raises EngineError when the fetch fails."""
+        with self._open():
+            asked_at = self._clock()
+            leases = self._new_leases(self._polls.fetch(self._capacity, poll), asked_at)
+            for lease in leases:
+                self._begin(lease)
+            self._await_idle(None)
+            return len(leases)
+
+    def run(self, stop: Event) -> None:
+        """Work until `stop` is set, then drain."""
+        with self._open():
+            Thread(target=self._finish_poll, args=(stop, self._polls), name="poll-finisher", daemon=True).start()
+            _log.info("pod_started", workerId=self._engine.worker_id, topics=sorted(self._topics), capacity=self._capacity)
+            while not stop.is_set():
+                until_available(lambda: self._turn(stop), stop, service="engine", outages=(EngineError,))
+            self._drain()
+
+    def _turn(self, stop: Event) -> int:
+        room = self._await_room(stop)
+        if not room:
+            return 0
+        asked_at = self._clock()
+        leases = self._new_leases(self._polls.wait_for_tasks(room), asked_at)
+        for lease in leases:
+            if stop.is_set():
+                self._give_back(lease)
+            else:
+                self._begin(lease)
+        return len(leases)
+
+    @staticmethod
+    def _finish_poll(stop: Event, polls: Polls) -> None:
+        stop.wait()
+        polls.finish()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        worker_id = self._engine.worker_id
+        with _polling_lock:
+            _check_worker_id(worker_id)
+            _polling.add(worker_id)
+        self._draining = False
+        self._heartbeat, self._polls = self._new_threads()
+        self._heartbeat.start()
+        self._polls.start()
+        try:
+            yield
+        finally:
+            self._polls.stop()
+            self._heartbeat.stop()
+            with _polling_lock:
+                _polling.discard(worker_id)
+
+    def _await_room(self, stop: Event) -> int:
+        with self._changed:
+            self._changed.wait_for(lambda: stop.is_set() or self._room() > 0, timeout=1)
+            if self._in_flight:
+                self._changed.wait_for(lambda: self._room() >= self._capacity // 2, timeout=_GATHER)
+            return 0 if stop.is_set() else max(0, self._room())
+
+    def _room(self) -> int:
+        return self._capacity - len(self._in_flight)
+
+    def _new_leases(self, tasks: Sequence[ExternalTask], asked_at: float) -> list[Lease]:
+        """Take up what was fetched; what this pod already works on is only renewed."""
+        durations = {request.name: request.lock_duration for request in self._requests}
+        leases = [
+            Lease(task, self._topics[task.topic], durations[task.topic], asked_at=asked_at, clock=self._clock) for task in tasks
+        ]
+        return [lease for lease in leases if not self._is_known(lease, asked_at)]
+
+    def _is_known(self, lease: Lease, asked_at: float) -> bool:
+        with self._changed:
+            running = self._in_flight.get(lease.task.id)
+            if running is None:
+                return False
+            if running.is_reporting:
+                # Its failure was reported and is already due again: it starts when the attempt before it is put away.
+                running.successor = lease
+            else:
+                running.renew(asked_at)
+            return True
+
+    def _begin(self, lease: Lease) -> None:
+        with self._changed:
+            self._in_flight[lease.task.id] = lease
+            EXTERNAL_TASK_CAPACITY_FREE.set(self._room())
+        EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).inc()
+        self._heartbeat.hold(lease)
+        # A daemon, so that a handler that hangs cannot keep the process from ending.
+        Thread(target=self._work, args=(lease,), name=lease.task.topic, daemon=True).start()
+
+    def _work(self, lease: Lease) -> None:
+        task = lease.task
+        with structlog.contextvars.bound_contextvars(
+            topic=task.topic,
+            taskId=task.id,
+            processInstanceId=task.process_instance_id,
+            businessKey=task.business_key,
+            activityId=task.activity_id,
+        ):
+            try:
+                self._attempt(lease)
+            except Exception:  # noqa: BLE001 - whoever misses the sign asks what became of the pod: nothing is lost by going on
+                _log.exception("task_not_settled")
+            finally:
+                self._put_away(lease)
+
+    def _attempt(self, lease: Lease) -> None:
+        topic, started = lease.task.topic, self._clock()
+        outcome = attempt(lease.topic, lease.task, lease.cancelled)
+        EXTERNAL_TASK_LOCK_REMAINING.labels(topic).observe(max(0.0, lease.seconds_left()) / lease.duration.total_seconds())
+        if self._draining and lease.cancelled.is_set() and isinstance(outcome, Failed) and not lease.is_over:
+            self._give_back(lease)
+            return
+        with self._changed:
+            lease.is_reporting = True
+        settled, reported = self._reporter.report(lease, outcome)
+        if isinstance(reported, Failed) and reported.retries:
+            self._polls.expect(lease.task.id, reported.retry_after)
+        EXTERNAL_TASK_DURATION.labels(topic, settled).observe(self._clock() - started)
+        if settled is Settled.LOCK_LOST:
+            EXTERNAL_TASK_LOCK_LOST.labels(topic).inc()
+        message = reported.message if isinstance(reported, Failed) else None
+        _log.info(
+            "task_settled", outcome=settled, seconds=round(self._clock() - started, 4), **({"message": message} if message else {})
+        )
+
+    def _put_away(self, lease: Lease) -> None:
+        self._heartbeat.release(lease)
+        EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).dec()
+        with self._changed:
+            self._in_flight.pop(lease.task.id, None)
+            EXTERNAL_TASK_CAPACITY_FREE.set(self._room())
+            successor = lease.successor
+            self._changed.notify_all()
+        if successor is None:
+            return
+        if self._draining:
+            self._give_back(successor)
+        else:
+            self._begin(successor)
+
+    def _give_back(self, lease: Lease) -> None:
+        """Unlock a task without using an attempt, while the lock is surely still ours: the engine does not check who asks."""
+        if lease.is_over or lease.seconds_left() <= 0:
+            return
+        try:
+            self._engine.unlock(lease.task.id)
+        except EngineError as error:
+            # It is fetched again when the lock expires.
+            _log.warning("task_not_given_back", taskId=lease.task.id, reason=str(error))
+        else:
+            _log.info("task_given_back", taskId=lease.task.id, topic=lease.task.topic)
+
+    def _await_idle(self, timeout: timedelta | None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._in_flight, None if timeout is None else timeout.total_seconds())
+
+    def _drain(self) -> None:
+        """Let handlers finish; then ask them to stop; what still runs keeps its lock until it expires, or it would run twice."""
+        self._draining = True
+        if not self._await_idle(self._drain_timeout):
+            with self._changed:
+                running = list(self._in_flight.values())
+            for lease in running:
+                lease.cancelled.set()
+            self._await_idle(self._cancel_grace)
+        with self._changed:
+            left = sorted(lease.task.topic for lease in self._in_flight.values())
+        _log.info("pod_drained", abandoned=left)
+
+
+def _check_worker_id(worker_id: str) -> None:
+    if not _UNIQUE.fullmatch(worker_id):
+        raise WorkerIdError(
+            f"worker id {worker_id!r} may be shared with another pod, and the engine tells pods apart by nothing else: "
+            "leave it out (one is made per process), or let it end in a dash and eight random hex digits"
+        )
+    if worker_id in _polling:
+        raise WorkerIdError(f"worker id {worker_id!r} already polls in this process: give each pod its own Engine")

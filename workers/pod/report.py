@@ -1,0 +1,187 @@
+"""Tells the engine the outcome of a task, until it is settled or does not count any more.
+
+The rule it keeps: an answer that was lost or says 500 is followed by a look at the task. Gone means settled, mine means send again,
+another worker's means lost, and what is lost is never reported. A refusal that stays becomes a failure with the engine's own words.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from http import HTTPStatus
+
+import structlog
+
+from workers.pod.lease import Clock, Hold, Lease, examine, regain
+from workers.pod.outcomes import Completed, Failed, Outcome, Raised, failure
+from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError
+from workers.runtime.metrics import EXTERNAL_TASK_REPORT_RETRIES
+
+RACES = 12  # tries while the engine names a concurrent transaction: joins of many branches need several rounds
+FAULTS = (
+    3  # tries for any other 500: a race that the engine does not name (a null pointer) is over by then, a fault in the model is not
+)
+SILENCES = 4  # tries at least without an answer; more while the lock lasts
+FIRST_WAIT = 0.02  # seconds; the time of one engine transaction
+LONGEST_WAIT = 1.0  # seconds
+
+_log = structlog.get_logger()
+
+
+class Settled(StrEnum):
+    """How a report ended, which is the `outcome` label of the task's duration."""
+
+    COMPLETED = "completed"
+    BPMN_ERROR = "bpmn_error"
+    FAILED = "failed"
+    INCIDENT = "incident"
+    POSTPONED = "postponed"
+    LOCK_LOST = "lock_lost"
+    GONE = "gone"
+    UNREPORTED = "unreported"
+
+
+class _RefusedForGoodError(Exception):
+    """The engine will not take this report, however often it is sent."""
+
+
+class Reporter:
+    """Sends outcomes. Never raises: what cannot be reported is logged, and the task is fetched again when its lock expires."""
+
+    def __init__(self, engine: Engine, *, clock: Clock = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._pause = pause
+
+    def report(self, lease: Lease, outcome: Outcome) -> tuple[Settled, Outcome]:
+        """Report, and return how it ended and what was reported in the end."""
+        try:
+            return self._deliver(lease, outcome), outcome
+        except _RefusedForGoodError as refusal:
+            what = f"{lease.task.topic}: the work is done, but the engine refuses its result: {refusal}"
+            fallback = failure(lease.task, what, str(refusal))
+        try:
+            return self._deliver(lease, fallback), fallback
+        except _RefusedForGoodError as refusal:
+            _log.error("task_report_refused", reason=str(refusal))
+            return Settled.UNREPORTED, fallback
+
+    def _deliver(self, lease: Lease, outcome: Outcome) -> Settled:
+        delivery = _Delivery(self._engine, lease, outcome, self._clock)
+        while True:
+            settled = delivery.send()
+            if settled is not None:
+                return settled
+            EXTERNAL_TASK_REPORT_RETRIES.labels(delivery.operation, delivery.reason).inc()
+            longest = min(LONGEST_WAIT, FIRST_WAIT * 2**delivery.tries)
+            self._pause(random.uniform(FIRST_WAIT / 2, longest))  # noqa: S311 - jitter
+
+
+class _Delivery:
+    """The tries of one report and what was learnt from them."""
+
+    def __init__(self, engine: Engine, lease: Lease, outcome: Outcome, clock: Clock) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._outcome = outcome
+        self._clock = clock
+        self._may_have_arrived = False
+        self.tries = 0
+        self.reason = ""
+        self.operation = _OPERATIONS[type(outcome)]
+
+    def send(self) -> Settled | None:
+        """Try once; None means try again. Raises _RefusedForGoodError."""
+        self.tries += 1
+        try:
+            with self._lease.calls:
+                return self._try()
+        except EngineRefusedError as refusal:
+            return self._refused(refusal)
+        except EngineError as error:
+            return self._silent(error)
+
+    def _try(self) -> Settled | None:
+        lease = self._lease
+        # The heartbeat looks a few times per lock; between two looks another worker may have taken the task.
+        lease.look_at_clock()
+        if lease.hold is Hold.EXPIRED:
+            regain(self._engine, lease, self._clock)
+        if lease.is_over:
+            return self._over()
+        self._call()
+        return _settled(self._outcome)
+
+    def _call(self) -> None:
+        task_id = self._lease.task.id
+        match self._outcome:
+            case Completed(variables=variables):
+                self._engine.complete(task_id, variables)
+            case Raised(code=code, message=message, variables=variables):
+                self._engine.bpmn_error(task_id, code=code, message=message, variables=variables)
+            case Failed(message=message, details=details, retries=retries, retry_after=wait):
+                self._engine.failure(task_id, message=message, details=details, retries=retries, retry_after=wait)
+
+    def _refused(self, refusal: EngineRefusedError) -> Settled | None:
+        if refusal.status in _ACCESS:
+            return self._again("access", FAULTS, refusal)
+        if refusal.status in _GATEWAY:
+            return self._silent(refusal)
+        current = None
+        if not refusal.is_not_found:
+            try:
+                current = examine(self._engine, self._lease)
+            except EngineError as error:
+                return self._silent(error)
+        else:
+            self._lease.end(Hold.GONE)
+        if self._lease.is_over:
+            return self._over()
+        if current is not None and current.suspended:
+            return self._again("suspended", SILENCES, refusal)
+        if refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _RefusedForGoodError(str(refusal))
+        if self.tries >= (RACES if refusal.is_concurrency else FAULTS):
+            raise _RefusedForGoodError(str(refusal))
+        self.reason = "concurrency" if refusal.is_concurrency else "fault"
+        return None
+
+    def _silent(self, error: EngineError) -> Settled | None:
+        self._may_have_arrived = self._may_have_arrived or isinstance(error, EngineAnswerUnknownError)
+        self._lease.look_at_clock()
+        # While the lock lasts nobody else can take the task, so that trying on costs nothing.
+        return self._again("silence", SILENCES if self._lease.hold is Hold.EXPIRED else None, error)
+
+    def _again(self, reason: str, limit: int | None, error: EngineError) -> Settled | None:
+        if limit is not None and self.tries >= limit:
+            _log.error("task_unreported", reason=str(error), operation=self.operation)
+            return Settled.UNREPORTED
+        self.reason = reason
+        return None
+
+    def _over(self) -> Settled:
+        if self._lease.hold is Hold.LOST:
+            return Settled.LOCK_LOST
+        # A report whose answer was lost is the likeliest reason for a task to be gone.
+        return _settled(self._outcome) if self._may_have_arrived else Settled.GONE
+
+
+def _settled(outcome: Outcome) -> Settled:
+    match outcome:
+        case Completed():
+            return Settled.COMPLETED
+        case Raised():
+            return Settled.BPMN_ERROR
+        case Failed(postponed=True):
+            return Settled.POSTPONED
+        case Failed(retries=0):
+            return Settled.INCIDENT
+        case Failed():
+            return Settled.FAILED
+
+
+_OPERATIONS = {Completed: "complete", Raised: "bpmn_error", Failed: "failure"}
+_ACCESS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
