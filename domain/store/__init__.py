@@ -1,6 +1,29 @@
 """How a command changes PostgreSQL: matrices, guards, moves, the unit of work, the idempotency claim.
 
-quote = uow.apply(ACCEPT, command)     one UPDATE … WHERE guards … RETURNING, or the named refusal
+    quote = uow.apply(ACCEPT, command)     one UPDATE … WHERE guards … RETURNING, or the named refusal
+
+Which verb when:
+
+| you want to | verb | waits for the database | leaves besides the row |
+|---|---|---|---|
+| change an aggregate's state | `uow.apply(MOVE, command)` | yes | version + 1, transition log, the move's event |
+| demand something of a row, without a change | `uow.require(CHECK, command)` | yes: locks it FOR SHARE | – |
+| create an aggregate that a rival may create, too | `uow.create(Entity, reason=…)` | yes: AlreadyExists | version 1, transition log, event |
+| create an aggregate that only this transaction can create | `uow.create_own(Entity, reason=…, status=…)` | no | version 1, transition log |
+| insert evidence, or parts of an aggregate | `uow.add(Entity, row, …)` | no | – |
+| change a part of an aggregate that is locked here | `uow.change(Entity, row_id, …)` | no | – |
+| run a statement that is declared once and returns nothing | `uow.write(STATEMENT, …)` | no | – |
+| read one row by its id | `uow.read(Entity, row_id)` | yes: NotFound | – |
+| read one row by its id and lock it until commit | `uow.read(Entity, row_id, lock=True)` | yes: NotFound | – |
+| read the one row of a query | `uow.one(query, what)` | yes: NotFound | – |
+| run any other query, or a claim by insert | `uow.connection.execute(…)` | yes | – |
+| tell other systems something that no move tells | `uow.emit(aggregate, row, event_type)` | no | an event in the outbox |
+| have the engine start, correlate, complete, assign | `uow.ask_engine(kind, name, business_key)` | no | a workflow command |
+| keep a refusal although the transaction commits | `uow.flag_conflict(refusal)` | no | conflict log |
+| run a command once for an idempotency key | `once(uow, key, request)`, then `remember(uow, key, answer)` | yes, no | the stored answer |
+
+What does not wait is collected, and sent together before the next look at the database and before COMMIT. Statements that meet one table
+keep their order. A rule about an aggregate belongs into its move: `change` and `write` have no guard.
 """
 
 from __future__ import annotations
