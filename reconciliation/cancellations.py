@@ -13,7 +13,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
 from domain.delivery import fulfilling, starting, steps, unanswered
-from domain.delivery.attempts import AttemptStatus
+from domain.delivery.attempts import AttemptCommand, AttemptStatus
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import StepEvent, StepStatus
 from domain.store import UnitOfWork
@@ -69,17 +69,17 @@ class Cancellations:
         if row.status == StepStatus.CANCEL_REQUESTED:
             return self._make(row, Action.GIVEN_UP, {}, self._inferring(row, StepEvent.FIND_UNCLEAR, reason))
         # The step is settled, and so is this: what it was asked to undo is undone by a step of its own.
-        return row.command == "CANCEL" and self._make(row, Action.GIVEN_UP, {}, _noting(row, AttemptStatus.FAILED))
+        return row.command == AttemptCommand.CANCEL and self._make(row, Action.GIVEN_UP, {}, _noting(row, AttemptStatus.FAILED))
 
     def _find_absent(self, row: Row[Any]) -> bool:
         if not row.is_safe:
             return False
-        if row.command == "CANCEL":
+        if row.command == AttemptCommand.CANCEL:
             return self._make(row, Action.ABSENT, {}, _noting(row, AttemptStatus.ABSENT))
         return self._make(row, Action.ABSENT, {}, self._inferring(row, StepEvent.FIND_ABSENT, "the provider never saw it"))
 
     def _record(self, row: Row[Any], reply: ProviderReply) -> bool:
-        found = (OF_CANCELLATION if row.command == "CANCEL" else MEANING).get(reply.status)
+        found = (OF_CANCELLATION if row.command == AttemptCommand.CANCEL else MEANING).get(reply.status)
         if found is None or reply.status is ReplyStatus.ACCEPTED:
             return False
         action, event = found

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import compensating, steps, unanswered
+from domain.delivery import attempts, compensating, steps, unanswered
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.evaluations import make_and_evaluate
@@ -70,7 +70,7 @@ class Contradictions:
 
 
 def _key_of(row: Row[Any]) -> str:
-    return steps.idempotency_key(row.step_id, request_no=row.request_no)
+    return attempts.idempotency_key(row.step_id, request_no=row.request_no)
 
 
 def _is_in_effect(row: Row[Any], told: Told | None) -> bool | None:

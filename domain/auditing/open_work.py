@@ -8,8 +8,7 @@ from sqlalchemy import Connection, exists, func, select
 
 from domain.delivery.orders import FINAL as ORDER_FINAL
 from domain.delivery.orders import SalesOrder
-from domain.delivery.step_moves import STEP
-from domain.delivery.steps import StepStatus
+from domain.delivery.steps import STEP, StepStatus
 from domain.projections import INBOX
 from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandStatus

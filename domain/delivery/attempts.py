@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
-from domain.store import Base, Owned, ref
+from domain.store import Base, Owned, check_in, ref, sql_list, table_of
 
 
 class AttemptStatus(StrEnum):
@@ -21,8 +21,15 @@ class AttemptStatus(StrEnum):
     ABSENT = "ABSENT"
 
 
+class AttemptCommand(StrEnum):
+    """What a provider request wants: that the step is carried out, or that the request to do so is cancelled."""
+
+    EXECUTE = "EXECUTE"
+    CANCEL = "CANCEL"
+
+
 LIVE_STATUSES = (AttemptStatus.SENT, AttemptStatus.ACKNOWLEDGED, AttemptStatus.UNKNOWN)
-LIVE = "status IN ('SENT', 'ACKNOWLEDGED', 'UNKNOWN')"
+LIVE = f"status IN {sql_list(LIVE_STATUSES)}"
 
 
 class ProviderAttempt(Owned, Base):
@@ -34,8 +41,8 @@ class ProviderAttempt(Owned, Base):
     __tablename__ = "provider_attempt"
     __table_args__ = (
         ref("fulfillment_step", "step_id"),
-        CheckConstraint("status IN ('SENT', 'ACKNOWLEDGED', 'UNKNOWN', 'SUCCEEDED', 'FAILED', 'ABSENT')", name="status"),
-        CheckConstraint("command IN ('EXECUTE', 'CANCEL', 'QUERY')", name="command"),
+        check_in("status", AttemptStatus),
+        check_in("command", AttemptCommand),
         Index("uq_provider_attempt_live", "tenant_id", "step_id", "command", unique=True, postgresql_where=text(LIVE)),
     )
     step_id: Mapped[UUID]
@@ -52,3 +59,14 @@ class ProviderAttempt(Owned, Base):
     outcome_source: Mapped[str | None]
     reason: Mapped[str | None]
     settled_at: Mapped[datetime | None]
+
+
+ATTEMPT = table_of(ProviderAttempt)
+
+
+def idempotency_key(step_id: UUID, command: AttemptCommand = AttemptCommand.EXECUTE, request_no: int = 1) -> str:
+    """What the provider recognises a repeat by: the same for every attempt at one request (the lesson, section 16).
+
+    A repaired request has a key of its own: to the old one the provider has said no, and would say it again.
+    """
+    return f"fulfillment:{step_id}:{command}" + (f":{request_no}" if request_no > 1 else "")

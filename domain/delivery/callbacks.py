@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,7 +18,7 @@ from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.fallout.triaging import OpenCase
-from domain.store import Base, Effect, Owned, UnitOfWork, append_only, table_of
+from domain.store import Base, Effect, Owned, UnitOfWork, append_only, check_in, table_of
 from domain.store.idempotency import request_hash
 
 
@@ -42,11 +42,7 @@ class ExternalCallbackRecord(Base):
     """The lesson's table: its primary key is the deduplication."""
 
     __tablename__ = "external_callback_record"
-    __table_args__ = (
-        CheckConstraint(
-            "processed_status IN ('RECEIVED', 'APPLIED', 'NO_EFFECT', 'CONTRADICTION', 'UNMATCHED')", name="processed_status"
-        ),
-    )
+    __table_args__ = (check_in("processed_status", ProcessedStatus),)
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     provider_name: Mapped[str] = mapped_column(primary_key=True)
     external_event_id: Mapped[str] = mapped_column(primary_key=True)

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, and_, exists, select
 
 from domain.delivery import cancellations, orders, steps, troubles
-from domain.delivery.attempts import LIVE_STATUSES
+from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand
 from domain.delivery.cancellations import CancellationRequest, CancellationStatus
 from domain.delivery.orders import (
     ORDER_MATRIX,
@@ -26,8 +26,8 @@ from domain.delivery.orders import (
     PonrReached,
     SalesOrder,
 )
-from domain.delivery.step_moves import ATTEMPT, CANCEL, DECISIONS, EMITS, STEP
-from domain.delivery.steps import STEP_MATRIX, StepEvent, StepStatus
+from domain.delivery.step_moves import CANCEL, DECISIONS, EMITS
+from domain.delivery.steps import STEP, STEP_MATRIX, StepEvent, StepKind, StepStatus
 from domain.errors import AlreadyExists
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import QuoteRevision
@@ -189,7 +189,7 @@ def open_request(uow: UnitOfWork, order_id: UUID) -> Row[Any] | None:
 def cancel_steps(uow: UnitOfWork, held: Iterable[Row[Any]]) -> None:
     """Cancel what fulfils the order and is not final: at once where nothing can be under way, otherwise by asking the provider."""
     for step in held:
-        if step.kind == "FULFILL" and StepStatus(step.status) not in steps.FINAL | {StepStatus.CANCEL_REQUESTED}:
+        if step.kind == StepKind.FULFILL and StepStatus(step.status) not in steps.FINAL | {StepStatus.CANCEL_REQUESTED}:
             _cancel(uow, step)
 
 
@@ -197,7 +197,7 @@ def withdraw_steps(uow: UnitOfWork, held: Iterable[Row[Any]], reason: str) -> No
     """Cancel those of these steps that can have no effect any more and never will: nothing live, and nobody may start them."""
     idle = {StepStatus.PENDING, StepStatus.RETRYABLE, StepStatus.HELD}
     for step in held:
-        if step.kind == "FULFILL" and step.status in idle and not _has_live_attempt(uow, step):
+        if step.kind == StepKind.FULFILL and step.status in idle and not _has_live_attempt(uow, step):
             _cancel(uow, step, reason)
 
 
@@ -213,7 +213,7 @@ def _cancel(uow: UnitOfWork, step: Row[Any], reason: str = ORDER_CANCELLED) -> N
 
 
 def _has_live_attempt(uow: UnitOfWork, step: Row[Any]) -> bool:
-    live = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command="EXECUTE")
+    live = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command=AttemptCommand.EXECUTE)
     return uow.connection.execute(live.where(ATTEMPT.c.status.in_(LIVE_STATUSES))).first() is not None
 
 

@@ -14,8 +14,7 @@ from sqlalchemy import Row, func, select, update
 from domain.delivery import troubles
 from domain.delivery.contradictions import Answer, StepContradiction
 from domain.delivery.orders import OrderStatus, SalesOrder
-from domain.delivery.step_moves import DEPENDENCY, STEP
-from domain.delivery.steps import FulfillmentStep, StepEvent, StepStatus
+from domain.delivery.steps import DEPENDENCY, STEP, FulfillmentStep, StepEvent, StepKind, StepStatus
 from domain.errors import AlreadyExists
 from domain.fallout import triaging
 from domain.store import UnitOfWork, table_of
@@ -62,7 +61,7 @@ def _add(uow: UnitOfWork, step: Row[Any], after: Collection[UUID] = ()) -> Row[A
             reason="PLAN_UNDO",
             id=uuid4(),
             status=StepStatus.PENDING,
-            kind="COMPENSATE",
+            kind=StepKind.COMPENSATE,
             compensates_step_id=step.id,
             required=True,
             compensable=False,
@@ -174,4 +173,4 @@ def contradictions_of(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
 
 def undo_steps(rows: Sequence[Row[Any]]) -> Mapping[UUID, Row[Any]]:
     """Step -> the step that undoes it, of an order's steps."""
-    return {row.compensates_step_id: row for row in rows if row.kind == "COMPENSATE"}
+    return {row.compensates_step_id: row for row in rows if row.kind == StepKind.COMPENSATE}

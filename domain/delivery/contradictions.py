@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped
 
-from domain.store import Base, Owned, ref
+from domain.store import Base, Owned, check_in, ref
 
 
 class Answer(StrEnum):
@@ -32,7 +32,7 @@ class StepContradiction(Owned, Base):
     __tablename__ = "step_contradiction"
     __table_args__ = (
         ref("fulfillment_step", "step_id"),
-        CheckConstraint("answer IN ('IN_EFFECT', 'REVERSED', 'LEFT_TO_A_PERSON')", name="answer"),
+        check_in("answer", Answer),
         CheckConstraint("(answer IS NULL) = (answered_at IS NULL)", name="answered"),
         Index("ix_step_contradiction_step", "tenant_id", "step_id"),
         Index("ix_step_contradiction_unanswered", "created_at", postgresql_where=text("answer IS NULL")),

@@ -17,7 +17,7 @@ from domain.catalog import CATALOG, Catalog, StepSpecification
 from domain.delivery import troubles
 from domain.delivery.order_moves import BLOCK, UNBLOCK
 from domain.delivery.orders import ORDER_MATRIX, OrderEvent, OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
-from domain.delivery.steps import FulfillmentPlan, FulfillmentStep, FulfillmentStepDependency, StepStatus
+from domain.delivery.steps import FulfillmentPlan, FulfillmentStep, FulfillmentStepDependency, StepKind, StepStatus
 from domain.fallout import triaging
 from domain.store import Move, UnitOfWork, table_of
 from domain.store.idempotency import request_hash
@@ -137,7 +137,7 @@ def _write(uow: UnitOfWork, order_id: UUID, lines: Sequence[Row[Any]], catalog: 
             order_id=order_id,
             line_id=step.line_id,
             step_code=spec.step_code,
-            kind="FULFILL",
+            kind=StepKind.FULFILL,
             provider_name=spec.provider_name,
             required=True,
             compensable=spec.compensable,

@@ -15,8 +15,8 @@ from sqlalchemy import Row, func, select, update
 from domain.delivery import cancellations, cancelling, compensating, orders, steps
 from domain.delivery.order_moves import BLOCK, IS_UNCLEAR, OUTCOMES, UNBLOCK
 from domain.delivery.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
-from domain.delivery.step_moves import DEPENDENCY, HAS_OPEN_PREDECESSOR, STEP
-from domain.delivery.steps import DONE, StepStatus
+from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
+from domain.delivery.steps import DEPENDENCY, DONE, STEP, StepKind, StepStatus
 from domain.fallout import triaging
 from domain.store import UnitOfWork
 from domain.store.facts import WorkflowCommandKind
@@ -54,7 +54,7 @@ def _event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]], *, is_cle
         return _undo_event(uow, order, rows) if is_final and is_clear else None
     if not rows or order.status == OrderStatus.CREATED:
         return None
-    fulfilling = [step.status for step in rows if step.kind == "FULFILL"]
+    fulfilling = [step.status for step in rows if step.kind == StepKind.FULFILL]
     if is_final:
         if set(fulfilling) <= set(DONE):
             return OrderEvent.ALL_STEPS_DONE
@@ -67,7 +67,7 @@ def _event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]], *, is_cle
 def _undo_event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> OrderEvent:
     gone = compensating.reversed_steps(uow, order.id)
     undone = {done for done, undo in compensating.undo_steps(rows).items() if undo.status == StepStatus.COMPLETED}
-    left = [step for step in rows if step.kind == "FULFILL" and step.status == StepStatus.COMPLETED]
+    left = [step for step in rows if step.kind == StepKind.FULFILL and step.status == StepStatus.COMPLETED]
     return OrderEvent.UNDO_SETTLED if {step.id for step in left} <= gone | undone else OrderEvent.UNDO_INCOMPLETE
 
 
@@ -138,7 +138,7 @@ def _behind_lost(uow: UnitOfWork, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
 
 def _undo(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
     """Plan what undoes the order, once everything is known: no step open, no cancellation unanswered, no contradiction in question."""
-    fulfilling = [step for step in rows if step.kind == "FULFILL"]
+    fulfilling = [step for step in rows if step.kind == StepKind.FULFILL]
     if any(step.status not in steps.FINAL for step in fulfilling):
         return rows
     gone, planned = compensating.reversed_steps(uow, order_id), compensating.undo_steps(rows)

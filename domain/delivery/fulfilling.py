@@ -14,9 +14,9 @@ from uuid import UUID
 from sqlalchemy import Row, func, text, update
 
 from domain.delivery import steps, troubles
-from domain.delivery.attempts import LIVE, LIVE_STATUSES, AttemptStatus, ProviderAttempt
+from domain.delivery.attempts import ATTEMPT, LIVE, LIVE_STATUSES, AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.contradictions import Answer, StepContradiction
-from domain.delivery.step_moves import ATTEMPT, EMITS, FACTS, INFERENCES
+from domain.delivery.step_moves import EMITS, FACTS, INFERENCES
 from domain.delivery.steps import ASKED_ABOUT, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
 from domain.errors import InvalidTransition
 from domain.fallout import triaging
@@ -37,17 +37,17 @@ class OutcomeSource(StrEnum):
 A, E = AttemptStatus, StepEvent
 OF_CANCELLATION = frozenset({E.CONFIRM_CANCEL, E.REFUSE_CANCEL})
 ATTEMPT_AFTER = {
-    E.ACKNOWLEDGE: {"EXECUTE": A.ACKNOWLEDGED},
-    E.COMPLETE: {"EXECUTE": A.SUCCEEDED},
+    E.ACKNOWLEDGE: {AttemptCommand.EXECUTE: A.ACKNOWLEDGED},
+    E.COMPLETE: {AttemptCommand.EXECUTE: A.SUCCEEDED},
     E.COMPLETE_OTHERWISE: {},
-    E.FAIL_WITHOUT_EFFECT: {"EXECUTE": A.FAILED},
-    E.FAIL_FINALLY: {"EXECUTE": A.FAILED},
-    E.TIME_OUT: {"EXECUTE": A.UNKNOWN},
-    E.FIND_ABSENT: {"EXECUTE": A.ABSENT},
-    E.FIND_UNCLEAR: {"EXECUTE": A.UNKNOWN},
-    E.CONFIRM_CANCEL: {"EXECUTE": A.FAILED, "CANCEL": A.SUCCEEDED},
+    E.FAIL_WITHOUT_EFFECT: {AttemptCommand.EXECUTE: A.FAILED},
+    E.FAIL_FINALLY: {AttemptCommand.EXECUTE: A.FAILED},
+    E.TIME_OUT: {AttemptCommand.EXECUTE: A.UNKNOWN},
+    E.FIND_ABSENT: {AttemptCommand.EXECUTE: A.ABSENT},
+    E.FIND_UNCLEAR: {AttemptCommand.EXECUTE: A.UNKNOWN},
+    E.CONFIRM_CANCEL: {AttemptCommand.EXECUTE: A.FAILED, AttemptCommand.CANCEL: A.SUCCEEDED},
     # Who refuses to cancel a request knows it: whatever was unclear about it, it is under way.
-    E.REFUSE_CANCEL: {"EXECUTE": A.ACKNOWLEDGED, "CANCEL": A.FAILED},
+    E.REFUSE_CANCEL: {AttemptCommand.EXECUTE: A.ACKNOWLEDGED, AttemptCommand.CANCEL: A.FAILED},
 }
 """What an event says of the live attempts at its step, by their command."""
 
@@ -206,7 +206,9 @@ def _is_live(uow: UnitOfWork, attempt_id: UUID) -> bool:
 
 def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
     """The provider knows of a request that was taken for absent: its attempt is asked about again."""
-    latest = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command="EXECUTE", attempt_no=step.attempt_no)
+    latest = update(ATTEMPT).filter_by(
+        tenant_id=uow.tenant_id, step_id=step.id, command=AttemptCommand.EXECUTE, attempt_no=step.attempt_no
+    )
     uow.connection.execute(latest.values(status=AttemptStatus.UNKNOWN, settled_at=None))
 
 

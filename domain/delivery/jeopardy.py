@@ -9,16 +9,15 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Numeric, Row, UniqueConstraint, func, select
+from sqlalchemy import Numeric, Row, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.catalog import CATALOG
 from domain.delivery import orders, steps
 from domain.delivery.orders import SalesOrder
-from domain.delivery.step_moves import STEP
-from domain.delivery.steps import StepStatus
+from domain.delivery.steps import STEP, StepStatus
 from domain.errors import AlreadyExists
-from domain.store import Aggregate, Base, Matrix, UnitOfWork, ref
+from domain.store import Aggregate, Base, Matrix, UnitOfWork, check_in, ref
 
 
 class JeopardyLevel(StrEnum):
@@ -45,7 +44,7 @@ class JeopardyAlert(Aggregate, Base):
     __tablename__ = "jeopardy_alert"
     __table_args__ = (
         ALERT_MATRIX.check_status(),
-        CheckConstraint("level IN ('NORMAL', 'HAZARD', 'CRITICAL')", name="level"),
+        check_in("level", JeopardyLevel),
         ref("sales_order", "order_id"),
         UniqueConstraint("tenant_id", "order_id", "level"),
     )

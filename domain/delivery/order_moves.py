@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy import Text, exists, select, text
 
 from domain.delivery import steps
-from domain.delivery.attempts import LIVE
+from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand
 from domain.delivery.contradictions import Answer, StepContradiction
 from domain.delivery.orders import ORDER_MATRIX, OrderEvent, SalesOrder, StepsOpen
-from domain.delivery.step_moves import ATTEMPT, STEP
-from domain.delivery.steps import DONE, StepStatus
+from domain.delivery.steps import DONE, STEP, StepKind, StepStatus
 from domain.store import Guard, Move, is_one_of, param, table_of
 
 CONTRADICTION = table_of(StepContradiction)
@@ -43,7 +42,7 @@ IS_UNCLEAR = _order_steps(
         select(ATTEMPT.c.id).where(
             ATTEMPT.c.tenant_id == STEP.c.tenant_id,
             ATTEMPT.c.step_id == STEP.c.id,
-            ATTEMPT.c.command == "CANCEL",
+            ATTEMPT.c.command == AttemptCommand.CANCEL,
             text(f"provider_attempt.{LIVE}"),
         )
     )
@@ -53,7 +52,7 @@ IS_UNCLEAR = _order_steps(
         )
     )
 )
-FULFILS = STEP.c.kind == "FULFILL"
+FULFILS = STEP.c.kind == StepKind.FULFILL
 NO_STEP_OPEN = ~_order_steps(~is_one_of(STEP.c.status, *steps.FINAL))
 NOTHING_LOST = ~_order_steps(FULFILS, ~is_one_of(STEP.c.status, *DONE))
 NOTHING_DONE = ~_order_steps(FULFILS, STEP.c.status == StepStatus.COMPLETED)

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import Row, and_, exists, func, select
 
-from domain.delivery.attempts import LIVE_STATUSES
+from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand
 from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.orders import FINAL as ORDER_FINAL
 from domain.delivery.orders import SalesOrder
-from domain.delivery.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, STEP
+from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
 from domain.delivery.steps import FINAL as STEP_FINAL
-from domain.delivery.steps import StepStatus
+from domain.delivery.steps import STEP, StepKind, StepStatus
 from domain.store import UnitOfWork, as_json, is_one_of, table_of, without
 from domain.workflows.starts import CORRELATION
 
@@ -65,7 +65,7 @@ def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:
     live = and_(
         ATTEMPT.c.tenant_id == STEP.c.tenant_id,
         ATTEMPT.c.step_id == STEP.c.id,
-        ATTEMPT.c.command == "EXECUTE",
+        ATTEMPT.c.command == AttemptCommand.EXECUTE,
         ATTEMPT.c.status.in_(LIVE_STATUSES),
     )
     now = func.clock_timestamp()
@@ -95,7 +95,7 @@ def readiness(uow: UnitOfWork, step_id: UUID) -> str:
     )
     if row.status == StepStatus.HELD:
         return "HELD"
-    if row.status in STEP_FINAL or (row.kind == "FULFILL" and row.order_status in ORDER_FINAL):
+    if row.status in STEP_FINAL or (row.kind == StepKind.FULFILL and row.order_status in ORDER_FINAL):
         return "OBSOLETE"
     return "WAITING" if row.waiting else "READY"
 
@@ -111,7 +111,7 @@ def open_undo_steps(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
     own = exists(
         select(CORRELATION.c.id).where(CORRELATION.c.tenant_id == STEP.c.tenant_id, CORRELATION.c.aggregate_id == STEP.c.id)
     )
-    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id, kind="COMPENSATE")
+    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id, kind=StepKind.COMPENSATE)
     return uow.connection.execute(query.where(~is_one_of(STEP.c.status, *STEP_FINAL), ~own).order_by(STEP.c.created_at)).all()
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import Row, Text, exists, func, or_, select, text, update
 
 from domain.delivery import compensating, fulfilling
-from domain.delivery.attempts import LIVE, AttemptStatus
+from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus
 from domain.delivery.orders import SalesOrder
-from domain.delivery.step_moves import ATTEMPT, DECISIONS, EMITS, ResolutionNotAllowed
-from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepStatus, StepVersionConflict
+from domain.delivery.step_moves import DECISIONS, EMITS, ResolutionNotAllowed
+from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepKind, StepStatus, StepVersionConflict
 from domain.errors import Conflict, Forbidden, Invalid, SafeAction
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind
@@ -77,8 +77,8 @@ RULES: Mapping[Resolution, Rule] = {
 }
 SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
 ATTEMPT_AFTER = {
-    (StepEvent.RESOLVE_COMPLETED, "EXECUTE"): AttemptStatus.SUCCEEDED,
-    (StepEvent.RESOLVE_CANCEL, "CANCEL"): AttemptStatus.SUCCEEDED,
+    (StepEvent.RESOLVE_COMPLETED, AttemptCommand.EXECUTE): AttemptStatus.SUCCEEDED,
+    (StepEvent.RESOLVE_CANCEL, AttemptCommand.CANCEL): AttemptStatus.SUCCEEDED,
 }
 
 CONFIRMED = exists(
@@ -162,7 +162,7 @@ def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | Non
 
 def _is_wanted(order: Row[Any] | None, step: Row[Any]) -> bool:
     """What is not wanted any more is sent to nobody again: let be tried, it would be cancelled although its effect may be there."""
-    return order is None or step.kind != "FULFILL" or order.status not in compensating.UNWANTED
+    return order is None or step.kind != StepKind.FULFILL or order.status not in compensating.UNWANTED
 
 
 def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any] | None) -> Row[Any] | None:
@@ -207,7 +207,7 @@ def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: st
     after = uow.apply(
         DECISIONS[event], step_id=step.id, expected_version=step.version, reason=reason, external_ref=external_ref, emits=emits
     )
-    for command in ("EXECUTE", "CANCEL"):
+    for command in AttemptCommand:
         live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command=command).where(text(LIVE))
         settled = {
             "status": ATTEMPT_AFTER.get((event, command), AttemptStatus.FAILED),

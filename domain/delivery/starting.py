@@ -12,16 +12,17 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, func, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.delivery import steps
-from domain.delivery.attempts import LIVE, LIVE_STATUSES, AttemptStatus, ProviderAttempt
+from domain.delivery import attempts, steps
+from domain.delivery.attempts import ATTEMPT, LIVE, LIVE_STATUSES, AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.orders import OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
-from domain.delivery.step_moves import ATTEMPT, HAS_OPEN_PREDECESSOR, VERSION
+from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR, VERSION
 from domain.delivery.steps import (
     STEP_MATRIX,
     FulfillmentStep,
     PredecessorOpen,
     StepAlreadyStarted,
     StepEvent,
+    StepKind,
     StepObsolete,
     StepOutcomeUnknown,
     StepStatus,
@@ -94,12 +95,12 @@ CANCELLABLE = Check(
 def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
     """Claim the step for one attempt. Raises OrderNotRunning and the refusals of START."""
     known = uow.read(FulfillmentStep, command.step_id)
-    if known.kind == "FULFILL":  # an undo is owed, whatever became of the order
+    if known.kind == StepKind.FULFILL:  # an undo is owed, whatever became of the order
         uow.require(ORDER_RUNNING, order_id=known.order_id)
     step = uow.apply(START, command)
     line = uow.read(SalesOrderLine, step.line_id)
-    key = steps.idempotency_key(step.id, request_no=step.request_no)
-    attempt_id = _claim(uow, step, command, "EXECUTE", [step.step_code, line.product_offering_id, line.quantity])
+    key = attempts.idempotency_key(step.id, request_no=step.request_no)
+    attempt_id = _claim(uow, step, command, AttemptCommand.EXECUTE, [step.step_code, line.product_offering_id, line.quantity])
     return StartedStep(
         step=step,
         attempt_id=attempt_id,
@@ -111,15 +112,15 @@ def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
 
 
 def _undone(uow: UnitOfWork, step_id: UUID) -> str:
-    return steps.idempotency_key(step_id, request_no=uow.read(FulfillmentStep, step_id).request_no)
+    return attempts.idempotency_key(step_id, request_no=uow.read(FulfillmentStep, step_id).request_no)
 
 
 def start_cancellation(uow: UnitOfWork, command: StartStep) -> StartedCancellation:
     """Claim the cancellation of a step at its provider. Raises StepVersionConflict, StepObsolete, StepNotCancellable, StepAlreadyStarted."""
     step = uow.require(CANCELLABLE, command)
-    request_key = steps.idempotency_key(step.id, request_no=step.request_no)
-    attempt_id = _claim(uow, step, command, "CANCEL", [request_key])
-    key = steps.idempotency_key(step.id, "CANCEL", step.request_no)
+    request_key = attempts.idempotency_key(step.id, request_no=step.request_no)
+    attempt_id = _claim(uow, step, command, AttemptCommand.CANCEL, [request_key])
+    key = attempts.idempotency_key(step.id, AttemptCommand.CANCEL, step.request_no)
     return StartedCancellation(step=step, attempt_id=attempt_id, idempotency_key=key, request_key=request_key)
 
 
@@ -129,13 +130,13 @@ def note_cancellation(uow: UnitOfWork, attempt_id: UUID, status: AttemptStatus) 
     ACKNOWLEDGED: its answer will come; ABSENT: it may be sent again; FAILED: the provider does not take it, or will never answer.
     """
     uow.read(FulfillmentStep, uow.read(ProviderAttempt, attempt_id).step_id, lock=True)
-    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, id=attempt_id, command="CANCEL").where(text(LIVE))
+    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, id=attempt_id, command=AttemptCommand.CANCEL).where(text(LIVE))
     settled_at = None if status in LIVE_STATUSES else func.clock_timestamp()
     noted = live.values(status=status, settled_at=settled_at).returning(ATTEMPT.c.id)
     return uow.connection.execute(noted).first() is not None
 
 
-def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: str, request: list[Any]) -> UUID:
+def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: AttemptCommand, request: list[Any]) -> UUID:
     now = func.clock_timestamp()
     attempt = (
         insert(ATTEMPT)
@@ -145,7 +146,7 @@ def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: str, 
             step_id=step.id,
             command=attempted,
             attempt_no=step.attempt_no,
-            idempotency_key=steps.idempotency_key(step.id, attempted, step.request_no),
+            idempotency_key=attempts.idempotency_key(step.id, attempted, step.request_no),
             request_hash=request_hash(request),
             status=AttemptStatus.SENT,
             worker_id=command.worker_id,

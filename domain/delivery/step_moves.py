@@ -12,21 +12,21 @@ from sqlalchemy import TIMESTAMP, Text, and_, case, exists, func, literal_column
 from sqlalchemy.dialects.postgresql import INTERVAL
 
 from domain.delivery import steps
-from domain.delivery.attempts import LIVE, AttemptStatus, ProviderAttempt
+from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus
 from domain.delivery.steps import (
+    DEPENDENCY,
     DONE,
+    STEP,
     STEP_MATRIX,
     FailureClass,
     FulfillmentStep,
-    FulfillmentStepDependency,
     StepEvent,
     StepStatus,
     StepVersionConflict,
 )
 from domain.errors import Conflict, SafeAction
-from domain.store import Guard, Move, is_one_of, param, table_of
+from domain.store import Guard, Move, is_one_of, param
 
-STEP, DEPENDENCY, ATTEMPT = (table_of(entity) for entity in (FulfillmentStep, FulfillmentStepDependency, ProviderAttempt))
 PREDECESSOR = STEP.alias("predecessor")
 
 
@@ -63,7 +63,10 @@ EMITS = {
 def _attempts(*conditions: Any) -> Any:
     return exists(
         select(ATTEMPT.c.id).where(
-            ATTEMPT.c.tenant_id == STEP.c.tenant_id, ATTEMPT.c.step_id == STEP.c.id, ATTEMPT.c.command == "EXECUTE", *conditions
+            ATTEMPT.c.tenant_id == STEP.c.tenant_id,
+            ATTEMPT.c.step_id == STEP.c.id,
+            ATTEMPT.c.command == AttemptCommand.EXECUTE,
+            *conditions,
         )
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Matrix, Owned, ref
+from domain.store import Aggregate, Base, Matrix, Owned, check_in, ref, table_of
 
 
 class StepStatus(StrEnum):
@@ -134,6 +134,13 @@ A refused cancellation is among them because it mostly means that nothing was le
 """
 
 
+class StepKind(StrEnum):
+    """What a step is for: to deliver a part of its order, or to undo the effect of another step."""
+
+    FULFILL = "FULFILL"
+    COMPENSATE = "COMPENSATE"
+
+
 class FailureClass(StrEnum):
     """Why a step does not go on, in the words that the model's rules decide by."""
 
@@ -205,9 +212,9 @@ class FulfillmentStep(Aggregate, Base):
         ref("fulfillment_step", "compensates_step_id"),
         UniqueConstraint("tenant_id", "plan_id", "line_id", "step_code", "kind"),
         UniqueConstraint("tenant_id", "compensates_step_id"),
-        CheckConstraint("(kind = 'COMPENSATE') = (compensates_step_id IS NOT NULL)", name="compensation"),
-        CheckConstraint("kind IN ('FULFILL', 'COMPENSATE')", name="kind"),
-        CheckConstraint(f"failure_class IN ({', '.join(repr(each.value) for each in FailureClass)})", name="failure_class"),
+        CheckConstraint(f"(kind = '{StepKind.COMPENSATE}') = (compensates_step_id IS NOT NULL)", name="compensation"),
+        check_in("kind", StepKind),
+        check_in("failure_class", FailureClass),
         Index("ix_fulfillment_step_unsettled", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'UNKNOWN')")),
         Index("ix_fulfillment_step_held", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
@@ -248,14 +255,9 @@ class FulfillmentStepDependency(Base):
     depends_on_step_id: Mapped[UUID] = mapped_column(primary_key=True)
 
 
+STEP, DEPENDENCY = table_of(FulfillmentStep), table_of(FulfillmentStepDependency)
+
+
 def business_key(tenant_id: UUID, step_id: UUID) -> str:
     """The engine's name of a step, and the provider's reference to it."""
     return f"step:{tenant_id}:{step_id}"
-
-
-def idempotency_key(step_id: UUID, command: str = "EXECUTE", request_no: int = 1) -> str:
-    """What the provider recognises a repeat by: the same for every attempt at one request (the lesson, section 16).
-
-    A repaired request has a key of its own: to the old one the provider has said no, and would say it again.
-    """
-    return f"fulfillment:{step_id}:{command}" + (f":{request_no}" if request_no > 1 else "")

@@ -12,11 +12,12 @@ from uuid import UUID
 from sqlalchemy import Row, Select, Table, select
 
 from domain.delivery import compensating
+from domain.delivery.attempts import ATTEMPT
 from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallbackRecord
 from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.jeopardy import JeopardyAlert
 from domain.delivery.orders import SalesOrder
-from domain.delivery.step_moves import ATTEMPT, STEP
+from domain.delivery.steps import STEP
 from domain.fallout.cases import FalloutNote
 from domain.fallout.triaging import CASE
 from domain.store import UnitOfWork, as_json, table_of

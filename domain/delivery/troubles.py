@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from domain.delivery.steps import FailureClass, StepEvent
+from domain.delivery.steps import FailureClass, StepEvent, StepKind
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.fallout.triaging import OpenCase
@@ -36,7 +36,7 @@ def of_held_step(step: Row[Any]) -> OpenCase:
     """The case of a held step."""
     by_failure = TYPE_OF_FAILURE.get(FailureClass(step.failure_class), FalloutType.TECHNICAL)
     return OpenCase(
-        type=FalloutType.COMPENSATION_FAILED if step.kind == "COMPENSATE" else by_failure,
+        type=FalloutType.COMPENSATION_FAILED if step.kind == StepKind.COMPENSATE else by_failure,
         dedupe_key=held_step_key(step.id),
         detail=f"{step.step_code} is held ({step.failure_class}): {step.final_reason or 'no reason was given'}.",
         order_id=step.order_id,

@@ -12,10 +12,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, text
 
-from domain.delivery.attempts import LIVE, AttemptStatus
+from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus
 from domain.delivery.contradictions import StepContradiction
-from domain.delivery.step_moves import ATTEMPT, STEP
-from domain.delivery.steps import StepStatus
+from domain.delivery.steps import STEP, StepStatus
 from domain.store import is_one_of, table_of
 
 CONTRADICTION = table_of(StepContradiction)
@@ -24,7 +23,7 @@ NOW = func.clock_timestamp()
 
 def silent_steps(connection: Connection, limit: int, stale_after: timedelta) -> list[Row[Any]]:
     """Steps whose request may have left, and whose worker has given no sign of life for `stale_after`."""
-    query = _with_live_attempt(ATTEMPT.c.command == "EXECUTE").where(
+    query = _with_live_attempt(ATTEMPT.c.command == AttemptCommand.EXECUTE).where(
         STEP.c.status == StepStatus.IN_PROGRESS, ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at < NOW - stale_after
     )
     return list(connection.execute(_under_way(query).limit(limit)))
@@ -40,7 +39,7 @@ def unanswered_steps(
         STEP.c.updated_at < NOW - overdue_after,
         ATTEMPT.c.heartbeat_at < NOW - overdue_after,
     )
-    query = _with_live_attempt(ATTEMPT.c.command == "EXECUTE", *_ages(ATTEMPT.c.sent_at, safe_interval, give_up_after))
+    query = _with_live_attempt(ATTEMPT.c.command == AttemptCommand.EXECUTE, *_ages(ATTEMPT.c.sent_at, safe_interval, give_up_after))
     return list(connection.execute(_under_way(query).where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue)).limit(limit)))
 
 
@@ -50,7 +49,7 @@ def unanswered_cancellations(
     """What was asked about a step that is to be cancelled, and was not answered for `overdue_after`: the cancellation itself, whatever became
     of its step, and the request that it is to stop. `command` tells which.
     """
-    asked = or_(ATTEMPT.c.command == "CANCEL", STEP.c.status == StepStatus.CANCEL_REQUESTED)
+    asked = or_(ATTEMPT.c.command == AttemptCommand.CANCEL, STEP.c.status == StepStatus.CANCEL_REQUESTED)
     query = _with_live_attempt(asked, *_ages(ATTEMPT.c.sent_at, safe_interval, give_up_after))
     overdue = query.where(ATTEMPT.c.heartbeat_at < NOW - overdue_after).order_by(ATTEMPT.c.sent_at)
     return list(connection.execute(overdue.limit(limit)))

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Row, Select, and_, exists, func, select, true
 from domain.delivery import steps
 from domain.delivery.order_moves import IS_UNCLEAR
 from domain.delivery.orders import UNSETTLED, OrderStatus, SalesOrder
-from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR, STEP
-from domain.delivery.steps import StepStatus
+from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
+from domain.delivery.steps import STEP, StepStatus
 from domain.fallout import cases
 from domain.fallout.cases import FalloutCase
 from domain.offers.quotes import Quote

@@ -28,7 +28,7 @@ keep their order. A rule about an aggregate belongs into its move: `change` and 
 
 from __future__ import annotations
 
-from domain.store.base import Aggregate, Base, Owned, append_only, as_json, ref, table_of, without
+from domain.store.base import Aggregate, Base, Owned, append_only, as_json, check_in, ref, sql_list, table_of, without
 from domain.store.facts import Cause
 from domain.store.idempotency import Answer, once, remember
 from domain.store.matrix import Effect, Matrix
@@ -49,11 +49,13 @@ __all__ = [
     "UnitOfWork",
     "append_only",
     "as_json",
+    "check_in",
     "is_one_of",
     "once",
     "param",
     "ref",
     "remember",
+    "sql_list",
     "table_of",
     "unit_of_work",
     "without",

@@ -5,9 +5,10 @@ Constraint names are deterministic, so that a race's constraint can be named in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar
 from uuid import UUID
@@ -16,6 +17,7 @@ from sqlalchemy import (
     DDL,
     TIMESTAMP,
     BigInteger,
+    CheckConstraint,
     ForeignKeyConstraint,
     Integer,
     MetaData,
@@ -85,6 +87,16 @@ def ref(target: str, column: str | None = None, *, of: Mapping[str, str] | None 
     """
     pairs = {"tenant_id": "tenant_id", **(of or {}), column or f"{target}_id": "id"}
     return ForeignKeyConstraint(list(pairs), [f"{target}.{name}" for name in pairs.values()], **options)
+
+
+def sql_list(words: Iterable[str]) -> str:
+    """Words as SQL writes them after IN: `('A', 'B')`."""
+    return f"({', '.join(repr(str(word)) for word in words)})"
+
+
+def check_in(column: str, words: type[StrEnum]) -> CheckConstraint:
+    """The CHECK that keeps a column inside an enumeration."""
+    return CheckConstraint(f"{column} IN {sql_list(words)}", name=column)
 
 
 def ddl(statement: str) -> DDL:

@@ -10,7 +10,8 @@ from unittest.mock import create_autospec
 import pytest
 from sqlalchemy import text
 
-from domain.delivery import fulfilling, steps, unsettled
+from domain.delivery import attempts, fulfilling, unsettled
+from domain.delivery.attempts import AttemptCommand
 from domain.delivery.fulfilling import OutcomeSource, RecordFact
 from domain.delivery.resolving import RULES, SENT_AGAIN, Resolution, resolutions_for
 from domain.delivery.step_moves import ResolutionNotAllowed
@@ -79,7 +80,7 @@ def cancelling(offers: Offers) -> Fulfilment:
 def test_a_cancellation_that_the_provider_confirms_when_asked_settles_the_order(cancelling: Fulfilment) -> None:
     ledger = reconcile(cancelling, CANCEL=DONE, EXECUTE=CANCELLED)
 
-    assert steps.idempotency_key(cancelling.step(RESERVE).id, "CANCEL") in ledger.asked
+    assert attempts.idempotency_key(cancelling.step(RESERVE).id, AttemptCommand.CANCEL) in ledger.asked
     assert (cancelling.step(RESERVE).status, cancelling.status) == ("CANCELLED", "CANCELLED")
 
 

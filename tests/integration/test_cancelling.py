@@ -11,7 +11,7 @@ from domain.catalog import FIBRE, ROUTER
 from domain.delivery import orders
 from domain.delivery.fulfilling import OutcomeSource
 from domain.delivery.starting import StepNotCancellable
-from domain.delivery.steps import StepAlreadyStarted, StepEvent, StepObsolete
+from domain.delivery.steps import StepAlreadyStarted, StepEvent, StepKind, StepObsolete
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers, line
 
@@ -94,7 +94,7 @@ def test_what_was_completed_is_undone_in_reverse_order(work: Fulfilment) -> None
     work.evaluate()
 
     undo = work.step(f"undo {RESERVE}")
-    assert (undo.kind, undo.compensates_step_id) == ("COMPENSATE", work.step(RESERVE).id)
+    assert (undo.kind, undo.compensates_step_id) == (StepKind.COMPENSATE, work.step(RESERVE).id)
     work.complete(f"undo {CHECK}")
     assert work.status == "CANCELLING"
     work.complete(f"undo {RESERVE}")

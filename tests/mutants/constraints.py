@@ -14,6 +14,7 @@ from uuid import uuid4
 from sqlalchemy import CheckConstraint, Constraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
+from domain.delivery.steps import StepKind
 from domain.schema import METADATA
 from tests.mutants.layers import POLICY, Kept, off
 from tests.mutants.scene import Scene, of
@@ -54,7 +55,7 @@ FRESH: dict[str, Callable[[Scene], Changes]] = {
     "outbox_event": lambda _: {"aggregate_id": uuid4()},
     "sales_order_line": lambda _: {"line_no": 99},
     "fulfillment_plan": lambda _: {"plan_no": 99},
-    "fulfillment_step": lambda _: {"step_code": "BY_HAND", "kind": "FULFILL", "compensates_step_id": None},
+    "fulfillment_step": lambda _: {"step_code": "BY_HAND", "kind": StepKind.FULFILL, "compensates_step_id": None},
     "fulfillment_step_dependency": lambda scene: dict.fromkeys(("step_id", "depends_on_step_id"), scene.id_in("fulfillment_step")),
     "provider_attempt": lambda _: {"status": "FAILED"},
     "external_callback_record": lambda _: {"external_event_id": "by hand"},
@@ -84,7 +85,7 @@ SAME: dict[str, Callable[[Scene], Changes]] = {
     "uq_quote_line_tenant_id_revision_id_line_no": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 1},
     "uq_fulfillment_step_tenant_id_plan_id_line_id_step_code_kind": lambda scene: scene.planned("RESERVE_INVENTORY"),
     "uq_fulfillment_step_tenant_id_compensates_step_id": lambda scene: {
-        "kind": "COMPENSATE",
+        "kind": StepKind.COMPENSATE,
         "compensates_step_id": scene.work.step("RESERVE_INVENTORY").id,
     },
     "uq_provider_attempt_live": lambda scene: {"step_id": scene.work.step("CHECK_SERVICEABILITY").id, "status": "SENT"},
@@ -103,7 +104,7 @@ BROKEN: dict[str, Callable[[Scene], tuple[Changes, ...]]] = {
         {"decision": "APPROVE", "basis_decision_id": scene.id_in("approval_decision")},
     ),
     "ck_fulfillment_step_compensation": lambda scene: (
-        {"kind": "COMPENSATE"},
+        {"kind": StepKind.COMPENSATE},
         {"compensates_step_id": scene.work.step("CHECK_SERVICEABILITY").id},
     ),
     "ck_step_contradiction_answer": lambda _: ({"answer": "NEVER_HEARD_OF", "answered_at": NOON},),
@@ -117,7 +118,7 @@ NOON = "2026-11-24T12:00:00Z"
 FITTING: dict[str, Changes] = {
     "fk_approval_decision_tenant_id_basis_decision_id": {"decision": "REUSED"},
     "fk_authority_grant_tenant_id_delegated_from": {"delegated_by": "rita"},
-    "fk_fulfillment_step_tenant_id_compensates_step_id": {"kind": "COMPENSATE"},
+    "fk_fulfillment_step_tenant_id_compensates_step_id": {"kind": StepKind.COMPENSATE},
 }
 """What a CHECK wants beside the key of a foreign row."""
 NOT_ITS_OWN = ("quote_id", "current_revision_id", "price_result_id", "approval_request_id")

@@ -16,7 +16,7 @@ from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import Resolution, ResolveCase
 from domain.delivery.starting import StartStep
-from domain.delivery.steps import FulfillmentStep, StepEvent
+from domain.delivery.steps import FulfillmentStep, StepEvent, StepKind
 from domain.fallout import casework
 from domain.fallout.cases import FalloutCase, Queue
 from domain.fallout.casework import CaseCommand
@@ -64,14 +64,14 @@ class Fulfilment:
 
     def step(self, name: str) -> Row[Any]:
         """Look at a step."""
-        code, kind = (name.removeprefix("undo "), "COMPENSATE") if name.startswith("undo ") else (name, "FULFILL")
+        code, kind = (name.removeprefix("undo "), StepKind.COMPENSATE) if name.startswith("undo ") else (name, StepKind.FULFILL)
         [found] = self._rows(FulfillmentStep, order_id=self.order_id, step_code=code, kind=kind)
         return found
 
     def states(self) -> dict[str, str]:
         """Every step's state."""
         rows = self._rows(FulfillmentStep, order_id=self.order_id)
-        return {f"{'undo ' if row.kind == 'COMPENSATE' else ''}{row.step_code}": row.status for row in rows}
+        return {f"{'undo ' if row.kind == StepKind.COMPENSATE else ''}{row.step_code}": row.status for row in rows}
 
     def start(self, name: str) -> starting.StartedStep:
         """Claim a step as a worker does."""

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from domain import auditing, projections
-from domain.delivery import callbacks, evaluating, fulfilling, steps, troubles
+from domain.delivery import attempts, callbacks, evaluating, fulfilling, steps, troubles
 from domain.delivery.fulfilling import OutcomeSource
 from domain.delivery.resolving import Resolution
 from domain.delivery.steps import StepEvent
@@ -292,7 +292,7 @@ def _record(event: auditing.CommittedEvent, offset: int) -> EventRecord:
 
 def _entry(tenant_id: UUID, step_id: UUID, *, net: int) -> dict[str, Any]:
     return {
-        "idempotencyKey": steps.idempotency_key(step_id),
+        "idempotencyKey": attempts.idempotency_key(step_id),
         "stepRef": steps.business_key(tenant_id, step_id),
         "status": "COMPLETED",
         "effects": 1,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from domain.delivery import cancelling, compensating, decomposing, evaluating, fulfilling, jeopardy, starting, troubles
-from domain.delivery.attempts import AttemptStatus, ProviderAttempt
+from domain.delivery.attempts import AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.jeopardy import JeopardyLevel
 from domain.delivery.resolving import Resolution
@@ -200,7 +200,9 @@ def send_cancellation(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 @delivery("the cancellation never arrived", "step being cancelled", actor=SWEEP)
 def cancellation_absent(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     attempt = table_of(ProviderAttempt)
-    sent = uow.connection.execute(select(attempt.c.id).filter_by(command="CANCEL", step_id=scene.steps[A].id)).scalar_one()
+    sent = uow.connection.execute(
+        select(attempt.c.id).filter_by(command=AttemptCommand.CANCEL, step_id=scene.steps[A].id)
+    ).scalar_one()
     return f"{OK} {starting.note_cancellation(uow, sent, AttemptStatus.ABSENT)}"
 
 
