@@ -63,7 +63,6 @@ def _add(uow: UnitOfWork, step: Row[Any], after: Collection[UUID] = ()) -> Row[A
             status=StepStatus.PENDING,
             kind=StepKind.COMPENSATE,
             compensates_step_id=step.id,
-            required=True,
             compensable=False,
             is_ponr=False,
             ready_at=None if after else now,

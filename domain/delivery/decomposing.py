@@ -139,7 +139,6 @@ def _write(uow: UnitOfWork, order_id: UUID, lines: Sequence[Row[Any]], catalog: 
             step_code=spec.step_code,
             kind=StepKind.FULFILL,
             provider_name=spec.provider_name,
-            required=True,
             compensable=spec.compensable,
             is_ponr=spec.is_ponr,
             **{name: getattr(catalog.providers[spec.provider_name], name) for name in COUNTED_ON},

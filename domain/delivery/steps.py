@@ -43,7 +43,6 @@ class StepEvent(StrEnum):
     CANCEL = "CANCEL"
     CONFIRM_CANCEL = "CONFIRM_CANCEL"
     REFUSE_CANCEL = "REFUSE_CANCEL"
-    SKIP = "SKIP"
     RESOLVE_RETRY = "RESOLVE_RETRY"
     RESOLVE_REPAIRED = "RESOLVE_REPAIRED"
     RESOLVE_COMPLETED = "RESOLVE_COMPLETED"
@@ -78,7 +77,6 @@ STEP_MATRIX = Matrix(
         },
         E.CONFIRM_CANCEL: {P.CANCEL_REQUESTED: P.CANCELLED},
         E.REFUSE_CANCEL: {P.CANCEL_REQUESTED: P.IN_PROGRESS},
-        E.SKIP: {P.PENDING: P.SKIPPED, P.RETRYABLE: P.SKIPPED, P.HELD: P.SKIPPED},
         E.RESOLVE_RETRY: {P.HELD: P.RETRYABLE},
         E.RESOLVE_REPAIRED: {P.HELD: P.RETRYABLE},
         E.RESOLVE_COMPLETED: {P.HELD: P.COMPLETED},
@@ -98,7 +96,6 @@ STEP_MATRIX = Matrix(
         E.CANCEL: frozenset({P.CANCEL_REQUESTED, P.COMPLETED, P.CANCELLED, P.SKIPPED, P.FAILED}),
         E.CONFIRM_CANCEL: frozenset({P.PENDING, P.RETRYABLE, P.HELD, P.CANCELLED, P.SKIPPED, P.FAILED}),
         E.REFUSE_CANCEL: frozenset(P) - {P.CANCEL_REQUESTED, P.CANCELLED},
-        E.SKIP: frozenset({P.SKIPPED}),
     },
     contradicts={
         E.ACKNOWLEDGE: {
@@ -226,7 +223,6 @@ class FulfillmentStep(Aggregate, Base):
     kind: Mapped[str]
     compensates_step_id: Mapped[UUID | None]
     provider_name: Mapped[str]
-    required: Mapped[bool]
     compensable: Mapped[bool]
     is_ponr: Mapped[bool]
     idempotent: Mapped[bool] = mapped_column(server_default="true")

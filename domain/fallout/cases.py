@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, Sequence, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from domain.store import Aggregate, Base, Matrix, Owned, append_only, ref
+from domain.store import Aggregate, Base, Matrix, Owned, append_only, check_in, ref
 
 
 class FalloutStatus(StrEnum):
@@ -126,7 +126,6 @@ class NoteKind(StrEnum):
     INFORMATION_REQUEST = "INFORMATION_REQUEST"
     INFORMATION = "INFORMATION"
     HOLD = "HOLD"
-    COMMENT = "COMMENT"
     CONFIRMATION = "CONFIRMATION"
 
 
@@ -187,7 +186,7 @@ class FalloutNote(Owned, Base):
 
     __tablename__ = "fallout_note"
     __table_args__ = (
-        CheckConstraint("kind IN ('INFORMATION_REQUEST', 'INFORMATION', 'HOLD', 'COMMENT', 'CONFIRMATION')", name="kind"),
+        check_in("kind", NoteKind),
         CheckConstraint("(kind = 'CONFIRMATION') = (external_ref IS NOT NULL)", name="confirmation"),
         ref("fallout_case", "case_id"),
         Index("ix_fallout_note_case", "tenant_id", "case_id"),

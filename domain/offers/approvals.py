@@ -107,7 +107,6 @@ class RequirementStatus(StrEnum):
     APPROVED = "APPROVED"
     REJECTED = "REJECTED"
     REWORK = "REWORK"
-    WAIVED = "WAIVED"
     INVALIDATED = "INVALIDATED"
 
 
@@ -115,7 +114,6 @@ class RequirementEvent(StrEnum):
     APPROVE = "APPROVE"
     REJECT = "REJECT"
     REWORK = "REWORK"
-    WAIVE = "WAIVE"
     INVALIDATE = "INVALIDATE"
     BEGIN = "BEGIN"
     ESCALATE = "ESCALATE"
@@ -129,7 +127,6 @@ REQUIREMENT_MATRIX = Matrix(
         RequirementEvent.APPROVE: {RequirementStatus.PENDING: RequirementStatus.APPROVED},
         RequirementEvent.REJECT: {RequirementStatus.PENDING: RequirementStatus.REJECTED},
         RequirementEvent.REWORK: {RequirementStatus.PENDING: RequirementStatus.REWORK},
-        RequirementEvent.WAIVE: {RequirementStatus.PENDING: RequirementStatus.WAIVED},
         RequirementEvent.INVALIDATE: {RequirementStatus.PENDING: RequirementStatus.INVALIDATED},
         # The time begins when the level before has signed; escalation changes who is asked and until when, a reminder nothing but the
         # record of it: the signature is still missing.

@@ -81,7 +81,7 @@ EARLIER_LEVEL_PENDING = exists(
         EARLIER.status == RequirementStatus.PENDING,
     )
 )
-DECIDED = (RequirementStatus.APPROVED, RequirementStatus.REJECTED, RequirementStatus.REWORK, RequirementStatus.WAIVED)
+DECIDED = (RequirementStatus.APPROVED, RequirementStatus.REJECTED, RequirementStatus.REWORK)
 
 
 def reaching(signer: ColumnElement[str], product_family: ColumnElement[str]) -> ColumnElement[bool]:

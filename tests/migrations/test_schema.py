@@ -20,6 +20,9 @@ CATALOGUE = {
     "functions": "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
 }
 
+LEFT_BEHIND = "ALTER TABLE fulfillment_step ADD COLUMN required BOOLEAN DEFAULT true NOT NULL"
+"""What no code uses any more, and pods of the release before still write: a later release drops it."""
+
 
 def catalogue(engine: Engine) -> dict[str, set[tuple[object, ...]]]:
     with engine.connect() as connection:
@@ -32,6 +35,9 @@ def test_migrations_and_models_give_the_same_catalogue(two_databases: tuple[Engi
 
     migrate(migrated)
     METADATA.create_all(modelled)
+
+    with modelled.begin() as connection:
+        connection.execute(text(LEFT_BEHIND))
 
     assert catalogue(migrated) == catalogue(modelled)
     assert catalogue(migrated)["triggers"]

@@ -119,3 +119,50 @@ def test_rows_of_the_first_release_survive_the_upgrade(two_databases: tuple[Engi
     assert (decision["decision"], decision["basis_decision_id"]) == ("APPROVE", None)
     assert acceptance["accepted_at"] == acceptance["created_at"]
     assert acceptance["active_version_published_at"].isoformat().startswith("2026-01-01")
+
+
+def planned_step(connection: Connection, **more: Any) -> None:
+    """Plan one more step of the order, as a pod does: with the columns that its release knows."""
+    columns = {
+        "tenant_id": TENANT,
+        "id": str(uuid4()),
+        "version": 1,
+        "status": "PENDING",
+        **dict.fromkeys(("plan_id", "order_id", "line_id"), ID),
+        "step_code": str(uuid4()),
+        "kind": "FULFILL",
+        "provider_name": "inventory",
+        **dict.fromkeys(("compensable", "is_ponr"), False),
+        **more,
+    }
+    names = ", ".join(columns)
+    connection.execute(
+        text(f"INSERT INTO fulfillment_step ({names}) VALUES ({', '.join(f':{name}' for name in columns)})"), columns
+    )
+
+
+def test_pods_of_this_release_and_of_the_one_before_plan_steps_side_by_side(two_databases: tuple[Engine, Engine]) -> None:
+    engine, _ = two_databases
+    first_release(engine)
+    migrate(engine)
+
+    with engine.begin() as connection:
+        name_tenant(connection, EVERY_TENANT)
+        connection.execute(
+            text(
+                "INSERT INTO fulfillment_plan (tenant_id, id, order_id, plan_no, decomposition_hash, catalog_version) "
+                "VALUES (:tenant, :id, :id, 1, '', '1')"
+            ),
+            {"tenant": TENANT, "id": ID},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO sales_order_line (tenant_id, id, order_id, line_no, product_offering_id, action, quantity) "
+                "VALUES (:tenant, :id, :id, 1, 'router', 'ADD', 1)"
+            ),
+            {"tenant": TENANT, "id": ID},
+        )
+        planned_step(connection, required=True)
+        planned_step(connection)
+
+        assert connection.scalars(text("SELECT required FROM fulfillment_step")).all() == [True, True]

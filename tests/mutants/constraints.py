@@ -71,7 +71,7 @@ FRESH: dict[str, Callable[[Scene], Changes]] = {
         "owner_user_id": None,
         "claim_expires_at": None,
     },
-    "fallout_note": lambda _: {"kind": "COMMENT", "external_ref": None},
+    "fallout_note": lambda _: {"kind": "INFORMATION", "external_ref": None},
     "jeopardy_alert": lambda _: {"level": "NORMAL"},
 }
 """What keeps a copy of a row out of the way of its original; every copy has an id of its own."""

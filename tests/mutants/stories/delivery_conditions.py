@@ -198,7 +198,7 @@ def marking_a_step_completed_on_a_remark(trial: Trial) -> None:
     work = held_case(trial)
     trial.by_hand(
         "INSERT INTO fallout_note (tenant_id, id, case_id, kind, author, text, external_ref) "
-        "VALUES (:tenant, gen_random_uuid(), :case, 'COMMENT', 'mona', 'seen?', 'r-1')",
+        "VALUES (:tenant, gen_random_uuid(), :case, 'INFORMATION', 'mona', 'seen?', 'r-1')",
         case=work.case().id,
     )
     work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")

@@ -35,7 +35,7 @@ ONE_LIVE_REVISION = Rule(
         WHERE q.tenant_id = :tenant_id AND (r.status = 'OPEN') <> (q.status = 'APPROVAL_IN_PROGRESS')""",
         """SELECT format('Request %s is APPROVED, its signature %s is %s.', r.id, s.id, s.status)
         FROM approval_request r JOIN approval_requirement s ON s.tenant_id = r.tenant_id AND s.request_id = r.id
-        WHERE r.tenant_id = :tenant_id AND r.status = 'APPROVED' AND s.status NOT IN ('APPROVED', 'WAIVED')""",
+        WHERE r.tenant_id = :tenant_id AND r.status = 'APPROVED' AND s.status <> 'APPROVED'""",
     ),
 )
 RIGHTFUL_DECISION = Rule(
