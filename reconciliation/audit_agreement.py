@@ -16,14 +16,13 @@ from reconciliation.audit_sources import EngineHistory, EngineInstance, EventRec
 
 DUPLICATE_START = "Duplicate start"
 REGISTRATION = "workflow.register"
-STEP_KEY = "step:"
 
 LedgerEntry = Mapping[str, Any]
 
 
 def provider_agrees(snapshot: Snapshot, ledger: Sequence[LedgerEntry]) -> CheckResult:
     """I8, by the provider's own ledger."""
-    own = [entry for entry in ledger if str(entry["stepRef"]).startswith(f"{STEP_KEY}{snapshot.tenant_id}:")]
+    own = [entry for entry in ledger if str(entry["stepRef"]).startswith(steps.business_keys(snapshot.tenant_id))]
     effects: Counter[str] = Counter()
     for entry in own:
         effects[str(entry["idempotencyKey"])] += int(entry["effects"])
@@ -128,8 +127,9 @@ def _together(workflow: WantedWorkflow, known: Mapping[str, EngineInstance]) -> 
 def _orphans(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> Iterator[str]:
     wanted = {workflow.business_key for workflow in snapshot.workflows}
     settled = {steps.business_key(snapshot.tenant_id, step.step_id): step.is_order_settled for step in snapshot.steps}
+    ours = steps.business_keys(snapshot.tenant_id)
     for one in instances:
-        if one.business_key not in (settled if one.business_key.startswith(STEP_KEY) else wanted):
+        if one.business_key not in (settled if one.business_key.startswith(ours) else wanted):
             yield f"Instance {one.id} has the business key {one.business_key}, which nobody asked for."
         elif one.is_running and settled.get(one.business_key):
             yield f"The order of {one.business_key} is settled, and instance {one.id} still runs."
@@ -200,7 +200,7 @@ def _backwards(records: Sequence[EventRecord]) -> Iterator[str]:
 
 def with_deliveries(result: CheckResult, snapshot: Snapshot, ledger: Sequence[LedgerEntry]) -> CheckResult:
     """I13, with how often the provider delivered what was taken in once."""
-    own = [entry for entry in ledger if str(entry["stepRef"]).startswith(f"{STEP_KEY}{snapshot.tenant_id}:")]
+    own = [entry for entry in ledger if str(entry["stepRef"]).startswith(steps.business_keys(snapshot.tenant_id))]
     delivered = sum(int(entry["callbacks"]) for entry in own)
     return replace(
         result, counted={**result.counted, "delivered": delivered, "deliveredAgain": max(delivered - snapshot.callbacks, 0)}

@@ -62,8 +62,8 @@ class Cancellations:
 
     def _give_up(self, row: Row[Any]) -> bool:
         """Nobody tells. What the provider has taken is waited for as long as anything."""
-        is_silent = not row.has_lookup and row.is_safe and row.attempt_status != AttemptStatus.ACKNOWLEDGED
-        if not (row.is_hopeless or is_silent):
+        is_silent = not row.has_lookup and row.is_past_safe_interval and row.attempt_status != AttemptStatus.ACKNOWLEDGED
+        if not (row.is_to_be_given_up or is_silent):
             return False
         reason = "the provider cannot tell what became of it"
         if row.status == StepStatus.CANCEL_REQUESTED:
@@ -72,7 +72,7 @@ class Cancellations:
         return row.command == AttemptCommand.CANCEL and self._make(row, Action.GIVEN_UP, {}, _noting(row, AttemptStatus.FAILED))
 
     def _find_absent(self, row: Row[Any]) -> bool:
-        if not row.is_safe:
+        if not row.is_past_safe_interval:
             return False
         if row.command == AttemptCommand.CANCEL:
             return self._make(row, Action.ABSENT, {}, _noting(row, AttemptStatus.ABSENT))
@@ -101,7 +101,7 @@ class Cancellations:
     def _inferring(self, row: Row[Any], event: StepEvent, reason: str) -> Callable[[UnitOfWork], bool]:
         interval = self._silence.absence_interval
         conclusion = Infer(
-            step_id=row.id, expected_version=row.version, event=event, source=SOURCE, safe_interval=interval, reason=reason
+            step_id=row.id, expected_version=row.version, event=event, source=SOURCE, request_safe_interval=interval, reason=reason
         )
 
         def infer(uow: UnitOfWork) -> bool:
@@ -125,4 +125,4 @@ class Cancellations:
 
 
 def _noting(row: Row[Any], status: AttemptStatus) -> Callable[[UnitOfWork], bool]:
-    return lambda uow: starting.note_cancellation(uow, row.question_id, status)
+    return lambda uow: starting.record_cancellation_status(uow, row.question_id, status)

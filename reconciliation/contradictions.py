@@ -38,18 +38,20 @@ class Contradictions:
         """Ask about every contradiction in question; returns how many were settled."""
         each = self._silence
         with housekeeping(self._database) as connection:
-            rows = unanswered.open_questions(connection, LIMIT, each.absence_interval, each.give_up_after)
+            rows = unanswered.unsettled_contradictions(connection, LIMIT, each.absence_interval, each.give_up_after)
         return sum(self._act_on(row, told) for row, told in self._questions.put(rows))
 
     def _act_on(self, row: Row[Any], told: Told | None) -> bool:
         in_effect = _is_in_effect(row, told)
-        if in_effect is None and row.is_hopeless:
+        if in_effect is None and row.is_to_be_given_up:
             return self._make(row, Action.GIVEN_UP, {}, lambda uow: compensating.leave_to_a_person(uow, row.id))
         if in_effect is None:
             self._questions.ask_later(row.question_id)
             return False
         evidence = {"inEffect": in_effect}
-        return self._make(row, Action.ANSWERED, evidence, lambda uow: compensating.answer(uow, row.id, in_effect=in_effect))
+        return self._make(
+            row, Action.ANSWERED, evidence, lambda uow: compensating.settle_contradiction(uow, row.id, in_effect=in_effect)
+        )
 
     def _make(self, row: Row[Any], action: Action, evidence: Mapping[str, Any], act: Any) -> bool:
         repair = Repair(
@@ -78,5 +80,5 @@ def _is_in_effect(row: Row[Any], told: Told | None) -> bool | None:
     if told is None:
         return None
     if told.reply is None:
-        return False if row.is_safe else None
+        return False if row.is_past_safe_interval else None
     return None if told.reply.status is ReplyStatus.ACCEPTED else told.reply.status is ReplyStatus.COMPLETED

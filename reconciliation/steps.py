@@ -67,7 +67,7 @@ class Steps:
 
     def _give_up(self, row: Row[Any]) -> bool:
         """Nobody tells: once the request must have arrived, or after a long while, a person has to find out. What was accepted is waited for."""
-        if row.status != StepStatus.UNKNOWN or not (row.is_hopeless or (row.is_safe and not row.has_lookup)):
+        if row.status != StepStatus.UNKNOWN or not (row.is_to_be_given_up or (row.is_past_safe_interval and not row.has_lookup)):
             return False
         return self._conclude(row, Action.GIVEN_UP, StepEvent.FIND_UNCLEAR, "the provider cannot tell what became of it")
 
@@ -76,7 +76,7 @@ class Steps:
             return self._give_up(row)
         reply = told.reply
         is_unknown = row.status == StepStatus.UNKNOWN
-        has_news = row.is_safe if reply is None else is_unknown or reply.status is not ReplyStatus.ACCEPTED
+        has_news = row.is_past_safe_interval if reply is None else is_unknown or reply.status is not ReplyStatus.ACCEPTED
         if not has_news:
             self._questions.ask_later(row.question_id)
             return False
@@ -116,8 +116,8 @@ class Steps:
             expected_version=row.version,
             event=event,
             source=SOURCE,
-            safe_interval=self._silence.absence_interval,
-            silent_for=self._silence.stale_after,
+            request_safe_interval=self._silence.absence_interval,
+            attempt_stale_after=self._silence.stale_after,
             reason=reason,
         )
         evidence = {"workerId": row.worker_id, "sentAt": row.sent_at, "heartbeatAt": row.heartbeat_at, "reason": reason}

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from domain.auditing.checking import CheckResult, check
 from domain.auditing.rule import count
+from domain.delivery import steps
 
 
 class WantedWorkflow(NamedTuple):
@@ -89,7 +90,7 @@ _CALLBACKS = text(count("external_callback_record"))
 # What somebody has to look at anyway: a held step, a finding that no repair settled.
 _EXPLAINED = text("""
 SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
-UNION SELECT 'step:' || tenant_id || ':' || id FROM fulfillment_step WHERE tenant_id = :tenant_id AND status = 'HELD'
+UNION SELECT :step_keys || id FROM fulfillment_step WHERE tenant_id = :tenant_id AND status = 'HELD'
 """)
 
 
@@ -120,6 +121,6 @@ def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
         steps=[StepOutcome._make(row) for row in connection.execute(_STEPS, tenant)],
         sent_keys=frozenset(connection.scalars(_SENT, tenant)),
         events=[CommittedEvent._make(row) for row in connection.execute(_EVENTS, tenant)],
-        explained_keys=frozenset(connection.scalars(_EXPLAINED, tenant)),
+        explained_keys=frozenset(connection.scalars(_EXPLAINED, tenant | {"step_keys": steps.business_keys(tenant_id)})),
         callbacks=int(connection.scalar(_CALLBACKS, tenant) or 0),
     )

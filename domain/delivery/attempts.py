@@ -1,15 +1,21 @@
-"""Attempts: every request that a worker was about to send to a provider, kept before it could leave (the lesson, section 16)."""
+"""Attempts: every sending of a provider request, written down before the request can leave.
+
+A worker may die between sending and hearing the reply. The row that it left says that the request may have had its effect, so nobody
+takes silence for "not sent".
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index, func, select, text, update
 from sqlalchemy.orm import Mapped
 
-from domain.store import Base, Owned, check_in, ref, sql_list, table_of
+from domain.store import Base, Owned, UnitOfWork, check_in, ref, sql_list, table_of
 
 
 class AttemptStatus(StrEnum):
@@ -22,7 +28,7 @@ class AttemptStatus(StrEnum):
 
 
 class AttemptCommand(StrEnum):
-    """What a provider request wants: that the step is carried out, or that the request to do so is cancelled."""
+    """What a provider request wants: that a step is carried out, or that the request to do so is cancelled."""
 
     EXECUTE = "EXECUTE"
     CANCEL = "CANCEL"
@@ -33,9 +39,9 @@ LIVE = f"status IN {sql_list(LIVE_STATUSES)}"
 
 
 class ProviderAttempt(Owned, Base):
-    """One request to a provider. Written as SENT in the transaction that starts the step: from then on it may have left.
+    """One sending of a provider request. Written as SENT in the transaction that starts the step: from its commit on it may have left.
 
-    At most one is live per step and command; a retry is a new attempt with the same idempotency key (the lesson, section 16).
+    At most one is live per step and command; a retry is a new attempt with the same idempotency key.
     """
 
     __tablename__ = "provider_attempt"
@@ -65,8 +71,25 @@ ATTEMPT = table_of(ProviderAttempt)
 
 
 def idempotency_key(step_id: UUID, command: AttemptCommand = AttemptCommand.EXECUTE, request_no: int = 1) -> str:
-    """What the provider recognises a repeat by: the same for every attempt at one request (the lesson, section 16).
+    """The key by which the provider recognises a repeat: the same for every attempt at one provider request.
 
-    A repaired request has a key of its own: to the old one the provider has said no, and would say it again.
+    A repaired request has a key of its own: the provider has rejected the old one, and would reject it again.
     """
     return f"fulfillment:{step_id}:{command}" + (f":{request_no}" if request_no > 1 else "")
+
+
+def settle(uow: UnitOfWork, which: Mapping[str, Any], status: AttemptStatus, **known: Any) -> bool:
+    """Record what became of live attempts; returns whether there was one.
+
+    `which` names them by their columns, `known` sets further columns. The step's row must be locked: guards on steps rely on it.
+    """
+    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, **which).where(text(LIVE))
+    settled_at = None if status in LIVE_STATUSES else func.clock_timestamp()
+    settled = live.values(status=status, settled_at=settled_at, **known).returning(ATTEMPT.c.id)
+    return uow.connection.execute(settled).first() is not None
+
+
+def has_live(uow: UnitOfWork, step_id: UUID) -> bool:
+    """Whether a request to carry out this step may still have its effect."""
+    live = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command=AttemptCommand.EXECUTE)
+    return uow.connection.execute(live.where(ATTEMPT.c.status.in_(LIVE_STATUSES))).first() is not None

@@ -1,4 +1,7 @@
-"""What providers told us: one record per event, written before any effect (the lesson, section 13)."""
+"""Callbacks: events that providers send to us. Each is recorded before it acts, under its id, so it acts at most once.
+
+A callback is a fact: an event that cannot be applied is kept as well, with what came of it.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,13 @@ from domain.store.idempotency import request_hash
 class ProviderConflict(Conflict):
     """This event id was delivered before with another content."""
 
+    aggregate = "fulfillment_step"
+
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class ProcessedStatus(StrEnum):
-    """What a callback did: changed the step, nothing, contradicted what is known, or matched no step."""
+    """What a callback did: changed the step, changed nothing, contradicted what is known, or matched no step."""
 
     RECEIVED = "RECEIVED"
     APPLIED = "APPLIED"
@@ -39,7 +44,7 @@ class ProcessedStatus(StrEnum):
 
 
 class ExternalCallbackRecord(Base):
-    """The lesson's table: its primary key is the deduplication."""
+    """An event as it came first. The primary key is the claim: a repeat finds it, and does not act."""
 
     __tablename__ = "external_callback_record"
     __table_args__ = (check_in("processed_status", ProcessedStatus),)
@@ -67,8 +72,6 @@ class ExternalCallbackConflict(Owned, Base):
 
 
 append_only(ExternalCallbackConflict)
-
-
 RECORD = table_of(ExternalCallbackRecord)
 
 EVENTS = {
@@ -101,7 +104,7 @@ class ReceiveCallback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """What became of it. `order_id` is the order to evaluate next, when its step changed."""
+    """What became of a callback. `order_id` is the order to evaluate next, if its step has changed."""
 
     processed_status: ProcessedStatus
     replayed: bool = False
@@ -110,7 +113,7 @@ class Received:
 
 
 def receive(uow: UnitOfWork, command: ReceiveCallback) -> Received:
-    """Record the event and let it act. Raises nothing: what cannot be applied is a fact too, and is kept with its status."""
+    """Record the event and let it act. Raises nothing: an event that cannot be applied is kept with its status."""
     digest = request_hash(command.payload)
     identity = {
         "tenant_id": uow.tenant_id,
@@ -165,7 +168,7 @@ def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UU
         **{name: getattr(command, name) for name in names},
     )
     try:
-        # A provider speaks for its own steps only, whatever its signature proves.
+        # A valid signature proves who sends; a provider may still speak only about its own steps.
         if uow.read(FulfillmentStep, command.step_id).provider_name != command.provider_name:
             return _unmatched(uow, command)
         effect, step = record_fact(uow, fact)
@@ -179,14 +182,14 @@ def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStat
     return ProcessedStatus.UNMATCHED, None
 
 
-def _open_case(uow: UnitOfWork, command: ReceiveCallback, step_id: UUID | None, kind: FalloutType, what: str) -> None:
+def _open_case(uow: UnitOfWork, command: ReceiveCallback, step_id: UUID | None, kind: FalloutType, detail: str) -> None:
     step = uow.read(FulfillmentStep, step_id) if step_id is not None and kind is FalloutType.PROVIDER_CONFLICT else None
     triaging.open_case(
         uow,
         OpenCase(
             type=kind,
             dedupe_key=f"{kind}:{command.provider_name}:{command.external_event_id}",
-            detail=f"Event {command.external_event_id} ({command.event_type}) of {command.provider_name} {what}.",
+            detail=f"Event {command.external_event_id} ({command.event_type}) of {command.provider_name} {detail}.",
             order_id=step.order_id if step is not None else None,
             step_id=step.id if step is not None else None,
             evidence={"external_event_id": command.external_event_id, "event_type": command.event_type, "payload": command.payload},

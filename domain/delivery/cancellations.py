@@ -1,6 +1,6 @@
 """Requests to cancel an order: who wants it, who decided, how it ended. Term: TMF622 CancelProductOrder.
 
-A request is a fact beside the order: it tells why an order stopped, and it ends in words of its own (DONE_PARTIAL, DECLINED).
+A request is a row beside its order: it says why the order stopped, and has final states of its own (DONE_PARTIAL, DECLINED).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Matrix, Move, param, ref
+from domain.store import Aggregate, Base, Matrix, Move, param, ref, sql_list
 
 
 class CancellationStatus(StrEnum):
@@ -32,39 +32,40 @@ class CancellationEvent(StrEnum):
     FINISH_PARTLY = "FINISH_PARTLY"
 
 
-C, E = CancellationStatus, CancellationEvent
-OPEN = (C.ACKNOWLEDGED, C.ASSESSING, C.EXECUTING)
-ENDED = frozenset({C.DECLINED, C.DONE, C.DONE_PARTIAL})
+S, E = CancellationStatus, CancellationEvent
+"""For the matrix below."""
+OPEN = (S.ACKNOWLEDGED, S.ASSESSING, S.EXECUTING)
+FINAL = frozenset({S.DECLINED, S.DONE, S.DONE_PARTIAL})
 
 CANCELLATION_MATRIX = Matrix(
     CancellationStatus,
     CancellationEvent,
     moves={
-        E.ASSESS: {C.ACKNOWLEDGED: C.ASSESSING},
-        # Nothing was begun on an order that is only CREATED: it needs no assessment.
-        E.ACCEPT: {C.ACKNOWLEDGED: C.EXECUTING, C.ASSESSING: C.EXECUTING},
-        E.DECLINE: {C.ACKNOWLEDGED: C.DECLINED, C.ASSESSING: C.DECLINED},
-        E.FINISH: {C.EXECUTING: C.DONE},
-        E.FINISH_PARTLY: {C.EXECUTING: C.DONE_PARTIAL},
+        E.ASSESS: {S.ACKNOWLEDGED: S.ASSESSING},
+        # An order that is only CREATED has no step: its cancellation needs no assessment.
+        E.ACCEPT: {S.ACKNOWLEDGED: S.EXECUTING, S.ASSESSING: S.EXECUTING},
+        E.DECLINE: {S.ACKNOWLEDGED: S.DECLINED, S.ASSESSING: S.DECLINED},
+        E.FINISH: {S.EXECUTING: S.DONE},
+        E.FINISH_PARTLY: {S.EXECUTING: S.DONE_PARTIAL},
     },
     keeps={
-        E.ASSESS: frozenset({C.ASSESSING}) | ENDED,
-        E.DECLINE: frozenset({C.DECLINED}),
-        E.FINISH: ENDED,
-        E.FINISH_PARTLY: ENDED,
+        E.ASSESS: frozenset({S.ASSESSING}) | FINAL,
+        E.DECLINE: frozenset({S.DECLINED}),
+        E.FINISH: FINAL,
+        E.FINISH_PARTLY: FINAL,
     },
 )
-"""domain.md, "Order, cancellation, fallout, correlation"; what is refused leaves no request, so REJECTED is not a state."""
+"""A refused request leaves no row, so REJECTED is not a state."""
 
 
 class CancellationDecided(Conflict):
-    """Whether to cancel was decided meanwhile."""
+    """This cancellation was decided in the meantime."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class CancellationRequest(Aggregate, Base):
-    """At most one is open per order. `expected_order_version` is what the requester had seen."""
+    """At most one is open per order. `expected_order_version` is the version that the requester had seen."""
 
     ID_FIELD = "cancellation_id"
     __tablename__ = "cancellation_request"
@@ -76,7 +77,7 @@ class CancellationRequest(Aggregate, Base):
             "tenant_id",
             "order_id",
             unique=True,
-            postgresql_where=text("status IN ('ACKNOWLEDGED', 'ASSESSING', 'EXECUTING')"),
+            postgresql_where=text(f"status IN {sql_list(OPEN)}"),
         ),
     )
     order_id: Mapped[UUID]
@@ -88,7 +89,7 @@ class CancellationRequest(Aggregate, Base):
 
 
 DECISION = {CancellationRequest.decided_by: param("decided_by"), CancellationRequest.decision_reason: param("decision_reason")}
-UNDECIDED = dict.fromkeys((*ENDED, C.EXECUTING), CancellationDecided)
+UNDECIDED = dict.fromkeys((*FINAL, S.EXECUTING), CancellationDecided)
 ASSESS = Move(CancellationRequest, CANCELLATION_MATRIX, E.ASSESS)
 ACCEPT = Move(CancellationRequest, CANCELLATION_MATRIX, E.ACCEPT, sets=DECISION, illegal=UNDECIDED)
 DECLINE = Move(CancellationRequest, CANCELLATION_MATRIX, E.DECLINE, sets=DECISION, illegal=UNDECIDED)

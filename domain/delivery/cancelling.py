@@ -1,20 +1,20 @@
-"""Cancelling an order: asked for, assessed, then every step that is not final is cancelled in one transaction (the lesson, section 12).
+"""Cancelling an order: requested, assessed, then every step that is not final is cancelled in one transaction.
 
-From the moment the request is accepted no step starts any more. What completes all the same is undone, not denied (`compensating`).
+No step starts any more once the cancellation is accepted. A step that completes all the same is undone (`compensating`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, and_, exists, select
 
-from domain.delivery import cancellations, orders, steps, troubles
-from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand
+from domain.delivery import attempts, cancellations, orders, steps, troubles
 from domain.delivery.cancellations import CancellationRequest, CancellationStatus
 from domain.delivery.orders import (
     ORDER_MATRIX,
@@ -38,7 +38,7 @@ REQUEST, REVISION, PRICE = (table_of(entity) for entity in (CancellationRequest,
 ORDER_CANCELLED = "ORDER_CANCELLED"
 POLICY = "policy"
 
-# Final: a look without a lock can only let too much pass, and `decide` looks again with the steps locked.
+# Read without a lock this can only miss a step that has just completed; `decide` repeats it with the steps locked.
 PAST_PONR = exists(
     select(STEP.c.id).where(
         STEP.c.tenant_id == SalesOrder.tenant_id,
@@ -73,7 +73,7 @@ CANCEL_DECLINED = Move(SalesOrder, ORDER_MATRIX, OrderEvent.CANCEL_DECLINED, emi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCancellation:
-    """Somebody wants the order not to be delivered, and has seen it in this version and state."""
+    """The customer does not want this order delivered; version and state are those that the requester has seen."""
 
     order_id: UUID
     expected_version: int
@@ -98,7 +98,7 @@ class CancellationFacts:
 
     request: Row[Any]
     order: Row[Any]
-    steps: list[Row[Any]]
+    steps: Sequence[Row[Any]]
     ponr_reached: bool
     order_value: Decimal
     currency: str
@@ -109,7 +109,7 @@ class CancellationFacts:
 
 
 def request(uow: UnitOfWork, command: RequestCancellation) -> Row[Any]:
-    """Ask for the cancellation; returns the request. Of an order on which nothing was begun it is done at once.
+    """Ask for the cancellation; returns the request. An order that is only CREATED is cancelled at once.
 
     Raises OrderVersionConflict, PonrReached, CancellationAlreadyOpen, OrderTerminal.
     """
@@ -117,7 +117,7 @@ def request(uow: UnitOfWork, command: RequestCancellation) -> Row[Any]:
     is_untouched = before.status == OrderStatus.CREATED
     order = uow.apply(REQUEST_CANCEL, command, emits="OrderCancelled" if is_untouched else "OrderCancellationRequested")
     try:
-        asked = uow.create(
+        cancellation = uow.create(
             CancellationRequest,
             reason="REQUEST",
             status=CancellationStatus.ACKNOWLEDGED,
@@ -127,84 +127,86 @@ def request(uow: UnitOfWork, command: RequestCancellation) -> Row[Any]:
             reason_code=command.reason,
         )
     except AlreadyExists as error:
-        raise CancellationAlreadyOpen(aggregate_type="sales_order", aggregate_id=order.id) from error
+        raise CancellationAlreadyOpen.about(order) from error
     if is_untouched:
-        uow.apply(cancellations.ACCEPT, cancellation_id=asked.id, decided_by=POLICY, decision_reason="NOTHING_WAS_BEGUN")
-        return uow.apply(cancellations.FINISH, cancellation_id=asked.id)
-    _tell_order(uow, order.id, "OrderCancellationRequested", {"cancellation_id": asked.id})
-    return asked
+        uow.apply(cancellations.ACCEPT, cancellation_id=cancellation.id, decided_by=POLICY, decision_reason="NOTHING_WAS_BEGUN")
+        return uow.apply(cancellations.FINISH, cancellation_id=cancellation.id)
+    notify_order(uow, order.id, "OrderCancellationRequested", {"cancellation_id": cancellation.id})
+    return cancellation
 
 
 def assess(uow: UnitOfWork, cancellation_id: UUID) -> CancellationFacts:
-    """Collect what the policy decides by; the request counts as being assessed from then on. May be repeated."""
-    asked = uow.read(CancellationRequest, cancellation_id, lock=True)
-    if asked.status == CancellationStatus.ACKNOWLEDGED:
-        asked = uow.apply(cancellations.ASSESS, cancellation_id=cancellation_id)
-    order = uow.read(SalesOrder, asked.order_id)
+    """Collect what the policy decides by; the request is ASSESSING from then on. May be repeated."""
+    cancellation = uow.read(CancellationRequest, cancellation_id, lock=True)
+    if cancellation.status == CancellationStatus.ACKNOWLEDGED:
+        cancellation = uow.apply(cancellations.ASSESS, cancellation_id=cancellation_id)
+    order = uow.read(SalesOrder, cancellation.order_id)
     price = uow.one(
         select(PRICE.c.net_total, PRICE.c.currency)
         .join(REVISION, and_(REVISION.c.tenant_id == PRICE.c.tenant_id, REVISION.c.price_result_id == PRICE.c.id))
         .where(REVISION.c.tenant_id == uow.tenant_id, REVISION.c.id == order.quote_revision_id),
         "The order's price",
     )
-    rows = _steps(uow, order.id)
+    rows = steps.of_order(uow, order.id)
     passed = any(step.is_ponr and step.status == StepStatus.COMPLETED for step in rows)
     return CancellationFacts(
-        request=asked, order=order, steps=rows, ponr_reached=passed, order_value=price.net_total, currency=price.currency
+        request=cancellation, order=order, steps=rows, ponr_reached=passed, order_value=price.net_total, currency=price.currency
     )
 
 
 def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
-    """Accept or decline; returns the request, which may have been decided before. A point of no return passed meanwhile declines it."""
+    """Accept or decline; returns the request, which may have been decided before. It is declined if a point of no return was passed meanwhile."""
     order_id = uow.read(CancellationRequest, command.cancellation_id).order_id
     uow.read(SalesOrder, order_id, lock=True)
-    held = _steps(uow, order_id, lock=True)
-    asked = uow.read(CancellationRequest, command.cancellation_id, lock=True)
-    if asked.status not in {CancellationStatus.ACKNOWLEDGED, CancellationStatus.ASSESSING}:
-        return asked
+    locked = steps.of_order(uow, order_id, lock=True)
+    cancellation = uow.read(CancellationRequest, command.cancellation_id, lock=True)
+    if cancellation.status not in {CancellationStatus.ACKNOWLEDGED, CancellationStatus.ASSESSING}:
+        return cancellation
     if not command.accept:
-        return decline(uow, asked, command.decided_by, command.reason)
+        return decline(uow, cancellation, command.decided_by, command.reason)
     try:
         uow.apply(CANCEL_ACCEPTED, order_id=order_id)
     except PonrReached as passed:
-        return decline(uow, asked, command.decided_by, passed.code)
-    cancel_steps(uow, held)
-    _tell_order(uow, order_id, "OrderCancellationAccepted")
-    return uow.apply(cancellations.ACCEPT, cancellation_id=asked.id, decided_by=command.decided_by, decision_reason=command.reason)
+        return decline(uow, cancellation, command.decided_by, passed.code)
+    cancel_steps(uow, locked)
+    notify_order(uow, order_id, "OrderCancellationAccepted")
+    return uow.apply(
+        cancellations.ACCEPT, cancellation_id=cancellation.id, decided_by=command.decided_by, decision_reason=command.reason
+    )
 
 
-def decline(uow: UnitOfWork, asked: Row[Any], decided_by: str, reason: str) -> Row[Any]:
-    """Let the order go on; its row must be held."""
-    uow.apply(CANCEL_DECLINED, order_id=asked.order_id)
-    return uow.apply(cancellations.DECLINE, cancellation_id=asked.id, decided_by=decided_by, decision_reason=reason)
+def decline(uow: UnitOfWork, cancellation: Row[Any], decided_by: str, reason: str) -> Row[Any]:
+    """Let the order go on; its row must be locked."""
+    uow.apply(CANCEL_DECLINED, order_id=cancellation.order_id)
+    return uow.apply(cancellations.DECLINE, cancellation_id=cancellation.id, decided_by=decided_by, decision_reason=reason)
 
 
 def open_request(uow: UnitOfWork, order_id: UUID) -> Row[Any] | None:
-    """The order's open request, held."""
+    """The order's open request, locked."""
     query = select(*REQUEST.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
     query = query.where(is_one_of(REQUEST.c.status, *cancellations.OPEN)).with_for_update(key_share=True)
     return uow.connection.execute(query).one_or_none()
 
 
-def cancel_steps(uow: UnitOfWork, held: Iterable[Row[Any]]) -> None:
-    """Cancel what fulfils the order and is not final: at once where nothing can be under way, otherwise by asking the provider."""
-    for step in held:
+def cancel_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]]) -> None:
+    """Cancel the steps of kind FULFILL that are not final: at once without a live attempt, otherwise by asking the provider."""
+    for step in locked_steps:
         if step.kind == StepKind.FULFILL and StepStatus(step.status) not in steps.FINAL | {StepStatus.CANCEL_REQUESTED}:
             _cancel(uow, step)
 
 
-def withdraw_steps(uow: UnitOfWork, held: Iterable[Row[Any]], reason: str) -> None:
-    """Cancel those of these steps that can have no effect any more and never will: nothing live, and nobody may start them."""
+def withdraw_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]], reason: str) -> None:
+    """Cancel steps that cannot take effect: nothing is in flight, and nothing will start them."""
     idle = {StepStatus.PENDING, StepStatus.RETRYABLE, StepStatus.HELD}
-    for step in held:
-        if step.kind == StepKind.FULFILL and step.status in idle and not _has_live_attempt(uow, step):
+    for step in locked_steps:
+        if step.kind == StepKind.FULFILL and step.status in idle and not attempts.has_live(uow, step.id):
             _cancel(uow, step, reason)
 
 
 def _cancel(uow: UnitOfWork, step: Row[Any], reason: str = ORDER_CANCELLED) -> None:
     if step.status == StepStatus.HELD:
         troubles.cancel_cases(uow, step.id)
-        if not _has_live_attempt(uow, step):
+        if not attempts.has_live(uow, step.id):
             resolve = DECISIONS[StepEvent.RESOLVE_CANCEL]
             uow.apply(resolve, step_id=step.id, expected_version=step.version, reason=reason, emits="StepCancelled")
             return
@@ -212,17 +214,13 @@ def _cancel(uow: UnitOfWork, step: Row[Any], reason: str = ORDER_CANCELLED) -> N
     uow.apply(CANCEL, step_id=step.id, reason=reason, emits=EMITS[target])
 
 
-def _has_live_attempt(uow: UnitOfWork, step: Row[Any]) -> bool:
-    live = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command=AttemptCommand.EXECUTE)
-    return uow.connection.execute(live.where(ATTEMPT.c.status.in_(LIVE_STATUSES))).first() is not None
-
-
-def _steps(uow: UnitOfWork, order_id: UUID, *, lock: bool = False) -> list[Row[Any]]:
-    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(STEP.c.id)
-    return list(uow.connection.execute(query.with_for_update(key_share=True) if lock else query))
-
-
-def _tell_order(uow: UnitOfWork, order_id: UUID, message: str, variables: dict[str, Any] | None = None) -> None:
-    # Without an end: an order's process that never heard of it would go on as if nothing had been asked.
+def notify_order(
+    uow: UnitOfWork,
+    order_id: UUID,
+    message: str,
+    variables: Mapping[str, Any] | None = None,
+    expires_after: timedelta | None = None,
+) -> None:
+    """Send a message to the order's process. One that says that a cancellation began must not expire: without it the process goes on."""
     key = orders.business_key(uow.tenant_id, order_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, message, key, variables)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, message, key, variables, expires_after)

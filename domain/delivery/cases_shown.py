@@ -1,6 +1,6 @@
-"""What people follow besides the order itself: its cancellation requests, and the cases of fallout with what was written to them.
+"""Reads fallout cases as people see them: a case with its step, its notes, and the resolutions that this person may choose.
 
-Looks only, of one tenant.
+Reads only, of one tenant.
 """
 
 from __future__ import annotations
@@ -10,40 +10,37 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import RULES, resolutions_for
 from domain.delivery.steps import FulfillmentStep
 from domain.fallout.cases import FalloutNote
 from domain.fallout.casework import CaseCommand
 from domain.fallout.triaging import CASE
-from domain.store import UnitOfWork, as_json, table_of
+from domain.store import UnitOfWork, as_json, table_of, without
 
-REQUEST, NOTE = table_of(CancellationRequest), table_of(FalloutNote)
-NOT_OF_A_CASE = frozenset({"tenant_id", "id", "prior_status", "dedupe_key"})
+NOTE = table_of(FalloutNote)
 
 
 def listed_case(row: Row[Any]) -> dict[str, Any]:
     """A case as people see it in a list."""
-    shown = {name: value for name, value in row._mapping.items() if name not in NOT_OF_A_CASE}
-    body: dict[str, Any] = as_json({"case_id": row.id, **shown})
+    body: dict[str, Any] = as_json({"case_id": row.id, **without(row, "tenant_id", "id", "prior_status", "dedupe_key")})
     return body
 
 
 def cases_of(uow: UnitOfWork, limit: int, after: UUID | None, **named: Any) -> list[dict[str, Any]]:
-    """Cases, a page at a time, ordered by id; `named` are columns and what they must be (None: anything)."""
+    """Cases, a page at a time, ordered by id; `named` are columns and their values (None: any value)."""
     query = select(*CASE.c).where(CASE.c.tenant_id == uow.tenant_id).order_by(CASE.c.id).limit(limit)
     query = query.filter_by(**{name: value for name, value in named.items() if value is not None})
     query = query.where(CASE.c.id > after) if after else query
     return [listed_case(row) for row in uow.connection.execute(query)]
 
 
-def case(uow: UnitOfWork, row: Row[Any], looking: CaseCommand) -> dict[str, Any]:
-    """A case with its step, what was written to it, and what whoever looks may decide on it."""
+def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
+    """A case with its step, its notes, and the resolutions that the reader may choose."""
     step = uow.read(FulfillmentStep, row.step_id) if row.step_id else None
     order = uow.read(SalesOrder, row.order_id) if row.order_id else None
     notes = uow.connection.execute(select(*NOTE.c).filter_by(tenant_id=uow.tenant_id, case_id=row.id).order_by(NOTE.c.created_at))
-    may_act = row.queue in looking.queues
+    may_act = row.queue in reader.queues
     body: dict[str, Any] = as_json(
         {
             **listed_case(row),
@@ -53,7 +50,7 @@ def case(uow: UnitOfWork, row: Row[Any], looking: CaseCommand) -> dict[str, Any]
             "notes": [
                 {name: getattr(note, name) for name in ("kind", "author", "text", "external_ref", "created_at")} for note in notes
             ],
-            "resolutions": [each for each in resolutions_for(step, order) if may_act and RULES[each].level <= looking.level],
+            "resolutions": [each for each in resolutions_for(step, order) if may_act and RULES[each].level <= reader.level],
         }
     )
     return body

@@ -1,6 +1,6 @@
-"""Undoing: an effect that is not wanted any more is undone by a step of its own, planned here and carried out like any other.
+"""Undoing: an undo step undoes the effect of one completed step; it is planned here and carried out like any other.
 
-The domain plans it, not the engine: the engine knows only activities that it saw complete. At most one undo step per step, whoever asks.
+The domain plans undo steps, not BPMN compensation: the engine sees only the activities that it completed itself. A step has at most one.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, func, select, update
 
 from domain.delivery import troubles
-from domain.delivery.contradictions import Answer, StepContradiction
+from domain.delivery.contradictions import CONTRADICTION, StepContradiction, Verdict
 from domain.delivery.orders import OrderStatus, SalesOrder
 from domain.delivery.steps import DEPENDENCY, STEP, FulfillmentStep, StepEvent, StepKind, StepStatus
 from domain.errors import AlreadyExists
 from domain.fallout import triaging
-from domain.store import UnitOfWork, table_of
+from domain.store import UnitOfWork
 from domain.workflows import starts
 
-CONTRADICTION = table_of(StepContradiction)
 UNWANTED = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
 
 
 def plan_undo(uow: UnitOfWork, done: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """Plan an undo step for each of these steps, in reverse order: what was built on a step is undone before it.
+    """Plan an undo step for each of these steps, in reverse order: a step is undone after all those that depend on it.
 
-    Those that have one already are left out. The order's row must be held.
+    Steps that have an undo step already are left out. The order's row must be locked.
     """
-    planned = {step.id: new for step in done if (new := _add(uow, step, after=_built_on(uow, step.id, done))) is not None}
+    planned = {step.id: new for step in done if (new := _add(uow, step, after=_dependents(uow, step.id, done))) is not None}
     links = [
         {"tenant_id": uow.tenant_id, "step_id": planned[step.id].id, "depends_on_step_id": planned[other].id}
         for step in done
         if step.id in planned
-        for other in _built_on(uow, step.id, done)
+        for other in _dependents(uow, step.id, done)
         if other in planned
     ]
     if links:
@@ -72,8 +71,8 @@ def _add(uow: UnitOfWork, step: Row[Any], after: Collection[UUID] = ()) -> Row[A
         return None
 
 
-def _built_on(uow: UnitOfWork, step_id: UUID, among: Sequence[Row[Any]]) -> set[UUID]:
-    """Those among these steps that depend on a step, over any number of others."""
+def _dependents(uow: UnitOfWork, step_id: UUID, among: Sequence[Row[Any]]) -> set[UUID]:
+    """The steps among these that depend on a step, directly or through others."""
     direct = select(DEPENDENCY.c.step_id).filter_by(tenant_id=uow.tenant_id, depends_on_step_id=step_id).cte(recursive=True)
     further = select(DEPENDENCY.c.step_id).join(direct, DEPENDENCY.c.depends_on_step_id == direct.c.step_id)
     later = direct.union(further.where(DEPENDENCY.c.tenant_id == uow.tenant_id))
@@ -81,7 +80,7 @@ def _built_on(uow: UnitOfWork, step_id: UUID, among: Sequence[Row[Any]]) -> set[
 
 
 def undo_late(uow: UnitOfWork, step: Row[Any]) -> Row[Any] | None:
-    """Undo one effect outside of an order's cancellation, by a process of its own; None when it is being undone already."""
+    """Undo one effect outside of an order's cancellation, by a process of its own; None if the step has an undo step already."""
     undo = _add(uow, step)
     if undo is not None:
         starts.begin(
@@ -97,60 +96,60 @@ def undo_late(uow: UnitOfWork, step: Row[Any]) -> Row[Any] | None:
     return undo
 
 
-def answer(uow: UnitOfWork, contradiction_id: UUID, *, in_effect: bool) -> bool:
-    """The provider's ledger has settled a contradiction: undo what is there and should not be; ask a person about what should be and is not.
+def settle_contradiction(uow: UnitOfWork, contradiction_id: UUID, *, in_effect: bool) -> bool:
+    """Record the verdict of the provider's ledger: undo an effect that must not be there; open a case for one that must be and is not.
 
-    Returns False for a question that was answered meanwhile: it is left alone.
+    Returns False if the contradiction has been settled in the meantime.
     """
-    order, step = _hold(uow, contradiction_id)
-    contradiction = _note(uow, contradiction_id, Answer.IN_EFFECT if in_effect else Answer.REVERSED)
+    order, step = _lock(uow, contradiction_id)
+    contradiction = _record_verdict(uow, contradiction_id, Verdict.IN_EFFECT if in_effect else Verdict.REVERSED)
     if contradiction is not None:
         _act_on(uow, order, step, contradiction)
     return contradiction is not None
 
 
 def leave_to_a_person(uow: UnitOfWork, contradiction_id: UUID) -> bool:
-    """Nobody can tell which of the two facts holds. Returns False for a question that was answered meanwhile."""
-    _, step = _hold(uow, contradiction_id)
-    contradiction = _note(uow, contradiction_id, Answer.LEFT_TO_A_PERSON)
+    """Open a case: the provider cannot tell which of the two facts holds. Returns False if that has been settled in the meantime."""
+    _, step = _lock(uow, contradiction_id)
+    contradiction = _record_verdict(uow, contradiction_id, Verdict.LEFT_TO_A_PERSON)
     if contradiction is not None:
         said = f"{step.provider_name} says {contradiction.said} of {step.step_code}, which was {contradiction.known}, and cannot be asked."
-        _call_a_person(uow, step, contradiction, said)
+        _open_case(uow, step, contradiction, said)
     return contradiction is not None
 
 
-def _hold(uow: UnitOfWork, contradiction_id: UUID) -> tuple[Row[Any], Row[Any]]:
+def _lock(uow: UnitOfWork, contradiction_id: UUID) -> tuple[Row[Any], Row[Any]]:
     step_id = uow.read(StepContradiction, contradiction_id).step_id
     order = uow.read(SalesOrder, uow.read(FulfillmentStep, step_id).order_id, lock=True)
     return order, uow.read(FulfillmentStep, step_id, lock=True)
 
 
-def _note(uow: UnitOfWork, contradiction_id: UUID, found: Answer) -> Row[Any] | None:
-    unanswered = update(CONTRADICTION).filter_by(tenant_id=uow.tenant_id, id=contradiction_id, answer=None)
-    noted = unanswered.values(answer=found, answered_at=func.clock_timestamp()).returning(*CONTRADICTION.c)
-    return uow.connection.execute(noted).one_or_none()
+def _record_verdict(uow: UnitOfWork, contradiction_id: UUID, verdict: Verdict) -> Row[Any] | None:
+    unsettled = update(CONTRADICTION).filter_by(tenant_id=uow.tenant_id, id=contradiction_id, answer=None)
+    settled = unsettled.values(answer=verdict, answered_at=func.clock_timestamp()).returning(*CONTRADICTION.c)
+    return uow.connection.execute(settled).one_or_none()
 
 
 def _act_on(uow: UnitOfWork, order: Row[Any], step: Row[Any], contradiction: Row[Any]) -> None:
-    is_there = contradiction.answer == Answer.IN_EFFECT
+    is_there = contradiction.answer == Verdict.IN_EFFECT
     is_completed = step.status == StepStatus.COMPLETED
     is_wanted = is_completed and order.status not in UNWANTED
     if is_there == is_wanted:
         return
     if is_there and is_completed and order.status == OrderStatus.CANCELLING:
-        return  # undone with the rest, in its turn
+        return  # undone with the other steps of the order
     if is_there and step.compensable:
         undo_late(uow, step)
         return
-    _call_a_person(uow, step, contradiction, _told(step, is_there=is_there))
+    _open_case(uow, step, contradiction, _detail(step, is_there=is_there))
 
 
-def _call_a_person(uow: UnitOfWork, step: Row[Any], contradiction: Row[Any], detail: str) -> None:
+def _open_case(uow: UnitOfWork, step: Row[Any], contradiction: Row[Any], detail: str) -> None:
     evidence = {"known": contradiction.known, "answer": contradiction.answer}
     triaging.open_case(uow, troubles.of_contradiction(step, StepEvent(contradiction.said), detail, evidence))
 
 
-def _told(step: Row[Any], *, is_there: bool) -> str:
+def _detail(step: Row[Any], *, is_there: bool) -> str:
     if is_there:
         return f"{step.step_code} is {step.status}, but its effect is there and cannot be undone by {step.provider_name}."
     return f"{step.step_code} is {step.status}, but {step.provider_name} has taken its effect back."
@@ -158,11 +157,11 @@ def _told(step: Row[Any], *, is_there: bool) -> str:
 
 def reversed_steps(uow: UnitOfWork, order_id: UUID) -> set[UUID]:
     """Steps whose effect the provider itself has taken back."""
-    return {row.step_id for row in contradictions_of(uow, order_id) if row.answer == Answer.REVERSED}
+    return {row.step_id for row in contradictions_of(uow, order_id) if row.answer == Verdict.REVERSED}
 
 
 def contradictions_of(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
-    """What was said against what, at the steps of an order."""
+    """The contradictions about the steps of an order, oldest first."""
     query = select(*CONTRADICTION.c).join(
         STEP, (STEP.c.tenant_id == CONTRADICTION.c.tenant_id) & (STEP.c.id == CONTRADICTION.c.step_id)
     )
@@ -171,5 +170,5 @@ def contradictions_of(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
 
 
 def undo_steps(rows: Sequence[Row[Any]]) -> Mapping[UUID, Row[Any]]:
-    """Step -> the step that undoes it, of an order's steps."""
+    """Step -> the step that undoes it, among these steps of an order."""
     return {row.compensates_step_id: row for row in rows if row.kind == StepKind.COMPENSATE}

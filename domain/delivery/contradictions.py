@@ -1,6 +1,6 @@
-"""Contradictions: what a provider said of a step against what was known of it. Both facts stay, with what became of them.
+"""Contradictions: what a provider said of a step, against what was known of it. Both facts stay, with the verdict on them.
 
-The rule: nothing here decides who is right. A question goes to the provider, whose ledger answers it, or a case goes to a person.
+Nothing here decides who is right. The provider's own ledger does where it can be asked, otherwise a person does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped
 
-from domain.store import Base, Owned, check_in, ref
+from domain.store import Base, Owned, check_in, ref, table_of
 
 
-class Answer(StrEnum):
-    """What came of it: the effect is there, it is not, or a person was asked."""
+class Verdict(StrEnum):
+    """What settled a contradiction: the effect is there, it is not, or a person was called."""
 
     IN_EFFECT = "IN_EFFECT"
     REVERSED = "REVERSED"
@@ -26,13 +26,13 @@ class Answer(StrEnum):
 class StepContradiction(Owned, Base):
     """`said` is the event that came, `known` the state that it met; times are the provider's own clock beside ours (`created_at`).
 
-    `answer` is empty while the provider is to be asked whether the effect is there.
+    `answer` is the verdict; it is empty until the provider's ledger has settled the contradiction.
     """
 
     __tablename__ = "step_contradiction"
     __table_args__ = (
         ref("fulfillment_step", "step_id"),
-        check_in("answer", Answer),
+        check_in("answer", Verdict),
         CheckConstraint("(answer IS NULL) = (answered_at IS NULL)", name="answered"),
         Index("ix_step_contradiction_step", "tenant_id", "step_id"),
         Index("ix_step_contradiction_unanswered", "created_at", postgresql_where=text("answer IS NULL")),
@@ -47,3 +47,6 @@ class StepContradiction(Owned, Base):
     reason: Mapped[str | None]
     answer: Mapped[str | None]
     answered_at: Mapped[datetime | None]
+
+
+CONTRADICTION = table_of(StepContradiction)

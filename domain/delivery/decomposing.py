@@ -1,6 +1,6 @@
 """Decomposition: from the lines of an order to the steps that deliver them. The same order and catalog give the same plan.
 
-What the catalog cannot deliver is rejected; what it says nonsense about holds the order until a person has seen to it.
+An order that the catalog cannot deliver becomes REJECTED. If the catalog itself is wrong, the order is HELD until a person has acted.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, func, select
 
 from domain.catalog import CATALOG, Catalog, StepSpecification
-from domain.delivery import troubles
+from domain.delivery import steps, troubles
 from domain.delivery.order_moves import BLOCK, UNBLOCK
 from domain.delivery.orders import ORDER_MATRIX, OrderEvent, OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
 from domain.delivery.steps import FulfillmentPlan, FulfillmentStep, FulfillmentStepDependency, StepKind, StepStatus
@@ -28,13 +28,14 @@ PLAN_READY = Move(SalesOrder, ORDER_MATRIX, OrderEvent.PLAN_READY, emits="OrderS
 
 STEP, LINE, DEPENDENCY = table_of(FulfillmentStep), table_of(SalesOrderLine), table_of(FulfillmentStepDependency)
 FIRST_PLAN = 1
-COUNTED_ON = ("idempotent", "has_lookup", "cancellable", "key_window_seconds")
+PROMISES = ("idempotent", "has_lookup", "cancellable", "key_window_seconds")
+"""What a provider promises, by the catalog; each step keeps the promises of its time."""
 NOT_WANTED = (OrderStatus.CANCELLED, OrderStatus.CANCELLING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """A step that is to be: which lines' ids it needs done first is given by position in the plan."""
+    """A step of the plan, before it has a row."""
 
     id: UUID
     specification: StepSpecification
@@ -43,7 +44,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decomposition:
-    """The steps of an order, or why it has none: it can never have any (`rejection`), or not before somebody acts (`failure`)."""
+    """The steps of an order, or why it has none: it never can have any (`rejection`), or not before a person acts (`failure`)."""
 
     steps: Sequence[Row[Any]] = ()
     rejection: str | None = None
@@ -53,11 +54,11 @@ class Decomposition:
 def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> Decomposition:
     """Plan an order once; a repeat finds the plan. An order that the catalog cannot deliver becomes REJECTED.
 
-    An order that was cancelled before has no steps. One whose steps cannot be put into an order is HELD, with a case (`failure`).
+    An order that is cancelled already gets no steps. One is HELD, with a case (`failure`), if the steps of the catalog cannot be planned.
     Raises OrderNotRunning while a cancellation is being assessed.
     """
     order = uow.read(SalesOrder, order_id, lock=True)
-    planned = _plan_of(uow, order_id)
+    planned = steps.of_order(uow, order_id)
     if planned or order.status in NOT_WANTED:
         return Decomposition(steps=planned)
     if order.status == OrderStatus.CANCEL_REQUESTED:
@@ -75,18 +76,18 @@ def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> De
         order = uow.apply(SUBMIT, order_id=order_id)
     failure = fault_of(catalog)
     if failure:
-        return _hold(uow, order, failure)
+        return _hold_order(uow, order, failure)
     if order.status != OrderStatus.IN_PROGRESS:
         uow.apply(UNBLOCK if order.status == OrderStatus.HELD else PLAN_READY, order_id=order_id)
     _write(uow, order_id, lines, catalog)
-    return Decomposition(steps=_plan_of(uow, order_id))
+    return Decomposition(steps=steps.of_order(uow, order_id))
 
 
 def fault_of(catalog: Catalog) -> str | None:
-    """What is wrong with a catalog's steps, in a sentence: a provider that nobody knows, steps that wait for each other."""
+    """What is wrong with the steps of a catalog, in a sentence: an unknown provider, or steps that wait for each other."""
     unknown = sorted({step.provider_name for step in catalog.steps} - set(catalog.providers))
     if unknown:
-        return f"The catalog does not say what may be counted on with provider {unknown[0]}."
+        return f"The catalog has no provider {unknown[0]}."
     try:
         TopologicalSorter({step.step_code: step.after for step in catalog.steps}).prepare()
     except CycleError as error:
@@ -94,16 +95,11 @@ def fault_of(catalog: Catalog) -> str | None:
     return None
 
 
-def _hold(uow: UnitOfWork, order: Row[Any], failure: str) -> Decomposition:
+def _hold_order(uow: UnitOfWork, order: Row[Any], failure: str) -> Decomposition:
     if order.status != OrderStatus.HELD:
         uow.apply(BLOCK, order_id=order.id, hold_reason=failure)
     triaging.open_case(uow, troubles.of_failed_decomposition(order.id, failure))
     return Decomposition(failure=failure)
-
-
-def _plan_of(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
-    query: Select[Any] = select(STEP.c.id, STEP.c.step_code, STEP.c.ready_at).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
-    return uow.connection.execute(query.order_by(STEP.c.created_at, STEP.c.step_code)).all()
 
 
 def _write(uow: UnitOfWork, order_id: UUID, lines: Sequence[Row[Any]], catalog: Catalog) -> None:
@@ -141,7 +137,7 @@ def _write(uow: UnitOfWork, order_id: UUID, lines: Sequence[Row[Any]], catalog: 
             provider_name=spec.provider_name,
             compensable=spec.compensable,
             is_ponr=spec.is_ponr,
-            **{name: getattr(catalog.providers[spec.provider_name], name) for name in COUNTED_ON},
+            **{name: getattr(catalog.providers[spec.provider_name], name) for name in PROMISES},
             ready_at=None if step.id in waiting else now,
         )
     if dependencies:
@@ -151,6 +147,6 @@ def _write(uow: UnitOfWork, order_id: UUID, lines: Sequence[Row[Any]], catalog: 
 def _planned(lines: Sequence[Row[Any]], catalog: Catalog) -> Iterator[PlannedStep]:
     for specification in catalog.steps:
         wanted = [line for line in lines if line.product_offering_id == specification.offering]
-        # A step for the whole order hangs on its first line.
+        # A step for the whole order belongs to its first line.
         for line in wanted if specification.offering else lines[:1]:
             yield PlannedStep(id=uuid4(), specification=specification, line_id=line.id)

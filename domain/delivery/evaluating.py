@@ -1,7 +1,7 @@
-"""Evaluating an order: which steps have become ready, whether it is blocked, what must be undone, and whether the whole is settled.
+"""Evaluating an order: which steps have become ready, whether it is blocked, what must be undone, and whether it has come to its end.
 
-Runs in a transaction of its own, after the step's: two last steps that end together would each see the other as open
-(domain.md, finding 1). Every path comes here: the worker, the callback, the process's last task, a person's decision, the reconciler.
+Runs in a transaction of its own, after the step's: otherwise two last steps that end together would each see the other as open. Every
+path comes here: the worker, the callback, the last task of the process, a person's decision, reconciliation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, select, update
 
-from domain.delivery import cancellations, cancelling, compensating, orders, steps
+from domain.delivery import cancellations, cancelling, compensating, steps
 from domain.delivery.order_moves import BLOCK, IS_UNCLEAR, OUTCOMES, UNBLOCK
 from domain.delivery.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
 from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
@@ -26,25 +26,25 @@ PREDECESSOR_LOST = "PREDECESSOR_LOST"
 
 
 def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
-    """Bring the order to where its steps have brought it; returns its status.
+    """Bring the order to the status that its steps have reached; returns that status.
 
-    `tells` False: it is the order's own process that asks, and need not be told what came of it.
+    `tells` False: the order's own process calls, and needs no message about the result.
     """
     order = uow.read(SalesOrder, order_id, lock=True)
     if order.status in FINAL:
-        _verify_cases(uow, order_id, _steps(uow, order_id))
+        _verify_cases(uow, order_id, steps.of_order(uow, order_id))
         return str(order.status)
     _announce_ready(uow, order_id)
-    rows = _settle_idle(uow, order, _steps(uow, order_id))
+    rows = _settle_idle(uow, order, steps.of_order(uow, order_id))
     known = len(rows)
-    # Looked at once: an answer that comes between two looks would leave the order settled and nothing undone.
+    # Read once: a reply between two reads would make the order final with nothing undone.
     is_clear = order.status == OrderStatus.CANCELLING and not _is_unclear(uow, order_id)
     if is_clear:
         rows = _undo(uow, order_id, rows)
     _verify_cases(uow, order_id, rows)
     event = _event(uow, order, rows, is_clear=is_clear)
     if tells and order.status == OrderStatus.CANCELLING and (event is not None or len(rows) > known):
-        _tell(uow, order)
+        cancelling.notify_order(uow, order.id, "OrderResumed", expires_after=requests.MESSAGE_MATTERS)
     return str(_apply(uow, order, event, rows).status if event is not None else order.status)
 
 
@@ -72,7 +72,7 @@ def _undo_event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> O
 
 
 def is_blocked(uow: UnitOfWork, rows: Sequence[Row[Any]]) -> bool:
-    """Whether nothing of an order can go on: a step is held, and every other one is final or waits for a held one."""
+    """Whether no step of an order can go on: one is HELD, and every other one is final or waits for one that is HELD."""
     held = {step.id for step in rows if step.status == StepStatus.HELD}
     waiting = {step.id for step in rows if step.status == StepStatus.PENDING}
     others = {step.id for step in rows if step.status not in steps.FINAL} - held
@@ -97,32 +97,27 @@ def _apply(uow: UnitOfWork, order: Row[Any], event: OrderEvent, rows: Sequence[R
         return uow.apply(BLOCK, order_id=order.id, hold_reason=f"held: {held}")
     if event is OrderEvent.UNBLOCKED:
         return uow.apply(UNBLOCK, order_id=order.id)
-    asked = cancelling.open_request(uow, order.id)
-    if asked is not None and order.status == OrderStatus.CANCEL_REQUESTED:
-        cancelling.decline(uow, asked, cancelling.POLICY, "TOO_LATE")
+    request = cancelling.open_request(uow, order.id)
+    if request is not None and order.status == OrderStatus.CANCEL_REQUESTED:
+        cancelling.decline(uow, request, cancelling.POLICY, "TOO_LATE")
     settled = uow.apply(OUTCOMES[event], order_id=order.id)
-    if asked is not None and order.status == OrderStatus.CANCELLING:
+    if request is not None and order.status == OrderStatus.CANCELLING:
         is_whole = event is OrderEvent.UNDO_SETTLED
-        uow.apply(cancellations.FINISH if is_whole else cancellations.FINISH_PARTLY, cancellation_id=asked.id)
+        uow.apply(cancellations.FINISH if is_whole else cancellations.FINISH_PARTLY, cancellation_id=request.id)
     return settled
 
 
 def _settle_idle(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """Cancel what nobody will ever start: of an order that is being cancelled, or behind a step that was lost."""
+    """Cancel steps that nothing will start: the order is being cancelled, or a step before them has ended without being done."""
     if order.status == OrderStatus.CANCELLING:
         idle, reason = [step for step in rows if step.status not in steps.FINAL], cancelling.ORDER_CANCELLED
     else:
         idle, reason = _behind_lost(uow, rows), PREDECESSOR_LOST
     if not idle:
         return rows
-    held = uow.connection.execute(
-        select(*STEP.c)
-        .where(STEP.c.tenant_id == uow.tenant_id, STEP.c.id.in_([step.id for step in idle]))
-        .order_by(STEP.c.id)
-        .with_for_update(key_share=True)
-    )
-    cancelling.withdraw_steps(uow, held.all(), reason)
-    return _steps(uow, order.id)
+    locked = steps.of_order(uow, order.id, STEP.c.id.in_([step.id for step in idle]), lock=True)
+    cancelling.withdraw_steps(uow, locked, reason)
+    return steps.of_order(uow, order.id)
 
 
 def _behind_lost(uow: UnitOfWork, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
@@ -137,7 +132,7 @@ def _behind_lost(uow: UnitOfWork, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
 
 
 def _undo(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """Plan what undoes the order, once everything is known: no step open, no cancellation unanswered, no contradiction in question."""
+    """Plan the undo steps of the order, once its steps are final; the caller has made sure that nothing about them is unclear."""
     fulfilling = [step for step in rows if step.kind == StepKind.FULFILL]
     if any(step.status not in steps.FINAL for step in fulfilling):
         return rows
@@ -147,7 +142,7 @@ def _undo(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> Sequence
     if not missing:
         return rows
     compensating.plan_undo(uow, missing)
-    return _steps(uow, order_id)
+    return steps.of_order(uow, order_id)
 
 
 def _is_unclear(uow: UnitOfWork, order_id: UUID) -> bool:
@@ -156,16 +151,11 @@ def _is_unclear(uow: UnitOfWork, order_id: UUID) -> bool:
 
 
 def _verify_cases(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> None:
-    """Close the cases whose step is through: what was done about them has proven right."""
+    """Close the resolved cases whose step is final: that proves their resolution."""
     settled = {step.id for step in rows if step.status in steps.FINAL}
     for case in triaging.resolved_cases(uow, order_id):
         if case.step_id in settled or (case.step_id is None and rows):
             triaging.verify(uow, case)
-
-
-def _steps(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
-    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
-    return uow.connection.execute(query.order_by(STEP.c.created_at, STEP.c.step_code)).all()
 
 
 def _announce_ready(uow: UnitOfWork, order_id: UUID) -> None:
@@ -177,15 +167,9 @@ def _announce_ready(uow: UnitOfWork, order_id: UUID) -> None:
         .returning(STEP.c.id)
     )
     for row in uow.connection.execute(ready):
-        _tell_ready(uow, row.id)
+        _notify_ready(uow, row.id)
 
 
-def _tell_ready(uow: UnitOfWork, step_id: UUID) -> None:
+def _notify_ready(uow: UnitOfWork, step_id: UUID) -> None:
     key = steps.business_key(uow.tenant_id, step_id)
     uow.ask_engine(WorkflowCommandKind.CORRELATE, "FulfillmentStepReady", key, expires_after=requests.MESSAGE_MATTERS)
-
-
-def _tell(uow: UnitOfWork, order: Row[Any]) -> None:
-    """Wake the order's process where it waits for its cancellation to go on."""
-    key = orders.business_key(uow.tenant_id, order.id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "OrderResumed", key, expires_after=requests.MESSAGE_MATTERS)

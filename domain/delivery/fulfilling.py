@@ -1,6 +1,6 @@
-"""Carrying out steps: record what a provider said of one, and what we conclude from its silence.
+"""Carrying out steps: records what a provider says of a step, and what we conclude from its silence.
 
-Commit first, then tell the engine: what is stored here makes every repeat harmless (the lesson, sections 12, 16 and 23).
+The worker commits first and reports to the engine afterwards; the rows written here make every repeat harmless.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, text, update
+from sqlalchemy import Row, func, update
 
-from domain.delivery import steps, troubles
-from domain.delivery.attempts import ATTEMPT, LIVE, LIVE_STATUSES, AttemptCommand, AttemptStatus, ProviderAttempt
-from domain.delivery.contradictions import Answer, StepContradiction
+from domain.delivery import attempts, steps, troubles
+from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand, AttemptStatus, ProviderAttempt
+from domain.delivery.contradictions import StepContradiction, Verdict
 from domain.delivery.step_moves import EMITS, FACTS, INFERENCES
-from domain.delivery.steps import ASKED_ABOUT, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
+from domain.delivery.steps import SETTLED_BY_PROVIDER, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
 from domain.errors import InvalidTransition
 from domain.fallout import triaging
 from domain.store import Effect, UnitOfWork
@@ -26,7 +26,7 @@ from domain.workflows import requests
 
 
 class OutcomeSource(StrEnum):
-    """How we know."""
+    """How we know of an outcome."""
 
     RESPONSE = "RESPONSE"
     CALLBACK = "CALLBACK"
@@ -34,29 +34,28 @@ class OutcomeSource(StrEnum):
     HUMAN = "HUMAN"
 
 
-A, E = AttemptStatus, StepEvent
-OF_CANCELLATION = frozenset({E.CONFIRM_CANCEL, E.REFUSE_CANCEL})
+OF_CANCELLATION = frozenset({StepEvent.CONFIRM_CANCEL, StepEvent.REFUSE_CANCEL})
 ATTEMPT_AFTER = {
-    E.ACKNOWLEDGE: {AttemptCommand.EXECUTE: A.ACKNOWLEDGED},
-    E.COMPLETE: {AttemptCommand.EXECUTE: A.SUCCEEDED},
-    E.COMPLETE_OTHERWISE: {},
-    E.FAIL_WITHOUT_EFFECT: {AttemptCommand.EXECUTE: A.FAILED},
-    E.FAIL_FINALLY: {AttemptCommand.EXECUTE: A.FAILED},
-    E.TIME_OUT: {AttemptCommand.EXECUTE: A.UNKNOWN},
-    E.FIND_ABSENT: {AttemptCommand.EXECUTE: A.ABSENT},
-    E.FIND_UNCLEAR: {AttemptCommand.EXECUTE: A.UNKNOWN},
-    E.CONFIRM_CANCEL: {AttemptCommand.EXECUTE: A.FAILED, AttemptCommand.CANCEL: A.SUCCEEDED},
-    # Who refuses to cancel a request knows it: whatever was unclear about it, it is under way.
-    E.REFUSE_CANCEL: {AttemptCommand.EXECUTE: A.ACKNOWLEDGED, AttemptCommand.CANCEL: A.FAILED},
+    StepEvent.ACKNOWLEDGE: {AttemptCommand.EXECUTE: AttemptStatus.ACKNOWLEDGED},
+    StepEvent.COMPLETE: {AttemptCommand.EXECUTE: AttemptStatus.SUCCEEDED},
+    StepEvent.COMPLETE_OTHERWISE: {},
+    StepEvent.FAIL_WITHOUT_EFFECT: {AttemptCommand.EXECUTE: AttemptStatus.FAILED},
+    StepEvent.FAIL_FINALLY: {AttemptCommand.EXECUTE: AttemptStatus.FAILED},
+    StepEvent.TIME_OUT: {AttemptCommand.EXECUTE: AttemptStatus.UNKNOWN},
+    StepEvent.FIND_ABSENT: {AttemptCommand.EXECUTE: AttemptStatus.ABSENT},
+    StepEvent.FIND_UNCLEAR: {AttemptCommand.EXECUTE: AttemptStatus.UNKNOWN},
+    StepEvent.CONFIRM_CANCEL: {AttemptCommand.EXECUTE: AttemptStatus.FAILED, AttemptCommand.CANCEL: AttemptStatus.SUCCEEDED},
+    # A provider that refuses to cancel a request has it: even if its outcome was unknown, it is under way.
+    StepEvent.REFUSE_CANCEL: {AttemptCommand.EXECUTE: AttemptStatus.ACKNOWLEDGED, AttemptCommand.CANCEL: AttemptStatus.FAILED},
 }
-"""What an event says of the live attempts at its step, by their command."""
+"""What becomes of the live attempts at a step by an event, by their command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFact:
-    """Something the provider said about a step. Times are the provider's own clock, kept beside ours.
+    """Something that the provider said about a step. Times are the provider's own clock, kept beside ours.
 
-    `attempt_id` is given where the fact is about one attempt only ("nothing of this was sent"), not about the step's key.
+    `attempt_id` is given where the fact is about one attempt only ("this was never sent"), not about the provider request.
     """
 
     step_id: UUID
@@ -83,8 +82,8 @@ class Infer:
     expected_version: int
     event: StepEvent
     source: OutcomeSource
-    safe_interval: timedelta = timedelta(0)
-    silent_for: timedelta = timedelta(0)
+    request_safe_interval: timedelta = timedelta(0)
+    attempt_stale_after: timedelta = timedelta(0)
     reason: str | None = None
 
     @property
@@ -92,28 +91,32 @@ class Infer:
         return CLASS_OF[self.event]
 
 
-CLASS_OF = {E.TIME_OUT: FailureClass.TIME_OUT, E.FIND_ABSENT: FailureClass.ABSENT, E.FIND_UNCLEAR: FailureClass.UNCLEAR}
+CLASS_OF = {
+    StepEvent.TIME_OUT: FailureClass.TIME_OUT,
+    StepEvent.FIND_ABSENT: FailureClass.ABSENT,
+    StepEvent.FIND_UNCLEAR: FailureClass.UNCLEAR,
+}
 
 
 def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]:
-    """Let a fact act on its step as the matrix says; returns the effect and the step after it.
+    """Let a fact act on its step as the matrix says; returns the kind of cell and the step after it.
 
     Raises InvalidTransition where the matrix has no cell.
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
-        return Effect.KEEP, step  # it was given up meanwhile: what became of it says nothing about the one that is live now
+        return Effect.KEEP, step  # given up meanwhile: its outcome says nothing about the attempt that is live now
     command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
     if cell is None:
-        raise InvalidTransition(aggregate_type="fulfillment_step", aggregate_id=step.id, current_status=step.status)
+        raise InvalidTransition.about(step, aggregate_type="fulfillment_step")
     if cell.effect is Effect.CONTRADICTION:
         return cell.effect, _contradict(uow, step, command)
     if cell.effect is Effect.MOVE:
         step = _move(uow, step, command)
     _settle_attempts(uow, step.id, command)
     if command.source is not OutcomeSource.RESPONSE and cell.effect is Effect.MOVE:
-        tell_step(uow, step)
+        notify_step(uow, step)
     return cell.effect, step
 
 
@@ -129,7 +132,7 @@ def _in_context(command: RecordFact, step: Row[Any]) -> RecordFact:
 
 def _move(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[Any]:
     target = STEP_MATRIX.targets(command.event)[before.status]
-    # An acknowledgement tells nobody anything new.
+    # No event announces an acknowledgement: `StepStarted` has said already that the step is in progress.
     emits = None if command.event is StepEvent.ACKNOWLEDGE else EMITS[target]
     step = uow.apply(FACTS[command.event], command, emits=emits)
     if step.status == StepStatus.COMPLETED:
@@ -138,12 +141,12 @@ def _move(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[Any]:
 
 
 def _contradict(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[Any]:
-    """Keep both facts, and have somebody find out which holds: the provider's ledger where it can tell, otherwise a person."""
-    held = replace(command, failure_class=FailureClass.CONTRADICTION)
-    step = uow.apply(FACTS[command.event], held, emits="ContradictionRecorded")
+    """Keep both facts, and have the provider's ledger settle which holds, or a person where it cannot be asked."""
+    contradiction = replace(command, failure_class=FailureClass.CONTRADICTION)
+    step = uow.apply(FACTS[command.event], contradiction, emits="ContradictionRecorded")
     if step.status == StepStatus.UNKNOWN:
         _reopen_attempt(uow, step)
-    is_asked = (command.event, StepStatus(before.status)) in ASKED_ABOUT and step.has_lookup
+    provider_can_settle = (command.event, StepStatus(before.status)) in SETTLED_BY_PROVIDER and step.has_lookup
     facts = ("source", "external_ref", "external_event_id", "external_event_at", "reason")
     uow.add(
         StepContradiction,
@@ -152,20 +155,20 @@ def _contradict(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[A
             "said": command.event,
             "known": before.status,
             **{name: getattr(command, name) for name in facts},
-            "answer": None if is_asked else Answer.LEFT_TO_A_PERSON,
-            "answered_at": None if is_asked else step.updated_at,
+            "answer": None if provider_can_settle else Verdict.LEFT_TO_A_PERSON,
+            "answered_at": None if provider_can_settle else step.updated_at,
         },
     )
     if command.event in OF_CANCELLATION:
         _settle_attempts(uow, step.id, command)
-    if not is_asked:
-        _call_a_person(uow, before, step, command)
+    if not provider_can_settle:
+        _open_case(uow, before, step, command)
     if step.status != before.status:
-        tell_step(uow, step)
+        notify_step(uow, step)
     return step
 
 
-def _call_a_person(uow: UnitOfWork, before: Row[Any], step: Row[Any], command: RecordFact) -> None:
+def _open_case(uow: UnitOfWork, before: Row[Any], step: Row[Any], command: RecordFact) -> None:
     detail = f"{step.provider_name} says {command.event} of {step.step_code}, which is {before.status}."
     evidence = {"known": before.status, "external_event_id": command.external_event_id}
     is_stopped = step.status in {StepStatus.HELD, StepStatus.UNKNOWN}
@@ -173,28 +176,32 @@ def _call_a_person(uow: UnitOfWork, before: Row[Any], step: Row[Any], command: R
 
 
 def infer(uow: UnitOfWork, command: Infer) -> Row[Any]:
-    """Act on a conclusion, if nothing has changed since. Raises the refusals of that inference."""
+    """Act on a conclusion, if the step has not changed since. Raises the refusals of that inference."""
     before = uow.read(FulfillmentStep, command.step_id, lock=True)
     target = STEP_MATRIX.targets(command.event).get(before.status)
     step = uow.apply(INFERENCES[command.event], command, emits=EMITS[target] if target else None)
     _settle_attempts(uow, step.id, command)
     if command.source is OutcomeSource.RECONCILIATION:
-        tell_step(uow, step)
+        notify_step(uow, step)
     return step
 
 
 def hold(uow: UnitOfWork, step_id: UUID, reason: str) -> Row[Any]:
-    """Stop trying, or asking: a step whose attempts have failed or are not known becomes HELD. Any other is left as it is."""
+    """Give up: a step that is RETRYABLE or UNKNOWN becomes HELD. Any other is left as it is."""
     step = uow.read(FulfillmentStep, step_id, lock=True)
     if step.status == StepStatus.RETRYABLE:
         failure = FailureClass(step.failure_class)
         fact = RecordFact(
-            step_id=step_id, event=E.FAIL_FINALLY, source=OutcomeSource.RESPONSE, failure_class=failure, reason=reason
+            step_id=step_id, event=StepEvent.FAIL_FINALLY, source=OutcomeSource.RESPONSE, failure_class=failure, reason=reason
         )
         return record_fact(uow, fact)[1]
     if step.status == StepStatus.UNKNOWN:
         conclusion = Infer(
-            step_id=step_id, expected_version=step.version, event=E.FIND_UNCLEAR, source=OutcomeSource.RESPONSE, reason=reason
+            step_id=step_id,
+            expected_version=step.version,
+            event=StepEvent.FIND_UNCLEAR,
+            source=OutcomeSource.RESPONSE,
+            reason=reason,
         )
         return infer(uow, conclusion)
     return step
@@ -205,7 +212,7 @@ def _is_live(uow: UnitOfWork, attempt_id: UUID) -> bool:
 
 
 def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
-    """The provider knows of a request that was taken for absent: its attempt is asked about again."""
+    """The provider has a request that was taken for absent: the outcome of its attempt is unknown again."""
     latest = update(ATTEMPT).filter_by(
         tenant_id=uow.tenant_id, step_id=step.id, command=AttemptCommand.EXECUTE, attempt_no=step.attempt_no
     )
@@ -215,24 +222,24 @@ def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
 def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer) -> None:
     request_id = command.external_request_id if isinstance(command, RecordFact) else None
     for attempted, status in ATTEMPT_AFTER[command.event].items():
-        live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command=attempted).where(text(LIVE))
-        values = {
-            "status": status,
-            "outcome_source": command.source,
-            "reason": command.reason,
-            "settled_at": None if status in LIVE_STATUSES else func.clock_timestamp(),
-        }
-        uow.connection.execute(live.values(**values, external_request_id=func.coalesce(request_id, ATTEMPT.c.external_request_id)))
+        attempts.settle(
+            uow,
+            {"step_id": step_id, "command": attempted},
+            status,
+            outcome_source=command.source,
+            reason=command.reason,
+            external_request_id=func.coalesce(request_id, ATTEMPT.c.external_request_id),
+        )
 
 
-def tell_step(uow: UnitOfWork, step: Row[Any]) -> None:
-    """Wake the process that waits for this step's outcome."""
+def notify_step(uow: UnitOfWork, step: Row[Any]) -> None:
+    """Send the step's outcome to the process that waits for it."""
     key = steps.business_key(uow.tenant_id, step.id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "ProviderCallbackReceived", key, told(step), requests.MESSAGE_MATTERS)
+    uow.ask_engine(WorkflowCommandKind.CORRELATE, "ProviderCallbackReceived", key, step_variables(step), requests.MESSAGE_MATTERS)
 
 
-def told(step: Row[Any]) -> dict[str, Any]:
-    """How a step stands, as its process takes it."""
+def step_variables(step: Row[Any]) -> dict[str, Any]:
+    """The state of a step as variables of its process."""
     return {
         "step_outcome": outcome_of(step.status),
         "failure_class": step.failure_class,

@@ -1,4 +1,4 @@
-"""Jeopardy: an order still moves, but will hardly be done in time. Term: TMF jeopardy alert (Normal, Hazard, Critical)."""
+"""Jeopardy: an order still moves, but will probably be late. Term: TMF jeopardy alert (Normal, Hazard, Critical)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from domain.catalog import CATALOG
 from domain.delivery import orders, steps
 from domain.delivery.orders import SalesOrder
-from domain.delivery.steps import STEP, StepStatus
+from domain.delivery.steps import StepStatus
 from domain.errors import AlreadyExists
 from domain.store import Aggregate, Base, Matrix, UnitOfWork, check_in, ref
 
@@ -31,14 +31,14 @@ class AlertStatus(StrEnum):
 
 
 class AlertEvent(StrEnum):
-    """None: an alert is raised once and stays on record."""
+    """None: an alert is raised once, and never changes."""
 
 
 ALERT_MATRIX = Matrix(AlertStatus, AlertEvent, moves={})
 
 
 class JeopardyAlert(Aggregate, Base):
-    """Raised once per order and level; `used_percent` is the share of the promised time that was over."""
+    """Raised once per order and level; `used_percent` is the part of the promised time that was over by then."""
 
     ID_FIELD = "alert_id"
     __tablename__ = "jeopardy_alert"
@@ -57,33 +57,33 @@ class JeopardyAlert(Aggregate, Base):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`used_percent`: how much of the time that the customer was promised is over, in percent."""
+    """How an order stands in time. `used_percent`: the part of the promised time that is over."""
 
     used_percent: Decimal
     open_steps: int
     held_steps: int
-    is_settled: bool
+    is_final: bool
 
 
 def progress(uow: UnitOfWork, order_id: UUID, lead_time: timedelta = CATALOG.lead_time) -> Progress:
-    """How an order stands in time. Raises NotFound."""
+    """Compare an order with its promised time. Raises NotFound."""
     order = uow.read(SalesOrder, order_id)
     now = uow.connection.scalar(select(func.clock_timestamp()))
     promised = order.requested_completion or order.created_at + lead_time
     whole = max(promised - order.created_at, timedelta(seconds=1))
-    states = uow.connection.scalars(select(STEP.c.status).filter_by(tenant_id=uow.tenant_id, order_id=order_id)).all()
+    states = [step.status for step in steps.of_order(uow, order_id)]
     return Progress(
         used_percent=Decimal(str(round(100 * ((now - order.created_at) / whole), 1))),
         open_steps=sum(state not in steps.FINAL for state in states),
         held_steps=sum(state == StepStatus.HELD for state in states),
-        is_settled=order.status in orders.FINAL,
+        is_final=order.status in orders.FINAL,
     )
 
 
 def raise_alert(uow: UnitOfWork, order_id: UUID, level: JeopardyLevel) -> Row[Any] | None:
-    """Announce the danger, once per level; None when that was done before or the order is settled meanwhile."""
+    """Raise an alert once per level; None if it was raised before, or the order is final by now."""
     seen = progress(uow, order_id)
-    if seen.is_settled:
+    if seen.is_final:
         return None
     try:
         return uow.create(

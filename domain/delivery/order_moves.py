@@ -1,6 +1,6 @@
-"""Every way a whole order comes to an end, or to a halt. The condition stands in the write (the lesson, section 23).
+"""Every way a whole order comes to an end, or to a halt. The condition on its steps stands in the write.
 
-Sound in the order's own transaction: every step's outcome was committed before the evaluation began, and final is final.
+Such a guard may read the steps' rows: each outcome was committed before the evaluation began, and a final step stays final.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from sqlalchemy import Text, exists, select, text
 
 from domain.delivery import steps
 from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand
-from domain.delivery.contradictions import Answer, StepContradiction
+from domain.delivery.contradictions import CONTRADICTION, Verdict
 from domain.delivery.orders import ORDER_MATRIX, OrderEvent, SalesOrder, StepsOpen
 from domain.delivery.steps import DONE, STEP, StepKind, StepStatus
-from domain.store import Guard, Move, is_one_of, param, table_of
+from domain.store import Guard, Move, is_one_of, param
 
-CONTRADICTION = table_of(StepContradiction)
 UNDO = STEP.alias("undo")
 
 
@@ -24,7 +23,7 @@ def _order_steps(*conditions: Any) -> Any:
     return exists(select(STEP.c.id).where(STEP.c.tenant_id == SalesOrder.tenant_id, STEP.c.order_id == SalesOrder.id, *conditions))
 
 
-# An effect that was undone, or that the provider took back itself, is gone.
+# The effect was undone, or the provider itself has taken it back.
 EFFECT_GONE = exists(
     select(UNDO.c.id).where(
         UNDO.c.tenant_id == STEP.c.tenant_id, UNDO.c.compensates_step_id == STEP.c.id, UNDO.c.status == StepStatus.COMPLETED
@@ -33,10 +32,10 @@ EFFECT_GONE = exists(
     select(CONTRADICTION.c.id).where(
         CONTRADICTION.c.tenant_id == STEP.c.tenant_id,
         CONTRADICTION.c.step_id == STEP.c.id,
-        CONTRADICTION.c.answer == Answer.REVERSED,
+        CONTRADICTION.c.answer == Verdict.REVERSED,
     )
 )
-# Somebody's word is still missing: whether a cancellation was accepted, or which of two contradicting facts holds.
+# The provider has not said yet whether it accepts a cancellation, or which of two contradicting facts holds.
 IS_UNCLEAR = _order_steps(
     exists(
         select(ATTEMPT.c.id).where(
@@ -77,7 +76,7 @@ BLOCK = Move(
     SalesOrder,
     ORDER_MATRIX,
     OrderEvent.BLOCKED,
-    # An order that could not be planned has no step at all.
+    # An order that cannot be planned has no step.
     Guard(StepsOpen, _order_steps(STEP.c.status == StepStatus.HELD) | ~_order_steps()),
     sets=HOLD_REASON,
     emits="OrderHeld",

@@ -1,6 +1,6 @@
 """Sales orders: what a customer accepted, and where its delivery stands. Terms: TMF622 Product Order.
 
-The header moves only when the whole order does; steps have rows and versions of their own (the lesson, section 23).
+The header moves only when the whole order does; steps have rows and versions of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import CheckConstraint, Index, Sequence, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Invalid, SafeAction
-from domain.store import Aggregate, Base, Matrix, Owned, ref
+from domain.store import Aggregate, Base, Matrix, Owned, ref, sql_list, table_of
 
 
 class OrderStatus(StrEnum):
@@ -46,53 +46,54 @@ class OrderEvent(StrEnum):
     UNDO_INCOMPLETE = "UNDO_INCOMPLETE"
 
 
-O, V = OrderStatus, OrderEvent  # noqa: E741 - the matrix below reads as a table
-FINAL = frozenset({O.FULFILLED, O.PARTIALLY_FULFILLED, O.FAILED, O.CANCELLED, O.REJECTED})
-RUNNING = (O.IN_PROGRESS, O.HELD, O.CANCEL_REQUESTED)
-UNSETTLED = (*RUNNING, O.CANCELLING)
+S, E = OrderStatus, OrderEvent
+"""For the matrix below."""
+FINAL = frozenset({S.FULFILLED, S.PARTIALLY_FULFILLED, S.FAILED, S.CANCELLED, S.REJECTED})
+RUNNING = (S.IN_PROGRESS, S.HELD, S.CANCEL_REQUESTED)
+UNSETTLED = (*RUNNING, S.CANCELLING)
 
 ORDER_MATRIX = Matrix(
     OrderStatus,
     OrderEvent,
     moves={
-        V.SUBMIT: {O.CREATED: O.SUBMITTED},
-        V.VALIDATION_FAILED: {O.CREATED: O.REJECTED, O.SUBMITTED: O.REJECTED},
-        V.PLAN_READY: {O.SUBMITTED: O.IN_PROGRESS},
-        V.ALL_STEPS_DONE: dict.fromkeys(RUNNING, O.FULFILLED),
-        V.ALL_REQUIRED_FAILED: dict.fromkeys(RUNNING, O.FAILED),
-        V.MIXED_FINAL: dict.fromkeys(RUNNING, O.PARTIALLY_FULFILLED),
-        V.BLOCKED: {O.SUBMITTED: O.HELD, O.IN_PROGRESS: O.HELD},
-        V.UNBLOCKED: {O.HELD: O.IN_PROGRESS},
-        V.REQUEST_CANCEL: {
-            O.CREATED: O.CANCELLED,
-            O.SUBMITTED: O.CANCEL_REQUESTED,
-            O.IN_PROGRESS: O.CANCEL_REQUESTED,
-            O.HELD: O.CANCEL_REQUESTED,
+        E.SUBMIT: {S.CREATED: S.SUBMITTED},
+        E.VALIDATION_FAILED: {S.CREATED: S.REJECTED, S.SUBMITTED: S.REJECTED},
+        E.PLAN_READY: {S.SUBMITTED: S.IN_PROGRESS},
+        E.ALL_STEPS_DONE: dict.fromkeys(RUNNING, S.FULFILLED),
+        E.ALL_REQUIRED_FAILED: dict.fromkeys(RUNNING, S.FAILED),
+        E.MIXED_FINAL: dict.fromkeys(RUNNING, S.PARTIALLY_FULFILLED),
+        E.BLOCKED: {S.SUBMITTED: S.HELD, S.IN_PROGRESS: S.HELD},
+        E.UNBLOCKED: {S.HELD: S.IN_PROGRESS},
+        E.REQUEST_CANCEL: {
+            S.CREATED: S.CANCELLED,
+            S.SUBMITTED: S.CANCEL_REQUESTED,
+            S.IN_PROGRESS: S.CANCEL_REQUESTED,
+            S.HELD: S.CANCEL_REQUESTED,
         },
-        V.CANCEL_ACCEPTED: {O.CANCEL_REQUESTED: O.CANCELLING},
-        # Back to where it was: an order that is still blocked is HELD again by its next evaluation.
-        V.CANCEL_DECLINED: {O.CANCEL_REQUESTED: O.IN_PROGRESS},
-        V.UNDO_SETTLED: {O.CANCELLING: O.CANCELLED},
-        V.UNDO_INCOMPLETE: {O.CANCELLING: O.PARTIALLY_FULFILLED},
+        E.CANCEL_ACCEPTED: {S.CANCEL_REQUESTED: S.CANCELLING},
+        # The evaluation that follows makes the order HELD again if it is still blocked.
+        E.CANCEL_DECLINED: {S.CANCEL_REQUESTED: S.IN_PROGRESS},
+        E.UNDO_SETTLED: {S.CANCELLING: S.CANCELLED},
+        E.UNDO_INCOMPLETE: {S.CANCELLING: S.PARTIALLY_FULFILLED},
     },
     keeps={
-        V.SUBMIT: frozenset({O.SUBMITTED}),
-        V.PLAN_READY: frozenset({O.IN_PROGRESS}),
-        V.ALL_STEPS_DONE: frozenset({O.CANCELLING}) | FINAL,
-        V.ALL_REQUIRED_FAILED: frozenset({O.CANCELLING}) | FINAL,
-        V.MIXED_FINAL: frozenset({O.CANCELLING}) | FINAL,
-        V.BLOCKED: frozenset({O.HELD, O.CANCEL_REQUESTED, O.CANCELLING}) | FINAL,
-        V.UNBLOCKED: frozenset({O.IN_PROGRESS, O.CANCEL_REQUESTED, O.CANCELLING}) | FINAL,
-        V.UNDO_SETTLED: FINAL,
-        V.UNDO_INCOMPLETE: FINAL,
+        E.SUBMIT: frozenset({S.SUBMITTED}),
+        E.PLAN_READY: frozenset({S.IN_PROGRESS}),
+        E.ALL_STEPS_DONE: frozenset({S.CANCELLING}) | FINAL,
+        E.ALL_REQUIRED_FAILED: frozenset({S.CANCELLING}) | FINAL,
+        E.MIXED_FINAL: frozenset({S.CANCELLING}) | FINAL,
+        E.BLOCKED: frozenset({S.HELD, S.CANCEL_REQUESTED, S.CANCELLING}) | FINAL,
+        E.UNBLOCKED: frozenset({S.IN_PROGRESS, S.CANCEL_REQUESTED, S.CANCELLING}) | FINAL,
+        E.UNDO_SETTLED: FINAL,
+        E.UNDO_INCOMPLETE: FINAL,
     },
 )
-"""domain.md, "Order, cancellation, fallout, correlation"."""
 
 
 class OrderNotRunning(Conflict):
     """The order is not in progress: no new step may start."""
 
+    aggregate = "sales_order"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
@@ -103,24 +104,27 @@ class StepsOpen(Conflict):
 
 
 class OrderVersionConflict(Conflict):
-    """The order has moved on since it was looked at."""
+    """The order has changed since it was read."""
 
 
 class OrderTerminal(Conflict):
-    """The order has ended: there is nothing left to cancel."""
+    """The order is final: there is nothing left to cancel."""
 
+    aggregate = "sales_order"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class CancellationAlreadyOpen(Conflict):
     """The order is being cancelled already."""
 
+    aggregate = "sales_order"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class PonrReached(Conflict):
     """The order has passed its point of no return: it cannot be cancelled any more."""
 
+    aggregate = "sales_order"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
@@ -153,7 +157,7 @@ class SalesOrder(Aggregate, Base):
         Index(
             "ix_sales_order_unsettled",
             "updated_at",
-            postgresql_where=text("status IN ('IN_PROGRESS', 'HELD', 'CANCEL_REQUESTED', 'CANCELLING')"),
+            postgresql_where=text(f"status IN {sql_list(UNSETTLED)}"),
         ),
         ref("quote_revision", of={"quote_id": "quote_id"}),
     )
@@ -168,7 +172,7 @@ class SalesOrder(Aggregate, Base):
 
 
 class SalesOrderLine(Owned, Base):
-    """What to deliver: a copy of the accepted revision's line."""
+    """What to deliver: a copy of a line of the accepted revision."""
 
     __tablename__ = "sales_order_line"
     __table_args__ = (ref("sales_order", "order_id"), UniqueConstraint("tenant_id", "order_id", "line_no"))
@@ -179,6 +183,9 @@ class SalesOrderLine(Owned, Base):
     quantity: Mapped[int]
 
 
+ORDER = table_of(SalesOrder)
+
+
 def business_key(tenant_id: UUID, order_id: UUID) -> str:
-    """The engine's name of an order's fulfilment."""
+    """The engine's name for an order."""
     return f"order:{tenant_id}:{order_id}"

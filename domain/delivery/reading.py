@@ -1,4 +1,4 @@
-"""What people and processes look at: plain reads, no rule. Every read is of one tenant."""
+"""Reads orders, steps, attempts and cancellations, for people and for processes. Reads only, of one tenant; no rule stands here."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from uuid import UUID
 
 from sqlalchemy import Row, and_, exists, func, select
 
+from domain.delivery import orders, steps
 from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand
 from domain.delivery.cancellations import CancellationRequest
-from domain.delivery.orders import FINAL as ORDER_FINAL
-from domain.delivery.orders import SalesOrder
+from domain.delivery.orders import ORDER, SalesOrder
 from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
-from domain.delivery.steps import FINAL as STEP_FINAL
 from domain.delivery.steps import STEP, StepKind, StepStatus
 from domain.store import UnitOfWork, as_json, is_one_of, table_of, without
 from domain.workflows.starts import CORRELATION
+
+REQUEST = table_of(CancellationRequest)
+OF_REQUEST = (
+    "order_id",
+    "version",
+    "status",
+    "reason_code",
+    "requested_by",
+    "decided_by",
+    "decision_reason",
+    "created_at",
+    "updated_at",
+)
 
 
 def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
     """An order with its steps and versions. Raises NotFound."""
     header = uow.read(SalesOrder, order_id)
-    steps = uow.connection.execute(
-        select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(STEP.c.created_at, STEP.c.step_code)
-    ).all()
+    rows = steps.of_order(uow, order_id)
     names = (
         *("step_code", "kind", "status", "version", "attempt_no", "provider_name", "external_ref", "final_reason"),
         *("failure_class", "is_ponr", "compensates_step_id", "cancel_requested_at"),
@@ -33,8 +43,8 @@ def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
         {
             **without(header, "tenant_id", "id", "prior_status"),
             "order_id": header.id,
-            "ponr_reached": any(step.is_ponr and step.status == StepStatus.COMPLETED for step in steps),
-            "steps": [{"step_id": step.id, **{name: getattr(step, name) for name in names}} for step in steps],
+            "ponr_reached": any(step.is_ponr and step.status == StepStatus.COMPLETED for step in rows),
+            "steps": [{"step_id": step.id, **{name: getattr(step, name) for name in names}} for step in rows],
         }
     )
     return body
@@ -49,7 +59,7 @@ def orders_of(
     status: str | None = None,
     customers: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Orders, a page at a time, ordered by id; of these `customers` only, unless it is None."""
+    """Orders, a page at a time, ordered by id; only those of `customers`, unless that is None."""
     query = select(*ORDER.c).where(ORDER.c.tenant_id == uow.tenant_id).order_by(ORDER.c.id).limit(limit)
     query = query.where(ORDER.c.quote_id == quote_id) if quote_id else query
     query = query.where(ORDER.c.status == status) if status else query
@@ -61,7 +71,7 @@ def orders_of(
 
 
 def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:
-    """A step, with its live attempt's worker, age in seconds since sent and since the last heartbeat. Raises NotFound."""
+    """A step with its live attempt: worker, key, and the seconds since it was sent and since the last heartbeat. Raises NotFound."""
     live = and_(
         ATTEMPT.c.tenant_id == STEP.c.tenant_id,
         ATTEMPT.c.step_id == STEP.c.id,
@@ -95,50 +105,35 @@ def readiness(uow: UnitOfWork, step_id: UUID) -> str:
     )
     if row.status == StepStatus.HELD:
         return "HELD"
-    if row.status in STEP_FINAL or (row.kind == StepKind.FULFILL and row.order_status in ORDER_FINAL):
+    if row.status in steps.FINAL or (row.kind == StepKind.FULFILL and row.order_status in orders.FINAL):
         return "OBSOLETE"
     return "WAITING" if row.waiting else "READY"
 
 
 def steps_in(uow: UnitOfWork, order_id: UUID, status: StepStatus) -> Sequence[Row[Any]]:
-    """The steps of an order that are in a state."""
-    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id, status=status)
-    return uow.connection.execute(query.order_by(STEP.c.created_at, STEP.c.step_code)).all()
+    """The steps of an order that have this status."""
+    return steps.of_order(uow, order_id, STEP.c.status == status)
 
 
 def open_undo_steps(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
-    """The undo steps of an order that have not ended, but for those that have a process of their own."""
+    """The undo steps of an order that are not final, without those that have a process of their own."""
     own = exists(
         select(CORRELATION.c.id).where(CORRELATION.c.tenant_id == STEP.c.tenant_id, CORRELATION.c.aggregate_id == STEP.c.id)
     )
-    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id, kind=StepKind.COMPENSATE)
-    return uow.connection.execute(query.where(~is_one_of(STEP.c.status, *STEP_FINAL), ~own).order_by(STEP.c.created_at)).all()
+    is_open = ~is_one_of(STEP.c.status, *steps.FINAL)
+    return steps.of_order(uow, order_id, STEP.c.kind == StepKind.COMPENSATE, is_open, ~own)
 
 
 def attempts_at(uow: UnitOfWork, step_id: UUID) -> Sequence[Row[Any]]:
-    """What was sent about a step, the newest first."""
+    """The attempts at a step, the newest first."""
     query = select(*ATTEMPT.c).filter_by(tenant_id=uow.tenant_id, step_id=step_id)
     return uow.connection.execute(query.order_by(ATTEMPT.c.sent_at.desc())).all()
 
 
 def worker_of(uow: UnitOfWork, idempotency_key: str) -> str | None:
-    """Which worker last sent a request under this key."""
+    """The worker that was the last to send a request under this key."""
     latest = select(ATTEMPT.c.worker_id).filter_by(tenant_id=uow.tenant_id, idempotency_key=idempotency_key)
     return uow.connection.execute(latest.order_by(ATTEMPT.c.attempt_no.desc()).limit(1)).scalar_one_or_none()
-
-
-ORDER, REQUEST = table_of(SalesOrder), table_of(CancellationRequest)
-OF_REQUEST = (
-    "order_id",
-    "version",
-    "status",
-    "reason_code",
-    "requested_by",
-    "decided_by",
-    "decision_reason",
-    "created_at",
-    "updated_at",
-)
 
 
 def cancellation(row: Row[Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""People's side of fallout: one owner at a time, on a lease; a resolution names the case and the step as they were seen (the lesson, section 4).
+"""Resolving cases: what their owner decides about a held step. A resolution names the versions of the case and of the step that were seen.
 
-A person never overrules a fact: a completion that was committed first makes the resolution fail, and the case is gone.
+A person never overrules a fact: a completion that was committed first closes the case, and the resolution is refused.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Text, exists, func, or_, select, text, update
+from sqlalchemy import Row, Text, exists, or_, select
 
-from domain.delivery import compensating, fulfilling
-from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus
+from domain.delivery import attempts, compensating, fulfilling
+from domain.delivery.attempts import AttemptCommand, AttemptStatus
 from domain.delivery.orders import SalesOrder
 from domain.delivery.step_moves import DECISIONS, EMITS, ResolutionNotAllowed
 from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepKind, StepStatus, StepVersionConflict
@@ -28,7 +28,7 @@ NOTE = table_of(FalloutNote)
 
 
 class ResolutionNeedsAuthority(Forbidden):
-    """This resolution is not yours to choose: a higher level must do it."""
+    """This resolution belongs to a higher level: escalate the case."""
 
 
 class SecondPersonMissing(Conflict):
@@ -56,7 +56,7 @@ class Resolution(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a resolution does to a held step (None: nothing), from which level up it may be chosen, and what it must bring."""
+    """What a resolution does to a held step (None: nothing), from which level up it may be chosen, and what it needs."""
 
     event: StepEvent | None = None
     level: int = 0
@@ -64,16 +64,15 @@ class Rule:
     needs_reference: bool = False
 
 
-R = Resolution
 RULES: Mapping[Resolution, Rule] = {
-    R.RETRY: Rule(event=StepEvent.RESOLVE_RETRY, needs_evidence=False),
-    R.REPAIR_AND_RETRY: Rule(event=StepEvent.RESOLVE_REPAIRED),
-    R.MARK_COMPLETED: Rule(event=StepEvent.RESOLVE_COMPLETED, needs_reference=True),
-    R.SKIP: Rule(event=StepEvent.RESOLVE_SKIP, level=1),
-    R.CANCEL_STEP: Rule(event=StepEvent.RESOLVE_CANCEL),
-    R.FAIL_STEP: Rule(event=StepEvent.RESOLVE_FAIL),
-    R.COMPENSATE: Rule(level=1),
-    R.KEEP_AS_IS: Rule(),
+    Resolution.RETRY: Rule(event=StepEvent.RESOLVE_RETRY, needs_evidence=False),
+    Resolution.REPAIR_AND_RETRY: Rule(event=StepEvent.RESOLVE_REPAIRED),
+    Resolution.MARK_COMPLETED: Rule(event=StepEvent.RESOLVE_COMPLETED, needs_reference=True),
+    Resolution.SKIP: Rule(event=StepEvent.RESOLVE_SKIP, level=1),
+    Resolution.CANCEL_STEP: Rule(event=StepEvent.RESOLVE_CANCEL),
+    Resolution.FAIL_STEP: Rule(event=StepEvent.RESOLVE_FAIL),
+    Resolution.COMPENSATE: Rule(level=1),
+    Resolution.KEEP_AS_IS: Rule(),
 }
 SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
 ATTEMPT_AFTER = {
@@ -109,7 +108,7 @@ RESOLVE = case_move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveCase(CaseCommand):
-    """`expected_step_version` is the step's as it was seen; None for a case without one."""
+    """`expected_step_version` is the version of the step that was seen; None for a case without a step."""
 
     resolution: Resolution
     expected_step_version: int | None = None
@@ -118,12 +117,12 @@ class ResolveCase(CaseCommand):
 
     @property
     def is_alone_enough(self) -> bool:
-        """Whether no second person has to confirm."""
+        """Whether it needs no confirmation by a second person."""
         return not RULES[self.resolution].needs_reference
 
 
 def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
-    """Carry out what its owner decided on a case; returns the case. A case that leaves nothing to be proven is closed with it.
+    """Carry out the owner's decision on a case; returns the case. It is closed at once if its step is final, or it has none.
 
     Raises EvidenceMissing, ResolutionNeedsAuthority, QueueNotYours, FalloutCaseConflict, SecondPersonMissing, StepVersionConflict,
     ResolutionNotAllowed.
@@ -152,39 +151,30 @@ def _must_be_complete(command: ResolveCase) -> None:
 
 def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | None) -> None:
     if step is not None and RULES[command.resolution].event in SENT_AGAIN and not _is_wanted(order, step):
-        raise ResolutionNotAllowed(
-            "The order is being cancelled: find out whether the step was done (mark it completed) or not (cancel it).",
-            aggregate_type="fulfillment_step",
-            aggregate_id=step.id,
-            current_status=step.status,
+        raise ResolutionNotAllowed.about(
+            step, "The order is being cancelled: find out whether the step was done (mark it completed) or not (cancel it)."
         )
 
 
 def _is_wanted(order: Row[Any] | None, step: Row[Any]) -> bool:
-    """What is not wanted any more is sent to nobody again: let be tried, it would be cancelled although its effect may be there."""
+    """Never resend a step of an order that is being cancelled: the retry would be cancelled although the first request may have taken effect."""
     return order is None or step.kind != StepKind.FULFILL or order.status not in compensating.UNWANTED
 
 
 def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any] | None) -> Row[Any] | None:
     if step is None:
         if RULES[command.resolution].event not in {None, *SENT_AGAIN}:
-            raise ResolutionNotAllowed("The case is about no step.", aggregate_type="fallout_case", aggregate_id=case.id)
+            raise ResolutionNotAllowed.about(case, "The case is about no step.", aggregate_type="fallout_case")
         return None
     if command.expected_step_version != step.version:
-        raise StepVersionConflict(
-            aggregate_type="fulfillment_step",
-            aggregate_id=step.id,
-            expected_version=command.expected_step_version,
-            current_version=step.version,
-            current_status=step.status,
-        )
+        raise StepVersionConflict.about(step, expected_version=command.expected_step_version)
     event = RULES[command.resolution].event
     if event is not None:
         return decide_step(uow, step, event, reason=_reason(command), external_ref=command.external_ref)
     if command.resolution is Resolution.COMPENSATE:
         return _undo(uow, step)
     if step.status == StepStatus.HELD:
-        raise ResolutionNotAllowed("A held step cannot stay as it is.", aggregate_type="fulfillment_step", aggregate_id=step.id)
+        raise ResolutionNotAllowed.about(step, "A held step cannot stay as it is.")
     return step
 
 
@@ -194,12 +184,12 @@ def _reason(command: ResolveCase) -> str:
 
 def _undo(uow: UnitOfWork, step: Row[Any]) -> Row[Any]:
     if step.status not in FINAL or not step.compensable or compensating.undo_late(uow, step) is None:
-        raise ResolutionNotAllowed(aggregate_type="fulfillment_step", aggregate_id=step.id, current_status=step.status)
+        raise ResolutionNotAllowed.about(step)
     return step
 
 
 def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: str, external_ref: str | None = None) -> Row[Any]:
-    """Carry out a decision on a held step: whatever was still open about its attempts is settled by it. The step's row must be held.
+    """Carry out a decision on a held step; it settles the live attempts as well. The step's row must be locked.
 
     Raises ResolutionNotAllowed.
     """
@@ -208,20 +198,15 @@ def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: st
         DECISIONS[event], step_id=step.id, expected_version=step.version, reason=reason, external_ref=external_ref, emits=emits
     )
     for command in AttemptCommand:
-        live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step.id, command=command).where(text(LIVE))
-        settled = {
-            "status": ATTEMPT_AFTER.get((event, command), AttemptStatus.FAILED),
-            "outcome_source": fulfilling.OutcomeSource.HUMAN,
-            "reason": reason,
-            "settled_at": func.clock_timestamp(),
-        }
-        uow.connection.execute(live.values(**settled))
-    fulfilling.tell_step(uow, after)
+        status = ATTEMPT_AFTER.get((event, command), AttemptStatus.FAILED)
+        source = fulfilling.OutcomeSource.HUMAN
+        attempts.settle(uow, {"step_id": step.id, "command": command}, status, outcome_source=source, reason=reason)
+    fulfilling.notify_step(uow, after)
     return after
 
 
 def resolutions_for(step: Row[Any] | None, order: Row[Any] | None) -> list[Resolution]:
-    """What may be done about a step of an order as they stand: a decision for a held one, a repair or nothing for one that is through."""
+    """What a person may decide about a step and its order as they stand: a decision for a held step, an undo or nothing for a final one."""
     if step is None:
         return [Resolution.RETRY, Resolution.KEEP_AS_IS]
     if step.status == StepStatus.HELD:

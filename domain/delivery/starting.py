@@ -1,6 +1,6 @@
-"""Starting a step, or its cancellation: claimed once, for one attempt, before anything is sent (the lesson, section 16).
+"""Starting a step, or its cancellation: a worker claims it for one attempt before it sends the provider request.
 
-From the commit on the request may have left: what is not heard of again is UNKNOWN, never "not sent".
+From the commit on the request may have left: without a reply its outcome is UNKNOWN, never "not sent".
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sqlalchemy import Row, func, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain.delivery import attempts, steps
-from domain.delivery.attempts import ATTEMPT, LIVE, LIVE_STATUSES, AttemptCommand, AttemptStatus, ProviderAttempt
+from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.orders import OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
-from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR, VERSION
+from domain.delivery.step_moves import EXPECTED_VERSION, HAS_OPEN_PREDECESSOR
 from domain.delivery.steps import (
     STEP_MATRIX,
     FulfillmentStep,
@@ -33,8 +33,9 @@ from domain.store.idempotency import request_hash
 
 
 class StepNotCancellable(Conflict):
-    """The step's provider takes no cancellations: what comes of the step is waited for."""
+    """The step's provider takes no cancellations: the outcome of the step must be waited for."""
 
+    aggregate = "fulfillment_step"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
@@ -44,17 +45,23 @@ START = Move(
     STEP_MATRIX,
     StepEvent.START,
     Guard(PredecessorOpen, ~HAS_OPEN_PREDECESSOR),
-    VERSION,
+    EXPECTED_VERSION,
     sets={FulfillmentStep.attempt_no: FulfillmentStep.attempt_no + 1},
     emits="StepStarted",
     illegal={StepStatus.IN_PROGRESS: StepAlreadyStarted, StepStatus.UNKNOWN: StepOutcomeUnknown}
     | dict.fromkeys(steps.FINAL | {StepStatus.HELD, StepStatus.CANCEL_REQUESTED}, StepObsolete),
 )
+CANCELLABLE = Check(
+    FulfillmentStep,
+    "cancellable",
+    Guard(StepObsolete, FulfillmentStep.status == StepStatus.CANCEL_REQUESTED),
+    Guard(StepNotCancellable, FulfillmentStep.cancellable.is_(true())),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartStep:
-    """A worker is about to send the request: from its commit on, the request may have left."""
+    """A worker is about to send the request of a step, or the request to cancel it."""
 
     step_id: UUID
     expected_version: int
@@ -64,7 +71,7 @@ class StartStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedStep:
-    """What to send, and under which key."""
+    """What to send, and under which key; `compensates` is the key of the request whose effect is to be undone."""
 
     step: Row[Any]
     attempt_id: UUID
@@ -84,18 +91,10 @@ class StartedCancellation:
     request_key: str
 
 
-CANCELLABLE = Check(
-    FulfillmentStep,
-    "cancellable",
-    Guard(StepObsolete, FulfillmentStep.status == StepStatus.CANCEL_REQUESTED),
-    Guard(StepNotCancellable, FulfillmentStep.cancellable.is_(true())),
-)
-
-
 def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
     """Claim the step for one attempt. Raises OrderNotRunning and the refusals of START."""
     known = uow.read(FulfillmentStep, command.step_id)
-    if known.kind == StepKind.FULFILL:  # an undo is owed, whatever became of the order
+    if known.kind == StepKind.FULFILL:  # an undo step is due, whatever became of the order
         uow.require(ORDER_RUNNING, order_id=known.order_id)
     step = uow.apply(START, command)
     line = uow.read(SalesOrderLine, step.line_id)
@@ -124,16 +123,13 @@ def start_cancellation(uow: UnitOfWork, command: StartStep) -> StartedCancellati
     return StartedCancellation(step=step, attempt_id=attempt_id, idempotency_key=key, request_key=request_key)
 
 
-def note_cancellation(uow: UnitOfWork, attempt_id: UUID, status: AttemptStatus) -> bool:
-    """Note what is known of one request to cancel, if it is still live; returns whether it was.
+def record_cancellation_status(uow: UnitOfWork, attempt_id: UUID, status: AttemptStatus) -> bool:
+    """Record what is known of one request to cancel, if it is still live; returns whether it was.
 
-    ACKNOWLEDGED: its answer will come; ABSENT: it may be sent again; FAILED: the provider does not take it, or will never answer.
+    ACKNOWLEDGED: a callback will tell its outcome; ABSENT: it may be sent again; FAILED: the provider rejects it, or will never reply.
     """
     uow.read(FulfillmentStep, uow.read(ProviderAttempt, attempt_id).step_id, lock=True)
-    live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, id=attempt_id, command=AttemptCommand.CANCEL).where(text(LIVE))
-    settled_at = None if status in LIVE_STATUSES else func.clock_timestamp()
-    noted = live.values(status=status, settled_at=settled_at).returning(ATTEMPT.c.id)
-    return uow.connection.execute(noted).first() is not None
+    return attempts.settle(uow, {"id": attempt_id, "command": AttemptCommand.CANCEL}, status)
 
 
 def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: AttemptCommand, request: list[Any]) -> UUID:
@@ -159,11 +155,11 @@ def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: Attem
     )
     attempt_id = uow.connection.execute(attempt).scalar_one_or_none()
     if attempt_id is None:
-        raise StepAlreadyStarted(aggregate_type="fulfillment_step", aggregate_id=step.id)
+        raise StepAlreadyStarted.about(step)
     return UUID(str(attempt_id))
 
 
 def heartbeat(uow: UnitOfWork, external_task_id: str, worker_id: str) -> None:
-    """The worker is alive and still at it."""
+    """Record that the worker still carries out this external task."""
     mine = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, external_task_id=external_task_id, worker_id=worker_id)
     uow.connection.execute(mine.where(text(LIVE)).values(heartbeat_at=func.clock_timestamp()))

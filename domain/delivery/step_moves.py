@@ -1,7 +1,7 @@
 """Every way a step changes: facts that a provider states, inferences that we draw, cancellations, and what people decide.
 
-A *fact* holds at any version; the matrix decides what it means. An *inference*, or a person's decision, is drawn from a version that was
-read, and loses to whatever changed it since (the lesson, sections 12 and 16).
+A *fact* holds at any version; the matrix decides what it means. An *inference*, or a person's decision, names the version it was drawn
+from, and loses to whatever changed the step since.
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ PREDECESSOR = STEP.alias("predecessor")
 class AbsenceNotProven(Conflict):
     """The request may still be on its way: too little time has passed since it was sent."""
 
+    aggregate = "fulfillment_step"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class AttemptAlive(Conflict):
-    """The attempt was acknowledged, or its worker gave a sign of life."""
+    """The provider has acknowledged the attempt, or its worker has given a sign of life."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class ResolutionNotAllowed(Conflict):
     """This resolution does not fit what is known of the step."""
+
+    aggregate = "fulfillment_step"
 
 
 EMITS = {
@@ -57,7 +60,7 @@ EMITS = {
     StepStatus.SKIPPED: "StepSkipped",
     StepStatus.FAILED: "StepFailed",
 }
-"""What the world is told of a step that came to a state."""
+"""The event that announces a step's new state."""
 
 
 def _attempts(*conditions: Any) -> Any:
@@ -72,27 +75,29 @@ def _attempts(*conditions: Any) -> Any:
 
 
 NOW = func.clock_timestamp()
-# Done is final: a look without a lock can only err on the safe side.
+# Sound without a lock: a step that is done stays done, so this can only find a predecessor open that has just been done.
 HAS_OPEN_PREDECESSOR = exists(
     select(PREDECESSOR.c.id)
     .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
     .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, ~is_one_of(PREDECESSOR.c.status, *DONE))
 )
-# Sound, like the next ones, because the step is locked first: whoever changes an attempt's status holds its step's row.
-ABSENCE_PROVEN = _attempts(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.sent_at < NOW - param("safe_interval", INTERVAL()))
-# A sign of life holds nothing; one that comes in the same moment is missed, and the step is asked about although its worker lives.
-ATTEMPT_SILENT = _attempts(ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at <= NOW - param("silent_for", INTERVAL()))
+# Sound, like the next ones, because the step is locked first: a transaction that changes an attempt's status has locked its step.
+ABSENCE_PROVEN = _attempts(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.sent_at < NOW - param("request_safe_interval", INTERVAL()))
+# A heartbeat locks no step: one that is written in the same moment is missed, and the provider is asked although the worker lives.
+ATTEMPT_SILENT = _attempts(
+    ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at <= NOW - param("attempt_stale_after", INTERVAL())
+)
 ATTEMPT_LIVE = _attempts(text(f"provider_attempt.{LIVE}"))
-# A repeat can do no harm: nothing is open that may have its effect, or the provider still knows the key (the lesson, section 21).
+# A repeat does no harm: no live attempt may still have its effect, or the provider still recognises the key.
 REPEATABLE = ~ATTEMPT_LIVE | (
     FulfillmentStep.idempotent
     & ~_attempts(ATTEMPT.c.sent_at < NOW - STEP.c.key_window_seconds * literal_column("interval '1 second'"))
 )
-VERSION = Guard(StepVersionConflict, FulfillmentStep.version == param("expected_version"))
+EXPECTED_VERSION = Guard(StepVersionConflict, FulfillmentStep.version == param("expected_version"))
 
 
 def _unless_final(column: Any, said: Any) -> Any:
-    # What ended a step stays its evidence; what contradicts it later has its own record.
+    # The evidence of a step that is final stays; a later contradiction has a row of its own.
     return case((is_one_of(FulfillmentStep.status, *steps.FINAL), column), else_=func.coalesce(said, column))
 
 
@@ -125,14 +130,14 @@ FACTS = {
 """Facts hold at any version: no version guard; the matrix decides what they mean."""
 INFERENCES = {
     StepEvent.TIME_OUT: Move(
-        FulfillmentStep, STEP_MATRIX, StepEvent.TIME_OUT, VERSION, Guard(AttemptAlive, ATTEMPT_SILENT), sets=WHY
+        FulfillmentStep, STEP_MATRIX, StepEvent.TIME_OUT, EXPECTED_VERSION, Guard(AttemptAlive, ATTEMPT_SILENT), sets=WHY
     ),
     StepEvent.FIND_ABSENT: Move(
-        FulfillmentStep, STEP_MATRIX, StepEvent.FIND_ABSENT, Guard(AbsenceNotProven, ABSENCE_PROVEN), VERSION, sets=WHY
+        FulfillmentStep, STEP_MATRIX, StepEvent.FIND_ABSENT, Guard(AbsenceNotProven, ABSENCE_PROVEN), EXPECTED_VERSION, sets=WHY
     ),
-    StepEvent.FIND_UNCLEAR: Move(FulfillmentStep, STEP_MATRIX, StepEvent.FIND_UNCLEAR, VERSION, sets=WHY),
+    StepEvent.FIND_UNCLEAR: Move(FulfillmentStep, STEP_MATRIX, StepEvent.FIND_UNCLEAR, EXPECTED_VERSION, sets=WHY),
 }
-"""Inferences are drawn from a version that was read, and lose to whatever changed it since."""
+"""Inferences name the version they were drawn from, and lose to whatever changed the step since."""
 REASON = {FulfillmentStep.final_reason: param("reason", Text())}
 CANCEL = Move(
     FulfillmentStep,
@@ -147,17 +152,17 @@ DECISIONS = {
         FulfillmentStep,
         STEP_MATRIX,
         StepEvent.RESOLVE_RETRY,
-        VERSION,
+        EXPECTED_VERSION,
         Guard(ResolutionNotAllowed, REPEATABLE),
         sets={**REASON, FulfillmentStep.failure_class: RELEASED},
         illegal=UNFIT,
     ),
-    # A new request, under a key that knows nothing of the old one's effect: that must be out of the question.
+    # The new request has a key of its own, so the provider cannot recognise an effect of the old one: no attempt at that may be live.
     StepEvent.RESOLVE_REPAIRED: Move(
         FulfillmentStep,
         STEP_MATRIX,
         StepEvent.RESOLVE_REPAIRED,
-        VERSION,
+        EXPECTED_VERSION,
         Guard(ResolutionNotAllowed, ~ATTEMPT_LIVE),
         sets={**REASON, FulfillmentStep.failure_class: RELEASED, FulfillmentStep.request_no: FulfillmentStep.request_no + 1},
         illegal=UNFIT,
@@ -166,13 +171,13 @@ DECISIONS = {
         FulfillmentStep,
         STEP_MATRIX,
         StepEvent.RESOLVE_COMPLETED,
-        VERSION,
+        EXPECTED_VERSION,
         sets={**REASON, FulfillmentStep.external_ref: param("external_ref", Text())},
         illegal=UNFIT,
     ),
     **{
-        event: Move(FulfillmentStep, STEP_MATRIX, event, VERSION, sets=REASON, illegal=UNFIT)
+        event: Move(FulfillmentStep, STEP_MATRIX, event, EXPECTED_VERSION, sets=REASON, illegal=UNFIT)
         for event in (StepEvent.RESOLVE_SKIP, StepEvent.RESOLVE_CANCEL, StepEvent.RESOLVE_FAIL)
     },
 }
-"""What a person (or the model's rules in their place) decides on a held step."""
+"""What a person, or the policy, decides on a held step."""

@@ -1,20 +1,23 @@
-"""Fulfilment plans, steps and attempts: what has to be done elsewhere, and what is known of it. Terms: TMF641 Service Order.
+"""Fulfilment plans and their steps: what providers have to do, and what is known of it. Terms: TMF641 Service Order.
 
 Two kinds of knowledge change a step. A *fact* (the provider said so) holds at any version; the matrix decides what it means. An
-*inference* (a time-out, "absent") is drawn from something read before, so it names the version it was drawn from and loses to any fact.
+*inference* (a time-out, "absent") is drawn from a version that was read before; it names that version, and loses to any fact.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ColumnElement, Index, Row, UniqueConstraint, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Matrix, Owned, check_in, ref, table_of
+from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, check_in, ref, sql_list, table_of
 
 
 class StepStatus(StrEnum):
@@ -51,83 +54,85 @@ class StepEvent(StrEnum):
     RESOLVE_FAIL = "RESOLVE_FAIL"
 
 
-P, E = StepStatus, StepEvent
-FINAL = frozenset({P.COMPLETED, P.CANCELLED, P.SKIPPED, P.FAILED})
-DONE = (P.COMPLETED, P.SKIPPED)
+S, E = StepStatus, StepEvent
+"""For the matrix below."""
+FINAL = frozenset({S.COMPLETED, S.CANCELLED, S.SKIPPED, S.FAILED})
+DONE = (S.COMPLETED, S.SKIPPED)
+UNDER_WAY = (S.IN_PROGRESS, S.UNKNOWN)
 
 STEP_MATRIX = Matrix(
     StepStatus,
     StepEvent,
     moves={
-        E.START: {P.PENDING: P.IN_PROGRESS, P.RETRYABLE: P.IN_PROGRESS},
-        E.ACKNOWLEDGE: {P.UNKNOWN: P.IN_PROGRESS},
-        E.COMPLETE: dict.fromkeys((P.IN_PROGRESS, P.UNKNOWN, P.RETRYABLE, P.HELD, P.CANCEL_REQUESTED), P.COMPLETED),
-        E.FAIL_WITHOUT_EFFECT: {P.IN_PROGRESS: P.RETRYABLE, P.UNKNOWN: P.RETRYABLE, P.CANCEL_REQUESTED: P.CANCELLED},
-        E.FAIL_FINALLY: {P.IN_PROGRESS: P.HELD, P.UNKNOWN: P.HELD, P.RETRYABLE: P.HELD, P.CANCEL_REQUESTED: P.CANCELLED},
-        E.TIME_OUT: {P.IN_PROGRESS: P.UNKNOWN},
-        E.FIND_ABSENT: {P.IN_PROGRESS: P.RETRYABLE, P.UNKNOWN: P.RETRYABLE, P.CANCEL_REQUESTED: P.CANCELLED},
-        E.FIND_UNCLEAR: {P.IN_PROGRESS: P.HELD, P.UNKNOWN: P.HELD, P.CANCEL_REQUESTED: P.HELD},
+        E.START: {S.PENDING: S.IN_PROGRESS, S.RETRYABLE: S.IN_PROGRESS},
+        E.ACKNOWLEDGE: {S.UNKNOWN: S.IN_PROGRESS},
+        E.COMPLETE: dict.fromkeys((S.IN_PROGRESS, S.UNKNOWN, S.RETRYABLE, S.HELD, S.CANCEL_REQUESTED), S.COMPLETED),
+        E.FAIL_WITHOUT_EFFECT: {S.IN_PROGRESS: S.RETRYABLE, S.UNKNOWN: S.RETRYABLE, S.CANCEL_REQUESTED: S.CANCELLED},
+        E.FAIL_FINALLY: {S.IN_PROGRESS: S.HELD, S.UNKNOWN: S.HELD, S.RETRYABLE: S.HELD, S.CANCEL_REQUESTED: S.CANCELLED},
+        E.TIME_OUT: {S.IN_PROGRESS: S.UNKNOWN},
+        E.FIND_ABSENT: {S.IN_PROGRESS: S.RETRYABLE, S.UNKNOWN: S.RETRYABLE, S.CANCEL_REQUESTED: S.CANCELLED},
+        E.FIND_UNCLEAR: {S.IN_PROGRESS: S.HELD, S.UNKNOWN: S.HELD, S.CANCEL_REQUESTED: S.HELD},
         E.CANCEL: {
-            P.PENDING: P.CANCELLED,
-            P.RETRYABLE: P.CANCELLED,
-            P.IN_PROGRESS: P.CANCEL_REQUESTED,
-            P.UNKNOWN: P.CANCEL_REQUESTED,
-            # Where no attempt can live any more there is nothing to be cancelled elsewhere: RESOLVE_CANCEL.
-            P.HELD: P.CANCEL_REQUESTED,
+            S.PENDING: S.CANCELLED,
+            S.RETRYABLE: S.CANCELLED,
+            S.IN_PROGRESS: S.CANCEL_REQUESTED,
+            S.UNKNOWN: S.CANCEL_REQUESTED,
+            # Only while an attempt is live: without one the provider has nothing to cancel, and the event is RESOLVE_CANCEL.
+            S.HELD: S.CANCEL_REQUESTED,
         },
-        E.CONFIRM_CANCEL: {P.CANCEL_REQUESTED: P.CANCELLED},
-        E.REFUSE_CANCEL: {P.CANCEL_REQUESTED: P.IN_PROGRESS},
-        E.RESOLVE_RETRY: {P.HELD: P.RETRYABLE},
-        E.RESOLVE_REPAIRED: {P.HELD: P.RETRYABLE},
-        E.RESOLVE_COMPLETED: {P.HELD: P.COMPLETED},
-        E.RESOLVE_SKIP: {P.HELD: P.SKIPPED},
-        E.RESOLVE_CANCEL: {P.HELD: P.CANCELLED},
-        E.RESOLVE_FAIL: {P.HELD: P.FAILED},
+        E.CONFIRM_CANCEL: {S.CANCEL_REQUESTED: S.CANCELLED},
+        E.REFUSE_CANCEL: {S.CANCEL_REQUESTED: S.IN_PROGRESS},
+        E.RESOLVE_RETRY: {S.HELD: S.RETRYABLE},
+        E.RESOLVE_REPAIRED: {S.HELD: S.RETRYABLE},
+        E.RESOLVE_COMPLETED: {S.HELD: S.COMPLETED},
+        E.RESOLVE_SKIP: {S.HELD: S.SKIPPED},
+        E.RESOLVE_CANCEL: {S.HELD: S.CANCELLED},
+        E.RESOLVE_FAIL: {S.HELD: S.FAILED},
     },
     keeps={
-        E.START: frozenset({P.COMPLETED}),
-        E.ACKNOWLEDGE: frozenset({P.IN_PROGRESS, P.HELD, P.CANCEL_REQUESTED, P.COMPLETED}),
-        E.COMPLETE: frozenset({P.COMPLETED}),
-        E.FAIL_WITHOUT_EFFECT: frozenset({P.RETRYABLE, P.HELD, P.CANCELLED, P.SKIPPED, P.FAILED}),
-        E.FAIL_FINALLY: frozenset({P.HELD, P.CANCELLED, P.SKIPPED, P.FAILED}),
-        E.TIME_OUT: frozenset(P) - {P.IN_PROGRESS},
-        E.FIND_ABSENT: frozenset({P.PENDING, P.RETRYABLE, P.HELD, P.CANCELLED, P.SKIPPED, P.FAILED}),
-        E.FIND_UNCLEAR: frozenset({P.PENDING, P.RETRYABLE, P.HELD, P.COMPLETED, P.CANCELLED, P.SKIPPED, P.FAILED}),
-        E.CANCEL: frozenset({P.CANCEL_REQUESTED, P.COMPLETED, P.CANCELLED, P.SKIPPED, P.FAILED}),
-        E.CONFIRM_CANCEL: frozenset({P.PENDING, P.RETRYABLE, P.HELD, P.CANCELLED, P.SKIPPED, P.FAILED}),
-        E.REFUSE_CANCEL: frozenset(P) - {P.CANCEL_REQUESTED, P.CANCELLED},
+        E.START: frozenset({S.COMPLETED}),
+        E.ACKNOWLEDGE: frozenset({S.IN_PROGRESS, S.HELD, S.CANCEL_REQUESTED, S.COMPLETED}),
+        E.COMPLETE: frozenset({S.COMPLETED}),
+        E.FAIL_WITHOUT_EFFECT: frozenset({S.RETRYABLE, S.HELD, S.CANCELLED, S.SKIPPED, S.FAILED}),
+        E.FAIL_FINALLY: frozenset({S.HELD, S.CANCELLED, S.SKIPPED, S.FAILED}),
+        E.TIME_OUT: frozenset(S) - {S.IN_PROGRESS},
+        E.FIND_ABSENT: frozenset({S.PENDING, S.RETRYABLE, S.HELD, S.CANCELLED, S.SKIPPED, S.FAILED}),
+        E.FIND_UNCLEAR: frozenset({S.PENDING, S.RETRYABLE, S.HELD, S.COMPLETED, S.CANCELLED, S.SKIPPED, S.FAILED}),
+        E.CANCEL: frozenset({S.CANCEL_REQUESTED, S.COMPLETED, S.CANCELLED, S.SKIPPED, S.FAILED}),
+        E.CONFIRM_CANCEL: frozenset({S.PENDING, S.RETRYABLE, S.HELD, S.CANCELLED, S.SKIPPED, S.FAILED}),
+        E.REFUSE_CANCEL: frozenset(S) - {S.CANCEL_REQUESTED, S.CANCELLED},
     },
     contradicts={
         E.ACKNOWLEDGE: {
-            P.PENDING: P.HELD,
-            P.RETRYABLE: P.UNKNOWN,
-            P.CANCELLED: P.CANCELLED,
-            P.SKIPPED: P.SKIPPED,
-            P.FAILED: P.FAILED,
+            S.PENDING: S.HELD,
+            S.RETRYABLE: S.UNKNOWN,
+            S.CANCELLED: S.CANCELLED,
+            S.SKIPPED: S.SKIPPED,
+            S.FAILED: S.FAILED,
         },
-        E.COMPLETE: {P.PENDING: P.HELD, P.CANCELLED: P.CANCELLED, P.SKIPPED: P.SKIPPED, P.FAILED: P.FAILED},
-        E.COMPLETE_OTHERWISE: {P.COMPLETED: P.COMPLETED},
-        E.FAIL_WITHOUT_EFFECT: {P.PENDING: P.PENDING, P.COMPLETED: P.COMPLETED},
-        E.FAIL_FINALLY: {P.PENDING: P.PENDING, P.COMPLETED: P.COMPLETED},
-        E.FIND_ABSENT: {P.COMPLETED: P.COMPLETED},
-        E.CONFIRM_CANCEL: {P.IN_PROGRESS: P.HELD, P.UNKNOWN: P.HELD, P.COMPLETED: P.COMPLETED},
-        E.REFUSE_CANCEL: {P.CANCELLED: P.CANCELLED},
+        E.COMPLETE: {S.PENDING: S.HELD, S.CANCELLED: S.CANCELLED, S.SKIPPED: S.SKIPPED, S.FAILED: S.FAILED},
+        E.COMPLETE_OTHERWISE: {S.COMPLETED: S.COMPLETED},
+        E.FAIL_WITHOUT_EFFECT: {S.PENDING: S.PENDING, S.COMPLETED: S.COMPLETED},
+        E.FAIL_FINALLY: {S.PENDING: S.PENDING, S.COMPLETED: S.COMPLETED},
+        E.FIND_ABSENT: {S.COMPLETED: S.COMPLETED},
+        E.CONFIRM_CANCEL: {S.IN_PROGRESS: S.HELD, S.UNKNOWN: S.HELD, S.COMPLETED: S.COMPLETED},
+        E.REFUSE_CANCEL: {S.CANCELLED: S.CANCELLED},
     },
 )
-"""domain.md, "Fulfillment step state machine". COMPLETE_OTHERWISE is a completion under another reference than the first one's."""
-ASKED_ABOUT = frozenset(
+"""COMPLETE_OTHERWISE is a completion under another reference than the first one had."""
+SETTLED_BY_PROVIDER = frozenset(
     {
-        (E.CONFIRM_CANCEL, P.COMPLETED),
-        (E.REFUSE_CANCEL, P.CANCELLED),
-        (E.ACKNOWLEDGE, P.CANCELLED),
-        (E.COMPLETE, P.CANCELLED),
-        (E.COMPLETE, P.SKIPPED),
-        (E.COMPLETE, P.FAILED),
+        (E.CONFIRM_CANCEL, S.COMPLETED),
+        (E.REFUSE_CANCEL, S.CANCELLED),
+        (E.ACKNOWLEDGE, S.CANCELLED),
+        (E.COMPLETE, S.CANCELLED),
+        (E.COMPLETE, S.SKIPPED),
+        (E.COMPLETE, S.FAILED),
     }
 )
-"""The contradictions that the provider's own ledger settles (the same page, "! query"); a person is asked about the others.
+"""The contradictions that the provider's own ledger settles; a person is called for the others.
 
-A refused cancellation is among them because it mostly means that nothing was left to cancel: the request itself had been rejected.
+A refused cancellation is among them because it mostly means that the provider had rejected the request itself, and has nothing to cancel.
 """
 
 
@@ -139,7 +144,7 @@ class StepKind(StrEnum):
 
 
 class FailureClass(StrEnum):
-    """Why a step does not go on, in the words that the model's rules decide by."""
+    """Why a step does not go on, in the words of the decision table (`fallout-policy`)."""
 
     NONE = "NONE"
     UNAVAILABLE = "UNAVAILABLE"
@@ -149,41 +154,46 @@ class FailureClass(StrEnum):
     ABSENT = "ABSENT"
     UNCLEAR = "UNCLEAR"
     CONTRADICTION = "CONTRADICTION"
-    RELEASED = "RELEASED"  # a person let it try again
+    RELEASED = "RELEASED"  # a person, or the policy, lets it try again
 
 
 class StepVersionConflict(Conflict):
-    """The step has moved on since it was looked at."""
+    """The step has changed since it was read."""
 
+    aggregate = "fulfillment_step"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class StepAlreadyStarted(Conflict):
-    """Somebody is carrying out this step."""
+    """A worker carries out this step already."""
 
+    aggregate = "fulfillment_step"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class StepOutcomeUnknown(Conflict):
-    """An earlier attempt may have had its effect: the provider is asked before anything is sent again."""
+    """An earlier attempt may have had its effect: the provider must be asked before the request is sent again."""
 
+    aggregate = "fulfillment_step"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class StepObsolete(Conflict):
-    """The step is not to be carried out any more."""
+    """The step must not be carried out any more."""
 
+    aggregate = "fulfillment_step"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class PredecessorOpen(Conflict):
-    """A step that must be done first is not done."""
+    """A step that must be done first is not done yet."""
 
+    aggregate = "fulfillment_step"
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class FulfillmentPlan(Owned, Base):
-    """How one order is delivered. The same order and catalog give the same plan, so decomposing twice finds it."""
+    """How one order is delivered. The same order and catalog give the same plan, so a repeated decomposition finds it."""
 
     __tablename__ = "fulfillment_plan"
     __table_args__ = (ref("sales_order", "order_id"), UniqueConstraint("tenant_id", "order_id", "plan_no"))
@@ -194,9 +204,9 @@ class FulfillmentPlan(Owned, Base):
 
 
 class FulfillmentStep(Aggregate, Base):
-    """One thing a provider has to do. Both facts of a contradiction have a column of their own, so neither overwrites the other.
+    """One thing that a provider has to do, or to undo.
 
-    `request_no` counts what is asked of the provider, `attempt_no` how often: only a request that a person has repaired is a new one.
+    `request_no` counts provider requests, `attempt_no` how often they were sent: only a request that a person has repaired is a new one.
     """
 
     ID_FIELD = "step_id"
@@ -212,7 +222,7 @@ class FulfillmentStep(Aggregate, Base):
         CheckConstraint(f"(kind = '{StepKind.COMPENSATE}') = (compensates_step_id IS NOT NULL)", name="compensation"),
         check_in("kind", StepKind),
         check_in("failure_class", FailureClass),
-        Index("ix_fulfillment_step_unsettled", "updated_at", postgresql_where=text("status IN ('IN_PROGRESS', 'UNKNOWN')")),
+        Index("ix_fulfillment_step_unsettled", "updated_at", postgresql_where=text(f"status IN {sql_list(UNDER_WAY)}")),
         Index("ix_fulfillment_step_held", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
     )
@@ -252,8 +262,41 @@ class FulfillmentStepDependency(Base):
 
 
 STEP, DEPENDENCY = table_of(FulfillmentStep), table_of(FulfillmentStepDependency)
+_KEY = re.compile(r"step:([0-9a-fA-F-]{36}):(.+)")
 
 
 def business_key(tenant_id: UUID, step_id: UUID) -> str:
-    """The engine's name of a step, and the provider's reference to it."""
-    return f"step:{tenant_id}:{step_id}"
+    """The engine's name for a step, and the reference under which its provider knows it."""
+    return f"{business_keys(tenant_id)}{step_id}"
+
+
+def business_keys(tenant_id: UUID) -> str:
+    """How the business keys of all steps of a tenant begin."""
+    return f"step:{tenant_id}:"
+
+
+def named_by(key: str) -> tuple[UUID, UUID | None] | None:
+    """Tenant and step that a business key names. None: it is no step's key; a step that cannot be one of ours is None."""
+    found = _KEY.fullmatch(key)
+    tenant_id = _uuid(found[1]) if found else None
+    return (tenant_id, _uuid(found[2])) if found and tenant_id else None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def of_order(uow: UnitOfWork, order_id: UUID, *conditions: ColumnElement[bool], lock: bool = False) -> Sequence[Row[Any]]:
+    """The steps of an order that meet the conditions, in the order of their plan.
+
+    With `lock` they stay as they are until commit; they come, and are locked, in the order of their ids, so that two transactions cannot
+    wait for each other.
+    """
+    query = select(*STEP.c).where(STEP.c.tenant_id == uow.tenant_id, STEP.c.order_id == order_id, *conditions)
+    query = (
+        query.order_by(STEP.c.id).with_for_update(key_share=True) if lock else query.order_by(STEP.c.created_at, STEP.c.step_code)
+    )
+    return uow.connection.execute(query).all()

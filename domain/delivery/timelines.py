@@ -1,6 +1,6 @@
-"""What happened to an order, in order: every transition, request, callback, contradiction and case, by our clock and by the provider's.
+"""What happened to an order, in order: every transition, attempt, callback, contradiction and note, by our clock and by the provider's.
 
-Looks only, of one tenant. Two facts that contradict each other both stand here; what became of it stands beside them.
+Reads only, of one tenant. Two facts that contradict each other both appear, with the verdict on them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallback
 from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.jeopardy import JeopardyAlert
 from domain.delivery.orders import SalesOrder
-from domain.delivery.steps import STEP
+from domain.delivery.steps import of_order
 from domain.fallout.cases import FalloutNote
 from domain.fallout.triaging import CASE
 from domain.store import UnitOfWork, as_json, table_of
@@ -31,9 +31,9 @@ Entry = dict[str, Any]
 
 
 def timeline(uow: UnitOfWork, order_id: UUID) -> list[dict[str, Any]]:
-    """The whole story of an order, oldest first. `providerAt` is the provider's own clock, where it told one. Raises NotFound."""
+    """The whole history of an order, oldest first. `providerAt` is the provider's own clock, where it sends one. Raises NotFound."""
     uow.read(SalesOrder, order_id)
-    steps = {step.id: step for step in _rows(uow, STEP, order_id=order_id)}
+    steps = {step.id: step for step in of_order(uow, order_id)}
     cases = {case.id: case for case in _rows(uow, CASE, order_id=order_id)}
     requests = [row.id for row in _rows(uow, REQUEST, order_id=order_id)]
     entries = [
@@ -84,17 +84,17 @@ def _transitions(
 
 def _attempts(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
     for row in _among(uow, ATTEMPT, "step_id", steps):
-        told = {
+        request = {
             "command": row.command,
             "attempt_no": row.attempt_no,
             "idempotency_key": row.idempotency_key,
             "actor": row.worker_id,
             "external_request_id": row.external_request_id,
         }
-        yield _entry("ATTEMPT_SENT", row.sent_at, steps[row.step_id], **told)
+        yield _entry("ATTEMPT_SENT", row.sent_at, steps[row.step_id], **request)
         if row.settled_at is not None:
             outcome = {"status": row.status, "source": row.outcome_source, "reason": row.reason}
-            yield _entry("ATTEMPT_SETTLED", row.settled_at, steps[row.step_id], **told, **outcome)
+            yield _entry("ATTEMPT_SETTLED", row.settled_at, steps[row.step_id], **request, **outcome)
 
 
 def _callbacks(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:

@@ -1,7 +1,7 @@
-"""The troubles of delivery as fallout cases: what a held step, a contradiction, a callback or a failed decomposition says to a person.
+"""The troubles of delivery as fallout cases: a held step, a contradiction, an order that cannot be planned.
 
-A case knows no step, so the facts of the step are written into its case here. The key names the trouble: while its case is open, the same
-trouble opens no second one.
+`fallout` knows no step, so this module writes the facts about a step into its case. The key names the trouble: while its case is open, the
+same trouble opens no second case.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TYPE_OF_FAILURE: Mapping[FailureClass, FalloutType] = {
 
 
 def held_step_key(step_id: UUID) -> str:
-    """The trouble of a held step, whatever held it."""
+    """The key of the trouble that a step is held, for whatever reason."""
     return f"held:{step_id}"
 
 
@@ -46,7 +46,7 @@ def of_held_step(step: Row[Any]) -> OpenCase:
 
 
 def of_contradiction(step: Row[Any], said: StepEvent, detail: str, evidence: Mapping[str, Any], *, stops: bool = False) -> OpenCase:
-    """The case of a step about which the provider contradicts what is known. `stops`: the step is held by it, and has that case."""
+    """The case of a contradiction. `stops`: the contradiction stops the step, so this is the case of the held step."""
     return OpenCase(
         type=FalloutType.CONTRADICTORY_CALLBACK,
         dedupe_key=held_step_key(step.id) if stops else f"contradiction:{step.id}:{said}",
@@ -63,10 +63,10 @@ def of_failed_decomposition(order_id: UUID, detail: str) -> OpenCase:
 
 
 def self_heal(uow: UnitOfWork, step_id: UUID, resolution: str) -> None:
-    """Resolve the case of a held step that went on without anybody's help."""
+    """Resolve the case of a held step that goes on without a person's help."""
     triaging.self_heal(uow, held_step_key(step_id), resolution)
 
 
 def cancel_cases(uow: UnitOfWork, step_id: UUID) -> None:
-    """Cancel the case of a held step that was cancelled."""
+    """Cancel the case of a held step whose order is being cancelled."""
     triaging.cancel_cases(uow, held_step_key(step_id))

@@ -1,7 +1,7 @@
-"""What reconciliation looks for: queries across tenants for what did not settle by itself. They only read, and lock nothing.
+"""Orders and steps that did not settle by themselves: queries across tenants for reconciliation. They only read, and lock nothing.
 
-Each is answered from a partial index over what is unsettled, so a sweep costs what is wrong and not what there is. What a row says is an
-inference from its version: whoever acts on it names that version.
+A partial index over unsettled rows answers each, so the cost of a sweep grows with what is wrong, not with what there is. A row is an
+inference from its version: a repair names that version.
 """
 
 from __future__ import annotations
@@ -14,23 +14,21 @@ from sqlalchemy import Connection, Row, Select, and_, exists, func, select, true
 
 from domain.delivery import steps
 from domain.delivery.order_moves import IS_UNCLEAR
-from domain.delivery.orders import UNSETTLED, OrderStatus, SalesOrder
+from domain.delivery.orders import ORDER, UNSETTLED, OrderStatus
 from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
 from domain.delivery.steps import STEP, StepStatus
 from domain.fallout import cases
-from domain.fallout.cases import FalloutCase
-from domain.offers.quotes import Quote
-from domain.store import is_one_of, table_of
+from domain.fallout.triaging import CASE
+from domain.store import is_one_of
 
-ORDER, QUOTE, CASE = (table_of(entity) for entity in (SalesOrder, Quote, FalloutCase))
 NOW = func.clock_timestamp()
 
-# Looked up order by order: written as EXISTS the planner may read every step there is.
+# Lateral, so that it is evaluated order by order: with EXISTS the planner may read every step there is.
 STEPS_OF_ORDER = (
     select(
         func.bool_and(STEP.c.status.in_(steps.FINAL)).label("all_final"),
         func.bool_or(and_(STEP.c.status == StepStatus.PENDING, STEP.c.ready_at.is_(None), ~HAS_OPEN_PREDECESSOR)).label(
-            "one_untold"
+            "one_unannounced"
         ),
         func.max(STEP.c.updated_at).label("last_change"),
     )
@@ -38,24 +36,24 @@ STEPS_OF_ORDER = (
     .correlate(ORDER)
     .lateral("steps_of_order")
 )
-# An order that is being cancelled waits until nothing is in question any more; others are settled by what is known.
-AWAITS_ANSWERS = and_(ORDER.c.status == OrderStatus.CANCELLING, IS_UNCLEAR)
+# An order that is being cancelled waits until nothing about its steps is unclear; others end by what is known.
+IS_STILL_UNCLEAR = and_(ORDER.c.status == OrderStatus.CANCELLING, IS_UNCLEAR)
 
 
 def unevaluated_orders(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
-    """Orders whose steps are all final and clear, or of which a ready step was not told, for longer than `grace`."""
+    """Orders whose steps have all been final and clear, or that have had a ready step without its message, for longer than `grace`."""
     query = _needing_evaluation().where(STEPS_OF_ORDER.c.last_change < NOW - grace).order_by(ORDER.c.updated_at)
     return list(connection.execute(query.limit(limit)))
 
 
 def needs_evaluation(connection: Connection, tenant_id: UUID, order_id: UUID) -> bool:
-    """The same question about one order; certain when the order is locked."""
+    """Whether one order is among them, without `grace`; reliable if the order is locked."""
     query = _needing_evaluation().where(ORDER.c.tenant_id == tenant_id, ORDER.c.id == order_id)
     return connection.execute(query).one_or_none() is not None
 
 
 def held_without_case(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
-    """Steps that are HELD for longer than `grace`, and of which nobody was told by a case that is still open."""
+    """Steps that have been HELD for longer than `grace` and have no open case."""
     has_case = exists(
         select(CASE.c.id).where(
             CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, ~is_one_of(CASE.c.status, *cases.ENDED)
@@ -70,5 +68,5 @@ def _needing_evaluation() -> Select[Any]:
         select(*ORDER.c)
         .join(STEPS_OF_ORDER, true())
         .where(is_one_of(ORDER.c.status, *UNSETTLED))
-        .where((STEPS_OF_ORDER.c.all_final & ~AWAITS_ANSWERS) | STEPS_OF_ORDER.c.one_untold)
+        .where((STEPS_OF_ORDER.c.all_final & ~IS_STILL_UNCLEAR) | STEPS_OF_ORDER.c.one_unannounced)
     )

@@ -106,7 +106,7 @@ def order_key(settled: Settled) -> str:
 
 
 def step_key(settled: Settled) -> str:
-    return f"step:{settled.tenant_id}:{settled.steps[0]}"
+    return steps.business_key(settled.tenant_id, settled.steps[0])
 
 
 def approval_key(settled: Settled) -> str:

@@ -30,7 +30,7 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: unanswered.silent_steps(connection, 10, LONG), OPEN_STEPS),
     (lambda connection: unanswered.unanswered_steps(connection, 10, LONG, LONG, LONG), OPEN_STEPS),
     (lambda connection: unanswered.unanswered_cancellations(connection, 10, LONG, LONG, LONG), {"uq_provider_attempt_live"}),
-    (lambda connection: unanswered.open_questions(connection, 10, LONG, LONG), {"ix_step_contradiction_unanswered"}),
+    (lambda connection: unanswered.unsettled_contradictions(connection, 10, LONG, LONG), {"ix_step_contradiction_unanswered"}),
     (lambda connection: casework.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
     (lambda connection: unsettled.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
     (lambda connection: casework.cases_of_processes(connection, ["a", "b"]), {"ix_workflow_correlation_instance"}),

@@ -148,7 +148,7 @@ class Fulfilment:
     def answer(self, contradiction: Row[Any], *, in_effect: bool) -> None:
         """Let the provider's ledger settle a contradiction."""
         with self.offers.uow("reconciliation") as uow:
-            compensating.answer(uow, contradiction.id, in_effect=in_effect)
+            compensating.settle_contradiction(uow, contradiction.id, in_effect=in_effect)
         self.evaluate()
 
     def cases(self, **named: Any) -> list[Row[Any]]:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from standardwebhooks.webhooks import Webhook
 
 from domain.catalog import CATALOG, FIBRE, ROUTER
+from domain.delivery import steps
 from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offer, Offers
 from workers.http.auth import Role, issue_token
 from workers.http.edge import HttpEdge
@@ -133,7 +134,7 @@ def completed(tenant_id: UUID, step_id: UUID, **changes: Any) -> dict[str, Any]:
     event = {
         "eventId": f"event-{uuid4()}",
         "eventType": "step.completed",
-        "stepRef": f"step:{tenant_id}:{step_id}",
+        "stepRef": steps.business_key(tenant_id, step_id),
         "requestId": "request-1",
         "externalRef": "external-1",
         "occurredAt": datetime.now(UTC).isoformat(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.delivery.cancellations import CANCELLATION_MATRIX
 from domain.delivery.orders import ORDER_MATRIX
-from domain.delivery.steps import ASKED_ABOUT, STEP_MATRIX
+from domain.delivery.steps import SETTLED_BY_PROVIDER, STEP_MATRIX
 from domain.fallout.cases import FALLOUT_MATRIX
 from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
 from domain.offers.quotes import QUOTE_MATRIX
@@ -58,7 +58,7 @@ def said(matrix: Matrix[Any, Any], event: Any, state: Any) -> str:
         return "="
     if cell.effect is Effect.MOVE:
         return str(cell.target)
-    sign = "?" if matrix is STEP_MATRIX and (event, state) in ASKED_ABOUT else "!"
+    sign = "?" if matrix is STEP_MATRIX and (event, state) in SETTLED_BY_PROVIDER else "!"
     return sign if cell.target == state else f"{sign} {cell.target}"
 
 

@@ -147,7 +147,7 @@ class Shop:
 
     def ledger(self) -> dict[UUID, dict[str, Any]]:
         """What the provider has done for this tenant, by step."""
-        ours = f"step:{self.tenant_id}:"
+        ours = steps.business_keys(self.tenant_id)
         entries = [entry for entry in self.local.provider.ledger.entries() if str(entry["stepRef"]).startswith(ours)]
         return {UUID(str(entry["stepRef"]).removeprefix(ours)): entry for entry in entries}
 

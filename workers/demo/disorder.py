@@ -20,7 +20,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine as Database
 
-from domain.delivery import reading
+from domain.delivery import reading, steps
 from domain.store import Cause, unit_of_work
 from workers.demo.local_suite import LocalSuite
 from workers.runtime.engine import new_worker_id
@@ -123,7 +123,7 @@ class Disorder:
 
     def _held_key(self) -> str | None:
         """The key of the held call; the ledger also remembers the calls of earlier demos."""
-        ours = f"step:{self._looking.tenant_id}:"
+        ours = steps.business_keys(self._looking.tenant_id)
         for entry in self._running.provider.ledger.entries():
             if entry["stepCode"] == VICTIM_STEP and str(entry["stepRef"]).startswith(ours) and entry["effects"]:
                 return str(entry["idempotencyKey"])

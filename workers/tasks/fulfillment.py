@@ -186,7 +186,7 @@ class Fulfillment:
 
     def _note_cancellation(self, task: Task, started: StartedCancellation, status: AttemptStatus) -> None:
         with open_unit_of_work(self._database, task) as uow:
-            starting.note_cancellation(uow, started.attempt_id, status)
+            starting.record_cancellation_status(uow, started.attempt_id, status)
 
     def _keep(self, task: Task, fact: RecordFact) -> Row[Any]:
         with open_unit_of_work(self._database, task) as uow:
@@ -201,7 +201,7 @@ class Fulfillment:
             expected_version=step.version,
             event=StepEvent.TIME_OUT,
             source=OutcomeSource.RESPONSE,
-            silent_for=silent_for,
+            attempt_stale_after=silent_for,
             reason=reason,
         )
         try:

@@ -203,12 +203,12 @@ def cancellation_absent(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     sent = uow.connection.execute(
         select(attempt.c.id).filter_by(command=AttemptCommand.CANCEL, step_id=scene.steps[A].id)
     ).scalar_one()
-    return f"{OK} {starting.note_cancellation(uow, sent, AttemptStatus.ABSENT)}"
+    return f"{OK} {starting.record_cancellation_status(uow, sent, AttemptStatus.ABSENT)}"
 
 
 def settle(scene: Delivery, uow: UnitOfWork, rank: int, *, in_effect: bool) -> str:
     assert scene.contradiction is not None
-    return f"{OK} {compensating.answer(uow, scene.contradiction.id, in_effect=in_effect)}"
+    return f"{OK} {compensating.settle_contradiction(uow, scene.contradiction.id, in_effect=in_effect)}"
 
 
 delivery("the effect is there", "step contradicted", actor=SWEEP)(partial(settle, in_effect=True))

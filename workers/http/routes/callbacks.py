@@ -6,7 +6,6 @@ The rule: the raw bytes are verified before anything is parsed; the event's own 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
@@ -16,7 +15,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
-from domain.delivery import callbacks
+from domain.delivery import callbacks, steps
 from domain.delivery.callbacks import ProviderConflict
 from domain.errors import OutcomeUnknownError, TryAgain
 from domain.store import Cause
@@ -41,7 +40,6 @@ router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
 # Standard Webhooks asks senders to stay below 20 kB.
 LARGEST_CALLBACK_BYTES = 20_000
-_STEP_REF = re.compile(r"step:([0-9a-fA-F-]{36}):(.+)")
 
 
 async def raw_body(request: Request) -> bytes:
@@ -136,17 +134,10 @@ def _parse(raw: bytes) -> tuple[dict[str, Any], bodies.CallbackBody]:
 
 def _step(step_ref: str) -> tuple[UUID, UUID | None]:
     """Tenant and step that a reference names; a step that cannot be one of ours is None."""
-    found = _STEP_REF.fullmatch(step_ref)
-    try:
-        tenant_id = UUID(found[1]) if found else None
-    except ValueError:
-        tenant_id = None
-    if found is None or tenant_id is None:
+    named = steps.named_by(step_ref)
+    if named is None:
         raise UnfitRequestError("stepRef is not step:{tenant}:{step}.")
-    try:
-        return tenant_id, UUID(found[2])
-    except ValueError:
-        return tenant_id, None
+    return named
 
 
 def _receive(executor: Executor, cause: Cause, command: callbacks.ReceiveCallback) -> callbacks.Received:
