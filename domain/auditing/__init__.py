@@ -1,7 +1,9 @@
-"""The invariants of a whole history, as read-only queries: what must be true of a tenant once everything has settled.
+"""The invariants of a whole history, as read-only queries: what must be true of a tenant once everything is settled.
 
-Every rule holds by construction somewhere else (a guard, a constraint, a claim). Here nothing is trusted: each rule is looked up in
-the rows that are left, so that a mistake in a guard is seen by something that does not share it. Codes are those of the design's list.
+A guard, a constraint or a claim enforces each rule elsewhere. The audit checks it again on the rows that are left, with SQL of its own, so
+that it finds a mistake in a guard. Codes are those of docs/domain.md#invariants.
+
+This room needs every other room of the domain; only reconciliation, the demo and the tests need it.
 """
 
 from __future__ import annotations

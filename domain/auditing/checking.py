@@ -1,4 +1,4 @@
-"""Looks up every rule that the database alone can answer, with what the matrices and the moves themselves say is allowed."""
+"""Checks every rule that the database alone can answer; matrices and moves say what is allowed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from domain.errors import DomainError
 from domain.store import Check, Effect, Matrix, Move
 
 RULES: tuple[Rule, ...] = (*offers.RULES, *history.RULES, *delivery.RULES)
-# A creation is no move: what announces it stands where it is written.
-ANNOUNCED_AT_BIRTH = ("quote", "sales_order", "approval_request")
+# A creation is no move, so the registry of moves does not say that these are announced by an event.
+ANNOUNCED_WHEN_CREATED = ("quote", "sales_order", "approval_request")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One invariant as it was found: `counted` says over how much, each violation is a sentence with the ids that it is about."""
+    """The result of one rule: how many rows it covers (`counted`), and a sentence with ids for each violation."""
 
     code: str
     title: str
@@ -36,12 +36,12 @@ class CheckResult:
 
 
 def check(connection: Connection, tenant_id: UUID) -> list[CheckResult]:
-    """Look up every rule for one tenant. Changes nothing."""
+    """Check every rule for one tenant. Changes nothing."""
     parameters = _parameters(tenant_id)
-    return [_look_up(connection, rule, parameters) for rule in RULES]
+    return [_check(connection, rule, parameters) for rule in RULES]
 
 
-def _look_up(connection: Connection, rule: Rule, parameters: Mapping[str, Any]) -> CheckResult:
+def _check(connection: Connection, rule: Rule, parameters: Mapping[str, Any]) -> CheckResult:
     counted = {name: int(connection.scalar(text(query), parameters) or 0) for name, query in rule.counts.items()}
     found = tuple(str(sentence) for query in rule.violations for sentence in connection.scalars(text(query), parameters))
     return CheckResult(code=rule.code, title=rule.title, counted=counted, violations=found)
@@ -60,7 +60,7 @@ def _parameters(tenant_id: UUID) -> dict[str, Any]:
 
 
 def _cells(aggregate: str, matrix: Matrix[Any, Any]) -> list[dict[str, Any]]:
-    """Every cell that writes."""
+    """The cells that write a row of the log: moves and contradictions."""
     cells = [(event, state, matrix.cell(event, state)) for event in matrix.events for state in matrix.states]
     return [
         {
@@ -76,16 +76,16 @@ def _cells(aggregate: str, matrix: Matrix[Any, Any]) -> list[dict[str, Any]]:
 
 
 def _finals(matrix: Matrix[Any, Any]) -> list[str]:
-    """States that no event leads out of."""
+    """The states that no event leads out of."""
     left = {state for event in matrix.events for state, target in matrix.targets(event).items() if target != state}
     return [state for state in matrix.states if state not in left]
 
 
 def _announced() -> list[dict[str, str | None]]:
-    """Log entries that must have an event beside them: aggregate and reason, None for a birth."""
+    """Log rows that must have an event beside them: aggregate and reason, None for a creation."""
     moves = [check for check in Check.registry.values() if isinstance(check, Move) and check.emits is not None]
     announced: list[tuple[str, str | None]] = [(move.table.name, str(move.event)) for move in moves]
-    announced += [(aggregate, None) for aggregate in ANNOUNCED_AT_BIRTH]
+    announced += [(aggregate, None) for aggregate in ANNOUNCED_WHEN_CREATED]
     return [{"aggregate": aggregate, "event": event} for aggregate, event in announced]
 
 

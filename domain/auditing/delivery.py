@@ -1,4 +1,4 @@
-"""What was ordered is delivered once, everybody who must know does, and nothing is left half done."""
+"""Rules about delivery: each order is delivered once, its consumers and case workers have heard of it, and nothing is left half done."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULFILLED = Rule(
         WHERE o.tenant_id = :tenant_id AND (o.status = 'FULFILLED') <> (s.steps > 0 AND s.done = s.steps)
         AND NOT (o.status IN ('CANCELLING', 'CANCELLED', 'PARTIALLY_FULFILLED') AND EXISTS (
             SELECT FROM cancellation_request r WHERE r.tenant_id = o.tenant_id AND r.order_id = o.id))""",
-        """SELECT format('Order %s is CANCELLED, and what %s did was not undone.', o.id, s.step_code)
+        """SELECT format('Order %s is CANCELLED, and the effect of %s was not undone.', o.id, s.step_code)
         FROM sales_order o JOIN fulfillment_step s ON s.tenant_id = o.tenant_id AND s.order_id = o.id AND s.kind = 'FULFILL'
         WHERE o.tenant_id = :tenant_id AND o.status = 'CANCELLED' AND s.status = 'COMPLETED'
         AND NOT EXISTS (SELECT FROM fulfillment_step u WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id
@@ -46,7 +46,7 @@ CALLBACKS = Rule(
         """SELECT format('Step %s was completed by %s callbacks: %s.', step_id, count(*), string_agg(external_event_id, ', '))
         FROM external_callback_record WHERE tenant_id = :tenant_id AND processed_status = 'APPLIED' AND event_type = 'step.completed'
         GROUP BY step_id HAVING count(*) > 1""",
-        """SELECT format('Callback %s was received and never acted on.', external_event_id)
+        """SELECT format('Callback %s was received and never processed.', external_event_id)
         FROM external_callback_record WHERE tenant_id = :tenant_id AND processed_status = 'RECEIVED'""",
         """SELECT format('Callback %s changed step %s %s times.', external_event_id, aggregate_id, count(*))
         FROM transition_log WHERE tenant_id = :tenant_id AND aggregate_type = 'fulfillment_step' AND external_event_id IS NOT NULL
@@ -73,19 +73,19 @@ NOTHING_UNKNOWN = Rule(
 )
 EVERY_TROUBLE_HAS_A_CASE = Rule(
     code="I17",
-    title="whatever waits for a person has a case, and a case has one owner",
+    title="what waits for a person has a case, and a case has one owner",
     counts={"cases": count("fallout_case"), "contradictions": count("step_contradiction")},
     violations=(
-        """SELECT format('Step %s (%s) of order %s is HELD, and nobody was called.', s.id, s.step_code, s.order_id) FROM fulfillment_step s
+        """SELECT format('Step %s (%s) of order %s is HELD and has no open case.', s.id, s.step_code, s.order_id) FROM fulfillment_step s
         WHERE s.tenant_id = :tenant_id AND s.status = 'HELD' AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = s.tenant_id
             AND f.step_id = s.id AND f.status NOT IN ('CLOSED', 'CANCELLED'))""",
-        """SELECT format('%s of step %s, which was %s, was left to a person, and nobody was called.', c.said, c.step_id, c.known)
+        """SELECT format('%s of step %s, which was %s, was left to a person and has no case.', c.said, c.step_id, c.known)
         FROM step_contradiction c WHERE c.tenant_id = :tenant_id AND c.answer = 'LEFT_TO_A_PERSON' AND NOT EXISTS (
             SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id AND f.step_id = c.step_id)""",
-        """SELECT format('Event %s came with two contents, and nobody was called.', c.external_event_id) FROM external_callback_conflict c
+        """SELECT format('Event %s came with two contents and has no case.', c.external_event_id) FROM external_callback_conflict c
         WHERE c.tenant_id = :tenant_id AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id
             AND f.type = 'PROVIDER_CONFLICT' AND f.evidence ->> 'externalEventId' = c.external_event_id)""",
-        """SELECT format('Case %s went from %s to %s while %s had it, at version %s.', later.aggregate_id, earlier.payload ->> 'ownerUserId',
+        """SELECT format('Case %s went from %s to %s while %s owned it, at version %s.', later.aggregate_id, earlier.payload ->> 'ownerUserId',
             later.payload ->> 'ownerUserId', earlier.payload ->> 'ownerUserId', later.aggregate_version)
         FROM outbox_event earlier JOIN outbox_event later ON later.tenant_id = earlier.tenant_id
             AND later.aggregate_type = earlier.aggregate_type AND later.aggregate_id = earlier.aggregate_id
@@ -99,7 +99,7 @@ PROJECTION = Rule(
     title="consumers saw every event once, and their view of an order is the order",
     counts={"consumed": count("consumer_inbox"), "orders": count("sales_order"), "projected": count("order_search_projection")},
     violations=(
-        """SELECT format('Consumer %s noted event %s (%s), which nobody committed.', i.consumer_name, i.event_id, i.event_type)
+        """SELECT format('Consumer %s has event %s (%s), which no transaction committed.', i.consumer_name, i.event_id, i.event_type)
         FROM consumer_inbox i LEFT JOIN outbox_event o ON o.id = i.event_id WHERE i.tenant_id = :tenant_id AND o.id IS NULL""",
         """WITH order_consumers AS (
             SELECT DISTINCT i.consumer_name FROM consumer_inbox i JOIN outbox_event o ON o.id = i.event_id

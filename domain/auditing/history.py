@@ -1,4 +1,4 @@
-"""The log tells a whole story: no gap, no forbidden move, no silent change, nothing of another tenant."""
+"""Rules about the transition log: no gap, no move that its matrix forbids, no change without its event, nothing of another tenant."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BORN = {
     "workflow_correlation": CorrelationStatus.REQUESTED,
     "workflow_command": WorkflowCommandStatus.PENDING,
 }
-# A workflow command is born with the log entries of whatever asked for it, and has none of its own.
+# The creation of a workflow command has no row in the log: the transition that asked for it has one.
 _FIRST_LOGGED = dict.fromkeys(MATRICES, 1) | {"workflow_command": 2}
 
 
@@ -79,11 +79,11 @@ EXPLAINED = Rule(
     title="every refusal has its code, every change its event",
     counts={"refusals": count("conflict_log"), "events": count("outbox_event")},
     violations=(
-        """SELECT format('Refusal %s of %s by %s has no code that is known: "%s".', id, command, actor, conflict_code)
+        """SELECT format('Refusal %s of %s by %s has an unknown code: "%s".', id, command, actor, conflict_code)
         FROM conflict_log WHERE tenant_id = :tenant_id AND conflict_code <> ALL(:codes)""",
         f"""WITH {_LOG}, announced AS (
             SELECT * FROM jsonb_to_recordset(CAST(:announced AS jsonb)) AS a(aggregate text, event text))
-        SELECT format('%s %s became %s by %s at version %s and no event of that transaction tells it.',
+        SELECT format('%s %s became %s by %s at version %s without an event of that transaction.',
             l.aggregate_type, l.aggregate_id, l.transition_to, l.reason, l.aggregate_version)
         FROM log l JOIN announced a ON a.aggregate = l.aggregate_type AND (
             a.event = l.reason AND l.transition_from IS NOT NULL OR a.event IS NULL AND l.transition_from IS NULL)
@@ -94,7 +94,7 @@ EXPLAINED = Rule(
 )
 LEGAL_MOVES = Rule(
     code="I9",
-    title="every change is one that the matrix allows, and together they give the state",
+    title="every change is one that its matrix allows, and together they give the state",
     counts={
         "changes": count("transition_log", "transition_from IS NOT NULL"),
         "births": count("transition_log", "transition_from IS NULL"),
@@ -113,8 +113,8 @@ LEGAL_MOVES = Rule(
                 lag(l.transition_to) OVER (PARTITION BY l.aggregate_type, l.aggregate_id ORDER BY l.aggregate_version), r.born
             ) END AS before, r.born
             FROM log l JOIN rows r USING (aggregate_type, aggregate_id))
-        SELECT format('%s %s was %s and its change to version %s starts from %s to %s.', aggregate_type, aggregate_id,
-            coalesce(before, 'not born'), aggregate_version, coalesce(transition_from, 'nothing'), transition_to)
+        SELECT format('%s %s was %s, but its change to version %s leads from %s to %s.', aggregate_type, aggregate_id,
+            coalesce(before, 'not created'), aggregate_version, coalesce(transition_from, 'nothing'), transition_to)
         FROM chain WHERE transition_from IS DISTINCT FROM before OR (transition_from IS NULL AND transition_to <> born)""",  # noqa: S608 - see above
         f"""WITH {_OWN_ROWS}, last AS (
             SELECT DISTINCT ON (aggregate_type, aggregate_id) aggregate_type, aggregate_id, transition_to FROM transition_log
@@ -139,7 +139,7 @@ FINAL_STAYS = Rule(
         FROM log l JOIN finals f ON f.aggregate = l.aggregate_type AND f.state = l.transition_from
         WHERE l.transition_to <> l.transition_from""",  # noqa: S608 - names of this module
         f"""WITH {_LOG}, {_CELLS}
-        SELECT format('%s %s was contradicted by %s at version %s, and no ContradictionRecorded tells it.', l.aggregate_type,
+        SELECT format('%s %s was contradicted by %s at version %s, without an event ContradictionRecorded.', l.aggregate_type,
             l.aggregate_id, l.reason, l.aggregate_version)
         FROM log l JOIN cells c ON c.aggregate = l.aggregate_type AND c.event = l.reason AND c."from" = l.transition_from
             AND c."to" = l.transition_to AND c.contradiction
@@ -154,10 +154,10 @@ _POINTERS = (
     ("outbox_event", "aggregate_id", f"({_ROWS})", "aggregate_id", "true"),
     ("consumer_inbox", "event_id", "outbox_event", "id", "true"),
     ("order_search_projection", "order_id", "sales_order", "id", "true"),
-    # A callback may name any step; what counts is that it acts on none of another tenant.
+    # A callback may name any step, but act only on one of its own tenant.
     ("external_callback_record", "step_id", "fulfillment_step", "id", "p.processed_status <> 'UNMATCHED'"),
 )
-"""Ids that no foreign key ties: table, column, what they point to, its id, and when."""
+"""Ids without a foreign key: table, column, the table they point to, its id, and the condition."""
 TENANTS_APART = Rule(
     code="I28",
     title="no row of this tenant reaches into another tenant",

@@ -1,4 +1,4 @@
-"""What was offered, approved, accepted and ordered is one and the same."""
+"""Rules about offers: the revision that was approved, priced and shown is the one that was accepted and ordered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONE_ORDER = Rule(
 )
 ONE_ANSWER = Rule(
     code="I2",
-    title="every idempotency key has its one answer",
+    title="every idempotency key has its one stored answer",
     counts={"keys": count("idempotency_record")},
     violations=(
         """SELECT format('Key %s of %s is %s and has %s.', idempotency_key, command_name, status,
@@ -85,7 +85,7 @@ ONE_DECISION = Rule(
         """SELECT format('Decision %s was made by %s, who owns the quote.', d.id, d.decided_by)
         FROM approval_decision d JOIN quote q ON q.tenant_id = d.tenant_id AND q.id = d.quote_id
         WHERE d.tenant_id = :tenant_id AND d.decided_by = q.owner_user_id""",
-        # Before there were grants a decision kept no `grantId`.
+        # Decisions from the time before grants have no `grantId`.
         """SELECT format('Decision %s by %s names grant %s, but %s.', d.id, d.decided_by, d.authority_snapshot ->> 'grantId', wrong)
         FROM approval_decision d
         JOIN approval_requirement q ON q.tenant_id = d.tenant_id AND q.id = d.requirement_id
@@ -106,7 +106,7 @@ ONE_DECISION = Rule(
 )
 GOOD_OFFER = Rule(
     code="I6",
-    title="accepted only while the offer and its price still held",
+    title="accepted only while the offer and its price were valid",
     counts={"acceptances": count("quote_acceptance")},
     violations=(
         """SELECT format('Acceptance %s of %s came after the offer ended at %s.', a.id, a.accepted_at, q.valid_until)

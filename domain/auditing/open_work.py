@@ -1,4 +1,4 @@
-"""Counts what is still on its way for a tenant: the demo and the tests wait until nothing is."""
+"""Counts the open work of a tenant: the demo and the tests wait until there is none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, exists, func, select
 
-from domain.delivery.orders import FINAL as ORDER_FINAL
-from domain.delivery.orders import SalesOrder
+from domain.delivery import orders
+from domain.delivery.orders import ORDER
 from domain.delivery.steps import STEP, StepStatus
 from domain.projections import INBOX
 from domain.store import is_one_of, table_of
@@ -17,13 +17,13 @@ from domain.workflows.starts import CORRELATION, CorrelationStatus
 
 
 def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
-    """Count what is still on its way for one tenant: nothing left means that it is quiet."""
-    step, order, event = STEP, table_of(SalesOrder), table_of(OutboxEvent)
+    """Count the open work of one tenant, by kind; all zero means that the tenant is quiet."""
+    event = table_of(OutboxEvent)
     waiting = {
         "workflow_commands": (COMMAND, COMMAND.c.status == WorkflowCommandStatus.PENDING),
         "starts": (CORRELATION, is_one_of(CORRELATION.c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)),
-        "steps": (step, is_one_of(step.c.status, StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE)),
-        "orders": (order, ~is_one_of(order.c.status, *ORDER_FINAL)),
+        "steps": (STEP, is_one_of(STEP.c.status, StepStatus.IN_PROGRESS, StepStatus.UNKNOWN, StepStatus.RETRYABLE)),
+        "orders": (ORDER, ~is_one_of(ORDER.c.status, *orders.FINAL)),
         "events": (event, event.c.status == OutboxStatus.PENDING),
         "unread_events": (
             event,

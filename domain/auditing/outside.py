@@ -1,4 +1,4 @@
-"""What the database says that the engine, Kafka and the provider must agree with. Rows only; the comparison is made elsewhere."""
+"""The rows that the engine, Kafka and the provider must agree with; reconciliation compares them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from domain.delivery import steps
 
 
 class WantedWorkflow(NamedTuple):
-    """A process that was asked for. `is_settled`: its aggregate needs it no more; `is_cancelled`: it may have been ended from outside."""
+    """A process that should have been started. `is_settled`: its aggregate needs it no more; `is_cancelled`: it may have been terminated."""
 
     business_key: str
     workflow_name: str
@@ -25,10 +25,10 @@ class WantedWorkflow(NamedTuple):
 
 
 class StepOutcome(NamedTuple):
-    """A step beside what a provider may say of it.
+    """A step, to be compared with the provider's ledger.
 
-    `is_wanted`: its effect must be there: it is completed, not undone, and the provider did not take it back. `is_open_to_doubt`: a person
-    said what became of it, or is to: nothing follows from the provider's books.
+    `is_wanted`: its effect must be there: it is completed, not undone, and the provider has not taken it back. `is_open_to_doubt`: a person
+    has decided what became of it, or must: nothing follows from the ledger.
     """
 
     step_id: UUID
@@ -50,8 +50,8 @@ class CommittedEvent(NamedTuple):
 
 
 _ORDER_SETTLED = "o.status IN ('FULFILLED', 'PARTIALLY_FULFILLED', 'FAILED', 'CANCELLED', 'REJECTED')"
-# An approval is over once its quote waits for it no more (decided, or moved on to another revision), a case once it is closed, the undoing of
-# one effect once its step is through.
+# An approval is settled once its quote waits for it no more (it is decided, or the quote has another revision), a case once it is closed, a late
+# compensation once its undo step is final.
 _WORKFLOWS = text(f"""
 SELECT c.business_key, c.workflow_name, c.status, c.process_instance_id,
     coalesce({_ORDER_SETTLED}, f.status IN ('CLOSED', 'CANCELLED'), u.status IN ('COMPLETED', 'CANCELLED', 'SKIPPED', 'FAILED'),
@@ -87,7 +87,7 @@ SELECT id, event_type, aggregate_type, aggregate_id, aggregate_version, status =
 FROM outbox_event WHERE tenant_id = :tenant_id ORDER BY position
 """)
 _CALLBACKS = text(count("external_callback_record"))
-# What somebody has to look at anyway: a held step, a finding that no repair settled.
+# What a person has to see to in any case: a held step, an open finding.
 _EXPLAINED = text("""
 SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
 UNION SELECT :step_keys || id FROM fulfillment_step WHERE tenant_id = :tenant_id AND status = 'HELD'
@@ -95,10 +95,10 @@ UNION SELECT :step_keys || id FROM fulfillment_step WHERE tenant_id = :tenant_id
 
 
 class Snapshot(NamedTuple):
-    """A tenant at one moment: the rules looked up, and what must agree with the engine, Kafka and the provider.
+    """A tenant at one moment: the results of the rules, and what must agree with the engine, Kafka and the provider.
 
-    `sent_keys`: every idempotency key under which a provider may have been asked. `explained_keys`: business keys of which it is
-    known that a person must look at them, so that an incident there is no surprise. `callbacks`: how many different ones came.
+    `sent_keys`: the idempotency key of every provider request that may have been sent. `explained_keys`: business keys that wait for a
+    person, so that an incident there is explained. `callbacks`: how many different callbacks came.
     """
 
     tenant_id: UUID
@@ -112,7 +112,7 @@ class Snapshot(NamedTuple):
 
 
 def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
-    """Look at a tenant once everything has settled. Changes nothing; give it a transaction that is REPEATABLE READ."""
+    """Take the snapshot of a tenant once everything is settled. Changes nothing; needs a transaction that is REPEATABLE READ."""
     tenant = {"tenant_id": tenant_id}
     return Snapshot(
         tenant_id=tenant_id,

@@ -1,7 +1,7 @@
-"""How a rule is written: what is counted, and queries whose every row is one violation told in a sentence.
+"""How a rule is written: queries that count the rows it covers, and queries that return one sentence for each violation.
 
-Parameters that any query may name: `tenant_id`; `cells` (what the matrices allow), `finals` (states that nothing leads out of) and
-`announced` (log entries that must have an event) as JSON; `codes` (every refusal's code).
+Every query may use these parameters: `tenant_id`; `cells` (the moves and contradictions of the matrices), `finals` (final states) and
+`announced` (log rows that must have an event) as JSON; `codes` (the codes of all refusals).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`counts`: figure -> query of one number. `violations`: queries of one text column."""
+    """One invariant. `counts`: name -> query of one number. `violations`: queries of one text column."""
 
     code: str
     title: str
@@ -21,5 +21,5 @@ class Rule:
 
 
 def count(table: str, condition: str = "true") -> str:
-    """Query how many rows of the tenant meet a condition."""
+    """The query that counts the rows of the tenant which meet a condition."""
     return f"SELECT count(*) FROM {table} WHERE tenant_id = :tenant_id AND ({condition})"  # noqa: S608 - written in these modules

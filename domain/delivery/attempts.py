@@ -1,7 +1,7 @@
 """Attempts: every sending of a provider request, written down before the request can leave.
 
-A worker may die between sending and hearing the reply. The row that it left says that the request may have had its effect, so nobody
-takes silence for "not sent".
+A worker may die between sending and hearing the reply. The row that it left says that the request may have had its effect, so that
+silence is never taken for "not sent" (docs/domain.md#steps-attempts-and-retries).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ ATTEMPT = table_of(ProviderAttempt)
 def idempotency_key(step_id: UUID, command: AttemptCommand = AttemptCommand.EXECUTE, request_no: int = 1) -> str:
     """The key by which the provider recognises a repeat: the same for every attempt at one provider request.
 
-    A repaired request has a key of its own: the provider has rejected the old one, and would reject it again.
+    A repaired request has a key of its own: the provider has rejected the old one, and would reject it again (decision 0019).
     """
     return f"fulfillment:{step_id}:{command}" + (f":{request_no}" if request_no > 1 else "")
 

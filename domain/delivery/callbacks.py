@@ -1,6 +1,6 @@
 """Callbacks: events that providers send to us. Each is recorded before it acts, under its id, so it acts at most once.
 
-A callback is a fact: an event that cannot be applied is kept as well, with what came of it.
+A callback is a fact: an event that cannot be applied is kept as well, with its status (docs/domain.md#callbacks-and-contradictions).
 """
 
 from __future__ import annotations
@@ -25,14 +25,6 @@ from domain.store import Base, Effect, Owned, UnitOfWork, append_only, check_in,
 from domain.store.idempotency import request_hash
 
 
-class ProviderConflict(Conflict):
-    """This event id was delivered before with another content."""
-
-    aggregate = "fulfillment_step"
-
-    safe_action = SafeAction.NOTHING_TO_DO
-
-
 class ProcessedStatus(StrEnum):
     """What a callback did: changed the step, changed nothing, contradicted what is known, or matched no step."""
 
@@ -41,6 +33,14 @@ class ProcessedStatus(StrEnum):
     NO_EFFECT = "NO_EFFECT"
     CONTRADICTION = "CONTRADICTION"
     UNMATCHED = "UNMATCHED"
+
+
+class ProviderConflict(Conflict):
+    """This event id was delivered before with another content."""
+
+    aggregate = "fulfillment_step"
+
+    safe_action = SafeAction.NOTHING_TO_DO
 
 
 class ExternalCallbackRecord(Base):

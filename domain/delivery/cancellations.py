@@ -32,8 +32,7 @@ class CancellationEvent(StrEnum):
     FINISH_PARTLY = "FINISH_PARTLY"
 
 
-S, E = CancellationStatus, CancellationEvent
-"""For the matrix below."""
+S, E = CancellationStatus, CancellationEvent  # for the matrix below
 OPEN = (S.ACKNOWLEDGED, S.ASSESSING, S.EXECUTING)
 FINAL = frozenset({S.DECLINED, S.DONE, S.DONE_PARTIAL})
 
@@ -55,7 +54,7 @@ CANCELLATION_MATRIX = Matrix(
         E.FINISH_PARTLY: FINAL,
     },
 )
-"""A refused request leaves no row, so REJECTED is not a state."""
+"""A refused request leaves no row, so REJECTED is not a state (decision 0018)."""
 
 
 class CancellationDecided(Conflict):

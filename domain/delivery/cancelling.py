@@ -1,6 +1,7 @@
 """Cancelling an order: requested, assessed, then every step that is not final is cancelled in one transaction.
 
-No step starts any more once the cancellation is accepted. A step that completes all the same is undone (`compensating`).
+No step starts any more once the cancellation is accepted. A step that completes all the same is undone (`compensating`;
+docs/domain.md#cancellation-and-undo).
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def assess(uow: UnitOfWork, cancellation_id: UUID) -> CancellationFacts:
 
 
 def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
-    """Accept or decline; returns the request, which may have been decided before. It is declined if a point of no return was passed meanwhile."""
+    """Accept or decline; returns the request, which may have been decided before. It is declined if the order has passed its point of no return."""
     order_id = uow.read(CancellationRequest, command.cancellation_id).order_id
     uow.read(SalesOrder, order_id, lock=True)
     locked = steps.of_order(uow, order_id, lock=True)

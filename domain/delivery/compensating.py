@@ -113,8 +113,8 @@ def leave_to_a_person(uow: UnitOfWork, contradiction_id: UUID) -> bool:
     _, step = _lock(uow, contradiction_id)
     contradiction = _record_verdict(uow, contradiction_id, Verdict.LEFT_TO_A_PERSON)
     if contradiction is not None:
-        said = f"{step.provider_name} says {contradiction.said} of {step.step_code}, which was {contradiction.known}, and cannot be asked."
-        _open_case(uow, step, contradiction, said)
+        detail = f"{step.provider_name} says {contradiction.said} of {step.step_code}, which was {contradiction.known}, and cannot be asked."
+        _open_case(uow, step, contradiction, detail)
     return contradiction is not None
 
 

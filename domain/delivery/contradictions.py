@@ -1,6 +1,6 @@
 """Contradictions: what a provider said of a step, against what was known of it. Both facts stay, with the verdict on them.
 
-Nothing here decides who is right. The provider's own ledger does where it can be asked, otherwise a person does.
+Nothing here decides which fact holds. The provider's own ledger does where it can be asked, otherwise a person does.
 """
 
 from __future__ import annotations

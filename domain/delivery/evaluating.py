@@ -1,7 +1,8 @@
 """Evaluating an order: which steps have become ready, whether it is blocked, what must be undone, and whether it has come to its end.
 
 Runs in a transaction of its own, after the step's: otherwise two last steps that end together would each see the other as open. Every
-path comes here: the worker, the callback, the last task of the process, a person's decision, reconciliation.
+path comes here: the worker, the callback, the last task of the process, a person's decision, reconciliation
+(docs/domain.md#orders-and-evaluation).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Carrying out steps: records what a provider says of a step, and what we conclude from its silence.
 
-The worker commits first and reports to the engine afterwards; the rows written here make every repeat harmless.
+The worker commits first and reports to the engine afterwards; the rows written here make every repeat harmless
+(docs/architecture.md#facts-and-inferences).
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ ATTEMPT_AFTER = {
     # A provider that refuses to cancel a request has it: even if its outcome was unknown, it is under way.
     StepEvent.REFUSE_CANCEL: {AttemptCommand.EXECUTE: AttemptStatus.ACKNOWLEDGED, AttemptCommand.CANCEL: AttemptStatus.FAILED},
 }
-"""What becomes of the live attempts at a step by an event, by their command."""
+"""Event -> what it makes of the live attempts at its step, by their command."""
+CLASS_OF = {
+    StepEvent.TIME_OUT: FailureClass.TIME_OUT,
+    StepEvent.FIND_ABSENT: FailureClass.ABSENT,
+    StepEvent.FIND_UNCLEAR: FailureClass.UNCLEAR,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +78,10 @@ class RecordFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Infer:
-    """Something concluded about a step from its version `expected_version`.
+    """Something that we conclude about a step from its version `expected_version`.
 
-    `safe_interval` counts for FIND_ABSENT: how long ago the request was sent. `silent_for` counts for TIME_OUT: how long its worker
-    has given no sign of life (zero: the worker itself gives up).
+    FIND_ABSENT needs a request that was sent before `request_safe_interval`, TIME_OUT a worker without a sign of life for
+    `attempt_stale_after` (zero: the worker itself gives up).
     """
 
     step_id: UUID
@@ -91,13 +97,6 @@ class Infer:
         return CLASS_OF[self.event]
 
 
-CLASS_OF = {
-    StepEvent.TIME_OUT: FailureClass.TIME_OUT,
-    StepEvent.FIND_ABSENT: FailureClass.ABSENT,
-    StepEvent.FIND_UNCLEAR: FailureClass.UNCLEAR,
-}
-
-
 def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]:
     """Let a fact act on its step as the matrix says; returns the kind of cell and the step after it.
 
@@ -105,7 +104,7 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
-        return Effect.KEEP, step  # given up meanwhile: its outcome says nothing about the attempt that is live now
+        return Effect.KEEP, step  # given up before: its outcome says nothing about the attempt that is live now
     command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
     if cell is None:

@@ -1,6 +1,7 @@
 """Every way a whole order comes to an end, or to a halt. The condition on its steps stands in the write.
 
-Such a guard may read the steps' rows: each outcome was committed before the evaluation began, and a final step stays final.
+Such a guard may read the steps' rows: each outcome was committed before the evaluation began, and a final step stays final
+(docs/domain.md#orders-and-evaluation).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Sales orders: what a customer accepted, and where its delivery stands. Terms: TMF622 Product Order.
 
-The header moves only when the whole order does; steps have rows and versions of their own.
+The header moves only when the whole order does; steps have rows and versions of their own
+(docs/domain.md#orders-and-evaluation).
 """
 
 from __future__ import annotations
@@ -46,8 +47,7 @@ class OrderEvent(StrEnum):
     UNDO_INCOMPLETE = "UNDO_INCOMPLETE"
 
 
-S, E = OrderStatus, OrderEvent
-"""For the matrix below."""
+S, E = OrderStatus, OrderEvent  # for the matrix below
 FINAL = frozenset({S.FULFILLED, S.PARTIALLY_FULFILLED, S.FAILED, S.CANCELLED, S.REJECTED})
 RUNNING = (S.IN_PROGRESS, S.HELD, S.CANCEL_REQUESTED)
 UNSETTLED = (*RUNNING, S.CANCELLING)

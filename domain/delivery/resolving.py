@@ -1,6 +1,6 @@
-"""Resolving cases: what their owner decides about a held step. A resolution names the versions of the case and of the step that were seen.
+"""Resolving cases: carries out what the owner of a case decides about its step, in the versions that the owner has seen.
 
-A person never overrules a fact: a completion that was committed first closes the case, and the resolution is refused.
+A person never overrules a fact: a completion that was committed first closes the case, and the resolution is refused (docs/domain.md#fallout).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class EvidenceMissing(Invalid):
 
 
 class Resolution(StrEnum):
-    """What a person may do about a case."""
+    """What a person may decide on a case."""
 
     RETRY = "RETRY"
     REPAIR_AND_RETRY = "REPAIR_AND_RETRY"

@@ -1,7 +1,7 @@
 """Every way a step changes: facts that a provider states, inferences that we draw, cancellations, and what people decide.
 
 A *fact* holds at any version; the matrix decides what it means. An *inference*, or a person's decision, names the version it was drawn
-from, and loses to whatever changed the step since.
+from, and loses to whatever changed the step since (docs/architecture.md#facts-and-inferences).
 """
 
 from __future__ import annotations

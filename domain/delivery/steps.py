@@ -1,7 +1,8 @@
 """Fulfilment plans and their steps: what providers have to do, and what is known of it. Terms: TMF641 Service Order.
 
 Two kinds of knowledge change a step. A *fact* (the provider said so) holds at any version; the matrix decides what it means. An
-*inference* (a time-out, "absent") is drawn from a version that was read before; it names that version, and loses to any fact.
+*inference* (a time-out, "absent") is drawn from a version that was read before; it names that version, and loses to any fact
+(docs/architecture.md#facts-and-inferences).
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ class StepEvent(StrEnum):
     RESOLVE_FAIL = "RESOLVE_FAIL"
 
 
-S, E = StepStatus, StepEvent
-"""For the matrix below."""
+S, E = StepStatus, StepEvent  # for the matrix below
 FINAL = frozenset({S.COMPLETED, S.CANCELLED, S.SKIPPED, S.FAILED})
 DONE = (S.COMPLETED, S.SKIPPED)
 UNDER_WAY = (S.IN_PROGRESS, S.UNKNOWN)
@@ -130,7 +130,7 @@ SETTLED_BY_PROVIDER = frozenset(
         (E.COMPLETE, S.FAILED),
     }
 )
-"""The contradictions that the provider's own ledger settles; a person is called for the others.
+"""The contradictions that the provider's own ledger settles (`?` in docs/matrices.md); a person is called for the others.
 
 A refused cancellation is among them because it mostly means that the provider had rejected the request itself, and has nothing to cancel.
 """
@@ -296,7 +296,5 @@ def of_order(uow: UnitOfWork, order_id: UUID, *conditions: ColumnElement[bool], 
     wait for each other.
     """
     query = select(*STEP.c).where(STEP.c.tenant_id == uow.tenant_id, STEP.c.order_id == order_id, *conditions)
-    query = (
-        query.order_by(STEP.c.id).with_for_update(key_share=True) if lock else query.order_by(STEP.c.created_at, STEP.c.step_code)
-    )
-    return uow.connection.execute(query).all()
+    as_planned = query.order_by(STEP.c.created_at, STEP.c.step_code)
+    return uow.connection.execute(query.order_by(STEP.c.id).with_for_update(key_share=True) if lock else as_planned).all()

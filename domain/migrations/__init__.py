@@ -1,4 +1,7 @@
-"""The schema's history. `migrate` brings a database to the newest version; two that start together wait for each other."""
+"""The schema's history. `migrate` brings a database to the newest version; of two that start together one waits for the other.
+
+This room needs `domain.schema`; only the command line and the tests need it. A released version is never edited.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from domain.store.isolation import EVERY_TENANT, name_tenant
 
-# Any fixed number: whoever migrates this product's schema takes the same lock.
+# Any fixed number: every process that migrates this schema takes the same lock.
 MIGRATION_LOCK = 4_202_046
 
 
