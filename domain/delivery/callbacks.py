@@ -38,8 +38,6 @@ class ProcessedStatus(StrEnum):
 class ProviderConflict(Conflict):
     """This event id was delivered before with another content."""
 
-    aggregate = "fulfillment_step"
-
     safe_action = SafeAction.NOTHING_TO_DO
 
 

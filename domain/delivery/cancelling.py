@@ -156,7 +156,10 @@ def assess(uow: UnitOfWork, cancellation_id: UUID) -> CancellationFacts:
 
 
 def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
-    """Accept or decline; returns the request, which may have been decided before. It is declined if the order has passed its point of no return."""
+    """Accept or decline; returns the request, which may have been decided before.
+
+    It is declined in any case once the order has passed its point of no return.
+    """
     order_id = uow.read(CancellationRequest, command.cancellation_id).order_id
     uow.read(SalesOrder, order_id, lock=True)
     locked = steps.of_order(uow, order_id, lock=True)

@@ -17,7 +17,7 @@ from domain.catalog import CATALOG, Catalog, StepSpecification
 from domain.delivery import steps, troubles
 from domain.delivery.order_moves import BLOCK, UNBLOCK
 from domain.delivery.orders import ORDER_MATRIX, OrderEvent, OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
-from domain.delivery.steps import FulfillmentPlan, FulfillmentStep, FulfillmentStepDependency, StepKind, StepStatus
+from domain.delivery.steps import DEPENDENCY, FulfillmentPlan, FulfillmentStep, StepKind, StepStatus
 from domain.fallout import triaging
 from domain.store import Move, UnitOfWork, table_of
 from domain.store.idempotency import request_hash
@@ -26,7 +26,7 @@ SUBMIT = Move(SalesOrder, ORDER_MATRIX, OrderEvent.SUBMIT, emits="OrderSubmitted
 REJECT = Move(SalesOrder, ORDER_MATRIX, OrderEvent.VALIDATION_FAILED, emits="OrderRejected")
 PLAN_READY = Move(SalesOrder, ORDER_MATRIX, OrderEvent.PLAN_READY, emits="OrderStarted")
 
-STEP, LINE, DEPENDENCY = table_of(FulfillmentStep), table_of(SalesOrderLine), table_of(FulfillmentStepDependency)
+LINE = table_of(SalesOrderLine)
 FIRST_PLAN = 1
 PROMISES = ("idempotent", "has_lookup", "cancellable", "key_window_seconds")
 """What a provider promises, by the catalog; each step keeps the promises of its time."""
@@ -62,7 +62,7 @@ def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> De
     if planned or order.status in NOT_WANTED:
         return Decomposition(steps=planned)
     if order.status == OrderStatus.CANCEL_REQUESTED:
-        raise OrderNotRunning(aggregate_type="sales_order", aggregate_id=order_id, current_status=order.status)
+        raise OrderNotRunning.about(order)
     lines = uow.connection.execute(
         select(*LINE.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(LINE.c.line_no)
     ).all()

@@ -1,6 +1,7 @@
 """Resolving cases: carries out what the owner of a case decides about its step, in the versions that the owner has seen.
 
-A person never overrules a fact: a completion that was committed first closes the case, and the resolution is refused (docs/domain.md#fallout).
+A person never overrules a fact: a completion that was committed first closes the case, and the resolution is refused
+(docs/domain.md#fallout).
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | Non
 
 
 def _is_wanted(order: Row[Any] | None, step: Row[Any]) -> bool:
-    """Never resend a step of an order that is being cancelled: the retry would be cancelled although the first request may have taken effect."""
+    # Never resend a step of an order that is being cancelled: the retry would be cancelled although the first request may have taken effect.
     return order is None or step.kind != StepKind.FULFILL or order.status not in compensating.UNWANTED
 
 

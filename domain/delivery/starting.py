@@ -115,7 +115,7 @@ def _undone(uow: UnitOfWork, step_id: UUID) -> str:
 
 
 def start_cancellation(uow: UnitOfWork, command: StartStep) -> StartedCancellation:
-    """Claim the cancellation of a step at its provider. Raises StepVersionConflict, StepObsolete, StepNotCancellable, StepAlreadyStarted."""
+    """Claim the cancellation of a step at its provider. Raises StepObsolete, StepNotCancellable, StepAlreadyStarted."""
     step = uow.require(CANCELLABLE, command)
     request_key = attempts.idempotency_key(step.id, request_no=step.request_no)
     attempt_id = _claim(uow, step, command, AttemptCommand.CANCEL, [request_key])
