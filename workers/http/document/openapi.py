@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
-from workers.http.calls import let_in
+from workers.http.calls import roles_of
 from workers.http.document.examples import EXAMPLES
 from workers.http.document.links import links_of
 from workers.http.shapes.answers import Problem
-from workers.http.shapes.bodies import CallbackBody
+from workers.http.shapes.order_bodies import CallbackBody
 
 REQUIRED_HEADERS: Mapping[str, Mapping[str, Any]] = {
     "Idempotency-Key": {"minLength": 1, "maxLength": 255},
@@ -46,7 +46,7 @@ def complete(app: FastAPI, title: str, version: str) -> None:
             _add_schemas(document)
             for route in iter_route_contexts(app.routes):
                 for method in route.methods or () if route.include_in_schema else ():
-                    _complete(document["paths"][route.path][method.lower()], sorted(let_in(route)))
+                    _complete(document["paths"][route.path][method.lower()], sorted(roles_of(route)))
             app.openapi_schema = document
         return app.openapi_schema
 

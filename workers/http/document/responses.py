@@ -83,7 +83,7 @@ def refusals_of(*moves: str) -> list[Refused]:
     return [*found, NotFound] if found else []
 
 
-def described_command(
+def command_responses(
     model: type[BaseModel],
     status: int,
     *moves: str,
@@ -95,16 +95,16 @@ def described_command(
     is_versioned = versioned and bool(moves)
     refused = [*refusals_of(*moves), *refusals, *OF_EVERY_COMMAND, *(OF_A_PRECONDITION if is_versioned else ()), *OF_EVERY_REQUEST]
     ok = {"model": model, "headers": REPLAY_HEADER | VERSION_HEADER}
-    return {status: ok} | ({200: ok | {"description": also_ok}} if also_ok else {}) | problems(refused)
+    return {status: ok} | ({200: ok | {"description": also_ok}} if also_ok else {}) | problem_responses(refused)
 
 
-def described_read(model: type[BaseModel] | UnionType, *, has_version: bool = False, of_one: bool = False) -> Responses:
+def read_responses(model: type[BaseModel] | UnionType, *, has_version: bool = False, of_one: bool = False) -> Responses:
     """Answers of a look-up, at something that has a version, or of one thing, or at a list."""
     refused = [*([NotFound] if has_version or of_one else []), *OF_EVERY_REQUEST, TryAgain]
-    return {200: {"model": model, "headers": VERSION_HEADER if has_version else {}}} | problems(refused)
+    return {200: {"model": model, "headers": VERSION_HEADER if has_version else {}}} | problem_responses(refused)
 
 
-def problems(refused: Iterable[Refused]) -> Responses:
+def problem_responses(refused: Iterable[Refused]) -> Responses:
     """Problem documents by status, each with its codes and what they mean."""
     by_status: defaultdict[HTTPStatus, dict[str, str]] = defaultdict(dict)
     for kind in refused:
