@@ -1,1 +1,1 @@
-"""The routes, one module for each resource. A route parses, runs one command or one read, and answers; it opens no transaction of its own."""
+"""The routes, one module for each resource. A route parses, runs one command or one read, and answers; it opens no transaction."""

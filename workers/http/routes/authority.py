@@ -50,7 +50,7 @@ def list_grants(
     limit: Limit = 50,
     after: After = None,
 ) -> JSONResponse:
-    """List grants, of one subject or of all. Approvers see their own grants and those that they delegated; administrators see every grant."""
+    """List grants, of one subject or of all. Approvers get their own and those that they delegated, administrators get every grant."""
     principal = read.principal
     concerning = None if Role.AUTHORITY_ADMIN in principal.roles else principal.subject
     return read_response(

@@ -1,7 +1,7 @@
 """Callbacks of providers over HTTP, signed as Standard Webhooks describes.
 
-The rule: the signature of the raw bytes is verified before anything is parsed. The event's own id is its idempotency key, so a callback needs no
-Idempotency-Key header.
+The rule: the signature of the raw bytes is verified before anything is parsed. The event's own id is its idempotency key, so a callback
+needs no Idempotency-Key header.
 """
 
 from __future__ import annotations
