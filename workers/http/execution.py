@@ -1,7 +1,7 @@
 """Carries out a command once: the claim of its key, authorization, the command and the stored answer, in one unit of work.
 
 The rule: the idempotency key is claimed first, so that a repeat is a replay and not a version conflict; then come authorization,
-preconditions and the command. A refusal leaves nothing behind, not even its claim.
+preconditions and the command. A refusal leaves nothing behind, not even its claim. See `docs/domain.md#refusals-logs-and-metrics`.
 """
 
 from __future__ import annotations

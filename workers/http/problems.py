@@ -1,7 +1,7 @@
 """Error responses: every refusal becomes a problem document (RFC 9457) with its code and with what may safely be done next.
 
 The rule: one table gives each kind of refusal its status. The code is the refusal's own, the same as in logs, metrics and BPMN. No response
-contains SQL, a stack trace or a value of another tenant.
+contains SQL, a stack trace or a value of another tenant. See `docs/domain.md#refusals-logs-and-metrics`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STATUS: dict[type[DomainError], HTTPStatus] = {
 }
 """Kind of refusal -> HTTP status.
 
-A stale version gets 409, not 412: RFC 9110 allows both, and a stale revision, price or approval, which is the same news, gets 409.
+A stale version gets 409, not 412: RFC 9110 allows both, and a stale revision, price or approval gets 409 too.
 """
 TITLES = {"QUOTE_VERSION_CONFLICT": "Quote has changed"}
 """Titles that are clearer than the ones made of their codes."""

@@ -21,7 +21,7 @@ class Shown(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457) with more members. The id of the aggregate has its own name, such as `quoteId`."""
+    """A problem document (RFC 9457) with more members. The id of the aggregate is one of them, under its own name such as `quoteId`."""
 
     model_config = ConfigDict(extra="allow", alias_generator=to_camel)
 
