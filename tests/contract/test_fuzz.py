@@ -29,7 +29,7 @@ from tests.support.people import Scenario
 from workers.http import calls, execution
 from workers.http.auth import Role
 from workers.http.limits import Limits
-from workers.http.shapes import quote_answers
+from workers.http.shapes import buyer_answers
 
 ENOUGH = 10_000
 MOVES = 60
@@ -104,7 +104,7 @@ def broken(*_: object, **__: object) -> None:
 
 PLANTED: dict[str, tuple[object, str, object]] = {
     "another customer's": (calls, "must_own", lambda *_: None),
-    "a member that buyers must not see": (quote_answers.Offered, "of", classmethod(lambda _, body: body)),
+    "a member that buyers must not see": (buyer_answers.Offered, "of", classmethod(lambda _, body: body)),
     "another answer than the stored one": (execution, "once", lambda *_: None),
     "told a stranger": (NotFound, "code", "SOMEBODY_HAS_IT"),
     "INTERNAL_ERROR": (withdrawing, "recall", broken),

@@ -21,7 +21,7 @@ from workers.http.document.examples import EXAMPLES
 from workers.http.document.links import NEXT
 from workers.http.document.responses import refusals_of
 from workers.http.problems import MEDIA_TYPE, RequestError, status_of
-from workers.http.shapes import answers, approval_answers
+from workers.http.shapes import answers, approval_answers, order_answers, quote_answers
 
 UNCONNECTED = create_engine("postgresql+psycopg://nobody@localhost/nothing")
 DOCUMENT: dict[str, Any] = create_app(UNCONNECTED, JWT_SECRET, {PROVIDER: [CALLBACK_SECRET]}).openapi()
@@ -209,10 +209,10 @@ def is_as_promised(response: httpx.Response, model: type[BaseModel]) -> dict[str
 
 
 def test_what_is_answered_is_what_is_promised(api: Api, offers: Offers) -> None:
-    quote = is_as_promised(api.sales.post("/quotes", new_quote()), answers.ShownQuote)
-    is_as_promised(api.sales.get("/quotes"), answers.QuotePage)
-    is_as_promised(api.sales.get(f"/quotes/{quote['quoteId']}"), answers.ShownQuote)
-    answers.ShownQuote.model_validate(priced(api.sales, quote))
+    quote = is_as_promised(api.sales.post("/quotes", new_quote()), quote_answers.ShownQuote)
+    is_as_promised(api.sales.get("/quotes"), quote_answers.QuotePage)
+    is_as_promised(api.sales.get(f"/quotes/{quote['quoteId']}"), quote_answers.ShownQuote)
+    quote_answers.ShownQuote.model_validate(priced(api.sales, quote))
     signed = offers.quote_in_approval()
     [task] = is_as_promised(api.approver.get("/approval-tasks"), approval_answers.TaskPage)["items"]
     decision = named(task, "requirementId", "quoteRevisionId", "priceResultId") | {
@@ -225,14 +225,14 @@ def test_what_is_answered_is_what_is_promised(api: Api, offers: Offers) -> None:
     is_as_promised(api.approver.get(f"/quotes/{signed.quote_id}/approvals"), approval_answers.RequestPage)
     offer = offers.approved_quote()
     path, ids = f"/quotes/{offer.quote_id}", ("revisionId", "priceResultId")
-    is_as_promised(api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), answers.ShownDocument)
+    is_as_promised(api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), quote_answers.ShownDocument)
     body = named(offer.body, *ids, "approvalRequestId", "documentId")
-    is_as_promised(api.customer.post(f"{path}/acceptances", body, version=offer.version), answers.ShownAcceptance)
+    is_as_promised(api.customer.post(f"{path}/acceptances", body, version=offer.version), quote_answers.ShownAcceptance)
     order = offers.running_order()
-    is_as_promised(api.sales.get(f"/orders/{order.order_id}"), answers.ShownOrder)
-    is_as_promised(api.sales.get("/orders"), answers.OrderPage)
+    is_as_promised(api.sales.get(f"/orders/{order.order_id}"), order_answers.ShownOrder)
+    is_as_promised(api.sales.get("/orders"), order_answers.OrderPage)
     offers.start_step(order.steps["RESERVE_INVENTORY"])
-    is_as_promised(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), answers.ShownCallback)
+    is_as_promised(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), order_answers.ShownCallback)
     is_as_promised(api.client.get("/readyz"), answers.Health)
     problem = api.sales.get("/quotes/none")
     assert answers.Problem.model_validate_json(problem.text).code == "REQUEST_INVALID"

@@ -1,1 +1,1 @@
-"""The HTTP edge: parse, one unit of work, one command, the answer. Every rule of business lies in `domain`."""
+"""The HTTP edge: it parses a request, runs one command in one unit of work, and answers. Business rules are in `domain`."""

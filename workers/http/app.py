@@ -1,4 +1,4 @@
-"""The application: routes, who may enter, how much they may carry, and how every no looks."""
+"""The application: its routes, and around them authentication, limits and error responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine as Database
+from sqlalchemy import create_engine
 
 from domain.store.base import camel
 from workers.http import problems
@@ -33,9 +34,9 @@ TITLE = "Quote to order"
 
 
 def create_app(
-    database: Engine, jwt_secret: str, callback_secrets: Mapping[str, Sequence[str]], limits: Limits | None = None
+    database: Database, jwt_secret: str, callback_secrets: Mapping[str, Sequence[str]], limits: Limits | None = None
 ) -> FastAPI:
-    """Build the edge on a database. `callback_secrets` maps provider -> its signing secrets (two during a rotation).
+    """Build the application on a database. `callback_secrets` maps a provider to its signing secrets (two during a rotation).
 
     Raises ValueError if the JWT secret is too short.
     """
@@ -66,7 +67,7 @@ def create_app(
     ):
         app.include_router(routes.router)
     limits = limits or Limits()
-    # The last one added is met first.
+    # A request passes the middleware that is added last first.
     app.add_middleware(RateLimit, limits=limits)
     app.add_middleware(Authentication, secret=jwt_secret)
     app.add_middleware(BodyLimit, body_time=limits.body_time)
@@ -75,9 +76,9 @@ def create_app(
 
 
 def description() -> str:
-    """The OpenAPI document as it is kept in `docs/openapi.json`: a change of the edge shows in review."""
-    nowhere = create_engine("postgresql+psycopg://")
-    return json.dumps(create_app(nowhere, "-" * SHORTEST_SECRET_BYTES, {}).openapi(), indent=2, ensure_ascii=False) + "\n"
+    """The OpenAPI document as `docs/openapi.json` keeps it, so that a change of the edge shows in review."""
+    unconnected = create_engine("postgresql+psycopg://")
+    return json.dumps(create_app(unconnected, "-" * SHORTEST_SECRET_BYTES, {}).openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _version() -> str:

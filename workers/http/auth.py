@@ -1,6 +1,6 @@
-"""Who calls: a bearer JWT (HS256) with subject, tenant, roles and region; a buyer's names the customers that they buy for.
+"""Authentication: a bearer JWT (HS256) with subject, tenant, roles and region. A buyer's token also names the customers that they buy for.
 
-The rule: every path asks for a token unless it is listed here as open; a token proves who somebody is, and what they may do is asked per path.
+The rule: every path needs a token unless it is listed here as open. The token proves who calls; each path says which roles it lets in.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from domain.errors import Forbidden
 from workers.http.problems import UnauthenticatedError, problem_of_request
 
 ALGORITHM = "HS256"
-# RFC 7518, section 3.2: a key as long as the hash.
+# RFC 7518, section 3.2: the key is at least as long as the hash.
 SHORTEST_SECRET_BYTES = 32
 OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
-# Callbacks are signed instead: `workers.http.callbacks` verifies them.
+# Callbacks carry a signature instead, which `workers.http.routes.callbacks` verifies.
 SIGNED_PATHS = "/callbacks/"
 
 
 class Role(StrEnum):
-    """What a token may say that its bearer is. The approver groups are the engine's groups."""
+    """The roles that a token may give its bearer. The approver roles are named like the engine's groups."""
 
     SALES_AGENT = "salesAgent"
     CUSTOMER = "customer"
@@ -54,14 +54,14 @@ AUTHORITY_ADMINS = frozenset({Role.AUTHORITY_ADMIN})
 CASE_WORKERS = frozenset({Role.FALLOUT_L1, Role.FALLOUT_L2, Role.FALLOUT_MANAGERS})
 FULFILLERS = frozenset({Role.FULFILLMENT_MANAGERS})
 TRADERS = SELLERS | BUYERS | APPROVERS
-"""Whoever has to do with quotes and orders at all."""
+"""Roles that may read quotes."""
 FOLLOWERS = TRADERS | CASE_WORKERS | FULFILLERS
-"""Whoever may look at orders."""
+"""Roles that may read orders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The caller, as the token proves it. `subject` stands as actor in every log row; `customers` are those that a buyer buys for."""
+    """The caller, as the token proves. `subject` is the actor in every log row; `customers` are those that a buyer buys for."""
 
     subject: str
     tenant_id: UUID
@@ -75,9 +75,9 @@ class Principal:
             raise Forbidden(f"This needs one of the roles {', '.join(sorted(roles))}; your token has none of them.")
 
     def confined_to(self, roles: Collection[str]) -> frozenset[str] | None:
-        """Where these roles are let in: the customers whose things this caller is shown, None for every customer's.
+        """The customers whose quotes and orders this caller gets where these roles are let in; None for every customer's.
 
-        Whoever is let in as a buyer only is a stranger to all other customers.
+        A caller who is let in only as a buyer gets nothing that belongs to another customer.
         """
         return self.customers if set(roles) & set(self.roles) <= BUYERS else None
 
@@ -91,7 +91,7 @@ def issue_token(  # noqa: PLR0917 - the claims in the order of the token
     lifetime: timedelta,
     customers: Sequence[str] = (),
 ) -> str:
-    """Make a bearer token; a buyer's names `customers`. Whoever holds the secret may be anybody: keep it off clients."""
+    """Make a bearer token; a buyer's names `customers`. Whoever has the secret can issue a token for anybody: keep it away from clients."""
     claims = {"sub": subject, "tenant": str(tenant), "roles": list(roles), "region": region, "exp": datetime.now(UTC) + lifetime}
     return jwt.encode({**claims, "customers": list(customers)} if customers else claims, secret, ALGORITHM)
 
@@ -107,13 +107,13 @@ def principal_of(authorization: str | None, secret: str) -> Principal:
     except jwt.ExpiredSignatureError as error:
         raise UnauthenticatedError("The token has expired: get a new one.") from error
     except (jwt.InvalidTokenError, TypeError, ValueError) as error:
-        raise UnauthenticatedError("The token is not one of ours, or lacks a claim: get a new one.") from error
+        raise UnauthenticatedError("The token is not one of ours, or a claim is missing or malformed: get a new one.") from error
 
 
 def _principal(claims: dict[str, Any]) -> Principal:
     subject, region = _text(claims["sub"]), _text(claims.get("region", ""))
     if not subject:
-        raise ValueError("a token names its subject")
+        raise ValueError("the token names no subject")
     return Principal(
         subject=subject,
         tenant_id=UUID(_text(claims["tenant"])),
@@ -125,24 +125,24 @@ def _principal(claims: dict[str, Any]) -> Principal:
 
 def _text(claim: object) -> str:
     if not isinstance(claim, str) or "\0" in claim:
-        raise ValueError("a claim that should be a string is none")
+        raise ValueError("a claim is not a string without NUL")
     return claim
 
 
 def _texts(claim: object) -> tuple[str, ...]:
     if not isinstance(claim, list):
-        raise TypeError("a claim that should be a list of strings is none")
+        raise TypeError("a claim is not a list of strings")
     return tuple(map(_text, claim))
 
 
 def require_long_enough(secret: str) -> None:
-    """Raises ValueError if a secret is too short to keep anybody out."""
+    """Raises ValueError if a secret is so short that it could be guessed."""
     if len(secret.encode()) < SHORTEST_SECRET_BYTES:
         raise ValueError(f"the JWT secret must have at least {SHORTEST_SECRET_BYTES} bytes: set a longer Q2O_JWT_SECRET")
 
 
 class Authentication:
-    """ASGI middleware: puts the caller into `request.state.principal`, or answers 401 before anything is parsed."""
+    """ASGI middleware that puts the caller into `request.state.principal`, or answers 401 before anything is parsed."""
 
     def __init__(self, app: ASGIApp, secret: str) -> None:
         self._app = app

@@ -1,6 +1,7 @@
-"""One command as it arrived over HTTP: who sent it, under which key, on which version; and how its answer goes back.
+"""What a route gets besides its body: who calls, under which idempotency key, on which version; and how the answer goes back.
 
-The rule: the fingerprint of a request is its path, its precondition, its body and its sender, so a stored answer is only for who earned it.
+The rule: the fingerprint of a request covers its path, its precondition, its body and its sender, so that only the sender of the first
+request gets the stored answer.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
@@ -30,20 +32,31 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A command's surroundings. `run` carries it out once."""
+class _Caller:
+    """Who calls, the roles that the route lets in, and what the path names."""
 
-    name: str
     principal: Principal
     roles: frozenset[Role]
-    key: str
-    path: str
-    named: Mapping[str, str]
-    if_match: str | None
+    path_parameters: Mapping[str, str]
     executor: Executor
 
+    @property
+    def customers(self) -> frozenset[str] | None:
+        """The customers that the caller is confined to; None for every customer."""
+        return self.principal.confined_to(self.roles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(_Caller):
+    """The request of a command. `run` carries it out once."""
+
+    name: str
+    key: str
+    path: str
+    if_match: str | None
+
     def run(self, body: BaseModel, work: Work, location: str | None = None) -> JSONResponse:
-        """Do `work` under the key and answer; `location` is the path of what a 201 created, with members of the body in braces.
+        """Carry out `work` once under the key; `location` is the path of what a 201 created, with members of the answer in braces.
 
         Raises the domain's refusals.
         """
@@ -54,21 +67,16 @@ class Call:
             "actor": self.principal.subject,
             "body": body.model_dump(mode="json", by_alias=True, exclude_unset=True),
         }
-        return answered(self.executor.command(cause, request, self._allow, work), location)
+        return command_response(self.executor.command(cause, request, self._authorize, work), location)
 
-    @property
-    def customers(self) -> frozenset[str] | None:
-        """The customers that the caller is confined to; None for every customer."""
-        return self.principal.confined_to(self.roles)
-
-    def _allow(self, uow: UnitOfWork) -> None:
+    def _authorize(self, uow: UnitOfWork) -> None:
         self.principal.must_be(self.roles)
-        must_own(uow, self.named, self.customers)
+        must_own(uow, self.path_parameters, self.customers)
 
 
 @dataclass(frozen=True, slots=True)
 class Commanding:
-    """Dependency that reads the surroundings of the command `name`, which needs one of `roles`."""
+    """Dependency of a route that runs the command `name`, which needs one of `roles`; it gives the `Call`."""
 
     name: str
     roles: frozenset[Role]
@@ -87,7 +95,7 @@ class Commanding:
             roles=self.roles,
             key=read_key(idempotency_key),
             path=request.url.path,
-            named=request.path_params,
+            path_parameters=request.path_params,
             if_match=request.headers.get("if-match"),
             executor=request.app.state.executor,
         )
@@ -104,54 +112,49 @@ def read_key(header: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """A read's surroundings: whose it is."""
+class Read(_Caller):
+    """The request of a read."""
 
-    principal: Principal
-    roles: frozenset[Role]
-    named: Mapping[str, str]
-    executor: Executor
-
-    def at(self, read: Callable[[UnitOfWork], _Value]) -> _Value:
-        """Read for the caller's tenant, and a buyer's customers. Raises Forbidden, NotFound, TryAgain."""
+    def run(self, read: Callable[[UnitOfWork], _Value]) -> _Value:
+        """Read in the caller's tenant; a buyer reads only what belongs to their customers. Raises Forbidden, NotFound, TryAgain."""
         self.principal.must_be(self.roles)
         cause = Cause(tenant_id=self.principal.tenant_id, actor=self.principal.subject, command="read")
 
-        def own(uow: UnitOfWork) -> _Value:
-            must_own(uow, self.named, self.customers)
+        def read_own(uow: UnitOfWork) -> _Value:
+            must_own(uow, self.path_parameters, self.customers)
             return read(uow)
 
-        return self.executor.read(cause, own)
-
-    @property
-    def customers(self) -> frozenset[str] | None:
-        """The customers that the caller is confined to; None for every customer."""
-        return self.principal.confined_to(self.roles)
+        return self.executor.read(cause, read_own)
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
-    """Dependency that reads the surroundings of a look-up, which needs one of `roles`."""
+class Reading:
+    """Dependency of a route that only reads, which needs one of `roles`; it gives the `Read`."""
 
     roles: frozenset[Role]
 
-    def __call__(self, request: Request) -> Look:
-        return Look(
+    def __call__(self, request: Request) -> Read:
+        return Read(
             principal=request.state.principal,
             roles=self.roles,
-            named=request.path_params,
+            path_parameters=request.path_params,
             executor=request.app.state.executor,
         )
 
 
-def let_in(route: RouteContext) -> frozenset[Role]:
-    """The roles of which a route asks for one; none when it asks for no token."""
-    reads = route.dependant.dependencies if route.dependant else []
-    return next((read.call.roles for read in reads if isinstance(read.call, Commanding | Looking)), frozenset())
+def roles_of(route: RouteContext) -> frozenset[Role]:
+    """The roles that a route lets in; none when it needs no token."""
+    dependencies = route.dependant.dependencies if route.dependant else []
+    return next((each.call.roles for each in dependencies if isinstance(each.call, Commanding | Reading)), frozenset())
 
 
-def answered(answer: Answer, location: str | None = None) -> JSONResponse:
-    """An answer on the wire: ETag, Location, and whether it is a repeat."""
+def answer_with(body: dict[str, Any], status: HTTPStatus) -> Answer:
+    """The answer of a command that shows `body`; the version in it becomes the ETag."""
+    return Answer(status=status, body=body, version=body["version"])
+
+
+def command_response(answer: Answer, location: str | None = None) -> JSONResponse:
+    """The response to a command, with ETag and Location, and with a header that tells a replay."""
     headers = {"Cache-Control": "no-store"}
     if answer.version is not None:
         headers["ETag"] = etag(answer.version)
@@ -162,7 +165,7 @@ def answered(answer: Answer, location: str | None = None) -> JSONResponse:
     return JSONResponse(answer.body, answer.status, headers)
 
 
-def shown(body: dict[str, Any]) -> JSONResponse:
-    """What was looked up, with its version as ETag where it has one."""
+def read_response(body: dict[str, Any]) -> JSONResponse:
+    """The response to a read; the version in the body, where there is one, becomes the ETag."""
     headers = {"Cache-Control": "no-store"} | ({"ETag": etag(body["version"])} if "version" in body else {})
     return JSONResponse(body, headers=headers)

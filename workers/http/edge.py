@@ -1,7 +1,7 @@
-"""The HTTP process: the application behind uvicorn, in a thread, with a clean end.
+"""The HTTP process: the application behind uvicorn, in a thread, with an orderly stop.
 
-The rule: the port is taken when the edge is made, so a taken one is told at once; `start` returns when requests are served, `stop` when
-those that were being served are answered.
+The rule: the constructor opens the port, so that a port in use fails at once. `start` returns when requests are served, `stop` when those
+in progress are answered.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from threading import Event, Thread
 
 import structlog
 import uvicorn
-from sqlalchemy import Engine
+from sqlalchemy import Engine as Database
 
 from workers.http.app import create_app
 from workers.http.limits import Limits
 
-# A platform sends SIGKILL 30 s after SIGTERM; the longest command (three lock time-outs) is done before.
+# A platform sends SIGKILL 30 s after SIGTERM. The longest command takes three lock time-outs, which is less than this.
 DRAIN_TIME = timedelta(seconds=20)
 START_TIMEOUT = timedelta(seconds=10)
 WATCH_INTERVAL = timedelta(seconds=1)
@@ -28,22 +28,22 @@ _log = structlog.get_logger()
 
 
 class PortInUseError(Exception):
-    """The address cannot be listened on; the message says what to change."""
+    """The port is in use or cannot be opened; the message says what to change."""
 
 
 class ServerDiedError(Exception):
-    """The server ended without being told to; its log says why."""
+    """The server ended although nobody stopped it; its log says why."""
 
 
 class HttpEdge:
-    """The edge on a database, on `host` and `port` (0 takes a free one).
+    """The edge on a database; it listens on `host` and `port` (0 takes a free one).
 
     Raises PortInUseError, and ValueError if the JWT secret is too short.
     """
 
     def __init__(
         self,
-        database: Engine,
+        database: Database,
         *,
         jwt_secret: str,
         callback_secrets: Mapping[str, Sequence[str]],
@@ -67,14 +67,14 @@ class HttpEdge:
         self._thread = Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
 
     def start(self) -> None:
-        """Serve. Raises ServerDiedError if that does not begin in time."""
+        """Begin to serve. Raises ServerDiedError if no request is served in time."""
         self._thread.start()
         if not self._server.is_serving.wait(START_TIMEOUT.total_seconds()):
             raise ServerDiedError(f"the HTTP edge did not start within {START_TIMEOUT.total_seconds():.0f} s: see the errors above")
         _log.info("http_edge_started", address=self.address)
 
     def stop(self) -> None:
-        """Take no more requests, answer those that are being served, and end."""
+        """Take no more requests, answer those in progress, and end."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
@@ -82,7 +82,7 @@ class HttpEdge:
         _log.info("http_edge_stopped", address=self.address)
 
     def run(self, stop: Event) -> None:
-        """Serve until `stop` is set. Raises ServerDiedError when the server ends before."""
+        """Serve until `stop` is set. Raises ServerDiedError if the server ends before that."""
         self.start()
         try:
             while not stop.wait(WATCH_INTERVAL.total_seconds()):
@@ -109,6 +109,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortInUseError(
             f"the HTTP edge cannot listen on {host}:{port} ({error.strerror}): set Q2O_HTTP_PORT to a free port"
         ) from error
-    # asyncio sees to it only where a socket names its protocol: without it, an answer's body waits 40 ms for its head to be acknowledged.
+    # asyncio sets this only for a socket that names its protocol. Without it, a body waits 40 ms until the client acknowledges the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -1,6 +1,7 @@
-"""Carrying out a command once: claim, authorization, command, stored answer, in one unit of work.
+"""Carries out a command once: the claim of its key, authorization, the command and the stored answer, in one unit of work.
 
-The order is the design's: idempotency lookup, authorization, preconditions, execution. A refusal leaves nothing, its claim included.
+The rule: the idempotency key is claimed first, so that a repeat is a replay and not a version conflict; then come authorization,
+preconditions and the command. A refusal leaves nothing behind, not even its claim. See `docs/domain.md#refusals-logs-and-metrics`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine as Database
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -21,7 +23,7 @@ from workers.runtime.refusals import record_refusal
 from workers.runtime.retries import sqlstate_of, until_decided
 
 DEADLOCK = "40P01"
-# SQLSTATE classes: connection exception, insufficient resources, a shutdown (57014, a statement time-out, is a fault of ours).
+# SQLSTATE classes: connection exception, insufficient resources, a shutdown. 57014 is none of them: a statement time-out is our own fault.
 OUTAGE_CLASSES = ("08", "53", "57P")
 UNREACHABLE = "The database cannot be reached right now; nothing was changed."
 
@@ -33,13 +35,13 @@ Allow = Callable[[UnitOfWork], None]
 class Executor:
     """Runs commands and reads against one database."""
 
-    def __init__(self, database: Engine) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def command(self, cause: Cause, request: Mapping[str, Any], allow: Allow, work: Work) -> Answer:
-        """Do `work` once for the cause's idempotency key; a repeat gets the stored answer. `allow` raises Forbidden, NotFound.
+        """Carry out `work` once for the cause's idempotency key; a repeat gets the stored answer. `allow` raises Forbidden, NotFound.
 
-        Raises what the domain refuses with, TryAgain, OutcomeUnknownError.
+        Raises the domain's refusals, TryAgain, OutcomeUnknownError.
         """
         key = str(cause.idempotency_key)
 
@@ -67,42 +69,42 @@ class Executor:
         return answer
 
     def decided(self, cause: Cause, work: Callable[[UnitOfWork], _Value]) -> _Value:
-        """One unit of work that begins with a claim, repeated whole while the database could not decide.
+        """Run one unit of work that begins with a claim, and repeat the whole of it while the database cannot decide.
 
-        Raises refusals (logged and counted), TryAgain when nothing was changed, OutcomeUnknownError when that is not known.
+        Raises refusals (logged and counted), TryAgain when nothing was changed, OutcomeUnknownError when it is not known what was changed.
         """
-        attempts = _Attempts(self._database, cause, work)
+        tries = _Tries(self._database, cause, work)
         try:
-            result = until_decided(attempts.run)
+            result = until_decided(tries.run)
         except Refusal as refusal:
-            attempts.resolve("executed")  # it could claim, so the lost commit had left nothing
+            tries.resolve("executed")  # this try could claim the key, so the lost commit had changed nothing
             record_refusal(refusal, cause)
             raise
         except DomainError as error:
-            attempts.resolve("unresolved")
-            if attempts.lost_commit:
+            tries.resolve("unresolved")
+            if tries.lost_commit:
                 raise OutcomeUnknownError from error
             raise
-        attempts.resolve("replayed" if getattr(result, "replayed", False) else "executed")
+        tries.resolve("replayed" if getattr(result, "replayed", False) else "executed")
         return result
 
     def reach_database(self) -> None:
-        """Ask the database for a sign of life. Raises TryAgain when there is none."""
+        """Ask the database for a sign of life. Raises TryAgain if it gives none."""
         try:
             with housekeeping(self._database) as connection:
                 connection.execute(text("SELECT 1"))
         except (DBAPIError, PoolTimeoutError) as error:
             raise TryAgain(UNREACHABLE) from error
 
-    def read(self, cause: Cause, look: Callable[[UnitOfWork], _Value]) -> _Value:
-        """Look something up. Raises NotFound, TryAgain."""
+    def read(self, cause: Cause, read: Callable[[UnitOfWork], _Value]) -> _Value:
+        """Run a read. Raises NotFound, TryAgain."""
         missing: NotFound | None = None
         try:
             with unit_of_work(self._database, cause) as uow:
                 try:
-                    return look(uow)
+                    return read(uow)
                 except NotFound as refusal:
-                    # Kept from the unit of work, which would log a refused command: a look is none.
+                    # The unit of work would log a refused command, and a read is no command.
                     missing = refusal
         except (DBAPIError, PoolTimeoutError) as error:
             if not is_outage(error):
@@ -112,17 +114,17 @@ class Executor:
 
 
 def is_outage(error: DBAPIError | PoolTimeoutError) -> bool:
-    """Whether the database could not be reached or is short of something, rather than asked for nonsense."""
+    """Whether the database cannot be reached or lacks resources; any other error is a fault of the statement."""
     if isinstance(error, PoolTimeoutError) or error.connection_invalidated:
         return True
     state = sqlstate_of(error)
     return state.startswith(OUTAGE_CLASSES) if state else isinstance(error, OperationalError | InterfaceError)
 
 
-class _Attempts(Generic[_Value]):
-    """The attempts of one unit of work, and whether the answer to one of their commits was lost."""
+class _Tries(Generic[_Value]):
+    """The tries of one unit of work, and whether the reply to one of their commits was lost."""
 
-    def __init__(self, database: Engine, cause: Cause, work: Callable[[UnitOfWork], _Value]) -> None:
+    def __init__(self, database: Database, cause: Cause, work: Callable[[UnitOfWork], _Value]) -> None:
         self._database = database
         self._cause = cause
         self._work = work
@@ -142,7 +144,7 @@ class _Attempts(Generic[_Value]):
         except (DBAPIError, PoolTimeoutError) as error:
             if not is_outage(error):
                 raise
-            # COMMIT was not sent: the database has rolled back, or will when it notices that we are gone.
+            # COMMIT was not sent, so the database has rolled back, or will when it notices the lost connection.
             raise TryAgain(UNREACHABLE) from error
 
     def resolve(self, resolution: str) -> None:

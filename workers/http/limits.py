@@ -1,6 +1,7 @@
-"""How much a request may carry, how long it may take to arrive, and how many of them a tenant may send (OWASP API4:2023).
+"""Limits: how large a body may be, how long it may take to arrive, and how many requests a tenant may send (OWASP API4:2023).
 
-More is refused before it fills memory, holds a connection, or keeps other tenants waiting. The counts are of this process alone.
+The rule: what exceeds a limit is refused before it fills memory, occupies a connection, or makes other tenants wait. Each process counts
+for itself.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workers.http.problems import BodyTooLargeError, BodyTooSlowError, TooManyRequestsError, problem_of_request
 
-LARGEST_BODY_BYTES = 1024 * 1024  # two hundred lines are some 30 kB
+LARGEST_BODY_BYTES = 1024 * 1024  # a quote with two hundred lines has some 30 kB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the edge takes: a body within `body_time`; of each tenant `rate` requests a second in the long run, and `burst` at once."""
+    """A body arrives within `body_time`; each tenant sends `rate` requests a second on average, and `burst` at once."""
 
-    body_time: timedelta = timedelta(seconds=20)  # for the largest body that is half a megabit a second
-    rate: float = 500  # more than one process serves; a tenant alone may have it all
+    body_time: timedelta = timedelta(seconds=20)  # for the largest body this is half a megabit a second
+    rate: float = 500  # more than one process can serve: a tenant that is alone may use all of it
     burst: int = 1000
 
 
 class BodyLimit:
-    """ASGI middleware: 413 at once when the length is announced, and as soon as it is passed when it is not; 408 when it takes too long.
+    """ASGI middleware that answers 413 to a body that is too large, and 408 to one that is too slow.
 
-    The time counts for the whole body: one that comes byte by byte makes progress, and holds its connection all the same.
+    An announced length is refused at once, any other as soon as it is exceeded. The time counts for the whole body: one that comes byte by
+    byte makes progress, and occupies its connection all the same.
     """
 
     def __init__(self, app: ASGIApp, body_time: timedelta, largest: int = LARGEST_BODY_BYTES) -> None:
@@ -54,7 +56,7 @@ class BodyLimit:
 
         async def counted() -> Message:
             nonlocal received, has_more
-            if not has_more:  # whoever waits now waits for the end of the connection
+            if not has_more:  # the application now waits for the client to disconnect, which may take any time
                 return await receive()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -71,9 +73,9 @@ class BodyLimit:
 
 
 class RateLimit:
-    """ASGI middleware: 429 for a tenant whose bucket of tokens is empty. Stands behind the authentication, which proves the tenant.
+    """ASGI middleware that answers 429 to a tenant whose bucket of tokens is empty.
 
-    So there are as many buckets as tenants that were issued tokens, and nobody can fill the memory with made-up ones.
+    Authentication comes first and proves the tenant, so nobody can fill the memory with buckets of invented tenants.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,7 +95,7 @@ class RateLimit:
         await self._app(scope, receive, send)
 
     def _take(self, tenant_id: UUID) -> float:
-        """Take a token; returns the seconds until there is one when there is none."""
+        """Take a token; returns 0, or the seconds until there is one."""
         now = self._clock()
         tokens, since = self._buckets.get(tenant_id, (float(self._burst), now))
         tokens = min(self._burst, tokens + (now - since) * self._rate)

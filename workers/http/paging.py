@@ -1,4 +1,4 @@
-"""Lists, a page at a time."""
+"""Pages: a list is answered one page at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fastapi import Query
 LARGEST_PAGE = 200
 
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Items on this page")]
-After = Annotated[UUID | None, Query(description="`next` of the page before")]
+After = Annotated[UUID | None, Query(description="`next` of the previous page")]
 
 
 def page(items: Sequence[dict[str, Any]], limit: int, id_member: str) -> dict[str, Any]:
-    """A page and where the next one begins. Ask for `limit + 1` items: the one too many tells that there is a next page."""
+    """A page, and the value of `after` for the next one. Pass `limit + 1` items: the last of them shows that there is a next page."""
     shown = list(items[:limit])
     return {"items": shown, "next": shown[-1][id_member] if len(items) > limit else None}

@@ -1,6 +1,6 @@
-"""If-Match: the version that a command was decided on, as one strong entity tag in quotes.
+"""If-Match: the version that the sender of a command has seen, as one strong entity tag in quotes.
 
-The rule: what cannot be compared exactly is refused: weak tags, lists and `*` name no version.
+The rule: a version must be comparable exactly, so weak tags, lists and `*` are refused.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from fastapi import Depends, Header
 
 from workers.http.problems import PreconditionInvalidError, PreconditionRequiredError
 
-# At most eighteen digits: every such number fits the bigint column.
+# Every number of at most eighteen digits fits the bigint column.
 _STRONG_VERSION = re.compile(r'"([0-9]{1,18})"')
 
 
 @dataclass(frozen=True, slots=True)
 class IfMatch:
-    """The precondition as it arrived; None when there was none."""
+    """The version that the header names; None without the header."""
 
     version: int | None
 
     def required(self) -> int:
-        """The version. Raises PreconditionRequiredError when the request named none."""
+        """The version. Raises PreconditionRequiredError if the request named none."""
         if self.version is None:
             raise PreconditionRequiredError
         return self.version
@@ -33,9 +33,7 @@ class IfMatch:
 def read_if_match(
     if_match: Annotated[
         str | None,
-        Header(
-            alias="If-Match", description='The version that the decision was made on: the ETag of the last answer, such as `"17"`.'
-        ),
+        Header(alias="If-Match", description='The version that the sender has seen: the ETag of the last answer, such as `"17"`.'),
     ] = None,
 ) -> IfMatch:
     """Parse the header. Raises PreconditionInvalidError."""

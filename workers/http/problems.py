@@ -1,7 +1,7 @@
-"""Every no in one shape: RFC 9457 problem documents with the lesson's members (section 8).
+"""Error responses: every refusal becomes a problem document (RFC 9457) with its code and with what may safely be done next.
 
-The rule: one table says which status a refusal has; the code is the refusal's own, the same word as in logs, metrics and BPMN. No SQL,
-no stack trace and no value of another tenant ever stands in an answer.
+The rule: one table gives each kind of refusal its status. The code is the refusal's own, the same as in logs, metrics and BPMN. No response
+contains SQL, a stack trace or a value of another tenant. See `docs/domain.md#refusals-logs-and-metrics`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from domain.store.base import camel
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://errors.example.com/"
-RETRY_AFTER_SECONDS = "1"  # whoever held the row has committed by then
+RETRY_AFTER_SECONDS = "1"  # the transaction that has locked the row has ended by then
 
 STATUS: dict[type[DomainError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
@@ -43,15 +43,18 @@ STATUS: dict[type[DomainError], HTTPStatus] = {
     TryAgain: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknownError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""Kind of refusal -> HTTP status. A stale command is 409, not 412: RFC 9110 allows both, and the lesson shows 409 with a code."""
+"""Kind of refusal -> HTTP status.
+
+A stale version gets 409, not 412: RFC 9110 allows both, and a stale revision, price or approval gets 409 too.
+"""
 TITLES = {"QUOTE_VERSION_CONFLICT": "Quote has changed"}
-"""Titles that say it better than their code does."""
+"""Titles that are clearer than the ones made of their codes."""
 
 _log = structlog.get_logger()
 
 
 class RequestError(HTTPException):
-    """A request that is refused before any command runs: the edge's own refusals, coded like the domain's."""
+    """A refusal of the edge itself, before any command runs; it has a code as the domain's refusals have."""
 
     status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
     code: ClassVar[str] = "REQUEST_INVALID"
@@ -83,31 +86,31 @@ class UnknownProviderError(RequestError):
 
 
 class IdempotencyKeyMissingError(RequestError):
-    """Send an Idempotency-Key with every command, and the same one with its repeats."""
+    """Send an Idempotency-Key with every command, and the same key with its repeats."""
 
     code = "IDEMPOTENCY_KEY_MISSING"
 
 
 class IdempotencyKeyInvalidError(RequestError):
-    """An Idempotency-Key has 1 to 255 printable ASCII characters."""
+    """An Idempotency-Key must have 1 to 255 printable ASCII characters."""
 
     code = "IDEMPOTENCY_KEY_INVALID"
 
 
 class PreconditionRequiredError(RequestError):
-    """Send If-Match with the version that the decision was made on, in quotes."""
+    """Send If-Match with the version that you have seen, in quotes."""
 
     status, code = HTTPStatus.PRECONDITION_REQUIRED, "PRECONDITION_REQUIRED"
 
 
 class PreconditionInvalidError(RequestError):
-    """If-Match is one strong version in quotes; weak ones, lists and * name none."""
+    """If-Match must be one strong version in quotes; weak versions, lists and * are refused."""
 
     code = "PRECONDITION_INVALID"
 
 
 class BodyTooLargeError(RequestError):
-    """The request's body is larger than this path takes."""
+    """The request's body is larger than this path accepts."""
 
     status, code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BODY_TOO_LARGE"
 
@@ -118,12 +121,12 @@ class BodyTooSlowError(RequestError):
     status, code, safe_action = HTTPStatus.REQUEST_TIMEOUT, "BODY_TOO_SLOW", SafeAction.RETRY_WITH_SAME_KEY
 
     def __init__(self) -> None:
-        # What may still come belongs to no request any more (RFC 9110, section 15.5.9).
+        # The rest of the body may still arrive and must not be read as the next request (RFC 9110, section 15.5.9).
         super().__init__(headers={"Connection": "close"})
 
 
 class TooManyRequestsError(RequestError):
-    """Your tenant sends more requests than it may: wait as long as Retry-After says."""
+    """Your tenant sends too many requests: wait as many seconds as Retry-After says."""
 
     status, code, safe_action = HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", SafeAction.RETRY_WITH_SAME_KEY
 
@@ -133,7 +136,7 @@ class UnreadableRequestError(RequestError):
 
 
 class UnfitRequestError(RequestError):
-    """The request does not have the form that this path takes."""
+    """The request does not have the form that this path accepts."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -142,17 +145,17 @@ OTHER_CODES = {HTTPStatus.NOT_FOUND: "NOT_FOUND", HTTPStatus.METHOD_NOT_ALLOWED:
 
 
 def status_of(refusal: type[DomainError]) -> HTTPStatus:
-    """The HTTP status of a refusal. Raises KeyError for a class that is none."""
+    """The HTTP status of a refusal. Raises StopIteration for a class that has none."""
     return next(STATUS[kind] for kind in refusal.__mro__ if kind in STATUS)
 
 
 def title_of(code: str) -> str:
-    """A code as people read it: STALE_PRICE -> Stale price."""
+    """A code as a title: STALE_PRICE -> Stale price."""
     return TITLES.get(code) or code.replace("_", " ").capitalize()
 
 
 def id_member(aggregate_type: str) -> str:
-    """The member that carries the id of an aggregate: quote -> quoteId, sales_order -> orderId."""
+    """The name of the member with an aggregate's id: quote -> quoteId, sales_order -> orderId."""
     known = {table_of(entity).name: entity.ID_FIELD for entity in Aggregate.__subclasses__()}
     return camel(known.get(aggregate_type, f"{aggregate_type}_id"))
 
@@ -205,7 +208,7 @@ def _problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answer whatever goes wrong in this application with a problem document."""
+    """Make the application answer every error with a problem document."""
     app.add_exception_handler(DomainError, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -213,13 +216,13 @@ def install(app: FastAPI) -> None:
 
 
 def _on_refusal(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, DomainError)  # noqa: S101 - narrows what Starlette's signature leaves open
+    assert isinstance(error, DomainError)  # noqa: S101 - narrows the type of Starlette's signature
     return problem_of(error)
 
 
 def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
-    # The rejected value is not repeated: it may be anything, of any size.
+    # The rejected value is left out: it may be anything, of any size.
     errors = [
         {"pointer": "/".join(str(part) for part in found["loc"]), "detail": str(found["msg"])} for found in error.errors()[:20]
     ]
@@ -240,5 +243,5 @@ def _on_http_error(_: Request, error: Exception) -> JSONResponse:
 
 def _on_fault(request: Request, error: Exception) -> JSONResponse:
     _log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
-    detail = "Something is broken on our side; nothing was changed. The same request with the same key may be sent again later."
+    detail = "An error on our side stopped the request; nothing was changed. You may send the same request with the same key again later."
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail, SafeAction.RETRY_WITH_SAME_KEY)

@@ -1,1 +1,1 @@
-"""The OpenAPI document: error responses, examples and links, from the registered refusals and routes."""
+"""The OpenAPI document: error responses from the registered refusals, examples, links, and the roles of each route."""

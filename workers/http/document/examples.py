@@ -1,4 +1,4 @@
-"""A body of each command as it may look, for people who read the OpenAPI document. A test holds them against their models."""
+"""An example body of each command, for readers of the OpenAPI document. A test checks each example against its model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from workers.http.shapes import bodies
+from workers.http.shapes import approval_bodies, bodies, order_bodies, quote_bodies
 
 REVISION = "0b8cfa53-46d5-4d11-9d06-7a2f0f3a5a10"
 CONFIGURATION = "4f9a3f3e-0f43-4b0e-9a5e-5c0c1f6e7b21"
@@ -17,7 +17,7 @@ DOCUMENT = "a9c3e1f4-5b6d-4e8f-9a0b-1c2d3e4f5a54"
 REQUIREMENT = "d2f4b6a8-1c3e-4f5a-8b7c-6d9e0f1a2b65"
 
 EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
-    bodies.CreateQuoteBody: {
+    quote_bodies.CreateQuoteBody: {
         "customerId": "C-1001",
         "region": "ID-JAVA",
         "currency": "EUR",
@@ -28,7 +28,7 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
             {"productOfferingId": "ROUTER_PRO", "quantity": 1, "termMonths": 24},
         ],
     },
-    bodies.EditQuoteBody: {
+    quote_bodies.EditQuoteBody: {
         "expectedRevisionId": REVISION,
         "reasonCode": "CUSTOMER_REQUEST",
         "termMonths": 36,
@@ -36,22 +36,22 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
         "addLines": [{"productOfferingId": "SUPPORT_PLUS", "quantity": 1, "termMonths": 36}],
         "removeLines": [2],
     },
-    bodies.PriceQuoteBody: {
+    quote_bodies.PriceQuoteBody: {
         "configResultId": CONFIGURATION,
         "catalogVersion": "2026.1",
         "stalenessPolicy": "REPRICE_ON_MATERIAL_CHANGE",
     },
-    bodies.SubmitQuoteBody: {"revisionId": REVISION, "configResultId": CONFIGURATION, "priceResultId": PRICE},
-    bodies.IssueDocumentBody: {"revisionId": REVISION, "priceResultId": PRICE},
-    bodies.AcceptQuoteBody: {
+    quote_bodies.SubmitQuoteBody: {"revisionId": REVISION, "configResultId": CONFIGURATION, "priceResultId": PRICE},
+    quote_bodies.IssueDocumentBody: {"revisionId": REVISION, "priceResultId": PRICE},
+    quote_bodies.AcceptQuoteBody: {
         "revisionId": REVISION,
         "priceResultId": PRICE,
         "approvalRequestId": APPROVAL,
         "documentId": DOCUMENT,
         "channel": "WEB",
     },
-    bodies.WithdrawBody: {"revisionId": REVISION, "reasonCode": "PROJECT_POSTPONED"},
-    bodies.DecideBody: {
+    quote_bodies.WithdrawBody: {"revisionId": REVISION, "reasonCode": "PROJECT_POSTPONED"},
+    approval_bodies.DecideBody: {
         "requirementId": REQUIREMENT,
         "expectedRequirementVersion": 1,
         "quoteRevisionId": REVISION,
@@ -60,7 +60,7 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
         "reasonCode": "STRATEGIC_DEAL",
         "comment": "Three sites follow in spring.",
     },
-    bodies.PublishBody: {
+    quote_bodies.PublishBody: {
         "expectedActiveVersion": "p-44",
         "priceBookVersion": "p-45",
         "entries": [
@@ -69,7 +69,7 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
         ],
         "materialOfferingIds": ["FIBRE_1000"],
     },
-    bodies.GrantBody: {
+    approval_bodies.GrantBody: {
         "subject": "rina",
         "role": "approverRsm",
         "region": "ID-JAVA",
@@ -77,20 +77,20 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
         "maxDealAmount": "50000.00",
         "validUntil": "2031-12-31T23:59:59+07:00",
     },
-    bodies.DelegateBody: {"subject": "dewi", "validUntil": "2031-08-31T23:59:59+07:00", "maxDiscountPercent": "15"},
-    bodies.CancelOrderBody: {"expectedStatus": "IN_PROGRESS", "reason": "PROJECT_STOPPED"},
+    approval_bodies.DelegateBody: {"subject": "dewi", "validUntil": "2031-08-31T23:59:59+07:00", "maxDiscountPercent": "15"},
+    order_bodies.CancelOrderBody: {"expectedStatus": "IN_PROGRESS", "reason": "PROJECT_STOPPED"},
     bodies.EmptyBody: {},
-    bodies.QuestionBody: {"question": "Which of the two addresses is right?"},
-    bodies.InformationBody: {"information": "The second one."},
-    bodies.HoldBody: {"reason": "The provider looks at it until Monday."},
-    bodies.ConfirmationBody: {"externalRef": "SHIP-4711", "text": "Seen in the provider's portal."},
-    bodies.ResolutionBody: {
+    order_bodies.QuestionBody: {"question": "Which of the two addresses is right?"},
+    order_bodies.InformationBody: {"information": "The second one."},
+    order_bodies.HoldBody: {"reason": "The provider looks at it until Monday."},
+    order_bodies.ConfirmationBody: {"externalRef": "SHIP-4711", "text": "Seen in the provider's portal."},
+    order_bodies.ResolutionBody: {
         "resolution": "MARK_COMPLETED",
         "expectedStepVersion": 4,
         "externalRef": "SHIP-4711",
         "evidence": "Seen in the provider's portal.",
     },
-    bodies.CallbackBody: {
+    order_bodies.CallbackBody: {
         "eventId": "evt-20261124-0001",
         "eventType": "step.completed",
         "stepRef": f"step:{APPROVAL}:{DOCUMENT}",

@@ -1,4 +1,4 @@
-"""What comes next, as OpenAPI links: from an answer to the request that it makes possible, with the ids and the version that it carries."""
+"""OpenAPI links: which requests an answer makes possible, and which of its ids and versions they need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Next(NamedTuple):
-    """An operation, the path's parameter that it takes from the answer, and members of its body by the member of the answer."""
+    """A possible operation: the path parameter `named` comes from the answer; `body` maps members of its body to members of the answer."""
 
     operation: str
     named: str
@@ -40,11 +40,11 @@ NEXT: Mapping[str, tuple[Next, ...]] = {
     "grantAuthority": (Next("delegateAuthority", "grantId"), Next("revokeAuthority", "grantId")),
     "delegateAuthority": (Next("revokeAuthority", "grantId"),),
 }
-"""Operation -> what its answer leads to."""
+"""Operation -> the operations that its answer makes possible."""
 
 
 def links_of(operation: str) -> dict[str, dict[str, Any]]:
-    """The links of an operation's good answer, by name."""
+    """The links of an operation's successful response, by name."""
     return {f"{operation}-{each.operation}": _link(each) for each in NEXT.get(operation, ())}
 
 

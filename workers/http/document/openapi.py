@@ -1,6 +1,6 @@
-"""The OpenAPI document: what FastAPI derives, completed by what it cannot know.
+"""The OpenAPI document: FastAPI derives it, and this module adds what FastAPI cannot know.
 
-It cannot know that two headers are required (their absence has a code of its own), nor which roles a path lets in.
+That is: examples, links, the roles that a path lets in, and the two headers that are required (each has a code of its own for its absence).
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
-from workers.http.calls import let_in
+from workers.http.calls import roles_of
 from workers.http.document.examples import EXAMPLES
 from workers.http.document.links import links_of
 from workers.http.shapes.answers import Problem
-from workers.http.shapes.bodies import CallbackBody
+from workers.http.shapes.order_bodies import CallbackBody
 
 REQUIRED_HEADERS: Mapping[str, Mapping[str, Any]] = {
     "Idempotency-Key": {"minLength": 1, "maxLength": 255},
     "If-Match": {"pattern": '^"[0-9]{1,18}"$'},
 }
 DESCRIPTION = """
-Commands name what they were decided on, and are refused when it no longer holds.
+A command names what its sender has seen, and is refused when that no longer holds.
 
 * **Idempotency-Key** is required on every command. The same key with the same request gets the stored answer for 72 hours, with
   `Idempotent-Replayed: true`; with another request it is refused. A refused command stores nothing.
-* **If-Match** carries the version from the last `ETag`. A stale version is answered **409** with a code (RFC 9110 would allow 412; a
-  stale revision, price or approval is the same kind of news, and comes in the same shape), a missing one **428**.
+* **If-Match** carries the version from the last `ETag`. A stale version gets **409** with a code (RFC 9110 would allow 412 too; a stale
+  revision, price or approval is the same kind of news and also gets 409), a missing one **428**.
 * Refusals are problem documents (RFC 9457): branch on `code`, show `detail`, do what `safeUserAction` says.
-* A request is looked at in this order: who sends it (401), how much their tenant sends (429), its form (400, 408, 413, 422), whether it is
-  a repeat, whether the sender may (403, 404), which version they saw (428, 409), and then the rest of what it was decided on (409).
-* A token (JWT) carries `sub`, `tenant`, `roles`, and of a buyer `customers`: quotes and orders of other customers do not exist for them, as
-  nothing of another tenant does for anybody (404). Buyers are shown less of a quote or an order than sellers.
+* A request is checked in this order: who sends it (401), how much the tenant sends (429), its form (400, 408, 413, 422), whether it is a
+  repeat, whether the sender may do this (403, 404), which version the sender has seen (428, 409), and then everything else that the command
+  names (409).
+* A token (JWT) carries `sub`, `tenant`, `roles`, and for a buyer `customers`. Quotes and orders of other customers do not exist for a buyer
+  (404), and nothing of another tenant exists for anybody. Buyers get less of a quote or an order than sellers.
 """
 
 
@@ -46,7 +47,7 @@ def complete(app: FastAPI, title: str, version: str) -> None:
             _add_schemas(document)
             for route in iter_route_contexts(app.routes):
                 for method in route.methods or () if route.include_in_schema else ():
-                    _complete(document["paths"][route.path][method.lower()], sorted(let_in(route)))
+                    _complete(document["paths"][route.path][method.lower()], sorted(roles_of(route)))
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -72,5 +73,5 @@ def _complete(operation: dict[str, Any], roles: Sequence[str]) -> None:
     if links := links_of(operation["operationId"]):
         good["links"] = links
     if roles:
-        # OpenAPI 3.1: the roles of a scheme that has no scopes, one of these requirements is enough.
+        # OpenAPI 3.1 lists roles where a scheme has no scopes; one of these requirements is enough.
         operation["security"] = [{"token": [role]} for role in roles]

@@ -1,6 +1,6 @@
-"""The answers of each path as OpenAPI shows them, refusals included.
+"""The responses of each path as OpenAPI shows them, refusals included.
 
-The rule: the codes of a command are collected from the guards of its moves, so that documentation cannot fall behind the domain.
+The rule: the refusals of a command are collected from the guards of its moves, so that the document cannot fall behind the domain.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ OF_EVERY_REQUEST: tuple[Refused, ...] = (
 OF_A_PRECONDITION: tuple[Refused, ...] = (PreconditionRequiredError, PreconditionInvalidError)
 REPLAY_HEADER = {
     "Idempotent-Replayed": {
-        "description": "`true` when this is the stored answer of an earlier request",
+        "description": "`true` if this is the stored answer of an earlier request",
         "schema": {"type": "string"},
     }
 }
@@ -74,7 +74,7 @@ HEADERS = dict.fromkeys((HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAI
 
 
 def refusals_of(*moves: str) -> list[Refused]:
-    """What these moves and checks may refuse with, by their names in the registry (`quote.accept`)."""
+    """The refusals of these moves and checks, which are named as in the registry (`quote.accept`)."""
     found: dict[Refused, None] = {}
     for check in (Check.registry[name] for name in moves):
         found |= dict.fromkeys(guard.refusal for guard in check.guards)
@@ -83,7 +83,7 @@ def refusals_of(*moves: str) -> list[Refused]:
     return [*found, NotFound] if found else []
 
 
-def described_command(
+def command_responses(
     model: type[BaseModel],
     status: int,
     *moves: str,
@@ -91,20 +91,20 @@ def described_command(
     also_ok: str | None = None,
     versioned: bool = True,
 ) -> Responses:
-    """Answers of a command: `model` with `status` (and with 200 when `also_ok` says why), and every refusal of its moves."""
+    """Responses of a command: `model` with `status` (and with 200 if `also_ok` tells when), and every refusal of its moves."""
     is_versioned = versioned and bool(moves)
     refused = [*refusals_of(*moves), *refusals, *OF_EVERY_COMMAND, *(OF_A_PRECONDITION if is_versioned else ()), *OF_EVERY_REQUEST]
     ok = {"model": model, "headers": REPLAY_HEADER | VERSION_HEADER}
-    return {status: ok} | ({200: ok | {"description": also_ok}} if also_ok else {}) | problems(refused)
+    return {status: ok} | ({200: ok | {"description": also_ok}} if also_ok else {}) | problem_responses(refused)
 
 
-def described_read(model: type[BaseModel] | UnionType, *, has_version: bool = False, of_one: bool = False) -> Responses:
-    """Answers of a look-up, at something that has a version, or of one thing, or at a list."""
+def read_responses(model: type[BaseModel] | UnionType, *, has_version: bool = False, of_one: bool = False) -> Responses:
+    """Responses of a read: of one thing, with its version if it has one, or else of a list."""
     refused = [*([NotFound] if has_version or of_one else []), *OF_EVERY_REQUEST, TryAgain]
-    return {200: {"model": model, "headers": VERSION_HEADER if has_version else {}}} | problems(refused)
+    return {200: {"model": model, "headers": VERSION_HEADER if has_version else {}}} | problem_responses(refused)
 
 
-def problems(refused: Iterable[Refused]) -> Responses:
+def problem_responses(refused: Iterable[Refused]) -> Responses:
     """Problem documents by status, each with its codes and what they mean."""
     by_status: defaultdict[HTTPStatus, dict[str, str]] = defaultdict(dict)
     for kind in refused:

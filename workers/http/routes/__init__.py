@@ -1,1 +1,1 @@
-"""The routes of the HTTP edge, one module a resource: each opens no transaction of its own and calls one command or one read."""
+"""The routes, one module for each resource. A route parses, runs one command or one read, and answers; it opens no transaction."""

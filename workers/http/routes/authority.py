@@ -1,4 +1,4 @@
-"""Authority over HTTP: who may sign how much, for whom, until when; and passing it on for the time of an absence."""
+"""Authority grants over HTTP: how far a person's signature reaches and until when, and how that person delegates it during an absence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from domain.errors import Invalid
 from domain.offers import authority, reading
 from domain.store import Answer, UnitOfWork
 from workers.http.auth import APPROVERS, AUTHORITY_ADMINS, Role
-from workers.http.calls import Call, Commanding, Look, Looking, shown
-from workers.http.document.responses import described_command, described_read
+from workers.http.calls import Call, Commanding, Read, Reading, read_response
+from workers.http.document.responses import command_responses, read_responses
 from workers.http.paging import After, Limit, page
 from workers.http.preconditions import Precondition
-from workers.http.shapes import approval_answers, bodies
+from workers.http.shapes import approval_answers, approval_bodies, bodies
+from workers.http.shapes.fields import WITHOUT_NUL
 
 router = APIRouter(prefix="/authority-grants", tags=["authority"])
 
@@ -26,54 +27,53 @@ GrantId = Annotated[UUID, Path(alias="grantId")]
 HOLDERS = AUTHORITY_ADMINS | APPROVERS
 
 
-def _granted(row: Row[Any], status: HTTPStatus) -> Answer:
-    return Answer(status=status, body=reading.grant(row), version=row.version)
+def _granted(row: Row[Any]) -> Answer:
+    return Answer(status=HTTPStatus.CREATED, body=reading.grant(row), version=row.version)
 
 
-@router.post("", status_code=201, responses=described_command(approval_answers.ShownGrant, 201, refusals=(Invalid,)))
+@router.post("", status_code=201, responses=command_responses(approval_answers.ShownGrant, 201, refusals=(Invalid,)))
 def grant_authority(
-    call: Annotated[Call, Depends(Commanding("grant-authority", AUTHORITY_ADMINS))], body: bodies.GrantBody
+    call: Annotated[Call, Depends(Commanding("grant-authority", AUTHORITY_ADMINS))], body: approval_bodies.GrantBody
 ) -> JSONResponse:
-    """Let somebody sign in a role, as far as this says."""
-    given = {name: getattr(body, name) for name in bodies.GrantBody.model_fields}
+    """Let somebody sign in a role, up to these limits."""
 
     def work(uow: UnitOfWork) -> Answer:
-        return _granted(authority.grant(uow, authority.GrantAuthority(**given)), HTTPStatus.CREATED)
+        return _granted(authority.grant(uow, body.command()))
 
     return call.run(body, work)
 
 
-@router.get("", responses=described_read(approval_answers.GrantPage))
+@router.get("", responses=read_responses(approval_answers.GrantPage))
 def list_grants(
-    looking: Annotated[Look, Depends(Looking(HOLDERS))],
-    subject: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]+$")] = None,
+    read: Annotated[Read, Depends(Reading(HOLDERS))],
+    subject: Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)] = None,
     limit: Limit = 50,
     after: After = None,
 ) -> JSONResponse:
-    """List grants, of one subject or of all; who is no administrator sees their own and those that they passed on."""
-    principal = looking.principal
+    """List grants, of one subject or of all. Approvers get their own and those that they delegated, administrators get every grant."""
+    principal = read.principal
     concerning = None if Role.AUTHORITY_ADMIN in principal.roles else principal.subject
-    return shown(page(looking.at(lambda uow: reading.grants_of(uow, subject, concerning, limit + 1, after)), limit, "grantId"))
+    return read_response(
+        page(read.run(lambda uow: reading.grants_of(uow, subject, concerning, limit + 1, after)), limit, "grantId")
+    )
 
 
 @router.post(
     "/{grantId}/delegations",
     status_code=201,
-    responses=described_command(approval_answers.ShownGrant, 201, "authority_grant.delegate", refusals=(Invalid,)),
+    responses=command_responses(approval_answers.ShownGrant, 201, "authority_grant.delegate", refusals=(Invalid,)),
 )
 def delegate_authority(
     call: Annotated[Call, Depends(Commanding("delegate-authority", APPROVERS))],
     if_match: Precondition,
     grant_id: GrantId,
-    body: bodies.DelegateBody,
+    body: approval_bodies.DelegateBody,
 ) -> JSONResponse:
-    """Pass your own grant on, at most as far as it reaches. If-Match names the version of the grant; the answer is the new one."""
-    given = {name: getattr(body, name) for name in bodies.DelegateBody.model_fields}
+    """Delegate your own grant, at most up to its limits. If-Match names the version of your grant; the answer is the new grant."""
 
     def work(uow: UnitOfWork) -> Answer:
-        version, delegated_by = if_match.required(), call.principal.subject
-        delegation = authority.DelegateAuthority(grant_id=grant_id, expected_version=version, delegated_by=delegated_by, **given)
-        return _granted(authority.delegate(uow, delegation), HTTPStatus.CREATED)
+        delegation = body.command(grant_id, if_match.required(), call.principal.subject)
+        return _granted(authority.delegate(uow, delegation))
 
     return call.run(body, work)
 
@@ -81,7 +81,7 @@ def delegate_authority(
 @router.post(
     "/{grantId}/revocations",
     status_code=201,
-    responses=described_command(approval_answers.ShownGrant, 201, "authority_grant.revoke"),
+    responses=command_responses(approval_answers.ShownGrant, 201, "authority_grant.revoke"),
 )
 def revoke_authority(
     call: Annotated[Call, Depends(Commanding("revoke-authority", HOLDERS))],
@@ -89,7 +89,7 @@ def revoke_authority(
     grant_id: GrantId,
     body: bodies.EmptyBody,
 ) -> JSONResponse:
-    """End a grant and what was passed on from it; whoever passed one on may end that one. What was signed stays signed."""
+    """End a grant and every delegation of it. A person may end what they delegated. Signatures that were made by it stay valid."""
     principal = call.principal
 
     def work(uow: UnitOfWork) -> Answer:
@@ -99,6 +99,6 @@ def revoke_authority(
             revoked_by=principal.subject,
             as_administrator=Role.AUTHORITY_ADMIN in principal.roles,
         )
-        return _granted(authority.revoke(uow, revocation), HTTPStatus.CREATED)
+        return _granted(authority.revoke(uow, revocation))
 
     return call.run(body, work)

@@ -1,6 +1,7 @@
-"""Providers' callbacks over HTTP, signed by Standard Webhooks.
+"""Callbacks of providers over HTTP, signed as Standard Webhooks describes.
 
-The rule: the raw bytes are verified before anything is parsed; the event's own id is its idempotency key, so no other one is asked for.
+The rule: the signature of the raw bytes is verified before anything is parsed. The event's own id is its idempotency key, so a callback
+needs no Idempotency-Key header.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from domain.delivery import callbacks, steps
 from domain.delivery.callbacks import ProviderConflict
 from domain.errors import OutcomeUnknownError, TryAgain
 from domain.store import Cause
-from workers.http.calls import answered
-from workers.http.document.responses import problems
+from workers.http.calls import command_response
+from workers.http.document.responses import problem_responses
 from workers.http.execution import Executor
 from workers.http.problems import (
     BodyTooLargeError,
@@ -31,7 +32,8 @@ from workers.http.problems import (
     problem_of,
 )
 from workers.http.routes.evaluation import evaluate
-from workers.http.shapes import answers, bodies
+from workers.http.shapes.order_answers import ShownCallback
+from workers.http.shapes.order_bodies import CallbackBody
 from workers.providers.signatures import SignatureInvalidError, verify
 from workers.runtime import metrics
 from workers.runtime.refusals import record_refusal
@@ -43,7 +45,7 @@ LARGEST_CALLBACK_BYTES = 20_000
 
 
 async def raw_body(request: Request) -> bytes:
-    """The body as it was signed. Raises BodyTooLargeError."""
+    """The bytes that the signature covers. Raises BodyTooLargeError."""
     body = await request.body()
     if len(body) > LARGEST_CALLBACK_BYTES:
         raise BodyTooLargeError
@@ -53,8 +55,8 @@ async def raw_body(request: Request) -> bytes:
 @router.post(
     "/{provider}",
     responses={
-        200: {"model": answers.ShownCallback},
-        **problems(
+        200: {"model": ShownCallback},
+        **problem_responses(
             [
                 SignatureRefusedError,
                 UnknownProviderError,
@@ -79,7 +81,7 @@ async def raw_body(request: Request) -> bytes:
     },
 )
 def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depends(raw_body)]) -> JSONResponse:
-    """Take a provider's event: repeats change nothing, the same id with another content is kept as a conflict."""
+    """Take a provider's event. A repeat changes nothing; the same id with other content is kept and refused as a conflict."""
     _verify(request.headers, raw, request.app.state.callback_secrets.get(provider))
     payload, event = _parse(raw)
     if request.headers["webhook-id"] != event.event_id:
@@ -92,23 +94,13 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
         external_event_id=event.event_id,
         business_key=event.step_ref,
     )
-    command = callbacks.ReceiveCallback(
-        provider_name=provider,
-        external_event_id=event.event_id,
-        event_type=event.event_type,
-        step_id=step_id,
-        external_ref=event.external_ref,
-        external_request_id=event.request_id,
-        external_event_at=event.occurred_at,
-        payload=payload,
-    )
-    received = _receive(request.app.state.executor, cause, command)
+    received = _receive(request.app.state.executor, cause, event.command(provider, step_id, payload))
     if received.conflict:
         conflict = ProviderConflict(aggregate_type="fulfillment_step", aggregate_id=step_id)
         record_refusal(conflict, cause)
         return problem_of(conflict)
-    shown = answers.ShownCallback(processed_status=received.processed_status, replayed=received.replayed)
-    return answered(replace(shown.answer(HTTPStatus.OK), replayed=received.replayed))
+    shown = ShownCallback(processed_status=received.processed_status, replayed=received.replayed)
+    return command_response(replace(shown.answer(HTTPStatus.OK), replayed=received.replayed))
 
 
 def _verify(headers: Mapping[str, str], raw: bytes, secrets: Sequence[str] | None) -> None:
@@ -120,20 +112,20 @@ def _verify(headers: Mapping[str, str], raw: bytes, secrets: Sequence[str] | Non
         raise SignatureRefusedError(str(error)) from error
 
 
-def _parse(raw: bytes) -> tuple[dict[str, Any], bodies.CallbackBody]:
+def _parse(raw: bytes) -> tuple[dict[str, Any], CallbackBody]:
     if b"\\u0000" in raw:
         raise UnfitRequestError
     try:
         payload = json.loads(raw)
-        # The payload is kept as it came: what a jsonb column would not take (NaN, half a surrogate pair, NUL) is no JSON to us.
+        # The payload is stored as it came, so it may contain nothing that a jsonb column refuses: NaN, half a surrogate pair, NUL.
         json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
-        return payload, bodies.CallbackBody.model_validate(payload)
+        return payload, CallbackBody.model_validate(payload)
     except (ValueError, RecursionError) as error:
         raise UnfitRequestError from error
 
 
 def _step(step_ref: str) -> tuple[UUID, UUID | None]:
-    """Tenant and step that a reference names; a step that cannot be one of ours is None."""
+    """The tenant and the step that a reference names; the step is None when its id cannot be one of ours."""
     named = steps.named_by(step_ref)
     if named is None:
         raise UnfitRequestError("stepRef is not step:{tenant}:{step}.")

@@ -1,8 +1,8 @@
-"""Fallout cases over HTTP: find them, take one, and decide on it."""
+"""Fallout cases over HTTP: find one, claim it, work on it, and decide how it is resolved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,165 +13,164 @@ from pydantic import BaseModel
 from sqlalchemy import Row
 
 from domain.delivery import cases_shown, resolving
-from domain.delivery.resolving import EvidenceMissing, ResolutionNeedsAuthority, ResolveCase
+from domain.delivery.resolving import EvidenceMissing, ResolutionNeedsAuthority
 from domain.delivery.step_moves import DECISIONS
+from domain.errors import Refusal
 from domain.fallout import casework
 from domain.fallout.cases import FalloutCase, FalloutStatus, Queue
 from domain.fallout.casework import CaseCommand
 from domain.store import Answer, Cause, UnitOfWork
 from workers.http.auth import CASE_WORKERS, FULFILLERS, SELLERS, Principal
-from workers.http.calls import Call, Commanding, Look, Looking, shown
-from workers.http.document.responses import described_command, described_read
+from workers.http.calls import Call, Commanding, Read, Reading, read_response
+from workers.http.document.responses import Responses, command_responses, read_responses
 from workers.http.paging import After, Limit, page
-from workers.http.preconditions import Precondition
+from workers.http.preconditions import IfMatch, Precondition
 from workers.http.routes.evaluation import evaluate
-from workers.http.shapes import bodies, order_answers
+from workers.http.shapes import bodies, order_answers, order_bodies
 
 router = APIRouter(prefix="/fallout-cases", tags=["fallout"])
 CaseId = Annotated[UUID, Path(alias="caseId")]
 ANSWERERS = CASE_WORKERS | SELLERS | FULFILLERS
-"""Whoever may know what a case worker asks."""
+"""The roles that may answer a case worker's question."""
 
 
-def _named(principal: Principal, case_id: UUID, version: int) -> CaseCommand:
+def _command(principal: Principal, case_id: UUID, version: int) -> CaseCommand:
     return CaseCommand(case_id=case_id, expected_version=version, person=principal.subject, roles=principal.roles)
 
 
-def _shown(uow: UnitOfWork, principal: Principal, row: Row[Any]) -> Answer:
-    looking = _named(principal, row.id, row.version)
-    return Answer(status=HTTPStatus.CREATED, body=cases_shown.case(uow, row, looking), version=row.version)
+def _body(uow: UnitOfWork, principal: Principal, row: Row[Any]) -> dict[str, Any]:
+    return cases_shown.case(uow, row, _command(principal, row.id, row.version))
+
+
+def _answer(uow: UnitOfWork, principal: Principal, row: Row[Any]) -> Answer:
+    return Answer(status=HTTPStatus.CREATED, body=_body(uow, principal, row), version=row.version)
 
 
 def _act(
-    call: Call, body: BaseModel, case_id: UUID, if_match: Any, act: Callable[[UnitOfWork, CaseCommand], Row[Any]]
+    call: Call, body: BaseModel, case_id: UUID, if_match: IfMatch, act: Callable[[UnitOfWork, CaseCommand], Row[Any]]
 ) -> JSONResponse:
     def work(uow: UnitOfWork) -> Answer:
-        return _shown(uow, call.principal, act(uow, _named(call.principal, case_id, if_match.required())))
+        return _answer(uow, call.principal, act(uow, _command(call.principal, case_id, if_match.required())))
 
     return call.run(body, work)
 
 
-def _described(*moves: str, **more: Any) -> Any:
-    return described_command(order_answers.ShownCase, 201, *moves, **more)
+def _responses(*moves: str, refusals: Iterable[type[Refusal]] = ()) -> Responses:
+    return command_responses(order_answers.ShownCase, 201, *moves, refusals=refusals)
 
 
-@router.get("", responses=described_read(order_answers.CasePage))
-def list_cases(  # noqa: PLR0917 - a question and its page
-    looking: Annotated[Look, Depends(Looking(CASE_WORKERS | FULFILLERS))],
+@router.get("", responses=read_responses(order_answers.CasePage))
+def list_cases(  # noqa: PLR0917 - a filter and its page
+    read: Annotated[Read, Depends(Reading(CASE_WORKERS | FULFILLERS))],
     status: FalloutStatus | None = None,
     queue: Queue | None = None,
     order_id: Annotated[UUID | None, Query(alias="orderId")] = None,
     limit: Limit = 50,
     after: After = None,
 ) -> JSONResponse:
-    """List cases, by status, queue and order."""
-    wanted = {"status": status, "queue": queue, "order_id": order_id}
-    return shown(page(looking.at(lambda uow: cases_shown.cases_of(uow, limit + 1, after, **wanted)), limit, "caseId"))
+    """List fallout cases by status, queue and order."""
+    found = read.run(lambda uow: cases_shown.cases_of(uow, limit + 1, after, status=status, queue=queue, order_id=order_id))
+    return read_response(page(found, limit, "caseId"))
 
 
-@router.get("/{caseId}", responses=described_read(order_answers.ShownCase, has_version=True))
-def read_case(looking: Annotated[Look, Depends(Looking(CASE_WORKERS | FULFILLERS))], case_id: CaseId) -> JSONResponse:
-    """Read a case, with what you may decide on it."""
-
-    def look(uow: UnitOfWork) -> dict[str, Any]:
-        row = uow.read(FalloutCase, case_id)
-        return cases_shown.case(uow, row, _named(looking.principal, case_id, row.version))
-
-    return shown(looking.at(look))
+@router.get("/{caseId}", responses=read_responses(order_answers.ShownCase, has_version=True))
+def read_case(read: Annotated[Read, Depends(Reading(CASE_WORKERS | FULFILLERS))], case_id: CaseId) -> JSONResponse:
+    """Read a case, with the resolutions that you may choose."""
+    return read_response(read.run(lambda uow: _body(uow, read.principal, uow.read(FalloutCase, case_id))))
 
 
-@router.post("/{caseId}/claims", status_code=201, responses=_described("fallout_case.claim", "fallout_case.expire_claim"))
+@router.post("/{caseId}/claims", status_code=201, responses=_responses("fallout_case.claim", "fallout_case.expire_claim"))
 def claim_case(
     call: Annotated[Call, Depends(Commanding("claim-case", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
     body: bodies.EmptyBody,
 ) -> JSONResponse:
-    """Take a case; who has it already prolongs the lease, and everybody else is told who that is."""
+    """Claim a case. Its owner prolongs the lease by claiming it again; anybody else is refused, and told who the owner is."""
     return _act(call, body, case_id, if_match, casework.claim)
 
 
-@router.post("/{caseId}/releases", status_code=201, responses=_described("fallout_case.release"))
+@router.post("/{caseId}/releases", status_code=201, responses=_responses("fallout_case.release"))
 def release_case(
     call: Annotated[Call, Depends(Commanding("release-case", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
     body: bodies.EmptyBody,
 ) -> JSONResponse:
-    """Give a case back to its queue."""
+    """Return a case to its queue."""
     return _act(call, body, case_id, if_match, casework.release)
 
 
-@router.post("/{caseId}/information-requests", status_code=201, responses=_described("fallout_case.request_information"))
+@router.post("/{caseId}/information-requests", status_code=201, responses=_responses("fallout_case.request_information"))
 def request_information(
     call: Annotated[Call, Depends(Commanding("request-information", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
-    body: bodies.QuestionBody,
+    body: order_bodies.QuestionBody,
 ) -> JSONResponse:
-    """Ask somebody something; the case waits, and stays yours."""
+    """Ask for information. The case waits for it, and you stay its owner."""
     return _act(call, body, case_id, if_match, lambda uow, command: casework.request_information(uow, command, body.question))
 
 
-@router.post("/{caseId}/information", status_code=201, responses=_described("fallout_case.receive_information"))
+@router.post("/{caseId}/information", status_code=201, responses=_responses("fallout_case.receive_information"))
 def give_information(
     call: Annotated[Call, Depends(Commanding("give-information", ANSWERERS))],
     if_match: Precondition,
     case_id: CaseId,
-    body: bodies.InformationBody,
+    body: order_bodies.InformationBody,
 ) -> JSONResponse:
-    """Answer what was asked; its owner goes on."""
+    """Give the information that a case waits for. Its owner goes on with it."""
     return _act(call, body, case_id, if_match, lambda uow, command: casework.receive_information(uow, command, body.information))
 
 
-@router.post("/{caseId}/holds", status_code=201, responses=_described("fallout_case.hold"))
+@router.post("/{caseId}/holds", status_code=201, responses=_responses("fallout_case.hold"))
 def hold_case(
     call: Annotated[Call, Depends(Commanding("hold-case", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
-    body: bodies.HoldBody,
+    body: order_bodies.HoldBody,
 ) -> JSONResponse:
-    """Put a case aside, for a reason."""
+    """Put a case on hold, with a reason."""
     return _act(call, body, case_id, if_match, lambda uow, command: casework.hold(uow, command, body.reason))
 
 
-@router.post("/{caseId}/resumptions", status_code=201, responses=_described("fallout_case.resume"))
+@router.post("/{caseId}/resumptions", status_code=201, responses=_responses("fallout_case.resume"))
 def resume_case(
     call: Annotated[Call, Depends(Commanding("resume-case", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
     body: bodies.EmptyBody,
 ) -> JSONResponse:
-    """Go on with a case that you put aside."""
+    """Resume a case that you put on hold."""
     return _act(call, body, case_id, if_match, casework.resume)
 
 
-@router.post("/{caseId}/escalations", status_code=201, responses=_described("fallout_case.escalate"))
+@router.post("/{caseId}/escalations", status_code=201, responses=_responses("fallout_case.escalate"))
 def escalate_case(
     call: Annotated[Call, Depends(Commanding("escalate-case", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
     body: bodies.EmptyBody,
 ) -> JSONResponse:
-    """Pass a case one level up."""
+    """Escalate a case by one level."""
     return _act(call, body, case_id, if_match, casework.escalate)
 
 
-@router.post("/{caseId}/confirmations", status_code=201, responses=_described("fallout_case.to_be_worked_on"))
+@router.post("/{caseId}/confirmations", status_code=201, responses=_responses("fallout_case.to_be_worked_on"))
 def confirm_reference(
     call: Annotated[Call, Depends(Commanding("confirm-reference", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
-    body: bodies.ConfirmationBody,
+    body: order_bodies.ConfirmationBody,
 ) -> JSONResponse:
-    """Attest, as the second person, that the provider has this reference."""
+    """Confirm, as the second person, that the provider has this reference."""
     return _act(call, body, case_id, if_match, lambda uow, command: casework.confirm(uow, command, body.external_ref, body.text))
 
 
 @router.post(
     "/{caseId}/resolutions",
     status_code=201,
-    responses=_described(
+    responses=_responses(
         "fallout_case.resolve",
         *(move.name for move in DECISIONS.values()),
         refusals=(EvidenceMissing, ResolutionNeedsAuthority),
@@ -181,21 +180,16 @@ def resolve_case(
     call: Annotated[Call, Depends(Commanding("resolve-case", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
-    body: bodies.ResolutionBody,
+    body: order_bodies.ResolutionBody,
 ) -> JSONResponse:
-    """Decide on your case; the step, and then its order, follow."""
+    """Resolve your case. Its step changes with it, and then its order."""
     orders: list[UUID] = []
 
     def work(uow: UnitOfWork) -> Answer:
-        named = _named(call.principal, case_id, if_match.required())
-        given = {name: getattr(body, name) for name in bodies.ResolutionBody.model_fields}
-        command = ResolveCase(
-            case_id=named.case_id, expected_version=named.expected_version, person=named.person, roles=named.roles, **given
-        )
-        resolved = resolving.resolve(uow, command)
+        resolved = resolving.resolve(uow, body.command(_command(call.principal, case_id, if_match.required())))
         if resolved.order_id is not None:
             orders.append(resolved.order_id)
-        return _shown(uow, call.principal, resolved)
+        return _answer(uow, call.principal, resolved)
 
     answer = call.run(body, work)
     _evaluate(call, orders)
@@ -203,6 +197,6 @@ def resolve_case(
 
 
 def _evaluate(call: Call, orders: Sequence[UUID]) -> None:
-    for order_id in orders[-1:]:  # a unit of work that is repeated says so twice
+    for order_id in orders[-1:]:  # a unit of work that was repeated has appended its order twice
         cause = Cause(tenant_id=call.principal.tenant_id, actor=call.principal.subject, command="evaluate-order")
         evaluate(call.executor, cause, order_id)

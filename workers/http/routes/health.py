@@ -1,4 +1,4 @@
-"""What the platform asks: is the process alive, can it serve, how does it do."""
+"""Health and metrics: whether the process is alive, whether it can take commands, and its metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from domain.errors import TryAgain
-from workers.http.document.responses import problems
+from workers.http.document.responses import problem_responses
 from workers.http.execution import Executor
 from workers.http.shapes import answers
 
@@ -20,9 +20,9 @@ def healthz() -> JSONResponse:
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", responses={200: {"model": answers.Health}, **problems([TryAgain])})
+@router.get("/readyz", responses={200: {"model": answers.Health}, **problem_responses([TryAgain])})
 def readyz(request: Request) -> JSONResponse:
-    """Say whether commands can be taken: the database answers."""
+    """Say whether commands can be taken: the database must answer."""
     executor: Executor = request.app.state.executor
     executor.reach_database()
     return JSONResponse({"status": "ready"})
@@ -30,5 +30,5 @@ def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics", response_class=Response)
 def metrics() -> Response:
-    """Give the metrics in Prometheus's text format."""
+    """Return the metrics in Prometheus's text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""An offer that is ready, over HTTP: write it down, and the customer's answer to it."""
+"""Approved quotes over HTTP: the document, and whether the customer accepts or declines."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from domain import accepting
 from domain.offers import documents, reading, withdrawing
 from domain.store import Answer, UnitOfWork
 from workers.http.auth import BUYERS, SELLERS
-from workers.http.calls import Call, Commanding
-from workers.http.document.responses import described_command
+from workers.http.calls import Call, Commanding, answer_with
+from workers.http.document.responses import command_responses
 from workers.http.preconditions import Precondition
 from workers.http.routes.quotes import QuoteId
-from workers.http.shapes import answers, bodies, quote_answers
+from workers.http.shapes import buyer_answers, quote_answers, quote_bodies
 
 router = APIRouter(prefix="/quotes/{quoteId}", tags=["quotes"])
 
 
-@router.post("/documents", status_code=201, responses=described_command(answers.ShownDocument, 201, "quote.document"))
+@router.post("/documents", status_code=201, responses=command_responses(quote_answers.ShownDocument, 201, "quote.document"))
 def issue_document(
     call: Annotated[Call, Depends(Commanding("issue-document", SELLERS))],
     if_match: Precondition,
     quote_id: QuoteId,
-    body: bodies.IssueDocumentBody,
+    body: quote_bodies.IssueDocumentBody,
 ) -> JSONResponse:
-    """Write the offer down for the customer; the same offer gives the same document."""
+    """Issue the document that the customer gets. The same revision and price give the same document."""
 
     def work(uow: UnitOfWork) -> Answer:
-        version = if_match.required()
-        named = {"revision_id": body.revision_id, "price_result_id": body.price_result_id}
-        command = documents.IssueDocument(quote_id=quote_id, expected_version=version, **named)
-        issued = answers.ShownDocument(document_id=documents.issue(uow, command), quote_id=quote_id, **named)
-        return issued.answer(HTTPStatus.CREATED, version)
+        command = body.command(quote_id, if_match.required())
+        document = quote_answers.ShownDocument(
+            document_id=documents.issue(uow, command),
+            quote_id=quote_id,
+            revision_id=body.revision_id,
+            price_result_id=body.price_result_id,
+        )
+        return document.answer(HTTPStatus.CREATED, command.expected_version)
 
     return call.run(body, work)
 
@@ -43,22 +46,21 @@ def issue_document(
 @router.post(
     "/acceptances",
     status_code=201,
-    responses=described_command(
-        answers.ShownAcceptance, 201, "quote.accept", also_ok="The same order: an identical acceptance came first."
+    responses=command_responses(
+        quote_answers.ShownAcceptance, 201, "quote.accept", also_ok="The order of an identical acceptance that came first."
     ),
 )
 def accept_quote(
     call: Annotated[Call, Depends(Commanding("accept-quote", BUYERS))],
     if_match: Precondition,
     quote_id: QuoteId,
-    body: bodies.AcceptQuoteBody,
+    body: quote_bodies.AcceptQuoteBody,
 ) -> JSONResponse:
-    """Accept exactly the revision, price, approval and document that the customer saw; its order exists from then on."""
+    """Accept exactly the revision, price, approval and document that the customer saw. This creates the order."""
 
     def work(uow: UnitOfWork) -> Answer:
-        given = {name: getattr(body, name) for name in bodies.AcceptQuoteBody.model_fields}
-        accepted = accepting.accept(uow, accepting.AcceptQuote(quote_id=quote_id, expected_version=if_match.required(), **given))
-        order = answers.ShownAcceptance(
+        accepted = accepting.accept(uow, body.command(quote_id, if_match.required()))
+        order = quote_answers.ShownAcceptance(
             order_id=accepted.order.id,
             order_number=accepted.order.order_number,
             order_status=accepted.order.status,
@@ -71,26 +73,17 @@ def accept_quote(
     return call.run(body, work, location="/orders/{orderId}")
 
 
-@router.post("/declines", status_code=201, responses=described_command(quote_answers.OfferedQuote, 201, "quote.decline"))
+@router.post("/declines", status_code=201, responses=command_responses(buyer_answers.OfferedQuote, 201, "quote.decline"))
 def decline_quote(
     call: Annotated[Call, Depends(Commanding("decline-quote", BUYERS))],
     if_match: Precondition,
     quote_id: QuoteId,
-    body: bodies.WithdrawBody,
+    body: quote_bodies.WithdrawBody,
 ) -> JSONResponse:
-    """Say no to the offer; the seller may make another one of it."""
+    """Decline the offer. The seller may revise it and offer it again."""
 
     def work(uow: UnitOfWork) -> Answer:
-        withdrawing.decline(
-            uow,
-            withdrawing.DeclineQuote(
-                quote_id=quote_id,
-                expected_version=if_match.required(),
-                revision_id=body.revision_id,
-                reason_code=body.reason_code,
-            ),
-        )
-        declined = quote_answers.OfferedQuote.of(reading.quote(uow, quote_id))
-        return Answer(status=HTTPStatus.CREATED, body=declined, version=declined["version"])
+        withdrawing.decline(uow, body.decline(quote_id, if_match.required()))
+        return answer_with(buyer_answers.OfferedQuote.of(reading.quote(uow, quote_id)), HTTPStatus.CREATED)
 
     return call.run(body, work)

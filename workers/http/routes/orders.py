@@ -1,4 +1,4 @@
-"""Orders over HTTP: read one, list them."""
+"""Orders over HTTP: list them, and read one."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ from fastapi.responses import JSONResponse
 from domain.delivery import reading
 from domain.delivery.orders import OrderStatus
 from workers.http.auth import FOLLOWERS
-from workers.http.calls import Look, Looking, shown
-from workers.http.document.responses import described_read
+from workers.http.calls import Read, Reading, read_response
+from workers.http.document.responses import read_responses
 from workers.http.paging import After, Limit, page
-from workers.http.shapes import answers, quote_answers
+from workers.http.shapes import buyer_answers, order_answers
 
 router = APIRouter(prefix="/orders", tags=["orders"])
 
+OrderId = Annotated[UUID, Path(alias="orderId")]
 
-@router.get("", responses=described_read(answers.OrderPage | quote_answers.PlacedOrderPage))
+
+@router.get("", responses=read_responses(order_answers.OrderPage | buyer_answers.PlacedOrderPage))
 def list_orders(
-    looking: Annotated[Look, Depends(Looking(FOLLOWERS))],
+    read: Annotated[Read, Depends(Reading(FOLLOWERS))],
     quote_id: Annotated[UUID | None, Query(alias="quoteId")] = None,
     status: Annotated[OrderStatus | None, Query()] = None,
     limit: Limit = 50,
     after: After = None,
 ) -> JSONResponse:
-    """List orders, of one quote or of all, by status; a buyer's are those of the customers in the token."""
-    found = looking.at(
-        lambda uow: reading.orders_of(uow, limit + 1, after, quote_id=quote_id, status=status, customers=looking.customers)
+    """List orders, of one quote or of all, by status. A buyer gets only those of the customers in the token."""
+    found = read.run(
+        lambda uow: reading.orders_of(uow, limit + 1, after, quote_id=quote_id, status=status, customers=read.customers)
     )
-    body = page(found, limit, "orderId")
-    return shown(body if looking.customers is None else quote_answers.PlacedOrderPage.of(body))
+    return read_response(buyer_answers.PlacedOrderPage.for_customers(read.customers, page(found, limit, "orderId")))
 
 
-@router.get("/{orderId}", responses=described_read(answers.ShownOrder | quote_answers.PlacedOrder, has_version=True))
-def read_order(
-    looking: Annotated[Look, Depends(Looking(FOLLOWERS))], order_id: Annotated[UUID, Path(alias="orderId")]
-) -> JSONResponse:
+@router.get("/{orderId}", responses=read_responses(order_answers.ShownOrder | buyer_answers.PlacedOrder, has_version=True))
+def read_order(read: Annotated[Read, Depends(Reading(FOLLOWERS))], order_id: OrderId) -> JSONResponse:
     """Read an order with its steps and their versions."""
-    body = looking.at(lambda uow: reading.order(uow, order_id))
-    return shown(body if looking.customers is None else quote_answers.PlacedOrder.of(body))
+    body = read.run(lambda uow: reading.order(uow, order_id))
+    return read_response(buyer_answers.PlacedOrder.for_customers(read.customers, body))

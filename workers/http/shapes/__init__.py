@@ -1,1 +1,4 @@
-"""The bodies that the HTTP edge takes and the answers that it gives, as types. Shapes know no route."""
+"""The bodies that clients send and the answers that they get, as types.
+
+A body builds the command that it stands for. A shape needs the commands of the domain and no route; routes and the document need shapes.
+"""

@@ -1,4 +1,4 @@
-"""What clients get of approvals: tasks, decisions, the whole explanation of an approval, and who has which authority."""
+"""What clients get about approvals: tasks, decisions, the explanation of an approval, and authority grants."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class ShownDecision(Shown):
 
 
 class ShownAuthority(Shown):
-    """The grant that a decision was made by, as it was then, beside what was needed."""
+    """The grant that covered a decision, as it was at that time, and the authority that the requirement needed."""
 
     grant_id: UUID
     role: str
-    roles: list[str] = Field(description="Of the signer's login or token")
+    roles: list[str] = Field(description="The roles of the signer's login or token")
     region: str | None
     product_family: str | None
     max_discount_percent: Decimal
@@ -57,13 +57,13 @@ class ShownAuthority(Shown):
 
 class MadeDecision(Shown):
     decision_id: UUID
-    decision: str = Field(description="APPROVE, REJECT, REWORK, or REUSED: an earlier approval that still carries the offer")
+    decision: str = Field(description="APPROVE, REJECT, REWORK, or REUSED: an earlier approval carries over")
     decided_by: str
     decided_at: datetime
     authority_snapshot: ShownAuthority
     reason_code: str
     comment: str | None
-    basis_decision_id: UUID | None = Field(description="The decision that a REUSED one rests on")
+    basis_decision_id: UUID | None = Field(description="The earlier decision that a REUSED one carries over")
 
 
 class ShownRequirement(Shown):
@@ -73,7 +73,7 @@ class ShownRequirement(Shown):
     level: int
     approver_group: str
     min_authority: Decimal
-    because: str = Field(description="The sentence of the rule that asked for it")
+    because: str = Field(description="The sentence of the rule that demands this signature")
     status: str
     escalation_level: int
     remind_at: datetime
@@ -83,7 +83,7 @@ class ShownRequirement(Shown):
 
 
 class ShownRequest(Shown):
-    """One question to the approvers, about one revision at one price."""
+    """An approval request: may this revision be offered at this price?"""
 
     request_id: UUID
     version: int
@@ -122,7 +122,7 @@ class ShownGrant(Shown):
     max_deal_amount: Decimal | None = Field(description="In the currency of the quote")
     valid_from: datetime
     valid_until: datetime | None
-    delegated_from: UUID | None = Field(description="The grant that this one was passed on from")
+    delegated_from: UUID | None = Field(description="The grant that this one delegates")
     delegated_by: str | None
     created_at: datetime
     updated_at: datetime

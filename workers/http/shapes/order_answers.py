@@ -1,4 +1,7 @@
-"""What clients get of orders in trouble: cancellation requests, the timeline, fallout cases."""
+"""What clients get about orders, cancellation requests, timelines and fallout cases, and providers about their callbacks.
+
+Buyers get `buyer_answers` instead of orders.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,52 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from workers.http.shapes.answers import Shown
+
+
+class ShownStep(Shown):
+    step_id: UUID
+    step_code: str
+    kind: str
+    status: str
+    version: int
+    attempt_no: int
+    provider_name: str
+    external_ref: str | None
+    final_reason: str | None
+    failure_class: str
+    is_ponr: bool
+    compensates_step_id: UUID | None
+    cancel_requested_at: datetime | None
+
+
+class OrderHeader(Shown):
+    order_id: UUID
+    order_number: str
+    order_kind: str
+    version: int
+    status: str
+    quote_id: UUID
+    quote_revision_id: UUID
+    customer_id: str
+    priority: int
+    requested_completion: datetime | None
+    hold_reason: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class ShownOrder(OrderHeader):
+    """An order with its steps. Past the point of no return it can no longer be cancelled."""
+
+    ponr_reached: bool
+    steps: list[ShownStep]
+
+
+class OrderPage(Shown):
+    """`next` is the value for `after` that gives the next page; null on the last one."""
+
+    items: list[OrderHeader]
+    next: UUID | None
 
 
 class ShownCancellation(Shown):
@@ -35,7 +84,7 @@ class CancellationPage(Shown):
 
 
 class TimelineEntry(Shown):
-    """One fact. Which further members there are depends on its kind: `transitionFrom`, `eventType`, `idempotencyKey`, `said`, …"""
+    """One entry. Its kind decides which further members it has: `transitionFrom`, `eventType`, `idempotencyKey`, `said`, …"""
 
     model_config = ConfigDict(extra="allow", frozen=True, alias_generator=to_camel, validate_by_alias=True, validate_by_name=True)
 
@@ -98,10 +147,17 @@ class ShownNote(Shown):
 
 
 class ShownCase(ListedCase):
-    """A case with the step as it stands, what was written, and what its reader may decide."""
+    """A case with its step as it stands, its notes, and the resolutions that its reader may choose."""
 
     step_code: str | None
     step_status: str | None
     step_version: int | None
     notes: list[ShownNote]
     resolutions: list[str]
+
+
+class ShownCallback(Shown):
+    """What became of an event: APPLIED, NO_EFFECT, CONTRADICTION or UNMATCHED."""
+
+    processed_status: str
+    replayed: bool

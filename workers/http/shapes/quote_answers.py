@@ -1,118 +1,117 @@
-"""What a buyer gets: a list of what may be shown, never of what may not (OWASP API3:2023).
-
-Cost, margin, who deals with the offer inside, how it came about and why stay with the seller; what a buyer needs to accept or decline is all there.
-"""
+"""What sellers get about quotes, and what clients get about documents, acceptances and price books. Buyers get `buyer_answers`."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
-from pydantic import ConfigDict
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from workers.http.shapes.answers import Shown
 
 
-class Offered(Shown):
-    """Takes its own members out of what a seller is shown, and nothing else."""
-
-    model_config = ConfigDict(
-        extra="ignore",
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        validate_by_name=True,
-        json_schema_extra={"additionalProperties": False},
-    )
-
-    @classmethod
-    def of(cls, body: dict[str, Any]) -> dict[str, Any]:
-        """The members of `body` that this lists."""
-        return cls.model_validate(body).model_dump(mode="json", by_alias=True)
-
-
-class OfferedPrice(Offered):
+class ShownPrice(Shown):
+    price_book_version: str
     list_total: Decimal
     net_total: Decimal
+    max_discount_percent: Decimal
+    margin_percent: Decimal
+    staleness_policy: str
 
 
-class OfferedLine(Offered):
+class ShownLine(Shown):
     line_no: int
     product_offering_id: str
     quantity: int
     term_months: int
     discount_percent: Decimal
+    action: str
+    reason_code: str | None
 
 
-class OfferHeader(Offered):
+class ShownConfiguration(Shown):
+    """What the catalog says about the lines; `messages` tell why they cannot be sold as they are."""
+
+    valid: bool
+    messages: list[str]
+    catalog_version: str
+
+
+class QuoteHeader(Shown):
     quote_id: UUID
     quote_number: str
     version: int
     status: str
     customer_id: str
+    owner_user_id: str
+    region: str
     currency: str
     payment_term_days: int
     valid_until: datetime
+    reason_code: str | None = Field(description="Why it was last changed or withdrawn; the code of the person who did it")
     created_at: datetime
     updated_at: datetime
 
 
-class ListedOffer(OfferHeader):
+class ListedQuote(QuoteHeader):
     current_revision_id: UUID
 
 
-class OfferPage(Offered):
-    """As a buyer sees it."""
-
-    items: list[ListedOffer]
-    next: UUID | None
-
-
-class OfferedQuote(OfferHeader):
-    """As a buyer sees it: with the ids that accepting it must name."""
+class ShownQuote(QuoteHeader):
+    """A quote with the ids that its next commands must name."""
 
     revision_id: UUID
     revision_no: int
+    revision_status: str
+    catalog_version: str
+    config_result_id: UUID | None
     price_result_id: UUID | None
     approval_request_id: UUID | None
     document_id: UUID | None
     order_id: UUID | None
-    price: OfferedPrice | None
-    lines: list[OfferedLine]
+    configuration: ShownConfiguration
+    price: ShownPrice | None
+    lines: list[ShownLine]
 
 
-class OrderedStep(Offered):
-    step_id: UUID
-    step_code: str
-    kind: str
-    status: str
+class QuotePage(Shown):
+    """`next` is the value for `after` that gives the next page; null on the last one."""
+
+    items: list[ListedQuote]
+    next: UUID | None
 
 
-class PlacedOrderHeader(Offered):
+class ShownDocument(Shown):
+    document_id: UUID
+    quote_id: UUID
+    revision_id: UUID
+    price_result_id: UUID
+
+
+class ShownAcceptance(Shown):
     order_id: UUID
     order_number: str
-    order_kind: str
-    version: int
-    status: str
+    order_status: str
     quote_id: UUID
-    quote_revision_id: UUID
-    customer_id: str
-    requested_completion: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    quote_version: int
+    revision_id: UUID
 
 
-class PlacedOrder(PlacedOrderHeader):
-    """As a buyer sees it."""
+class ShownEntry(Shown):
+    """Per piece and month."""
 
-    steps: list[OrderedStep]
+    product_offering_id: str
+    list_price: Decimal
+    unit_cost: Decimal
 
 
-class PlacedOrderPage(Offered):
-    """As a buyer sees it."""
+class ShownPriceBook(Shown):
+    """The active version of a price book."""
 
-    items: list[PlacedOrderHeader]
-    next: UUID | None
+    price_book: str
+    active_version: str
+    version: int
+    published_at: datetime
+    material_offering_ids: list[str]
+    entries: list[ShownEntry]

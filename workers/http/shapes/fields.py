@@ -1,0 +1,74 @@
+"""The types of the members that clients send: what each one takes, how large it may be, and how OpenAPI describes it."""
+
+from __future__ import annotations
+
+import re
+from datetime import MAXYEAR, UTC, datetime
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+LARGEST_AMOUNT = 10**9
+# PostgreSQL's text has no NUL. Pydantic itself refuses a surrogate that stands alone.
+WITHOUT_NUL = r"^[^\x00]+$"
+
+_DATE_FIRST = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+
+
+# Pydantic alone would take "7" and true as a number, and a number, even in quotes, as seconds since 1970. These validators refuse them.
+def _written_out(value: object) -> object:
+    if not isinstance(value, str) or not _DATE_FIRST.match(value):
+        raise ValueError("a moment is text by ISO 8601, with an offset")
+    return value
+
+
+def _counted(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise ValueError("a count is a number")  # noqa: TRY004 - pydantic turns a ValueError into an error response
+    return value
+
+
+def _numeric(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("true and false are not numbers")  # noqa: TRY004 - as above
+    return value
+
+
+def _decimal(most: int, digits: int) -> WithJsonSchema:
+    number = {"type": "number", "minimum": 0, "maximum": most, "multipleOf": 0.01}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": rf"^[0-9]{{1,{digits}}}(\.[0-9]{{1,2}})?$"}]})
+
+
+def _storable(moment: datetime) -> datetime:
+    # The year must keep four digits in every time zone.
+    if not 1 < moment.year < MAXYEAR:
+        raise ValueError("the year must lie between 2 and 9998")
+    return moment.astimezone(UTC)  # PostgreSQL refuses offsets of 16 hours and more
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=WITHOUT_NUL)]
+Comment = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
+ReasonCode = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200, pattern=WITHOUT_NUL),
+    Field(description="Why; a code of your own company"),
+]
+Count = BeforeValidator(_counted)
+Quantity = Annotated[int, Field(ge=1, le=1_000_000, description="Pieces"), Count]
+Months = Annotated[int, Field(ge=1, le=120, description="Months"), Count]
+Percent = Annotated[
+    Decimal,
+    Field(ge=0, le=100, decimal_places=2, description="0 to 100; a number or a decimal string"),
+    BeforeValidator(_numeric),
+    _decimal(100, 3),
+]
+Money = Annotated[
+    Decimal,
+    Field(ge=0, le=LARGEST_AMOUNT, decimal_places=2, description="In the currency of the quote; a number or a decimal string"),
+    BeforeValidator(_numeric),
+    _decimal(LARGEST_AMOUNT, 10),
+]
+LineNumber = Annotated[int, Field(ge=1, le=2_147_483_647), Count]
+Version = Annotated[int, Field(ge=1, lt=10**18), Count]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_storable)]

@@ -1,0 +1,93 @@
+"""What clients send about orders and fallout cases, what providers send about steps, and the commands that these bodies become."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from domain.delivery.callbacks import ReceiveCallback
+from domain.delivery.cancelling import RequestCancellation
+from domain.delivery.resolving import Resolution, ResolveCase
+from domain.fallout.casework import CaseCommand
+from workers.http.shapes.bodies import Body
+from workers.http.shapes.fields import Comment, Moment, ReasonCode, Text, Version
+
+
+class CancelOrderBody(Body):
+    expected_status: Annotated[str, StringConstraints(pattern=r"^[A-Z_]{1,40}$")] = Field(
+        description="The status that the order was seen in"
+    )
+    reason: ReasonCode
+
+    def command(self, order_id: UUID, expected_version: int, requested_by: str) -> RequestCancellation:
+        return RequestCancellation(
+            order_id=order_id,
+            expected_version=expected_version,
+            expected_status=self.expected_status,
+            reason=self.reason,
+            requested_by=requested_by,
+        )
+
+
+class QuestionBody(Body):
+    question: Comment
+
+
+class InformationBody(Body):
+    information: Comment
+
+
+class HoldBody(Body):
+    reason: Comment
+
+
+class ConfirmationBody(Body):
+    external_ref: Text = Field(description="The provider's reference that you have seen yourself")
+    text: Comment = Field(description="Where you have seen it")
+
+
+class ResolutionBody(Body):
+    resolution: Resolution
+    expected_step_version: Version | None = Field(None, description="As the step was seen; null for a case about none")
+    external_ref: Text | None = Field(None, description="For MARK_COMPLETED")
+    evidence: Comment | None = Field(None, description="What was seen, and where")
+
+    def command(self, case: CaseCommand) -> ResolveCase:
+        return ResolveCase(
+            case_id=case.case_id,
+            expected_version=case.expected_version,
+            person=case.person,
+            roles=case.roles,
+            resolution=self.resolution,
+            expected_step_version=self.expected_step_version,
+            external_ref=self.external_ref,
+            evidence=self.evidence,
+        )
+
+
+class CallbackBody(BaseModel):
+    """A provider's event; what it adds beyond these members is kept, not read."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel, validate_by_alias=True, validate_by_name=False)
+
+    event_id: Text
+    event_type: Text
+    step_ref: Text
+    request_id: Text | None = None
+    external_ref: Text | None = None
+    occurred_at: Moment | None = None
+
+    def command(self, provider_name: str, step_id: UUID | None, payload: dict[str, Any]) -> ReceiveCallback:
+        return ReceiveCallback(
+            provider_name=provider_name,
+            external_event_id=self.event_id,
+            event_type=self.event_type,
+            step_id=step_id,
+            external_ref=self.external_ref,
+            external_request_id=self.request_id,
+            external_event_at=self.occurred_at,
+            payload=payload,
+        )
