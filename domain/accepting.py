@@ -180,7 +180,7 @@ def _hold_price(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
         return uow.one(PRICE_UNDER_ITS_HEAD, "The price", id=command.price_result_id)
     except NotFound:
         quote = uow.read(Quote, command.quote_id)  # a quote that does not exist is the first thing to say
-        raise StalePrice(aggregate_type="quote", aggregate_id=quote.id, current_version=quote.version) from None
+        raise StalePrice.about(quote) from None
 
 
 def _identical_acceptance(uow: UnitOfWork, command: AcceptQuote) -> Acceptance | None:

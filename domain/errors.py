@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 
@@ -54,7 +54,10 @@ class Refusal(DomainError):
     """A command that must not happen now.
 
     `expected_version` and `current_version` are versions of the named aggregate, where the command named one.
+    `aggregate` is the table of the rows that a refusal is about, for refusals that are always about rows of one table.
     """
+
+    aggregate: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -74,6 +77,17 @@ class Refusal(DomainError):
         self.current_version = current_version
         self.current_status = current_status
         self.evidence = evidence
+
+    @classmethod
+    def about(cls, row: Any, detail: str | None = None, **more: Any) -> Self:
+        """This refusal with the id of a row of `aggregate`, and its version and status where it has them; `more` overrides and adds."""
+        facts = {
+            "aggregate_type": cls.aggregate,
+            "aggregate_id": row.id,
+            "current_version": getattr(row, "version", None),
+            "current_status": getattr(row, "status", None),
+        }
+        return cls(detail, **{**facts, **more})
 
 
 class NotFound(Refusal):

@@ -36,6 +36,8 @@ from domain.workflows.starts import CORRELATION
 class FalloutCaseConflict(Conflict):
     """The case has moved on, or somebody else has it."""
 
+    aggregate = "fallout_case"
+
 
 class QueueNotYours(Forbidden):
     """The case is in a queue that you do not work on."""
@@ -132,13 +134,11 @@ def _take_over(uow: UnitOfWork, command: CaseCommand, case: Row[Any]) -> int:
     try:
         return int(uow.apply(EXPIRE_CLAIM, command).version)
     except FalloutCaseConflict as conflict:
-        raise FalloutCaseConflict(
+        raise FalloutCaseConflict.about(
+            case,
             f"The case is being worked on by {case.owner_user_id}.",
-            aggregate_type="fallout_case",
-            aggregate_id=case.id,
             expected_version=command.expected_version,
             current_version=conflict.current_version,
-            current_status=case.status,
         ) from conflict
 
 

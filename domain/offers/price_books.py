@@ -40,6 +40,7 @@ class PriceBookConflict(Conflict):
 class PriceBookVersionExists(Conflict):
     """This version of the price book was published before; what was published is never changed."""
 
+    aggregate = "price_book_head"
     safe_action = SafeAction.CORRECT_THE_REQUEST
 
 
@@ -128,7 +129,7 @@ def publish(uow: UnitOfWork, command: PublishPriceBook) -> Row[Any]:
     publication = insert(PUBLICATION).on_conflict_do_nothing().returning(PUBLICATION.c.price_book_version)
     material = {"material_offering_ids": list(command.material_offering_ids)}
     if uow.connection.execute(publication, {**version, **material}).one_or_none() is None:
-        raise PriceBookVersionExists(aggregate_type=HEAD.name, aggregate_id=head.id, current_version=head.version - 1)
+        raise PriceBookVersionExists.about(head, current_version=head.version - 1)
     prices = [
         {**version, "product_offering_id": offering, "list_price": price, "unit_cost": cost}
         for offering, (price, cost) in command.entries.items()

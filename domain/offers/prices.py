@@ -35,6 +35,7 @@ class StalenessPolicy(StrEnum):
 class StalePrice(Conflict):
     """The price result is not the current one of this revision, or its policy says that it is out of date."""
 
+    aggregate = "quote"
     safe_action = SafeAction.REPRICE
 
 

@@ -189,15 +189,13 @@ class UnitOfWork:
         refusal = check.first_refusal(dict(row._mapping))
         if refusal is None:
             return
-        raise refusal(
+        raise refusal.about(
+            row,
             f"A {check.table.name.replace('_', ' ')} that is {row.status} cannot take this step."
             if refusal is InvalidTransition
             else None,
             aggregate_type=check.table.name,
-            aggregate_id=row.id,
             expected_version=values.get(PREFIX + "expected_version"),
-            current_version=getattr(row, "version", None),
-            current_status=getattr(row, "status", None),
             event=check.name.rpartition(".")[2].upper(),
         )
 
