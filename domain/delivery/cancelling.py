@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, and_, exists, select
 
+from domain import messages
 from domain.delivery import cancellations, orders, steps, troubles
 from domain.delivery.attempts import LIVE_STATUSES
 from domain.delivery.cancellations import CancellationRequest, CancellationStatus
@@ -32,7 +33,6 @@ from domain.errors import AlreadyExists
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import QuoteRevision
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
-from domain.store.facts import WorkflowCommandKind
 
 REQUEST, REVISION, PRICE = (table_of(entity) for entity in (CancellationRequest, QuoteRevision, PriceResult))
 ORDER_CANCELLED = "ORDER_CANCELLED"
@@ -131,7 +131,8 @@ def request(uow: UnitOfWork, command: RequestCancellation) -> Row[Any]:
     if is_untouched:
         uow.apply(cancellations.ACCEPT, cancellation_id=asked.id, decided_by=POLICY, decision_reason="NOTHING_WAS_BEGUN")
         return uow.apply(cancellations.FINISH, cancellation_id=asked.id)
-    _tell_order(uow, order.id, "OrderCancellationRequested", {"cancellation_id": asked.id})
+    key = orders.business_key(uow.tenant_id, order.id)
+    messages.ORDER_CANCELLATION_REQUESTED.correlate(uow, key, cancellation_id=asked.id)
     return asked
 
 
@@ -169,7 +170,7 @@ def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
     except PonrReached as passed:
         return decline(uow, asked, command.decided_by, passed.code)
     cancel_steps(uow, held)
-    _tell_order(uow, order_id, "OrderCancellationAccepted")
+    messages.ORDER_CANCELLATION_ACCEPTED.correlate(uow, orders.business_key(uow.tenant_id, order_id))
     return uow.apply(cancellations.ACCEPT, cancellation_id=asked.id, decided_by=command.decided_by, decision_reason=command.reason)
 
 
@@ -220,9 +221,3 @@ def _has_live_attempt(uow: UnitOfWork, step: Row[Any]) -> bool:
 def _steps(uow: UnitOfWork, order_id: UUID, *, lock: bool = False) -> list[Row[Any]]:
     query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id).order_by(STEP.c.id)
     return list(uow.connection.execute(query.with_for_update(key_share=True) if lock else query))
-
-
-def _tell_order(uow: UnitOfWork, order_id: UUID, message: str, variables: dict[str, Any] | None = None) -> None:
-    # Without an end: an order's process that never heard of it would go on as if nothing had been asked.
-    key = orders.business_key(uow.tenant_id, order_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, message, key, variables)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, select, update
 
+from domain import messages
 from domain.delivery import cancellations, cancelling, compensating, orders, steps
 from domain.delivery.order_moves import BLOCK, IS_UNCLEAR, OUTCOMES, UNBLOCK
 from domain.delivery.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
@@ -19,8 +20,6 @@ from domain.delivery.step_moves import DEPENDENCY, HAS_OPEN_PREDECESSOR, STEP
 from domain.delivery.steps import DONE, StepStatus
 from domain.fallout import triaging
 from domain.store import UnitOfWork
-from domain.store.facts import WorkflowCommandKind
-from domain.workflows import requests
 
 PREDECESSOR_LOST = "PREDECESSOR_LOST"
 
@@ -181,11 +180,9 @@ def _announce_ready(uow: UnitOfWork, order_id: UUID) -> None:
 
 
 def _tell_ready(uow: UnitOfWork, step_id: UUID) -> None:
-    key = steps.business_key(uow.tenant_id, step_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "FulfillmentStepReady", key, expires_after=requests.MESSAGE_MATTERS)
+    messages.FULFILLMENT_STEP_READY.correlate(uow, steps.business_key(uow.tenant_id, step_id))
 
 
 def _tell(uow: UnitOfWork, order: Row[Any]) -> None:
     """Wake the order's process where it waits for its cancellation to go on."""
-    key = orders.business_key(uow.tenant_id, order.id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "OrderResumed", key, expires_after=requests.MESSAGE_MATTERS)
+    messages.ORDER_RESUMED.correlate(uow, orders.business_key(uow.tenant_id, order.id))

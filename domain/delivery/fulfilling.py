@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, text, update
 
+from domain import messages
 from domain.delivery import steps, troubles
 from domain.delivery.attempts import LIVE, LIVE_STATUSES, AttemptStatus, ProviderAttempt
 from domain.delivery.contradictions import Answer, StepContradiction
@@ -21,8 +22,6 @@ from domain.delivery.steps import ASKED_ABOUT, STEP_MATRIX, FailureClass, Fulfil
 from domain.errors import InvalidTransition
 from domain.fallout import triaging
 from domain.store import Effect, UnitOfWork
-from domain.store.facts import WorkflowCommandKind
-from domain.workflows import requests
 
 
 class OutcomeSource(StrEnum):
@@ -225,8 +224,7 @@ def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer
 
 def tell_step(uow: UnitOfWork, step: Row[Any]) -> None:
     """Wake the process that waits for this step's outcome."""
-    key = steps.business_key(uow.tenant_id, step.id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "ProviderCallbackReceived", key, told(step), requests.MESSAGE_MATTERS)
+    messages.PROVIDER_CALLBACK_RECEIVED.correlate(uow, steps.business_key(uow.tenant_id, step.id), **told(step))
 
 
 def told(step: Row[Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Connection, Row, Text, and_, any_, exists, func, or_, select
 
+from domain import messages
 from domain.errors import Conflict, Forbidden
 from domain.fallout import cases, triaging
 from domain.fallout.cases import (
@@ -204,7 +205,7 @@ def assign(uow: UnitOfWork, case: Row[Any]) -> None:
     """Let the engine's task have the owner that the case has."""
     key = cases.business_key(uow.tenant_id, case.id)
     owner = {"assignee": case.owner_user_id or ""}
-    uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, cases.USER_TASK, key, owner, triaging.CHANGE_MATTERS)
+    uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, cases.USER_TASK, key, owner, messages.CHANGE_MATTERS)
 
 
 def expired_claims(connection: Connection, limit: int) -> list[Row[Any]]:

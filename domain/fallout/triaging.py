@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, select
 
+from domain import messages
 from domain.errors import AlreadyExists, TryAgain
 from domain.fallout import cases
 from domain.fallout.cases import (
@@ -30,13 +31,10 @@ from domain.fallout.cases import (
     Severity,
 )
 from domain.store import Move, UnitOfWork, as_json, is_one_of, param, table_of
-from domain.store.facts import WorkflowCommandKind
 from domain.workflows import starts
 
 CASE = table_of(FalloutCase)
 NEW = FalloutStatus.OPEN
-# A case's process that did not hear of a change asks again by itself after ten minutes.
-CHANGE_MATTERS = timedelta(minutes=10)
 DISOWNED = {FalloutCase.owner_user_id: None, FalloutCase.claim_expires_at: None}
 
 SELF_HEAL = Move(
@@ -152,8 +150,7 @@ def _begin(uow: UnitOfWork, case: Row[Any]) -> None:
 
 def tell_case(uow: UnitOfWork, case: Row[Any]) -> None:
     """Let the case's process look at it again."""
-    key = cases.business_key(uow.tenant_id, case.id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "FalloutCaseChanged", key, expires_after=CHANGE_MATTERS)
+    messages.FALLOUT_CASE_CHANGED.correlate(uow, cases.business_key(uow.tenant_id, case.id))
 
 
 def self_heal(uow: UnitOfWork, dedupe_key: str, resolution: str) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import DateTime, Row, case, exists, func, select
 
+from domain import messages
 from domain.errors import Invalid
 from domain.offers import price_books, prices, quotes, revising
 from domain.offers.approvals import VOID_REQUEST
@@ -33,7 +34,6 @@ from domain.workflows import starts
 
 WORKFLOW = "quote-approval"
 MOST_LINES = 200  # what one person can look through, and one screen of ten pages
-SUPERSEDED = "QuoteRevisionSuperseded"
 
 CURRENT_CONFIGURATION = Guard(
     StaleConfiguration,
@@ -204,7 +204,7 @@ def edit(uow: UnitOfWork, command: EditQuote) -> Row[Any]:
     lines = _edited(quotes.read_lines(uow, command.revision_id), command)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
     if quote.current_revision_id == next_revision_id:
-        revising.supersede(uow, quote, command.revision_id, content, VOID_REQUEST, SUPERSEDED)
+        revising.supersede(uow, quote, command.revision_id, content, VOID_REQUEST, messages.QUOTE_REVISION_SUPERSEDED)
     revising.write_content(uow, quote.current_revision_id, lines, content)
     return quote
 
@@ -217,7 +217,7 @@ def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
     config_result_id, lines = command.config_result_id, quotes.read_lines(uow, former)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
     if quote.current_revision_id == next_revision_id:
-        revising.supersede(uow, quote, former, content, VOID_REQUEST, SUPERSEDED)
+        revising.supersede(uow, quote, former, content, VOID_REQUEST, messages.QUOTE_REVISION_SUPERSEDED)
         config_result_id = revising.write_content(uow, next_revision_id, lines, content)
     totals = prices.calculate(uow, lines, command.price_book, active_version)
     [price_result_id] = uow.add(

@@ -12,10 +12,10 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from domain.catalog import CATALOG
+from domain.messages import Message
 from domain.offers import approvals, prices, quotes
 from domain.offers.quotes import Line, Quote, QuoteVersionConflict, StaleRevision
 from domain.store import Guard, Move, UnitOfWork, param
-from domain.store.facts import WorkflowCommandKind
 
 VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
 CURRENT_REVISION = Guard(StaleRevision, Quote.current_revision_id == param("revision_id"))
@@ -30,7 +30,7 @@ def write_content(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line], con
 
 
 def supersede(  # noqa: PLR0917 - the old revision, and how its approval ends
-    uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content: str, ending: Move, message: str
+    uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content: str, ending: Move, message: Message
 ) -> None:
     """R+1: the old revision is void, its approval ends by `ending`, and its process is told by `message`."""
     old = quotes.read_revision(uow, old_revision_id)
@@ -39,10 +39,9 @@ def supersede(  # noqa: PLR0917 - the old revision, and how its approval ends
     end_approval(uow, quote, old_revision_id, ending, message)
 
 
-def end_approval(uow: UnitOfWork, quote: Row[Any], revision_id: UUID, ending: Move, message: str) -> None:
+def end_approval(uow: UnitOfWork, quote: Row[Any], revision_id: UUID, ending: Move, message: Message) -> None:
     """End the approval of a revision: its request, what is pending in it, and its process."""
     if quotes.read_revision(uow, revision_id).frozen_at is None:
         return  # it was never submitted
     approvals.close_request(uow, revision_id, ending)
-    key = quotes.business_key(uow.tenant_id, quote.id, revision_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, message, key)
+    message.correlate(uow, quotes.business_key(uow.tenant_id, quote.id, revision_id))

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, func, select
 
+from domain import messages
 from domain.errors import Conflict, InvalidTransition, SafeAction
 from domain.offers import quotes, revising
 from domain.offers.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST
@@ -101,7 +102,7 @@ def recall(uow: UnitOfWork, command: RecallQuote) -> Row[Any]:
     quote = uow.apply(RECALL, command, next_revision_id=next_revision_id)
     lines = quotes.read_lines(uow, command.revision_id)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
-    revising.supersede(uow, quote, command.revision_id, content, RECALL_REQUEST, "QuoteApprovalRecalled")
+    revising.supersede(uow, quote, command.revision_id, content, RECALL_REQUEST, messages.QUOTE_APPROVAL_RECALLED)
     revising.write_content(uow, next_revision_id, lines, content)
     return quote
 
@@ -117,7 +118,7 @@ def cancel(uow: UnitOfWork, command: CancelQuote) -> Row[Any]:
         quote = uow.apply(CANCEL, command)
     except InvalidTransition as refusal:
         return _as_it_is(uow, refusal, QuoteStatus.CANCELLED)
-    revising.end_approval(uow, quote, command.revision_id, VOID_REQUEST, "QuoteCancelled")
+    revising.end_approval(uow, quote, command.revision_id, VOID_REQUEST, messages.QUOTE_CANCELLED)
     return quote
 
 
@@ -127,7 +128,7 @@ def expire(uow: UnitOfWork, command: ExpireQuote) -> Row[Any]:
         quote = uow.apply(EXPIRE, command)
     except InvalidTransition as refusal:
         return _as_it_is(uow, refusal, QuoteStatus.EXPIRED)
-    revising.end_approval(uow, quote, quote.current_revision_id, EXPIRE_REQUEST, "QuoteExpired")
+    revising.end_approval(uow, quote, quote.current_revision_id, EXPIRE_REQUEST, messages.QUOTE_EXPIRED)
     return quote
 
 

@@ -16,8 +16,6 @@ from domain.store.facts import (
     WorkflowCommandKind,
 )
 
-# Whoever waits for a message asks the domain itself every 30 s (workflow.md, level-triggered wait): after two rounds it has asked.
-MESSAGE_MATTERS = timedelta(seconds=60)
 COMMAND = table_of(WorkflowCommand)
 
 FINISH = Move(
