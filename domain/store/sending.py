@@ -49,7 +49,6 @@ class Writes:
         self._rows: dict[Shape, list[Mapping[str, Any]]] = {}
         self._statements: dict[Insert | Update, Mapping[str, Any]] = {}
         self._touched: set[Table] = set()
-        self._tables: set[Table] = set()
 
     def insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Let rows wait; rows of one table never meet each other."""
