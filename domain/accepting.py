@@ -143,7 +143,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
 
     Raises NotFound, TryAgain and the refusals of ACCEPT.
     """
-    price = _hold_price(uow, command)
+    price = _lock_price(uow, command)
     try:
         quote = uow.apply(ACCEPT, command)
     except Conflict as refusal:
@@ -175,7 +175,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     return Acceptance(order=order, quote_version=quote.version, is_new=True)
 
 
-def _hold_price(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
+def _lock_price(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
     try:
         return uow.one(PRICE_UNDER_ITS_HEAD, "The price", id=command.price_result_id)
     except NotFound:

@@ -40,7 +40,7 @@ class ReconciliationFinding(Owned, Base):
     status: Mapped[str]
 
 
-def note(
+def record(
     uow: UnitOfWork,
     *,
     kind: str,

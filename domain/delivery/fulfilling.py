@@ -21,7 +21,7 @@ from domain.delivery.step_moves import ATTEMPT, EMITS, FACTS, INFERENCES
 from domain.delivery.steps import ASKED_ABOUT, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
 from domain.errors import InvalidTransition
 from domain.fallout import triaging
-from domain.store import Effect, UnitOfWork
+from domain.store import CellKind, UnitOfWork
 
 
 class OutcomeSource(StrEnum):
@@ -94,26 +94,26 @@ class Infer:
 CLASS_OF = {E.TIME_OUT: FailureClass.TIME_OUT, E.FIND_ABSENT: FailureClass.ABSENT, E.FIND_UNCLEAR: FailureClass.UNCLEAR}
 
 
-def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]:
-    """Let a fact act on its step as the matrix says; returns the effect and the step after it.
+def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any]]:
+    """Let a fact act on its step as the matrix says; returns the kind of cell and the step after it.
 
     Raises InvalidTransition where the matrix has no cell.
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
-        return Effect.KEEP, step  # it was given up meanwhile: what became of it says nothing about the one that is live now
+        return CellKind.KEEP, step  # it was given up meanwhile: what became of it says nothing about the one that is live now
     command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
     if cell is None:
         raise InvalidTransition(aggregate_type="fulfillment_step", aggregate_id=step.id, current_status=step.status)
-    if cell.effect is Effect.CONTRADICTION:
-        return cell.effect, _contradict(uow, step, command)
-    if cell.effect is Effect.MOVE:
+    if cell.kind is CellKind.CONTRADICTION:
+        return cell.kind, _contradict(uow, step, command)
+    if cell.kind is CellKind.MOVE:
         step = _move(uow, step, command)
     _settle_attempts(uow, step.id, command)
-    if command.source is not OutcomeSource.RESPONSE and cell.effect is Effect.MOVE:
+    if command.source is not OutcomeSource.RESPONSE and cell.kind is CellKind.MOVE:
         tell_step(uow, step)
-    return cell.effect, step
+    return cell.kind, step
 
 
 def _in_context(command: RecordFact, step: Row[Any]) -> RecordFact:

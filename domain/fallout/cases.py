@@ -44,7 +44,7 @@ class FalloutEvent(StrEnum):
 
 
 F, E = FalloutStatus, FalloutEvent
-ENDED = frozenset({F.CLOSED, F.CANCELLED})
+FINAL = frozenset({F.CLOSED, F.CANCELLED})
 OWNED = (F.IN_PROGRESS, F.AWAITING_INFORMATION, F.ON_HOLD)
 UNRESOLVED = (F.OPEN, *OWNED)
 
@@ -70,8 +70,8 @@ FALLOUT_MATRIX = Matrix(
     keeps={
         E.RELEASE: frozenset({F.OPEN, F.AWAITING_INFORMATION, F.ON_HOLD}),
         E.EXPIRE_CLAIM: frozenset({F.OPEN, F.AWAITING_INFORMATION, F.ON_HOLD}),
-        E.SELF_HEAL: frozenset({F.RESOLVED}) | ENDED,
-        E.VERIFY: ENDED,
+        E.SELF_HEAL: frozenset({F.RESOLVED}) | FINAL,
+        E.VERIFY: FINAL,
     },
 )
 """domain.md, "Order, cancellation, fallout, correlation". Escalation is how a case gets away from an owner who cannot go on."""

@@ -45,7 +45,7 @@ class QueueNotYours(Forbidden):
 
 
 IN_MY_QUEUE = Guard(QueueNotYours, FalloutCase.queue == any_(param("queues", ARRAY(Text()))))
-VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
+EXPECTED_VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
 MINE = Guard(FalloutCaseConflict, FalloutCase.owner_user_id == param("person"))
 NOBODYS = Guard(FalloutCaseConflict, or_(FalloutCase.owner_user_id.is_(None), FalloutCase.owner_user_id == param("person")))
 LEASE = {FalloutCase.claim_expires_at: func.clock_timestamp() + CLAIM_LEASE}
@@ -60,28 +60,32 @@ def case_move(event: FalloutEvent, *guards: Guard, sets: Mapping[Any, Any] | Non
 CLAIM = case_move(
     FalloutEvent.CLAIM,
     IN_MY_QUEUE,
-    VERSION,
+    EXPECTED_VERSION,
     NOBODYS,
     sets={**LEASE, FalloutCase.owner_user_id: param("person")},
     emits="FalloutClaimed",
 )
 EXPIRE_CLAIM = case_move(
     FalloutEvent.EXPIRE_CLAIM,
-    VERSION,
+    EXPECTED_VERSION,
     Guard(FalloutCaseConflict, FalloutCase.claim_expires_at <= func.clock_timestamp()),
     sets=DISOWNED,
     emits="FalloutReleased",
 )
-RELEASE = case_move(FalloutEvent.RELEASE, VERSION, MINE, sets=DISOWNED, emits="FalloutReleased")
+RELEASE = case_move(FalloutEvent.RELEASE, EXPECTED_VERSION, MINE, sets=DISOWNED, emits="FalloutReleased")
 REQUEST_INFORMATION = case_move(
-    FalloutEvent.REQUEST_INFORMATION, VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutInformationRequested"
+    FalloutEvent.REQUEST_INFORMATION,
+    EXPECTED_VERSION,
+    MINE,
+    sets={FalloutCase.claim_expires_at: None},
+    emits="FalloutInformationRequested",
 )
-RECEIVE_INFORMATION = case_move(FalloutEvent.RECEIVE_INFORMATION, VERSION, sets=LEASE, emits="FalloutInformationReceived")
-HOLD = case_move(FalloutEvent.HOLD, VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutHeld")
-RESUME = case_move(FalloutEvent.RESUME, VERSION, MINE, sets=LEASE, emits="FalloutResumed")
+RECEIVE_INFORMATION = case_move(FalloutEvent.RECEIVE_INFORMATION, EXPECTED_VERSION, sets=LEASE, emits="FalloutInformationReceived")
+HOLD = case_move(FalloutEvent.HOLD, EXPECTED_VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutHeld")
+RESUME = case_move(FalloutEvent.RESUME, EXPECTED_VERSION, MINE, sets=LEASE, emits="FalloutResumed")
 ESCALATE = case_move(
     FalloutEvent.ESCALATE,
-    VERSION,
+    EXPECTED_VERSION,
     sets={
         **DISOWNED,
         FalloutCase.queue: param("next_queue"),
@@ -92,7 +96,11 @@ ESCALATE = case_move(
     emits="FalloutEscalated",
 )
 UNRESOLVED = Check(
-    FalloutCase, "to_be_worked_on", IN_MY_QUEUE, VERSION, Guard(FalloutCaseConflict, is_one_of(CASE.c.status, *cases.UNRESOLVED))
+    FalloutCase,
+    "to_be_worked_on",
+    IN_MY_QUEUE,
+    EXPECTED_VERSION,
+    Guard(FalloutCaseConflict, is_one_of(CASE.c.status, *cases.UNRESOLVED)),
 )
 
 
@@ -178,7 +186,7 @@ def escalate(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
     case = uow.read(FalloutCase, command.case_id)
     times = deadlines(uow, TIME_TO_RESOLVE[Severity(case.severity)])
     escalated = uow.apply(ESCALATE, command, next_queue=next_queue(case.queue), **times)
-    triaging.tell_case(uow, escalated)
+    triaging.notify_case(uow, escalated)
     return escalated
 
 

@@ -17,8 +17,8 @@ from domain import messages
 from domain.errors import AlreadyExists, TryAgain
 from domain.fallout import cases
 from domain.fallout.cases import (
-    ENDED,
     FALLOUT_MATRIX,
+    FINAL,
     LADDER,
     SHARE_TO_CLAIM,
     TIME_TO_RESOLVE,
@@ -120,12 +120,12 @@ def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
 
 
 def _again(uow: UnitOfWork, dedupe_key: str, times: Mapping[str, Any]) -> Row[Any] | None:
-    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *ENDED))
+    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *FINAL))
     case = uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
     if case is None or case.status != FalloutStatus.RESOLVED:
         return case
     case = uow.apply(REOPEN, case_id=case.id, **times)
-    tell_case(uow, case)
+    notify_case(uow, case)
     return case
 
 
@@ -148,7 +148,7 @@ def _begin(uow: UnitOfWork, case: Row[Any]) -> None:
     )
 
 
-def tell_case(uow: UnitOfWork, case: Row[Any]) -> None:
+def notify_case(uow: UnitOfWork, case: Row[Any]) -> None:
     """Let the case's process look at it again."""
     messages.FALLOUT_CASE_CHANGED.correlate(uow, cases.business_key(uow.tenant_id, case.id))
 
@@ -157,20 +157,20 @@ def self_heal(uow: UnitOfWork, dedupe_key: str, resolution: str) -> None:
     """Resolve the cases of a trouble that went away without anybody's help."""
     for case in _cases(uow, dedupe_key=dedupe_key):
         if case.status in UNRESOLVED:
-            tell_case(uow, uow.apply(SELF_HEAL, case_id=case.id, resolution=resolution))
+            notify_case(uow, uow.apply(SELF_HEAL, case_id=case.id, resolution=resolution))
 
 
 def cancel_cases(uow: UnitOfWork, dedupe_key: str) -> None:
     """Cancel the cases of a trouble that nobody wants resolved any more."""
     for case in _cases(uow, dedupe_key=dedupe_key):
         if case.status in UNRESOLVED:
-            tell_case(uow, uow.apply(CANCEL, case_id=case.id))
+            notify_case(uow, uow.apply(CANCEL, case_id=case.id))
 
 
 def verify(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
     """What was done about it has proven right: close the case."""
     closed = uow.apply(VERIFY, case_id=case.id)
-    tell_case(uow, closed)
+    notify_case(uow, closed)
     return closed
 
 
@@ -180,7 +180,7 @@ def resolved_cases(uow: UnitOfWork, order_id: UUID) -> list[Row[Any]]:
 
 
 def _cases(uow: UnitOfWork, **named: Any) -> list[Row[Any]]:
-    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, **named).where(~is_one_of(CASE.c.status, *ENDED))
+    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, **named).where(~is_one_of(CASE.c.status, *FINAL))
     return list(uow.connection.execute(query.order_by(CASE.c.id).with_for_update(key_share=True)))
 
 

@@ -28,36 +28,36 @@ from domain.offers.approvals import (
     RequirementStatus,
     StaleApproval,
 )
-from domain.offers.deciding import CURRENT, REQUEST_OUTCOME, UNDECIDED_REVISION, Decide, decide
+from domain.offers.deciding import APPROVAL_OF_CURRENT_REVISION, IS_CURRENT_REVISION, REQUEST_OUTCOME, Decide, decide
 from domain.offers.precedents import Precedent
 from domain.offers.prices import LinePrice, PriceResult, StalePrice
 from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteRevision, StaleRevision
 from domain.store import Check, Guard, Move, UnitOfWork, param, table_of
 
-PRICED_SO = exists(
+IS_CURRENT_PRICE = exists(
     select(QuoteRevision.id).where(
         QuoteRevision.tenant_id == Quote.tenant_id,
         QuoteRevision.id == Quote.current_revision_id,
         QuoteRevision.price_result_id == param("price_result_id"),
     )
 )
-FACTS = Check(Quote, "approval_facts", Guard(StaleRevision, CURRENT), Guard(StalePrice, PRICED_SO))
+FACTS = Check(Quote, "approval_facts", Guard(StaleRevision, IS_CURRENT_REVISION), Guard(StalePrice, IS_CURRENT_PRICE))
 # The process that asks knows one answer: what it is about is not offered any more.
-AT_THIS_PRICE = Guard(StaleApproval, PRICED_SO)
+APPROVAL_OF_CURRENT_PRICE = Guard(StaleApproval, IS_CURRENT_PRICE)
 OPEN_REQUIREMENTS = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.OPEN_REQUIREMENTS,
-    UNDECIDED_REVISION,
-    AT_THIS_PRICE,
+    APPROVAL_OF_CURRENT_REVISION,
+    APPROVAL_OF_CURRENT_PRICE,
     illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
 )
 NONE_REQUIRED = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.NONE_REQUIRED,
-    UNDECIDED_REVISION,
-    AT_THIS_PRICE,
+    APPROVAL_OF_CURRENT_REVISION,
+    APPROVAL_OF_CURRENT_PRICE,
     emits="QuoteApproved",
     illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
 )

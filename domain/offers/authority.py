@@ -90,14 +90,14 @@ class AuthorityGrant(Aggregate, Base):
 
 GRANT = table_of(AuthorityGrant)
 
-VERSION = Guard(GrantVersionConflict, AuthorityGrant.version == param("expected_version"))
+EXPECTED_VERSION = Guard(GrantVersionConflict, AuthorityGrant.version == param("expected_version"))
 
 # Held FOR SHARE until commit: whoever revokes the grant meanwhile waits, and then finds the delegation.
 DELEGATE = Check(
     AuthorityGrant,
     "delegate",
     Guard(NotYourAuthority, AuthorityGrant.subject == param("delegated_by")),
-    VERSION,
+    EXPECTED_VERSION,
     Guard(
         AuthorityNotDelegable,
         (AuthorityGrant.status == GrantStatus.ACTIVE)
@@ -119,7 +119,7 @@ REVOKE = Move(
         NotYourAuthority,
         param("as_administrator", Boolean()) | func.coalesce(AuthorityGrant.delegated_by == param("revoked_by"), false()),
     ),
-    VERSION,
+    EXPECTED_VERSION,
 )
 # Goes with the grant that it comes from, whatever its version: nobody else can make it valid again.
 REVOKE_DELEGATION = Move(AuthorityGrant, GRANT_MATRIX, GrantEvent.END)

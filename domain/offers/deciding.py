@@ -40,12 +40,12 @@ from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent
 from domain.store import Guard, Move, UnitOfWork, as_json, is_one_of, param, table_of
 from domain.store.facts import WorkflowCommandKind
 
-CURRENT = Quote.current_revision_id == param("quote_revision_id")
-UNDECIDED_REVISION = Guard(StaleApproval, CURRENT)
+IS_CURRENT_REVISION = Quote.current_revision_id == param("quote_revision_id")
+APPROVAL_OF_CURRENT_REVISION = Guard(StaleApproval, IS_CURRENT_REVISION)
 QUOTE_OUTCOME = {
-    Decision.APPROVE: Move(Quote, QUOTE_MATRIX, QuoteEvent.APPROVE, UNDECIDED_REVISION, emits="QuoteApproved"),
-    Decision.REJECT: Move(Quote, QUOTE_MATRIX, QuoteEvent.REJECT, UNDECIDED_REVISION, emits="QuoteRejected"),
-    Decision.REWORK: Move(Quote, QUOTE_MATRIX, QuoteEvent.REWORK, UNDECIDED_REVISION, emits="QuoteReworkRequired"),
+    Decision.APPROVE: Move(Quote, QUOTE_MATRIX, QuoteEvent.APPROVE, APPROVAL_OF_CURRENT_REVISION, emits="QuoteApproved"),
+    Decision.REJECT: Move(Quote, QUOTE_MATRIX, QuoteEvent.REJECT, APPROVAL_OF_CURRENT_REVISION, emits="QuoteRejected"),
+    Decision.REWORK: Move(Quote, QUOTE_MATRIX, QuoteEvent.REWORK, APPROVAL_OF_CURRENT_REVISION, emits="QuoteReworkRequired"),
 }
 REQUEST_OUTCOME = {
     Decision.APPROVE: Move(ApprovalRequest, REQUEST_MATRIX, RequestEvent.APPROVE),
@@ -128,7 +128,7 @@ DECIDE_GUARDS = (
     Guard(EarlierLevelOpen, ~EARLIER_LEVEL_PENDING),
     Guard(FourEyesViolation, NOT_THE_OWNER),
     Guard(AuthorityExceeded, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
-    # Sound because `_hold_grant` found the grant and holds it.
+    # Sound because `_lock_grant` found the grant and holds it.
     Guard(AuthorityExceeded, exists(select(AuthorityGrant.id).where(AuthorityGrant.id == param("grant_id"), REACHING))),
 )
 DECIDE = {
@@ -183,7 +183,7 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     request = uow.read(ApprovalRequest, requirement.request_id)
     uow.read(Quote, request.quote_id, lock=True)
     family = CATALOG.family_of(line.product_offering_id for line in quotes.read_lines(uow, request.quote_revision_id))
-    grant = _hold_grant(uow, command, family)
+    grant = _lock_grant(uow, command, family)
     decided = uow.apply(DECIDE[command.decision], command, grant_id=grant.id if grant else NO_GRANT, product_family=family)
     _write_down(uow, command, request, decided, grant)
     if command.decision is not Decision.APPROVE:
@@ -197,7 +197,7 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     return decided
 
 
-def _hold_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[Any] | None:
+def _lock_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[Any] | None:
     """The widest grant that reaches, held until commit: whoever revokes it waits until the signature is written."""
     query = (
         select(*GRANT.c)
@@ -247,7 +247,7 @@ def _begin(uow: UnitOfWork, pending: Sequence[Row[Any]]) -> None:
             uow.apply(BEGIN, requirement_id=row.id)
 
 
-def tell_engine(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None:
+def complete_approval_task(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None:
     """A decision made outside the engine: complete its user task, so that the process goes on."""
     request = uow.read(ApprovalRequest, requirement.request_id)
     key = quotes.business_key(uow.tenant_id, request.quote_id, request.quote_revision_id)

@@ -15,7 +15,7 @@ from domain.offers import quotes
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import Line, Quote
 from domain.offers.quoting import CURRENT_PRICE
-from domain.offers.revising import CURRENT_REVISION, VERSION
+from domain.offers.revising import CURRENT_REVISION, EXPECTED_VERSION
 from domain.store import Base, Check, Owned, UnitOfWork, append_only, as_json, ref, table_of
 
 
@@ -37,7 +37,7 @@ class QuoteDocument(Owned, Base):
 
 append_only(QuoteDocument)
 
-DOCUMENT = Check(Quote, "document", VERSION, CURRENT_REVISION, CURRENT_PRICE)
+DOCUMENT = Check(Quote, "document", EXPECTED_VERSION, CURRENT_REVISION, CURRENT_PRICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

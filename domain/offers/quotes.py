@@ -57,8 +57,8 @@ class QuoteEvent(StrEnum):
 
 S, E = QuoteStatus, QuoteEvent
 IN_APPROVAL = (S.SUBMITTED_FOR_APPROVAL, S.APPROVAL_IN_PROGRESS)
-CLOSED = (S.ACCEPTED, S.CANCELLED)
-OPEN = tuple(state for state in S if state not in CLOSED)
+FINAL = (S.ACCEPTED, S.CANCELLED)
+OPEN = tuple(state for state in S if state not in FINAL)
 
 QUOTE_MATRIX = Matrix(
     QuoteStatus,

@@ -28,7 +28,7 @@ from domain.offers.prices import (
     StalePrice,
 )
 from domain.offers.quotes import QUOTE_MATRIX, Line, Quote, QuoteEvent, QuoteExpired, QuoteRevision, QuoteStatus
-from domain.offers.revising import CURRENT_REVISION, VERSION
+from domain.offers.revising import CURRENT_REVISION, EXPECTED_VERSION
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param
 from domain.workflows import starts
 
@@ -77,7 +77,7 @@ EDIT = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.EDIT,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
     # Whoever edits an expired offer renews it.
     Guard(QuoteExpired, (Quote.status != QuoteStatus.EXPIRED) | (param("valid_until", TIME) > func.clock_timestamp())),
@@ -92,7 +92,7 @@ PRICE = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.PRICE,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_CONFIGURATION,
     CONFIGURATION_OF_THIS_CATALOG,
     CONFIGURATION_VALID,
@@ -103,7 +103,7 @@ SUBMIT = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.SUBMIT,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
     CURRENT_CONFIGURATION,
     CURRENT_PRICE,

@@ -17,7 +17,7 @@ from domain.offers import approvals, prices, quotes
 from domain.offers.quotes import Line, Quote, QuoteVersionConflict, StaleRevision
 from domain.store import Guard, Move, UnitOfWork, param
 
-VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
+EXPECTED_VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
 CURRENT_REVISION = Guard(StaleRevision, Quote.current_revision_id == param("revision_id"))
 
 

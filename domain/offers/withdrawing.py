@@ -16,7 +16,7 @@ from domain.errors import Conflict, InvalidTransition, SafeAction
 from domain.offers import quotes, revising
 from domain.offers.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST
 from domain.offers.quotes import EXPIRING, QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteStatus
-from domain.offers.revising import CURRENT_REVISION, VERSION
+from domain.offers.revising import CURRENT_REVISION, EXPECTED_VERSION
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
 
 
@@ -32,7 +32,7 @@ RECALL = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.RECALL,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
     sets={**BECAUSE, Quote.current_revision_id: param("next_revision_id")},
     emits="QuoteRecalled",
@@ -42,17 +42,17 @@ DECLINE = Move(
     QUOTE_MATRIX,
     QuoteEvent.DECLINE,
     Guard(QuoteExpired, Quote.valid_until > func.clock_timestamp()),
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
     sets=BECAUSE,
     emits="QuoteDeclined",
 )
-CANCEL = Move(Quote, QUOTE_MATRIX, QuoteEvent.CANCEL, VERSION, CURRENT_REVISION, sets=BECAUSE, emits="QuoteCancelled")
+CANCEL = Move(Quote, QUOTE_MATRIX, QuoteEvent.CANCEL, EXPECTED_VERSION, CURRENT_REVISION, sets=BECAUSE, emits="QuoteCancelled")
 EXPIRE = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.EXPIRE,
-    VERSION,
+    EXPECTED_VERSION,
     Guard(QuoteStillValid, Quote.valid_until <= func.clock_timestamp()),
     emits="QuoteExpired",
 )

@@ -15,7 +15,7 @@ State = TypeVar("State", bound=StrEnum)
 Event = TypeVar("Event", bound=StrEnum)
 
 
-class Effect(StrEnum):
+class CellKind(StrEnum):
     """What an event does in a state. A cell that is not there refuses the event."""
 
     MOVE = "MOVE"
@@ -27,7 +27,7 @@ class Effect(StrEnum):
 class Cell(Generic[State]):
     """One cell. `target` is the state after the event (for KEEP: the same state)."""
 
-    effect: Effect
+    kind: CellKind
     target: State
 
 
@@ -48,13 +48,13 @@ class Matrix(Generic[State, Event]):
         self._cells: dict[tuple[Event, State], Cell[State]] = {}
         for event, row in moves.items():
             for state, target in row.items():
-                self._put(event, state, Cell(Effect.MOVE, target))
+                self._put(event, state, Cell(CellKind.MOVE, target))
         for event, kept in (keeps or {}).items():
             for state in kept:
-                self._put(event, state, Cell(Effect.KEEP, state))
+                self._put(event, state, Cell(CellKind.KEEP, state))
         for event, row in (contradicts or {}).items():
             for state, target in row.items():
-                self._put(event, state, Cell(Effect.CONTRADICTION, target))
+                self._put(event, state, Cell(CellKind.CONTRADICTION, target))
 
     def _put(self, event: Event, state: State, cell: Cell[State]) -> None:
         if (event, state) in self._cells:
@@ -70,7 +70,7 @@ class Matrix(Generic[State, Event]):
         return {
             state: cell.target
             for (candidate, state), cell in self._cells.items()
-            if candidate == event and cell.effect is not Effect.KEEP
+            if candidate == event and cell.kind is not CellKind.KEEP
         }
 
     def check_status(self) -> CheckConstraint:

@@ -59,7 +59,7 @@ class Check:
         self.guards = guards
         flags = [guard.condition.label(f"guard_{number}") for number, guard in enumerate(guards)]
         self.diagnosis = select(*self.table.c, *flags).where(self.identity)
-        self.hold = self.diagnosis.with_for_update(read=True, of=self.table)
+        self.lock = self.diagnosis.with_for_update(read=True, of=self.table)
         self.parameters = parameters_of(self.diagnosis)
 
     def first_refusal(self, found: Mapping[str, Any]) -> type[Refusal] | None:

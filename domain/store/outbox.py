@@ -83,7 +83,7 @@ WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
 """)
 # A lease or a mark that a crash of the server undoes means that an event is sent again, which a crash of a relay means as well:
 # not worth a wait for the disk between a commit and Kafka.
-HURRY = text("SET LOCAL synchronous_commit = off")
+WITHOUT_DISK_WAIT = text("SET LOCAL synchronous_commit = off")
 COUNT = text("""
 SELECT (SELECT count(*) FROM outbox_event WHERE status = 'PENDING'),
        (SELECT created_at FROM outbox_event WHERE status = 'PENDING' ORDER BY position LIMIT 1)
@@ -94,13 +94,13 @@ def claim(connection: Connection, limit: int, lease: timedelta) -> list[PendingE
     """Lease aggregates that are in nobody's hands and return their pending events, oldest first, at most `limit`."""
     events = [PendingEvent._make(row) for row in run(connection, CLAIM, {"limit": limit, "lease": lease})]
     if events:
-        run(connection, HURRY, {})
+        run(connection, WITHOUT_DISK_WAIT, {})
     return events
 
 
 def mark_published(connection: Connection, positions: Collection[int]) -> None:
     """Note that Kafka has exactly these events. With an aggregate's oldest one marked, its lease is over."""
-    run(connection, HURRY, {})
+    run(connection, WITHOUT_DISK_WAIT, {})
     run(connection, MARK, {"positions": list(positions)})
 
 

@@ -38,7 +38,7 @@ from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
 BUSY = {"55P03": "lock_timeout", "40P01": "deadlock", "40001": "serialization"}
 """SQLSTATEs that mean: nothing was decided, the whole unit of work may be run again."""
-_NOTE_CONFLICT = insert(table_of(ConflictLog))
+_RECORD_CONFLICT = insert(table_of(ConflictLog))
 
 
 class UnitOfWork:
@@ -80,7 +80,7 @@ class UnitOfWork:
     def require(self, check: Check, command: Any = None, **more: Any) -> Row[Any]:
         """Lock the row FOR SHARE and demand the check's guards; returns the row. Raises as `apply` does."""
         values = self._values(check, command, more)
-        row = run(self.connection, check.hold, values).one_or_none()
+        row = run(self.connection, check.lock, values).one_or_none()
         self._raise_first(check, values, row)
         assert row is not None  # noqa: S101 - `_raise_first` refused a missing row
         return row
@@ -283,7 +283,7 @@ def _commit(connection: Connection) -> None:
 
 def _record_conflict(engine: Engine, cause: Cause, refusal: Refusal) -> None:
     with _transaction(engine, cause.tenant_id) as connection:
-        run(connection, _NOTE_CONFLICT, conflict_row(cause, refusal))
+        run(connection, _RECORD_CONFLICT, conflict_row(cause, refusal))
         connection.commit()
 
 

@@ -79,7 +79,7 @@ def decide(
             },
         )
         requirement = deciding.decide(uow, decision)
-        deciding.tell_engine(uow, requirement, decision)
+        deciding.complete_approval_task(uow, requirement, decision)
         quote = uow.read(Quote, reading.requirement(uow, requirement.id).quote_id)
         decided = approval_answers.ShownDecision(
             requirement_id=requirement.id,
