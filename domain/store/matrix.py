@@ -1,5 +1,6 @@
-"""State machines as data: what each event does to each state. CHECK constraints, guarded writes, the pages in `docs/`
-and the exhaustive tests all come from these tables, so no cell is written twice.
+"""State machines as data: what each event does in each state.
+
+CHECK constraints, guarded writes, `docs/matrices.md` and the exhaustive tests all come from these tables, so no cell is written twice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Event = TypeVar("Event", bound=StrEnum)
 
 
 class CellKind(StrEnum):
-    """What an event does in a state. A cell that is not there refuses the event."""
+    """What an event does in a state: change it, keep it, or contradict it. Where there is no cell, the event is refused."""
 
     MOVE = "MOVE"
     KEEP = "KEEP"
@@ -32,7 +33,7 @@ class Cell(Generic[State]):
 
 
 class Matrix(Generic[State, Event]):
-    """Event -> {state: cell}. `moves`, `keeps` and `contradicts` are the lesson's `new state`, `=` and `!`."""
+    """Event -> {state: cell}. `moves`, `keeps` and `contradicts` are the new state, `=` and `!` of `docs/matrices.md`."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class Matrix(Generic[State, Event]):
         self._cells[event, state] = cell
 
     def cell(self, event: Event, state: State) -> Cell[State] | None:
-        """What the event does there; None = refused."""
+        """What the event does in this state; None: it is refused."""
         return self._cells.get((event, state))
 
     def targets(self, event: Event) -> dict[State, State]:
