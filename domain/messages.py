@@ -12,7 +12,8 @@ from typing import Any, Final
 from domain.store import UnitOfWork
 from domain.store.facts import WorkflowCommandKind
 
-# A process that waits for a message of a step or an order asks the domain itself every 30 s: after two rounds it has asked.
+# A process that waits for a message about a step or an order asks the domain itself every 30 s: after two rounds it has asked
+# (docs/decisions/0006-expired-messages.md).
 MESSAGE_MATTERS: Final = timedelta(seconds=60)
 # The process of a fallout case asks the domain itself every ten minutes.
 CHANGE_MATTERS: Final = timedelta(minutes=10)

@@ -1,6 +1,6 @@
-"""Which process instance belongs to which aggregate, and what is known of its start (the lesson, section 17).
+"""Which process instance belongs to which aggregate, and what is known of its start (docs/domain.md#process-starts).
 
-Business keys are not unique in the engine, and a start whose answer is lost may have happened. So a start carries a token, the first task
+Business keys are not unique in the engine, and a start whose response is lost may have happened. So a start carries a token, the first task
 of every process is the registration gate (`register`), and only one instance ever passes it.
 """
 
@@ -18,10 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
 from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, is_one_of, param, table_of
-from domain.store.facts import (
-    WorkflowCommandKind,
-    WorkflowCommandStatus,
-)
+from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows.requests import COMMAND
 
 
@@ -72,13 +69,13 @@ class DuplicateWorkflow(Conflict):
 
 
 class CorrelationMovedOn(Conflict):
-    """The start was settled while it was being looked into."""
+    """The start was settled in the meantime."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class WorkflowCorrelation(Aggregate, Base):
-    """The lesson's correlation table. `start_token` stays the same over all retries of one start."""
+    """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start."""
 
     ID_FIELD = "correlation_id"
     __tablename__ = "workflow_correlation"
@@ -103,8 +100,36 @@ class WorkflowCorrelation(Aggregate, Base):
     next_check_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterWorkflow:
+    """An instance at the gate: its business key, the token that it was started with, its own id."""
+
+    business_key: str
+    start_token: UUID
+    process_instance_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginWorkflow:
+    """A process that an aggregate needs; tenant and start token are added to its variables."""
+
+    workflow_name: str
+    aggregate_type: str
+    aggregate_id: UUID
+    business_key: str
+    variables: Mapping[str, Any]
+
+
 CORRELATION = table_of(WorkflowCorrelation)
 NOW = func.clock_timestamp()
+START_IS_QUEUED = exists(
+    select(COMMAND.c.id).where(
+        COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
+        COMMAND.c.business_key == CORRELATION.c.business_key,
+        COMMAND.c.kind == WorkflowCommandKind.START,
+        COMMAND.c.status == WorkflowCommandStatus.PENDING,
+    )
+)
 
 EXPECTED_VERSION = Guard(CorrelationMovedOn, WorkflowCorrelation.version == param("expected_version"))
 
@@ -142,28 +167,8 @@ REFUSE = Move(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisterWorkflow:
-    """An instance at the gate: its business key, the token it was started with, its own id."""
-
-    business_key: str
-    start_token: UUID
-    process_instance_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BeginWorkflow:
-    """A process that is wanted for an aggregate; tenant and start token are added to its variables."""
-
-    workflow_name: str
-    aggregate_type: str
-    aggregate_id: UUID
-    business_key: str
-    variables: Mapping[str, Any]
-
-
 def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
-    """Record that a process is wanted and queue its start, in the transaction that makes it wanted."""
+    """Record that an aggregate needs a process, and queue its start, in the transaction that creates the need."""
     token = uuid4()
     variables = {"tenant_id": uow.tenant_id, **command.variables, "start_token": token}
     uow.create_own(
@@ -183,7 +188,7 @@ def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
 def register(uow: UnitOfWork, command: RegisterWorkflow) -> None:
     """The registration gate: the first instance that comes with the right token passes, and passes again when it repeats.
 
-    Raises DuplicateWorkflow for every other instance, NotFound for a business key nobody asked for.
+    Raises DuplicateWorkflow for every other instance, NotFound for a business key that has no correlation.
     """
     try:
         uow.apply(REGISTER, command)
@@ -200,7 +205,7 @@ def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
 
 
 def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
-    """Nobody knows whether the start arrived: START_UNKNOWN, unless the instance has registered meanwhile (False)."""
+    """Record that the engine did not reply to a start: START_UNKNOWN. False when the instance has registered meanwhile."""
     try:
         uow.apply(TIME_OUT, business_key=business_key)
     except CorrelationMovedOn:
@@ -209,12 +214,12 @@ def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
 
 
 def start_refused(uow: UnitOfWork, business_key: str) -> None:
-    """The engine said no: START_FAILED."""
+    """Record that the engine refused a start: START_FAILED."""
     uow.apply(REFUSE, business_key=business_key)
 
 
 def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> None:
-    """The start was proven absent after the safe interval: ask for it again, with the same token.
+    """Queue a start again, with the same token, after the engine has proven to have no instance.
 
     Raises CorrelationMovedOn when it was settled meanwhile.
     """
@@ -223,7 +228,7 @@ def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> No
 
 
 def check_again_later(connection: Connection, row: Row[Any], delay: timedelta) -> None:
-    """Come back to an unresolved start after `delay`."""
+    """Check an unresolved start again after `delay`."""
     connection.execute(
         update(CORRELATION)
         .where(CORRELATION.c.tenant_id == row.tenant_id, CORRELATION.c.id == row.id)
@@ -231,21 +236,11 @@ def check_again_later(connection: Connection, row: Row[Any], delay: timedelta) -
     )
 
 
-START_IS_QUEUED = exists(
-    select(COMMAND.c.id).where(
-        COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
-        COMMAND.c.business_key == CORRELATION.c.business_key,
-        COMMAND.c.kind == WorkflowCommandKind.START,
-        COMMAND.c.status == WorkflowCommandStatus.PENDING,
-    )
-)
-
-
 def unresolved_starts(connection: Connection, limit: int, start_safe_interval: timedelta) -> list[Row[Any]]:
-    """Starts to look into now: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
+    """Starts to check now: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
 
-    `age` is the time in that state (for START_UNKNOWN: since its answer was given up), `is_past_safe_interval` whether it exceeds `start_safe_interval`,
-    `start_is_queued` whether the dispatcher still has the request.
+    `age` is the time in that state (for START_UNKNOWN: since the dispatcher gave up waiting), `is_past_safe_interval` whether it exceeds
+    `start_safe_interval`, `start_is_queued` whether the dispatcher still has the command.
     """
     c = CORRELATION.c
     query = (
