@@ -55,6 +55,7 @@ class QuoteEvent(StrEnum):
     CANCEL = "CANCEL"
 
 
+# S and E stand for states and events in the matrix below.
 S, E = QuoteStatus, QuoteEvent
 IN_APPROVAL = (S.SUBMITTED_FOR_APPROVAL, S.APPROVAL_IN_PROGRESS)
 FINAL = (S.ACCEPTED, S.CANCELLED)

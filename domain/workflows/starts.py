@@ -40,24 +40,25 @@ class CorrelationEvent(StrEnum):
     LOSE = "LOSE"
 
 
-C, E = CorrelationStatus, CorrelationEvent
+# S and E stand for states and events in the matrix below.
+S, E = CorrelationStatus, CorrelationEvent
 
 CORRELATION_MATRIX = Matrix(
     CorrelationStatus,
     CorrelationEvent,
     moves={
-        E.REGISTER: {C.REQUESTED: C.STARTED, C.START_UNKNOWN: C.STARTED},
-        E.TIME_OUT: {C.REQUESTED: C.START_UNKNOWN},
-        E.FIND_ABSENT: {C.START_UNKNOWN: C.REQUESTED},
-        E.REFUSE: {C.REQUESTED: C.START_FAILED},
-        E.END: {C.STARTED: C.ENDED},
-        E.LOSE: {C.STARTED: C.LOST},
+        E.REGISTER: {S.REQUESTED: S.STARTED, S.START_UNKNOWN: S.STARTED},
+        E.TIME_OUT: {S.REQUESTED: S.START_UNKNOWN},
+        E.FIND_ABSENT: {S.START_UNKNOWN: S.REQUESTED},
+        E.REFUSE: {S.REQUESTED: S.START_FAILED},
+        E.END: {S.STARTED: S.ENDED},
+        E.LOSE: {S.STARTED: S.LOST},
     },
     keeps={
-        E.REGISTER: frozenset({C.STARTED, C.ENDED}),
-        E.TIME_OUT: frozenset({C.START_UNKNOWN, C.STARTED, C.ENDED}),
-        E.FIND_ABSENT: frozenset({C.REQUESTED, C.STARTED, C.ENDED}),
-        E.END: frozenset({C.ENDED}),
+        E.REGISTER: frozenset({S.STARTED, S.ENDED}),
+        E.TIME_OUT: frozenset({S.START_UNKNOWN, S.STARTED, S.ENDED}),
+        E.FIND_ABSENT: frozenset({S.REQUESTED, S.STARTED, S.ENDED}),
+        E.END: frozenset({S.ENDED}),
     },
 )
 
@@ -140,7 +141,7 @@ REGISTER = Move(
     Guard(DuplicateWorkflow, WorkflowCorrelation.start_token == param("start_token")),
     sets={WorkflowCorrelation.process_instance_id: param("process_instance_id")},
     key=WorkflowCorrelation.business_key,
-    illegal=dict.fromkeys((C.START_FAILED, C.LOST, C.STARTED, C.ENDED), DuplicateWorkflow),
+    illegal=dict.fromkeys((S.START_FAILED, S.LOST, S.STARTED, S.ENDED), DuplicateWorkflow),
 )
 TIME_OUT = Move(
     WorkflowCorrelation,
@@ -148,7 +149,7 @@ TIME_OUT = Move(
     E.TIME_OUT,
     sets={WorkflowCorrelation.next_check_at: func.clock_timestamp()},
     key=WorkflowCorrelation.business_key,
-    illegal=dict.fromkeys(C, CorrelationMovedOn),
+    illegal=dict.fromkeys(S, CorrelationMovedOn),
 )
 FIND_ABSENT = Move(
     WorkflowCorrelation,
@@ -163,7 +164,7 @@ REFUSE = Move(
     CORRELATION_MATRIX,
     E.REFUSE,
     key=WorkflowCorrelation.business_key,
-    illegal=dict.fromkeys(C, CorrelationMovedOn),
+    illegal=dict.fromkeys(S, CorrelationMovedOn),
 )
 
 
@@ -174,7 +175,7 @@ def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
     uow.create_own(
         WorkflowCorrelation,
         reason="REQUEST",
-        status=C.REQUESTED,
+        status=S.REQUESTED,
         aggregate_type=command.aggregate_type,
         aggregate_id=command.aggregate_id,
         workflow_name=command.workflow_name,
