@@ -1,7 +1,7 @@
 """Making an offer: create, edit, price, submit.
 
-Every command names the version it was decided on; an edit after submission makes the next revision and voids what was approved of the old one
-(the lesson, sections 4, 8 and 10).
+Every command names the version that it was decided on (docs/domain.md#principles). An edit after submission makes the next revision, and voids
+the approval of the old one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from domain.store import Guard, Move, UnitOfWork, is_one_of, param
 from domain.workflows import starts
 
 WORKFLOW = "quote-approval"
-MOST_LINES = 200  # what one person can look through, and one screen of ten pages
+MOST_LINES = 200  # as many as one person can read through
 
 CURRENT_CONFIGURATION = Guard(
     StaleConfiguration,
@@ -79,7 +79,7 @@ EDIT = Move(
     QuoteEvent.EDIT,
     EXPECTED_VERSION,
     CURRENT_REVISION,
-    # Whoever edits an expired offer renews it.
+    # An edit of an expired quote must renew it.
     Guard(QuoteExpired, (Quote.status != QuoteStatus.EXPIRED) | (param("valid_until", TIME) > func.clock_timestamp())),
     sets={
         Quote.current_revision_id: case((STILL_WORKING, Quote.current_revision_id), else_=param("next_revision_id")),
@@ -114,7 +114,7 @@ SUBMIT = Move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateQuote:
-    """A new offer. `valid_until` is the moment it expires; lines are numbered from 1 in their order."""
+    """A new offer. It expires at `valid_until`; lines are numbered from 1 in their order."""
 
     customer_id: str
     owner_user_id: str
@@ -210,7 +210,7 @@ def edit(uow: UnitOfWork, command: EditQuote) -> Row[Any]:
 
 
 def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
-    """Put a price on the current configuration. Raises the refusals of PRICE, PriceMissing."""
+    """Price the current configuration. Raises the refusals of PRICE, PriceMissing."""
     active_version = price_books.share_head(uow, command.price_book).active_version
     next_revision_id, former = uuid4(), uow.read(Quote, command.quote_id).current_revision_id
     quote = uow.apply(PRICE, command, next_revision_id=next_revision_id)

@@ -1,6 +1,6 @@
-"""The next revision: what was offered stays as evidence, its approval ends, and the offer goes on as a copy (the lesson, sections 8 to 10).
+"""The next revision: the old one stays as evidence, its approval ends, and a copy goes on (docs/domain.md#quotes-and-revisions).
 
-Every command here is called by one that holds the quote's row by a move of its own.
+Every function here is called by a command that has locked the quote by a move of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_content(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line], con
 def supersede(  # noqa: PLR0917 - the old revision, and how its approval ends
     uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content: str, ending: Move, message: Message
 ) -> None:
-    """R+1: the old revision is void, its approval ends by `ending`, and its process is told by `message`."""
+    """Open the next revision: the old one is void, its approval ends by `ending`, and its process gets `message`."""
     old = quotes.read_revision(uow, old_revision_id)
     quotes.change_revision(uow, old_revision_id, status=quotes.RevisionStatus.SUPERSEDED)
     quotes.open_revision(uow, quote.id, quote.current_revision_id, old.revision_no + 1, content)
@@ -40,7 +40,7 @@ def supersede(  # noqa: PLR0917 - the old revision, and how its approval ends
 
 
 def end_approval(uow: UnitOfWork, quote: Row[Any], revision_id: UUID, ending: Move, message: Message) -> None:
-    """End the approval of a revision: its request, what is pending in it, and its process."""
+    """End the approval of a revision: its request, the pending requirements, and its process."""
     if quotes.read_revision(uow, revision_id).frozen_at is None:
         return  # it was never submitted
     approvals.close_request(uow, revision_id, ending)

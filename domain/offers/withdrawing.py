@@ -1,6 +1,6 @@
 """Taking an offer back before it is accepted: recall it from approval, decline it, cancel it, let it expire.
 
-Each ends what is open for the revision, in the domain at once and in the engine by a message (domain.md, "Quote state machine").
+Each ends the open approval of the revision, in the domain at once and in the engine by a message (docs/domain.md#quotes-and-revisions).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
 
 
 class QuoteStillValid(Conflict):
-    """The offer has not expired: it was renewed, or its end is still to come."""
+    """The quote has not expired: it was renewed, or is still valid."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
@@ -60,7 +60,7 @@ EXPIRE = Move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallQuote:
-    """Take a revision back from its approvers; it goes on as the next, editable revision."""
+    """Take a revision back from its approvers; a copy goes on as the next revision, which can be edited."""
 
     quote_id: UUID
     expected_version: int
@@ -70,7 +70,7 @@ class RecallQuote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclineQuote:
-    """The customer says no to the approved revision."""
+    """The customer declines the approved revision."""
 
     quote_id: UUID
     expected_version: int
@@ -80,7 +80,7 @@ class DeclineQuote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelQuote:
-    """Sales gives the offer up, for good."""
+    """Sales gives up the offer for good."""
 
     quote_id: UUID
     expected_version: int
@@ -90,7 +90,7 @@ class CancelQuote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireQuote:
-    """The end of the offer has passed. `expected_version` is the version that was found past its end."""
+    """A quote is past `valid_until`. `expected_version` is the version that was found so."""
 
     quote_id: UUID
     expected_version: int
@@ -108,12 +108,12 @@ def recall(uow: UnitOfWork, command: RecallQuote) -> Row[Any]:
 
 
 def decline(uow: UnitOfWork, command: DeclineQuote) -> Row[Any]:
-    """Note that the customer does not want it; an edit makes another offer of it. Raises the refusals of DECLINE."""
+    """Record that the customer declines; an edit makes another offer of it. Raises the refusals of DECLINE."""
     return uow.apply(DECLINE, command)
 
 
 def cancel(uow: UnitOfWork, command: CancelQuote) -> Row[Any]:
-    """Give the offer up; giving it up again changes nothing. Raises the refusals of CANCEL."""
+    """Cancel a quote; a repeat changes nothing. Raises the refusals of CANCEL."""
     try:
         quote = uow.apply(CANCEL, command)
     except InvalidTransition as refusal:
@@ -123,7 +123,7 @@ def cancel(uow: UnitOfWork, command: CancelQuote) -> Row[Any]:
 
 
 def expire(uow: UnitOfWork, command: ExpireQuote) -> Row[Any]:
-    """Close an offer whose end has passed; closing it again changes nothing. Raises the refusals of EXPIRE."""
+    """Let a quote expire that is past `valid_until`; a repeat changes nothing. Raises the refusals of EXPIRE."""
     try:
         quote = uow.apply(EXPIRE, command)
     except InvalidTransition as refusal:
@@ -133,7 +133,7 @@ def expire(uow: UnitOfWork, command: ExpireQuote) -> Row[Any]:
 
 
 def _as_it_is(uow: UnitOfWork, refusal: InvalidTransition, status: QuoteStatus) -> Row[Any]:
-    # The guards held, so it is the very version that the caller saw: it has what it wanted (`=` in the matrix).
+    # The guards are true, so this is the version that the caller has seen, and nothing is left to do (`=` in the matrix).
     if refusal.current_status != status or refusal.aggregate_id is None:
         raise refusal
     return uow.read(Quote, refusal.aggregate_id)

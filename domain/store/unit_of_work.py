@@ -96,7 +96,7 @@ class UnitOfWork:
         return row
 
     def create_own(self, entity: Any, *, reason: str, status: str, **values: Any) -> None:
-        """Insert an aggregate that only this transaction can create, because its keys depend on a row that is locked here; log it as `create` does."""
+        """Insert an aggregate that only this transaction can create, because its keys depend on a row that is locked here; logs as `create`."""
         [row_id] = self.add(entity, {"version": 1, "status": status, **values})
         self._log(table_of(entity).name, row_id, version=1, old=None, new=status, reason=reason)
 
@@ -160,7 +160,9 @@ class UnitOfWork:
         variables: Mapping[str, Any] | None = None,
         expires_after: timedelta | None = None,
     ) -> None:
-        """Queue a request to the engine: start process `name`, send message `name`, complete the user task of requirement `name`, assign the user task `name`."""
+        """Queue a workflow command: start process `name`, correlate message `name`, complete the user task of requirement `name`,
+        or assign the user task `name`.
+        """
         expires_after_seconds = expires_after.total_seconds() if expires_after else None
         self._workflow_commands.append(
             {
