@@ -1,4 +1,4 @@
-"""The business truth: what exists, which states it may be in, what each command must carry, what storage enforces.
+"""The rules of the business, and the tables that keep them: what exists, which states it may be in, and what each command must carry.
 
-Nothing here knows a network, a broker or the engine; nothing here commits (`store.unit_of_work` does), logs or retries.
+The domain uses no network, no broker and no engine. It logs nothing and retries nothing; only `store.unit_of_work` commits.
 """

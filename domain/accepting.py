@@ -1,6 +1,6 @@
-"""Acceptance: the customer says yes to one approved revision, and its order exists, in one transaction.
+"""Acceptance: the customer accepts one approved revision, and the same transaction creates its order (docs/domain.md#acceptance).
 
-Two layers keep "one order per revision": the quote's guarded move, and the unique index on the order (the lesson, sections 7, 9, 10, 11).
+Two layers keep "one order for a revision": the guarded move of the quote, and the unique index on the order.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WORKFLOW = "order-fulfillment"
 
 
 class DocumentMismatch(Conflict):
-    """The document named shows another revision or price."""
+    """The named document shows another revision or price."""
 
     safe_action = SafeAction.REISSUE_DOCUMENT
 
@@ -56,7 +56,7 @@ ACCEPT = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.ACCEPT,
-    # The exact reason comes first: a version conflict would be true of each of these too, and say less.
+    # The exact reasons come first: a version conflict would be true in each of these cases too, and say less (decision 0004).
     Guard(QuoteExpired, Quote.valid_until > func.clock_timestamp()),
     Guard(
         StaleApproval,
@@ -91,7 +91,7 @@ ACCEPT = Move(
 )
 
 PRICE, HEAD = table_of(PriceResult), table_of(PriceBookHead)
-# One look holds the head FOR SHARE: a publish waits for us, or we see it (domain.md, finding 3).
+# One query reads the price and locks the head FOR SHARE: a publication waits for us, or we see it (docs/domain.md#price-freshness).
 PRICE_UNDER_ITS_HEAD = (
     select(PRICE.c.price_book_version, PRICE.c.staleness_policy, HEAD.c.active_version, HEAD.c.published_at)
     .join(HEAD, (HEAD.c.tenant_id == PRICE.c.tenant_id) & (HEAD.c.price_book == PRICE.c.price_book))
@@ -118,7 +118,7 @@ COPY_LINES = insert(ORDER_LINE).from_select(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptQuote:
-    """Everything that the customer saw: revision, price, approval, document, and the version of the quote that showed them."""
+    """Everything that the customer has seen: revision, price, approval, document, and the version of the quote that shows them."""
 
     quote_id: UUID
     expected_version: int
@@ -131,7 +131,7 @@ class AcceptQuote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """The order that came of it. `is_new` is False when the identical revision had been accepted before (under another key)."""
+    """The order of an acceptance. `is_new` is False when the identical offer was accepted before, under another idempotency key."""
 
     order: Row[Any]
     quote_version: int
@@ -143,7 +143,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
 
     Raises NotFound, TryAgain and the refusals of ACCEPT.
     """
-    price = _hold_price(uow, command)
+    price = _lock_price(uow, command)
     try:
         quote = uow.apply(ACCEPT, command)
     except Conflict as refusal:
@@ -155,7 +155,7 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     try:
         order = _create_order(uow, quote, command)
     except AlreadyExists as rival:
-        # Only the index was in the way, and the quote's move cannot be taken back here: run again whole, and find the rival's order.
+        # Only the index refused, and the move of the quote cannot be undone here: the next try as a whole finds the rival's order.
         raise TryAgain from rival
     uow.add(
         QuoteAcceptance,
@@ -175,11 +175,11 @@ def accept(uow: UnitOfWork, command: AcceptQuote) -> Acceptance:
     return Acceptance(order=order, quote_version=quote.version, is_new=True)
 
 
-def _hold_price(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
+def _lock_price(uow: UnitOfWork, command: AcceptQuote) -> Row[Any]:
     try:
         return uow.one(PRICE_UNDER_ITS_HEAD, "The price", id=command.price_result_id)
     except NotFound:
-        quote = uow.read(Quote, command.quote_id)  # a quote that does not exist is the first thing to say
+        quote = uow.read(Quote, command.quote_id)  # NotFound for the quote says more
         raise StalePrice.about(quote) from None
 
 

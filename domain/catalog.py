@@ -23,10 +23,10 @@ class Offering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFacts:
-    """What may be counted on with a provider; copied into each step when it is planned.
+    """What a provider promises; copied into each step when it is planned.
 
-    `idempotent`: a repeat under the same key has no second effect, for `key_window_seconds` from the first request on. `has_lookup`: it tells what
-    became of a key. `cancellable`: it takes the cancellation of a request that is under way.
+    `idempotent`: a repeat under the same key has no second effect, for `key_window_seconds` from the first request on. `has_lookup`: it can be asked
+    what became of a key. `cancellable`: it takes the cancellation of a request that is under way.
     """
 
     provider_name: str
@@ -38,9 +38,9 @@ class ProviderFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSpecification:
-    """A step of delivery. `offering` ties it to lines of that offering; None means once for the whole order.
+    """A step of delivery. `offering` ties it to the lines of that offering; None: once for the whole order.
 
-    `after` names steps that must be done first (those that are in the plan); `is_ponr` marks the point of no return.
+    `after` names the steps of the plan that must be done first; `is_ponr` marks the point of no return.
     """
 
     step_code: str
@@ -53,7 +53,7 @@ class StepSpecification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """One published version. `lead_time` is what a customer is promised who asks for no date."""
+    """One published version. `lead_time` is promised to a customer who asks for no date."""
 
     catalog_version: str
     offerings: dict[str, Offering] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Catalog:
     lead_time: timedelta = timedelta(days=10)
 
     def family_of(self, offering_ids: Iterable[str]) -> str:
-        """The product family that most lines are of (the first by name, of several): policy and authority go by it."""
+        """The product family of most lines, or the first by name of several: policy and authority depend on it."""
         families = [self.offerings[offering_id].product_family for offering_id in offering_ids]
         return max(sorted(set(families)), key=families.count)
 

@@ -1,14 +1,15 @@
-"""Everything the domain says no with. A refusal is named after the fact; its code is stable and means the same in HTTP,
-in BPMN, in logs and in metrics.
+"""Every refusal, and the other errors that a command can raise.
+
+A refusal is named after the fact. Its code is stable, and means the same in HTTP, BPMN, logs and metrics.
 
     DomainError
     ├── Refusal                     the command was understood and must not happen; nothing was changed
-    │   ├── NotFound                no such thing for this tenant
-    │   ├── Conflict                somebody else's fact stands in the way (409)
+    │   ├── NotFound                the tenant has no such thing (404)
+    │   ├── Conflict                the state of things does not allow it (409)
     │   ├── Forbidden               the actor lacks the right (403)
-    │   └── Invalid                 the request makes no sense whatever the state (422)
+    │   └── Invalid                 the request makes no sense in any state (422)
     ├── TryAgain                    the database was too busy to decide; nothing was changed
-    └── OutcomeUnknownError         the connection died in COMMIT: the same key tells later what happened
+    └── OutcomeUnknownError         the connection was lost during COMMIT: a repeat under the same key gets the outcome
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from uuid import UUID
 
 
 class SafeAction(StrEnum):
-    """What a person (or a client) may safely do after a refusal (the lesson, section 8: `safeUserAction`)."""
+    """What a person or a client may safely do after a refusal: `safeUserAction` (docs/domain.md#refusals-logs-and-metrics)."""
 
     RELOAD_AND_REAPPLY = "RELOAD_AND_REAPPLY"
     REPRICE = "REPRICE"
@@ -46,7 +47,7 @@ class DomainError(Exception):
         cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).upper()
 
     def __init__(self, detail: str | None = None) -> None:
-        # The docstring is the sentence for people: written once, shown everywhere.
+        # The docstring is the sentence that people read: it is written once, and shown everywhere.
         super().__init__(detail or (self.__doc__ or self.code).strip().splitlines()[0])
 
 
@@ -107,13 +108,13 @@ class Forbidden(Refusal):
 
 
 class Invalid(Refusal):
-    """The request makes no sense, whatever the state."""
+    """The request makes no sense in any state."""
 
     safe_action = SafeAction.CORRECT_THE_REQUEST
 
 
 class InvalidTransition(Conflict):
-    """This cannot happen in the present state."""
+    """This cannot happen in the current state."""
 
 
 class AlreadyExists(Conflict):
@@ -139,6 +140,6 @@ class TryAgain(DomainError):
 
 
 class OutcomeUnknownError(DomainError):
-    """The connection to the database was lost while committing: whether it happened is not known yet."""
+    """The connection to the database was lost during the commit: it is not known yet whether the command took effect."""
 
     safe_action = SafeAction.RETRY_WITH_SAME_KEY

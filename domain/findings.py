@@ -1,4 +1,4 @@
-"""What the sweeps found and did about it: the evidence that an unknown was settled by asking, not by guessing (races.md, I15).
+"""Findings: what a sweep found and how it repaired it. They prove that asking settled an unknown, not guessing (docs/domain.md#invariants, I15).
 
 A finding is written in the transaction of its repair, so there is never one without the other.
 """
@@ -17,14 +17,14 @@ from domain.store import Base, Owned, UnitOfWork, append_only, as_json
 
 
 class FindingStatus(StrEnum):
-    """Whether the finding is settled, or somebody has to look at it."""
+    """Whether the finding is repaired, or a person has to look at it."""
 
     REPAIRED = "REPAIRED"
     OPEN = "OPEN"
 
 
 class ReconciliationFinding(Owned, Base):
-    """One disagreement between what is stored and what the engine or a provider says, and the action that followed."""
+    """One disagreement between the database and the engine or a provider, and the action that followed."""
 
     __tablename__ = "reconciliation_finding"
     __table_args__ = (
@@ -40,7 +40,7 @@ class ReconciliationFinding(Owned, Base):
     status: Mapped[str]
 
 
-def note(
+def record(
     uow: UnitOfWork,
     *,
     kind: str,
@@ -50,7 +50,7 @@ def note(
     action: str,
     status: FindingStatus = FindingStatus.REPAIRED,
 ) -> None:
-    """Keep what was found, in the transaction of what is done about it."""
+    """Record what was found, in the transaction of its repair."""
     finding = {
         "kind": kind,
         "aggregate_type": aggregate_type,

@@ -1,6 +1,7 @@
-"""Views that consumers keep from events: each event once (inbox), never backwards (version), whatever order Kafka delivers.
+"""Projections: views that a consumer builds from events, each event once, and never backwards, in whatever order Kafka delivers them.
 
-The lesson, sections 14 and 15; the guarded upsert also handles the first event seen being the newest (domain.md, finding 2).
+The inbox finds duplicates; the guarded upsert compares versions, and also handles a newest event that comes first
+(docs/domain.md#events-and-projections).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from domain.store import Base, UnitOfWork, table_of
 
 
 class ConsumerInbox(Base):
-    """The lesson's inbox: its primary key is the deduplication."""
+    """The inbox: its primary key is the deduplication."""
 
     __tablename__ = "consumer_inbox"
     consumer_name: Mapped[str] = mapped_column(primary_key=True)
@@ -70,12 +71,12 @@ INBOX, SEARCH = table_of(ConsumerInbox), table_of(OrderSearchProjection)
 
 
 def project_order(uow: UnitOfWork, event: OrderChanged) -> Consumed:
-    """Note the event in the inbox and merge it into the search view, in one transaction."""
+    """Record the event in the inbox and merge it into the search view, in one transaction."""
     header = {
         name: getattr(event, name)
         for name in ("order_id", "order_number", "quote_id", "customer_id", "status", "aggregate_version")
     }
-    noted = insert(INBOX).on_conflict_do_nothing().returning(INBOX.c.event_id)
+    record = insert(INBOX).on_conflict_do_nothing().returning(INBOX.c.event_id)
     inbox_row = {
         "consumer_name": event.consumer_name,
         "event_id": event.event_id,
@@ -83,7 +84,7 @@ def project_order(uow: UnitOfWork, event: OrderChanged) -> Consumed:
         "event_type": event.event_type,
         "aggregate_id": event.order_id,
     }
-    if uow.connection.execute(noted, inbox_row).one_or_none() is None:
+    if uow.connection.execute(record, inbox_row).one_or_none() is None:
         return Consumed.DUPLICATE
     upsert = insert(SEARCH).values(tenant_id=uow.tenant_id, **header)
     upsert = upsert.on_conflict_do_update(

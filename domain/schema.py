@@ -1,4 +1,4 @@
-"""Every table and every move, imported once: for migrations, for tests, for the pages in `docs/`."""
+"""Every table and every move, imported once, for migrations, tests, and the generated pages in `docs/`."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Repairs:
 
 
 def _note(uow: UnitOfWork, repair: Repair) -> None:
-    findings.note(
+    findings.record(
         uow,
         kind=repair.kind,
         aggregate_type=repair.aggregate_type,

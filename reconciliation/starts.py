@@ -56,14 +56,14 @@ class Starts:
             _log.warning("workflow_start_not_looked_up", businessKey=row.business_key, reason=str(refusal))
         finally:
             if not is_settled:
-                self._look_again(row)
+                self._check_again_later(row)
         return is_settled
 
-    def _look_again(self, row: Row[Any]) -> None:
+    def _check_again_later(self, row: Row[Any]) -> None:
         if not self._repairs.dry_run:
             delay = min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT)
             with housekeeping(self._database) as connection:
-                starts.look_again(connection, row, delay)
+                starts.check_again_later(connection, row, delay)
 
     def _time_out(self, row: Row[Any]) -> bool:
         """A request that the dispatcher does not have any more, and no outcome: nobody knows, so it is asked for like any other."""
@@ -78,7 +78,7 @@ class Starts:
         candidates = sorted((one for one in found if one.state not in TERMINATED), key=lambda one: not one.runtime)
         if candidates:
             return self._attach(row, candidates, evidence)
-        if not row.is_safe:
+        if not row.is_past_safe_interval:
             return False
         evidence["safeIntervalSeconds"] = self._safe_interval.total_seconds()
         return self._repairs.make(_repair(row, Action.STARTED_AGAIN, evidence), lambda uow: _start_again(uow, row))

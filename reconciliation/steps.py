@@ -15,7 +15,7 @@ from sqlalchemy import Row
 from domain.delivery import fulfilling, steps, unanswered
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
-from domain.store import Effect, UnitOfWork
+from domain.store import CellKind, UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.evaluations import make_and_evaluate
 from reconciliation.questions import Questions, Silence, Told, key_of_attempt
@@ -105,8 +105,8 @@ class Steps:
         evidence = {"providerStatus": reply.status, "requestId": reply.request_id, "externalRef": reply.external_ref}
 
         def record(uow: UnitOfWork) -> bool:
-            effect, _ = fulfilling.record_fact(uow, fact)
-            return effect is not Effect.KEEP
+            kind, _ = fulfilling.record_fact(uow, fact)
+            return kind is not CellKind.KEEP
 
         return make_and_evaluate(self._repairs, _repair(row, action, evidence), record, row.order_id)
 

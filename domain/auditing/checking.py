@@ -14,7 +14,7 @@ import domain.schema  # noqa: F401 - registers every move and every refusal
 from domain.auditing import delivery, history, offers
 from domain.auditing.rule import Rule
 from domain.errors import DomainError
-from domain.store import Check, Effect, Matrix, Move
+from domain.store import CellKind, Check, Matrix, Move
 
 RULES: tuple[Rule, ...] = (*offers.RULES, *history.RULES, *delivery.RULES)
 # A creation is no move, so the registry of moves does not say that these are announced by an event.
@@ -68,10 +68,10 @@ def _cells(aggregate: str, matrix: Matrix[Any, Any]) -> list[dict[str, Any]]:
             "event": event,
             "from": state,
             "to": cell.target,
-            "contradiction": cell.effect is Effect.CONTRADICTION,
+            "contradiction": cell.kind is CellKind.CONTRADICTION,
         }
         for event, state, cell in cells
-        if cell is not None and cell.effect is not Effect.KEEP
+        if cell is not None and cell.kind is not CellKind.KEEP
     ]
 
 

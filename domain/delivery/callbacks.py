@@ -21,7 +21,7 @@ from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.fallout.triaging import OpenCase
-from domain.store import Base, Effect, Owned, UnitOfWork, append_only, check_in, table_of
+from domain.store import Base, CellKind, Owned, UnitOfWork, append_only, check_in, table_of
 from domain.store.idempotency import request_hash
 
 
@@ -80,9 +80,9 @@ EVENTS = {
     "step.cancel_refused": StepEvent.REFUSE_CANCEL,
 }
 PROCESSED = {
-    Effect.MOVE: ProcessedStatus.APPLIED,
-    Effect.KEEP: ProcessedStatus.NO_EFFECT,
-    Effect.CONTRADICTION: ProcessedStatus.CONTRADICTION,
+    CellKind.MOVE: ProcessedStatus.APPLIED,
+    CellKind.KEEP: ProcessedStatus.NO_EFFECT,
+    CellKind.CONTRADICTION: ProcessedStatus.CONTRADICTION,
 }
 
 
@@ -169,10 +169,10 @@ def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UU
         # A valid signature proves who sends; a provider may still speak only about its own steps.
         if uow.read(FulfillmentStep, command.step_id).provider_name != command.provider_name:
             return _unmatched(uow, command)
-        effect, step = record_fact(uow, fact)
+        kind, step = record_fact(uow, fact)
     except (NotFound, InvalidTransition):
         return _unmatched(uow, command)
-    return PROCESSED[effect], None if effect is Effect.KEEP else step.order_id
+    return PROCESSED[kind], None if kind is CellKind.KEEP else step.order_id
 
 
 def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:

@@ -6,15 +6,15 @@ docs/domain.md#cancellation-and-undo).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, and_, exists, select
 
+from domain import messages
 from domain.delivery import attempts, cancellations, orders, steps, troubles
 from domain.delivery.cancellations import CancellationRequest, CancellationStatus
 from domain.delivery.orders import (
@@ -33,7 +33,6 @@ from domain.errors import AlreadyExists
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import QuoteRevision
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
-from domain.store.facts import WorkflowCommandKind
 
 REQUEST, REVISION, PRICE = (table_of(entity) for entity in (CancellationRequest, QuoteRevision, PriceResult))
 ORDER_CANCELLED = "ORDER_CANCELLED"
@@ -132,7 +131,8 @@ def request(uow: UnitOfWork, command: RequestCancellation) -> Row[Any]:
     if is_untouched:
         uow.apply(cancellations.ACCEPT, cancellation_id=cancellation.id, decided_by=POLICY, decision_reason="NOTHING_WAS_BEGUN")
         return uow.apply(cancellations.FINISH, cancellation_id=cancellation.id)
-    notify_order(uow, order.id, "OrderCancellationRequested", {"cancellation_id": cancellation.id})
+    key = orders.business_key(uow.tenant_id, order.id)
+    messages.ORDER_CANCELLATION_REQUESTED.correlate(uow, key, cancellation_id=cancellation.id)
     return cancellation
 
 
@@ -173,7 +173,7 @@ def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
     except PonrReached as passed:
         return decline(uow, cancellation, command.decided_by, passed.code)
     cancel_steps(uow, locked)
-    notify_order(uow, order_id, "OrderCancellationAccepted")
+    messages.ORDER_CANCELLATION_ACCEPTED.correlate(uow, orders.business_key(uow.tenant_id, order_id))
     return uow.apply(
         cancellations.ACCEPT, cancellation_id=cancellation.id, decided_by=command.decided_by, decision_reason=command.reason
     )
@@ -216,15 +216,3 @@ def _cancel(uow: UnitOfWork, step: Row[Any], reason: str = ORDER_CANCELLED) -> N
             return
     target = STEP_MATRIX.targets(StepEvent.CANCEL)[StepStatus(step.status)]
     uow.apply(CANCEL, step_id=step.id, reason=reason, emits=EMITS[target])
-
-
-def notify_order(
-    uow: UnitOfWork,
-    order_id: UUID,
-    message: str,
-    variables: Mapping[str, Any] | None = None,
-    expires_after: timedelta | None = None,
-) -> None:
-    """Send a message to the order's process. One that says that a cancellation began must not expire: without it the process goes on."""
-    key = orders.business_key(uow.tenant_id, order_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, message, key, variables, expires_after)

@@ -13,15 +13,14 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, select, update
 
-from domain.delivery import cancellations, cancelling, compensating, steps
+from domain import messages
+from domain.delivery import cancellations, cancelling, compensating, orders, steps
 from domain.delivery.order_moves import BLOCK, IS_UNCLEAR, OUTCOMES, UNBLOCK
 from domain.delivery.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
 from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
 from domain.delivery.steps import DEPENDENCY, DONE, STEP, StepKind, StepStatus
 from domain.fallout import triaging
 from domain.store import UnitOfWork
-from domain.store.facts import WorkflowCommandKind
-from domain.workflows import requests
 
 PREDECESSOR_LOST = "PREDECESSOR_LOST"
 
@@ -45,7 +44,7 @@ def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
     _verify_cases(uow, order_id, rows)
     event = _event(uow, order, rows, is_clear=is_clear)
     if tells and order.status == OrderStatus.CANCELLING and (event is not None or len(rows) > known):
-        cancelling.notify_order(uow, order.id, "OrderResumed", expires_after=requests.MESSAGE_MATTERS)
+        messages.ORDER_RESUMED.correlate(uow, orders.business_key(uow.tenant_id, order.id))
     return str(_apply(uow, order, event, rows).status if event is not None else order.status)
 
 
@@ -172,5 +171,4 @@ def _announce_ready(uow: UnitOfWork, order_id: UUID) -> None:
 
 
 def _notify_ready(uow: UnitOfWork, step_id: UUID) -> None:
-    key = steps.business_key(uow.tenant_id, step_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "FulfillmentStepReady", key, expires_after=requests.MESSAGE_MATTERS)
+    messages.FULFILLMENT_STEP_READY.correlate(uow, steps.business_key(uow.tenant_id, step_id))

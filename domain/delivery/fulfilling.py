@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, update
 
+from domain import messages
 from domain.delivery import attempts, steps, troubles
 from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.contradictions import StepContradiction, Verdict
@@ -21,9 +22,7 @@ from domain.delivery.step_moves import EMITS, FACTS, INFERENCES
 from domain.delivery.steps import SETTLED_BY_PROVIDER, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
 from domain.errors import InvalidTransition
 from domain.fallout import triaging
-from domain.store import Effect, UnitOfWork
-from domain.store.facts import WorkflowCommandKind
-from domain.workflows import requests
+from domain.store import CellKind, UnitOfWork
 
 
 class OutcomeSource(StrEnum):
@@ -97,26 +96,26 @@ class Infer:
         return CLASS_OF[self.event]
 
 
-def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[Effect, Row[Any]]:
+def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any]]:
     """Let a fact act on its step as the matrix says; returns the kind of cell and the step after it.
 
     Raises InvalidTransition where the matrix has no cell.
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
-        return Effect.KEEP, step  # given up before: its outcome says nothing about the attempt that is live now
+        return CellKind.KEEP, step  # given up before: its outcome says nothing about the attempt that is live now
     command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
     if cell is None:
         raise InvalidTransition.about(step, aggregate_type="fulfillment_step")
-    if cell.effect is Effect.CONTRADICTION:
-        return cell.effect, _contradict(uow, step, command)
-    if cell.effect is Effect.MOVE:
+    if cell.kind is CellKind.CONTRADICTION:
+        return cell.kind, _contradict(uow, step, command)
+    if cell.kind is CellKind.MOVE:
         step = _move(uow, step, command)
     _settle_attempts(uow, step.id, command)
-    if command.source is not OutcomeSource.RESPONSE and cell.effect is Effect.MOVE:
+    if command.source is not OutcomeSource.RESPONSE and cell.kind is CellKind.MOVE:
         notify_step(uow, step)
-    return cell.effect, step
+    return cell.kind, step
 
 
 def _in_context(command: RecordFact, step: Row[Any]) -> RecordFact:
@@ -233,8 +232,7 @@ def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer
 
 def notify_step(uow: UnitOfWork, step: Row[Any]) -> None:
     """Send the step's outcome to the process that waits for it."""
-    key = steps.business_key(uow.tenant_id, step.id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "ProviderCallbackReceived", key, step_variables(step), requests.MESSAGE_MATTERS)
+    messages.PROVIDER_CALLBACK_RECEIVED.correlate(uow, steps.business_key(uow.tenant_id, step.id), **step_variables(step))
 
 
 def step_variables(step: Row[Any]) -> dict[str, Any]:

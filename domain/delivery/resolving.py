@@ -21,7 +21,7 @@ from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent
 from domain.errors import Conflict, Forbidden, Invalid, SafeAction
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind
-from domain.fallout.casework import IN_MY_QUEUE, MINE, VERSION, CaseCommand, case_move
+from domain.fallout.casework import EXPECTED_VERSION, IN_MY_QUEUE, MINE, CaseCommand, case_move
 from domain.fallout.triaging import CASE, DISOWNED
 from domain.store import Guard, UnitOfWork, param, table_of
 
@@ -93,7 +93,7 @@ CONFIRMED = exists(
 RESOLVE = case_move(
     FalloutEvent.RESOLVE,
     IN_MY_QUEUE,
-    VERSION,
+    EXPECTED_VERSION,
     MINE,
     Guard(SecondPersonMissing, or_(param("is_alone_enough"), CONFIRMED)),
     sets={
@@ -135,7 +135,7 @@ def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     _must_fit(command, order, step)
     case = uow.apply(RESOLVE, command)
     step = _act_on(uow, command, case, step)
-    triaging.tell_case(uow, case)
+    triaging.notify_case(uow, case)
     is_proven = step is None or step.status in FINAL
     return triaging.verify(uow, case) if is_proven and case.type != FalloutType.DECOMPOSITION_FAILED else case
 

@@ -56,7 +56,7 @@ def held_without_case(connection: Connection, limit: int, grace: timedelta) -> l
     """Steps that have been HELD for longer than `grace` and have no open case."""
     has_case = exists(
         select(CASE.c.id).where(
-            CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, ~is_one_of(CASE.c.status, *cases.ENDED)
+            CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, ~is_one_of(CASE.c.status, *cases.FINAL)
         )
     )
     query = select(*STEP.c).where(STEP.c.status == StepStatus.HELD, STEP.c.updated_at < NOW - grace, ~has_case)

@@ -1,7 +1,7 @@
-"""Fallout: what an order cannot get past without a person. Term: eTOM order fallout; a case is a TMF621-like ticket.
+"""Fallout cases: what stops an order until a person acts. Terms: eTOM order fallout; a case is a ticket as in TMF621.
 
-A case belongs to a queue, and to one person while somebody is at it. Resolved and closed are kept apart: closed means that what was done
-has proven right.
+A case belongs to a queue, and to one owner while somebody works on it. RESOLVED means that somebody has acted on it, CLOSED that its trouble
+has proven to be over (docs/domain.md#fallout).
 """
 
 from __future__ import annotations
@@ -43,38 +43,39 @@ class FalloutEvent(StrEnum):
     CANCEL = "CANCEL"
 
 
-F, E = FalloutStatus, FalloutEvent
-ENDED = frozenset({F.CLOSED, F.CANCELLED})
-OWNED = (F.IN_PROGRESS, F.AWAITING_INFORMATION, F.ON_HOLD)
-UNRESOLVED = (F.OPEN, *OWNED)
+# S and E stand for states and events in the matrix below.
+S, E = FalloutStatus, FalloutEvent
+FINAL = frozenset({S.CLOSED, S.CANCELLED})
+OWNED = (S.IN_PROGRESS, S.AWAITING_INFORMATION, S.ON_HOLD)
+UNRESOLVED = (S.OPEN, *OWNED)
 
 FALLOUT_MATRIX = Matrix(
     FalloutStatus,
     FalloutEvent,
     moves={
-        # Again by the same owner: the lease is prolonged.
-        E.CLAIM: {F.OPEN: F.IN_PROGRESS, F.IN_PROGRESS: F.IN_PROGRESS},
-        E.RELEASE: {F.IN_PROGRESS: F.OPEN},
-        E.EXPIRE_CLAIM: {F.IN_PROGRESS: F.OPEN},
-        E.REQUEST_INFORMATION: {F.IN_PROGRESS: F.AWAITING_INFORMATION},
-        E.RECEIVE_INFORMATION: {F.AWAITING_INFORMATION: F.IN_PROGRESS},
-        E.HOLD: {F.IN_PROGRESS: F.ON_HOLD},
-        E.RESUME: {F.ON_HOLD: F.IN_PROGRESS},
-        E.ESCALATE: dict.fromkeys(UNRESOLVED, F.OPEN),
-        E.RESOLVE: {F.IN_PROGRESS: F.RESOLVED},
-        E.SELF_HEAL: dict.fromkeys(UNRESOLVED, F.RESOLVED),
-        E.VERIFY: {F.RESOLVED: F.CLOSED},
-        E.REOPEN: {F.RESOLVED: F.OPEN},
-        E.CANCEL: dict.fromkeys(UNRESOLVED, F.CANCELLED),
+        # A claim by the owner prolongs the lease.
+        E.CLAIM: {S.OPEN: S.IN_PROGRESS, S.IN_PROGRESS: S.IN_PROGRESS},
+        E.RELEASE: {S.IN_PROGRESS: S.OPEN},
+        E.EXPIRE_CLAIM: {S.IN_PROGRESS: S.OPEN},
+        E.REQUEST_INFORMATION: {S.IN_PROGRESS: S.AWAITING_INFORMATION},
+        E.RECEIVE_INFORMATION: {S.AWAITING_INFORMATION: S.IN_PROGRESS},
+        E.HOLD: {S.IN_PROGRESS: S.ON_HOLD},
+        E.RESUME: {S.ON_HOLD: S.IN_PROGRESS},
+        E.ESCALATE: dict.fromkeys(UNRESOLVED, S.OPEN),
+        E.RESOLVE: {S.IN_PROGRESS: S.RESOLVED},
+        E.SELF_HEAL: dict.fromkeys(UNRESOLVED, S.RESOLVED),
+        E.VERIFY: {S.RESOLVED: S.CLOSED},
+        E.REOPEN: {S.RESOLVED: S.OPEN},
+        E.CANCEL: dict.fromkeys(UNRESOLVED, S.CANCELLED),
     },
     keeps={
-        E.RELEASE: frozenset({F.OPEN, F.AWAITING_INFORMATION, F.ON_HOLD}),
-        E.EXPIRE_CLAIM: frozenset({F.OPEN, F.AWAITING_INFORMATION, F.ON_HOLD}),
-        E.SELF_HEAL: frozenset({F.RESOLVED}) | ENDED,
-        E.VERIFY: ENDED,
+        E.RELEASE: frozenset({S.OPEN, S.AWAITING_INFORMATION, S.ON_HOLD}),
+        E.EXPIRE_CLAIM: frozenset({S.OPEN, S.AWAITING_INFORMATION, S.ON_HOLD}),
+        E.SELF_HEAL: frozenset({S.RESOLVED}) | FINAL,
+        E.VERIFY: FINAL,
     },
 )
-"""domain.md, "Order, cancellation, fallout, correlation". Escalation is how a case gets away from an owner who cannot go on."""
+"""Escalation takes a case from an owner who cannot go on (docs/decisions/0018-states-that-are-reached.md)."""
 
 
 class FalloutType(StrEnum):
@@ -109,19 +110,19 @@ class Queue(StrEnum):
 
 
 LADDER = tuple(Queue)
-USER_TASK = "resolve-fallout"  # what a case is in Tasklist
+USER_TASK = "resolve-fallout"  # the user task of a case
 TIME_TO_RESOLVE = {
     Severity.LOW: timedelta(hours=72),
     Severity.MEDIUM: timedelta(hours=24),
     Severity.HIGH: timedelta(hours=8),
     Severity.CRITICAL: timedelta(hours=2),
 }
-SHARE_TO_CLAIM = 4  # somebody is at it after a quarter of the time, or it goes one level up
+SHARE_TO_CLAIM = 4  # a case that is not claimed after a quarter of its time goes one level up
 CLAIM_LEASE = timedelta(minutes=30)  # long enough for a call to a provider, short enough for the end of somebody's shift
 
 
 class NoteKind(StrEnum):
-    """What was written to a case."""
+    """Why a note was written."""
 
     INFORMATION_REQUEST = "INFORMATION_REQUEST"
     INFORMATION = "INFORMATION"
@@ -134,7 +135,7 @@ ONE_OPEN_CASE = "uq_fallout_case_open"
 
 
 class FalloutCase(Aggregate, Base):
-    """`dedupe_key` names the trouble: while its case is not closed, the same trouble opens no second one."""
+    """One trouble, named by `dedupe_key`: until its case is final, the same trouble opens no second one."""
 
     ID_FIELD = "case_id"
     __tablename__ = "fallout_case"
@@ -202,5 +203,5 @@ append_only(FalloutNote)
 
 
 def business_key(tenant_id: UUID, case_id: UUID) -> str:
-    """The engine's name of a case."""
+    """The engine's name for a case."""
     return f"fallout:{tenant_id}:{case_id}"

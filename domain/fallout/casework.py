@@ -1,6 +1,6 @@
-"""People at work on fallout cases: one owner at a time, on a lease that runs out when nobody is there any more.
+"""Casework: what people do with fallout cases. A case has one owner at a time, on a lease that runs out when the owner is gone.
 
-Each command names the case in the version that was seen (the lesson, section 4): of two who claim at once, one learns who was first.
+Each command names the version of the case that the person has seen (docs/domain.md#fallout): of two who claim at once, the second is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Connection, Row, Text, and_, any_, exists, func, or_, select
 
+from domain import messages
 from domain.errors import Conflict, Forbidden
 from domain.fallout import cases, triaging
 from domain.fallout.cases import (
@@ -34,7 +35,7 @@ from domain.workflows.starts import CORRELATION
 
 
 class FalloutCaseConflict(Conflict):
-    """The case has moved on, or somebody else has it."""
+    """The case has changed, or somebody else owns it."""
 
     aggregate = "fallout_case"
 
@@ -43,61 +44,9 @@ class QueueNotYours(Forbidden):
     """The case is in a queue that you do not work on."""
 
 
-IN_MY_QUEUE = Guard(QueueNotYours, FalloutCase.queue == any_(param("queues", ARRAY(Text()))))
-VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
-MINE = Guard(FalloutCaseConflict, FalloutCase.owner_user_id == param("person"))
-NOBODYS = Guard(FalloutCaseConflict, or_(FalloutCase.owner_user_id.is_(None), FalloutCase.owner_user_id == param("person")))
-LEASE = {FalloutCase.claim_expires_at: func.clock_timestamp() + CLAIM_LEASE}
-TAKEN = dict.fromkeys(FalloutStatus, FalloutCaseConflict)
-
-
-def case_move(event: FalloutEvent, *guards: Guard, sets: Mapping[Any, Any] | None = None, emits: str | None = None) -> Move:
-    """A move that a person makes: in a state that has no such move, somebody was faster."""
-    return Move(FalloutCase, FALLOUT_MATRIX, event, *guards, sets=sets, emits=emits, illegal=TAKEN)
-
-
-CLAIM = case_move(
-    FalloutEvent.CLAIM,
-    IN_MY_QUEUE,
-    VERSION,
-    NOBODYS,
-    sets={**LEASE, FalloutCase.owner_user_id: param("person")},
-    emits="FalloutClaimed",
-)
-EXPIRE_CLAIM = case_move(
-    FalloutEvent.EXPIRE_CLAIM,
-    VERSION,
-    Guard(FalloutCaseConflict, FalloutCase.claim_expires_at <= func.clock_timestamp()),
-    sets=DISOWNED,
-    emits="FalloutReleased",
-)
-RELEASE = case_move(FalloutEvent.RELEASE, VERSION, MINE, sets=DISOWNED, emits="FalloutReleased")
-REQUEST_INFORMATION = case_move(
-    FalloutEvent.REQUEST_INFORMATION, VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutInformationRequested"
-)
-RECEIVE_INFORMATION = case_move(FalloutEvent.RECEIVE_INFORMATION, VERSION, sets=LEASE, emits="FalloutInformationReceived")
-HOLD = case_move(FalloutEvent.HOLD, VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutHeld")
-RESUME = case_move(FalloutEvent.RESUME, VERSION, MINE, sets=LEASE, emits="FalloutResumed")
-ESCALATE = case_move(
-    FalloutEvent.ESCALATE,
-    VERSION,
-    sets={
-        **DISOWNED,
-        FalloutCase.queue: param("next_queue"),
-        FalloutCase.escalation_level: FalloutCase.escalation_level + 1,
-        FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
-        FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
-    },
-    emits="FalloutEscalated",
-)
-UNRESOLVED = Check(
-    FalloutCase, "to_be_worked_on", IN_MY_QUEUE, VERSION, Guard(FalloutCaseConflict, is_one_of(CASE.c.status, *cases.UNRESOLVED))
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseCommand:
-    """Somebody does something about a case that they saw in this version; `roles` are theirs."""
+    """What a person does with a case that they have seen at this version; `roles` are the person's."""
 
     case_id: UUID
     expected_version: int
@@ -111,14 +60,74 @@ class CaseCommand:
 
     @property
     def queues(self) -> list[str]:
-        """Whoever works on a level may work on those below it."""
+        """The queues of the person: who works on a level may work on those below it."""
         return [str(queue) for queue in LADDER[: self.level + 1]]
 
 
-def claim(uow: UnitOfWork, command: CaseCommand, *, has_task: bool = False) -> Row[Any]:
-    """Take a case, or prolong one's own lease; a lease that has run out is anybody's.
+IN_MY_QUEUE = Guard(QueueNotYours, FalloutCase.queue == any_(param("queues", ARRAY(Text()))))
+EXPECTED_VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
+MINE = Guard(FalloutCaseConflict, FalloutCase.owner_user_id == param("person"))
+NOT_ANOTHERS = Guard(FalloutCaseConflict, or_(FalloutCase.owner_user_id.is_(None), FalloutCase.owner_user_id == param("person")))
+LEASE = {FalloutCase.claim_expires_at: func.clock_timestamp() + CLAIM_LEASE}
+TAKEN = dict.fromkeys(FalloutStatus, FalloutCaseConflict)
 
-    `has_task`: the person has the engine's task already. Raises QueueNotYours, FalloutCaseConflict.
+
+def case_move(event: FalloutEvent, *guards: Guard, sets: Mapping[Any, Any] | None = None, emits: str | None = None) -> Move:
+    """A move by a person. In a state that does not allow it, somebody was faster."""
+    return Move(FalloutCase, FALLOUT_MATRIX, event, *guards, sets=sets, emits=emits, illegal=TAKEN)
+
+
+CLAIM = case_move(
+    FalloutEvent.CLAIM,
+    IN_MY_QUEUE,
+    EXPECTED_VERSION,
+    NOT_ANOTHERS,
+    sets={**LEASE, FalloutCase.owner_user_id: param("person")},
+    emits="FalloutClaimed",
+)
+EXPIRE_CLAIM = case_move(
+    FalloutEvent.EXPIRE_CLAIM,
+    EXPECTED_VERSION,
+    Guard(FalloutCaseConflict, FalloutCase.claim_expires_at <= func.clock_timestamp()),
+    sets=DISOWNED,
+    emits="FalloutReleased",
+)
+RELEASE = case_move(FalloutEvent.RELEASE, EXPECTED_VERSION, MINE, sets=DISOWNED, emits="FalloutReleased")
+REQUEST_INFORMATION = case_move(
+    FalloutEvent.REQUEST_INFORMATION,
+    EXPECTED_VERSION,
+    MINE,
+    sets={FalloutCase.claim_expires_at: None},
+    emits="FalloutInformationRequested",
+)
+RECEIVE_INFORMATION = case_move(FalloutEvent.RECEIVE_INFORMATION, EXPECTED_VERSION, sets=LEASE, emits="FalloutInformationReceived")
+HOLD = case_move(FalloutEvent.HOLD, EXPECTED_VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutHeld")
+RESUME = case_move(FalloutEvent.RESUME, EXPECTED_VERSION, MINE, sets=LEASE, emits="FalloutResumed")
+ESCALATE = case_move(
+    FalloutEvent.ESCALATE,
+    EXPECTED_VERSION,
+    sets={
+        **DISOWNED,
+        FalloutCase.queue: param("next_queue"),
+        FalloutCase.escalation_level: FalloutCase.escalation_level + 1,
+        FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
+        FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
+    },
+    emits="FalloutEscalated",
+)
+UNRESOLVED = Check(
+    FalloutCase,
+    "to_be_worked_on",
+    IN_MY_QUEUE,
+    EXPECTED_VERSION,
+    Guard(FalloutCaseConflict, is_one_of(CASE.c.status, *cases.UNRESOLVED)),
+)
+
+
+def claim(uow: UnitOfWork, command: CaseCommand, *, has_task: bool = False) -> Row[Any]:
+    """Claim a case, or prolong one's own lease. A case whose lease has run out may be claimed by anybody.
+
+    `has_task`: the user task is assigned to the person already. Raises QueueNotYours, FalloutCaseConflict.
     """
     case = uow.read(FalloutCase, command.case_id)
     version = command.expected_version
@@ -136,39 +145,39 @@ def _take_over(uow: UnitOfWork, command: CaseCommand, case: Row[Any]) -> int:
     except FalloutCaseConflict as conflict:
         raise FalloutCaseConflict.about(
             case,
-            f"The case is being worked on by {case.owner_user_id}.",
+            f"{case.owner_user_id} is working on the case.",
             expected_version=command.expected_version,
             current_version=conflict.current_version,
         ) from conflict
 
 
 def release(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
-    """Give a case back to its queue. Raises FalloutCaseConflict."""
-    return _given_back(uow, uow.apply(RELEASE, command))
+    """Return a case to its queue. Raises FalloutCaseConflict."""
+    return _unassign(uow, uow.apply(RELEASE, command))
 
 
 def expire_claim(uow: UnitOfWork, case_id: UUID, expected_version: int) -> Row[Any]:
-    """Give a case back whose owner's lease has run out. Raises FalloutCaseConflict."""
-    return _given_back(uow, uow.apply(EXPIRE_CLAIM, case_id=case_id, expected_version=expected_version))
+    """Return a case to its queue after its owner's lease has run out. Raises FalloutCaseConflict."""
+    return _unassign(uow, uow.apply(EXPIRE_CLAIM, case_id=case_id, expected_version=expected_version))
 
 
 def request_information(uow: UnitOfWork, command: CaseCommand, question: str) -> Row[Any]:
-    """Wait for somebody's answer; the case stays one's own, without a lease. Raises FalloutCaseConflict."""
-    return _noted(uow, uow.apply(REQUEST_INFORMATION, command), command, NoteKind.INFORMATION_REQUEST, question)
+    """Ask for information; the case keeps its owner, without a lease. Raises FalloutCaseConflict."""
+    return _add_note(uow, uow.apply(REQUEST_INFORMATION, command), command, NoteKind.INFORMATION_REQUEST, question)
 
 
 def receive_information(uow: UnitOfWork, command: CaseCommand, information: str) -> Row[Any]:
-    """Somebody has answered: the owner's lease begins anew. Raises FalloutCaseConflict."""
-    return _noted(uow, uow.apply(RECEIVE_INFORMATION, command), command, NoteKind.INFORMATION, information)
+    """Add the information; the owner's lease begins anew. Raises FalloutCaseConflict."""
+    return _add_note(uow, uow.apply(RECEIVE_INFORMATION, command), command, NoteKind.INFORMATION, information)
 
 
 def hold(uow: UnitOfWork, command: CaseCommand, reason: str) -> Row[Any]:
-    """Put a case aside, for a reason. Raises FalloutCaseConflict."""
-    return _noted(uow, uow.apply(HOLD, command), command, NoteKind.HOLD, reason)
+    """Put a case on hold, for a reason. Raises FalloutCaseConflict."""
+    return _add_note(uow, uow.apply(HOLD, command), command, NoteKind.HOLD, reason)
 
 
 def resume(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
-    """Go on with a case that was put aside. Raises FalloutCaseConflict."""
+    """Go on with a case that is on hold. Raises FalloutCaseConflict."""
     return uow.apply(RESUME, command)
 
 
@@ -177,17 +186,17 @@ def escalate(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
     case = uow.read(FalloutCase, command.case_id)
     times = deadlines(uow, TIME_TO_RESOLVE[Severity(case.severity)])
     escalated = uow.apply(ESCALATE, command, next_queue=next_queue(case.queue), **times)
-    triaging.tell_case(uow, escalated)
+    triaging.notify_case(uow, escalated)
     return escalated
 
 
 def confirm(uow: UnitOfWork, command: CaseCommand, external_ref: str, text: str) -> Row[Any]:
-    """Attest, as the second person, that the provider has this reference. Raises QueueNotYours, FalloutCaseConflict."""
+    """Confirm, as a second person, that the provider has this reference. Raises QueueNotYours, FalloutCaseConflict."""
     case = uow.require(UNRESOLVED, command)
-    return _noted(uow, case, command, NoteKind.CONFIRMATION, text, external_ref=external_ref)
+    return _add_note(uow, case, command, NoteKind.CONFIRMATION, text, external_ref=external_ref)
 
 
-def _noted(
+def _add_note(
     uow: UnitOfWork, case: Row[Any], command: CaseCommand, kind: NoteKind, text: str, *, external_ref: str | None = None
 ) -> Row[Any]:
     note = {"case_id": case.id, "kind": kind, "author": command.person, "text": text, "external_ref": external_ref}
@@ -195,16 +204,16 @@ def _noted(
     return case
 
 
-def _given_back(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
+def _unassign(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
     assign(uow, case)
     return case
 
 
 def assign(uow: UnitOfWork, case: Row[Any]) -> None:
-    """Let the engine's task have the owner that the case has."""
+    """Assign the user task of a case to the owner of the case."""
     key = cases.business_key(uow.tenant_id, case.id)
     owner = {"assignee": case.owner_user_id or ""}
-    uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, cases.USER_TASK, key, owner, triaging.CHANGE_MATTERS)
+    uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, cases.USER_TASK, key, owner, messages.CHANGE_MATTERS)
 
 
 def expired_claims(connection: Connection, limit: int) -> list[Row[Any]]:
@@ -214,7 +223,7 @@ def expired_claims(connection: Connection, limit: int) -> list[Row[Any]]:
 
 
 def cases_of_processes(connection: Connection, process_instance_ids: Collection[str]) -> list[Row[Any]]:
-    """The unresolved cases of these processes; without those whose task is about to be given to somebody, or taken from them."""
+    """The unresolved cases of these processes, without those whose assignment is still on its way to the engine."""
     is_on_its_way = exists(
         select(COMMAND.c.id).where(
             COMMAND.c.tenant_id == CORRELATION.c.tenant_id,

@@ -1,6 +1,7 @@
-"""The system's side of fallout: a case is opened where trouble is found, once, and ends when the trouble does.
+"""What the system does with cases: it opens one for each trouble, once, and ends it when the trouble ends.
 
-Every case has a process of its own in the engine, asked for in the transaction that opens it: it outlives the process of its step.
+Every case has a process of its own, because it outlives the process of its step (docs/decisions/0016-a-case-has-a-process-of-its-own.md).
+The start of that process is queued in the transaction that opens the case.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, select
 
+from domain import messages
 from domain.errors import AlreadyExists, TryAgain
 from domain.fallout import cases
 from domain.fallout.cases import (
-    ENDED,
     FALLOUT_MATRIX,
+    FINAL,
     LADDER,
     SHARE_TO_CLAIM,
     TIME_TO_RESOLVE,
@@ -30,13 +32,25 @@ from domain.fallout.cases import (
     Severity,
 )
 from domain.store import Move, UnitOfWork, as_json, is_one_of, param, table_of
-from domain.store.facts import WorkflowCommandKind
 from domain.workflows import starts
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCase:
+    """Trouble that needs a person. `queue`, `severity` and `time_to_resolve` None: by the type."""
+
+    type: FalloutType
+    dedupe_key: str
+    detail: str
+    order_id: UUID | None = None
+    step_id: UUID | None = None
+    queue: Queue | None = None
+    severity: Severity | None = None
+    time_to_resolve: timedelta | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
 CASE = table_of(FalloutCase)
-NEW = FalloutStatus.OPEN
-# A case's process that did not hear of a change asks again by itself after ten minutes.
-CHANGE_MATTERS = timedelta(minutes=10)
 DISOWNED = {FalloutCase.owner_user_id: None, FalloutCase.claim_expires_at: None}
 
 SELF_HEAL = Move(
@@ -73,31 +87,16 @@ BY_TYPE: Mapping[FalloutType, tuple[Severity, Queue]] = {
     FalloutType.SLA_BREACH: (Severity.HIGH, Queue.SECOND_LEVEL),
     FalloutType.WORKFLOW_INCIDENT: (Severity.HIGH, Queue.SECOND_LEVEL),
 }
-"""How bad it is and who looks first, where the model's rules (DMN `fallout-policy`) are not asked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenCase:
-    """Trouble that a person must look at. `queue`, `severity` and `time_to_resolve` None: by the type."""
-
-    type: FalloutType
-    dedupe_key: str
-    detail: str
-    order_id: UUID | None = None
-    step_id: UUID | None = None
-    queue: Queue | None = None
-    severity: Severity | None = None
-    time_to_resolve: timedelta | None = None
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+"""Severity and first queue of each type, for callers that do not ask the rules of the model (DMN `fallout-policy`)."""
 
 
 def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
-    """Open a case, or find the open one of the same trouble; one that was taken for resolved is reopened. Raises TryAgain."""
+    """Open a case, or find the one that the same trouble has; a RESOLVED one is reopened. Raises TryAgain."""
     severity, queue = BY_TYPE[command.type]
     severity, queue = command.severity or severity, command.queue or queue
     times = deadlines(uow, command.time_to_resolve or TIME_TO_RESOLVE[severity])
     values = {
-        "status": NEW,
+        "status": FalloutStatus.OPEN,
         "type": command.type,
         "severity": severity,
         "queue": queue,
@@ -108,7 +107,7 @@ def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
         "dedupe_key": command.dedupe_key,
         **times,
     }
-    for _ in range(2):  # the case that is in the way may end before it is found
+    for _ in range(2):  # the other case may end before it is found
         try:
             case = uow.create(FalloutCase, reason="OPEN", emits="FalloutOpened", **values)
         except AlreadyExists:
@@ -122,17 +121,17 @@ def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
 
 
 def _again(uow: UnitOfWork, dedupe_key: str, times: Mapping[str, Any]) -> Row[Any] | None:
-    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *ENDED))
+    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *FINAL))
     case = uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
     if case is None or case.status != FalloutStatus.RESOLVED:
         return case
     case = uow.apply(REOPEN, case_id=case.id, **times)
-    tell_case(uow, case)
+    notify_case(uow, case)
     return case
 
 
 def deadlines(uow: UnitOfWork, time: timedelta) -> dict[str, Any]:
-    """Until when a case must be claimed and resolved that has `time` from now on."""
+    """When a case that has `time` from now on must be claimed, and when it must be resolved."""
     now = uow.connection.execute(select(func.clock_timestamp())).scalar_one()
     return {"claim_due_at": now + time / SHARE_TO_CLAIM, "due_at": now + time}
 
@@ -150,43 +149,42 @@ def _begin(uow: UnitOfWork, case: Row[Any]) -> None:
     )
 
 
-def tell_case(uow: UnitOfWork, case: Row[Any]) -> None:
-    """Let the case's process look at it again."""
-    key = cases.business_key(uow.tenant_id, case.id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, "FalloutCaseChanged", key, expires_after=CHANGE_MATTERS)
+def notify_case(uow: UnitOfWork, case: Row[Any]) -> None:
+    """Tell the case's process that the case has changed."""
+    messages.FALLOUT_CASE_CHANGED.correlate(uow, cases.business_key(uow.tenant_id, case.id))
 
 
 def self_heal(uow: UnitOfWork, dedupe_key: str, resolution: str) -> None:
-    """Resolve the cases of a trouble that went away without anybody's help."""
+    """Resolve the cases of a trouble that a fact has ended."""
     for case in _cases(uow, dedupe_key=dedupe_key):
         if case.status in UNRESOLVED:
-            tell_case(uow, uow.apply(SELF_HEAL, case_id=case.id, resolution=resolution))
+            notify_case(uow, uow.apply(SELF_HEAL, case_id=case.id, resolution=resolution))
 
 
 def cancel_cases(uow: UnitOfWork, dedupe_key: str) -> None:
-    """Cancel the cases of a trouble that nobody wants resolved any more."""
+    """Cancel the unresolved cases of a trouble that does not matter any more."""
     for case in _cases(uow, dedupe_key=dedupe_key):
         if case.status in UNRESOLVED:
-            tell_case(uow, uow.apply(CANCEL, case_id=case.id))
+            notify_case(uow, uow.apply(CANCEL, case_id=case.id))
 
 
 def verify(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
-    """What was done about it has proven right: close the case."""
+    """Close a resolved case: its trouble has proven to be over."""
     closed = uow.apply(VERIFY, case_id=case.id)
-    tell_case(uow, closed)
+    notify_case(uow, closed)
     return closed
 
 
 def resolved_cases(uow: UnitOfWork, order_id: UUID) -> list[Row[Any]]:
-    """The order's cases that wait to be proven right, held."""
+    """The order's RESOLVED cases, locked."""
     return [case for case in _cases(uow, order_id=order_id) if case.status == FalloutStatus.RESOLVED]
 
 
 def _cases(uow: UnitOfWork, **named: Any) -> list[Row[Any]]:
-    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, **named).where(~is_one_of(CASE.c.status, *ENDED))
+    query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, **named).where(~is_one_of(CASE.c.status, *FINAL))
     return list(uow.connection.execute(query.order_by(CASE.c.id).with_for_update(key_share=True)))
 
 
 def next_queue(queue: str) -> Queue:
-    """One level up; the highest stays."""
+    """The queue one level up; the highest stays."""
     return LADDER[min(LADDER.index(Queue(queue)) + 1, len(LADDER) - 1)]

@@ -1,4 +1,4 @@
-"""Acceptances: what a customer accepted, when, and which order came of it. Written by `domain.accepting` only."""
+"""Acceptances: what a customer accepted, when, and which order it created. Only `domain.accepting` writes them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from domain.store import Base, Owned, append_only, ref
 
 
 class QuoteAcceptance(Owned, Base):
-    """What was accepted, by whom, and what was true at that moment. One per revision, never changed.
+    """What was accepted, by whom, and what was true at that moment. One for each revision, never changed.
 
-    The price was of `price_book_version`; the book's active version was another or the same, published at the time named here.
+    The price is of `price_book_version`; `active_price_book_version_seen` was the active version then, published at
+    `active_version_published_at`.
     """
 
     __tablename__ = "quote_acceptance"

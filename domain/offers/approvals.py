@@ -1,6 +1,6 @@
-"""Approval requests, what they require, and who decided: evidence bound to one revision and one price (the lesson, section 10).
+"""Approval requests, their requirements and the decisions: evidence for one revision at one price (docs/domain.md#approvals).
 
-There is no `quote.approved = true`: an approval is the request of this revision, with every requirement decided.
+No flag says that a quote is approved: an approval is the request of a revision in which every requirement is decided.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from domain.store.base import ddl
 
 
 class StaleApproval(Conflict):
-    """The approval is of another revision or price than the one named."""
+    """The approval is of another revision or price than the named one."""
 
     safe_action = SafeAction.REQUEST_APPROVAL
 
@@ -50,15 +50,15 @@ class EarlierLevelOpen(Conflict):
 
 
 class FourEyesViolation(Forbidden):
-    """The owner of a quote does not approve it."""
+    """The owner of a quote must not decide on it."""
 
 
 class AuthorityExceeded(Forbidden):
-    """Your authority does not reach as far as this requirement asks."""
+    """Your authority does not reach as far as this requirement demands."""
 
 
 class Decision(StrEnum):
-    """What an approver says."""
+    """What an approver decides."""
 
     APPROVE = "APPROVE"
     REJECT = "REJECT"
@@ -92,7 +92,7 @@ REQUEST_MATRIX = Matrix(
         RequestEvent.REJECT: {RequestStatus.OPEN: RequestStatus.REJECTED},
         RequestEvent.REWORK: {RequestStatus.OPEN: RequestStatus.REWORK},
         RequestEvent.RECALL: {RequestStatus.OPEN: RequestStatus.RECALLED},
-        # An approved request is void too once its revision is superseded before it was used.
+        # An approved request becomes void, too, when its revision is superseded before an acceptance.
         RequestEvent.INVALIDATE: {
             RequestStatus.OPEN: RequestStatus.INVALIDATED,
             RequestStatus.APPROVED: RequestStatus.INVALIDATED,
@@ -128,8 +128,8 @@ REQUIREMENT_MATRIX = Matrix(
         RequirementEvent.REJECT: {RequirementStatus.PENDING: RequirementStatus.REJECTED},
         RequirementEvent.REWORK: {RequirementStatus.PENDING: RequirementStatus.REWORK},
         RequirementEvent.INVALIDATE: {RequirementStatus.PENDING: RequirementStatus.INVALIDATED},
-        # The time begins when the level before has signed; escalation changes who is asked and until when, a reminder nothing but the
-        # record of it: the signature is still missing.
+        # The time of a requirement begins when the level before has signed. An escalation changes who is asked and until when, a reminder
+        # only records itself: the signature is still missing.
         RequirementEvent.BEGIN: {RequirementStatus.PENDING: RequirementStatus.PENDING},
         RequirementEvent.ESCALATE: {RequirementStatus.PENDING: RequirementStatus.PENDING},
         RequirementEvent.REMIND: {RequirementStatus.PENDING: RequirementStatus.PENDING},
@@ -138,7 +138,7 @@ REQUIREMENT_MATRIX = Matrix(
 
 
 class ApprovalRequest(Aggregate, Base):
-    """One question to the approvers: may this revision be offered at this price? At most one is OPEN per revision."""
+    """One question to the approvers: may this revision be offered at this price? A revision has at most one OPEN request."""
 
     ID_FIELD = "request_id"
     __tablename__ = "approval_request"
@@ -160,7 +160,7 @@ class ApprovalRequest(Aggregate, Base):
 class ApprovalRequirement(Aggregate, Base):
     """One signature that is needed. `min_authority` is the discount in percent that the signer's authority must reach.
 
-    `because` is the sentence of the rule that asked for it; `remind_at` and `due_at` bound the time of whoever is asked now.
+    `because` is the sentence of the rule that demands it; the approvers that are asked now are reminded at `remind_at`, and have until `due_at`.
     """
 
     ID_FIELD = "requirement_id"
@@ -184,9 +184,9 @@ class ApprovalRequirement(Aggregate, Base):
 
 
 class ApprovalDecision(Owned, Base):
-    """Who decided what, on which revision and price, with which authority. One per requirement, never changed.
+    """Who decided what, on which revision and price, with which authority. One for each requirement, never changed.
 
-    REUSED is an approval that an earlier decision (`basis_decision_id`) still carries, because the offer became no worse.
+    REUSED is an approval that carries over from an earlier decision (`basis_decision_id`), because the offer became no worse.
     """
 
     __tablename__ = "approval_decision"
@@ -215,7 +215,7 @@ class ApprovalDecision(Owned, Base):
 
 append_only(ApprovalDecision)
 
-# Four eyes even for a statement typed by hand (ASVS 5.0, V2.3.5).
+# Four eyes also for a statement that somebody types by hand (ASVS 5.0, V2.3.5).
 FOUR_EYES = ddl("""
 CREATE FUNCTION refuse_own_approval() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -241,16 +241,16 @@ VOID_REQUIREMENT = Move(ApprovalRequirement, REQUIREMENT_MATRIX, RequirementEven
 
 
 def close_request(uow: UnitOfWork, revision_id: UUID, ending: Move) -> None:
-    """End the request of a revision by `ending`, and what is pending in it; the caller holds the quote's row."""
+    """End the request of a revision by `ending`, and void what is pending in it; the caller has locked the quote."""
     request = table_of(ApprovalRequest)
-    alive = select(request.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id)
-    for row in uow.connection.execute(alive.where(is_one_of(request.c.status, *ending.targets))).all():
+    requests = select(request.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id)
+    for row in uow.connection.execute(requests.where(is_one_of(request.c.status, *ending.targets))).all():
         uow.apply(ending, request_id=row.id)
         void_pending(uow, row.id)
 
 
 def void_pending(uow: UnitOfWork, request_id: UUID) -> None:
-    """Nobody needs to sign any more; the caller holds the quote's row."""
+    """Void the pending requirements of a request: no signature is needed any more. The caller has locked the quote."""
     requirement = table_of(ApprovalRequirement)
     pending = select(requirement.c.id).filter_by(tenant_id=uow.tenant_id, request_id=request_id, status=RequirementStatus.PENDING)
     for row in uow.connection.execute(pending.order_by(requirement.c.id)).all():

@@ -1,7 +1,7 @@
-"""Approving an offer: which facts the policy looks at, and which signatures it asks for.
+"""Approving an offer: the facts that the policy decides by, and the signatures that it demands.
 
-The policy is the process owner's (DMN `approval-requirements`, `reapproval-reuse`); what it answered is written down here, once per
-revision, and signatures that carry over from an earlier revision are given again through the same guards as new ones.
+The policy belongs to the process owner (DMN `approval-requirements`, `reapproval-reuse`). Its result is recorded here, once for each revision.
+Signatures that carry over from an earlier revision pass the same guards as new ones.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from domain.offers.approvals import (
     RequirementStatus,
     StaleApproval,
 )
-from domain.offers.deciding import CURRENT, REQUEST_OUTCOME, UNDECIDED_REVISION, Decide, decide
+from domain.offers.deciding import APPROVAL_OF_CURRENT_REVISION, IS_CURRENT_REVISION, REQUEST_OUTCOME, Decide, decide
 from domain.offers.precedents import Precedent
 from domain.offers.prices import LinePrice, PriceResult, StalePrice
 from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteRevision, StaleRevision
 from domain.store import Check, Guard, Move, UnitOfWork, param, table_of
 
-PRICED_SO = exists(
+IS_CURRENT_PRICE = exists(
     select(QuoteRevision.id).where(
         QuoteRevision.tenant_id == Quote.tenant_id,
         QuoteRevision.id == Quote.current_revision_id,
         QuoteRevision.price_result_id == param("price_result_id"),
     )
 )
-FACTS = Check(Quote, "approval_facts", Guard(StaleRevision, CURRENT), Guard(StalePrice, PRICED_SO))
-# The process that asks knows one answer: what it is about is not offered any more.
-AT_THIS_PRICE = Guard(StaleApproval, PRICED_SO)
+FACTS = Check(Quote, "approval_facts", Guard(StaleRevision, IS_CURRENT_REVISION), Guard(StalePrice, IS_CURRENT_PRICE))
+# The process handles one refusal only: the revision that it is about is not offered any more.
+APPROVAL_OF_CURRENT_PRICE = Guard(StaleApproval, IS_CURRENT_PRICE)
 OPEN_REQUIREMENTS = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.OPEN_REQUIREMENTS,
-    UNDECIDED_REVISION,
-    AT_THIS_PRICE,
+    APPROVAL_OF_CURRENT_REVISION,
+    APPROVAL_OF_CURRENT_PRICE,
     illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
 )
 NONE_REQUIRED = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.NONE_REQUIRED,
-    UNDECIDED_REVISION,
-    AT_THIS_PRICE,
+    APPROVAL_OF_CURRENT_REVISION,
+    APPROVAL_OF_CURRENT_PRICE,
     emits="QuoteApproved",
     illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
 )
@@ -65,9 +65,9 @@ NONE_REQUIRED = Move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalFacts:
-    """What the policy looks at and an approver sees. Percentages 0 to 100, money in the quote's currency.
+    """What the policy decides by, and what an approver sees. Percentages 0 to 100, money in the quote's currency.
 
-    `precedent` is the last approved revision, `decisions` what was decided on earlier ones.
+    `precedent` is the last approved revision, `decisions` are those on earlier revisions.
     """
 
     quote: Row[Any]
@@ -82,7 +82,7 @@ class ApprovalFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """One signature that the policy asks for: `because` of which rule; `sla` is the time that whoever is asked has."""
+    """One signature that the policy demands, `because` of a rule; `sla` is the time that the approver has."""
 
     type: str
     level: int
@@ -94,9 +94,9 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRequirements:
-    """What the policy (`policy_definition_id`: the decision's id in the engine) asks for one revision and price.
+    """What the policy (`policy_definition_id`: the decision's id in the engine) demands for one revision and price.
 
-    `reuse` is its answer whether signatures of the last approved revision still carry.
+    `reuse`: the policy lets signatures of the last approved revision carry over.
     """
 
     quote_id: UUID
@@ -109,7 +109,7 @@ class OpenRequirements:
 
 
 def collect_facts(uow: UnitOfWork, quote_id: UUID, quote_revision_id: UUID, price_result_id: UUID) -> ApprovalFacts:
-    """What the policy needs to know. Raises StaleRevision, StalePrice when the quote has moved on."""
+    """Collect what the policy decides by. Raises StaleRevision, StalePrice when the quote has moved on."""
     quote = uow.require(FACTS, quote_id=quote_id, quote_revision_id=quote_revision_id, price_result_id=price_result_id)
     lines = quotes.read_lines(uow, quote_revision_id)
     price = uow.read(PriceResult, price_result_id)
@@ -126,9 +126,9 @@ def collect_facts(uow: UnitOfWork, quote_id: UUID, quote_revision_id: UUID, pric
 
 
 def open_requirements(uow: UnitOfWork, command: OpenRequirements) -> Row[Any]:
-    """Write down what the policy asks for; when nothing is left to sign the quote is approved. Returns the request.
+    """Record what the policy demands; when it demands no signature, the quote is approved. Returns the request.
 
-    Doing it again finds the same request. Raises StaleApproval when the quote has moved on, or is offered at another price.
+    A repeat returns the same request. Raises StaleApproval when the quote has moved on, or is offered at another price.
     """
     uow.read(Quote, command.quote_id, lock=True)
     request = table_of(ApprovalRequest)
@@ -154,12 +154,12 @@ def open_requirements(uow: UnitOfWork, command: OpenRequirements) -> Row[Any]:
 
 
 def _open_levels(uow: UnitOfWork, request_id: UUID, requirements: Sequence[Requirement]) -> None:
-    """A level is asked when the one before has signed; until it has, its time is planned after the longest time of the levels before."""
+    """A level is asked when the one before has signed. Until then its time is planned to follow the longest time of the levels before."""
     begins = uow.connection.execute(select(func.clock_timestamp())).scalar_one()
     ordered = sorted(requirements, key=lambda requirement: requirement.level)
     for _, level in groupby(ordered, key=lambda requirement: requirement.level):
-        asked = list(level)
-        for requirement in asked:
+        of_level = list(level)
+        for requirement in of_level:
             uow.create(
                 ApprovalRequirement,
                 reason="OPEN",
@@ -169,17 +169,17 @@ def _open_levels(uow: UnitOfWork, request_id: UUID, requirements: Sequence[Requi
                 due_at=begins + requirement.sla,
                 **{name: getattr(requirement, name) for name in ("type", "level", "approver_group", "min_authority", "because")},
             )
-        begins += max(requirement.sla for requirement in asked)
+        begins += max(requirement.sla for requirement in of_level)
 
 
 def _carry_over(uow: UnitOfWork, command: OpenRequirements, request_id: UUID) -> None:
-    """Let earlier signatures count again, by the same people, if their authority still reaches; the rest is asked for."""
+    """Let earlier signatures count again, by the same people, if their authority still reaches; the others stay pending."""
     precedent = precedents.find(uow, command.quote_id, command.quote_revision_id)
     earlier = precedents.signatures(uow, precedent.request_id) if precedent else ()
     signed = {(row.type, row.level, row.approver_group): row for row in earlier}
     requirement = table_of(ApprovalRequirement)
-    asked = select(*requirement.c).filter_by(tenant_id=uow.tenant_id, request_id=request_id)
-    for row in uow.connection.execute(asked.order_by(requirement.c.level, requirement.c.type)).all():
+    requirements = select(*requirement.c).filter_by(tenant_id=uow.tenant_id, request_id=request_id)
+    for row in uow.connection.execute(requirements.order_by(requirement.c.level, requirement.c.type)).all():
         basis = signed.get((row.type, row.level, row.approver_group))
         if basis is not None:
             _sign_again(uow, command, row, basis)
@@ -200,4 +200,4 @@ def _sign_again(uow: UnitOfWork, command: OpenRequirements, requirement: Row[Any
     try:
         decide(uow, signature)
     except (Forbidden, EarlierLevelOpen):
-        return  # it does not carry any more, so somebody is asked
+        return  # the signature does not carry over any more, so the requirement stays pending

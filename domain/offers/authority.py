@@ -1,7 +1,7 @@
-"""Who may sign how much: authority grants, and their delegation for the time of an absence (the lesson, section 10: authority snapshot).
+"""Who may sign how much: authority grants, and their delegation for the time of an absence.
 
-A role says what somebody is; a grant says how far that reaches: which region, which products, which discount, which amount, until when. A
-delegated grant never reaches further than the one it comes from, and ends with it.
+A role says what somebody is, a grant how far that reaches: which region, products, discount and amount, and until when. A delegated grant
+never reaches further than the one that it comes from, and ends with it (docs/decisions/0009-authority-is-granted-held-and-kept.md).
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ class GrantVersionConflict(Conflict):
 
 
 class AuthorityNotDelegable(Conflict):
-    """Only an active grant of one's own is passed on, and only for as long as it is valid itself."""
+    """Only a grant that is active, still valid and not delegated itself can be delegated."""
 
     safe_action = SafeAction.ASK_SOMEONE_WITH_AUTHORITY
 
 
 class DelegationTooWide(Conflict):
-    """Nobody passes on more than they hold."""
+    """A delegation must not reach further than the grant that it comes from."""
 
     safe_action = SafeAction.CORRECT_THE_REQUEST
 
 
 class NotYourAuthority(Forbidden):
-    """A grant is passed on by whoever holds it."""
+    """Only its holder delegates a grant; only an administrator or its delegator revokes it."""
 
 
 class AuthorityGrant(Aggregate, Base):
-    """How far a subject's signature reaches in one role. No region, product family or amount = every one; no `valid_until` = until revoked.
+    """How far a subject's signature reaches in one role. None as region, product family or amount: every one; as `valid_until`: until revoked.
 
-    `max_discount_percent` is 0 to 100, `max_deal_amount` in the quote's currency. `delegated_by` holds the grant that this one comes from.
+    `max_discount_percent` is 0 to 100, `max_deal_amount` in the quote's currency. `delegated_by` is the holder of `delegated_from`.
     """
 
     ID_FIELD = "grant_id"
@@ -90,14 +90,14 @@ class AuthorityGrant(Aggregate, Base):
 
 GRANT = table_of(AuthorityGrant)
 
-VERSION = Guard(GrantVersionConflict, AuthorityGrant.version == param("expected_version"))
+EXPECTED_VERSION = Guard(GrantVersionConflict, AuthorityGrant.version == param("expected_version"))
 
-# Held FOR SHARE until commit: whoever revokes the grant meanwhile waits, and then finds the delegation.
+# Locked FOR SHARE until commit: a transaction that revokes the grant meanwhile waits, and then finds the delegation.
 DELEGATE = Check(
     AuthorityGrant,
     "delegate",
     Guard(NotYourAuthority, AuthorityGrant.subject == param("delegated_by")),
-    VERSION,
+    EXPECTED_VERSION,
     Guard(
         AuthorityNotDelegable,
         (AuthorityGrant.status == GrantStatus.ACTIVE)
@@ -119,15 +119,15 @@ REVOKE = Move(
         NotYourAuthority,
         param("as_administrator", Boolean()) | func.coalesce(AuthorityGrant.delegated_by == param("revoked_by"), false()),
     ),
-    VERSION,
+    EXPECTED_VERSION,
 )
-# Goes with the grant that it comes from, whatever its version: nobody else can make it valid again.
+# A delegation ends with the grant that it comes from, at any version: nothing can make it valid again.
 REVOKE_DELEGATION = Move(AuthorityGrant, GRANT_MATRIX, GrantEvent.END)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantAuthority:
-    """Let somebody sign in a role. None means: every region, every product family, any amount, from now on, until revoked."""
+    """Let somebody sign in a role. None: every region, every product family, any amount, from now on, until revoked."""
 
     subject: str
     role: str
@@ -141,7 +141,7 @@ class GrantAuthority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelegateAuthority:
-    """Let a colleague sign instead. None means: as far as the grant itself, and from now on."""
+    """Let a colleague sign instead. None: as far as the grant itself, and from now on."""
 
     grant_id: UUID
     expected_version: int
@@ -155,7 +155,7 @@ class DelegateAuthority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeAuthority:
-    """End a grant and what was delegated from it. Whoever delegated may end the delegation; everything else is for administrators."""
+    """End a grant and its delegations. The delegator may end a delegation; only administrators may end any other grant."""
 
     grant_id: UUID
     expected_version: int
@@ -164,13 +164,13 @@ class RevokeAuthority:
 
 
 def grant(uow: UnitOfWork, command: GrantAuthority) -> Row[Any]:
-    """Give authority. Raises Invalid when it would end before it begins."""
+    """Grant authority. Raises Invalid when it would end before it begins."""
     names = ("subject", "role", "region", "product_family", "max_discount_percent", "max_deal_amount")
     return _open(uow, command.valid_from, command.valid_until, **{name: getattr(command, name) for name in names})
 
 
 def delegate(uow: UnitOfWork, command: DelegateAuthority) -> Row[Any]:
-    """Pass authority on, at most as far as it reaches. Raises the refusals of DELEGATE, Invalid."""
+    """Delegate authority, at most as far as the grant reaches. Raises the refusals of DELEGATE, Invalid."""
     own = uow.require(DELEGATE, command)
     limits = {
         "max_discount_percent": own.max_discount_percent if command.max_discount_percent is None else command.max_discount_percent,
@@ -183,14 +183,14 @@ def delegate(uow: UnitOfWork, command: DelegateAuthority) -> Row[Any]:
 
 
 def revoke(uow: UnitOfWork, command: RevokeAuthority) -> Row[Any]:
-    """Take authority back, delegations included. What was signed before stays signed. Raises the refusals of REVOKE."""
+    """Revoke a grant and its delegations. Signatures that were given before stay. Raises the refusals of REVOKE."""
     revoked = uow.apply(REVOKE, command)
     delegated = select(GRANT.c.id).filter_by(tenant_id=uow.tenant_id, delegated_from=revoked.id, status=GrantStatus.ACTIVE)
     for row in uow.connection.execute(delegated.order_by(GRANT.c.id)).all():
         try:
             uow.apply(REVOKE_DELEGATION, grant_id=row.id)
         except InvalidTransition:
-            continue  # its delegator was faster
+            continue  # the delegator has ended it meanwhile
     return revoked
 
 

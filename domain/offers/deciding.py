@@ -1,6 +1,6 @@
-"""Deciding on an offer: a signature, bound to revision and price, within the authority of who gives it (the lesson, section 10).
+"""Deciding on an offer: a signature for one revision at one price, within the authority of the signer (docs/domain.md#approvals).
 
-A decision is recorded while the quote's row is held, so the last two approvers cannot both see the other one as missing.
+A decision locks the quote first, so the last two approvers cannot both see the other signature as missing.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent
 from domain.store import Guard, Move, UnitOfWork, as_json, is_one_of, param, table_of
 from domain.store.facts import WorkflowCommandKind
 
-CURRENT = Quote.current_revision_id == param("quote_revision_id")
-UNDECIDED_REVISION = Guard(StaleApproval, CURRENT)
+IS_CURRENT_REVISION = Quote.current_revision_id == param("quote_revision_id")
+APPROVAL_OF_CURRENT_REVISION = Guard(StaleApproval, IS_CURRENT_REVISION)
 QUOTE_OUTCOME = {
-    Decision.APPROVE: Move(Quote, QUOTE_MATRIX, QuoteEvent.APPROVE, UNDECIDED_REVISION, emits="QuoteApproved"),
-    Decision.REJECT: Move(Quote, QUOTE_MATRIX, QuoteEvent.REJECT, UNDECIDED_REVISION, emits="QuoteRejected"),
-    Decision.REWORK: Move(Quote, QUOTE_MATRIX, QuoteEvent.REWORK, UNDECIDED_REVISION, emits="QuoteReworkRequired"),
+    Decision.APPROVE: Move(Quote, QUOTE_MATRIX, QuoteEvent.APPROVE, APPROVAL_OF_CURRENT_REVISION, emits="QuoteApproved"),
+    Decision.REJECT: Move(Quote, QUOTE_MATRIX, QuoteEvent.REJECT, APPROVAL_OF_CURRENT_REVISION, emits="QuoteRejected"),
+    Decision.REWORK: Move(Quote, QUOTE_MATRIX, QuoteEvent.REWORK, APPROVAL_OF_CURRENT_REVISION, emits="QuoteReworkRequired"),
 }
 REQUEST_OUTCOME = {
     Decision.APPROVE: Move(ApprovalRequest, REQUEST_MATRIX, RequestEvent.APPROVE),
@@ -72,7 +72,7 @@ NOT_THE_OWNER = ~exists(
     )
 )
 EARLIER = aliased(ApprovalRequirement, name="earlier")
-# Sound because whoever decides holds the quote's row: no other requirement of the request changes meanwhile.
+# Sound because `decide` has locked the quote: no other requirement of the request changes meanwhile.
 EARLIER_LEVEL_PENDING = exists(
     select(EARLIER.id).where(
         EARLIER.tenant_id == ApprovalRequirement.tenant_id,
@@ -85,9 +85,9 @@ DECIDED = (RequirementStatus.APPROVED, RequirementStatus.REJECTED, RequirementSt
 
 
 def reaching(signer: ColumnElement[str], product_family: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether a grant covers a requirement: whose it is, in which role, where, for what, how much, and now.
+    """Whether a grant of the signer covers a requirement: its role, region, product family, discount, amount and time.
 
-    A grant that the quote's owner delegated does not: it would be the owner who signs.
+    A grant that the quote's owner has delegated does not: the owner would sign by another hand.
     """
     grant, now = AuthorityGrant, func.clock_timestamp()
     return exists(
@@ -123,12 +123,12 @@ REUSED = "REUSED"
 DECIDE_GUARDS = (
     Guard(ApprovalAlreadyDecided, ~is_one_of(ApprovalRequirement.status, *DECIDED)),
     Guard(StaleApproval, OF_THIS_OFFER),
-    # An approver who read the requirement names its version; a task form cannot, and is bound by revision and price alone.
+    # An approver who has read the requirement names its version. A task form cannot: revision and price alone bind its decision.
     Guard(StaleApproval, func.coalesce(ApprovalRequirement.version == param("expected_version", BigInteger()), true())),
     Guard(EarlierLevelOpen, ~EARLIER_LEVEL_PENDING),
     Guard(FourEyesViolation, NOT_THE_OWNER),
     Guard(AuthorityExceeded, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
-    # Sound because `_hold_grant` found the grant and holds it.
+    # Sound because `_lock_grant` has found the grant and locked it.
     Guard(AuthorityExceeded, exists(select(AuthorityGrant.id).where(AuthorityGrant.id == param("grant_id"), REACHING))),
 )
 DECIDE = {
@@ -139,7 +139,6 @@ DECIDE = {
         (Decision.REWORK, RequirementEvent.REWORK),
     )
 }
-
 
 # Half of the time lies between reminder and deadline.
 HALF = ApprovalRequirement.due_at - ApprovalRequirement.remind_at
@@ -156,9 +155,9 @@ BEGIN = Move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decide:
-    """A signature: by whom, with which roles, on exactly which revision and price. `approval_task_id` names the task it answers.
+    """A signature: by whom, with which roles, on exactly which revision and price. `approval_task_id` names the task that it completes.
 
-    `basis_decision_id` names the earlier decision that an approval is carried over from (`approving`); nobody sends it.
+    `basis_decision_id` names the earlier decision that an approval carries over from; only `approving` sets it.
     """
 
     requirement_id: UUID
@@ -175,17 +174,17 @@ class Decide:
 
 
 def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
-    """Record a signature; the last one (or the first no) settles request and quote. Returns the requirement.
+    """Record a signature; the last approval, or the first other decision, settles request and quote. Returns the requirement.
 
-    The last one of a level lets the time of the next level begin. Raises the refusals of DECIDE.
+    With the last signature of a level the time of the next level begins. Raises the refusals of DECIDE.
     """
     requirement = uow.read(ApprovalRequirement, command.requirement_id)
     request = uow.read(ApprovalRequest, requirement.request_id)
     uow.read(Quote, request.quote_id, lock=True)
     family = CATALOG.family_of(line.product_offering_id for line in quotes.read_lines(uow, request.quote_revision_id))
-    grant = _hold_grant(uow, command, family)
+    grant = _lock_grant(uow, command, family)
     decided = uow.apply(DECIDE[command.decision], command, grant_id=grant.id if grant else NO_GRANT, product_family=family)
-    _write_down(uow, command, request, decided, grant)
+    _record(uow, command, request, decided, grant)
     if command.decision is not Decision.APPROVE:
         void_pending(uow, request.id)
     pending = _pending(uow, request.id)
@@ -197,8 +196,8 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     return decided
 
 
-def _hold_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[Any] | None:
-    """The widest grant that reaches, held until commit: whoever revokes it waits until the signature is written."""
+def _lock_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[Any] | None:
+    """The widest grant that reaches, locked until commit: a transaction that revokes it waits until the signature is recorded."""
     query = (
         select(*GRANT.c)
         .join(REQUIREMENT, REQUIREMENT.c.tenant_id == GRANT.c.tenant_id)
@@ -210,7 +209,7 @@ def _hold_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[An
     return uow.connection.execute(query.with_for_update(read=True, of=GRANT)).one_or_none()
 
 
-def _write_down(uow: UnitOfWork, command: Decide, request: Row[Any], decided: Row[Any], grant: Any) -> None:
+def _record(uow: UnitOfWork, command: Decide, request: Row[Any], decided: Row[Any], grant: Any) -> None:
     names = (
         "quote_revision_id",
         "price_result_id",
@@ -236,20 +235,20 @@ def _write_down(uow: UnitOfWork, command: Decide, request: Row[Any], decided: Ro
 
 def _pending(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:
     pending = select(*(REQUIREMENT.c[name] for name in ("id", "level"))).order_by(REQUIREMENT.c.level, REQUIREMENT.c.id)
-    asked = {"tenant_id": uow.tenant_id, "request_id": request_id, "status": RequirementStatus.PENDING}
-    return uow.connection.execute(pending.filter_by(**asked)).all()
+    of_request = {"tenant_id": uow.tenant_id, "request_id": request_id, "status": RequirementStatus.PENDING}
+    return uow.connection.execute(pending.filter_by(**of_request)).all()
 
 
 def _begin(uow: UnitOfWork, pending: Sequence[Row[Any]]) -> None:
-    """Ask the next level: its time begins now, however long the level before took."""
+    """Ask the next level: its time begins now, however long the level before has taken."""
     for row in pending:
         if row.level == pending[0].level:
             uow.apply(BEGIN, requirement_id=row.id)
 
 
-def tell_engine(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None:
-    """A decision made outside the engine: complete its user task, so that the process goes on."""
+def complete_approval_task(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None:
+    """Complete the user task of a decision that was made outside the engine, so that the process goes on."""
     request = uow.read(ApprovalRequest, requirement.request_id)
     key = quotes.business_key(uow.tenant_id, request.quote_id, request.quote_revision_id)
-    answers = {"decision": command.decision, "reason_code": command.reason_code, "comment": command.comment or ""}
-    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, str(requirement.id), key, answers)
+    variables = {"decision": command.decision, "reason_code": command.reason_code, "comment": command.comment or ""}
+    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, str(requirement.id), key, variables)

@@ -1,4 +1,4 @@
-"""Documents: the offer as the customer gets it. One proves which revision and price it shows; issuing it again gives the same one."""
+"""Documents: the offer as the customer gets it. A document proves which revision and price it shows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from domain.offers import quotes
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import Line, Quote
 from domain.offers.quoting import CURRENT_PRICE
-from domain.offers.revising import CURRENT_REVISION, VERSION
+from domain.offers.revising import CURRENT_REVISION, EXPECTED_VERSION
 from domain.store import Base, Check, Owned, UnitOfWork, append_only, as_json, ref, table_of
 
 
 class QuoteDocument(Owned, Base):
-    """The offer as the customer gets it; `sha256` is over its content, so a document proves which revision it shows."""
+    """The offer as the customer gets it; `sha256` is the hash of its content, which names revision and price."""
 
     __tablename__ = "quote_document"
     __table_args__ = (
@@ -37,12 +37,12 @@ class QuoteDocument(Owned, Base):
 
 append_only(QuoteDocument)
 
-DOCUMENT = Check(Quote, "document", VERSION, CURRENT_REVISION, CURRENT_PRICE)
+DOCUMENT = Check(Quote, "document", EXPECTED_VERSION, CURRENT_REVISION, CURRENT_PRICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueDocument:
-    """Write the offer down for the customer."""
+    """Issue the document of a revision at a price."""
 
     quote_id: UUID
     expected_version: int
@@ -51,7 +51,7 @@ class IssueDocument:
 
 
 def issue(uow: UnitOfWork, command: IssueDocument) -> UUID:
-    """The document of a revision at a price; issuing it again gives the same one. Raises the refusals of DOCUMENT."""
+    """Issue a document and return its id; a repeat returns the same one. Raises the refusals of DOCUMENT."""
     quote = uow.require(DOCUMENT, command)
     priced = uow.read(PriceResult, command.price_result_id)
     lines = [
@@ -75,7 +75,7 @@ def issue(uow: UnitOfWork, command: IssueDocument) -> UUID:
     sha256 = hashlib.sha256(content.encode()).hexdigest()
     document = table_of(QuoteDocument)
     names = {"quote_id": quote.id, "quote_revision_id": command.revision_id, "price_result_id": command.price_result_id}
-    # Two that issue at once hold the quote together: the constraint decides who writes, and both get the one document.
+    # Two transactions may have locked the quote FOR SHARE: the constraint decides which one writes, and both get the same document.
     row = {"tenant_id": uow.tenant_id, "id": uuid4(), **names, "sha256": sha256, "content": content}
     uow.connection.execute(insert(document).on_conflict_do_nothing(), row)
     known = select(document.c.id).filter_by(tenant_id=uow.tenant_id, quote_revision_id=command.revision_id, sha256=sha256)

@@ -1,7 +1,7 @@
-"""A signature that is late: remind whoever is asked, then ask somebody else. The offer and what it needs stay as they are.
+"""Late signatures: remind the approvers, then ask others. The offer and its requirements stay as they are.
 
-Who is next is the process owner's rule (DMN `approval-escalation`). A requirement is PENDING only as long as its request is open (both change
-in one transaction), so its own state is all that is asked for.
+Who is asked next is a rule of the process owner (DMN `approval-escalation`). A requirement is PENDING only while its request is open, because
+both change in one transaction; so a guard on the requirement's own state is enough.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from domain.store import Guard, Move, UnitOfWork, param
 
 
 class AlreadyReminded(Conflict):
-    """Whoever is asked now was reminded before."""
+    """The present approvers were reminded before."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
@@ -73,12 +73,12 @@ class EscalateRequirement:
 
 
 def escalate(uow: UnitOfWork, command: EscalateRequirement) -> Row[Any]:
-    """Ask somebody else for a signature. Raises AlreadyEscalated, StaleApproval, ApprovalAlreadyDecided."""
+    """Ask another group for a signature. Raises AlreadyEscalated, StaleApproval, ApprovalAlreadyDecided."""
     return uow.apply(ESCALATE, command, remind_after=command.sla / 2)
 
 
 def remind(uow: UnitOfWork, requirement_id: UUID) -> Row[Any]:
-    """Remind whoever is asked now, once. Raises StaleApproval, ApprovalAlreadyDecided when nobody is."""
+    """Remind the present approvers, once. Raises StaleApproval, ApprovalAlreadyDecided when nobody is asked any more."""
     try:
         return uow.apply(REMIND, requirement_id=requirement_id)
     except AlreadyReminded:

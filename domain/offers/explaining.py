@@ -1,6 +1,6 @@
-"""Why an offer was approved, or was not: every request, every signature that it asked for, and who gave it by which authority.
+"""Why an offer was approved, or was not: every request, every signature that it needs, and who gave it by which authority.
 
-Looks only, of one tenant. What is told here is evidence: requests and requirements with their states, decisions that never change.
+Reads only. It returns evidence: requests and requirements with their states, and decisions, which never change.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def approvals_of(uow: UnitOfWork, quote_id: UUID, limit: int, after: UUID | None
     )
     query = query.where(REVISION.c.revision_no < number.scalar_subquery()) if after else query
     requests = uow.connection.execute(query).all()
-    asked = _requirements(uow, [request.request_id for request in requests])
-    return [as_json({**request._mapping, "requirements": asked[request.request_id]}) for request in requests]
+    requirements = _requirements(uow, [request.request_id for request in requests])
+    return [as_json({**request._mapping, "requirements": requirements[request.request_id]}) for request in requests]
 
 
 def _of_request(revision: Any) -> Any:

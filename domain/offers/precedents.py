@@ -1,7 +1,7 @@
-"""What was approved before on the same quote: what a new revision is compared with, and signatures that may carry over.
+"""What was approved before on the same quote: a new revision is compared with it, and its signatures may carry over.
 
-Smart re-approval is a rule of the process owner's (DMN `reapproval-reuse`); what it may reuse is found here (domain.md, "Revision and
-price freshness rules").
+Whether they do is a rule of the process owner (DMN `reapproval-reuse`); what may carry over is found here
+(docs/decisions/0010-a-signature-carries-over-through-the-same-guards.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CARRYING = ("APPROVE", "REUSED")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precedent:
-    """The last approved revision of a quote. `age_days` counts from the oldest of its signatures, as given by a person."""
+    """The last approved revision of a quote. `age_days` counts from the oldest of its signatures, when a person gave it."""
 
     request_id: UUID
     revision_no: int
@@ -39,7 +39,7 @@ def find(uow: UnitOfWork, quote_id: UUID, before_revision_id: UUID) -> Precedent
     """The last revision of a quote, other than this one, that was approved; None when there is none."""
     was_approved = or_(
         REQUEST.c.status == RequestStatus.APPROVED,
-        # Superseded since: void for acceptance, but it says what was once agreed to.
+        # Superseded meanwhile: void for acceptance, but still the last approved content.
         (REQUEST.c.status == RequestStatus.INVALIDATED) & (REQUEST.c.prior_status == RequestStatus.APPROVED),
     )
     query = (
@@ -63,7 +63,7 @@ def find(uow: UnitOfWork, quote_id: UUID, before_revision_id: UUID) -> Precedent
 
 
 def signatures(uow: UnitOfWork, request_id: UUID) -> Sequence[Any]:
-    """The approvals of a request. `basis_id` is the decision that a person made, also of a reused one."""
+    """The approvals of a request. `basis_id` is the decision that a person made, for a reused one as well."""
     query = (
         select(
             *(REQUIREMENT.c[name] for name in ("type", "level", "approver_group")),
@@ -78,7 +78,7 @@ def signatures(uow: UnitOfWork, request_id: UUID) -> Sequence[Any]:
 
 
 def decisions(uow: UnitOfWork, quote_id: UUID) -> Sequence[Row[Any]]:
-    """Every decision on a quote, of all its revisions, in the order in which they were made."""
+    """Every decision on a quote, of all its revisions, oldest first."""
     names = ("decision", "decided_by", "reason_code", "comment", "authority_snapshot", "basis_decision_id", "created_at")
     query = (
         select(

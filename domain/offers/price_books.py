@@ -1,4 +1,7 @@
-"""Price books: prices by version, and which version counts now. Publishing waits for acceptances in flight, or they see it (domain.md, finding 3)."""
+"""Price books: prices by version, and the version that counts now (docs/domain.md#price-freshness).
+
+A publication waits for the acceptances that are under way, or they see it.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +37,18 @@ PRICE_BOOK_MATRIX = Matrix(
 
 
 class PriceBookConflict(Conflict):
-    """The price book was published by somebody else in the meantime."""
+    """Somebody else has published the price book in the meantime."""
 
 
 class PriceBookVersionExists(Conflict):
-    """This version of the price book was published before; what was published is never changed."""
+    """This version of the price book was published before, and a published version never changes."""
 
     aggregate = "price_book_head"
     safe_action = SafeAction.CORRECT_THE_REQUEST
 
 
 class PriceBookHead(Aggregate, Base):
-    """Which version of a price book counts now. Accept locks it FOR SHARE, publish updates it."""
+    """The version of a price book that counts now. An acceptance locks it FOR SHARE, a publication updates it."""
 
     ID_FIELD = "price_book_head_id"
     __tablename__ = "price_book_head"
@@ -56,7 +59,7 @@ class PriceBookHead(Aggregate, Base):
 
 
 class PriceBookVersion(Base):
-    """One publication and the offerings whose price changed materially with it."""
+    """One publication, and the offerings whose price it changed materially."""
 
     __tablename__ = "price_book_version"
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -107,7 +110,7 @@ class PublishPriceBook:
 
 
 def share_head(uow: UnitOfWork, price_book: str) -> Row[Any]:
-    """The head with its active version, held until commit: a publish waits for us, or we see it. Raises NotFound."""
+    """The head with its active version, locked until commit: a publication waits, or is seen. Raises NotFound."""
     query = select(*HEAD.c).filter_by(tenant_id=uow.tenant_id, price_book=price_book).with_for_update(read=True)
     return uow.one(query, f"Price book {price_book}")
 
@@ -115,7 +118,7 @@ def share_head(uow: UnitOfWork, price_book: str) -> Row[Any]:
 def publish(uow: UnitOfWork, command: PublishPriceBook) -> Row[Any]:
     """Make a price book version the active one; returns the head.
 
-    Raises PriceBookConflict when another one came first, PriceBookVersionExists, Invalid, NotFound for a book without a first version.
+    Raises PriceBookConflict when another version was published first, PriceBookVersionExists, Invalid, NotFound for a book without a first version.
     """
     unknown = set(command.material_offering_ids) - set(command.entries)
     if not command.entries or unknown:

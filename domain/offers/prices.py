@@ -1,6 +1,6 @@
-"""Configuration and price results: facts about one revision's content, never changed, only superseded by newer facts.
+"""Configuration and price results: what one content of a revision is by the catalog and by a price book. They never change.
 
-A price says by which policy it may go stale (the lesson, section 9); `price_still_acceptable` is that policy as one condition.
+A price names the policy by which it goes stale (docs/domain.md#price-freshness); `price_still_acceptable` is that policy as one condition.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from domain.store import Base, Owned, UnitOfWork, append_only, ref, table_of
 
 
 class StalenessPolicy(StrEnum):
-    """What a newer price book means for an older price (the lesson, section 9)."""
+    """What a newer version of the price book means for an older price."""
 
     VALID_UNTIL_QUOTE_EXPIRY = "VALID_UNTIL_QUOTE_EXPIRY"
     REPRICE_REQUIRED_ON_PUBLISH = "REPRICE_REQUIRED_ON_PUBLISH"
@@ -69,7 +69,7 @@ LARGEST_AMOUNT = Decimal("999999999999.99")  # of a numeric(14, 2)
 
 
 class ConfigurationResult(Owned, Base):
-    """What the catalog says about a content. `messages` are sentences for people; empty when valid."""
+    """What the catalog says about one content. `messages` are sentences for people; there are none when it is valid."""
 
     __tablename__ = "configuration_result"
     __table_args__ = (ref("quote_revision", "revision_id"),)
@@ -81,13 +81,13 @@ class ConfigurationResult(Owned, Base):
 
 
 class PriceResult(Owned, Base):
-    """What a content costs by one price book version. Totals over the whole term, margin in percent of the net total."""
+    """What one content costs by one price book version. Totals are over the whole term, the margin in percent of the net total."""
 
     __tablename__ = "price_result"
     __table_args__ = (
         ref("quote_revision", "revision_id"),
         ref("configuration_result", "config_result_id"),
-        # Lets whoever names a revision and a price prove by a foreign key that they belong together.
+        # Lets a row that names a revision and a price prove by a foreign key that they belong together.
         UniqueConstraint("tenant_id", "revision_id", "id"),
         CheckConstraint(
             "staleness_policy IN ('VALID_UNTIL_QUOTE_EXPIRY', 'REPRICE_REQUIRED_ON_PUBLISH', "
@@ -136,7 +136,7 @@ class Totals:
 
 
 def configure(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line], content: str, catalog: Catalog = CATALOG) -> UUID:
-    """Check a content against the catalog and keep the result."""
+    """Check a content against the catalog and store the result; returns its id."""
     messages = [message for line in lines for message in _objections(line, lines, catalog)] or (
         [] if lines else ["The quote has no line."]
     )
@@ -209,13 +209,13 @@ def _cents(value: Decimal) -> Decimal:
 
 
 def is_stale(uow: UnitOfWork, price: Row[Any]) -> bool:
-    """Whether a newer price book version was published since (a look, not a guard)."""
+    """Whether a newer price book version was published since (a hint for people, not a guard)."""
     query = select(HEAD.c.active_version).filter_by(tenant_id=uow.tenant_id, price_book=price.price_book)
     return bool(uow.one(query, "Price book").active_version != price.price_book_version)
 
 
 def price_still_acceptable(price_result_id: Any, stale_price_was_approved: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The four policies as one condition. Sound because accept holds the price book's head FOR SHARE; the rest is immutable."""
+    """The four policies as one condition. Sound because `accept` has locked the price book's head FOR SHARE; the rest is immutable."""
     price = table_of(PriceResult).alias("price")
     line = table_of(QuoteLine).alias("line")
     unchanged = exists(

@@ -1,7 +1,7 @@
-"""Quotes: offers that a customer may accept once, before they expire. Revisions hold what was offered.
+"""Quotes: offers that a customer may accept once, before they expire. A revision is what was offered.
 
 A quote changes by moves only. A revision can be edited while it is WORKING; from submission on its content never changes again, and an
-edit makes the next revision (the lesson, sections 8 to 10 and 19). Term: TMF648 Quote.
+edit makes the next revision (docs/domain.md#quotes-and-revisions). Term: TMF648 Quote.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ class QuoteEvent(StrEnum):
     CANCEL = "CANCEL"
 
 
+# S and E stand for states and events in the matrix below.
 S, E = QuoteStatus, QuoteEvent
 IN_APPROVAL = (S.SUBMITTED_FOR_APPROVAL, S.APPROVAL_IN_PROGRESS)
-CLOSED = (S.ACCEPTED, S.CANCELLED)
-OPEN = tuple(state for state in S if state not in CLOSED)
+FINAL = (S.ACCEPTED, S.CANCELLED)
+OPEN = tuple(state for state in S if state not in FINAL)
 
 QUOTE_MATRIX = Matrix(
     QuoteStatus,
@@ -85,16 +86,15 @@ QUOTE_MATRIX = Matrix(
         E.CANCEL: frozenset({S.CANCELLED}),
     },
 )
-"""domain.md, "Quote state machine". An accept on ACCEPTED is answered with the existing order (`accepting`), not by a cell."""
-
+"""A second acceptance gets the existing order from `accepting`, not from a cell (docs/domain.md#quotes-and-revisions)."""
 
 EXPIRING = tuple(QUOTE_MATRIX.targets(E.EXPIRE))
-"""States whose `valid_until` is watched."""
+"""States that end at `valid_until`."""
 EXPIRING_SQL = ", ".join(f"'{state.value}'" for state in EXPIRING)
 
 
 class QuoteVersionConflict(Conflict):
-    """The quote was modified after this workspace was loaded."""
+    """The quote has changed since this version of it was read."""
 
 
 class StaleRevision(Conflict):
@@ -102,7 +102,7 @@ class StaleRevision(Conflict):
 
 
 class QuoteExpired(Conflict):
-    """The offer is not valid any more: its end has passed."""
+    """The quote is not valid any more: its validity has ended."""
 
     safe_action = SafeAction.RENEW_QUOTE
 
@@ -115,9 +115,9 @@ QUOTE_NUMBER = DatabaseSequence("quote_number", metadata=Base.metadata)
 
 
 class Quote(Aggregate, Base):
-    """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision commands may name.
+    """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision that commands may name.
 
-    `reason_code` is why it was changed or withdrawn last, in the words of who did it.
+    `reason_code` is the reason of the last change or withdrawal.
     """
 
     ID_FIELD = "quote_id"
@@ -153,7 +153,7 @@ class QuoteRevision(Owned, Base):
     __table_args__ = (
         ref("quote"),
         UniqueConstraint("tenant_id", "quote_id", "revision_no"),
-        # Lets whoever names a quote and a revision prove by a foreign key that they belong together.
+        # Lets a row that names a quote and a revision prove by a foreign key that they belong together.
         UniqueConstraint("tenant_id", "quote_id", "id"),
         CheckConstraint("status IN ('WORKING', 'FROZEN', 'SUPERSEDED', 'ACCEPTED')", name="status"),
         Index("uq_quote_revision_working", "tenant_id", "quote_id", unique=True, postgresql_where=text("status = 'WORKING'")),
@@ -188,7 +188,7 @@ class QuoteLine(Owned, Base):
     reason_code: Mapped[str | None]
 
 
-# The offer a customer saw must stay what it was, even for a statement typed by hand.
+# The offer that a customer has seen must not change, not even by a statement that somebody types by hand.
 FROZEN_CONTENT = ddl("""
 CREATE FUNCTION refuse_frozen_content() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -236,12 +236,12 @@ FREEZE = change_of(REVISION, ("status",)).values(frozen_at=func.clock_timestamp(
 
 
 def business_key(tenant_id: UUID, quote_id: UUID, revision_id: UUID) -> str:
-    """The engine's name of the approval of one revision."""
+    """The engine's name for the approval of one revision."""
     return f"quote:{tenant_id}:{quote_id}:{revision_id}"
 
 
 def content_hash(lines: Sequence[Line], payment_term_days: int, currency: str) -> str:
-    """Fingerprint of what is offered: a price or configuration result is of this content, or stale."""
+    """Fingerprint of what is offered: a price or configuration result of another content is stale."""
     content = [
         [line.line_no, line.product_offering_id, line.action, line.quantity, line.term_months, f"{line.discount_percent:.2f}"]
         for line in lines
@@ -277,7 +277,7 @@ def open_revision(uow: UnitOfWork, quote_id: UUID, revision_id: UUID, revision_n
 
 
 def change_revision(uow: UnitOfWork, revision_id: UUID, **values: Any) -> None:
-    """Change a revision's row; the caller holds its quote's row by a move in the same transaction."""
+    """Change a revision's row; the caller has locked its quote by a move in the same transaction."""
     uow.change(QuoteRevision, revision_id, **values)
 
 
@@ -291,5 +291,5 @@ def put_lines(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line]) -> None
 
 
 def freeze(uow: UnitOfWork, revision_id: UUID) -> None:
-    """From now on the revision's content stays."""
+    """Freeze a revision: its content never changes again."""
     uow.write(FREEZE, id=revision_id, new_status=RevisionStatus.FROZEN)

@@ -1,7 +1,7 @@
 """Making an offer: create, edit, price, submit.
 
-Every command names the version it was decided on; an edit after submission makes the next revision and voids what was approved of the old one
-(the lesson, sections 4, 8 and 10).
+Every command names the version that it was decided on (docs/domain.md#principles). An edit after submission makes the next revision, and voids
+the approval of the old one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import DateTime, Row, case, exists, func, select
 
+from domain import messages
 from domain.errors import Invalid
 from domain.offers import price_books, prices, quotes, revising
 from domain.offers.approvals import VOID_REQUEST
@@ -27,13 +28,12 @@ from domain.offers.prices import (
     StalePrice,
 )
 from domain.offers.quotes import QUOTE_MATRIX, Line, Quote, QuoteEvent, QuoteExpired, QuoteRevision, QuoteStatus
-from domain.offers.revising import CURRENT_REVISION, VERSION
+from domain.offers.revising import CURRENT_REVISION, EXPECTED_VERSION
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param
 from domain.workflows import starts
 
 WORKFLOW = "quote-approval"
-MOST_LINES = 200  # what one person can look through, and one screen of ten pages
-SUPERSEDED = "QuoteRevisionSuperseded"
+MOST_LINES = 200  # as many as one person can read through
 
 CURRENT_CONFIGURATION = Guard(
     StaleConfiguration,
@@ -77,9 +77,9 @@ EDIT = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.EDIT,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
-    # Whoever edits an expired offer renews it.
+    # An edit of an expired quote must renew it.
     Guard(QuoteExpired, (Quote.status != QuoteStatus.EXPIRED) | (param("valid_until", TIME) > func.clock_timestamp())),
     sets={
         Quote.current_revision_id: case((STILL_WORKING, Quote.current_revision_id), else_=param("next_revision_id")),
@@ -92,7 +92,7 @@ PRICE = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.PRICE,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_CONFIGURATION,
     CONFIGURATION_OF_THIS_CATALOG,
     CONFIGURATION_VALID,
@@ -103,7 +103,7 @@ SUBMIT = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.SUBMIT,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
     CURRENT_CONFIGURATION,
     CURRENT_PRICE,
@@ -114,7 +114,7 @@ SUBMIT = Move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateQuote:
-    """A new offer. `valid_until` is the moment it expires; lines are numbered from 1 in their order."""
+    """A new offer. It expires at `valid_until`; lines are numbered from 1 in their order."""
 
     customer_id: str
     owner_user_id: str
@@ -204,20 +204,20 @@ def edit(uow: UnitOfWork, command: EditQuote) -> Row[Any]:
     lines = _edited(quotes.read_lines(uow, command.revision_id), command)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
     if quote.current_revision_id == next_revision_id:
-        revising.supersede(uow, quote, command.revision_id, content, VOID_REQUEST, SUPERSEDED)
+        revising.supersede(uow, quote, command.revision_id, content, VOID_REQUEST, messages.QUOTE_REVISION_SUPERSEDED)
     revising.write_content(uow, quote.current_revision_id, lines, content)
     return quote
 
 
 def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
-    """Put a price on the current configuration. Raises the refusals of PRICE, PriceMissing."""
+    """Price the current configuration. Raises the refusals of PRICE, PriceMissing."""
     active_version = price_books.share_head(uow, command.price_book).active_version
     next_revision_id, former = uuid4(), uow.read(Quote, command.quote_id).current_revision_id
     quote = uow.apply(PRICE, command, next_revision_id=next_revision_id)
     config_result_id, lines = command.config_result_id, quotes.read_lines(uow, former)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
     if quote.current_revision_id == next_revision_id:
-        revising.supersede(uow, quote, former, content, VOID_REQUEST, SUPERSEDED)
+        revising.supersede(uow, quote, former, content, VOID_REQUEST, messages.QUOTE_REVISION_SUPERSEDED)
         config_result_id = revising.write_content(uow, next_revision_id, lines, content)
     totals = prices.calculate(uow, lines, command.price_book, active_version)
     [price_result_id] = uow.add(

@@ -1,4 +1,4 @@
-"""What people and processes see of offers: plain reads of one tenant, no rule."""
+"""What people and processes see of offers. Reads only, of one tenant; no rule lives here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
     of_revision = {"tenant_id": uow.tenant_id, "quote_revision_id": revision.id}
     request = uow.connection.execute(select(REQUEST.c.id).filter_by(**of_revision)).scalar_one_or_none()
     documents = select(DOCUMENT.c.id).filter_by(**of_revision).order_by(DOCUMENT.c.created_at.desc()).limit(1)
-    # A quote that was accepted stays at the revision that was accepted.
+    # An accepted quote stays at its accepted revision.
     order = select(ACCEPTANCE.c.order_id).filter_by(**of_revision)
     lines = [
         {name: getattr(line, name) for name in quotes.Line.__dataclass_fields__} for line in quotes.read_lines(uow, revision.id)
@@ -83,7 +83,7 @@ def quotes_of(  # noqa: PLR0917 - a question and its page
 def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int, after: UUID | None = None) -> list[dict[str, Any]]:
     """Signatures that wait for somebody with one of these roles, a page at a time, the most urgent first."""
     urgency = (REQUIREMENT.c.due_at, REQUIREMENT.c.id)
-    # The last one of the page before keeps its place when it is decided meanwhile.
+    # The last row of the page before keeps its place when it is decided meanwhile.
     last = select(*urgency).where(REQUIREMENT.c.tenant_id == uow.tenant_id, REQUIREMENT.c.id == after).scalar_subquery()
     query = (
         select(
@@ -128,7 +128,7 @@ def requirements_of(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:
 
 
 def request_status(uow: UnitOfWork, request_id: UUID) -> str:
-    """Where an approval request stands. Raises NotFound."""
+    """The status of an approval request. Raises NotFound."""
     return str(uow.read(ApprovalRequest, request_id).status)
 
 
@@ -155,7 +155,10 @@ def grant(row: Row[Any]) -> dict[str, Any]:
 
 
 def grants_of(uow: UnitOfWork, subject: str | None, concerning: str | None, limit: int, after: UUID | None) -> list[dict[str, Any]]:
-    """Authority grants of a subject (None: of all), a page at a time, ordered by id; `concerning` leaves those it holds or passed on."""
+    """Authority grants of a subject (None: of all), a page at a time, ordered by id.
+
+    `concerning` keeps only the grants that this person has, or has delegated.
+    """
     query = select(*GRANT.c).where(GRANT.c.tenant_id == uow.tenant_id).order_by(GRANT.c.id).limit(limit)
     query = query.where(GRANT.c.subject == subject) if subject is not None else query
     query = query.where(or_(GRANT.c.subject == concerning, GRANT.c.delegated_by == concerning)) if concerning is not None else query

@@ -1,6 +1,6 @@
-"""The next revision: what was offered stays as evidence, its approval ends, and the offer goes on as a copy (the lesson, sections 8 to 10).
+"""The next revision: the old one stays as evidence, its approval ends, and a copy goes on (docs/domain.md#quotes-and-revisions).
 
-Every command here is called by one that holds the quote's row by a move of its own.
+Every function here is called by a command that has locked the quote by a move of its own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from domain.catalog import CATALOG
+from domain.messages import Message
 from domain.offers import approvals, prices, quotes
 from domain.offers.quotes import Line, Quote, QuoteVersionConflict, StaleRevision
 from domain.store import Guard, Move, UnitOfWork, param
-from domain.store.facts import WorkflowCommandKind
 
-VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
+EXPECTED_VERSION = Guard(QuoteVersionConflict, Quote.version == param("expected_version"))
 CURRENT_REVISION = Guard(StaleRevision, Quote.current_revision_id == param("revision_id"))
 
 
@@ -30,19 +30,18 @@ def write_content(uow: UnitOfWork, revision_id: UUID, lines: Sequence[Line], con
 
 
 def supersede(  # noqa: PLR0917 - the old revision, and how its approval ends
-    uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content: str, ending: Move, message: str
+    uow: UnitOfWork, quote: Row[Any], old_revision_id: UUID, content: str, ending: Move, message: Message
 ) -> None:
-    """R+1: the old revision is void, its approval ends by `ending`, and its process is told by `message`."""
+    """Open the next revision: the old one is void, its approval ends by `ending`, and its process gets `message`."""
     old = quotes.read_revision(uow, old_revision_id)
     quotes.change_revision(uow, old_revision_id, status=quotes.RevisionStatus.SUPERSEDED)
     quotes.open_revision(uow, quote.id, quote.current_revision_id, old.revision_no + 1, content)
     end_approval(uow, quote, old_revision_id, ending, message)
 
 
-def end_approval(uow: UnitOfWork, quote: Row[Any], revision_id: UUID, ending: Move, message: str) -> None:
-    """End the approval of a revision: its request, what is pending in it, and its process."""
+def end_approval(uow: UnitOfWork, quote: Row[Any], revision_id: UUID, ending: Move, message: Message) -> None:
+    """End the approval of a revision: its request, the pending requirements, and its process."""
     if quotes.read_revision(uow, revision_id).frozen_at is None:
         return  # it was never submitted
     approvals.close_request(uow, revision_id, ending)
-    key = quotes.business_key(uow.tenant_id, quote.id, revision_id)
-    uow.ask_engine(WorkflowCommandKind.CORRELATE, message, key)
+    message.correlate(uow, quotes.business_key(uow.tenant_id, quote.id, revision_id))

@@ -1,6 +1,6 @@
 """Taking an offer back before it is accepted: recall it from approval, decline it, cancel it, let it expire.
 
-Each ends what is open for the revision, in the domain at once and in the engine by a message (domain.md, "Quote state machine").
+Each ends the open approval of the revision, in the domain at once and in the engine by a message (docs/domain.md#quotes-and-revisions).
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, func, select
 
+from domain import messages
 from domain.errors import Conflict, InvalidTransition, SafeAction
 from domain.offers import quotes, revising
 from domain.offers.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST
 from domain.offers.quotes import EXPIRING, QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteStatus
-from domain.offers.revising import CURRENT_REVISION, VERSION
+from domain.offers.revising import CURRENT_REVISION, EXPECTED_VERSION
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
 
 
 class QuoteStillValid(Conflict):
-    """The offer has not expired: it was renewed, or its end is still to come."""
+    """The quote has not expired: it was renewed, or is still valid."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
@@ -31,7 +32,7 @@ RECALL = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.RECALL,
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
     sets={**BECAUSE, Quote.current_revision_id: param("next_revision_id")},
     emits="QuoteRecalled",
@@ -41,17 +42,17 @@ DECLINE = Move(
     QUOTE_MATRIX,
     QuoteEvent.DECLINE,
     Guard(QuoteExpired, Quote.valid_until > func.clock_timestamp()),
-    VERSION,
+    EXPECTED_VERSION,
     CURRENT_REVISION,
     sets=BECAUSE,
     emits="QuoteDeclined",
 )
-CANCEL = Move(Quote, QUOTE_MATRIX, QuoteEvent.CANCEL, VERSION, CURRENT_REVISION, sets=BECAUSE, emits="QuoteCancelled")
+CANCEL = Move(Quote, QUOTE_MATRIX, QuoteEvent.CANCEL, EXPECTED_VERSION, CURRENT_REVISION, sets=BECAUSE, emits="QuoteCancelled")
 EXPIRE = Move(
     Quote,
     QUOTE_MATRIX,
     QuoteEvent.EXPIRE,
-    VERSION,
+    EXPECTED_VERSION,
     Guard(QuoteStillValid, Quote.valid_until <= func.clock_timestamp()),
     emits="QuoteExpired",
 )
@@ -59,7 +60,7 @@ EXPIRE = Move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallQuote:
-    """Take a revision back from its approvers; it goes on as the next, editable revision."""
+    """Take a revision back from its approvers; a copy goes on as the next revision, which can be edited."""
 
     quote_id: UUID
     expected_version: int
@@ -69,7 +70,7 @@ class RecallQuote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclineQuote:
-    """The customer says no to the approved revision."""
+    """The customer declines the approved revision."""
 
     quote_id: UUID
     expected_version: int
@@ -79,7 +80,7 @@ class DeclineQuote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelQuote:
-    """Sales gives the offer up, for good."""
+    """Sales gives up the offer for good."""
 
     quote_id: UUID
     expected_version: int
@@ -89,7 +90,7 @@ class CancelQuote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireQuote:
-    """The end of the offer has passed. `expected_version` is the version that was found past its end."""
+    """A quote is past `valid_until`. `expected_version` is the version that was found so."""
 
     quote_id: UUID
     expected_version: int
@@ -101,38 +102,38 @@ def recall(uow: UnitOfWork, command: RecallQuote) -> Row[Any]:
     quote = uow.apply(RECALL, command, next_revision_id=next_revision_id)
     lines = quotes.read_lines(uow, command.revision_id)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
-    revising.supersede(uow, quote, command.revision_id, content, RECALL_REQUEST, "QuoteApprovalRecalled")
+    revising.supersede(uow, quote, command.revision_id, content, RECALL_REQUEST, messages.QUOTE_APPROVAL_RECALLED)
     revising.write_content(uow, next_revision_id, lines, content)
     return quote
 
 
 def decline(uow: UnitOfWork, command: DeclineQuote) -> Row[Any]:
-    """Note that the customer does not want it; an edit makes another offer of it. Raises the refusals of DECLINE."""
+    """Record that the customer declines; an edit makes another offer of it. Raises the refusals of DECLINE."""
     return uow.apply(DECLINE, command)
 
 
 def cancel(uow: UnitOfWork, command: CancelQuote) -> Row[Any]:
-    """Give the offer up; giving it up again changes nothing. Raises the refusals of CANCEL."""
+    """Cancel a quote; a repeat changes nothing. Raises the refusals of CANCEL."""
     try:
         quote = uow.apply(CANCEL, command)
     except InvalidTransition as refusal:
         return _as_it_is(uow, refusal, QuoteStatus.CANCELLED)
-    revising.end_approval(uow, quote, command.revision_id, VOID_REQUEST, "QuoteCancelled")
+    revising.end_approval(uow, quote, command.revision_id, VOID_REQUEST, messages.QUOTE_CANCELLED)
     return quote
 
 
 def expire(uow: UnitOfWork, command: ExpireQuote) -> Row[Any]:
-    """Close an offer whose end has passed; closing it again changes nothing. Raises the refusals of EXPIRE."""
+    """Let a quote expire that is past `valid_until`; a repeat changes nothing. Raises the refusals of EXPIRE."""
     try:
         quote = uow.apply(EXPIRE, command)
     except InvalidTransition as refusal:
         return _as_it_is(uow, refusal, QuoteStatus.EXPIRED)
-    revising.end_approval(uow, quote, quote.current_revision_id, EXPIRE_REQUEST, "QuoteExpired")
+    revising.end_approval(uow, quote, quote.current_revision_id, EXPIRE_REQUEST, messages.QUOTE_EXPIRED)
     return quote
 
 
 def _as_it_is(uow: UnitOfWork, refusal: InvalidTransition, status: QuoteStatus) -> Row[Any]:
-    # The guards held, so it is the very version that the caller saw: it has what it wanted (`=` in the matrix).
+    # The guards are true, so this is the version that the caller has seen, and nothing is left to do (`=` in the matrix).
     if refusal.current_status != status or refusal.aggregate_id is None:
         raise refusal
     return uow.read(Quote, refusal.aggregate_id)

@@ -31,7 +31,7 @@ from __future__ import annotations
 from domain.store.base import Aggregate, Base, Owned, append_only, as_json, check_in, ref, sql_list, table_of, without
 from domain.store.facts import Cause
 from domain.store.idempotency import Answer, once, remember
-from domain.store.matrix import Effect, Matrix
+from domain.store.matrix import CellKind, Matrix
 from domain.store.moves import Check, Guard, Move, is_one_of, param
 from domain.store.unit_of_work import UnitOfWork, unit_of_work
 
@@ -40,8 +40,8 @@ __all__ = [
     "Answer",
     "Base",
     "Cause",
+    "CellKind",
     "Check",
-    "Effect",
     "Guard",
     "Matrix",
     "Move",

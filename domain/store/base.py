@@ -1,6 +1,6 @@
-"""What every table has: a tenant, an id, names that follow one convention; and what an aggregate has on top.
+"""What every table has (a tenant, an id, constraint names by one convention), and what an aggregate adds.
 
-Constraint names are deterministic, so that a race's constraint can be named in code and in a test.
+Constraint names are deterministic, so that code and tests can name the constraint that decides a race.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Base(DeclarativeBase):
 
 
 class Owned:
-    """A row of one tenant. The tenant leads every key, so that no key can meet across tenants."""
+    """A row of one tenant. The tenant leads every key, so that keys of two tenants never collide."""
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-10)
     id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-9)
@@ -65,9 +65,9 @@ class Owned:
 
 
 class Aggregate(Owned):
-    """A row that changes by moves only: each adds one to `version` and keeps the state it came from.
+    """A row that changes by moves only: each move adds one to `version` and keeps the former state.
 
-    `prior_status` lets one `UPDATE … RETURNING` tell both ends of a transition on every supported PostgreSQL.
+    `prior_status` lets one `UPDATE … RETURNING` return both ends of a transition on every supported PostgreSQL.
     `ID_FIELD` is the name under which commands carry the row's id.
     """
 
@@ -100,7 +100,7 @@ def check_in(column: str, words: type[StrEnum]) -> CheckConstraint:
 
 
 def ddl(statement: str) -> DDL:
-    """A statement that goes with a table's creation. `%` is doubled, as SQLAlchemy wants it."""
+    """A statement that runs after its table is created; `%` is doubled for SQLAlchemy."""
     return DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
@@ -111,7 +111,7 @@ REFUSE_CHANGE = ddl(
 
 
 def append_only(table: Any) -> None:
-    """Make evidence stay: the database refuses UPDATE and DELETE on this table (domain.md, principles)."""
+    """Make evidence stay: the database refuses UPDATE and DELETE on this table (docs/domain.md#principles)."""
     name = table.__table__.name
     event.listen(table.__table__, "after_create", REFUSE_CHANGE)
     event.listen(
@@ -138,16 +138,16 @@ def as_json(value: Any) -> Any:
 
 
 def without(row: Row[Any], *names: str) -> dict[str, Any]:
-    """A row as a mapping, but for these columns."""
+    """A row as a mapping, without these columns."""
     return {name: value for name, value in row._mapping.items() if name not in names}
 
 
 def in_camel_case(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with keys in camelCase, for whoever encodes ids, money and times by itself (`to_json`)."""
+    """A row with keys in camelCase. Ids, money and times stay as they are, because `to_json` encodes them."""
     return {camel(name): value if type(value) in _ENCODED else as_json(value) for name, value in row.items()}
 
 
-# Asked by exact type: almost every value of a row is one of these, and every event carries a row.
+# Compared by exact type, which is fast: almost every value of a row is one of these, and every event carries a row.
 _AS_IS = frozenset({str, int, float, bool, type(None)})
 _ENCODED = _AS_IS | {UUID, Decimal, datetime}
 

@@ -1,8 +1,8 @@
-"""Statements that were declared once, handed to libpq as they are (decision 0015).
+"""Executes statements that are declared once, by handing them to libpq directly (decision 0015).
 
-SQLAlchemy compiles such a statement, and keeps the pool, the transaction, the errors and the events; psycopg dumps its parameters and loads its
-rows. What both do anew at every execution (a context, a cursor, a parsed query, a description of the result) costs more processor
-time than all the rest, and tells nothing new of a statement that is always the same.
+SQLAlchemy compiles such a statement, and keeps the pool, the transaction, the errors and the listeners; psycopg encodes its parameters and decodes
+its rows. The rest of what both do at every execution (a context, a cursor, a parsed query, a description of the result) costs more processor
+time than all of that, and is the same every time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from psycopg import OperationalError
 from psycopg.adapt import PyFormat, Transformer
@@ -23,16 +23,16 @@ from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 Statement = Select[Any] | Insert | Update | TextClause
 
 _NAMED, _NUMBERED = (PGDialect_psycopg(paramstyle=style) for style in ("pyformat", "numeric_dollar"))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-_GOOD: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
-_ONE: Final = (None, False)  # what listeners are told besides: no context of SQLAlchemy's own, and one set of parameters
+_SUCCESS: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+_ONE_EXECUTION: Final = (None, False)  # the listeners' last arguments: no execution context of SQLAlchemy's, not `executemany`
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Declared:
-    """A statement as text, and what its parameters need on their way.
+    """A statement as text, and how its parameters are encoded.
 
-    `text` is what listeners see, with named parameters; `sent` has numbered ones, in the order of `names`.
+    Listeners see `text`, with named parameters; the server gets `sent`, with numbered ones, in the order of `names`.
     """
 
     text: str
@@ -66,14 +66,22 @@ def _declared(statement: Statement, given: tuple[str, ...]) -> _Declared:
 
 @dataclass(slots=True)
 class _Prepared:
-    """A declared statement as one server session knows it; its answers tell their columns."""
+    """A statement that one server session has prepared. Its columns are known after the first result."""
 
     name: bytes
     columns: SimpleResultMetaData | None = None
 
 
-class _Line:
-    """What one connection has learned: how values travel, and which statements the server has prepared."""
+class _Outgoing(NamedTuple):
+    """A statement after the listeners have seen it. A listener may rewrite the text, as with SQLAlchemy's own executions."""
+
+    text: str
+    parameters: dict[str, Any]
+    is_rewritten: bool
+
+
+class _ServerSession:
+    """One connection: how its values travel, and which statements its server session has prepared."""
 
     def __init__(self, driver: Any) -> None:
         if driver.prepare_threshold is not None:
@@ -83,68 +91,71 @@ class _Line:
         self._types = Transformer(driver)
         self._prepared: dict[_Declared, _Prepared] = {}
 
-    def carry_out(self, declared: _Declared, parameters: Mapping[str, Any]) -> Result[Any]:
+    def execute(self, declared: _Declared, parameters: Mapping[str, Any]) -> Result[Any]:
         prepared = self._prepared.get(declared) or self._prepare(declared)
         values = self._types.dump_sequence([parameters[name] for name in declared.names], declared.formats)
-        answer = _good(self.driver.pgconn.exec_prepared(prepared.name, values))
+        result = _checked(self.driver.pgconn.exec_prepared(prepared.name, values))
         if prepared.columns is None:
-            prepared.columns = SimpleResultMetaData([answer.fname(number).decode() for number in range(answer.nfields)])
-        if not answer.ntuples:
+            prepared.columns = SimpleResultMetaData([result.fname(number).decode() for number in range(result.nfields)])
+        if not result.ntuples:
             return IteratorResult(prepared.columns, iter(()))
-        self._types.set_pgresult(answer)
-        return IteratorResult(prepared.columns, iter(self._types.load_rows(0, answer.ntuples, tuple)))
+        self._types.set_pgresult(result)
+        return IteratorResult(prepared.columns, iter(self._types.load_rows(0, result.ntuples, tuple)))
 
-    def execute(self, text: str, parameters: Mapping[str, Any]) -> Result[Any]:
+    def execute_text(self, text: str, parameters: Mapping[str, Any]) -> Result[Any]:
         cursor = self.driver.execute(text, parameters)
         names = [column.name for column in cursor.description or []]
         return IteratorResult(SimpleResultMetaData(names), iter(cursor.fetchall() if names else ()))
 
     def _prepare(self, declared: _Declared) -> _Prepared:
         name = b"declared_%d" % len(self._prepared)
-        # Types are left to the server: each parameter stands where its type is known, or is cast.
-        _good(self.driver.pgconn.prepare(name, declared.sent))
+        # The server infers the types: each parameter stands where its type is clear, or is cast.
+        _checked(self.driver.pgconn.prepare(name, declared.sent))
         self._prepared[declared] = _Prepared(name)
         return self._prepared[declared]
 
 
 def run(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> Result[Any]:
-    """Carry out a statement that is the same object every time: what is built anew would be kept anew each time.
+    """Execute a statement that is the same object every time: each new object would be compiled and kept anew.
 
     Raises what `Connection.execute` raises.
     """
     declared = _declared(statement, tuple(values))
 
-    def act(line: _Line, text: str, parameters: dict[str, Any]) -> Result[Any]:
-        if text is declared.text:
-            return line.carry_out(declared, parameters)
-        return line.execute(text, parameters)  # a listener wrote it anew, as SQLAlchemy lets it
+    def execute(session: _ServerSession, outgoing: _Outgoing) -> Result[Any]:
+        if outgoing.is_rewritten:
+            return session.execute_text(outgoing.text, outgoing.parameters)
+        return session.execute(declared, outgoing.parameters)
 
-    return _told(connection, declared.text, declared.parameters(values), act)
+    return _with_listeners(connection, declared.text, declared.parameters(values), execute)
 
 
 def send(connection: Connection, text: str) -> None:
-    """Send a text without parameters or an answer, in one round trip. Raises what `Connection.execute` raises."""
-    _told(connection, text, {}, lambda line, sent, _: _good(line.driver.pgconn.exec_(sent.encode())))
+    """Send a text that has no parameters and returns no rows, in one round trip. Raises what `Connection.execute` raises."""
+    _with_listeners(connection, text, {}, lambda session, outgoing: _checked(session.driver.pgconn.exec_(outgoing.text.encode())))
 
 
-def _told(connection: Connection, text: str, parameters: dict[str, Any], act: Callable[[_Line, str, dict[str, Any]], _T]) -> _T:
-    # As SQLAlchemy does it itself: listeners hear of it, and it tells which errors mean that the connection is lost.
-    line = connection.info.get(_Line)
-    if line is None:
-        line = connection.info[_Line] = _Line(connection.connection.driver_connection)
+def _with_listeners(
+    connection: Connection, text: str, parameters: dict[str, Any], execute: Callable[[_ServerSession, _Outgoing], _T]
+) -> _T:
+    # As SQLAlchemy does it: it calls the listeners, and decides which errors mean that the connection is lost.
+    session = connection.info.get(_ServerSession)
+    if session is None:
+        session = connection.info[_ServerSession] = _ServerSession(connection.connection.driver_connection)
+    declared_text = text
     try:
         for listener in connection.dispatch.before_cursor_execute:
-            text, parameters = listener(connection, None, text, parameters, *_ONE)
-        answer = act(line, text, parameters)
-        connection.dispatch.after_cursor_execute(connection, None, text, parameters, *_ONE)
-    except Exception as error:  # noqa: BLE001 - sorted out by SQLAlchemy, which raises it or its own
+            text, parameters = listener(connection, None, text, parameters, *_ONE_EXECUTION)
+        result = execute(session, _Outgoing(text, parameters, is_rewritten=text != declared_text))
+        connection.dispatch.after_cursor_execute(connection, None, text, parameters, *_ONE_EXECUTION)
+    except Exception as error:  # noqa: BLE001 - SQLAlchemy sorts it out, and raises it or an error of its own
         connection._handle_dbapi_exception(error, text, parameters, None, None)  # noqa: SLF001 - the only way to have it do so
-    return answer
+    return result
 
 
-def _good(answer: Any) -> Any:
-    if answer.status in _GOOD:
-        return answer
-    error = error_from_result(answer)
-    # Without a state it was not the server that spoke, but libpq, which has lost it.
+def _checked(result: Any) -> Any:
+    if result.status in _SUCCESS:
+        return result
+    error = error_from_result(result)
+    # An error without an SQLSTATE comes from libpq, not from the server: the connection is lost.
     raise error if error.sqlstate else OperationalError(str(error))

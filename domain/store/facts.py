@@ -1,5 +1,6 @@
-"""What a transaction leaves behind besides the change itself: why it happened, who must hear of it, what must be done elsewhere,
-and who was refused. Written by the unit of work only, in the transaction of the change.
+"""What a transaction writes besides its change: transition log, outbox, workflow commands, conflict log.
+
+Only the unit of work writes them, in the transaction of the change; a refused command leaves nothing but its row in the conflict log.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TOPICS = {
 
 
 class TransitionLog(Owned, Base):
-    """Each change of state, and everything needed to explain it (the lesson, sections 24 and 26)."""
+    """Each change of state, and everything needed to explain it (docs/domain.md#refusals-logs-and-metrics)."""
 
     __tablename__ = "transition_log"
     __table_args__ = (UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version"),)
@@ -75,8 +76,9 @@ class OutboxStatus(StrEnum):
 class OutboxEvent(Owned, Base):
     """An event that Kafka must get. `id` is the event id; `position` orders the events of one aggregate.
 
-    A relay takes an aggregate from its oldest pending event on and marks by exact id: positions are given at insert, not at commit,
-    so "everything up to the last one seen" would lose a late commit (domain.md, finding 5). `due_at` is its lease.
+    A relay takes an aggregate from its oldest pending event on and marks events by exact id: positions are given at insert, not at
+    commit, so "everything up to the last one seen" would lose a late commit (docs/domain.md#where-the-obvious-sql-is-not-enough, 5).
+    `due_at` is the lease of a relay.
     """
 
     __tablename__ = "outbox_event"
@@ -103,7 +105,7 @@ class OutboxEvent(Owned, Base):
 
 
 class WorkflowCommandKind(StrEnum):
-    """What the engine is asked for."""
+    """What a workflow command asks of the engine."""
 
     START = "START"
     CORRELATE = "CORRELATE"
@@ -135,7 +137,7 @@ WORKFLOW_COMMAND_MATRIX = Matrix(
 class WorkflowCommand(Aggregate, Base):
     """A request to the engine, carried out by the dispatcher until it is proven done or no longer matters (`expires_at`).
 
-    `due_at` is both the next attempt and the lease of the dispatcher that has it: who claims moves it ahead.
+    `due_at` is the time of the next try, and the lease of the dispatcher that has claimed the row: a claim moves it into the future.
     """
 
     ID_FIELD = "workflow_command_id"
@@ -161,7 +163,7 @@ append_only(ConflictLog)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Who wants something, and through which door it came: goes into every log row and event of the transaction."""
+    """Who causes a command, and by which door it came; it goes into every log row and event of the transaction."""
 
     tenant_id: UUID
     actor: str
@@ -178,13 +180,13 @@ ORIGIN = ("actor", "command_id", "idempotency_key", "event_id", "external_event_
 
 
 def origin(cause: Cause) -> dict[str, Any]:
-    """What every entry of the transition log tells of its cause, where it is known."""
+    """The fields of a cause that every entry of the transition log keeps, where they are known."""
     known = {name: getattr(cause, name) for name in ORIGIN}
     return {name: value for name, value in known.items() if value is not None}
 
 
 def conflict_row(cause: Cause, refusal: Refusal) -> dict[str, Any]:
-    """A refusal as `conflict_log` keeps it."""
+    """A refusal as a row of `conflict_log`."""
     return {
         "tenant_id": cause.tenant_id,
         "id": uuid4(),

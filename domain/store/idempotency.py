@@ -1,7 +1,7 @@
-"""The idempotency claim: insert first, in the transaction of the command (the lesson, sections 7 and 11).
+"""The idempotency claim: insert first, in the transaction of the command (docs/domain.md#idempotency).
 
-The owner of a key runs; a repeat gets the stored answer; another request under the same key is refused. Because the claim lives in
-the business transaction, a crash leaves neither the claim nor the effect.
+The owner of a key runs the command; a repeat gets the stored answer; another request under the same key is refused. The claim is made in
+the transaction of the change, so a crash leaves neither.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 class IdempotencyRecord(Base):
-    """One row per (tenant, command, key), as in the lesson. A committed row is always COMPLETED."""
+    """One row for each tenant, command and key. A committed row is always COMPLETED."""
 
     __tablename__ = "idempotency_record"
     __table_args__ = (CheckConstraint("status IN ('IN_PROGRESS', 'COMPLETED')", name="status"),)
@@ -43,13 +43,13 @@ class IdempotencyRecord(Base):
     response_version: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    # A client that has been silent for three days (a weekend) does not repeat; after that a key may be forgotten.
+    # A client that was silent for three days (a weekend) does not repeat its request; then its key may be forgotten.
     expires_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp() + interval '72 hours'"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the caller is told: a status, a body, the aggregate's version (for the ETag)."""
+    """What the client gets: a status, a body, the aggregate's version (for the ETag)."""
 
     status: int
     body: dict[str, Any]
@@ -78,9 +78,9 @@ def request_hash(request: Any) -> str:
 
 
 def once(uow: UnitOfWork, key: str, request: Any) -> Answer | None:
-    """Claim `key` for this command; None means: it is yours, run and then `remember`. Otherwise the stored answer.
+    """Claim `key` for this command. None: the key is yours, run the command and then `remember`. Otherwise returns the stored answer.
 
-    A second caller waits for the first one's transaction: then it sees the answer, or owns the key because the first left nothing.
+    A second caller waits for the first one's transaction. Then it gets the answer, or owns the key because the first one left nothing.
     Raises IdempotencyKeyReused, IdempotentRequestInProgress (the first took longer than the lock time-out).
     """
     identity = {"tenant_id": uow.tenant_id, "command_name": uow.cause.command, "idempotency_key": key}
@@ -102,7 +102,7 @@ def once(uow: UnitOfWork, key: str, request: Any) -> Answer | None:
 
 
 def remember(uow: UnitOfWork, key: str, answer: Answer) -> None:
-    """Store the answer under the claimed key, in the same transaction as the effect."""
+    """Store the answer under the claimed key, in the same transaction as the change."""
     uow.write(
         REMEMBER,
         command_name=uow.cause.command,

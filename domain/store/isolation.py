@@ -1,7 +1,7 @@
-"""Tenants are kept apart by the database too: row level security on every table, for the owner of the tables as well.
+"""The database keeps tenants apart, too: row level security on every table, for the owner of the tables as well (decision 0011).
 
-A transaction sees and writes the rows of the tenant that it names, and none before it names one; a query that forgot its tenant finds
-nothing of another. What works across tenants (relay, dispatcher, sweeps, audit) says so. A superuser is not bound: connect as none.
+A transaction sees and writes the rows of the tenant that it names, and no row before it names one. So a query that forgets its tenant finds
+no row of another tenant. Relay, dispatcher, sweeps and audit name EVERY_TENANT. A superuser is not bound: never connect as one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from domain.store.declared import send
 
 EveryTenant = Literal["*"]
 EVERY_TENANT: Final = "*"
-# Compared as text: a setting that was never made, or was reset with the transaction, is no UUID.
+# Compared as text: a setting that was never made, or that ended with its transaction, is no UUID.
 POLICY = (
     "CREATE POLICY tenant ON {table} USING "
     "(tenant_id::text = current_setting('q2o.tenant', true) OR current_setting('q2o.tenant', true) = '*')"
@@ -25,14 +25,14 @@ NAME_TENANT = text("SELECT set_config('q2o.tenant', :tenant, true)")
 
 
 def name_tenant(connection: Connection, tenant: UUID | str) -> None:
-    """Say for whom this transaction works: a tenant, or EVERY_TENANT."""
+    """Name the tenant of this transaction, or EVERY_TENANT."""
     connection.execute(NAME_TENANT, {"tenant": str(tenant)})
 
 
 def open_for(connection: Connection, tenant: UUID | EveryTenant) -> None:
-    """Send the BEGIN of a tenant's transaction: the driver's own and the name would be two round trips, and this is how every command begins.
+    """Begin a transaction and name its tenant in one round trip, because every command begins like this (decision 0014).
 
-    The driver finds a transaction and begins none; its commit and rollback, and SQLAlchemy's, end this one like any other.
+    The driver finds an open transaction and begins none. Its commit and rollback, and those of SQLAlchemy, end this one as usual.
     """
     send(connection, f"BEGIN; SET LOCAL q2o.tenant = '{tenant}'")
 

@@ -1,5 +1,6 @@
-"""State machines as data: what each event does to each state. CHECK constraints, guarded writes, the pages in `docs/`
-and the exhaustive tests all come from these tables, so no cell is written twice.
+"""State machines as data: what each event does in each state.
+
+CHECK constraints, guarded writes, `docs/matrices.md` and the exhaustive tests all come from these tables, so no cell is written twice.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ State = TypeVar("State", bound=StrEnum)
 Event = TypeVar("Event", bound=StrEnum)
 
 
-class Effect(StrEnum):
-    """What an event does in a state. A cell that is not there refuses the event."""
+class CellKind(StrEnum):
+    """What an event does in a state: change it, keep it, or contradict it. Where there is no cell, the event is refused."""
 
     MOVE = "MOVE"
     KEEP = "KEEP"
@@ -27,12 +28,12 @@ class Effect(StrEnum):
 class Cell(Generic[State]):
     """One cell. `target` is the state after the event (for KEEP: the same state)."""
 
-    effect: Effect
+    kind: CellKind
     target: State
 
 
 class Matrix(Generic[State, Event]):
-    """Event -> {state: cell}. `moves`, `keeps` and `contradicts` are the lesson's `new state`, `=` and `!`."""
+    """Event -> {state: cell}. `moves`, `keeps` and `contradicts` are the new state, `=` and `!` of `docs/matrices.md`."""
 
     def __init__(
         self,
@@ -48,13 +49,13 @@ class Matrix(Generic[State, Event]):
         self._cells: dict[tuple[Event, State], Cell[State]] = {}
         for event, row in moves.items():
             for state, target in row.items():
-                self._put(event, state, Cell(Effect.MOVE, target))
+                self._put(event, state, Cell(CellKind.MOVE, target))
         for event, kept in (keeps or {}).items():
             for state in kept:
-                self._put(event, state, Cell(Effect.KEEP, state))
+                self._put(event, state, Cell(CellKind.KEEP, state))
         for event, row in (contradicts or {}).items():
             for state, target in row.items():
-                self._put(event, state, Cell(Effect.CONTRADICTION, target))
+                self._put(event, state, Cell(CellKind.CONTRADICTION, target))
 
     def _put(self, event: Event, state: State, cell: Cell[State]) -> None:
         if (event, state) in self._cells:
@@ -62,7 +63,7 @@ class Matrix(Generic[State, Event]):
         self._cells[event, state] = cell
 
     def cell(self, event: Event, state: State) -> Cell[State] | None:
-        """What the event does there; None = refused."""
+        """What the event does in this state; None: it is refused."""
         return self._cells.get((event, state))
 
     def targets(self, event: Event) -> dict[State, State]:
@@ -70,7 +71,7 @@ class Matrix(Generic[State, Event]):
         return {
             state: cell.target
             for (candidate, state), cell in self._cells.items()
-            if candidate == event and cell.effect is not Effect.KEEP
+            if candidate == event and cell.kind is not CellKind.KEEP
         }
 
     def check_status(self) -> CheckConstraint:

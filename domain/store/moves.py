@@ -1,8 +1,6 @@
-"""Guards and moves: a precondition is written once, stands in the WHERE of the write, and names itself when it fails.
+"""Guards and moves: a precondition is written once. It stands in the WHERE of the write, and names itself when it fails.
 
-Sound only with three rules (architecture.md): a guard may read another table only if that row is immutable, or changes only
-together with this row, or was locked first; when the diagnosis finds that all guards hold, the move runs once more and then
-answers TRY_AGAIN; a condition on time uses `clock_timestamp()`.
+A guard that reads another table or a clock is sound only under three rules: docs/architecture.md#three-rules-for-guards.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ PREFIX = "in_"
 
 
 def param(name: str, type_: TypeEngine[Any] | None = None) -> BindParameter[Any]:
-    """A value that the command carries: its field of that name."""
+    """The value of the command's field of this name."""
     return bindparam(PREFIX + name, type_=type_)
 
 
 class Guard(NamedTuple):
-    """One precondition: what must hold, and what the caller is told when it does not."""
+    """One precondition: the condition that must hold, and the refusal that is raised when it does not."""
 
     refusal: type[Refusal]
     condition: ColumnElement[bool]
@@ -55,11 +53,11 @@ class Check:
         self.protect(guards)
 
     def protect(self, guards: tuple[Guard, ...]) -> None:
-        """(Re)build the statements for these guards; the mutation tests drop one through here."""
+        """(Re)build the statements for these guards; the mutants take a guard away here."""
         self.guards = guards
         flags = [guard.condition.label(f"guard_{number}") for number, guard in enumerate(guards)]
         self.diagnosis = select(*self.table.c, *flags).where(self.identity)
-        self.hold = self.diagnosis.with_for_update(read=True, of=self.table)
+        self.lock = self.diagnosis.with_for_update(read=True, of=self.table)
         self.parameters = parameters_of(self.diagnosis)
 
     def first_refusal(self, found: Mapping[str, Any]) -> type[Refusal] | None:
@@ -71,8 +69,8 @@ class Check:
 class Move(Check):
     """A guarded transition: one `UPDATE … WHERE guards … RETURNING`, or the named refusal.
 
-    `sets` maps columns to parameters or SQL; `emits` names the event that tells the world; `illegal` names the refusal
-    for states that have a more exact answer than INVALID_TRANSITION.
+    `sets` maps columns to parameters or SQL; `emits` names the event for the outbox; `illegal` names the refusal
+    for states that have a more exact one than INVALID_TRANSITION.
     """
 
     def __init__(
@@ -112,7 +110,7 @@ class Move(Check):
         self.parameters |= parameters_of(self.write)
 
     def first_refusal(self, found: Mapping[str, Any]) -> type[Refusal] | None:
-        """Guards first: they say more than the state does; then the state."""
+        """The guards come first, because they say more than the state; then the state."""
         if found["status"] in self.targets:
             return super().first_refusal(found)
         return super().first_refusal(found) or self.illegal.get(found["status"], InvalidTransition)
@@ -124,12 +122,12 @@ def is_one_of(column: ColumnElement[str] | InstrumentedAttribute[str], *states: 
 
 
 def _constant(state: StrEnum) -> ColumnElement[str]:
-    # Written out, not a parameter: it never differs, and a prepared statement can use a partial index only when it sees the index's own condition.
+    # A literal, not a parameter: it never differs, and a prepared statement uses a partial index only when its text has the index's condition.
     return literal_column(f"'{state.value}'", Text())
 
 
 def parameters_of(statement: Any) -> frozenset[str]:
-    """Names of the command fields that a statement wants."""
+    """Names of the command fields that a statement needs."""
     return frozenset(
         element.key.removeprefix(PREFIX)
         for element in visitors.iterate(statement)

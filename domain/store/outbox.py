@@ -1,8 +1,8 @@
-"""The outbox as its relays see it: which events are next, which ones Kafka has, how many wait.
+"""The outbox for its relays: claims the next events, marks those that Kafka has, counts those that wait.
 
-The rules it keeps, with any number of relays at work: an aggregate's events are in one relay's hands at a time, oldest first, and an
-event counts as published by its exact position only. An aggregate is leased through its oldest pending event; a new event of it is
-never the oldest, so it cannot overtake those on their way.
+With any number of relays, one relay at a time has the events of an aggregate, oldest first, and an event counts as published by its exact
+position only. The oldest pending event carries the lease of its aggregate; a new event is never the oldest, so it cannot overtake
+the events that are on their way.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from sqlalchemy import Connection, text
 
 from domain.store.declared import run
 
-# The longest wait before an event that Kafka did not take is tried again.
+# The longest wait before an event that Kafka did not take is sent again.
 LONGEST_DELAY = timedelta(seconds=30)
 
 
 class PendingEvent(NamedTuple):
-    """An event on its way, as text where PostgreSQL can write it: ids that are parsed only to be written again cost half a relay.
+    """An event on its way to Kafka. Ids are text: parsing them only to write them again costs half of a relay's time.
 
     `event_time` is in ISO 8601, UTC; `payload` is JSON.
     """
@@ -41,15 +41,15 @@ class PendingEvent(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What waits: how many events, and since when the oldest."""
+    """How many events wait, and since when the oldest one."""
 
     waiting: int
     oldest: datetime | None
 
 
-# Every row of an aggregate asks for the lease of its oldest one, so `front` holds whole aggregates from their oldest event on.
-# `heads` waits for nobody, and reads a row that changed since the statement began again: what another relay leased or published
-# in between drops out.
+# Each row looks at the lease of its aggregate's oldest pending event, so `front` has whole aggregates from their oldest event on.
+# `heads` skips locked rows, and reads a row again that changed after the statement began: an event that another relay leased or
+# published meanwhile drops out.
 CLAIM = text("""
 WITH front AS MATERIALIZED (
     SELECT e.* FROM outbox_event e
@@ -81,9 +81,9 @@ UPDATE outbox_event SET attempts = greatest(attempts, 1),
     due_at = clock_timestamp() + least(make_interval(secs => power(2, least(attempts, 16))), CAST(:longest AS interval))
 WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
 """)
-# A lease or a mark that a crash of the server undoes means that an event is sent again, which a crash of a relay means as well:
-# not worth a wait for the disk between a commit and Kafka.
-HURRY = text("SET LOCAL synchronous_commit = off")
+# A crash of the server may undo a lease or a mark. Then an event is sent again, as after a crash of a relay: that does not justify a
+# wait for the disk between a commit and Kafka.
+WITHOUT_DISK_WAIT = text("SET LOCAL synchronous_commit = off")
 COUNT = text("""
 SELECT (SELECT count(*) FROM outbox_event WHERE status = 'PENDING'),
        (SELECT created_at FROM outbox_event WHERE status = 'PENDING' ORDER BY position LIMIT 1)
@@ -91,24 +91,24 @@ SELECT (SELECT count(*) FROM outbox_event WHERE status = 'PENDING'),
 
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[PendingEvent]:
-    """Lease aggregates that are in nobody's hands and return their pending events, oldest first, at most `limit`."""
+    """Lease aggregates that no relay has, and return their pending events, oldest first, at most `limit`."""
     events = [PendingEvent._make(row) for row in run(connection, CLAIM, {"limit": limit, "lease": lease})]
     if events:
-        run(connection, HURRY, {})
+        run(connection, WITHOUT_DISK_WAIT, {})
     return events
 
 
 def mark_published(connection: Connection, positions: Collection[int]) -> None:
-    """Note that Kafka has exactly these events. With an aggregate's oldest one marked, its lease is over."""
-    run(connection, HURRY, {})
+    """Record that Kafka has exactly these events. The lease of an aggregate ends when its oldest event is marked."""
+    run(connection, WITHOUT_DISK_WAIT, {})
     run(connection, MARK, {"positions": list(positions)})
 
 
 def postpone(connection: Connection, positions: Collection[int]) -> None:
-    """Keep everybody from the aggregates whose oldest pending events these are, for longer after each attempt."""
+    """Keep every relay from the aggregates whose oldest pending events these are; the wait doubles with each try."""
     run(connection, POSTPONE, {"positions": list(positions), "longest": LONGEST_DELAY})
 
 
 def backlog(connection: Connection) -> Backlog:
-    """Count what waits."""
+    """Count the events that wait."""
     return Backlog._make(run(connection, COUNT, {}).one())

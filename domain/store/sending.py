@@ -1,7 +1,7 @@
-"""Writes that nobody waits for, sent together: one statement and one round trip, whatever the number of rows and tables.
+"""Writes that return nothing, sent together: one statement and one round trip, whatever the number of rows and tables.
 
 Each write is a part of that statement (`WITH … INSERT/UPDATE`). The parts see one snapshot and not each other, so writes that could meet
-never share a statement: what waits is sent before a write that touches the same table. Rows travel as JSON, so the statement is the same
+never share a statement: the collected writes are sent before one that touches the same table. Rows travel as JSON, so the statement is the same
 whatever their number; its columns follow the models, so it never falls behind them.
 """
 
@@ -42,24 +42,23 @@ Shape = tuple[Table, tuple[str, ...]]
 
 
 class Writes:
-    """What is to be written with the next round trip."""
+    """The writes of the next round trip."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows: dict[Shape, list[Mapping[str, Any]]] = {}
         self._statements: dict[Insert | Update, Mapping[str, Any]] = {}
         self._touched: set[Table] = set()
-        self._tables: set[Table] = set()
 
     def insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Let rows wait; rows of one table never meet each other."""
+        """Collect rows; rows that are inserted into one table never meet each other."""
         if table in self._touched:
             self.send()
         for row in rows:
             self._rows.setdefault((table, tuple(row)), []).append(row)
 
     def run(self, statement: Insert | Update, values: Mapping[str, Any]) -> None:
-        """Let a statement wait that was declared once and has parameters of its own (`named`)."""
+        """Collect a statement that is declared once and has parameters of its own (`named`)."""
         touched = _tables_of(statement)
         if not touched.isdisjoint(self._touched) or any(table in touched for table, _ in self._rows):
             self.send()
@@ -67,7 +66,7 @@ class Writes:
         self._touched |= touched
 
     def send(self) -> None:
-        """Send what waits, if anything does."""
+        """Send the collected writes, if there are any."""
         if not (self._rows or self._statements):
             return
         values = {f"rows_{number}": to_json(rows) for number, rows in enumerate(self._rows.values())}
@@ -79,12 +78,12 @@ class Writes:
 
 
 def named(table: Any, field: str) -> str:
-    """The name of a parameter that no other table's statement has, and no column."""
+    """A parameter name that no other table's statement has, and no column."""
     return f"{table.name}__{field}"
 
 
 def to_json(rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> str:
-    """Rows, or one, as text for the database. Raises TypeError for what is no plain value, an SQL expression above all."""
+    """Rows, or one row, as JSON for the database. Raises TypeError for a value that is not plain, such as an SQL expression."""
     return orjson.dumps(rows, default=_plain).decode()
 
 
@@ -117,11 +116,11 @@ def _together(shapes: tuple[Shape, ...], statements: tuple[Insert | Update, ...]
 
 def _insertion(table: Table, columns: tuple[str, ...], parameter: str) -> Insert:
     row: ColumnElement[Any] = literal_column(f"NULL::{table.name}")
-    rows = func.jsonb_populate_recordset(row, _sent(parameter)).table_valued(name="r")
+    rows = func.jsonb_populate_recordset(row, _as_jsonb(parameter)).table_valued(name="r")
     return insert(table).from_select(columns, select(*(column(name) for name in columns)).select_from(rows), include_defaults=False)
 
 
-def _sent(parameter: str) -> Any:
+def _as_jsonb(parameter: str) -> Any:
     return cast(bindparam(parameter, type_=Text()), JSONB)
 
 
@@ -137,7 +136,7 @@ def _ask_engine() -> Insert:
         for name in ("tenant_id", "id", "version", "status", "kind", "name", "business_key", "variables")
     ]
     after: ColumnElement[float] = column("expires_after_seconds", Double())
-    rows = func.jsonb_to_recordset(_sent(named(table, "rows"))).table_valued(*given, after).render_derived(with_types=True)
+    rows = func.jsonb_to_recordset(_as_jsonb(named(table, "rows"))).table_valued(*given, after).render_derived(with_types=True)
     expires_at = func.clock_timestamp() + after * literal_column("interval '1 second'")
     return insert(table).from_select(
         [*(c.name for c in given), "expires_at"], select(*given, expires_at).select_from(rows), include_defaults=False

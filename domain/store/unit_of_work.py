@@ -1,8 +1,7 @@
 """One command, one short transaction: the only place that commits.
 
-A command changes rows through `create` and `apply`, and waits for the answer. What it writes besides (`add`, `change`, `write`), why it
-happened (transition log), who must hear of it (outbox) and what the engine must do (workflow commands) is collected and sent together,
-in one round trip: before the next look at the database, and right before COMMIT.
+`create` and `apply` wait for the database. Everything else that a command writes (`add`, `change`, `write`, the transition log, the outbox,
+workflow commands) is collected, and sent together in one round trip: before the next read, and right before COMMIT.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, Insert, Row, Select, Table, Update, select
+from sqlalchemy import Connection, Insert, Row, Select, Table, Update, select
+from sqlalchemy import Engine as Database
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -38,7 +38,7 @@ from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
 BUSY = {"55P03": "lock_timeout", "40P01": "deadlock", "40001": "serialization"}
 """SQLSTATEs that mean: nothing was decided, the whole unit of work may be run again."""
-_NOTE_CONFLICT = insert(table_of(ConflictLog))
+_RECORD_CONFLICT = insert(table_of(ConflictLog))
 
 
 class UnitOfWork:
@@ -59,17 +59,17 @@ class UnitOfWork:
 
     @property
     def connection(self) -> Connection:
-        """For statements whose answer matters: whatever was written before is sent first."""
+        """For statements whose result is needed: the collected writes are sent first."""
         self._writes.send()
         return self._connection
 
     def apply(self, move: Move, command: Any = None, *, emits: str | None = None, **more: Any) -> Row[Any]:
-        """Carry out a guarded transition and log it; `more` adds to (or stands for) the command's fields, `emits` renames the event.
+        """Carry out a guarded transition and log it; `more` adds to the command's fields or replaces them, `emits` replaces the event.
 
         Returns the row after the change. Raises the refusal of the first guard that does not hold, NotFound, or TryAgain.
         """
         values = self._values(move, command, more)
-        for _ in range(2):  # the state may change between the write that found nothing and the diagnosis
+        for _ in range(2):  # the state may change between the write that found no row and the diagnosis
             row = run(self.connection, move.write, values).one_or_none()
             if row is not None:
                 self._record(move.table.name, row, str(move.event), emits or move.emits)
@@ -80,13 +80,13 @@ class UnitOfWork:
     def require(self, check: Check, command: Any = None, **more: Any) -> Row[Any]:
         """Lock the row FOR SHARE and demand the check's guards; returns the row. Raises as `apply` does."""
         values = self._values(check, command, more)
-        row = run(self.connection, check.hold, values).one_or_none()
+        row = run(self.connection, check.lock, values).one_or_none()
         self._raise_first(check, values, row)
         assert row is not None  # noqa: S101 - `_raise_first` refused a missing row
         return row
 
     def create(self, entity: Any, *, reason: str, emits: str | None = None, **values: Any) -> Row[Any]:
-        """Insert an aggregate at version 1 and log its birth. Raises AlreadyExists when a unique constraint has it already."""
+        """Insert an aggregate at version 1 and log its creation. Raises AlreadyExists when it violates a unique constraint."""
         table = table_of(entity)
         values = {"tenant_id": self.tenant_id, "id": uuid4(), "version": 1, **values}
         row = run(self.connection, _creation(table), values).one_or_none()
@@ -96,28 +96,28 @@ class UnitOfWork:
         return row
 
     def create_own(self, entity: Any, *, reason: str, status: str, **values: Any) -> None:
-        """Insert an aggregate that only this transaction can make, because its keys hang on a row it holds; logged like `create`."""
+        """Insert an aggregate that only this transaction can create, because its keys depend on a row that is locked here; logs as `create`."""
         [row_id] = self.add(entity, {"version": 1, "status": status, **values})
         self._log(table_of(entity).name, row_id, version=1, old=None, new=status, reason=reason)
 
     def add(self, entity: Any, *rows: Mapping[str, Any]) -> list[UUID]:
-        """Insert facts that have no life of their own; returns their ids."""
+        """Insert evidence, or parts of an aggregate; returns their ids."""
         filled = [{"tenant_id": self.tenant_id, "id": uuid4(), **row} for row in rows]
         self._writes.insert(table_of(entity), filled)
         return [row["id"] for row in filled]
 
     def change(self, entity: Any, row_id: UUID, **values: Any) -> None:
-        """Set columns of a row that changes only together with an aggregate whose row this transaction holds."""
+        """Set columns of a row that changes only together with an aggregate whose row this transaction has locked."""
         table = table_of(entity)
         self.write(change_of(table, tuple(values)), id=row_id, **{f"new_{name}": value for name, value in values.items()})
 
     def write(self, statement: Insert | Update, **values: Any) -> None:
-        """Carry out a statement that was declared once and has no answer; `values` are its parameters, `named` after its table."""
+        """Run a statement that is declared once and returns nothing; `values` are its parameters, `named` after its table."""
         known = {"tenant_id": self.tenant_id, **values}
         self._writes.run(statement, {named(statement.table, name): value for name, value in known.items()})
 
     def one(self, query: Select[Any], what: str = "It", **values: Any) -> Row[Any]:
-        """The single row of a query, or NotFound; `values` are the parameters (`param`) of a query that was declared once."""
+        """The single row of a query, or NotFound; `values` are the parameters (`param`) of a query that is declared once."""
         given = {PREFIX + name: value for name, value in {"tenant_id": self.tenant_id, **values}.items()}
         found = run(self.connection, query, given) if values else self.connection.execute(query)
         row = found.one_or_none()
@@ -126,7 +126,7 @@ class UnitOfWork:
         return row
 
     def read(self, entity: Any, row_id: UUID, *, lock: bool = False) -> Row[Any]:
-        """A row by id; with `lock` it stays as it is until commit."""
+        """A row by its id, or NotFound; with `lock` it is locked until commit."""
         table = table_of(entity)
         return self.one(_by_id(table, lock), table.name.replace("_", " ").capitalize(), id=row_id)
 
@@ -160,7 +160,9 @@ class UnitOfWork:
         variables: Mapping[str, Any] | None = None,
         expires_after: timedelta | None = None,
     ) -> None:
-        """Queue a request to the engine: start process `name`, send message `name`, complete the user task of requirement `name`, assign `name`."""
+        """Queue a workflow command: start process `name`, correlate message `name`, complete the user task of requirement `name`,
+        or assign the user task `name`.
+        """
         expires_after_seconds = expires_after.total_seconds() if expires_after else None
         self._workflow_commands.append(
             {
@@ -191,7 +193,7 @@ class UnitOfWork:
             return
         raise refusal.about(
             row,
-            f"A {check.table.name.replace('_', ' ')} that is {row.status} cannot take this step."
+            f"A {check.table.name.replace('_', ' ')} that is {row.status} does not allow this."
             if refusal is InvalidTransition
             else None,
             aggregate_type=check.table.name,
@@ -220,7 +222,7 @@ class UnitOfWork:
         )
 
     def flush(self) -> None:
-        """Send what waits, and the collected facts with it."""
+        """Send everything that is collected."""
         self._writes.insert(table_of(TransitionLog), self._transitions)
         self._writes.insert(table_of(OutboxEvent), self._events)
         if self._workflow_commands:
@@ -231,7 +233,7 @@ class UnitOfWork:
 
 @cache
 def _creation(table: Table) -> Insert:
-    # A plain INSERT that meets the constraint would abort the whole transaction (domain.md, finding 7).
+    # A plain INSERT that violates a constraint would abort the whole transaction (docs/domain.md#where-the-obvious-sql-is-not-enough, 7).
     return insert(table).on_conflict_do_nothing().returning(*table.c)
 
 
@@ -242,29 +244,29 @@ def _by_id(table: Table, lock: bool) -> Select[Any]:  # noqa: FBT001 - private
 
 
 @contextmanager
-def _transaction(engine: Engine, tenant: UUID | EveryTenant) -> Iterator[Connection]:
-    with engine.connect() as connection:
+def _transaction(database: Database, tenant: UUID | EveryTenant) -> Iterator[Connection]:
+    with database.connect() as connection:
         connection.begin()
         open_for(connection, tenant)
         yield connection
 
 
 @contextmanager
-def unit_of_work(engine: Engine, cause: Cause) -> Iterator[UnitOfWork]:
+def unit_of_work(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
     """Open the transaction of one command; commit when the block ends, leave nothing when it raises.
 
     A refusal is recorded in `conflict_log` afterwards. Raises TryAgain when the database could not decide in time,
-    OutcomeUnknownError when the connection died in COMMIT.
+    OutcomeUnknownError when the connection was lost during COMMIT.
     """
     try:
-        with _transaction(engine, cause.tenant_id) as connection:
+        with _transaction(database, cause.tenant_id) as connection:
             connection.info["command"] = cause.command
             uow = UnitOfWork(connection, cause)
             yield uow
             uow.flush()
             _commit(connection)
     except Refusal as refusal:
-        _record_conflict(engine, cause, refusal)
+        _record_conflict(database, cause, refusal)
         raise
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) in BUSY:
@@ -277,19 +279,19 @@ def _commit(connection: Connection) -> None:
         connection.commit()
     except OperationalError as error:
         if not error.connection_invalidated:
-            raise  # the database answered: it rolled back
+            raise  # the database replied: it rolled back
         raise OutcomeUnknownError from error
 
 
-def _record_conflict(engine: Engine, cause: Cause, refusal: Refusal) -> None:
-    with _transaction(engine, cause.tenant_id) as connection:
-        run(connection, _NOTE_CONFLICT, conflict_row(cause, refusal))
+def _record_conflict(database: Database, cause: Cause, refusal: Refusal) -> None:
+    with _transaction(database, cause.tenant_id) as connection:
+        run(connection, _RECORD_CONFLICT, conflict_row(cause, refusal))
         connection.commit()
 
 
 @contextmanager
-def housekeeping(engine: Engine) -> Iterator[Connection]:
+def housekeeping(database: Database) -> Iterator[Connection]:
     """A transaction of the machinery itself (claims and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
-    with _transaction(engine, EVERY_TENANT) as connection:
+    with _transaction(database, EVERY_TENANT) as connection:
         yield connection
         connection.commit()

@@ -1,4 +1,4 @@
-"""Requests to the engine, as the dispatcher takes them from `workflow_command`: claimed for the time of a lease, finished, given back or expired."""
+"""Workflow commands for the dispatcher: it claims them under a lease, and then finishes, gives back or expires each one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, func, select, update
 
 from domain.store import Move, UnitOfWork, param, table_of
-from domain.store.facts import (
-    WORKFLOW_COMMAND_MATRIX,
-    WorkflowCommand,
-    WorkflowCommandEvent,
-    WorkflowCommandKind,
-)
+from domain.store.facts import WORKFLOW_COMMAND_MATRIX, WorkflowCommand, WorkflowCommandEvent, WorkflowCommandKind
 
-# Whoever waits for a message asks the domain itself every 30 s (workflow.md, level-triggered wait): after two rounds it has asked.
-MESSAGE_MATTERS = timedelta(seconds=60)
 COMMAND = table_of(WorkflowCommand)
 
 FINISH = Move(
@@ -29,7 +22,7 @@ EXPIRE = Move(
 
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]]:
-    """Take due commands to the engine, oldest first, for the time of a lease. Requests for one business key wait for its start."""
+    """Lease due commands, oldest first. Commands for one business key wait until its start is settled."""
     earlier = COMMAND.alias("earlier")
     blocked = select(earlier.c.id).where(
         earlier.c.tenant_id == COMMAND.c.tenant_id,
@@ -56,7 +49,7 @@ def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]
 
 
 def give_back(connection: Connection, row: Row[Any], delay: timedelta, *, was_sent: bool) -> None:
-    """Put a claimed command back for later. `was_sent=False` = it surely never left, so the attempt does not count."""
+    """Put a claimed command back for later. `was_sent` False: it certainly never left, so the try does not count."""
     attempts = COMMAND.c.attempts if was_sent else COMMAND.c.attempts - 1
     connection.execute(
         update(COMMAND)
@@ -66,10 +59,10 @@ def give_back(connection: Connection, row: Row[Any], delay: timedelta, *, was_se
 
 
 def finish(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
-    """The engine has it (or will never need it)."""
+    """Record that the engine has carried out a command, or will never need it."""
     uow.apply(FINISH, workflow_command_id=command_id, outcome=outcome)
 
 
 def expire(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
-    """The message no longer matters: whoever waited has asked the domain meanwhile."""
+    """Record that a command no longer matters: the process that waited for it has asked the domain meanwhile."""
     uow.apply(EXPIRE, workflow_command_id=command_id, outcome=outcome)

@@ -1,6 +1,6 @@
-"""Which process instance belongs to which aggregate, and what is known of its start (the lesson, section 17).
+"""Which process instance belongs to which aggregate, and what is known of its start (docs/domain.md#process-starts).
 
-Business keys are not unique in the engine, and a start whose answer is lost may have happened. So a start carries a token, the first task
+Business keys are not unique in the engine, and a start whose response is lost may have happened. So a start carries a token, the first task
 of every process is the registration gate (`register`), and only one instance ever passes it.
 """
 
@@ -18,10 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
 from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, is_one_of, param, table_of
-from domain.store.facts import (
-    WorkflowCommandKind,
-    WorkflowCommandStatus,
-)
+from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows.requests import COMMAND
 
 
@@ -43,24 +40,25 @@ class CorrelationEvent(StrEnum):
     LOSE = "LOSE"
 
 
-C, E = CorrelationStatus, CorrelationEvent
+# S and E stand for states and events in the matrix below.
+S, E = CorrelationStatus, CorrelationEvent
 
 CORRELATION_MATRIX = Matrix(
     CorrelationStatus,
     CorrelationEvent,
     moves={
-        E.REGISTER: {C.REQUESTED: C.STARTED, C.START_UNKNOWN: C.STARTED},
-        E.TIME_OUT: {C.REQUESTED: C.START_UNKNOWN},
-        E.FIND_ABSENT: {C.START_UNKNOWN: C.REQUESTED},
-        E.REFUSE: {C.REQUESTED: C.START_FAILED},
-        E.END: {C.STARTED: C.ENDED},
-        E.LOSE: {C.STARTED: C.LOST},
+        E.REGISTER: {S.REQUESTED: S.STARTED, S.START_UNKNOWN: S.STARTED},
+        E.TIME_OUT: {S.REQUESTED: S.START_UNKNOWN},
+        E.FIND_ABSENT: {S.START_UNKNOWN: S.REQUESTED},
+        E.REFUSE: {S.REQUESTED: S.START_FAILED},
+        E.END: {S.STARTED: S.ENDED},
+        E.LOSE: {S.STARTED: S.LOST},
     },
     keeps={
-        E.REGISTER: frozenset({C.STARTED, C.ENDED}),
-        E.TIME_OUT: frozenset({C.START_UNKNOWN, C.STARTED, C.ENDED}),
-        E.FIND_ABSENT: frozenset({C.REQUESTED, C.STARTED, C.ENDED}),
-        E.END: frozenset({C.ENDED}),
+        E.REGISTER: frozenset({S.STARTED, S.ENDED}),
+        E.TIME_OUT: frozenset({S.START_UNKNOWN, S.STARTED, S.ENDED}),
+        E.FIND_ABSENT: frozenset({S.REQUESTED, S.STARTED, S.ENDED}),
+        E.END: frozenset({S.ENDED}),
     },
 )
 
@@ -72,13 +70,13 @@ class DuplicateWorkflow(Conflict):
 
 
 class CorrelationMovedOn(Conflict):
-    """The start was settled while it was being looked into."""
+    """The start was settled in the meantime."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 
 
 class WorkflowCorrelation(Aggregate, Base):
-    """The lesson's correlation table. `start_token` stays the same over all retries of one start."""
+    """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start."""
 
     ID_FIELD = "correlation_id"
     __tablename__ = "workflow_correlation"
@@ -103,48 +101,9 @@ class WorkflowCorrelation(Aggregate, Base):
     next_check_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
-CORRELATION = table_of(WorkflowCorrelation)
-NOW = func.clock_timestamp()
-
-VERSION_SEEN = Guard(CorrelationMovedOn, WorkflowCorrelation.version == param("expected_version"))
-
-REGISTER = Move(
-    WorkflowCorrelation,
-    CORRELATION_MATRIX,
-    E.REGISTER,
-    Guard(DuplicateWorkflow, WorkflowCorrelation.start_token == param("start_token")),
-    sets={WorkflowCorrelation.process_instance_id: param("process_instance_id")},
-    key=WorkflowCorrelation.business_key,
-    illegal=dict.fromkeys((C.START_FAILED, C.LOST, C.STARTED, C.ENDED), DuplicateWorkflow),
-)
-TIME_OUT = Move(
-    WorkflowCorrelation,
-    CORRELATION_MATRIX,
-    E.TIME_OUT,
-    sets={WorkflowCorrelation.next_check_at: func.clock_timestamp()},
-    key=WorkflowCorrelation.business_key,
-    illegal=dict.fromkeys(C, CorrelationMovedOn),
-)
-FIND_ABSENT = Move(
-    WorkflowCorrelation,
-    CORRELATION_MATRIX,
-    E.FIND_ABSENT,
-    VERSION_SEEN,
-    sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1, WorkflowCorrelation.requested_at: func.clock_timestamp()},
-    key=WorkflowCorrelation.business_key,
-)
-REFUSE = Move(
-    WorkflowCorrelation,
-    CORRELATION_MATRIX,
-    E.REFUSE,
-    key=WorkflowCorrelation.business_key,
-    illegal=dict.fromkeys(C, CorrelationMovedOn),
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterWorkflow:
-    """An instance at the gate: its business key, the token it was started with, its own id."""
+    """An instance at the gate: its business key, the token that it was started with, its own id."""
 
     business_key: str
     start_token: UUID
@@ -153,7 +112,7 @@ class RegisterWorkflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginWorkflow:
-    """A process that is wanted for an aggregate; tenant and start token are added to its variables."""
+    """A process that an aggregate needs; tenant and start token are added to its variables."""
 
     workflow_name: str
     aggregate_type: str
@@ -162,14 +121,61 @@ class BeginWorkflow:
     variables: Mapping[str, Any]
 
 
+CORRELATION = table_of(WorkflowCorrelation)
+NOW = func.clock_timestamp()
+START_IS_QUEUED = exists(
+    select(COMMAND.c.id).where(
+        COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
+        COMMAND.c.business_key == CORRELATION.c.business_key,
+        COMMAND.c.kind == WorkflowCommandKind.START,
+        COMMAND.c.status == WorkflowCommandStatus.PENDING,
+    )
+)
+
+EXPECTED_VERSION = Guard(CorrelationMovedOn, WorkflowCorrelation.version == param("expected_version"))
+
+REGISTER = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.REGISTER,
+    Guard(DuplicateWorkflow, WorkflowCorrelation.start_token == param("start_token")),
+    sets={WorkflowCorrelation.process_instance_id: param("process_instance_id")},
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys((S.START_FAILED, S.LOST, S.STARTED, S.ENDED), DuplicateWorkflow),
+)
+TIME_OUT = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.TIME_OUT,
+    sets={WorkflowCorrelation.next_check_at: func.clock_timestamp()},
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys(S, CorrelationMovedOn),
+)
+FIND_ABSENT = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.FIND_ABSENT,
+    EXPECTED_VERSION,
+    sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1, WorkflowCorrelation.requested_at: func.clock_timestamp()},
+    key=WorkflowCorrelation.business_key,
+)
+REFUSE = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.REFUSE,
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys(S, CorrelationMovedOn),
+)
+
+
 def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
-    """Record that a process is wanted and queue its start, in the transaction that makes it wanted."""
+    """Record that an aggregate needs a process, and queue its start, in the transaction that creates the need."""
     token = uuid4()
     variables = {"tenant_id": uow.tenant_id, **command.variables, "start_token": token}
     uow.create_own(
         WorkflowCorrelation,
         reason="REQUEST",
-        status=C.REQUESTED,
+        status=S.REQUESTED,
         aggregate_type=command.aggregate_type,
         aggregate_id=command.aggregate_id,
         workflow_name=command.workflow_name,
@@ -183,7 +189,7 @@ def begin(uow: UnitOfWork, command: BeginWorkflow) -> None:
 def register(uow: UnitOfWork, command: RegisterWorkflow) -> None:
     """The registration gate: the first instance that comes with the right token passes, and passes again when it repeats.
 
-    Raises DuplicateWorkflow for every other instance, NotFound for a business key nobody asked for.
+    Raises DuplicateWorkflow for every other instance, NotFound for a business key that has no correlation.
     """
     try:
         uow.apply(REGISTER, command)
@@ -200,7 +206,7 @@ def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
 
 
 def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
-    """Nobody knows whether the start arrived: START_UNKNOWN, unless the instance has registered meanwhile (False)."""
+    """Record that the engine did not reply to a start: START_UNKNOWN. False when the instance has registered meanwhile."""
     try:
         uow.apply(TIME_OUT, business_key=business_key)
     except CorrelationMovedOn:
@@ -209,12 +215,12 @@ def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
 
 
 def start_refused(uow: UnitOfWork, business_key: str) -> None:
-    """The engine said no: START_FAILED."""
+    """Record that the engine refused a start: START_FAILED."""
     uow.apply(REFUSE, business_key=business_key)
 
 
 def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> None:
-    """The start was proven absent after the safe interval: ask for it again, with the same token.
+    """Queue a start again, with the same token, after the engine has proven to have no instance.
 
     Raises CorrelationMovedOn when it was settled meanwhile.
     """
@@ -222,8 +228,8 @@ def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> No
     uow.ask_engine(WorkflowCommandKind.START, row.workflow_name, business_key, row.variables)
 
 
-def look_again(connection: Connection, row: Row[Any], delay: timedelta) -> None:
-    """Come back to an unresolved start after `delay`."""
+def check_again_later(connection: Connection, row: Row[Any], delay: timedelta) -> None:
+    """Check an unresolved start again after `delay`."""
     connection.execute(
         update(CORRELATION)
         .where(CORRELATION.c.tenant_id == row.tenant_id, CORRELATION.c.id == row.id)
@@ -231,28 +237,18 @@ def look_again(connection: Connection, row: Row[Any], delay: timedelta) -> None:
     )
 
 
-START_IS_QUEUED = exists(
-    select(COMMAND.c.id).where(
-        COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
-        COMMAND.c.business_key == CORRELATION.c.business_key,
-        COMMAND.c.kind == WorkflowCommandKind.START,
-        COMMAND.c.status == WorkflowCommandStatus.PENDING,
-    )
-)
+def unresolved_starts(connection: Connection, limit: int, start_safe_interval: timedelta) -> list[Row[Any]]:
+    """Starts to check now: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
 
-
-def unresolved_starts(connection: Connection, limit: int, safe_interval: timedelta) -> list[Row[Any]]:
-    """Starts to look into now: START_UNKNOWN when due, and REQUESTED for longer than `safe_interval`.
-
-    `age` is the time in that state (for START_UNKNOWN: since its answer was given up), `is_safe` whether it exceeds `safe_interval`,
-    `start_is_queued` whether the dispatcher still has the request.
+    `age` is the time in that state (for START_UNKNOWN: since the dispatcher gave up waiting), `is_past_safe_interval` whether it exceeds
+    `start_safe_interval`, `start_is_queued` whether the dispatcher still has the command.
     """
     c = CORRELATION.c
     query = (
-        select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - safe_interval).label("is_safe"))
+        select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - start_safe_interval).label("is_past_safe_interval"))
         .add_columns(START_IS_QUEUED.label("start_is_queued"))
         .where(is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN), c.next_check_at <= NOW)
-        .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - safe_interval))
+        .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - start_safe_interval))
         .order_by(c.next_check_at)
         .limit(limit)
     )

@@ -178,7 +178,7 @@ def test_whoever_owns_the_quote_gets_the_task_back_with_the_reason(web: WebApps,
     again = asked.user_task(after=first.id)
     form = tasklist.open(asked.number)
     assert "The last decision was not accepted" in form.text
-    assert f"{selling_approver}: The owner of a quote does not approve it." in form.text
+    assert f"{selling_approver}: The owner of a quote must not decide on it." in form.text
     assert form.filled_in == []
     assert again.assignee is None
     assert asked.shop.rows(ApprovalDecision, quote_id=asked.quote_id) == []

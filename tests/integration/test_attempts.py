@@ -7,7 +7,7 @@ import pytest
 from domain.delivery import fulfilling, step_moves, unanswered
 from domain.delivery.fulfilling import OutcomeSource, RecordFact
 from domain.delivery.steps import StepEvent
-from domain.store import Effect
+from domain.store import CellKind
 from domain.store.unit_of_work import housekeeping
 from tests.support.offers import Offers
 from tests.support.reconciling import (
@@ -32,9 +32,9 @@ def test_a_call_that_was_given_up_says_nothing_about_the_attempt_after_it(offers
         step_id=step_id, event=StepEvent.FAIL_WITHOUT_EFFECT, source=OutcomeSource.RESPONSE, attempt_id=first.attempt_id
     )
     with offers.uow("worker-1") as uow:
-        effect, step = fulfilling.record_fact(uow, late)
+        kind, step = fulfilling.record_fact(uow, late)
 
-    assert (effect, step.status) == (Effect.KEEP, "IN_PROGRESS")
+    assert (kind, step.status) == (CellKind.KEEP, "IN_PROGRESS")
     assert look(offers, step_id).attempt_status == "SENT"
 
 
@@ -45,11 +45,11 @@ def test_an_acknowledgement_of_a_request_taken_for_absent_has_it_asked_about_aga
     conclude(offers, step_id, StepEvent.FIND_ABSENT)
 
     with offers.uow("callback") as uow:
-        effect, step = fulfilling.record_fact(
+        kind, step = fulfilling.record_fact(
             uow, RecordFact(step_id=step_id, event=StepEvent.ACKNOWLEDGE, source=OutcomeSource.CALLBACK, external_event_id="e-1")
         )
 
-    assert (effect, step.status) == (Effect.CONTRADICTION, "UNKNOWN")
+    assert (kind, step.status) == (CellKind.CONTRADICTION, "UNKNOWN")
     with housekeeping(offers.engine) as connection:
         asked = unanswered.unanswered_steps(connection, 10, NOW, NOW, NEVER)
     assert [row.id for row in asked] == [step_id]

@@ -59,6 +59,14 @@ class TestTheWholeWay:
             order["orderId"]
         ]
 
+    def test_a_quote_shows_the_order_of_its_own_acceptance_and_none_before(self, api: Api, offers: Offers) -> None:
+        waiting, bought = offers.approved_quote(), offers.approved_quote()
+
+        order_id = accept(api.customer, bought).json()["orderId"]
+
+        assert api.sales.get(f"/quotes/{bought.quote_id}").json()["orderId"] == order_id
+        assert api.sales.get(f"/quotes/{waiting.quote_id}").json()["orderId"] is None
+
     def test_the_owner_is_the_subject_and_the_version_travels_as_etag(self, api: Api) -> None:
         response = api.sales.post("/quotes", new_quote())
 

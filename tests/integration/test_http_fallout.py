@@ -58,7 +58,7 @@ def test_of_two_who_claim_one_has_the_case_and_the_other_is_told_who(work: Fulfi
     problem = is_problem(act(mona, work, "claims", version=seen), 409, "FALLOUT_CASE_CONFLICT")
 
     assert (claimed.status_code, claimed.json()["ownerUserId"], claimed.headers["etag"]) == (201, BERT, f'"{seen + 1}"')
-    assert (problem["detail"], problem["currentVersion"]) == (f"The case is being worked on by {BERT}.", seen + 1)
+    assert (problem["detail"], problem["currentVersion"]) == (f"{BERT} is working on the case.", seen + 1)
 
 
 def test_of_ten_parallel_claims_one_gets_it(db: Engine, api: Api, work: Fulfilment) -> None:

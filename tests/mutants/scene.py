@@ -54,7 +54,7 @@ class Scene(Trial):
             compensating.plan_undo(uow, [self.work.step("RESERVE_INVENTORY")])
             casework.request_information(uow, self.work.as_seen(BERT), "Which one?")
             jeopardy.raise_alert(uow, self.work.order_id, JeopardyLevel.HAZARD)
-            findings.note(
+            findings.record(
                 uow, kind="order", aggregate_type="sales_order", aggregate_id=self.work.order_id, evidence={}, action="EVALUATED"
             )
             projections.project_order(uow, changed(self.work.order_id))

@@ -30,7 +30,7 @@ def _any_grant() -> Iterator[None]:
         grant = table_of(AuthorityGrant)
         return uow.connection.execute(select(*grant.c).filter_by(tenant_id=uow.tenant_id).limit(1)).one()
 
-    with patch.object(deciding, "_hold_grant", hold):
+    with patch.object(deciding, "_lock_grant", hold):
         yield
 
 

@@ -19,7 +19,7 @@ from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, Approval
 from domain.offers.authority import GRANT_MATRIX, AuthorityGrant
 from domain.offers.price_books import PRICE_BOOK_MATRIX, PriceBookHead
 from domain.offers.quotes import QUOTE_MATRIX, Quote
-from domain.store import Cause, Check, Effect, Matrix, Move, UnitOfWork, table_of
+from domain.store import Cause, CellKind, Check, Matrix, Move, UnitOfWork, table_of
 from tests.support.guards import without
 from tests.support.offers import Offers
 
@@ -78,7 +78,7 @@ def test_each_event_does_in_each_state_what_its_cell_says(
             with without(move, *range(len(move.guards))), db.connect() as connection:
                 built[event, state] = done(connection, offers, entity, move, state)
             cell = matrix.cell(event, state)
-            written[event, state] = str(cell.target) if cell is not None and cell.effect is Effect.MOVE else "refused"
+            written[event, state] = str(cell.target) if cell is not None and cell.kind is CellKind.MOVE else "refused"
 
     assert built == written
 

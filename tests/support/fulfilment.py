@@ -20,7 +20,7 @@ from domain.delivery.steps import FulfillmentStep, StepEvent, StepKind
 from domain.fallout import casework
 from domain.fallout.cases import FalloutCase, Queue
 from domain.fallout.casework import CaseCommand
-from domain.store import Effect, table_of
+from domain.store import CellKind, table_of
 from tests.support.offers import CUSTOMER, Offers, Order
 
 E = StepEvent
@@ -77,18 +77,18 @@ class Fulfilment:
         """Claim a step as a worker does."""
         return self.offers.start_step(self.step(name).id)
 
-    def say(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> Effect:
+    def say(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> CellKind:
         """Let the provider say something of a step, and evaluate its order as its door does."""
-        effect = self.say_only(name, event, source, **said)
+        kind = self.say_only(name, event, source, **said)
         self.evaluate()
-        return effect
+        return kind
 
-    def say_only(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> Effect:
+    def say_only(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> CellKind:
         """Let the provider say something of a step, and nobody evaluate its order."""
         step_id = self.step(name).id
         with self.offers.uow("provider:sandbox") as uow:
-            effect, _ = fulfilling.record_fact(uow, RecordFact(step_id=step_id, event=event, source=source, **said))
-        return effect
+            kind, _ = fulfilling.record_fact(uow, RecordFact(step_id=step_id, event=event, source=source, **said))
+        return kind
 
     def infer(self, name: str, event: StepEvent) -> None:
         """Conclude something of a step from silence, at once."""

@@ -14,7 +14,7 @@ from domain.fallout.cases import FALLOUT_MATRIX
 from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
 from domain.offers.quotes import QUOTE_MATRIX
 from domain.store.facts import WORKFLOW_COMMAND_MATRIX
-from domain.store.matrix import Effect, Matrix
+from domain.store.matrix import CellKind, Matrix
 from domain.workflows.starts import CORRELATION_MATRIX
 
 PAGE = Path(__file__).parents[2] / "docs" / "matrices.md"
@@ -54,9 +54,9 @@ def said(matrix: Matrix[Any, Any], event: Any, state: Any) -> str:
     cell = matrix.cell(event, state)
     if cell is None:
         return "x"
-    if cell.effect is Effect.KEEP:
+    if cell.kind is CellKind.KEEP:
         return "="
-    if cell.effect is Effect.MOVE:
+    if cell.kind is CellKind.MOVE:
         return str(cell.target)
     sign = "?" if matrix is STEP_MATRIX and (event, state) in SETTLED_BY_PROVIDER else "!"
     return sign if cell.target == state else f"{sign} {cell.target}"

@@ -16,7 +16,7 @@ from domain.delivery.steps import STEP_MATRIX, StepEvent
 from domain.fallout.cases import FALLOUT_MATRIX, FalloutEvent
 from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX
 from domain.offers.quotes import QUOTE_MATRIX, QuoteEvent
-from domain.store.matrix import Effect, Matrix
+from domain.store.matrix import CellKind, Matrix
 from tests.support.state_machines import MATRICES, PAGE, page
 
 QUOTE = """
@@ -93,9 +93,9 @@ def said(matrix: Matrix[Any, Any], event: StrEnum, state: StrEnum) -> str:
     cell = matrix.cell(event, state)
     if cell is None:
         return "x"
-    if cell.effect is Effect.KEEP:
+    if cell.kind is CellKind.KEEP:
         return "="
-    stain = "!" if cell.effect is Effect.CONTRADICTION else ""
+    stain = "!" if cell.kind is CellKind.CONTRADICTION else ""
     return stain if stain and cell.target == state else f"{stain}{cell.target}"
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine as Database
 
+from domain import messages
 from domain.delivery.orders import DecompositionFailed, OrderInvalid
 from domain.delivery.steps import StepObsolete
 from domain.offers.approvals import ApprovalAlreadyDecided, AuthorityExceeded, FourEyesViolation, StaleApproval
 from domain.offers.prices import StalePrice
 from domain.offers.quotes import StaleRevision
+from domain.store.base import camel
 from domain.workflows.starts import DuplicateWorkflow
 from workers.pod.contract import Handler, Topic
 from workers.providers.port import Provider
@@ -86,18 +88,7 @@ STARTS: Mapping[str, tuple[str, ...]] = {
     "late-compensation": (*STEP, "orderId", "stepCode", "startToken"),
 }
 # Message -> the variables that the domain sends with it.
-SENT: Mapping[str, tuple[str, ...]] = {
-    "OrderCancellationRequested": ("cancellationId",),
-    "OrderCancellationAccepted": (),
-    "OrderResumed": (),
-    "FulfillmentStepReady": (),
-    "ProviderCallbackReceived": OUTCOME,
-    "FalloutCaseChanged": (),
-    "QuoteRevisionSuperseded": (),
-    "QuoteApprovalRecalled": (),
-    "QuoteExpired": (),
-    "QuoteCancelled": (),
-}
+SENT: Mapping[str, tuple[str, ...]] = {message.name: tuple(camel(name) for name in message.variables) for message in messages.ALL}
 # Loop variable -> what the worker that delivers the list says of each of its elements.
 ELEMENTS: Mapping[str, tuple[str, ...]] = {
     "level": ("level", "requirements"),

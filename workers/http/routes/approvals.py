@@ -71,7 +71,7 @@ def decide(
             raise OtherTask
         decision = body.command(call.principal.subject, call.principal.roles)
         requirement = deciding.decide(uow, decision)
-        deciding.tell_engine(uow, requirement, decision)
+        deciding.complete_approval_task(uow, requirement, decision)
         quote = uow.read(Quote, reading.requirement(uow, requirement.id).quote_id)
         decided = approval_answers.ShownDecision(
             requirement_id=requirement.id,
