@@ -12,7 +12,8 @@ from typing import Any
 
 from domain.auditing import CheckResult, Snapshot, WantedWorkflow
 from domain.delivery import steps
-from reconciliation.audit_sources import EngineHistory, EngineInstance, EventRecord
+from reconciliation.audit_sources import EngineHistory, EventRecord
+from workers.runtime.engine_history import EngineInstance
 
 DUPLICATE_START = "Duplicate start"
 REGISTRATION = "workflow.register"

@@ -21,15 +21,14 @@ from uuid import UUID
 import sqlalchemy
 import structlog
 from sqlalchemy import Row
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from domain.errors import Conflict, NotFound, OutcomeUnknownError, TryAgain
+from domain.errors import Conflict, NotFound
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
 from domain.workflows.starts import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow
-from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError, EngineUnavailableError
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.retries import repeat
 from workers.runtime.variables import VariableError
@@ -41,7 +40,7 @@ POLL = timedelta(milliseconds=50)  # a command waits this long at most while not
 LEASE = timedelta(seconds=30)
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
 # An engine that answers starts with errors for so long is asked what it has, instead of being sent more.
-START_PATIENCE = timedelta(seconds=60)
+START_TRIES_FOR = timedelta(seconds=60)
 NOT_THIS_START = frozenset(
     # Our credentials, a model that is not deployed yet, a gateway's limit: true of every start, and nothing was started.
     {
@@ -52,7 +51,6 @@ NOT_THIS_START = frozenset(
         HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
-OUTAGES = (EngineUnavailableError, OperationalError, InterfaceError, TryAgain, OutcomeUnknownError)
 
 _log = structlog.get_logger()
 
@@ -79,7 +77,7 @@ class Dispatcher:
 
     def run(self, stop: Event) -> None:
         """Dispatch until `stop` is set, on through outages of the database and the engine."""
-        repeat(self.run_once, stop, service="workflow dispatch", outages=OUTAGES, idle=POLL)
+        repeat(self.run_once, stop, service="workflow dispatch", idle=POLL)
 
     def run_once(self) -> int:
         """Carry out what is due now; returns how many commands were taken.
@@ -132,7 +130,7 @@ class Dispatcher:
             return
         try:
             instance_id = self._engine.start_process(row.name, row.business_key, row.variables)
-        except EngineAnswerUnknownError as error:
+        except EngineOutcomeUnknownError as error:
             self._start_unknown(row, str(error))
         except EngineRefusedError as refusal:
             self._start_refused(row, refusal)
@@ -164,7 +162,7 @@ class Dispatcher:
     def _start_refused(self, row: Row[Any], refusal: EngineRefusedError) -> None:
         # An error of the engine's own came out of a transaction that was rolled back; a gateway's proves nothing.
         is_rolled_back = refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR and refusal.kind.endswith("Exception")
-        if refusal.status in NOT_THIS_START or (is_rolled_back and self._age(row) < START_PATIENCE):
+        if refusal.status in NOT_THIS_START or (is_rolled_back and self._age(row) < START_TRIES_FOR):
             self._try_later(row, refusal, was_sent=False)
         elif refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             self._start_impossible(row, str(refusal))

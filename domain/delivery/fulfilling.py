@@ -75,7 +75,7 @@ class RecordFact:
 class Infer:
     """Something concluded about a step from its version `expected_version`.
 
-    `safe_interval` counts for FIND_ABSENT: how long ago the request was sent. `silent_for` counts for TIME_OUT: how long its worker
+    `request_safe_interval` counts for FIND_ABSENT: how long ago the request was sent. `attempt_stale_after` counts for TIME_OUT: how long its worker
     has given no sign of life (zero: the worker itself gives up).
     """
 
@@ -83,8 +83,8 @@ class Infer:
     expected_version: int
     event: StepEvent
     source: OutcomeSource
-    safe_interval: timedelta = timedelta(0)
-    silent_for: timedelta = timedelta(0)
+    request_safe_interval: timedelta = timedelta(0)
+    attempt_stale_after: timedelta = timedelta(0)
     reason: str | None = None
 
     @property

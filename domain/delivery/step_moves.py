@@ -76,9 +76,11 @@ HAS_OPEN_PREDECESSOR = exists(
     .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, ~is_one_of(PREDECESSOR.c.status, *DONE))
 )
 # Sound, like the next ones, because the step is locked first: whoever changes an attempt's status holds its step's row.
-ABSENCE_PROVEN = _attempts(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.sent_at < NOW - param("safe_interval", INTERVAL()))
+ABSENCE_PROVEN = _attempts(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.sent_at < NOW - param("request_safe_interval", INTERVAL()))
 # A sign of life holds nothing; one that comes in the same moment is missed, and the step is asked about although its worker lives.
-ATTEMPT_SILENT = _attempts(ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at <= NOW - param("silent_for", INTERVAL()))
+ATTEMPT_SILENT = _attempts(
+    ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at <= NOW - param("attempt_stale_after", INTERVAL())
+)
 ATTEMPT_LIVE = _attempts(text(f"provider_attempt.{LIVE}"))
 # A repeat can do no harm: nothing is open that may have its effect, or the provider still knows the key (the lesson, section 21).
 REPEATABLE = ~ATTEMPT_LIVE | (

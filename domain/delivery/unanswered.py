@@ -1,7 +1,7 @@
 """What was asked of providers and not answered: queries across tenants for reconciliation, which puts the question again, by key.
 
 They only read, and lock nothing. Each row brings the question: `question_id`, and the `idempotency_key` that the provider knows it by.
-`is_safe`: the request was sent so long ago that "never seen" proves its absence. `is_hopeless`: nobody has told for so long that a person
+`is_past_safe_interval`: the request was sent so long ago that "never seen" proves its absence. `is_to_be_given_up`: nobody has told for so long that a person
 must find out.
 """
 
@@ -22,46 +22,50 @@ CONTRADICTION = table_of(StepContradiction)
 NOW = func.clock_timestamp()
 
 
-def silent_steps(connection: Connection, limit: int, stale_after: timedelta) -> list[Row[Any]]:
-    """Steps whose request may have left, and whose worker has given no sign of life for `stale_after`."""
+def silent_steps(connection: Connection, limit: int, attempt_stale_after: timedelta) -> list[Row[Any]]:
+    """Steps whose request may have left, and whose worker has given no sign of life for `attempt_stale_after`."""
     query = _with_live_attempt(ATTEMPT.c.command == "EXECUTE").where(
-        STEP.c.status == StepStatus.IN_PROGRESS, ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at < NOW - stale_after
+        STEP.c.status == StepStatus.IN_PROGRESS,
+        ATTEMPT.c.status == AttemptStatus.SENT,
+        ATTEMPT.c.heartbeat_at < NOW - attempt_stale_after,
     )
     return list(connection.execute(_under_way(query).limit(limit)))
 
 
 def unanswered_steps(
-    connection: Connection, limit: int, overdue_after: timedelta, safe_interval: timedelta, give_up_after: timedelta
+    connection: Connection, limit: int, attempt_stale_after: timedelta, request_safe_interval: timedelta, give_up_after: timedelta
 ) -> list[Row[Any]]:
     """Steps to ask the provider about: UNKNOWN, and accepted ones whose callback is overdue."""
     is_overdue = and_(
         STEP.c.status == StepStatus.IN_PROGRESS,
         ATTEMPT.c.status == AttemptStatus.ACKNOWLEDGED,
-        STEP.c.updated_at < NOW - overdue_after,
-        ATTEMPT.c.heartbeat_at < NOW - overdue_after,
+        STEP.c.updated_at < NOW - attempt_stale_after,
+        ATTEMPT.c.heartbeat_at < NOW - attempt_stale_after,
     )
-    query = _with_live_attempt(ATTEMPT.c.command == "EXECUTE", *_ages(ATTEMPT.c.sent_at, safe_interval, give_up_after))
+    query = _with_live_attempt(ATTEMPT.c.command == "EXECUTE", *_ages(ATTEMPT.c.sent_at, request_safe_interval, give_up_after))
     return list(connection.execute(_under_way(query).where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue)).limit(limit)))
 
 
 def unanswered_cancellations(
-    connection: Connection, limit: int, overdue_after: timedelta, safe_interval: timedelta, give_up_after: timedelta
+    connection: Connection, limit: int, attempt_stale_after: timedelta, request_safe_interval: timedelta, give_up_after: timedelta
 ) -> list[Row[Any]]:
-    """What was asked about a step that is to be cancelled, and was not answered for `overdue_after`: the cancellation itself, whatever became
+    """What was asked about a step that is to be cancelled, and was not answered for `attempt_stale_after`: the cancellation itself, whatever became
     of its step, and the request that it is to stop. `command` tells which.
     """
     asked = or_(ATTEMPT.c.command == "CANCEL", STEP.c.status == StepStatus.CANCEL_REQUESTED)
-    query = _with_live_attempt(asked, *_ages(ATTEMPT.c.sent_at, safe_interval, give_up_after))
-    overdue = query.where(ATTEMPT.c.heartbeat_at < NOW - overdue_after).order_by(ATTEMPT.c.sent_at)
+    query = _with_live_attempt(asked, *_ages(ATTEMPT.c.sent_at, request_safe_interval, give_up_after))
+    overdue = query.where(ATTEMPT.c.heartbeat_at < NOW - attempt_stale_after).order_by(ATTEMPT.c.sent_at)
     return list(connection.execute(overdue.limit(limit)))
 
 
-def open_questions(connection: Connection, limit: int, safe_interval: timedelta, give_up_after: timedelta) -> list[Row[Any]]:
+def open_questions(
+    connection: Connection, limit: int, request_safe_interval: timedelta, give_up_after: timedelta
+) -> list[Row[Any]]:
     """Contradictions that the provider's ledger is to settle, oldest first. `request_no` tells the key of the request they are about."""
     query = (
         select(CONTRADICTION, CONTRADICTION.c.id.label("question_id"), STEP.c.status.label("step_status"))
         .add_columns(*(STEP.c[name] for name in ("order_id", "provider_name", "has_lookup", "request_no")))
-        .add_columns(*_ages(CONTRADICTION.c.created_at, safe_interval, give_up_after))
+        .add_columns(*_ages(CONTRADICTION.c.created_at, request_safe_interval, give_up_after))
         .join(STEP, and_(STEP.c.tenant_id == CONTRADICTION.c.tenant_id, STEP.c.id == CONTRADICTION.c.step_id))
         .where(CONTRADICTION.c.answer.is_(None))
         .order_by(CONTRADICTION.c.created_at)
@@ -69,8 +73,10 @@ def open_questions(connection: Connection, limit: int, safe_interval: timedelta,
     return list(connection.execute(query.limit(limit)))
 
 
-def _ages(since: ColumnElement[Any], safe_interval: timedelta, give_up_after: timedelta) -> tuple[ColumnElement[Any], ...]:
-    return (since < NOW - safe_interval).label("is_safe"), (since < NOW - give_up_after).label("is_hopeless")
+def _ages(since: ColumnElement[Any], request_safe_interval: timedelta, give_up_after: timedelta) -> tuple[ColumnElement[Any], ...]:
+    return (since < NOW - request_safe_interval).label("is_past_safe_interval"), (since < NOW - give_up_after).label(
+        "is_to_be_given_up"
+    )
 
 
 def _with_live_attempt(condition: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:

@@ -241,18 +241,18 @@ START_IS_QUEUED = exists(
 )
 
 
-def unresolved_starts(connection: Connection, limit: int, safe_interval: timedelta) -> list[Row[Any]]:
-    """Starts to look into now: START_UNKNOWN when due, and REQUESTED for longer than `safe_interval`.
+def unresolved_starts(connection: Connection, limit: int, start_safe_interval: timedelta) -> list[Row[Any]]:
+    """Starts to look into now: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
 
-    `age` is the time in that state (for START_UNKNOWN: since its answer was given up), `is_safe` whether it exceeds `safe_interval`,
+    `age` is the time in that state (for START_UNKNOWN: since its answer was given up), `is_past_safe_interval` whether it exceeds `start_safe_interval`,
     `start_is_queued` whether the dispatcher still has the request.
     """
     c = CORRELATION.c
     query = (
-        select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - safe_interval).label("is_safe"))
+        select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - start_safe_interval).label("is_past_safe_interval"))
         .add_columns(START_IS_QUEUED.label("start_is_queued"))
         .where(is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN), c.next_check_at <= NOW)
-        .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - safe_interval))
+        .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - start_safe_interval))
         .order_by(c.next_check_at)
         .limit(limit)
     )

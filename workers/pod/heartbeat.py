@@ -15,7 +15,7 @@ from threading import Condition, Thread
 import structlog
 
 from workers.pod.contract import Task
-from workers.pod.lease import Clock, Hold, Lease, regain
+from workers.pod.lease import Clock, Lease, LockState, regain
 from workers.runtime.engine import Engine, EngineError, EngineRefusedError
 from workers.runtime.metrics import EXTERNAL_TASK_LOCK_EXTENSIONS
 
@@ -47,12 +47,12 @@ class Heartbeat:
         self._thread.join()
         self._signs.shutdown(wait=False, cancel_futures=True)
 
-    def hold(self, lease: Lease) -> None:
+    def keep(self, lease: Lease) -> None:
         with self._changed:
             self._leases.add(lease)
             self._changed.notify()
 
-    def release(self, lease: Lease) -> None:
+    def drop(self, lease: Lease) -> None:
         with self._changed:
             self._leases.discard(lease)
 
@@ -81,7 +81,7 @@ class Heartbeat:
             lease.calls.release()
         EXTERNAL_TASK_LOCK_EXTENSIONS.labels(result).inc()
         if lease.is_over:
-            _log.warning("task_lock_over", topic=lease.task.topic, taskId=lease.task.id, hold=lease.hold)
+            _log.warning("task_lock_over", topic=lease.task.topic, taskId=lease.task.id, lockState=lease.lock_state)
         elif result == "extended" and lease.topic.heartbeat is not None:
             self._sign(lease.topic.heartbeat, lease)
 
@@ -91,7 +91,7 @@ class Heartbeat:
             self._engine.extend_lock(lease.task.id, lease.duration, timeout=min(lease.duration / 3, LONGEST_CALL))
         except EngineRefusedError as refusal:
             if refusal.is_not_found:
-                lease.end(Hold.GONE)
+                lease.end(LockState.GONE)
             else:
                 self._look(lease)
         except EngineError:
@@ -100,7 +100,7 @@ class Heartbeat:
         else:
             lease.renew(asked_at)
             return "extended"
-        return lease.hold if lease.is_over else "error"
+        return lease.lock_state if lease.is_over else "error"
 
     def _look(self, lease: Lease) -> None:
         lease.postpone_beat()

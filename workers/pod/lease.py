@@ -21,10 +21,10 @@ _SETTLING = 0.1  # of the lock duration: most handlers are done by then, and the
 Clock = Callable[[], float]
 
 
-class Hold(StrEnum):
-    """HELD; EXPIRED (by our clock; perhaps nobody else took it yet); LOST (another worker has it); GONE (completed or cancelled)."""
+class LockState(StrEnum):
+    """LOCKED; EXPIRED (by our clock; perhaps nobody else took it yet); LOST (another worker has it); GONE (completed or cancelled)."""
 
-    HELD = "held"
+    LOCKED = "locked"
     EXPIRED = "expired"
     LOST = "lost"
     GONE = "gone"
@@ -39,7 +39,7 @@ class Lease:
         self.task = task
         self.topic = topic
         self.duration = duration
-        self.hold = Hold.HELD
+        self.lock_state = LockState.LOCKED
         self.cancelled = Event()
         self.calls = Lock()
         self.is_reporting = False
@@ -51,23 +51,23 @@ class Lease:
 
     @property
     def is_over(self) -> bool:
-        return self.hold in (Hold.LOST, Hold.GONE)
+        return self.lock_state in (LockState.LOST, LockState.GONE)
 
     def renew(self, asked_at: float) -> None:
         """Note that the engine granted the lock again, asked for at `asked_at`."""
-        self.hold = Hold.HELD
+        self.lock_state = LockState.LOCKED
         self.deadline = asked_at + self._seconds
         self.next_beat = asked_at + self._seconds / _BEATS
 
-    def end(self, hold: Hold) -> None:
+    def end(self, lock_state: LockState) -> None:
         """Note that the result does not count any more."""
-        self.hold = hold
+        self.lock_state = lock_state
         self.cancelled.set()
 
     def look_at_clock(self) -> None:
         """Past the deadline the lock counts as expired."""
-        if self.hold is Hold.HELD and self._clock() >= self.deadline:
-            self.hold = Hold.EXPIRED
+        if self.lock_state is LockState.LOCKED and self._clock() >= self.deadline:
+            self.lock_state = LockState.EXPIRED
 
     def postpone_beat(self) -> None:
         """Try to extend again soon."""
@@ -99,7 +99,7 @@ def examine(engine: Engine, lease: Lease) -> ExternalTask | None:
     """Read the task and end the lease when it is gone or another worker's."""
     current = engine.external_task(lease.task.id)
     if current is None:
-        lease.end(Hold.GONE)
+        lease.end(LockState.GONE)
     elif current.worker_id != engine.worker_id:
-        lease.end(Hold.LOST)
+        lease.end(LockState.LOST)
     return current

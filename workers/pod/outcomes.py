@@ -6,6 +6,7 @@ whether a retry is safe and what to do next.
 
 from __future__ import annotations
 
+import random
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,12 +14,14 @@ from threading import Event
 from typing import TypeAlias
 
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
-from workers.pod.outages import is_outage, wait_for_recovery
 from workers.pod.retry_policy import RetryPolicy
 from workers.runtime.engine import ExternalTask
+from workers.runtime.outages import is_outage
 from workers.runtime.variables import EncodedVariables, VariableError, encode
 
 MAX_MESSAGE = 666  # characters; the engine cuts here, and the advice stands at the end
+# Seconds to wait in an outage; spread, because all tasks of all pods meet the same outage.
+_SHORTEST_OUTAGE, _LONGEST_OUTAGE = 3.0, 8.0
 _SAFE = "Retrying is safe: the task repeats under the same ids and keys."
 
 
@@ -50,7 +53,7 @@ class Failed:
 Outcome: TypeAlias = Completed | Raised | Failed
 
 
-def attempt(topic: Topic, task: ExternalTask, cancelled: Event) -> Outcome:
+def run_handler(topic: Topic, task: ExternalTask, cancelled: Event) -> Outcome:
     """Run the handler once and name the outcome; never raises."""
     try:
         return Completed(variables=encode(topic.handler(Task.of(task, cancelled)) or {}))
@@ -71,7 +74,7 @@ def _outcome_of(error: BaseException, topic: Topic, task: ExternalTask, details:
             outcome = incident(f"{task.topic}: {error}", details)
         case _ if is_outage(error):
             outcome = _postponed(
-                task, RetryLater(wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
+                task, RetryLater(_wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
             )
         case _:
             outcome = failure(task, f"{task.topic}: {type(error).__name__}: {error}", details)
@@ -115,6 +118,10 @@ def _postponed(task: ExternalTask, later: RetryLater) -> Failed:
     retries = RetryPolicy.of(task.properties).attempts if task.retries is None else task.retries
     advice = f"Waiting, not failed: asked again in {later.delay.total_seconds():g} s, no attempt used. Next: nothing."
     return Failed(message=_message(later.reason, advice), details="", retries=retries, retry_after=later.delay, postponed=True)
+
+
+def _wait_for_recovery() -> timedelta:
+    return timedelta(seconds=random.uniform(_SHORTEST_OUTAGE, _LONGEST_OUTAGE))  # noqa: S311 - jitter
 
 
 def _message(what: str, advice: str) -> str:

@@ -19,7 +19,7 @@ import structlog
 from workers.pod.contract import BpmnError, GiveUp, Handler, RetryLater, Task, Topic
 from workers.pod.heartbeat import Heartbeat
 from workers.pod.lease import Clock, Lease
-from workers.pod.outcomes import Failed, attempt
+from workers.pod.outcomes import Failed, run_handler
 from workers.pod.polls import Polls
 from workers.pod.report import Reporter, Settled
 from workers.runtime.engine import Engine, EngineError, ExternalTask, TopicRequest
@@ -83,11 +83,9 @@ class Pod:
             TopicRequest(name=topic.name, lock_duration=topic.lock_duration or lock_duration, variables=topic.variables)
             for topic in topics.values()
         ]
-        self._heartbeat, self._polls = self._new_threads()
-
-    def _new_threads(self) -> tuple[Heartbeat, Polls]:
-        polls = Polls(self._engine, self._requests, self._poll, in_flight=lambda: list(self._in_flight), clock=self._clock)
-        return Heartbeat(self._engine, self._clock), polls
+        # Each run has its own threads, made by `_open`.
+        self._heartbeat: Heartbeat
+        self._polls: Polls
 
     def run_once(self, poll: timedelta = timedelta()) -> int:
         """Fetch once, run everything to its end, and return how many tasks that was. Raises EngineError when the fetch fails."""
@@ -105,7 +103,7 @@ class Pod:
             Thread(target=self._finish_poll, args=(stop, self._polls), name="poll-finisher", daemon=True).start()
             _log.info("pod_started", workerId=self._engine.worker_id, topics=sorted(self._topics), capacity=self._capacity)
             while not stop.is_set():
-                until_available(lambda: self._turn(stop), stop, service="engine", outages=(EngineError,))
+                until_available(lambda: self._turn(stop), stop, service="engine", outages_too=(EngineError,))
             self._drain()
 
     def _turn(self, stop: Event) -> int:
@@ -133,7 +131,8 @@ class Pod:
             _check_worker_id(worker_id)
             _polling.add(worker_id)
         self._draining = False
-        self._heartbeat, self._polls = self._new_threads()
+        self._heartbeat = Heartbeat(self._engine, self._clock)
+        self._polls = Polls(self._engine, self._requests, self._poll, in_flight=lambda: list(self._in_flight), clock=self._clock)
         self._heartbeat.start()
         self._polls.start()
         try:
@@ -179,7 +178,7 @@ class Pod:
             self._in_flight[lease.task.id] = lease
             EXTERNAL_TASK_CAPACITY_FREE.set(self._room())
         EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).inc()
-        self._heartbeat.hold(lease)
+        self._heartbeat.keep(lease)
         # A daemon, so that a handler that hangs cannot keep the process from ending.
         Thread(target=self._work, args=(lease,), name=lease.task.topic, daemon=True).start()
 
@@ -193,15 +192,15 @@ class Pod:
             activityId=task.activity_id,
         ):
             try:
-                self._attempt(lease)
+                self._run(lease)
             except Exception:  # noqa: BLE001 - whoever misses the sign asks what became of the pod: nothing is lost by going on
                 _log.exception("task_not_settled")
             finally:
                 self._put_away(lease)
 
-    def _attempt(self, lease: Lease) -> None:
+    def _run(self, lease: Lease) -> None:
         topic, started = lease.task.topic, self._clock()
-        outcome = attempt(lease.topic, lease.task, lease.cancelled)
+        outcome = run_handler(lease.topic, lease.task, lease.cancelled)
         EXTERNAL_TASK_LOCK_REMAINING.labels(topic).observe(max(0.0, lease.seconds_left()) / lease.duration.total_seconds())
         if self._draining and lease.cancelled.is_set() and isinstance(outcome, Failed) and not lease.is_over:
             self._give_back(lease)
@@ -220,7 +219,7 @@ class Pod:
         )
 
     def _put_away(self, lease: Lease) -> None:
-        self._heartbeat.release(lease)
+        self._heartbeat.drop(lease)
         EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).dec()
         with self._changed:
             self._in_flight.pop(lease.task.id, None)

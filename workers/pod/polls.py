@@ -16,12 +16,12 @@ from threading import Condition, Event, Thread
 import structlog
 
 from workers.pod.lease import Clock
-from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError, ExternalTask, TopicRequest
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, ExternalTask, TopicRequest
 from workers.runtime.metrics import EXTERNAL_TASK_POLL_DURATION, EXTERNAL_TASK_POLLS
 
 _DUE_MARGIN = 0.02  # seconds; a task is fetched after its wait, not at its end
 _WORTH = 0.05  # seconds of a poll that must be left for cutting it to be worth a request
-_PATIENCE = 0.25  # seconds for the engine to end a replaced poll; the request may also have overtaken the poll
+_CUT_WAIT = 0.25  # seconds for the engine to end a replaced poll; the request may also have overtaken the poll
 _CUTS = 3  # tries per poll: an engine without unique-worker-request never ends one before its time
 
 _log = structlog.get_logger()
@@ -91,7 +91,7 @@ class Polls:
             if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE and self._cuts:
                 return []
             raise
-        except EngineAnswerUnknownError:
+        except EngineOutcomeUnknownError:
             self._answer_lost = True
             raise
         finally:
@@ -139,7 +139,7 @@ class Polls:
             except EngineError as error:
                 _log.debug("poll_not_cut", reason=str(error))
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped.is_set() or self._number != number, timeout=_PATIENCE)  # noqa: B023 - waits in place
+                self._changed.wait_for(lambda: self._stopped.is_set() or self._number != number, timeout=_CUT_WAIT)  # noqa: B023 - waits in place
 
     def _lasts_too_long(self) -> bool:
         if self._ends_at is None or self._cuts >= _CUTS:

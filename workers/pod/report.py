@@ -14,9 +14,9 @@ from http import HTTPStatus
 
 import structlog
 
-from workers.pod.lease import Clock, Hold, Lease, examine, regain
+from workers.pod.lease import Clock, Lease, LockState, examine, regain
 from workers.pod.outcomes import Completed, Failed, Outcome, Raised, failure
-from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError
 from workers.runtime.metrics import EXTERNAL_TASK_REPORT_RETRIES
 
 RACES = 12  # tries while the engine names a concurrent transaction: joins of many branches need several rounds
@@ -107,7 +107,7 @@ class _Delivery:
         lease = self._lease
         # The heartbeat looks a few times per lock; between two looks another worker may have taken the task.
         lease.look_at_clock()
-        if lease.hold is Hold.EXPIRED:
+        if lease.lock_state is LockState.EXPIRED:
             regain(self._engine, lease, self._clock)
         if lease.is_over:
             return self._over()
@@ -136,7 +136,7 @@ class _Delivery:
             except EngineError as error:
                 return self._silent(error)
         else:
-            self._lease.end(Hold.GONE)
+            self._lease.end(LockState.GONE)
         if self._lease.is_over:
             return self._over()
         if current is not None and current.suspended:
@@ -149,10 +149,10 @@ class _Delivery:
         return None
 
     def _silent(self, error: EngineError) -> Settled | None:
-        self._may_have_arrived = self._may_have_arrived or isinstance(error, EngineAnswerUnknownError)
+        self._may_have_arrived = self._may_have_arrived or isinstance(error, EngineOutcomeUnknownError)
         self._lease.look_at_clock()
         # While the lock lasts nobody else can take the task, so that trying on costs nothing.
-        return self._again("silence", SILENCES if self._lease.hold is Hold.EXPIRED else None, error)
+        return self._again("silence", SILENCES if self._lease.lock_state is LockState.EXPIRED else None, error)
 
     def _again(self, reason: str, limit: int | None, error: EngineError) -> Settled | None:
         if limit is not None and self.tries >= limit:
@@ -162,7 +162,7 @@ class _Delivery:
         return None
 
     def _over(self) -> Settled:
-        if self._lease.hold is Hold.LOST:
+        if self._lease.lock_state is LockState.LOST:
             return Settled.LOCK_LOST
         # A report whose answer was lost is the likeliest reason for a task to be gone.
         return _settled(self._outcome) if self._may_have_arrived else Settled.GONE

@@ -16,12 +16,13 @@ from typing import Any
 from uuid import uuid4
 
 from workers.runtime.engine_connection import (
-    EngineAnswerUnknownError,
     EngineConnection,
     EngineError,
+    EngineOutcomeUnknownError,
     EngineRefusedError,
     EngineUnavailableError,
 )
+from workers.runtime.engine_history import HistoryCalls
 from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.variables import EncodedVariables, TypedValue
@@ -35,8 +36,8 @@ with warnings.catch_warnings():
 __all__ = [
     "Completion",
     "Engine",
-    "EngineAnswerUnknownError",
     "EngineError",
+    "EngineOutcomeUnknownError",
     "EngineRefusedError",
     "EngineUnavailableError",
     "ExternalTask",
@@ -103,10 +104,10 @@ class ExternalTask:
 _NO_TOPIC = TopicRequest(name="q2o.no-topic", lock_duration=timedelta(seconds=1), variables=())
 
 
-class Engine(ProcessCalls, PeopleCalls):
+class Engine(ProcessCalls, PeopleCalls, HistoryCalls):
     """Everything the suite asks of the engine. Safe to share between threads; close it when done.
 
-    Every call raises EngineUnavailableError (nothing was sent), EngineAnswerUnknownError (it may have happened) or EngineRefusedError.
+    Every call raises EngineUnavailableError (nothing was sent), EngineOutcomeUnknownError (it may have happened) or EngineRefusedError.
     """
 
     def __init__(self, url: str, user: str, password: str, worker_id: str | None = None, *, verify: bool | str = True) -> None:

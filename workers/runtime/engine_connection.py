@@ -4,7 +4,7 @@ The rule it keeps: a caller can always tell "nothing was sent" from "it may have
 
     EngineError
     ├── EngineUnavailableError     no connection: the engine never saw the request
-    ├── EngineAnswerUnknownError   sent, no usable answer: it may have happened
+    ├── EngineOutcomeUnknownError   sent, no usable answer: it may have happened
     └── EngineRefusedError         answered with an error: status, type, message, code
 """
 
@@ -20,6 +20,8 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from workers.runtime.outages import OutageError
+
 CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
 ANSWER_TIMEOUT = timedelta(
     seconds=10
@@ -33,11 +35,11 @@ class EngineError(Exception):
     """Any call to the engine that did not end well."""
 
 
-class EngineUnavailableError(EngineError):
+class EngineUnavailableError(EngineError, OutageError):
     """The engine could not be reached; the request was not sent."""
 
 
-class EngineAnswerUnknownError(EngineError):
+class EngineOutcomeUnknownError(EngineError, OutageError):
     """The request was sent and no usable answer came back; it may or may not have taken effect."""
 
 
@@ -64,7 +66,7 @@ class EngineRefusedError(EngineError):
 class EngineConnection:
     """Calls below `url` (which ends in `/engine-rest`) with basic authentication; safe to share between threads.
 
-    Every method raises EngineUnavailableError, EngineAnswerUnknownError or EngineRefusedError.
+    Every method raises EngineUnavailableError, EngineOutcomeUnknownError or EngineRefusedError.
     """
 
     def __init__(self, url: str, user: str, password: str, *, verify: bool | str = True) -> None:
@@ -114,7 +116,7 @@ class EngineConnection:
 def _classified(error: requests.RequestException, request: str) -> EngineError:
     if _was_never_sent(error):
         return EngineUnavailableError(f"the engine cannot be reached for {request}: {error}. Is it started?")
-    return EngineAnswerUnknownError(f"no answer to {request}: {error}. It may have taken effect: ask before sending it again")
+    return EngineOutcomeUnknownError(f"no answer to {request}: {error}. It may have taken effect: ask before sending it again")
 
 
 def _was_never_sent(error: requests.RequestException) -> bool:
@@ -141,6 +143,6 @@ def _answer(response: requests.Response) -> Any:
     try:
         return response.json()
     except ValueError as error:
-        raise EngineAnswerUnknownError(
+        raise EngineOutcomeUnknownError(
             f"the answer of {response.url} is not JSON: is this address an engine's REST interface?"
         ) from error

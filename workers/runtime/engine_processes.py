@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
+from workers.runtime.engine_history import RUNNING
 from workers.runtime.variables import Variable, decode, encode
 
 DEPLOY_TIMEOUT = timedelta(seconds=60)  # parsing all models on a cold JVM takes several seconds
-_RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +36,10 @@ class ProcessCalls(EngineConnection):
     def start_process(self, key: str, business_key: str, variables: Mapping[str, Variable]) -> str:
         """Start the latest version of process `key` and return the instance's id.
 
-        The engine does not keep business keys unique: after EngineAnswerUnknownError look with `find_instances` before starting again.
+        The engine does not keep business keys unique: after EngineOutcomeUnknownError look with `find_instances` before starting again.
         """
         body = {"businessKey": business_key, "variables": encode(variables)}
-        return str(self.post(f"/process-definition/key/{key}/start", body)["id"])
+        return str(self.post(start_path(key), body)["id"])
 
     def correlate(self, message: str, business_key: str, variables: Mapping[str, Variable] | None = None) -> bool:
         """Hand a message to every instance with this business key that waits for it; False when none does (yet, or any more)."""
@@ -124,11 +124,16 @@ class ProcessCalls(EngineConnection):
         return str(self.get("/version")["version"])
 
 
+def start_path(key: str) -> str:
+    """The path under which the engine starts process `key`: a fault proxy recognises a start by it."""
+    return f"/process-definition/key/{key}/start"
+
+
 def _instance(row: Mapping[str, Any]) -> Instance:
     return Instance(
         id=row["id"],
         state=row["state"],
         start_time=datetime.fromisoformat(row["startTime"]),
         definition_key=row["processDefinitionKey"],
-        runtime=row["state"] in _RUNNING,
+        runtime=row["state"] in RUNNING,
     )

@@ -49,12 +49,12 @@ STARTABLE = (StepStatus.PENDING, StepStatus.RETRYABLE)
 
 
 class Fulfillment:
-    """The handlers. `stale_after`: a worker that gave no sign of life for so long is taken for dead."""
+    """The handlers. `attempt_stale_after`: a worker that gave no sign of life for so long is taken for dead."""
 
-    def __init__(self, database: Database, providers: Mapping[str, Provider], stale_after: timedelta) -> None:
+    def __init__(self, database: Database, providers: Mapping[str, Provider], attempt_stale_after: timedelta) -> None:
         self._database = database
         self._providers = providers
-        self._stale_after = stale_after
+        self._attempt_stale_after = attempt_stale_after
 
     def check_readiness(self, task: Task) -> dict[str, Variable]:
         """Ask the domain whether the step's predecessors are done."""
@@ -110,9 +110,9 @@ class Fulfillment:
         STEP_DUPLICATE_EXECUTIONS_PREVENTED.labels(command=task.topic).inc()
         if step.status != StepStatus.IN_PROGRESS or step.attempt_status == "ACKNOWLEDGED":
             return step
-        if step.seconds_since_heartbeat < self._stale_after.total_seconds():
+        if step.seconds_since_heartbeat < self._attempt_stale_after.total_seconds():
             raise RetryLater(LOOK_AGAIN, f"worker {step.worker_id} is carrying out this step")
-        return self._infer_unknown(task, step, "the worker gave no sign of life", self._stale_after)
+        return self._infer_unknown(task, step, "the worker gave no sign of life", self._attempt_stale_after)
 
     def _start(self, task: Task, step: Row[Any]) -> StartedStep | None:
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
@@ -195,13 +195,13 @@ class Fulfillment:
             self._evaluate(task, after.order_id)
         return after
 
-    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, silent_for: timedelta = timedelta(0)) -> Row[Any]:
+    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, attempt_stale_after: timedelta = timedelta(0)) -> Row[Any]:
         command = Infer(
             step_id=step.id,
             expected_version=step.version,
             event=StepEvent.TIME_OUT,
             source=OutcomeSource.RESPONSE,
-            silent_for=silent_for,
+            attempt_stale_after=attempt_stale_after,
             reason=reason,
         )
         try:

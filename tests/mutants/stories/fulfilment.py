@@ -40,12 +40,12 @@ def starting_a_step_from_an_older_version(trial: Trial) -> None:
 
 @refused_by("fulfillment_step.time_out/ATTEMPT_ALIVE")
 def timing_out_a_worker_that_just_gave_a_sign_of_life(trial: Trial) -> None:
-    infer(StepEvent.TIME_OUT, trial, silent_for=timedelta(hours=1))
+    infer(StepEvent.TIME_OUT, trial, attempt_stale_after=timedelta(hours=1))
 
 
 @refused_by("fulfillment_step.find_absent/ABSENCE_NOT_PROVEN")
 def absent_before_the_safe_interval_is_over(trial: Trial) -> None:
-    infer(StepEvent.FIND_ABSENT, trial, safe_interval=timedelta(hours=1))
+    infer(StepEvent.FIND_ABSENT, trial, request_safe_interval=timedelta(hours=1))
 
 
 def inferred_from_an_older_version(event: StepEvent, trial: Trial) -> None:
@@ -60,7 +60,7 @@ def infer(event: StepEvent, trial: Trial, *, versions_ago: int = 0, **intervals:
         expected_version=version_of(trial, step_id) - versions_ago,
         event=event,
         source=OutcomeSource.RECONCILIATION,
-        **intervals,  # type: ignore[arg-type]  # safe_interval or silent_for
+        **intervals,  # type: ignore[arg-type]  # request_safe_interval or attempt_stale_after
     )
     with trial.uow() as uow:
         fulfilling.infer(uow, command)
