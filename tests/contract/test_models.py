@@ -19,8 +19,9 @@ from lxml import etree
 from domain.offers.approvals import Decision
 from tests.support.rendering import MODELS, SUPPORT, ModelToolsError, canvas, draw_form, model_tools, models
 from workers.bpmn_contract import MESSAGES, problems
+from workers.tasks.contracts import Contract
 from workers.tasks.escalation import BY_HAND
-from workers.tasks.topics import CONTRACTS, Contract
+from workers.tasks.topics import CONTRACTS
 
 Plant = Callable[[Path], object]
 
