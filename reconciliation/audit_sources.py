@@ -59,13 +59,13 @@ class CamundaHistory:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:
+    def instances(self, tenant_id: UUID) -> list[EngineInstance]:
         return self._engine.past_instances(f"%:{tenant_id}:%")
 
     def trace(self, instance_id: str) -> Trace:
         return self._engine.trace(instance_id)
 
-    def incidents(self) -> Sequence[Incident]:
+    def incidents(self) -> list[Incident]:
         return self._engine.incidents()
 
 

@@ -107,6 +107,8 @@ def test_an_outage_is_logged_once_and_waited_out(monkeypatch: pytest.MonkeyPatch
         assert until_available(call, Event(), service="engine") == 7
 
     assert [log["event"] for log in logs] == ["service_unavailable", "service_available_again"]
+    assert logs[1]["attempts"] == 4
+    assert logs[1]["seconds"] > 0
 
 
 def test_what_is_no_outage_passes() -> None:
