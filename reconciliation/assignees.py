@@ -1,4 +1,4 @@
-"""Makes the owner of a fallout case and the assignee of its task in Tasklist the same person.
+"""Makes the owner of a fallout case and the assignee of its task in Tasklist the same person (docs/domain.md#reconcilers).
 
 The rule it keeps: the domain's owner counts. When somebody takes a task in Tasklist, the case is claimed for them, by the same command and
 with the same authority as over HTTP. When another person was faster, the task goes to that person.

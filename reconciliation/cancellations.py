@@ -1,4 +1,4 @@
-"""Unanswered cancellations of steps: asks the provider under the key that each was sent with.
+"""Unanswered cancellations of steps: asks the provider under the key that each was sent with (docs/domain.md#cancellation-and-undo).
 
 It asks about the cancellation, also when its step has completed meanwhile (the order waits for the reply), and about the request that the
 cancellation is to stop. The step's own process may send again what is proven absent. What no provider can tell is for a person.

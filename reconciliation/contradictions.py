@@ -1,4 +1,4 @@
-"""Open contradictions: asks the provider's own ledger whether the effect is there, and lets the domain decide what follows.
+"""Unsettled contradictions: asks the provider's own ledger whether the effect is there, and lets the domain decide what follows.
 
 An effect that is no longer wanted is undone; a wanted effect that is gone is for a person. The provider is asked again about a request that
 it has only accepted. What no provider can tell is for a person as well.
@@ -34,7 +34,7 @@ class Contradictions:
         self._silence = silence
 
     def sweep(self) -> int:
-        """Ask about every open contradiction; returns how many were settled."""
+        """Ask about every unsettled contradiction; returns how many were settled."""
         each = self._silence
         with housekeeping(self._database) as connection:
             rows = unanswered.open_questions(connection, LIMIT, each.request_safe_interval, each.give_up_after)

@@ -1,4 +1,4 @@
-"""Process starts whose outcome is not known: asks the engine, then attaches the instance or starts again.
+"""Process starts whose outcome is not known: asks the engine, then attaches the instance or starts again (docs/domain.md#process-starts).
 
 The rule it keeps: "not found" counts only after the safe interval, because the request may still be on its way. An instance counts only if
 it carries the start token, because anybody may start a process under any business key.

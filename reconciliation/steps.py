@@ -1,4 +1,5 @@
-"""Steps whose outcome is not known: asks the provider under the key that the request was sent with.
+"""Steps whose outcome is not known: asks the provider under the key that the request was sent with
+(docs/domain.md#steps-attempts-and-retries).
 
 The rule it keeps: a provider's reply is a fact, and is recorded as one. What follows from its silence is an inference, drawn from a version
 that was read before the question; it loses to any callback that came meanwhile. Nothing is sent from here.

@@ -1,8 +1,8 @@
 """The pod: fetches external tasks, runs their handlers and reports the outcomes.
 
 One long poll for all topics, never more tasks than can start at once, a lock that is kept alive while a handler runs, and an end that
-gives back what was not started. The rules it keeps: a task whose lock another worker holds is never reported; a handler that raises
-never ends the pod; two pods never share a worker id, which is all that keeps them apart in the engine.
+gives back the tasks that were not started. The rules it keeps: a task that another worker has locked is never reported; a handler that
+raises never ends the pod; two pods never share a worker id, which is all that the engine tells them apart by.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOCK_DURATION = timedelta(seconds=20)
 POLL = timedelta(seconds=10)  # also the longest time until a task that another engine node created is seen
 DRAIN = timedelta(seconds=30)
 CANCEL_GRACE = timedelta(seconds=3)
-_GATHER = 0.02  # seconds to let a busy pod free more than one place: a fetch per task costs the engine half its throughput
+_GATHER = 0.02  # seconds in which a busy pod frees more than one place: a fetch per task costs the engine half its throughput
 _UNIQUE = re.compile(r".+-[0-9a-f]{8,}")
 
 _log = structlog.get_logger()
@@ -48,7 +48,7 @@ _polling_lock = Lock()
 
 
 class WorkerIdError(Exception):
-    """The worker id does not tell this pod from every other one."""
+    """The worker id may be that of another pod too."""
 
 
 class Pod:
@@ -90,8 +90,8 @@ class Pod:
     def run_once(self, poll: timedelta = timedelta()) -> int:
         """Fetch once, run everything to its end, and return how many tasks that was. Raises EngineError when the fetch fails."""
         with self._open():
-            asked_at = self._clock()
-            leases = self._new_leases(self._polls.fetch(self._capacity, poll), asked_at)
+            requested_at = self._clock()
+            leases = self._new_leases(self._polls.fetch(self._capacity, poll), requested_at)
             for lease in leases:
                 self._begin(lease)
             self._await_idle(None)
@@ -110,8 +110,8 @@ class Pod:
         room = self._await_room(stop)
         if not room:
             return 0
-        asked_at = self._clock()
-        leases = self._new_leases(self._polls.wait_for_tasks(room), asked_at)
+        requested_at = self._clock()
+        leases = self._new_leases(self._polls.wait_for_tasks(room), requested_at)
         for lease in leases:
             if stop.is_set():
                 self._give_back(lease)
@@ -153,24 +153,25 @@ class Pod:
     def _room(self) -> int:
         return self._capacity - len(self._in_flight)
 
-    def _new_leases(self, tasks: Sequence[ExternalTask], asked_at: float) -> list[Lease]:
-        """Take up what was fetched; what this pod already works on is only renewed."""
+    def _new_leases(self, tasks: Sequence[ExternalTask], requested_at: float) -> list[Lease]:
+        """Make leases of the fetched tasks; a task in work only gets its lease renewed."""
         durations = {request.name: request.lock_duration for request in self._requests}
         leases = [
-            Lease(task, self._topics[task.topic], durations[task.topic], asked_at=asked_at, clock=self._clock) for task in tasks
+            Lease(task, self._topics[task.topic], durations[task.topic], requested_at=requested_at, clock=self._clock)
+            for task in tasks
         ]
-        return [lease for lease in leases if not self._is_known(lease, asked_at)]
+        return [lease for lease in leases if not self._is_known(lease, requested_at)]
 
-    def _is_known(self, lease: Lease, asked_at: float) -> bool:
+    def _is_known(self, lease: Lease, requested_at: float) -> bool:
         with self._changed:
             running = self._in_flight.get(lease.task.id)
             if running is None:
                 return False
             if running.is_reporting:
-                # Its failure was reported and is already due again: it starts when the attempt before it is put away.
+                # Its failure was reported, and its next attempt is due already: it starts when this one is put away.
                 running.successor = lease
             else:
-                running.renew(asked_at)
+                running.renew(requested_at)
             return True
 
     def _begin(self, lease: Lease) -> None:
@@ -193,7 +194,7 @@ class Pod:
         ):
             try:
                 self._run(lease)
-            except Exception:  # noqa: BLE001 - whoever misses the sign asks what became of the pod: nothing is lost by going on
+            except Exception:  # noqa: BLE001 - one task never ends the pod; the engine offers it again when its lock expires
                 _log.exception("task_not_settled")
             finally:
                 self._put_away(lease)
@@ -234,7 +235,7 @@ class Pod:
             self._begin(successor)
 
     def _give_back(self, lease: Lease) -> None:
-        """Unlock a task without using an attempt, while the lock is surely still ours: the engine does not check who asks."""
+        """Unlock a task without using an attempt, while the lock is certainly ours: the engine does not check whose it is."""
         if lease.is_over or lease.seconds_left() <= 0:
             return
         try:
@@ -250,7 +251,7 @@ class Pod:
             return self._changed.wait_for(lambda: not self._in_flight, None if timeout is None else timeout.total_seconds())
 
     def _drain(self) -> None:
-        """Let handlers finish; then ask them to stop; what still runs keeps its lock until it expires, or it would run twice."""
+        """Let handlers finish, then ask them to stop. A task that still runs keeps its lock until it expires, or it would run twice."""
         self._draining = True
         if not self._await_idle(self._drain_timeout):
             with self._changed:

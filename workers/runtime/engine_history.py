@@ -1,4 +1,4 @@
-"""What the engine's history tells about ended and running process instances. Everything here only reads."""
+"""The engine's history of running and ended process instances. Everything here only reads."""
 
 from __future__ import annotations
 
