@@ -70,7 +70,7 @@ class CamundaHistory:
 
 
 class KafkaTopics:
-    """The product's Kafka topics, from the first record to the last one at the time when the reading began. Raises KafkaUnavailableError."""
+    """The product's Kafka topics, from the first record to the last one when the reading began. Raises KafkaUnavailableError."""
 
     def __init__(self, bootstrap: str, silence: timedelta = KAFKA_SILENCE) -> None:
         self._bootstrap = bootstrap

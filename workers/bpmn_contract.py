@@ -1,7 +1,7 @@
 """Compares the models with the workers: a process owner may draw only what the workers carry out.
 
-The engine accepts a model whose topic no worker has, or whose error code no event catches; the instance then stands still, or ends without a
-trace. So every such gap is found here, before a deployment, and named with the file and the element that must be changed.
+The engine accepts a model whose topic no worker has, or whose error code no event catches; the instance then stands still, or ends without
+a trace. So every such gap is found here, before a deployment, and named with the file and the element that must be changed.
 """
 
 from __future__ import annotations

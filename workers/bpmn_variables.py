@@ -46,8 +46,8 @@ class TopicContract(Protocol):
 class Promises:
     """The variables that the workers and the domain give to the models.
 
-    `starts`: process -> variables given at its start. `sent`: message -> variables that come with it. `elements`: loop variable -> fields of
-    each element. `columns`: decision -> outputs that a worker reads. `groups`: the groups that exist.
+    `starts`: process -> variables given at its start. `sent`: message -> variables that come with it. `elements`: loop variable -> fields
+    of each element. `columns`: decision -> outputs that a worker reads. `groups`: the groups that exist.
     """
 
     topics: Mapping[str, TopicContract]

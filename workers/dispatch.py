@@ -66,7 +66,8 @@ class _Claim:
 class Dispatcher:
     """Any number may run side by side: each command belongs to one dispatcher for the time of a lease.
 
-    When a lease ends while a start is under way, the outcome of the start is unknown. So `lease` must be well above the engine's time limits.
+    When a lease ends while a start is under way, the outcome of the start is unknown. So `lease` must be well above the engine's time
+    limits.
     """
 
     def __init__(self, database: sqlalchemy.Engine, engine: Engine, lease: timedelta = LEASE) -> None:

@@ -75,8 +75,8 @@ class RecordFact:
 class Infer:
     """Something concluded about a step from its version `expected_version`.
 
-    `request_safe_interval` counts for FIND_ABSENT: how long ago the request was sent. `attempt_stale_after` counts for TIME_OUT: how long its worker
-    has given no sign of life (zero: the worker itself gives up).
+    `request_safe_interval` counts for FIND_ABSENT: how long ago the request was sent. `attempt_stale_after` counts for TIME_OUT: how long
+    its worker has given no sign of life (zero: the worker itself gives up).
     """
 
     step_id: UUID

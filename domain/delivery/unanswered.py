@@ -1,8 +1,8 @@
 """What was asked of providers and not answered: queries across tenants for reconciliation, which puts the question again, by key.
 
 They only read, and lock nothing. Each row brings the question: `question_id`, and the `idempotency_key` that the provider knows it by.
-`is_past_safe_interval`: the request was sent so long ago that "never seen" proves its absence. `is_to_be_given_up`: nobody has told for so long that a person
-must find out.
+`is_past_safe_interval`: the request was sent so long ago that "never seen" proves its absence. `is_to_be_given_up`: there was no reply for
+so long that a person must find out.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def unanswered_steps(
 def unanswered_cancellations(
     connection: Connection, limit: int, attempt_stale_after: timedelta, request_safe_interval: timedelta, give_up_after: timedelta
 ) -> list[Row[Any]]:
-    """What was asked about a step that is to be cancelled, and was not answered for `attempt_stale_after`: the cancellation itself, whatever became
-    of its step, and the request that it is to stop. `command` tells which.
+    """What was sent about a step that is to be cancelled and got no reply for `attempt_stale_after`; `command` tells what it was.
+
+    That is the cancellation itself, whatever became of its step, and the request that the cancellation is to stop.
     """
     asked = or_(ATTEMPT.c.command == "CANCEL", STEP.c.status == StepStatus.CANCEL_REQUESTED)
     query = _with_live_attempt(asked, *_ages(ATTEMPT.c.sent_at, request_safe_interval, give_up_after))

@@ -244,8 +244,8 @@ START_IS_QUEUED = exists(
 def unresolved_starts(connection: Connection, limit: int, start_safe_interval: timedelta) -> list[Row[Any]]:
     """Starts to look into now: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
 
-    `age` is the time in that state (for START_UNKNOWN: since its answer was given up), `is_past_safe_interval` whether it exceeds `start_safe_interval`,
-    `start_is_queued` whether the dispatcher still has the request.
+    `age` is the time in that state (for START_UNKNOWN: since the dispatcher gave up), `is_past_safe_interval` whether it exceeds
+    `start_safe_interval`, `start_is_queued` whether the dispatcher still has the request.
     """
     c = CORRELATION.c
     query = (

@@ -22,7 +22,7 @@ Clock = Callable[[], float]
 
 
 class LockState(StrEnum):
-    """LOCKED; EXPIRED (by our clock; no other worker may have locked it yet); LOST (another worker locked it); GONE (completed or cancelled)."""
+    """LOCKED; EXPIRED by our clock, perhaps not taken yet; LOST to another worker; GONE: completed or cancelled."""
 
     LOCKED = "locked"
     EXPIRED = "expired"
@@ -31,7 +31,7 @@ class LockState(StrEnum):
 
 
 class Lease:
-    """One locked task in work. `calls` keeps an extension and a report of the same task apart: at the same time they collide in the engine."""
+    """One locked task in work. `calls` keeps an extension and a report of the task apart: together they collide in the engine."""
 
     def __init__(
         self, task: ExternalTask, topic: Topic, duration: timedelta, *, requested_at: float, clock: Clock = time.monotonic

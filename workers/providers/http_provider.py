@@ -60,7 +60,10 @@ class HttpProvider:
         return _settled(response, request.idempotency_key)
 
     def cancel(self, request: CancelRequest) -> ProviderReply | None:
-        """Send the cancellation under its own key; None only when the provider says that it never saw the request. Raises the port's errors."""
+        """Send the cancellation under its own key. Raises the errors of the port.
+
+        None only when the provider itself says that it never saw the request.
+        """
         body: dict[str, str | int | None] = {"stepRef": request.step_ref, "requestKey": request.request_key}
         response = self._call("POST", idempotency_key=request.idempotency_key, body=body, path="/v1/cancellations")
         if response.status_code == httpx.codes.NOT_FOUND and _problem(response).code == "REQUEST_UNKNOWN":

@@ -1,7 +1,7 @@
 """Process definitions, instances, messages and decisions of the engine.
 
-The rule it keeps: when a repeated call finds its work done already (an instance is gone, a message has no receiver), it returns a result and
-raises no error.
+The rule it keeps: when a repeated call finds its work done already (an instance is gone, a message has no receiver), it returns a result
+and raises no error.
 """
 
 from __future__ import annotations

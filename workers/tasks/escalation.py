@@ -70,7 +70,10 @@ class Escalation:
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
     def escalate(self, task: Task) -> dict[str, Variable]:
-        """Ask the next group, or give the same group more time; a person who escalates where no group stands above keeps the old deadline."""
+        """Ask the next group, or give the same group more time.
+
+        A person who escalates where no group stands above gets the task back with its old deadline.
+        """
         group, next_group = task.text("approverGroup"), task.text("nextApproverGroup")
         person = self._who_escalated(task) if _by_hand(task) else None
         with open_unit_of_work(self._database, task, on_behalf_of=person) as uow:
