@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices faults storm bench models openapi fuzz evidence sbom lock help
+.PHONY: demo up test check races mutants matrices topics faults storm bench models openapi fuzz evidence sbom lock help
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders on the local stack; ARGS="--once --json" audits and exits
 	@$(BIN)/q2o demo $(ARGS)
@@ -36,6 +36,9 @@ mutants: $(VENV)/.development ## take every guard, state, constraint and lock aw
 
 matrices: $(VENV)/.development ## write every state machine, event by state, into docs/matrices.md
 	@$(BIN)/python -m tests.support.state_machines > docs/matrices.md
+
+topics: $(VENV)/.development ## write what every topic reads, sets and raises into docs/topics.md
+	@$(BIN)/python -m tests.support.topics_page
 
 faults: $(VENV)/.development ## lost answers, dead workers, killed processes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

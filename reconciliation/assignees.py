@@ -1,7 +1,7 @@
-"""Who has a fallout case, in Tasklist and in the domain: the same person (domain.md, R6).
+"""Makes the owner of a fallout case and the assignee of its task in Tasklist the same person (docs/domain.md#reconcilers).
 
-The rule it keeps: the domain's owner counts. A task that somebody took in Tasklist is claimed for them, by the same command and with the
-same authority; where somebody else was faster, the task goes to that person.
+The rule it keeps: the domain's owner counts. When somebody takes a task in Tasklist, the case is claimed for them, by the same command and
+with the same authority as over HTTP. When another person was faster, the task goes to that person.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMIT = 200  # tasks compared per sweep
 
 
 class Assignees:
-    """Compares every task of a case that somebody has with the case's owner."""
+    """Compares the assignee of every assigned task of a case with the case's owner."""
 
     kind = "assignee"
 
@@ -34,7 +34,7 @@ class Assignees:
         self._repairs = repairs
 
     def sweep(self) -> int:
-        """Make owner and assignee agree; returns how many did not. Raises EngineError when the engine does not answer."""
+        """Make owner and assignee agree; returns how many did not. Raises EngineError."""
         tasks = {task.process_instance_id: task for task in self._engine.assigned_tasks(cases.USER_TASK, LIMIT)}
         if not tasks:
             return 0
@@ -69,12 +69,5 @@ def _assign(row: Row[Any], uow: UnitOfWork) -> bool:
 
 
 def _repair(row: Row[Any], task: UserTask, action: Action) -> Repair:
-    return Repair(
-        kind=Assignees.kind,
-        tenant_id=row.tenant_id,
-        aggregate_type="fallout_case",
-        aggregate_id=row.id,
-        business_key=cases.business_key(row.tenant_id, row.id),
-        action=action,
-        evidence={"owner": row.owner_user_id, "assignee": task.assignee, "taskId": task.id},
-    )
+    evidence = {"owner": row.owner_user_id, "assignee": task.assignee, "taskId": task.id}
+    return Repair.of_case(Assignees.kind, action, row.tenant_id, row.id, evidence)

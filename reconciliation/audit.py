@@ -1,6 +1,6 @@
-"""The audit of a tenant once everything has settled: what the database, the engine, Kafka and the provider say, held side by side.
+"""The audit of a tenant once everything is settled: it compares the database, the engine, Kafka and the provider.
 
-It repairs nothing and believes nobody: every figure is counted, every disagreement is a sentence with the ids that it is about.
+It repairs nothing and trusts no side: every figure is counted, and every disagreement is a sentence with the ids that it is about.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from reconciliation.audit_agreement import (
 from reconciliation.audit_sources import CamundaHistory, EngineHistory, EventRecords, KafkaTopics
 from workers.runtime.engine import Engine
 
-SHOWN = 5  # violations of one invariant that a table tells in full
+SHOWN = 5  # violations of one invariant that a table lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """What was looked at and what was found, in the order of the invariants' numbers."""
+    """What was counted and what was found, in the order of the invariants' numbers."""
 
     tenant_id: UUID
     checks: tuple[CheckResult, ...]
 
     @property
     def violations(self) -> int:
-        """How many there are in all."""
+        """The number of violations of all invariants."""
         return sum(len(check.violations) for check in self.checks)
 
     @property
@@ -73,9 +73,9 @@ class Outside:
 
 
 class Audit:
-    """Looks at a tenant that has come to rest; what is still on its way would count as missing.
+    """Audits a tenant of which nothing is under way any more; what is still on its way would count as missing.
 
-    Raises the errors of what cannot be reached: OperationalError, EngineError, KafkaUnavailableError, and the ledger's own.
+    Raises the errors of a side that cannot be reached: OperationalError, EngineError, KafkaUnavailableError, and the ledger's own.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class Audit:
         self._outside = Outside(engine=CamundaHistory(engine), events=KafkaTopics(kafka_bootstrap), ledger=provider_ledger)
 
     def run(self, tenant_id: UUID) -> AuditReport:
-        """Look at everything of one tenant. No transaction is open while the others are asked."""
+        """Audit one tenant. No transaction is open while the engine, Kafka and the provider are read."""
         with self._database.connect() as connection:
             reading = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            name_tenant(reading, EVERY_TENANT)  # whether tenants meet can be seen only by looking at all of them
+            name_tenant(reading, EVERY_TENANT)  # rows that mix two tenants are visible only to all tenants
             snapshot = auditing.inspect(reading, tenant_id)
         return compare(snapshot, self._outside)
 
 
 def compare(snapshot: Snapshot, outside: Outside) -> AuditReport:
-    """Hold the database's side against the others."""
+    """Compare the database's side with the others."""
     ledger = outside.ledger()
     instances = outside.engine.instances(snapshot.tenant_id)
     results = {result.code: result for result in snapshot.results}
@@ -115,7 +115,7 @@ def compare(snapshot: Snapshot, outside: Outside) -> AuditReport:
 
 
 def as_table(report: AuditReport) -> Table:
-    """The report for people: every invariant with its figures, and below it the first of its violations."""
+    """The report for people: every invariant with its figures, and below it its first violations."""
     table = Table(title="Invariants", title_justify="left", show_lines=False)
     table.add_column("", no_wrap=True)
     table.add_column("What must hold")

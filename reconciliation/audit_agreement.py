@@ -1,6 +1,6 @@
-"""Whether the engine, Kafka and the provider tell the same story as the database. Pure: rows in, one result per invariant out.
+"""Whether the engine, Kafka and the provider agree with the database. Pure: rows in, one result per invariant out.
 
-None of them is believed more than the others: each disagreement is told with the ids on both sides.
+No side is trusted more than the others: each disagreement names the ids on both sides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from domain.auditing import CheckResult, Snapshot, WantedWorkflow
 from domain.delivery import steps
-from reconciliation.audit_sources import EngineHistory, EngineInstance, EventRecord
+from reconciliation.audit_sources import EngineHistory, EventRecord
+from workers.runtime.engine_history import EngineInstance
 
 DUPLICATE_START = "Duplicate start"
 REGISTRATION = "workflow.register"
@@ -59,7 +60,7 @@ def _completions(snapshot: Snapshot, own: Sequence[LedgerEntry]) -> Iterator[str
 
 
 def one_instance(snapshot: Snapshot, instances: Sequence[EngineInstance], history: EngineHistory) -> CheckResult:
-    """I14: whoever started a process twice, one instance did the work."""
+    """I14: however often a process was started, one instance did the work."""
     registered = {workflow.business_key: workflow.process_instance_id for workflow in snapshot.workflows}
     by_key: dict[str, list[EngineInstance]] = defaultdict(list)
     for instance in instances:
@@ -121,7 +122,7 @@ def _together(workflow: WantedWorkflow, known: Mapping[str, EngineInstance]) -> 
     elif workflow.is_settled and not instance.is_running and not (instance.is_completed or workflow.is_cancelled):
         yield f"{workflow.business_key} is settled, and its instance {instance.id} is {instance.state}."
     elif not workflow.is_settled and not instance.is_running:
-        yield f"{workflow.business_key} is not settled, and its instance {instance.id} is {instance.state}: nobody goes on with it."
+        yield f"{workflow.business_key} is not settled, and its instance {instance.id} is {instance.state}: no instance goes on with it."
 
 
 def _orphans(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> Iterator[str]:
@@ -185,7 +186,7 @@ def _astray(records: Sequence[EventRecord]) -> Iterator[str]:
 
 
 def _backwards(records: Sequence[EventRecord]) -> Iterator[str]:
-    """Versions must not fall from one record to the next, re-sends apart."""
+    """Versions must not fall from one record to the next, apart from records that were sent again."""
     highest: dict[tuple[str, int, str], int] = defaultdict(int)
     seen = set()
     for record in sorted(records, key=lambda record: (record.topic, record.partition, record.offset)):
@@ -210,7 +211,7 @@ def with_deliveries(result: CheckResult, snapshot: Snapshot, ledger: Sequence[Le
 def with_incidents(
     result: CheckResult, snapshot: Snapshot, instances: Sequence[EngineInstance], history: EngineHistory
 ) -> CheckResult:
-    """I23, with the engine's incidents: each must be at something of which a person already knows."""
+    """I23, with the engine's incidents: a person must already know about the aggregate of each."""
     keys = {one.id: one.business_key for one in instances}
     own = [incident for incident in history.incidents() if incident.process_instance_id in keys]
     unexplained = tuple(

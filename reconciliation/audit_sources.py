@@ -1,4 +1,4 @@
-"""Where the audit looks outside the database: the engine's history and the records in Kafka. Both are only read."""
+"""What the audit reads outside the database: the engine's history, and the records in Kafka."""
 
 from __future__ import annotations
 
@@ -7,60 +7,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID, uuid4
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from domain.store.facts import TOPICS
 from workers.runtime.engine import Engine
+from workers.runtime.engine_history import EngineInstance, Incident, Trace
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 
-PAGE = 1000  # rows per answer of the engine
 KAFKA_BATCH = 500
-KAFKA_PATIENCE = timedelta(seconds=30)  # without a single record, while there are some
-_RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineInstance:
-    """A process instance as history knows it, running or ended."""
-
-    id: str
-    business_key: str
-    definition_key: str
-    state: str
-
-    @property
-    def is_running(self) -> bool:
-        return self.state in _RUNNING
-
-    @property
-    def is_completed(self) -> bool:
-        """Whether it reached an end event, as opposed to having been ended from outside."""
-        return self.state == "COMPLETED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
-    """How far an instance came: the names of the end events it reached, the topics of the tasks it had."""
-
-    ends: frozenset[str]
-    topics: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
-    """Something that stopped an instance until a person acts."""
-
-    id: str
-    process_instance_id: str
-    activity_id: str
-    message: str
+KAFKA_SILENCE = timedelta(seconds=30)  # the longest time without a record, while more are to come
 
 
 class EngineHistory(Protocol):
-    """What the audit asks of the engine."""
+    """What the audit needs from the engine."""
 
     def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:
         """Every instance ever started under a business key of the tenant."""
@@ -69,12 +31,12 @@ class EngineHistory(Protocol):
         """How far one instance came."""
 
     def incidents(self) -> Sequence[Incident]:
-        """Every open incident, each told once, at its root."""
+        """Every open incident, once, where it happened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
-    """An event where Kafka keeps it."""
+    """One record in Kafka, and the event in it."""
 
     topic: str
     partition: int
@@ -85,93 +47,62 @@ class EventRecord:
 
 
 class EventRecords(Protocol):
-    """What the audit asks of Kafka."""
+    """What the audit needs from Kafka."""
 
     def read(self, tenant_id: UUID) -> Sequence[EventRecord]:
-        """Every record of the tenant, in each partition in order."""
+        """Every record of the tenant; the records of one partition in their order."""
 
 
 class CamundaHistory:
-    """The engine's history over REST. Every call raises EngineError."""
+    """The history of one engine. Every call raises EngineError."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def instances(self, tenant_id: UUID) -> list[EngineInstance]:
-        rows = self._pages("/history/process-instance", processInstanceBusinessKeyLike=f"%:{tenant_id}:%", sortBy="instanceId")
-        return [
-            EngineInstance(
-                id=row["id"], business_key=row["businessKey"], definition_key=row["processDefinitionKey"], state=row["state"]
-            )
-            for row in rows
-        ]
+        return self._engine.past_instances(f"%:{tenant_id}:%")
 
     def trace(self, instance_id: str) -> Trace:
-        activities = self._pages("/history/activity-instance", processInstanceId=instance_id, sortBy="activityId")
-        tasks = self._pages("/history/external-task-log", processInstanceId=instance_id, sortBy="topicName")
-        return Trace(
-            ends=frozenset(str(row["activityName"]) for row in activities if row["activityType"].endswith("EndEvent")),
-            topics=frozenset(str(row["topicName"]) for row in tasks),
-        )
+        return self._engine.trace(instance_id)
 
     def incidents(self) -> list[Incident]:
-        rows = self._pages("/incident", sortBy="incidentId")
-        # An incident is repeated in every process that called the one where it happened.
-        return [
-            Incident(
-                id=row["id"],
-                process_instance_id=row["processInstanceId"],
-                activity_id=row["activityId"],
-                message=row["incidentMessage"] or row["incidentType"],
-            )
-            for row in rows
-            if row["id"] == row["rootCauseIncidentId"]
-        ]
-
-    def _pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
-        first = 0
-        while True:
-            rows = self._engine.get(path, sortOrder="asc", firstResult=first, maxResults=PAGE, **query)
-            yield from rows
-            if len(rows) < PAGE:
-                return
-            first += PAGE
+        return self._engine.incidents()
 
 
 class KafkaTopics:
-    """The product's topics, read from their first record to what was there when the reading began. Raises KafkaUnavailableError."""
+    """The product's Kafka topics, from the first record to the last one when the reading began. Raises KafkaUnavailableError."""
 
-    def __init__(self, bootstrap: str, patience: timedelta = KAFKA_PATIENCE) -> None:
+    def __init__(self, bootstrap: str, silence: timedelta = KAFKA_SILENCE) -> None:
         self._bootstrap = bootstrap
-        self._patience = patience
+        self._silence = silence
 
     def read(self, tenant_id: UUID) -> list[EventRecord]:
-        # A group of its own that commits nothing: nobody else's place moves.
+        # A group of its own that commits nothing: no other consumer's offset moves.
         consumer = new_consumer(self._bootstrap, f"audit-{uuid4()}")
         try:
             return [record for message in self._messages(consumer) if (record := _record(message, tenant_id)) is not None]
         except KafkaException as error:
-            raise KafkaUnavailableError(f"Kafka did not give back its records: {error.args[0].str()}") from error
+            raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
         finally:
             consumer.close()
 
     def _messages(self, consumer: Consumer) -> Iterator[Message]:
         ends = self._ends(consumer)
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in ends])
-        give_up = time.monotonic() + self._patience.total_seconds()
+        give_up = time.monotonic() + self._silence.total_seconds()
         while ends:
             for message in consumer.consume(KAFKA_BATCH, timeout=0.2):
                 if message.error() is not None:
                     raise KafkaException(message.error())
-                give_up = time.monotonic() + self._patience.total_seconds()
+                give_up = time.monotonic() + self._silence.total_seconds()
                 yield message
             ends = {place: end for place, end in ends.items() if _position(consumer, place) < end}
             if time.monotonic() > give_up:
-                raise KafkaUnavailableError(f"Kafka gave no record of {sorted(ends)} for {self._patience}. Is it overloaded?")
+                raise KafkaUnavailableError(f"Kafka gave no record of {sorted(ends)} for {self._silence}. Is it overloaded?")
 
     def _ends(self, consumer: Consumer) -> dict[tuple[str, int], int]:
-        """Partitions that hold records -> offset after their last one."""
-        seconds = self._patience.total_seconds()
+        """Partitions with records -> the offset after their last one."""
+        seconds = self._silence.total_seconds()
         known = consumer.list_topics(timeout=seconds).topics
         places = [
             (topic, partition) for topic in sorted(set(TOPICS.values())) if topic in known for partition in known[topic].partitions
@@ -186,7 +117,7 @@ def _position(consumer: Consumer, place: tuple[str, int]) -> int:
 
 
 def _record(message: Message, tenant_id: UUID) -> EventRecord | None:
-    """Read a record, or None when it is another tenant's or no event at all."""
+    """Read a record; None when it is another tenant's, or not an event."""
     try:
         event = json.loads(message.value() or b"null")
         if event["tenantId"] != str(tenant_id):

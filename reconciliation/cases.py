@@ -1,4 +1,4 @@
-"""Fallout cases that nobody is at any more, and steps that wait for a person whom nobody called (the lesson, section 13)."""
+"""Releases abandoned fallout cases, and opens a case for every held step that has none."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import steps, troubles, unsettled
+from domain.delivery import troubles, unsettled
 from domain.delivery.steps import FulfillmentStep, StepStatus
-from domain.fallout import cases, casework, triaging
+from domain.fallout import casework, triaging
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
 
-LIMIT = 200  # cases given back, and opened, per sweep
+LIMIT = 200  # cases released, and cases opened, per sweep
 
 
 class Cases:
@@ -30,15 +30,15 @@ class Cases:
         self._grace = grace
 
     def sweep(self) -> int:
-        """Give back what an owner has left, and call a person to what is held; returns how many cases were."""
+        """Release cases whose claim has expired, and open the missing ones; returns how many cases were changed or opened."""
         with housekeeping(self._database) as connection:
-            left = casework.expired_claims(connection, LIMIT)
-            held = unsettled.held_without_case(connection, LIMIT, self._grace)
-        released = sum(self._repairs.make(_release(row), partial(_give_back, row)) for row in left)
-        return released + sum(self._repairs.make(_opening(row), partial(_open, row)) for row in held)
+            abandoned_cases = casework.expired_claims(connection, LIMIT)
+            held_steps = unsettled.held_without_case(connection, LIMIT, self._grace)
+        released = sum(self._repairs.make(_repair_of_case(row), partial(_release, row)) for row in abandoned_cases)
+        return released + sum(self._repairs.make(_repair_of_step(row), partial(_open, row)) for row in held_steps)
 
 
-def _give_back(row: Row[Any], uow: UnitOfWork) -> bool:
+def _release(row: Row[Any], uow: UnitOfWork) -> bool:
     casework.expire_claim(uow, row.id, row.version)
     return True
 
@@ -51,25 +51,11 @@ def _open(row: Row[Any], uow: UnitOfWork) -> bool:
     return True
 
 
-def _release(row: Row[Any]) -> Repair:
-    return Repair(
-        kind=Cases.kind,
-        tenant_id=row.tenant_id,
-        aggregate_type="fallout_case",
-        aggregate_id=row.id,
-        business_key=cases.business_key(row.tenant_id, row.id),
-        action=Action.RELEASED,
-        evidence={"owner": row.owner_user_id, "claimExpiredAt": row.claim_expires_at},
-    )
+def _repair_of_case(row: Row[Any]) -> Repair:
+    evidence = {"owner": row.owner_user_id, "claimExpiredAt": row.claim_expires_at}
+    return Repair.of_case(Cases.kind, Action.RELEASED, row.tenant_id, row.id, evidence)
 
 
-def _opening(row: Row[Any]) -> Repair:
-    return Repair(
-        kind=Cases.kind,
-        tenant_id=row.tenant_id,
-        aggregate_type="fulfillment_step",
-        aggregate_id=row.id,
-        business_key=steps.business_key(row.tenant_id, row.id),
-        action=Action.CASE_OPENED,
-        evidence={"stepStatus": row.status, "version": row.version, "heldSince": row.updated_at},
-    )
+def _repair_of_step(row: Row[Any]) -> Repair:
+    evidence = {"stepStatus": row.status, "version": row.version, "heldSince": row.updated_at}
+    return Repair.of_step(Cases.kind, Action.CASE_OPENED, row.tenant_id, row.id, evidence)

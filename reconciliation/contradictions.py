@@ -1,22 +1,21 @@
-"""Contradictions in question (the lesson, section 12): the provider's own ledger says whether the effect is there, and the domain what follows.
+"""Unsettled contradictions: asks the provider's own ledger whether the effect is there, and lets the domain decide what follows.
 
-An effect that nobody wants any more is undone, one that is wanted and gone is for a person; what was on its way is asked about again, and
-what nobody can tell is for a person too.
+An effect that is no longer wanted is undone; a wanted effect that is gone is for a person. The provider is asked again about a request that
+it has only accepted. What no provider can tell is for a person as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import attempts, compensating, steps, unanswered
+from domain.delivery import attempts, compensating, unanswered
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
-from reconciliation.evaluations import make_and_evaluate
-from reconciliation.questions import Questions, Silence, Told
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Silence
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.providers.port import Provider, ReplyStatus
 
@@ -24,7 +23,7 @@ LIMIT = 200  # questions per sweep
 
 
 class Contradictions:
-    """Puts every open question to its provider."""
+    """Asks about every contradiction that nothing has settled yet."""
 
     kind = "contradiction"
 
@@ -35,14 +34,14 @@ class Contradictions:
         self._silence = silence
 
     def sweep(self) -> int:
-        """Ask about every contradiction in question; returns how many were settled."""
+        """Ask about every unsettled contradiction; returns how many were settled."""
         each = self._silence
         with housekeeping(self._database) as connection:
-            rows = unanswered.unsettled_contradictions(connection, LIMIT, each.absence_interval, each.give_up_after)
-        return sum(self._act_on(row, told) for row, told in self._questions.put(rows))
+            rows = unanswered.unsettled_contradictions(connection, LIMIT, each.request_safe_interval, each.give_up_after)
+        return sum(self._act_on(row, outcome) for row, outcome in self._questions.put(rows))
 
-    def _act_on(self, row: Row[Any], told: Told | None) -> bool:
-        in_effect = _is_in_effect(row, told)
+    def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
+        in_effect = _is_in_effect(row, outcome)
         if in_effect is None and row.is_to_be_given_up:
             return self._make(row, Action.GIVEN_UP, {}, lambda uow: compensating.leave_to_a_person(uow, row.id))
         if in_effect is None:
@@ -53,32 +52,25 @@ class Contradictions:
             row, Action.ANSWERED, evidence, lambda uow: compensating.settle_contradiction(uow, row.id, in_effect=in_effect)
         )
 
-    def _make(self, row: Row[Any], action: Action, evidence: Mapping[str, Any], act: Any) -> bool:
-        repair = Repair(
-            kind=self.kind,
-            tenant_id=row.tenant_id,
-            aggregate_type="fulfillment_step",
-            aggregate_id=row.step_id,
-            business_key=steps.business_key(row.tenant_id, row.step_id),
-            action=action,
-            evidence={"said": row.said, "known": row.known, "stepStatus": row.step_status, **evidence},
-        )
+    def _make(self, row: Row[Any], action: Action, evidence: Mapping[str, Any], command: Callable[[UnitOfWork], object]) -> bool:
+        known = {"said": row.said, "known": row.known, "stepStatus": row.step_status}
+        repair = Repair.of_step(self.kind, action, row.tenant_id, row.step_id, {**known, **evidence})
 
         def settle(uow: UnitOfWork) -> bool:
-            act(uow)
+            command(uow)
             return True
 
-        return make_and_evaluate(self._repairs, repair, settle, row.order_id)
+        return self._repairs.make_and_evaluate(repair, settle, row.order_id)
 
 
 def _key_of(row: Row[Any]) -> str:
     return attempts.idempotency_key(row.step_id, request_no=row.request_no)
 
 
-def _is_in_effect(row: Row[Any], told: Told | None) -> bool | None:
+def _is_in_effect(row: Row[Any], outcome: Outcome) -> bool | None:
     """None: not known yet."""
-    if told is None:
+    if outcome is NO_REPLY:
         return None
-    if told.reply is None:
+    if outcome is NEVER_SEEN:
         return False if row.is_past_safe_interval else None
-    return None if told.reply.status is ReplyStatus.ACCEPTED else told.reply.status is ReplyStatus.COMPLETED
+    return None if outcome.reply.status is ReplyStatus.ACCEPTED else outcome.reply.status is ReplyStatus.COMPLETED

@@ -1,6 +1,6 @@
-"""The reconciliation loop: every sweep in turn, each on through the outage of what it asks.
+"""The reconciliation loop: every sweep in turn. An outage of the engine stops only the sweeps that ask it.
 
-The rule it keeps: any number may run side by side, at any time; a sweep acts by compare-and-set and loses to whoever was faster.
+The rule it keeps: any number of loops may run side by side, at any time; a sweep acts by compare-and-set, and loses to a faster command.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from datetime import timedelta
 from threading import Event
 from typing import Protocol
 
-import structlog
 from sqlalchemy import Engine as Database
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from domain.errors import OutcomeUnknownError, TryAgain
 from reconciliation.assignees import Assignees
@@ -28,38 +26,35 @@ from reconciliation.starts import Starts
 from reconciliation.steps import Steps
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine, EngineError
-from workers.runtime.retries import repeat
+from workers.runtime.retries import OutageLog, repeat
 from workers.runtime.settings import Settings
 
-INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most before it is first looked into
+INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most for the first question
 EVALUATION_GRACE = timedelta(seconds=5)  # the normal path takes milliseconds from a step to its order
-CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case; it may have to wait for a worker
+CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case, and may have to wait for a pod
 GIVE_UP_AFTER = timedelta(hours=1)  # longer than most outages, shorter than a customer's patience
-DATABASE_OUTAGES = (OperationalError, InterfaceError)
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
-    """How long each thing may stay open before it is looked into; what is on its way must have arrived by then."""
+    """How long each kind of open matter is left to the normal path. A request that is on its way has arrived by then."""
 
-    start_safe: timedelta
-    attempt_stale: timedelta
-    absence: timedelta
+    start_safe_interval: timedelta
+    attempt_stale_after: timedelta
+    request_safe_interval: timedelta
     evaluation_grace: timedelta = EVALUATION_GRACE
     case_grace: timedelta = CASE_GRACE
     give_up_after: timedelta = GIVE_UP_AFTER
 
     @classmethod
     def of(cls, settings: Settings) -> Intervals:
-        # A worker that is silent for that long has given up its call, so its request has arrived or never will.
+        # A worker that is silent for that long has given up its call, so its request has arrived, or never will.
         stale = settings.attempt_stale_after
-        return cls(start_safe=settings.start_safe_interval, attempt_stale=stale, absence=stale)
+        return cls(start_safe_interval=settings.start_safe_interval, attempt_stale_after=stale, request_safe_interval=stale)
 
 
 class Sweep(Protocol):
-    """One kind of thing that a fault can leave behind."""
+    """A search, over all tenants, for one kind of thing that a fault can leave behind."""
 
     kind: str
 
@@ -67,7 +62,7 @@ class Sweep(Protocol):
 
 
 class Reconciler:
-    """Finds and repairs. With `dry_run` it tells what it would do (log event `reconciliation_would_act`) and changes nothing."""
+    """Finds and repairs. With `dry_run` it logs what it would do (`reconciliation_would_act`) and changes nothing."""
 
     def __init__(
         self,
@@ -80,10 +75,12 @@ class Reconciler:
     ) -> None:
         repairs = Repairs(database, dry_run=dry_run)
         silence = Silence(
-            stale_after=intervals.attempt_stale, absence_interval=intervals.absence, give_up_after=intervals.give_up_after
+            attempt_stale_after=intervals.attempt_stale_after,
+            request_safe_interval=intervals.request_safe_interval,
+            give_up_after=intervals.give_up_after,
         )
         self._sweeps: tuple[Sweep, ...] = (
-            Starts(database, engine, repairs, intervals.start_safe),
+            Starts(database, engine, repairs, intervals.start_safe_interval),
             Steps(database, providers, repairs, silence),
             Cancellations(database, providers, repairs, silence),
             Contradictions(database, providers, repairs, silence),
@@ -92,11 +89,11 @@ class Reconciler:
             Assignees(database, engine, repairs),
             Quotes(database, repairs),
         )
-        self._interrupted: set[str] = set()
+        self._outages = {sweep.kind: OutageLog(f"{sweep.kind} sweep") for sweep in self._sweeps}
 
     def run(self, stop: Event) -> None:
         """Sweep every two seconds until `stop` is set."""
-        repeat(self._round, stop, service="database", outages=DATABASE_OUTAGES, idle=INTERVAL)
+        repeat(self._round, stop, service="database", idle=INTERVAL)
 
     def run_once(self) -> int:
         """Make every sweep once; returns how many things were changed (in a dry run: would be). Raises the database's errors."""
@@ -104,15 +101,14 @@ class Reconciler:
 
     def _round(self) -> int:
         self.run_once()
-        return 0  # what is left needs time, not haste
+        return 0  # what is left needs time: the next round comes after the interval
 
     def _sweep(self, sweep: Sweep) -> int:
         try:
             changed = sweep.sweep()
         except (EngineError, TryAgain, OutcomeUnknownError) as error:
-            if sweep.kind not in self._interrupted:
-                self._interrupted.add(sweep.kind)
-                _log.warning("sweep_interrupted", kind=sweep.kind, reason=str(error))
+            # This sweep alone is interrupted: the others may not need what it lacks. An unreachable database stops them all.
+            self._outages[sweep.kind].failed(error)
             return 0
-        self._interrupted.discard(sweep.kind)
+        self._outages[sweep.kind].worked()
         return changed

@@ -1,4 +1,4 @@
-"""Orders that nobody evaluated after their last step (a worker died between the two transactions): evaluate them."""
+"""Evaluates orders that were not evaluated after their last step, because a worker died between the two transactions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Orders:
         self._grace = grace
 
     def sweep(self) -> int:
-        """Evaluate what was left; returns how many orders were."""
+        """Evaluate every such order; returns how many were evaluated."""
         with housekeeping(self._database) as connection:
             rows = unsettled.unevaluated_orders(connection, LIMIT, self._grace)
         return sum(self._repairs.make(_repair(row), partial(_evaluate, row)) for row in rows)

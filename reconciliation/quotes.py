@@ -1,6 +1,6 @@
-"""Quotes whose end has passed: close them, so that nobody works on an offer that cannot be accepted any more.
+"""Expires quotes after their `valid_until`, so that nobody works on an offer that cannot be accepted any more.
 
-The guard of the acceptance does not wait for this sweep: an offer is over at its `valid_until`, whenever it is closed (the lesson, section 9).
+An acceptance does not depend on this sweep: its guard refuses from `valid_until` on, whenever the quote is marked as expired.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
 
-LIMIT = 200  # quotes closed per sweep
+LIMIT = 200  # quotes expired per sweep
 
 
 class Quotes:
-    """Every quote that is past its end and not closed yet."""
+    """Finds every quote that is past its end and not final."""
 
     kind = "quote"
 
@@ -29,7 +29,7 @@ class Quotes:
         self._repairs = repairs
 
     def sweep(self) -> int:
-        """Close what has expired; returns how many quotes were."""
+        """Expire every such quote; returns how many were expired."""
         with housekeeping(self._database) as connection:
             rows = withdrawing.expired_quotes(connection, LIMIT)
         return sum(self._repairs.make(_repair(row), partial(_expire, row)) for row in rows)

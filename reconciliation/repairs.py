@@ -1,23 +1,26 @@
 """How every repair is made: by a command of the domain with its own preconditions, together with the finding that explains it.
 
-The rule it keeps: a repair loses to whatever settled the matter first. Losing is counted and nothing else. A dry run changes nothing.
+The rule it keeps: a repair loses to whatever settled the matter first. A lost repair is counted and has no other effect. A dry run
+changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import structlog
 from sqlalchemy import Engine as Database
 
 from domain import findings
-from domain.errors import Conflict
+from domain.delivery import steps
+from domain.errors import Conflict, Refusal
+from domain.fallout import cases
 from domain.store import Cause, UnitOfWork, unit_of_work
+from workers.runtime.evaluation import then_evaluate
 from workers.runtime.metrics import RECONCILIATION_ACTIONS
 
 LOST = "lost_to_callback"
@@ -49,7 +52,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One disagreement and what is to be done about it. `kind` is that of the sweep that found it."""
+    """One disagreement and what a sweep does about it. `kind` is that of the sweep that found it."""
 
     kind: str
     tenant_id: UUID
@@ -59,18 +62,44 @@ class Repair:
     action: Action
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of_step(cls, kind: str, action: Action, tenant_id: UUID, step_id: UUID, evidence: Mapping[str, Any]) -> Self:
+        """The repair of a fulfilment step."""
+        return cls(
+            kind=kind,
+            tenant_id=tenant_id,
+            aggregate_type="fulfillment_step",
+            aggregate_id=step_id,
+            business_key=steps.business_key(tenant_id, step_id),
+            action=action,
+            evidence=evidence,
+        )
+
+    @classmethod
+    def of_case(cls, kind: str, action: Action, tenant_id: UUID, case_id: UUID, evidence: Mapping[str, Any]) -> Self:
+        """The repair of a fallout case."""
+        return cls(
+            kind=kind,
+            tenant_id=tenant_id,
+            aggregate_type="fallout_case",
+            aggregate_id=case_id,
+            business_key=cases.business_key(tenant_id, case_id),
+            action=action,
+            evidence=evidence,
+        )
+
 
 class Repairs:
-    """Carries repairs out, or only names them (`dry_run`)."""
+    """Carries repairs out, or only logs them (`dry_run`)."""
 
     def __init__(self, database: Database, *, dry_run: bool) -> None:
         self._database = database
         self.dry_run = dry_run
 
-    def make(self, repair: Repair, act: Callable[[UnitOfWork], bool]) -> bool:
-        """Let `act` change what it finds unchanged; True when it did (in a dry run: would be tried).
+    def make(self, repair: Repair, command: Callable[[UnitOfWork], bool]) -> bool:
+        """Carry `command` out together with its finding; True when it changed something (in a dry run: would be tried).
 
-        `act` returns False, or raises a Conflict, when the matter was settled meanwhile.
+        `command` returns False, or raises a Conflict, when the matter was settled meanwhile.
         """
         facts = {
             "kind": repair.kind,
@@ -81,35 +110,45 @@ class Repairs:
         if self.dry_run:
             _log.info("reconciliation_would_act", **facts, evidence=dict(repair.evidence))
             return True
-        is_done = self._attempt(repair, act)
+        is_done = self._try(repair, command)
         RECONCILIATION_ACTIONS.labels(kind=repair.kind, result=repair.action.value if is_done else LOST).inc()
         if is_done:
             _log.info("reconciliation_acted", **facts, evidence=dict(repair.evidence))
         return is_done
 
-    def unit_of_work(self, repair: Repair) -> AbstractContextManager[UnitOfWork]:
-        """The transaction of one command of this repair."""
-        cause = Cause(
-            tenant_id=repair.tenant_id,
-            actor="reconciliation",
-            command=f"reconcile-{repair.kind}",
-            business_key=repair.business_key,
-        )
-        return unit_of_work(self._database, cause)
+    def make_and_evaluate(self, repair: Repair, command: Callable[[UnitOfWork], bool], order_id: UUID) -> bool:
+        """Make the repair of a step, then evaluate its order; an evaluation that loses to another one is left to it."""
+        is_changed = self.make(repair, command)
+        if is_changed and not self.dry_run:
+            then_evaluate(self._carry_out, _cause(repair), order_id, left_to_others=Refusal)
+        return is_changed
 
-    def _attempt(self, repair: Repair, act: Callable[[UnitOfWork], bool]) -> bool:
+    def _try(self, repair: Repair, command: Callable[[UnitOfWork], bool]) -> bool:
         try:
-            with self.unit_of_work(repair) as uow:
-                is_done = act(uow)
+            with unit_of_work(self._database, _cause(repair)) as uow:
+                is_done = command(uow)
                 if is_done:
-                    _note(uow, repair)
+                    _record_finding(uow, repair)
                 return is_done
         except Conflict as conflict:
             _log.info("reconciliation_lost", kind=repair.kind, businessKey=repair.business_key, conflictCode=conflict.code)
             return False
 
+    def _carry_out(self, cause: Cause, command: Callable[[UnitOfWork], object]) -> None:
+        with unit_of_work(self._database, cause) as uow:
+            command(uow)
 
-def _note(uow: UnitOfWork, repair: Repair) -> None:
+
+def _cause(repair: Repair) -> Cause:
+    return Cause(
+        tenant_id=repair.tenant_id,
+        actor="reconciliation",
+        command=f"reconcile-{repair.kind}",
+        business_key=repair.business_key,
+    )
+
+
+def _record_finding(uow: UnitOfWork, repair: Repair) -> None:
     findings.record(
         uow,
         kind=repair.kind,

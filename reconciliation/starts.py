@@ -1,7 +1,7 @@
-"""Process starts of which nobody knows whether they happened (the lesson, section 17): ask the engine, then attach or start again.
+"""Process starts whose outcome is not known: asks the engine, then attaches the instance or starts again (docs/domain.md#process-starts).
 
-The rule it keeps: "not found" counts only after the safe interval, because the request may still be on its way; and an instance counts
-only if it carries the start's own token, because anybody may start a process under any business key.
+The rule it keeps: "not found" counts only after the safe interval, because the request may still be on its way. An instance counts only if
+it carries the start token, because anybody may start a process under any business key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reconciliation.repairs import Action, Repair, Repairs
 from workers.runtime.engine import Engine, EngineRefusedError, Instance
 from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
 
-LIMIT = 200  # starts looked into per sweep; each takes one or two calls to the engine
+LIMIT = 200  # starts per sweep; each takes one or two calls to the engine
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=200), timedelta(seconds=60)
 TERMINATED = frozenset({"EXTERNALLY_TERMINATED", "INTERNALLY_TERMINATED"})
 
@@ -30,29 +30,29 @@ _log = structlog.get_logger()
 
 
 class Starts:
-    """`safe_interval`: the longest time that a start may be under way after its answer was given up."""
+    """`start_safe_interval`: the longest time that a start may be on its way after the dispatcher gave up waiting for its response."""
 
     kind = "start"
 
-    def __init__(self, database: Database, engine: Engine, repairs: Repairs, safe_interval: timedelta) -> None:
+    def __init__(self, database: Database, engine: Engine, repairs: Repairs, start_safe_interval: timedelta) -> None:
         self._database = database
         self._engine = engine
         self._repairs = repairs
-        self._safe_interval = safe_interval
+        self._start_safe_interval = start_safe_interval
 
     def sweep(self) -> int:
-        """Look into every unresolved start that is due; returns how many were settled. Raises EngineError when the engine does not answer."""
+        """Resolve every unresolved start that is due; returns how many were settled. Raises EngineError."""
         with housekeeping(self._database) as connection:
-            rows = starts.unresolved_starts(connection, LIMIT, self._safe_interval)
+            rows = starts.unresolved_starts(connection, LIMIT, self._start_safe_interval)
             WORKFLOW_START_UNRESOLVED.set(starts.unknown_starts(connection))
         return sum(self._settle(row) for row in rows)
 
     def _settle(self, row: Row[Any]) -> bool:
         is_settled = False
         try:
-            is_settled = self._time_out(row) if row.status == CorrelationStatus.REQUESTED else self._look(row)
+            is_settled = self._time_out(row) if row.status == CorrelationStatus.REQUESTED else self._resolve(row)
         except EngineRefusedError as refusal:
-            # About this one alone; the others must not wait for it.
+            # The refusal is about this start alone; the other starts must not wait for it.
             _log.warning("workflow_start_not_looked_up", businessKey=row.business_key, reason=str(refusal))
         finally:
             if not is_settled:
@@ -66,13 +66,13 @@ class Starts:
                 starts.check_again_later(connection, row, delay)
 
     def _time_out(self, row: Row[Any]) -> bool:
-        """A request that the dispatcher does not have any more, and no outcome: nobody knows, so it is asked for like any other."""
+        """A request without an outcome that has left the dispatcher's queue becomes START_UNKNOWN, and is asked about like any other."""
         if row.start_is_queued:
             return False
         repair = _repair(row, Action.TIMED_OUT, {"requestedAt": row.requested_at})
         return self._repairs.make(repair, lambda uow: _is_as_seen(uow, row) and starts.start_timed_out(uow, row.business_key))
 
-    def _look(self, row: Row[Any]) -> bool:
+    def _resolve(self, row: Row[Any]) -> bool:
         found = self._instances(row)
         evidence: dict[str, Any] = {"instances": [{"processInstanceId": one.id, "state": one.state} for one in found]}
         candidates = sorted((one for one in found if one.state not in TERMINATED), key=lambda one: not one.runtime)
@@ -80,13 +80,13 @@ class Starts:
             return self._attach(row, candidates, evidence)
         if not row.is_past_safe_interval:
             return False
-        evidence["safeIntervalSeconds"] = self._safe_interval.total_seconds()
+        evidence["safeIntervalSeconds"] = self._start_safe_interval.total_seconds()
         return self._repairs.make(_repair(row, Action.STARTED_AGAIN, evidence), lambda uow: _start_again(uow, row))
 
     def _attach(self, row: Row[Any], candidates: Sequence[Instance], evidence: Mapping[str, Any]) -> bool:
         chosen, *others = candidates
         if others:
-            # They end by themselves at the registration gate.
+            # The other instances end by themselves at the registration gate.
             _log.warning(
                 "workflow_started_more_than_once",
                 businessKey=row.business_key,
@@ -98,15 +98,11 @@ class Starts:
     def _instances(self, row: Row[Any]) -> list[Instance]:
         """Every instance that carries this start's token, oldest first."""
         same_key = [one for one in self._engine.find_instances(row.business_key) if one.definition_key == row.workflow_name]
-        return [one for one in same_key if self._token_of(one) == str(row.start_token)]
-
-    def _token_of(self, instance: Instance) -> str | None:
-        rows = self._engine.get("/history/variable-instance", processInstanceId=instance.id, variableName="startToken")
-        return str(rows[0]["value"]) if rows else None
+        return [one for one in same_key if self._engine.past_variable(one.id, "startToken") == str(row.start_token)]
 
 
 def _is_as_seen(uow: UnitOfWork, row: Row[Any]) -> bool:
-    # Locked, so that a gate that is faster is seen, and no finding claims what it did.
+    # Locked, so that a registration that was faster is seen, and no finding claims its work.
     return bool(uow.read(WorkflowCorrelation, row.id, lock=True).version == row.version)
 
 

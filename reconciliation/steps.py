@@ -1,7 +1,8 @@
-"""Steps whose outcome is not known (the lesson, sections 12, 13 and 16): ask the provider by the key the request was sent with.
+"""Steps whose outcome is not known: asks the provider under the key that the request was sent with
+(docs/domain.md#steps-attempts-and-retries).
 
-The rule it keeps: what the provider says is a fact and is recorded as one; what its silence says is an inference, drawn from a version
-that was read before the question, and it loses to any callback that came meanwhile. Nothing is sent from here.
+The rule it keeps: a provider's reply is a fact, and is recorded as one. What follows from its silence is an inference, drawn from a version
+that was read before the question; it loses to any callback that came meanwhile. Nothing is sent from here.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import fulfilling, steps, unanswered
+from domain.delivery import fulfilling, unanswered
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.store import CellKind, UnitOfWork
 from domain.store.unit_of_work import housekeeping
-from reconciliation.evaluations import make_and_evaluate
-from reconciliation.questions import Questions, Silence, Told, key_of_attempt
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Replied, Silence, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.providers.port import Provider, ProviderReply, ReplyStatus
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
 
-LIMIT = 1000  # steps looked at per sweep, oldest first
+LIMIT = 1000  # steps per sweep, oldest first
 SOURCE = OutcomeSource.RECONCILIATION
 MEANING = {
     ReplyStatus.ACCEPTED: (Action.ACCEPTED, StepEvent.ACKNOWLEDGE),
@@ -34,7 +34,7 @@ MEANING = {
 
 
 class Steps:
-    """Turns silence into UNKNOWN, and UNKNOWN into what the provider knows."""
+    """Turns silence into UNKNOWN, and UNKNOWN into the outcome that the provider has on record."""
 
     kind = "step"
 
@@ -45,12 +45,12 @@ class Steps:
         self._silence = silence
 
     def sweep(self) -> int:
-        """Time out what is silent, ask about what is open; returns how many steps were changed."""
+        """Time out steps whose worker is silent, and ask about unanswered ones; returns how many steps were changed."""
         return self._time_out_silent() + self._ask_about_unanswered()
 
     def _time_out_silent(self) -> int:
         with housekeeping(self._database) as connection:
-            rows = unanswered.silent_steps(connection, LIMIT, self._silence.stale_after)
+            rows = unanswered.silent_steps(connection, LIMIT, self._silence.attempt_stale_after)
         return sum(self._time_out(row) for row in rows)
 
     def _time_out(self, row: Row[Any]) -> bool:
@@ -62,32 +62,34 @@ class Steps:
     def _ask_about_unanswered(self) -> int:
         each = self._silence
         with housekeeping(self._database) as connection:
-            rows = unanswered.unanswered_steps(connection, LIMIT, each.stale_after, each.absence_interval, each.give_up_after)
-        return sum(self._act_on(row, told) for row, told in self._questions.put(rows))
+            rows = unanswered.unanswered_steps(
+                connection, LIMIT, each.attempt_stale_after, each.request_safe_interval, each.give_up_after
+            )
+        return sum(self._act_on(row, outcome) for row, outcome in self._questions.put(rows))
 
     def _give_up(self, row: Row[Any]) -> bool:
-        """Nobody tells: once the request must have arrived, or after a long while, a person has to find out. What was accepted is waited for."""
-        if row.status != StepStatus.UNKNOWN or not (row.is_to_be_given_up or (row.is_past_safe_interval and not row.has_lookup)):
+        """Leave an UNKNOWN step to a person when no reply will come: the provider has no look-up, or has been silent for too long.
+
+        An accepted step goes on waiting for its callback.
+        """
+        is_silent = row.is_past_safe_interval and not row.has_lookup
+        if row.status != StepStatus.UNKNOWN or not (row.is_to_be_given_up or is_silent):
             return False
         return self._conclude(row, Action.GIVEN_UP, StepEvent.FIND_UNCLEAR, "the provider cannot tell what became of it")
 
-    def _act_on(self, row: Row[Any], told: Told | None) -> bool:
-        if told is None:
+    def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
+        if outcome is NO_REPLY:
             return self._give_up(row)
-        reply = told.reply
-        is_unknown = row.status == StepStatus.UNKNOWN
-        has_news = row.is_past_safe_interval if reply is None else is_unknown or reply.status is not ReplyStatus.ACCEPTED
-        if not has_news:
+        if not _is_news(row, outcome):
             self._questions.ask_later(row.question_id)
             return False
-        if reply is None:
-            action, is_changed = (
-                Action.ABSENT,
-                self._conclude(row, Action.ABSENT, StepEvent.FIND_ABSENT, "the provider never saw it"),
-            )
+        if outcome is NEVER_SEEN:
+            action = Action.ABSENT
+            is_changed = self._conclude(row, action, StepEvent.FIND_ABSENT, "the provider never saw it")
         else:
-            action, is_changed = MEANING[reply.status][0], self._record(row, reply)
-        if is_changed and is_unknown and not self._repairs.dry_run:
+            action = MEANING[outcome.reply.status][0]
+            is_changed = self._record(row, outcome.reply)
+        if is_changed and row.status == StepStatus.UNKNOWN and not self._repairs.dry_run:
             PROVIDER_UNKNOWN_OUTCOMES_RESOLVED.labels(provider=row.provider_name, resolution=action.value).inc()
         return is_changed
 
@@ -108,7 +110,7 @@ class Steps:
             kind, _ = fulfilling.record_fact(uow, fact)
             return kind is not CellKind.KEEP
 
-        return make_and_evaluate(self._repairs, _repair(row, action, evidence), record, row.order_id)
+        return self._repairs.make_and_evaluate(_repair(row, action, evidence), record, row.order_id)
 
     def _conclude(self, row: Row[Any], action: Action, event: StepEvent, reason: str) -> bool:
         conclusion = Infer(
@@ -116,8 +118,8 @@ class Steps:
             expected_version=row.version,
             event=event,
             source=SOURCE,
-            request_safe_interval=self._silence.absence_interval,
-            attempt_stale_after=self._silence.stale_after,
+            request_safe_interval=self._silence.request_safe_interval,
+            attempt_stale_after=self._silence.attempt_stale_after,
             reason=reason,
         )
         evidence = {"workerId": row.worker_id, "sentAt": row.sent_at, "heartbeatAt": row.heartbeat_at, "reason": reason}
@@ -126,16 +128,16 @@ class Steps:
             fulfilling.infer(uow, conclusion)
             return True
 
-        return make_and_evaluate(self._repairs, _repair(row, action, evidence), infer, row.order_id)
+        return self._repairs.make_and_evaluate(_repair(row, action, evidence), infer, row.order_id)
+
+
+def _is_news(row: Row[Any], outcome: Outcome) -> bool:
+    """Whether something follows: "never seen" counts after the safe interval, "accepted" only for a step that was UNKNOWN."""
+    if not isinstance(outcome, Replied):
+        return bool(row.is_past_safe_interval)
+    return row.status == StepStatus.UNKNOWN or outcome.reply.status is not ReplyStatus.ACCEPTED
 
 
 def _repair(row: Row[Any], action: Action, evidence: Mapping[str, Any]) -> Repair:
-    return Repair(
-        kind=Steps.kind,
-        tenant_id=row.tenant_id,
-        aggregate_type="fulfillment_step",
-        aggregate_id=row.id,
-        business_key=steps.business_key(row.tenant_id, row.id),
-        action=action,
-        evidence={"stepStatus": row.status, "attemptId": row.question_id, "idempotencyKey": row.idempotency_key, **evidence},
-    )
+    known = {"stepStatus": row.status, "attemptId": row.question_id, "idempotencyKey": row.idempotency_key}
+    return Repair.of_step(Steps.kind, action, row.tenant_id, row.id, {**known, **evidence})

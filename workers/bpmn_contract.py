@@ -1,7 +1,7 @@
-"""Holds the models against the workers: what a process owner draws and what the workers carry out must be the same.
+"""Compares the models with the workers: a process owner may draw only what the workers carry out.
 
-The engine accepts a model whose topic nobody works on, or whose error code nobody catches, and the instance then stands still or ends
-in silence. So every such gap is found here, before a deployment, and named with the file and the element that must be changed.
+The engine accepts a model whose topic no worker has, or whose error code no event catches; the instance then stands still, or ends without
+a trace. So every such gap is found here, before a deployment, and named with the file and the element that must be changed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _REFERENCES: Mapping[str, tuple[str, str]] = {
 
 
 class TopicContract(bpmn_variables.TopicContract, Protocol):
-    """What a worker says of its topic."""
+    """What a worker declares about its topic."""
 
     @property
     def name(self) -> str: ...
@@ -53,7 +53,7 @@ class TopicContract(bpmn_variables.TopicContract, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
-    """One BPMN or DMN file with what is asked of it more than once."""
+    """One BPMN or DMN file, and the searches in it that are needed more than once."""
 
     file: Path
     root: etree._Element
@@ -96,7 +96,7 @@ def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: It
     processes = _read(sorted(models_dir.rglob("*.bpmn")), broken)
     decisions = _read(sorted(models_dir.rglob("*.dmn")), broken)
     if not processes and not broken:
-        return [f"{models_dir} holds no BPMN files: name the folder with the models"]
+        return [f"{models_dir} has no BPMN files: name the folder with the models"]
     forms = sorted(models_dir.rglob("*.form"))
     targets = _targets(processes, decisions, forms, broken)
     known_messages = frozenset(messages)
@@ -148,7 +148,7 @@ def _topic_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Itera
     for task in model.external_tasks():
         topic = task.get(f"{_CAMUNDA}topic")
         if topic not in topics:
-            yield f"{model.named(task)}: no worker knows the topic {topic!r}: correct it, or add it to the workers"
+            yield f"{model.named(task)}: no worker has the topic {topic!r}: correct it, or add it to the workers"
 
 
 def _error_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _code_problems(model: _Model) -> Iterator[str]:
         carries_code = element.tag in _CODE_ELEMENTS or not _CODE_ATTRIBUTES.isdisjoint(map(str, element.attrib))
         is_scripted_condition = element.tag == f"{_BPMN}conditionExpression" and element.get("language")
         if carries_code or is_scripted_condition:
-            yield f"{model.named(_owner(element))}: holds a script or names a Java class: the rules belong to workers and decisions"
+            yield f"{model.named(_owner(element))}: has a script or names a Java class: rules belong into workers and decisions"
 
 
 def _owner(element: etree._Element) -> etree._Element:

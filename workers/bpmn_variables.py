@@ -1,7 +1,7 @@
-"""Follows the variables through the models: what a topic, an expression, a decision or a form reads, somebody must set.
+"""Follows the variables through the models: something must set each variable that a topic, an expression, a decision or a form reads.
 
-The engine tells a misspelt name only to the instance that stumbles over it, and a form or a decision not even then: it takes nothing for
-an answer. So every name is looked up here, before a deployment. Names are looked up per process, not per path through it.
+The engine reports a misspelt name only in the instance that needs it; in a form or a decision it takes a missing variable for an empty one,
+and reports nothing. So every name is looked up here, before a deployment. Names are looked up per process, not per path through it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
 _CAMUNDA = "{http://camunda.org/schema/1.0/bpmn}"
 _EXPRESSION = re.compile(r"[$#]\{(.+?)\}", re.DOTALL)
 _TEXT_LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"")
-# A name that is not a property of something else, and not called.
+# A name that is neither a property of another name nor a function.
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?!\w|\s*\()")
 _PROPERTY_OF_JSON = re.compile(r"(\w+)\.prop\('(\w+)'\)")
 _COLUMN = re.compile(r"getEntry\('(\w+)'\)")
 _IN_FORM = re.compile(r"\{\{#?(?:if|loop)?\s*(.+?)\}\}")
-# Words of the expression languages, and what the engine itself puts beside the variables.
+# Words of the expression languages, and the names that the engine itself adds to the variables.
 _WORDS = frozenset(
     {
         *("and", "or", "not", "empty", "null", "true", "false", "eq", "ne", "lt", "gt", "le", "ge", "div", "mod"),
@@ -34,7 +34,7 @@ _WORDS = frozenset(
 
 
 class TopicContract(Protocol):
-    """What a worker says of its topic."""
+    """What a worker declares about its topic."""
 
     @property
     def variables(self) -> Sequence[str]: ...
@@ -44,10 +44,10 @@ class TopicContract(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promises:
-    """What the workers say of the variables that they start with, pass on and read.
+    """The variables that the workers and the domain give to the models.
 
-    `starts`: process -> variables given at its start. `sent`: message -> variables that come with it. `elements`: loop variable -> fields of what it stands for. `columns`: decision ->
-    outputs that a worker reads. `groups`: who can be asked.
+    `starts`: process -> variables given at its start. `sent`: message -> variables that come with it. `elements`: loop variable -> fields
+    of each element. `columns`: decision -> outputs that a worker reads. `groups`: the groups that exist.
     """
 
     topics: Mapping[str, TopicContract]
@@ -77,7 +77,7 @@ class Models:
 
 
 def read_forms(files: Iterable[Path]) -> dict[str, Mapping[str, Any]]:
-    """The forms that can be read; the others are told of elsewhere."""
+    """The forms that can be read; `bpmn_contract` reports the others."""
     forms: dict[str, Mapping[str, Any]] = {}
     for file in files:
         try:
@@ -89,7 +89,7 @@ def read_forms(files: Iterable[Path]) -> dict[str, Mapping[str, Any]]:
 
 
 def problems(models: Models, promises: Promises) -> list[str]:
-    """Find every name that is read and that nobody sets; empty when there is none."""
+    """Find every name that is read and that nothing sets; empty when there is none."""
     found: list[str] = []
     for file, root in models.processes.items():
         for process in root.iter(f"{_BPMN}process"):
@@ -200,7 +200,7 @@ def _group_problems(models: Models, promises: Promises) -> Iterator[str]:
                 entries = [str(entry.findtext("{*}text") or "").strip('" ') for entry in rule.iterchildren("{*}outputEntry")]
                 for group in (entry for entry, is_group in zip(entries, asks, strict=True) if is_group):
                     if promises.groups and group not in promises.groups:
-                        yield f"{file}: rule {rule.get('id')} asks {group!r}, a group that nobody is in: correct it, or set the group up"
+                        yield f"{file}: rule {rule.get('id')} asks {group!r}, a group that does not exist: correct it, or set the group up"
 
 
 def _outputs(decision: etree._Element) -> list[str]:
@@ -209,6 +209,6 @@ def _outputs(decision: etree._Element) -> list[str]:
 
 def _named(file: str, element: etree._Element) -> str:
     around = (element, *element.iterancestors())
-    # What a reader of the diagram can find has a name; a flow or a definition inside an event has only an id.
+    # An element that a reader of the diagram can find has a name; a flow, or a definition inside an event, has only an id.
     owner = next((owner for owner in around if owner.get("id") and (owner.get("name") or owner.get("sourceRef"))), element)
     return f"{file}: {owner.get('name') or etree.QName(owner).localname} ({owner.get('id')})"

@@ -1,6 +1,6 @@
-"""Bring the engine to what the suite needs: models, the groups that work in them, what they may see, their Tasklist filters.
+"""Deploys what the suite needs in the engine: models, the groups that work in them, their permissions, their Tasklist filters.
 
-May be repeated at any time: the engine keeps a deployment whose files did not change, and `ensure_…` changes only what differs.
+It may be repeated at any time: the engine keeps a deployment whose files did not change, and `ensure_…` changes only what differs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import bpmn
 from workers.runtime.engine import Engine
 
-# The engine's numbers for what a permission is about (its Resources enumeration).
+# The engine's numbers for the kinds of resource of a permission (its Resources enumeration).
 APPLICATION, FILTER, PROCESS_DEFINITION, TASK, DECISION_DEFINITION = 0, 5, 6, 7, 10
 PROCESSES = (
     "quote-approval",
@@ -42,7 +42,7 @@ OF_ORDERS: Mapping[str, str] = {"customerId": "Customer", "orderValueText": "Val
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A group of people: which applications they use, which process they work in, what their list of tasks shows of each."""
+    """A group of people: the applications that they use, the processes that they work in, the columns of their task list."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Somebody with a login to Tasklist or Cockpit."""
+    """A person with a login to Tasklist or Cockpit."""
 
     id: str
     first_name: str
@@ -89,12 +89,12 @@ def models_root() -> Path:
 
 
 def model_files() -> list[Path]:
-    """Everything in it that the engine deploys."""
+    """Every file in that folder that the engine deploys."""
     return sorted(path for pattern in MODEL_FILES for path in models_root().glob(pattern))
 
 
 def deploy(engine: Engine, people: Sequence[Person] = (), password: str = "") -> str:
-    """Deploy the models together and set up who may do what; returns the deployment's id. `people` get the same first password."""
+    """Deploy the models together and set up groups and permissions; returns the deployment's id. `people` get the same first password."""
     deployment_id = engine.deploy(DEPLOYMENT, model_files())
     for group in GROUPS:
         _set_up(engine, group)
@@ -119,15 +119,15 @@ def _set_up(engine: Engine, group: Group) -> None:
 
 
 def _let_explain(engine: Engine, group: Group) -> None:
-    """Show in Cockpit for whom an instance waits, and which rules asked for it. Whoever asks only for all tasks needs all of them."""
+    """Let operators see in Cockpit whom an instance waits for, and which rules asked; Cockpit queries all tasks, so they may read all."""
     engine.ensure_authorization(TASK, "*", ["READ"], group_id=group.id)
     for decision in DECISIONS:
         engine.ensure_authorization(DECISION_DEFINITION, decision, ["READ", "READ_HISTORY"], group_id=group.id)
 
 
 def _make_filter(engine: Engine, group: Group) -> None:
-    """Show a group its open tasks in Tasklist. The number of the quote, case or order is in the task's name: a card folds its variables away."""
-    # Without includeAssignedTasks a claimed task vanishes from the list of whoever claimed it.
+    """Show a group its open tasks in Tasklist. The task's name has the number of the quote, case or order: a card hides its variables."""
+    # Without includeAssignedTasks a claimed task disappears from the list of the person who claimed it.
     query = {"candidateGroup": group.id, "includeAssignedTasks": True}
     shown = [{"name": name, "label": label} for name, label in group.columns.items()]
     filter_id = engine.ensure_filter(group.name, query, {"priority": -10, "refresh": True, "variables": shown})

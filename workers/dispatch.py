@@ -1,8 +1,8 @@
-"""Carries requests from `workflow_command` to the engine: start a process, send a message, complete or assign a user task.
+"""Carries workflow commands to the engine: start a process, send a message, complete or assign a user task.
 
-The rule it keeps: a request stays in its row until it is proven done or no longer matters. A start whose answer is not known is never
-sent a second time; it becomes START_UNKNOWN and reconciliation asks the engine (the lesson, section 17). Messages and completions may be
-repeated: what was consumed once does not match again. No transaction is open while the engine is called.
+The rule it keeps: a command stays in its row until it is proven done or no longer matters. A start whose outcome is not known is never sent
+a second time; it becomes START_UNKNOWN, and reconciliation asks the engine (docs/domain.md#process-starts). Messages and completions may be
+repeated: the engine finds nothing that waits for them a second time. No transaction is open while the engine is called.
 """
 
 from __future__ import annotations
@@ -21,29 +21,28 @@ from uuid import UUID
 import sqlalchemy
 import structlog
 from sqlalchemy import Row
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from domain.errors import Conflict, NotFound, OutcomeUnknownError, TryAgain
+from domain.errors import Conflict, NotFound
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
 from domain.workflows.starts import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow
-from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError, EngineUnavailableError
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.retries import repeat
 from workers.runtime.variables import VariableError
 
-THREADS = 8  # calls under way at once; the engine takes milliseconds for each
+THREADS = 8  # calls at the same time; each takes the engine milliseconds
 BATCH = 32  # commands per claim: four rounds of the threads
-POLL = timedelta(milliseconds=50)  # a command waits this long at most while nothing else is due
-# Half of it covers one call with its time limits (3 s to connect, 10 s to answer).
+POLL = timedelta(milliseconds=50)  # the longest wait of a new command while no other is due
+# Half of it covers one call with its time limits (3 s to connect, 10 s for the response).
 LEASE = timedelta(seconds=30)
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
-# An engine that answers starts with errors for so long is asked what it has, instead of being sent more.
-START_PATIENCE = timedelta(seconds=60)
+# After an engine has failed a start for so long, reconciliation asks what it has, and the start is not sent again.
+START_TRIES_FOR = timedelta(seconds=60)
 NOT_THIS_START = frozenset(
-    # Our credentials, a model that is not deployed yet, a gateway's limit: true of every start, and nothing was started.
+    # Wrong credentials, a model that is not deployed yet, a gateway's limit: they concern every start, and nothing was started.
     {
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.FORBIDDEN,
@@ -52,23 +51,23 @@ NOT_THIS_START = frozenset(
         HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
-OUTAGES = (EngineUnavailableError, OperationalError, InterfaceError, TryAgain, OutcomeUnknownError)
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
-    """Commands of one business key, in order, and until when (monotonic seconds) they may be sent under their lease."""
+    """Commands of one business key, in order, and the time (monotonic seconds) until which their lease covers a call."""
 
     rows: Sequence[Row[Any]]
     send_until: float
 
 
 class Dispatcher:
-    """Any number may run side by side: each command has one holder for the time of a lease.
+    """Any number may run side by side: each command belongs to one dispatcher for the time of a lease.
 
-    A lease that ran out while a start was under way means an unknown answer, so `lease` must be well above the engine's time limits.
+    When a lease ends while a start is under way, the outcome of the start is unknown. So `lease` must be well above the engine's time
+    limits.
     """
 
     def __init__(self, database: sqlalchemy.Engine, engine: Engine, lease: timedelta = LEASE) -> None:
@@ -78,13 +77,13 @@ class Dispatcher:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dispatch")
 
     def run(self, stop: Event) -> None:
-        """Dispatch until `stop` is set, on through outages of the database and the engine."""
-        repeat(self.run_once, stop, service="workflow dispatch", outages=OUTAGES, idle=POLL)
+        """Dispatch until `stop` is set, through outages of the database and the engine."""
+        repeat(self.run_once, stop, service="workflow dispatch", idle=POLL)
 
     def run_once(self) -> int:
-        """Carry out what is due now; returns how many commands were taken.
+        """Carry out the commands that are due now; returns how many were claimed.
 
-        Raises EngineUnavailableError after giving back what could not be sent, and the database's errors.
+        Raises EngineUnavailableError after giving back the commands that could not be sent, and the database's errors.
         """
         claimed_at = time.monotonic()
         with housekeeping(self._database) as connection:
@@ -107,7 +106,7 @@ class Dispatcher:
             try:
                 self._carry_out(row)
             except Conflict as conflict:
-                # Our lease ran out and whoever had the command next has settled it.
+                # Our lease ended, and the dispatcher that claimed the command next has settled it.
                 _log.info("workflow_command_settled_elsewhere", **_facts(row), conflictCode=conflict.code)
             except EngineUnavailableError:
                 self._give_back(row, timedelta(0), was_sent=False)
@@ -132,7 +131,7 @@ class Dispatcher:
             return
         try:
             instance_id = self._engine.start_process(row.name, row.business_key, row.variables)
-        except EngineAnswerUnknownError as error:
+        except EngineOutcomeUnknownError as error:
             self._start_unknown(row, str(error))
         except EngineRefusedError as refusal:
             self._start_refused(row, refusal)
@@ -148,7 +147,7 @@ class Dispatcher:
             duplicate = _pass_gate(uow, gate)
             requests.finish(uow, row.id, duplicate.code if duplicate else "STARTED")
         if duplicate:
-            # Another instance passed the gate first; this one will be turned away there.
+            # Another instance passed the registration gate first; this one ends there.
             _log.warning("workflow_start_duplicate", **_facts(row), processInstanceId=instance_id, conflictCode=duplicate.code)
         else:
             _log.info("workflow_started", **_facts(row), processInstanceId=instance_id)
@@ -162,9 +161,9 @@ class Dispatcher:
             _log.warning("workflow_start_unknown", **_facts(row), reason=reason)
 
     def _start_refused(self, row: Row[Any], refusal: EngineRefusedError) -> None:
-        # An error of the engine's own came out of a transaction that was rolled back; a gateway's proves nothing.
+        # The engine's own error means that its transaction was rolled back; a gateway's error proves nothing.
         is_rolled_back = refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR and refusal.kind.endswith("Exception")
-        if refusal.status in NOT_THIS_START or (is_rolled_back and self._age(row) < START_PATIENCE):
+        if refusal.status in NOT_THIS_START or (is_rolled_back and self._age(row) < START_TRIES_FOR):
             self._try_later(row, refusal, was_sent=False)
         elif refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             self._start_impossible(row, str(refusal))
@@ -198,7 +197,7 @@ class Dispatcher:
                 self._settle(row, lambda uow: requests.finish(uow, row.id, "DELIVERED"))
                 _log.info("workflow_command_delivered", **_facts(row))
             elif row.attempts > 1 and self._has_ended(row):
-                # Withdrawn, or decided otherwise: there is nobody left to tell.
+                # Withdrawn, or decided otherwise: no process is left that could receive it.
                 self._settle(row, lambda uow: requests.expire(uow, row.id, "PROCESS_ENDED"))
                 _log.info("workflow_command_expired", **_facts(row))
             else:
@@ -215,7 +214,7 @@ class Dispatcher:
             with unit_of_work(self._database, _cause(row)) as uow:
                 return bool(starts.find(uow, row.business_key).status == starts.CorrelationStatus.START_FAILED)
         except NotFound:
-            return False  # a step's process has no correlation of its own: its order's has
+            return False  # the process of a step has no correlation of its own, only that of its order has
 
     def _complete_task(self, row: Row[Any]) -> bool:
         for task in self._engine.user_tasks(row.business_key):
@@ -242,11 +241,11 @@ class Dispatcher:
             requests.give_back(connection, row, delay, was_sent=was_sent)
 
     def _longer(self, row: Row[Any]) -> timedelta:
-        # Wait as long again as it has waited so far: doubles each time, and needs no counter.
+        # Wait as long again as the command has waited so far: that doubles the wait each time, and needs no counter.
         return min(max(self._age(row), SHORTEST_WAIT), LONGEST_WAIT)
 
     def _age(self, row: Row[Any]) -> timedelta:
-        # By the database's clock alone: the claim set `due_at` to its own time plus the lease.
+        # Only by the database's clock: the claim set `due_at` to its own time plus the lease.
         age: timedelta = row.due_at - self._lease - row.created_at
         return age
 
@@ -255,7 +254,7 @@ def _pass_gate(uow: UnitOfWork, gate: RegisterWorkflow) -> DuplicateWorkflow | N
     try:
         starts.register(uow, gate)
     except DuplicateWorkflow as duplicate:
-        # The request is done with all the same: what was refused is kept beside its outcome.
+        # The command is settled all the same: the refusal is stored beside its outcome.
         uow.flag_conflict(duplicate)
         return duplicate
     return None

@@ -19,8 +19,9 @@ from lxml import etree
 from domain.offers.approvals import Decision
 from tests.support.rendering import MODELS, SUPPORT, ModelToolsError, canvas, draw_form, model_tools, models
 from workers.bpmn_contract import MESSAGES, problems
+from workers.tasks.contracts import Contract
 from workers.tasks.escalation import BY_HAND
-from workers.tasks.topics import CONTRACTS, Contract
+from workers.tasks.topics import CONTRACTS
 
 Plant = Callable[[Path], object]
 
@@ -46,7 +47,7 @@ def change(file: str, pattern: str, replacement: str) -> Plant:
     [
         (
             change("quote-approval.bpmn", "quote.apply-outcome", "quote.apply-outcom"),
-            "quote-approval.bpmn: Apply outcome (apply-outcome): no worker knows the topic 'quote.apply-outcom'",
+            "quote-approval.bpmn: Apply outcome (apply-outcome): no worker has the topic 'quote.apply-outcom'",
         ),
         (
             change("order-fulfillment.bpmn", 'errorCode="ORDER_INVALID"', 'errorCode="ORDER_INVALDI"'),
@@ -78,7 +79,7 @@ def change(file: str, pattern: str, replacement: str) -> Plant:
         ),
         (
             change("fulfillment-step.bpmn", 'id="check-readiness"', 'id="check-readiness" camunda:class="org.example.Check"'),
-            "fulfillment-step.bpmn: Check readiness (check-readiness): holds a script or names a Java class",
+            "fulfillment-step.bpmn: Check readiness (check-readiness): has a script or names a Java class",
         ),
         (
             change(
@@ -87,11 +88,11 @@ def change(file: str, pattern: str, replacement: str) -> Plant:
                 '<camunda:taskListener event="create"><camunda:script scriptFormat="groovy">1</camunda:script></camunda:taskListener>'
                 "<camunda:properties>",
             ),
-            "fulfillment-step.bpmn: Check readiness (check-readiness): holds a script or names a Java class",
+            "fulfillment-step.bpmn: Check readiness (check-readiness): has a script or names a Java class",
         ),
         (
             change("fulfillment-step.bpmn", "<bpmn:conditionExpression ", '<bpmn:conditionExpression language="groovy" '),
-            "yes (flow-predecessors-done-to-start-attempt): holds a script or names a Java class",
+            "yes (flow-predecessors-done-to-start-attempt): has a script or names a Java class",
         ),
         (
             change("quote-approval.bpmn", 'name="QuoteExpired"', 'name="QuoteExpried"'),
@@ -166,7 +167,7 @@ def change(file: str, pattern: str, replacement: str) -> Plant:
             change(
                 "approval-escalation.dmn", '"dealDesk"</text>\n        </outputEntry>', '"dealdesk"</text>\n        </outputEntry>'
             ),
-            "approval-escalation.dmn: rule director-to-deal-desk asks 'dealdesk', a group that nobody is in",
+            "approval-escalation.dmn: rule director-to-deal-desk asks 'dealdesk', a group that does not exist",
         ),
         (
             change("forms/approve-quote.form", "{{rulesText}}", "{{ruleText}}"),
@@ -205,7 +206,7 @@ def test_an_error_that_a_topic_newly_throws_must_be_caught() -> None:
 
 
 def test_a_folder_without_models_is_a_problem(tmp_path: Path) -> None:
-    assert problems(tmp_path, CONTRACTS) == [f"{tmp_path} holds no BPMN files: name the folder with the models"]
+    assert problems(tmp_path, CONTRACTS) == [f"{tmp_path} has no BPMN files: name the folder with the models"]
 
 
 def test_every_message_that_is_sent_is_waited_for() -> None:

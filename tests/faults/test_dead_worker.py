@@ -94,10 +94,10 @@ class StepWorker:
 
 @contextmanager
 def step_worker(
-    shop: Shop, *, lock: timedelta, stale_after: timedelta, capacity: int = 8, wire: Wire | None = None
+    shop: Shop, *, lock: timedelta, attempt_stale_after: timedelta, capacity: int = 8, wire: Wire | None = None
 ) -> Iterator[StepWorker]:
     """Make a worker as the suite does, but for the steps alone."""
-    settings = replace(shop.local.settings, attempt_stale_after=stale_after)
+    settings = replace(shop.local.settings, attempt_stale_after=attempt_stale_after)
     if wire is not None:
         engine_url = f"{wire.engine.url}{urlsplit(settings.engine_url).path}"
         settings = replace(settings, engine_url=engine_url, provider_url=wire.provider.url)
@@ -169,12 +169,15 @@ def test_a_worker_that_outlives_its_lock_is_waited_for_and_its_step_is_sent_once
     """Kills: sending again what is in progress; taking a slow worker for a dead one."""
     order_id = shop.accepted_order()
     lost = metric("q2o_external_task_lock_lost_total", topic=EXECUTE)
-    with bad_wire(shop.local) as wire, step_worker(shop, lock=SHORT_LOCK, stale_after=LONG_LOCK, capacity=1, wire=wire) as slow:
+    with (
+        bad_wire(shop.local) as wire,
+        step_worker(shop, lock=SHORT_LOCK, attempt_stale_after=LONG_LOCK, capacity=1, wire=wire) as slow,
+    ):
         # At its capacity it does not poll, which could bring it its own task back.
         with running(slow.pod):
             step_id = held_step(shop)
             task_id = task_of(shop, step_id)["id"]
-            with step_worker(shop, lock=LONG_LOCK, stale_after=LONG_LOCK) as other, running(other.pod):
+            with step_worker(shop, lock=LONG_LOCK, attempt_stale_after=LONG_LOCK) as other, running(other.pod):
                 eventually(
                     lambda: task_of(shop, step_id).get("workerId") == other.engine.worker_id, "the other worker gets the task"
                 )
@@ -221,7 +224,7 @@ def test_what_a_killed_worker_had_sent_is_asked_for_and_never_sent_again(shop: S
         worker.send_signal(signal.SIGKILL)
         worker.wait()
 
-    with step_worker(shop, lock=LONG_LOCK, stale_after=SOON) as other, running(other.pod):
+    with step_worker(shop, lock=LONG_LOCK, attempt_stale_after=SOON) as other, running(other.pod):
         eventually(lambda: status_of(shop, step_id) == StepStatus.UNKNOWN, "the dead worker's step is UNKNOWN")
         assert [attempt.status for attempt in shop.attempts(step_id)] == [AttemptStatus.UNKNOWN]
         reconciler = suite.reconcile(replace(shop.local.settings, attempt_stale_after=SOON))

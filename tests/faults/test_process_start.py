@@ -60,8 +60,8 @@ class Link:
     def dispatch(self) -> int:
         return Dispatcher(self.database, self.engine).run_once()
 
-    def reconcile(self, safe_interval: timedelta = NEVER, *, dry_run: bool = False) -> int:
-        return Starts(self.database, self.engine, Repairs(self.database, dry_run=dry_run), safe_interval).sweep()
+    def reconcile(self, start_safe_interval: timedelta = NEVER, *, dry_run: bool = False) -> int:
+        return Starts(self.database, self.engine, Repairs(self.database, dry_run=dry_run), start_safe_interval).sweep()
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from workers.runtime.engine import Engine
 E = StepEvent
 RESERVE = "RESERVE_INVENTORY"
 AT_ONCE = Intervals(
-    start_safe=timedelta(0),
-    attempt_stale=timedelta(0),
-    absence=timedelta(0),
+    start_safe_interval=timedelta(0),
+    attempt_stale_after=timedelta(0),
+    request_safe_interval=timedelta(0),
     evaluation_grace=timedelta(0),
     case_grace=timedelta(0),
 )

@@ -61,9 +61,14 @@ def provider(sandbox: SandboxProvider) -> Iterator[HttpProvider]:
 
 
 def sweep(
-    offers: Offers, provider: Provider, *, stale_after: timedelta = NOW, absence: timedelta = NOW, dry_run: bool = False
+    offers: Offers,
+    provider: Provider,
+    *,
+    attempt_stale_after: timedelta = NOW,
+    request_safe_interval: timedelta = NOW,
+    dry_run: bool = False,
 ) -> int:
-    waits = silence(stale_after=stale_after, absence=absence)
+    waits = silence(attempt_stale_after=attempt_stale_after, request_safe_interval=request_safe_interval)
     return Steps(offers.engine, {"sandbox": provider}, Repairs(offers.engine, dry_run=dry_run), waits).sweep()
 
 
@@ -90,7 +95,7 @@ def test_a_worker_that_gives_signs_of_life_is_left_to_its_work(offers: Offers, p
     with offers.uow("worker-1") as uow:
         starting.heartbeat(uow, "task-1", "worker-1")
 
-    assert sweep(offers, provider, stale_after=timedelta(seconds=20)) == 0
+    assert sweep(offers, provider, attempt_stale_after=timedelta(seconds=20)) == 0
 
     assert status(offers, step_id) == "IN_PROGRESS"
 
@@ -128,8 +133,8 @@ def test_an_accepted_request_whose_callback_never_comes_is_asked_about_again(
     provider.execute(request_of(started))
     record(offers, started.step.id, StepEvent.ACKNOWLEDGE)
 
-    assert sweep(offers, provider, stale_after=NEVER) == 0
-    assert sweep(offers, provider, stale_after=NOW) == 1
+    assert sweep(offers, provider, attempt_stale_after=NEVER) == 0
+    assert sweep(offers, provider, attempt_stale_after=NOW) == 1
 
     assert history(offers, started.step.id) == ["PENDING", "IN_PROGRESS", "COMPLETED"]
 
@@ -139,9 +144,9 @@ def test_an_unknown_request_that_the_provider_has_accepted_goes_on_waiting_for_i
     time_out(offers, started)
     provider = Scripted(lambda: ProviderReply(status=ReplyStatus.ACCEPTED, request_id="req-1"))
 
-    assert sweep(offers, provider, stale_after=NEVER) == 1
-    assert sweep(offers, provider, stale_after=NEVER) == 0
-    assert sweep(offers, provider, stale_after=NOW) == 0  # asked once more, and told nothing new
+    assert sweep(offers, provider, attempt_stale_after=NEVER) == 1
+    assert sweep(offers, provider, attempt_stale_after=NEVER) == 0
+    assert sweep(offers, provider, attempt_stale_after=NOW) == 0  # asked once more, and told nothing new
     callback(offers, started.step.id)
 
     assert len(provider.asked) == 2
@@ -164,9 +169,9 @@ def test_a_request_that_never_arrived_may_be_sent_again_after_the_safe_interval_
     started = offers.start_step(offers.running_order().steps[RESERVE])
     time_out(offers, started)
 
-    assert sweep(offers, provider, absence=NEVER) == 0
+    assert sweep(offers, provider, request_safe_interval=NEVER) == 0
     assert status(offers, started.step.id) == "UNKNOWN"
-    assert sweep(offers, provider, absence=NOW) == 1
+    assert sweep(offers, provider, request_safe_interval=NOW) == 1
     again = offers.start_step(started.step.id)
     provider.execute(request_of(again))
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, text
 from domain.delivery import steps
 from domain.store.facts import TOPICS
 from reconciliation.audit import Audit, AuditReport, as_table
-from reconciliation.audit_sources import CamundaHistory, EventRecord, Incident, KafkaTopics, Trace
+from reconciliation.audit_sources import CamundaHistory, EventRecord, KafkaTopics
 from tests.support.bad_histories import IN_DATABASE, NEW, OTHER_TENANT, REOPEN_ORDER, UNPROTECT, copy
 from tests.support.database import empty
 from tests.support.engines import Doors
@@ -32,6 +32,7 @@ from tests.support.waiting import eventually
 from workers.deployment import deploy
 from workers.local.stack import LocalStack
 from workers.runtime.engine import TopicRequest
+from workers.runtime.engine_history import Incident, Trace
 from workers.runtime.kafka import ensure_topics, new_producer
 
 LOCK = timedelta(seconds=30)

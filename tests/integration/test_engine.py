@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 from workers.pod.pod import Pod, Task, Topic
 from workers.runtime.engine import (
     Engine,
-    EngineAnswerUnknownError,
+    EngineOutcomeUnknownError,
     EngineRefusedError,
     EngineUnavailableError,
     TopicRequest,
@@ -174,7 +174,7 @@ def test_a_lost_answer_to_a_start_is_unknown_and_the_instance_is_found(scene: De
     business_key = new_name("order")
     proxy.drop_response(f"/process-definition/key/{built.key}/start")
 
-    with pytest.raises(EngineAnswerUnknownError):
+    with pytest.raises(EngineOutcomeUnknownError):
         engine.start_process(built.key, business_key, {})
 
     assert len(engine.find_instances(business_key)) == 1
@@ -186,7 +186,7 @@ def test_a_request_that_got_lost_is_unknown_too(scene: Deployer, doors: Doors) -
     business_key = new_name("order")
     proxy.drop_request("/start")
 
-    with pytest.raises(EngineAnswerUnknownError):
+    with pytest.raises(EngineOutcomeUnknownError):
         engine.start_process(built.key, business_key, {})
 
     assert engine.find_instances(business_key) == []

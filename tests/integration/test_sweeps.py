@@ -72,7 +72,7 @@ def test_the_loop_goes_on_while_the_engine_cannot_be_reached(offers: Offers) -> 
     proxy = FaultProxy("127.0.0.1", 9)
     proxy.down()
     door, none, stop = Door(f"{proxy.url}/engine-rest", "user", "password"), timedelta(0), Event()
-    intervals = Intervals(start_safe=none, attempt_stale=none, absence=none, evaluation_grace=none)
+    intervals = Intervals(start_safe_interval=none, attempt_stale_after=none, request_safe_interval=none, evaluation_grace=none)
     loop = Thread(target=Reconciler(offers.engine, door, {}, intervals).run, args=(stop,))
     loop.start()
 

@@ -15,7 +15,6 @@ from domain.offers.approvals import ApprovalDecision, ApprovalRequest, Decision,
 from domain.offers.deciding import DECIDE, QUOTE_OUTCOME
 from domain.offers.quotes import Quote, QuoteStatus, business_key
 from domain.store import table_of
-from reconciliation.audit_sources import EngineInstance
 from tests.support.database import count
 from tests.support.guards import without
 from tests.support.http import Api, accept, acceptance, decide, edit, is_problem
@@ -27,6 +26,7 @@ from workers.demo.local_suite import LocalSuite
 from workers.demo.people import MANAGER
 from workers.demo.teller import Story
 from workers.local.stack import LocalStack
+from workers.runtime.engine_history import EngineInstance
 
 NOTHING = UUID(int=0)
 ASKED = "20"  # a discount in percent that needs the manager

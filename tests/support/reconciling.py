@@ -30,9 +30,13 @@ from workers.providers.port import (
 NOW, NEVER = timedelta(0), timedelta(hours=1)
 
 
-def silence(*, stale_after: timedelta = NOW, absence: timedelta = NOW, give_up_after: timedelta = NEVER) -> Silence:
+def silence(
+    *, attempt_stale_after: timedelta = NOW, request_safe_interval: timedelta = NOW, give_up_after: timedelta = NEVER
+) -> Silence:
     """How long silence may last: by default everything is overdue, and nothing is given up."""
-    return Silence(stale_after=stale_after, absence_interval=absence, give_up_after=give_up_after)
+    return Silence(
+        attempt_stale_after=attempt_stale_after, request_safe_interval=request_safe_interval, give_up_after=give_up_after
+    )
 
 
 class OnlyAsked:

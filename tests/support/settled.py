@@ -26,9 +26,10 @@ from domain.store import Answer, outbox
 from domain.store.idempotency import once, remember
 from domain.workflows import requests, starts
 from reconciliation.audit import AuditReport, Outside, compare
-from reconciliation.audit_sources import EngineInstance, EventRecord, Incident, Trace
+from reconciliation.audit_sources import EventRecord
 from tests.support.fulfilment import ANNA, Fulfilment
 from tests.support.offers import Offers
+from workers.runtime.engine_history import EngineInstance, Incident, Trace
 
 IN_ORDER = (
     "RESERVE_INVENTORY",

@@ -26,7 +26,7 @@ from domain.projections import OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import TransitionLog
 from reconciliation.audit import Audit, AuditReport
-from reconciliation.audit_sources import CamundaHistory, EngineInstance
+from reconciliation.audit_sources import CamundaHistory
 from tests.support.database import seeing_every_tenant
 from tests.support.waiting import eventually
 from workers import suite
@@ -39,6 +39,7 @@ from workers.local.stack import LocalStack
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine
+from workers.runtime.engine_history import EngineInstance
 from workers.runtime.process import run_loops
 from workers.runtime.settings import Settings
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import IntegrityError
 
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
-from workers.pod.outages import is_outage
-from workers.pod.outcomes import MAX_MESSAGE, Completed, Failed, Outcome, Raised, attempt
-from workers.runtime.engine import EngineAnswerUnknownError, EngineRefusedError, ExternalTask
+from workers.pod.outcomes import MAX_MESSAGE, Completed, Failed, Outcome, Raised, run_handler
+from workers.runtime.engine import ExternalTask
 from workers.runtime.variables import Variable
 
 
@@ -36,7 +34,7 @@ def fetched(**changes: Any) -> ExternalTask:
 
 
 def outcome_of(behaviour: Callable[[Task], Mapping[str, Variable]], **changes: Any) -> Outcome:
-    return attempt(Topic(name="order.decompose", handler=behaviour, errors=("ORDER_INVALID",)), fetched(**changes), Event())
+    return run_handler(Topic(name="order.decompose", handler=behaviour, errors=("ORDER_INVALID",)), fetched(**changes), Event())
 
 
 def raising(error: BaseException, **changes: Any) -> Outcome:
@@ -112,10 +110,3 @@ def test_a_database_that_is_away_uses_no_attempt() -> None:
 
     assert isinstance(outcome, Failed)
     assert (outcome.retries, outcome.postponed) == (1, True)
-
-
-def test_an_outage_is_told_from_a_failure() -> None:
-    assert is_outage(EngineAnswerUnknownError("no answer"))
-    assert not is_outage(EngineRefusedError(500, "ProcessEngineException", "no", 0))
-    assert not is_outage(IntegrityError("INSERT", {}, ValueError("twice")))
-    assert not is_outage(ConnectionError("a provider, whose answer decides"))

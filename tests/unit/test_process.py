@@ -15,6 +15,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from workers.runtime.logs import configure_logs
+from workers.runtime.outages import OutageError
 from workers.runtime.process import EXIT_SOFTWARE, run_loops, stop_on_signals
 from workers.runtime.retries import repeat, until_available
 
@@ -92,24 +93,22 @@ def test_a_signal_only_asks_to_stop() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-class Outage(Exception):
-    pass
-
-
 def test_an_outage_is_logged_once_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.runtime.retries.FIRST_WAIT", timedelta(milliseconds=1))
-    answers: Iterator[Any] = iter([Outage("away"), Outage("away"), Outage("away"), 7])
+    answers: Iterator[Any] = iter([OutageError("away"), OutageError("away"), OutageError("away"), 7])
 
     def call() -> int:
         answer = next(answers)
-        if isinstance(answer, Outage):
+        if isinstance(answer, OutageError):
             raise answer
         return int(answer)
 
     with capture_logs() as logs:
-        assert until_available(call, Event(), service="engine", outages=(Outage,)) == 7
+        assert until_available(call, Event(), service="engine") == 7
 
     assert [log["event"] for log in logs] == ["service_unavailable", "service_available_again"]
+    assert logs[1]["attempts"] == 4
+    assert logs[1]["seconds"] > 0
 
 
 def test_what_is_no_outage_passes() -> None:
@@ -117,7 +116,7 @@ def test_what_is_no_outage_passes() -> None:
         raise ValueError("bug")
 
     with pytest.raises(ValueError, match="bug"):
-        until_available(call, Event(), service="engine", outages=(Outage,))
+        until_available(call, Event(), service="engine")
 
 
 def test_a_stop_ends_the_waiting_for_a_service() -> None:
@@ -125,9 +124,9 @@ def test_a_stop_ends_the_waiting_for_a_service() -> None:
 
     def call() -> int:
         stop.set()
-        raise Outage
+        raise OutageError
 
-    assert until_available(call, stop, service="engine", outages=(Outage,)) == 0
+    assert until_available(call, stop, service="engine") == 0
 
 
 def test_a_loop_goes_on_at_once_while_there_is_work() -> None:
@@ -139,7 +138,7 @@ def test_a_loop_goes_on_at_once_while_there_is_work() -> None:
             stop.set()
         return count
 
-    repeat(run_once, stop, service="database", outages=(Outage,), idle=timedelta(hours=1))
+    repeat(run_once, stop, service="database", idle=timedelta(hours=1))
 
     assert work == []
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from reconciliation.questions import BUDGET, Questions, Told, key_of_attempt
+from reconciliation.questions import BUDGET, NEVER_SEEN, NO_REPLY, Questions, key_of_attempt
 from tests.support.reconciling import Scripted, unavailable
 
 
@@ -25,23 +25,23 @@ def test_what_does_not_fit_into_the_budget_is_left_to_the_next_sweep(monkeypatch
     each_takes = count(0, BUDGET.total_seconds() * 0.6)
     monkeypatch.setattr("reconciliation.questions.time.monotonic", lambda: next(each_takes))
 
-    told = list(Questions({"slow": slow}, key_of_attempt).put(rows("slow", "slow", "slow")))
+    outcomes = list(Questions({"slow": slow}, key_of_attempt).put(rows("slow", "slow", "slow")))
 
-    assert (len(told), slow.asked) == (1, ["slow 0"])
+    assert (len(outcomes), slow.asked) == (1, ["slow 0"])
 
 
 def test_a_provider_that_is_away_is_asked_once_and_the_others_all_the_same() -> None:
     away, here = Scripted(unavailable), Scripted(lambda: None)
     asking = Questions({"away": away, "here": here}, key_of_attempt)
 
-    told = [answer for _, answer in asking.put(rows("away", "away", "here", "nobody"))]
+    outcomes = [outcome for _, outcome in asking.put(rows("away", "away", "here", "nobody"))]
 
-    assert told == [None, None, Told(None), None]
+    assert outcomes == [NO_REPLY, NO_REPLY, NEVER_SEEN, NO_REPLY]
     assert (away.asked, here.asked) == (["away 0"], ["here 2"])
 
 
 def test_a_provider_without_lookup_is_asked_nothing() -> None:
     provider = Scripted(lambda: None)
 
-    assert [answer for _, answer in Questions({"p": provider}, key_of_attempt).put(rows("p", has_lookup=False))] == [None]
+    assert [outcome for _, outcome in Questions({"p": provider}, key_of_attempt).put(rows("p", has_lookup=False))] == [NO_REPLY]
     assert provider.asked == []

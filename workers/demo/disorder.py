@@ -24,6 +24,7 @@ from domain.delivery import reading, steps
 from domain.store import Cause, unit_of_work
 from workers.demo.local_suite import LocalSuite
 from workers.runtime.engine import new_worker_id
+from workers.runtime.engine_processes import start_path
 from workers.sandbox.faults import FaultKind
 from workers.sandbox.proxy import FaultProxy
 
@@ -91,7 +92,7 @@ class Disorder:
         self._killer = Thread(target=self._kill_whoever_waits, name="killer", daemon=True)
 
     def __enter__(self) -> Self:
-        self.wire.drop_response("/process-definition/key/order-fulfillment/start", times=1)
+        self.wire.drop_response(start_path("order-fulfillment"), times=1)
         faults = self._running.provider.faults
         faults.clear()
         faults.add(FaultKind.HOLD_ANSWER, step_code=VICTIM_STEP, duration=HOLD)

@@ -12,19 +12,18 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.errors import DomainError, NotFound, OutcomeUnknownError, Refusal, TryAgain
 from domain.store import Answer, Cause, UnitOfWork, once, remember, unit_of_work
 from domain.store.unit_of_work import housekeeping
 from workers.runtime import metrics
+from workers.runtime.outages import is_outage, sqlstate_of
 from workers.runtime.refusals import record_refusal
-from workers.runtime.retries import sqlstate_of, until_decided
+from workers.runtime.retries import until_decided
 
 DEADLOCK = "40P01"
-# SQLSTATE classes: connection exception, insufficient resources, a shutdown. 57014 is none of them: a statement time-out is our own fault.
-OUTAGE_CLASSES = ("08", "53", "57P")
 UNREACHABLE = "The database cannot be reached right now; nothing was changed."
 
 _Value = TypeVar("_Value")
@@ -111,14 +110,6 @@ class Executor:
                 raise
             raise TryAgain(UNREACHABLE) from error
         raise missing
-
-
-def is_outage(error: DBAPIError | PoolTimeoutError) -> bool:
-    """Whether the database cannot be reached or lacks resources; any other error is a fault of the statement."""
-    if isinstance(error, PoolTimeoutError) or error.connection_invalidated:
-        return True
-    state = sqlstate_of(error)
-    return state.startswith(OUTAGE_CLASSES) if state else isinstance(error, OperationalError | InterfaceError)
 
 
 class _Tries(Generic[_Value]):

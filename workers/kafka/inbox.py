@@ -1,7 +1,7 @@
-"""Takes order events from Kafka into the product's own view of orders: each event once, whatever Kafka delivers how often.
+"""Brings order events from Kafka into the product's own view of orders: each event once, however often Kafka delivers it.
 
-The rules it keeps: a message's offset is committed after the database has its effect, so nothing is lost; the inbox row stands in
-the same transaction as the effect, so nothing counts twice; a message that nobody can read is put aside and holds nobody up.
+The rules it keeps: a message's offset is committed after the database has its change, so nothing is lost; the inbox row is written in
+the same transaction as the change, so nothing counts twice; an unreadable message goes to the dead letters and delays no other message.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from threading import Event
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy import Engine as Database
+from sqlalchemy.exc import DataError
 
-from domain.errors import OutcomeUnknownError, TryAgain
 from domain.projections import Consumed, OrderChanged, project_order
 from domain.store import Cause, unit_of_work
 from workers.kafka import wire
@@ -29,24 +28,22 @@ from workers.runtime.metrics import (
     PROJECTION_LAG,
     PROJECTION_STALE_EVENTS_IGNORED,
 )
+from workers.runtime.retries import repeat
 
 CONSUMER = "order-search"
 PROJECTION = "order_search"
-# Offsets are committed once per batch; a consumer that dies repeats at most this many messages, each recognised as seen.
+# Offsets are committed once per batch. A consumer that dies repeats at most this many messages, and recognises each by its id.
 BATCH_SIZE = 200
 POLL_SECONDS = 0.2
-OUTAGE_WAIT_SECONDS = 1.0
 DEAD_LETTER_TIMEOUT = timedelta(seconds=10)
 
-# What passes by itself: the message is read again.
-_OUTAGES = (OperationalError, TryAgain, OutcomeUnknownError, KafkaUnavailableError, KafkaException)
 _log = structlog.get_logger()
 
 
 class Inbox:
     """One member of the consumer group; as many as the topic has partitions may run."""
 
-    def __init__(self, database: Engine, bootstrap: str, *, group: str = f"q2o.{CONSUMER}", batch_size: int = BATCH_SIZE) -> None:
+    def __init__(self, database: Database, bootstrap: str, *, group: str = f"q2o.{CONSUMER}", batch_size: int = BATCH_SIZE) -> None:
         self._database = database
         self._consumer: Consumer = new_consumer(bootstrap, group)
         self._consumer.subscribe([ORDERS])
@@ -54,15 +51,21 @@ class Inbox:
         self._batch_size = batch_size
 
     def run_once(self) -> int:
-        """Deal with what Kafka has for us, waiting briefly for a first message; return how many messages were dealt with.
+        """Process the next messages, waiting briefly for the first one; return how many were processed.
 
-        Raises what the database or Kafka raised when one of them is away; the messages that were not dealt with come again.
+        Raises KafkaUnavailableError and the database's errors; the messages that were not processed come again.
         """
+        try:
+            return self._process_batch()
+        except KafkaException as error:
+            raise KafkaUnavailableError(f"Kafka did not serve the inbox: {error.args[0]}") from error
+
+    def _process_batch(self) -> int:
         messages = [message for message in self._consumer.consume(self._batch_size, POLL_SECONDS) if _is_record(message)]
         done = 0
         try:
             for message in messages:
-                self._deal_with(message)
+                self._process(message)
                 done += 1
         finally:
             self._conclude(messages[:done], messages[done:])
@@ -71,12 +74,8 @@ class Inbox:
     def run(self, stop: Event) -> None:
         """Consume until `stop` is set, through outages of either side; then leave the group in good order."""
         try:
-            while not stop.is_set():
-                try:
-                    self.run_once()
-                except _OUTAGES as error:
-                    _log.warning("inbox_waits", reason=str(error), kind=type(error).__name__)
-                    stop.wait(OUTAGE_WAIT_SECONDS)
+            # No pause when idle: the consumer itself waits for a first message.
+            repeat(self.run_once, stop, service="database or Kafka of the inbox", idle=timedelta(0))
         finally:
             self.close()
 
@@ -84,7 +83,7 @@ class Inbox:
         """Leave the consumer group, so that the partitions go to another member at once."""
         self._consumer.close()
 
-    def _deal_with(self, message: Message) -> None:
+    def _process(self, message: Message) -> None:
         try:
             envelope = wire.decode(message.value())
             self._project(envelope, _order_changed(envelope))
@@ -122,15 +121,15 @@ class Inbox:
         INBOX_DEAD_LETTERS.labels(CONSUMER, ORDERS).inc()
         _log.error("message_unreadable", source=source, reason=reason)
 
-    def _conclude(self, dealt_with: list[Message], left: list[Message]) -> None:
-        """Go back to the first message of each partition that was not dealt with, and commit the others."""
+    def _conclude(self, processed: list[Message], left: list[Message]) -> None:
+        """Go back to the first unprocessed message of each partition, and commit the others."""
         for place in _places(reversed(left), 0):
             try:
                 self._consumer.seek(place)
             except KafkaException as error:
-                # The partition went to another member, which begins where we committed.
+                # The partition went to another member, which begins at the offset that we committed.
                 _log.info("inbox_lost_partition", partition=place.partition, reason=str(error))
-        if places := _places(dealt_with, 1):
+        if places := _places(processed, 1):
             self._consumer.commit(offsets=places, asynchronous=False)
 
 
@@ -143,7 +142,7 @@ def _places(messages: Iterable[Message], beyond: int) -> list[TopicPartition]:
 def _is_record(message: Message) -> bool:
     error = message.error()
     if error is not None:
-        # Kafka is away, or the topic is not there yet; the client goes on trying.
+        # Kafka is away, or the Kafka topic does not exist yet; the client goes on trying.
         _log.warning("inbox_kafka_error", error=error.name(), reason=error.str())
     return error is None
 

@@ -1,8 +1,8 @@
-"""Carries committed events to Kafka: each at least once, and those of one aggregate in their order, with several relays at work.
+"""Carries committed events to Kafka: each at least once, the events of one aggregate in their order, with any number of relays.
 
-The rules it keeps: an event leaves only after its transaction committed; no transaction is open while Kafka is waited for; an event
-is marked published when Kafka has confirmed it and all earlier ones of its aggregate. What a killed relay had sent and not marked
-is sent again when its lease has ended: consumers know an event by its id.
+The rules it keeps: an event leaves only after its transaction has committed; no transaction is open while the relay waits for Kafka; an
+event is marked published when Kafka has confirmed it and all earlier ones of its aggregate. Events that a killed relay had sent and not
+marked are sent again when its lease has ended: consumers recognise an event by its id.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from threading import Event
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine as Database
+from sqlalchemy.exc import DBAPIError
 
 from domain.store import outbox
 from domain.store.outbox import PendingEvent
@@ -26,18 +26,19 @@ from domain.store.unit_of_work import housekeeping
 from workers.kafka import wire
 from workers.runtime.kafka import new_producer
 from workers.runtime.metrics import OUTBOX_OLDEST_UNPUBLISHED, OUTBOX_PUBLISHED, OUTBOX_UNPUBLISHED
+from workers.runtime.outages import is_waited_out
+from workers.runtime.retries import repeat
 
 BATCH_SIZE = 2_000
-# From the claim: how long aggregates are kept from other relays. The delivery window is two thirds of it, so that a relay has
+# How long, from the claim, no other relay may take the same aggregates. The delivery window is two thirds of it, so that a relay has
 # given up an event for good before another one may send it.
 LEASE = timedelta(seconds=30)
-# Commit to Kafka within 50 ms when idle: this wait, the claim and the acknowledgement together.
-IDLE_WAIT_SECONDS = 0.02
+# From commit to Kafka within 50 ms when idle: this wait, the claim and the acknowledgement together.
+IDLE_WAIT = timedelta(milliseconds=20)
 # While one batch is confirmed by Kafka, the next one is read from PostgreSQL.
 BATCHES_IN_FLIGHT = 2
-OUTAGE_WAIT_SECONDS = 1.0
 GAUGE_INTERVAL_SECONDS = 5.0
-# On the way out: what Kafka confirms by then is marked, the rest is sent by the next relay.
+# At the end: events that Kafka confirms within this time are marked, the next relay sends the others.
 STOP_GRACE_SECONDS = 5.0
 PURGE_SECONDS = 1.0
 
@@ -45,7 +46,7 @@ _log = structlog.get_logger()
 
 
 class Batch:
-    """Events handed to the producer, and what has become of them."""
+    """Events handed to the producer, and what became of them."""
 
     def __init__(self, events: list[PendingEvent], deadline: float) -> None:
         self.events = events
@@ -56,11 +57,11 @@ class Batch:
 
     @property
     def settled(self) -> bool:
-        """Whether every event was answered by Kafka, or never sent."""
+        """Whether Kafka has confirmed or refused every event that was sent."""
         return self._open == 0
 
     def report(self, position: int, error: KafkaError | None, _: Message) -> None:
-        """Take Kafka's answer for one event."""
+        """Take Kafka's confirmation or error for one event."""
         self._open -= 1
         if error is None:
             self._confirmed.add(position)
@@ -72,9 +73,9 @@ class Batch:
         self._open -= 1
 
     def outcome(self) -> tuple[list[int], list[PendingEvent]]:
-        """Split into the positions to mark and the first event of each aggregate that did not get through.
+        """Split into the positions to mark and, for each aggregate, the first event that Kafka did not confirm.
 
-        A later event that Kafka has all the same is not marked: sent again, it stands behind the earlier one.
+        A later event of such an aggregate is not marked although Kafka has it: it is sent again, behind the earlier one.
         """
         done: list[int] = []
         stuck: dict[str, PendingEvent] = {}
@@ -89,7 +90,7 @@ class Batch:
 class Relay:
     """One relay. Run as many as are needed; each has a producer of its own."""
 
-    def __init__(self, database: Engine, bootstrap: str, *, batch_size: int = BATCH_SIZE, lease: timedelta = LEASE) -> None:
+    def __init__(self, database: Database, bootstrap: str, *, batch_size: int = BATCH_SIZE, lease: timedelta = LEASE) -> None:
         self._database = database
         self._new_producer: Callable[[], Producer] = partial(new_producer, bootstrap, None)
         self._producer = self._new_producer()
@@ -100,22 +101,16 @@ class Relay:
         self._gauged_at = -GAUGE_INTERVAL_SECONDS
 
     def run_once(self) -> int:
-        """Send what is pending, wait for Kafka's answer and mark it; return how many events were published.
+        """Send pending events, wait for Kafka's confirmations and mark them; return how many events were published.
 
-        Raises OperationalError when the database is away: what Kafka has then is sent again later.
+        Raises the database's errors: events that Kafka has by then are sent again later.
         """
         self._take()
         return sum([self._settle() for _ in range(len(self._in_flight))])
 
     def run(self, stop: Event) -> None:
         """Relay until `stop` is set, through outages of either side; then mark what Kafka confirms in time and end."""
-        while not stop.is_set():
-            try:
-                if not self._step(stop):
-                    stop.wait(IDLE_WAIT_SECONDS)
-            except OperationalError as error:
-                _log.warning("relay_database_unavailable", error=str(error.orig))
-                stop.wait(OUTAGE_WAIT_SECONDS)
+        repeat(lambda: self._step(stop), stop, service="database of the relay", idle=IDLE_WAIT)
         self._finish()
 
     def _step(self, stop: Event) -> bool:
@@ -127,7 +122,7 @@ class Relay:
         return took or had_work
 
     def _take(self) -> bool:
-        """Claim a batch and hand it to the producer; False when nothing is to be done."""
+        """Claim a batch and hand it to the producer; False when no event is pending."""
         deadline = time.monotonic() + self._window
         with housekeeping(self._database) as connection:
             events = outbox.claim(connection, self._batch_size, self._lease)
@@ -159,7 +154,7 @@ class Relay:
         return False
 
     def _settle(self, stop: Event | None = None) -> int:
-        """Wait for the oldest batch, mark what was confirmed, postpone what was not; return how many events were published."""
+        """Wait for the oldest batch, mark its confirmed events, postpone the others; return how many events were published."""
         batch = self._in_flight[0]
         self._await(batch, stop)
         if batch.broken or not batch.settled:
@@ -186,7 +181,7 @@ class Relay:
                 stop = None
 
     def _replace_producer(self) -> None:
-        """Give up everything on its way at once, so that nothing later arrives in its place, and begin anew."""
+        """Give up at once everything that is on its way, so that no later event overtakes an earlier one, and begin anew."""
         self._producer.purge()
         self._producer.flush(PURGE_SECONDS)
         self._producer = self._new_producer()
@@ -197,7 +192,9 @@ class Relay:
         try:
             while self._in_flight:
                 self._settle(stopped)
-        except OperationalError as error:
+        except DBAPIError as error:
+            if not is_waited_out(error):
+                raise
             _log.warning("relay_ends_without_marking", error=str(error.orig))
         self._producer.purge()
         self._producer.flush(PURGE_SECONDS)

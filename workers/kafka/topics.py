@@ -1,4 +1,4 @@
-"""The topics of the product: one per kind of aggregate, and beside each one where unreadable messages go."""
+"""The Kafka topics of the product: one per kind of aggregate, and one beside each for its unreadable messages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ ORDERS = TOPICS["sales_order"]
 
 
 def dead_letters(topic: str) -> str:
-    """Name the topic for messages of `topic` that nobody can read."""
+    """Name the Kafka topic for unreadable messages of `topic`."""
     return f"{topic}.dlq"
 
 
 def all_topics() -> list[str]:
-    """List every topic that must exist."""
+    """List every Kafka topic that must exist."""
     topics = sorted(set(TOPICS.values()))
     return topics + [dead_letters(topic) for topic in topics]

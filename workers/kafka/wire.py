@@ -1,6 +1,6 @@
-"""How an event looks in Kafka: a JSON envelope, keyed by its aggregate, with id and type repeated as headers.
+"""The form of an event in Kafka: a JSON envelope, keyed by its aggregate, with id and type repeated as headers.
 
-The rule it keeps: what was written is read back the same, and what cannot be an event of ours is refused as a whole.
+The rule it keeps: an event is read as it was written, and a message that cannot be an event of ours is refused as a whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGEST_VERSION = 2**63 - 1  # PostgreSQL's bigint
 
 
 class UnreadableMessageError(Exception):
-    """A message that is no event of this product. The text says what is wrong with it."""
+    """A message is not an event of this product. The text says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +46,12 @@ class Envelope:
 
 
 def key_of(event: PendingEvent) -> bytes:
-    """Give the key that keeps one aggregate's events in one partition."""
+    """The key that keeps the events of one aggregate in one partition."""
     return event.aggregate_id.encode()
 
 
 def headers_of(event: PendingEvent) -> list[tuple[str, str | bytes | None]]:
-    """Give what a consumer may want to know before it parses."""
+    """What a consumer may need before it parses the message."""
     return [("eventId", event.event_id.encode()), ("eventType", event.event_type.encode())]
 
 
@@ -73,7 +73,7 @@ def _quoted(value: str | None) -> str:
 
 
 def decode(value: bytes | None) -> Envelope:
-    """Read a message. Raises UnreadableMessageError unless every field is there and of its kind."""
+    """Read a message. Raises UnreadableMessageError unless it has every field, each with the right type."""
     fields = _Fields(_object(value))
     schema_version = fields.whole("schemaVersion", 2**31 - 1)
     if schema_version != SCHEMA_VERSION:
@@ -106,7 +106,7 @@ def uuid_in(data: Mapping[str, Any], name: str) -> UUID:
 
 
 class _Fields:
-    """Typed access to a JSON object; every complaint names the field."""
+    """Typed access to a JSON object. Raises UnreadableMessageError with the name of the field."""
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         self._source = source
@@ -118,7 +118,7 @@ class _Fields:
 
     def text(self, name: str) -> str:
         value = self._source.get(name)
-        # PostgreSQL stores no NUL; an empty name or id names nothing.
+        # PostgreSQL stores no NUL, and an empty name or id is not valid.
         if not isinstance(value, str) or not value or "\0" in value:
             raise UnreadableMessageError(f"{name} is not a text: {value!r:.100}")
         return value

@@ -1,4 +1,4 @@
 """The machine that runs external tasks: polls, leases, heartbeats, outcomes, reports. It knows no handler and no domain command.
 
-`workers.tasks` holds the handlers and needs this package; it needs `workers.runtime` only.
+`workers.tasks` has the handlers and needs this package; this package needs `workers.runtime` only.
 """

@@ -1,8 +1,8 @@
-"""What a task handler sees and what it may answer: the contract between the pod and the handlers.
+"""What a task handler gets and how it may end: the contract between the pod and the handlers.
 
-The rule it keeps: a handler names its outcome. It returns variables (done), or raises `BpmnError` (a business outcome that the model
-handles), `RetryLater` (not yet; costs no attempt) or `GiveUp` (a person must act). Any other exception is a technical failure, which
-the pod retries by the task's `retryPolicy`.
+The rule it keeps: a handler names its outcome. It returns variables (completed), or raises `BpmnError` (a business outcome that the model
+handles), `RetryLater` (too early; costs no attempt) or `GiveUp` (a person must act). Any other exception is a technical failure, which the
+pod retries by the task's `retryPolicy`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BpmnError(Exception):
 
 
 class RetryLater(Exception):
-    """Nothing is wrong, it is only too early: try again after `delay`, with as many attempts left as before."""
+    """The task comes too early: try again after `delay`, with as many attempts left as before."""
 
     def __init__(self, delay: timedelta, reason: str) -> None:
         super().__init__(reason)
@@ -38,7 +38,7 @@ class RetryLater(Exception):
 
 
 class GiveUp(Exception):
-    """Trying again cannot help: an incident, with the reason for whoever works on it."""
+    """Another attempt cannot help: the task becomes an incident, with the reason for the person who works on it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -47,7 +47,7 @@ class GiveUp(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One external task. `cancelled` is set when its result will not count any more, or the pod must stop: a long handler may look."""
+    """One external task. `cancelled` is set when its outcome no longer counts, or the pod must stop; a long handler may check it."""
 
     id: str
     topic: str
@@ -101,9 +101,9 @@ Handler: TypeAlias = Callable[[Task], Mapping[str, Variable]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A topic and the code behind it: the variables it reads and the BPMN errors it may raise.
+    """A topic and its handler: the variables that it reads and the BPMN errors that it may raise.
 
-    `lock_duration` None takes the pod's. `heartbeat` is called after each extension of a running task's lock, to write a sign of life.
+    `lock_duration` None: the pod's. `heartbeat` is called after each extension of a running task's lock, to write a sign of life.
     """
 
     name: str

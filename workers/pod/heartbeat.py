@@ -1,6 +1,7 @@
-"""Keeps the locks of running tasks alive, and notices when a task was taken or cancelled.
+"""Keeps the locks of running tasks alive, and notices when a task was taken by another worker or cancelled.
 
-The rule it keeps: a lock is extended three times within its duration; what the engine refuses is looked up, never guessed from the text.
+The rule it keeps: a lock is extended three times within its duration. After a refusal the task is read from the engine; the text of the
+refusal proves nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from threading import Condition, Thread
 import structlog
 
 from workers.pod.contract import Task
-from workers.pod.lease import Clock, Hold, Lease, regain
+from workers.pod.lease import Clock, Lease, LockState, regain
 from workers.runtime.engine import Engine, EngineError, EngineRefusedError
 from workers.runtime.metrics import EXTERNAL_TASK_LOCK_EXTENSIONS
 
@@ -34,7 +35,7 @@ class Heartbeat:
         self._changed = Condition()
         self._stopped = False
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
-        # Signs of life go to the database: a slow one must not delay the locks.
+        # Signs of life go to the database: a slow database must not delay the locks.
         self._signs = ThreadPoolExecutor(1, thread_name_prefix="sign-of-life")
 
     def start(self) -> None:
@@ -47,12 +48,12 @@ class Heartbeat:
         self._thread.join()
         self._signs.shutdown(wait=False, cancel_futures=True)
 
-    def hold(self, lease: Lease) -> None:
+    def keep(self, lease: Lease) -> None:
         with self._changed:
             self._leases.add(lease)
             self._changed.notify()
 
-    def release(self, lease: Lease) -> None:
+    def drop(self, lease: Lease) -> None:
         with self._changed:
             self._leases.discard(lease)
 
@@ -71,7 +72,7 @@ class Heartbeat:
         return None
 
     def _beat(self, lease: Lease) -> None:
-        # A report in progress settles the matter by itself.
+        # A report that is under way settles the task by itself.
         if not lease.calls.acquire(blocking=False):
             lease.postpone_beat()
             return
@@ -81,28 +82,28 @@ class Heartbeat:
             lease.calls.release()
         EXTERNAL_TASK_LOCK_EXTENSIONS.labels(result).inc()
         if lease.is_over:
-            _log.warning("task_lock_over", topic=lease.task.topic, taskId=lease.task.id, hold=lease.hold)
+            _log.warning("task_lock_over", topic=lease.task.topic, taskId=lease.task.id, lockState=lease.lock_state)
         elif result == "extended" and lease.topic.heartbeat is not None:
             self._sign(lease.topic.heartbeat, lease)
 
     def _extend(self, lease: Lease) -> str:
-        asked_at = self._clock()
+        requested_at = self._clock()
         try:
             self._engine.extend_lock(lease.task.id, lease.duration, timeout=min(lease.duration / 3, LONGEST_CALL))
         except EngineRefusedError as refusal:
             if refusal.is_not_found:
-                lease.end(Hold.GONE)
+                lease.end(LockState.GONE)
             else:
-                self._look(lease)
+                self._regain(lease)
         except EngineError:
             lease.postpone_beat()
             return "error"
         else:
-            lease.renew(asked_at)
+            lease.renew(requested_at)
             return "extended"
-        return lease.hold if lease.is_over else "error"
+        return lease.lock_state if lease.is_over else "error"
 
-    def _look(self, lease: Lease) -> None:
+    def _regain(self, lease: Lease) -> None:
         lease.postpone_beat()
         with suppress(EngineError):
             regain(self._engine, lease, self._clock)
@@ -115,5 +116,5 @@ class Heartbeat:
 def _signed(heartbeat: Callable[[Task], None], lease: Lease) -> None:
     try:
         heartbeat(lease.described())
-    except Exception:  # noqa: BLE001 - whoever misses the sign asks what became of the pod: nothing is lost by going on
+    except Exception:  # noqa: BLE001 - a missing sign of life costs one question to the provider, and nothing else
         _log.exception("sign_of_life_failed", topic=lease.task.topic, taskId=lease.task.id)

@@ -1,11 +1,12 @@
-"""From what a handler did to what the engine is told: one table.
+"""Turns what a handler returns or raises into the outcome that the engine gets.
 
-The rule it keeps: every attempt ends in exactly one outcome, whatever the handler raises, and every failure text says what failed,
-whether a retry is safe and what to do next.
+The rule it keeps: every run of a handler has exactly one outcome, whatever it raises. Every failure text says what failed, whether a retry
+is safe, and what to do next.
 """
 
 from __future__ import annotations
 
+import random
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,12 +14,14 @@ from threading import Event
 from typing import TypeAlias
 
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
-from workers.pod.outages import is_outage, wait_for_recovery
 from workers.pod.retry_policy import RetryPolicy
 from workers.runtime.engine import ExternalTask
+from workers.runtime.outages import is_outage
 from workers.runtime.variables import EncodedVariables, VariableError, encode
 
-MAX_MESSAGE = 666  # characters; the engine cuts here, and the advice stands at the end
+MAX_MESSAGE = 666  # characters; the engine cuts here, and the advice comes last
+# Seconds to wait in an outage; spread, because all tasks of all pods meet the same outage.
+_SHORTEST_OUTAGE, _LONGEST_OUTAGE = 3.0, 8.0
 _SAFE = "Retrying is safe: the task repeats under the same ids and keys."
 
 
@@ -50,11 +53,11 @@ class Failed:
 Outcome: TypeAlias = Completed | Raised | Failed
 
 
-def attempt(topic: Topic, task: ExternalTask, cancelled: Event) -> Outcome:
+def run_handler(topic: Topic, task: ExternalTask, cancelled: Event) -> Outcome:
     """Run the handler once and name the outcome; never raises."""
     try:
         return Completed(variables=encode(topic.handler(Task.of(task, cancelled)) or {}))
-    except BaseException as error:  # noqa: BLE001 - a handler that ends in SystemExit must not leave its task locked without a word
+    except BaseException as error:  # noqa: BLE001 - a handler that ends in SystemExit must not leave its task locked without a report
         return _outcome_of(error, topic, task, traceback.format_exc())
 
 
@@ -71,7 +74,7 @@ def _outcome_of(error: BaseException, topic: Topic, task: ExternalTask, details:
             outcome = incident(f"{task.topic}: {error}", details)
         case _ if is_outage(error):
             outcome = _postponed(
-                task, RetryLater(wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
+                task, RetryLater(_wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
             )
         case _:
             outcome = failure(task, f"{task.topic}: {type(error).__name__}: {error}", details)
@@ -93,7 +96,7 @@ def failure(task: ExternalTask, what: str, details: str) -> Failed:
 
 
 def incident(reason: str, details: str = "") -> Failed:
-    """Stop trying and call a person."""
+    """Stop trying, and leave the task to a person."""
     advice = "Not retried: the result would be the same until the cause is removed. Next: remove it, then press retry on the incident in Cockpit, which is safe."
     return Failed(message=_message(reason, advice), details=details, retries=0, retry_after=timedelta())
 
@@ -115,6 +118,10 @@ def _postponed(task: ExternalTask, later: RetryLater) -> Failed:
     retries = RetryPolicy.of(task.properties).attempts if task.retries is None else task.retries
     advice = f"Waiting, not failed: asked again in {later.delay.total_seconds():g} s, no attempt used. Next: nothing."
     return Failed(message=_message(later.reason, advice), details="", retries=retries, retry_after=later.delay, postponed=True)
+
+
+def _wait_for_recovery() -> timedelta:
+    return timedelta(seconds=random.uniform(_SHORTEST_OUTAGE, _LONGEST_OUTAGE))  # noqa: S311 - jitter
 
 
 def _message(what: str, advice: str) -> str:

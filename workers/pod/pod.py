@@ -1,8 +1,8 @@
 """The pod: fetches external tasks, runs their handlers and reports the outcomes.
 
 One long poll for all topics, never more tasks than can start at once, a lock that is kept alive while a handler runs, and an end that
-gives back what was not started. The rules it keeps: a task whose lock another worker holds is never reported; a handler that raises
-never ends the pod; two pods never share a worker id, which is all that keeps them apart in the engine.
+gives back the tasks that were not started. The rules it keeps: a task that another worker has locked is never reported; a handler that
+raises never ends the pod; two pods never share a worker id, which is all that the engine tells them apart by.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 from workers.pod.contract import BpmnError, GiveUp, Handler, RetryLater, Task, Topic
 from workers.pod.heartbeat import Heartbeat
 from workers.pod.lease import Clock, Lease
-from workers.pod.outcomes import Failed, attempt
+from workers.pod.outcomes import Failed, run_handler
 from workers.pod.polls import Polls
 from workers.pod.report import Reporter, Settled
 from workers.runtime.engine import Engine, EngineError, ExternalTask, TopicRequest
@@ -39,7 +39,7 @@ LOCK_DURATION = timedelta(seconds=20)
 POLL = timedelta(seconds=10)  # also the longest time until a task that another engine node created is seen
 DRAIN = timedelta(seconds=30)
 CANCEL_GRACE = timedelta(seconds=3)
-_GATHER = 0.02  # seconds to let a busy pod free more than one place: a fetch per task costs the engine half its throughput
+_GATHER = 0.02  # seconds in which a busy pod frees more than one place: a fetch per task costs the engine half its throughput
 _UNIQUE = re.compile(r".+-[0-9a-f]{8,}")
 
 _log = structlog.get_logger()
@@ -48,7 +48,7 @@ _polling_lock = Lock()
 
 
 class WorkerIdError(Exception):
-    """The worker id does not tell this pod from every other one."""
+    """The worker id may be that of another pod too."""
 
 
 class Pod:
@@ -83,17 +83,15 @@ class Pod:
             TopicRequest(name=topic.name, lock_duration=topic.lock_duration or lock_duration, variables=topic.variables)
             for topic in topics.values()
         ]
-        self._heartbeat, self._polls = self._new_threads()
-
-    def _new_threads(self) -> tuple[Heartbeat, Polls]:
-        polls = Polls(self._engine, self._requests, self._poll, in_flight=lambda: list(self._in_flight), clock=self._clock)
-        return Heartbeat(self._engine, self._clock), polls
+        # Each run has its own threads, made by `_open`.
+        self._heartbeat: Heartbeat
+        self._polls: Polls
 
     def run_once(self, poll: timedelta = timedelta()) -> int:
         """Fetch once, run everything to its end, and return how many tasks that was. Raises EngineError when the fetch fails."""
         with self._open():
-            asked_at = self._clock()
-            leases = self._new_leases(self._polls.fetch(self._capacity, poll), asked_at)
+            requested_at = self._clock()
+            leases = self._new_leases(self._polls.fetch(self._capacity, poll), requested_at)
             for lease in leases:
                 self._begin(lease)
             self._await_idle(None)
@@ -105,15 +103,15 @@ class Pod:
             Thread(target=self._finish_poll, args=(stop, self._polls), name="poll-finisher", daemon=True).start()
             _log.info("pod_started", workerId=self._engine.worker_id, topics=sorted(self._topics), capacity=self._capacity)
             while not stop.is_set():
-                until_available(lambda: self._turn(stop), stop, service="engine", outages=(EngineError,))
+                until_available(lambda: self._turn(stop), stop, service="engine", outages_too=(EngineError,))
             self._drain()
 
     def _turn(self, stop: Event) -> int:
         room = self._await_room(stop)
         if not room:
             return 0
-        asked_at = self._clock()
-        leases = self._new_leases(self._polls.wait_for_tasks(room), asked_at)
+        requested_at = self._clock()
+        leases = self._new_leases(self._polls.wait_for_tasks(room), requested_at)
         for lease in leases:
             if stop.is_set():
                 self._give_back(lease)
@@ -133,7 +131,8 @@ class Pod:
             _check_worker_id(worker_id)
             _polling.add(worker_id)
         self._draining = False
-        self._heartbeat, self._polls = self._new_threads()
+        self._heartbeat = Heartbeat(self._engine, self._clock)
+        self._polls = Polls(self._engine, self._requests, self._poll, in_flight=lambda: list(self._in_flight), clock=self._clock)
         self._heartbeat.start()
         self._polls.start()
         try:
@@ -154,24 +153,25 @@ class Pod:
     def _room(self) -> int:
         return self._capacity - len(self._in_flight)
 
-    def _new_leases(self, tasks: Sequence[ExternalTask], asked_at: float) -> list[Lease]:
-        """Take up what was fetched; what this pod already works on is only renewed."""
+    def _new_leases(self, tasks: Sequence[ExternalTask], requested_at: float) -> list[Lease]:
+        """Make leases of the fetched tasks; a task in work only gets its lease renewed."""
         durations = {request.name: request.lock_duration for request in self._requests}
         leases = [
-            Lease(task, self._topics[task.topic], durations[task.topic], asked_at=asked_at, clock=self._clock) for task in tasks
+            Lease(task, self._topics[task.topic], durations[task.topic], requested_at=requested_at, clock=self._clock)
+            for task in tasks
         ]
-        return [lease for lease in leases if not self._is_known(lease, asked_at)]
+        return [lease for lease in leases if not self._is_known(lease, requested_at)]
 
-    def _is_known(self, lease: Lease, asked_at: float) -> bool:
+    def _is_known(self, lease: Lease, requested_at: float) -> bool:
         with self._changed:
             running = self._in_flight.get(lease.task.id)
             if running is None:
                 return False
             if running.is_reporting:
-                # Its failure was reported and is already due again: it starts when the attempt before it is put away.
+                # Its failure was reported, and its next attempt is due already: it starts when this one is put away.
                 running.successor = lease
             else:
-                running.renew(asked_at)
+                running.renew(requested_at)
             return True
 
     def _begin(self, lease: Lease) -> None:
@@ -179,7 +179,7 @@ class Pod:
             self._in_flight[lease.task.id] = lease
             EXTERNAL_TASK_CAPACITY_FREE.set(self._room())
         EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).inc()
-        self._heartbeat.hold(lease)
+        self._heartbeat.keep(lease)
         # A daemon, so that a handler that hangs cannot keep the process from ending.
         Thread(target=self._work, args=(lease,), name=lease.task.topic, daemon=True).start()
 
@@ -193,15 +193,15 @@ class Pod:
             activityId=task.activity_id,
         ):
             try:
-                self._attempt(lease)
-            except Exception:  # noqa: BLE001 - whoever misses the sign asks what became of the pod: nothing is lost by going on
+                self._run(lease)
+            except Exception:  # noqa: BLE001 - one task never ends the pod; the engine offers it again when its lock expires
                 _log.exception("task_not_settled")
             finally:
                 self._put_away(lease)
 
-    def _attempt(self, lease: Lease) -> None:
+    def _run(self, lease: Lease) -> None:
         topic, started = lease.task.topic, self._clock()
-        outcome = attempt(lease.topic, lease.task, lease.cancelled)
+        outcome = run_handler(lease.topic, lease.task, lease.cancelled)
         EXTERNAL_TASK_LOCK_REMAINING.labels(topic).observe(max(0.0, lease.seconds_left()) / lease.duration.total_seconds())
         if self._draining and lease.cancelled.is_set() and isinstance(outcome, Failed) and not lease.is_over:
             self._give_back(lease)
@@ -220,7 +220,7 @@ class Pod:
         )
 
     def _put_away(self, lease: Lease) -> None:
-        self._heartbeat.release(lease)
+        self._heartbeat.drop(lease)
         EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).dec()
         with self._changed:
             self._in_flight.pop(lease.task.id, None)
@@ -235,7 +235,7 @@ class Pod:
             self._begin(successor)
 
     def _give_back(self, lease: Lease) -> None:
-        """Unlock a task without using an attempt, while the lock is surely still ours: the engine does not check who asks."""
+        """Unlock a task without using an attempt, while the lock is certainly ours: the engine does not check whose it is."""
         if lease.is_over or lease.seconds_left() <= 0:
             return
         try:
@@ -251,7 +251,7 @@ class Pod:
             return self._changed.wait_for(lambda: not self._in_flight, None if timeout is None else timeout.total_seconds())
 
     def _drain(self) -> None:
-        """Let handlers finish; then ask them to stop; what still runs keeps its lock until it expires, or it would run twice."""
+        """Let handlers finish, then ask them to stop. A task that still runs keeps its lock until it expires, or it would run twice."""
         self._draining = True
         if not self._await_idle(self._drain_timeout):
             with self._changed:

@@ -1,8 +1,9 @@
 """The long poll of a pod, and when to cut it short.
 
-The rules it keeps: nothing in the engine wakes a poll when the wait of a failed task is over, so the pod remembers when the failures that
-it reported fall due and lets no poll last longer. A poll is never hung up on (the engine would lock tasks for nobody); it is replaced
-by a new request of the same worker, at which the engine ends the old one. When an answer got lost all the same, what it locked is freed.
+The rules it keeps: nothing in the engine ends a poll when the wait of a failed task is over. So the pod remembers when the failures that
+it reported fall due, and no poll lasts longer. The pod never closes the connection of a poll, because the engine would lock tasks for a
+response that nobody reads; it sends a new request of the same worker, at which the engine ends the old one. When a response is lost all
+the same, the tasks that it locked are unlocked.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from threading import Condition, Event, Thread
 import structlog
 
 from workers.pod.lease import Clock
-from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError, ExternalTask, TopicRequest
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, ExternalTask, TopicRequest
 from workers.runtime.metrics import EXTERNAL_TASK_POLL_DURATION, EXTERNAL_TASK_POLLS
 
-_DUE_MARGIN = 0.02  # seconds; a task is fetched after its wait, not at its end
-_WORTH = 0.05  # seconds of a poll that must be left for cutting it to be worth a request
-_PATIENCE = 0.25  # seconds for the engine to end a replaced poll; the request may also have overtaken the poll
+_DUE_MARGIN = 0.02  # seconds; a task can be fetched just after its wait, not yet at its end
+_WORTH = 0.05  # seconds; cutting a poll that has less left is not worth a request
+_CUT_WAIT = 0.25  # seconds for the engine to end a replaced poll; the request may also have overtaken the poll
 _CUTS = 3  # tries per poll: an engine without unique-worker-request never ends one before its time
 
 _log = structlog.get_logger()
@@ -45,7 +46,7 @@ class Polls:
         self._clock = clock
         self._in_flight = in_flight
         self._due: dict[str, float] = {}
-        self._answer_lost = False
+        self._response_lost = False
         self._changed = Condition()
         self._number = 0
         self._ends_at: float | None = None
@@ -75,7 +76,7 @@ class Polls:
 
     def wait_for_tasks(self, room: int) -> list[ExternalTask]:
         """Fetch up to `room` tasks; wait for the first one until the next known task falls due."""
-        if self._answer_lost:
+        if self._response_lost:
             self._free_lost_tasks()
         now = self._clock()
         with self._changed:
@@ -91,8 +92,8 @@ class Polls:
             if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE and self._cuts:
                 return []
             raise
-        except EngineAnswerUnknownError:
-            self._answer_lost = True
+        except EngineOutcomeUnknownError:
+            self._response_lost = True
             raise
         finally:
             with self._changed:
@@ -111,7 +112,7 @@ class Polls:
         return tasks
 
     def _free_lost_tasks(self) -> None:
-        """Unlock what a poll locked whose answer never came: nobody else would, for a whole lock duration."""
+        """Unlock the tasks of a poll whose response was lost: otherwise they stay locked for a whole lock duration."""
         self._engine.end_poll()
         locked = self._engine.locked_tasks()
         with self._changed:
@@ -120,7 +121,7 @@ class Polls:
             if task.id not in known:
                 self._engine.unlock(task.id)
                 _log.info("lost_task_freed", taskId=task.id, topic=task.topic)
-        self._answer_lost = False
+        self._response_lost = False
 
     def _notify(self) -> None:
         with self._changed:
@@ -139,7 +140,7 @@ class Polls:
             except EngineError as error:
                 _log.debug("poll_not_cut", reason=str(error))
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped.is_set() or self._number != number, timeout=_PATIENCE)  # noqa: B023 - waits in place
+                self._changed.wait_for(lambda: self._stopped.is_set() or self._number != number, timeout=_CUT_WAIT)  # noqa: B023 - waits in place
 
     def _lasts_too_long(self) -> bool:
         if self._ends_at is None or self._cuts >= _CUTS:

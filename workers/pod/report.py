@@ -1,7 +1,8 @@
-"""Tells the engine the outcome of a task, until it is settled or does not count any more.
+"""Reports the outcome of a task to the engine, until it is settled or no longer counts.
 
-The rule it keeps: an answer that was lost or says 500 is followed by a look at the task. Gone means settled, mine means send again,
-another worker's means lost, and what is lost is never reported. A refusal that stays becomes a failure with the engine's own words.
+The rule it keeps: after a lost response, or a 500, the task is read again. When it is gone, it is settled; when it is still locked for
+this pod, the report is sent again; when another worker has locked it, it is lost, and nothing more is reported. A report that the engine
+keeps refusing becomes a failure, with the engine's own text.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ from http import HTTPStatus
 
 import structlog
 
-from workers.pod.lease import Clock, Hold, Lease, examine, regain
+from workers.pod.lease import Clock, Lease, LockState, examine, regain
 from workers.pod.outcomes import Completed, Failed, Outcome, Raised, failure
-from workers.runtime.engine import Engine, EngineAnswerUnknownError, EngineError, EngineRefusedError
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError
 from workers.runtime.metrics import EXTERNAL_TASK_REPORT_RETRIES
 
 RACES = 12  # tries while the engine names a concurrent transaction: joins of many branches need several rounds
-FAULTS = (
-    3  # tries for any other 500: a race that the engine does not name (a null pointer) is over by then, a fault in the model is not
-)
-SILENCES = 4  # tries at least without an answer; more while the lock lasts
+# Tries for any other 500: a race that the engine does not name (a null pointer) is over by then, a fault in the model is not.
+FAULTS = 3
+SILENCES = 4  # tries at least without a response; more while the lock lasts
 FIRST_WAIT = 0.02  # seconds; the time of one engine transaction
 LONGEST_WAIT = 1.0  # seconds
 
@@ -44,11 +44,11 @@ class Settled(StrEnum):
 
 
 class _RefusedForGoodError(Exception):
-    """The engine will not take this report, however often it is sent."""
+    """The engine refuses this report, however often it is sent."""
 
 
 class Reporter:
-    """Sends outcomes. Never raises: what cannot be reported is logged, and the task is fetched again when its lock expires."""
+    """Sends outcomes. Never raises: an outcome that cannot be reported is logged, and the task is fetched again when its lock expires."""
 
     def __init__(self, engine: Engine, *, clock: Clock = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
         self._engine = engine
@@ -56,7 +56,7 @@ class Reporter:
         self._pause = pause
 
     def report(self, lease: Lease, outcome: Outcome) -> tuple[Settled, Outcome]:
-        """Report, and return how it ended and what was reported in the end."""
+        """Report, and return how the report ended and which outcome was reported in the end."""
         try:
             return self._deliver(lease, outcome), outcome
         except _RefusedForGoodError as refusal:
@@ -80,7 +80,7 @@ class Reporter:
 
 
 class _Delivery:
-    """The tries of one report and what was learnt from them."""
+    """The tries of one report, and what they have shown."""
 
     def __init__(self, engine: Engine, lease: Lease, outcome: Outcome, clock: Clock) -> None:
         self._engine = engine
@@ -105,9 +105,9 @@ class _Delivery:
 
     def _try(self) -> Settled | None:
         lease = self._lease
-        # The heartbeat looks a few times per lock; between two looks another worker may have taken the task.
-        lease.look_at_clock()
-        if lease.hold is Hold.EXPIRED:
+        # The heartbeat extends the lock only a few times; in between it may expire, and another worker may lock the task.
+        lease.check_clock()
+        if lease.lock_state is LockState.EXPIRED:
             regain(self._engine, lease, self._clock)
         if lease.is_over:
             return self._over()
@@ -136,7 +136,7 @@ class _Delivery:
             except EngineError as error:
                 return self._silent(error)
         else:
-            self._lease.end(Hold.GONE)
+            self._lease.end(LockState.GONE)
         if self._lease.is_over:
             return self._over()
         if current is not None and current.suspended:
@@ -149,10 +149,10 @@ class _Delivery:
         return None
 
     def _silent(self, error: EngineError) -> Settled | None:
-        self._may_have_arrived = self._may_have_arrived or isinstance(error, EngineAnswerUnknownError)
-        self._lease.look_at_clock()
-        # While the lock lasts nobody else can take the task, so that trying on costs nothing.
-        return self._again("silence", SILENCES if self._lease.hold is Hold.EXPIRED else None, error)
+        self._may_have_arrived = self._may_have_arrived or isinstance(error, EngineOutcomeUnknownError)
+        self._lease.check_clock()
+        # While the lock lasts no other worker can take the task, so further tries cost nothing.
+        return self._again("silence", SILENCES if self._lease.lock_state is LockState.EXPIRED else None, error)
 
     def _again(self, reason: str, limit: int | None, error: EngineError) -> Settled | None:
         if limit is not None and self.tries >= limit:
@@ -162,9 +162,9 @@ class _Delivery:
         return None
 
     def _over(self) -> Settled:
-        if self._lease.hold is Hold.LOST:
+        if self._lease.lock_state is LockState.LOST:
             return Settled.LOCK_LOST
-        # A report whose answer was lost is the likeliest reason for a task to be gone.
+        # The likeliest reason for a missing task is our own report, whose response was lost.
         return _settled(self._outcome) if self._may_have_arrived else Settled.GONE
 
 

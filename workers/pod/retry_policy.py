@@ -1,8 +1,8 @@
-"""How often a failed task is tried and how long it waits in between, as the process owner wrote it in the model.
+"""How often a failed task is tried and how long it waits in between, by the process owner's setting in the model.
 
 The rule it keeps: the extension property `retryPolicy` of the activity decides, for example `R5/PT10S`: five attempts in all, the
 first wait 10 s, each further wait twice the one before, none longer than an hour. (The engine's own setting of that form is for jobs
-and never looks at external tasks.)
+and does not apply to external tasks.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 
 PROPERTY = "retryPolicy"
 FACTOR = 2
-LONGEST_WAIT = timedelta(hours=1)  # a person has long been called by then; waiting longer only delays the recovery
+LONGEST_WAIT = timedelta(hours=1)  # a person knows about the fault by then; a longer wait only delays the recovery
 
 _log = structlog.get_logger()
 _FORM = re.compile(

@@ -1,7 +1,7 @@
-"""A time budget for a whole HTTP call, whatever the other side does with its bytes.
+"""A time budget for a whole HTTP call, however slowly the other side sends its bytes.
 
-The time-outs of an HTTP client bound each read, so a server that drips one byte at a time holds a worker for ever; here every
-wait on the socket is cut to what is left of the call. Only the look-up of a host name is outside: the system does not let it be bounded.
+The time-outs of an HTTP client bound each single read, so a server that sends one byte at a time could keep a worker for ever. Here every
+wait on the socket ends with the budget of the call. Only the look-up of a host name is not bounded: the system offers no time limit.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tupl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBudget:
-    """Limits of one call: time to connect, time in all, size of the answer.
+    """Limits of one call: time to connect, time in all, size of the response.
 
-    `idle`: how long a connection may rest before it is used again. A server that closes it in the same moment (many do after five seconds)
-    leaves an outcome unknown that nothing was the matter with.
+    `idle`: how long an unused connection may be used again. A server that closes it in the same moment (many do after five seconds) would
+    make the outcome of a good call unknown.
     """
 
     connect: timedelta = timedelta(seconds=2)
     total: timedelta = timedelta(seconds=10)
-    answer_bytes: int = 64 * 1024
+    response_bytes: int = 64 * 1024
     idle: timedelta = timedelta(seconds=2)
 
 
 class BudgetTransport(httpx.BaseTransport):
-    """An httpx transport that keeps a CallBudget; the answer is read in full before it is handed on.
+    """An httpx transport that keeps a CallBudget; the response is read in full before it is handed on.
 
-    Raises the errors of httpx: time-outs when the budget is spent, RemoteProtocolError when the answer is too long.
+    Raises the errors of httpx: time-outs when the budget is spent, RemoteProtocolError when the response is too long.
     """
 
     def __init__(self, budget: CallBudget) -> None:
@@ -61,8 +61,8 @@ class BudgetTransport(httpx.BaseTransport):
                 headers=request.headers.raw,
                 content=request.read(),
                 extensions={"timeout": self._timeouts()},
-            ) as answer:
-                return httpx.Response(answer.status, headers=answer.headers, content=self._read(answer), request=request)
+            ) as response:
+                return httpx.Response(response.status, headers=response.headers, content=self._read(response), request=request)
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             # Both libraries give these errors the same names.
             raise getattr(httpx, type(error).__name__)(str(error), request=request) from error
@@ -74,12 +74,12 @@ class BudgetTransport(httpx.BaseTransport):
         connect, total = self._budget.connect.total_seconds(), self._budget.total.total_seconds()
         return {"connect": connect, "pool": connect, "read": total, "write": total}
 
-    def _read(self, answer: httpcore.Response) -> bytes:
+    def _read(self, response: httpcore.Response) -> bytes:
         body = bytearray()
-        for chunk in answer.iter_stream():
+        for chunk in response.iter_stream():
             body += chunk
-            if len(body) > self._budget.answer_bytes:
-                raise httpcore.RemoteProtocolError(f"the answer is longer than {self._budget.answer_bytes} bytes")
+            if len(body) > self._budget.response_bytes:
+                raise httpcore.RemoteProtocolError(f"the response is longer than {self._budget.response_bytes} bytes")
         return bytes(body)
 
 

@@ -1,7 +1,7 @@
 """The provider port over HTTP.
 
-The rule: an answer counts only if it says, in the agreed form, what became of this key. A refused connection proves that nothing
-was sent; whatever else goes wrong after that leaves the outcome unknown.
+The rule it keeps: a response is a reply only if it says, in the agreed form, what became of this key. A refused connection proves that
+nothing was sent; any other failure leaves the outcome unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from workers.providers.port import (
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _STATUS_OF = {200: ReplyStatus.COMPLETED, 202: ReplyStatus.ACCEPTED, 422: ReplyStatus.REJECTED}
-# These may be spoken by a gateway after the provider has begun, or ask for another try: they prove nothing.
+# A gateway may send these after the provider has begun, and some ask for another try: they prove nothing.
 _INCONCLUSIVE = frozenset({408, 421, 425, 429})
 
 
@@ -60,7 +60,10 @@ class HttpProvider:
         return _settled(response, request.idempotency_key)
 
     def cancel(self, request: CancelRequest) -> ProviderReply | None:
-        """Send the cancellation under its own key; None only when the provider says that it never saw the request. Raises the port's errors."""
+        """Send the cancellation under its own key. Raises the errors of the port.
+
+        None only when the provider itself says that it never saw the request.
+        """
         body: dict[str, str | int | None] = {"stepRef": request.step_ref, "requestKey": request.request_key}
         response = self._call("POST", idempotency_key=request.idempotency_key, body=body, path="/v1/cancellations")
         if response.status_code == httpx.codes.NOT_FOUND and _problem(response).code == "REQUEST_UNKNOWN":
@@ -72,10 +75,12 @@ class HttpProvider:
         response = self._call("GET", idempotency_key=idempotency_key)
         if response.status_code == httpx.codes.OK:
             return _reply(response, expected=None)
-        # A wrong address or a proxy also answers 404; taken as absence it would have a step carried out twice.
+        # A wrong address or a proxy also responds with 404; taken as absence, it would have a step carried out twice.
         if response.status_code == httpx.codes.NOT_FOUND and _problem(response).code == "REQUEST_UNKNOWN":
             return None
-        raise ProviderOutcomeUnknownError(f"the provider answered {response.status_code} to the question about {idempotency_key}")
+        raise ProviderOutcomeUnknownError(
+            f"the provider responded with {response.status_code} to the question about {idempotency_key}"
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -101,12 +106,12 @@ class HttpProvider:
             raise ProviderUnavailableError(f"the provider cannot be reached, nothing was sent: {error}") from error
         except httpx.HTTPError as error:
             raise ProviderOutcomeUnknownError(
-                f"no usable answer to a request that was sent: {type(error).__name__} {error}"
+                f"no usable response to a request that was sent: {type(error).__name__} {error}"
             ) from error
 
 
 class _Reply(BaseModel):
-    """A reply on the wire; fields we do not know are a provider's right to add, missing ones are not its right to leave out."""
+    """A reply on the wire. A provider may add fields that we do not know, and may leave out none of these."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
 
@@ -134,17 +139,19 @@ def _settled(response: httpx.Response, idempotency_key: str) -> ProviderReply:
         return _reply(response, expected=_STATUS_OF[response.status_code])
     if response.is_client_error and response.status_code not in _INCONCLUSIVE:
         raise ProviderContractError(_refusal(response, idempotency_key))
-    raise ProviderOutcomeUnknownError(f"the provider answered {response.status_code}: the outcome has to be asked for")
+    raise ProviderOutcomeUnknownError(f"the provider responded with {response.status_code}: the outcome has to be asked for")
 
 
 def _reply(response: httpx.Response, *, expected: ReplyStatus | None) -> ProviderReply:
     try:
         reply = _Reply.model_validate_json(response.content)
     except ValidationError as error:
-        raise ProviderOutcomeUnknownError(f"the provider's answer {response.status_code} is malformed: {_first(error)}") from error
+        raise ProviderOutcomeUnknownError(
+            f"the provider's response {response.status_code} is malformed: {_first(error)}"
+        ) from error
     if expected is not None and reply.status is not expected:
         raise ProviderOutcomeUnknownError(
-            f"the provider's answer contradicts itself: {response.status_code} with status {reply.status}"
+            f"the provider's response contradicts itself: {response.status_code} with status {reply.status}"
         )
     return ProviderReply(status=reply.status, request_id=reply.request_id, external_ref=reply.external_ref, reason=reply.reason)
 
@@ -158,8 +165,8 @@ def _problem(response: httpx.Response) -> _Problem:
 
 def _refusal(response: httpx.Response, idempotency_key: str) -> str:
     problem = _problem(response)
-    said = problem.detail or problem.code or response.reason_phrase
-    return f"the provider refuses {idempotency_key} with {response.status_code} ({said[:200]}): correct the request or the address by hand"
+    reason = problem.detail or problem.code or response.reason_phrase
+    return f"the provider refuses {idempotency_key} with {response.status_code} ({reason[:200]}): correct the request or the address by hand"
 
 
 def _first(error: ValidationError) -> str:

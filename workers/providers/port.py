@@ -1,7 +1,7 @@
-"""What a fulfilment step needs of an external provider, whoever it is.
+"""What a fulfilment step needs of an external provider.
 
-The rule: a call ends in exactly one of four ways: a reply, proof that nothing was sent, a refusal to speak of the request, or
-an unknown outcome. What is not proven is unknown; nothing here guesses.
+The rule it keeps: a call ends in exactly one of four ways: a reply, proof that nothing was sent, a refusal to take the call as it is, or an
+unknown outcome. An outcome that is not proven is unknown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class ReplyStatus(StrEnum):
-    """What the provider says about one request; ACCEPTED means that a callback follows, CANCELLED that its effect is not (any more) there."""
+    """What the provider replies about one request; ACCEPTED: a callback follows, CANCELLED: the request has no effect (any more)."""
 
     ACCEPTED = "ACCEPTED"
     COMPLETED = "COMPLETED"
@@ -22,9 +22,9 @@ class ReplyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
-    """One request to a provider; every repetition of it carries the same `idempotency_key`.
+    """One request to a provider; every attempt of it carries the same `idempotency_key`.
 
-    `compensates` is the key of the request whose effect is to be undone; None for one that fulfils.
+    `compensates` is the key of the request whose effect this one undoes; None for a request that fulfils.
     """
 
     idempotency_key: str
@@ -38,7 +38,7 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequest:
-    """The wish that the request under `request_key` shall have no effect; a command with a key of its own."""
+    """The wish that the request under `request_key` has no effect; it is sent under a key of its own."""
 
     idempotency_key: str
     request_key: str
@@ -47,7 +47,7 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderReply:
-    """The provider's word on a request: its own id of it, the reference of the effect, the reason of a rejection."""
+    """The provider's reply: its own id of the request, the reference of the effect, the reason of a rejection."""
 
     status: ReplyStatus
     request_id: str | None = None
@@ -64,31 +64,31 @@ class ProviderUnavailableError(ProviderError):
 
 
 class ProviderOutcomeUnknownError(ProviderError):
-    """The call may have had its effect; only the provider's ledger or a callback can tell."""
+    """The call may have had its effect; only the provider's ledger or a callback can prove it."""
 
 
 class ProviderContractError(ProviderError):
-    """The provider refuses to take the call as it is, and repeating it cannot help; an earlier call with this key may have its effect."""
+    """The provider refuses the call as it is, and a repetition cannot help; an earlier call with this key may have had its effect."""
 
 
 class Provider(Protocol):
-    """The port: one command, and one question about a command sent earlier."""
+    """The port: two commands, and one question about a command that was sent earlier."""
 
     def execute(self, request: ProviderRequest) -> ProviderReply:
-        """Ask for the effect, once per idempotency key however often it is called.
+        """Ask for the effect; it comes once per idempotency key, however often this is called.
 
         Raises ProviderUnavailableError, ProviderOutcomeUnknownError, ProviderContractError.
         """
 
     def cancel(self, request: CancelRequest) -> ProviderReply | None:
-        """Ask that an earlier request shall have no effect: COMPLETED when it has none, REJECTED when it is too late.
+        """Ask that an earlier request has no effect: COMPLETED when it has none, REJECTED when it is too late.
 
-        None means that the provider never saw the request that is to be cancelled, which may still be on its way.
+        None: the provider never saw the request that is to be cancelled, which may still be on its way.
         Raises ProviderUnavailableError, ProviderOutcomeUnknownError, ProviderContractError.
         """
 
     def query(self, idempotency_key: str) -> ProviderReply | None:
-        """Tell what became of a key; None means that the provider says it never saw it.
+        """Ask what became of a key; None: the provider says that it never saw the key.
 
         Raises ProviderUnavailableError, ProviderOutcomeUnknownError.
         """

@@ -1,6 +1,6 @@
-"""Who sent this callback: signatures after the Standard Webhooks specification.
+"""Proof of who sent a callback: signatures by the Standard Webhooks specification.
 
-The rule: the raw bytes are verified before anything is parsed, and nothing unsigned, altered or old gets through.
+The rule it keeps: the raw bytes are verified before anything is parsed; an unsigned, altered or old callback is refused.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from datetime import timedelta
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-# The library refuses whatever is older; a narrower limit can be asked for, a wider one cannot.
+# The library refuses older callbacks; a caller may set a narrower limit, not a wider one.
 MAX_TOLERANCE = timedelta(minutes=5)
 _SECRET_BYTES = range(24, 65)
 
 
 class SignatureInvalidError(Exception):
-    """The callback does not prove that it comes from the provider, or not recently."""
+    """The callback does not prove that the provider sent it, and recently."""
 
 
 def verify(headers: Mapping[str, str], raw_body: bytes, secrets: Sequence[str], tolerance: timedelta = MAX_TOLERANCE) -> None:

@@ -1,4 +1,4 @@
-"""Connections to the product's database, with the time limits that keep one slow command from stopping the others."""
+"""Connections to the product's database, with time limits that keep one slow command from stopping the others."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sqlalchemy.exc import DisconnectionError, OperationalError
 
 from workers.runtime.lock_waits import time_locks
 
-# A command that waits longer than this for a row tells its caller to try again (rule 2 of architecture.md: short transactions).
+# A command that waits longer than this for a row raises TryAgain: transactions are short (docs/architecture.md#rules).
 LOCK_TIMEOUT_MS = 5_000
-# No statement of a command is near this; one that is, is a fault.
+# No statement of a command comes near this; a statement that takes longer is a fault.
 STATEMENT_TIMEOUT_MS = 30_000
-# A transaction that forgot its commit holds back vacuum and every waiter.
+# A transaction that is left open delays vacuum, and every transaction that waits for its rows.
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 
 
 class DatabaseUnreachableError(Exception):
-    """The database does not let us in; the text says which address and why."""
+    """The database cannot be used; the text gives the address and the reason."""
 
 
 def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
-    """A pool for one process, named so that `pg_stat_activity` shows who holds what."""
+    """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection."""
     options = (
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} "
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
@@ -37,7 +37,7 @@ def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
             "options": options,
             "application_name": f"q2o {process}",
             "connect_timeout": 5,
-            "prepare_threshold": None,  # what is worth it is prepared by `domain.store.declared`
+            "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
         },
     )
     event.listen(engine, "checkout", _refuse_a_dead_connection)
@@ -46,16 +46,16 @@ def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
 
 
 def _refuse_a_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
-    # An idle connection has nothing to say: what is there to read is its end. Asking the server would be a round trip for every command.
-    said = select.poll()
+    # On an idle connection there is nothing to read but its end. A question to the server would be a round trip for every command.
+    readable = select.poll()
     if not connection.closed:
-        said.register(connection.fileno(), select.POLLIN)
-    if connection.closed or said.poll(0):
+        readable.register(connection.fileno(), select.POLLIN)
+    if connection.closed or readable.poll(0):
         raise DisconnectionError
 
 
 def require_reachable(engine: Engine) -> None:
-    """One look before a process starts, so that a wrong address is told to whoever starts it. Raises DatabaseUnreachableError."""
+    """Connect once before a process starts, so that the person who starts it learns of a wrong address. Raises DatabaseUnreachableError."""
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
@@ -66,7 +66,7 @@ def require_reachable(engine: Engine) -> None:
 
 
 def is_reachable(engine: Engine) -> bool:
-    """Whether the database answers now."""
+    """Whether the database can be used now."""
     try:
         require_reachable(engine)
     except DatabaseUnreachableError:

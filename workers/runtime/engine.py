@@ -1,8 +1,8 @@
 """The door to the engine: the only module that imports `camunda`.
 
-The client library gives the addresses, the request defaults and the variable form; its transport (a connection per call, errors as bare
-text) and its worker loop are not used. The rule it keeps: every external-task call names this process's own worker id, which is the
-engine's only fence between two pods.
+The client library gives the addresses, the request defaults and the form of variables; its transport (a connection per call, errors as bare
+text) and its worker loop are not used. The rule it keeps: every external-task call names this process's own worker id, which is all that
+keeps two pods apart in the engine.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Any
 from uuid import uuid4
 
 from workers.runtime.engine_connection import (
-    EngineAnswerUnknownError,
     EngineConnection,
     EngineError,
+    EngineOutcomeUnknownError,
     EngineRefusedError,
     EngineUnavailableError,
 )
+from workers.runtime.engine_history import HistoryCalls
 from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.variables import EncodedVariables, TypedValue
 
-# The library declares its models in pydantic's old style, which is none of our users' business.
+# The library declares its models in pydantic's old style; our users can do nothing about the warning.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from camunda.client.external_task_client import ExternalTaskClient
@@ -35,8 +36,8 @@ with warnings.catch_warnings():
 __all__ = [
     "Completion",
     "Engine",
-    "EngineAnswerUnknownError",
     "EngineError",
+    "EngineOutcomeUnknownError",
     "EngineRefusedError",
     "EngineUnavailableError",
     "ExternalTask",
@@ -46,18 +47,18 @@ __all__ = [
     "new_worker_id",
 ]
 
-POLL_GRACE = timedelta(seconds=5)  # the engine ends a long poll by itself; only a dead one lasts longer than this beyond its end
+POLL_GRACE = timedelta(seconds=5)  # a working engine ends a long poll by itself, well within this time after the poll's end
 MAX_ERROR_MESSAGE = 666  # characters; the engine cuts here
 
 
 def new_worker_id(service: str = "q2o") -> str:
-    """Make a worker id that no other process has or had: a restarted pod must not pass for the one before it."""
+    """Make a worker id that no other process has or had: the engine must not take a restarted pod for the one before it."""
     return f"{service}-{socket.gethostname()[:60]}-{uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicRequest:
-    """What a fetch asks for: tasks of one topic, how long to lock them, and the variables to bring."""
+    """One topic of a fetch: how long to lock its tasks, and which variables to return with them."""
 
     name: str
     lock_duration: timedelta
@@ -66,7 +67,7 @@ class TopicRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalTask:
-    """A task as the engine describes it, variables still in the engine's form."""
+    """A task as the engine describes it, with its variables still in the engine's form."""
 
     id: str
     topic: str
@@ -82,7 +83,7 @@ class ExternalTask:
     variables: Mapping[str, TypedValue]
 
     @classmethod
-    def from_answer(cls, row: Mapping[str, Any]) -> ExternalTask:
+    def from_row(cls, row: Mapping[str, Any]) -> ExternalTask:
         return cls(
             id=row["id"],
             topic=row["topicName"],
@@ -99,14 +100,14 @@ class ExternalTask:
         )
 
 
-# Nobody publishes tasks under this name.
+# No model has tasks with this topic.
 _NO_TOPIC = TopicRequest(name="q2o.no-topic", lock_duration=timedelta(seconds=1), variables=())
 
 
-class Engine(ProcessCalls, PeopleCalls):
-    """Everything the suite asks of the engine. Safe to share between threads; close it when done.
+class Engine(ProcessCalls, PeopleCalls, HistoryCalls):
+    """Every call of the suite to the engine. Safe to share between threads; close it when done.
 
-    Every call raises EngineUnavailableError (nothing was sent), EngineAnswerUnknownError (it may have happened) or EngineRefusedError.
+    Every call raises EngineUnavailableError (nothing was sent), EngineOutcomeUnknownError (it may have taken effect) or EngineRefusedError.
     """
 
     def __init__(self, url: str, user: str, password: str, worker_id: str | None = None, *, verify: bool | str = True) -> None:
@@ -115,11 +116,11 @@ class Engine(ProcessCalls, PeopleCalls):
         self._tasks = _PooledClient(self.worker_id, self)
 
     def fetch_and_lock(self, topics: Sequence[TopicRequest], *, max_tasks: int, poll: timedelta) -> list[ExternalTask]:
-        """Lock up to `max_tasks` tasks; wait up to `poll` for the first one (zero: answer at once)."""
-        return [ExternalTask.from_answer(row) for row in self._tasks.fetch(topics, max_tasks, poll)]
+        """Lock up to `max_tasks` tasks; wait up to `poll` for the first one (zero: do not wait)."""
+        return [ExternalTask.from_row(row) for row in self._tasks.fetch(topics, max_tasks, poll)]
 
     def end_poll(self) -> None:
-        """Let the engine end this worker's waiting poll: a new poll of the same worker replaces it where the engine is set so."""
+        """Make the engine end this worker's waiting poll: a new poll of the same worker replaces it, where the engine is configured so."""
         self._tasks.fetch([_NO_TOPIC], 1, timedelta(milliseconds=1))
 
     def complete(self, task_id: str, variables: EncodedVariables) -> None:
@@ -133,26 +134,26 @@ class Engine(ProcessCalls, PeopleCalls):
         self._tasks.bpmn_failure(task_id, code, message[:MAX_ERROR_MESSAGE], variables)
 
     def extend_lock(self, task_id: str, duration: timedelta, *, timeout: timedelta) -> None:
-        """Lock for `duration` from now on; refused once the lock has expired, even when nobody took the task."""
+        """Lock for `duration` from now on; refused once the lock has expired, even when no other worker took the task."""
         body = {"workerId": self.worker_id, "newDuration": _milliseconds(duration)}
         self.post(f"/external-task/{task_id}/extendLock", body, timeout=timeout)
 
     def lock(self, task_id: str, duration: timedelta) -> None:
-        """Lock a task that is free, expired or already this worker's; refused when another worker holds it."""
+        """Lock a task that is free, expired or already this worker's; refused when another worker has locked it."""
         self.post(f"/external-task/{task_id}/lock", {"workerId": self.worker_id, "lockDuration": _milliseconds(duration)})
 
     def unlock(self, task_id: str) -> None:
-        """Give a task back. The engine does not check who asks: only for a task whose lock surely still is this worker's."""
+        """Unlock a task. The engine does not check whose lock it is: call it only while the lock is certainly this worker's."""
         self.post(f"/external-task/{task_id}/unlock", {})
 
     def external_task(self, task_id: str) -> ExternalTask | None:
-        """Read the task as it stands now; None when it was completed or cancelled."""
+        """Read the current state of the task; None when it was completed or cancelled."""
         row = self.find(f"/external-task/{task_id}")
-        return None if row is None else ExternalTask.from_answer(row)
+        return None if row is None else ExternalTask.from_row(row)
 
     def locked_tasks(self) -> list[ExternalTask]:
-        """Find every task locked for this worker id, those that wait for their next attempt included."""
-        return [ExternalTask.from_answer(row) for row in self.get("/external-task", workerId=self.worker_id, locked="true")]
+        """Find every task locked for this worker id, also those that wait for their next attempt."""
+        return [ExternalTask.from_row(row) for row in self.get("/external-task", workerId=self.worker_id, locked="true")]
 
     def set_retries(self, task_id: str, retries: int) -> None:
         """Give a failed task further attempts, which also resolves its incident."""
@@ -167,20 +168,20 @@ class _PooledClient(ExternalTaskClient):  # type: ignore[misc]  # the library sh
         super().__init__(worker_id, connection.url, {"deserializeValues": False, "usePriority": True})
 
     def _log_with_context(self, msg: str, log_level: str = "info", **kwargs: Any) -> None:
-        """Say nothing: the library would log configuration and variable values to the root logger."""
+        """Log nothing: the library would write its configuration and the values of variables to the root logger."""
 
     def fetch(self, topics: Sequence[TopicRequest], max_tasks: int, poll: timedelta) -> list[dict[str, Any]]:
         body = {
             "workerId": self.worker_id,
             "maxTasks": max_tasks,
             "usePriority": self.config["usePriority"],
-            # Without an order the database may serve the newest first for ever.
+            # Without an order the database may always return the newest tasks first.
             "sorting": [{"sortBy": "createTime", "sortOrder": "asc"}],
             "asyncResponseTimeout": _milliseconds(poll) or None,
             "topics": [self._topic(topic) for topic in topics],
         }
-        answer: list[dict[str, Any]] = self._connection.post(self.get_fetch_and_lock_url(), body, timeout=poll + POLL_GRACE)
-        return answer
+        rows: list[dict[str, Any]] = self._connection.post(self.get_fetch_and_lock_url(), body, timeout=poll + POLL_GRACE)
+        return rows
 
     def _topic(self, topic: TopicRequest) -> dict[str, Any]:
         (request,) = self._get_topics(topic.name, None, list(topic.variables))

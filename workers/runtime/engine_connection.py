@@ -1,11 +1,11 @@
 """The HTTP connection to the engine's REST interface: one pooled session, a time limit on every call, and errors by what they prove.
 
-The rule it keeps: a caller can always tell "nothing was sent" from "it may have happened" from "the engine said no".
+The rule it keeps: a caller can always tell apart "nothing was sent", "it may have taken effect" and "the engine refused".
 
     EngineError
     ├── EngineUnavailableError     no connection: the engine never saw the request
-    ├── EngineAnswerUnknownError   sent, no usable answer: it may have happened
-    └── EngineRefusedError         answered with an error: status, type, message, code
+    ├── EngineOutcomeUnknownError  sent, no usable response: it may have taken effect
+    └── EngineRefusedError         a response with an error: status, type, message, code
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from workers.runtime.outages import OutageError
+
 CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
-ANSWER_TIMEOUT = timedelta(
-    seconds=10
-)  # a call runs the process up to its next wait state, which takes milliseconds when all is well
+# A call runs the process up to its next wait state, which takes milliseconds without a fault.
+RESPONSE_TIMEOUT = timedelta(seconds=10)
 POOL_SIZE = 64  # connections kept: one per handler thread of a large pod, one for the poll, one for the heartbeat
 OPTIMISTIC_LOCKING = 1
 DEADLOCK = 10000
 
 
 class EngineError(Exception):
-    """Any call to the engine that did not end well."""
+    """A call to the engine failed."""
 
 
-class EngineUnavailableError(EngineError):
-    """The engine could not be reached; the request was not sent."""
+class EngineUnavailableError(EngineError, OutageError):
+    """The engine cannot be reached; the request was not sent."""
 
 
-class EngineAnswerUnknownError(EngineError):
-    """The request was sent and no usable answer came back; it may or may not have taken effect."""
+class EngineOutcomeUnknownError(EngineError, OutageError):
+    """The request was sent, and no usable response came back; it may or may not have taken effect."""
 
 
 class EngineRefusedError(EngineError):
-    """The engine answered with an error status."""
+    """The engine refused the request, or failed to carry it out, and says so."""
 
     def __init__(self, status: int, kind: str, message: str, code: int | None) -> None:
         super().__init__(f"the engine answered {status} {kind}: {message}")
@@ -64,13 +65,13 @@ class EngineRefusedError(EngineError):
 class EngineConnection:
     """Calls below `url` (which ends in `/engine-rest`) with basic authentication; safe to share between threads.
 
-    Every method raises EngineUnavailableError, EngineAnswerUnknownError or EngineRefusedError.
+    Every method raises EngineUnavailableError, EngineOutcomeUnknownError or EngineRefusedError.
     """
 
     def __init__(self, url: str, user: str, password: str, *, verify: bool | str = True) -> None:
         self.url = url.rstrip("/")
         self._session = requests.Session()
-        # Proxy settings and .netrc are not for an engine, and looking them up costs more than the rest of a call.
+        # Proxy settings and .netrc are not meant for an engine, and reading them costs more than the rest of a call.
         self._session.trust_env = False
         self._session.verify = verify
         # Bytes, because text would be sent as Latin-1.
@@ -84,14 +85,14 @@ class EngineConnection:
     def get(self, path: str, **params: Any) -> Any:
         return self.call("GET", path, params=params)
 
-    def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta = ANSWER_TIMEOUT) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta = RESPONSE_TIMEOUT) -> Any:
         return self.call("POST", path, json=body, timeout=timeout)
 
     def put(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self.call("PUT", path, json=body or {})
 
     def find(self, path: str, **params: Any) -> Any | None:
-        """GET that answers None for 404."""
+        """GET that returns None for 404."""
         try:
             return self.get(path, **params)
         except EngineRefusedError as refusal:
@@ -99,8 +100,8 @@ class EngineConnection:
                 return None
             raise
 
-    def call(self, method: str, path: str, *, timeout: timedelta = ANSWER_TIMEOUT, **options: Any) -> Any:
-        """Send one request and return the parsed JSON answer, or None where the engine answers without a body."""
+    def call(self, method: str, path: str, *, timeout: timedelta = RESPONSE_TIMEOUT, **options: Any) -> Any:
+        """Send one request and return the parsed JSON of the response, or None when the response has no body."""
         url = path if path.startswith(self.url) else f"{self.url}{path}"
         try:
             response = self._session.request(method, url, timeout=(CONNECT_TIMEOUT, timeout.total_seconds()), **options)
@@ -108,13 +109,13 @@ class EngineConnection:
             raise _classified(error, f"{method} {url}") from error
         if not response.ok:
             raise _refusal(response)
-        return _answer(response)
+        return _parsed(response)
 
 
 def _classified(error: requests.RequestException, request: str) -> EngineError:
     if _was_never_sent(error):
         return EngineUnavailableError(f"the engine cannot be reached for {request}: {error}. Is it started?")
-    return EngineAnswerUnknownError(f"no answer to {request}: {error}. It may have taken effect: ask before sending it again")
+    return EngineOutcomeUnknownError(f"no response to {request}: {error}. It may have taken effect: ask before sending it again")
 
 
 def _was_never_sent(error: requests.RequestException) -> bool:
@@ -135,12 +136,12 @@ def _refusal(response: requests.Response) -> EngineRefusedError:
     return EngineRefusedError(response.status_code, str(body.get("type") or "no type"), str(message), body.get("code"))
 
 
-def _answer(response: requests.Response) -> Any:
+def _parsed(response: requests.Response) -> Any:
     if response.status_code == HTTPStatus.NO_CONTENT or not response.content:
         return None
     try:
         return response.json()
     except ValueError as error:
-        raise EngineAnswerUnknownError(
-            f"the answer of {response.url} is not JSON: is this address an engine's REST interface?"
+        raise EngineOutcomeUnknownError(
+            f"the response of {response.url} is not JSON: is this address an engine's REST interface?"
         ) from error

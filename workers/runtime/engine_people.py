@@ -1,4 +1,4 @@
-"""User tasks and the people, groups and permissions that stand behind them.
+"""User tasks, and the people, groups and permissions that they need.
 
 The rule it keeps: `ensure_…` may be repeated at every start; it creates what is missing and changes only what differs.
 """
@@ -46,7 +46,7 @@ class PeopleCalls(EngineConnection):
         return [_user_task(row) for row in rows]
 
     def assigned_tasks(self, definition_key: str, limit: int) -> list[UserTask]:
-        """Find open user tasks with this id in their model that somebody has, the longest first."""
+        """Find assigned open user tasks with this id in their model, oldest first."""
         rows = self.get(
             "/task", taskDefinitionKey=definition_key, assigned="true", sortBy="created", sortOrder="asc", maxResults=limit
         )
@@ -61,14 +61,14 @@ class PeopleCalls(EngineConnection):
         try:
             self.post(f"/task/{task_id}/complete", {"variables": encode(variables or {})})
         except EngineRefusedError:
-            # A task completed or cancelled meanwhile is answered with 500, like a fault in what follows it.
+            # The response for a task that was completed or cancelled meanwhile is 500, as for a fault in what follows it.
             if self.find(f"/task/{task_id}") is None:
                 return False
             raise
         return True
 
     def assign_user_task(self, task_id: str, user_id: str | None) -> bool:
-        """Give a user task to somebody, or to nobody; False when it is no longer open."""
+        """Assign a user task to a person, or to nobody; False when it is no longer open."""
         try:
             self.post(f"/task/{task_id}/assignee", {"userId": user_id})
         except EngineRefusedError:
@@ -78,9 +78,9 @@ class PeopleCalls(EngineConnection):
         return True
 
     def who_completed(self, process_instance_id: str, activity_id: str, *, beside: str) -> Completion | None:
-        """Who last completed user task `activity_id` in the scope of activity instance `beside`, or else in the next one around it.
+        """Who last completed user task `activity_id` in the scope of activity instance `beside`, or else in the next scope around it.
 
-        The scope tells the parallel branches of a multi-instance apart: it is the same for a user task and for the task that records it.
+        A user task and the task that records its outcome have the same scope; the branches of a multi-instance have different ones.
         """
         rows = self.get(
             "/history/activity-instance",
@@ -114,7 +114,7 @@ class PeopleCalls(EngineConnection):
         return [str(row["id"]) for row in self.get("/group", member=user_id)]
 
     def ensure_user(self, user_id: str, *, first_name: str, last_name: str, email: str, password: str) -> None:
-        """Create the user unless it exists; an existing password is left alone."""
+        """Create the user unless it exists; an existing password is not changed."""
         profile = {"id": user_id, "firstName": first_name, "lastName": last_name, "email": email}
         self._create_unless(f"/user/{user_id}/profile", "/user/create", {"profile": profile, "credentials": {"password": password}})
 
@@ -135,8 +135,8 @@ class PeopleCalls(EngineConnection):
         user_id: str | None = None,
     ) -> None:
         """Grant exactly these permissions on a resource to a group or a user."""
-        holder = {"groupIdIn": group_id} if group_id else {"userIdIn": user_id}
-        rows = self.get("/authorization", type=_GRANT, resourceType=resource_type, resourceId=resource_id, **holder)
+        grantee = {"groupIdIn": group_id} if group_id else {"userIdIn": user_id}
+        rows = self.get("/authorization", type=_GRANT, resourceType=resource_type, resourceId=resource_id, **grantee)
         body = {
             "permissions": list(permissions),
             "userId": user_id,
@@ -164,7 +164,7 @@ class PeopleCalls(EngineConnection):
         try:
             self.post(create, body)
         except EngineRefusedError:
-            # Two processes that start together both find nothing; the second one's insert is refused.
+            # Two service processes that start together both find nothing; the engine refuses the second one's insert.
             if self.find(address) is None:
                 raise
 

@@ -1,6 +1,7 @@
 """Process definitions, instances, messages and decisions of the engine.
 
-The rule it keeps: what a repeated call finds already done (an instance gone, a message without a receiver) is an answer, not an error.
+The rule it keeps: when a repeated call finds its work done already (an instance is gone, a message has no receiver), it returns a result
+and raises no error.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
+from workers.runtime.engine_history import RUNNING
 from workers.runtime.variables import Variable, decode, encode
 
 DEPLOY_TIMEOUT = timedelta(seconds=60)  # parsing all models on a cold JVM takes several seconds
-_RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A process instance as history knows it; `runtime` is true while it has not ended."""
+    """A process instance in the engine's history; `runtime` is true while it has not ended."""
 
     id: str
     state: str
@@ -31,23 +32,23 @@ class Instance:
 
 
 class ProcessCalls(EngineConnection):
-    """Start, find, message and end process instances; deploy what they are made of."""
+    """Start, find, message and end process instances; deploy their models."""
 
     def start_process(self, key: str, business_key: str, variables: Mapping[str, Variable]) -> str:
         """Start the latest version of process `key` and return the instance's id.
 
-        The engine does not keep business keys unique: after EngineAnswerUnknownError look with `find_instances` before starting again.
+        The engine does not keep business keys unique: after EngineOutcomeUnknownError call `find_instances` before starting again.
         """
         body = {"businessKey": business_key, "variables": encode(variables)}
-        return str(self.post(f"/process-definition/key/{key}/start", body)["id"])
+        return str(self.post(start_path(key), body)["id"])
 
     def correlate(self, message: str, business_key: str, variables: Mapping[str, Variable] | None = None) -> bool:
-        """Hand a message to every instance with this business key that waits for it; False when none does (yet, or any more)."""
+        """Deliver a message to every instance with this business key that waits for it; False when none waits (yet, or any more)."""
         body = {
             "messageName": message,
             "businessKey": business_key,
             "processVariables": encode(variables or {}),
-            # With `all` an instance that waits no longer is an empty answer instead of a 400 that only its text tells apart.
+            # With `all` the response is empty when no instance waits; without it, it is a 400 that only its text tells from a fault.
             "all": True,
             "resultEnabled": True,
         }
@@ -72,7 +73,7 @@ class ProcessCalls(EngineConnection):
         try:
             return decode(self.get(f"/process-instance/{instance_id}/variables", deserializeValues="false"))
         except EngineRefusedError:
-            # An instance that has ended is answered with a null pointer's 500.
+            # The response for an instance that has ended is a 500 with a null pointer.
             if self.find(f"/process-instance/{instance_id}") is None:
                 return {}
             raise
@@ -85,19 +86,19 @@ class ProcessCalls(EngineConnection):
             self.post(f"{address}/variables", {"modifications": encode({"terminationReason": reason})})
             self.call("DELETE", address)
         except EngineRefusedError:
-            # An instance that has ended is answered with 404 or 500, depending on the moment.
+            # The response for an instance that has ended is 404 or 500, depending on the moment.
             if self.find(address) is None:
                 return False
             raise
         return True
 
     def evaluate(self, decision_key: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
-        """Decide: the rows that the latest version of a decision gives for these inputs."""
+        """Evaluate the latest version of a decision; returns the rows that it gives for these inputs."""
         rows = self.post(f"/decision-definition/key/{decision_key}/evaluate", {"variables": encode(variables)})
         return [decode(row) for row in rows]
 
     def decision_definition_id(self, process_instance_id: str, decision_key: str) -> str:
-        """Which version of a decision last decided in this instance. Raises EngineRefusedError (404) when none has."""
+        """The id of the decision version that was last evaluated in this instance. Raises EngineRefusedError (404) when none was."""
         rows = self.get(
             "/history/decision-instance",
             processInstanceId=process_instance_id,
@@ -124,11 +125,16 @@ class ProcessCalls(EngineConnection):
         return str(self.get("/version")["version"])
 
 
+def start_path(key: str) -> str:
+    """The path under which the engine starts process `key`: a fault proxy recognises a start by it."""
+    return f"/process-definition/key/{key}/start"
+
+
 def _instance(row: Mapping[str, Any]) -> Instance:
     return Instance(
         id=row["id"],
         state=row["state"],
         start_time=datetime.fromisoformat(row["startTime"]),
         definition_key=row["processDefinitionKey"],
-        runtime=row["state"] in _RUNNING,
+        runtime=row["state"] in RUNNING,
     )

@@ -1,4 +1,4 @@
-"""What the platform asks every process: alive (`/healthz`), ready (`/readyz`), and its figures (`/metrics`)."""
+"""What the platform asks every service process: alive (`/healthz`), ready (`/readyz`), metrics (`/metrics`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 
 def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHTTPServer:
-    """Answer on a port until `shutdown()`. The process answers for as long as it lives; `ready` says whether it can work."""
+    """Serve on a port until `shutdown()`. The process is alive as long as it responds; `ready` returns whether it can work."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -22,7 +22,7 @@ def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHT
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited name
-            """Probes come every few seconds: nobody wants them in the log."""
+            """Log nothing: probes come every few seconds."""
 
     server = ThreadingHTTPServer((host, port), Handler)
     Thread(target=server.serve_forever, name="health", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Clients of Kafka with the settings that the product's promises rest on, in one place.
+"""Clients of Kafka, with the settings that the product's guarantees depend on.
 
 A producer is idempotent and waits for every in-sync copy; a consumer commits nothing by itself and reads only committed records.
 """
@@ -14,24 +14,26 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-# Long enough that events of one burst share a request, short enough that nobody notices.
+from workers.runtime.outages import OutageError
+
+# Long enough that the events of one burst share a request, and well below the 50 ms in which an event reaches Kafka.
 LINGER_MS = 2
-# A topic's order is per partition, and a consumer group grows no wider than this.
+# The largest number of members of a consumer group that have work; a topic's order is per partition.
 PARTITIONS = 6
 ADMIN_TIMEOUT_SECONDS = 30.0
 
 _log = structlog.get_logger()
 
 
-class KafkaUnavailableError(Exception):
-    """Kafka did not do what it was asked; it may be asked again."""
+class KafkaUnavailableError(OutageError):
+    """Kafka did not carry out a request, which may be sent again."""
 
 
 def new_producer(bootstrap: str, delivery_timeout: timedelta | None) -> Producer:
     """Make a producer whose records arrive once and in order per partition.
 
-    With `delivery_timeout` None a record is tried until the caller purges it: the only way to give up a whole batch at once, so that
-    a later record never arrives in place of an earlier one.
+    With `delivery_timeout` None the producer tries to send a record until the caller purges it. Only so can a whole batch be given up at
+    once, which keeps a later record from arriving when an earlier one does not.
     """
     return Producer(
         _common(bootstrap)
@@ -47,7 +49,7 @@ def new_producer(bootstrap: str, delivery_timeout: timedelta | None) -> Producer
 
 
 def new_consumer(bootstrap: str, group: str) -> Consumer:
-    """Make a consumer that begins with the oldest record; its owner commits what it has dealt with."""
+    """Make a consumer that begins with the oldest record; its owner commits the offsets of processed records."""
     return Consumer(
         _common(bootstrap)
         | {
@@ -76,11 +78,11 @@ def ensure_topics(bootstrap: str, topics: Iterable[str], *, partitions: int = PA
 
 
 def _common(bootstrap: str) -> dict[str, Any]:
-    # The library would write to standard error; what it has to say comes through `_note`.
-    return {"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": _note, "reconnect.backoff.max.ms": 1_000}
+    # By default the library writes to standard error; `_log_client_error` takes its messages instead.
+    return {"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": _log_client_error, "reconnect.backoff.max.ms": 1_000}
 
 
-def _note(error: KafkaError) -> None:
-    # Each attempt to connect complains of its own; that nobody is left to talk to is the news.
+def _log_client_error(error: KafkaError) -> None:
+    # Every failed connection reports an error of its own; only the loss of all brokers is worth a warning.
     log = _log.warning if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN else _log.debug  # noqa: SLF001 - its public name
     log("kafka_client_error", error=error.name(), reason=error.str(), fatal=error.fatal())

@@ -1,7 +1,7 @@
-"""How long commands wait for rows that somebody else holds.
+"""How long commands wait for rows that another transaction has locked.
 
-PostgreSQL keeps no histogram of it, so the client times the statements that may wait: those that write, and those that read with a lock. What
-they take besides is the same every time; what stands out is waiting. A wait that ended in a time-out counts as well.
+PostgreSQL keeps no histogram of lock waits, so the client times the statements that may wait: those that write, and those that read with a
+lock. Their own work takes about the same time every time, so a long time is a wait. A wait that ended in a time-out counts as well.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from sqlalchemy.engine import ExceptionContext
 from workers.runtime import metrics
 
 WRITES = ("UPDATE ", "INSERT ", "DELETE ")
-# The lock clause comes last, with at most the name of a table behind it.
+# The lock clause comes last, followed by the name of a table at most.
 CLAUSE, CLAUSE_LENGTH = " FOR ", 60
 NO_COMMAND = "housekeeping"
 _SINCE = "locking_since"
 
 
-# Kept: to find the series of a command costs more than to count a wait.
+# Cached, because finding the series of a command costs more than counting a wait.
 _waits_of = cache(metrics.DATABASE_LOCK_WAIT.labels)
 
 

@@ -1,6 +1,6 @@
 """Structured logs: one JSON object per line, with the context bound at the edge.
 
-The rule it keeps: an event has a constant snake_case name and its facts as fields; secrets never leave, whatever a caller passes.
+The rule it keeps: an event has a constant snake_case name, and its facts are fields; a secret is never written, whatever a caller passes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None =
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Without the local variables of each frame: they hold what must not be logged.
+    # Without the local variables of each frame: some of them must not be logged.
     tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
     structlog.configure(
         processors=[*shared, tracebacks, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -39,7 +39,7 @@ def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None =
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _with_process(process),
-                # Last before rendering: nothing added above escapes it.
+                # Last before rendering, so that it sees every field.
                 _redacted,
                 structlog.processors.JSONRenderer(default=str),
             ],
@@ -48,7 +48,7 @@ def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None =
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # They log every connection at INFO or below, with addresses.
+    # These libraries log every connection at INFO or below, with addresses.
     for library in ("urllib3", "httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)
 

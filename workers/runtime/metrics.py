@@ -1,4 +1,4 @@
-"""The Prometheus metrics of the running processes, names in one place.
+"""The Prometheus metrics of the service processes, with all their names.
 
 The rule it keeps: prefix `q2o_`, base units, `_total` on counters, and no label whose values grow with the business (no tenant, no id).
 """
@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EXTERNAL_TASK_DURATION = Histogram(
     "q2o_external_task_duration_seconds",
-    "From the start of the handler to the engine's answer to the report, by outcome",
+    "From the start of the handler to the engine's response to the report, by outcome",
     ["topic", "outcome"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
@@ -32,20 +32,18 @@ EXTERNAL_TASK_LOCK_REMAINING = Histogram(
     ["topic"],
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 )
-WORKFLOW_START_UNKNOWN = Counter(
-    "q2o_workflow_start_unknown_total", "Process starts of which nobody knew whether the engine carried them out", ["workflow"]
-)
+WORKFLOW_START_UNKNOWN = Counter("q2o_workflow_start_unknown_total", "Process starts whose outcome was not known", ["workflow"])
 WORKFLOW_START_UNRESOLVED = Gauge("q2o_workflow_start_unresolved", "Process starts that are START_UNKNOWN now")
 RECONCILIATION_ACTIONS = Counter(
     "q2o_reconciliation_actions_total",
-    "What the sweeps did about what they found, by kind of finding; lost_to_callback = settled by the normal path meanwhile",
+    "Repairs by kind of finding and result; lost_to_callback = the normal path settled it meanwhile",
     ["kind", "result"],
 )
 PROVIDER_UNKNOWN_OUTCOMES = Counter(
-    "q2o_provider_unknown_outcomes_total", "Requests of which nobody knew whether they had their effect", ["provider"]
+    "q2o_provider_unknown_outcomes_total", "Provider requests whose outcome was not known", ["provider"]
 )
 STEP_DUPLICATE_EXECUTIONS_PREVENTED = Counter(
-    "q2o_step_duplicate_executions_prevented_total", "Tasks whose step was started before: nothing was sent", ["command"]
+    "q2o_step_duplicate_executions_prevented_total", "Tasks whose step was started before, so that nothing was sent", ["command"]
 )
 PROVIDER_UNKNOWN_OUTCOMES_RESOLVED = Counter(
     "q2o_provider_unknown_outcomes_resolved_total", "Unknown outcomes settled by asking the provider", ["provider", "resolution"]
@@ -57,7 +55,7 @@ IDEMPOTENCY_REPLAYS = Counter("q2o_idempotency_replays_total", "Repeated command
 IDEMPOTENCY_HASH_CONFLICTS = Counter("q2o_idempotency_hash_conflicts_total", "Keys used again with another request", ["command"])
 CALLBACK_DUPLICATES = Counter(
     "q2o_callback_duplicates_total",
-    "Callbacks delivered again; hash_match=false means with another content",
+    "Callbacks delivered again; hash_match=false: with another content",
     ["provider", "hash_match"],
 )
 STALE_APPROVAL_REJECTIONS = Counter(
@@ -75,31 +73,31 @@ TRANSITION_REJECTIONS = Counter(
 DATABASE_DEADLOCKS = Counter("q2o_db_deadlocks_total", "Units of work that PostgreSQL ended to break a deadlock", ["command"])
 DATABASE_LOCK_WAIT = Histogram(
     "q2o_db_lock_wait_seconds",
-    "Time that statements took which may wait for somebody else's rows, by command",
+    "Time of the statements that may wait for locked rows, by command",
     ["command"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 COMMIT_UNKNOWN = Counter(
     "q2o_commit_unknown_total",
-    "Commits whose answer was lost, by what the same key told afterwards: replayed, executed, unresolved",
+    "Commits whose response was lost, by what the repeated command found: replayed, executed, unresolved",
     ["command", "resolution"],
 )
 COMMAND_DURATION = Histogram(
     "q2o_command_duration_seconds",
-    "From the opening of a command's unit of work to its answer: executed, replayed, refused, failed",
+    "From the start of a command's unit of work to its answer, by outcome: executed, replayed, refused, failed",
     ["command", "outcome"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-OUTBOX_PUBLISHED = Counter("q2o_outbox_published_total", "Events that Kafka confirmed and that were marked so")
+OUTBOX_PUBLISHED = Counter("q2o_outbox_published_total", "Events that Kafka has confirmed and that are marked as published")
 OUTBOX_UNPUBLISHED = Gauge("q2o_outbox_unpublished", "Events that Kafka has not confirmed yet")
 OUTBOX_OLDEST_UNPUBLISHED = Gauge(
     "q2o_outbox_oldest_unpublished_timestamp_seconds", "When the oldest unpublished event was written; NaN when there is none"
 )
 INBOX_DUPLICATES_SKIPPED = Counter(
-    "q2o_inbox_duplicates_skipped_total", "Events that a consumer had dealt with before", ["consumer", "event_type"]
+    "q2o_inbox_duplicates_skipped_total", "Events that a consumer had processed before", ["consumer", "event_type"]
 )
 PROJECTION_STALE_EVENTS_IGNORED = Counter(
     "q2o_projection_stale_events_ignored_total", "Events older than what the projection shows", ["projection", "event_type"]
 )
 PROJECTION_LAG = Gauge("q2o_projection_lag_seconds", "Age of the event last applied, when it was applied", ["projection"])
-INBOX_DEAD_LETTERS = Counter("q2o_inbox_dead_letters_total", "Messages that nobody could read, put aside", ["consumer", "topic"])
+INBOX_DEAD_LETTERS = Counter("q2o_inbox_dead_letters_total", "Unreadable messages, sent to the dead letters", ["consumer", "topic"])

@@ -1,7 +1,7 @@
-"""One process: its loops as threads, its signals, its exit code.
+"""One service process: its loops as threads, its signals, its exit code.
 
-The rule it keeps: a signal only sets an event, and the loops end by themselves in good order; a loop that dies of anything but an
-outage ends the process, so that the platform restarts it instead of a half-dead process looking healthy.
+The rule it keeps: a signal only sets an event, and the loops end by themselves in good order. A loop that dies of anything but an outage
+ends the process, so that the platform restarts it: a process without one of its loops must not look healthy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 
 class Loop(Protocol):
-    """Anything long-running."""
+    """Work that goes on until `stop` is set."""
 
     def run(self, stop: Event) -> None: ...
 
@@ -69,5 +69,5 @@ def _guarded(name: str, loop: Loop, stop: Event, died: Event) -> None:
         _log.exception("loop_died", loop=name)
         died.set()
     finally:
-        # A loop that returns before it is told to has nothing left to do, and a process with a part missing is none.
+        # Also when a loop returns before `stop` is set: the process must not go on without it.
         stop.set()

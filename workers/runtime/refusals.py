@@ -1,6 +1,7 @@
-"""Every refusal leaves one log record and one count, whichever door the command came through (the lesson, section 26).
+"""Every refusal leaves one log record and one count, whichever door the command came through.
 
-The record carries the lesson's field names; `conflictCode`, the code in the answer and the metric's label are the same word.
+The field names are those of docs/domain.md#refusals-logs-and-metrics; `conflictCode`, the code in the answer and the metric's label are the
+same word.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def count_refusal(refusal: Refusal, command: str) -> None:
 
 
 def fingerprint(idempotency_key: str | None) -> str | None:
-    """A key as it may stand in a log: clients put what they like into theirs."""
+    """The hash of a key, for the log: a client may put anything into its key."""
     return idempotency_key and hashlib.sha256(idempotency_key.encode()).hexdigest()[:16]
 
 
@@ -88,7 +89,7 @@ COUNTS: dict[type[Refusal], Callable[[Refusal, str], None]] = {
     QuoteExpired: lambda _, __: metrics.QUOTE_EXPIRED_REJECTIONS.inc(),
     IdempotencyKeyReused: lambda _, command: metrics.IDEMPOTENCY_HASH_CONFLICTS.labels(command).inc(),
 }
-"""Refusal -> what counts it; a refusal may count in more than one."""
+"""Refusal -> the function that counts it; one refusal may be counted by several."""
 
 
 def _known(**fields: object) -> dict[str, object]:

@@ -1,23 +1,25 @@
 """How loops live through outages of the database, the engine or Kafka, and commands through busy moments of the database.
 
 The rules it keeps: an outage is logged once when it begins and once when it ends, waited out with jitter up to ten seconds, and never
-ends a process; whatever is not an outage does. A unit of work is repeated whole, never a statement of it.
+ends a process; whatever is not an outage does. A unit of work is repeated as a whole, never a single statement of it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Event
 from typing import TypeVar
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exception_type
+from tenacity import RetryCallState, Retrying, retry_if_exception
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
 from domain.errors import OutcomeUnknownError, TryAgain
+from workers.runtime.outages import is_waited_out, sqlstate_of
 
 LONGEST_WAIT = timedelta(seconds=10)  # a service that came back is noticed within this time
 FIRST_WAIT = timedelta(seconds=0.25)
@@ -30,44 +32,65 @@ _Value = TypeVar("_Value")
 _log = structlog.get_logger()
 
 
-def until_available(call: Callable[[], int], stop: Event, *, service: str, outages: tuple[type[Exception], ...]) -> int:
-    """Call until it succeeds; exceptions of `outages` are waited out, others pass. Returns 0 when `stop` is set first."""
+class OutageLog:
+    """Logs one line when an outage of a service begins, and one when it has ended, with how long it took."""
+
+    def __init__(self, service: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._service = service
+        self._clock = clock
+        self._began: float | None = None
+        self._failures = 0
+
+    def failed(self, error: BaseException) -> None:
+        """Note a failed call; the first one begins the outage."""
+        self._failures += 1
+        if self._began is None:
+            self._began = self._clock()
+            _log.warning("service_unavailable", service=self._service, reason=str(error), kind=type(error).__name__)
+
+    def worked(self) -> None:
+        """Note a call that succeeded, which ends an outage."""
+        if self._began is not None:
+            seconds = round(self._clock() - self._began, 3)
+            _log.info("service_available_again", service=self._service, attempts=self._failures + 1, seconds=seconds)
+        self._began, self._failures = None, 0
+
+
+def until_available(call: Callable[[], int], stop: Event, *, service: str, outages_too: tuple[type[Exception], ...] = ()) -> int:
+    """Call until it succeeds, and wait out outages; other errors pass. Returns 0 when `stop` is set first.
+
+    `outages_too`: further errors that this caller waits out.
+    """
+    outage = OutageLog(service)
+
+    def call_and_note() -> int:
+        result = call()
+        outage.worked()
+        return result
+
     retrying = Retrying(
-        retry=retry_if_exception_type(outages),
+        retry=retry_if_exception(lambda error: is_waited_out(error) or isinstance(error, outages_too)),
         wait=wait_random_exponential(multiplier=FIRST_WAIT.total_seconds(), max=LONGEST_WAIT.total_seconds()),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
-        before_sleep=lambda state: _log_beginning(state, service),
-        reraise=True,
+        before_sleep=lambda state: _note_failure(state, outage),
+        retry_error_callback=lambda _: 0,
     )
-    try:
-        result = retrying(call)
-    except outages:
-        return 0
-    if retrying.statistics.get("attempt_number", 1) > 1:
-        _log.info("service_available_again", service=service, attempts=retrying.statistics["attempt_number"])
-    return result
+    return retrying(call_and_note)
 
 
-def repeat(
-    run_once: Callable[[], int],
-    stop: Event,
-    *,
-    service: str,
-    outages: tuple[type[Exception], ...],
-    idle: timedelta = timedelta(seconds=1),
-) -> None:
-    """Run until `stop` is set: at once again while there is work, after `idle` when there was none, on through outages."""
+def repeat(run_once: Callable[[], int], stop: Event, *, service: str, idle: timedelta = timedelta(seconds=1)) -> None:
+    """Run until `stop` is set: again at once while there is work, after `idle` when there was none, on through outages."""
     while not stop.is_set():
-        if not until_available(run_once, stop, service=service, outages=outages):
+        if not until_available(run_once, stop, service=service):
             stop.wait(idle.total_seconds())
 
 
 def until_decided(unit_of_work: Callable[[], _Value]) -> _Value:
-    """Run a whole unit of work; run it up to three times more when the database could not decide, or lost the answer to COMMIT.
+    """Run a whole unit of work; run it up to three times more when the database could not decide, or the response to COMMIT was lost.
 
-    Only for units of work that are safe to repeat: one that begins with a claim (idempotency key, event id) learns from it whether a
-    lost COMMIT happened.
+    Only for units of work that are safe to repeat: one that begins with a claim (idempotency key, event id) learns from the claim whether
+    a lost COMMIT happened.
     A lock time-out is not repeated: its caller has waited long enough. Raises what the last run raised.
     """
     retrying = Retrying(
@@ -85,11 +108,7 @@ def _may_be_decided_now(error: BaseException) -> bool:
     return isinstance(error, OutcomeUnknownError)
 
 
-def sqlstate_of(error: BaseException | None) -> str | None:
-    """PostgreSQL's code of a database error, None for any other error."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def _log_beginning(state: RetryCallState, service: str) -> None:
-    if state.attempt_number == 1 and state.outcome is not None:
-        _log.warning("service_unavailable", service=service, reason=str(state.outcome.exception()))
+def _note_failure(state: RetryCallState, outage: OutageLog) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    if error is not None:
+        outage.failed(error)

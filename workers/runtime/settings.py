@@ -1,6 +1,6 @@
-"""What a process needs to know of its surroundings, read from the environment once at start.
+"""The settings of a service process, read from the environment once at its start.
 
-Everything has a name that starts with `Q2O_`. The local stack (`workers.local`) fills in what is not set.
+Every variable has a name that starts with `Q2O_`. The local stack (`workers.local`) gives those that are not set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SECRET_BYTES = 32
 
 
 def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where this machine keeps what is its own: the local stack's databases, logs, credentials."""
+    """The folder of the local stack: its databases, logs and credentials."""
     return Path(environment.get("Q2O_DATA_DIR") or ".q2o")
 
 
@@ -30,7 +30,7 @@ class Settings:
     `database_url` is an SQLAlchemy address (`postgresql+psycopg://…`), `engine_url` ends in `/engine-rest`,
     `kafka` is a bootstrap list `host:port[,host:port]`. `topics` empty means all; `worker_id` None means a fresh one;
     `http_rate` is how many requests a second one tenant may send in the long run, `http_burst` how many at once, `http_body_time` how long
-    a body may take to arrive; `health_port` is where processes other than the HTTP edge answer the platform (None: nowhere).
+    a body may take to arrive; `health_port` is the port for the platform's probes in processes other than the HTTP edge (None: no port).
     """
 
     database_url: str
@@ -56,7 +56,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read `Q2O_*`. Raises SettingError with the name of the variable that is missing or makes no sense."""
+        """Read `Q2O_*`. Raises SettingError with the name of the variable that is missing or not valid."""
         read = _Reader(environment)
         return cls(
             database_url=read.text("database_url"),
@@ -70,17 +70,17 @@ class Settings:
             callback_secret=read.text("callback_secret"),
             http_host=read.text("http_host", "127.0.0.1"),
             http_port=int(read.number("http_port", "8080")),
-            # For the largest body (1 MiB) that is half a megabit a second.
+            # Half a megabit a second for the largest body (1 MiB).
             http_body_time=read.seconds("http_body_seconds", "20"),
-            # More than one process serves: a tenant alone may have it all, and one that runs wild leaves the others their share.
+            # A tenant that is alone may use a whole process; one that sends far too much leaves the others their share.
             http_rate=read.above_zero("http_rate_per_second", "500"),
             http_burst=int(read.above_zero("http_burst", "1000")),
             health_port=int(read.number("health_port", "0")) or None,
             worker_id=environment.get("Q2O_WORKER_ID") or None,
             topics=frozenset(name for name in environment.get("Q2O_TOPICS", "").split(",") if name),
-            # Longer than the engine may take to answer a start, so that "not found" then means "never arrived".
+            # Longer than the engine may take for a start, so that "not found" then means "never arrived".
             start_safe_interval=read.seconds("start_safe_interval_seconds", "15"),
-            # Three heartbeats of a pod (it extends a lock at a third of its duration): its silence then means it is gone.
+            # Three heartbeats of a pod (it extends a lock at a third of its duration): a pod that is silent for longer is dead.
             attempt_stale_after=read.seconds("attempt_stale_after_seconds", "20"),
             # Short enough that a dead pod's task is soon fetched again, long enough for three heartbeats.
             lock_duration=read.seconds("lock_duration_seconds", "20"),
@@ -89,7 +89,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads one variable at a time, and says what is wrong with it in one line."""
+    """Reads one variable at a time. Raises SettingError with one line that says what is wrong with it."""
 
     environment: Mapping[str, str]
 
@@ -126,4 +126,4 @@ class _Reader:
 
 
 class SettingError(Exception):
-    """A setting is missing or makes no sense; the text names it and says what to do."""
+    """A setting is missing or not valid; the text names it and says what to do."""

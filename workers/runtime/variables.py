@@ -1,7 +1,7 @@
 """Typed process variables: Python values to the engine's `{"type", "value"}` and back.
 
-The rule it keeps: every value that leaves has an explicit type, so that the engine never guesses (a guessed dict becomes a serialised
-Java object that only Java can read, a guessed Decimal becomes a Double). What cannot be sent is refused here, before any call.
+The rule it keeps: every value is sent with an explicit type, so that the engine never guesses (it would turn a dict into a serialised Java
+object that only Java can read, and a Decimal into a Double). A value that cannot be sent is refused here, before any call.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class VariableError(Exception):
 
 
 def encode(variables: Mapping[str, Variable]) -> EncodedVariables:
-    """All variables in the engine's form. Raises VariableError naming the first one that cannot be sent."""
+    """All variables in the engine's form. Raises VariableError with the name of the first one that cannot be sent."""
     return {name: _encoded(name, value) for name, value in variables.items()}
 
 
 def decode(variables: Mapping[str, TypedValue]) -> dict[str, Any]:
-    """Values as Python objects. Raises VariableError naming the first one that cannot be read."""
+    """Values as Python objects. Raises VariableError with the name of the first one that cannot be read."""
     return {name: _decoded(name, variable) for name, variable in variables.items()}
 
 
@@ -137,14 +137,14 @@ _ENCODERS: Sequence[tuple[type | tuple[type, ...], Callable[[str, Any], TypedVal
     (int, _integer),
     (float, _double),
     (str, _string),
-    # Plain digits: str() may answer 1E+2, which a reader outside Python need not know.
+    # Plain digits: str() may return 1E+2, which readers outside Python may not understand.
     (Decimal, lambda _, value: {"type": "String", "value": f"{value:f}"}),
     (UUID, lambda _, value: {"type": "String", "value": str(value)}),
     (datetime, _date),
     (date, lambda _, value: {"type": "String", "value": value.isoformat()}),
     (bytes, lambda _, value: {"type": "Bytes", "value": base64.b64encode(value).decode()}),
 )
-# What the json module does not know by itself.
+# Types that the json module cannot write.
 _LEAVES: Sequence[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = (
     (Decimal, lambda value: f"{value:f}"),
     (UUID, str),

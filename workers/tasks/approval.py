@@ -1,6 +1,6 @@
-"""Topics of `quote-approval`: facts for the rules, requirements from them, decisions of people, the outcome.
+"""Topics of `quote-approval`: facts for the rules, requirements from the rules, decisions of people, the outcome.
 
-Nothing is decided here: a handler turns variables into a command and a refusal into the BPMN error of the same code.
+Nothing is decided here: a handler turns variables into a command, and a refusal into the BPMN error of the same code.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import approval_form
 from workers.tasks.commands import open_unit_of_work
+from workers.tasks.contracts import QUOTE, topic
 from workers.tasks.durations import DURATION
-from workers.tasks.escalation import USER_TASK, asked
+from workers.tasks.escalation import DECISION_FORM, USER_TASK, asked
 
 POLICY = "approval-requirements"
+POLICY_FACTS = ("maxDiscountPercent", "marginPercent", "dealAmount", "region", "productFamily", "paymentTermDays", "priceStale")
+CHANGES = ("hasBasis", "discountChange", "marginChange", "dealAmountChange", "paymentTermChange", "linesAdded", "basisAgeDays")
 OUTCOME = {
     RequestStatus.OPEN: "OPEN",
     RequestStatus.APPROVED: "APPROVED",
@@ -46,14 +49,20 @@ OUTCOME = {
 
 
 class Approval:
-    """The handlers; `engine` tells who completed a user task and which version of the policy decided."""
+    """The handlers. The engine says who completed a user task, and which version of the policy decided."""
 
     def __init__(self, database: Database, engine: Engine) -> None:
         self._database = database
         self._engine = engine
 
+    @topic(
+        "quote.collect-approval-facts",
+        reads=QUOTE,
+        sets=(*POLICY_FACTS, *CHANGES, *approval_form.SHOWN),
+        errors=(StaleRevision.code, StalePrice.code),
+    )
     def collect_facts(self, task: Task) -> dict[str, Variable]:
-        """What the rules and the approver look at."""
+        """Collect the inputs of the rules, and what the approver reads."""
         try:
             with open_unit_of_work(self._database, task) as uow:
                 facts = approving.collect_facts(uow, task.uuid("quoteId"), task.uuid("quoteRevisionId"), task.uuid("priceResultId"))
@@ -61,8 +70,14 @@ class Approval:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         return {**_policy_facts(facts), **_changes(facts), **approval_form.shown(facts)}
 
+    @topic(
+        "quote.open-requirements",
+        reads=(*QUOTE, "requirements", "reuse"),
+        sets=("approvalRequestId", "approvalNeeded", "approvalReused", "levels", "rulesText"),
+        errors=(StaleApproval.code,),
+    )
     def open_requirements(self, task: Task) -> dict[str, Variable]:
-        """Write down what the policy asked for; returns by level what somebody has still to be asked."""
+        """Store the requirements that the policy asks for; returns by level the signatures that are still missing."""
         command = approving.OpenRequirements(
             quote_id=task.uuid("quoteId"),
             quote_revision_id=task.uuid("quoteRevisionId"),
@@ -88,8 +103,14 @@ class Approval:
             "rulesText": approval_form.rules(requirements, reused),
         }
 
+    @topic(
+        "approval.record-decision",
+        reads=("tenantId", "quoteRevisionId", "priceResultId", "requirementId", "decision", "reasonCode", "comment"),
+        sets=("requirementOutcome", "approvalOutcome", "levels", *DECISION_FORM, "decisionRefused"),
+        errors=(StaleApproval.code, FourEyesViolation.code, AuthorityExceeded.code),
+    )
     def record_decision(self, task: Task) -> dict[str, Variable]:
-        """Record what an approver said in Tasklist; a decision that came over HTTP is recorded already."""
+        """Record the decision of an approver in Tasklist; a decision that came over HTTP is recorded already."""
         with open_unit_of_work(self._database, task) as uow:
             requirement = reading.requirement(uow, task.uuid("requirementId"))
         if requirement.decision is None:
@@ -104,7 +125,7 @@ class Approval:
         answer = {"requirementOutcome": requirement.status, "approvalOutcome": outcome, "decisionRefused": ""}
         if any(row.level == requirement.level and row.status == RequirementStatus.PENDING for row in requirements):
             return answer
-        # The time of the next level has begun, so the process must know its deadlines anew.
+        # The time of the next level begins now, so the process needs its deadlines.
         return {**answer, "levels": _levels(requirements, reused)}
 
     def _decide(self, task: Task) -> None:
@@ -126,14 +147,15 @@ class Approval:
             with open_unit_of_work(self._database, task, on_behalf_of=completion.user_id) as uow:
                 deciding.decide(uow, command)
         except ApprovalAlreadyDecided:
-            return  # somebody else was first; the outcome is theirs
+            return  # another person was faster; that decision counts
         except (FourEyesViolation, AuthorityExceeded) as refusal:
             raise BpmnError(refusal.code, str(refusal), _asked_again(f"{completion.user_id}: {refusal}")) from refusal
         except StaleApproval as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
 
+    @topic("quote.apply-outcome", reads=("tenantId", "approvalRequestId"), sets=("approvalOutcome",))
     def apply_outcome(self, task: Task) -> dict[str, Variable]:
-        """How the request ended, asked of the domain: the process only shows it."""
+        """Read from the domain how the request ended: the process only shows it."""
         with open_unit_of_work(self._database, task) as uow:
             status = reading.request_status(uow, task.uuid("approvalRequestId"))
         outcome = OUTCOME.get(RequestStatus(status), "VOID")
@@ -141,24 +163,24 @@ class Approval:
 
 
 def _asked_again(reason: str) -> dict[str, Variable]:
-    """Show why nothing was recorded; the next approver must not find the last one's choice filled in."""
+    """Say why nothing was recorded, and clear the form for the next approver."""
     return {"decisionRefused": reason, "decision": None, "reasonCode": None, "comment": None}
 
 
 def _decision(task: Task) -> Decision:
-    said = task.variables.get("decision")
+    chosen = task.variables.get("decision")
     try:
-        return Decision(str(said))
+        return Decision(str(chosen))
     except ValueError:
         raise BpmnError(
             AuthorityExceeded.code,
-            f"{said!r} is no decision.",
+            f"{chosen!r} is not a decision.",
             _asked_again("Please choose APPROVE, REJECT, REWORK or ESCALATE."),
         ) from None
 
 
 def _policy_facts(facts: ApprovalFacts) -> dict[str, Variable]:
-    """What DMN `approval-requirements` looks at."""
+    """The inputs of DMN `approval-requirements`."""
     return {
         "maxDiscountPercent": float(facts.price.max_discount_percent),
         "marginPercent": float(facts.price.margin_percent),
@@ -171,7 +193,7 @@ def _policy_facts(facts: ApprovalFacts) -> dict[str, Variable]:
 
 
 def _changes(facts: ApprovalFacts) -> dict[str, Variable]:
-    """What DMN `reapproval-reuse` looks at: new minus approved, 0 without an approved revision."""
+    """The inputs of DMN `reapproval-reuse`: new minus approved, 0 without an approved revision."""
     basis, price = facts.precedent, facts.price
     before = basis.price if basis else price
     offered = {line.product_offering_id for line in basis.lines} if basis else set()
@@ -180,7 +202,7 @@ def _changes(facts: ApprovalFacts) -> dict[str, Variable]:
         "discountChange": float(price.max_discount_percent - before.max_discount_percent),
         "marginChange": float(price.margin_percent - before.margin_percent),
         "dealAmountChange": float(price.net_total - before.net_total),
-        # The term is agreed when a quote is made and is the same for all of its revisions.
+        # The payment term belongs to the quote and is the same for all of its revisions.
         "paymentTermChange": 0,
         "linesAdded": any(priced.line.product_offering_id not in offered for priced in facts.lines),
         "basisAgeDays": (basis.age_days or 0.0) if basis else 0.0,
@@ -193,7 +215,7 @@ def _requirement(row: Mapping[str, Any]) -> approving.Requirement:
         level=int(row["level"]),
         approver_group=row["approverGroup"],
         min_authority=Decimal(str(row["minAuthorityDiscountPercent"])),
-        # An instance that began with model 1.0.0 goes on with its rules, which do not say.
+        # An instance of model 1.0.0 goes on with its own rules, which give no reason.
         because=row.get("because") or f"The rules ask for {row['requirementType']}.",
         sla=DURATION.validate_python(row["slaDuration"]),
     )
@@ -205,7 +227,7 @@ def _reused(uow: UnitOfWork, quote_id: UUID) -> frozenset[UUID]:
 
 
 def _levels(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> list[dict[str, Any]]:
-    # Whoever signed over HTTP already is asked all the same: the engine hears of it by the completion of the user task.
+    # A requirement that was signed over HTTP meanwhile stays: the completion of its user task tells the engine.
     left = [requirement for requirement in requirements if requirement.id not in reused]
     return [
         {"level": level, "requirements": [_shown(requirement) for requirement in group]}

@@ -1,6 +1,6 @@
-"""What an approver reads in form `approve-quote`: the offer, what changed since the last approval, who decided before.
+"""What an approver reads in form `approve-quote`: the offer, the changes since the last approval, and the decisions so far.
 
-What people typed is escaped (`markdown`): a comment must never pass for a part of the form.
+Text that people typed is escaped (`markdown`): a comment must never look like a part of the form.
 """
 
 from __future__ import annotations
@@ -19,12 +19,25 @@ from domain.offers.quotes import Line
 from workers.runtime.variables import MAX_STRING, Variable
 from workers.tasks.markdown import moment, plain, table
 
+SHOWN = (
+    "quoteNumber",
+    "revisionNo",
+    "customerId",
+    "ownerUserId",
+    "currency",
+    "listTotal",
+    "netTotal",
+    "priceValidUntil",
+    "comparedText",
+    "linesText",
+    "decisionsText",
+)
 LINES_HEAD = "| # | Offering | Quantity | Months | List | Discount | Net | Change |\n|---:|---|---:|---:|---:|---:|---:|---|\n"
 DECISIONS_HEAD = "| When | Revision | Asked for | Decision | By | Reason | Comment |\n|---|---:|---|---|---|---|---|\n"
 
 
 def shown(facts: ApprovalFacts) -> dict[str, Variable]:
-    """The variables that the form's texts name."""
+    """The variables in the form's texts."""
     quote, price = facts.quote, facts.price
     return {
         "quoteNumber": quote.quote_number,
@@ -42,7 +55,7 @@ def shown(facts: ApprovalFacts) -> dict[str, Variable]:
 
 
 def rules(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> str:
-    """Every rule that fired for the revision and who is asked for it; empty for a single one, which the form names anyway."""
+    """Every rule that fired for the revision, and the group that it asks; empty for a single rule, which the form names anyway."""
     if len(requirements) <= 1:
         return ""
     return "\n".join(

@@ -12,7 +12,7 @@ DURATION = TypeAdapter(timedelta)
 
 
 def duration(task: Task, name: str) -> timedelta:
-    """The duration in a process variable. Raises GiveUp when it is none."""
+    """The duration in a process variable. Raises GiveUp when the variable holds no duration."""
     text = task.text(name)
     try:
         return DURATION.validate_python(text)

@@ -1,6 +1,7 @@
-"""Topics of fallout: open a case for a step that is held, show it to a person, carry out what they decide, escalate when nobody does.
+"""Topics of fallout: open a case for a held step, show it to a person, carry out the person's resolution, escalate a late case.
 
-What a person does in Tasklist goes through the same commands as over HTTP, on their behalf; who they are is what the engine's operation log says.
+What a person does in Tasklist goes through the same commands as over HTTP, on that person's behalf. The engine's operation log says who it
+was.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import evaluating, fulfilling, resolving, troubles
+from domain.delivery import fulfilling, resolving, troubles
 from domain.delivery.resolving import Resolution, ResolveCase, SecondPersonMissing
 from domain.delivery.steps import FulfillmentStep, StepStatus
 from domain.errors import Refusal
@@ -27,47 +28,59 @@ from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import fallout_form
-from workers.tasks.commands import open_unit_of_work
+from workers.tasks.commands import evaluate_order, open_unit_of_work
+from workers.tasks.contracts import CASE, ORDER, topic
 from workers.tasks.durations import duration
 
 SECOND_TASK = "confirm-resolution"
 ESCALATE = "ESCALATE"
 APPLIED, REFUSED, CONFIRMATION_NEEDED = "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
 EXHAUSTED = "ATTEMPTS_EXHAUSTED"
+RESOLUTION = ("orderId", "resolution", "externalReference", "evidence")
 FRESH: dict[str, Variable] = dict.fromkeys(
     ("resolution", "externalReference", "evidence", "comment", "confirmed", "confirmationComment")
 )
-"""What the last person typed must not stand in the next one's form."""
+"""Clears the form: the next person must not find the last one's input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Who did something in Tasklist, and in which groups they are."""
+    """A person who completed a task in Tasklist, with the groups that the person is in."""
 
     user_id: str
     roles: tuple[str, ...] = ()
 
 
 class Fallout:
-    """The handlers; `engine` tells who completed a user task, and in which groups they are."""
+    """The handlers. The engine says who completed a user task, and in which groups that person is."""
 
     def __init__(self, database: Database, engine: Engine) -> None:
         self._database = database
         self._engine = engine
 
+    @topic(
+        "fallout.open-case",
+        reads=(*ORDER, "stepId", "falloutQueue", "falloutSeverity", "falloutSla"),
+        sets=("caseId", "stepOutcome"),
+    )
     def open_case(self, task: Task) -> dict[str, Variable]:
-        """Hold the step and have a person look at it, as the model's rules say; what is over already needs nobody."""
+        """Hold the step and open its case, as the model's rules say; a step that is final already needs no case."""
         step_id = task.variables.get("stepId")
         with open_unit_of_work(self._database, task) as uow:
             if not step_id:
                 return {"caseId": str(triaging.open_case(uow, _of_order(task)).id)}
             step = fulfilling.hold(uow, task.uuid("stepId"), EXHAUSTED)
             case_id = triaging.open_case(uow, _of_step(task, step)).id if step.status == StepStatus.HELD else ""
-        self._evaluate(task, step.order_id)
+        evaluate_order(self._database, task, step.order_id)
         return {"caseId": str(case_id), "stepOutcome": fulfilling.outcome_of(step.status)}
 
+    @topic(
+        "fallout.prepare-case",
+        reads=CASE,
+        sets=("caseStatus", "caseQueue", "caseOwner", "claimDueAt", "dueAt", *fallout_form.SHOWN),
+    )
     def prepare_case(self, task: Task) -> dict[str, Variable]:
-        """How the case stands, and everything that its form shows."""
+        """Read the case's status, owner and deadlines, and everything that its form shows."""
         with open_unit_of_work(self._database, task) as uow:
             case = uow.read(FalloutCase, task.uuid("caseId"))
             return {
@@ -80,52 +93,59 @@ class Fallout:
                 **FRESH,
             }
 
+    @topic("fallout.apply-resolution", reads=(*CASE, *RESOLUTION), sets=("resolutionOutcome", "resolutionRefused"))
     def apply_resolution(self, task: Task) -> dict[str, Variable]:
-        """Carry out what the person decided, on their behalf; a refusal is shown on the form."""
+        """Carry out the person's resolution on that person's behalf; a refusal is shown on the form."""
         person = self._who(task, USER_TASK)
-        said = str(task.variables.get("resolution") or "")
-        if said == ESCALATE:
-            return self._attempt(task, person, lambda uow: casework.escalate(uow, _seen(uow, task, person)))
-        return self._resolve(task, person, said)
+        chosen = str(task.variables.get("resolution") or "")
+        if chosen == ESCALATE:
+            return self._try(task, person, lambda uow: casework.escalate(uow, _seen(uow, task, person)))
+        return self._resolve(task, person, chosen)
 
+    @topic(
+        "fallout.confirm-resolution",
+        reads=(*CASE, *RESOLUTION, "confirmed", "confirmationComment"),
+        sets=("resolutionOutcome", "resolutionRefused"),
+    )
     def confirm_resolution(self, task: Task) -> dict[str, Variable]:
-        """Keep what the second person attests, then carry the resolution out for the first."""
+        """Record the second person's confirmation, then carry the resolution out on behalf of the first."""
         second = self._who(task, SECOND_TASK)
         comment = str(task.variables.get("confirmationComment") or "no comment")
         if task.variables.get("confirmed") is not True:
             return _refused(f"{second.user_id} did not confirm: {comment}")
         reference = str(task.variables.get("externalReference") or "")
-        answer = self._attempt(task, second, lambda uow: casework.confirm(uow, _seen(uow, task, second), reference, comment))
+        answer = self._try(task, second, lambda uow: casework.confirm(uow, _seen(uow, task, second), reference, comment))
         if answer["resolutionOutcome"] != APPLIED:
             return answer
         return self._resolve(task, self._who(task, USER_TASK), str(task.variables.get("resolution") or ""))
 
+    @topic("fallout.escalate", reads=(*CASE, "escalationCause"))
     def escalate(self, task: Task) -> dict[str, Variable]:
-        """Pass the case on when nobody claimed it, or nobody resolved it, in time."""
-        nobody = Person(user_id=f"worker:{task.worker_id}")
+        """Escalate the case when nobody claimed it, or nobody resolved it, in time."""
+        worker = Person(user_id=f"worker:{task.worker_id}")
         with open_unit_of_work(self._database, task) as uow:
             case = uow.read(FalloutCase, task.uuid("caseId"))
             is_due = case.status == FalloutStatus.OPEN if task.text("escalationCause") == "CLAIM" else case.status in UNRESOLVED
             if is_due:
-                casework.escalate(uow, _seen(uow, task, nobody))
+                casework.escalate(uow, _seen(uow, task, worker))
         return {}
 
-    def _resolve(self, task: Task, person: Person, said: str) -> dict[str, Variable]:
+    def _resolve(self, task: Task, person: Person, chosen: str) -> dict[str, Variable]:
         try:
-            resolution = Resolution(said)
+            resolution = Resolution(chosen)
         except ValueError:
-            return _refused(f"{said!r} is no resolution: choose one of those listed.")
-        # Whoever completes a task in Tasklist has the case: the engine lets nobody else complete it. In a transaction of its own: a
-        # resolution holds the order and the step before their case.
-        answer = self._attempt(task, person, lambda uow: casework.claim(uow, _seen(uow, task, person), has_task=True))
+            return _refused(f"{chosen!r} is not a resolution: choose one of those listed.")
+        # The person who completes the task in Tasklist owns the case: the engine lets nobody else complete it. The claim has a transaction
+        # of its own, because a resolution locks the order and the step before their case.
+        answer = self._try(task, person, lambda uow: casework.claim(uow, _seen(uow, task, person), has_task=True))
         if answer["resolutionOutcome"] == APPLIED:
-            answer = self._attempt(task, person, lambda uow: _carry_out(uow, task, person, resolution))
+            answer = self._try(task, person, lambda uow: _carry_out(uow, task, person, resolution))
         order_id = task.variables.get("orderId")
         if order_id and answer["resolutionOutcome"] == APPLIED:
-            self._evaluate(task, UUID(str(order_id)))
+            evaluate_order(self._database, task, UUID(str(order_id)))
         return answer
 
-    def _attempt(self, task: Task, person: Person, act: Callable[[UnitOfWork], object]) -> dict[str, Variable]:
+    def _try(self, task: Task, person: Person, act: Callable[[UnitOfWork], object]) -> dict[str, Variable]:
         try:
             with open_unit_of_work(self._database, task, on_behalf_of=person.user_id) as uow:
                 act(uow)
@@ -141,13 +161,9 @@ class Fallout:
             raise GiveUp("The engine's user operation log does not say who completed the task: check that history level is full.")
         return Person(user_id=completion.user_id, roles=tuple(self._engine.groups_of(completion.user_id)))
 
-    def _evaluate(self, task: Task, order_id: UUID) -> None:
-        with open_unit_of_work(self._database, task) as uow:
-            evaluating.evaluate(uow, order_id)
-
 
 def _seen(uow: UnitOfWork, task: Task, person: Person) -> CaseCommand:
-    """A command on the case as it stands: in Tasklist the task itself is what was seen, and it goes with every change of its case."""
+    """A command on the current version of the case: in Tasklist the person has seen that version, because every change ends the task."""
     case = uow.read(FalloutCase, task.uuid("caseId"))
     return CaseCommand(case_id=case.id, expected_version=case.version, person=person.user_id, roles=person.roles)
 
@@ -186,11 +202,11 @@ def _of_step(task: Task, step: Row[Any]) -> OpenCase:
 
 
 def _one_of(kind: Any, task: Task, name: str) -> Any:
-    said = task.text(name)
+    text = task.text(name)
     try:
-        return kind(said)
+        return kind(text)
     except ValueError:
-        raise GiveUp(f"{name} must be one of {', '.join(kind)}, it is {said!r}: correct the rules of fallout-policy") from None
+        raise GiveUp(f"{name} must be one of {', '.join(kind)}, it is {text!r}: correct the rules of fallout-policy") from None
 
 
 def _iso(moment: datetime) -> str:

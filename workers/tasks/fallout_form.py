@@ -1,4 +1,4 @@
-"""What a case worker reads in form `resolve-fallout`: the case, what happened by both clocks, what was sent, what may be done now."""
+"""What a case worker reads in form `resolve-fallout`: the case, the timeline by both clocks, the attempts, the allowed resolutions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ from domain.store import UnitOfWork
 from workers.runtime.variables import Variable
 from workers.tasks.markdown import moment, plain, table
 
+SHOWN = (
+    "caseNumber",
+    "caseTitle",
+    "caseType",
+    "caseSeverity",
+    "orderNumber",
+    "stepCode",
+    "stepStatus",
+    "whatHappened",
+    "timelineText",
+    "attemptsText",
+    "allowedText",
+    "confirmationText",
+)
 TIMELINE_HEAD = "| Our clock (UTC) | Provider's clock | What | Step | Who |\n|---|---|---|---|---|\n"
 ATTEMPTS_HEAD = "| Sent | Command | No. | Key | Status | Known by |\n|---|---|---:|---|---|---|\n"
 ALLOWED_HEAD = "| Resolution | Needs | From |\n|---|---|---|\n"
@@ -33,7 +47,7 @@ WHAT: Mapping[str, str] = {
 
 
 def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
-    """The variables that the form's texts name."""
+    """The variables in the form's texts."""
     step = uow.read(FulfillmentStep, case.step_id) if case.step_id else None
     order = uow.read(SalesOrder, case.order_id) if case.order_id else None
     entries = timelines.timeline(uow, case.order_id) if case.order_id else []
@@ -67,7 +81,7 @@ def _entry(entry: Mapping[str, Any]) -> str:
 
 
 class _Known(dict[str, str]):
-    """A fact that an entry does not have is left open."""
+    """The fields of an entry; a field that the entry does not have is shown as a dash."""
 
     def __missing__(self, key: str) -> str:
         return "–"

@@ -1,7 +1,7 @@
-"""Topics of `fulfillment-step` and `cancel-step`: execute, cancel, look, give up.
+"""Topics of `fulfillment-step` and `cancel-step`: execute a step, cancel it, read its outcome, end it as failed.
 
-`execute-step` is where the lesson's sections 16 and 21 live: claim the step, send with a stable key outside any transaction, record what came
-back. What is not known is recorded as UNKNOWN and asked for later, never sent again blindly.
+`fulfillment.execute-step` claims the step, sends the request under a stable key outside any transaction, and records the reply. An outcome
+that is not known is recorded as UNKNOWN; reconciliation asks the provider, and nothing is sent again blindly.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import evaluating, fulfilling, orders, reading, resolving, starting, steps
+from domain.delivery import fulfilling, orders, reading, resolving, starting, steps
 from domain.delivery.attempts import AttemptStatus
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.starting import StartedCancellation, StartedStep, StartStep
@@ -34,10 +33,11 @@ from workers.providers.port import (
 )
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, STEP_DUPLICATE_EXECUTIONS_PREVENTED
 from workers.runtime.variables import Variable
-from workers.tasks.commands import open_unit_of_work
+from workers.tasks.commands import evaluate_order, open_unit_of_work
+from workers.tasks.contracts import STEP, topic
 
-# Somebody else is at it, or the order is on hold: look again soon, without using up an attempt.
-LOOK_AGAIN = timedelta(seconds=2)
+# Another worker carries the step out, or the order is held: try again soon, without using up an attempt.
+CHECK_AGAIN = timedelta(seconds=2)
 EVENT_OF = {
     ReplyStatus.ACCEPTED: StepEvent.ACKNOWLEDGE,
     ReplyStatus.COMPLETED: StepEvent.COMPLETE,
@@ -45,74 +45,80 @@ EVENT_OF = {
 }
 CANCEL_EVENT_OF = {ReplyStatus.COMPLETED: StepEvent.CONFIRM_CANCEL, ReplyStatus.REJECTED: StepEvent.REFUSE_CANCEL}
 BY_POLICY = "FAILED_BY_POLICY"
+OUTCOME = ("stepOutcome", "failureClass", "attemptNo", "providerName")
 STARTABLE = (StepStatus.PENDING, StepStatus.RETRYABLE)
 
 
 class Fulfillment:
-    """The handlers. `stale_after`: a worker that gave no sign of life for so long is taken for dead."""
+    """The handlers. `attempt_stale_after`: a worker without a sign of life for so long counts as dead."""
 
-    def __init__(self, database: Database, providers: Mapping[str, Provider], stale_after: timedelta) -> None:
+    def __init__(self, database: Database, providers: Mapping[str, Provider], attempt_stale_after: timedelta) -> None:
         self._database = database
         self._providers = providers
-        self._stale_after = stale_after
+        self._attempt_stale_after = attempt_stale_after
 
+    @topic("fulfillment.check-readiness", reads=STEP, sets=("readiness",))
     def check_readiness(self, task: Task) -> dict[str, Variable]:
-        """Ask the domain whether the step's predecessors are done."""
+        """Read whether the step's predecessors are done."""
         with open_unit_of_work(self._database, task) as uow:
             return {"readiness": reading.readiness(uow, task.uuid("stepId"))}
 
+    @topic("fulfillment.check-outcome", reads=STEP, sets=OUTCOME)
     def check_outcome(self, task: Task) -> dict[str, Variable]:
-        """Ask the domain how the step stands; reconciliation is who asks the provider."""
-        return _told(self._look(task))
+        """Read the step's outcome from the domain; only reconciliation asks the provider."""
+        return _variables(self._read(task))
 
+    @topic("fulfillment.fail-step", reads=STEP, sets=OUTCOME)
     def fail(self, task: Task) -> dict[str, Variable]:
-        """End a step that cannot be done, as the model's rules say: in place of a person."""
+        """End the step as failed, when the model's rules say so, without asking a person."""
         with open_unit_of_work(self._database, task) as uow:
             step = fulfilling.hold(uow, task.uuid("stepId"), BY_POLICY)
             if step.status == StepStatus.HELD:
                 step = resolving.decide_step(uow, step, StepEvent.RESOLVE_FAIL, reason=BY_POLICY)
-        self._evaluate(task, step.order_id)
-        return _told(step)
+        evaluate_order(self._database, task, step.order_id)
+        return _variables(step)
 
     def heartbeat(self, task: Task) -> None:
-        """Tell the domain that this worker is still at its attempt."""
+        """Write a sign of life of this worker to its attempt."""
         with open_unit_of_work(self._database, task) as uow:
             starting.heartbeat(uow, task.id, task.worker_id)
 
+    @topic("fulfillment.execute-step", reads=STEP, sets=OUTCOME, errors=(steps.StepObsolete.code,), heartbeat=heartbeat)
     def execute(self, task: Task) -> dict[str, Variable]:
         """Carry out the step, once."""
-        step = self._look(task)
+        step = self._read(task)
         if step.status not in STARTABLE:
-            return _told(self._known_to_another(task, step))
+            return _variables(self._known_to_another(task, step))
         started = self._start(task, step)
-        return _told(self._look(task) if started is None else self._send(task, started))
+        return _variables(self._read(task) if started is None else self._send(task, started))
 
+    @topic("fulfillment.cancel-step", reads=STEP, sets=OUTCOME, heartbeat=heartbeat)
     def cancel(self, task: Task) -> dict[str, Variable]:
-        """Ask the provider to cancel the step, once; what came of it may be known already."""
-        step = self._look(task)
+        """Ask the provider to cancel the step, once, unless the outcome is known already."""
+        step = self._read(task)
         if step.status != StepStatus.CANCEL_REQUESTED:
-            return _told(step)
+            return _variables(step)
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
         try:
             with open_unit_of_work(self._database, task) as uow:
                 started = starting.start_cancellation(uow, command)
         except (steps.StepObsolete, steps.StepAlreadyStarted, starting.StepNotCancellable):
-            # Settled meanwhile, or asked for before: its answer is waited for, and asked about by reconciliation.
-            return _told(self._look(task))
-        return _told(self._send_cancellation(task, started))
+            # Settled meanwhile, or sent before: the process waits for the reply, and reconciliation asks about it.
+            return _variables(self._read(task))
+        return _variables(self._send_cancellation(task, started))
 
-    def _look(self, task: Task) -> Row[Any]:
+    def _read(self, task: Task) -> Row[Any]:
         with open_unit_of_work(self._database, task) as uow:
             return reading.step(uow, task.uuid("stepId"))
 
     def _known_to_another(self, task: Task, step: Row[Any]) -> Row[Any]:
-        """The step was started before: by a worker that is still at it, that died, or that is done."""
+        """The step was started before, by a worker that still carries it out, that died, or that is done."""
         STEP_DUPLICATE_EXECUTIONS_PREVENTED.labels(command=task.topic).inc()
         if step.status != StepStatus.IN_PROGRESS or step.attempt_status == "ACKNOWLEDGED":
             return step
-        if step.seconds_since_heartbeat < self._stale_after.total_seconds():
-            raise RetryLater(LOOK_AGAIN, f"worker {step.worker_id} is carrying out this step")
-        return self._infer_unknown(task, step, "the worker gave no sign of life", self._stale_after)
+        if step.seconds_since_heartbeat < self._attempt_stale_after.total_seconds():
+            raise RetryLater(CHECK_AGAIN, f"worker {step.worker_id} is carrying out this step")
+        return self._infer_unknown(task, step, "the worker gave no sign of life", self._attempt_stale_after)
 
     def _start(self, task: Task, step: Row[Any]) -> StartedStep | None:
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
@@ -124,14 +130,14 @@ class Fulfillment:
         except orders.OrderNotRunning as refusal:
             if refusal.current_status in orders.FINAL:
                 raise BpmnError(steps.StepObsolete.code, str(refusal)) from refusal
-            raise RetryLater(LOOK_AGAIN, f"the order is {refusal.current_status}") from refusal
+            raise RetryLater(CHECK_AGAIN, f"the order is {refusal.current_status}") from refusal
         except steps.StepObsolete as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         except (steps.StepAlreadyStarted, steps.StepVersionConflict, steps.StepOutcomeUnknown) as refusal:
-            raise RetryLater(LOOK_AGAIN, str(refusal)) from refusal
+            raise RetryLater(CHECK_AGAIN, str(refusal)) from refusal
 
     def _send(self, task: Task, started: StartedStep) -> Row[Any]:
-        """No transaction is open here. Every way this can end is recorded before the engine hears of it."""
+        """Send the request while no transaction is open; every outcome is recorded before the engine is told."""
         step = started.step
         request = ProviderRequest(
             idempotency_key=started.idempotency_key,
@@ -148,9 +154,9 @@ class Fulfillment:
         try:
             reply = self._providers[step.provider_name].execute(request)
         except ProviderUnavailableError as error:
-            # True of this attempt, and of no other: nothing of it was sent.
+            # A fact of this attempt alone: nothing of it was sent. An earlier attempt may have had its effect.
             self._keep(task, replace(attempt, failure_class=FailureClass.UNAVAILABLE, reason=str(error)))
-            raise  # the retry policy of the model decides when to try again
+            raise  # the retry policy of the model decides when the next attempt comes
         except ProviderContractError as error:
             refused = replace(attempt, event=StepEvent.FAIL_FINALLY, failure_class=FailureClass.CONTRACT, reason=str(error))
             return self._keep(task, refused)
@@ -168,23 +174,23 @@ class Fulfillment:
         try:
             reply = self._providers[step.provider_name].cancel(request)
         except ProviderUnavailableError:
-            self._note_cancellation(task, started, AttemptStatus.ABSENT)
+            self._record_cancellation_status(task, started, AttemptStatus.ABSENT)
             raise
         except ProviderContractError as error:
-            self._note_cancellation(task, started, AttemptStatus.FAILED)
+            self._record_cancellation_status(task, started, AttemptStatus.FAILED)
             raise GiveUp(str(error)) from error
         except ProviderOutcomeUnknownError:
-            return self._look(task)  # reconciliation asks what became of it
+            return self._read(task)  # reconciliation asks what became of the cancellation
         if reply is None:
-            # It has not seen the request that is to be cancelled, which may still be on its way: ask again.
-            self._note_cancellation(task, started, AttemptStatus.ABSENT)
-            return self._look(task)
+            # The provider has not seen the request that is to be cancelled, which may still be on its way: ask again.
+            self._record_cancellation_status(task, started, AttemptStatus.ABSENT)
+            return self._read(task)
         if reply.status is ReplyStatus.ACCEPTED:
-            self._note_cancellation(task, started, AttemptStatus.ACKNOWLEDGED)
-            return self._look(task)
+            self._record_cancellation_status(task, started, AttemptStatus.ACKNOWLEDGED)
+            return self._read(task)
         return self._keep(task, _fact(step, CANCEL_EVENT_OF[reply.status], reply))
 
-    def _note_cancellation(self, task: Task, started: StartedCancellation, status: AttemptStatus) -> None:
+    def _record_cancellation_status(self, task: Task, started: StartedCancellation, status: AttemptStatus) -> None:
         with open_unit_of_work(self._database, task) as uow:
             starting.record_cancellation_status(uow, started.attempt_id, status)
 
@@ -192,30 +198,26 @@ class Fulfillment:
         with open_unit_of_work(self._database, task) as uow:
             _, after = fulfilling.record_fact(uow, fact)
         if after.status in steps.FINAL | {StepStatus.HELD}:
-            self._evaluate(task, after.order_id)
+            evaluate_order(self._database, task, after.order_id)
         return after
 
-    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, silent_for: timedelta = timedelta(0)) -> Row[Any]:
+    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, attempt_stale_after: timedelta = timedelta(0)) -> Row[Any]:
         command = Infer(
             step_id=step.id,
             expected_version=step.version,
             event=StepEvent.TIME_OUT,
             source=OutcomeSource.RESPONSE,
-            attempt_stale_after=silent_for,
+            attempt_stale_after=attempt_stale_after,
             reason=reason,
         )
         try:
             with open_unit_of_work(self._database, task) as uow:
                 after = fulfilling.infer(uow, command)
         except Refusal:
-            # A callback was faster than our conclusion: what it said counts.
-            return self._look(task)
+            # A callback was faster than our inference: a fact counts more.
+            return self._read(task)
         PROVIDER_UNKNOWN_OUTCOMES.labels(provider=step.provider_name).inc()
         return after
-
-    def _evaluate(self, task: Task, order_id: UUID) -> None:
-        with open_unit_of_work(self._database, task) as uow:
-            evaluating.evaluate(uow, order_id)
 
 
 def _fact(step: Row[Any], event: StepEvent, reply: ProviderReply) -> RecordFact:
@@ -230,8 +232,8 @@ def _fact(step: Row[Any], event: StepEvent, reply: ProviderReply) -> RecordFact:
     )
 
 
-def _told(step: Row[Any]) -> dict[str, Variable]:
-    """How a step stands, in the variables of its process."""
+def _variables(step: Row[Any]) -> dict[str, Variable]:
+    """The step's outcome, in the variables of its process."""
     return {
         "stepOutcome": fulfilling.outcome_of(step.status),
         "failureClass": step.failure_class,

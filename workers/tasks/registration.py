@@ -9,16 +9,18 @@ from domain.workflows import starts
 from workers.pod.contract import BpmnError, Task
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
+from workers.tasks.contracts import topic
 
 
 class Registration:
-    """Lets one instance per business key pass; every other one ends at "Duplicate start" without any effect."""
+    """Lets one instance per business key pass; every other one ends at "Duplicate start" and changes nothing."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @topic("workflow.register", reads=("tenantId", "startToken"), errors=(starts.DuplicateWorkflow.code,))
     def register(self, task: Task) -> dict[str, Variable]:
-        """Register this instance. An instance that nobody asked for is refused like a duplicate."""
+        """Register this instance. An instance that the domain did not start is refused like a duplicate."""
         command = starts.RegisterWorkflow(
             business_key=task.business_key, start_token=task.uuid("startToken"), process_instance_id=task.process_instance_id
         )

@@ -1,0 +1,76 @@
+"""A TCP connection that a test may cut and mend: an outage of a service that goes on by itself."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from threading import Lock, Thread
+from types import TracebackType
+from typing import Self
+
+CHUNK = 65536  # bytes
+
+
+class Cable:
+    """Forwards a local port to a target. While it is cut, a connection is accepted and closed at once; `refused` counts them."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._lock = Lock()
+        self._is_cut = False
+        self._ends: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.refused = 0
+        Thread(target=self._accept, name="cable", daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _close(self._listener)
+        self.cut()
+
+    def cut(self) -> None:
+        """Break every open connection, and refuse new ones."""
+        with self._lock:
+            self._is_cut = True
+            ends, self._ends = self._ends, set()
+        for end in ends:
+            _close(end)
+
+    def mend(self) -> None:
+        """Let new connections through."""
+        with self._lock:
+            self._is_cut = False
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                if self._is_cut:
+                    self.refused += 1
+                    _close(client)
+                    continue
+                server = socket.create_connection(self._target)
+                self._ends |= {client, server}
+            for source, sink in ((client, server), (server, client)):
+                Thread(target=_pump, args=(source, sink), name="cable-pump", daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(CHUNK):
+            sink.sendall(chunk)
+    # Both ends close together, as on a real line.
+    _close(source)
+    _close(sink)
+
+
+def _close(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()

@@ -1,0 +1,91 @@
+"""What is an outage, what a loop waits out besides, and what is a fault."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from structlog.testing import capture_logs
+
+from domain.errors import OutcomeUnknownError, TryAgain
+from workers.runtime.engine import EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
+from workers.runtime.kafka import KafkaUnavailableError
+from workers.runtime.outages import STATEMENT_TIMEOUT, is_outage, is_waited_out
+from workers.runtime.retries import OutageLog
+
+
+class Driver(Exception):
+    """The driver's error under one of SQLAlchemy's, with PostgreSQL's code, or without one when no server has responded."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+
+def from_the_database(sqlstate: str | None, kind: type[DBAPIError] = OperationalError, *, invalidated: bool = False) -> DBAPIError:
+    return kind("SELECT 1", {}, Driver(sqlstate), connection_invalidated=invalidated)
+
+
+OUTAGES = [
+    EngineUnavailableError("connection refused"),
+    EngineOutcomeUnknownError("no response"),
+    KafkaUnavailableError("no broker"),
+    TryAgain(),
+    OutcomeUnknownError(),
+    PoolTimeoutError(),
+    from_the_database(None),
+    from_the_database(None, InterfaceError),
+    from_the_database("08006"),
+    from_the_database("53300"),
+    from_the_database("57P01"),
+    from_the_database("55P03"),
+    from_the_database("40P01"),
+    from_the_database("40001"),
+    from_the_database("XX000", DBAPIError, invalidated=True),
+]
+FAULTS = [
+    EngineRefusedError(500, "ProcessEngineException", "no", 0),
+    ConnectionError("a provider's, which decides about its own tries"),
+    ValueError("a bug"),
+    from_the_database("23505", IntegrityError),
+    from_the_database(None, IntegrityError),
+    from_the_database("42P01", DBAPIError),
+]
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=repr)
+def test_an_outage_costs_no_attempt_and_ends_no_loop(error: Exception) -> None:
+    assert is_outage(error)
+    assert is_waited_out(error)
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=repr)
+def test_a_fault_is_no_outage(error: Exception) -> None:
+    assert not is_outage(error)
+    assert not is_waited_out(error)
+
+
+def test_a_statement_that_took_too_long_costs_a_task_an_attempt_and_ends_no_loop() -> None:
+    slow = from_the_database(STATEMENT_TIMEOUT)
+
+    assert not is_outage(slow)
+    assert is_waited_out(slow)
+
+
+def test_each_outage_has_one_line_at_its_beginning_and_one_at_its_end_with_its_length() -> None:
+    seconds = 0.0
+    outage = OutageLog("engine", clock=lambda: seconds)
+
+    with capture_logs() as logs:
+        outage.worked()
+        for _ in range(2):
+            for _ in range(3):
+                outage.failed(EngineUnavailableError("connection refused"))
+                seconds += 2
+            outage.worked()
+            outage.worked()
+
+    began = {"log_level": "warning", "event": "service_unavailable", "service": "engine"}
+    ended = {"log_level": "info", "event": "service_available_again", "service": "engine", "attempts": 4, "seconds": 6.0}
+    reason = {"reason": "connection refused", "kind": "EngineUnavailableError"}
+    assert logs == [{**began, **reason}, ended] * 2

@@ -1,0 +1,80 @@
+"""A topic is declared once: the check, the page and the pod follow from its handler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.topics_page import PAGE, page
+from workers.pod.contract import Task
+from workers.tasks.contracts import contracts_of, topic, topics_of
+from workers.tasks.topics import CONTRACTS, topics
+
+
+class Twice:
+    @topic("order.decompose", reads=())
+    def first(self, _: Task) -> dict[str, Any]:
+        return {}
+
+    @topic("order.decompose", reads=())
+    def second(self, _: Task) -> dict[str, Any]:
+        return {}
+
+
+class Beating:
+    def __init__(self) -> None:
+        self.signs: list[Task] = []
+
+    def heartbeat(self, task: Task) -> None:
+        self.signs.append(task)
+
+    @topic("order.decompose", reads=("orderId",), errors=("ORDER_INVALID",), heartbeat=heartbeat)
+    def decompose(self, _: Task) -> dict[str, Any]:
+        return {"steps": []}
+
+
+def a_task() -> Task:
+    return Task(
+        id="1",
+        topic="order.decompose",
+        worker_id="w",
+        process_instance_id="i",
+        business_key="order:1:2",
+        activity_id="a",
+        execution_id="e",
+    )
+
+
+def test_the_pod_runs_every_topic_that_the_check_compares() -> None:
+    unused: Any = None
+
+    class Settings:
+        attempt_stale_after = None
+
+    running = topics(unused, unused, {}, Settings())  # type: ignore[arg-type]  # the one setting that the handlers keep
+
+    assert {name: (each.variables, each.errors) for name, each in running.items()} == {
+        name: (contract.variables, contract.errors) for name, contract in CONTRACTS.items()
+    }
+
+
+def test_a_handler_is_run_with_the_heartbeat_that_it_declares() -> None:
+    handlers = Beating()
+    declared = topics_of([handlers])["order.decompose"]
+
+    assert declared.heartbeat is not None
+    declared.heartbeat(a_task())
+
+    assert declared.handler(a_task()) == {"steps": []}
+    assert (declared.variables, declared.errors) == (("orderId",), ("ORDER_INVALID",))
+    assert handlers.signs == [a_task()]
+
+
+def test_two_handlers_of_one_topic_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match=r"two handlers declare the topic 'order\.decompose'"):
+        contracts_of(Twice)
+
+
+def test_the_page_of_topics_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `make topics`"

@@ -1,0 +1,99 @@
+"""The engine's history of running and ended process instances. Everything here only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from workers.runtime.engine_connection import EngineConnection
+
+PAGE = 1000  # rows per response of the engine
+RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInstance:
+    """A process instance in the engine's history, running or ended."""
+
+    id: str
+    business_key: str
+    definition_key: str
+    state: str
+
+    @property
+    def is_running(self) -> bool:
+        return self.state in RUNNING
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether it reached an end event by itself; False when it was ended from outside."""
+        return self.state == "COMPLETED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """How far an instance came: the names of the end events that it reached, and the topics of its external tasks."""
+
+    ends: frozenset[str]
+    topics: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """A task or job that the engine does not retry any more: its instance stands still until a person acts."""
+
+    id: str
+    process_instance_id: str
+    activity_id: str
+    message: str
+
+
+class HistoryCalls(EngineConnection):
+    """Read the history of instances, tasks, variables and incidents."""
+
+    def past_instances(self, business_key_pattern: str) -> list[EngineInstance]:
+        """Every instance ever started under such a business key; `%` in the pattern stands for anything."""
+        rows = self._pages("/history/process-instance", processInstanceBusinessKeyLike=business_key_pattern, sortBy="instanceId")
+        return [
+            EngineInstance(
+                id=row["id"], business_key=row["businessKey"], definition_key=row["processDefinitionKey"], state=row["state"]
+            )
+            for row in rows
+        ]
+
+    def past_variable(self, instance_id: str, name: str) -> str | None:
+        """The last value of a text variable of an instance, also after the instance has ended; None when it never had it."""
+        rows = self.get("/history/variable-instance", processInstanceId=instance_id, variableName=name)
+        return str(rows[0]["value"]) if rows else None
+
+    def trace(self, instance_id: str) -> Trace:
+        """How far one instance came."""
+        activities = self._pages("/history/activity-instance", processInstanceId=instance_id, sortBy="activityId")
+        tasks = self._pages("/history/external-task-log", processInstanceId=instance_id, sortBy="topicName")
+        return Trace(
+            ends=frozenset(str(row["activityName"]) for row in activities if row["activityType"].endswith("EndEvent")),
+            topics=frozenset(str(row["topicName"]) for row in tasks),
+        )
+
+    def incidents(self) -> list[Incident]:
+        """Every open incident, once: the engine repeats it in each process that called the one where it happened."""
+        return [
+            Incident(
+                id=row["id"],
+                process_instance_id=row["processInstanceId"],
+                activity_id=row["activityId"],
+                message=row["incidentMessage"] or row["incidentType"],
+            )
+            for row in self._pages("/incident", sortBy="incidentId")
+            if row["id"] == row["rootCauseIncidentId"]
+        ]
+
+    def _pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        first = 0
+        while True:
+            rows = self.get(path, sortOrder="asc", firstResult=first, maxResults=PAGE, **query)
+            yield from rows
+            if len(rows) < PAGE:
+                return
+            first += PAGE

@@ -1,0 +1,51 @@
+"""The one definition of an outage: the database, the engine or Kafka cannot be reached, or the database could not decide in time.
+
+The rule it keeps: an outage passes without a change of ours, so it costs no try and ends no loop. Whatever is not an outage does.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from domain.errors import OutcomeUnknownError, TryAgain
+from domain.store.unit_of_work import BUSY
+
+# SQLSTATE classes: connection exception, insufficient resources, shutdown of the server.
+AWAY = ("08", "53", "57P")
+STATEMENT_TIMEOUT = "57014"
+
+
+class OutageError(Exception):
+    """A service cannot be reached, or gave no usable response. The doors to the engine and to Kafka raise subclasses."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the same call may succeed later although nothing but time has passed."""
+    return isinstance(error, (OutageError, TryAgain, OutcomeUnknownError)) or is_database_outage(error)
+
+
+def is_database_outage(error: BaseException) -> bool:
+    """Whether the database cannot be reached, has no room, or let a rival go first; a statement that it refuses is no outage."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = sqlstate_of(error)
+    if state is None:
+        # Without a state no server has responded: the connection is gone, or never came about.
+        return isinstance(error, (OperationalError, InterfaceError))
+    return error.connection_invalidated or state.startswith(AWAY) or state in BUSY
+
+
+def is_waited_out(error: BaseException) -> bool:
+    """Whether a loop goes on after this error: every outage, and a statement that took too long.
+
+    A task counts such a statement as a failed attempt. A loop has no attempts to count, and its end would make no statement faster.
+    """
+    return is_outage(error) or sqlstate_of(error) == STATEMENT_TIMEOUT
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """PostgreSQL's code of a database error, None for any other error."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
