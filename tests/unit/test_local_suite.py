@@ -1,13 +1,17 @@
-"""A process of the local suite that goes to the engine by another address for a while."""
+"""The local suite without its services: a process that goes to the engine by another address, and what the suite says of itself."""
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from threading import Event
+from uuid import uuid4
 
 import pytest
+from rich.console import Console
 
 from workers import suite
+from workers.demo.command import show_addresses
 from workers.demo.local_suite import LocalSuite
 from workers.runtime.settings import Settings
 
@@ -34,7 +38,7 @@ class Dying:
 
 @pytest.fixture
 def local(tmp_path: Path) -> LocalSuite:
-    local = LocalSuite(tmp_path, {})
+    local = LocalSuite(tmp_path / "a clone", {})
     others = ("DATABASE_URL", "KAFKA", "ENGINE_USER", "ENGINE_PASSWORD", "PROVIDER_URL", "PROVIDER_TOKEN", "CALLBACK_SECRET")
     given = {f"Q2O_{name}": "x" for name in others}
     local.settings = Settings.from_environment({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_ENGINE_URL": DIRECT})
@@ -63,3 +67,11 @@ def test_a_process_that_dies_on_a_detour_ends_the_suite(local: LocalSuite, monke
 
     with local.detour("dispatch", DETOUR):
         assert local.stopped.wait(30)
+
+
+def test_the_line_to_join_in_holds_for_a_path_with_a_space(local: LocalSuite) -> None:
+    shown = StringIO()
+
+    show_addresses(Console(file=shown, width=1000), local, uuid4())
+
+    assert f". '{local.environment_file}'; then" in shown.getvalue()

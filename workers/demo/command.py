@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -211,7 +212,7 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
         ("logins", ", ".join(f"{person.id} ({person.groups[0]})" for person in PEOPLE) + f", password {PEOPLE_PASSWORD}"),
         ("administrator", f"{running.settings.engine_user}, password {running.settings.engine_password}"),
         ("tenant", str(tenant_id)),
-        ("to join in", f". {running.environment_file}; then for example q2o reconcile --once --dry-run"),
+        ("to join in", f". {shlex.quote(str(running.environment_file))}; then for example q2o reconcile --once --dry-run"),
     ):
         table.add_row(name, value)
     console.print(table)
