@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from typing import NamedTuple
 
 import pytest
 import requests
 
 from workers.sandbox.proxy import FaultProxy
+
+REQUEST = b"GET / HTTP/1.1\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class _Target(ThreadingHTTPServer):
@@ -77,6 +81,36 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
+class _Peers(NamedTuple):
+    """A connection through the proxy: the socket of the client, and the socket of the target."""
+
+    proxy: FaultProxy
+    client: socket.socket
+    target: socket.socket
+
+
+@pytest.fixture
+def peers() -> Iterator[_Peers]:
+    """Connect a client through the proxy to a target of which the test holds the socket."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        FaultProxy("127.0.0.1", listener.getsockname()[1]) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client,
+    ):
+        target, _ = listener.accept()
+        target.settimeout(10)
+        with target:
+            yield _Peers(proxy, client, target)
+
+
+def exchange(peers: _Peers) -> None:
+    """Let one request and its answer pass, after which both sides keep the connection."""
+    peers.client.sendall(REQUEST)
+    assert peers.target.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST
+    peers.target.sendall(ANSWER)
+    assert peers.client.recv(len(ANSWER), socket.MSG_WAITALL) == ANSWER
+
+
 def test_exchanges_pass_unchanged_on_one_connection(proxy: FaultProxy, session: requests.Session) -> None:
     body = b"x" * 200_000
 
@@ -120,6 +154,51 @@ def test_a_held_answer_arrives_when_it_is_released(target: _Target, proxy: Fault
         released.set()
 
         assert answer.result(10).content == b"first second"
+
+
+def test_a_client_that_keeps_its_connection_sees_that_the_target_has_hung_up(peers: _Peers) -> None:
+    exchange(peers)
+
+    peers.target.close()
+
+    assert peers.client.recv(1) == b""
+
+
+def test_a_target_that_keeps_its_connection_sees_that_the_client_has_hung_up(peers: _Peers) -> None:
+    exchange(peers)
+
+    peers.client.close()
+
+    assert peers.target.recv(1) == b""
+
+
+def test_a_target_that_works_on_a_request_sees_that_the_client_has_hung_up(peers: _Peers) -> None:
+    peers.client.sendall(REQUEST)
+    assert peers.target.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST
+
+    peers.client.close()
+
+    assert peers.target.recv(1) == b""
+
+
+def test_a_target_of_which_the_answer_is_held_sees_that_the_client_has_hung_up(peers: _Peers) -> None:
+    peers.proxy.hold("GET /", Event())
+    peers.client.sendall(REQUEST)
+    assert peers.target.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST
+    peers.target.sendall(ANSWER)
+
+    peers.client.close()
+
+    assert peers.target.recv(1) == b""
+
+
+def test_requests_that_a_client_sends_at_once_are_answered_one_by_one(peers: _Peers) -> None:
+    peers.client.sendall(REQUEST * 2)
+
+    for _ in range(2):
+        assert peers.target.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST
+        peers.target.sendall(ANSWER)
+        assert peers.client.recv(len(ANSWER), socket.MSG_WAITALL) == ANSWER
 
 
 def test_a_fault_strikes_as_often_as_ordered(proxy: FaultProxy, session: requests.Session) -> None:

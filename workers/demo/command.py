@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ from workers.runtime.settings import DEMO_TENANT, data_dir
 EXIT_VIOLATION = 1
 # Stories told at the same time.
 AT_ONCE = 8
+# What runs in the disorder's own way while the stories are told: the pods can be killed, the dispatcher's wire loses answers.
+DISTURBED = frozenset({"tasks", "dispatch"})
 # After the last story: timers of 30 s, a dead worker's lock, the safe interval of a lost start. Longer than that is a violation.
 QUIET_WITHIN_SECONDS = 120.0
 # The demo is impatient where an operator is not: a dead worker is noticed in ten seconds, an absent start is believed after ten.
@@ -112,10 +115,11 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
     with (
         Pods(running.environment, running.stack.data_dir / "logs") as pods,
         Disorder(running, database, tenant_id, pods) as disorder,
+        running.detour("dispatch", disorder.engine_url),
         closing(as_manager(running)) as manager,
+        closing(Api(running.api_url, running.settings.jwt_secret, tenant_id)) as api,
     ):
-        running.start(frozenset(suite.PROCESSES) - {"tasks"}, {"dispatch": disorder.engine_url})
-        api = Api(running.api_url, running.settings.jwt_secret, tenant_id)
+        running.start(frozenset(suite.PROCESSES) - DISTURBED)
         teller = Teller(api, running.stopped, tasklist(manager))
         case_worker = CaseWorker(api)
         with board.live(console, told, "Sample quotes"), case_worker, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -132,8 +136,8 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
             "casesResolved": case_worker.resolved,
             "quietInTime": quiet,
         }
-    # Pods are gone with the disorder; whoever plays on needs one.
-    running.start(frozenset({"tasks"}))
+    # The pods and the dispatcher of the disorder have ended with it; a suite that stays up needs both, undisturbed.
+    running.start(DISTURBED)
     fulfilled = [story.fulfilled_at - began for story in told if story.fulfilled_at]
     return Outcome(
         tenant_id=tenant_id,
@@ -208,7 +212,7 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
         ("logins", ", ".join(f"{person.id} ({person.groups[0]})" for person in PEOPLE) + f", password {PEOPLE_PASSWORD}"),
         ("administrator", f"{running.settings.engine_user}, password {running.settings.engine_password}"),
         ("tenant", str(tenant_id)),
-        ("to join in", f". {running.environment_file}; then for example q2o reconcile --once --dry-run"),
+        ("to join in", f". {shlex.quote(str(running.environment_file))}; then for example q2o reconcile --once --dry-run"),
     ):
         table.add_row(name, value)
     console.print(table)

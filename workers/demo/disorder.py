@@ -76,7 +76,10 @@ class Pods:
 
 
 class Disorder:
-    """Switches the disorder on for one run; `killed` and `wire.faults` tell afterwards what was done."""
+    """Switches the disorder on for the length of the block; `killed` and `wire.faults` tell afterwards what was done.
+
+    Nothing of it stays: a process that goes to the engine by `engine_url` must end before the block does.
+    """
 
     def __init__(self, running: LocalSuite, database: Database, tenant_id: UUID, pods: Pods) -> None:
         self._running = running
@@ -84,8 +87,7 @@ class Disorder:
         self._looking = Cause(tenant_id=tenant_id, actor="demo", command="find-waiting-worker")
         self._pods = pods
         engine = urlsplit(running.settings.engine_url)
-        # Lent to the suite: the dispatcher goes on through this wire when the disorder is over.
-        self.wire = running.lend(FaultProxy(str(engine.hostname), int(engine.port or 80)))
+        self.wire = FaultProxy(str(engine.hostname), int(engine.port or 80))
         self.engine_url = f"{self.wire.url}{engine.path}"
         self.killed: str | None = None
         self._over = Event()
@@ -108,7 +110,7 @@ class Disorder:
         self._over.set()
         self._killer.join()
         self._running.provider.faults.clear()
-        self.wire.clear()
+        self.wire.down()
 
     def _kill_whoever_waits(self) -> None:
         """Once the provider has had the effect and holds its answer, kill the worker that waits for it."""

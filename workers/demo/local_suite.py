@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from secrets import token_urlsafe
 from threading import Event, Thread
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 from uuid import UUID
 
 from domain.catalog import FIBRE, ROUTER, SUPPORT
@@ -42,8 +42,6 @@ PRICES = {
     ROUTER: (Decimal("12.00"), Decimal("5.50")),
     SUPPORT: (Decimal("9.90"), Decimal("2.40")),
 }
-
-Part = TypeVar("Part")
 
 
 class LocalSuite:
@@ -99,22 +97,31 @@ class LocalSuite:
         given = {name: value for name, value in self._given.items() if name.startswith("Q2O_") and value}
         return {**given, **self.stack.environment}
 
-    def start(self, only: frozenset[str] = frozenset(suite.PROCESSES), engine_urls: Mapping[str, str] | None = None) -> None:
-        """Run these processes as threads; `engine_urls` sends some of them to the engine by another address."""
-        detours = engine_urls or {}
-        loops = {
-            name: suite.PROCESSES[name](replace(self.settings, engine_url=detours.get(name, self.settings.engine_url)))
-            for name in suite.PROCESSES
-            if name in only
-        }
+    def start(self, only: frozenset[str] = frozenset(suite.PROCESSES)) -> None:
+        """Run these processes as threads."""
+        loops = {name: build(self.settings) for name, build in suite.PROCESSES.items() if name in only}
         runner = Thread(target=run_loops, args=(loops, self._stop), name="loops")
         runner.start()
         self._cleanup.callback(runner.join)
         self._cleanup.callback(self._stop.set)
 
-    def lend(self, part: AbstractContextManager[Part]) -> Part:
-        """Enter something that loops will use; it is left when they have ended. Call it before `start`."""
-        return self._cleanup.enter_context(part)
+    @contextmanager
+    def detour(self, name: str, engine_url: str) -> Iterator[None]:
+        """Run one process for the length of the block, with the engine at another address. If it dies, the suite ends."""
+        over = Event()
+        loop = suite.PROCESSES[name](replace(self.settings, engine_url=engine_url))
+
+        def run() -> None:
+            if run_loops({name: loop}, over) != 0:
+                self._stop.set()
+
+        runner = Thread(target=run, name="detour")
+        runner.start()
+        try:
+            yield
+        finally:
+            over.set()
+            runner.join()
 
     @property
     def stopped(self) -> Event:

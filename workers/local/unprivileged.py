@@ -16,8 +16,12 @@ from pathlib import Path
 from workers.local.errors import StackError
 
 ACCOUNT = "q2o-postgres"
-# Bits of the kernel's capability sets. The first suffices; containers often have only the second.
-_CAPABILITIES = {"dac_read_search": 2, "dac_override": 1}
+# To pass directories. The first suffices; containers often have only the second.
+_PASSING = ("dac_read_search", "dac_override")
+# To set the secure bit that goes with it.
+_SECURE_BITS = "setpcap"
+# Bits of the kernel's capability sets.
+_BITS = {"dac_override": 1, "dac_read_search": 2, "setpcap": 8}
 
 
 def is_root() -> bool:
@@ -45,10 +49,13 @@ def prefix(needed: Iterable[Path]) -> list[str]:
         )
     account = _account()
     command = [setpriv, f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-    if all(_open_to_all(path) for path in needed):
+    private = [path for path in needed if not _open_to_all(path)]
+    if not private:
         return command
-    capability = _passing_capability()
-    return [*command, f"--inh-caps=-all,+{capability}", f"--ambient-caps=-all,+{capability}"]
+    capability = _passing_capability(private)
+    # access() checks a path without the caller's capabilities unless the real user is root, so initdb would not find `postgres` beside
+    # itself in a private directory, although it may run it. This secure bit makes access() count the capabilities for every user.
+    return [*command, "--securebits=+no_setuid_fixup", f"--inh-caps=-all,+{capability}", f"--ambient-caps=-all,+{capability}"]
 
 
 def _account() -> pwd.struct_passwd:
@@ -78,12 +85,19 @@ def _open_to_all(path: Path) -> bool:
     return all(each.stat().st_mode & 0o001 for each in (path, *path.resolve().parents) if each.is_dir())
 
 
-def _passing_capability() -> str:
+def _passing_capability(private: Iterable[Path]) -> str:
+    held = _capabilities()
+    if _SECURE_BITS in held:
+        for name in _PASSING:
+            if name in held:
+                return name
+    raise StackError(
+        f"PostgreSQL's user may not enter the directories of {' and '.join(map(str, private))}: "
+        "move them below one that others may enter (Q2O_DATA_DIR names the data's), or start as an ordinary user"
+    )
+
+
+def _capabilities() -> set[str]:
     status = Path("/proc/self/status").read_text()
     effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
-    for name, bit in _CAPABILITIES.items():
-        if effective >> bit & 1:
-            return name
-    raise StackError(
-        "PostgreSQL's user may not enter this directory: set Q2O_DATA_DIR to one that others may enter, e.g. below /var/lib"
-    )
+    return {name for name, bit in _BITS.items() if effective >> bit & 1}

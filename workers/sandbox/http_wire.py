@@ -6,6 +6,7 @@ The rule it keeps: bytes are passed on exactly as they came; only lengths are re
 from __future__ import annotations
 
 import re
+import select
 import socket
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -19,14 +20,15 @@ _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
 
 
 class WireClosedError(Exception):
-    """The other side closed the connection between two messages or within one."""
+    """The other side closed the connection between two messages or within one, or the peer's side was closed."""
 
 
 class HttpWire:
-    """One connection, read message by message."""
+    """One connection, read message by message. `peer` is the connection that its messages go to: when that one ends, reading ends too."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, peer: socket.socket) -> None:
         self._connection = connection
+        self._peer = peer
         self._buffer = b""
 
     def send(self, message: bytes) -> None:
@@ -88,13 +90,38 @@ class HttpWire:
         return self._take(end + len(mark))
 
     def _rest(self) -> bytes:
-        while received := self._connection.recv(_CHUNK):
+        while received := self._receive():
             self._buffer += received
         rest, self._buffer = self._buffer, b""
         return rest
 
     def _fill(self) -> None:
-        received = self._connection.recv(_CHUNK)
+        received = self._receive()
         if not received:
             raise WireClosedError
         self._buffer += received
+
+    def _receive(self) -> bytes:
+        _wait_for_either(self._connection, self._peer)
+        if has_ended(self._peer):
+            raise WireClosedError
+        return self._connection.recv(_CHUNK)
+
+
+def has_ended(connection: socket.socket) -> bool:
+    """Whether the other side has closed the connection, and everything that it sent before has been read."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+
+
+def _wait_for_either(*connections: socket.socket) -> None:
+    """Wait until one of them has something to read, be it its end."""
+    poll = select.poll()
+    try:
+        for connection in connections:
+            poll.register(connection, select.POLLIN)
+    except ValueError:
+        raise WireClosedError from None  # the proxy has gone down and closed the connection: it has no descriptor any more
+    poll.poll()

@@ -1,7 +1,8 @@
 """A loopback proxy that breaks HTTP exchanges on purpose: the faults that make an outcome unknown.
 
 The rule it keeps: each fault is exact. A dropped response was carried out in full and its answer read to the end; a dropped request
-never reached the target; everything else passes unchanged, on kept-alive connections too.
+never reached the target; everything else passes unchanged, on kept-alive connections too. Both sides of a connection close together, so
+that a client sees a target that hung up, and does not send its next request into nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from workers.sandbox.http_wire import HttpWire, WireClosedError
+from workers.sandbox.http_wire import HttpWire, WireClosedError, has_ended
 
 Match: TypeAlias = Callable[[bytes], bool] | str
 ALWAYS = 1_000_000  # times
 _LOOPBACK = "127.0.0.1"
-_HOLD_CHECK = 0.1  # seconds; how soon a held exchange notices that the proxy went down
+_HOLD_CHECK = 0.1  # seconds; how soon a held exchange notices that the proxy or its client went away
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,7 +118,7 @@ class FaultProxy:
             upstream = socket.create_connection(self._target)
             with self._lock:
                 self._sockets.add(upstream)
-            self._exchange(HttpWire(client), HttpWire(upstream))
+            self._exchange(client, upstream)
         except (OSError, WireClosedError):
             return  # either side hung up, or the proxy went down: both ends are closed below
         finally:
@@ -127,7 +128,8 @@ class FaultProxy:
                         self._sockets.discard(connection)
                     _close(connection)
 
-    def _exchange(self, client: HttpWire, target: HttpWire) -> None:
+    def _exchange(self, client_side: socket.socket, target_side: socket.socket) -> None:
+        client, target = HttpWire(client_side, target_side), HttpWire(target_side, client_side)
         while True:
             request = client.read_request()
             fault = self._fault_for(request)
@@ -139,15 +141,15 @@ class FaultProxy:
             answer, is_last = target.read_response(to_head=request.startswith(b"HEAD "))
             if fault is not None and fault.kind == "drop_response":
                 return
-            if fault is not None and not self._await_release(fault):
+            if fault is not None and not self._await_release(fault, client_side):
                 return
             client.send(answer)
             if is_last:
                 return
 
-    def _await_release(self, fault: _Fault) -> bool:
+    def _await_release(self, fault: _Fault, client_side: socket.socket) -> bool:
         while not fault.released.wait(_HOLD_CHECK):
-            if self._listener is None:
+            if self._listener is None or has_ended(client_side):
                 return False
         return True
 

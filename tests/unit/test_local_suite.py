@@ -1,0 +1,77 @@
+"""The local suite without its services: a process that goes to the engine by another address, and what the suite says of itself."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from threading import Event
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from workers import suite
+from workers.demo.command import show_addresses
+from workers.demo.local_suite import LocalSuite
+from workers.runtime.settings import Settings
+
+DIRECT, DETOUR = "http://direct/engine-rest", "http://detour/engine-rest"
+
+
+class Waiting:
+    """A loop that runs until it is told to end."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+
+    def run(self, stop: Event) -> None:
+        stop.wait()
+        self.has_ended = True
+
+
+class Dying:
+    """A loop that a fault of ours ends."""
+
+    def run(self, _stop: Event) -> None:
+        raise RuntimeError("dead")
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalSuite:
+    local = LocalSuite(tmp_path / "a clone", {})
+    others = ("DATABASE_URL", "KAFKA", "ENGINE_USER", "ENGINE_PASSWORD", "PROVIDER_URL", "PROVIDER_TOKEN", "CALLBACK_SECRET")
+    given = {f"Q2O_{name}": "x" for name in others}
+    local.settings = Settings.from_environment({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_ENGINE_URL": DIRECT})
+    return local
+
+
+def test_a_detour_lasts_as_long_as_its_block(local: LocalSuite, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, addresses = Waiting(), list[str]()
+
+    def build(settings: Settings) -> Waiting:
+        addresses.append(settings.engine_url)
+        return loop
+
+    monkeypatch.setattr(suite, "PROCESSES", {"dispatch": build})
+
+    with local.detour("dispatch", DETOUR):
+        assert not loop.has_ended
+
+    assert loop.has_ended
+    assert addresses == [DETOUR]
+    assert not local.stopped.is_set()
+
+
+def test_a_process_that_dies_on_a_detour_ends_the_suite(local: LocalSuite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "PROCESSES", {"dispatch": lambda _: Dying()})
+
+    with local.detour("dispatch", DETOUR):
+        assert local.stopped.wait(30)
+
+
+def test_the_line_to_join_in_holds_for_a_path_with_a_space(local: LocalSuite) -> None:
+    shown = StringIO()
+
+    show_addresses(Console(file=shown, width=1000), local, uuid4())
+
+    assert f". '{local.environment_file}'; then" in shown.getvalue()
