@@ -22,7 +22,8 @@ from workers.http.problems import UnauthenticatedError, problem_of_request
 ALGORITHM = "HS256"
 # RFC 7518, section 3.2: a key as long as the hash.
 SHORTEST_SECRET_BYTES = 32
-OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+DOCUMENTATION_PATHS = ("/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css")
+OPEN_PATHS = ("/healthz", "/readyz", "/metrics", *DOCUMENTATION_PATHS)
 # Callbacks are signed instead: `workers.http.callbacks` verifies them.
 SIGNED_PATHS = "/callbacks/"
 
