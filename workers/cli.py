@@ -16,7 +16,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from workers.runtime.settings import DEMO_TENANT, SettingError, Settings, data_dir
+from workers.runtime.settings import SettingError, Settings, data_dir
 
 EXIT_ASK_USER = 2
 
@@ -180,13 +180,13 @@ def token(
     subject: Annotated[str, typer.Option(help="Who: goes into every log row.")],
     role: Annotated[list[str], typer.Option(help="May be given several times.")],
     customer: Annotated[list[str] | None, typer.Option(help="Whom a buyer buys for; may be given several times.")] = None,
-    tenant: Annotated[UUID, typer.Option()] = DEMO_TENANT,
+    tenant: Annotated[UUID | None, typer.Option(help="Unless given, that of the suite or demo that was started last.")] = None,
     region: Annotated[str, typer.Option()] = "ID-JAVA",
     hours: Annotated[float, typer.Option(help="How long it is good.")] = 8,
 ) -> None:
     """Issue a bearer token for a laptop."""
     from workers.http.auth import BUYERS, Role, issue_token
-    from workers.local.credentials import known_secret
+    from workers.local.credentials import known_secret, known_tenant
 
     with plain_errors():
         if unknown := set(role) - set(Role):
@@ -194,8 +194,8 @@ def token(
         if BUYERS & set(role) and not customer:
             raise SettingError("a buyer's token says for whom they buy: give --customer")
         secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(data_dir())
-        lifetime = timedelta(hours=hours)
-        sys.stdout.write(issue_token(secret, subject, tenant, role, region, lifetime, customer or ()) + "\n")
+        lifetime, whose = timedelta(hours=hours), tenant or known_tenant(data_dir(), os.environ)
+        sys.stdout.write(issue_token(secret, subject, whose, role, region, lifetime, customer or ()) + "\n")
 
 
 @app.command()
