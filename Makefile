@@ -14,7 +14,7 @@ up: $(VENV)/.runtime ## the whole suite on this machine, until Ctrl-C
 	@$(BIN)/q2o up
 
 # Two at a time, each with services of its own: most tests wait for a database, an engine or a clock.
-test: $(VENV)/.development ## every test: unit, integration, contract, races, faults, browser
+test: $(VENV)/.development ## every test but benchmarks and fuzz: unit, integration, contract, races, faults, browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.development ## formatting, lint, types, import contracts, models against workers

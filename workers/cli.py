@@ -87,7 +87,7 @@ def tasks(topic: Annotated[list[str] | None, typer.Option(help="Only this topic;
 
 @app.command()
 def dispatch() -> None:
-    """Take requests to the engine: start, correlate, complete."""
+    """Take requests to the engine: start and correlate processes, complete and assign tasks."""
     run_process("dispatch")
 
 
