@@ -19,6 +19,8 @@ from rich.console import Console
 from workers.runtime.settings import SettingError, Settings, data_dir
 
 EXIT_ASK_USER = 2
+# Said before the suite is imported: on a busy machine that alone takes seconds.
+LOADING = "Loading the suite …"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Quote-to-order on Camunda 7.")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -209,6 +211,7 @@ def openapi() -> None:
 @app.command()
 def up() -> None:
     """Run the whole suite on this machine, until Ctrl-C."""
+    err.print(LOADING)
     from workers.demo.command import run_up
 
     with plain_errors():
@@ -220,6 +223,7 @@ def demo(
     *, once: Once = False, json: AsJson = False, quotes: Annotated[int, typer.Option(min=20, help="How many sample quotes.")] = 26
 ) -> None:
     """Take sample quotes to fulfilled orders, with disorder, and audit the result; then stay up."""
+    err.print(LOADING)
     from workers.demo.command import run_demo
 
     with plain_errors():
