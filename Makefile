@@ -14,7 +14,7 @@ up: $(VENV)/.runtime ## the whole suite on this machine, until Ctrl-C
 	@$(BIN)/q2o up
 
 # Two at a time, each with services of its own: most tests wait for a database, an engine or a clock.
-test: $(VENV)/.development ## every test: unit, integration, contract, races, faults, browser
+test: $(VENV)/.development ## every test but benchmarks and fuzz: unit, integration, contract, races, faults, browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.development ## formatting, lint, types, import contracts, models against workers
@@ -74,15 +74,15 @@ lock: $(VENV)/.development ## pin requirements anew, with hashes and without add
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The log of a set-up that went well interests nobody; one that fails prints it.
+# A set-up takes some minutes at the first time: it says at once what it does, and how far it is.
 $(VENV)/.runtime: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("q2o needs Python 3.11 or newer: set PYTHON=… to one")'
-	@echo "setting up $(VENV) …" >&2
+	@echo "setting up $(VENV): some minutes at the first time" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt >&2
+	@$(BIN)/python -P workers/local/installing.py requirements.txt $(VENV)/set-up.log
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e . >&2
 	@touch $@
 
 $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt >&2
+	@$(BIN)/python -P workers/local/installing.py requirements-dev.txt $(VENV)/set-up.log
 	@touch $@

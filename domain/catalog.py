@@ -1,6 +1,7 @@
-"""What can be sold and what has to be done to deliver it: the sample products of workflow.md.
+"""What can be sold and what has to be done to deliver it: three sample products, in the one version of the catalog that there is.
 
-A catalog version is immutable; a quote is configured against one and an order decomposed with the same one.
+A quote keeps the version that it was configured against, and cannot be priced under another one. An order is decomposed with the version of the moment,
+which its plan and its steps keep. That an order is decomposed with the version of its quote is not built yet: it needs more than one version at a time.
 """
 
 from __future__ import annotations

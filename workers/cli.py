@@ -16,9 +16,11 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from workers.runtime.settings import DEMO_TENANT, SettingError, Settings, data_dir
+from workers.runtime.settings import SettingError, Settings, data_dir
 
 EXIT_ASK_USER = 2
+# Said before the suite is imported: on a busy machine that alone takes seconds.
+LOADING = "Loading the suite …"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Quote-to-order on Camunda 7.")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -87,7 +89,7 @@ def tasks(topic: Annotated[list[str] | None, typer.Option(help="Only this topic;
 
 @app.command()
 def dispatch() -> None:
-    """Take requests to the engine: start, correlate, complete."""
+    """Take requests to the engine: start and correlate processes, complete and assign tasks."""
     run_process("dispatch")
 
 
@@ -180,13 +182,13 @@ def token(
     subject: Annotated[str, typer.Option(help="Who: goes into every log row.")],
     role: Annotated[list[str], typer.Option(help="May be given several times.")],
     customer: Annotated[list[str] | None, typer.Option(help="Whom a buyer buys for; may be given several times.")] = None,
-    tenant: Annotated[UUID, typer.Option()] = DEMO_TENANT,
+    tenant: Annotated[UUID | None, typer.Option(help="Unless given, that of the suite or demo that was started last.")] = None,
     region: Annotated[str, typer.Option()] = "ID-JAVA",
     hours: Annotated[float, typer.Option(help="How long it is good.")] = 8,
 ) -> None:
     """Issue a bearer token for a laptop."""
     from workers.http.auth import BUYERS, Role, issue_token
-    from workers.local.credentials import known_secret
+    from workers.local.credentials import known_secret, known_tenant
 
     with plain_errors():
         if unknown := set(role) - set(Role):
@@ -194,8 +196,8 @@ def token(
         if BUYERS & set(role) and not customer:
             raise SettingError("a buyer's token says for whom they buy: give --customer")
         secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(data_dir())
-        lifetime = timedelta(hours=hours)
-        sys.stdout.write(issue_token(secret, subject, tenant, role, region, lifetime, customer or ()) + "\n")
+        lifetime, whose = timedelta(hours=hours), tenant or known_tenant(data_dir(), os.environ)
+        sys.stdout.write(issue_token(secret, subject, whose, role, region, lifetime, customer or ()) + "\n")
 
 
 @app.command()
@@ -209,6 +211,7 @@ def openapi() -> None:
 @app.command()
 def up() -> None:
     """Run the whole suite on this machine, until Ctrl-C."""
+    err.print(LOADING)
     from workers.demo.command import run_up
 
     with plain_errors():
@@ -220,6 +223,7 @@ def demo(
     *, once: Once = False, json: AsJson = False, quotes: Annotated[int, typer.Option(min=20, help="How many sample quotes.")] = 26
 ) -> None:
     """Take sample quotes to fulfilled orders, with disorder, and audit the result; then stay up."""
+    err.print(LOADING)
     from workers.demo.command import run_demo
 
     with plain_errors():

@@ -1,7 +1,8 @@
-"""`q2o up` as its users have it: everything up, another shell joins in, and Ctrl-C leaves nothing running."""
+"""`q2o up` as its users have it: everything up, another shell joins in, Ctrl-C leaves nothing running, and a loop that dies is told."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -9,10 +10,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import psutil
 import pytest
 import requests
+from rich.console import Console
+from structlog.testing import capture_logs
+
+from tests.support.suite import closing_what_is_opened, prepared
+from workers import suite
+from workers.demo.command import stay_up
+from workers.local.stack import LocalStack
+from workers.runtime.process import EXIT_SOFTWARE
+from workers.runtime.settings import DEMO_TENANT
 
 pytestmark = pytest.mark.stack
 
@@ -20,7 +31,7 @@ MACHINE = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "Q2O_JAVA", "Q2O_JAR_DIR")
 
 
 def environment(data_dir: Path) -> dict[str, str]:
-    return {name: os.environ[name] for name in MACHINE if name in os.environ} | {"Q2O_DATA_DIR": str(data_dir)}
+    return {name: os.environ[name] for name in MACHINE if name in os.environ} | {"Q2O_DATA_DIR": str(data_dir), "Q2O_PORTS": "free"}
 
 
 @contextmanager
@@ -39,6 +50,22 @@ def customers_token(process: subprocess.Popen[str]) -> str:
         if line.startswith("token of carla"):
             return line.rpartition(" ")[2].strip()
     raise AssertionError(f"q2o up ended with {process.wait()}")
+
+
+class Dies:
+    """A loop with a bug."""
+
+    def run(self, _: Event) -> None:
+        raise RuntimeError("no such column")
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Keep the signal handlers of the test run."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 def left_running(data_dir: Path) -> list[str]:
@@ -75,3 +102,20 @@ def test_another_shell_joins_in_and_a_signal_leaves_nothing_running(tmp_path: Pa
         assert process.returncode == 0
     assert left_running(tmp_path) == []
     assert (tmp_path / "environment").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_loop_that_dies_ends_the_suite_which_says_which_one_and_where_its_log_is(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "PROCESSES", {**suite.PROCESSES, "inbox": lambda _: Dies()})
+    shown = io.StringIO()
+
+    with closing_what_is_opened(), capture_logs(), prepared(stack) as running:
+        running.start(frozenset({"http", "inbox"}))
+        stay_up(Console(file=shown, soft_wrap=True), running, DEMO_TENANT)
+
+    assert running.exit_code == EXIT_SOFTWARE
+    last = shown.getvalue().splitlines()[-1]
+    assert last.startswith("q2o: the loop `inbox` died of RuntimeError: no such column")
+    assert last.endswith(str(stack.data_dir / "logs" / "suite.log"))

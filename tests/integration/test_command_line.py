@@ -7,14 +7,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import psutil
 import pytest
 
 from workers.http.auth import principal_of
+from workers.local.credentials import environment_file
 from workers.local.jars import JarStore, default_jar_directory, read_lock
+from workers.local.ports import NEEDS
 from workers.local.source import CONFIGURATION
+from workers.runtime.settings import DEMO_TENANT
 
 MACHINE = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "Q2O_JAVA", "Q2O_JAR_DIR", "HTTPS_PROXY", "SSL_CERT_FILE")
 
@@ -64,6 +69,33 @@ def test_a_port_in_use_is_told_with_its_variable(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
+@pytest.mark.parametrize("command", [("up",), ("demo",)])
+def test_a_suite_that_stays_up_asks_for_fixed_ports_and_says_who_needs_one_that_is_taken(
+    tmp_path: Path, command: tuple[str]
+) -> None:
+    with socket.socket() as taken:
+        # Taken by this test, or by a suite that is up on this machine: in both cases it is not free.
+        with suppress(OSError):
+            taken.bind(("127.0.0.1", NEEDS["Q2O_HTTP_PORT"].port))
+            taken.listen()
+
+        ended = q2o(tmp_path, *command)
+
+    assert_one_line(ended, "Port 18080 is in use", "the HTTP edge", "Q2O_HTTP_PORT", "Q2O_PORTS=free")
+    assert left_running(tmp_path) == []
+
+
+def test_the_port_of_the_sandbox_provider_can_be_chosen(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        ended = q2o(tmp_path, "up", ports="free", provider_port=port)
+
+    assert_one_line(ended, port, "the sandbox provider", "Q2O_PROVIDER_PORT")
+
+
 def test_an_unreachable_database_is_told_with_its_variable(tmp_path: Path) -> None:
     ended = q2o(tmp_path, "demo", "--once", database_url="postgresql+psycopg://q2o:secret@127.0.0.1:1/q2o")
 
@@ -111,6 +143,36 @@ def test_a_token_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
 
 def test_a_token_for_a_role_that_is_none_names_those_that_are(tmp_path: Path) -> None:
     assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "boss"), "boss", "salesAgent", "authorityAdmin")
+
+
+def test_a_token_is_for_the_tenant_of_the_suite_that_was_started_last(tmp_path: Path) -> None:
+    seller, secret = ("token", "--subject", "alice", "--role", "salesAgent"), "a secret that is long enough for HS256"
+    left, named, given = uuid4(), uuid4(), uuid4()
+
+    def tenant_of(*arguments: str, **settings: str) -> UUID:
+        token = q2o(tmp_path, *seller, *arguments, jwt_secret=secret, **settings).stdout.strip()
+        return principal_of(f"Bearer {token}", secret).tenant_id
+
+    assert tenant_of() == DEMO_TENANT
+    environment_file(tmp_path).write_text(f"export Q2O_KAFKA='a b'\nexport Q2O_TENANT={left}\n")
+    assert tenant_of() == left
+    assert tenant_of(tenant=str(named)) == named
+    assert tenant_of("--tenant", str(given), tenant=str(named)) == given
+
+
+def test_a_tenant_that_is_none_is_told_with_its_variable(tmp_path: Path) -> None:
+    ended = q2o(
+        tmp_path,
+        "token",
+        "--subject",
+        "alice",
+        "--role",
+        "salesAgent",
+        tenant="acme",
+        jwt_secret="a secret that is long enough for HS256",
+    )
+
+    assert_one_line(ended, "Q2O_TENANT=acme", "UUID")
 
 
 def test_a_buyers_token_says_for_whom(tmp_path: Path) -> None:

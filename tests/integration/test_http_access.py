@@ -15,7 +15,7 @@ from tests.support.http import (
     is_problem,
 )
 from tests.support.offers import OWNER
-from workers.http.auth import Role
+from workers.http.auth import DOCUMENTATION_PATHS, Role
 from workers.http.edge import HttpEdge
 
 
@@ -30,7 +30,7 @@ class TestTokens:
     def test_the_token_is_asked_for_before_the_body_is_looked_at(self, api: Api) -> None:
         is_problem(api.client.post("/quotes", content=b"{"), 401, "UNAUTHENTICATED")
 
-    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", *DOCUMENTATION_PATHS])
     def test_the_platform_needs_no_token(self, api: Api, path: str) -> None:
         assert api.client.get(path).status_code == 200
 

@@ -30,6 +30,11 @@ class Dies:
         raise RuntimeError("bug")
 
 
+class Returns:
+    def run(self, _: Event) -> None:
+        return
+
+
 class Ignores:
     def __init__(self, release: Event) -> None:
         self.release = release
@@ -68,6 +73,22 @@ def test_a_loop_that_dies_stops_the_process_with_70() -> None:
     assert code == EXIT_SOFTWARE
     assert stop.is_set()
     assert [(log["event"], log["loop"]) for log in logs] == [("loop_died", "bad")]
+
+
+def test_whoever_runs_loops_hears_which_one_died_and_of_what() -> None:
+    heard: list[tuple[str, str]] = []
+
+    run_loops({"one": Waits(), "bad": Dies()}, Event(), on_early_end=lambda name, error: heard.append((name, repr(error))))
+
+    assert heard == [("bad", "RuntimeError('bug')")]
+
+
+def test_whoever_runs_loops_hears_of_one_that_returns_before_it_is_told_to() -> None:
+    heard: list[tuple[str, BaseException | None]] = []
+
+    run_loops({"one": Waits(), "short": Returns()}, Event(), on_early_end=lambda name, error: heard.append((name, error)))
+
+    assert heard == [("short", None)]
 
 
 def test_a_loop_that_does_not_end_is_named() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Engine as Database
 
@@ -30,10 +31,11 @@ from workers.demo.fates import stories
 from workers.demo.local_suite import PEOPLE_PASSWORD, LocalSuite
 from workers.demo.people import CASE_WORKER, CUSTOMER, DIRECTING, MANAGER, PEOPLE, SALES, token_of
 from workers.demo.teller import Story, Teller
+from workers.local.ports import with_fixed_ports
 from workers.runtime import logs
 from workers.runtime.engine import Engine
 from workers.runtime.process import stop_on_signals
-from workers.runtime.settings import DEMO_TENANT, data_dir
+from workers.runtime.settings import DEMO_TENANT, TENANT, data_dir
 
 EXIT_VIOLATION = 1
 # Stories told at the same time.
@@ -80,31 +82,34 @@ class Outcome:
 
 
 def run_up(console: Console) -> int:
-    """Everything up, for one tenant, until a signal comes."""
-    with LocalSuite(data_dir()) as running:
-        logs.configure_logs("up", stream=(running.stack.data_dir / "logs" / "suite.log").open("a"))
+    """Everything up, for one tenant, until a signal comes; exit code 70 when a loop ends before."""
+    environment = with_fixed_ports(os.environ) | {TENANT: str(DEMO_TENANT)}
+    with LocalSuite(data_dir(), environment, say=console.print) as running:
+        logs.configure_logs("up", stream=running.log_file.open("a"))
         running.seed(DEMO_TENANT)
         running.start()
-        show_addresses(console, running, DEMO_TENANT)
-        wait_for_signal(running)
-    return 0
+        stay_up(console, running, DEMO_TENANT)
+    return running.exit_code
 
 
 def run_demo(console: Console, *, once: bool, as_json: bool, quotes: int) -> int:
-    """The main job on sample quotes; exit code 1 when an invariant is broken or a story ended wrongly."""
+    """The main job on sample quotes; exit code 1 when an invariant is broken or a story ended wrongly, 70 when a loop ended early."""
     began = monotonic()
     tenant_id = uuid4()
-    with LocalSuite(data_dir(), {**HURRY, **os.environ}) as running:
-        logs.configure_logs("demo", stream=(running.stack.data_dir / "logs" / "suite.log").open("a"))
+    # Nobody keeps the addresses of a demo that exits: it takes free ports, so that several of them run side by side.
+    given = os.environ if once else with_fixed_ports(os.environ)
+    with LocalSuite(data_dir(), {**HURRY, **given, TENANT: str(tenant_id)}, say=console.print) as running:
+        logs.configure_logs("demo", stream=running.log_file.open("a"))
         outcome = play(console, running, tenant_id, quotes, began)
         if as_json:
             sys.stdout.write(json.dumps(outcome.as_json(), indent=2) + "\n")
         else:
             show_outcome(console, outcome)
-        if not once:
-            show_addresses(console, running, tenant_id)
-            wait_for_signal(running)
-    return 0 if outcome.passed else EXIT_VIOLATION
+        if once:
+            tell_early_ends(console, running)
+        else:
+            stay_up(console, running, tenant_id)
+    return running.exit_code or (0 if outcome.passed else EXIT_VIOLATION)
 
 
 def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, began: float) -> Outcome:
@@ -205,20 +210,37 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
     web = running.settings.engine_url.removesuffix("/engine-rest") + "/camunda/app"
     table = Table(title="The suite is up: Ctrl-C ends it", title_justify="left", show_header=False, pad_edge=False)
     for name, value in (
-        ("API", f"{running.api_url}/openapi.json"),
+        ("API", f"{running.api_url}/docs"),
         ("Tasklist", f"{web}/tasklist/default/"),
         ("Cockpit", f"{web}/cockpit/default/"),
         ("sandbox provider", running.settings.provider_url),
         ("logins", ", ".join(f"{person.id} ({person.groups[0]})" for person in PEOPLE) + f", password {PEOPLE_PASSWORD}"),
         ("administrator", f"{running.settings.engine_user}, password {running.settings.engine_password}"),
         ("tenant", str(tenant_id)),
-        ("to join in", f". {shlex.quote(str(running.environment_file))}; then for example q2o reconcile --once --dry-run"),
+        (
+            "to join in",
+            f". {shlex.quote(str(running.environment_file))}; then for example .venv/bin/q2o reconcile --once --dry-run",
+        ),
+        ("first quote by hand", "docs/first-quote.md"),
     ):
         table.add_row(name, value)
     console.print(table)
     for actor in (SALES, MANAGER, DIRECTING, CUSTOMER, CASE_WORKER):
         token = token_of(actor, running.settings.jwt_secret, tenant_id)
         console.print(f"token of {actor.subject} ({', '.join(actor.roles)}): {token}", soft_wrap=True)
+
+
+def stay_up(console: Console, running: LocalSuite, tenant_id: UUID) -> None:
+    """Show where to look until a signal comes, or until a loop ends: then say which one, and where its log is."""
+    show_addresses(console, running, tenant_id)
+    wait_for_signal(running)
+    tell_early_ends(console, running)
+
+
+def tell_early_ends(console: Console, running: LocalSuite) -> None:
+    """One line for each loop that ended before it was told to."""
+    for end in running.early_ends:
+        console.print(f"[red]q2o:[/red] {escape(end)}; the suite is without it and ends, the log is {running.log_file}")
 
 
 def wait_for_signal(running: LocalSuite) -> None:

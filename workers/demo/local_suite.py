@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -26,10 +26,11 @@ from workers import suite
 from workers.demo.people import AUTHORITY, PEOPLE
 from workers.deployment import deploy
 from workers.kafka.topics import all_topics
+from workers.local.credentials import environment_file
 from workers.local.ports import HOST, PortBook, check_fixed
 from workers.local.stack import LocalStack
 from workers.runtime.kafka import ensure_topics
-from workers.runtime.process import run_loops
+from workers.runtime.process import EXIT_SOFTWARE, Loop, run_loops
 from workers.runtime.settings import Settings
 from workers.sandbox.provider import SandboxProvider
 
@@ -47,22 +48,34 @@ PRICES = {
 class LocalSuite:
     """Context manager; on entry everything but the loops is up. `start` runs loops until `stop` or exit.
 
-    With `stack`, one that is up already is used, and stays up.
+    With `stack`, one that is up already is used, and stays up. `say` is told what is being done: a start takes a while.
     """
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str] = os.environ, *, stack: LocalStack | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        stack: LocalStack | None = None,
+        say: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._given = environment
+        self._say = say
         self._brings_stack = stack is None
         self.stack = stack or LocalStack(data_dir, environment=environment)
         self._cleanup = ExitStack()
         self._stop = Event()
+        self._early_ends: list[str] = []
+        self._exit_codes: list[int] = []
         self.settings: Settings
         self.provider: SandboxProvider
 
     def __enter__(self) -> Self:
         try:
             if self._brings_stack:
+                self._say(f"Starting PostgreSQL, Kafka and Camunda, with their data in {self.stack.data_dir} …")
                 self._cleanup.enter_context(self.stack)
+            self._say("Bringing schema, models and people into them …")
             self._prepare()
         except BaseException:
             self._cleanup.close()
@@ -90,7 +103,7 @@ class LocalSuite:
     @property
     def environment_file(self) -> Path:
         """Where `environment` stands for other shells."""
-        return self.stack.data_dir / "environment"
+        return environment_file(self.stack.data_dir)
 
     @property
     def _own_environment(self) -> dict[str, str]:
@@ -100,10 +113,18 @@ class LocalSuite:
     def start(self, only: frozenset[str] = frozenset(suite.PROCESSES)) -> None:
         """Run these processes as threads."""
         loops = {name: build(self.settings) for name, build in suite.PROCESSES.items() if name in only}
-        runner = Thread(target=run_loops, args=(loops, self._stop), name="loops")
+        runner = Thread(target=self._run, args=(loops,), name="loops")
         runner.start()
         self._cleanup.callback(runner.join)
         self._cleanup.callback(self._stop.set)
+
+    def _run(self, loops: Mapping[str, Loop]) -> None:
+        self._exit_codes.append(run_loops(loops, self._stop, on_early_end=self._note_early_end))
+
+    def _note_early_end(self, name: str, error: BaseException | None) -> None:
+        self._early_ends.append(
+            f"the loop `{name}` " + (f"died of {type(error).__name__}: {error}" if error else "ended by itself")
+        )
 
     @contextmanager
     def detour(self, name: str, engine_url: str) -> Iterator[None]:
@@ -112,7 +133,7 @@ class LocalSuite:
         loop = suite.PROCESSES[name](replace(self.settings, engine_url=engine_url))
 
         def run() -> None:
-            if run_loops({name: loop}, over) != 0:
+            if run_loops({name: loop}, over, on_early_end=self._note_early_end) != 0:
                 self._stop.set()
 
         runner = Thread(target=run, name="detour")
@@ -127,6 +148,21 @@ class LocalSuite:
     def stopped(self) -> Event:
         """Set when the loops are told to end, or one of them died."""
         return self._stop
+
+    @property
+    def early_ends(self) -> list[str]:
+        """Which loops ended before they were told to, and what they died of."""
+        return list(self._early_ends)
+
+    @property
+    def exit_code(self) -> int:
+        """What the loops ended with: 0, or 70 when one of them ended early or not at all. Ask when the context has ended."""
+        return EXIT_SOFTWARE if self._early_ends or any(self._exit_codes) else 0
+
+    @property
+    def log_file(self) -> Path:
+        """Where the loops write."""
+        return self.stack.data_dir / "logs" / "suite.log"
 
     def seed(self, tenant_id: UUID) -> None:
         """Publish the demo's price book for a tenant and let its people sign, each unless it has been done."""
@@ -148,7 +184,7 @@ class LocalSuite:
     def _prepare(self) -> None:
         ports = PortBook(self.stack.data_dir / "ports.json")
         http_port = ports.take("http", check_fixed("Q2O_HTTP_PORT", self._given))
-        provider_port = ports.take("provider")
+        provider_port = ports.take("provider", check_fixed("Q2O_PROVIDER_PORT", self._given))
         callbacks = f"http://{HOST}:{http_port}/callbacks/sandbox"
         self.settings = Settings.from_environment(
             {

@@ -21,6 +21,7 @@ from workers.http.routes import (
     authority,
     callbacks,
     cancellations,
+    documentation,
     fallout,
     health,
     offers,
@@ -41,7 +42,7 @@ def create_app(
     Raises ValueError if the JWT secret is too short.
     """
     require_long_enough(jwt_secret)
-    # The page of documentation would load its script from somebody else's server.
+    # FastAPI's own pages would load their scripts from somebody else's server: `documentation` serves Swagger UI from our files.
     app = FastAPI(
         title=TITLE,
         docs_url=None,
@@ -64,6 +65,7 @@ def create_app(
         fallout,
         callbacks,
         health,
+        documentation,
     ):
         app.include_router(routes.router)
     limits = limits or Limits()

@@ -22,7 +22,8 @@ from workers.http.problems import UnauthenticatedError, problem_of_request
 ALGORITHM = "HS256"
 # RFC 7518, section 3.2: the key is at least as long as the hash.
 SHORTEST_SECRET_BYTES = 32
-OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+DOCUMENTATION_PATHS = ("/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css")
+OPEN_PATHS = ("/healthz", "/readyz", "/metrics", *DOCUMENTATION_PATHS)
 # Callbacks carry a signature instead, which `workers.http.routes.callbacks` verifies.
 SIGNED_PATHS = "/callbacks/"
 

@@ -6,10 +6,14 @@ import base64
 import json
 import os
 import secrets
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import UUID
 
 from workers.local.errors import StackError
+from workers.runtime.settings import DEMO_TENANT, TENANT
 
 
 def _password() -> str:
@@ -55,6 +59,25 @@ def load_credentials(file: Path) -> Credentials:
         json.dump(asdict(made), out)
     new.replace(file)
     return made
+
+
+def environment_file(data_dir: Path) -> Path:
+    """Where a running suite leaves its settings for other shells, as lines `export NAME=value`."""
+    return data_dir / "environment"
+
+
+def known_tenant(data_dir: Path, environment: Mapping[str, str]) -> UUID:
+    """The tenant that the environment names, else that of the suite that was started here last, else the demo's.
+
+    Raises StackError when what is named is no tenant.
+    """
+    file = environment_file(data_dir)
+    left = dict(word.partition("=")[::2] for word in shlex.split(file.read_text())) if file.exists() else {}
+    named = environment.get(TENANT) or left.get(TENANT) or str(DEMO_TENANT)
+    try:
+        return UUID(named)
+    except ValueError as error:
+        raise StackError(f"{TENANT}={named} is no tenant: give its UUID, or unset it") from error
 
 
 def known_secret(data_dir: Path) -> str:

@@ -1,4 +1,7 @@
-"""Ports of the local stack: free ones by default, the same ones again after a restart, fixed ones when asked for."""
+"""Ports of the local stack: fixed ones for people, who keep addresses; free ones for tests, which run side by side.
+
+A stack takes free ports, and the same ones again after a restart, unless its environment asks for a port. `with_fixed_ports` asks for one for every part.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import random
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from workers.local.errors import StackError
@@ -14,6 +18,38 @@ HOST = "127.0.0.1"
 # Below the ports that systems hand out for outgoing connections: one of those could be taken by any client at the moment
 # in which a part is down, and the part could never come back to its address.
 CHOICE = range(20_000, 32_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Who needs a port, which one is theirs, and the variable that names a service of the user's own instead."""
+
+    whose: str
+    port: int
+    unless: str | None = None
+
+
+# By the variable that chooses another port. Outside of CHOICE, so that no test takes them, and not those that servers have by default.
+NEEDS: Mapping[str, Need] = {
+    "Q2O_HTTP_PORT": Need(whose="the HTTP edge", port=18080),
+    "Q2O_ENGINE_PORT": Need(whose="Camunda (REST, Tasklist, Cockpit)", port=18081, unless="Q2O_ENGINE_URL"),
+    "Q2O_PROVIDER_PORT": Need(whose="the sandbox provider", port=18082),
+    "Q2O_DATABASE_PORT": Need(whose="PostgreSQL", port=15432, unless="Q2O_DATABASE_URL"),
+    "Q2O_KAFKA_PORT": Need(whose="Kafka", port=19092, unless="Q2O_KAFKA"),
+    "Q2O_KAFKA_CONTROLLER_PORT": Need(whose="Kafka's controller", port=19093, unless="Q2O_KAFKA"),
+}
+
+
+def with_fixed_ports(environment: Mapping[str, str]) -> dict[str, str]:
+    """Ask for the fixed port of every part that is started and for which no port is chosen, unless Q2O_PORTS is `free`.
+
+    Raises StackError when Q2O_PORTS is anything else than `fixed` or `free`.
+    """
+    ports = environment.get("Q2O_PORTS") or "fixed"
+    if ports not in {"fixed", "free"}:
+        raise StackError(f"Q2O_PORTS={ports} makes no sense: set it to fixed or free, or unset it")
+    needed = {name: need for name, need in NEEDS.items() if not (environment.get(name) or environment.get(need.unless or ""))}
+    return {**environment, **({name: str(need.port) for name, need in needed.items()} if ports == "fixed" else {})}
 
 
 def is_free(port: int) -> bool:
@@ -44,7 +80,10 @@ def check_fixed(name: str, environment: Mapping[str, str]) -> int | None:
     if not (text.isdecimal() and 0 < int(text) < 65536):  # noqa: PLR2004 - the range of TCP ports
         raise StackError(f"{name}={text} is not a port: give a number from 1 to 65535, or unset it")
     if not is_free(int(text)):
-        raise StackError(f"Port {text} is in use ({name}): stop what listens there, or set {name} to another port")
+        raise StackError(
+            f"Port {text} is in use, and {NEEDS[name].whose} needs it: stop what listens there, set {name} to another port, "
+            "or set Q2O_PORTS=free to give every part a free port"
+        )
     return int(text)
 
 

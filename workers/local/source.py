@@ -1,4 +1,4 @@
-"""Where the configuration of the parts stands: the folder `docker/` beside the packages, shared with the images."""
+"""Where the configuration of the parts stands: the folder `docker/` beside the packages."""
 
 from __future__ import annotations
 

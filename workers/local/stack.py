@@ -23,14 +23,12 @@ from workers.local.guard import directory_lock, terminable, undisturbed
 from workers.local.jars import JarStore, default_jar_directory, read_lock
 from workers.local.java import check_platform, find_java
 from workers.local.kafka import Kafka
-from workers.local.ports import PortBook, check_fixed
+from workers.local.ports import NEEDS, PortBook, check_fixed
 from workers.local.postgres import Postgres
 from workers.local.source import CONFIGURATION
 
 _Part = TypeVar("_Part")
 ALL_PARTS = frozenset({"postgres", "kafka", "engine"})
-# Variables that ask for a port of this machine.
-FIXED_PORTS = ("Q2O_HTTP_PORT", "Q2O_DATABASE_PORT", "Q2O_KAFKA_PORT", "Q2O_ENGINE_PORT")
 
 
 class LocalStack:
@@ -92,7 +90,7 @@ class LocalStack:
         for kind in (Camunda, Kafka, Postgres):
             kind.end_leftovers(self.data_dir)
         self._begin_logs()
-        fixed = {name: check_fixed(name, self._given) for name in FIXED_PORTS}
+        fixed = {name: check_fixed(name, self._given) for name in NEEDS}
         credentials = load_credentials(self.data_dir / "credentials.json")
         self.environment |= {"Q2O_DATA_DIR": str(self.data_dir)}
         self.environment.setdefault("Q2O_JWT_SECRET", credentials.jwt_secret)
@@ -129,7 +127,10 @@ class LocalStack:
             if own_database:
                 self.environment["Q2O_DATABASE_URL"] = self._postgres.database_url
         if self._starts("kafka", "Q2O_KAFKA"):
-            addresses = ports.take("kafka", fixed["Q2O_KAFKA_PORT"]), ports.take("kafka-controller")
+            addresses = (
+                ports.take("kafka", fixed["Q2O_KAFKA_PORT"]),
+                ports.take("kafka-controller", fixed["Q2O_KAFKA_CONTROLLER_PORT"]),
+            )
             self._kafka = Kafka(self.data_dir, addresses, find_java(self._given))
             self.environment["Q2O_KAFKA"] = self._kafka.bootstrap
         if engine:

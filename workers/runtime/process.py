@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from threading import Event, Thread
 from types import FrameType
@@ -18,6 +18,9 @@ import structlog
 
 EXIT_SOFTWARE = 70  # sysexits.h: internal software error
 STOP_TIMEOUT = timedelta(seconds=60)  # a pod's poll, drain and grace together, with room
+
+OnEnd = Callable[[str, BaseException | None], None]
+"""Is told the name of a loop that ended before it was told to, and what it died of (None: it returned)."""
 
 _log = structlog.get_logger()
 
@@ -42,10 +45,14 @@ def stop_on_signals() -> Event:
     return stop
 
 
-def run_loops(loops: Mapping[str, Loop], stop: Event, *, stop_timeout: timedelta = STOP_TIMEOUT) -> int:
+def run_loops(
+    loops: Mapping[str, Loop], stop: Event, *, stop_timeout: timedelta = STOP_TIMEOUT, on_early_end: OnEnd = lambda *_: None
+) -> int:
     """Run all loops until `stop` is set and they have ended; return the exit code: 0, or 70 when one of them died or did not end."""
     died = Event()
-    threads = [Thread(target=_guarded, args=(name, loop, stop, died), name=name, daemon=True) for name, loop in loops.items()]
+    threads = [
+        Thread(target=_guarded, args=(name, loop, stop, died, on_early_end), name=name, daemon=True) for name, loop in loops.items()
+    ]
     for thread in threads:
         thread.start()
     stop.wait()
@@ -62,12 +69,15 @@ def _join(threads: list[Thread], timeout: timedelta) -> list[str]:
     return [thread.name for thread in threads if thread.is_alive()]
 
 
-def _guarded(name: str, loop: Loop, stop: Event, died: Event) -> None:
+def _guarded(name: str, loop: Loop, stop: Event, died: Event, on_early_end: OnEnd) -> None:
     try:
         loop.run(stop)
-    except BaseException:  # noqa: BLE001 - a thread's SystemExit would vanish without a trace
+        if not stop.is_set():
+            on_early_end(name, None)
+    except BaseException as error:  # noqa: BLE001 - a thread's SystemExit would vanish without a trace
         _log.exception("loop_died", loop=name)
         died.set()
+        on_early_end(name, error)
     finally:
         # Also when a loop returns before `stop` is set: the process must not go on without it.
         stop.set()

@@ -14,6 +14,8 @@ from pathlib import Path
 from uuid import UUID
 
 DEMO_TENANT = UUID("00000000-0000-4000-8000-000000000001")
+# Names the tenant of a running suite or demo, for whoever joins in.
+TENANT = "Q2O_TENANT"
 # HMAC-SHA256 with a shorter key than its hash can be guessed more easily than the hash (RFC 7518, 3.2).
 SECRET_BYTES = 32
 

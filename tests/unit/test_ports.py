@@ -1,0 +1,39 @@
+"""Which ports the parts of a local suite ask for."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.local.errors import StackError
+from workers.local.ports import CHOICE, NEEDS, with_fixed_ports
+
+
+def test_every_part_asks_for_its_own_port() -> None:
+    asked = with_fixed_ports({})
+
+    assert asked == {name: str(need.port) for name, need in NEEDS.items()}
+    assert len(set(asked.values())) == len(NEEDS)
+
+
+def test_tests_never_take_a_port_that_a_suite_asks_for() -> None:
+    assert [need.port for need in NEEDS.values() if need.port in CHOICE] == []
+
+
+def test_a_port_that_was_chosen_stays() -> None:
+    assert with_fixed_ports({"Q2O_HTTP_PORT": "9999"})["Q2O_HTTP_PORT"] == "9999"
+
+
+def test_no_port_is_asked_for_where_a_service_is_given() -> None:
+    asked = with_fixed_ports({"Q2O_KAFKA": "kafka:9092", "Q2O_ENGINE_URL": "http://engine/engine-rest"})
+
+    assert set(asked) & {"Q2O_KAFKA_PORT", "Q2O_KAFKA_CONTROLLER_PORT", "Q2O_ENGINE_PORT"} == set()
+    assert {"Q2O_DATABASE_PORT", "Q2O_HTTP_PORT", "Q2O_PROVIDER_PORT"} < set(asked)
+
+
+def test_free_ports_are_taken_when_they_are_asked_for() -> None:
+    assert with_fixed_ports({"Q2O_PORTS": "free"}) == {"Q2O_PORTS": "free"}
+
+
+def test_a_word_for_ports_that_is_none_is_refused() -> None:
+    with pytest.raises(StackError, match=r"Q2O_PORTS=any makes no sense: set it to fixed or free"):
+        with_fixed_ports({"Q2O_PORTS": "any"})
