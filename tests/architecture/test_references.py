@@ -1,0 +1,160 @@
+"""What pages and docstrings refer to exists: paths, anchors, modules, decisions, and the codes of the register of races."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+import domain.schema  # noqa: F401 - registers every refusal
+from domain.errors import DomainError
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("bpmn", "docker", "docs", "domain", "reconciliation", "tests", "workers")
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md") if "node_modules" not in page.parts),
+    ]
+)
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts)
+WIDTH = 140
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)", re.MULTILINE)
+A_PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`")
+A_MODULE = re.compile(r"`((?:domain|workers|reconciliation|tests)\.[\w.]+)`")
+A_PAGE = re.compile(r"\b([\w/-]+\.md)\b(?:#([\w-]+))?")
+CODE = re.compile(r"^```.*?^```$|^    [^\n]*$|^#[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+REFERENCE = re.compile(r"\[([^\]\n]+)\](?![(:\]])")
+DEFINITION = re.compile(r"^\[([^\]]+)\]: ", re.MULTILINE)
+A_DECISION = re.compile(r"\bdecisions? (\d{4})\b")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    """The docstrings and comments of a module: everything a reader is told in words."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+    yield from re.findall(r"#\s.*", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def resolves(dotted: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        return all((found := getattr(found, part, None)) is not None for part in parts[length:])
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    broken = []
+    for match in LINK.finditer(page.read_text(encoding="utf-8")):
+        target, _, anchor = next(group for group in match.groups() if group).partition("#")
+        if target.startswith(("http:", "https:")):
+            continue
+        found = (page.parent / target).resolve() if target else page
+        if not found.exists() or (anchor and found.suffix == ".md" and anchor not in anchors(found)):
+            broken.append(match.group())
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_reference_of_a_page_is_defined(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    prose = DEFINITION.sub("", re.sub(CODE, "", re.sub(r"\[`([^`\n]+)`\]", r"[\1]", text)))
+
+    assert set(REFERENCE.findall(prose)) - set(DEFINITION.findall(text)) == set()
+
+
+def test_every_path_that_a_page_or_a_docstring_names_exists() -> None:
+    texts = [(page, page.read_text(encoding="utf-8")) for page in PAGES] + [
+        (path, each) for path in SOURCES for each in docstrings(path)
+    ]
+
+    assert [
+        f"{named(path)}: {found}" for path, text in texts for found in A_PATH.findall(text) if not (ROOT / found).exists()
+    ] == []
+
+
+def test_every_module_that_a_docstring_names_exists() -> None:
+    texts = [(path, each) for path in SOURCES for each in docstrings(path)]
+
+    assert [f"{named(path)}: {found}" for path, text in texts for found in A_MODULE.findall(text) if not resolves(found)] == []
+
+
+def test_every_page_and_section_that_a_docstring_cites_exists() -> None:
+    broken = []
+    for path in SOURCES:
+        for text in docstrings(path):
+            for page, anchor in A_PAGE.findall(text):
+                found = ROOT / page
+                if not found.exists() or (anchor and anchor not in anchors(found)):
+                    broken.append(f"{named(path)}: {page}#{anchor}")
+
+    assert broken == []
+
+
+def test_every_decision_that_is_cited_exists() -> None:
+    there = {page.name[:4] for page in (ROOT / "docs" / "decisions").glob("[0-9]*.md")}
+    texts = [(page, page.read_text(encoding="utf-8")) for page in PAGES] + [
+        (path, each) for path in SOURCES for each in docstrings(path)
+    ]
+
+    assert [f"{named(path)}: {number}" for path, text in texts for number in A_DECISION.findall(text) if number not in there] == []
+
+
+def test_no_docstring_cites_what_its_reader_does_not_have() -> None:
+    texts = [(path, each) for path in SOURCES if path != Path(__file__) for each in docstrings(path)]
+
+    assert [f"{named(path)}: {text[:80]}" for path, text in texts if re.search(r"\bthe lesson\b", text, re.IGNORECASE)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_line_of_a_page_is_too_long_to_read(page: Path) -> None:
+    # A row of a table cannot be wrapped; only the first page does without long rows, too.
+    rows_count = page == ROOT / "README.md"
+    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+
+    assert [number for number, line in lines if len(line) > WIDTH and (rows_count or not line.startswith("|"))] == []
+
+
+def test_every_code_and_metric_of_the_register_of_races_exists() -> None:
+    register = (
+        (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Register of races")[2].partition("\n## ")[0]
+    )
+    codes = {refusal.code for refusal in everything_below(DomainError)}
+    importlib.import_module("workers.suite")
+    metrics = {name for collector in list(REGISTRY._collector_to_names) for name in REGISTRY._collector_to_names[collector]}
+
+    assert {code for code in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", register) if code not in codes | SQL_AND_EVENTS} == set()
+    assert {metric for metric in re.findall(r"`(q2o_\w+)`", register) if metric not in metrics} == set()
+
+
+SQL_AND_EVENTS = {"FOR_SHARE"}
+
+
+def everything_below(kind: type[DomainError]) -> Iterator[type[DomainError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from everything_below(each)
