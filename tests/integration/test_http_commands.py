@@ -138,7 +138,7 @@ class TestPreconditions:
             "title": "Quote has changed",
             "status": 409,
             "code": "QUOTE_VERSION_CONFLICT",
-            "detail": "The quote was modified after this workspace was loaded.",
+            "detail": "The quote has changed since this version of it was read.",
             "quoteId": quote["quoteId"],
             "expectedVersion": 1,
             "currentVersion": 2,
