@@ -130,7 +130,7 @@ def test_the_engines_database_is_closed_to_the_business_role(database: str) -> N
 def test_a_second_stack_on_the_same_directory_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     with LocalStack(tmp_path, {"postgres"}, {}) as first:
         with (
-            pytest.raises(StackError, match=f"already up on .* \\(process {os.getpid()}\\)"),
+            pytest.raises(StackError, match=f"already running on .* \\(process {os.getpid()}\\)"),
             LocalStack(tmp_path, {"postgres"}, {}),
         ):
             pass
@@ -204,7 +204,7 @@ def test_given_addresses_are_used_and_nothing_is_started(stack: LocalStack, tmp_
     with LocalStack(tmp_path, environment=given) as second:
         assert processes_of(tmp_path) == []
         assert second.environment == given | {"Q2O_DATA_DIR": str(tmp_path)}
-        with pytest.raises(StackError, match="engine is not run by this stack"):
+        with pytest.raises(StackError, match="this stack did not start engine"):
             _ = second.engine
 
 
@@ -355,26 +355,26 @@ def test_a_lost_credentials_file_is_named(tmp_path: Path) -> None:
 
     message = refused(LocalStack(tmp_path, {"postgres"}, {}))
 
-    assert "another password than credentials.json" in message
+    assert "does not accept the password in credentials.json" in message
     assert f"delete the directory {tmp_path}" in message
 
 
 @pytest.mark.parametrize(
-    ("part", "given", "told"),
+    ("service", "given", "told"),
     [
-        ("kafka", {"Q2O_KAFKA": "127.0.0.1:1"}, "No Kafka broker answers at 127.0.0.1:1"),
+        ("kafka", {"Q2O_KAFKA": "127.0.0.1:1"}, "No Kafka broker responds at 127.0.0.1:1"),
         ("engine", {"Q2O_ENGINE_URL": "http://127.0.0.1:1/engine-rest"}, "without Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD"),
         (
             "engine",
             {"Q2O_ENGINE_URL": "http://127.0.0.1:1/engine-rest", "Q2O_ENGINE_USER": "a", "Q2O_ENGINE_PASSWORD": "b"},
-            "No engine answers at http://127.0.0.1:1/engine-rest",
+            "No engine responds at http://127.0.0.1:1/engine-rest",
         ),
-        ("postgres", {"Q2O_DATABASE_URL": "nonsense"}, "Q2O_DATABASE_URL is no database address"),
-        ("kafka", {"Q2O_JAVA": "/nowhere/java"}, "/nowhere/java is not a program: set Q2O_JAVA"),
+        ("postgres", {"Q2O_DATABASE_URL": "nonsense"}, "Q2O_DATABASE_URL is not a database address"),
+        ("kafka", {"Q2O_JAVA": "/nowhere/java"}, "/nowhere/java cannot be run: set Q2O_JAVA"),
     ],
 )
-def test_a_given_service_or_program_that_is_not_there_is_named(tmp_path: Path, part: str, given: dict[str, str], told: str) -> None:
-    assert told in refused(LocalStack(tmp_path, {part}, given))
+def test_a_given_service_or_program_that_is_not_there_is_named(tmp_path: Path, service: str, given: dict[str, str], told: str) -> None:
+    assert told in refused(LocalStack(tmp_path, {service}, given))
 
 
 def test_a_broken_jar_is_named_with_both_sums_and_what_to_delete(tmp_path: Path, kafka_jars: Path) -> None:
@@ -388,7 +388,7 @@ def test_a_broken_jar_is_named_with_both_sums_and_what_to_delete(tmp_path: Path,
     broken.unlink()
     broken.symlink_to(whole)
 
-    assert f"The jar {jar.artifact} {jar.version} is broken: sha256 {jar.sha256} is expected, {broken} has " in message
+    assert f"The jar {jar.artifact} {jar.version} is broken: its sha256 should be {jar.sha256}, but {broken} has " in message
     assert "delete that file" in message
 
 
@@ -420,13 +420,13 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"MiB are free at .*, 1000000000 are needed"):
+    with pytest.raises(StackError, match=r"MiB are free at .*, but 1000000000 MiB are needed"):
         check_space(tmp_path, needed_mib=10**9)
 
 
 @pytest.mark.parametrize(("system", "machine"), [("Windows", "AMD64"), ("Linux", "riscv64"), ("Darwin", "ppc")])
 def test_a_machine_without_wheels_is_named(system: str, machine: str) -> None:
-    with pytest.raises(StackError, match=f"this is {system} on {machine}: give Q2O_DATABASE_URL, Q2O_KAFKA and Q2O_ENGINE_URL"):
+    with pytest.raises(StackError, match=f"this is {system} on {machine}: set Q2O_DATABASE_URL, Q2O_KAFKA and Q2O_ENGINE_URL"):
         check_platform(system, machine)
 
 

@@ -41,7 +41,7 @@ def test_a_set_up_that_has_nothing_to_tell_says_that_it_goes_on(tmp_path: Path) 
 
     follow([sys.executable, "-c", goes_on_until_it_is_heard], PACKAGES, tmp_path / "log", say, quiet_seconds=0.01)
 
-    assert said[0].startswith("  still at it after")
+    assert said[0].startswith("  still working after")
 
 
 def test_all_of_it_is_kept_and_the_exit_code_is_pips(tmp_path: Path) -> None:

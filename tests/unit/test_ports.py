@@ -35,5 +35,5 @@ def test_free_ports_are_taken_when_they_are_asked_for() -> None:
 
 
 def test_a_word_for_ports_that_is_none_is_refused() -> None:
-    with pytest.raises(StackError, match=r"Q2O_PORTS=any makes no sense: set it to fixed or free"):
+    with pytest.raises(StackError, match=r"Q2O_PORTS=any is neither fixed nor free: set it to one of them"):
         with_fixed_ports({"Q2O_PORTS": "any"})

@@ -1,4 +1,4 @@
-"""The engine of the local stack: Camunda 7 with REST, Cockpit and Tasklist in one JVM, on a port of this machine."""
+"""Runs the engine of the local stack: Camunda 7 with REST, Cockpit and Tasklist in one JVM, on one port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 
 from workers.local.errors import StackError
 from workers.local.java import class_path, jvm_command
-from workers.local.part import Part
+from workers.local.service import Service
 from workers.local.ports import HOST
 from workers.local.processes import Program, end_leftovers
 from workers.local.source import CONFIGURATION
@@ -18,21 +18,21 @@ from workers.local.source import CONFIGURATION
 START_TIMEOUT_SECONDS = 120.0
 REQUEST_TIMEOUT_SECONDS = 5.0
 HEAP_MIB = 256
-# Files of ours that stand before the vendor's of the same name: a tab of Cockpit, and the setting that loads it.
+# Our files come first on the class path and replace the vendor's of the same name: a tab of Cockpit, and the setting that loads it.
 WEBAPP = CONFIGURATION / "engine" / "webapp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineDatabase:
-    """Where the engine keeps its tables, as JDBC wants it."""
+    """The database with the engine's tables, addressed the way JDBC needs it."""
 
     jdbc_url: str
     user: str
     password: str
 
 
-class Camunda(Part):
-    """One engine node. `url` ends in /engine-rest, `webapps` is where people log in."""
+class Camunda(Service):
+    """One engine node. `url` is the address of REST and ends in /engine-rest; `webapps` is the address where people log in."""
 
     name = "engine"
 
@@ -47,13 +47,13 @@ class Camunda(Part):
         self._database = database
 
     def launch(self, jars: Sequence[Path]) -> None:
-        """Start the JVM; `wait` returns when it serves."""
+        """Start the JVM; `wait` returns when it serves requests."""
         self._program = Program("The engine", self._command(), self._log, class_path([WEBAPP, *jars]) | self._settings())
         self._program.start()
 
     def wait(self) -> None:
-        """Wait until REST answers and the administrator may log in. Raises StackError with the reason otherwise."""
-        self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
+        """Wait until REST responds and the administrator can log in. Raises StackError with the reason when that does not happen."""
+        self._launched.wait_until(self._responds, START_TIMEOUT_SECONDS)
         check_login(self.url, self.user, self.password)
 
     @classmethod
@@ -83,29 +83,29 @@ class Camunda(Part):
             "Q2O_ENGINE_PASSWORD": self.password,
         }
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
-            # The list of engines is the one thing that REST tells to everybody.
+            # The list of engines is the only resource that needs no login.
             return _get(f"{self.url}/engine").ok
         except requests.RequestException:
             return False
 
 
 def check_login(url: str, user: str, password: str) -> None:
-    """Raise StackError when the engine is not there or does not take the user's password."""
+    """Raise StackError when no engine responds at the address, or when it does not accept the user's password."""
     try:
-        answer = _get(f"{url}/version", (user, password))
+        response = _get(f"{url}/version", (user, password))
     except requests.RequestException as error:
         raise StackError(
-            f"No engine answers at {url} ({type(error).__name__}): start it, correct Q2O_ENGINE_URL, or unset it"
+            f"No engine responds at {url} ({type(error).__name__}): start it, correct Q2O_ENGINE_URL, or unset it"
         ) from error
-    if answer.status_code in {401, 403}:
+    if response.status_code in {401, 403}:
         raise StackError(
-            f"The engine at {url} refuses the password of user {user}: set Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD to those it knows"
+            f"The engine at {url} refuses the password of user {user}: set Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD to a user that it accepts"
         )
-    if not answer.ok:
+    if not response.ok:
         raise StackError(
-            f"What answers at {url} is not the engine's REST API (status {answer.status_code}): correct Q2O_ENGINE_URL"
+            f"The server at {url} is not the engine's REST API (status {response.status_code}): correct Q2O_ENGINE_URL"
         )
 
 
@@ -115,6 +115,6 @@ def _mark(data_dir: Path) -> str:
 
 def _get(url: str, auth: tuple[str, str] | None = None) -> requests.Response:
     with requests.Session() as session:
-        # A proxy of the user's network does not reach this machine's own ports.
+        # A proxy of the user's network cannot reach ports of this machine, so it is ignored for them.
         session.trust_env = not url.startswith(f"http://{HOST}:")
         return session.get(url, auth=auth, timeout=REQUEST_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""Secrets of one local stack: made once per data directory, kept in a file that only its owner reads."""
+"""Secrets of one local stack: created once per data directory, in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.runtime.settings import DEMO_TENANT, TENANT
 
 
 def _password() -> str:
-    # Upper, lower, digit and sign: the engine's password policy asks for one of each.
+    # The engine's password policy requires an upper-case letter, a lower-case letter, a digit and a special character.
     return f"{secrets.token_urlsafe(18)}-aA1"
 
 
@@ -27,7 +27,7 @@ def _webhook_secret() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Passwords of the PostgreSQL roles and of the engine's administrator, keys of API tokens and callbacks."""
+    """Passwords of the PostgreSQL roles and of the engine's administrator, and the keys that sign API tokens and callbacks."""
 
     postgres: str
     q2o: str
@@ -38,15 +38,15 @@ class Credentials:
 
 
 def load_credentials(file: Path) -> Credentials:
-    """Read the file, or make it. Raises StackError when it is not readable as credentials."""
+    """Read the file, or create it. Raises StackError when it does not hold credentials."""
     if file.exists():
         try:
             return Credentials(**json.loads(file.read_text()))
         except (ValueError, TypeError) as error:
             raise StackError(
-                f"{file} is damaged: delete the directory {file.parent} to begin anew (its database is lost)"
+                f"{file} is damaged: delete the directory {file.parent} to start over (this deletes its database)"
             ) from error
-    made = Credentials(
+    created = Credentials(
         postgres=_password(),
         q2o=_password(),
         camunda=_password(),
@@ -56,32 +56,32 @@ def load_credentials(file: Path) -> Credentials:
     )
     new = file.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        json.dump(asdict(made), out)
+        json.dump(asdict(created), out)
     new.replace(file)
-    return made
+    return created
 
 
 def environment_file(data_dir: Path) -> Path:
-    """Where a running suite leaves its settings for other shells, as lines `export NAME=value`."""
+    """The file in which a running suite leaves its settings for other shells, as lines `export NAME=value`."""
     return data_dir / "environment"
 
 
 def known_tenant(data_dir: Path, environment: Mapping[str, str]) -> UUID:
-    """The tenant that the environment names, else that of the suite that was started here last, else the demo's.
+    """The tenant that the environment names, else the tenant of the suite that was started here last, else the demo's.
 
-    Raises StackError when what is named is no tenant.
+    Raises StackError when the name is not a UUID.
     """
     file = environment_file(data_dir)
-    left = dict(word.partition("=")[::2] for word in shlex.split(file.read_text())) if file.exists() else {}
-    named = environment.get(TENANT) or left.get(TENANT) or str(DEMO_TENANT)
+    last = dict(word.partition("=")[::2] for word in shlex.split(file.read_text())) if file.exists() else {}
+    named = environment.get(TENANT) or last.get(TENANT) or str(DEMO_TENANT)
     try:
         return UUID(named)
     except ValueError as error:
-        raise StackError(f"{TENANT}={named} is no tenant: give its UUID, or unset it") from error
+        raise StackError(f"{TENANT}={named} is not a tenant: set it to a UUID, or unset it") from error
 
 
 def known_secret(data_dir: Path) -> str:
-    """The token secret of a local stack that was started here before. Raises StackError when there is none."""
+    """The secret that signs the tokens of the local stack in this directory. Raises StackError when no stack was started there."""
     file = data_dir / "credentials.json"
     if not file.exists():
         raise StackError(f"{file} does not exist: start the suite with `q2o up` first, or set Q2O_JWT_SECRET")

@@ -1,4 +1,4 @@
-"""Checks of services that the stack does not start because their address is given: there, and usable by us."""
+"""Checks the services that the stack does not start because their address is given: they respond, and we can use them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OLDEST_POSTGRES = 15
 
 
 def check_database(variable: str, text: str) -> URL:
-    """Read the address that the variable gives. Raises StackError when no usable PostgreSQL answers there."""
+    """Read the address that the variable gives. Raises StackError when no usable PostgreSQL responds there."""
     try:
         url = make_url(text)
     except ArgumentError as error:
         raise StackError(
-            f"{variable} is no database address: write it as postgresql+psycopg://user:password@host:port/database"
+            f"{variable} is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
         ) from error
     where = f"{url.host}:{url.port or 5432}/{url.database} as {url.username}"
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -30,7 +30,7 @@ def check_database(variable: str, text: str) -> URL:
         with psycopg.connect(address, connect_timeout=TIMEOUT_SECONDS) as connection:
             version = connection.info.server_version // 10000
     except psycopg.OperationalError as error:
-        # One server may have several addresses, each with its own line: the last one tells.
+        # A host may have several addresses, and the error has a line for each; one line is enough.
         reason = str(error).strip().splitlines()[-1]
         raise StackError(f"Cannot open the database {where} ({reason}): start it or correct {variable}, or unset it") from error
     if version < OLDEST_POSTGRES:
@@ -39,13 +39,13 @@ def check_database(variable: str, text: str) -> URL:
 
 
 def check_kafka(bootstrap: str) -> None:
-    """Raise StackError when no broker answers."""
+    """Raise StackError when no broker responds."""
     if not reachable(bootstrap, TIMEOUT_SECONDS):
-        raise StackError(f"No Kafka broker answers at {bootstrap}: start it, correct Q2O_KAFKA, or unset it")
+        raise StackError(f"No Kafka broker responds at {bootstrap}: start it, correct Q2O_KAFKA, or unset it")
 
 
 def check_engine(environment: Mapping[str, str]) -> None:
-    """Raise StackError when the engine at Q2O_ENGINE_URL is not there or does not know the user."""
+    """Raise StackError when no engine responds at Q2O_ENGINE_URL, or when it does not accept the user."""
     missing = [name for name in ("Q2O_ENGINE_USER", "Q2O_ENGINE_PASSWORD") if not environment.get(name)]
     if missing:
         raise StackError(f"Q2O_ENGINE_URL is given without {' and '.join(missing)}: set them too")
@@ -53,7 +53,7 @@ def check_engine(environment: Mapping[str, str]) -> None:
 
 
 def engine_database(text: str) -> EngineDatabase:
-    """Read the engine's own database at Q2O_ENGINE_DATABASE_URL, checked, as JDBC wants it."""
+    """Check the engine's own database at Q2O_ENGINE_DATABASE_URL, and give its address the way JDBC needs it."""
     url = check_database("Q2O_ENGINE_DATABASE_URL", text)
     return EngineDatabase(
         jdbc_url=f"jdbc:postgresql://{url.host}:{url.port or 5432}/{url.database}",

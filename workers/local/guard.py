@@ -1,4 +1,4 @@
-"""One stack per data directory, and an orderly end by signals."""
+"""Keeps two stacks out of one data directory, and lets signals end a stack in an orderly way."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Handler = Callable[[int, FrameType | None], object] | int
 
 @contextmanager
 def directory_lock(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory. Raises StackError when another living process holds it.
+    """Lock the data directory. Raises StackError when another living process has locked it.
 
-    The kernel gives the lock back when its holder dies, however it dies, and no child inherits it.
+    The kernel releases the lock when its owner ends, however it ends, and no child process inherits it.
     """
     with (data_dir / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
+            owner = file.read().strip() or "unknown"
             raise StackError(
-                f"A local stack is already up on {data_dir} (process {holder}): use that one, stop it, or set Q2O_DATA_DIR to another directory"
+                f"A local stack is already running on {data_dir} (process {owner}): use that one, stop it, or set Q2O_DATA_DIR to another directory"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -40,22 +40,22 @@ def directory_lock(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal (SIGHUP) end the process as Ctrl-C does: by an exception that unwinds every `with`."""
-    mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    with _handled(dict.fromkeys(mine, _leave)):
+    """Let SIGTERM and a closed terminal (SIGHUP) end the process as Ctrl-C does: by an exception that leaves every `with` block."""
+    unhandled = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    with _handled(dict.fromkeys(unhandled, _leave)):
         yield
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let no second Ctrl-C interrupt the stopping: it is bounded in time and would otherwise leave parts running."""
+    """Ignore further signals while the stack stops: an interrupted stop would leave services running, and its time is limited anyway."""
     with _handled(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)):
         yield
 
 
 @contextmanager
 def _handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    # Only the main thread may say what a signal does; elsewhere whoever owns the process has decided it.
+    # Python lets only the main thread set signal handlers. In another thread, the program that owns the process has set them.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""Installs requirements with pip and shows how far it is: a set-up of some minutes that says nothing looks like one that hangs.
+"""Installs requirements with pip and shows the progress: a set-up that prints nothing for minutes looks as if it hangs.
 
-The Makefile runs this file before anything is installed, so it needs the standard library alone. What pip says goes into a log, which is printed
-when pip fails.
+The Makefile runs this file before anything is installed, so it needs only the standard library. The output of pip goes into a log, which is
+printed when pip fails.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from threading import Thread
 from time import monotonic
 
 PIP = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", "--require-hashes", "-r")
-# Below that a person begins to wonder; a test of the first minute holds it.
+# A person who sees nothing for ten seconds begins to wonder.
 QUIET_SECONDS = 8.0
-# Of some seventy packages: a line now and then.
+# Packages between two lines of progress, of about seventy in all.
 EVERY = 10
-# A download that somebody with a slow line waits for.
+# From this size on, a download takes long enough on a slow line to be announced.
 LARGE_MB = 10.0
 LARGE = re.compile(r"Downloading (?P<name>[^\s-]+)\S* \((?P<size>[\d.]+) MB\)")
 
@@ -28,7 +28,7 @@ Say = Callable[[str], object]
 
 
 def follow(command: Sequence[str], total: int, log: Path, say: Say, quiet_seconds: float = QUIET_SECONDS) -> int:
-    """Run the command, tell of its progress, and return its exit code."""
+    """Run the command, report its progress, and return its exit code."""
     began, lines = monotonic(), Queue[str | None]()
     pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 - the command is ours
     with pip as process, log.open("a") as kept:
@@ -36,12 +36,12 @@ def follow(command: Sequence[str], total: int, log: Path, say: Say, quiet_second
         count = 0
         for line in _lines(lines, quiet_seconds):
             if line is None:
-                say(f"  still at it after {monotonic() - began:.0f} s")
+                say(f"  still working after {monotonic() - began:.0f} s")
                 continue
             kept.write(line)
             count += line.startswith("Collecting ")
-            if told := _worth_telling(line, count, total):
-                say(told)
+            if progress := _progress(line, count, total):
+                say(progress)
         return process.wait()
 
 
@@ -52,7 +52,7 @@ def _read(process: subprocess.Popen[str], lines: Queue[str | None]) -> None:
 
 
 def _lines(lines: Queue[str | None], quiet_seconds: float) -> Iterator[str | None]:
-    """Give each line, and None whenever none came for a while."""
+    """Yield each line, and None whenever no line came for `quiet_seconds`."""
     while True:
         try:
             line = lines.get(timeout=quiet_seconds)
@@ -64,7 +64,7 @@ def _lines(lines: Queue[str | None], quiet_seconds: float) -> Iterator[str | Non
         yield line
 
 
-def _worth_telling(line: str, count: int, total: int) -> str | None:
+def _progress(line: str, count: int, total: int) -> str | None:
     if line.startswith("Collecting ") and count % EVERY == 0:
         return f"  {count} of {total} packages"
     if (large := LARGE.search(line)) and float(large["size"]) >= LARGE_MB:
@@ -73,7 +73,7 @@ def _worth_telling(line: str, count: int, total: int) -> str | None:
 
 
 def main(requirements: Path, log: Path) -> int:
-    """Install what the file pins; on failure the log is shown."""
+    """Install the pinned requirements of the file. When that fails, print the log."""
 
     def say(text: str) -> None:
         sys.stderr.write(text + "\n")

@@ -1,7 +1,7 @@
-"""The jars of the JVM parts: named with their sha256 in a lock, fetched once per user, compared at every start.
+"""Provides the jars of the JVM services: a lock file names them with their sha256; each is downloaded once per user and checked at every start.
 
-What is fetched goes to a staging directory first and gets its place only when its sum is right, so that neither an
-interrupted download nor a wrong answer of a registry is ever taken for a jar.
+A download goes to a staging directory first and moves to its place only when its sha256 is right, so neither an
+interrupted download nor a wrong response of a registry is ever used as a jar.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from workers.local.errors import StackError
 
-# More at once do not help: a registry limits them.
+# More at once would not be faster, because registries limit parallel downloads.
 PARALLEL_DOWNLOADS = 8
 DOWNLOAD_TIMEOUT_SECONDS = 60
-# A network that fails for a moment is no reason to start again by hand; one that is not there is told soon.
+# A network that fails for a moment needs no person; a network that is down is reported within seconds.
 RETRYING = Retrying(
     retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout)),
     stop=stop_after_attempt(3),
@@ -39,7 +39,7 @@ RETRYING = Retrying(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedJar:
-    """One entry of a lock: Maven coordinates and the sum of the file."""
+    """One entry of a lock file: Maven coordinates and the sha256 of the jar."""
 
     group: str
     artifact: str
@@ -49,7 +49,7 @@ class LockedJar:
 
     @property
     def file_name(self) -> str:
-        """The name in the jar directory; the group stands in it because two groups may share an artifact's name."""
+        """The name in the jar directory. It contains the group, because artifacts of two groups may have the same name."""
         return "-".join(part for part in (self.group, self.artifact, self.version, self.classifier) if part) + ".jar"
 
 
@@ -69,7 +69,7 @@ def read_lock(lock: Path) -> list[LockedJar]:
 
 
 def default_jar_directory(environment: Mapping[str, str]) -> Path:
-    """Q2O_JAR_DIR, else the user's cache directory."""
+    """The directory that Q2O_JAR_DIR names, else one in the user's cache directory."""
     if named := environment.get("Q2O_JAR_DIR"):
         return Path(named)
     home = Path.home()
@@ -78,16 +78,16 @@ def default_jar_directory(environment: Mapping[str, str]) -> Path:
 
 
 class JarStore:
-    """A directory of checked jars."""
+    """A directory of jars; every jar that it gives out has been checked."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def provide(self, jars: Sequence[LockedJar]) -> list[Path]:
-        """Paths of the jars, fetched where missing.
+        """The paths of the jars; missing ones are downloaded.
 
-        Raises StackError with the jar's name, the expected and the actual sum and what to delete when one is broken,
-        and when one cannot be fetched.
+        Raises StackError when a jar cannot be downloaded, and when a jar is broken: then with its name, the expected and the
+        actual sha256, and the file to delete.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         missing = [jar for jar in jars if not (self._directory / jar.file_name).exists()]
@@ -107,7 +107,7 @@ class JarStore:
             try:
                 _watch([pool.submit(self._fetch_one, jar, Path(staging)) for jar in missing], self._directory)
             finally:
-                # One failure (or Ctrl-C) ends the rest: nobody waits for a hundred more time-outs.
+                # The first failure (or Ctrl-C) cancels the rest, so that nobody waits for a hundred more time-outs.
                 pool.shutdown(cancel_futures=True)
 
     def _fetch_one(self, jar: LockedJar, staging: Path) -> None:
@@ -124,12 +124,12 @@ def compare(path: Path, jar: LockedJar) -> None:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if actual != jar.sha256:
         raise StackError(
-            f"The jar {jar.artifact} {jar.version} is broken: sha256 {jar.sha256} is expected, {path} has {actual}; delete that file and start again"
+            f"The jar {jar.artifact} {jar.version} is broken: its sha256 should be {jar.sha256}, but {path} has {actual}; delete that file and start again"
         )
 
 
 def _resolve(jar: LockedJar, staging: Path) -> Path:
-    """Take the jar from the user's own Maven repository when it is there, else downloaded by jgo into the staging directory."""
+    """Take the jar from the user's own Maven repository, or let jgo download it into the staging directory."""
     from jgo.config import GlobalSettings
     from jgo.constants import default_maven_repo
     from jgo.maven import MavenContext
@@ -147,14 +147,14 @@ def _resolve(jar: LockedJar, staging: Path) -> Path:
     except (requests.RequestException, RuntimeError) as error:
         raise StackError(
             f"Cannot download the jar {jar.artifact} {jar.version} ({type(error).__name__}): check the network and HTTPS_PROXY, "
-            "or name a mirror under [repositories] in ~/.config/jgo.conf, then start again (what was fetched is kept)"
+            "or name a mirror under [repositories] in ~/.config/jgo.conf, then start again (jars that were downloaded are kept)"
         ) from error
 
 
 def _watch(downloads: Sequence[Future[None]], directory: Path) -> None:
     """Show progress on standard error: a bar in a terminal, a few plain lines elsewhere. Raises the first failure."""
     console = Console(stderr=True)
-    title = f"Fetching {len(downloads)} jars to {directory}"
+    title = f"Downloading {len(downloads)} jars to {directory}"
     if not console.is_terminal:
         console.print(f"{title} …", soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -1,4 +1,4 @@
-"""Apache Kafka of the local stack: broker and controller in one JVM (KRaft), on two ports of this machine."""
+"""Runs Apache Kafka for the local stack: broker and controller in one JVM (KRaft), on two ports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workers.local.errors import StackError
 from workers.local.java import class_path, jvm_command
-from workers.local.part import Part
+from workers.local.service import Service
 from workers.local.ports import HOST, accepts
 from workers.local.processes import Program, end_leftovers
 from workers.local.source import CONFIGURATION
@@ -19,8 +19,8 @@ START_TIMEOUT_SECONDS = 90.0
 HEAP_MIB = 256
 
 
-class Kafka(Part):
-    """One broker. `bootstrap` is its address."""
+class Kafka(Service):
+    """One broker. `bootstrap` is its address (`bootstrap.servers` of a client)."""
 
     name = "kafka"
 
@@ -33,7 +33,7 @@ class Kafka(Part):
         self._mark = _mark(data_dir)
 
     def launch(self, jars: Sequence[Path]) -> None:
-        """Format the storage at the first time and start the JVM; `wait` returns when it serves."""
+        """Format the storage before the first start, and start the JVM; `wait` returns when it serves clients."""
         self._directory.mkdir(exist_ok=True)
         properties = self._write_properties()
         if not (self._directory / "data" / "meta.properties").exists():
@@ -42,8 +42,8 @@ class Kafka(Part):
         self._program.start()
 
     def wait(self) -> None:
-        """Wait until clients are served. Raises StackError when the JVM ends or is not ready in time."""
-        self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
+        """Wait until the broker serves clients. Raises StackError when the JVM ends or is not ready in time."""
+        self._launched.wait_until(self._responds, START_TIMEOUT_SECONDS)
 
     @classmethod
     def end_leftovers(cls, data_dir: Path) -> None:
@@ -73,23 +73,23 @@ class Kafka(Part):
         command = self._command(
             "kafka.tools.StorageTool", ["format", "-t", _cluster_id(), "-c", str(properties), "--ignore-formatted"]
         )
-        made = subprocess.run(command, check=False, capture_output=True, text=True, env=class_path(jars))  # noqa: S603 - ours
-        if made.returncode != 0:
-            complaint = (made.stderr.strip() or made.stdout.strip()).splitlines()
+        formatted = subprocess.run(command, check=False, capture_output=True, text=True, env=class_path(jars))  # noqa: S603 - ours
+        if formatted.returncode != 0:
+            complaint = (formatted.stderr.strip() or formatted.stdout.strip()).splitlines()
             raise StackError(
-                f"Kafka could not make its files in {self._directory} ({complaint[-1] if complaint else made.returncode})"
+                f"Kafka could not create its files in {self._directory} ({complaint[-1] if complaint else formatted.returncode})"
             )
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         return accepts(HOST, self.port) and reachable(self.bootstrap, timeout_seconds=5.0)
 
 
 def reachable(bootstrap: str, timeout_seconds: float) -> bool:
-    """Whether a broker answers there."""
+    """Whether a broker responds at this address."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    # log_level 0: what librdkafka would print about a broker that is still starting is no news.
+    # log_level 0: librdkafka would print an error for every try, although a broker that is still starting is expected.
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
         return bool(client.list_topics(timeout=timeout_seconds).brokers)
@@ -98,7 +98,7 @@ def reachable(bootstrap: str, timeout_seconds: float) -> bool:
 
 
 def _cluster_id() -> str:
-    # StorageTool takes a leading minus for an option.
+    # StorageTool reads a leading minus as an option, so the id gets none.
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
 
 

