@@ -209,7 +209,7 @@ def test_a_repetition_uses_up_faults_of_the_answer_but_not_of_the_deed(ledger: L
 
     answer = ledger.receive(KEY, SYNCHRONOUS)
 
-    assert (answer.status_code, answer.hold) == (200, timedelta(seconds=3))
+    assert (answer.status_code, answer.pause) == (200, timedelta(seconds=3))
     assert [fault.remaining for fault in faults.all()] == [1, 0]
 
 

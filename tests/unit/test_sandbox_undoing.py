@@ -144,4 +144,4 @@ def test_over_http_the_port_tells_in_time_too_late_and_never_seen_apart(tmp_path
     assert in_time is not None
     assert in_time.status is ReplyStatus.COMPLETED
     assert too_late is not None
-    assert (too_late.status, too_late.reason) == (ReplyStatus.REJECTED, "too late: it is completed")
+    assert (too_late.status, too_late.reason) == (ReplyStatus.REJECTED, "too late: the request is completed")

@@ -1,6 +1,6 @@
-"""The sandbox provider's HTTP interface: requests, questions about requests, the ledger and the faults.
+"""The HTTP interface of the sandbox provider: requests, questions about requests, the ledger and the faults.
 
-The rule: what the provider does is decided in the ledger; here it is only said, held back, or not said.
+The rule: the ledger decides what the provider does. This module only sends the reply, delays it, or loses it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Body(BaseModel):
 
 
 class RequestBody(_Body):
-    """What a customer sends to have a step carried out."""
+    """The body of a request to carry out a step."""
 
     step_ref: _Name
     step_code: _Name
@@ -46,21 +46,21 @@ class RequestBody(_Body):
 
 
 class CancellationBody(_Body):
-    """What a customer sends to have a request cancelled."""
+    """The body of a request to cancel an earlier request."""
 
     step_ref: _Name
     request_key: _Key
 
 
 class EventBody(_Body):
-    """Something to be said about a request, true or not."""
+    """A callback to send about a request, by hand. The ledger does not change, so the callback may be untrue."""
 
     idempotency_key: _Key
     event_type: Literal["step.accepted", "step.completed", "step.rejected", "step.cancelled", "step.cancel_refused"]
 
 
 class FaultBody(_Body):
-    """An order to misbehave; `seconds` is for hold_answer, delay_callback and cancel_later."""
+    """The order of a fault. `seconds` matters for hold_answer, delay_callback and cancel_later only."""
 
     kind: FaultKind
     step_code: _Name | None = None
@@ -70,7 +70,7 @@ class FaultBody(_Body):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Routes:
-    """The handlers; `stopping` ends the pauses of held answers."""
+    """The handlers of the routes. `stopping` ends the pauses before delayed replies."""
 
     ledger: Ledger
     faults: Faults
@@ -81,23 +81,23 @@ class _Routes:
         scheme, _, given = authorization.partition(" ")
         is_known = given != "" if self.token is None else secrets.compare_digest(given.encode(), self.token.encode())
         if scheme.lower() != "bearer" or not is_known:
-            raise HTTPException(401, "a bearer token is needed")
+            raise HTTPException(401, "this request needs a valid bearer token")
 
     def submit(self, body: RequestBody, idempotency_key: Annotated[_Key, Header()]) -> Response:
         try:
-            answer = self.ledger.receive(idempotency_key, ServiceRequest(**body.model_dump()))
+            reply = self.ledger.receive(idempotency_key, ServiceRequest(**body.model_dump()))
         except KeyReusedError as error:
             return _problem(409, "IDEMPOTENCY_KEY_REUSED", str(error))
-        log.info("sandbox_request_answered", idempotencyKey=idempotency_key, status=answer.status_code, lost=answer.is_lost)
-        self.stopping.wait(answer.hold.total_seconds())
-        return CutConnection() if answer.is_lost else JSONResponse(dict(answer.body), answer.status_code)
+        log.info("sandbox_request_answered", idempotencyKey=idempotency_key, status=reply.status_code, lost=reply.is_lost)
+        self.stopping.wait(reply.pause.total_seconds())
+        return CutConnection() if reply.is_lost else JSONResponse(dict(reply.body), reply.status_code)
 
     def cancel(self, body: CancellationBody, idempotency_key: Annotated[_Key, Header()]) -> Response:
         try:
-            answer = self.ledger.cancel(idempotency_key, body.request_key)
+            reply = self.ledger.cancel(idempotency_key, body.request_key)
         except RequestUnknownError as error:
             return _problem(404, "REQUEST_UNKNOWN", str(error))
-        return JSONResponse(dict(answer), STATUS_CODE[RequestStatus(answer["status"])])
+        return JSONResponse(dict(reply), STATUS_CODE[RequestStatus(reply["status"])])
 
     def find(self, idempotency_key: Annotated[_Key, Query(alias="idempotencyKey")]) -> Response:
         found = self.ledger.find(idempotency_key)
@@ -126,7 +126,7 @@ class _Routes:
         self.faults.clear()
 
     def show(self) -> Response:
-        # The page brings its own script and style and may load nothing else.
+        # The page contains its script and style, and must not load anything else.
         policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
         return HTMLResponse(
             files("workers.sandbox").joinpath("page.html").read_text("utf-8"), headers={"Content-Security-Policy": policy}
@@ -134,13 +134,13 @@ class _Routes:
 
 
 def create_app(ledger: Ledger, faults: Faults, *, token: str | None = None, stopping: threading.Event | None = None) -> FastAPI:
-    """Build the application; without `token` any bearer token is good enough."""
+    """Build the application. Without `token` it accepts any bearer token."""
     routes = _Routes(ledger=ledger, faults=faults, token=token, stopping=stopping or threading.Event())
     app = FastAPI(title="Sandbox provider", docs_url=None, redoc_url=None)
-    known = [Depends(routes.authorize)]
-    app.add_api_route("/v1/requests", routes.submit, methods=["POST"], dependencies=known, response_model=None)
-    app.add_api_route("/v1/cancellations", routes.cancel, methods=["POST"], dependencies=known, response_model=None)
-    app.add_api_route("/v1/requests", routes.find, methods=["GET"], dependencies=known, response_model=None)
+    authorized = [Depends(routes.authorize)]
+    app.add_api_route("/v1/requests", routes.submit, methods=["POST"], dependencies=authorized, response_model=None)
+    app.add_api_route("/v1/cancellations", routes.cancel, methods=["POST"], dependencies=authorized, response_model=None)
+    app.add_api_route("/v1/requests", routes.find, methods=["GET"], dependencies=authorized, response_model=None)
     app.add_api_route("/sandbox/ledger", routes.list_ledger, methods=["GET"])
     app.add_api_route("/sandbox/events", routes.send_event, methods=["POST"], status_code=201, response_model=None)
     app.add_api_route("/sandbox/faults", routes.add_fault, methods=["POST"], status_code=201)
@@ -152,7 +152,7 @@ def create_app(ledger: Ledger, faults: Faults, *, token: str | None = None, stop
 
 
 def _malformed(_request: Request, error: Exception) -> Response:
-    """400, because 422 is how this provider says that it will not do what it has understood."""
+    """400 for a malformed request: this provider uses 422 for a request that it understands and rejects."""
     detail = (
         "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
         if isinstance(error, RequestValidationError)

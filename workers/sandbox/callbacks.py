@@ -1,7 +1,7 @@
-"""The sandbox provider's callbacks: promised with the effect, signed, and sent again until they are received.
+"""The callbacks of the sandbox provider: stored together with the effect, signed, and sent until they are received.
 
-The rule: a callback ends only when the receiver took it (2xx) or says that it contradicts what it has (409). Its id and its bytes
-are the same at every attempt, also after a restart.
+The rule: a callback is delivered when the receiver accepts it (2xx) or says that it contradicts what is recorded (409). Its id and its
+bytes are the same in every attempt, also after a restart.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = structlog.get_logger(__name__)
 _BATCH = 50
 _FIRST_PAUSE = timedelta(milliseconds=200)
 _LONGEST_PAUSE = timedelta(seconds=15)
-_LONGEST_SLEEP_SECONDS = 0.1  # a new callback may be due sooner than the one that is waited for
+_LONGEST_SLEEP_SECONDS = 0.1  # a new callback may be due before the one that the loop waits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackEvent:
-    """What a callback tells; `external_ref` is None when nothing was done."""
+    """The content of a callback. `external_ref` is None when the request had no effect."""
 
     event_id: str
     event_type: str
@@ -57,22 +57,22 @@ class CallbackEvent:
 def promise(
     connection: sqlite3.Connection, event: CallbackEvent, *, idempotency_key: str, step_code: str, due_at: float, now: float
 ) -> None:
-    """Store the callback in the transaction of the request it answers; the callback faults strike here."""
+    """Store the callback in the transaction of its request. The faults of callbacks strike here."""
     delay = strike(connection, FaultKind.DELAY_CALLBACK, step_code) or timedelta(0)
     is_early = strike(connection, FaultKind.EARLY_CALLBACK, step_code) is not None
     at = now if is_early else due_at + delay.total_seconds()
     copies = 1 if strike(connection, FaultKind.DUPLICATE_CALLBACK, step_code) is None else 2
     is_lost = strike(connection, FaultKind.LOSE_CALLBACK, step_code) is not None
-    said = [event] * copies
-    said += [change(event) for kind, change in DISTORTIONS.items() if strike(connection, kind, step_code) is not None]
-    for each in said:
+    events = [event] * copies
+    events += [change(event) for kind, change in DISTORTIONS.items() if strike(connection, kind, step_code) is not None]
+    for each in events:
         say(connection, each, idempotency_key, at, state="LOST" if is_lost else "PENDING")
 
 
 def say(
     connection: sqlite3.Connection, event: CallbackEvent, idempotency_key: str, due_at: float, *, state: str = "PENDING"
 ) -> None:
-    """Store one delivery of an event, due at a moment (seconds since the epoch)."""
+    """Store one delivery of an event. `due_at`: seconds since the epoch."""
     connection.execute(
         "INSERT INTO callback (event_id, idempotency_key, body, state, due_at) VALUES (?, ?, ?, ?, ?)",
         (event.event_id, idempotency_key, event.body(), state, due_at),
@@ -84,8 +84,8 @@ def _other_content(event: CallbackEvent) -> CallbackEvent:
 
 
 def _contradiction(event: CallbackEvent) -> CallbackEvent:
-    said = "step.rejected" if event.event_type == "step.completed" else "step.completed"
-    return replace(event, event_id=new_event_id(), event_type=said)
+    opposite = "step.rejected" if event.event_type == "step.completed" else "step.completed"
+    return replace(event, event_id=new_event_id(), event_type=opposite)
 
 
 def _to_nobody(event: CallbackEvent) -> CallbackEvent:
@@ -97,7 +97,7 @@ DISTORTIONS: Mapping[FaultKind, Callable[[CallbackEvent], CallbackEvent]] = {
     FaultKind.CONTRADICT_CALLBACK: _contradiction,
     FaultKind.MISADDRESS_CALLBACK: _to_nobody,
 }
-"""What is said in addition to the truth."""
+"""For each fault of this kind: the false event that is sent after the true one."""
 
 
 def new_event_id() -> str:
@@ -109,7 +109,7 @@ class Courier:
 
     def __init__(self, store: Store, url: str, secret: str, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
-        self._url = httpx.URL(url)  # a malformed address is told here and not by a dying loop
+        self._url = httpx.URL(url)  # a malformed address fails here, and does not end the loop later
         self._webhook = Webhook(secret)
         self._clock = clock
         self._http = httpx.Client(timeout=5.0, trust_env=False)
@@ -120,7 +120,7 @@ class Courier:
             stop.wait(self._pause())
 
     def run_once(self) -> int:
-        """Try every callback that is due; returns how many were tried."""
+        """Send the callbacks that are due, at most one batch. Returns their number."""
         with self._store.transaction() as connection:
             due = connection.execute(
                 "SELECT * FROM callback WHERE state = 'PENDING' AND due_at <= ? ORDER BY due_at, delivery_id LIMIT ?",
@@ -134,7 +134,7 @@ class Courier:
         self._http.close()
 
     def _send(self, delivery: sqlite3.Row) -> str:
-        """Send it once; returns the answer's status code, or the name of the error."""
+        """Send it once. Returns the status code of the response, or the name of the error."""
         sent_at = datetime.fromtimestamp(self._clock(), UTC)
         headers = {
             "Content-Type": "application/json",
@@ -147,16 +147,16 @@ class Courier:
         except httpx.HTTPError as error:
             return type(error).__name__
 
-    def _record(self, delivery: sqlite3.Row, answer: str) -> None:
+    def _record(self, delivery: sqlite3.Row, response: str) -> None:
         attempts = delivery["attempts"] + 1
-        state = "DELIVERED" if answer.startswith("2") else "CONFLICT" if answer == "409" else "PENDING"
+        state = "DELIVERED" if response.startswith("2") else "CONFLICT" if response == "409" else "PENDING"
         pause = min(_FIRST_PAUSE * 2 ** min(attempts - 1, 10), _LONGEST_PAUSE)
         with self._store.transaction() as connection:
             connection.execute(
                 "UPDATE callback SET state = ?, attempts = ?, last_answer = ?, due_at = ? WHERE delivery_id = ?",
-                (state, attempts, answer, self._clock() + pause.total_seconds(), delivery["delivery_id"]),
+                (state, attempts, response, self._clock() + pause.total_seconds(), delivery["delivery_id"]),
             )
-        log.info("sandbox_callback_sent", externalEventId=delivery["event_id"], answer=answer, state=state, attempts=attempts)
+        log.info("sandbox_callback_sent", externalEventId=delivery["event_id"], answer=response, state=state, attempts=attempts)
 
     def _pause(self) -> float:
         with self._store.transaction() as connection:

@@ -1,6 +1,6 @@
-"""What is undone at the sandbox provider: requests that are cancelled in time, and effects that another request takes back.
+"""Undoes effects at the sandbox provider: of requests that are cancelled in time, and of requests that an undo step compensates.
 
-The rule: an effect is reversed at most once, whoever asks; the first arrival of a cancellation decides about it in one transaction.
+The rule: an effect is reversed at most once, whatever asks for it. The first arrival of a cancellation decides it, in one transaction.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CANCELLED = "CANCELLED"
 
 
 class RequestUnknownError(Exception):
-    """The request that is to be cancelled never arrived; nothing is kept, for it may still be on its way."""
+    """The request never arrived. The cancellation is not recorded, because the request may still be on its way."""
 
 
 def cancel(connection: sqlite3.Connection, key: str, request_key: str, now: float) -> Mapping[str, str]:
-    """Decide about a cancellation once, and describe it. Raises RequestUnknownError."""
+    """Decide a cancellation the first time that its key arrives, and describe the decision. Raises RequestUnknownError."""
     known = find(connection, key, now)
     if known is not None:
         return known
@@ -33,13 +33,13 @@ def cancel(connection: sqlite3.Connection, key: str, request_key: str, now: floa
         reverse(connection, request_key, key, now)
         connection.execute("UPDATE callback SET state = 'LOST' WHERE idempotency_key = ? AND state = 'PENDING'", (request_key,))
     status = "COMPLETED" if reason is None else "REJECTED"
-    thinks = strike(connection, FaultKind.CANCEL_LATER, request["step_code"])
-    decided_at = now + (thinks.total_seconds() if thinks else 0.0)
+    delay = strike(connection, FaultKind.CANCEL_LATER, request["step_code"])
+    decided_at = now + (delay.total_seconds() if delay else 0.0)
     connection.execute(
         "INSERT INTO cancellation VALUES (?, ?, ?, ?, ?, ?)", (key, request_key, f"can-{uuid4()}", status, reason, decided_at)
     )
     row = connection.execute("SELECT * FROM cancellation WHERE idempotency_key = ?", (key,)).fetchone()
-    if thinks is not None:
+    if delay is not None:
         say(connection, _event(request, row), request_key, decided_at)
     return _describe(row, now)
 
@@ -60,7 +60,7 @@ def _refusal(connection: sqlite3.Connection, request: sqlite3.Row, now: float) -
         return "refused on request by the sandbox"
     is_over = request["completes_at"] <= now and request["final_status"] == "COMPLETED"
     if is_over and strike(connection, FaultKind.TAKE_BACK, request["step_code"]) is None:
-        return "too late: it is completed"
+        return "too late: the request is completed"
     return None
 
 
@@ -71,7 +71,7 @@ def find(connection: sqlite3.Connection, key: str, now: float) -> Mapping[str, s
 
 
 def reverse(connection: sqlite3.Connection, request_key: str, by_key: str, now: float) -> bool:
-    """Take an effect back; False when there is none, or it was taken back before."""
+    """Reverse an effect; False when there is none, or when it is reversed already."""
     if connection.execute("SELECT 1 FROM effect WHERE idempotency_key = ?", (request_key,)).fetchone() is None:
         return False
     statement = "INSERT INTO reversal VALUES (?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING"
@@ -79,7 +79,7 @@ def reverse(connection: sqlite3.Connection, request_key: str, by_key: str, now: 
 
 
 def is_reversed(connection: sqlite3.Connection, request_key: str) -> bool:
-    """Whether the effect of a request was taken back."""
+    """Whether the effect of a request has been reversed."""
     return connection.execute("SELECT 1 FROM reversal WHERE idempotency_key = ?", (request_key,)).fetchone() is not None
 
 

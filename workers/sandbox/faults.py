@@ -1,6 +1,6 @@
-"""The misbehaviours that the sandbox provider shows on request.
+"""The faults that the sandbox provider shows on request.
 
-The rule: a fault strikes exactly as many requests as it was ordered for; it is used up in the transaction of the request it strikes.
+The rule: a fault strikes exactly as many requests as were ordered. It is counted in the transaction of the request that it strikes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from workers.sandbox.store import Store
 
 
 class FaultKind(StrEnum):
-    """What goes wrong; the first two strike any request, the others only the first request of a key.
+    """What goes wrong. The first two kinds strike any request, the others only the first request with a key.
 
-    A callback can come late, twice, never, before its answer is given (`early_`), under its id with other content (`change_`), contradicted by
-    another one (`contradict_`), or for a step that nobody knows (`misaddress_`). The last three strike a cancellation: it is refused though it
-    is in time, what was completed is taken back, or the decision comes by callback.
+    A callback can come late, twice, never, before the reply to its request (`early_`), with other content under the same id (`change_`),
+    contradicted by another one (`contradict_`), or for a step that does not exist (`misaddress_`). The last three kinds strike a
+    cancellation: it is refused although it comes in time, it reverses a request that is completed, or its decision comes later by callback.
     """
 
     LOSE_ANSWER = "lose_answer"
@@ -39,7 +39,7 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """An order to misbehave: `remaining` of `times` still to come, for one step code or (None) for any."""
+    """The order of a fault: it will strike `remaining` more times of `times`, for one step code or (None) for any."""
 
     fault_id: int
     kind: FaultKind
@@ -50,7 +50,7 @@ class Fault:
 
 
 class Faults:
-    """The faults ordered so far, oldest first."""
+    """The faults that have been ordered, oldest first."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -58,7 +58,7 @@ class Faults:
     def add(
         self, kind: FaultKind, *, times: int = 1, step_code: str | None = None, duration: timedelta = timedelta(seconds=5)
     ) -> Fault:
-        """Order a fault; `duration` is how long an answer is held, a callback delayed or a cancellation undecided; the other kinds do not use it."""
+        """Order a fault. `duration`: how long it delays a reply, a callback or the decision on a cancellation; other kinds ignore it."""
         with self._store.transaction() as connection:
             row = connection.execute(
                 "INSERT INTO fault (kind, step_code, times, remaining, seconds) VALUES (?, ?, ?, ?, ?) RETURNING *",
@@ -76,7 +76,7 @@ class Faults:
 
 
 def strike(connection: sqlite3.Connection, kind: FaultKind, step_code: str) -> timedelta | None:
-    """Use up one occurrence of the oldest fault that fits; its duration, or None when there is none."""
+    """Let the oldest fault that fits strike once. Returns its duration, or None when no fault fits."""
     row = connection.execute(
         """
         UPDATE fault SET remaining = remaining - 1 WHERE fault_id = (

@@ -1,6 +1,6 @@
-"""Cuts a byte stream into whole HTTP/1.1 messages, so that a proxy knows where an exchange ends.
+"""Cuts a byte stream into whole HTTP/1.1 messages, so that a proxy can tell where an exchange ends.
 
-The rule it keeps: bytes are passed on exactly as they came; only lengths are read, nothing is interpreted.
+The rule: bytes are passed on exactly as they came. Of the headers, only those that say where a message or the connection ends are read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
 
 
 class WireClosedError(Exception):
-    """The other side closed the connection between two messages or within one, or the peer's side was closed."""
+    """One of the two connections was closed, between two messages or within one."""
 
 
 class HttpWire:
-    """One connection, read message by message. `peer` is the connection that its messages go to: when that one ends, reading ends too."""
+    """One connection, read message by message. `peer` is the connection to which its messages go: when it ends, reading ends too."""
 
     def __init__(self, connection: socket.socket, peer: socket.socket) -> None:
         self._connection = connection
@@ -38,12 +38,12 @@ class HttpWire:
         """Read one whole request. Raises WireClosedError or OSError."""
         head = self._take_through(_END_OF_HEAD)
         if _EXPECTS.search(head):
-            # The client waits for leave to send its body; the target is asked only with the whole request.
+            # The client waits for permission to send its body. The proxy gives it, because the target gets only whole requests.
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         return head + self._body(head)
 
     def read_response(self, *, to_head: bool) -> tuple[bytes, bool]:
-        """Read one whole response, and whether the connection ends with it. `to_head`: it answers a HEAD request, so it has no body."""
+        """Read one whole response; the second value says whether the connection ends with it. `to_head`: the response to HEAD has no body."""
         head = self._take_through(_END_OF_HEAD)
         while _CONTINUE.match(head):
             head = self._take_through(_END_OF_HEAD)
@@ -109,7 +109,7 @@ class HttpWire:
 
 
 def has_ended(connection: socket.socket) -> bool:
-    """Whether the other side has closed the connection, and everything that it sent before has been read."""
+    """Whether the other side has closed the connection, and everything that it sent has been read."""
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:
@@ -117,11 +117,11 @@ def has_ended(connection: socket.socket) -> bool:
 
 
 def _wait_for_either(*connections: socket.socket) -> None:
-    """Wait until one of them has something to read, be it its end."""
+    """Wait until one of the connections has something to read, or has ended."""
     poll = select.poll()
     try:
         for connection in connections:
             poll.register(connection, select.POLLIN)
     except ValueError:
-        raise WireClosedError from None  # the proxy has gone down and closed the connection: it has no descriptor any more
+        raise WireClosedError from None  # the proxy went down and closed the connection, which has no descriptor any more
     poll.poll()

@@ -1,7 +1,7 @@
-"""What the sandbox provider has done, independent of what the product believes it has done.
+"""Records what the sandbox provider has really done, whatever the product has recorded about it.
 
-The rule: the first arrival of an idempotency key decides everything about it in one transaction (effect, answer, callback);
-every later arrival is told the same and changes nothing.
+The rule: the first arrival of an idempotency key decides everything about it (effect, reply, callback) in one transaction.
+Every later arrival gets the same reply and changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workers.sandbox.store import Store
 
 
 class RequestStatus(StrEnum):
-    """What the provider says about a request."""
+    """The status of a request, as the provider replies it."""
 
     ACCEPTED = "ACCEPTED"
     COMPLETED = "COMPLETED"
@@ -47,7 +47,7 @@ STATUS_CODE = {RequestStatus.COMPLETED: 200, RequestStatus.ACCEPTED: 202, Reques
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceRequest:
-    """What a customer of the provider asks for."""
+    """What the provider is asked to do."""
 
     step_ref: str
     step_code: str
@@ -61,18 +61,18 @@ class ServiceRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What to say, after which pause, and whether to cut the connection instead."""
+class SandboxReply:
+    """The reply to a request, the pause before it, and whether the connection is cut in its place."""
 
     status_code: int
     body: Mapping[str, str]
-    hold: timedelta
+    pause: timedelta
     is_lost: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What the provider says first, what it says in the end, and from when on (seconds since the epoch)."""
+    """The first status of a request, its final status, and when the final one begins (seconds since the epoch)."""
 
     first: RequestStatus
     final: RequestStatus
@@ -84,7 +84,7 @@ class KeyReusedError(Exception):
 
 
 class Ledger:
-    """The requests and effects in a store; `clock` gives seconds since the epoch."""
+    """The requests and effects in a store. `clock` returns seconds since the epoch."""
 
     def __init__(
         self,
@@ -99,13 +99,13 @@ class Ledger:
         self._latency = callback_latency
         self._clock = clock
 
-    def receive(self, idempotency_key: str, request: ServiceRequest) -> Answer:
-        """Carry out the request if its key is new, and give the answer that belongs to the key.
+    def receive(self, idempotency_key: str, request: ServiceRequest) -> SandboxReply:
+        """Carry out the request if its key is new, and return the reply that belongs to the key.
 
         Raises KeyReusedError.
         """
         with self._store.transaction() as connection:
-            # Insert first, ask afterwards: the primary key decides which of two simultaneous arrivals is the first.
+            # Insert before reading: the primary key decides which of two simultaneous arrivals is the first.
             if self._is_first(connection, idempotency_key, request):
                 self._carry_out(connection, idempotency_key, request)
             row = connection.execute(
@@ -113,10 +113,10 @@ class Ledger:
             ).fetchone()
             if row["body_hash"] != request.fingerprint():
                 raise KeyReusedError(f"{idempotency_key} came before with another body")
-            return _answer(connection, row)
+            return _reply(connection, row)
 
     def find(self, idempotency_key: str) -> Mapping[str, str] | None:
-        """Tell the present state of a key, or None if it never arrived."""
+        """Describe the request or cancellation with this key as it stands now; None if it never arrived."""
         with self._store.transaction() as connection:
             row = connection.execute("SELECT * FROM request WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
             if row is None:
@@ -125,7 +125,7 @@ class Ledger:
         return _description(row, cancellations.CANCELLED if is_reversed else self._present_status(row))
 
     def cancel(self, idempotency_key: str, request_key: str) -> Mapping[str, str]:
-        """Cancel a request if that is still possible, and give the answer that belongs to the cancellation's key.
+        """Cancel a request if that is still possible, and return the reply that belongs to the cancellation's key.
 
         Raises RequestUnknownError.
         """
@@ -133,7 +133,7 @@ class Ledger:
             return cancellations.cancel(connection, idempotency_key, request_key, self._clock())
 
     def say(self, idempotency_key: str, event_type: str) -> str:
-        """Say something about a request by hand, at once and whatever is true; returns the event's id. Raises RequestUnknownError."""
+        """Send an event about a request at once, by hand and whether it is true or not. Returns its id. Raises RequestUnknownError."""
         with self._store.transaction() as connection:
             row = connection.execute("SELECT * FROM request WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
             if row is None:
@@ -143,7 +143,7 @@ class Ledger:
         return event.event_id
 
     def entries(self) -> list[dict[str, str | int]]:
-        """List every key with its counts: effects, those taken back, what is left, arrivals, callbacks that were received, attempts to deliver them."""
+        """List every key with its numbers of effects, reversals, effects that are left, arrivals, delivered callbacks, and attempts to deliver them."""
         with self._store.transaction() as connection:
             rows = connection.execute(_ENTRIES).fetchall()
         return [
@@ -177,8 +177,8 @@ class Ledger:
     def _carry_out(self, connection: sqlite3.Connection, key: str, request: ServiceRequest) -> None:
         outcome = self._decide(connection, request.step_code)
         reason = "rejected on request by the sandbox"
-        is_willing = outcome.final is not RequestStatus.REJECTED
-        if request.compensates and is_willing and not self._undo(connection, key, request.compensates):
+        would_do_it = outcome.final is not RequestStatus.REJECTED
+        if request.compensates and would_do_it and not self._undo(connection, key, request.compensates):
             reason = "there is nothing to undo"
             outcome = _Outcome(first=RequestStatus.REJECTED, final=RequestStatus.REJECTED, completes_at=self._clock())
         is_rejected = outcome.final is RequestStatus.REJECTED
@@ -220,12 +220,12 @@ class Ledger:
         return status
 
 
-def _answer(connection: sqlite3.Connection, row: sqlite3.Row) -> Answer:
-    hold = strike(connection, FaultKind.HOLD_ANSWER, row["step_code"])
-    return Answer(
+def _reply(connection: sqlite3.Connection, row: sqlite3.Row) -> SandboxReply:
+    pause = strike(connection, FaultKind.HOLD_ANSWER, row["step_code"])
+    return SandboxReply(
         status_code=STATUS_CODE[RequestStatus(row["first_status"])],
         body=_description(row, row["first_status"]),
-        hold=hold or timedelta(0),
+        pause=pause or timedelta(0),
         is_lost=strike(connection, FaultKind.LOSE_ANSWER, row["step_code"]) is not None,
     )
 

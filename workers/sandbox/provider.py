@@ -1,6 +1,6 @@
-"""A fulfilment provider to play with: idempotent by key, with signed callbacks, and badly behaved on request.
+"""The sandbox provider: a fulfilment provider that recognises idempotency keys, sends signed callbacks, and shows faults on request.
 
-The rule: it shares nothing with the product but HTTP, so its ledger can be held against the product's own records.
+The rule: it shares nothing with the product but HTTP, so its ledger is independent evidence to compare the product's records with.
 It runs in a thread (`SandboxProvider`) or in a process of its own (`q2o sandbox`).
 """
 
@@ -24,10 +24,10 @@ LEDGER_FILE = "sandbox-provider.sqlite3"
 
 
 class SandboxProvider:
-    """The provider on `http://host:port`; ledger and pending callbacks live in `data_dir` and outlast the object.
+    """The provider on `http://host:port`. Its ledger and its pending callbacks are in a file in `data_dir`, so they outlast the object.
 
-    `faults` and `ledger` may be used directly by whoever runs it in a thread. An object is started once.
-    Raises ServerStartError if the port cannot be had.
+    Code in the same process may use `faults` and `ledger` directly. An object can be started once.
+    Raises ServerStartError if it cannot listen on the port.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class SandboxProvider:
         self.url = f"http://{host}:{self._server.port}"
 
     def start(self) -> None:
-        """Serve and deliver callbacks; returns when connections are accepted."""
+        """Serve requests and deliver callbacks. Returns when the port accepts connections."""
         self._server.start()
         self._delivery.start()
 
     def stop(self) -> None:
-        """End both threads; callbacks that were not received stay pending in the file."""
+        """End both threads. Callbacks that were not delivered stay pending in the file."""
         self._stopping.set()
         self._server.stop()
         if self._delivery.is_alive():

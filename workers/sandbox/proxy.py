@@ -1,8 +1,8 @@
-"""A loopback proxy that breaks HTTP exchanges on purpose: the faults that make an outcome unknown.
+"""The fault proxy: a proxy on loopback that breaks HTTP exchanges on purpose, so that their outcome becomes unknown.
 
-The rule it keeps: each fault is exact. A dropped response was carried out in full and its answer read to the end; a dropped request
-never reached the target; everything else passes unchanged, on kept-alive connections too. Both sides of a connection close together, so
-that a client sees a target that hung up, and does not send its next request into nothing.
+The rule: each fault is exact. When a response is dropped, the target has carried the request out and sent the whole response; when a
+request is dropped, it never reached the target. Everything else passes unchanged, also on connections that are kept alive. Both sides of
+a connection close together, so that a client notices when the target closes, and does not send its next request to a closed connection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workers.sandbox.http_wire import HttpWire, WireClosedError, has_ended
 Match: TypeAlias = Callable[[bytes], bool] | str
 ALWAYS = 1_000_000  # times
 _LOOPBACK = "127.0.0.1"
-_HOLD_CHECK = 0.1  # seconds; how soon a held exchange notices that the proxy or its client went away
+_HOLD_CHECK = 0.1  # seconds; how often a delayed exchange checks whether the proxy or its client has gone
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,9 +33,9 @@ class _Fault:
 
 
 class FaultProxy:
-    """Forwards `address` to a target on this or another machine. `faults` counts what it did, `requests` what it forwarded.
+    """Forwards the connections to `url` to a target. `faults` counts the faults by kind, `requests` the requests that were forwarded.
 
-    A match is a substring of the request line (`"POST /x"`) or a function of the whole request's bytes. Usable as a context manager.
+    A match is a substring of the request line (`"POST /x"`) or a function of the bytes of the whole request. Also a context manager.
     """
 
     def __init__(self, target_host: str, target_port: int, *, port: int = 0) -> None:
@@ -61,7 +61,7 @@ class FaultProxy:
         return f"http://{_LOOPBACK}:{self.port}"
 
     def drop_response(self, match: Match, times: int = 1) -> None:
-        """Forward matching requests, read the whole answer, and close the client's connection without passing it on."""
+        """Forward matching requests, read the whole response, and close the connection without passing the response on."""
         self._add("drop_response", match, times, Event())
 
     def drop_request(self, match: Match, times: int = 1) -> None:
@@ -69,16 +69,16 @@ class FaultProxy:
         self._add("drop_request", match, times, Event())
 
     def hold(self, match: Match, released: Event, times: int = 1) -> None:
-        """Keep the answers to matching requests back until `released` is set."""
+        """Delay the responses to matching requests until `released` is set."""
         self._add("hold", match, times, released)
 
     def clear(self) -> None:
-        """Forget the faults that have not happened yet; answers on hold stay so until they are released."""
+        """Forget the faults that have not happened yet. Responses that are delayed stay so until they are released."""
         with self._lock:
             self._rules.clear()
 
     def down(self) -> None:
-        """Refuse new connections and break the open ones."""
+        """Refuse new connections, and close the open ones."""
         with self._lock:
             listener, self._listener = self._listener, None
             sockets, self._sockets = self._sockets, set()
@@ -120,7 +120,7 @@ class FaultProxy:
                 self._sockets.add(upstream)
             self._exchange(client, upstream)
         except (OSError, WireClosedError):
-            return  # either side hung up, or the proxy went down: both ends are closed below
+            return  # one side closed the connection, or the proxy went down: both sides are closed below
         finally:
             for connection in (client, upstream):
                 if connection is not None:
@@ -138,12 +138,12 @@ class FaultProxy:
             with self._lock:
                 self.requests += 1
             target.send(request)
-            answer, is_last = target.read_response(to_head=request.startswith(b"HEAD "))
+            response, is_last = target.read_response(to_head=request.startswith(b"HEAD "))
             if fault is not None and fault.kind == "drop_response":
                 return
             if fault is not None and not self._await_release(fault, client_side):
                 return
-            client.send(answer)
+            client.send(response)
             if is_last:
                 return
 

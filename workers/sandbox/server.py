@@ -1,6 +1,6 @@
-"""An HTTP server in a thread that can also break off: real sockets, so that a lost answer is lost as in the wild.
+"""An HTTP server in a thread that can also cut a connection: on a real socket, so that a lost reply looks to the client as it does in production.
 
-The rule: `start` returns when connections are accepted, `stop` when none is left.
+The rule: `start` returns when the port accepts connections, `stop` when no connection is open any more.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _START_SECONDS = 10.0
 
 
 class CutConnection(Response):
-    """In place of an answer, the end of the connection; only under a ServerThread, which knows the socket."""
+    """Cuts the connection in place of a reply. Works only under a ServerThread, which passes the way to cut it."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is sent, that is the point
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - this response sends nothing
         cast("Callable[[], None]", scope[_CUT])()
-        # The server must have noticed the end, else it would answer 500 on behalf of an application that said nothing.
+        # Wait until the server has noticed the end; otherwise it would send a 500, because the application has sent nothing.
         while (await receive())["type"] != "http.disconnect":
             continue
 
@@ -53,13 +53,13 @@ class _Server(uvicorn.Server):
 
 
 class ServerStartError(Exception):
-    """The server cannot serve; the message says what to change."""
+    """The server cannot start. The message says what to change."""
 
 
 class ServerThread:
-    """Serves an application on `host` and `port` (0 takes a free one); the port is known before the start.
+    """Serves an application on `host` and `port` (0: any free one). The attribute `port` is set before the start.
 
-    Raises ServerStartError if the port cannot be had.
+    Raises ServerStartError if it cannot listen on the port.
     """
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
@@ -73,10 +73,10 @@ class ServerThread:
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="sandbox-http", daemon=True)
 
     def start(self) -> None:
-        """Serve; raises ServerStartError if the server does not come up."""
+        """Serve. Raises ServerStartError if the server is not ready in time."""
         self._thread.start()
         if not self._server.is_ready.wait(_START_SECONDS):
-            raise ServerStartError(f"the sandbox provider did not start within {_START_SECONDS:.0f} s: see the errors above")
+            raise ServerStartError(f"the sandbox provider did not start within {_START_SECONDS:.0f} s: see the errors before this line")
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -87,7 +87,7 @@ class ServerThread:
 
 def _listen(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = _resolve(host, port)
-    # The protocol is named although 0 would do: asyncio switches Nagle's delay (40 ms an answer) off only for what is called TCP.
+    # The protocol is given, although 0 would work too: asyncio turns off Nagle's delay (40 ms per reply) only for sockets that name TCP.
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -106,5 +106,5 @@ def _resolve(host: str, port: int) -> tuple[Any, ...]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
         raise ServerStartError(
-            f"the sandbox provider does not know the host {host} ({error.strerror}): give another one"
+            f"the sandbox provider cannot resolve the host {host} ({error.strerror}): choose another host"
         ) from error

@@ -1,6 +1,6 @@
-"""The sandbox provider's own memory: one SQLite file, apart from the product's database.
+"""The storage of the sandbox provider: one SQLite file, separate from the product's database.
 
-The rule: whatever the provider has answered or promised is in this file before it is said, so a restart forgets nothing.
+The rule: every reply and every callback is in this file before it is sent, so a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# `effect` has no unique key on purpose: it is the witness, and a witness that could not record a second effect would prove nothing.
+# `effect` has no unique key on purpose: with one, a second effect of a key could not be recorded, and the ledger would prove nothing.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS request (
     idempotency_key TEXT PRIMARY KEY,
@@ -71,7 +71,7 @@ CREATE TABLE IF NOT EXISTS fault (
 
 
 class Store:
-    """One connection, one writer at a time; other processes may hold the same file open."""
+    """One connection with one writer at a time. Other processes may have the same file open."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; the write lock is taken at the start, so what is read in it still holds when it commits."""
+        """A transaction that takes the write lock when it begins, so that everything it reads is still true when it commits."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
