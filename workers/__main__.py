@@ -1,4 +1,4 @@
-"""`python -m workers` is `q2o`."""
+"""Makes `python -m workers` the same as `q2o`."""
 
 from __future__ import annotations
 

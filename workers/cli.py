@@ -1,6 +1,7 @@
-"""The command line `q2o`: the only list of processes. A process reads its settings here, once, and nowhere else.
+"""The command line `q2o`, with a command for every process. A process reads its settings here, once, and nowhere else.
 
-Exit codes: 0 done, 1 the audit found a violation, 2 something outside has to be put right (one line says what), 70 a fault of ours.
+Exit codes: 0 success; 1 `demo` or `check` found something wrong; 2 a person must put something right outside of the product (one line says
+what); 70 a fault of ours.
 """
 
 from __future__ import annotations
@@ -19,20 +20,25 @@ from rich.console import Console
 from workers.runtime.settings import SettingError, Settings, data_dir
 
 EXIT_ASK_USER = 2
-# Said before the suite is imported: on a busy machine that alone takes seconds.
+# Printed before the suite is imported, because on a busy machine the import takes seconds.
 LOADING = "Loading the suite …"
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Quote-to-order on Camunda 7.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Quote-to-order on Camunda 7: the whole suite, its single processes, and tools.",
+)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be repaired, and change nothing.")]
-Once = Annotated[bool, typer.Option("--once", help="One round, then exit.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The result alone, as JSON on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be repaired, and change nothing.")]
+Once = Annotated[bool, typer.Option("--once", help="Run once, then exit.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn everything that a person outside can put right into one line and exit code 2."""
+    """Turn errors that a person can put right outside of the product into one line and exit code 2."""
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
     from workers.pod.pod import WorkerIdError
@@ -49,12 +55,12 @@ def plain_errors() -> Iterator[None]:
 
 
 def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings of this process."""
+    """The settings of this process."""
     return Settings.from_environment(environment)
 
 
 def run_process(name: str) -> None:
-    """Run one loop until a signal comes."""
+    """Run the loop of one process until a signal comes."""
     from workers import suite
     from workers.runtime.database import is_reachable, require_reachable
     from workers.runtime.health import serve_health
@@ -75,13 +81,15 @@ def run_process(name: str) -> None:
 
 @app.command()
 def http() -> None:
-    """Serve commands, callbacks, health and OpenAPI."""
+    """Serve the HTTP API: commands, callbacks, health, OpenAPI."""
     run_process("http")
 
 
 @app.command()
-def tasks(topic: Annotated[list[str] | None, typer.Option(help="Only this topic; may be given several times.")] = None) -> None:
-    """Work on external tasks, of all topics unless some are named."""
+def tasks(
+    topic: Annotated[list[str] | None, typer.Option(help="Work on this topic only. May be given several times.")] = None,
+) -> None:
+    """Work on external tasks, of all topics or of those given."""
     if topic:
         os.environ["Q2O_TOPICS"] = ",".join(topic)
     run_process("tasks")
@@ -89,25 +97,25 @@ def tasks(topic: Annotated[list[str] | None, typer.Option(help="Only this topic;
 
 @app.command()
 def dispatch() -> None:
-    """Take requests to the engine: start and correlate processes, complete and assign tasks."""
+    """Carry workflow commands to the engine: start processes, send messages, complete and assign tasks."""
     run_process("dispatch")
 
 
 @app.command()
 def relay() -> None:
-    """Take events to Kafka."""
+    """Publish events to Kafka."""
     run_process("relay")
 
 
 @app.command()
 def inbox() -> None:
-    """Keep the search view from Kafka's events."""
+    """Build the search view from the events in Kafka."""
     run_process("inbox")
 
 
 @app.command()
 def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
-    """Find what a fault left behind and repair it through the same commands."""
+    """Find what a fault left behind, and repair it by the same commands as normal work."""
     from workers import suite
     from workers.runtime.database import require_reachable
     from workers.runtime.logs import configure_logs
@@ -126,24 +134,24 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
 
 @app.command()
 def sandbox(
-    callback_url: Annotated[str, typer.Option(help="Where callbacks go: …/callbacks/sandbox of the HTTP edge.")],
-    host: Annotated[str, typer.Option()] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    callback_url: Annotated[str, typer.Option(help="Where to send callbacks: …/callbacks/sandbox of the HTTP API.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 0,
 ) -> None:
-    """Run the provider to play with; its address is the first line on standard output."""
+    """Run the sandbox provider. The first line on standard output is its address."""
     from workers.runtime.process import stop_on_signals
     from workers.sandbox.provider import serve
 
     with plain_errors():
         secret = os.environ.get("Q2O_CALLBACK_SECRET")
         if not secret:
-            raise SettingError("Q2O_CALLBACK_SECRET is not set: give the secret that signs the callbacks")
+            raise SettingError("Q2O_CALLBACK_SECRET is not set: set it to the secret that signs the callbacks")
         serve(data_dir(), callback_url, secret, host, port, stop=stop_on_signals())
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest schema."""
+    """Migrate the database to the newest schema."""
     from domain.migrations import migrate as bring_up_to_date
     from workers.runtime.database import connect, require_reachable
 
@@ -155,7 +163,7 @@ def migrate() -> None:
 
 @app.command()
 def deploy() -> None:
-    """Deploy models, groups, permissions and filters to the engine."""
+    """Deploy the models to the engine, with groups, permissions and filters."""
     from workers import suite
     from workers.deployment import deploy as bring_models
 
@@ -165,7 +173,7 @@ def deploy() -> None:
 
 @app.command()
 def check() -> None:
-    """Hold the models against the workers: topics, variables, error codes, references."""
+    """Compare the models with the workers: topics, variables, error codes, references."""
     from workers.bpmn_contract import problems
     from workers.deployment import models_root
     from workers.tasks.topics import CONTRACTS
@@ -179,14 +187,18 @@ def check() -> None:
 @app.command()
 def token(
     *,
-    subject: Annotated[str, typer.Option(help="Who: goes into every log row.")],
-    role: Annotated[list[str], typer.Option(help="May be given several times.")],
-    customer: Annotated[list[str] | None, typer.Option(help="Whom a buyer buys for; may be given several times.")] = None,
-    tenant: Annotated[UUID | None, typer.Option(help="Unless given, that of the suite or demo that was started last.")] = None,
-    region: Annotated[str, typer.Option()] = "ID-JAVA",
-    hours: Annotated[float, typer.Option(help="How long it is good.")] = 8,
+    subject: Annotated[str, typer.Option(help="Who acts; the name is written to every row of the log.")],
+    role: Annotated[list[str], typer.Option(help="A role of this person. May be given several times.")],
+    customer: Annotated[
+        list[str] | None, typer.Option(help="A customer for whom a buyer buys. May be given several times.")
+    ] = None,
+    tenant: Annotated[
+        UUID | None, typer.Option(help="The tenant. Default: that of the suite or demo that was started last.")
+    ] = None,
+    region: Annotated[str, typer.Option(help="The region in which this person acts.")] = "ID-JAVA",
+    hours: Annotated[float, typer.Option(help="How long the token is valid, in hours.")] = 8,
 ) -> None:
-    """Issue a bearer token for a laptop."""
+    """Issue a bearer token for the local suite."""
     from workers.http.auth import BUYERS, Role, issue_token
     from workers.local.credentials import known_secret, known_tenant
 
@@ -194,7 +206,7 @@ def token(
         if unknown := set(role) - set(Role):
             raise SettingError(f"no such role: {', '.join(sorted(unknown))}; there are {', '.join(Role)}")
         if BUYERS & set(role) and not customer:
-            raise SettingError("a buyer's token says for whom they buy: give --customer")
+            raise SettingError("a buyer's token must name the customers for whom they buy: give --customer")
         secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(data_dir())
         lifetime, whose = timedelta(hours=hours), tenant or known_tenant(data_dir(), os.environ)
         sys.stdout.write(issue_token(secret, subject, whose, role, region, lifetime, customer or ()) + "\n")
@@ -202,7 +214,7 @@ def token(
 
 @app.command()
 def openapi() -> None:
-    """Write the description of the HTTP edge to standard output."""
+    """Print the OpenAPI description of the HTTP API."""
     from workers.http.app import description
 
     sys.stdout.write(description())
@@ -210,7 +222,7 @@ def openapi() -> None:
 
 @app.command()
 def up() -> None:
-    """Run the whole suite on this machine, until Ctrl-C."""
+    """Run the whole suite on this machine until Ctrl-C."""
     err.print(LOADING)
     from workers.demo.command import run_up
 
@@ -220,9 +232,12 @@ def up() -> None:
 
 @app.command()
 def demo(
-    *, once: Once = False, json: AsJson = False, quotes: Annotated[int, typer.Option(min=20, help="How many sample quotes.")] = 26
+    *,
+    once: Once = False,
+    json: AsJson = False,
+    quotes: Annotated[int, typer.Option(min=20, help="The number of sample quotes.")] = 26,
 ) -> None:
-    """Take sample quotes to fulfilled orders, with disorder, and audit the result; then stay up."""
+    """Take sample quotes to fulfilled orders while faults happen, and audit the result. Then stay up."""
     err.print(LOADING)
     from workers.demo.command import run_demo
 
@@ -231,7 +246,7 @@ def demo(
 
 
 def main() -> None:
-    """Entry point of the distribution."""
+    """The entry point `q2o`."""
     app()
 
 

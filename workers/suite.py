@@ -1,4 +1,4 @@
-"""The processes of the suite, each built from the same settings: a pod runs one of these loops, `q2o up` runs all of them."""
+"""Builds the loops of the suite from its settings. A service process runs one of them; `q2o up` runs all of them in one process."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from workers.tasks.topics import topics
 
 
 def connect(settings: Settings, process: str) -> Database:
-    """The product's database, under the name of a process."""
+    """The product's database; its sessions carry the name of the process."""
     return database.connect(settings.database_url, process)
 
 
 def engine_of(settings: Settings) -> Engine:
-    """The door to the engine, with a worker id of its own."""
+    """The engine, with the worker id of this process."""
     return Engine(settings.engine_url, settings.engine_user, settings.engine_password, settings.worker_id)
 
 
 def providers_of(settings: Settings) -> Mapping[str, Provider]:
-    """The providers by the names that steps carry."""
+    """The providers, by the names that steps have for them."""
     return {"sandbox": HttpProvider(settings.provider_url, settings.provider_token)}
 
 
 def http(settings: Settings) -> Loop:
-    """Commands, callbacks, health, OpenAPI."""
+    """Serves the HTTP edge: commands, callbacks, health, OpenAPI."""
     return HttpEdge(
         connect(settings, "http"),
         jwt_secret=settings.jwt_secret,
@@ -52,7 +52,7 @@ def http(settings: Settings) -> Loop:
 
 
 def tasks(settings: Settings) -> Loop:
-    """The external-task pod, for all topics or for those named in `settings.topics`."""
+    """Works on external tasks, of all topics or of those in `settings.topics`."""
     engine = engine_of(settings)
     known = topics(connect(settings, "tasks"), engine, providers_of(settings), settings)
     chosen = {name: topic for name, topic in known.items() if not settings.topics or name in settings.topics}
@@ -60,24 +60,24 @@ def tasks(settings: Settings) -> Loop:
 
 
 def dispatch(settings: Settings) -> Loop:
-    """Requests to the engine."""
+    """Carries workflow commands to the engine."""
     return Dispatcher(connect(settings, "dispatch"), engine_of(settings))
 
 
 def relay(settings: Settings) -> Loop:
-    """Events to Kafka."""
+    """Publishes events to Kafka."""
     ensure_topics(settings.kafka, all_topics())
     return Relay(connect(settings, "relay"), settings.kafka)
 
 
 def inbox(settings: Settings) -> Loop:
-    """Events from Kafka to the search view."""
+    """Builds the search view from the events in Kafka."""
     ensure_topics(settings.kafka, all_topics())
     return Inbox(connect(settings, "inbox"), settings.kafka)
 
 
 def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
-    """The sweeps that settle what is unknown."""
+    """Runs the sweeps of reconciliation."""
     intervals = Intervals.of(settings)
     return Reconciler(connect(settings, "reconcile"), engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
 

@@ -13,11 +13,11 @@ from playwright.sync_api import expect
 
 from domain.offers import quotes
 from tests.browser.web_apps import WebApps
-from tests.support.suite import Shop, new_story
+from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
+from workers.demo.driver import SampleQuote
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import MANAGER, OPERATOR
-from workers.demo.teller import Story
 from workers.runtime.engine import Engine, EngineRefusedError
 
 pytestmark = pytest.mark.stack
@@ -28,7 +28,7 @@ class Approval:
     """The process instance that waits for a manager's signature on a quote."""
 
     shop: Shop
-    story: Story
+    sample: SampleQuote
     business_key: str
     instance_id: str
     definition_id: str
@@ -40,12 +40,12 @@ class Approval:
 @pytest.fixture
 def approval(shop: Shop) -> Approval:
     """Offer a quote with a discount that sales may not give alone, and wait until its process asks."""
-    story = new_story("18")
-    shop.teller.offer(story)
-    key = quotes.business_key(shop.tenant_id, UUID(story.quote["quoteId"]), UUID(story.quote["revisionId"]))
+    sample = new_sample("18")
+    shop.driver.offer(sample)
+    key = quotes.business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
     eventually(lambda: shop.engine.user_tasks(key), "somebody is asked")
     (instance,) = shop.engine.get("/process-instance", businessKey=key)
-    return Approval(shop=shop, story=story, business_key=key, instance_id=instance["id"], definition_id=instance["definitionId"])
+    return Approval(shop=shop, sample=sample, business_key=key, instance_id=instance["id"], definition_id=instance["definitionId"])
 
 
 def test_an_operator_finds_an_instance_by_its_business_key_and_reads_where_it_stands(web: WebApps, approval: Approval) -> None:
@@ -64,7 +64,7 @@ def test_an_incident_says_what_to_correct_and_the_retry_goes_on_from_there(web: 
     address = f"/process-instance/{approval.instance_id}/variables/{variable}"
     right = shop.engine.get(address)["value"]
     shop.engine.put(address, {"value": "lost", "type": "String"})
-    shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
     eventually(approval.incidents, "an incident")
 
     cockpit = web.cockpit(OPERATOR.id)
@@ -77,13 +77,13 @@ def test_an_incident_says_what_to_correct_and_the_retry_goes_on_from_there(web: 
 
     eventually(lambda: not shop.engine.get("/process-instance", businessKey=approval.business_key), "the instance ends")
     assert [instance.state for instance in shop.engine.find_instances(approval.business_key)] == ["COMPLETED"]
-    assert shop.teller.look(approval.story) == "APPROVED"
+    assert shop.driver.refresh(approval.sample) == "APPROVED"
     log = shop.engine.get("/history/user-operation", processInstanceId=approval.instance_id, operationType="SetExternalTaskRetries")
     assert {row["userId"] for row in log} == {OPERATOR.id}
 
 
 def test_an_operator_reads_how_a_finished_instance_ended(web: WebApps, approval: Approval) -> None:
-    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
     eventually(lambda: not approval.shop.engine.get("/process-instance", businessKey=approval.business_key), "the instance ends")
 
     cockpit = web.cockpit(OPERATOR.id)
@@ -95,7 +95,7 @@ def test_an_operator_reads_how_a_finished_instance_ended(web: WebApps, approval:
 def test_an_operator_sees_what_runs_but_ends_and_starts_nothing(shop: Shop, approval: Approval) -> None:
     with closing(Engine(shop.local.settings.engine_url, OPERATOR.id, PEOPLE_PASSWORD)) as as_operator:
         assert [task.name for task in as_operator.user_tasks(approval.business_key)] == [
-            f"Approve quote {approval.story.quote['quoteNumber']}"
+            f"Approve quote {approval.sample.quote['quoteNumber']}"
         ]
         with pytest.raises(EngineRefusedError) as refused:
             as_operator.call("DELETE", f"/process-instance/{approval.instance_id}")

@@ -11,12 +11,12 @@ from domain.offers import quotes
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, RequestStatus
 from domain.store.facts import ConflictLog
 from tests.browser.web_apps import WebApps
-from tests.support.suite import EVERYTHING, Shop, new_story, prepared, working
+from tests.support.suite import EVERYTHING, Shop, new_sample, prepared, working
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
+from workers.demo.driver import SampleQuote
 from workers.demo.local_suite import LocalSuite
 from workers.demo.people import MANAGER, RSM
-from workers.demo.teller import Story
 from workers.local.stack import LocalStack
 
 pytestmark = pytest.mark.stack
@@ -29,33 +29,33 @@ def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
         yield local
 
 
-def asked(shop: Shop) -> tuple[Story, Walk]:
+def asked(shop: Shop) -> tuple[SampleQuote, Walk]:
     """Bring a quote to its approver, and hold back every further message to the engine."""
-    story = new_story("18")
-    shop.teller.offer(story)
-    key = quotes.business_key(shop.tenant_id, UUID(story.quote["quoteId"]), UUID(story.quote["revisionId"]))
+    sample = new_sample("18")
+    shop.driver.offer(sample)
+    key = quotes.business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
     with working(shop.local.settings, "dispatch"):
-        shop.teller.task_for(story, MANAGER)
+        shop.driver.task_for(sample, MANAGER)
         eventually(lambda: shop.engine.user_tasks(key), "the approver has the task")
-    shop.teller.look(story)
+    shop.driver.refresh(sample)
     (instance,) = shop.engine.find_instances(key)
-    return story, Walk(engine=shop.engine, business_key=key, instance_id=instance.id)
+    return sample, Walk(engine=shop.engine, business_key=key, instance_id=instance.id)
 
 
 def test_a_decision_on_a_revision_that_was_superseded_meanwhile_is_void(web: WebApps, shop: Shop) -> None:
-    story, walk = asked(shop)
+    sample, walk = asked(shop)
     tasklist = web.tasklist(RSM.id)
-    form = tasklist.open(story.quote["quoteNumber"])
+    form = tasklist.open(sample.quote["quoteNumber"])
     form.fill_in("Approve", "Strategic deal", "On the offer that I read")
 
-    shop.teller.edit(story)
+    shop.driver.edit(sample)
     form.picture("superseded-while-open")
     form.complete()
 
     walk.ends_as("Approval void")
     assert shop.rows(ApprovalDecision) == []
     assert [request.status for request in shop.rows(ApprovalRequest)] == [RequestStatus.INVALIDATED]
-    assert (shop.teller.look(story), story.quote["revisionNo"]) == ("DRAFT", 2)
+    assert (shop.driver.refresh(sample), sample.quote["revisionNo"]) == ("DRAFT", 2)
     assert [(row.command, row.conflict_code) for row in shop.rows(ConflictLog)] == [("approval.record-decision", "STALE_APPROVAL")]
     tasklist.reload()
     tasklist.wait_for_answer()

@@ -16,12 +16,12 @@ from domain.offers.authority import AuthorityGrant
 from domain.store.facts import ConflictLog
 from tests.browser import web_apps
 from tests.browser.web_apps import WebApps, load_until
-from tests.support.suite import Shop, new_story
+from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
+from workers.demo.driver import SampleQuote
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import DIRECTOR, MANAGER, RSM, SALES
-from workers.demo.teller import Story
 from workers.runtime.engine import UserTask
 
 pytestmark = pytest.mark.stack
@@ -32,15 +32,15 @@ class Asked:
     """A quote that waits for a regional sales manager."""
 
     shop: Shop
-    story: Story
+    sample: SampleQuote
 
     @property
     def number(self) -> str:
-        return str(self.story.quote["quoteNumber"])
+        return str(self.sample.quote["quoteNumber"])
 
     @property
     def quote_id(self) -> UUID:
-        return UUID(self.story.quote["quoteId"])
+        return UUID(self.sample.quote["quoteId"])
 
     @property
     def walk(self) -> Walk:
@@ -50,19 +50,19 @@ class Asked:
 
     @property
     def business_key(self) -> str:
-        return quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.story.quote["revisionId"]))
+        return quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.sample.quote["revisionId"]))
 
     def offer_again(self, discount: str) -> dict[str, Any]:
         """Give another discount on the first line, price and submit, and wait until somebody is asked; returns the quote."""
-        shop, quote = self.shop, self.story.quote
+        shop, quote = self.shop, self.sample.quote
         change = {"lines": [{"lineNo": 1, "discountPercent": discount}], "reasonCode": "CUSTOMER_REQUEST"}
         body = {"expectedRevisionId": quote["revisionId"], **change}
         shop.api.send(f"/quotes/{self.quote_id}", body, version=quote["version"], method="PATCH").expect(200)
         shop.api.price(quote["quoteId"])
         shop.api.submit(quote["quoteId"])
-        shop.teller.look(self.story)
+        shop.driver.refresh(self.sample)
         self.user_task()
-        return self.story.quote
+        return self.sample.quote
 
     def user_task(self, *, after: str | None = None) -> UserTask:
         """Wait for the open task, or for the one that follows task `after`."""
@@ -76,9 +76,9 @@ class Asked:
 @pytest.fixture
 def asked(shop: Shop) -> Asked:
     """Offer a quote with a discount that sales may not give alone."""
-    asked = Asked(shop=shop, story=new_story("18"))
-    shop.teller.offer(asked.story)
-    shop.teller.task_for(asked.story, MANAGER)
+    asked = Asked(shop=shop, sample=new_sample("18"))
+    shop.driver.offer(asked.sample)
+    shop.driver.task_for(asked.sample, MANAGER)
     asked.user_task()
     return asked
 
@@ -94,7 +94,7 @@ def selling_approver(shop: Shop) -> Iterator[str]:
 
 
 def test_an_approver_reads_a_quote_and_the_decision_is_bound_to_what_was_read(web: WebApps, asked: Asked) -> None:
-    quote, task = asked.story.quote, asked.user_task()
+    quote, task = asked.sample.quote, asked.user_task()
 
     form = web.tasklist(RSM.id).open(asked.number)
     price = quote["price"]
@@ -104,7 +104,7 @@ def test_an_approver_reads_a_quote_and_the_decision_is_bound_to_what_was_read(we
     assert [fact for fact in (*facts, *told) if fact not in form.text] == []
     form.decide("Approve", "Strategic deal", "Reference customer")
 
-    asked.shop.teller.wait_for(asked.story, "APPROVED")
+    asked.shop.driver.wait_for(asked.sample, "APPROVED")
     (decision,) = asked.shop.rows(ApprovalDecision, quote_id=asked.quote_id)
     assert (decision.decision, decision.reason_code, decision.comment) == ("APPROVE", "STRATEGIC_DEAL", "Reference customer")
     assert (decision.quote_revision_id, decision.price_result_id) == (UUID(quote["revisionId"]), UUID(quote["priceResultId"]))
@@ -120,7 +120,7 @@ def test_an_approver_reads_a_quote_and_the_decision_is_bound_to_what_was_read(we
 def test_an_approver_reads_what_changed_and_who_decided_before(web: WebApps, asked: Asked) -> None:
     tasklist = web.tasklist(RSM.id)
     tasklist.open(asked.number).decide("Approve", "Strategic deal", "Reference | customer")
-    asked.shop.teller.wait_for(asked.story, "APPROVED")
+    asked.shop.driver.wait_for(asked.sample, "APPROVED")
     quote = asked.offer_again("20")
 
     form = tasklist.open(asked.number)
@@ -136,7 +136,7 @@ def test_an_approver_reads_what_changed_and_who_decided_before(web: WebApps, ask
     form.picture("approve-quote-changed")
     form.decide("Approve", "Within policy", "Still fine")
 
-    asked.shop.teller.wait_for(asked.story, "APPROVED")
+    asked.shop.driver.wait_for(asked.sample, "APPROVED")
     (decision,) = asked.shop.rows(ApprovalDecision, quote_revision_id=UUID(quote["revisionId"]))
     assert (decision.decision, decision.comment, decision.decided_by) == ("APPROVE", "Still fine", RSM.id)
     assert decision.price_result_id == UUID(quote["priceResultId"])
@@ -156,7 +156,7 @@ def test_an_approver_escalates_and_the_director_reads_who_did_and_why(web: WebAp
     form.picture("approve-quote-escalated")
     form.decide("Approve", "Strategic deal", "A market we want")
 
-    asked.shop.teller.wait_for(asked.story, "APPROVED")
+    asked.shop.driver.wait_for(asked.sample, "APPROVED")
     (decision,) = asked.shop.rows(ApprovalDecision, quote_id=asked.quote_id)
     assert (decision.decided_by, decision.authority_snapshot["role"]) == (DIRECTOR.id, "approverDirector")
 
@@ -183,7 +183,7 @@ def test_whoever_owns_the_quote_gets_the_task_back_with_the_reason(web: WebApps,
     assert again.assignee is None
     assert asked.shop.rows(ApprovalDecision, quote_id=asked.quote_id) == []
     assert [row.conflict_code for row in asked.shop.rows(ConflictLog)] == [FourEyesViolation.code]
-    assert asked.shop.teller.look(asked.story) == "APPROVAL_IN_PROGRESS"
+    assert asked.shop.driver.refresh(asked.sample) == "APPROVAL_IN_PROGRESS"
 
 
 def test_a_director_is_not_shown_what_a_manager_is_asked(web: WebApps, asked: Asked) -> None:

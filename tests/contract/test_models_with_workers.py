@@ -17,11 +17,11 @@ from domain.offers.quotes import Quote
 from domain.store import Cause, UnitOfWork, table_of, unit_of_work
 from domain.store.facts import OutboxEvent
 from tests.support.approval_walk import asked_for, groups
-from tests.support.suite import Shop, new_story
+from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
-from workers.demo.people import DIRECTING, DIRECTOR, MANAGER, RSM
-from workers.demo.teller import Story
+from workers.demo.driver import SampleQuote
+from workers.demo.people import DIRECTOR, DIRECTOR_AND_FINANCE, MANAGER, RSM
 from workers.runtime.engine import UserTask
 
 pytestmark = pytest.mark.stack
@@ -32,16 +32,16 @@ class Approval:
     """The approval of one revision of a quote that needs the regional sales manager, as it goes on by itself."""
 
     shop: Shop
-    story: Story
+    sample: SampleQuote
 
     @property
     def quote_id(self) -> UUID:
-        return UUID(self.story.quote["quoteId"])
+        return UUID(self.sample.quote["quoteId"])
 
     @property
     def walk(self) -> Walk:
         """The process instance of the revision that was last looked at."""
-        key = quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.story.quote["revisionId"]))
+        key = quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.sample.quote["revisionId"]))
         instance = eventually(lambda: self.shop.engine.find_instances(key), f"an instance of {key}")[0]
         return Walk(engine=self.shop.engine, business_key=key, instance_id=instance.id)
 
@@ -69,9 +69,9 @@ class Approval:
 @pytest.fixture
 def approval(shop: Shop) -> Approval:
     """Offer a quote with a discount that sales may not give alone."""
-    approval = Approval(shop=shop, story=new_story("18"))
-    shop.teller.offer(approval.story)
-    shop.teller.task_for(approval.story, MANAGER)
+    approval = Approval(shop=shop, sample=new_sample("18"))
+    shop.driver.offer(approval.sample)
+    shop.driver.task_for(approval.sample, MANAGER)
     approval.task()
     return approval
 
@@ -96,7 +96,7 @@ def test_a_signature_that_is_late_is_asked_of_the_director_who_then_gives_it(app
     assert abs(again.due - late.due_at) < timedelta(seconds=1)
     assert groups(approval.walk, again) == ["approverDirector"]
     assert approval.shown(again, "escalationNotice") == "approverRsm did not decide in time. The task was escalated."
-    approval.shop.teller.decide(approval.story, DIRECTING, "APPROVE")
+    approval.shop.driver.decide(approval.sample, DIRECTOR_AND_FINANCE, "APPROVE")
     approval.walk.ends_as("Quote approved")
     (decision,) = approval.shop.rows(ApprovalDecision)
     assert (decision.decided_by, decision.authority_snapshot["role"]) == (DIRECTOR.id, "approverDirector")
@@ -104,7 +104,7 @@ def test_a_signature_that_is_late_is_asked_of_the_director_who_then_gives_it(app
 
 def test_an_approver_who_escalates_by_hand_is_named(approval: Approval) -> None:
     task = approval.task()
-    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "ESCALATE")
+    approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "ESCALATE")
     again = approval.task(after=task)
     assert approval.shown(again, "escalationNotice") == rf"{RSM.id} (approverRsm) escalated the task: STRATEGIC\_DEAL"
     assert approval.walk.seen_by(again)["decision"] is None
@@ -173,29 +173,29 @@ def test_a_quote_that_is_withdrawn_takes_the_task_away(
 
 def offer_again(approval: Approval, discount: str) -> Walk:
     """Change the discount of an approved quote, price it and submit it; returns the walk of the new revision."""
-    shop, story = approval.shop, approval.story
-    shop.teller.look(story)
-    quote_id, line = story.quote["quoteId"], {"lineNo": 1, "discountPercent": discount}
-    body = {"expectedRevisionId": story.quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST", "lines": [line]}
-    shop.api.send(f"/quotes/{quote_id}", body, version=story.quote["version"], method="PATCH").expect(200)
+    shop, sample = approval.shop, approval.sample
+    shop.driver.refresh(sample)
+    quote_id, line = sample.quote["quoteId"], {"lineNo": 1, "discountPercent": discount}
+    body = {"expectedRevisionId": sample.quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST", "lines": [line]}
+    shop.api.send(f"/quotes/{quote_id}", body, version=sample.quote["version"], method="PATCH").expect(200)
     shop.api.price(quote_id)
     shop.api.submit(quote_id)
-    shop.teller.look(story)
+    shop.driver.refresh(sample)
     return approval.walk
 
 
 def test_a_signature_stands_for_an_offer_that_became_no_worse(approval: Approval) -> None:
-    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
     approval.walk.ends_as("Quote approved")
     offer_again(approval, "15").ends_as("Approval reused")
-    assert approval.shop.teller.look(approval.story) == "APPROVED"
+    assert approval.shop.driver.refresh(approval.sample) == "APPROVED"
     signed = sorted(approval.shop.rows(ApprovalDecision), key=lambda row: row.created_at)
     assert [(row.decision, row.decided_by) for row in signed] == [("APPROVE", RSM.id), ("REUSED", RSM.id)]
     assert signed[1].basis_decision_id == signed[0].id
 
 
 def test_a_signature_does_not_stand_for_an_offer_that_became_worse(approval: Approval) -> None:
-    approval.shop.teller.decide_in_tasklist(approval.story, MANAGER, "APPROVE")
+    approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
     approval.walk.ends_as("Quote approved")
     walk = offer_again(approval, "20")
     (task,) = walk.people(1)

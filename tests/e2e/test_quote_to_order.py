@@ -19,12 +19,12 @@ from domain.offers.approvals import ApprovalDecision
 from domain.projections import OrderSearchProjection
 from tests.support.evidence import record
 from tests.support.settled import IN_ORDER
-from tests.support.suite import Shop, new_story, open_shop
+from tests.support.suite import Shop, new_sample, open_shop
 from tests.support.topics import Topics
-from workers.demo.fates import approved_automatically, approved_in_tasklist
+from workers.demo.courses import approved_automatically, approved_in_tasklist
+from workers.demo.driver import SampleQuote
 from workers.demo.local_suite import LocalSuite
 from workers.demo.people import MANAGER
-from workers.demo.teller import Story
 from workers.kafka.topics import ORDERS
 from workers.local.stack import LocalStack
 
@@ -39,27 +39,27 @@ class Business:
     """What was done: two quotes and their orders, at rest."""
 
     shop: Shop
-    automatic: Story
-    signed: Story
+    automatic: SampleQuote
+    signed: SampleQuote
 
     @property
     def orders(self) -> list[dict[str, Any]]:
-        return [self.shop.order(self.order_id(story)) for story in (self.automatic, self.signed)]
+        return [self.shop.order(self.order_id(sample)) for sample in (self.automatic, self.signed)]
 
     @staticmethod
-    def order_id(story: Story) -> UUID:
-        return UUID(story.order["orderId"])
+    def order_id(sample: SampleQuote) -> UUID:
+        return UUID(sample.order["orderId"])
 
 
 @pytest.fixture(scope="module")
 def business(running_suite: LocalSuite) -> Iterator[Business]:
-    """Tell both stories side by side."""
+    """Take both sample quotes to their orders, at the same time."""
     with open_shop(running_suite) as shop:
-        automatic, signed = new_story("5"), new_story("18")
+        automatic, signed = new_sample("5"), new_sample("18")
         with ThreadPoolExecutor(2) as pool:
             ends = [
-                pool.submit(approved_automatically, shop.teller, automatic),
-                pool.submit(approved_in_tasklist, shop.teller, signed),
+                pool.submit(approved_automatically, shop.driver, automatic),
+                pool.submit(approved_in_tasklist, shop.driver, signed),
             ]
         assert [end.result() for end in ends] == ["FULFILLED", "FULFILLED"]
         shop.comes_to_rest()
@@ -96,8 +96,8 @@ def test_the_signature_is_the_login_of_who_gave_it_in_tasklist(business: Busines
 def test_kafka_has_the_events_of_each_order_in_the_order_of_their_versions(business: Business, stack: LocalStack) -> None:
     events = Topics(stack).events(ORDERS)
 
-    for story in (business.automatic, business.signed):
-        told = [(event.aggregate_version, event.event_type) for event in events if event.aggregate_id == business.order_id(story)]
+    for sample in (business.automatic, business.signed):
+        told = [(event.aggregate_version, event.event_type) for event in events if event.aggregate_id == business.order_id(sample)]
         assert told == [(1, "OrderCreated"), (2, "OrderSubmitted"), (3, "OrderStarted"), (4, "OrderFulfilled")]
 
 
@@ -110,8 +110,8 @@ def test_the_search_view_of_each_order_is_at_the_orders_version(business: Busine
 def test_every_process_ended_by_itself_and_carries_its_business_key(business: Business) -> None:
     shop = business.shop
     keys = []
-    for story, order in zip((business.automatic, business.signed), business.orders, strict=True):
-        keys.append(quotes.business_key(shop.tenant_id, UUID(story.quote["quoteId"]), UUID(story.quote["revisionId"])))
+    for sample, order in zip((business.automatic, business.signed), business.orders, strict=True):
+        keys.append(quotes.business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"])))
         keys.append(shop.order_key(UUID(order["orderId"])))
         keys += [shop.step_key(UUID(step["stepId"])) for step in order["steps"]]
 

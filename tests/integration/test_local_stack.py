@@ -374,7 +374,9 @@ def test_a_lost_credentials_file_is_named(tmp_path: Path) -> None:
         ("kafka", {"Q2O_JAVA": "/nowhere/java"}, "/nowhere/java cannot be run: set Q2O_JAVA"),
     ],
 )
-def test_a_given_service_or_program_that_is_not_there_is_named(tmp_path: Path, service: str, given: dict[str, str], told: str) -> None:
+def test_a_given_service_or_program_that_is_not_there_is_named(
+    tmp_path: Path, service: str, given: dict[str, str], told: str
+) -> None:
     assert told in refused(LocalStack(tmp_path, {service}, given))
 
 

@@ -29,7 +29,7 @@ from tests.support.races import race_for_row
 from tests.support.suite import Shop
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
-from workers.demo.api import Reply
+from workers.demo.api import Answer
 from workers.demo.people import CUSTOMER as BUYER
 from workers.demo.people import Actor
 from workers.http import execution
@@ -53,7 +53,7 @@ def test_fourteen_acceptances_at_once_make_one_order(shop: Shop, stack: LocalSta
     replays = metric("q2o_idempotency_replays_total", command="accept-quote")
     reused = metric("q2o_idempotency_hash_conflicts_total", command="accept-quote")
 
-    def click(key: str, actor: Actor = BUYER, **changes: str) -> Callable[[], Reply]:
+    def click(key: str, actor: Actor = BUYER, **changes: str) -> Callable[[], Answer]:
         return lambda: shop.api.send(path, {**body, **changes}, actor=actor, version=quote["version"], key=key)
 
     clicks = [

@@ -20,11 +20,11 @@ from tests.support.guards import without
 from tests.support.http import Api, accept, acceptance, decide, edit, is_problem
 from tests.support.offers import Offer, Offers
 from tests.support.races import race_for_row
-from tests.support.suite import EVERYTHING, Shop, new_story, prepared, working
+from tests.support.suite import EVERYTHING, Shop, new_sample, prepared, working
 from tests.support.waiting import eventually
+from workers.demo.driver import SampleQuote
 from workers.demo.local_suite import LocalSuite
 from workers.demo.people import MANAGER
-from workers.demo.teller import Story
 from workers.local.stack import LocalStack
 from workers.runtime.engine_history import EngineInstance
 
@@ -132,23 +132,23 @@ def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
         yield local
 
 
-def asked_of_manager(shop: Shop) -> Story:
+def asked_of_manager(shop: Shop) -> SampleQuote:
     """Bring a quote to its approver: the process waits in the user task."""
-    story = new_story(ASKED)
-    shop.teller.offer(story)
+    sample = new_sample(ASKED)
+    shop.driver.offer(sample)
     with working(shop.local.settings, "dispatch"):
-        shop.teller.task_for(story, MANAGER)
-        eventually(lambda: user_tasks(shop, story), "the approver has the task")
-    shop.teller.look(story)
-    return story
+        shop.driver.task_for(sample, MANAGER)
+        eventually(lambda: user_tasks(shop, sample), "the approver has the task")
+    shop.driver.refresh(sample)
+    return sample
 
 
-def key_of(shop: Shop, story: Story) -> str:
-    return business_key(shop.tenant_id, UUID(story.quote["quoteId"]), UUID(story.quote["revisionId"]))
+def key_of(shop: Shop, sample: SampleQuote) -> str:
+    return business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
 
 
-def user_tasks(shop: Shop, story: Story) -> list[Any]:
-    tasks: list[Any] = shop.engine.get("/task", processInstanceBusinessKey=key_of(shop, story))
+def user_tasks(shop: Shop, sample: SampleQuote) -> list[Any]:
+    tasks: list[Any] = shop.engine.get("/task", processInstanceBusinessKey=key_of(shop, sample))
     return tasks
 
 
@@ -156,42 +156,42 @@ def ended(shop: Shop) -> list[EngineInstance]:
     return [instance for instance in shop.instances() if not instance.is_running]
 
 
-def ends_as_void(shop: Shop, story: Story) -> None:
+def ends_as_void(shop: Shop, sample: SampleQuote) -> None:
     """The process has ended by itself, at "Approval void", and asks nobody any more."""
     eventually(lambda: len(ended(shop)) == 1, "the process of the old revision ends")
     [instance] = ended(shop)
     activities = shop.engine.get("/history/activity-instance", processInstanceId=instance.id, activityType="noneEndEvent")
     assert "Approval void" in {activity["activityName"] for activity in activities}
-    assert user_tasks(shop, story) == []
+    assert user_tasks(shop, sample) == []
     assert shop.rows(ApprovalDecision) == []
 
 
 @pytest.mark.stack
 def test_a_task_of_the_old_revision_completed_in_the_engine_ends_as_void(shop: Shop) -> None:
     """T2 past the product: the message has not arrived, the approver completes the task in Camunda itself."""
-    story = asked_of_manager(shop)
-    old_revision = story.quote["revisionNo"]
-    shop.teller.edit(story)
+    sample = asked_of_manager(shop)
+    old_revision = sample.quote["revisionNo"]
+    shop.driver.edit(sample)
 
-    [task] = user_tasks(shop, story)
+    [task] = user_tasks(shop, sample)
     shop.engine.complete_user_task(task["id"], {"decision": "APPROVE", "reasonCode": "WITHIN_POLICY", "comment": ""})
 
-    ends_as_void(shop, story)
+    ends_as_void(shop, sample)
     assert [request.status for request in shop.rows(ApprovalRequest)] == [RequestStatus.INVALIDATED]
-    assert (shop.teller.look(story), story.quote["revisionNo"]) == ("DRAFT", old_revision + 1)
+    assert (shop.driver.refresh(sample), sample.quote["revisionNo"]) == ("DRAFT", old_revision + 1)
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("how", ["edit", "recalls", "cancellations"])
 def test_a_withdrawn_revision_takes_its_task_from_the_approver(shop: Shop, how: str) -> None:
     """Edited, recalled or cancelled: the message ends the process, and the user task is gone."""
-    story = asked_of_manager(shop)
-    quote = story.quote
+    sample = asked_of_manager(shop)
+    quote = sample.quote
 
     if how == "edit":
-        shop.teller.edit(story)
+        shop.driver.edit(sample)
     else:
         body = {"revisionId": quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST"}
         shop.api.send(f"/quotes/{quote['quoteId']}/{how}", body, version=quote["version"]).expect(201)
     with working(shop.local.settings, "dispatch"):
-        ends_as_void(shop, story)
+        ends_as_void(shop, sample)

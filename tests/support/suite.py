@@ -32,9 +32,9 @@ from tests.support.waiting import eventually
 from workers import suite
 from workers.demo.api import Api
 from workers.demo.command import as_manager, tasklist
-from workers.demo.fates import approved_automatically
+from workers.demo.courses import approved_automatically
+from workers.demo.driver import Driver, SampleQuote
 from workers.demo.local_suite import LocalSuite
-from workers.demo.teller import Story, Teller
 from workers.local.stack import LocalStack
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
@@ -45,13 +45,13 @@ from workers.runtime.settings import Settings
 
 EVERYTHING = frozenset(suite.PROCESSES)
 _connect, _engine_of = suite.connect, suite.engine_of
-HURRY = {"Q2O_START_SAFE_INTERVAL_SECONDS": "5"}
+SHORT_INTERVALS = {"Q2O_START_SAFE_INTERVAL_SECONDS": "5"}
 
 
 @contextmanager
 def prepared(stack: LocalStack, **environment: str) -> Iterator[LocalSuite]:
     """Bring the stack to what the suite needs, and the provider up; no loop runs yet."""
-    with LocalSuite(stack.data_dir, {**HURRY, **environment}, stack=stack) as local:
+    with LocalSuite(stack.data_dir, {**SHORT_INTERVALS, **environment}, stack=stack) as local:
         yield local
 
 
@@ -103,7 +103,7 @@ class Shop:
     database: Database
     engine: Engine
     api: Api
-    teller: Teller
+    driver: Driver
 
     @property
     def tenant_id(self) -> UUID:
@@ -111,10 +111,10 @@ class Shop:
 
     def approved_quote(self, discount: str = "5") -> dict[str, Any]:
         """Make a quote that needs no signature, with its document: ready to be accepted."""
-        story = new_story(discount)
-        self.teller.offer(story)
-        self.teller.document(story)
-        return story.quote
+        sample = new_sample(discount)
+        self.driver.offer(sample)
+        self.driver.document(sample)
+        return sample.quote
 
     def accepted_order(self) -> UUID:
         """Make such a quote and accept it; returns the order's id."""
@@ -193,9 +193,11 @@ class Shop:
         return steps.business_key(self.tenant_id, step_id)
 
 
-def new_story(discount: str) -> Story:
+def new_sample(discount: str) -> SampleQuote:
     """A quote for a fibre line with router and support, that nothing happens to by itself."""
-    return Story(number=1, fate="test", expected="FULFILLED", tell=approved_automatically, discount=discount, quote={}, order={})
+    return SampleQuote(
+        number=1, course="test", expected="FULFILLED", script=approved_automatically, discount=discount, quote={}, order={}
+    )
 
 
 @contextmanager
@@ -206,13 +208,13 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
     database, engine = seeing_every_tenant(suite.connect(local.settings, "tests")), suite.engine_of(local.settings)
     api = Api(local.api_url, local.settings.jwt_secret, tenant_id)
     manager = as_manager(local)
-    teller = Teller(api, local.stopped, tasklist(manager))
-    shop = Shop(local=local, database=database, engine=engine, api=api, teller=teller)
+    driver = Driver(api, local.stopped, tasklist(manager))
+    shop = Shop(local=local, database=database, engine=engine, api=api, driver=driver)
     try:
         yield shop
     finally:
         shop.end_processes()
-        teller.close()
+        driver.close()
         manager.close()
         api.close()
         engine.close()

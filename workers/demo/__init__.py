@@ -1,1 +1,1 @@
-"""The main job on sample quotes, with disorder switched on, and an audit of what came out."""
+"""The demo: takes sample quotes to fulfilled orders while faults happen, and audits the result."""

@@ -1,4 +1,4 @@
-"""The demo's client of the HTTP edge: what a user interface would send, with versions and keys."""
+"""The demo's client of the HTTP edge. It sends what a user interface would send, with versions and idempotency keys."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OFFER_VALID_FOR = timedelta(days=30)
 
 
 class UnexpectedAnswerError(Exception):
-    """The edge answered something that this story has no place for."""
+    """The HTTP edge gave an answer that the course of the sample quote does not expect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """Status, body, and whether it was the stored answer of an earlier request."""
+class Answer:
+    """An answer: status, body, and whether it is the stored answer to an earlier request with the same key."""
 
     status: int
     body: dict[str, Any]
     replayed: bool
 
     def expect(self, *statuses: int) -> dict[str, Any]:
-        """The body, if the status is one of these. Raises UnexpectedAnswerError."""
+        """The body, if the status is one of these. Raises UnexpectedAnswerError for another status."""
         if self.status not in statuses:
             raise UnexpectedAnswerError(f"{self.status} {self.body.get('code')}: {self.body.get('detail')}")
         return self.body
@@ -44,14 +44,14 @@ class Api:
         self._http = httpx.Client(base_url=base_url, timeout=30)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self._http.close()
 
     def get(self, path: str, actor: Actor = SALES, **params: Any) -> Any:
-        """Read something."""
-        answer = self._http.get(path, params=params, headers=self._headers(actor))
-        answer.raise_for_status()
-        return answer.json()
+        """The JSON at a path, as this actor may see it."""
+        response = self._http.get(path, params=params, headers=self._headers(actor))
+        response.raise_for_status()
+        return response.json()
 
     def send(
         self,
@@ -62,21 +62,22 @@ class Api:
         version: int | None = None,
         key: str | None = None,
         method: str = "POST",
-    ) -> Reply:
-        """Send a command under an idempotency key (a fresh one unless given), naming the version it was decided on."""
+    ) -> Answer:
+        """Send a command, with the version that it was decided on, under an idempotency key (a new one unless `key` is given)."""
         headers = self._headers(actor) | {"Idempotency-Key": f'"{key or uuid4()}"'}
         if version is not None:
             headers["If-Match"] = f'"{version}"'
-        answer = self._http.request(method, path, json=dict(body), headers=headers)
-        return Reply(status=answer.status_code, body=answer.json(), replayed=answer.headers.get("Idempotent-Replayed") == "true")
+        response = self._http.request(method, path, json=dict(body), headers=headers)
+        replayed = response.headers.get("Idempotent-Replayed") == "true"
+        return Answer(status=response.status_code, body=response.json(), replayed=replayed)
 
     def quote(self, quote_id: str) -> dict[str, Any]:
-        """A quote as its workspace shows it."""
+        """A quote, as its seller sees it."""
         quote: dict[str, Any] = self.get(f"/quotes/{quote_id}")
         return quote
 
     def create(self, customer_id: str, discount_percent: str, quantity: int = 1) -> dict[str, Any]:
-        """A quote for a fibre line with router and support, 24 months."""
+        """Create a quote for a fibre line with router and support, for 24 months. The discount is on the fibre line."""
         line = {"quantity": quantity, "termMonths": 24}
         offerings = {"FIBRE_1000": discount_percent, "ROUTER_PRO": "0", "SUPPORT_PLUS": "0"}
         lines = [{**line, "productOfferingId": name, "discountPercent": discount} for name, discount in offerings.items()]
@@ -91,35 +92,35 @@ class Api:
         self.send(f"/quotes/{quote_id}/price", body, version=quote["version"]).expect(200)
 
     def submit(self, quote_id: str) -> None:
-        """Ask for approval of what is there now."""
+        """Submit the current revision for approval."""
         quote = self.quote(quote_id)
         body = {name: quote[name] for name in ("revisionId", "configResultId", "priceResultId")}
         self.send(f"/quotes/{quote_id}/submissions", body, version=quote["version"]).expect(200, 201, 202)
 
     def issue_document(self, quote_id: str) -> None:
-        """Write the offer down."""
+        """Issue the document of the approved offer."""
         quote = self.quote(quote_id)
         body = {name: quote[name] for name in ("revisionId", "priceResultId")}
         self.send(f"/quotes/{quote_id}/documents", body, version=quote["version"]).expect(200, 201)
 
     def acceptance(self, quote: Mapping[str, Any], channel: str = "WEB") -> dict[str, Any]:
-        """What a customer sends to accept this quote as it is shown."""
+        """The body with which a customer accepts this quote as it is shown."""
         names = ("revisionId", "priceResultId", "approvalRequestId", "documentId")
         return {**{name: quote[name] for name in names}, "channel": channel}
 
-    def accept(self, quote: Mapping[str, Any], body: Mapping[str, Any], key: str) -> Reply:
-        """Accept, as the customer."""
+    def accept(self, quote: Mapping[str, Any], body: Mapping[str, Any], key: str) -> Answer:
+        """Accept as the customer."""
         buyer = buyer_of(quote["customerId"])
         return self.send(f"/quotes/{quote['quoteId']}/acceptances", body, actor=buyer, version=quote["version"], key=key)
 
     def withdraw(self, quote: Mapping[str, Any], how: str) -> None:
-        """Take an offer back (recalls, cancellations) as its seller, or turn it down (declines) as the customer."""
+        """Withdraw an offer as its seller (`how`: recalls, cancellations), or turn it down as the customer (declines)."""
         actor = buyer_of(quote["customerId"]) if how == "declines" else SALES
         body = {"revisionId": quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST"}
         self.send(f"/quotes/{quote['quoteId']}/{how}", body, actor=actor, version=quote["version"]).expect(201)
 
-    def decide(self, task: Mapping[str, Any], actor: Actor, decision: str) -> Reply:
-        """Sign, as an approver."""
+    def decide(self, task: Mapping[str, Any], actor: Actor, decision: str) -> Answer:
+        """Decide a requirement, as an approver."""
         body = {
             "requirementId": task["requirementId"],
             "expectedRequirementVersion": task["requirementVersion"],
@@ -130,14 +131,14 @@ class Api:
         }
         return self.send(f"/approval-tasks/{task['taskId']}/decisions", body, actor=actor)
 
-    def cancel_order(self, order: Mapping[str, Any]) -> Reply:
-        """Ask for the cancellation of an order as it is shown, as the customer."""
+    def cancel_order(self, order: Mapping[str, Any]) -> Answer:
+        """Request, as the customer, the cancellation of an order as it is shown."""
         body = {"expectedStatus": order["status"], "reason": "CHANGED_MIND"}
         buyer = buyer_of(order["customerId"])
         return self.send(f"/orders/{order['orderId']}/cancellations", body, actor=buyer, version=order["version"])
 
     def resolve_case(self, case: Mapping[str, Any], resolution: str, evidence: str) -> bool:
-        """Claim an open case and resolve it, as a case worker; False when somebody or something was faster."""
+        """Claim an open case and resolve it, as a case worker. False when the case changed first: somebody else or the product was faster."""
         path = f"/fallout-cases/{case['caseId']}"
         claimed = self.send(f"{path}/claims", {}, actor=CASE_WORKER, version=case["version"])
         if claimed.status == CONFLICT:

@@ -1,4 +1,4 @@
-"""The live table of the demo: one row per sample quote, on a terminal; a line now and then where there is none."""
+"""Shows the progress of the demo: on a terminal a live table with a row per sample quote, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from workers.demo.teller import Story
+from workers.demo.driver import SampleQuote
 
-# Seconds between two lines where no table can be drawn.
+# Seconds between two lines, where no table can be drawn.
 LINE_EVERY = 5.0
-# Seconds between two pictures of the table.
+# Seconds between two updates of the table.
 REFRESH = 0.25
 
 
-def table_of(stories: Sequence[Story], title: str) -> Table:
-    """Where every story stands."""
+def table_of(samples: Sequence[SampleQuote], title: str) -> Table:
+    """A table that shows how far every sample quote is."""
     table = Table(title=title, title_justify="left", pad_edge=False)
     for heading, justify in (
         ("quote", "left"),
-        ("fate", "left"),
+        ("course", "left"),
         ("quote is", "left"),
         ("order", "left"),
         ("steps", "right"),
         ("end", "left"),
     ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich wants literals
-    for story in stories:
-        steps = story.order.get("steps", [])
+    for sample in samples:
+        steps = sample.order.get("steps", [])
         done = sum(step["status"] == "COMPLETED" for step in steps)
-        end = f"[{'green' if story.as_expected else 'red'}]{story.end}[/]" if story.end else ""
+        end = f"[{'green' if sample.as_expected else 'red'}]{sample.end}[/]" if sample.end else ""
         table.add_row(
-            story.quote.get("quoteNumber", f"#{story.number}"),
-            story.fate,
-            story.quote.get("status", "…"),
-            story.order.get("status", ""),
+            sample.quote.get("quoteNumber", f"#{sample.number}"),
+            sample.course,
+            sample.quote.get("status", "…"),
+            sample.order.get("status", ""),
             f"{done}/{len(steps)}" if steps else "",
             end,
         )
@@ -47,11 +47,11 @@ def table_of(stories: Sequence[Story], title: str) -> Table:
 
 
 @contextmanager
-def live(console: Console, stories: Sequence[Story], title: str) -> Iterator[None]:
-    """Show the stories while the block runs."""
+def live(console: Console, samples: Sequence[SampleQuote], title: str) -> Iterator[None]:
+    """Show the progress of the sample quotes while the block runs."""
     over = Event()
-    show = _draw if console.is_terminal else _tell
-    painter = Thread(target=show, args=(console, stories, title, over), name="board", daemon=True)
+    show = _show_table if console.is_terminal else _show_lines
+    painter = Thread(target=show, args=(console, samples, title, over), name="board", daemon=True)
     painter.start()
     try:
         yield
@@ -60,18 +60,18 @@ def live(console: Console, stories: Sequence[Story], title: str) -> Iterator[Non
         painter.join()
 
 
-def _draw(console: Console, stories: Sequence[Story], title: str, over: Event) -> None:
-    with Live(table_of(stories, title), console=console, auto_refresh=False) as picture:
+def _show_table(console: Console, samples: Sequence[SampleQuote], title: str, over: Event) -> None:
+    with Live(table_of(samples, title), console=console, auto_refresh=False) as table:
         while not over.wait(REFRESH):
-            picture.update(table_of(stories, title), refresh=True)
-        picture.update(table_of(stories, title), refresh=True)
+            table.update(table_of(samples, title), refresh=True)
+        table.update(table_of(samples, title), refresh=True)
 
 
-def _tell(console: Console, stories: Sequence[Story], title: str, over: Event) -> None:
+def _show_lines(console: Console, samples: Sequence[SampleQuote], title: str, over: Event) -> None:
     began = monotonic()
     while not over.wait(LINE_EVERY):
-        ended = sum(bool(story.end) for story in stories)
-        fulfilled = sum(story.order.get("status") == "FULFILLED" for story in stories)
+        ended = sum(bool(sample.end) for sample in samples)
+        fulfilled = sum(sample.order.get("status") == "FULFILLED" for sample in samples)
         console.print(
-            f"{title}: {monotonic() - began:4.0f} s, {ended} of {len(stories)} quotes at their end, {fulfilled} orders fulfilled"
+            f"{title}: {monotonic() - began:4.0f} s, {ended} of {len(samples)} quotes have reached their end, {fulfilled} orders are fulfilled"
         )

@@ -1,4 +1,4 @@
-"""A case worker of the demo: takes what the provider rejected, has the data repaired, and lets the step be tried again."""
+"""The case worker of the demo: claims cases about requests that the provider rejected, and has each step retried after a repair of the data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import structlog
 from workers.demo.api import Api
 from workers.demo.people import CASE_WORKER
 
-# How often to look for work, seconds.
-LOOK = 0.5
+# Seconds between two looks for open cases.
+POLL_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
 
 class CaseWorker:
-    """At work for as long as the block lasts; `resolved` counts the cases that were."""
+    """Works on cases while the block runs. `resolved` counts the cases that it has resolved."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -35,7 +35,7 @@ class CaseWorker:
         self._work.join()
 
     def _work_on(self) -> None:
-        while not self._over.wait(LOOK):
+        while not self._over.wait(POLL_SECONDS):
             for case in self._api.get("/fallout-cases", CASE_WORKER, status="OPEN")["items"]:
                 if case["type"] == "PROVIDER_REJECTED":
                     is_done = self._api.resolve_case(case, "REPAIR_AND_RETRY", "The customer's record was corrected in the portal.")

@@ -1,4 +1,4 @@
-"""`q2o up` and `q2o demo`: what they show, when they are content, and what they exit with."""
+"""The commands `q2o up` and `q2o demo`: what they show, when the demo has passed, and their exit codes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from workers import suite
 from workers.demo import board
 from workers.demo.api import Api
 from workers.demo.casework import CaseWorker
+from workers.demo.courses import sample_quotes
 from workers.demo.disorder import Disorder, Pods
-from workers.demo.fates import stories
+from workers.demo.driver import Driver, SampleQuote
 from workers.demo.local_suite import PEOPLE_PASSWORD, LocalSuite
-from workers.demo.people import CASE_WORKER, CUSTOMER, DIRECTING, MANAGER, PEOPLE, SALES, token_of
-from workers.demo.teller import Story, Teller
+from workers.demo.people import CASE_WORKER, CUSTOMER, DIRECTOR_AND_FINANCE, MANAGER, PEOPLE, SALES, token_of
 from workers.local.ports import with_fixed_ports
 from workers.runtime import logs
 from workers.runtime.engine import Engine
@@ -38,30 +38,39 @@ from workers.runtime.process import stop_on_signals
 from workers.runtime.settings import DEMO_TENANT, TENANT, data_dir
 
 EXIT_VIOLATION = 1
-# Stories told at the same time.
+# Sample quotes that are on their way at the same time.
 AT_ONCE = 8
-# What runs in the disorder's own way while the stories are told: the pods can be killed, the dispatcher's wire loses answers.
+# The processes that run differently while the sample quotes are on their way: task pods that can be killed, and a dispatcher behind the
+# fault proxy, which loses a response of the engine.
 DISTURBED = frozenset({"tasks", "dispatch"})
-# After the last story: timers of 30 s, a dead worker's lock, the safe interval of a lost start. Longer than that is a violation.
+# Time for what is still open when the last sample quote has ended: timers of 30 s, the lock of the killed worker, the safe interval of a
+# lost start. A demo that is not quiet after this time has failed.
 QUIET_WITHIN_SECONDS = 120.0
-# The demo is impatient where an operator is not: a dead worker is noticed in ten seconds, an absent start is believed after ten.
-HURRY = {"Q2O_LOCK_DURATION_SECONDS": "9", "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "10", "Q2O_START_SAFE_INTERVAL_SECONDS": "10"}
+# An operator waits minutes before a worker counts as dead or a start as absent; in the demo, ten seconds are enough.
+SHORT_INTERVALS = {
+    "Q2O_LOCK_DURATION_SECONDS": "9",
+    "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "10",
+    "Q2O_START_SAFE_INTERVAL_SECONDS": "10",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a demo run found out."""
+    """The result of a demo."""
 
     tenant_id: UUID
-    told: Sequence[Story]
+    samples: Sequence[SampleQuote]
     disorder: Mapping[str, Any]
     first_fulfilled_seconds: float | None
     report: AuditReport
 
     @property
     def unexpected(self) -> list[str]:
-        """Stories that ended in another way than they should, and disorder that did not happen: then nothing was shown."""
-        ended = [f"{story.fate}: {story.end} instead of {story.expected}" for story in self.told if not story.as_expected]
+        """A sentence for each sample quote that ended otherwise than expected, and for each fault that did not happen.
+
+        Without its faults, the demo would prove nothing.
+        """
+        ended = [f"{each.course}: {each.end} instead of {each.expected}" for each in self.samples if not each.as_expected]
         return ended + [f"{name} is {value}" for name, value in self.disorder.items() if not value]
 
     @property
@@ -69,11 +78,11 @@ class Outcome:
         return not self.unexpected and not self.report.violations
 
     def as_json(self) -> dict[str, Any]:
-        """The audit as a machine reads it."""
+        """The result for other programs."""
         return {
             "passed": self.passed,
             "tenantId": str(self.tenant_id),
-            "quotes": len(self.told),
+            "quotes": len(self.samples),
             "firstFulfilledSeconds": self.first_fulfilled_seconds,
             "unexpected": self.unexpected,
             "disorder": dict(self.disorder),
@@ -82,7 +91,7 @@ class Outcome:
 
 
 def run_up(console: Console) -> int:
-    """Everything up, for one tenant, until a signal comes; exit code 70 when a loop ends before."""
+    """Run the whole suite for one tenant, until a signal comes. Returns the exit code: 70 when a loop ends before that."""
     environment = with_fixed_ports(os.environ) | {TENANT: str(DEMO_TENANT)}
     with LocalSuite(data_dir(), environment, say=console.print) as running:
         logs.configure_logs("up", stream=running.log_file.open("a"))
@@ -93,12 +102,15 @@ def run_up(console: Console) -> int:
 
 
 def run_demo(console: Console, *, once: bool, as_json: bool, quotes: int) -> int:
-    """The main job on sample quotes; exit code 1 when an invariant is broken or a story ended wrongly, 70 when a loop ended early."""
+    """Run the demo, and unless `once`, stay up after it.
+
+    Returns the exit code: 1 when an invariant is broken or a sample quote ended otherwise than expected, 70 when a loop ended early.
+    """
     began = monotonic()
     tenant_id = uuid4()
-    # Nobody keeps the addresses of a demo that exits: it takes free ports, so that several of them run side by side.
+    # Nobody needs the addresses of a demo that exits, so it takes free ports: several demos can run at the same time.
     given = os.environ if once else with_fixed_ports(os.environ)
-    with LocalSuite(data_dir(), {**HURRY, **given, TENANT: str(tenant_id)}, say=console.print) as running:
+    with LocalSuite(data_dir(), {**SHORT_INTERVALS, **given, TENANT: str(tenant_id)}, say=console.print) as running:
         logs.configure_logs("demo", stream=running.log_file.open("a"))
         outcome = play(console, running, tenant_id, quotes, began)
         if as_json:
@@ -113,10 +125,10 @@ def run_demo(console: Console, *, once: bool, as_json: bool, quotes: int) -> int
 
 
 def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, began: float) -> Outcome:
-    """Tell all stories with the disorder on, wait until everything is quiet, and audit."""
+    """Take all sample quotes to their ends in disorder, wait until everything is quiet, and audit."""
     running.seed(tenant_id)
     database = suite.connect(running.settings, "demo")
-    told = stories(quotes)
+    samples = sample_quotes(quotes)
     with (
         Pods(running.environment, running.stack.data_dir / "logs") as pods,
         Disorder(running, database, tenant_id, pods) as disorder,
@@ -125,13 +137,13 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
         closing(Api(running.api_url, running.settings.jwt_secret, tenant_id)) as api,
     ):
         running.start(frozenset(suite.PROCESSES) - DISTURBED)
-        teller = Teller(api, running.stopped, tasklist(manager))
+        driver = Driver(api, running.stopped, tasklist(manager))
         case_worker = CaseWorker(api)
-        with board.live(console, told, "Sample quotes"), case_worker, ThreadPoolExecutor(AT_ONCE) as pool:
+        with board.live(console, samples, "Sample quotes"), case_worker, ThreadPoolExecutor(AT_ONCE) as pool:
             with ending_on_error(running):
-                list(pool.map(teller.tell, told))
+                list(pool.map(driver.drive, samples))
             quiet = wait_until_quiet(database, suite.engine_of(running.settings), tenant_id, running)
-        teller.close()
+        driver.close()
         report = Audit(database, suite.engine_of(running.settings), running.settings.kafka, running.provider.ledger.entries).run(
             tenant_id
         )
@@ -141,12 +153,12 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
             "casesResolved": case_worker.resolved,
             "quietInTime": quiet,
         }
-    # The pods and the dispatcher of the disorder have ended with it; a suite that stays up needs both, undisturbed.
+    # The pods and the dispatcher of the disorder have ended with it. A suite that stays up needs both, this time without faults.
     running.start(DISTURBED)
-    fulfilled = [story.fulfilled_at - began for story in told if story.fulfilled_at]
+    fulfilled = [sample.fulfilled_at - began for sample in samples if sample.fulfilled_at]
     return Outcome(
         tenant_id=tenant_id,
-        told=told,
+        samples=samples,
         disorder=seen,
         first_fulfilled_seconds=round(min(fulfilled), 1) if fulfilled else None,
         report=report,
@@ -155,7 +167,7 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
 
 @contextmanager
 def ending_on_error(running: LocalSuite) -> Iterator[None]:
-    """Tell the stories to give up when the block is interrupted, so that Ctrl-C does not wait for their ends."""
+    """Stop the sample quotes when the block is interrupted, so that Ctrl-C does not wait for their ends."""
     try:
         yield
     except BaseException:
@@ -164,12 +176,12 @@ def ending_on_error(running: LocalSuite) -> Iterator[None]:
 
 
 def as_manager(running: LocalSuite) -> Engine:
-    """The engine's own door for people, as the manager goes through it; whoever opens it closes it."""
+    """The engine as the manager uses it, who is logged in. The caller closes it."""
     return Engine(running.settings.engine_url, MANAGER.subject, PEOPLE_PASSWORD)
 
 
 def tasklist(manager: Engine) -> Any:
-    """How a story signs in Tasklist: as the person."""
+    """A function that completes a user task in the engine, as the manager does in Tasklist; False when the task is not there yet."""
 
     def complete(task: Mapping[str, Any], decision: str, business_key: str) -> bool:
         for user_task in manager.user_tasks(business_key):
@@ -183,7 +195,7 @@ def tasklist(manager: Engine) -> Any:
 
 
 def wait_until_quiet(database: Database, engine: Engine, tenant_id: UUID, running: LocalSuite) -> bool:
-    """Until nothing is pending, unknown or on its way, in the database and in the engine; False when that takes too long."""
+    """Wait until nothing is open, unknown or on its way, in the database and in the engine. False when that takes too long."""
     deadline = monotonic() + QUIET_WITHIN_SECONDS
     processes = [("order-fulfillment", f"order:{tenant_id}:%"), ("fallout-case", f"fallout:{tenant_id}:%")]
     while monotonic() < deadline and not running.stopped.wait(0.5):
@@ -196,19 +208,20 @@ def wait_until_quiet(database: Database, engine: Engine, tenant_id: UUID, runnin
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
-    """The audit for people."""
+    """Print the result for people."""
     console.print(as_table(outcome.report))
     for sentence in outcome.unexpected:
         console.print(f"[red]unexpected:[/red] {sentence}")
-    broken = f"{outcome.report.violations} violations, {len(outcome.unexpected)} things went otherwise than they should"
+    broken = f"{outcome.report.violations} violations, {len(outcome.unexpected)} unexpected results"
+    faults = ", ".join(f"{name} {value}" for name, value in outcome.disorder.items())
     verdict = "[green]every invariant holds[/green]" if outcome.passed else f"[red]{broken}[/red]"
-    console.print(f"{verdict}; disorder: {dict(outcome.disorder)}; first order fulfilled after {outcome.first_fulfilled_seconds} s")
+    console.print(f"{verdict}; faults: {faults}; first order fulfilled after {outcome.first_fulfilled_seconds} s")
 
 
 def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> None:
-    """Where to look, and as whom."""
+    """Print the addresses, the logins and the tokens."""
     web = running.settings.engine_url.removesuffix("/engine-rest") + "/camunda/app"
-    table = Table(title="The suite is up: Ctrl-C ends it", title_justify="left", show_header=False, pad_edge=False)
+    table = Table(title="The suite is up. Ctrl-C ends it.", title_justify="left", show_header=False, pad_edge=False)
     for name, value in (
         ("API", f"{running.api_url}/docs"),
         ("Tasklist", f"{web}/tasklist/default/"),
@@ -218,33 +231,33 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
         ("administrator", f"{running.settings.engine_user}, password {running.settings.engine_password}"),
         ("tenant", str(tenant_id)),
         (
-            "to join in",
+            "from another shell",
             f". {shlex.quote(str(running.environment_file))}; then for example .venv/bin/q2o reconcile --once --dry-run",
         ),
         ("first quote by hand", "docs/first-quote.md"),
     ):
         table.add_row(name, value)
     console.print(table)
-    for actor in (SALES, MANAGER, DIRECTING, CUSTOMER, CASE_WORKER):
+    for actor in (SALES, MANAGER, DIRECTOR_AND_FINANCE, CUSTOMER, CASE_WORKER):
         token = token_of(actor, running.settings.jwt_secret, tenant_id)
         console.print(f"token of {actor.subject} ({', '.join(actor.roles)}): {token}", soft_wrap=True)
 
 
 def stay_up(console: Console, running: LocalSuite, tenant_id: UUID) -> None:
-    """Show where to look until a signal comes, or until a loop ends: then say which one, and where its log is."""
+    """Print the addresses, and wait until a signal comes or a loop ends. A loop that ended early is named, with its log."""
     show_addresses(console, running, tenant_id)
     wait_for_signal(running)
     tell_early_ends(console, running)
 
 
 def tell_early_ends(console: Console, running: LocalSuite) -> None:
-    """One line for each loop that ended before it was told to."""
+    """Print one line for each loop that ended before it was asked to."""
     for end in running.early_ends:
-        console.print(f"[red]q2o:[/red] {escape(end)}; the suite is without it and ends, the log is {running.log_file}")
+        console.print(f"[red]q2o:[/red] {escape(end)}, so the suite ends; the log is {running.log_file}")
 
 
 def wait_for_signal(running: LocalSuite) -> None:
-    """Until Ctrl-C, SIGTERM, or the end of a loop."""
+    """Wait for Ctrl-C, SIGTERM, or the end of a loop."""
     stop = stop_on_signals()
     while not (stop.wait(0.5) or running.stopped.is_set()):
         pass

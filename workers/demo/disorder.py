@@ -1,6 +1,6 @@
-"""The disorder of the demo: a start whose answer is lost, a provider that misbehaves, and a worker that is killed in the middle of a call.
+"""The disorder of the demo: a process start whose response is lost, a provider with faults, and a worker that is killed during a call.
 
-Everything is done from outside (a wire, a provider's switch, a signal); the suite itself has no switch for it.
+All faults come from outside (the fault proxy, the sandbox provider, a signal); the suite has no code for them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ from workers.runtime.engine_processes import start_path
 from workers.sandbox.faults import FaultKind
 from workers.sandbox.proxy import FaultProxy
 
-# The step in whose call a worker dies: its answer is held long enough to find out who waits for it.
+# The step during whose request a worker is killed. The reply is delayed long enough to find out which worker waits for it.
 VICTIM_STEP = "CHECK_SERVICEABILITY"
-HOLD = timedelta(seconds=60)
-# A callback that comes when everybody has stopped expecting it soon.
-LATE = timedelta(seconds=4)
-# How often to look whether the held call has begun, seconds.
-LOOK = 0.2
+REPLY_DELAY = timedelta(seconds=60)
+CALLBACK_DELAY = timedelta(seconds=4)
+# Seconds between two looks for the delayed request.
+POLL_SECONDS = 0.2
 
 
 class Pods:
-    """Two task pods as processes of their own, so that one can be killed while the other goes on."""
+    """Two task pods in processes of their own, so that one can be killed while the other continues."""
 
     def __init__(self, environment: Mapping[str, str], log_dir: Path) -> None:
         self._environment = {**os.environ, **environment}
@@ -54,7 +53,7 @@ class Pods:
                 env={**self._environment, "Q2O_WORKER_ID": worker_id},
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which then stops its pods in order
+                start_new_session=True,  # Ctrl-C reaches only the demo, which then stops its pods in order
             )
             log.close()
         return self
@@ -66,7 +65,7 @@ class Pods:
             process.wait()
 
     def kill(self, worker_id: str) -> bool:
-        """Kill the pod with this worker id, without a chance to say goodbye."""
+        """Kill the pod with this worker id (SIGKILL). False when no pod with this id runs."""
         process = self._running.pop(worker_id, None)
         if process is None:
             return False
@@ -76,31 +75,31 @@ class Pods:
 
 
 class Disorder:
-    """Switches the disorder on for the length of the block; `killed` and `wire.faults` tell afterwards what was done.
+    """Causes the faults while the block runs. Afterwards `killed` and `wire.faults` say what happened.
 
-    Nothing of it stays: a process that goes to the engine by `engine_url` must end before the block does.
+    The proxy ends with the block: a process that reaches the engine through `engine_url` must end before.
     """
 
     def __init__(self, running: LocalSuite, database: Database, tenant_id: UUID, pods: Pods) -> None:
         self._running = running
         self._database = database
-        self._looking = Cause(tenant_id=tenant_id, actor="demo", command="find-waiting-worker")
+        self._cause = Cause(tenant_id=tenant_id, actor="demo", command="find-waiting-worker")
         self._pods = pods
         engine = urlsplit(running.settings.engine_url)
         self.wire = FaultProxy(str(engine.hostname), int(engine.port or 80))
         self.engine_url = f"{self.wire.url}{engine.path}"
         self.killed: str | None = None
         self._over = Event()
-        self._killer = Thread(target=self._kill_whoever_waits, name="killer", daemon=True)
+        self._killer = Thread(target=self._kill_waiting_worker, name="killer", daemon=True)
 
     def __enter__(self) -> Self:
         self.wire.drop_response(start_path("order-fulfillment"), times=1)
         faults = self._running.provider.faults
         faults.clear()
-        faults.add(FaultKind.HOLD_ANSWER, step_code=VICTIM_STEP, duration=HOLD)
+        faults.add(FaultKind.HOLD_ANSWER, step_code=VICTIM_STEP, duration=REPLY_DELAY)
         faults.add(FaultKind.LOSE_ANSWER, step_code="ACTIVATE_BILLING")
         faults.add(FaultKind.DUPLICATE_CALLBACK, step_code="PROVISION_SERVICE", times=4)
-        faults.add(FaultKind.DELAY_CALLBACK, step_code="SHIP_ROUTER", times=2, duration=LATE)
+        faults.add(FaultKind.DELAY_CALLBACK, step_code="SHIP_ROUTER", times=2, duration=CALLBACK_DELAY)
         faults.add(FaultKind.LOSE_CALLBACK, step_code="SHIP_ROUTER")
         faults.add(FaultKind.REJECT, step_code="UPDATE_INSTALLED_BASE")
         self._killer.start()
@@ -112,21 +111,21 @@ class Disorder:
         self._running.provider.faults.clear()
         self.wire.down()
 
-    def _kill_whoever_waits(self) -> None:
-        """Once the provider has had the effect and holds its answer, kill the worker that waits for it."""
-        while not self._over.wait(LOOK):
-            key = self._held_key()
+    def _kill_waiting_worker(self) -> None:
+        """When the provider has carried the request out and delays the reply, kill the worker that waits for it."""
+        while not self._over.wait(POLL_SECONDS):
+            key = self._delayed_key()
             if key is None:
                 continue
-            with unit_of_work(self._database, self._looking) as uow:
+            with unit_of_work(self._database, self._cause) as uow:
                 worker_id = reading.worker_of(uow, key)
             if worker_id and self._pods.kill(worker_id):
                 self.killed = worker_id
                 return
 
-    def _held_key(self) -> str | None:
-        """The key of the held call; the ledger also remembers the calls of earlier demos."""
-        ours = steps.business_keys(self._looking.tenant_id)
+    def _delayed_key(self) -> str | None:
+        """The idempotency key of the delayed request; None when it has not arrived. The ledger also has requests of earlier demos."""
+        ours = steps.business_keys(self._cause.tenant_id)
         for entry in self._running.provider.ledger.entries():
             if entry["stepCode"] == VICTIM_STEP and str(entry["stepRef"]).startswith(ours) and entry["effects"]:
                 return str(entry["idempotencyKey"])

@@ -1,6 +1,6 @@
-"""The whole suite on one machine: the local stack, the sandbox provider, and every loop as a thread of this process.
+"""Runs the whole suite on one machine: the local stack, the sandbox provider, and every loop as a thread of this process.
 
-The loops are the same objects that pods run, one each; nothing here is a second code path.
+The loops are the same objects that the service processes run: no code is special to this way of running them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from workers.runtime.process import EXIT_SOFTWARE, Loop, run_loops
 from workers.runtime.settings import Settings
 from workers.sandbox.provider import SandboxProvider
 
-# First password of the demo's people; the engine's policy asks for length, case, digit and sign.
-PEOPLE_PASSWORD = "Demo-2026-q2o"  # noqa: S105 - it is printed at the end of the demo, for logins on loopback
+# The password of the demo's people. It satisfies the engine's password policy (length, case, digit, special character).
+PEOPLE_PASSWORD = "Demo-2026-q2o"  # noqa: S105 - the demo prints it, for logins on loopback
 PRICE_BOOK, PRICE_BOOK_VERSION = "STANDARD", "p-44"
-# (list price, unit cost) in euro per piece and month.
+# (list price, unit cost), in euros per piece and month.
 PRICES = {
     FIBRE: (Decimal("89.00"), Decimal("38.00")),
     ROUTER: (Decimal("12.00"), Decimal("5.50")),
@@ -46,9 +46,9 @@ PRICES = {
 
 
 class LocalSuite:
-    """Context manager; on entry everything but the loops is up. `start` runs loops until `stop` or exit.
+    """Context manager: on entry everything is up except the loops. `start` runs loops until `stopped` is set, or until exit.
 
-    With `stack`, one that is up already is used, and stays up. `say` is told what is being done: a start takes a while.
+    With `stack`, a stack that is up already is used, and stays up. `say` gets a sentence before each long part of the start.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class LocalSuite:
     def __enter__(self) -> Self:
         try:
             if self._brings_stack:
-                self._say(f"Starting PostgreSQL, Kafka and Camunda, with their data in {self.stack.data_dir} …")
+                self._say(f"Starting PostgreSQL, Kafka and Camunda; their data are in {self.stack.data_dir} …")
                 self._cleanup.enter_context(self.stack)
-            self._say("Bringing schema, models and people into them …")
+            self._say("Creating the schema, and deploying models and people …")
             self._prepare()
         except BaseException:
             self._cleanup.close()
@@ -87,12 +87,12 @@ class LocalSuite:
 
     @property
     def api_url(self) -> str:
-        """Where the HTTP edge listens."""
+        """The address of the HTTP edge."""
         return f"http://{self.settings.http_host}:{self.settings.http_port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Everything that a process of the suite needs to join in."""
+        """The settings that a process of the suite needs to work with this one."""
         added = {
             "Q2O_PROVIDER_URL": self.settings.provider_url,
             "Q2O_PROVIDER_TOKEN": self.settings.provider_token,
@@ -102,7 +102,7 @@ class LocalSuite:
 
     @property
     def environment_file(self) -> Path:
-        """Where `environment` stands for other shells."""
+        """The file that has `environment` for other shells."""
         return environment_file(self.stack.data_dir)
 
     @property
@@ -111,7 +111,7 @@ class LocalSuite:
         return {**given, **self.stack.environment}
 
     def start(self, only: frozenset[str] = frozenset(suite.PROCESSES)) -> None:
-        """Run these processes as threads."""
+        """Run the loops of these processes as threads."""
         loops = {name: build(self.settings) for name, build in suite.PROCESSES.items() if name in only}
         runner = Thread(target=self._run, args=(loops,), name="loops")
         runner.start()
@@ -119,21 +119,21 @@ class LocalSuite:
         self._cleanup.callback(self._stop.set)
 
     def _run(self, loops: Mapping[str, Loop]) -> None:
-        self._exit_codes.append(run_loops(loops, self._stop, on_early_end=self._note_early_end))
+        self._exit_codes.append(run_loops(loops, self._stop, on_early_end=self._record_early_end))
 
-    def _note_early_end(self, name: str, error: BaseException | None) -> None:
+    def _record_early_end(self, name: str, error: BaseException | None) -> None:
         self._early_ends.append(
             f"the loop `{name}` " + (f"died of {type(error).__name__}: {error}" if error else "ended by itself")
         )
 
     @contextmanager
     def detour(self, name: str, engine_url: str) -> Iterator[None]:
-        """Run one process for the length of the block, with the engine at another address. If it dies, the suite ends."""
+        """Run the loop of one process while the block runs, with another address of the engine. If it ends early, the suite stops."""
         over = Event()
         loop = suite.PROCESSES[name](replace(self.settings, engine_url=engine_url))
 
         def run() -> None:
-            if run_loops({name: loop}, over, on_early_end=self._note_early_end) != 0:
+            if run_loops({name: loop}, over, on_early_end=self._record_early_end) != 0:
                 self._stop.set()
 
         runner = Thread(target=run, name="detour")
@@ -146,26 +146,26 @@ class LocalSuite:
 
     @property
     def stopped(self) -> Event:
-        """Set when the loops are told to end, or one of them died."""
+        """Set when the loops are asked to end, or when one of them has died."""
         return self._stop
 
     @property
     def early_ends(self) -> list[str]:
-        """Which loops ended before they were told to, and what they died of."""
+        """A sentence for each loop that ended before it was asked to, with its error."""
         return list(self._early_ends)
 
     @property
     def exit_code(self) -> int:
-        """What the loops ended with: 0, or 70 when one of them ended early or not at all. Ask when the context has ended."""
+        """0, or 70 when a loop ended early or did not end. Final when the context has been left."""
         return EXIT_SOFTWARE if self._early_ends or any(self._exit_codes) else 0
 
     @property
     def log_file(self) -> Path:
-        """Where the loops write."""
+        """The log of the loops."""
         return self.stack.data_dir / "logs" / "suite.log"
 
     def seed(self, tenant_id: UUID) -> None:
-        """Publish the demo's price book for a tenant and let its people sign, each unless it has been done."""
+        """Publish the demo's price book for a tenant, and grant authority to its approvers, unless that has been done."""
         book = price_books.PublishPriceBook(
             price_book=PRICE_BOOK, expected_active_version=None, price_book_version=PRICE_BOOK_VERSION, entries=PRICES
         )
@@ -206,7 +206,7 @@ class LocalSuite:
         self._write_environment()
 
     def _write_environment(self) -> None:
-        """Leave the settings where another shell can source them; only their owner may read the secrets in it."""
+        """Write the settings to a file that other shells can source. Only its owner can read it, because it has secrets."""
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items()))
         with os.fdopen(os.open(self.environment_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
             out.write(lines)

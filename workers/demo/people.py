@@ -1,4 +1,4 @@
-"""Who plays in the demo: logins to Tasklist and Cockpit, and the roles of their API tokens."""
+"""The people of the demo: their logins to Tasklist and Cockpit, and the roles in their API tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workers.deployment import Person
 from workers.http.auth import issue_token
 
 REGION = "ID-JAVA"
-# A demo is looked at for an afternoon.
+# Long enough to try the demo out for an afternoon.
 TOKEN_LIFETIME = timedelta(hours=8)
 
-# The engine allows only letters and digits in ids.
+# The engine allows only letters and digits in ids of people and groups.
 RSM = Person(id="rina", first_name="Rina", last_name="Sari", groups=("approverRsm",))
 DIRECTOR = Person(id="dewi", first_name="Dewi", last_name="Hartono", groups=("approverDirector", "approverFinance"))
 DEAL_DESK = Person(id="budi", first_name="Budi", last_name="Santoso", groups=("dealDesk",))
@@ -32,12 +32,12 @@ AUTHORITY = (
         subject=DIRECTOR.id, role="approverFinance", max_discount_percent=Decimal(60), max_deal_amount=Decimal(5_000_000)
     ),
 )
-"""How far their signatures reach."""
+"""The authority grants of the approvers: how far their signatures reach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Somebody with a token; a buyer's names the customers that they buy for."""
+    """A person with a token. A buyer's token names the customers for whom they buy."""
 
     subject: str
     roles: tuple[str, ...]
@@ -48,14 +48,14 @@ SALES = Actor(subject="alice", roles=("salesAgent",))
 CUSTOMER = Actor(subject="carla", roles=("customer",), customers=("C-1001",))
 MANAGER = Actor(subject=RSM.id, roles=("approverRsm",))
 CASE_WORKER = Actor(subject=SECOND_LEVEL.id, roles=tuple(SECOND_LEVEL.groups))
-DIRECTING = Actor(subject=DIRECTOR.id, roles=("approverDirector", "approverFinance"))
+DIRECTOR_AND_FINANCE = Actor(subject=DIRECTOR.id, roles=("approverDirector", "approverFinance"))
 
 
 def buyer_of(customer_id: str) -> Actor:
-    """Whoever buys for this customer."""
+    """A person who buys for this customer."""
     return replace(CUSTOMER, customers=(customer_id,))
 
 
 def token_of(actor: Actor, secret: str, tenant_id: UUID) -> str:
-    """A bearer token for one tenant."""
+    """A bearer token of this person for one tenant."""
     return issue_token(secret, actor.subject, tenant_id, actor.roles, REGION, TOKEN_LIFETIME, actor.customers)

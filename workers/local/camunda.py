@@ -10,9 +10,9 @@ import requests
 
 from workers.local.errors import StackError
 from workers.local.java import class_path, jvm_command
-from workers.local.service import Service
 from workers.local.ports import HOST
 from workers.local.processes import Program, end_leftovers
+from workers.local.service import Service
 from workers.local.source import CONFIGURATION
 
 START_TIMEOUT_SECONDS = 120.0

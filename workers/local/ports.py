@@ -112,4 +112,6 @@ def _any_free() -> int:
     for port in random.sample(CHOICE, len(CHOICE)):
         if is_free(port):
             return port
-    raise StackError(f"No port from {CHOICE.start} to {CHOICE.stop} is free: end some servers, or set Q2O_ENGINE_PORT and the other Q2O_…_PORT variables")
+    raise StackError(
+        f"No port from {CHOICE.start} to {CHOICE.stop} is free: end some servers, or set Q2O_ENGINE_PORT and the other Q2O_…_PORT variables"
+    )

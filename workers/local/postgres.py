@@ -19,9 +19,9 @@ from psycopg import sql
 
 from workers.local.credentials import Credentials
 from workers.local.errors import StackError
-from workers.local.service import Service
 from workers.local.ports import HOST
 from workers.local.processes import POLL_SECONDS, Program, end_leftovers
+from workers.local.service import Service
 from workers.local.unprivileged import hand_over, prefix
 
 START_TIMEOUT_SECONDS = 60.0

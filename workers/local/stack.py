@@ -38,7 +38,9 @@ class LocalStack:
     services that were started. Raises StackError on entry, with one line that says what to do.
     """
 
-    def __init__(self, data_dir: Path, services: Collection[str] = ALL_SERVICES, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, data_dir: Path, services: Collection[str] = ALL_SERVICES, environment: Mapping[str, str] = os.environ
+    ) -> None:
         # A directory may have several paths, and processes of a killed run are recognised by its path: always use the resolved one.
         self.data_dir = data_dir.resolve()
         self.environment = {name: value for name, value in environment.items() if name.startswith("Q2O_") and value}

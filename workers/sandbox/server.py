@@ -76,7 +76,9 @@ class ServerThread:
         """Serve. Raises ServerStartError if the server is not ready in time."""
         self._thread.start()
         if not self._server.is_ready.wait(_START_SECONDS):
-            raise ServerStartError(f"the sandbox provider did not start within {_START_SECONDS:.0f} s: see the errors before this line")
+            raise ServerStartError(
+                f"the sandbox provider did not start within {_START_SECONDS:.0f} s: see the errors before this line"
+            )
 
     def stop(self) -> None:
         self._server.should_exit = True
