@@ -1,4 +1,4 @@
-# Every target does its own set-up: a machine needs Python 3.11+, make, and nothing else.
+# Every target does its own set-up: a machine needs only Python 3.11 or later, and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,77 +7,77 @@ ARGS ?=
 
 .PHONY: demo up test check races mutants matrices topics faults storm bench models openapi fuzz evidence sbom lock help
 
-demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders on the local stack; ARGS="--once --json" audits and exits
+demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
 
-up: $(VENV)/.runtime ## the whole suite on this machine, until Ctrl-C
+up: $(VENV)/.runtime ## run the whole suite on this machine until Ctrl-C
 	@$(BIN)/q2o up
 
-# Two at a time, each with services of its own: most tests wait for a database, an engine or a clock.
-test: $(VENV)/.development ## every test but benchmarks and fuzz: unit, integration, contract, races, faults, browser
+# Two processes, each with services of its own: most tests wait for a database, an engine or a clock.
+test: $(VENV)/.development ## run every test except benchmarks and fuzz: unit, integration, contract, races, faults, browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-check: $(VENV)/.development ## formatting, lint, types, import contracts, models against workers
+check: $(VENV)/.development ## check formatting, lint, types, import contracts, and the models against the workers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/q2o check
 
-races: $(VENV)/.development ## commands that meet, in every order of their statements, then the forced races; ARGS="--help" for one world or schedule
+races: $(VENV)/.development ## run commands that meet, in every order of their statements, then the forced races; ARGS="--help" tells how to run one world
 	$(BIN)/python -m tests.races.explorer $(ARGS)
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest tests/races --ignore-glob='*/test_explored_*'
 endif
 
-mutants: $(VENV)/.development ## take every guard, state, constraint and lock away in turn: its story must miss it; docs/mutants.md lists them
+mutants: $(VENV)/.development ## remove every guard, state, constraint and lock in turn: a story must notice it; docs/mutants.md lists them
 	@$(BIN)/python -m tests.mutants.table > docs/mutants.md
 	$(BIN)/python -m pytest tests/mutants $(ARGS)
 
-matrices: $(VENV)/.development ## write every state machine, event by state, into docs/matrices.md
+matrices: $(VENV)/.development ## write the state machines, event by state, to docs/matrices.md
 	@$(BIN)/python -m tests.support.state_machines > docs/matrices.md
 
-topics: $(VENV)/.development ## write what every topic reads, sets and raises into docs/topics.md
+topics: $(VENV)/.development ## write what every topic reads, sets and raises to docs/topics.md
 	@$(BIN)/python -m tests.support.topics_page
 
-faults: $(VENV)/.development ## lost answers, dead workers, killed processes
+faults: $(VENV)/.development ## run the tests of faults: lost replies, dead workers, killed processes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
-storm: $(VENV)/.development ## the demo's disorder, larger: ARGS="--quotes 200"
+storm: $(VENV)/.development ## run the demo with 100 sample quotes; ARGS="--quotes 200" for more
 	$(BIN)/q2o demo --once --quotes 100 $(ARGS)
 
-bench: $(VENV)/.development ## ratios against a peer or a bound, in one run
+bench: $(VENV)/.development ## run the benchmarks: each prints its ratio to a peer or a bound
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -m benchmark -s $(ARGS)
 
-models: $(VENV)/.development ## draw the models into docs/models
+models: $(VENV)/.development ## draw the models and forms to docs/models
 	$(BIN)/python -m tests.support.rendering
 
-openapi: $(VENV)/.runtime ## write what the HTTP edge says of itself into docs/openapi.json
+openapi: $(VENV)/.runtime ## write the OpenAPI description of the HTTP API to docs/openapi.json
 	@mkdir -p build
 	@$(BIN)/q2o openapi > build/openapi.json && mv build/openapi.json docs/openapi.json
 
-fuzz: $(VENV)/.development ## ten thousand requests that nobody would send, by the document; two tenants, every role
+fuzz: $(VENV)/.development ## send ten thousand generated requests to the HTTP API, for two tenants and every role
 	$(BIN)/python -m pytest tests/contract/test_fuzz.py -m fuzz -s $(ARGS)
 
-evidence: $(VENV)/.development ## what the last runs measured, as a table
+evidence: $(VENV)/.development ## print what the last runs measured, as a table
 	@$(BIN)/python -m tests.support.evidence
 
-sbom: $(VENV)/.development ## bill of materials of what the product runs on
+sbom: $(VENV)/.development ## write the bill of materials of the dependencies to build/sbom.json
 	@mkdir -p build
 	$(BIN)/cyclonedx-py requirements requirements.txt --output-file build/sbom.json
 	@echo "build/sbom.json"
 
-lock: $(VENV)/.development ## pin requirements anew, with hashes and without addresses
+lock: $(VENV)/.development ## pin the requirements again, with hashes and without addresses of registries
 	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 --universal --no-emit-index-url requirements.in -o requirements.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 --universal --no-emit-index-url requirements-dev.in -o requirements-dev.txt
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# A set-up takes some minutes at the first time: it says at once what it does, and how far it is.
+# The first set-up takes some minutes, so it says at once what it does, and shows its progress.
 $(VENV)/.runtime: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("q2o needs Python 3.11 or newer: set PYTHON=… to one")'
-	@echo "setting up $(VENV): some minutes at the first time" >&2
+	@echo "setting up $(VENV): this takes some minutes the first time" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -P workers/local/installing.py requirements.txt $(VENV)/set-up.log
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e . >&2

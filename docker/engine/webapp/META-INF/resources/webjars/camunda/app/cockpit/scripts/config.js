@@ -1,4 +1,4 @@
-// Cockpit's settings. Stands before the vendor's file on the engine's class path.
+// Cockpit's settings. This file comes before the vendor's on the engine's class path, and replaces it.
 export default {
   customScripts: ['scripts/finished-instances.js'],
 };

@@ -1,5 +1,5 @@
-// A tab "Finished" on every process definition: the community edition keeps the history but has no page for it, so a
-// case worker could not see how a quote or an order ended. It reads the engine's history as the user who is logged in.
+// A tab "Finished" for every process definition. The community edition keeps the history but has no page for it, so a
+// case worker could not see how a quote or an order ended. The tab reads the history as the user who is logged in.
 
 const SHOWN = 100;
 const END_EVENTS_READ = 1000;
@@ -12,7 +12,7 @@ const read = async (api, path, query) => {
   return answer.json();
 };
 
-// How each instance ended: its last end event, which names a business result.
+// The result of each instance: the name of its last end event.
 const resultsOf = async (api, processDefinitionId) => {
   const query = { processDefinitionId, finished: true, sortBy: 'endTime', sortOrder: 'desc', maxResults: END_EVENTS_READ };
   const results = new Map();
