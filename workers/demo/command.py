@@ -213,9 +213,9 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     for sentence in outcome.unexpected:
         console.print(f"[red]unexpected:[/red] {sentence}")
     broken = f"{outcome.report.violations} violations, {len(outcome.unexpected)} unexpected results"
-    faults = ", ".join(f"{name} {value}" for name, value in outcome.disorder.items())
+    disorder = ", ".join(f"{name} {value}" for name, value in outcome.disorder.items())
     verdict = "[green]every invariant holds[/green]" if outcome.passed else f"[red]{broken}[/red]"
-    console.print(f"{verdict}; faults: {faults}; first order fulfilled after {outcome.first_fulfilled_seconds} s")
+    console.print(f"{verdict}; disorder: {disorder}; first order fulfilled after {outcome.first_fulfilled_seconds} s")
 
 
 def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> None:
