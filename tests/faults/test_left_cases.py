@@ -20,7 +20,6 @@ from tests.support.fulfilment import ANNA, BERT, ROLES, Fulfilment
 from tests.support.offers import Offers
 from workers.runtime.engine import Engine, UserTask
 
-E = StepEvent
 RESERVE = "RESERVE_INVENTORY"
 
 
@@ -29,7 +28,7 @@ def held(offers: Offers) -> Fulfilment:
     """An order with a step that was refused, and nobody told."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
-    work.say(RESERVE, E.FAIL_FINALLY)
+    work.say(RESERVE, StepEvent.FAIL_FINALLY)
     return work
 
 

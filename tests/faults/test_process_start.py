@@ -17,7 +17,7 @@ from domain.store import unit_of_work
 from domain.workflows import requests, starts
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
-from tests.support.engines import Deployer, Doors, Scene
+from tests.support.engines import DeployedProcess, Deployer, Doors
 from tests.support.metrics import metric
 from tests.support.models import external_task, flow, model, one_task
 from tests.support.waiting import eventually
@@ -70,16 +70,16 @@ def link(db: Database, doors: Doors) -> Link:
     return Link(db, engine, proxy)
 
 
-def start_with_lost_answer(link: Link, scene: Scene) -> Wanted:
-    wanted = Wanted.of(link.database, scene.key)
+def start_with_lost_answer(link: Link, process: DeployedProcess) -> Wanted:
+    wanted = Wanted.of(link.database, process.key)
     link.proxy.drop_response("/start")
     link.dispatch()
     assert wanted.correlation.status == "START_UNKNOWN"
     return wanted
 
 
-def start_that_never_arrives(link: Link, scene: Scene) -> Wanted:
-    wanted = Wanted.of(link.database, scene.key)
+def start_that_never_arrives(link: Link, process: DeployedProcess) -> Wanted:
+    wanted = Wanted.of(link.database, process.key)
     link.proxy.drop_request("/start")
     link.dispatch()
     assert wanted.correlation.status == "START_UNKNOWN"
@@ -100,31 +100,31 @@ def findings(database: Database, wanted: Wanted) -> list[Any]:
         return list(connection.execute(select(*finding).where(finding.tenant_id == wanted.tenant_id)))
 
 
-def test_an_instance_whose_start_was_not_answered_is_found_and_attached(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    before = metric("q2o_workflow_start_unknown_total", workflow=built.key)
+def test_an_instance_whose_start_was_not_answered_is_found_and_attached(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    before = metric("q2o_workflow_start_unknown_total", workflow=process.key)
     attached = metric("q2o_reconciliation_actions_total", kind="start", result="attached")
 
-    wanted = start_with_lost_answer(link, built)
+    wanted = start_with_lost_answer(link, process)
     assert link.reconcile() == 1
     assert link.reconcile() == link.dispatch() == 0
 
-    (instance,) = built.engine.find_instances(wanted.business_key)
+    (instance,) = process.engine.find_instances(wanted.business_key)
     assert wanted.correlation.process_instance_id == instance.id
     assert wanted.history == ["REQUESTED", "START_UNKNOWN", "STARTED"]
-    assert metric("q2o_workflow_start_unknown_total", workflow=built.key) == before + 1
+    assert metric("q2o_workflow_start_unknown_total", workflow=process.key) == before + 1
     assert metric("q2o_reconciliation_actions_total", kind="start", result="attached") == attached + 1
     (finding,) = findings(link.database, wanted)
     assert (finding.action, finding.status) == ("attached", "REPAIRED")
     assert finding.evidence == {"instances": [{"processInstanceId": instance.id, "state": "ACTIVE"}]}
 
 
-def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, scene: Deployer, doors: Doors) -> None:
-    built = scene(gated)
-    wanted = start_with_lost_answer(link, built)
+def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, deploy: Deployer, doors: Doors) -> None:
+    process = deploy(gated)
+    wanted = start_with_lost_answer(link, process)
     start_again_all_the_same(link, wanted)
     start_again_all_the_same(link, wanted)
-    instances = [instance.id for instance in built.engine.find_instances(wanted.business_key)]
+    instances = [instance.id for instance in process.engine.find_instances(wanted.business_key)]
     assert len(instances) == 3
     worked = []
 
@@ -133,33 +133,33 @@ def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, sc
         return {}
 
     gate = Topic(
-        name=f"{built.topic}-register",
+        name=f"{process.topic}-register",
         handler=Registration(link.database).register,
         variables=("tenantId", "startToken"),
         errors=("DUPLICATE_WORKFLOW",),
     )
-    pod = Pod(doors.direct(), {gate.name: gate, built.topic: Topic(name=built.topic, handler=work)})
+    pod = Pod(doors.direct(), {gate.name: gate, process.topic: Topic(name=process.topic, handler=work)})
 
     def has_ended() -> bool:
         pod.run_once()
-        return all(built.end_of(instance) for instance in instances)
+        return all(process.end_of(instance) for instance in instances)
 
     eventually(has_ended, "every instance ends")
 
     passed = wanted.correlation.process_instance_id
     assert worked == [passed]
-    assert {instance: built.end_of(instance) for instance in instances} == {
+    assert {instance: process.end_of(instance) for instance in instances} == {
         instance: "done" if instance == passed else "duplicate-start" for instance in instances
     }
     assert wanted.history == [*["REQUESTED", "START_UNKNOWN"] * 3, "STARTED"]
     assert link.reconcile(SOON) == 0
 
 
-def test_the_oldest_running_instance_is_attached_when_nobody_has_passed_the_gate(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted = start_with_lost_answer(link, built)
+def test_the_oldest_running_instance_is_attached_when_nobody_has_passed_the_gate(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted = start_with_lost_answer(link, process)
     start_again_all_the_same(link, wanted)
-    first, second = built.engine.find_instances(wanted.business_key)
+    first, second = process.engine.find_instances(wanted.business_key)
 
     assert link.reconcile() == 1
 
@@ -168,31 +168,31 @@ def test_the_oldest_running_instance_is_attached_when_nobody_has_passed_the_gate
         wanted.pass_gate(second.id)
 
 
-def test_a_start_that_never_arrived_is_sent_again_after_the_safe_interval_and_not_before(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted = start_that_never_arrives(link, built)
+def test_a_start_that_never_arrived_is_sent_again_after_the_safe_interval_and_not_before(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted = start_that_never_arrives(link, process)
 
     assert link.reconcile(NEVER) == link.dispatch() == 0
     eventually(lambda: link.reconcile(SOON), "the safe interval is over")
     link.dispatch()
 
-    (instance,) = built.engine.find_instances(wanted.business_key)
+    (instance,) = process.engine.find_instances(wanted.business_key)
     assert wanted.correlation.process_instance_id == instance.id
     assert wanted.history == ["REQUESTED", "START_UNKNOWN", "REQUESTED", "STARTED"]
     assert wanted.correlation.attempts == 2
-    assert built.engine.instance_variables(instance.id)["startToken"] == str(wanted.correlation.start_token)
+    assert process.engine.instance_variables(instance.id)["startToken"] == str(wanted.correlation.start_token)
 
 
-def test_a_gate_that_is_passed_while_the_start_looks_absent_wins(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted, released = start_that_never_arrives(link, built), Event()
+def test_a_gate_that_is_passed_while_the_start_looks_absent_wins(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted, released = start_that_never_arrives(link, process), Event()
     lost = metric("q2o_reconciliation_actions_total", kind="start", result="lost_to_callback")
     link.proxy.hold("/history/process-instance", released)
     sweep = Thread(target=link.reconcile, args=(timedelta(0),))
     sweep.start()
     eventually(lambda: link.proxy.faults["hold"], "the engine has said that there is none")
 
-    late = built.start(startToken=str(wanted.correlation.start_token))
+    late = process.start(startToken=str(wanted.correlation.start_token))
     wanted.pass_gate(late)
     released.set()
     sweep.join()
@@ -203,9 +203,9 @@ def test_a_gate_that_is_passed_while_the_start_looks_absent_wins(link: Link, sce
     assert metric("q2o_reconciliation_actions_total", kind="start", result="lost_to_callback") == lost + 1
 
 
-def test_what_was_concluded_about_one_start_is_not_applied_to_the_next(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted, released = start_that_never_arrives(link, built), Event()
+def test_what_was_concluded_about_one_start_is_not_applied_to_the_next(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted, released = start_that_never_arrives(link, process), Event()
     link.proxy.hold("/history/process-instance", released)
     sweep = Thread(target=link.reconcile, args=(timedelta(0),))
     sweep.start()
@@ -219,21 +219,21 @@ def test_what_was_concluded_about_one_start_is_not_applied_to_the_next(link: Lin
     assert len(wanted.commands) == 2
 
 
-def test_an_instance_that_somebody_else_started_under_the_key_is_not_taken(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted = start_that_never_arrives(link, built)
-    built.engine.start_process(built.key, wanted.business_key, {"startToken": "made up"})
+def test_an_instance_that_somebody_else_started_under_the_key_is_not_taken(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted = start_that_never_arrives(link, process)
+    process.engine.start_process(process.key, wanted.business_key, {"startToken": "made up"})
 
     assert link.reconcile() == 0
 
     assert wanted.correlation.status == "START_UNKNOWN"
 
 
-def test_an_instance_that_was_deleted_before_it_registered_is_started_again(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted = start_with_lost_answer(link, built)
-    (deleted,) = built.engine.find_instances(wanted.business_key)
-    built.engine.delete_instance(deleted.id, "by mistake")
+def test_an_instance_that_was_deleted_before_it_registered_is_started_again(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted = start_with_lost_answer(link, process)
+    (deleted,) = process.engine.find_instances(wanted.business_key)
+    process.engine.delete_instance(deleted.id, "by mistake")
 
     eventually(lambda: link.reconcile(SOON), "it is started again")
     link.dispatch()
@@ -242,17 +242,17 @@ def test_an_instance_that_was_deleted_before_it_registered_is_started_again(link
     assert wanted.correlation.process_instance_id != deleted.id
 
 
-def test_a_start_that_the_dispatcher_still_has_is_left_to_it(link: Link, scene: Deployer) -> None:
-    wanted = Wanted.of(link.database, scene(one_task).key)
+def test_a_start_that_the_dispatcher_still_has_is_left_to_it(link: Link, deploy: Deployer) -> None:
+    wanted = Wanted.of(link.database, deploy(one_task).key)
 
     assert link.reconcile(timedelta(0)) == 0
 
     assert wanted.history == ["REQUESTED"]
 
 
-def test_a_start_of_which_the_request_was_lost_is_asked_for_too(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted = Wanted.of(link.database, built.key)
+def test_a_start_of_which_the_request_was_lost_is_asked_for_too(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted = Wanted.of(link.database, process.key)
     with unit_of_work(link.database, wanted.cause) as uow:
         requests.finish(uow, wanted.commands[0].id, "by hand")
 
@@ -264,9 +264,9 @@ def test_a_start_of_which_the_request_was_lost_is_asked_for_too(link: Link, scen
     assert [finding.action for finding in findings(link.database, wanted)] == ["timed_out", "started_again"]
 
 
-def test_a_dry_run_tells_and_changes_nothing(link: Link, scene: Deployer) -> None:
-    built = scene(one_task)
-    wanted = start_with_lost_answer(link, built)
+def test_a_dry_run_tells_and_changes_nothing(link: Link, deploy: Deployer) -> None:
+    process = deploy(one_task)
+    wanted = start_with_lost_answer(link, process)
     before = wanted.correlation
 
     assert link.reconcile(dry_run=True) == 1

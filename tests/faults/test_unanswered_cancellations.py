@@ -23,7 +23,6 @@ from tests.support.reconciling import OnlyAsked
 from workers.providers.port import ProviderReply, ProviderUnavailableError, ReplyStatus
 from workers.runtime.engine import Engine
 
-E = StepEvent
 RESERVE = "RESERVE_INVENTORY"
 AT_ONCE = Intervals(
     start_safe_interval=timedelta(0),
@@ -103,7 +102,7 @@ def test_a_request_that_never_arrived_either_needs_no_cancellation(cancelling: F
 
 
 def test_the_order_of_a_step_that_completed_waits_for_the_answer_about_its_cancellation(cancelling: Fulfilment) -> None:
-    cancelling.say(RESERVE, E.COMPLETE)
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
     assert f"undo {RESERVE}" not in cancelling.states()
 
     reconcile(cancelling, CANCEL=REFUSED, EXECUTE=DONE)
@@ -112,8 +111,8 @@ def test_the_order_of_a_step_that_completed_waits_for_the_answer_about_its_cance
 
 
 def test_the_providers_ledger_settles_what_was_completed_and_cancelled(cancelling: Fulfilment) -> None:
-    cancelling.say(RESERVE, E.COMPLETE)
-    cancelling.say(RESERVE, E.CONFIRM_CANCEL)
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
+    cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     reconcile(cancelling, EXECUTE=CANCELLED)
 
@@ -122,9 +121,9 @@ def test_the_providers_ledger_settles_what_was_completed_and_cancelled(cancellin
 
 
 def test_an_effect_that_is_there_after_all_is_undone(cancelling: Fulfilment) -> None:
-    cancelling.say(RESERVE, E.CONFIRM_CANCEL)
+    cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
     assert cancelling.status == "CANCELLED"
-    cancelling.say(RESERVE, E.COMPLETE)
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
 
     reconcile(cancelling, EXECUTE=DONE)
 
@@ -133,8 +132,8 @@ def test_an_effect_that_is_there_after_all_is_undone(cancelling: Fulfilment) -> 
 
 
 def test_what_is_still_on_its_way_is_asked_about_again(cancelling: Fulfilment) -> None:
-    cancelling.say(RESERVE, E.COMPLETE)
-    cancelling.say(RESERVE, E.CONFIRM_CANCEL)
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
+    cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     reconcile(cancelling, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
 
@@ -208,7 +207,7 @@ def test_a_provider_that_is_away_for_too_long_leaves_its_cancellations_to_a_pers
 
 def test_a_completed_step_is_undone_although_nobody_answered_its_cancellation(cancelling: Fulfilment) -> None:
     without_lookup(cancelling)
-    cancelling.say(RESERVE, E.COMPLETE)
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
     assert f"undo {RESERVE}" not in cancelling.states()
 
     reconcile(cancelling)
@@ -217,8 +216,8 @@ def test_a_completed_step_is_undone_although_nobody_answered_its_cancellation(ca
 
 
 def test_a_contradiction_that_nobody_can_settle_is_for_a_person(cancelling: Fulfilment) -> None:
-    cancelling.say(RESERVE, E.COMPLETE)
-    cancelling.say(RESERVE, E.CONFIRM_CANCEL)
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
+    cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     reconcile(cancelling, HOPELESS)
 
@@ -228,8 +227,8 @@ def test_a_contradiction_that_nobody_can_settle_is_for_a_person(cancelling: Fulf
 
 
 def test_a_refusal_to_cancel_what_was_rejected_needs_nobody(cancelling: Fulfilment) -> None:
-    cancelling.say(RESERVE, E.FAIL_FINALLY)
-    cancelling.say(RESERVE, E.REFUSE_CANCEL)
+    cancelling.say(RESERVE, StepEvent.FAIL_FINALLY)
+    cancelling.say(RESERVE, StepEvent.REFUSE_CANCEL)
 
     reconcile(cancelling, EXECUTE=REFUSED)
 
@@ -239,7 +238,7 @@ def test_a_refusal_to_cancel_what_was_rejected_needs_nobody(cancelling: Fulfilme
 
 def test_an_order_whose_last_worker_died_while_it_was_cancelled_is_evaluated(cancelling: Fulfilment) -> None:
     with cancelling.offers.uow("provider:sandbox") as uow:
-        fact = RecordFact(step_id=cancelling.step(RESERVE).id, event=E.CONFIRM_CANCEL, source=OutcomeSource.CALLBACK)
+        fact = RecordFact(step_id=cancelling.step(RESERVE).id, event=StepEvent.CONFIRM_CANCEL, source=OutcomeSource.CALLBACK)
         fulfilling.record_fact(uow, fact)
     assert cancelling.status == "CANCELLING"
 
@@ -249,8 +248,8 @@ def test_an_order_whose_last_worker_died_while_it_was_cancelled_is_evaluated(can
 
 
 def test_an_order_whose_cancellation_waits_for_an_answer_is_left_alone(cancelling: Fulfilment) -> None:
-    cancelling.say(RESERVE, E.COMPLETE)
-    cancelling.say(RESERVE, E.CONFIRM_CANCEL)
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
+    cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     reconcile(cancelling, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
 

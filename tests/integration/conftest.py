@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.engines import doors, scene
+from tests.support.engines import deploy, doors
 
-__all__ = ["doors", "scene"]
+__all__ = ["deploy", "doors"]

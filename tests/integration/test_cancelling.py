@@ -15,7 +15,6 @@ from domain.delivery.steps import StepAlreadyStarted, StepEvent, StepKind, StepO
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers, line
 
-E = StepEvent
 RESERVE, CHECK, PROVISION, SHIP, BILL = (
     "RESERVE_INVENTORY",
     "CHECK_SERVICEABILITY",
@@ -44,7 +43,7 @@ def test_while_a_cancellation_is_assessed_no_step_starts_and_those_under_way_go_
 
     with pytest.raises(orders.OrderNotRunning):
         work.start(CHECK)
-    work.say(RESERVE, E.COMPLETE)
+    work.say(RESERVE, StepEvent.COMPLETE)
 
     assert (work.status, work.step(RESERVE).status, work.step(CHECK).status) == ("CANCEL_REQUESTED", "COMPLETED", "PENDING")
 
@@ -82,7 +81,7 @@ def test_a_confirmed_cancellation_leaves_nothing_to_undo(work: Fulfilment) -> No
     work.cancel()
     work.start_cancelling(RESERVE)
 
-    work.say(RESERVE, E.CONFIRM_CANCEL)
+    work.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     assert (work.status, work.cancellation().status) == ("CANCELLED", "DONE")
     assert "undo RESERVE_INVENTORY" not in work.states()
@@ -136,7 +135,7 @@ def test_a_point_of_no_return_that_is_passed_before_the_decision_declines_it(wor
     work.complete(RESERVE, CHECK)
     work.start(PROVISION)
     work.ask_to_cancel()
-    work.say(PROVISION, E.COMPLETE)
+    work.say(PROVISION, StepEvent.COMPLETE)
 
     declined = work.decide(accept=True)
 
@@ -148,8 +147,8 @@ def test_an_effect_that_cannot_be_undone_ends_the_cancellation_partly(work: Fulf
     work.start(PROVISION)
     work.cancel()
     work.start_cancelling(PROVISION)
-    work.say(PROVISION, E.COMPLETE)
-    work.say(PROVISION, E.REFUSE_CANCEL)
+    work.say(PROVISION, StepEvent.COMPLETE)
+    work.say(PROVISION, StepEvent.REFUSE_CANCEL)
     for name in (RESERVE, CHECK):
         work.complete(f"undo {name}")
 
@@ -161,8 +160,8 @@ def test_a_completion_and_a_cancellation_that_are_both_confirmed_are_settled_by_
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
-    work.say(RESERVE, E.COMPLETE, external_ref="r-1")
-    work.say(RESERVE, E.CONFIRM_CANCEL)
+    work.say(RESERVE, StepEvent.COMPLETE, external_ref="r-1")
+    work.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     [question] = work.contradictions()
     assert (question.said, question.known, question.answer, work.status) == ("CONFIRM_CANCEL", "COMPLETED", None, "CANCELLING")
@@ -176,10 +175,10 @@ def test_an_effect_that_turns_up_after_the_order_was_cancelled_is_undone_by_a_pr
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
-    work.say(RESERVE, E.CONFIRM_CANCEL)
+    work.say(RESERVE, StepEvent.CONFIRM_CANCEL)
     assert work.status == "CANCELLED"
 
-    work.say(RESERVE, E.COMPLETE, external_ref="r-1")
+    work.say(RESERVE, StepEvent.COMPLETE, external_ref="r-1")
     [question] = work.contradictions()
     work.answer(question, in_effect=True)
     work.complete(f"undo {RESERVE}")
@@ -216,7 +215,7 @@ def test_when_everything_completes_during_the_assessment_it_is_too_late(offers: 
     work.start("NOTIFY_CUSTOMER")
     work.ask_to_cancel()
 
-    work.say("NOTIFY_CUSTOMER", E.COMPLETE)
+    work.say("NOTIFY_CUSTOMER", StepEvent.COMPLETE)
 
     assert (work.status, work.cancellation().status, work.cancellation().decision_reason) == ("FULFILLED", "DECLINED", "TOO_LATE")
 
@@ -246,10 +245,10 @@ def test_a_refused_cancellation_is_waited_out_and_undone(work: Fulfilment) -> No
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
-    work.say(RESERVE, E.REFUSE_CANCEL, OutcomeSource.RESPONSE)
+    work.say(RESERVE, StepEvent.REFUSE_CANCEL, OutcomeSource.RESPONSE)
     assert (work.step(RESERVE).status, work.status) == ("IN_PROGRESS", "CANCELLING")
 
-    work.say(RESERVE, E.COMPLETE)
+    work.say(RESERVE, StepEvent.COMPLETE)
     work.complete(f"undo {RESERVE}")
 
     assert work.status == "CANCELLED"
@@ -259,8 +258,8 @@ def test_a_step_that_failed_during_the_cancellation_is_not_tried_again(work: Ful
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
-    work.say(RESERVE, E.REFUSE_CANCEL)
+    work.say(RESERVE, StepEvent.REFUSE_CANCEL)
 
-    work.say(RESERVE, E.FAIL_WITHOUT_EFFECT)
+    work.say(RESERVE, StepEvent.FAIL_WITHOUT_EFFECT)
 
     assert (work.step(RESERVE).status, work.status) == ("CANCELLED", "CANCELLED")

@@ -74,16 +74,16 @@ def gateway_answering(status: int) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_wanted_process_is_started_once_and_registered(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
-    built = scene(one_task)
-    wanted = Wanted.of(db, built.key)
+def test_a_wanted_process_is_started_once_and_registered(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+    process = deploy(one_task)
+    wanted = Wanted.of(db, process.key)
 
     assert dispatcher.run_once() == 1
     assert dispatcher.run_once() == 0
 
-    (instance,) = built.engine.find_instances(wanted.business_key)
+    (instance,) = process.engine.find_instances(wanted.business_key)
     assert (wanted.correlation.status, wanted.correlation.process_instance_id) == ("STARTED", instance.id)
-    assert built.engine.instance_variables(instance.id) == {
+    assert process.engine.instance_variables(instance.id) == {
         "tenantId": str(wanted.tenant_id),
         "orderId": str(wanted.aggregate_id),
         "startToken": str(wanted.correlation.start_token),
@@ -92,16 +92,16 @@ def test_a_wanted_process_is_started_once_and_registered(db: Database, scene: De
 
 
 def test_an_instance_that_registered_by_itself_before_the_answer_is_the_same_instance(
-    db: Database, scene: Deployer, doors: Doors
+    db: Database, deploy: Deployer, doors: Doors
 ) -> None:
-    built = scene(one_task)
+    process = deploy(one_task)
     engine, proxy = doors.through_proxy()
-    wanted, released = Wanted.of(db, built.key), Event()
+    wanted, released = Wanted.of(db, process.key), Event()
     proxy.hold("/start", released)
     thread = Thread(target=Dispatcher(db, engine).run_once)
 
     thread.start()
-    found = eventually(lambda: built.engine.find_instances(wanted.business_key), "the engine has started it")
+    found = eventually(lambda: process.engine.find_instances(wanted.business_key), "the engine has started it")
     wanted.pass_gate(found[0].id)
     released.set()
     thread.join()
@@ -111,24 +111,24 @@ def test_an_instance_that_registered_by_itself_before_the_answer_is_the_same_ins
 
 
 def test_a_start_that_a_dead_dispatcher_may_have_sent_is_not_sent_again(
-    db: Database, scene: Deployer, dispatcher: Dispatcher
+    db: Database, deploy: Deployer, dispatcher: Dispatcher
 ) -> None:
-    built = scene(one_task)
-    wanted = Wanted.of(db, built.key)
-    before = metric("q2o_workflow_start_unknown_total", workflow=built.key)
+    process = deploy(one_task)
+    wanted = Wanted.of(db, process.key)
+    before = metric("q2o_workflow_start_unknown_total", workflow=process.key)
     claimed_by_a_dead_dispatcher(db)
 
     dispatcher.run_once()
 
     assert (wanted.correlation.status, wanted.commands[0].outcome) == ("START_UNKNOWN", "START_UNKNOWN")
-    assert built.engine.find_instances(wanted.business_key) == []
-    assert metric("q2o_workflow_start_unknown_total", workflow=built.key) == before + 1
+    assert process.engine.find_instances(wanted.business_key) == []
+    assert metric("q2o_workflow_start_unknown_total", workflow=process.key) == before + 1
 
 
-def test_an_engine_that_cannot_be_reached_costs_a_start_nothing(db: Database, scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_an_engine_that_cannot_be_reached_costs_a_start_nothing(db: Database, deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     engine, proxy = doors.through_proxy()
-    dispatcher, wanted = Dispatcher(db, engine), Wanted.of(db, built.key)
+    dispatcher, wanted = Dispatcher(db, engine), Wanted.of(db, process.key)
     proxy.down()
 
     for _ in range(3):
@@ -139,7 +139,7 @@ def test_an_engine_that_cannot_be_reached_costs_a_start_nothing(db: Database, sc
     proxy.up()
     dispatcher.run_once()
     assert wanted.history == ["REQUESTED", "STARTED"]
-    assert len(built.engine.find_instances(wanted.business_key)) == 1
+    assert len(process.engine.find_instances(wanted.business_key)) == 1
 
 
 def test_a_start_waits_for_its_model_to_be_deployed(db: Database, dispatcher: Dispatcher, doors: Doors, tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_a_start_waits_for_its_model_to_be_deployed(db: Database, dispatcher: Di
     assert wanted.history == ["REQUESTED", "STARTED"]
 
 
-def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
-    built = scene(fails_at_once)
-    wanted = Wanted.of(db, built.key)
+def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+    process = deploy(fails_at_once)
+    wanted = Wanted.of(db, process.key)
 
     dispatcher.run_once()
 
@@ -187,18 +187,18 @@ def test_a_gateways_answer_to_a_start_proves_only_what_it_says(db: Database, sta
     assert wanted.history == history
 
 
-def test_a_start_is_not_sent_when_its_lease_is_nearly_over(db: Database, scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    wanted = Wanted.of(db, built.key)
+def test_a_start_is_not_sent_when_its_lease_is_nearly_over(db: Database, deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    wanted = Wanted.of(db, process.key)
 
     Dispatcher(db, doors.direct(), lease=timedelta(0)).run_once()
 
     assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
-    assert built.engine.find_instances(wanted.business_key) == []
+    assert process.engine.find_instances(wanted.business_key) == []
 
 
-def test_an_instance_that_comes_second_is_known_as_a_duplicate(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
-    wanted = Wanted.of(db, scene(one_task).key)
+def test_an_instance_that_comes_second_is_known_as_a_duplicate(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+    wanted = Wanted.of(db, deploy(one_task).key)
     wanted.pass_gate("the-first-instance")
 
     dispatcher.run_once()
@@ -207,8 +207,8 @@ def test_an_instance_that_comes_second_is_known_as_a_duplicate(db: Database, sce
     assert wanted.correlation.process_instance_id == "the-first-instance"
 
 
-def test_a_start_that_the_engine_would_never_take_fails(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
-    wanted = Wanted.of(db, scene(one_task).key, novel="x" * 5000)
+def test_a_start_that_the_engine_would_never_take_fails(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+    wanted = Wanted.of(db, deploy(one_task).key, novel="x" * 5000)
 
     dispatcher.run_once()
 
@@ -216,25 +216,25 @@ def test_a_start_that_the_engine_would_never_take_fails(db: Database, scene: Dep
     assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "START_FAILED")]
 
 
-def test_a_message_waits_until_somebody_waits_for_it(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+def test_a_message_waits_until_somebody_waits_for_it(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     message = new_name("message")
-    built = scene(lambda key, _: waiting_for_message(key, message))
-    wanted = Wanted.of(db, built.key)
+    process = deploy(lambda key, _: waiting_for_message(key, message))
+    wanted = Wanted.of(db, process.key)
     claimed_by_a_dead_dispatcher(db)
     dispatcher.run_once()
     wanted.ask(CORRELATE, message, step_outcome="COMPLETED")
     dispatcher.run_once()
     assert wanted.commands[-1].status == "PENDING"
 
-    instance = built.engine.start_process(built.key, wanted.business_key, {})
+    instance = process.engine.start_process(process.key, wanted.business_key, {})
 
     eventually(settled(wanted, dispatcher), "the message is delivered")
-    built.reaches(instance, "done")
+    process.reaches(instance, "done")
     assert wanted.commands[-1].outcome == "DELIVERED"
 
 
-def test_a_message_that_nobody_waits_for_any_more_expires(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
-    wanted = Wanted.of(db, scene(one_task).key)
+def test_a_message_that_nobody_waits_for_any_more_expires(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+    wanted = Wanted.of(db, deploy(one_task).key)
     dispatcher.run_once()
     wanted.ask(CORRELATE, "NobodyWaits", expires_after=timedelta(milliseconds=200))
 
@@ -243,10 +243,10 @@ def test_a_message_that_nobody_waits_for_any_more_expires(db: Database, scene: D
     assert wanted.commands[-1].status == "EXPIRED"
 
 
-def test_a_message_never_overtakes_the_start_of_its_process(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+def test_a_message_never_overtakes_the_start_of_its_process(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     message = new_name("message")
-    built = scene(lambda key, _: waiting_for_message(key, message))
-    everything = [Wanted.of(db, built.key) for _ in range(10)]
+    process = deploy(lambda key, _: waiting_for_message(key, message))
+    everything = [Wanted.of(db, process.key) for _ in range(10)]
     for wanted in everything:
         wanted.ask(CORRELATE, message)
 
@@ -255,10 +255,10 @@ def test_a_message_never_overtakes_the_start_of_its_process(db: Database, scene:
 
     for wanted in everything:
         assert [command.attempts for command in wanted.commands] == [1, 1]
-        built.reaches(wanted.correlation.process_instance_id, "done")
+        process.reaches(wanted.correlation.process_instance_id, "done")
 
 
-def test_the_user_task_of_one_requirement_is_completed_and_no_other(db: Database, scene: Deployer, dispatcher: Dispatcher) -> None:
+def test_the_user_task_of_one_requirement_is_completed_and_no_other(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     def approval(key: str, topic: str) -> str:
         inputs = (
             '<bpmn:extensionElements><camunda:inputOutput><camunda:inputParameter name="requirementId">${group.stringValue()}'
@@ -266,24 +266,24 @@ def test_the_user_task_of_one_requirement_is_completed_and_no_other(db: Database
         )
         return approval_per_group(key, topic).replace('<bpmn:subProcess id="each">', f'<bpmn:subProcess id="each">{inputs}')
 
-    built = scene(approval)
-    wanted = Wanted.of(db, built.key)
+    process = deploy(approval)
+    wanted = Wanted.of(db, process.key)
     claimed_by_a_dead_dispatcher(db)
     dispatcher.run_once()
-    built.engine.start_process(built.key, wanted.business_key, {"groups": ["legal", "finance"]})
+    process.engine.start_process(process.key, wanted.business_key, {"groups": ["legal", "finance"]})
 
     wanted.ask(COMPLETE_TASK, "finance", decision="APPROVE", reason_code="WITHIN_POLICY", comment="")
     wanted.ask(COMPLETE_TASK, "nobody", expires_after=timedelta(milliseconds=200))
     eventually(settled(wanted, dispatcher), "the task is completed")
 
-    (left,) = built.engine.user_tasks(wanted.business_key)
-    assert built.engine.task_variables(left.id)["requirementId"] == "legal"
+    (left,) = process.engine.user_tasks(wanted.business_key)
+    assert process.engine.task_variables(left.id)["requirementId"] == "legal"
     assert [command.status for command in wanted.commands[1:]] == ["DONE", "EXPIRED"]
 
 
-def test_two_dispatchers_start_everything_once(db: Database, scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    everything = [Wanted.of(db, built.key) for _ in range(40)]
+def test_two_dispatchers_start_everything_once(db: Database, deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    everything = [Wanted.of(db, process.key) for _ in range(40)]
     stop = Event()
     threads = [Thread(target=Dispatcher(db, doors.direct()).run, args=(stop,)) for _ in range(2)]
     for thread in threads:
@@ -295,4 +295,4 @@ def test_two_dispatchers_start_everything_once(db: Database, scene: Deployer, do
         thread.join()
 
     assert {wanted.correlation.status for wanted in everything} == {"STARTED"}
-    assert all(len(built.engine.find_instances(wanted.business_key)) == 1 for wanted in everything)
+    assert all(len(process.engine.find_instances(wanted.business_key)) == 1 for wanted in everything)

@@ -50,79 +50,79 @@ def test_a_model_that_cannot_be_parsed_is_refused_with_the_reason(engine: Engine
     assert (refusal.value.status, refusal.value.kind) == (400, "ParseException")
 
 
-def test_instances_are_found_by_business_key_while_they_run_and_after(scene: Deployer) -> None:
-    built = scene(one_task)
+def test_instances_are_found_by_business_key_while_they_run_and_after(deploy: Deployer) -> None:
+    process = deploy(one_task)
     business_key = new_name("quote")
-    running = built.engine.start_process(built.key, business_key, {"startToken": "a"})
-    ended = built.engine.start_process(built.key, business_key, {"startToken": "b"})
+    running = process.engine.start_process(process.key, business_key, {"startToken": "a"})
+    ended = process.engine.start_process(process.key, business_key, {"startToken": "b"})
 
-    assert built.engine.instance_variables(running) == {"startToken": "a"}
-    assert built.engine.delete_instance(ended, "duplicate start")
-    found = {instance.id: instance for instance in built.engine.find_instances(business_key)}
+    assert process.engine.instance_variables(running) == {"startToken": "a"}
+    assert process.engine.delete_instance(ended, "duplicate start")
+    found = {instance.id: instance for instance in process.engine.find_instances(business_key)}
 
     assert set(found) == {running, ended}
     assert (found[running].state, found[running].runtime) == ("ACTIVE", True)
     assert (found[ended].state, found[ended].runtime) == ("EXTERNALLY_TERMINATED", False)
-    assert found[ended].definition_key == built.key
+    assert found[ended].definition_key == process.key
     assert found[running].start_time.tzinfo is not None
-    assert built.engine.instance_variables(ended) == {}
-    reasons = built.engine.get("/history/variable-instance", processInstanceId=ended, variableName="terminationReason")
+    assert process.engine.instance_variables(ended) == {}
+    reasons = process.engine.get("/history/variable-instance", processInstanceId=ended, variableName="terminationReason")
     assert reasons[0]["value"] == "duplicate start"
 
 
-def test_ending_an_ended_instance_says_so(scene: Deployer) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_ending_an_ended_instance_says_so(deploy: Deployer) -> None:
+    process = deploy(one_task)
+    instance = process.start()
 
-    assert built.engine.delete_instance(instance, "no longer wanted")
-    assert not built.engine.delete_instance(instance, "no longer wanted")
+    assert process.engine.delete_instance(instance, "no longer wanted")
+    assert not process.engine.delete_instance(instance, "no longer wanted")
 
 
-def test_a_message_nobody_waits_for_is_no_error(scene: Deployer) -> None:
+def test_a_message_nobody_waits_for_is_no_error(deploy: Deployer) -> None:
     message = new_name("Message")
-    built = scene(lambda key, _: waiting_for_message(key, message))
+    process = deploy(lambda key, _: waiting_for_message(key, message))
     business_key = new_name("step")
 
-    assert not built.engine.correlate(message, business_key, {"outcome": "early"})
-    instance = built.engine.start_process(built.key, business_key, {})
-    assert built.engine.correlate(message, business_key, {"outcome": "in time"})
-    assert not built.engine.correlate(message, business_key, {"outcome": "again"})
+    assert not process.engine.correlate(message, business_key, {"outcome": "early"})
+    instance = process.engine.start_process(process.key, business_key, {})
+    assert process.engine.correlate(message, business_key, {"outcome": "in time"})
+    assert not process.engine.correlate(message, business_key, {"outcome": "again"})
 
-    built.reaches(instance, "done")
-    rows = built.engine.get("/history/variable-instance", processInstanceId=instance, variableName="outcome")
+    process.reaches(instance, "done")
+    rows = process.engine.get("/history/variable-instance", processInstanceId=instance, variableName="outcome")
     assert rows[0]["value"] == "in time"
 
 
-def test_a_user_task_is_completed_once(scene: Deployer) -> None:
-    built = scene(approval_per_group)
+def test_a_user_task_is_completed_once(deploy: Deployer) -> None:
+    process = deploy(approval_per_group)
     business_key = new_name("quote")
-    built.engine.start_process(built.key, business_key, {"groups": ["legal"]})
-    (task,) = built.engine.user_tasks(business_key)
+    process.engine.start_process(process.key, business_key, {"groups": ["legal"]})
+    (task,) = process.engine.user_tasks(business_key)
 
     assert (task.name, task.definition_key) == ("Approve", "approve")
-    assert built.engine.task_variables(task.id)["group"] == "legal"
-    assert built.engine.complete_user_task(task.id, {"decision": "APPROVE"})
-    assert not built.engine.complete_user_task(task.id, {"decision": "REJECT"})
-    assert built.engine.user_tasks(business_key) == []
+    assert process.engine.task_variables(task.id)["group"] == "legal"
+    assert process.engine.complete_user_task(task.id, {"decision": "APPROVE"})
+    assert not process.engine.complete_user_task(task.id, {"decision": "REJECT"})
+    assert process.engine.user_tasks(business_key) == []
 
 
-def test_who_completed_is_known_per_branch(scene: Deployer, doors: Doors) -> None:
-    built = scene(approval_per_group)
+def test_who_completed_is_known_per_branch(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(approval_per_group)
     business_key = new_name("quote")
-    built.engine.start_process(built.key, business_key, {"groups": ["legal", "finance"]})
+    process.engine.start_process(process.key, business_key, {"groups": ["legal", "finance"]})
     group_of_task = {}
-    for task in built.engine.user_tasks(business_key):
-        group_of_task[task.id] = built.engine.task_variables(task.id)["group"]
-        assert built.engine.complete_user_task(task.id)
+    for task in process.engine.user_tasks(business_key):
+        group_of_task[task.id] = process.engine.task_variables(task.id)["group"]
+        assert process.engine.complete_user_task(task.id)
     recorded = {}
 
     def record(task: Task) -> dict[str, str]:
-        completion = built.engine.who_completed(task.process_instance_id, "approve", beside=task.activity_instance_id)
+        completion = process.engine.who_completed(task.process_instance_id, "approve", beside=task.activity_instance_id)
         assert completion is not None
         recorded[task.text("group")] = (completion.user_id, group_of_task[completion.task_id])
         return {}
 
-    pod = Pod(doors.direct(), {built.topic: Topic(name=built.topic, handler=record, variables=("group",))})
+    pod = Pod(doors.direct(), {process.topic: Topic(name=process.topic, handler=record, variables=("group",))})
     assert pod.run_once() == 2
 
     user = doors.environment["Q2O_ENGINE_USER"]
@@ -168,26 +168,26 @@ def test_no_connection_proves_that_nothing_was_sent(doors: Doors) -> None:
         engine.version()
 
 
-def test_a_lost_answer_to_a_start_is_unknown_and_the_instance_is_found(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_a_lost_answer_to_a_start_is_unknown_and_the_instance_is_found(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     business_key = new_name("order")
-    proxy.drop_response(f"/process-definition/key/{built.key}/start")
+    proxy.drop_response(f"/process-definition/key/{process.key}/start")
 
     with pytest.raises(EngineOutcomeUnknownError):
-        engine.start_process(built.key, business_key, {})
+        engine.start_process(process.key, business_key, {})
 
     assert len(engine.find_instances(business_key)) == 1
 
 
-def test_a_request_that_got_lost_is_unknown_too(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_a_request_that_got_lost_is_unknown_too(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     business_key = new_name("order")
     proxy.drop_request("/start")
 
     with pytest.raises(EngineOutcomeUnknownError):
-        engine.start_process(built.key, business_key, {})
+        engine.start_process(process.key, business_key, {})
 
     assert engine.find_instances(business_key) == []
 

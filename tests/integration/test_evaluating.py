@@ -14,7 +14,6 @@ from tests.support.evidence import record
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
 
-E = StepEvent
 EIGHT = tuple(StepSpecification(step_code=f"STEP_{number}") for number in range(8))
 
 
@@ -106,20 +105,20 @@ def test_an_order_is_held_only_when_nothing_of_it_can_go_on(offers: Offers) -> N
     )
     work.start("A")
     work.start("B")
-    work.say("A", E.FAIL_FINALLY)
+    work.say("A", StepEvent.FAIL_FINALLY)
     assert work.status == "IN_PROGRESS"
 
-    work.say("B", E.COMPLETE)
+    work.say("B", StepEvent.COMPLETE)
     assert work.status == "HELD"
 
-    work.say("A", E.COMPLETE)
+    work.say("A", StepEvent.COMPLETE)
     assert work.status == "IN_PROGRESS"
 
 
 def test_an_order_of_which_nothing_was_done_has_failed(offers: Offers) -> None:
     work = Fulfilment.of_steps(offers, StepSpecification(step_code="A"), StepSpecification(step_code="B", after=frozenset({"A"})))
     work.start("A")
-    work.say("A", E.FAIL_FINALLY)
+    work.say("A", StepEvent.FAIL_FINALLY)
     with offers.engine.begin() as connection:
         connection.execute(text("UPDATE fulfillment_step SET status = 'FAILED' WHERE step_code = 'A'"))
 

@@ -19,7 +19,6 @@ from domain.fallout.triaging import OpenCase
 from tests.support.fulfilment import ANNA, BERT, MONA, Fulfilment
 from tests.support.offers import Offers
 
-E, R = StepEvent, Resolution
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 
 
@@ -28,7 +27,7 @@ def held(offers: Offers) -> Fulfilment:
     """An order of which one step was rejected, with the case that its process opened."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
-    work.say(RESERVE, E.FAIL_FINALLY, failure_class=FailureClass.REJECTED, reason="no such article")
+    work.say(RESERVE, StepEvent.FAIL_FINALLY, failure_class=FailureClass.REJECTED, reason="no such article")
     open_case(work)
     return work
 
@@ -87,7 +86,7 @@ def test_whoever_works_on_a_level_works_on_those_below_and_not_above(held: Fulfi
 def test_a_retry_releases_the_step_and_its_success_closes_the_case(held: Fulfilment) -> None:
     held.claim(ANNA)
 
-    resolved = held.resolve(ANNA, R.RETRY)
+    resolved = held.resolve(ANNA, Resolution.RETRY)
     assert (resolved.status, held.step(RESERVE).status, held.step(RESERVE).failure_class) == ("RESOLVED", "RETRYABLE", "RELEASED")
     held.complete(RESERVE)
 
@@ -96,9 +95,9 @@ def test_a_retry_releases_the_step_and_its_success_closes_the_case(held: Fulfilm
 
 def test_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
     held.claim(ANNA)
-    held.resolve(ANNA, R.RETRY)
+    held.resolve(ANNA, Resolution.RETRY)
     held.start(RESERVE)
-    held.say(RESERVE, E.FAIL_FINALLY, failure_class=FailureClass.REJECTED)
+    held.say(RESERVE, StepEvent.FAIL_FINALLY, failure_class=FailureClass.REJECTED)
 
     open_case(held)
 
@@ -108,7 +107,7 @@ def test_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
 def test_a_completion_that_comes_late_heals_the_case(held: Fulfilment) -> None:
     held.claim(ANNA)
 
-    held.say(RESERVE, E.COMPLETE)
+    held.say(RESERVE, StepEvent.COMPLETE)
 
     assert (held.case().status, held.case().resolution, held.case().owner_user_id) == ("CLOSED", "COMPLETED_BY_THE_PROVIDER", None)
 
@@ -116,10 +115,10 @@ def test_a_completion_that_comes_late_heals_the_case(held: Fulfilment) -> None:
 def test_a_completion_that_was_committed_first_beats_the_persons_decision(held: Fulfilment) -> None:
     held.claim(ANNA)
     case, step = held.case(), held.step(RESERVE)
-    held.say(RESERVE, E.COMPLETE)
+    held.say(RESERVE, StepEvent.COMPLETE)
 
     with pytest.raises(FalloutCaseConflict):
-        held.resolve(ANNA, R.RETRY, expected_version=case.version, expected_step_version=step.version)
+        held.resolve(ANNA, Resolution.RETRY, expected_version=case.version, expected_step_version=step.version)
 
     assert held.step(RESERVE).status == "COMPLETED"
 
@@ -128,7 +127,7 @@ def test_a_resolution_names_the_step_as_it_was_seen(held: Fulfilment) -> None:
     held.claim(ANNA)
 
     with pytest.raises(StepVersionConflict):
-        held.resolve(ANNA, R.RETRY, expected_step_version=1)
+        held.resolve(ANNA, Resolution.RETRY, expected_step_version=1)
 
     assert held.case().status == "IN_PROGRESS"
 
@@ -136,12 +135,12 @@ def test_a_resolution_names_the_step_as_it_was_seen(held: Fulfilment) -> None:
 def test_a_step_is_marked_completed_by_two_people(held: Fulfilment) -> None:
     held.claim(ANNA)
     with pytest.raises(SecondPersonMissing):
-        held.resolve(ANNA, R.MARK_COMPLETED, external_ref="r-7")
+        held.resolve(ANNA, Resolution.MARK_COMPLETED, external_ref="r-7")
     for person in (ANNA, BERT):
         with held.offers.uow(person) as uow:
             casework.confirm(uow, held.as_seen(person), "r-7" if person == BERT else "r-8", "seen")
 
-    held.resolve(ANNA, R.MARK_COMPLETED, external_ref="r-7")
+    held.resolve(ANNA, Resolution.MARK_COMPLETED, external_ref="r-7")
 
     assert (held.step(RESERVE).status, held.step(RESERVE).external_ref, held.case().status) == ("COMPLETED", "r-7", "CLOSED")
 
@@ -152,17 +151,17 @@ def test_ones_own_confirmation_is_none(held: Fulfilment) -> None:
         casework.confirm(uow, held.as_seen(ANNA), "r-7", "seen")
 
     with pytest.raises(SecondPersonMissing):
-        held.resolve(ANNA, R.MARK_COMPLETED, external_ref="r-7")
+        held.resolve(ANNA, Resolution.MARK_COMPLETED, external_ref="r-7")
 
 
 @pytest.mark.parametrize(
     ("person", "resolution", "changes", "refusal"),
     [
-        (ANNA, R.SKIP, {}, ResolutionNeedsAuthority),
-        (ANNA, R.REPAIR_AND_RETRY, {"evidence": " "}, EvidenceMissing),
-        (ANNA, R.MARK_COMPLETED, {}, EvidenceMissing),
-        (ANNA, R.KEEP_AS_IS, {}, ResolutionNotAllowed),
-        (BERT, R.COMPENSATE, {}, ResolutionNotAllowed),
+        (ANNA, Resolution.SKIP, {}, ResolutionNeedsAuthority),
+        (ANNA, Resolution.REPAIR_AND_RETRY, {"evidence": " "}, EvidenceMissing),
+        (ANNA, Resolution.MARK_COMPLETED, {}, EvidenceMissing),
+        (ANNA, Resolution.KEEP_AS_IS, {}, ResolutionNotAllowed),
+        (BERT, Resolution.COMPENSATE, {}, ResolutionNotAllowed),
     ],
     ids=str,
 )
@@ -179,7 +178,7 @@ def test_a_resolution_that_does_not_fit_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize(
     ("resolution", "state"),
-    [(R.SKIP, "SKIPPED"), (R.CANCEL_STEP, "CANCELLED"), (R.FAIL_STEP, "FAILED")],
+    [(Resolution.SKIP, "SKIPPED"), (Resolution.CANCEL_STEP, "CANCELLED"), (Resolution.FAIL_STEP, "FAILED")],
     ids=str,
 )
 def test_a_decision_for_good_ends_the_step_and_closes_the_case(held: Fulfilment, resolution: Resolution, state: str) -> None:
@@ -194,7 +193,7 @@ def test_what_nobody_can_reach_behind_a_failed_step_is_cancelled_and_the_order_s
     held.claim(BERT)
     held.complete(CHECK)
 
-    held.resolve(BERT, R.FAIL_STEP)
+    held.resolve(BERT, Resolution.FAIL_STEP)
 
     assert held.status == "PARTIALLY_FULFILLED"
     assert held.step("SHIP_ROUTER").final_reason == "PREDECESSOR_LOST"
@@ -204,7 +203,7 @@ def test_only_its_owner_resolves_a_case(held: Fulfilment) -> None:
     held.claim(ANNA)
 
     with pytest.raises(FalloutCaseConflict):
-        held.resolve(BERT, R.RETRY)
+        held.resolve(BERT, Resolution.RETRY)
 
 
 def test_an_order_that_cannot_go_on_is_held_and_goes_on_again(held: Fulfilment) -> None:
@@ -213,7 +212,7 @@ def test_an_order_that_cannot_go_on_is_held_and_goes_on_again(held: Fulfilment) 
     assert (held.status, held.order.body["holdReason"]) == ("HELD", "held: RESERVE_INVENTORY")
     held.claim(ANNA)
 
-    held.resolve(ANNA, R.RETRY)
+    held.resolve(ANNA, Resolution.RETRY)
 
     assert (held.status, held.order.body["holdReason"]) == ("IN_PROGRESS", None)
 
@@ -245,7 +244,7 @@ def test_cancelling_the_order_cancels_the_case_of_a_step_that_can_have_no_effect
 def test_a_completion_of_a_pending_step_holds_it_and_calls_a_person(offers: Offers) -> None:
     work = Fulfilment.running(offers)
 
-    work.say(RESERVE, E.COMPLETE, external_event_id="e-1")
+    work.say(RESERVE, StepEvent.COMPLETE, external_event_id="e-1")
 
     assert (work.step(RESERVE).status, work.case().type) == ("HELD", "CONTRADICTORY_CALLBACK")
     [contradiction] = work.contradictions()
@@ -256,7 +255,7 @@ def test_a_late_failure_of_a_completed_step_changes_nothing_and_calls_a_person(o
     work = Fulfilment.running(offers)
     work.complete(RESERVE)
 
-    work.say(RESERVE, E.FAIL_FINALLY)
+    work.say(RESERVE, StepEvent.FAIL_FINALLY)
 
     assert (work.step(RESERVE).status, work.case().type, work.case().status) == ("COMPLETED", "CONTRADICTORY_CALLBACK", "OPEN")
 
@@ -265,9 +264,9 @@ def test_a_second_completion_under_another_reference_is_a_contradiction(offers: 
     work = Fulfilment.running(offers)
     work.complete(RESERVE)
 
-    work.say(RESERVE, E.COMPLETE, external_ref=f"ref of {RESERVE}")
+    work.say(RESERVE, StepEvent.COMPLETE, external_ref=f"ref of {RESERVE}")
     assert work.cases() == []
-    work.say(RESERVE, E.COMPLETE, external_ref="another")
+    work.say(RESERVE, StepEvent.COMPLETE, external_ref="another")
 
     assert (work.step(RESERVE).external_ref, work.case().type) == (f"ref of {RESERVE}", "CONTRADICTORY_CALLBACK")
 
@@ -275,7 +274,7 @@ def test_a_second_completion_under_another_reference_is_a_contradiction(offers: 
 def test_what_contradicts_a_step_that_is_through_may_be_left_as_it_is(offers: Offers) -> None:
     work = Fulfilment.running(offers)
     work.complete(RESERVE)
-    work.say(RESERVE, E.FAIL_FINALLY)
+    work.say(RESERVE, StepEvent.FAIL_FINALLY)
     work.claim(BERT)
 
     resolved = work.resolve(BERT, resolving.Resolution.KEEP_AS_IS)

@@ -19,7 +19,6 @@ from tests.support.offers import Offers
 from tests.support.races import race_for_row
 from workers.http.auth import Role
 
-E = StepEvent
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 
 
@@ -27,7 +26,7 @@ RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 def work(offers: Offers) -> Fulfilment:
     """An order with a case of the second level: a step was completed before it was begun."""
     work = Fulfilment.running(offers)
-    work.say(RESERVE, E.COMPLETE, external_event_id="e-1")
+    work.say(RESERVE, StepEvent.COMPLETE, external_event_id="e-1")
     return work
 
 
@@ -101,7 +100,7 @@ def test_a_lower_level_is_kept_out_of_a_higher_queue(api: Api, work: Fulfilment)
 
 def test_a_resolution_above_ones_level_is_403(api: Api, offers: Offers) -> None:
     work = Fulfilment.running(offers)
-    work.say(RESERVE, E.COMPLETE)
+    work.say(RESERVE, StepEvent.COMPLETE)
     with offers.engine.begin() as connection:
         connection.execute(table_of(FalloutCase).update().values(queue="falloutL1"))
     anna = api.caller(ANNA, Role.FALLOUT_L1)

@@ -92,7 +92,7 @@ def a_name(route: tuple[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class OneOfEverything:
     """One of everything that a path can name, in one tenant."""
 
     offer: Offer
@@ -115,13 +115,13 @@ class Scene:
 
 
 @pytest.fixture
-def scene(offers: Offers) -> Scene:
+def things(offers: Offers) -> OneOfEverything:
     waiting = offers.quote_in_approval()
     [task_id] = offers.requirement_ids(waiting)
     work = Fulfilment.running(offers)
     work.say("RESERVE_INVENTORY", StepEvent.COMPLETE)  # before it was begun: there is a case
     grant = offers.grant_authority("gina")
-    return Scene(
+    return OneOfEverything(
         offer=offers.approved_quote(),
         order=work.order,
         task_id=task_id,
@@ -131,16 +131,16 @@ def scene(offers: Offers) -> Scene:
     )
 
 
-def body_for(path: str, scene: Scene, ids: Mapping[str, str]) -> dict[str, Any]:
+def body_for(path: str, things: OneOfEverything, ids: Mapping[str, str]) -> dict[str, Any]:
     """A body that fits the path."""
-    quote = scene.offer.body
+    quote = things.offer.body
     bodies: dict[str, Callable[[], dict[str, Any]]] = {
         "/quotes": new_quote,
         "/quotes/{quoteId}": lambda: edit(quote),
         "/quotes/{quoteId}/price": lambda: named(quote, "configResultId", "catalogVersion"),
         "/quotes/{quoteId}/submissions": lambda: named(quote, "revisionId", "configResultId", "priceResultId"),
         "/quotes/{quoteId}/documents": lambda: named(quote, "revisionId", "priceResultId"),
-        "/quotes/{quoteId}/acceptances": lambda: acceptance(scene.offer),
+        "/quotes/{quoteId}/acceptances": lambda: acceptance(things.offer),
         **{
             f"/quotes/{{quoteId}}/{how}": lambda: named(quote, "revisionId") | {"reasonCode": "NO_NEED"}
             for how in ("recalls", "cancellations", "declines")
@@ -148,8 +148,8 @@ def body_for(path: str, scene: Scene, ids: Mapping[str, str]) -> dict[str, Any]:
         "/approval-tasks/{taskId}/decisions": lambda: {
             "requirementId": ids["taskId"],
             "expectedRequirementVersion": NO_VERSION,
-            "quoteRevisionId": str(scene.waiting.revision_id),
-            "priceResultId": str(scene.waiting.price_result_id),
+            "quoteRevisionId": str(things.waiting.revision_id),
+            "priceResultId": str(things.waiting.price_result_id),
             "decision": "APPROVE",
             "reasonCode": "WITHIN_POLICY",
         },
@@ -168,15 +168,15 @@ def body_for(path: str, scene: Scene, ids: Mapping[str, str]) -> dict[str, Any]:
     return bodies[path]()
 
 
-def ask(caller: Caller, route: tuple[str, str], scene: Scene, **ids: str) -> httpx.Response:
-    """Send a request that fits the route; `ids` replace those of the scene."""
+def ask(caller: Caller, route: tuple[str, str], things: OneOfEverything, **ids: str) -> httpx.Response:
+    """Send a request that fits the route; `ids` replace those of the things."""
     method, path = route
-    ids = scene.ids | ids
+    ids = things.ids | ids
     target = path.format_map(ids)
     if method == "GET":
         return caller.get(target)
     version = None if path in WITHOUT_VERSION else NO_VERSION
-    return caller.command(method, target, body_for(path, scene, ids), version=version)
+    return caller.command(method, target, body_for(path, things, ids), version=version)
 
 
 def test_every_route_has_its_row() -> None:
@@ -203,8 +203,8 @@ def test_without_a_token_nobody_is_let_in(api: Api, offers: Offers, route: tuple
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=a_name)
-def test_exactly_these_roles_are_let_in(api: Api, scene: Scene, route: tuple[str, str]) -> None:
-    answers = {role: ask(api.caller("eve", role), route, scene) for role in Role}
+def test_exactly_these_roles_are_let_in(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
+    answers = {role: ask(api.caller("eve", role), route, things) for role in Role}
 
     assert {role for role, answer in answers.items() if answer.json().get("code") != "FORBIDDEN"} == WHO[route]
     # A refusal of the domain (another version, another authority) comes only after the door.
@@ -212,12 +212,12 @@ def test_exactly_these_roles_are_let_in(api: Api, scene: Scene, route: tuple[str
 
 
 @pytest.mark.parametrize("route", OF_AN_ID, ids=a_name)
-def test_nothing_of_another_tenant_exists(api: Api, scene: Scene, route: tuple[str, str]) -> None:
+def test_nothing_of_another_tenant_exists(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
     """The answer is that for an id that nobody has, word by word."""
     stranger = api.caller("eve", *Role, tenant_id=uuid4())
     nobody_has = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId", "caseId")}
 
-    answer, unknown = ask(stranger, route, scene), ask(stranger, route, scene, **nobody_has)
+    answer, unknown = ask(stranger, route, things), ask(stranger, route, things, **nobody_has)
 
     problem = is_problem(answer, 404, "NOT_FOUND")
     assert problem.keys() == {"type", "title", "status", "code", "detail", "safeUserAction"}
@@ -225,36 +225,38 @@ def test_nothing_of_another_tenant_exists(api: Api, scene: Scene, route: tuple[s
 
 
 @pytest.mark.parametrize("route", LISTS, ids=a_name)
-def test_a_list_holds_only_the_tenants_own(api: Api, scene: Scene, route: tuple[str, str]) -> None:
-    assert ask(api.caller("adam", *Role), route, scene).json()["items"]
+def test_a_list_holds_only_the_tenants_own(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
+    assert ask(api.caller("adam", *Role), route, things).json()["items"]
 
-    assert ask(api.caller("adam", *Role, tenant_id=uuid4()), route, scene).json()["items"] == []
+    assert ask(api.caller("adam", *Role, tenant_id=uuid4()), route, things).json()["items"] == []
 
 
 @pytest.mark.parametrize("role", sorted(BUYER))
 @pytest.mark.parametrize("route", OF_A_CUSTOMER, ids=a_name)
 def test_nothing_of_another_customer_exists_for_a_buyer(
-    api: Api, offers: Offers, scene: Scene, route: tuple[str, str], role: Role
+    api: Api, offers: Offers, things: OneOfEverything, route: tuple[str, str], role: Role
 ) -> None:
     stranger = api.caller("eve", role, customers=["customer-2"])
 
-    answer = ask(stranger, route, scene)
+    answer = ask(stranger, route, things)
 
-    unknown = ask(stranger, route, scene, quoteId=str(uuid4()), orderId=str(uuid4()))
+    unknown = ask(stranger, route, things, quoteId=str(uuid4()), orderId=str(uuid4()))
     assert is_problem(answer, 404, "NOT_FOUND") == unknown.json()
-    assert offers.quote(scene.offer.quote_id) == scene.offer
+    assert offers.quote(things.offer.quote_id) == things.offer
 
 
 @pytest.mark.parametrize("customers", [[], ["customer-2"]])
 @pytest.mark.parametrize("path", ["/quotes", "/orders"])
-def test_a_buyers_lists_hold_only_what_their_customers_have(api: Api, scene: Scene, path: str, customers: list[str]) -> None:
+def test_a_buyers_lists_hold_only_what_their_customers_have(
+    api: Api, things: OneOfEverything, path: str, customers: list[str]
+) -> None:
     assert api.caller("carla", Role.CUSTOMER).get(path).json()["items"]
 
     assert api.caller("carla", Role.CUSTOMER, customers=customers).get(path).json()["items"] == []
 
 
-def test_who_sells_and_buys_sees_everything_and_accepts_only_for_their_own(api: Api, scene: Scene) -> None:
+def test_who_sells_and_buys_sees_everything_and_accepts_only_for_their_own(api: Api, things: OneOfEverything) -> None:
     both = api.caller("bo", Role.SALES_AGENT, Role.CUSTOMER, customers=["customer-2"])
 
-    assert both.get(f"/quotes/{scene.offer.quote_id}").json()["ownerUserId"]
-    is_problem(accept(both, scene.offer), 404, "NOT_FOUND")
+    assert both.get(f"/quotes/{things.offer.quote_id}").json()["ownerUserId"]
+    is_problem(accept(both, things.offer), 404, "NOT_FOUND")

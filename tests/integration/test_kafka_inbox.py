@@ -29,7 +29,7 @@ STATUSES = {1: "CREATED", 2: "IN_PROGRESS", 3: "CANCELLED"}
 
 
 @dataclass
-class Story:
+class PublishedOrder:
     """One order's three events, and the means to publish them in any order and any number."""
 
     topics: Topics
@@ -69,8 +69,8 @@ class Story:
 
 
 @pytest.fixture
-def story(topics: Topics) -> Story:
-    return Story(topics)
+def order(topics: Topics) -> PublishedOrder:
+    return PublishedOrder(topics)
 
 
 @pytest.fixture
@@ -127,77 +127,77 @@ def ignored(version: int) -> float:
 
 @pytest.mark.parametrize("versions", [(3, 1, 2), (1, 2, 3), (2, 3, 1), (3, 2, 1)])
 def test_the_view_shows_the_newest_version_whatever_order_events_come_in(
-    db: Engine, story: Story, group: str, versions: tuple[int, ...]
+    db: Engine, order: PublishedOrder, group: str, versions: tuple[int, ...]
 ) -> None:
     before = {version: ignored(version) for version in versions}
-    story.publish(*versions)
-    consume(db, story.topics, group, 3)
-    assert shown(db) == [(story.order_id, 3, "CANCELLED")]
+    order.publish(*versions)
+    consume(db, order.topics, group, 3)
+    assert shown(db) == [(order.order_id, 3, "CANCELLED")]
     late = {version for place, version in enumerate(versions) if version < max(versions[: place + 1])}
     assert {version for version in versions if ignored(version) > before[version]} == late
     assert seen(db) == 3
 
 
-def test_an_event_that_kafka_delivers_again_counts_once_and_is_counted(db: Engine, story: Story, group: str) -> None:
+def test_an_event_that_kafka_delivers_again_counts_once_and_is_counted(db: Engine, order: PublishedOrder, group: str) -> None:
     before = skipped(1), skipped(2)
-    story.publish(1, 2, 1, 2, 2)
-    consume(db, story.topics, group, 5)
-    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
+    order.publish(1, 2, 1, 2, 2)
+    consume(db, order.topics, group, 5)
+    assert shown(db) == [(order.order_id, 2, "IN_PROGRESS")]
     assert seen(db) == 2
     assert (skipped(1), skipped(2)) == (before[0] + 1, before[1] + 2)
 
 
-def test_offsets_that_are_set_back_change_nothing(db: Engine, story: Story, group: str) -> None:
-    story.publish(1, 2, 3)
-    consume(db, story.topics, group, 3)
+def test_offsets_that_are_set_back_change_nothing(db: Engine, order: PublishedOrder, group: str) -> None:
+    order.publish(1, 2, 3)
+    consume(db, order.topics, group, 3)
     before = sum(map(skipped, TYPES))
-    consumer = new_consumer(story.topics.bootstrap, group)
+    consumer = new_consumer(order.topics.bootstrap, group)
     partitions = consumer.list_topics(ORDERS).topics[ORDERS].partitions
     lows = [consumer.get_watermark_offsets(TopicPartition(ORDERS, each))[0] for each in partitions]
     offsets = [TopicPartition(ORDERS, each, low) for each, low in zip(partitions, lows, strict=True)]
     consumer.commit(offsets=offsets, asynchronous=False)
     consumer.close()
-    consume(db, story.topics, group, 3)
-    assert shown(db) == [(story.order_id, 3, "CANCELLED")]
+    consume(db, order.topics, group, 3)
+    assert shown(db) == [(order.order_id, 3, "CANCELLED")]
     assert seen(db) == 3
     assert sum(map(skipped, TYPES)) == before + 3
 
 
-def test_a_successor_goes_on_where_the_group_stopped(db: Engine, story: Story, group: str) -> None:
-    story.publish(1)
-    consume(db, story.topics, group, 1)
-    story.publish(2)
+def test_a_successor_goes_on_where_the_group_stopped(db: Engine, order: PublishedOrder, group: str) -> None:
+    order.publish(1)
+    consume(db, order.topics, group, 1)
+    order.publish(2)
     before = skipped(1)
-    consume(db, story.topics, group, 1)
-    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
+    consume(db, order.topics, group, 1)
+    assert shown(db) == [(order.order_id, 2, "IN_PROGRESS")]
     assert skipped(1) == before
 
 
 def test_a_message_that_nobody_can_read_is_put_aside_with_its_reason_and_holds_nobody_up(
-    db: Engine, story: Story, group: str
+    db: Engine, order: PublishedOrder, group: str
 ) -> None:
-    nameless = story.message(1).replace(b'"orderNumber"', b'"number"')
-    story.send(b"rubbish", nameless, story.message(2))
-    consume(db, story.topics, group, 3)
-    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
-    letters = story.topics.records(dead_letters(ORDERS))
+    nameless = order.message(1).replace(b'"orderNumber"', b'"number"')
+    order.send(b"rubbish", nameless, order.message(2))
+    consume(db, order.topics, group, 3)
+    assert shown(db) == [(order.order_id, 2, "IN_PROGRESS")]
+    letters = order.topics.records(dead_letters(ORDERS))
     assert [letter.value() for letter in letters] == [b"rubbish", nameless]
-    assert {letter.key() for letter in letters} == {str(story.order_id).encode()}
+    assert {letter.key() for letter in letters} == {str(order.order_id).encode()}
     reasons = [dict(letter.headers() or [])["deadLetterReason"] for letter in letters]
     assert b"not JSON" in (reasons[0] or b"")
     assert b"orderNumber" in (reasons[1] or b"")
 
 
-def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, story: Story, group: str) -> None:
+def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, order: PublishedOrder, group: str) -> None:
     impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
-    story.publish(1, 2)
-    with member(impatient, story.topics, group) as inbox:
+    order.publish(1, 2)
+    with member(impatient, order.topics, group) as inbox:
         with db.begin() as holder:
             holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
             eventually(lambda: busy(inbox), "the database refuses")
         assert deal_with(inbox, 2) == 2
     impatient.dispose()
-    assert shown(db) == [(story.order_id, 2, "IN_PROGRESS")]
+    assert shown(db) == [(order.order_id, 2, "IN_PROGRESS")]
 
 
 def busy(inbox: Inbox) -> bool:
@@ -208,14 +208,14 @@ def busy(inbox: Inbox) -> bool:
     return False
 
 
-def test_the_loop_waits_out_a_busy_database_and_ends_when_told(db: Engine, story: Story, group: str) -> None:
+def test_the_loop_waits_out_a_busy_database_and_ends_when_told(db: Engine, order: PublishedOrder, group: str) -> None:
     impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     stop = Event()
-    loop = Thread(target=Inbox(impatient, story.topics.bootstrap, group=group).run, args=(stop,))
+    loop = Thread(target=Inbox(impatient, order.topics.bootstrap, group=group).run, args=(stop,))
     with db.begin() as holder:
         holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
         loop.start()
-        story.publish(1)
+        order.publish(1)
         eventually(
             lambda: holder.scalar(
                 text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'consumer_inbox'::regclass")
@@ -227,17 +227,17 @@ def test_the_loop_waits_out_a_busy_database_and_ends_when_told(db: Engine, story
     loop.join(30)
     assert not loop.is_alive()
     impatient.dispose()
-    assert shown(db) == [(story.order_id, 1, "CREATED")]
+    assert shown(db) == [(order.order_id, 1, "CREATED")]
 
 
-def test_a_second_member_takes_over_from_one_that_left(db: Engine, story: Story, group: str) -> None:
+def test_a_second_member_takes_over_from_one_that_left(db: Engine, order: PublishedOrder, group: str) -> None:
     stop = Event()
-    first = Thread(target=Inbox(db, story.topics.bootstrap, group=group).run, args=(stop,))
+    first = Thread(target=Inbox(db, order.topics.bootstrap, group=group).run, args=(stop,))
     first.start()
-    story.publish(1)
+    order.publish(1)
     eventually(lambda: seen(db) == 1, "the first member works")
     stop.set()
     first.join(30)
-    story.publish(2, 3)
-    consume(db, story.topics, group, 2)
-    assert shown(db) == [(story.order_id, 3, "CANCELLED")]
+    order.publish(2, 3)
+    consume(db, order.topics, group, 2)
+    assert shown(db) == [(order.order_id, 3, "CANCELLED")]

@@ -28,8 +28,8 @@ def test_a_worker_id_that_may_be_shared_is_refused(doors: Doors) -> None:
     shared.close()
 
 
-def test_a_second_pod_on_the_same_worker_id_is_refused(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_a_second_pod_on_the_same_worker_id_is_refused(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     engine = doors.direct()
     started, release = Event(), Event()
 
@@ -37,61 +37,61 @@ def test_a_second_pod_on_the_same_worker_id_is_refused(scene: Deployer, doors: D
         started.set()
         return {"released": release.wait(PATIENCE)}
 
-    built.start()
-    with running(Pod(engine, topics(built, slow), poll=POLL_OF_NO_USE)):
+    process.start()
+    with running(Pod(engine, topics(process, slow), poll=POLL_OF_NO_USE)):
         assert started.wait(PATIENCE)
         with pytest.raises(WorkerIdError, match="its own Engine"):
-            Pod(engine, topics(built, slow))
+            Pod(engine, topics(process, slow))
         release.set()
 
 
-def test_a_pod_needs_few_connections(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_a_pod_needs_few_connections(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     engine, proxy = doors.through_proxy()
-    instances = [built.start() for _ in range(40)]
+    instances = [process.start() for _ in range(40)]
 
-    with running(Pod(engine, topics(built, Calls()), capacity=4)):
+    with running(Pod(engine, topics(process, Calls()), capacity=4)):
         for instance in instances:
-            built.reaches(instance, "done")
+            process.reaches(instance, "done")
 
     assert proxy.requests >= 40
     # Four handlers, the poll, the heartbeat and the request that ends the last poll.
     assert proxy.connections <= 7
 
 
-def test_a_stopping_pod_gives_back_what_its_last_poll_brings(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_a_stopping_pod_gives_back_what_its_last_poll_brings(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     engine, proxy = doors.through_proxy()
     calls, answer = Calls(), Event()
     proxy.hold("/fetchAndLock", answer)
-    pod = Pod(engine, topics(built, calls))
+    pod = Pod(engine, topics(process, calls))
 
     with running(pod, after_stop=answer.set):
-        eventually(lambda: built.task(instance)["workerId"] == engine.worker_id, "the poll locks the task")
+        eventually(lambda: process.task(instance)["workerId"] == engine.worker_id, "the poll locks the task")
 
-    assert built.task(instance)["workerId"] is None
+    assert process.task(instance)["workerId"] is None
     assert calls.tasks == []
 
 
-def test_a_stopping_pod_lets_handlers_finish(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_a_stopping_pod_lets_handlers_finish(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     started, release = Event(), Event()
 
     def slow(_: Task) -> Mapping[str, Variable]:
         started.set()
         return {"released": release.wait(PATIENCE)}
 
-    with running(Pod(doors.direct(), topics(built, slow), poll=POLL_OF_NO_USE), after_stop=release.set):
+    with running(Pod(doors.direct(), topics(process, slow), poll=POLL_OF_NO_USE), after_stop=release.set):
         assert started.wait(PATIENCE)
 
-    assert built.end_of(instance) == "done"
+    assert process.end_of(instance) == "done"
 
 
-def test_a_handler_that_heeds_the_stop_costs_no_attempt(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_a_handler_that_heeds_the_stop_costs_no_attempt(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     started = Event()
 
     def heeding(task: Task) -> Mapping[str, Variable]:
@@ -99,16 +99,16 @@ def test_a_handler_that_heeds_the_stop_costs_no_attempt(scene: Deployer, doors: 
         task.cancelled.wait(PATIENCE)
         raise InterruptedError
 
-    with running(Pod(doors.direct(), topics(built, heeding), drain_timeout=timedelta(seconds=0.2), poll=POLL_OF_NO_USE)):
+    with running(Pod(doors.direct(), topics(process, heeding), drain_timeout=timedelta(seconds=0.2), poll=POLL_OF_NO_USE)):
         assert started.wait(PATIENCE)
 
-    task = built.task(instance)
+    task = process.task(instance)
     assert (task["workerId"], task["retries"]) == (None, None)
 
 
-def test_a_handler_that_does_not_end_keeps_its_lock_and_lets_the_pod_go(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_a_handler_that_does_not_end_keeps_its_lock_and_lets_the_pod_go(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     engine = doors.direct()
     started, release = Event(), Event()
 
@@ -116,10 +116,10 @@ def test_a_handler_that_does_not_end_keeps_its_lock_and_lets_the_pod_go(scene: D
         started.set()
         return {"released": release.wait(PATIENCE)}
 
-    pod = Pod(engine, topics(built, stubborn), drain_timeout=timedelta(seconds=0.1), cancel_grace=timedelta(seconds=0.1))
+    pod = Pod(engine, topics(process, stubborn), drain_timeout=timedelta(seconds=0.1), cancel_grace=timedelta(seconds=0.1))
     with running(pod):
         assert started.wait(PATIENCE)
 
-    assert built.task(instance)["workerId"] == engine.worker_id
+    assert process.task(instance)["workerId"] == engine.worker_id
     release.set()
-    built.reaches(instance, "done")
+    process.reaches(instance, "done")

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.stack
 SHORT_LOCK = timedelta(seconds=1.5)
 
 
-def test_a_handler_that_outlives_its_lock_runs_once(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_a_handler_that_outlives_its_lock_runs_once(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     release = Event()
     calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
     signs = Calls()
-    mine = Pod(doors.direct(), topics(built, calls, heartbeat=signs), lock_duration=SHORT_LOCK)
-    rival = Pod(doors.direct(), topics(built, calls), lock_duration=SHORT_LOCK, poll=timedelta(seconds=0.2))
+    mine = Pod(doors.direct(), topics(process, calls, heartbeat=signs), lock_duration=SHORT_LOCK)
+    rival = Pod(doors.direct(), topics(process, calls), lock_duration=SHORT_LOCK, poll=timedelta(seconds=0.2))
 
     with running(mine):
         eventually(lambda: calls.tasks, "the handler runs")
@@ -34,14 +34,14 @@ def test_a_handler_that_outlives_its_lock_runs_once(scene: Deployer, doors: Door
             # Eight thirds of a lock: without extensions the rival would have had it long ago.
             eventually(lambda: len(signs.tasks) >= 8, "the lock is extended again and again")
             release.set()
-            built.reaches(instance, "done")
+            process.reaches(instance, "done")
 
     assert len(calls.tasks) == 1
     assert signs.tasks[0].id == calls.tasks[0].id
 
 
-def test_a_sign_of_life_that_fails_does_not_cost_the_lock(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_a_sign_of_life_that_fails_does_not_cost_the_lock(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     release = Event()
     signs = fails(1000, ConnectionError("database away"))
     calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
@@ -49,18 +49,18 @@ def test_a_sign_of_life_that_fails_does_not_cost_the_lock(scene: Deployer, doors
     def sign(task: Task) -> None:
         signs(task)
 
-    with running(Pod(doors.direct(), topics(built, calls, heartbeat=sign), lock_duration=SHORT_LOCK)):
-        instance = built.start()
+    with running(Pod(doors.direct(), topics(process, calls, heartbeat=sign), lock_duration=SHORT_LOCK)):
+        instance = process.start()
         eventually(lambda: len(signs.tasks) >= 4, "four signs are tried")
         release.set()
-        built.reaches(instance, "done")
+        process.reaches(instance, "done")
 
     assert len(calls.tasks) == 1
 
 
-def test_a_task_that_another_worker_took_is_not_reported(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_a_task_that_another_worker_took_is_not_reported(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     engine, proxy = doors.through_proxy()
     slow_release, rival_release = Event(), Event()
     slow = Calls(lambda task: {"winner": f"slow {slow_release.wait(PATIENCE) and task.cancelled.is_set()}"})
@@ -70,81 +70,81 @@ def test_a_task_that_another_worker_took_is_not_reported(scene: Deployer, doors:
     proxy.drop_request("/extendLock", times=1000)
 
     # At its capacity it does not poll, which could bring it its own task back.
-    with running(Pod(engine, topics(built, slow), lock_duration=SHORT_LOCK, capacity=1)):
+    with running(Pod(engine, topics(process, slow), lock_duration=SHORT_LOCK, capacity=1)):
         eventually(lambda: slow.tasks, "the slow handler runs")
-        with running(Pod(doors.direct(), topics(built, rival), lock_duration=timedelta(seconds=20), poll=timedelta(seconds=0.2))):
+        with running(Pod(doors.direct(), topics(process, rival), lock_duration=timedelta(seconds=20), poll=timedelta(seconds=0.2))):
             eventually(lambda: rival.tasks, "the rival takes the expired task")
             slow_release.set()
-            eventually(lambda: outcomes(built, "lock_lost") == 1, "the slow pod sees that it lost")
+            eventually(lambda: outcomes(process, "lock_lost") == 1, "the slow pod sees that it lost")
             rival_release.set()
-            built.reaches(instance, "done")
+            process.reaches(instance, "done")
 
     assert reports == []
-    assert metric("q2o_external_task_lock_lost_total", topic=built.topic) == 1
-    rows = built.engine.get("/history/variable-instance", processInstanceId=instance, variableName="winner")
+    assert metric("q2o_external_task_lock_lost_total", topic=process.topic) == 1
+    rows = process.engine.get("/history/variable-instance", processInstanceId=instance, variableName="winner")
     assert [row["value"] for row in rows] == ["rival True"]
 
 
-def test_a_heartbeat_notices_that_the_instance_was_cancelled(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_a_heartbeat_notices_that_the_instance_was_cancelled(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     calls = Calls(lambda task: {"cancelled": task.cancelled.wait(PATIENCE)})
 
-    with running(Pod(doors.direct(), topics(built, calls), lock_duration=SHORT_LOCK)):
+    with running(Pod(doors.direct(), topics(process, calls), lock_duration=SHORT_LOCK)):
         eventually(lambda: calls.tasks, "the handler runs")
-        built.engine.delete_instance(instance, "withdrawn")
-        eventually(lambda: outcomes(built, "gone") == 1, "the handler is told and its result dropped")
+        process.engine.delete_instance(instance, "withdrawn")
+        eventually(lambda: outcomes(process, "gone") == 1, "the handler is told and its result dropped")
 
 
-def test_an_expired_lock_that_nobody_took_is_taken_again_for_the_report(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
-    instance = built.start()
+def test_an_expired_lock_that_nobody_took_is_taken_again_for_the_report(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
+    instance = process.start()
     engine, proxy = doors.through_proxy()
     release = Event()
     calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
     proxy.drop_request("/extendLock", times=1000)
 
-    with running(Pod(engine, topics(built, calls), lock_duration=timedelta(seconds=0.5))):
+    with running(Pod(engine, topics(process, calls), lock_duration=timedelta(seconds=0.5))):
         eventually(lambda: calls.tasks, "the handler runs")
         eventually(lambda: proxy.faults["drop_request"] >= 12, "extensions fail beyond the end of the lock")
         # The pod's own next poll may bring the task back too; either way it runs once.
         release.set()
-        built.reaches(instance, "done")
+        process.reaches(instance, "done")
 
     assert len(calls.tasks) == 1
 
 
-def test_a_pod_that_is_given_its_own_task_again_does_not_start_it_twice(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_a_pod_that_is_given_its_own_task_again_does_not_start_it_twice(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     release = Event()
     calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
     proxy.drop_request("/extendLock", times=1000)
     fetched = metric("q2o_external_task_polls_total", result="tasks")
 
-    with running(Pod(engine, topics(built, calls), lock_duration=timedelta(seconds=0.5), poll=timedelta(seconds=0.1))):
-        instance = built.start()
+    with running(Pod(engine, topics(process, calls), lock_duration=timedelta(seconds=0.5), poll=timedelta(seconds=0.1))):
+        instance = process.start()
         eventually(lambda: metric("q2o_external_task_polls_total", result="tasks") >= fetched + 3, "it is fetched again and again")
         release.set()
-        built.reaches(instance, "done")
+        process.reaches(instance, "done")
 
     assert len(calls.tasks) == 1
 
 
-def test_a_task_that_is_due_before_its_failure_is_answered_is_started_afterwards(scene: Deployer, doors: Doors) -> None:
-    built = scene(one_task)
+def test_a_task_that_is_due_before_its_failure_is_answered_is_started_afterwards(deploy: Deployer, doors: Doors) -> None:
+    process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     answer = Event()
     proxy.hold("/failure", answer)
     calls = fails(1, RetryLater(timedelta(), "at once"))
     fetched = metric("q2o_external_task_polls_total", result="tasks")
 
-    with running(Pod(engine, topics(built, calls), lock_duration=timedelta(hours=1), poll=timedelta(seconds=0.1))):
-        instance = built.start()
+    with running(Pod(engine, topics(process, calls), lock_duration=timedelta(hours=1), poll=timedelta(seconds=0.1))):
+        instance = process.start()
         eventually(lambda: metric("q2o_external_task_polls_total", result="tasks") >= fetched + 2, "it is fetched again")
         assert len(calls.tasks) == 1
         answer.set()
-        built.reaches(instance, "done")
+        process.reaches(instance, "done")
 
     assert len(calls.tasks) == 2
 

@@ -13,7 +13,6 @@ from domain.fallout import triaging
 from tests.support.fulfilment import ANNA, BERT, Fulfilment
 from tests.support.offers import Offers
 
-E, R = StepEvent, Resolution
 RESERVE = "RESERVE_INVENTORY"
 
 
@@ -22,7 +21,7 @@ def held(offers: Offers) -> Fulfilment:
     """An order of which one step was rejected, with its case."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
-    work.say(RESERVE, E.FAIL_FINALLY, failure_class=FailureClass.REJECTED)
+    work.say(RESERVE, StepEvent.FAIL_FINALLY, failure_class=FailureClass.REJECTED)
     step = work.step(RESERVE)
     with offers.uow("worker") as uow:
         triaging.open_case(uow, troubles.of_held_step(step))
@@ -33,7 +32,7 @@ def test_a_repaired_request_is_a_new_one_to_the_provider(held: Fulfilment) -> No
     """Kills: sending what was repaired under the key to which the provider has said no."""
     rejected = held.step(RESERVE)
     held.claim(ANNA)
-    held.resolve(ANNA, R.REPAIR_AND_RETRY)
+    held.resolve(ANNA, Resolution.REPAIR_AND_RETRY)
 
     again = held.start(RESERVE)
 
@@ -48,9 +47,9 @@ def test_a_repaired_request_is_a_new_one_to_the_provider(held: Fulfilment) -> No
 
 def test_what_undoes_a_repaired_step_names_the_request_that_was_done(held: Fulfilment) -> None:
     held.claim(ANNA)
-    held.resolve(ANNA, R.REPAIR_AND_RETRY)
+    held.resolve(ANNA, Resolution.REPAIR_AND_RETRY)
     done = held.start(RESERVE)
-    held.say(RESERVE, E.COMPLETE)
+    held.say(RESERVE, StepEvent.COMPLETE)
     held.cancel()
     held.evaluate()
 
@@ -61,10 +60,10 @@ def test_what_may_have_had_its_effect_is_not_sent_again_as_another_request(offer
     """Kills: a repair beside an attempt that nobody knows the end of; at a provider the two would count as two."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
-    work.say(RESERVE, E.CONFIRM_CANCEL)  # of a step that nobody cancelled
+    work.say(RESERVE, StepEvent.CONFIRM_CANCEL)  # of a step that nobody cancelled
     with offers.engine.begin() as connection:
         connection.execute(text("UPDATE provider_attempt SET status = 'UNKNOWN'"))
     work.claim(BERT)
 
     with pytest.raises(ResolutionNotAllowed):
-        work.resolve(BERT, R.REPAIR_AND_RETRY)
+        work.resolve(BERT, Resolution.REPAIR_AND_RETRY)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from domain.delivery.steps import StepKind
 from domain.schema import METADATA
 from tests.mutants.layers import POLICY, Kept, off
-from tests.mutants.scene import Scene, of
+from tests.mutants.populated_tenant import PopulatedTenant, of
 from tests.mutants.telling import refused_by
 
 TABLES = tuple(sorted(METADATA.tables))
@@ -37,18 +37,18 @@ EVIDENCE = (
 )
 """Append-only by a trigger."""
 Changes = Mapping[str, Any]
-FRESH: dict[str, Callable[[Scene], Changes]] = {
+FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "quote": lambda _: {"quote_number": "by hand"},
     "quote_revision": lambda _: {"revision_no": 99, "status": "SUPERSEDED"},
-    "quote_line": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 99},
+    "quote_line": lambda tenant: {"revision_id": tenant.draft.revision_id, "line_no": 99},
     "price_book_head": lambda _: {"price_book": "by hand"},
     "price_book_version": lambda _: {"price_book_version": "by hand"},
     "price_book_entry": lambda _: {"product_offering_id": "by hand"},
     "approval_request": lambda _: {"status": "REJECTED"},
     "approval_requirement": lambda _: {"level": 99},
-    "approval_decision": lambda scene: {**of(scene.asked), "requirement_id": scene.unsigned, "approval_task_id": "by hand"},
+    "approval_decision": lambda tenant: {**of(tenant.asked), "requirement_id": tenant.unsigned, "approval_task_id": "by hand"},
     "quote_document": lambda _: {"sha256": "by hand"},
-    "quote_acceptance": lambda scene: of(scene.asked),
+    "quote_acceptance": lambda tenant: of(tenant.asked),
     "sales_order": lambda _: {"order_number": "by hand", "order_kind": "CHANGE"},
     "idempotency_record": lambda _: {"idempotency_key": "by hand"},
     "transition_log": lambda _: {"aggregate_id": uuid4()},
@@ -56,7 +56,9 @@ FRESH: dict[str, Callable[[Scene], Changes]] = {
     "sales_order_line": lambda _: {"line_no": 99},
     "fulfillment_plan": lambda _: {"plan_no": 99},
     "fulfillment_step": lambda _: {"step_code": "BY_HAND", "kind": StepKind.FULFILL, "compensates_step_id": None},
-    "fulfillment_step_dependency": lambda scene: dict.fromkeys(("step_id", "depends_on_step_id"), scene.id_in("fulfillment_step")),
+    "fulfillment_step_dependency": lambda tenant: dict.fromkeys(
+        ("step_id", "depends_on_step_id"), tenant.id_in("fulfillment_step")
+    ),
     "provider_attempt": lambda _: {"status": "FAILED"},
     "external_callback_record": lambda _: {"external_event_id": "by hand"},
     "workflow_correlation": lambda _: {"aggregate_id": uuid4(), "business_key": "by hand"},
@@ -75,37 +77,37 @@ FRESH: dict[str, Callable[[Scene], Changes]] = {
     "jeopardy_alert": lambda _: {"level": "NORMAL"},
 }
 """What keeps a copy of a row out of the way of its original; every copy has an id of its own."""
-SAME: dict[str, Callable[[Scene], Changes]] = {
-    "uq_quote_revision_working": lambda scene: {"quote_id": scene.draft.quote_id, "status": "WORKING"},
-    "uq_quote_revision_accepted": lambda scene: {"quote_id": scene.accepted.quote_id, "status": "ACCEPTED"},
-    "uq_approval_request_open": lambda scene: {**of(scene.asked), "status": "OPEN"},
-    "uq_approval_decision_tenant_id_requirement_id": lambda scene: {"requirement_id": scene.signed},
-    "uq_quote_acceptance_tenant_id_quote_revision_id": lambda scene: of(scene.accepted),
+SAME: dict[str, Callable[[PopulatedTenant], Changes]] = {
+    "uq_quote_revision_working": lambda tenant: {"quote_id": tenant.draft.quote_id, "status": "WORKING"},
+    "uq_quote_revision_accepted": lambda tenant: {"quote_id": tenant.accepted.quote_id, "status": "ACCEPTED"},
+    "uq_approval_request_open": lambda tenant: {**of(tenant.asked), "status": "OPEN"},
+    "uq_approval_decision_tenant_id_requirement_id": lambda tenant: {"requirement_id": tenant.signed},
+    "uq_quote_acceptance_tenant_id_quote_revision_id": lambda tenant: of(tenant.accepted),
     "uq_order_quote_revision_primary": lambda _: {"order_kind": "PRIMARY"},
-    "uq_quote_line_tenant_id_revision_id_line_no": lambda scene: {"revision_id": scene.draft.revision_id, "line_no": 1},
-    "uq_fulfillment_step_tenant_id_plan_id_line_id_step_code_kind": lambda scene: scene.planned("RESERVE_INVENTORY"),
-    "uq_fulfillment_step_tenant_id_compensates_step_id": lambda scene: {
+    "uq_quote_line_tenant_id_revision_id_line_no": lambda tenant: {"revision_id": tenant.draft.revision_id, "line_no": 1},
+    "uq_fulfillment_step_tenant_id_plan_id_line_id_step_code_kind": lambda tenant: tenant.planned("RESERVE_INVENTORY"),
+    "uq_fulfillment_step_tenant_id_compensates_step_id": lambda tenant: {
         "kind": StepKind.COMPENSATE,
-        "compensates_step_id": scene.work.step("RESERVE_INVENTORY").id,
+        "compensates_step_id": tenant.work.step("RESERVE_INVENTORY").id,
     },
-    "uq_provider_attempt_live": lambda scene: {"step_id": scene.work.step("CHECK_SERVICEABILITY").id, "status": "SENT"},
+    "uq_provider_attempt_live": lambda tenant: {"step_id": tenant.work.step("CHECK_SERVICEABILITY").id, "status": "SENT"},
     "uq_cancellation_request_open": lambda _: {"status": "ACKNOWLEDGED"},
 }
 """What puts a fresh copy in the way of another row, where leaving its columns as they are does not."""
-BROKEN: dict[str, Callable[[Scene], tuple[Changes, ...]]] = {
+BROKEN: dict[str, Callable[[PopulatedTenant], tuple[Changes, ...]]] = {
     "ck_quote_line_quantity": lambda _: ({"quantity": 0}, {"quantity": -1}),
     "ck_quote_line_discount": lambda _: ({"discount_percent": -0.01}, {"discount_percent": 100.01}),
     "ck_authority_grant_discount": lambda _: ({"max_discount_percent": -0.01}, {"max_discount_percent": 100.01}),
     "ck_authority_grant_validity": lambda _: ({"valid_from": NOON, "valid_until": NOON},),
-    "ck_authority_grant_delegation": lambda scene: ({"delegated_by": "rita"}, {"delegated_from": scene.id_in("authority_grant")}),
+    "ck_authority_grant_delegation": lambda tenant: ({"delegated_by": "rita"}, {"delegated_from": tenant.id_in("authority_grant")}),
     "ck_price_book_entry_amounts": lambda _: ({"list_price": -0.01}, {"unit_cost": -0.01}),
-    "ck_approval_decision_basis": lambda scene: (
+    "ck_approval_decision_basis": lambda tenant: (
         {"decision": "REUSED"},
-        {"decision": "APPROVE", "basis_decision_id": scene.id_in("approval_decision")},
+        {"decision": "APPROVE", "basis_decision_id": tenant.id_in("approval_decision")},
     ),
-    "ck_fulfillment_step_compensation": lambda scene: (
+    "ck_fulfillment_step_compensation": lambda tenant: (
         {"kind": StepKind.COMPENSATE},
-        {"compensates_step_id": scene.work.step("CHECK_SERVICEABILITY").id},
+        {"compensates_step_id": tenant.work.step("CHECK_SERVICEABILITY").id},
     ),
     "ck_step_contradiction_answer": lambda _: ({"answer": "NEVER_HEARD_OF", "answered_at": NOON},),
     "ck_step_contradiction_answered": lambda _: ({"answer": "REVERSED"}, {"answered_at": NOON}),
@@ -159,43 +161,43 @@ def _keys(constraint: Any) -> str:
     return ", ".join(column.name for column in constraint.columns)
 
 
-def write(table: Table, scene: Scene, changes: Changes, *, keep: Collection[str] = ()) -> None:
+def write(table: Table, tenant: PopulatedTenant, changes: Changes, *, keep: Collection[str] = ()) -> None:
     """Type a copy of a row; `keep` are the columns that it shares with its original."""
-    new = {"id": uuid4(), **fresh(table, scene)}
+    new = {"id": uuid4(), **fresh(table, tenant)}
     row = {**{name: value for name, value in new.items() if name not in keep}, **changes}
     if table.name == "quote" and "id" in row:
-        write_quote(scene, row)
+        write_quote(tenant, row)
     else:
-        scene.copy(table, row)
+        tenant.copy(table, row)
 
 
-def write_quote(scene: Scene, row: Changes) -> None:
+def write_quote(tenant: PopulatedTenant, row: Changes) -> None:
     """A new quote comes with a revision of its own."""
     revision, revision_id = METADATA.tables["quote_revision"], uuid4()
-    of_its_own = {**fresh(revision, scene), "id": revision_id, "quote_id": row["id"]}
-    scene.copy(METADATA.tables["quote"], {"current_revision_id": revision_id, **row}, (revision, of_its_own))
+    of_its_own = {**fresh(revision, tenant), "id": revision_id, "quote_id": row["id"]}
+    tenant.copy(METADATA.tables["quote"], {"current_revision_id": revision_id, **row}, (revision, of_its_own))
 
 
-def fresh(table: Table, scene: Scene) -> Changes:
-    return FRESH[table.name](scene) if table.name in FRESH else {}
+def fresh(table: Table, tenant: PopulatedTenant) -> Changes:
+    return FRESH[table.name](tenant) if table.name in FRESH else {}
 
 
-def a_row_named_that_another_tenant_has(table: Table, constraint: ForeignKeyConstraint, scene: Scene) -> None:
+def a_row_named_that_another_tenant_has(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
     [column] = (name for name in constraint.column_keys if name != "tenant_id")
-    foreign = scene.id_in(constraint.referred_table.name, scene.next_door)
-    write(table, scene, {**FITTING.get(name_of(constraint), {}), column: foreign})
+    foreign = tenant.id_in(constraint.referred_table.name, tenant.neighbour_or_fail)
+    write(table, tenant, {**FITTING.get(name_of(constraint), {}), column: foreign})
 
 
-def a_row_named_that_is_of_another_offer(table: Table, constraint: ForeignKeyConstraint, scene: Scene) -> None:
+def a_row_named_that_is_of_another_offer(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
     """The offer in approval, with one thing of the accepted one."""
-    other = {**of(scene.accepted), "current_revision_id": scene.accepted.revision_id}
+    other = {**of(tenant.accepted), "current_revision_id": tenant.accepted.revision_id}
     [column] = (name for name in NOT_ITS_OWN if name in constraint.column_keys)
-    write(table, scene, {**of(scene.asked), column: other[column]})
+    write(table, tenant, {**of(tenant.asked), column: other[column]})
 
 
-def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, scene: Scene) -> None:
-    broken = BROKEN[name_of(constraint)](scene) if name_of(constraint) in BROKEN else (unheard_of(constraint),)
-    scene.each_refused(*(partial(write, table, scene, changes) for changes in broken))
+def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, tenant: PopulatedTenant) -> None:
+    broken = BROKEN[name_of(constraint)](tenant) if name_of(constraint) in BROKEN else (unheard_of(constraint),)
+    tenant.each_refused(*(partial(write, table, tenant, changes) for changes in broken))
 
 
 def unheard_of(constraint: CheckConstraint) -> Changes:
@@ -203,31 +205,31 @@ def unheard_of(constraint: CheckConstraint) -> Changes:
     return {column: "NEVER_HEARD_OF"}
 
 
-def a_second_row_of_the_same_key(table: Table, constraint: Any, scene: Scene) -> None:
-    same = SAME[name_of(constraint)](scene) if name_of(constraint) in SAME else {}
-    write(table, scene, same, keep=constraint.columns.keys())
+def a_second_row_of_the_same_key(table: Table, constraint: Any, tenant: PopulatedTenant) -> None:
+    same = SAME[name_of(constraint)](tenant) if name_of(constraint) in SAME else {}
+    write(table, tenant, same, keep=constraint.columns.keys())
 
 
-def the_same_row_again_where_its_primary_key_is_gone(table: Table, scene: Scene) -> None:
+def the_same_row_again_where_its_primary_key_is_gone(table: Table, tenant: PopulatedTenant) -> None:
     """The key is there for foreign keys to lean on, and wider than the primary one, which speaks first."""
-    with off(scene.connection, name_of(table.primary_key)):
-        write(table, scene, {}, keep=("id",))
+    with off(tenant.connection, name_of(table.primary_key)):
+        write(table, tenant, {}, keep=("id",))
 
 
-def evidence_that_is_changed_or_deleted(table: Table, scene: Scene) -> None:
-    key = {"id": uuid4()} if "id" in table.columns else fresh(table, scene)
-    write(table, scene, key)
+def evidence_that_is_changed_or_deleted(table: Table, tenant: PopulatedTenant) -> None:
+    key = {"id": uuid4()} if "id" in table.columns else fresh(table, tenant)
+    write(table, tenant, key)
     mine = " AND ".join(f"{name} = :{name}" for name in ("tenant_id", *key))
     for_each = (f"UPDATE {table.name} SET tenant_id = tenant_id WHERE {mine}", f"DELETE FROM {table.name} WHERE {mine}")
-    scene.each_refused(*(partial(scene.change, statement, tenant_id=scene.tenant_id, **key) for statement in for_each))
+    tenant.each_refused(*(partial(tenant.change, statement, tenant_id=tenant.tenant_id, **key) for statement in for_each))
 
 
-def a_look_at_the_rows_of_another_tenant(table: Table, scene: Scene) -> None:
-    if scene.by_hand(f"SELECT FROM {table.name} WHERE tenant_id = :neighbour", neighbour=scene.next_door.tenant_id) == 0:
+def a_look_at_the_rows_of_another_tenant(table: Table, tenant: PopulatedTenant) -> None:
+    if tenant.by_hand(f"SELECT FROM {table.name} WHERE tenant_id = :neighbour", neighbour=tenant.neighbour_or_fail.tenant_id) == 0:
         raise Kept
 
 
-def _story(table: Table, constraint: Constraint | Index) -> Callable[[Scene], Any]:
+def _story(table: Table, constraint: Constraint | Index) -> Callable[[PopulatedTenant], Any]:
     match constraint:
         case ForeignKeyConstraint() if len(constraint.column_keys) == 3:
             return partial(a_row_named_that_is_of_another_offer, table, constraint)

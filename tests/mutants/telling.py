@@ -14,7 +14,7 @@ from typing import Any
 from tests.mutants.layers import off, said_no
 from tests.mutants.trial import Trial
 
-Tell = Callable[[Any], object]  # a Trial, or the Scene that is one
+Tell = Callable[[Any], object]  # a Trial, or the PopulatedTenant that is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from domain.schema import METADATA
 from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, TABLES, write
 from tests.mutants.layers import FUNCTIONS
-from tests.mutants.scene import Scene
+from tests.mutants.populated_tenant import PopulatedTenant
 from tests.mutants.stories import commands_kept_by_constraints, delivery_kept_by_constraints, hand_typed
 from tests.mutants.telling import COMMANDS, STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
@@ -32,9 +32,9 @@ OF_NO_TENANT = {"pk_consumer_inbox"}
 
 
 @pytest.fixture(scope="module")
-def scene(transaction: Connection) -> Scene:
+def tenant(transaction: Connection) -> PopulatedTenant:
     """A tenant in the middle of its work, and a neighbour; each story leaves it as it was."""
-    return Scene(transaction, Scene(transaction))
+    return PopulatedTenant(transaction, PopulatedTenant(transaction))
 
 
 def test_every_constraint_in_the_catalogue_has_a_statement_that_it_refuses(transaction: Connection) -> None:
@@ -45,16 +45,16 @@ def test_every_constraint_in_the_catalogue_has_a_statement_that_it_refuses(trans
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_fresh_copy_of_a_row_is_taken(table: str, scene: Scene) -> None:
+def test_a_fresh_copy_of_a_row_is_taken(table: str, tenant: PopulatedTenant) -> None:
     """Otherwise the statements below might be refused for another reason than the one they are there for."""
-    with scene.connection.begin_nested() as savepoint:
-        write(METADATA.tables[table], scene, {})
+    with tenant.connection.begin_nested() as savepoint:
+        write(METADATA.tables[table], tenant, {})
         savepoint.rollback()
 
 
 @pytest.mark.parametrize("constraint", sorted(WRITTEN_DOWN))
-def test_the_constraint_says_no_and_without_it_the_statement_goes_through(constraint: str, scene: Scene) -> None:
-    show_that_it_is_needed(constraint, STORIES[constraint], scene)
+def test_the_constraint_says_no_and_without_it_the_statement_goes_through(constraint: str, tenant: PopulatedTenant) -> None:
+    show_that_it_is_needed(constraint, STORIES[constraint], tenant)
 
 
 @pytest.mark.parametrize("constraint", sorted(COMMANDS))

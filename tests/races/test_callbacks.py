@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from domain.delivery import callbacks, timelines
 from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallbackRecord, ProcessedStatus, ReceiveCallback, Received
-from domain.delivery.steps import FulfillmentStep, StepEvent
+from domain.delivery.steps import FulfillmentStep
 from domain.fallout.cases import FalloutCase
 from domain.store import table_of
 from tests.support.database import count
@@ -24,7 +24,6 @@ from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
 from tests.support.races import race_for_row
 
-E = StepEvent
 RESERVE = "RESERVE_INVENTORY"
 
 

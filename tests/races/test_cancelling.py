@@ -24,14 +24,13 @@ from tests.support.evidence import record
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
 
-E = StepEvent
-A, B = "A", "B"
-STEPS = (StepSpecification(step_code=A), StepSpecification(step_code=B))
+FIRST_STEP, SECOND_STEP = "A", "B"
+STEPS = (StepSpecification(step_code=FIRST_STEP), StepSpecification(step_code=SECOND_STEP))
 WORDS = {
-    E.ACKNOWLEDGE: "step.accepted",
-    E.COMPLETE: "step.completed",
-    E.CONFIRM_CANCEL: "step.cancelled",
-    E.REFUSE_CANCEL: "step.cancel_refused",
+    StepEvent.ACKNOWLEDGE: "step.accepted",
+    StepEvent.COMPLETE: "step.completed",
+    StepEvent.CONFIRM_CANCEL: "step.cancelled",
+    StepEvent.REFUSE_CANCEL: "step.cancel_refused",
 }
 
 
@@ -60,12 +59,12 @@ class History:
 
 
 HISTORIES = [
-    History("both completed, both too late", {A: 1, B: 1}, ((A, E.COMPLETE), (A, E.REFUSE_CANCEL), (B, E.COMPLETE), (B, E.REFUSE_CANCEL)), "CANCELLED"),
-    History("both cancelled", {A: 0, B: 0}, ((A, E.ACKNOWLEDGE), (A, E.CONFIRM_CANCEL), (B, E.ACKNOWLEDGE), (B, E.CONFIRM_CANCEL)), "CANCELLED"),
-    History("one each", {A: 1, B: 0}, ((A, E.COMPLETE), (A, E.REFUSE_CANCEL), (B, E.ACKNOWLEDGE), (B, E.CONFIRM_CANCEL)), "CANCELLED"),
-    History("completed, then taken back", {A: 0, B: 0}, ((A, E.COMPLETE), (A, E.CONFIRM_CANCEL), (B, E.COMPLETE), (B, E.CONFIRM_CANCEL)), "CANCELLED"),
-    History("taken back and too late", {A: 0, B: 1}, ((A, E.COMPLETE), (A, E.CONFIRM_CANCEL), (B, E.COMPLETE), (B, E.REFUSE_CANCEL)), "CANCELLED"),
-    History("confirmed, but in effect", {A: 1, B: 0}, ((A, E.COMPLETE), (A, E.CONFIRM_CANCEL), (B, E.CONFIRM_CANCEL), (B, E.ACKNOWLEDGE)), "CANCELLED"),
+    History("both completed, both too late", {FIRST_STEP: 1, SECOND_STEP: 1}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.REFUSE_CANCEL), (SECOND_STEP, StepEvent.COMPLETE), (SECOND_STEP, StepEvent.REFUSE_CANCEL)), "CANCELLED"),
+    History("both cancelled", {FIRST_STEP: 0, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.ACKNOWLEDGE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.ACKNOWLEDGE), (SECOND_STEP, StepEvent.CONFIRM_CANCEL)), "CANCELLED"),
+    History("one each", {FIRST_STEP: 1, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.REFUSE_CANCEL), (SECOND_STEP, StepEvent.ACKNOWLEDGE), (SECOND_STEP, StepEvent.CONFIRM_CANCEL)), "CANCELLED"),
+    History("completed, then taken back", {FIRST_STEP: 0, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.COMPLETE), (SECOND_STEP, StepEvent.CONFIRM_CANCEL)), "CANCELLED"),
+    History("taken back and too late", {FIRST_STEP: 0, SECOND_STEP: 1}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.COMPLETE), (SECOND_STEP, StepEvent.REFUSE_CANCEL)), "CANCELLED"),
+    History("confirmed, but in effect", {FIRST_STEP: 1, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.ACKNOWLEDGE)), "CANCELLED"),
 ]  # fmt: skip
 
 
@@ -78,7 +77,7 @@ def tell(work: Fulfilment, step: str, event: StepEvent) -> None:
         external_event_id=event_id,
         event_type=WORDS[event],
         step_id=row.id,
-        external_ref=f"ref of {step}" if event is E.COMPLETE else None,
+        external_ref=f"ref of {step}" if event is StepEvent.COMPLETE else None,
         external_request_id=None,
         external_event_at=None,
         payload={"eventId": event_id},
@@ -94,7 +93,7 @@ def comes_to_rest(work: Fulfilment, ledger: Ledger) -> None:
     for _ in range(10):
         for question in work.contradictions():
             if question.answer is None:
-                step = next(name for name in (A, B) if work.step(name).id == question.step_id)
+                step = next(name for name in (FIRST_STEP, SECOND_STEP) if work.step(name).id == question.step_id)
                 work.answer(question, in_effect=ledger.effects[step] > 0)
         undo = [name for name, state in work.states().items() if name.startswith("undo ") and state == "PENDING"]
         for name in undo:
@@ -109,10 +108,10 @@ def comes_to_rest(work: Fulfilment, ledger: Ledger) -> None:
 def cancelled_under_way(offers: Offers) -> Fulfilment:
     """Make an order whose two steps were sent, whose cancellation was accepted and asked of the provider."""
     work = Fulfilment.of_steps(offers, *STEPS)
-    for name in (A, B):
+    for name in (FIRST_STEP, SECOND_STEP):
         work.start(name)
     work.cancel()
-    for name in (A, B):
+    for name in (FIRST_STEP, SECOND_STEP):
         work.start_cancelling(name)
     return work
 
@@ -140,11 +139,11 @@ def test_no_order_of_the_callbacks_matters_after_the_cancellation(db: Engine, hi
 
 def test_without_waiting_for_the_answer_to_the_cancellation_an_effect_is_taken_back_twice(offers: Offers) -> None:
     """Kills: planning the undo as soon as the steps are final. The provider takes its effect back, and is asked to undo it as well."""
-    work, ledger = cancelled_under_way(offers), Ledger({A: 0, B: 0})
+    work, ledger = cancelled_under_way(offers), Ledger({FIRST_STEP: 0, SECOND_STEP: 0})
     with patch.object(evaluating, "_is_unclear", lambda *_: False):
-        for step in (A, B):
-            tell(work, step, E.COMPLETE)
-            tell(work, step, E.CONFIRM_CANCEL)
+        for step in (FIRST_STEP, SECOND_STEP):
+            tell(work, step, StepEvent.COMPLETE)
+            tell(work, step, StepEvent.CONFIRM_CANCEL)
         comes_to_rest(work, ledger)
 
     assert ledger.net < 0
@@ -156,14 +155,14 @@ MOMENTS = ["before the request", "before it is sent", "before it is answered", "
 @pytest.mark.parametrize("position", range(4), ids=MOMENTS)
 def test_the_last_completion_at_every_moment_of_a_cancellation(offers: Offers, position: int) -> None:
     """The last of two steps completes at one of the four moments between request, sending and confirmation (each word twice)."""
-    work, ledger = Fulfilment.of_steps(offers, *STEPS), Ledger({A: 1, B: 1})
-    for name in (A, B):
+    work, ledger = Fulfilment.of_steps(offers, *STEPS), Ledger({FIRST_STEP: 1, SECOND_STEP: 1})
+    for name in (FIRST_STEP, SECOND_STEP):
         work.start(name)
-    tell(work, A, E.COMPLETE)
+    tell(work, FIRST_STEP, StepEvent.COMPLETE)
 
     def complete(moment: int) -> None:
         if moment == position:
-            tell(work, B, E.COMPLETE)
+            tell(work, SECOND_STEP, StepEvent.COMPLETE)
 
     complete(0)
     if work.status == "FULFILLED":
@@ -171,12 +170,12 @@ def test_the_last_completion_at_every_moment_of_a_cancellation(offers: Offers, p
         return
     work.cancel()
     complete(1)
-    if work.step(B).status == "CANCEL_REQUESTED":
-        work.start_cancelling(B)
+    if work.step(SECOND_STEP).status == "CANCEL_REQUESTED":
+        work.start_cancelling(SECOND_STEP)
         complete(2)
-        late = work.step(B).status == "COMPLETED"
-        tell(work, B, E.REFUSE_CANCEL if late else E.CONFIRM_CANCEL)
-        ledger.effects[B] = 1 if late else 0
+        late = work.step(SECOND_STEP).status == "COMPLETED"
+        tell(work, SECOND_STEP, StepEvent.REFUSE_CANCEL if late else StepEvent.CONFIRM_CANCEL)
+        ledger.effects[SECOND_STEP] = 1 if late else 0
         complete(3)
     comes_to_rest(work, ledger)
 

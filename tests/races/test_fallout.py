@@ -22,7 +22,6 @@ from tests.support.guards import without
 from tests.support.offers import Offers
 from tests.support.races import race_for_row
 
-E = StepEvent
 RESERVE = "RESERVE_INVENTORY"
 VERSION_OF_CLAIM, OWNER_OF_CLAIM = 1, 2
 
@@ -31,7 +30,7 @@ VERSION_OF_CLAIM, OWNER_OF_CLAIM = 1, 2
 def held(offers: Offers) -> Fulfilment:
     """An order with a held step, whose completion was told before it was begun: there is a case."""
     work = Fulfilment.running(offers)
-    work.say(RESERVE, E.COMPLETE)
+    work.say(RESERVE, StepEvent.COMPLETE)
     assert work.case().status == "OPEN"
     return work
 
@@ -125,7 +124,7 @@ def test_a_late_completion_and_a_decision_at_once_leave_one_of_both(db: Engine, 
         )
 
     first, second = race_for_row(
-        db, table_of(FulfillmentStep), step.id, lambda: held.say(RESERVE, E.COMPLETE, external_ref="r-1"), decide
+        db, table_of(FulfillmentStep), step.id, lambda: held.say(RESERVE, StepEvent.COMPLETE, external_ref="r-1"), decide
     )
 
     assert first.exception() is None

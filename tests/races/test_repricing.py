@@ -25,7 +25,6 @@ from tests.support.http import Api, accept, is_problem
 from tests.support.offers import PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE, Offer, Offers
 from tests.support.waiting import eventually
 
-P = StalenessPolicy
 NEXT = "p-45"
 DEAL_DESK = approving.Requirement(
     type="STALE_PRICE",
@@ -36,11 +35,11 @@ DEAL_DESK = approving.Requirement(
     sla=SIGNATURE.sla,
 )
 SURVIVES = [
-    (P.VALID_UNTIL_QUOTE_EXPIRY, [FIBRE], True),
-    (P.REPRICE_REQUIRED_ON_PUBLISH, [], False),
-    (P.REPRICE_ON_MATERIAL_CHANGE, [FIBRE], False),
-    (P.REPRICE_ON_MATERIAL_CHANGE, [SUPPORT], True),
-    (P.APPROVAL_REQUIRED_IF_STALE, [FIBRE], False),
+    (StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY, [FIBRE], True),
+    (StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH, [], False),
+    (StalenessPolicy.REPRICE_ON_MATERIAL_CHANGE, [FIBRE], False),
+    (StalenessPolicy.REPRICE_ON_MATERIAL_CHANGE, [SUPPORT], True),
+    (StalenessPolicy.APPROVAL_REQUIRED_IF_STALE, [FIBRE], False),
 ]
 """Policy, offerings that the publication calls material, whether the older price may still be accepted."""
 
@@ -93,7 +92,7 @@ def test_a_stale_price_is_accepted_when_somebody_with_authority_approved_it_on_t
     api: Api, offers: Offers, db: Engine
 ) -> None:
     offers.grant_authority("dan", "dealDesk")
-    submitted = offers.submit(offers.priced_quote(P.APPROVAL_REQUIRED_IF_STALE))
+    submitted = offers.submit(offers.priced_quote(StalenessPolicy.APPROVAL_REQUIRED_IF_STALE))
     publish(offers, [FIBRE])
     offer = offers.open_requirements(submitted, DEAL_DESK)
     offer = offers.decide(offer, offers.requirement_ids(offer)[0], by="dan", roles=("dealDesk",))
@@ -121,7 +120,7 @@ def test_a_publication_waits_for_an_acceptance_that_has_looked_at_the_price(
 
 def test_a_publication_after_the_acceptance_changes_nothing_of_it(api: Api, offers: Offers, db: Engine) -> None:
     """T5 (c)."""
-    offer = approved(offers, P.REPRICE_REQUIRED_ON_PUBLISH)
+    offer = approved(offers, StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH)
     first = accept(api.customer, offer, key="first")
     publish(offers, [FIBRE])
 

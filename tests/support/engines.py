@@ -42,7 +42,7 @@ class Doors:
 
 
 @dataclass
-class Scene:
+class DeployedProcess:
     """One deployed process with a topic of its own, and what became of its instances."""
 
     engine: Engine
@@ -77,7 +77,7 @@ class Scene:
         return int(self.engine.get("/history/external-task-log/count", processInstanceId=instance_id, failureLog="true")["count"])
 
 
-Deployer = Callable[[Callable[[str, str], str]], Scene]
+Deployer = Callable[[Callable[[str, str], str]], DeployedProcess]
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +88,17 @@ def doors(stack: LocalStack) -> Iterator[Doors]:
 
 
 @pytest.fixture
-def scene(doors: Doors, tmp_path: Path) -> Deployer:
+def deploy(doors: Doors, tmp_path: Path) -> Deployer:
     """Deploy a model made by a function of (process key, topic)."""
 
-    def deploy(make: Callable[[str, str], str]) -> Scene:
-        scene = Scene(doors.direct(), new_name("process"), new_name("topic"))
-        file = tmp_path / f"{scene.key}.bpmn"
-        file.write_text(make(scene.key, scene.topic), encoding="utf-8")
-        scene.engine.deploy(scene.key, [file])
-        return scene
+    def deployed(make: Callable[[str, str], str]) -> DeployedProcess:
+        process = DeployedProcess(doors.direct(), new_name("process"), new_name("topic"))
+        file = tmp_path / f"{process.key}.bpmn"
+        file.write_text(make(process.key, process.topic), encoding="utf-8")
+        process.engine.deploy(process.key, [file])
+        return process
 
-    return deploy
+    return deployed
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from domain.fallout.casework import CaseCommand
 from domain.store import CellKind, table_of
 from tests.support.offers import CUSTOMER, Offers, Order
 
-E = StepEvent
 ANNA, BERT, MONA = "anna", "bert", "mona"
 """Case workers of the first and the second level, and their manager."""
 ROLES = {ANNA: (Queue.FIRST_LEVEL,), BERT: (Queue.SECOND_LEVEL,), MONA: (Queue.MANAGERS,)}
@@ -101,7 +100,7 @@ class Fulfilment:
         """Start steps and let the provider complete them."""
         for name in names:
             self.start(name)
-            self.say(name, E.COMPLETE, external_ref=f"ref of {name}")
+            self.say(name, StepEvent.COMPLETE, external_ref=f"ref of {name}")
 
     def evaluate(self) -> str:
         with self.offers.uow("evaluate") as uow:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from threading import Lock
 from typing import Any
 
-from tests.support.engines import Scene
+from tests.support.engines import DeployedProcess
 from tests.support.metrics import metric
 from workers.pod.pod import Handler, Task, Topic
 from workers.runtime.variables import Variable
@@ -16,8 +16,8 @@ from workers.runtime.variables import Variable
 POLL_OF_NO_USE = timedelta(seconds=120)  # longer than any test waits: what it brings late is a failure
 
 
-def topics(scene: Scene, handler: Handler, **options: Any) -> Mapping[str, Topic]:
-    return {scene.topic: Topic(name=scene.topic, handler=handler, **options)}
+def topics(process: DeployedProcess, handler: Handler, **options: Any) -> Mapping[str, Topic]:
+    return {process.topic: Topic(name=process.topic, handler=handler, **options)}
 
 
 class Calls:
@@ -48,5 +48,5 @@ def fails(times: int, exception: BaseException) -> Calls:
     return calls
 
 
-def outcomes(scene: Scene, outcome: str) -> float:
-    return metric("q2o_external_task_duration_seconds_count", topic=scene.topic, outcome=outcome)
+def outcomes(process: DeployedProcess, outcome: str) -> float:
+    return metric("q2o_external_task_duration_seconds_count", topic=process.topic, outcome=outcome)

@@ -12,7 +12,6 @@ from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import Fulfilment
 
-E = StepEvent
 RESERVE, CHECK, PROVISION = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY", "PROVISION_SERVICE"
 
 
@@ -31,7 +30,7 @@ def past_the_point_of_no_return(trial: Trial) -> Fulfilment:
 @refused_by("sales_order.request_cancel/PONR_REACHED")
 def cancelling_past_the_point_of_no_return(trial: Trial) -> None:
     work = past_the_point_of_no_return(trial)
-    work.say(PROVISION, E.COMPLETE)
+    work.say(PROVISION, StepEvent.COMPLETE)
     work.ask_to_cancel()
 
 
@@ -39,7 +38,7 @@ def cancelling_past_the_point_of_no_return(trial: Trial) -> None:
 def accepting_when_the_point_of_no_return_was_passed_meanwhile(trial: Trial) -> None:
     work = past_the_point_of_no_return(trial)
     work.ask_to_cancel()
-    work.say(PROVISION, E.COMPLETE)
+    work.say(PROVISION, StepEvent.COMPLETE)
     with trial.uow() as uow:
         uow.apply(CANCEL_ACCEPTED, order_id=work.order_id)
 
@@ -71,7 +70,7 @@ def held(trial: Trial) -> Fulfilment:
     """An order with a step that was rejected after it had been sent."""
     work = Fulfilment.running(trial)
     work.start(RESERVE)
-    work.say(RESERVE, E.FAIL_FINALLY)
+    work.say(RESERVE, StepEvent.FAIL_FINALLY)
     return work
 
 
@@ -98,7 +97,7 @@ def trying_again_what_may_have_had_its_effect_at_a_provider_that_forgets(trial: 
     trial.by_hand(
         "UPDATE fulfillment_step SET idempotent = false, status = 'HELD' WHERE tenant_id = :tenant AND step_code = 'RESERVE_INVENTORY'"
     )
-    decide(work, E.RESOLVE_RETRY)
+    decide(work, StepEvent.RESOLVE_RETRY)
 
 
 @refused_by("fulfillment_step.resolve_repaired/RESOLUTION_NOT_ALLOWED")
@@ -106,4 +105,4 @@ def repairing_what_may_have_had_its_effect(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     trial.by_hand("UPDATE fulfillment_step SET status = 'HELD' WHERE tenant_id = :tenant AND step_code = 'RESERVE_INVENTORY'")
-    decide(work, E.RESOLVE_REPAIRED)
+    decide(work, StepEvent.RESOLVE_REPAIRED)

@@ -29,7 +29,6 @@ from tests.mutants.telling import allowed_by, refused_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import BERT, MONA, Fulfilment
 
-E = StepEvent
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 ALIVE, NOT_PROVEN = "fulfillment_step.time_out/ATTEMPT_ALIVE", "fulfillment_step.find_absent/ABSENCE_NOT_PROVEN"
 RETRY, REPAIRED = (f"fulfillment_step.resolve_{name}/RESOLUTION_NOT_ALLOWED" for name in ("retry", "repaired"))
@@ -54,7 +53,7 @@ def concluded_from_another_attempt(event: StepEvent, attempt: str, trial: Trial)
 
 
 OTHER = {COMMAND: "command = 'CANCEL'", STATUS: "status = 'FAILED'"}
-for guard, event in ((ALIVE, E.TIME_OUT), (NOT_PROVEN, E.FIND_ABSENT)):
+for guard, event in ((ALIVE, StepEvent.TIME_OUT), (NOT_PROVEN, StepEvent.FIND_ABSENT)):
     for column, attempt in OTHER.items():
         refused_by(f"{guard}{ON}{column}")(partial(concluded_from_another_attempt, event, attempt))
 
@@ -84,11 +83,11 @@ def cancelled_long_ago(trial: Trial) -> None:
     """)
 
 
-for guard, event in ((RETRY, E.RESOLVE_RETRY), (REPAIRED, E.RESOLVE_REPAIRED)):
+for guard, event in ((RETRY, StepEvent.RESOLVE_RETRY), (REPAIRED, StepEvent.RESOLVE_REPAIRED)):
     for column, attempt in OTHER.items():
         allowed_by(f"{guard}{ON}{column}")(partial(decided, event, changed(attempt)))
-allowed_by(f"{RETRY}{ON}{COMMAND}#2")(partial(decided, E.RESOLVE_RETRY, cancelled_long_ago, idempotent=True))
-allowed_by(f"{RETRY}{ON}{SENT_AT}")(partial(decided, E.RESOLVE_RETRY, changed("status = 'SENT'"), idempotent=True))
+allowed_by(f"{RETRY}{ON}{COMMAND}#2")(partial(decided, StepEvent.RESOLVE_RETRY, cancelled_long_ago, idempotent=True))
+allowed_by(f"{RETRY}{ON}{SENT_AT}")(partial(decided, StepEvent.RESOLVE_RETRY, changed("status = 'SENT'"), idempotent=True))
 
 
 @refused_by(f"sales_order.request_cancel/ORDER_VERSION_CONFLICT{ON}sales_order.status")
@@ -145,7 +144,6 @@ def on(event: OrderEvent, column: str) -> str:
     return f"{OUTCOMES[event].name}/STEPS_OPEN{ON}{column}"
 
 
-V = OrderEvent
 OPEN, KIND, SECOND_STATUS, THIRD_STATUS = (
     "fulfillment_step.status",
     "fulfillment_step.kind",
@@ -154,30 +152,30 @@ OPEN, KIND, SECOND_STATUS, THIRD_STATUS = (
 )
 UNDO, ANSWER = "undo.status", "step_contradiction.answer"
 RIGHT: dict[tuple[OrderEvent, str], tuple[Any, ...]] = {
-    (V.ALL_STEPS_DONE, OPEN): ("COMPLETED", None),
-    (V.ALL_STEPS_DONE, KIND): ("COMPLETED", "FAILED"),
-    (V.ALL_STEPS_DONE, SECOND_STATUS): ("COMPLETED", None),
-    (V.ALL_REQUIRED_FAILED, OPEN): ("FAILED", None),
-    (V.ALL_REQUIRED_FAILED, KIND): ("FAILED", "COMPLETED"),
-    (V.ALL_REQUIRED_FAILED, SECOND_STATUS): ("FAILED", None),
-    (V.MIXED_FINAL, OPEN): ("COMPLETED, FAILED", None),
-    (V.UNDO_SETTLED, OPEN): ("CANCELLED", None),
-    (V.UNDO_SETTLED, KIND): ("CANCELLED", "COMPLETED"),
-    (V.UNDO_SETTLED, SECOND_STATUS): ("CANCELLED", None),
-    (V.UNDO_INCOMPLETE, OPEN): ("COMPLETED, CANCELLED", None),
-    (V.UNDO_INCOMPLETE, UNDO): ("COMPLETED, CANCELLED", "FAILED"),
-    (V.UNDO_INCOMPLETE, ANSWER): ("COMPLETED, CANCELLED", None, "IN_EFFECT"),
+    (OrderEvent.ALL_STEPS_DONE, OPEN): ("COMPLETED", None),
+    (OrderEvent.ALL_STEPS_DONE, KIND): ("COMPLETED", "FAILED"),
+    (OrderEvent.ALL_STEPS_DONE, SECOND_STATUS): ("COMPLETED", None),
+    (OrderEvent.ALL_REQUIRED_FAILED, OPEN): ("FAILED", None),
+    (OrderEvent.ALL_REQUIRED_FAILED, KIND): ("FAILED", "COMPLETED"),
+    (OrderEvent.ALL_REQUIRED_FAILED, SECOND_STATUS): ("FAILED", None),
+    (OrderEvent.MIXED_FINAL, OPEN): ("COMPLETED, FAILED", None),
+    (OrderEvent.UNDO_SETTLED, OPEN): ("CANCELLED", None),
+    (OrderEvent.UNDO_SETTLED, KIND): ("CANCELLED", "COMPLETED"),
+    (OrderEvent.UNDO_SETTLED, SECOND_STATUS): ("CANCELLED", None),
+    (OrderEvent.UNDO_INCOMPLETE, OPEN): ("COMPLETED, CANCELLED", None),
+    (OrderEvent.UNDO_INCOMPLETE, UNDO): ("COMPLETED, CANCELLED", "FAILED"),
+    (OrderEvent.UNDO_INCOMPLETE, ANSWER): ("COMPLETED, CANCELLED", None, "IN_EFFECT"),
 }
 """How an order settles rightly that would not without the condition: its steps, the undo, what became of a contradiction."""
 WRONG: dict[tuple[OrderEvent, str], tuple[Any, ...]] = {
-    (V.ALL_REQUIRED_FAILED, THIRD_STATUS): ("SKIPPED", None),
-    (V.MIXED_FINAL, KIND): ("COMPLETED", "FAILED"),
-    (V.MIXED_FINAL, SECOND_STATUS): ("COMPLETED", None),
-    (V.MIXED_FINAL, THIRD_STATUS): ("FAILED", None),
-    (V.UNDO_SETTLED, UNDO): ("COMPLETED, CANCELLED", "FAILED"),
-    (V.UNDO_SETTLED, ANSWER): ("COMPLETED, CANCELLED", None, "IN_EFFECT"),
-    (V.UNDO_INCOMPLETE, KIND): ("CANCELLED", "COMPLETED"),
-    (V.UNDO_INCOMPLETE, SECOND_STATUS): ("CANCELLED", None),
+    (OrderEvent.ALL_REQUIRED_FAILED, THIRD_STATUS): ("SKIPPED", None),
+    (OrderEvent.MIXED_FINAL, KIND): ("COMPLETED", "FAILED"),
+    (OrderEvent.MIXED_FINAL, SECOND_STATUS): ("COMPLETED", None),
+    (OrderEvent.MIXED_FINAL, THIRD_STATUS): ("FAILED", None),
+    (OrderEvent.UNDO_SETTLED, UNDO): ("COMPLETED, CANCELLED", "FAILED"),
+    (OrderEvent.UNDO_SETTLED, ANSWER): ("COMPLETED, CANCELLED", None, "IN_EFFECT"),
+    (OrderEvent.UNDO_INCOMPLETE, KIND): ("CANCELLED", "COMPLETED"),
+    (OrderEvent.UNDO_INCOMPLETE, SECOND_STATUS): ("CANCELLED", None),
 }
 """The same for orders that must not settle so."""
 for outcomes, register in ((RIGHT, allowed_by), (WRONG, refused_by)):
@@ -188,7 +186,7 @@ for outcomes, register in ((RIGHT, allowed_by), (WRONG, refused_by)):
 
 def held_case(trial: Trial) -> Fulfilment:
     work = Fulfilment.running(trial)
-    work.say(RESERVE, E.COMPLETE)
+    work.say(RESERVE, StepEvent.COMPLETE)
     work.claim(BERT)
     return work
 

@@ -7,7 +7,7 @@ from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.fallout.triaging import OpenCase
 from tests.mutants.layers import Kept
-from tests.mutants.scene import callback
+from tests.mutants.populated_tenant import callback
 from tests.mutants.telling import kept_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import Fulfilment

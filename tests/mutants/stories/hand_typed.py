@@ -7,16 +7,16 @@ from uuid import UUID
 
 from domain.schema import METADATA
 from tests.mutants.constraints import write
-from tests.mutants.scene import Scene, of
+from tests.mutants.populated_tenant import PopulatedTenant, of
 from tests.mutants.stories.commands import edit
 from tests.mutants.telling import refused_by
 from tests.support.offers import OWNER
 
 
 @refused_by("quote_line_frozen")
-def lines_of_a_frozen_revision(scene: Scene) -> None:
+def lines_of_a_frozen_revision(tenant: PopulatedTenant) -> None:
     each_refused(
-        scene,
+        tenant,
         "UPDATE quote_line SET discount_percent = 99 WHERE tenant_id = :tenant AND revision_id = :frozen",
         "DELETE FROM quote_line WHERE tenant_id = :tenant AND revision_id = :frozen",
         "UPDATE quote_line SET revision_id = :frozen, line_no = 99 WHERE tenant_id = :tenant AND revision_id = :draft AND line_no = 1",
@@ -27,7 +27,7 @@ def lines_of_a_frozen_revision(scene: Scene) -> None:
 
 
 @refused_by("quote_revision_frozen")
-def a_frozen_revision_that_is_rewritten(scene: Scene) -> None:
+def a_frozen_revision_that_is_rewritten(tenant: PopulatedTenant) -> None:
     changes = (
         "content_hash = 'by hand'",
         "price_result_id = NULL",
@@ -37,19 +37,19 @@ def a_frozen_revision_that_is_rewritten(scene: Scene) -> None:
     )
     rewriting = "UPDATE quote_revision SET {} WHERE tenant_id = :tenant AND id = :{}"
     # Keys hold a revision to its quote where somebody names both; nobody names this one.
-    superseded = scene.submitted_quote()
-    edit(scene, superseded)
+    superseded = tenant.submitted_quote()
+    edit(tenant, superseded)
     moved = rewriting.format("quote_id = :draft_quote, revision_no = 98", "superseded")
-    each_refused(scene, moved, *(rewriting.format(change, "frozen") for change in changes), superseded=superseded.revision_id)
+    each_refused(tenant, moved, *(rewriting.format(change, "frozen") for change in changes), superseded=superseded.revision_id)
 
 
-def each_refused(scene: Scene, *statements: str, **more: UUID) -> None:
-    given = {"frozen": scene.asked.revision_id, "draft": scene.draft.revision_id, "draft_quote": scene.draft.quote_id, **more}
-    scene.each_refused(*(partial(scene.change, statement, **given) for statement in statements))
+def each_refused(tenant: PopulatedTenant, *statements: str, **more: UUID) -> None:
+    given = {"frozen": tenant.asked.revision_id, "draft": tenant.draft.revision_id, "draft_quote": tenant.draft.quote_id, **more}
+    tenant.each_refused(*(partial(tenant.change, statement, **given) for statement in statements))
 
 
 @refused_by("approval_decision_four_eyes")
-def a_decision_of_the_owner(scene: Scene) -> None:
-    elsewhere = of(scene.priced_quote(owner_user_id="bob"))
-    decision = partial(write, METADATA.tables["approval_decision"], scene)
-    scene.each_refused(partial(decision, {"decided_by": OWNER}), partial(decision, {"decided_by": OWNER, **elsewhere}))
+def a_decision_of_the_owner(tenant: PopulatedTenant) -> None:
+    elsewhere = of(tenant.priced_quote(owner_user_id="bob"))
+    decision = partial(write, METADATA.tables["approval_decision"], tenant)
+    tenant.each_refused(partial(decision, {"decided_by": OWNER}), partial(decision, {"decided_by": OWNER, **elsewhere}))

@@ -17,12 +17,11 @@ from domain.delivery.starting import StartStep
 from domain.delivery.steps import StepEvent
 from domain.fallout import casework
 from domain.store import UnitOfWork
+from tests.mutants.populated_tenant import callback
 from tests.mutants.rivalry import begun, meanwhile, rewritten, rivals, told
-from tests.mutants.scene import callback
 from tests.support.fulfilment import ANNA, BERT, Fulfilment
 from tests.support.offers import CUSTOMER, Offers
 
-E = StepEvent
 RESERVE = "RESERVE_INVENTORY"
 SHARE_ORDER = (r"FROM sales_order", r" FOR SHARE OF sales_order")
 HOLD_ORDER = (r"^SELECT sales_order\.", r" FOR NO KEY UPDATE")
@@ -86,7 +85,7 @@ def a_cancellation_that_is_accepted_while_a_step_completes(engine: Engine, offer
     command = cancelling.DecideCancellation(
         cancellation_id=work.cancellation().id, accept=True, reason="POLICY", decided_by="policy"
     )
-    completing = begun(offers, "provider:sandbox", saying(work, E.COMPLETE))
+    completing = begun(offers, "provider:sandbox", saying(work, StepEvent.COMPLETE))
     _, decided = meanwhile(engine, lambda: told(offers, "policy", lambda uow: cancelling.decide(uow, command)), completing)
     return decided.result()
 
@@ -124,8 +123,8 @@ def a_failure_while_the_completion_is_recorded(engine: Engine, offers: Offers) -
     """Which contradictions are kept."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
-    completing = begun(offers, "provider:sandbox", saying(work, E.COMPLETE))
-    meanwhile(engine, lambda: told(offers, "provider:sandbox", saying(work, E.FAIL_FINALLY)), completing)
+    completing = begun(offers, "provider:sandbox", saying(work, StepEvent.COMPLETE))
+    meanwhile(engine, lambda: told(offers, "provider:sandbox", saying(work, StepEvent.FAIL_FINALLY)), completing)
     return [row.said for row in work.contradictions()]
 
 
@@ -178,7 +177,7 @@ def one_event_twice_at_once(engine: Engine, offers: Offers) -> object:
 def a_claim_that_waits_while_the_lease_runs_out(engine: Engine, offers: Offers) -> object:
     """Who has the case in the end."""
     work = Fulfilment.running(offers)
-    work.say(RESERVE, E.COMPLETE)
+    work.say(RESERVE, StepEvent.COMPLETE)
     with engine.begin() as connection:
         connection.execute(text("UPDATE fallout_case SET queue = 'falloutL1'"))
     work.claim(ANNA)

@@ -13,10 +13,8 @@ from domain.fallout.casework import CaseCommand
 from domain.store import UnitOfWork
 from tests.races.explorer.commands import OK
 from tests.races.explorer.delivery_commands import ENGINE, SWEEP, delivery
-from tests.races.explorer.delivery_scenes import A, Delivery
+from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
 from tests.support.fulfilment import ANNA, BERT, ROLES
-
-R = Resolution
 
 
 def on_case(scene: Delivery, person: str) -> CaseCommand:
@@ -70,7 +68,7 @@ def confirm(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 
 def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     assert scene.case is not None
-    step = scene.steps[A]
+    step = scene.steps[FIRST_STEP]
     command = ResolveCase(
         case_id=scene.case.id,
         expected_version=scene.case.version,
@@ -86,11 +84,11 @@ def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int)
 
 
 for name, resolution, scenes in (
-    ("let it be tried again", R.RETRY, ("case claimed", "case left")),
-    ("repair it", R.REPAIR_AND_RETRY, ("case claimed",)),
-    ("mark it completed", R.MARK_COMPLETED, ("case confirmed",)),
-    ("cancel the step", R.CANCEL_STEP, ("case claimed",)),
-    ("fail the step", R.FAIL_STEP, ("case claimed",)),
-    ("skip the step", R.SKIP, ("case claimed",)),
+    ("let it be tried again", Resolution.RETRY, ("case claimed", "case left")),
+    ("repair it", Resolution.REPAIR_AND_RETRY, ("case claimed",)),
+    ("mark it completed", Resolution.MARK_COMPLETED, ("case confirmed",)),
+    ("cancel the step", Resolution.CANCEL_STEP, ("case claimed",)),
+    ("fail the step", Resolution.FAIL_STEP, ("case claimed",)),
+    ("skip the step", Resolution.SKIP, ("case claimed",)),
 ):
     delivery(name, *scenes, actor=ANNA)(partial(resolve, resolution))

@@ -22,7 +22,6 @@ from tests.support.offers import CUSTOMER, ENTRIES, OWNER, PRICE_BOOK, PRICE_BOO
 
 Work = Callable[[Scene, UnitOfWork, int], str]
 """Carries out a command about an offer; returns how it went, in a word."""
-S, E = QuoteStatus, QuoteEvent
 OFFER, PRICES, AUTHORITY = "offer", "prices", "authority"
 ENGINE, SWEEP, ADMINISTRATOR = "quote-approval", "sweep", "admin"
 OK = "ok"
@@ -83,31 +82,31 @@ def named(kind: Any, scene: Scene, **values: Any) -> Any:
     return kind(**{name: value for name, value in known.items() if value is not None} | values)
 
 
-@command(E.EDIT)
+@command(QuoteEvent.EDIT)
 def edit(scene: Scene, uow: UnitOfWork, rank: int) -> str:
-    renewal = RENEWED if scene.offer.status == S.EXPIRED else None
+    renewal = RENEWED if scene.offer.status == QuoteStatus.EXPIRED else None
     quoting.edit(uow, named(quoting.EditQuote, scene, reason_code="LONGER", term_months=(24, 36)[rank], valid_until=renewal))
     return OK
 
 
-@command(E.PRICE, touches=(OFFER, PRICES))
+@command(QuoteEvent.PRICE, touches=(OFFER, PRICES))
 def price(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     quoting.price(uow, named(quoting.PriceQuote, scene, catalog_version=CATALOG.catalog_version))
     return OK
 
 
-@command(E.SUBMIT)
+@command(QuoteEvent.SUBMIT)
 def submit(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     quoting.submit(uow, named(quoting.SubmitQuote, scene))
     return OK
 
 
-@command(E.OPEN_REQUIREMENTS, actor=ENGINE, has_key=False)
+@command(QuoteEvent.OPEN_REQUIREMENTS, actor=ENGINE, has_key=False)
 def open_requirements(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return _opened(scene, uow, SIGNATURE)
 
 
-@command(E.NONE_REQUIRED, actor=ENGINE, has_key=False)
+@command(QuoteEvent.NONE_REQUIRED, actor=ENGINE, has_key=False)
 def require_nothing(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return _opened(scene, uow)
 
@@ -120,29 +119,35 @@ def _opened(scene: Scene, uow: UnitOfWork, *requirements: approving.Requirement,
     return f"{OK} {opened.status}"
 
 
-@command(states=(S.SUBMITTED_FOR_APPROVAL,), touches=(OFFER, PRICES), actor=ENGINE, has_key=False, checks=("quote.approval_facts",))
+@command(
+    states=(QuoteStatus.SUBMITTED_FOR_APPROVAL,),
+    touches=(OFFER, PRICES),
+    actor=ENGINE,
+    has_key=False,
+    checks=("quote.approval_facts",),
+)
 def collect_facts(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     offer = scene.offer
     facts = approving.collect_facts(uow, offer.quote_id, offer.revision_id, offer.price_result_id)
     return f"{OK} stale" if facts.price_stale else OK
 
 
-@command(E.APPROVE, touches=(OFFER, AUTHORITY))
+@command(QuoteEvent.APPROVE, touches=(OFFER, AUTHORITY))
 def approve(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return sign(scene, uow, Decision.APPROVE, (RITA, RALPH)[rank])
 
 
-@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(OFFER, AUTHORITY))
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(OFFER, AUTHORITY))
 def approve_for_finance(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return sign(scene, uow, Decision.APPROVE, FIONA, requirement=1, role=FINANCE)
 
 
-@command(E.REJECT, touches=(OFFER, AUTHORITY))
+@command(QuoteEvent.REJECT, touches=(OFFER, AUTHORITY))
 def reject(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return sign(scene, uow, Decision.REJECT, (RITA, RALPH)[rank])
 
 
-@command(E.REWORK, touches=(OFFER, AUTHORITY))
+@command(QuoteEvent.REWORK, touches=(OFFER, AUTHORITY))
 def send_back(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return sign(scene, uow, Decision.REWORK, (RITA, RALPH)[rank])
 
@@ -162,7 +167,7 @@ def sign(scene: Scene, uow: UnitOfWork, decision: Decision, by: str, *, requirem
     return OK
 
 
-@command(states=(S.APPROVAL_IN_PROGRESS,), actor=SWEEP, has_key=False)
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), actor=SWEEP, has_key=False)
 def escalate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     escalating.escalate(
         uow,
@@ -176,49 +181,56 @@ def escalate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return OK
 
 
-@command(states=(S.APPROVAL_IN_PROGRESS,), actor=SWEEP, has_key=False)
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), actor=SWEEP, has_key=False)
 def remind(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     escalating.remind(uow, scene.requirement_ids[0])
     return OK
 
 
-@command(E.RECALL)
+@command(QuoteEvent.RECALL)
 def recall(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     withdrawing.recall(uow, named(withdrawing.RecallQuote, scene, reason_code="MISTAKE"))
     return OK
 
 
-@command(E.ACCEPT, touches=(OFFER, PRICES), actor=CUSTOMER)
+@command(QuoteEvent.ACCEPT, touches=(OFFER, PRICES), actor=CUSTOMER)
 def accept(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     acceptance = accepting.accept(uow, scene.offers.acceptance(scene.offer))
     return OK if acceptance.is_new else f"{OK} before"
 
 
-@command(E.DECLINE, actor=CUSTOMER)
+@command(QuoteEvent.DECLINE, actor=CUSTOMER)
 def decline(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     withdrawing.decline(uow, named(withdrawing.DeclineQuote, scene, reason_code="TOO_EXPENSIVE"))
     return OK
 
 
-@command(E.EXPIRE, actor=SWEEP, has_key=False)
+@command(QuoteEvent.EXPIRE, actor=SWEEP, has_key=False)
 def expire(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     withdrawing.expire(uow, named(withdrawing.ExpireQuote, scene))
     return OK
 
 
-@command(E.CANCEL)
+@command(QuoteEvent.CANCEL)
 def cancel(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     withdrawing.cancel(uow, named(withdrawing.CancelQuote, scene, reason_code="GIVEN_UP"))
     return OK
 
 
-@command(states=(S.PRICED, S.SUBMITTED_FOR_APPROVAL, S.APPROVAL_IN_PROGRESS, S.APPROVED), checks=("quote.document",))
+@command(
+    states=(QuoteStatus.PRICED, QuoteStatus.SUBMITTED_FOR_APPROVAL, QuoteStatus.APPROVAL_IN_PROGRESS, QuoteStatus.APPROVED),
+    checks=("quote.document",),
+)
 def issue_document(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     documents.issue(uow, named(documents.IssueDocument, scene))
     return OK
 
 
-@command(states=(S.DRAFT, S.PRICED, S.SUBMITTED_FOR_APPROVAL, S.APPROVED), touches=(PRICES,), actor=ADMINISTRATOR)
+@command(
+    states=(QuoteStatus.DRAFT, QuoteStatus.PRICED, QuoteStatus.SUBMITTED_FOR_APPROVAL, QuoteStatus.APPROVED),
+    touches=(PRICES,),
+    actor=ADMINISTRATOR,
+)
 def publish(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     """Every price becomes another one, which is material for the fibre line."""
     price_books.publish(
@@ -234,13 +246,13 @@ def publish(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return OK
 
 
-@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
 def grant(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     authority.grant(uow, authority.GrantAuthority(subject=("gina", "greg")[rank], role=RSM, max_discount_percent=Decimal(30)))
     return OK
 
 
-@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=RITA, checks=("authority_grant.delegate",))
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=RITA, checks=("authority_grant.delegate",))
 def delegate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     own = scene.grants[RITA]
     authority.delegate(
@@ -256,7 +268,7 @@ def delegate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return OK
 
 
-@command(states=(S.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
 def revoke(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     own = scene.grants[RITA]
     authority.revoke(

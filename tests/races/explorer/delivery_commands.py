@@ -15,16 +15,14 @@ from domain.delivery import cancelling, compensating, decomposing, evaluating, f
 from domain.delivery.attempts import AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.jeopardy import JeopardyLevel
-from domain.delivery.resolving import Resolution
 from domain.delivery.starting import StartStep
 from domain.delivery.steps import StepEvent, StepStatus
 from domain.fallout import triaging
 from domain.store import UnitOfWork, table_of
 from tests.races.explorer.commands import COMMANDS, OK, Command
-from tests.races.explorer.delivery_scenes import A, Delivery
+from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
 from tests.support.offers import CUSTOMER
 
-E, R = StepEvent, Resolution
 ORDER = frozenset({"order"})
 PROVIDER, WORKER, SWEEP, ENGINE = "provider:sandbox", "worker-1", "reconciliation", "order-fulfillment"
 Work = Callable[[Delivery, UnitOfWork, int], str]
@@ -56,7 +54,7 @@ class Word(NamedTuple):
     event: StepEvent
     scenes: tuple[str, ...]
     ref: str | None = None
-    step: str = A
+    step: str = FIRST_STEP
 
 
 def say(said: Word, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
@@ -67,9 +65,9 @@ def say(said: Word, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 
 
 WORDS: dict[str, Word] = {
-    "accepted": Word(E.ACKNOWLEDGE, ("step unknown", "step retryable", "order planned")),
+    "accepted": Word(StepEvent.ACKNOWLEDGE, ("step unknown", "step retryable", "order planned")),
     "completed": Word(
-        E.COMPLETE,
+        StepEvent.COMPLETE,
         (
             *("order planned", "step under way", "last steps", "step unknown", "step retryable", "cancellation asked"),
             *("step being cancelled", "step held", "case claimed", "case confirmed", "case resolved"),
@@ -77,32 +75,34 @@ WORDS: dict[str, Word] = {
         ),
         ref="r-1",
     ),
-    "completed otherwise": Word(E.COMPLETE, ("step contradicted",), ref="r-2"),
-    "B completed": Word(E.COMPLETE, ("last steps",), ref="r-b", step="B"),
-    "undo completed": Word(E.COMPLETE, ("step being undone",), step="undo A"),
-    "undo rejected": Word(E.FAIL_FINALLY, ("step being undone",), step="undo A"),
+    "completed otherwise": Word(StepEvent.COMPLETE, ("step contradicted",), ref="r-2"),
+    "B completed": Word(StepEvent.COMPLETE, ("last steps",), ref="r-b", step="B"),
+    "undo completed": Word(StepEvent.COMPLETE, ("step being undone",), step="undo A"),
+    "undo rejected": Word(StepEvent.FAIL_FINALLY, ("step being undone",), step="undo A"),
     "rejected": Word(
-        E.FAIL_FINALLY,
+        StepEvent.FAIL_FINALLY,
         ("step under way", "last steps", "step unknown", "cancellation asked", "step being cancelled"),
     ),
-    "not sent": Word(E.FAIL_WITHOUT_EFFECT, ("step under way",)),
-    "cancelled": Word(E.CONFIRM_CANCEL, ("step under way", "step to be cancelled", "step being cancelled", "step to be undone")),
-    "cancellation refused": Word(E.REFUSE_CANCEL, ("step to be cancelled", "step being cancelled")),
+    "not sent": Word(StepEvent.FAIL_WITHOUT_EFFECT, ("step under way",)),
+    "cancelled": Word(
+        StepEvent.CONFIRM_CANCEL, ("step under way", "step to be cancelled", "step being cancelled", "step to be undone")
+    ),
+    "cancellation refused": Word(StepEvent.REFUSE_CANCEL, ("step to be cancelled", "step being cancelled")),
 }
 for name, word in WORDS.items():
     delivery(name, *word.scenes, actor=PROVIDER)(partial(say, word))
 
 
 def conclude(event: StepEvent, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    step = scene.steps[A]
+    step = scene.steps[FIRST_STEP]
     fulfilling.infer(uow, Infer(step_id=step.id, expected_version=step.version, event=event, source=OutcomeSource.RECONCILIATION))
     return OK
 
 
 for name, event, scenes in (
-    ("time out", E.TIME_OUT, ("step under way",)),
-    ("find absent", E.FIND_ABSENT, ("step unknown", "step being cancelled")),
-    ("find unclear", E.FIND_UNCLEAR, ("step unknown", "step being cancelled")),
+    ("time out", StepEvent.TIME_OUT, ("step under way",)),
+    ("find absent", StepEvent.FIND_ABSENT, ("step unknown", "step being cancelled")),
+    ("find unclear", StepEvent.FIND_UNCLEAR, ("step unknown", "step being cancelled")),
 ):
     delivery(name, *scenes, actor=SWEEP)(partial(conclude, event))
 
@@ -140,13 +140,15 @@ def starting_of(step: str, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     return OK
 
 
-delivery("start", "order planned", "step retryable", "case resolved", checks=("sales_order.running",))(partial(starting_of, A))
+delivery("start", "order planned", "step retryable", "case resolved", checks=("sales_order.running",))(
+    partial(starting_of, FIRST_STEP)
+)
 delivery("start B", "step under way", "cancellation asked", "step held", checks=("sales_order.running",))(partial(starting_of, "B"))
 
 
 @delivery("give up trying", "step retryable", "step unknown")
 def give_up_trying(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    return f"{OK} {fulfilling.hold(uow, scene.steps[A].id, 'ATTEMPTS_EXHAUSTED').status}"
+    return f"{OK} {fulfilling.hold(uow, scene.steps[FIRST_STEP].id, 'ATTEMPTS_EXHAUSTED').status}"
 
 
 @delivery(
@@ -191,7 +193,7 @@ def assess_cancellation(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 
 @delivery("send the cancellation", "step to be cancelled", checks=("fulfillment_step.cancellable",))
 def send_cancellation(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    row = scene.steps[A]
+    row = scene.steps[FIRST_STEP]
     command = StartStep(step_id=row.id, expected_version=row.version, worker_id=f"worker-{rank + 1}", external_task_id=None)
     starting.start_cancellation(uow, command)
     return OK
@@ -201,7 +203,7 @@ def send_cancellation(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 def cancellation_absent(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     attempt = table_of(ProviderAttempt)
     sent = uow.connection.execute(
-        select(attempt.c.id).filter_by(command=AttemptCommand.CANCEL, step_id=scene.steps[A].id)
+        select(attempt.c.id).filter_by(command=AttemptCommand.CANCEL, step_id=scene.steps[FIRST_STEP].id)
     ).scalar_one()
     return f"{OK} {starting.record_cancellation_status(uow, sent, AttemptStatus.ABSENT)}"
 
@@ -223,7 +225,7 @@ def leave_to_a_person(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 
 @delivery("open a case", "step held", "case claimed", "case resolved")
 def open_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    step = fulfilling.hold(uow, scene.steps[A].id, "ATTEMPTS_EXHAUSTED")
+    step = fulfilling.hold(uow, scene.steps[FIRST_STEP].id, "ATTEMPTS_EXHAUSTED")
     return (
         f"{OK} {triaging.open_case(uow, troubles.of_held_step(step)).status}"
         if step.status == StepStatus.HELD

@@ -17,9 +17,8 @@ from domain.fallout.casework import CaseCommand
 from tests.support.fulfilment import ANNA, BERT, Fulfilment
 from tests.support.offers import Offers
 
-A, B = "A", "B"
-E = StepEvent
-STEPS = (StepSpecification(step_code=A), StepSpecification(step_code=B))
+FIRST_STEP, SECOND_STEP = "A", "B"
+STEPS = (StepSpecification(step_code=FIRST_STEP), StepSpecification(step_code=SECOND_STEP))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +67,13 @@ def unknown_offering(offers: Offers) -> Fulfilment:
 
 def under_way(offers: Offers) -> Fulfilment:
     work = planned(offers)
-    work.start(A)
+    work.start(FIRST_STEP)
     return work
 
 
 def last_steps(offers: Offers) -> Fulfilment:
     work = under_way(offers)
-    work.start(B)
+    work.start(SECOND_STEP)
     return work
 
 
@@ -83,7 +82,7 @@ def all_but_evaluated(*events: StepEvent) -> Preparation:
 
     def prepare(offers: Offers) -> Fulfilment:
         work = last_steps(offers)
-        for step, event in zip((A, B), events, strict=True):
+        for step, event in zip((FIRST_STEP, SECOND_STEP), events, strict=True):
             end(work, step, event)
         return work
 
@@ -93,8 +92,8 @@ def all_but_evaluated(*events: StepEvent) -> Preparation:
 def end(work: Fulfilment, step: str, event: StepEvent) -> None:
     """Let a step complete, or fail for good."""
     work.say_only(step, event)
-    if event is E.FAIL_FINALLY:
-        decide(work, step, E.RESOLVE_FAIL)
+    if event is StepEvent.FAIL_FINALLY:
+        decide(work, step, StepEvent.RESOLVE_FAIL)
 
 
 def decide(work: Fulfilment, step: str, event: StepEvent) -> None:
@@ -105,13 +104,13 @@ def decide(work: Fulfilment, step: str, event: StepEvent) -> None:
 
 def unknown(offers: Offers) -> Fulfilment:
     work = under_way(offers)
-    work.infer(A, E.TIME_OUT)
+    work.infer(FIRST_STEP, StepEvent.TIME_OUT)
     return work
 
 
 def retryable(offers: Offers) -> Fulfilment:
     work = unknown(offers)
-    work.infer(A, E.FIND_ABSENT)
+    work.infer(FIRST_STEP, StepEvent.FIND_ABSENT)
     return work
 
 
@@ -125,7 +124,7 @@ def cancelling_under_way(offers: Offers) -> Fulfilment:
     """A's provider was asked to cancel it; B was never begun."""
     work = under_way(offers)
     work.cancel()
-    work.start_cancelling(A)
+    work.start_cancelling(FIRST_STEP)
     return work
 
 
@@ -139,16 +138,16 @@ def to_be_cancelled(offers: Offers) -> Fulfilment:
 def contradicted(offers: Offers) -> Fulfilment:
     """A was completed, and then its provider said that it was cancelled."""
     work = cancelling_under_way(offers)
-    work.say(A, E.COMPLETE, external_ref="r-1")
-    work.say(A, E.CONFIRM_CANCEL)
+    work.say(FIRST_STEP, StepEvent.COMPLETE, external_ref="r-1")
+    work.say(FIRST_STEP, StepEvent.CONFIRM_CANCEL)
     return work
 
 
 def to_be_undone(offers: Offers) -> Fulfilment:
     """A was done and cannot be cancelled any more: everything is known, and nobody has evaluated it."""
     work = cancelling_under_way(offers)
-    work.say_only(A, E.COMPLETE)
-    work.say_only(A, E.REFUSE_CANCEL)
+    work.say_only(FIRST_STEP, StepEvent.COMPLETE)
+    work.say_only(FIRST_STEP, StepEvent.REFUSE_CANCEL)
     return work
 
 
@@ -171,8 +170,8 @@ def undone(event: StepEvent) -> Preparation:
 def held(offers: Offers) -> Fulfilment:
     """A was rejected; its case is open."""
     work = under_way(offers)
-    work.say(A, E.FAIL_FINALLY)
-    step = work.step(A)
+    work.say(FIRST_STEP, StepEvent.FAIL_FINALLY)
+    step = work.step(FIRST_STEP)
     with offers.uow("worker-1") as uow:
         triaging.open_case(uow, troubles.of_held_step(step))
     return work
@@ -188,8 +187,8 @@ def held_and_asked(offers: Offers) -> Fulfilment:
 def blocked(offers: Offers) -> Fulfilment:
     """A is held and B done: nobody has told the order yet."""
     work = last_steps(offers)
-    work.say_only(B, E.COMPLETE)
-    work.say_only(A, E.FAIL_FINALLY)
+    work.say_only(SECOND_STEP, StepEvent.COMPLETE)
+    work.say_only(FIRST_STEP, StepEvent.FAIL_FINALLY)
     return work
 
 
@@ -197,7 +196,7 @@ def unblocked(offers: Offers) -> Fulfilment:
     """The order is held, and A may be tried again."""
     work = blocked(offers)
     work.evaluate()
-    decide(work, A, E.RESOLVE_RETRY)
+    decide(work, FIRST_STEP, StepEvent.RESOLVE_RETRY)
     return work
 
 
@@ -244,8 +243,8 @@ def resolved(offers: Offers) -> Fulfilment:
 def retried_and_done(offers: Offers) -> Fulfilment:
     """What Anna decided has proven right, and nobody has told the case yet."""
     work = resolved(offers)
-    work.start(A)
-    work.say_only(A, E.COMPLETE)
+    work.start(FIRST_STEP)
+    work.say_only(FIRST_STEP, StepEvent.COMPLETE)
     return work
 
 
@@ -260,9 +259,9 @@ DELIVERIES: Mapping[str, Preparation] = {
     "order planned": planned,
     "step under way": under_way,
     "last steps": last_steps,
-    "all done": all_but_evaluated(E.COMPLETE, E.COMPLETE),
-    "all failed": all_but_evaluated(E.FAIL_FINALLY, E.FAIL_FINALLY),
-    "some failed": all_but_evaluated(E.COMPLETE, E.FAIL_FINALLY),
+    "all done": all_but_evaluated(StepEvent.COMPLETE, StepEvent.COMPLETE),
+    "all failed": all_but_evaluated(StepEvent.FAIL_FINALLY, StepEvent.FAIL_FINALLY),
+    "some failed": all_but_evaluated(StepEvent.COMPLETE, StepEvent.FAIL_FINALLY),
     "step unknown": unknown,
     "step retryable": retryable,
     "cancellation asked": asked,
@@ -271,8 +270,8 @@ DELIVERIES: Mapping[str, Preparation] = {
     "step contradicted": contradicted,
     "step to be undone": to_be_undone,
     "step being undone": undoing,
-    "step undone": undone(E.COMPLETE),
-    "undo failed": undone(E.FAIL_FINALLY),
+    "step undone": undone(StepEvent.COMPLETE),
+    "undo failed": undone(StepEvent.FAIL_FINALLY),
     "step held": held,
     "cancellation of what is held": held_and_asked,
     "order blocked": blocked,

@@ -25,12 +25,12 @@ from tests.support.fulfilment import BERT, Fulfilment
 from tests.support.offers import Offer
 
 
-class Scene(Trial):
+class PopulatedTenant(Trial):
     """A draft, an accepted quote, and one in approval of whose two signatures the first was given; an order on its way, in every kind of trouble;
     and a neighbour with the same.
     """
 
-    def __init__(self, connection: Connection, neighbour: Scene | None = None) -> None:
+    def __init__(self, connection: Connection, neighbour: PopulatedTenant | None = None) -> None:
         super().__init__(connection)
         self.neighbour = neighbour
         self.draft = self.draft_quote()
@@ -68,7 +68,7 @@ class Scene(Trial):
         return {name: getattr(row, name) for name in ("plan_id", "line_id", "step_code", "kind")}
 
     @property
-    def next_door(self) -> Scene:
+    def neighbour_or_fail(self) -> PopulatedTenant:
         """The neighbour, who has one."""
         assert self.neighbour is not None
         return self.neighbour
@@ -81,7 +81,7 @@ class Scene(Trial):
         along = ", ".join(f"along_{number} AS ({statement})" for number, statement in enumerate(others))
         return self.by_hand(f"WITH {along} {first}" if along else first, **given)
 
-    def id_in(self, table: str, of: Scene | None = None) -> UUID:
+    def id_in(self, table: str, of: PopulatedTenant | None = None) -> UUID:
         """The id of a row that this tenant (or another) has."""
         tenant_id = (of or self).tenant_id
         name_tenant(self.connection, tenant_id)
