@@ -30,8 +30,8 @@ ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest tests/races --ignore-glob='*/test_explored_*'
 endif
 
-mutants: $(VENV)/.development ## remove every guard, state, constraint and lock in turn: a story must notice it; docs/mutants.md lists them
-	@$(BIN)/python -m tests.mutants.table > docs/mutants.md
+mutants: $(VENV)/.development ## remove every guard, state, constraint and lock in turn: a story must notice it; build/mutants.md lists them
+	@$(BIN)/python -m tests.mutants.table
 	$(BIN)/python -m pytest tests/mutants $(ARGS)
 
 matrices: $(VENV)/.development ## write the state machines, event by state, to docs/matrices.md
