@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -26,10 +27,11 @@ from tests.support.http import Api, accept, acceptance, edit, is_problem
 from tests.support.metrics import metric
 from tests.support.offers import CUSTOMER, Offer, Offers
 from tests.support.races import race_for_row
-from tests.support.suite import Shop
+from tests.support.suite import Shop, open_shop
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
 from workers.demo.api import Answer
+from workers.demo.local_suite import LocalSuite
 from workers.demo.people import CUSTOMER as BUYER
 from workers.demo.people import Actor
 from workers.http import execution
@@ -42,51 +44,95 @@ RIVALS = 5
 ACCEPTED_ONCE = "uq_quote_acceptance_tenant_id_quote_revision_id"
 
 
-@pytest.mark.stack
-def test_fourteen_acceptances_at_once_make_one_order(shop: Shop, stack: LocalStack) -> None:
-    """Eight under one key, four under other keys, two of a partner; then the first key twice with another body.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rush:
+    """What came of fourteen acceptances of one quote at once, and of two requests after them.
 
-    Kills: leaving out the claim of the key; taking both the quote's state and the index away. The tests below show each of them.
+    Eight came under one key, four under other keys, two from a partner (`replies`, in this order); then the first key came twice more
+    with another body (`altered`). `replays` and `reuses` are how far the counters went up.
     """
-    quote = shop.approved_quote()
-    body, path = shop.api.acceptance(quote), f"/quotes/{quote['quoteId']}/acceptances"
-    replays = metric("q2o_idempotency_replays_total", command="accept-quote")
-    reused = metric("q2o_idempotency_hash_conflicts_total", command="accept-quote")
 
-    def click(key: str, actor: Actor = BUYER, **changes: str) -> Callable[[], Answer]:
-        return lambda: shop.api.send(path, {**body, **changes}, actor=actor, version=quote["version"], key=key)
+    shop: Shop
+    replies: Sequence[Answer]
+    altered: Sequence[Answer]
+    replays: float
+    reuses: float
 
-    clicks = [
-        *(click("first") for _ in range(8)),
-        *(click(f"other-{number}") for number in range(4)),
-        *(click(f"partner-{number}", PARTNER, channel="PARTNER") for number in range(2)),
-    ]
-    replies = [future.result() for future in race_for_row(shop.database, table_of(Quote), UUID(quote["quoteId"]), *clicks)]
-    altered = [click("first", channel="STORE")() for _ in range(2)]
-
-    [order] = shop.rows(SalesOrder)
-    assert {reply.expect(200, 201)["orderId"] for reply in replies} == {str(order.id)}
-    assert [reply.status for reply in replies[:8]] == [201] * 8
-    assert [reply.status for reply in replies[8:]] == [200] * 6
-    assert sum(reply.replayed for reply in replies) == 7
-    assert metric("q2o_idempotency_replays_total", command="accept-quote") == replays + 7
-    assert [(reply.status, reply.body["code"]) for reply in altered] == [(422, "IDEMPOTENCY_KEY_REUSED")] * 2
-    assert metric("q2o_idempotency_hash_conflicts_total", command="accept-quote") == reused + 2
-    assert [accepted.order_id for accepted in shop.rows(QuoteAcceptance)] == [order.id]
-    assert len(shop.rows(OutboxEvent, event_type="OrderCreated")) == 1
-    one_process_works_on(shop, order.id)
-    shop.comes_to_rest()
-    created = [event for event in Topics(stack).events(ORDERS) if event.aggregate_id == order.id and event.aggregate_version == 1]
-    assert [event.event_type for event in created] == ["OrderCreated"]
-    assert shop.audit().violations == 0
+    @property
+    def order_id(self) -> UUID:
+        [order] = self.shop.rows(SalesOrder)
+        return UUID(str(order.id))
 
 
-def one_process_works_on(shop: Shop, order_id: UUID) -> None:
-    """Exactly one instance exists, and it is the one that passed the gate."""
-    key = shop.order_key(order_id)
+def counted() -> tuple[float, float]:
+    """The counters of replays, and of keys that came with another body."""
+    labels = {"command": "accept-quote"}
+    return metric("q2o_idempotency_replays_total", **labels), metric("q2o_idempotency_hash_conflicts_total", **labels)
+
+
+@pytest.fixture(scope="module")
+def rush(running_suite: LocalSuite) -> Iterator[Rush]:
+    """Let fourteen acceptances queue at the row of one quote, and let go."""
+    with open_shop(running_suite) as shop:
+        quote, (replays, reuses) = shop.approved_quote(), counted()
+        body, path = shop.api.acceptance(quote), f"/quotes/{quote['quoteId']}/acceptances"
+
+        def click(key: str, actor: Actor = BUYER, **changes: str) -> Callable[[], Answer]:
+            return lambda: shop.api.send(path, {**body, **changes}, actor=actor, version=quote["version"], key=key)
+
+        clicks = [
+            *(click("first") for _ in range(8)),
+            *(click(f"other-{number}") for number in range(4)),
+            *(click(f"partner-{number}", PARTNER, channel="PARTNER") for number in range(2)),
+        ]
+        replies = [future.result() for future in race_for_row(shop.database, table_of(Quote), UUID(quote["quoteId"]), *clicks)]
+        altered = [click("first", channel="STORE")() for _ in range(2)]
+        replayed, reused = counted()
+        yield Rush(shop=shop, replies=replies, altered=altered, replays=replayed - replays, reuses=reused - reuses)
+
+
+@pytest.mark.stack
+def test_fourteen_acceptances_at_once_make_one_order(rush: Rush) -> None:
+    """Kills: taking both the quote's state and the index away (the tests below show each of them)."""
+    assert [accepted.order_id for accepted in rush.shop.rows(QuoteAcceptance)] == [rush.order_id]
+    assert len(rush.shop.rows(OutboxEvent, event_type="OrderCreated")) == 1
+
+
+@pytest.mark.stack
+def test_each_of_the_fourteen_is_told_the_same_order(rush: Rush) -> None:
+    assert {reply.expect(200, 201)["orderId"] for reply in rush.replies} == {str(rush.order_id)}
+    assert [reply.status for reply in rush.replies] == [201] * 8 + [200] * 6
+
+
+@pytest.mark.stack
+def test_of_eight_acceptances_under_one_key_seven_are_replays(rush: Rush) -> None:
+    """Kills: leaving out the claim of the key."""
+    assert [reply.replayed for reply in rush.replies].count(True) == rush.replays == 7
+
+
+@pytest.mark.stack
+def test_another_body_under_a_key_that_was_used_is_refused_and_counted(rush: Rush) -> None:
+    assert [(reply.status, reply.body["code"]) for reply in rush.altered] == [(422, "IDEMPOTENCY_KEY_REUSED")] * 2
+    assert rush.reuses == 2
+
+
+@pytest.mark.stack
+def test_one_process_instance_works_on_the_order_of_the_fourteen(rush: Rush) -> None:
+    """It is the one that passed the gate."""
+    shop, key = rush.shop, rush.shop.order_key(rush.order_id)
     eventually(lambda: shop.rows(WorkflowCorrelation, business_key=key, status="STARTED"), "an instance passes the gate")
+
     [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
     assert [instance.id for instance in shop.engine.find_instances(key)] == [correlation.process_instance_id]
+
+
+@pytest.mark.stack
+def test_kafka_gets_one_event_of_the_order_of_the_fourteen_and_the_audit_finds_nothing(rush: Rush, stack: LocalStack) -> None:
+    rush.shop.comes_to_rest()
+
+    first = [each for each in Topics(stack).events(ORDERS) if (each.aggregate_id, each.aggregate_version) == (rush.order_id, 1)]
+    assert [event.event_type for event in first] == ["OrderCreated"]
+    assert rush.shop.audit().violations == 0
 
 
 def test_without_the_claim_a_repeat_is_no_replay_and_another_body_is_not_noticed(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import Engine
 
@@ -17,7 +18,7 @@ from domain.offers.quotes import Quote, QuoteStatus, business_key
 from domain.store import table_of
 from tests.support.database import count
 from tests.support.guards import without
-from tests.support.http import Api, accept, acceptance, decide, edit, is_problem
+from tests.support.http import Api, acceptance, decide, edit, is_problem
 from tests.support.offers import Offer, Offers
 from tests.support.races import race_for_row
 from tests.support.suite import EVERYTHING, Shop, new_sample, prepared, working
@@ -59,60 +60,86 @@ def test_without_that_guard_the_state_of_the_requirement_still_says_no(api: Api,
     edited(api, asked)
 
     with without(DECIDE[Decision.APPROVE], 1, 2), without(QUOTE_OUTCOME[Decision.APPROVE], 0):
-        is_problem(decide(api.approver, asked, requirement_id, expectedRequirementVersion=2), 409, "INVALID_TRANSITION")
+        reply = decide(api.approver, asked, requirement_id, expectedRequirementVersion=2)
 
+    is_problem(reply, 409, "INVALID_TRANSITION")
     assert count(db, ApprovalDecision) == 0
 
 
-@pytest.mark.parametrize("edit_first", [True, False])
-def test_of_an_edit_and_the_last_signature_at_once_the_first_one_counts(
-    api: Api, offers: Offers, db: Engine, *, edit_first: bool
-) -> None:
+def raced(api: Api, db: Engine, asked: Offer, requirement_id: UUID, *, edit_first: bool) -> list[httpx.Response]:
+    """Edit the quote and sign its approval at once; returns the responses in the order in which the two queued at the quote."""
+    callers = [lambda: edited(api, asked), lambda: decide(api.approver, asked, requirement_id)]
+    futures = race_for_row(db, table_of(Quote), asked.quote_id, *(callers if edit_first else callers[::-1]))
+    return [future.result() for future in futures]
+
+
+def test_the_last_signature_is_stale_when_an_edit_comes_first(api: Api, offers: Offers, db: Engine) -> None:
     asked = offers.quote_in_approval()
     [requirement_id] = offers.requirement_ids(asked)
-    callers = [lambda: edited(api, asked), lambda: decide(api.approver, asked, requirement_id)]
 
-    futures = race_for_row(db, table_of(Quote), asked.quote_id, *(callers if edit_first else callers[::-1]))
+    edit_reply, signature = raced(api, db, asked, requirement_id, edit_first=True)
 
-    first, second = (future.result() for future in futures)
-    if edit_first:
-        assert (first.status_code, offers.quote(asked.quote_id).status) == (200, QuoteStatus.DRAFT)
-        is_problem(second, 409, "STALE_APPROVAL")
-        assert count(db, ApprovalDecision) == 0
-    else:
-        assert (first.status_code, offers.quote(asked.quote_id).status) == (201, QuoteStatus.APPROVED)
-        is_problem(second, 409, "QUOTE_VERSION_CONFLICT")
+    assert (edit_reply.status_code, offers.quote(asked.quote_id).status) == (200, QuoteStatus.DRAFT)
+    is_problem(signature, 409, "STALE_APPROVAL")
+    assert count(db, ApprovalDecision) == 0
 
 
-def test_an_approval_of_one_revision_never_authorises_the_next(api: Api, offers: Offers, db: Engine) -> None:
+def test_an_edit_is_refused_when_the_last_signature_comes_first(api: Api, offers: Offers, db: Engine) -> None:
+    asked = offers.quote_in_approval()
+    [requirement_id] = offers.requirement_ids(asked)
+
+    signature, edit_reply = raced(api, db, asked, requirement_id, edit_first=False)
+
+    assert (signature.status_code, offers.quote(asked.quote_id).status) == (201, QuoteStatus.APPROVED)
+    is_problem(edit_reply, 409, "QUOTE_VERSION_CONFLICT")
+
+
+def in_its_next_revision(api: Api, offers: Offers, old: Offer) -> Offer:
+    """Edit an approved quote, price it again and issue its document, so that only the approval is missing."""
+    assert edited(api, old).status_code == 200
+    return offers.issue_document(offers.price(offers.quote(old.quote_id)))
+
+
+def of_the_old_revision(old: Offer, _new: Offer) -> dict[str, Any]:
+    return acceptance(old)
+
+
+def with_the_old_approval(old: Offer, new: Offer) -> dict[str, Any]:
+    return {**acceptance(new), "approvalRequestId": str(old.approval_request_id)}
+
+
+def without_an_approval(_old: Offer, new: Offer) -> dict[str, Any]:
+    return {**acceptance(new), "approvalRequestId": str(NOTHING)}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(of_the_old_revision, "STALE_APPROVAL"), (with_the_old_approval, "STALE_APPROVAL"), (without_an_approval, "APPROVAL_MISSING")],
+)
+def test_an_approval_of_one_revision_never_authorises_the_next(
+    api: Api, offers: Offers, db: Engine, body: Callable[[Offer, Offer], dict[str, Any]], code: str
+) -> None:
     """M3. Kills: dropping the guards that bind the acceptance to its approval (the twin is the next test)."""
     old = offers.approved_quote()
+    new = in_its_next_revision(api, offers, old)
     stale = api.metric("q2o_stale_approval_rejections_total", command="accept-quote")
-    assert edited(api, old).status_code == 200
-    new = offers.issue_document(offers.price(offers.quote(old.quote_id)))
 
-    is_problem(accept(api.customer, old, version=new.version), 409, "STALE_APPROVAL")
-    with_old_approval = {**acceptance(new), "approvalRequestId": str(old.approval_request_id)}
-    is_problem(send(api, new, with_old_approval), 409, "STALE_APPROVAL")
-    without_approval = {**acceptance(new), "approvalRequestId": str(NOTHING)}
-    is_problem(send(api, new, without_approval), 409, "APPROVAL_MISSING")
+    reply = send(api, new, body(old, new))
 
+    is_problem(reply, 409, code)
     assert count(db, SalesOrder) == 0
-    assert (
-        api.metric("q2o_stale_approval_rejections_total", command="accept-quote") == stale + 3
-    )  # a missing approval is counted with the stale ones
+    # A missing approval is counted with the stale ones.
+    assert api.metric("q2o_stale_approval_rejections_total", command="accept-quote") == stale + 1
 
 
 def test_without_those_guards_only_the_state_of_the_quote_keeps_the_old_approval_out(api: Api, offers: Offers, db: Engine) -> None:
     old = offers.approved_quote()
-    edited(api, old)
-    new = offers.issue_document(offers.price(offers.quote(old.quote_id)))
+    new = in_its_next_revision(api, offers, old)
 
     with without(ACCEPT, 1, 2):
-        is_problem(
-            send(api, new, {**acceptance(new), "approvalRequestId": str(old.approval_request_id)}), 409, "INVALID_TRANSITION"
-        )
+        reply = send(api, new, with_the_old_approval(old, new))
 
+    is_problem(reply, 409, "INVALID_TRANSITION")
     assert count(db, SalesOrder) == 0
 
 
