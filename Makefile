@@ -13,9 +13,11 @@ demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults ha
 up: $(VENV)/.runtime ## run the whole suite on this machine until Ctrl-C
 	@$(BIN)/q2o up
 
-# Two processes, each with services of its own: most tests wait for a database, an engine or a clock.
+# Four workers, also on two processors: most tests wait for a database, an engine or a clock. Bytecode is kept even where the shell
+# forbids it; otherwise every worker, and every process that a test starts, would compile everything again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.development ## run every test except benchmarks and fuzz: unit, integration, contract, races, faults, browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/.development ## check formatting, lint, types, import contracts, and the models against the workers
 	$(BIN)/ruff format --check .

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
 from tests.support.evidence import record
+from tests.support.scheduling import LongestFirst
 
 # The same examples every time, and no judgement about the speed of a machine that may be busy.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +25,11 @@ pytest_plugins = [
     "tests.support.suite",
     "tests.races.explorer.fixtures",
 ]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst | None:
+    """Hand out files of tests in the order of what they cost."""
+    return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

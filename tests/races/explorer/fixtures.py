@@ -1,4 +1,4 @@
-"""Explorers for tests: one server, one stage and one explorer for all of a run's tests."""
+"""Explorers for tests: one stage and one explorer for all tests of a worker."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.races.explorer.exploring import Explorer
 from tests.races.explorer.schedules import Scheduler
 from tests.races.explorer.stage import Stage, open_to_explorers, stage_on
 from tests.support.evidence import record
-from tests.support.services import local_stack
+from workers.local.stack import LocalStack
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Make a database to play schedules on, on a server of its own: what explorers need there is an administrator's to give."""
-    with local_stack(tmp_path_factory, {"postgres"}) as running, stage_on(open_to_explorers(running), "q2o_explorer") as stage:
+def stage(server: LocalStack) -> Iterator[Stage]:
+    """Make a database to play schedules on. An administrator of the server grants what explorers need there."""
+    with stage_on(open_to_explorers(server), "q2o_explorer") as stage:
         yield stage
 
 
