@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,10 @@ from domain.store import table_of, unit_of_work
 from domain.store.facts import WorkflowCommand, WorkflowCommandKind
 from domain.workflows import starts
 from domain.workflows.starts import REGISTER, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow, WorkflowCorrelation
-from reconciliation.audit_sources import CamundaHistory
+from reconciliation.audit_sources import CamundaHistory, Trace
 from tests.support.guards import allowed_in
 from tests.support.races import race_for_row
-from tests.support.suite import EVERYTHING, Shop, prepared, working
+from tests.support.suite import EVERYTHING, Shop, open_shop, prepared, working
 from tests.support.waiting import eventually
 from tests.support.wanted import Wanted
 from workers.demo.local_suite import LocalSuite
@@ -49,32 +50,63 @@ def start_and_pass(shop: Shop, command: Any) -> Callable[[], str]:
     return start
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """An order whose process was started three times, when all three instances have ended."""
+
+    shop: Shop
+    order_id: UUID
+
+    @property
+    def ends(self) -> tuple[Trace, list[Trace]]:
+        """What the instance that passed the gate did, and what the others did."""
+        key = self.shop.order_key(self.order_id)
+        [correlation] = self.shop.rows(WorkflowCorrelation, business_key=key)
+        traces = {each.id: CamundaHistory(self.shop.engine).trace(each.id) for each in self.shop.engine.find_instances(key)}
+        passed = traces.pop(correlation.process_instance_id)
+        return passed, list(traces.values())
+
+
+@pytest.fixture(scope="module")
+def delivered(running_suite: LocalSuite) -> Iterator[Delivered]:
+    """Start two instances by hand and let them come to the gate together; the dispatcher knows nothing of the two, and starts the third."""
+    with open_shop(running_suite) as shop:
+        settings = shop.local.settings
+        with working(settings, *ENGINE_SIDE):
+            quote = shop.approved_quote()
+        order_id = UUID(shop.api.accept(quote, shop.api.acceptance(quote), "accept").expect(201)["orderId"])
+        key = shop.order_key(order_id)
+        [command] = shop.rows(WorkflowCommand, business_key=key, kind=WorkflowCommandKind.START)
+        [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
+        with working(settings, "tasks"):
+            race_for_row(shop.database, table_of(WorkflowCorrelation), correlation.id, *[start_and_pass(shop, command)] * 2)
+            with working(settings, "dispatch"):
+                shop.comes_to_rest()
+                eventually(lambda: is_over(shop, key), "all three end")
+        yield Delivered(shop=shop, order_id=order_id)
+
+
 @pytest.mark.stack
-def test_of_three_instances_of_one_order_one_delivers_it_and_the_others_end_as_duplicates(shop: Shop) -> None:
+def test_of_three_instances_of_one_order_one_delivers_it_and_the_others_end_as_duplicates(delivered: Delivered) -> None:
     """Kills: letting a second instance with the right token pass (its twin is the last test)."""
-    settings = shop.local.settings
-    with working(settings, *ENGINE_SIDE):
-        quote = shop.approved_quote()
-    order_id = UUID(shop.api.accept(quote, shop.api.acceptance(quote), "accept").expect(201)["orderId"])
-    key = shop.order_key(order_id)
-    [command] = shop.rows(WorkflowCommand, business_key=key, kind=WorkflowCommandKind.START)
-    [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
-    twice = [start_and_pass(shop, command)] * 2
+    passed, others = delivered.ends
 
-    with working(settings, "tasks"):
-        race_for_row(shop.database, table_of(WorkflowCorrelation), correlation.id, *twice)
-        # The dispatcher knows nothing of the two, and starts the third.
-        with working(settings, "dispatch"):
-            shop.comes_to_rest()
-            eventually(lambda: is_over(shop, key), "all three end")
-
-    [correlation] = shop.rows(WorkflowCorrelation, business_key=key)
-    ends = {instance.id: CamundaHistory(shop.engine).trace(instance.id) for instance in shop.engine.find_instances(key)}
-    passed = ends.pop(correlation.process_instance_id)
     assert passed.ends == {"Order fulfilled"}
-    assert [trace.ends for trace in ends.values()] == [{"Duplicate start"}] * 2
-    assert [trace.topics for trace in ends.values()] == [{"workflow.register"}] * 2
-    assert shop.order(order_id)["status"] == "FULFILLED"
+    assert [trace.ends for trace in others] == [{"Duplicate start"}] * 2
+
+
+@pytest.mark.stack
+def test_a_duplicate_of_a_process_does_nothing_but_register(delivered: Delivered) -> None:
+    _, others = delivered.ends
+
+    assert [trace.topics for trace in others] == [{"workflow.register"}] * 2
+
+
+@pytest.mark.stack
+def test_an_order_whose_process_was_started_three_times_is_delivered_once(delivered: Delivered) -> None:
+    shop = delivered.shop
+
+    assert shop.order(delivered.order_id)["status"] == "FULFILLED"
     assert (len(shop.rows(FulfillmentPlan)), len(shop.rows(FulfillmentStep)), len(shop.ledger())) == (1, 7, 7)
     assert {(entry["requests"], entry["effects"]) for entry in shop.ledger().values()} == {(1, 1)}
     assert shop.audit().violations == 0
