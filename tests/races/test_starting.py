@@ -19,7 +19,7 @@ from domain.store import table_of, unit_of_work
 from domain.store.facts import WorkflowCommand, WorkflowCommandKind
 from domain.workflows import starts
 from domain.workflows.starts import REGISTER, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow, WorkflowCorrelation
-from reconciliation.audit_sources import CamundaHistory, Trace
+from reconciliation.audit_sources import CamundaHistory
 from tests.support.guards import allowed_in
 from tests.support.races import race_for_row
 from tests.support.suite import EVERYTHING, Shop, open_shop, prepared, working
@@ -27,6 +27,7 @@ from tests.support.waiting import eventually
 from tests.support.wanted import Wanted
 from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack
+from workers.runtime.engine_history import Trace
 
 ENGINE_SIDE = ("dispatch", "tasks")
 
