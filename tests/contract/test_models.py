@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import shutil
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from lxml import etree
 
-from domain.offers.approvals import Decision
-from tests.support.rendering import MODELS, SUPPORT, ModelToolsError, canvas, draw_form, model_tools, models
+from tests.support.models import Plant, change
+from tests.support.rendering import MODELS
 from workers.bpmn_contract import MESSAGES, problems
 from workers.tasks.contracts import Contract
-from workers.tasks.escalation import BY_HAND
 from workers.tasks.topics import CONTRACTS
-
-Plant = Callable[[Path], object]
 
 
 def test_models_and_workers_agree() -> None:
     assert problems(MODELS, CONTRACTS) == []
-
-
-def change(file: str, pattern: str, replacement: str) -> Plant:
-    """Plant a fault: change the first place of a file that the pattern matches."""
-
-    def plant(folder: Path) -> None:
-        path = folder / file
-        changed, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), count=1, flags=re.DOTALL)
-        assert count == 1, "the place of the planted fault is gone"
-        path.write_text(changed, encoding="utf-8")
-
-    return plant
 
 
 @pytest.mark.parametrize(
@@ -216,93 +194,3 @@ def test_every_message_that_is_sent_is_waited_for() -> None:
         for message in etree.parse(file).iter("{http://www.omg.org/spec/BPMN/20100524/MODEL}message")
     }
     assert waited_for == MESSAGES
-
-
-def skip_without(error: ModelToolsError) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        raise error
-    pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def tools() -> Path:
-    try:
-        return model_tools()
-    except ModelToolsError as error:
-        skip_without(error)
-
-
-def lint(files: Sequence[Path], tools: Path) -> subprocess.CompletedProcess[str]:
-    command: list[str | Path] = [
-        "node",
-        tools / "bpmnlint" / "bin" / "bpmnlint.js",
-        "--max-warnings=0",
-        "--config",
-        SUPPORT / ".bpmnlintrc",
-        *files,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=SUPPORT, timeout=120)
-
-
-def test_modeler_shows_no_lint_finding(tools: Path) -> None:
-    result = lint(sorted(MODELS.glob("*.bpmn")), tools)
-    assert result.returncode == 0, result.stdout
-
-
-def test_the_linter_finds_a_planted_fault(tools: Path, tmp_path: Path) -> None:
-    shutil.copytree(MODELS, tmp_path / "models")
-    change("quote-approval.bpmn", ' name="Register workflow"', "")(tmp_path / "models")
-    assert lint([tmp_path / "models" / "quote-approval.bpmn"], tools).returncode != 0
-
-
-RULE = "{https://www.omg.org/spec/DMN/20191111/MODEL/}rule"
-
-
-def _entries(rule: etree._Element, kind: str) -> list[str]:
-    return [str(entry.findtext("{*}text") or "") for entry in rule.iterchildren(f"{{*}}{kind}Entry")]
-
-
-def test_rules_of_one_requirement_and_level_exclude_each_other() -> None:
-    """UNIQUE(request, type, level): no two such rules may fire for the same facts."""
-    rules = list(etree.parse(MODELS / "approval-requirements.dmn").iter(RULE))
-    written = [(tuple(_entries(rule, "output")[:2]), tuple(_entries(rule, "input"))) for rule in rules]
-    same = [(first, second) for first, second in product(written, written) if first is not second and first[0] == second[0]]
-    assert {(first[1][0], second[1][0]) for first, second in same} == {("]10..25]", "> 25"), ("> 25", "]10..25]")}
-
-
-def test_every_rule_says_why_it_stands_there() -> None:
-    rules = [rule for file in MODELS.glob("*.dmn") for rule in etree.parse(file).iter(RULE)]
-    assert rules
-    assert all(rule.findtext("{*}description") for rule in rules)
-
-
-def test_the_form_offers_every_decision_and_to_escalate() -> None:
-    form = json.loads((MODELS / "forms" / "approve-quote.form").read_text(encoding="utf-8"))
-    (options,) = [part["values"] for part in form["components"] if part.get("key") == "decision"]
-    assert [option["value"] for option in options] == [*Decision, BY_HAND]
-
-
-def test_the_form_sends_back_nothing_but_the_decision() -> None:
-    form = json.loads((MODELS / "forms" / "approve-quote.form").read_text(encoding="utf-8"))
-    assert {field["key"] for field in form["components"] if "key" in field} == {"decision", "reasonCode", "comment"}
-    assert not [field["id"] for field in form["components"] if field.get("readonly")]
-
-
-def test_the_form_shows_text_of_a_customer_as_text() -> None:
-    facts: Mapping[str, object] = {
-        "quoteNumber": "Q-1",
-        "customerId": "<img src=x onerror='window.broken=1'>",
-        "linesText": "<script>window.broken=1</script>",
-    }
-    try:
-        with canvas() as page:
-            assert draw_form(page, MODELS / "forms" / "approve-quote.form", facts) == []
-            assert page.evaluate("window.broken") is None
-            assert "The last decision was not accepted" not in page.inner_text("#picture")
-    except ModelToolsError as error:
-        skip_without(error)
-
-
-def test_every_model_has_a_picture() -> None:
-    pictures = {picture.stem for picture in (MODELS.parent / "docs" / "models").glob("*.png")}
-    assert pictures == {file.stem for file in models()}

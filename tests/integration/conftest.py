@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.audits import planted, settled
 from tests.support.engines import deploy, doors
 
-__all__ = ["deploy", "doors"]
+__all__ = ["deploy", "doors", "planted", "settled"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 _HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -128,3 +131,19 @@ def decision(key: str) -> str:
         '<input id="in" label="amount"><inputExpression id="ie" typeRef="double"><text>amount</text></inputExpression></input>'
         f'<output id="out" name="level" typeRef="integer"/>{rows}</decisionTable></decision></definitions>'
     )
+
+
+Plant = Callable[[Path], object]
+"""Puts a fault into a folder of models."""
+
+
+def change(file: str, pattern: str, replacement: str) -> Plant:
+    """Plant a fault: change the first place of a file that the pattern matches."""
+
+    def plant(folder: Path) -> None:
+        path = folder / file
+        changed, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), count=1, flags=re.DOTALL)
+        assert count == 1, "the place of the planted fault is gone"
+        path.write_text(changed, encoding="utf-8")
+
+    return plant

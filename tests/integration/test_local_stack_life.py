@@ -1,0 +1,133 @@
+"""Local stacks begin, are killed, and end: what outlives them, and what the next start finds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg
+import pytest
+import requests
+
+from tests.support.local_stacks import holder, plain, processes_of
+from tests.support.services import local_stack
+from tests.support.waiting import eventually
+from workers.local.errors import StackError
+from workers.local.kafka import reachable
+from workers.local.stack import LocalStack
+
+
+def test_a_database_keeps_its_rows_and_its_address_from_run_to_run(tmp_path: Path) -> None:
+    with (
+        LocalStack(tmp_path, {"postgres"}, {}) as first,
+        psycopg.connect(plain(first.environment["Q2O_DATABASE_URL"])) as connection,
+    ):
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+
+    with (
+        LocalStack(tmp_path, {"postgres"}, {}) as second,
+        psycopg.connect(plain(second.environment["Q2O_DATABASE_URL"])) as connection,
+    ):
+        assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
+
+    assert first.environment == second.environment
+    assert processes_of(tmp_path) == []
+
+
+def test_a_second_stack_on_the_same_directory_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    with LocalStack(tmp_path, {"postgres"}, {}) as first:
+        with (
+            pytest.raises(StackError, match=f"already running on .* \\(process {os.getpid()}\\)"),
+            LocalStack(tmp_path, {"postgres"}, {}),
+        ):
+            pass
+        assert first.postgres.running()
+
+
+def test_credentials_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    with LocalStack(tmp_path, set(), {}):
+        assert (tmp_path / "credentials.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)])
+def test_a_signal_ends_everything_in_good_order(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with holder(tmp_path, "postgres") as (process, _):
+        process.send_signal(number)
+        assert process.wait(30) == code
+
+    assert processes_of(tmp_path) == []
+    assert "database system is shut down" in (tmp_path / "logs" / "postgres.log").read_text()
+
+
+@pytest.mark.stack
+def test_what_a_killed_run_left_is_ended_by_the_next_one_on_the_same_data(tmp_path: Path) -> None:
+    with holder(tmp_path, "postgres,kafka,engine") as (process, left):
+        process.kill()
+        process.wait(30)
+        assert all(psutil.pid_exists(pid) for pid in left.values())
+
+        with LocalStack(tmp_path, environment={}) as stack:
+            assert not any(psutil.pid_exists(pid) for pid in left.values())
+            # The engine's tables, and in them its administrator, outlived it: another password would be refused.
+            assert requests.get(f"{stack.engine.url}/version", auth=(stack.engine.user, stack.engine.password), timeout=5).ok
+
+    assert processes_of(tmp_path) == []
+
+
+def test_what_a_killed_run_left_is_ended_although_the_next_one_needs_less(tmp_path: Path) -> None:
+    with holder(tmp_path, "postgres") as (process, left):
+        process.kill()
+        process.wait(30)
+
+        with LocalStack(tmp_path, set(), {}):
+            assert not psutil.pid_exists(left["postgres"])
+
+
+def test_a_stranger_is_never_ended_although_the_directory_stands_in_its_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "input()", str(tmp_path / "postgres")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as stranger:
+        with LocalStack(tmp_path, {"postgres"}, {}):
+            assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.fixture(scope="module")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack of our own to break: what goes wrong with it is no other test's trouble."""
+    with local_stack(tmp_path_factory, {"postgres", "kafka", "engine"}) as running:
+        yield running
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("part", ["postgres", "kafka", "engine"])
+def test_a_killed_part_starts_again_on_the_same_address(breakable: LocalStack, part: str) -> None:
+    stack = breakable
+    handle = {"postgres": stack.postgres, "kafka": stack.kafka, "engine": stack.engine}[part]
+    before = handle.pid
+
+    handle.kill()
+    assert not handle.running()
+    handle.start()
+
+    assert handle.pid != before
+    assert reachable(stack.environment["Q2O_KAFKA"], timeout_seconds=10)
+    # The engine's connection pool finds the new server by itself.
+    eventually(
+        lambda: requests.get(f"{stack.engine.url}/version", auth=(stack.engine.user, stack.engine.password), timeout=5).ok, "login"
+    )
+
+
+def test_a_fixed_port_is_the_one_that_serves(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    with LocalStack(tmp_path, {"postgres"}, {"Q2O_DATABASE_PORT": str(port)}) as stack:
+        assert urlsplit(stack.environment["Q2O_DATABASE_URL"]).port == port

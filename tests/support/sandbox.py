@@ -1,0 +1,140 @@
+"""The parts of the sandbox provider for tests: its ledger, its faults, its courier, and somebody who receives callbacks."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workers.providers.signatures import new_secret
+from workers.sandbox.callbacks import Courier
+from workers.sandbox.faults import Faults
+from workers.sandbox.ledger import Ledger, ServiceRequest
+from workers.sandbox.provider import LEDGER_FILE, SandboxProvider
+from workers.sandbox.store import Store
+
+KEY = "fulfillment:a3f1:EXECUTE"
+SECRET = new_secret()
+SYNCHRONOUS = ServiceRequest(
+    step_ref="step:t1:a3f1", step_code="ACTIVATE_BILLING", product_offering_id="fiber-1000", quantity=1, order_ref="order:t1:o1"
+)
+ASYNCHRONOUS = replace(SYNCHRONOUS, step_code="SHIP_ROUTER")
+ROOT = Path(__file__).parents[2]
+BEARER = {"Authorization": "Bearer any"}
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    return {"Q2O_CALLBACK_SECRET": SECRET, "Q2O_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
+
+
+@dataclass(kw_only=True)
+class Clock:
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(kw_only=True)
+class Delivery:
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(kw_only=True)
+class Receiver:
+    """The receiving end of callbacks; answers what `answers` holds, then 200."""
+
+    url: str = ""
+    deliveries: queue.Queue[Delivery] = field(default_factory=queue.Queue)
+    answers: queue.Queue[int] = field(default_factory=queue.Queue)
+
+    def next(self) -> Delivery:
+        return self.deliveries.get(timeout=20)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.deliveries.put(Delivery(headers=dict(self.headers.items()), body=body))
+            self.send_response(200 if receiver.answers.empty() else receiver.answers.get())
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test output clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver.url = f"http://127.0.0.1:{server.server_port}/callbacks/sandbox"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield receiver
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / LEDGER_FILE)) as store:
+        yield store
+
+
+@pytest.fixture
+def faults(store: Store) -> Faults:
+    return Faults(store)
+
+
+@pytest.fixture
+def ledger(store: Store, clock: Clock) -> Ledger:
+    return Ledger(store, clock=clock)
+
+
+@pytest.fixture
+def courier(store: Store, clock: Clock, receiver: Receiver) -> Iterator[Courier]:
+    with closing(Courier(store, receiver.url, SECRET, clock=clock)) as courier:
+        yield courier
+
+
+@pytest.fixture
+def provider(tmp_path: Path, receiver: Receiver) -> Iterator[SandboxProvider]:
+    with SandboxProvider(tmp_path, receiver.url, SECRET, callback_latency=timedelta(0)) as provider:
+        yield provider
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def wire(request: ServiceRequest) -> dict[str, str | int]:
+    return {
+        "stepRef": request.step_ref,
+        "stepCode": request.step_code,
+        "productOfferingId": request.product_offering_id,
+        "quantity": request.quantity,
+        "orderRef": request.order_ref,
+    }

@@ -1,0 +1,98 @@
+"""The engine, Kafka and the provider of a settled tenant, as records that a test may falsify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from domain import auditing
+from domain.delivery import attempts, steps
+from reconciliation.audit_sources import EventRecord
+from workers.runtime.engine_history import EngineInstance, Incident, Trace
+
+
+@dataclass
+class RecordedEngine:
+    """An engine's history as a list."""
+
+    recorded: list[EngineInstance] = field(default_factory=list)
+    traces: dict[str, Trace] = field(default_factory=dict)
+    open_incidents: list[Incident] = field(default_factory=list)
+
+    def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:
+        return [one for one in self.recorded if f":{tenant_id}:" in one.business_key]
+
+    def trace(self, instance_id: str) -> Trace:
+        return self.traces[instance_id]
+
+    def incidents(self) -> Sequence[Incident]:
+        return self.open_incidents
+
+
+@dataclass
+class RecordedEvents:
+    """Kafka's records of the one tenant as a list."""
+
+    records: list[EventRecord]
+
+    def read(self, tenant_id: UUID) -> Sequence[EventRecord]:  # noqa: ARG002 - the protocol's
+        return self.records
+
+
+@dataclass
+class Surroundings:
+    """What stands around the database; as it should be, until a test changes it."""
+
+    engine: RecordedEngine
+    kafka: RecordedEvents
+    ledger: list[dict[str, Any]]
+
+    def instance(self, business_key: str) -> EngineInstance:
+        return next(one for one in self.engine.recorded if one.business_key == business_key)
+
+
+def engine_of(snapshot: auditing.Snapshot) -> RecordedEngine:
+    """Every workflow and step with its instance, and for each workflow one that was started twice and turned away."""
+    engine = RecordedEngine()
+    for workflow in snapshot.workflows:
+        state = "COMPLETED" if workflow.is_settled else "ACTIVE"
+        twin = f"twin-of-{workflow.business_key}"
+        engine.recorded += [
+            instance(str(workflow.process_instance_id), workflow.business_key, workflow.workflow_name, state),
+            instance(twin, workflow.business_key, workflow.workflow_name),
+        ]
+        engine.traces[twin] = Trace(ends=frozenset({"Duplicate start"}), topics=frozenset({"workflow.register"}))
+    for step in snapshot.steps:
+        key = steps.business_key(snapshot.tenant_id, step.step_id)
+        engine.recorded.append(instance(f"instance-{step.step_id}", key, "fulfillment-step"))
+    return engine
+
+
+def instance(instance_id: str, business_key: str, definition_key: str, state: str = "COMPLETED") -> EngineInstance:
+    """Make an instance."""
+    return EngineInstance(id=instance_id, business_key=business_key, definition_key=definition_key, state=state)
+
+
+def record(event: auditing.CommittedEvent, offset: int) -> EventRecord:
+    return EventRecord(
+        topic="events",
+        partition=0,
+        offset=offset,
+        key=str(event.aggregate_id),
+        event_id=event.event_id,
+        aggregate_version=event.aggregate_version,
+    )
+
+
+def entry(tenant_id: UUID, step_id: UUID, *, net: int) -> dict[str, Any]:
+    return {
+        "idempotencyKey": attempts.idempotency_key(step_id),
+        "stepRef": steps.business_key(tenant_id, step_id),
+        "status": "COMPLETED",
+        "effects": 1,
+        "net": net,
+        "requests": 2,
+        "callbacks": 1,
+    }
