@@ -243,7 +243,7 @@ def test_a_worker_id_that_other_workers_may_share_is_refused_at_start_up(running
     """Kills: taking any worker id: the engine would let either of the two complete what the other one holds."""
     environment = {**os.environ, **running_suite.environment, "Q2O_WORKER_ID": "pod"}
 
-    refused = subprocess.run(TASKS, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    refused = subprocess.run(TASKS, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
     assert refused.returncode == 2
     [line] = refused.stderr.splitlines()

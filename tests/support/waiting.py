@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 _Value = TypeVar("_Value")
-PATIENCE = 30.0  # seconds; only a failing test waits this long
+PATIENCE = 60.0  # seconds; only a failing test waits this long
 
 
 def eventually(probe: Callable[[], _Value], what: str, patience: float = PATIENCE) -> _Value:

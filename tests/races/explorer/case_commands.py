@@ -11,9 +11,9 @@ from domain.delivery.resolving import Resolution, ResolveCase
 from domain.fallout import casework
 from domain.fallout.casework import CaseCommand
 from domain.store import UnitOfWork
-from tests.races.explorer.commands import OK
 from tests.races.explorer.delivery_commands import ENGINE, SWEEP, delivery
 from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
+from tests.races.explorer.registry import OK
 from tests.support.fulfilment import ANNA, BERT, ROLES
 
 

@@ -5,8 +5,7 @@ Where two of a kind meet, `rank` tells the first from the second: they want some
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,63 +14,13 @@ from domain import accepting
 from domain.catalog import CATALOG, FIBRE
 from domain.offers import approving, authority, deciding, documents, escalating, price_books, quoting, withdrawing
 from domain.offers.approvals import Decision
-from domain.offers.quotes import QUOTE_MATRIX, QuoteEvent, QuoteStatus
+from domain.offers.quotes import QuoteEvent, QuoteStatus
 from domain.store import UnitOfWork
+from tests.races.explorer.registry import ADMINISTRATOR, AUTHORITY, ENGINE, OFFER, OK, PRICES, SWEEP, command
 from tests.races.explorer.scenes import AFTER_THE_END, DORA, FINANCE, FIONA, RALPH, RITA, RSM, Scene
-from tests.support.offers import CUSTOMER, ENTRIES, OWNER, PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE
+from tests.support.offers import CUSTOMER, ENTRIES, PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE
 
-Work = Callable[[Scene, UnitOfWork, int], str]
-"""Carries out a command about an offer; returns how it went, in a word."""
-OFFER, PRICES, AUTHORITY = "offer", "prices", "authority"
-ENGINE, SWEEP, ADMINISTRATOR = "quote-approval", "sweep", "admin"
-OK = "ok"
 RENEWED = datetime.now(UTC) + 2 * AFTER_THE_END
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """`states`: where the quote must be for it to have a chance (of a delivery: the scenes). `touches`: whose rows it changes, or holds while it reads them.
-
-    `has_key`: it comes by a door that asks for an idempotency key. `checks`: what it demands without leaving a change behind.
-    """
-
-    name: str
-    work: Callable[[Any, UnitOfWork, int], str]
-    states: frozenset[str]
-    touches: frozenset[str]
-    actor: str
-    has_key: bool
-    checks: frozenset[str]
-
-
-COMMANDS: dict[str, Command] = {}
-
-
-def command(
-    *events: QuoteEvent,
-    states: tuple[QuoteStatus, ...] = (),
-    touches: tuple[str, ...] = (OFFER,),
-    actor: str = OWNER,
-    has_key: bool = True,
-    checks: tuple[str, ...] = (),
-) -> Callable[[Work], Work]:
-    """Register a command: for the states in which the matrix does not refuse its event, or for those that are given."""
-    allowed = {state for state in QuoteStatus for event in events if QUOTE_MATRIX.cell(event, state) is not None}
-
-    def register(work: Work) -> Work:
-        name = work.__name__.replace("_", " ")
-        COMMANDS[name] = Command(
-            name=name,
-            work=work,
-            states=frozenset(allowed | set(states)),
-            touches=frozenset(touches),
-            actor=actor,
-            has_key=has_key,
-            checks=frozenset(checks),
-        )
-        return work
-
-    return register
 
 
 def named(kind: Any, scene: Scene, **values: Any) -> Any:

@@ -19,8 +19,8 @@ from domain.delivery.starting import StartStep
 from domain.delivery.steps import StepEvent, StepStatus
 from domain.fallout import triaging
 from domain.store import UnitOfWork, table_of
-from tests.races.explorer.commands import COMMANDS, OK, Command
 from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
+from tests.races.explorer.registry import COMMANDS, OK, Command
 from tests.support.offers import CUSTOMER
 
 ORDER = frozenset({"order"})

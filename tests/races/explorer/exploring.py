@@ -9,11 +9,11 @@ from time import perf_counter
 from uuid import UUID
 
 from tests.races.explorer.actors import Program
-from tests.races.explorer.commands import COMMANDS
 from tests.races.explorer.delivery_scenes import Delivery
 from tests.races.explorer.invariants import Invariants
 from tests.races.explorer.outcomes import Outcomes
 from tests.races.explorer.programs import command_id, end_of_the_offer, program, refusal_codes
+from tests.races.explorer.registry import COMMANDS
 from tests.races.explorer.scenes import Scene, set_the_scene
 from tests.races.explorer.schedules import Run, Scheduler
 from tests.races.explorer.search import Search

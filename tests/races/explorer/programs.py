@@ -7,8 +7,8 @@ from uuid import UUID
 from domain.errors import DomainError, Refusal
 from domain.store import Answer, Cause, UnitOfWork, once, remember, unit_of_work
 from tests.races.explorer.actors import Actor, Program
-from tests.races.explorer.commands import Command
 from tests.races.explorer.delivery_scenes import Delivery
+from tests.races.explorer.registry import Command
 from tests.races.explorer.scenes import AFTER_THE_END, Scene
 from tests.races.explorer.stage import Stage
 

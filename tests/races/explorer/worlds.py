@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
+from zlib import crc32
 
 from domain.offers.prices import StalenessPolicy
 from domain.offers.quotes import QuoteStatus
 from tests.races.explorer import case_commands, delivery_commands  # noqa: F401 - imported for the commands that they register
-from tests.races.explorer.commands import COMMANDS, Command
+from tests.races.explorer import commands as _  # noqa: F401 - likewise; `commands` is a word of the loops below
 from tests.races.explorer.delivery_scenes import DELIVERIES
+from tests.races.explorer.registry import COMMANDS, Command
 from tests.races.explorer.scenes import OVERDUE
 
 # Nearly every race that was ever found shows with one or two (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007). Three
 # actors have ten times as many schedules with two as with one.
 PREEMPTIONS, PREEMPTIONS_OF_THREE = 2, 1
-# Where a pair meets in several states, `make test` searches it in the first of these and only tries both orders in the others.
+# `make test` searches one preemption of every fourth of the pairs that are worth one, and tries both orders of whole commands in all the
+# others; `make races` searches them all. Every outcome that is expected comes of whole commands, so none of them is left out.
+SAMPLE = 4
+# Where a pair meets in several states, it is worth a preemption in the first of these.
 BY_STAKES = (
     QuoteStatus.APPROVED,
     QuoteStatus.APPROVAL_IN_PROGRESS,
@@ -26,7 +31,7 @@ BY_STAKES = (
     QuoteStatus.EXPIRED,
 )
 
-# What `make test` searches of a delivery; elsewhere it only tries both orders.
+# The scenes of a delivery in which a pair is worth a preemption.
 AT_STAKE = ("last steps", "cancellation asked", "step contradicted", "case left")
 # Each names the case in the version that was seen; `let it be tried again` meets them all.
 ON_A_CASE = frozenset(
@@ -71,9 +76,9 @@ def pairs() -> Iterator[World]:
         for first, second in combinations_with_replacement(in_state(state), 2):
             if first.touches & second.touches:
                 meeting = LIKE.get(first.name, first.name), LIKE.get(second.name, second.name)
-                quick_bound = 0 if meeting in met else 1
+                is_worth_it = meeting not in met
                 met.add(meeting)
-                yield from (replace(world, quick_bound=quick_bound) for world in _pair(state, first, second))
+                yield from (_bounded(world, is_worth_it=is_worth_it) for world in _pair(state, first, second))
 
 
 def deliveries() -> Iterator[World]:
@@ -81,8 +86,12 @@ def deliveries() -> Iterator[World]:
     for scene in DELIVERIES:
         for first, second in combinations_with_replacement(in_state(scene), 2):
             if not {first.name, second.name} <= ON_A_CASE:
-                quick_bound = 1 if scene in AT_STAKE else 0
-                yield from (replace(world, quick_bound=quick_bound) for world in _pair(scene, first, second))
+                yield from (_bounded(world, is_worth_it=scene in AT_STAKE) for world in _pair(scene, first, second))
+
+
+def _bounded(world: World, *, is_worth_it: bool) -> World:
+    """Give a pair its bound in `make test`. The sample is chosen by the world's name, so that it is the same in every run."""
+    return replace(world, quick_bound=int(is_worth_it and crc32(world.name.encode()) % SAMPLE == 0))
 
 
 def _pair(state: str, first: Command, second: Command) -> Iterator[World]:
