@@ -1,4 +1,4 @@
-"""Walks of `quote-approval`: a submitted quote, its open requirements, and the people who are asked."""
+"""Walks of `quote-approval`: a submitted quote, its open requirements, and the people whose signatures it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A settled tenant to audit, a transaction to plant bad history in, and what an audit's report says."""
+"""Fixtures for the audit: a settled tenant, and a transaction in which a test plants bad history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.settled import Settled
 
 @pytest.fixture(scope="module")
 def settled(migrated: Engine) -> Iterator[Settled]:
-    """Two fulfilled orders, an open approval and a revised quote; beside it another tenant with a quote."""
+    """Make a tenant with two fulfilled orders, an open approval and a revised quote, and another tenant with a quote."""
     empty(migrated)
     for tenant_id in (UUID(OTHER_TENANT), uuid4()):
         offers = Offers(migrated, tenant_id)
@@ -31,7 +31,7 @@ def settled(migrated: Engine) -> Iterator[Settled]:
 
 @pytest.fixture
 def planted(settled: Settled) -> Iterator[Connection]:
-    """A transaction in which nothing protects the data, and of which nothing stays."""
+    """Open a transaction without constraints and triggers; it is rolled back at the end."""
     with settled.offers.engine.connect() as connection:
         connection.execute(text(UNPROTECT))
         yield connection
@@ -39,7 +39,7 @@ def planted(settled: Settled) -> Iterator[Connection]:
 
 
 def broken(report: AuditReport) -> list[str]:
-    """Codes of the checks that found something."""
+    """List the codes of the checks that found something."""
     return [check.code for check in report.checks if not check.passed]
 
 

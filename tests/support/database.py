@@ -1,6 +1,6 @@
 """The product's database for tests: built by the migrations, as production does, and empty at the start of every test.
 
-It is a database of its own beside the one that `database` names, so that a test which wants an unmigrated one still has it.
+It stands beside the database that `database` names, which stays without a schema for tests that need one so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def new_database(database: str, name: str) -> Iterator[Engine]:
 
 
 def seeing_every_tenant(engine: Engine) -> Engine:
-    """Let plain connections look behind everything; what the product does in a transaction names its tenant, and is bound by it."""
+    """Let plain connections read the rows of every tenant. A transaction of the product names its tenant, and row level security binds it to that tenant."""
 
     def see(connection: Any, _: object) -> None:
         connection.execute("SET q2o.tenant = '*'")
@@ -61,7 +61,7 @@ def db(migrated: Engine) -> Engine:
 
 
 def empty(engine: Engine) -> None:
-    """Delete every row, evidence too: TRUNCATE fires no trigger that protects it."""
+    """Delete every row, evidence too: TRUNCATE does not fire the triggers that protect evidence."""
     filled = union_all(
         *(
             select(text(f"'{table.name}'")).where(select(text("1")).select_from(table).limit(1).exists())
@@ -75,6 +75,6 @@ def empty(engine: Engine) -> None:
 
 
 def count(db: Engine, entity: Any) -> int:
-    """Rows of an entity's table."""
+    """Count the rows of an entity's table."""
     with db.connect() as connection:
         return int(connection.scalar(select(func.count()).select_from(table_of(entity))) or 0)

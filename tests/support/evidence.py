@@ -17,7 +17,7 @@ COLUMNS = ("name", "value", "unit", "spread", "commit")
 
 
 def record(name: str, value: float, unit: str, spread: str = "") -> None:
-    """Keep a figure; a later one of the same name replaces it. Suites that run side by side do not lose each other's."""
+    """Keep a figure; a later one of the same name replaces it. Runs at the same time keep each other's figures."""
     FILE.parent.mkdir(exist_ok=True)
     with (FILE.parent / "evidence.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Orders on their way: what workers, providers, customers and case workers do about them, by the domain's own commands."""
+"""Orders in delivery, moved by the domain's own commands as workers, providers, customers and case workers call them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROLES = {ANNA: (Queue.FIRST_LEVEL,), BERT: (Queue.SECOND_LEVEL,), MONA: (Queue.M
 
 @dataclass(frozen=True, slots=True)
 class Fulfilment:
-    """One order and whoever has to do with it. Steps are named by their code, undo steps by `undo CODE`."""
+    """One order, and the commands of everybody who acts on it. A step is named by its code, an undo step by `undo CODE`."""
 
     offers: Offers
     order_id: UUID
@@ -57,18 +57,18 @@ class Fulfilment:
         return str(self.row().status)
 
     def row(self) -> Row[Any]:
-        """Look at the order's header."""
+        """Read the order's row."""
         [found] = self._rows(SalesOrder, id=self.order_id)
         return found
 
     def step(self, name: str) -> Row[Any]:
-        """Look at a step."""
+        """Read a step."""
         code, kind = (name.removeprefix("undo "), StepKind.COMPENSATE) if name.startswith("undo ") else (name, StepKind.FULFILL)
         [found] = self._rows(FulfillmentStep, order_id=self.order_id, step_code=code, kind=kind)
         return found
 
     def states(self) -> dict[str, str]:
-        """Every step's state."""
+        """Read the status of every step."""
         rows = self._rows(FulfillmentStep, order_id=self.order_id)
         return {f"{'undo ' if row.kind == StepKind.COMPENSATE else ''}{row.step_code}": row.status for row in rows}
 
@@ -77,20 +77,20 @@ class Fulfilment:
         return self.offers.start_step(self.step(name).id)
 
     def say(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> CellKind:
-        """Let the provider say something of a step, and evaluate its order as its door does."""
+        """Record a fact from the provider about a step, and evaluate the order as the edge does."""
         kind = self.say_only(name, event, source, **said)
         self.evaluate()
         return kind
 
     def say_only(self, name: str, event: StepEvent, source: OutcomeSource = OutcomeSource.CALLBACK, **said: Any) -> CellKind:
-        """Let the provider say something of a step, and nobody evaluate its order."""
+        """Record a fact from the provider about a step, and do not evaluate the order."""
         step_id = self.step(name).id
         with self.offers.uow("provider:sandbox") as uow:
             kind, _ = fulfilling.record_fact(uow, RecordFact(step_id=step_id, event=event, source=source, **said))
         return kind
 
     def infer(self, name: str, event: StepEvent) -> None:
-        """Conclude something of a step from silence, at once."""
+        """Record an inference from silence about a step, with intervals of no length."""
         step = self.step(name)
         conclusion = Infer(step_id=step.id, expected_version=step.version, event=event, source=OutcomeSource.RECONCILIATION)
         with self.offers.uow("reconciliation") as uow:
@@ -107,7 +107,7 @@ class Fulfilment:
             return evaluating.evaluate(uow, self.order_id)
 
     def ask_to_cancel(self, **changes: Any) -> Row[Any]:
-        """Ask for the order's cancellation as its customer."""
+        """Request the order's cancellation as its customer."""
         order = self.order
         given = {"expected_version": order.version, "expected_status": order.status, "reason": "CHANGED_MIND", **changes}
         with self.offers.uow(CUSTOMER) as uow:
@@ -122,7 +122,7 @@ class Fulfilment:
             return cancelling.decide(uow, command)
 
     def cancel(self) -> None:
-        """Ask for the cancellation and have it accepted."""
+        """Request the cancellation and accept it."""
         self.ask_to_cancel()
         self.decide(accept=True)
 
@@ -164,13 +164,13 @@ class Fulfilment:
             return casework.claim(uow, command)
 
     def as_seen(self, person: str, **changes: Any) -> CaseCommand:
-        """A command on the case as it stands."""
+        """Make a command on the case in its present version."""
         case = self.case()
         given = {"case_id": case.id, "expected_version": case.version, "roles": ROLES[person], **changes}
         return CaseCommand(person=person, **given)
 
     def resolve(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
-        """Resolve the case as it stands, and evaluate the order as its door does."""
+        """Resolve the case in its present version, and evaluate the order as the edge does."""
         case = self.case()
         step = self._rows(FulfillmentStep, id=case.step_id)
         given = {

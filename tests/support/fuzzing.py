@@ -1,7 +1,7 @@
-"""Two tenants whose people send what the OpenAPI document allows and what it does not, with the ids and versions that they were answered.
+"""Two tenants whose people send valid and invalid requests by the OpenAPI document, with ids and versions from earlier responses.
 
-schemathesis makes the requests and holds the answers against the document; what is added here is what the document cannot know: who may see
-which id. Every id in an answer to a tenant is that tenant's, and must never stand in an answer to the other one.
+schemathesis makes the requests and compares the responses with the document. This module adds what the document cannot say: who may see
+which id. Every id in a response to a tenant belongs to that tenant, and must never stand in a response to the other one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from workers.http.auth import BUYERS, Role, issue_token
 AN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CUSTOMERS = ("customer-1", "customer-2")
 SUBJECTS: Mapping[Role, str] = {role: f"{role}-person" for role in Role}
-# What a buyer must never find in an answer (OWASP API3).
+# What a buyer must never find in a response (OWASP API3).
 INSIDE = re.compile(
     r'"(marginPercent|unitCost|maxDiscountPercent|ownerUserId|reasonCode|stalenessPolicy|providerName|authoritySnapshot)"'
 )
@@ -46,7 +46,7 @@ CHECKS = [
     document.response_headers_conformance,
     document.response_schema_conformance,
 ]
-# What a stranger to an id may be answered: it is not there. Or something that has nothing to do with the id.
+# Responses that a stranger to an id may get: "not found", or one that does not depend on the id.
 SAYS_NOTHING = {"NOT_FOUND", "REQUEST_INVALID", "IDEMPOTENCY_KEY_MISSING", "IDEMPOTENCY_KEY_INVALID", "PRECONDITION_INVALID"}
 SAYS_NOTHING |= {
     "PRECONDITION_REQUIRED",
@@ -60,7 +60,7 @@ SAYS_NOTHING |= {
 
 @dataclass(kw_only=True)
 class Tally:
-    """What was sent and answered."""
+    """Counts of the requests and their responses."""
 
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -83,7 +83,7 @@ class Tally:
 
 @dataclass(kw_only=True)
 class Tenant:
-    """One tenant's people, and what they have seen: things as they were last read, ids that are theirs."""
+    """One tenant's people, the things that they have read, in the version they read last, and the ids that belong to the tenant."""
 
     offers: Offers
     quotes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Tenant:
         return issue_token(JWT_SECRET, subject, self.offers.tenant_id, roles, "EU", timedelta(hours=1), customers)
 
     def learn(self, body: Any, sent: str, text: str) -> None:
-        """Keep what an answer to the tenant's staff showed: it is the tenant's, unless they said it themselves."""
+        """Keep the ids of a response to the tenant's staff: they belong to the tenant, unless the request named them."""
         self.ids |= set(AN_ID.findall(text)) - set(AN_ID.findall(sent))
         for item in body.get("items", [body]) if isinstance(body, dict) else []:
             if "revisionId" in item and "lines" in item:
@@ -123,7 +123,7 @@ class Tenant:
                 self.price_version = item["activeVersion"]
 
     def answer_of_the_policy(self, quote_id: str, *, asks: bool) -> None:
-        """Do what the approval process does with a submitted quote: ask for a signature, or for none."""
+        """Do what the approval process does with a submitted quote: require a signature, or none."""
         wanted = (SIGNATURE,) if asks else ()
         try:
             self.offers.open_requirements(self.offers.quote(UUID(quote_id)), *wanted)
@@ -138,7 +138,7 @@ class Tenant:
 
 
 def known_members(quote: Mapping[str, Any], task: Mapping[str, Any], grant: Mapping[str, Any]) -> dict[str, Any]:
-    """What a body may name, by member, as it was last read."""
+    """Values for the members of a body, as they were read last."""
     return {
         **{name: quote.get(name) for name in ("revisionId", "configResultId", "priceResultId", "approvalRequestId", "documentId")},
         "expectedRevisionId": quote.get("revisionId"),
@@ -163,7 +163,7 @@ def lines() -> list[dict[str, Any]]:
 
 
 class Desk:
-    """Sends requests for two tenants, and looks at every answer."""
+    """Sends requests for two tenants, and checks every response."""
 
     def __init__(self, address: str) -> None:
         self.schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
@@ -177,7 +177,7 @@ class Desk:
         self._session.close()
 
     def send(self, case: Case[Any], tenant: Tenant, roles: Sequence[Role], *, foreign: bool, must_refuse: bool = False) -> Response:
-        """Send a case as somebody of a tenant; `foreign` says that its path names something of the other one."""
+        """Send a request as a person of a tenant; `foreign`: its path names a thing of the other tenant."""
         response = case.call(session=self._session, headers={"Authorization": f"Bearer {tenant.token(roles)}"})
         self.tally.count(case, response)
         looks: list[Callable[[], None]] = [
@@ -189,7 +189,7 @@ class Desk:
             try:
                 look()
             except (AssertionError, FailureGroup) as fault:
-                # The others go on: one run tells everything that it finds.
+                # The run goes on, so that it reports everything that it finds.
                 self.tally.faults.append(f"{fault}\n{getattr(fault, 'exceptions', '')}")
         return response
 
@@ -223,5 +223,5 @@ def _demand(case: Case[Any], response: Response, *, must_refuse: bool) -> None:
 
 
 def told(case: Case[Any], response: Response) -> str:
-    """A request and its answer, to be sent again by hand."""
+    """Describe a request and its response, so that a person can send it again."""
     return f"{case.as_curl_command(headers=dict(response.request.headers))}\n-> {response.status_code} {response.text[:2000]}"

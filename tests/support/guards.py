@@ -1,4 +1,4 @@
-"""Every guard of the registry by name, and ways to take a layer away for the length of a block: guards, the look at the state, an index."""
+"""Every guard of the registry by name, and context managers that remove one layer: guards, the check of the state, an index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOADED = schema.METADATA  # moves register when their module is imported
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedGuard:
-    """A guard where it stands."""
+    """A guard, and its place in its move or check."""
 
     name: str
     check: Check
@@ -44,7 +44,7 @@ def every_guard() -> list[NamedGuard]:
 
 @contextmanager
 def without(check: Check, *positions: int) -> Iterator[None]:
-    """Run the block with these guards gone from the WHERE and from the diagnosis."""
+    """Run the block without these guards, in the write and in the diagnosis."""
     kept = check.guards
     check.protect(tuple(guard for position, guard in enumerate(kept) if position not in positions))
     try:
@@ -55,7 +55,7 @@ def without(check: Check, *positions: int) -> Iterator[None]:
 
 @contextmanager
 def allowed_in(move: Move, *states: StrEnum) -> Iterator[None]:
-    """Run the block with a move that may also be made in these states, and leaves them: its look at the state is gone."""
+    """Run the block with a move that is also made in these states: its check of the state is removed."""
     kept = move.targets
     move.targets = {**kept, **{state: state for state in states}}
     move.protect(move.guards)

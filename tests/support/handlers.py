@@ -1,4 +1,4 @@
-"""Handlers that count their calls, topics that have them, and what a pod's metrics say of them."""
+"""Handlers that count their calls, topics with such handlers, and the metrics of their outcomes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.metrics import metric
 from workers.pod.pod import Handler, Task, Topic
 from workers.runtime.variables import Variable
 
-POLL_OF_NO_USE = timedelta(seconds=120)  # longer than any test waits: what it brings late is a failure
+POLL_OF_NO_USE = timedelta(seconds=120)  # longer than any test waits, so a task that comes by this poll comes too late
 
 
 def topics(process: DeployedProcess, handler: Handler, **options: Any) -> Mapping[str, Topic]:
@@ -21,7 +21,7 @@ def topics(process: DeployedProcess, handler: Handler, **options: Any) -> Mappin
 
 
 class Calls:
-    """A handler that counts its calls and then does what it was given."""
+    """A handler that counts its calls, then behaves as the test says."""
 
     def __init__(self, behaviour: Callable[[Task], Mapping[str, Variable]] = lambda _: {}) -> None:
         self._behaviour = behaviour

@@ -1,4 +1,4 @@
-"""The HTTP edge for tests: really listening, with callers who hold tokens of their own."""
+"""The HTTP edge for tests, listening on a port, and callers with tokens of their own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRICER, ADMINISTRATOR = "paula", "adam"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Somebody with a token."""
+    """A person with a token."""
 
     client: httpx.Client
     token: str
@@ -58,7 +58,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """The edge as one tenant's people see it."""
+    """The edge, as the people of one tenant call it."""
 
     client: httpx.Client
     tenant_id: UUID
@@ -130,7 +130,7 @@ def new_quote(**changes: Any) -> dict[str, Any]:
 
 
 def completed(tenant_id: UUID, step_id: UUID, **changes: Any) -> dict[str, Any]:
-    """An event that says that a step is done."""
+    """Make the event that reports a step as completed."""
     event = {
         "eventId": f"event-{uuid4()}",
         "eventType": "step.completed",
@@ -143,12 +143,12 @@ def completed(tenant_id: UUID, step_id: UUID, **changes: Any) -> dict[str, Any]:
 
 
 def named(quote: dict[str, Any], *members: str) -> dict[str, Any]:
-    """These members of a quote that was read, as the next command names them."""
+    """Take these members from a quote that was read, as the next command names them."""
     return {member: quote[member] for member in members}
 
 
 def priced(sales: Caller, quote: dict[str, Any]) -> dict[str, Any]:
-    """Price a quote that was read; returns it as it stands then."""
+    """Price a quote that was read; returns its new state."""
     body = {"configResultId": quote["configResultId"], "catalogVersion": CATALOG.catalog_version}
     response = sales.post(f"/quotes/{quote['quoteId']}/price", body, version=quote["version"])
     assert response.status_code == 200, response.text
@@ -165,7 +165,7 @@ def opened(api: Api) -> dict[str, Any]:
 
 
 def acceptance(offer: Offer) -> dict[str, Any]:
-    """Name everything that the customer of an approved quote saw."""
+    """Make the body of an acceptance: everything that the customer of an approved quote saw."""
     members = ("revisionId", "priceResultId", "approvalRequestId", "documentId")
     return {**named(offer.body, *members), "channel": "WEB"}
 
@@ -177,7 +177,7 @@ def accept(caller: Caller, offer: Offer, **options: Any) -> httpx.Response:
 
 
 def edit(quote: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Name the revision of a quote that was read, and changes to it."""
+    """Make the body of an edit: the revision of a quote that was read, and changes to it."""
     return {"expectedRevisionId": quote["revisionId"], "reasonCode": "CUSTOMER_ASKED", **changes}
 
 
@@ -192,7 +192,7 @@ def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, An
 
 
 def withdraw(caller: Caller, offer: Offer, how: str, **options: Any) -> httpx.Response:
-    """Take an offer back or turn it down: `how` is recalls, cancellations or declines."""
+    """Withdraw or decline a quote: `how` is recalls, cancellations or declines."""
     options.setdefault("version", offer.version)
     body = {"revisionId": str(offer.revision_id), "reasonCode": options.pop("reason", "PROJECT_POSTPONED")}
     return caller.post(f"/quotes/{offer.quote_id}/{how}", body, **options)
@@ -214,7 +214,7 @@ def decide(caller: Caller, offer: Offer, requirement_id: UUID, **changes: Any) -
 
 @contextmanager
 def serving(database: Engine, tenant_id: UUID, limits: Limits | None = None) -> Iterator[Api]:
-    """Run an edge of one's own: what happens to it meets nobody else."""
+    """Run an edge of the test's own: no other test meets its faults."""
     edge = HttpEdge(database, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]}, limits=limits)
     edge.start()
     try:

@@ -1,4 +1,4 @@
-"""Local stacks of a test's own: their processes, one that is held by another process, and one that is refused."""
+"""Local stacks of a test's own: their processes, a stack that another process runs, and a stack that refuses to start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers.local.stack import LocalStack
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# A process that brings parts up, tells their process ids and stays until it is ended.
+# A process that starts parts, prints their process ids, and stays until it is killed.
 HOLDER = """
 import json, signal, sys, threading
 from pathlib import Path
@@ -65,7 +65,7 @@ def holder(directory: Path, parts: str) -> Iterator[tuple[subprocess.Popen[str],
 
 
 def refused(stack: LocalStack) -> str:
-    """Start it, expect a refusal of one line, and see that nothing runs."""
+    """Start the stack, expect an error of one line, and check that no process is left."""
     with pytest.raises(StackError) as caught, stack:
         pass
     message = str(caught.value)

@@ -60,6 +60,6 @@ def same_again(case: Case[Any]) -> Case[Any]:
 
 
 def is_spoilt(case: Case[Any]) -> bool:
-    """Whether the body was made not to fit."""
+    """Whether the body was made invalid."""
     part = case.meta.components.get(ParameterLocation.BODY) if case.meta else None
     return part is not None and part.mode is GenerationMode.NEGATIVE

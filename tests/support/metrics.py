@@ -1,4 +1,4 @@
-"""What this process counts, as a scrape would find it."""
+"""The metrics of this process, as a scrape reads them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from prometheus_client import REGISTRY
 
 
 def metric(name: str, **labels: str) -> float:
-    """Read a counter as it stands; a counter that never moved is 0."""
+    """Read a counter; one that was never increased is 0."""
     return REGISTRY.get_sample_value(name, labels) or 0.0

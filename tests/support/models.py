@@ -1,4 +1,4 @@
-"""Small process models made in a test: as little BPMN as shows one behaviour."""
+"""Small process models for tests, each with just enough BPMN for one behaviour; and faults for the product's own models."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Quotes and orders in a wanted state, brought there by the domain's own commands as the product would.
+"""Quotes and orders in the state that a test needs, made by the domain's own commands.
 
-`offers` belongs to one new tenant with a published price book; where the engine would act, the builder calls what its worker calls.
+`offers` makes them for one new tenant with a published price book. Where the engine would act, a builder calls the command that the worker calls.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def line(line_no: int, offering: str, **changes: Any) -> Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A quote as it stands: its version and the ids that its next commands must name."""
+    """A quote: its version, and the ids that its next commands must name."""
 
     quote_id: UUID
     status: str
@@ -67,7 +67,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order as it stands. `steps` maps step code -> step id."""
+    """An order. `steps` maps step code -> step id."""
 
     order_id: UUID
     status: str
@@ -77,7 +77,7 @@ class Order:
 
 
 class Offers:
-    """Makes quotes and orders of one tenant. Every builder returns what it made as it stands after the last command."""
+    """Makes quotes and orders of one tenant. Every builder returns its quote or order as it is after the last command."""
 
     def __init__(self, engine: Engine, tenant_id: UUID) -> None:
         self.engine = engine
@@ -107,10 +107,10 @@ class Offers:
             return authority.grant(uow, authority.GrantAuthority(subject=subject, role=role, **given))
 
     def quote(self, quote_id: UUID) -> Offer:
-        """Read a quote as it stands."""
+        """Read a quote."""
         with self.uow() as uow:
             body = offers_reading.quote(uow, quote_id)
-        # A command that is built too early fails with this id instead of None: no such row, the refusal it deserves.
+        # A command that is built too early names this id instead of None, and is refused because there is no such row.
         ids = ("config_result_id", "price_result_id", "approval_request_id", "document_id", "order_id")
         camel = {name: "".join(part.capitalize() for part in name.split("_")) for name in ids}
         found = {name: body[key[0].lower() + key[1:]] for name, key in camel.items()}
@@ -171,7 +171,7 @@ class Offers:
         return self.quote(offer.quote_id)
 
     def quote_in_approval(self, *requirements: approving.Requirement, **changes: Any) -> Offer:
-        """Make a submitted quote that waits for these signatures (default: the regional sales manager's)."""
+        """Make a submitted quote with these requirements open (default: the regional sales manager's)."""
         return self.open_requirements(self.submitted_quote(**changes), *(requirements or (SIGNATURE,)))
 
     def open_requirements(self, offer: Offer, *requirements: approving.Requirement, reuse: bool = False) -> Offer:
@@ -192,14 +192,14 @@ class Offers:
         return self.quote(offer.quote_id)
 
     def requirement_ids(self, offer: Offer) -> list[UUID]:
-        """List the signatures that a quote's current request asks for, by level."""
+        """List the requirements of a quote's current approval request, by level."""
         with self.uow() as uow:
             return [row.id for row in offers_reading.requirements_of(uow, offer.approval_request_id)]
 
     def decide(
         self, offer: Offer, requirement_id: UUID, decision: Decision = Decision.APPROVE, *, by: str = APPROVER, **changes: Any
     ) -> Offer:
-        """Sign (or refuse to)."""
+        """Record a decision on a requirement (default: approve)."""
         given = {"roles": ("approverRsm",), "reason_code": "WITHIN_POLICY", "approval_task_id": str(requirement_id), **changes}
         command = deciding.Decide(
             requirement_id=requirement_id,
@@ -221,7 +221,7 @@ class Offers:
         return self.issue_document(offer)
 
     def issue_document(self, offer: Offer) -> Offer:
-        """Write the offer down for the customer."""
+        """Issue the quote's document for the customer."""
         names = ("quote_id", "revision_id", "price_result_id")
         command = documents.IssueDocument(expected_version=offer.version, **{name: getattr(offer, name) for name in names})
         with self.uow() as uow:
@@ -242,7 +242,7 @@ class Offers:
         return self.quote(offer.quote_id)
 
     def order(self, order_id: UUID) -> Order:
-        """Read an order as it stands."""
+        """Read an order."""
         with self.uow() as uow:
             body = delivery_reading.order(uow, order_id)
         steps = {step["stepCode"]: UUID(step["stepId"]) for step in body["steps"]}
@@ -267,7 +267,7 @@ class Offers:
 
 @pytest.fixture
 def offers(db: Engine) -> Offers:
-    """Builders for a new tenant whose price book is published and whose regional sales manager may sign anything."""
+    """Give builders for a new tenant with a published price book, whose regional sales manager may sign anything."""
     offers = Offers(db, uuid4())
     offers.publish_prices()
     offers.grant_authority()

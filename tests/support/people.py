@@ -1,6 +1,6 @@
-"""People of two tenants at work on the HTTP edge: what they do next comes from what they were answered, and from what schemathesis makes up.
+"""People of two tenants who use the HTTP edge. Earlier responses, and the requests that schemathesis makes, decide what they do next.
 
-Every scenario is told by its seed: who does what, with which of the made-up requests. Ids are new each time.
+The seed decides a whole scenario: who does what, with which of the requests. Ids are new each time.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.support.made_up import MadeUp, is_spoilt, same_again
 from tests.support.offers import PRICE_BOOK
 from workers.http.auth import APPROVERS, BUYERS, Role
 
-# Whoever holds every role and does not see it is a stranger to it.
+# A person with every role who does not see a thing belongs to another tenant.
 ALL = tuple(Role)
 STAFF = tuple(role for role in Role if role not in BUYERS)
 
 
 class Scenario:
-    """Two new tenants, and what their people do in one `play`."""
+    """Two new tenants, and everything that their people do in one `play`."""
 
     def __init__(self, desk: Desk, database: Engine, made_up: MadeUp, seed: int) -> None:
         self._desk = desk
@@ -38,7 +38,7 @@ class Scenario:
         desk.tenants = self._tenants
 
     def play(self, moves: int) -> None:
-        """Open both shops, let people do things, and at the end try everything of the one with the tokens of the other."""
+        """Set both tenants up, let their people act, and at the end try everything of one tenant with the tokens of the other."""
         for tenant in self._tenants:
             self._publish(tenant)
             self._create(tenant)
@@ -58,7 +58,7 @@ class Scenario:
             self._try_everything_of(tenant)
 
     def _go_on(self, tenant: Tenant) -> None:
-        """Do what comes next with a quote, as it was last read: that may have become stale."""
+        """Send the next command for a quote, as it was read last: it may be stale by now."""
         quote = self._chance.choice(list(tenant.quotes.values()))
         steps: dict[str, list[Callable[[Tenant, dict[str, Any]], None]]] = {
             "DRAFT": [self._price, self._price, self._edit],
@@ -72,7 +72,7 @@ class Scenario:
         self._look(tenant, quote)
 
     def _send_something(self, tenant: Tenant) -> None:
-        """Send what was made up, with some of what is known filled in, mostly as one who may."""
+        """Send a request that schemathesis made, with some known ids filled in, mostly as a person with the right role."""
         operation = self._chance.choice(list(self._desk.operations.values()))
         mode = self._chance.choice([GenerationMode.POSITIVE, GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
         made_up = self._made_up.one(operation, mode)
@@ -88,7 +88,7 @@ class Scenario:
         self._send(case, tenant, roles, foreign=names_it and source is not tenant, must_refuse=spoilt)
 
     def _trespass(self, tenant: Tenant) -> None:
-        """Send a request that fits in every other way, with all roles, about a thing of the other tenant."""
+        """Send a valid request with all roles about a thing of the other tenant."""
         operation = self._chance.choice([each for each in self._desk.operations.values() if each.path_parameters])
         case = self._made_up.one(operation, GenerationMode.POSITIVE)
         if "Idempotency-Key" in (case.headers or {}):
@@ -106,7 +106,7 @@ class Scenario:
             self._desk.tally.faults.append(f"another answer than the stored one\n{told(case, again)}\n{first.text}")
 
     def _pass_on(self, tenant: Tenant) -> None:
-        """Let whoever holds a grant pass it on, or an administrator end it."""
+        """Let the owner of a grant delegate it, or an administrator revoke it."""
         self._get(tenant, "/authority-grants", STAFF)
         grant = self._chance.choice(list(tenant.grants.values()))
         path, ids = "/authority-grants/{grantId}", {"grantId": grant["grantId"]}
@@ -233,7 +233,7 @@ class Scenario:
             self._done.append((kept, tenant, roles, response))
 
     def _fill(self, case: Case[Any], source: Tenant, *, body: bool) -> bool:
-        """Put what is known of `source` into a request; returns whether its path names something of it."""
+        """Fill ids of `source` into a request; returns whether its path names one of them."""
         quote, task, grant, order = (
             self._chance.choice(list(known.values())) if known else {}
             for known in (source.quotes, source.tasks, source.grants, source.orders)

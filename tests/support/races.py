@@ -1,4 +1,4 @@
-"""Races are forced, not hoped for: rivals queue at a row that is held until every one of them waits for it."""
+"""Forced races: the test locks a row, its rivals queue at the row, and the test lets go when every one of them waits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sqlalchemy import Connection, Engine, Table, select, text
 from tests.support.waiting import eventually
 
 _Value = TypeVar("_Value")
-# pg_locks is read anew each time; pg_stat_activity would show the holder's transaction one and the same picture.
+# pg_locks is read anew each time; pg_stat_activity stays the same for the whole transaction of the holder.
 _WAITING = text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
 
 
 def race_for_row(engine: Engine, table: Table, row_id: object, *callers: Callable[[], _Value]) -> list[Future[_Value]]:
-    """Let the callers queue at a row, in their order, then let go; returns their settled futures (ask for `exception()`).
+    """Let the callers queue at a row, in their order, then release the row; returns their finished futures (read `exception()`).
 
-    A caller is started when the one before it waits, so who is first in the queue is known.
+    A caller starts when the one before it waits, so the order of the queue is known.
     """
     with engine.connect() as holder, ThreadPoolExecutor(len(callers)) as pool:
         holder.execute(select(table.c.id).where(table.c.id == row_id).with_for_update()).one()

@@ -1,4 +1,4 @@
-"""What reconciliation tests share: a provider that answers as the test says, and steps that were sent, given up and called back."""
+"""Helpers for tests of reconciliation: a provider that replies as the test says, and steps that were sent, timed out, or reported by callback."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ NOW, NEVER = timedelta(0), timedelta(hours=1)
 def silence(
     *, attempt_stale_after: timedelta = NOW, request_safe_interval: timedelta = NOW, give_up_after: timedelta = NEVER
 ) -> Silence:
-    """How long silence may last: by default everything is overdue, and nothing is given up."""
+    """Make the silence intervals: by default every request is overdue, and none is given up."""
     return Silence(
         attempt_stale_after=attempt_stale_after, request_safe_interval=request_safe_interval, give_up_after=give_up_after
     )
 
 
 class OnlyAsked:
-    """A provider that nothing is sent to."""
+    """A provider that may only be queried: sending to it fails the test."""
 
     def execute(self, request: ProviderRequest) -> ProviderReply:
         raise AssertionError(f"reconciliation sent {request}")
@@ -51,7 +51,7 @@ class OnlyAsked:
 
 @dataclass
 class Scripted(OnlyAsked):
-    """A provider whose answer to a question is a function of the test."""
+    """A provider whose reply to a query is a function of the test."""
 
     answer: Callable[[], ProviderReply | None]
     asked: list[str] = field(default_factory=list)
@@ -87,14 +87,14 @@ def record(offers: Offers, step_id: UUID, event: StepEvent) -> None:
 
 
 def complete(offers: Offers, order: Order, *codes: str) -> None:
-    """Carry steps out without a fault."""
+    """Complete steps without a fault."""
     for code in codes:
         offers.start_step(order.steps[code])
         record(offers, order.steps[code], StepEvent.COMPLETE)
 
 
 def time_out(offers: Offers, started: StartedStep) -> None:
-    """Give an answer up, as the worker does."""
+    """Let a request time out, as the worker does."""
     with offers.uow("worker-1") as uow:
         infer = Infer(
             step_id=started.step.id,

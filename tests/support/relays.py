@@ -21,12 +21,12 @@ OUTBOX = table_of(OutboxEvent)
 TENANT = uuid4()
 
 
-# Long enough for a test's broker to answer, short enough that a test may wait for its end.
+# Long enough for a test's broker to respond, short enough that a test can wait until it is over.
 SHORT_LEASE = timedelta(seconds=2)
 
 
 def rows_of(aggregate_id: UUID, *versions: int, padding: str = "") -> list[dict[str, Any]]:
-    """Make events of one aggregate."""
+    """Make outbox rows of one aggregate."""
     return [
         {
             "tenant_id": TENANT,
@@ -61,7 +61,7 @@ def in_kafka(topics: Topics) -> list[UUID]:
 
 
 def in_order(versions: Iterable[int]) -> bool:
-    """Whether the versions rise, those sent again left out."""
+    """Whether the versions rise, when repeats are left out."""
     seen: list[int] = []
     for version in versions:
         if version not in seen:

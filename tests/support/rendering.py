@@ -1,7 +1,7 @@
 """Draws the pictures of docs/models from the files of bpmn/, with the libraries that Modeler and Tasklist draw with.
 
 `python -m tests.support.rendering` makes them all again. A model that its library warns about is not drawn: a picture
-must never hide a fault of its model. Drawing needs Node (for the libraries) and Chromium; what lacks is said in one line.
+must never hide a fault of its model. Drawing needs Node (for the libraries) and Chromium; one line says which of them is missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts of the sandbox provider for tests: its ledger, its faults, its courier, and somebody who receives callbacks."""
+"""The parts of the sandbox provider for tests: its ledger, its faults, its courier, and a receiver of callbacks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Delivery:
 
 @dataclass(kw_only=True)
 class Receiver:
-    """The receiving end of callbacks; answers what `answers` holds, then 200."""
+    """The receiving end of callbacks; responds with the statuses in `answers`, then with 200."""
 
     url: str = ""
     deliveries: queue.Queue[Delivery] = field(default_factory=queue.Queue)

@@ -1,8 +1,8 @@
 """The real services of the tests, started at most once per run and only when a test asks for them.
 
-Each lives on free ports in a temporary directory, so that runs side by side do not meet, and whatever address a
-developer's shell holds is left alone: tests never touch a database that somebody else made. What a machine lacks is
-skipped with its reason, and fails when CI=true.
+Each has free ports and a temporary directory, so that runs at the same time do not meet. Addresses in a developer's shell are
+ignored: tests never touch a database that somebody else made. Where the machine lacks a part, its tests are skipped with the
+reason; with CI=true they fail.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workers.local.stack import LocalStack
 
 # What may differ between machines without naming a service: which Java, and where the jars are kept.
 _MACHINE = ("Q2O_JAVA", "Q2O_JAR_DIR", "XDG_CACHE_HOME")
-# A killed server loses nothing by this, only a machine that loses its power does.
+# A server that is killed loses nothing by this; only a power failure would lose rows.
 _WITHOUT_DISK_WAIT = {"fsync": "off", "full_page_writes": "off"}
 # The whole stack of this run, once a test has asked for it.
 _whole: list[LocalStack] = []
@@ -28,7 +28,7 @@ _whole: list[LocalStack] = []
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """PostgreSQL alone: no engine waits for a lock there while a test counts those that do."""
+    """Start PostgreSQL alone. Tests count the sessions that wait for a lock, so no engine may use this server."""
     with local_stack(tmp_path_factory, {"postgres"}) as running:
         yield running
 
@@ -50,7 +50,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """Kafka: the stack's where the stack is up, or one alone. Ask for `topics` to find the product's topics in it, and empty."""
+    """Give Kafka: the stack's when the stack is up, otherwise one alone. Ask for `topics` to have the product's topics, and empty."""
     if _whole:
         yield _whole[0]
         return
@@ -60,7 +60,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 @contextmanager
 def local_stack(directories: pytest.TempPathFactory, parts: Collection[str]) -> Iterator[LocalStack]:
-    """Run the parts in a temporary directory; a machine that cannot is a skipped test, in CI a failed one."""
+    """Run the parts in a temporary directory; where they cannot start, skip the test, or fail it in CI."""
     environment = {name: os.environ[name] for name in _MACHINE if name in os.environ}
     running = LocalStack(directories.mktemp("stack"), parts, environment)
     try:

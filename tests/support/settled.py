@@ -1,6 +1,6 @@
-"""A tenant whose business has come to rest, made by the domain's own commands: what an audit must find nothing wrong with.
+"""A settled tenant, made by the domain's own commands: an audit must find nothing wrong with it.
 
-The engine, Kafka and the provider stand beside it as plain records, which a test may falsify.
+The records of the engine, Kafka and the provider are in `surroundings`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DAY = timedelta(days=1)
 
 
 class Settled:
-    """The tenant. `audit` looks at it through a connection, so that what a test plants need not be committed."""
+    """The tenant. `audit` reads it through a connection, so that a test need not commit what it plants."""
 
     def __init__(self, offers: Offers) -> None:
         self.offers = offers
@@ -59,7 +59,7 @@ class Settled:
         self._consume()
 
     def surroundings(self, connection: Connection) -> Surroundings:
-        """Make engine, Kafka and provider as they must be beside what the connection sees."""
+        """Make the records of engine, Kafka and provider that fit what the connection sees."""
         snapshot = auditing.inspect(connection, self.tenant_id)
         return Surroundings(
             engine=engine_of(snapshot),
@@ -77,7 +77,7 @@ class Settled:
         return compare(auditing.inspect(connection, self.tenant_id), outside)
 
     def _fulfil(self, order_id: UUID) -> UUID:
-        """One step answers by callback, one answer is lost and found again, the others answer at once."""
+        """One step is reported by callback, one reply is lost and found by reconciliation, the others come at once."""
         order = self.offers.order(order_id)
         for code in IN_ORDER:
             step_id = order.steps[code]
@@ -94,7 +94,7 @@ class Settled:
         return order_id
 
     def _cancel(self) -> UUID:
-        """An order is cancelled after its first step was done, which is undone; a person looked at another step of it."""
+        """An order is cancelled after its first step was completed; that step is undone, and a person resolved the case of another."""
         work = Fulfilment.running(self.offers)
         work.complete("RESERVE_INVENTORY")
         work.start("CHECK_SERVICEABILITY")
@@ -138,7 +138,7 @@ class Settled:
         self._answer(step_id, OutcomeSource.RECONCILIATION)
 
     def _revise(self) -> UUID:
-        """An approved quote is changed before anybody accepts it: its approval is void."""
+        """An approved quote is edited before it is accepted: its approval is void."""
         offer = self.offers.approved_quote()
         change = quoting.EditQuote(
             quote_id=offer.quote_id,
@@ -164,7 +164,7 @@ class Settled:
             remember(uow, "key-1", Answer(status=200, body={"ok": True}))
 
     def _contradict(self) -> None:
-        """The provider rejects what it had completed: both facts are kept."""
+        """The provider rejects a step that it had completed: both facts are kept."""
         step_id = self.offers.order(self.orders[0]).steps["NOTIFY_CUSTOMER"]
         self._answer(step_id, OutcomeSource.CALLBACK, StepEvent.FAIL_FINALLY)
 

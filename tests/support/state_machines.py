@@ -38,12 +38,12 @@ settles. `x` is refused.
 
 
 def page() -> str:
-    """The page as it should be."""
+    """Write the page."""
     return HEAD + "".join(f"\n## {name}\n\n{table(matrix)}" for name, matrix in MATRICES.items())
 
 
 def table(matrix: Matrix[Any, Any]) -> str:
-    """One machine: its events down, its states across."""
+    """Write one state machine: a row for each event, a column for each state."""
     states = list(matrix.states.__members__.values())
     lines = [["event", *states], ["---"] * (len(states) + 1)]
     lines += [[event, *(said(matrix, event, state) for state in states)] for event in matrix.events]
@@ -51,7 +51,7 @@ def table(matrix: Matrix[Any, Any]) -> str:
 
 
 def said(matrix: Matrix[Any, Any], event: Any, state: Any) -> str:
-    """One cell."""
+    """Write one cell."""
     cell = matrix.cell(event, state)
     if cell is None:
         return "x"

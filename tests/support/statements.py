@@ -1,4 +1,4 @@
-"""What is really sent to the database, seen where SQLAlchemy hands it to the driver."""
+"""The statements that are sent to the database, read where SQLAlchemy hands them to the driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 
 
 class Sent(NamedTuple):
-    """A statement as it went to the driver, and its parameters."""
+    """A statement, as the driver got it, and its parameters."""
 
     statement: str
     parameters: Mapping[str, Any]
@@ -18,7 +18,7 @@ class Sent(NamedTuple):
 
 @contextmanager
 def listening(engine: Engine) -> Iterator[list[list[Sent]]]:
-    """Every transaction that begins while the block runs, with its statements; of many rows in one round trip, the first."""
+    """Collect every transaction that begins in the block, with its statements; of many rows in one round trip, the first."""
     transactions: list[list[Sent]] = []
 
     def begin(_: object) -> None:

@@ -1,7 +1,7 @@
 """The whole suite on the run's one stack, for tests that follow a quote through every part.
 
-The loops are the ones that pods run. They run for one module and end with it: a worker that outlived its tests would take tasks of the
-models that other tests walk by hand.
+The loops are those of the service processes. They run for one module and end with it: a worker that outlived its tests would take the
+tasks of models that other tests walk by hand.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SHORT_INTERVALS = {"Q2O_START_SAFE_INTERVAL_SECONDS": "5"}
 
 @contextmanager
 def prepared(stack: LocalStack, **environment: str) -> Iterator[LocalSuite]:
-    """Bring the stack to what the suite needs, and the provider up; no loop runs yet."""
+    """Prepare the stack (schema, models, people, topics) and start the provider; no loop runs yet."""
     with LocalSuite(stack.data_dir, {**SHORT_INTERVALS, **environment}, stack=stack) as local:
         yield local
 
@@ -73,7 +73,7 @@ def working(settings: Settings, *names: str) -> Iterator[None]:
 
 @contextmanager
 def closing_what_is_opened() -> Iterator[None]:
-    """Close the connections that parts of the suite open in this block: a process takes them with it, a thread leaves them open."""
+    """Close the connections that parts of the suite open in this block: a process would close them when it ends, a thread does not."""
 
     def connect(settings: Settings, process: str) -> Database:
         opened.callback((database := _connect(settings, process)).dispose)
@@ -97,7 +97,7 @@ def closing_what_is_opened() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shop:
-    """A new tenant with a price book, its API client, and a look behind every part."""
+    """A new tenant with a price book, its API client, and doors to database, engine and provider."""
 
     local: LocalSuite
     database: Database
@@ -129,7 +129,7 @@ class Shop:
         return orders.business_key(self.tenant_id, order_id)
 
     def comes_to_rest(self) -> None:
-        """Wait until nothing of the tenant is on its way, in the database, in Kafka and in the engine."""
+        """Wait until nothing of the tenant is open in the database, in Kafka and in the engine."""
         eventually(self._is_quiet, f"tenant {self.tenant_id} comes to rest", patience=60)
 
     def _is_quiet(self) -> bool:
@@ -142,45 +142,45 @@ class Shop:
         return not self.engine.count_unfinished("order-fulfillment", f"order:{self.tenant_id}:%")
 
     def audit(self) -> AuditReport:
-        """Hold everything against everything."""
+        """Audit the tenant: compare database, engine, Kafka and provider."""
         ledger = self.local.provider.ledger.entries
         return Audit(self.database, self.engine, self.local.settings.kafka, ledger).run(self.tenant_id)
 
     def ledger(self) -> dict[UUID, dict[str, Any]]:
-        """What the provider has done for this tenant, by step."""
+        """Read the provider's ledger for this tenant, by step."""
         ours = steps.business_keys(self.tenant_id)
         entries = [entry for entry in self.local.provider.ledger.entries() if str(entry["stepRef"]).startswith(ours)]
         return {UUID(str(entry["stepRef"]).removeprefix(ours)): entry for entry in entries}
 
     def instances(self) -> list[EngineInstance]:
-        """Every process instance of this tenant, running or ended."""
+        """List every process instance of this tenant, running or ended."""
         return CamundaHistory(self.engine).instances(self.tenant_id)
 
     def processes_end(self) -> None:
-        """Wait until no process of the tenant runs any more; a message that nobody waits for may still be on its way."""
+        """Wait until no process instance of the tenant runs; a message that no instance waits for may still be open."""
         eventually(lambda: not any(instance.is_running for instance in self.instances()), "every process has ended", patience=60)
 
     def end_processes(self) -> None:
-        """End what is still running: what a failed test leaves behind must not reach the workers of the next one."""
+        """End the instances that still run: those of a failed test must not reach the workers of the next one."""
         for instance in self.instances():
             if instance.is_running:
                 self.engine.delete_instance(instance.id, "its test is over")
 
     def external_tasks(self, *instance_ids: str, **query: str) -> int:
-        """How many external tasks these instances ever had."""
+        """Count the external tasks that these instances ever had."""
         path, query = "/history/external-task-log/count", {"creationLog": "true", **query}
         return sum(self.engine.get(path, processInstanceId=instance_id, **query)["count"] for instance_id in instance_ids)
 
     def attempts(self, step_id: UUID) -> list[Row[Any]]:
-        """The attempts at one step, in their order."""
+        """List the attempts of one step, in their order."""
         return self._rows(ProviderAttempt, "attempt_no", step_id=step_id)
 
     def changes(self, aggregate_id: UUID) -> list[str]:
-        """Why an aggregate changed, version by version."""
+        """List the reasons of an aggregate's changes, version by version."""
         return [row.reason for row in self._rows(TransitionLog, "aggregate_version", aggregate_id=aggregate_id)]
 
     def rows(self, entity: Any, **values: Any) -> list[Row[Any]]:
-        """The tenant's rows of an entity."""
+        """Read the tenant's rows of an entity."""
         return self._rows(entity, None, **values)
 
     def _rows(self, entity: Any, order: str | None, **values: Any) -> list[Row[Any]]:
@@ -194,7 +194,7 @@ class Shop:
 
 
 def new_sample(discount: str) -> SampleQuote:
-    """A quote for a fibre line with router and support, that nothing happens to by itself."""
+    """Make a quote for a fibre line with router and support, to which the demo does nothing by itself."""
     return SampleQuote(
         number=1, course="test", expected="FULFILLED", script=approved_automatically, discount=discount, quote={}, order={}
     )

@@ -15,7 +15,7 @@ from workers.runtime.engine_history import EngineInstance, Incident, Trace
 
 @dataclass
 class RecordedEngine:
-    """An engine's history as a list."""
+    """The engine's history, as a list."""
 
     recorded: list[EngineInstance] = field(default_factory=list)
     traces: dict[str, Trace] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class RecordedEngine:
 
 @dataclass
 class RecordedEvents:
-    """Kafka's records of the one tenant as a list."""
+    """Kafka's records of one tenant, as a list."""
 
     records: list[EventRecord]
 
@@ -43,7 +43,7 @@ class RecordedEvents:
 
 @dataclass
 class Surroundings:
-    """What stands around the database; as it should be, until a test changes it."""
+    """The records around the database; they are right until a test changes them."""
 
     engine: RecordedEngine
     kafka: RecordedEvents

@@ -1,4 +1,4 @@
-"""Kafka for tests: the product's topics, empty at the start of every test, and what is in them as plain records."""
+"""The product's Kafka topics for tests, empty at the start of every test, and their records."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Topics:
         return self.stack.kafka.bootstrap
 
     def empty(self) -> None:
-        """Delete every record: what an earlier test wrote is not read again."""
+        """Delete every record, so that no test reads those of an earlier one."""
         client = AdminClient({"bootstrap.servers": self.bootstrap})
         known = client.list_topics(timeout=10).topics
         ends = [TopicPartition(topic, each, -1) for topic in all_topics() for each in known[topic].partitions]
         eventually(lambda: _deleted(client, ends), "every partition has a leader that deletes its records")
 
     def records(self, topic: str) -> list[Message]:
-        """Read everything that is in a topic now, each partition in its order."""
+        """Read every record of a topic, each partition in its order."""
         consumer = new_consumer(self.bootstrap, f"test-{uuid4()}")
         try:
             return [

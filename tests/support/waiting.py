@@ -1,4 +1,4 @@
-"""Waiting for what must become true, instead of sleeping for as long as it might take."""
+"""Waiting on a condition. No test sleeps for a time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Walks one process instance through its model by hand: a test plays the workers, the people and the clock.
 
-Only tasks of the walk's own business key are taken, so that walks on one engine never meet; time does not pass, timers are fired.
+A walk takes only tasks of its own business key, so that walks on one engine never meet. It does not wait for timers: it fires them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from workers.runtime.engine import Engine, EngineRefusedError, UserTask
 from workers.runtime.variables import Variable, decode, encode
 
 _LOCK_MILLISECONDS = 60_000
-LOST_UPDATE = "ENGINE-03005"  # of two who change an instance at once, the engine turns one away
+LOST_UPDATE = "ENGINE-03005"  # of two requests that change an instance at once, the engine refuses one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """An external task that the walk holds, with the variables that its worker would see."""
+    """An external task that the walk has locked, with the variables that its worker would see."""
 
     id: str
     variables: dict[str, Any]
@@ -45,7 +45,7 @@ class Walk:
         return self._taken(eventually(lambda: self._fetch(topic, variables), f"a task of {topic} in {self.business_key}")[0])
 
     def take_all(self, topic: str, count: int, *variables: str) -> list[Taken]:
-        """Wait until `count` tasks of a topic are there and lock them."""
+        """Wait for `count` tasks of a topic, and lock them."""
         path = f"{topic} {count} times in {self.business_key}"
         eventually(lambda: len(self._open(topic)) == count, path)
         return [self._taken(row) for row in self._fetch(topic, variables)]
@@ -66,7 +66,7 @@ class Walk:
         return eventually(lambda: self._people(count), f"{count} user tasks in {self.business_key}")
 
     def seen_by(self, task: UserTask) -> dict[str, Any]:
-        """Read what somebody sees in a task; nothing once it is gone."""
+        """Read what a person sees in a task; nothing when the task is gone."""
         return eventually(lambda: self._seen_by(task), f"the variables of {task.name}")[0]
 
     def tell(self, message: str, **variables: Variable) -> None:
@@ -77,7 +77,7 @@ class Walk:
         try:
             return self.engine.correlate(message, self.business_key, variables)
         except EngineRefusedError as error:
-            # The instance is just being moved on by a job: the dispatcher would come again, too.
+            # A job is moving the instance on: the dispatcher would try again, too.
             if LOST_UPDATE not in str(error):
                 raise
             return False
@@ -100,7 +100,7 @@ class Walk:
         return True
 
     def timers(self, timer: str | None = None, task: UserTask | None = None) -> list[dict[str, Any]]:
-        """Find the timers that run, as the engine lists its jobs."""
+        """List the timers that run, as the engine's jobs."""
         query = {"executionId": self.engine.get(f"/task/{task.id}")["executionId"]} if task else {}
         rows = self.engine.get("/job", processInstanceId=self.instance_id, timers="true", **query)
         known = {row["id"] for row in self.engine.get("/job-definition", activityIdIn=timer)} if timer else set()

@@ -1,4 +1,4 @@
-"""Workflows that tests want, and what the database knows of them: the dispatcher's and the reconciler's view."""
+"""Process instances that the database asks the engine for, as the dispatcher and the reconciler see them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from domain.workflows.starts import RegisterWorkflow
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One workflow of a new tenant, wanted in the database; whether the engine knows is another matter."""
+    """One process instance of a new tenant, requested in the database; the engine need not have it."""
 
     database: Engine
     process: str
@@ -54,7 +54,7 @@ class Wanted:
 
     @property
     def commands(self) -> Sequence[Row[Any]]:
-        """Everything asked of the engine for this business key, in order."""
+        """Read every workflow command for this business key, in order."""
         command = WorkflowCommand.__table__.c
         with self.database.connect() as connection:
             query = select(*command).where(command.business_key == self.business_key).order_by(command.position)
@@ -62,7 +62,7 @@ class Wanted:
 
     @property
     def history(self) -> list[str]:
-        """Every state that the correlation has been in."""
+        """List every status that the correlation has had."""
         log = TransitionLog.__table__.c
         with self.database.connect() as connection:
             query = select(log.transition_to).where(log.aggregate_id == self.correlation.id).order_by(log.aggregate_version)
@@ -77,7 +77,7 @@ class Wanted:
             starts.register(uow, command)
 
     def ask(self, kind: WorkflowCommandKind, name: str, expires_after: timedelta = timedelta(minutes=1), **variables: Any) -> None:
-        """Queue a further request to the engine for this business key."""
+        """Add another workflow command for this business key."""
         with unit_of_work(self.database, self.cause) as uow:
             uow.ask_engine(kind, name, self.business_key, variables, expires_after)
 
