@@ -1,4 +1,4 @@
-"""The engine's web applications in a real browser, on the running suite; a machine without Chromium skips, in CI it fails."""
+"""The engine's web applications in a real browser, on the running suite. Without Chromium the tests are skipped; in CI they fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FLAGS = (
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Where the machine's Chromium is."""
+    """Find the machine's Chromium."""
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is not None:
         return path
@@ -43,7 +43,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def web(chromium: str, running_suite: LocalSuite) -> Iterator[WebApps]:
-    """Open Tasklist and Cockpit as one of the demo's people. A module's own: Playwright holds the thread's event loop while it runs."""
+    """Open Tasklist and Cockpit as one of the demo's people. Once for each module: Playwright occupies the thread's event loop while it runs."""
     _end_what_others_left(running_suite)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
@@ -54,7 +54,7 @@ def web(chromium: str, running_suite: LocalSuite) -> Iterator[WebApps]:
 
 
 def _end_what_others_left(running_suite: LocalSuite) -> None:
-    """Tasklist shows a group its tasks of every tenant: what tests before these left open would stand in the list too."""
+    """End the instances of earlier tests: Tasklist shows a group its tasks of every tenant."""
     with closing(suite.engine_of(running_suite.settings)) as engine:
         eventually(lambda: _is_empty(engine), "the engine lets go of all instances")
 
@@ -64,7 +64,7 @@ def _is_empty(engine: Engine) -> bool:
         try:
             engine.delete_instance(instance["id"], "its test is over")
         except EngineRefusedError as refusal:
-            # Pods are at work on what was left: it is deleted when they have reported.
+            # Pods still work on the instance: it can be deleted when they have reported.
             if "OptimisticLockingException" not in str(refusal):
                 raise
     return not engine.get("/process-instance")

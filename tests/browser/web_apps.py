@@ -1,4 +1,4 @@
-"""Tasklist and Cockpit as their users handle them: open, read, click. Every step waits for what it should bring about."""
+"""Tasklist and Cockpit, as people use them: open, read, click. Every step waits for its result."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from playwright.sync_api import TimeoutError as BrowserTimeoutError
 
 from workers.demo.local_suite import PEOPLE_PASSWORD
 
-# A form scrolls in a column of its own: with a window this tall nothing is out of sight.
+# A form scrolls in a column of its own: in a window of this height all of it is visible.
 WINDOW = {"width": 1500, "height": 1800}
-# What people saw, for whoever reviews a run.
+# Screenshots, for people who review a run.
 PICTURES = Path(__file__).parents[2] / "build" / "pictures"
 # How long an application may stay blank before its user loads it again, in milliseconds.
 BLANK = 10_000
@@ -39,7 +39,7 @@ class WebApps:
         return Cockpit(page=page, address=f"{self.address}/cockpit/default/")
 
     def enter(self, application: str, user: str, sign: str) -> Page:
-        """Log in until a sign of the application is seen, as its users would: what it asks for at its start may be lost, and is not asked again."""
+        """Log in until a sign of the application is seen, as a person would: a request that is lost at its start is not sent again."""
         for _ in range(LOADS):
             page = self.log_in(application, user)
             with suppress(BrowserTimeoutError):
@@ -49,7 +49,7 @@ class WebApps:
         raise TimeoutError(f"{user} logged in to {application} {LOADS} times and never saw {sign!r}")
 
     def log_in(self, application: str, user: str) -> Page:
-        """Fill in the login form; whether that lets somebody in is for the caller to see."""
+        """Fill in the login form; the caller checks whether the login succeeds."""
         page = self.open_window()
         name = page.locator("input[ng-model=username]")
         # What is typed before the application has bound its form is lost.
@@ -60,20 +60,20 @@ class WebApps:
         return page
 
     def open_window(self) -> Page:
-        """A browser profile's first window."""
+        """Open the first window of a new browser profile."""
         context = self.browser.new_context(viewport=WINDOW, locale="en-GB", timezone_id="Europe/Berlin")  # type: ignore[arg-type]  # a TypedDict
         return context.new_page()
 
 
 def load_until(sign: Locator, load: Callable[[], object]) -> None:
-    """Load an application until a sign of it is seen, as its users would: one lost script leaves it blank for ever.
+    """Load an application until a sign of it is seen, as a person would: one lost script leaves it blank for ever.
 
     Raises TimeoutError with what the browser's console said.
     """
     said: list[str] = []
     sign.page.on("console", lambda message: said.append(message.text))
     for _ in range(LOADS):
-        with suppress(BrowserTimeoutError):  # of a load too, which a script that hangs keeps from its end
+        with suppress(BrowserTimeoutError):  # a script that hangs makes the load itself time out
             load()
             return sign.wait_for(timeout=BLANK)
     raise TimeoutError(f"blank after {LOADS} loads: {said}")
@@ -196,7 +196,7 @@ class CaseForm:
         self.page.screenshot(path=PICTURES / f"{name}.png")
 
     def claim(self) -> None:
-        """Take the task, as far as anybody can see."""
+        """Claim the task, and wait until the form is enabled."""
         self.page.click("button.claim")
         self.page.locator(".disabled-form").wait_for(state="detached")
 

@@ -1,4 +1,4 @@
-"""What the tests of models in an engine share."""
+"""Fixtures of the tests of models in an engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.runtime.engine import Engine
 
 @pytest.fixture(scope="module")
 def engine(stack: LocalStack) -> Iterator[Engine]:
-    """Give a door to the engine, with the models as they stand here deployed."""
+    """Give a door to the engine, with the models of this checkout deployed."""
     environment = stack.environment
     engine = Engine(environment["Q2O_ENGINE_URL"], environment["Q2O_ENGINE_USER"], environment["Q2O_ENGINE_PASSWORD"])
     engine.deploy(DEPLOYMENT, model_files())

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 
 @pytest.fixture
 def two_databases(database: str) -> Iterator[tuple[Engine, Engine]]:
-    """Two empty databases."""
+    """Make two empty databases."""
     server = create_engine(database, isolation_level="AUTOCOMMIT")
     names = [f"schema_{uuid4().hex}" for _ in range(2)]
     with server.connect() as connection:

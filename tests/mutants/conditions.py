@@ -1,6 +1,6 @@
-"""The single conditions inside a guard that has several: each can be taken out of the guard, and stays out of nothing else.
+"""The conditions of a guard that has several. Each can be removed by itself.
 
-One is named by its guard and the column that it looks at: `authority_grant.delegate/AUTHORITY_NOT_DELEGABLE on authority_grant.status`.
+A condition is named by its guard and the column that it reads: `authority_grant.delegate/AUTHORITY_NOT_DELEGABLE on authority_grant.status`.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from tests.support.guards import NamedGuard, every_guard
 
 ON = " on "
 REACHING = "approval_requirement.*/AUTHORITY_EXCEEDED#2"
-"""The guard of all three decisions whose condition `deciding` also looks a grant up by."""
+"""The guard of all three decisions by whose condition `deciding` also finds the grant."""
 NAMED = {guard.name: guard for guard in every_guard()}
 
 
 def guard_of(condition: str) -> NamedGuard:
-    """The (first) guard that a condition stands in."""
+    """The first guard that has the condition."""
     return _guards(condition)[0]
 
 
 def columns_of(pattern: str) -> set[str]:
-    """The columns that the conditions of a guard look at first; keys that only join two tables are no conditions."""
+    """The columns that a guard's conditions read; a key that only joins two tables is no condition."""
     return set(_named(_guards(pattern + ON)[0].guard.condition))
 
 
 @contextmanager
 def without_condition(condition: str) -> Iterator[None]:
-    """Run the block with one condition gone from its guards."""
+    """Run the block without one condition of its guards."""
     with ExitStack() as stack:
         for named in _guards(condition):
             stack.enter_context(_changed(named.check, named.position, condition))
@@ -71,7 +71,7 @@ def _without(whole: ColumnElement[bool], condition: str) -> ColumnElement[bool]:
 
 
 def _named(whole: Any) -> dict[str, Any]:
-    """The conditions by the column that each looks at; the second one at a column ends in `#2`."""
+    """The conditions by the column that each reads; the second one of a column ends in `#2`."""
     named: dict[str, Any] = {}
     for leaf in _leaves(whole):
         column = _column(leaf)

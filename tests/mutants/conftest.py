@@ -1,4 +1,4 @@
-"""One transaction for all stories of a module; each is told in a savepoint."""
+"""One transaction for all stories of a module; each story runs in a savepoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def transaction(migrated: Engine) -> Iterator[Connection]:
 
 @pytest.fixture
 def trial(transaction: Connection) -> Iterator[Trial]:
-    """Builders for a new tenant that nobody will ever have seen."""
+    """Give builders for a new tenant, which is rolled back after the test."""
     savepoint = transaction.begin_nested()
     yield Trial(transaction)
     savepoint.rollback()

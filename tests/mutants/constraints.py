@@ -1,6 +1,6 @@
-"""Every constraint, as the models name them, and for each a row typed by hand that exactly it refuses.
+"""Every constraint of the models, and for each a row, inserted by hand, that only this constraint refuses.
 
-Such a row is a copy of one that the product wrote, with a new key: PostgreSQL takes it (`FRESH`), and refuses it with one thing changed.
+The row is a copy of one that the product wrote, with a new key: PostgreSQL accepts the copy (`FRESH`), and refuses it after one change.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "fallout_note": lambda _: {"kind": "INFORMATION", "external_ref": None},
     "jeopardy_alert": lambda _: {"level": "NORMAL"},
 }
-"""What keeps a copy of a row out of the way of its original; every copy has an id of its own."""
+"""Values that keep a copy of a row from colliding with its original; every copy has an id of its own."""
 SAME: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "uq_quote_revision_working": lambda tenant: {"quote_id": tenant.draft.quote_id, "status": "WORKING"},
     "uq_quote_revision_accepted": lambda tenant: {"quote_id": tenant.accepted.quote_id, "status": "ACCEPTED"},
@@ -93,7 +93,7 @@ SAME: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "uq_provider_attempt_live": lambda tenant: {"step_id": tenant.work.step("CHECK_SERVICEABILITY").id, "status": "SENT"},
     "uq_cancellation_request_open": lambda _: {"status": "ACKNOWLEDGED"},
 }
-"""What puts a fresh copy in the way of another row, where leaving its columns as they are does not."""
+"""Values that make a fresh copy collide with another row, where equal columns do not."""
 BROKEN: dict[str, Callable[[PopulatedTenant], tuple[Changes, ...]]] = {
     "ck_quote_line_quantity": lambda _: ({"quantity": 0}, {"quantity": -1}),
     "ck_quote_line_discount": lambda _: ({"discount_percent": -0.01}, {"discount_percent": 100.01}),
@@ -115,35 +115,35 @@ BROKEN: dict[str, Callable[[PopulatedTenant], tuple[Changes, ...]]] = {
     "ck_fallout_case_lease": lambda _: ({"claim_expires_at": NOON}, {"status": "IN_PROGRESS", "owner_user_id": "anna"}),
     "ck_fallout_note_confirmation": lambda _: ({"kind": "CONFIRMATION"}, {"external_ref": "r-1"}),
 }
-"""What breaks a CHECK, each for itself; a list of words is broken by a word that nobody has heard of."""
+"""Values of which each breaks a CHECK; a CHECK on a list of words is broken by an unknown word."""
 NOON = "2026-11-24T12:00:00Z"
 FITTING: dict[str, Changes] = {
     "fk_approval_decision_tenant_id_basis_decision_id": {"decision": "REUSED"},
     "fk_authority_grant_tenant_id_delegated_from": {"delegated_by": "rita"},
     "fk_fulfillment_step_tenant_id_compensates_step_id": {"kind": StepKind.COMPENSATE},
 }
-"""What a CHECK wants beside the key of a foreign row."""
+"""Values that a CHECK requires beside the key of a foreign row."""
 NOT_ITS_OWN = ("quote_id", "current_revision_id", "price_result_id", "approval_request_id")
-"""What is named of another offer: each beside the revision that it should belong to."""
+"""Columns that name a row of another offer, each with the revision that the row should belong to."""
 WORDS = re.compile(r"^(\w+) IN \(")
 
 
 def name_of(constraint: Constraint | Index) -> str:
-    """A constraint's name in the catalogue: long ones are shortened there."""
+    """A constraint's name in the catalogue, where long names are shortened."""
     preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     formatted = preparer.format_index(constraint) if isinstance(constraint, Index) else preparer.format_constraint(constraint)
     return str(formatted)
 
 
 def modelled() -> Iterator[tuple[Table, Any]]:
-    """Every constraint and unique index."""
+    """List every constraint and unique index of the models."""
     for table in (METADATA.tables[name] for name in TABLES):
         for constraint in (*table.constraints, *(index for index in table.indexes if index.unique)):
             yield table, constraint
 
 
 def protected_by(table: Table, constraint: Constraint | Index) -> str:
-    """What a constraint promises, in a sentence."""
+    """Say in a sentence what a constraint protects."""
     match constraint:
         case ForeignKeyConstraint():
             columns = " and ".join(name for name in constraint.column_keys if name != "tenant_id")
@@ -162,7 +162,7 @@ def _keys(constraint: Any) -> str:
 
 
 def write(table: Table, tenant: PopulatedTenant, changes: Changes, *, keep: Collection[str] = ()) -> None:
-    """Type a copy of a row; `keep` are the columns that it shares with its original."""
+    """Insert a copy of a row; `keep` are the columns that it shares with its original."""
     new = {"id": uuid4(), **fresh(table, tenant)}
     row = {**{name: value for name, value in new.items() if name not in keep}, **changes}
     if table.name == "quote" and "id" in row:
@@ -172,7 +172,7 @@ def write(table: Table, tenant: PopulatedTenant, changes: Changes, *, keep: Coll
 
 
 def write_quote(tenant: PopulatedTenant, row: Changes) -> None:
-    """A new quote comes with a revision of its own."""
+    """Insert a new quote, which needs a revision of its own."""
     revision, revision_id = METADATA.tables["quote_revision"], uuid4()
     of_its_own = {**fresh(revision, tenant), "id": revision_id, "quote_id": row["id"]}
     tenant.copy(METADATA.tables["quote"], {"current_revision_id": revision_id, **row}, (revision, of_its_own))
@@ -189,7 +189,7 @@ def a_row_named_that_another_tenant_has(table: Table, constraint: ForeignKeyCons
 
 
 def a_row_named_that_is_of_another_offer(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
-    """The offer in approval, with one thing of the accepted one."""
+    """Name the offer in approval, with one row of the accepted offer."""
     other = {**of(tenant.accepted), "current_revision_id": tenant.accepted.revision_id}
     [column] = (name for name in NOT_ITS_OWN if name in constraint.column_keys)
     write(table, tenant, {**of(tenant.asked), column: other[column]})
@@ -211,7 +211,7 @@ def a_second_row_of_the_same_key(table: Table, constraint: Any, tenant: Populate
 
 
 def the_same_row_again_where_its_primary_key_is_gone(table: Table, tenant: PopulatedTenant) -> None:
-    """The key is there for foreign keys to lean on, and wider than the primary one, which speaks first."""
+    """This key exists for foreign keys. It is wider than the primary key, which refuses first."""
     with off(tenant.connection, name_of(table.primary_key)):
         write(table, tenant, {}, keep=("id",))
 

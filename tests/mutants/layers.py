@@ -1,6 +1,6 @@
-"""What stands between a command and a broken rule, by name: guards (`quote.edit/STALE_REVISION`), a move's look at the state
+"""The layers that keep a rule, by name: guards (`quote.edit/STALE_REVISION`), a move's check of the state
 (`the state in quote.edit`), a single condition of a guard (`conditions`), a statement of a command (`statements`), row level security of a table, and
-constraints, unique indexes and triggers by their name in the catalogue. Each can be taken away.
+constraints, unique indexes and triggers by their name in the catalogue. Each layer can be removed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FUNCTIONS = {
     "quote_line_frozen": "refuse_frozen_content()",
     "quote_revision_frozen": "refuse_frozen_revision()",
 }
-"""Triggers that are not there to keep a table append-only, and what they run."""
+"""Triggers that do not keep a table append-only, and the functions that they run."""
 SPEAKS_AS: dict[str, tuple[type[Exception], ...]] = {
     "uq_order_quote_revision_primary": (AlreadyExists, TryAgain),
     "uq_approval_request_open": (AlreadyExists,),
@@ -42,7 +42,7 @@ SPEAKS_AS: dict[str, tuple[type[Exception], ...]] = {
     "uq_provider_attempt_live": (StepAlreadyStarted,),
     LOOK_AT_GRANT: (AttributeError,),
 }
-"""Constraints that a command meets with ON CONFLICT DO NOTHING, and the refusal it makes of that; a look that finds nothing to write down."""
+"""Constraints that a command meets with ON CONFLICT DO NOTHING, and the refusals that the command raises then; and the error of a read that finds no row."""
 
 
 @contextmanager
@@ -69,16 +69,16 @@ def off(connection: Connection, *layers: str) -> Iterator[None]:
 
 
 def elsewhere(move: Move) -> list[StrEnum]:
-    """States in which the move is not made."""
+    """List the states in which the move is not made."""
     return [state for state in type(next(iter(move.targets))) if state not in move.targets]
 
 
 class Kept(Exception):
-    """The layer said nothing, and yet nothing came of it."""
+    """The layer refused nothing, and still nothing was changed."""
 
 
 def said_no(layer: str, error: BaseException) -> bool:
-    """Whether this error is the no of this layer."""
+    """Whether this layer raised the error."""
     if isinstance(error, (Kept, *SPEAKS_AS.get(layer, ()))):
         return True
     if layer in GUARDS or ON in layer:
@@ -107,12 +107,12 @@ def _drop(connection: Connection, layer: str) -> None:
         dropping = f"ALTER TABLE {layer.removeprefix(POLICY)} DISABLE ROW LEVEL SECURITY"
     else:
         dropping = connection.execute(_DROPPING, {"name": layer}).scalar_one()
-    # PostgreSQL alters no table whose deferred checks are still to come.
+    # PostgreSQL does not alter a table that has deferred checks to do.
     for statement in ("SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED", dropping):
         connection.execute(text(statement))
 
 
-# A key that foreign keys lean on takes them along.
+# CASCADE: foreign keys that reference the key are dropped with it.
 _DROPPING = text("""
     SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname) FROM pg_constraint WHERE conname = :name
     UNION ALL

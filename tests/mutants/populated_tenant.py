@@ -1,4 +1,4 @@
-"""What the product looks like in the middle of its work: the rows that statements typed by hand are measured against."""
+"""A tenant with a row in every table, for the statements that tests write by hand."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.support.offers import Offer
 
 
 class PopulatedTenant(Trial):
-    """A draft, an accepted quote, and one in approval of whose two signatures the first was given; an order on its way, in every kind of trouble;
-    and a neighbour with the same.
+    """A draft, an accepted quote, a quote in approval with the first of two signatures, an order in delivery with every kind of trouble,
+    and a neighbour that has the same.
     """
 
     def __init__(self, connection: Connection, neighbour: PopulatedTenant | None = None) -> None:
@@ -45,7 +45,7 @@ class PopulatedTenant(Trial):
         self.deliver()
 
     def deliver(self) -> None:
-        """Leave a row in every table of delivery: one step done, one contradicted, one under way."""
+        """Put a row into every table of delivery: one step completed, one contradicted, one in progress."""
         self.work.complete("RESERVE_INVENTORY")
         self.work.start("CHECK_SERVICEABILITY")
         self.work.say("PROVISION_SERVICE", StepEvent.COMPLETE)
@@ -63,18 +63,18 @@ class PopulatedTenant(Trial):
         self.work.ask_to_cancel()
 
     def planned(self, code: str) -> dict[str, Any]:
-        """A step of the order, as its plan names it."""
+        """The columns by which the plan names a step."""
         row = self.work.step(code)
         return {name: getattr(row, name) for name in ("plan_id", "line_id", "step_code", "kind")}
 
     @property
     def neighbour_or_fail(self) -> PopulatedTenant:
-        """The neighbour, who has one."""
+        """The neighbour. Fails for a tenant that has none."""
         assert self.neighbour is not None
         return self.neighbour
 
     def copy(self, table: Table, changes: Mapping[str, Any], *beside: tuple[Table, Mapping[str, Any]]) -> int:
-        """Insert a row like one that the product wrote, but for `changes`; what it cannot do without comes in the same statement."""
+        """Insert a copy of a row that the product wrote, with `changes`; rows that it needs (`beside`) are inserted by the same statement."""
         rows = ((table, changes), *beside)
         given = {f"changes_{number}": json.dumps(changed, default=str) for number, (_, changed) in enumerate(rows)}
         first, *others = (_copying(copied, parameter) for (copied, _), parameter in zip(rows, given, strict=True))
@@ -82,18 +82,18 @@ class PopulatedTenant(Trial):
         return self.by_hand(f"WITH {along} {first}" if along else first, **given)
 
     def id_in(self, table: str, of: PopulatedTenant | None = None) -> UUID:
-        """The id of a row that this tenant (or another) has."""
+        """Find the id of any row of this tenant (or of another one)."""
         tenant_id = (of or self).tenant_id
         name_tenant(self.connection, tenant_id)
         query = text(f"SELECT id FROM {table} WHERE tenant_id = :tenant LIMIT 1")
         return UUID(str(self.connection.execute(query, {"tenant": tenant_id}).scalar_one()))
 
     def change(self, statement: str, **values: Any) -> None:
-        """Type a statement that has something to do."""
+        """Run a statement, which must change a row."""
         assert self.by_hand(statement, **values) > 0, f"nothing to do for {statement}"
 
     def each_refused(self, *attempts: Callable[[], object]) -> None:
-        """Try what is to be refused, each for itself; raises what the first was told. All or none pass."""
+        """Run each attempt by itself, and raise the error of the first. All of them must fail, or none."""
         told = [self._told(attempt) for attempt in attempts]
         errors = [error for error in told if error is not None]
         assert len(errors) in {0, len(told)}, [attempt for attempt, error in zip(attempts, told, strict=True) if error is None]
@@ -139,7 +139,7 @@ def callback(payload: dict[str, Any]) -> ReceiveCallback:
 
 
 def of(offer: Offer) -> dict[str, UUID]:
-    """An offer as what is written about it names it."""
+    """The columns by which other rows name an offer."""
     names = ("quote_id", "price_result_id", "approval_request_id")
     return {"quote_revision_id": offer.revision_id, **{name: getattr(offer, name) for name in names}}
 

@@ -1,4 +1,4 @@
-"""Two commands at once, one of which has begun and not yet committed: how that is brought about, and what is shown by it."""
+"""Two commands at once, one of which has begun and not yet committed: how a test brings that about, and what it must show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rivalry:
-    """What comes of it as things are (`kept`), and what without the layer (`broken`)."""
+    """Two rivals, and what comes of them with the layer (`kept`) and without it (`broken`)."""
 
     kind: str
     protects: str
@@ -33,7 +33,7 @@ RIVALRIES: dict[str, Rivalry] = {}
 
 
 def rivals(name: str, without: Callable[[Engine], AbstractContextManager[None]], **rest: Any) -> Callable[[Any], Any]:
-    """Register what happens between two commands, under the name of what it shows to be needed."""
+    """Register a rivalry under the name of the layer that it shows to be needed."""
 
     def register(tell: Callable[[Engine, Offers], object]) -> Any:
         RIVALRIES[name] = Rivalry(without=without, tell=tell, **rest)
@@ -44,7 +44,7 @@ def rivals(name: str, without: Callable[[Engine], AbstractContextManager[None]],
 
 @contextmanager
 def rewritten(statements: tuple[str, str], new: str, engine: Engine) -> Iterator[None]:
-    """Send statements that match the first pattern with the second one replaced; one at least must come by."""
+    """Replace the second pattern in statements that match the first; at least one statement must match."""
     which, old = statements
     seen = []
 
@@ -64,7 +64,7 @@ def rewritten(statements: tuple[str, str], new: str, engine: Engine) -> Iterator
 
 
 def meanwhile(engine: Engine, rival: Callable[[], object], first: AbstractContextManager[Any]) -> tuple[bool, Future[object]]:
-    """Let a rival come while `first` has not committed; returns whether it went ahead, and how it ended after all."""
+    """Start a rival while `first` has not committed; returns whether the rival finished before the commit, and its future."""
     with ThreadPoolExecutor(1) as pool:
         with first:
             later = pool.submit(rival)
@@ -81,7 +81,7 @@ def waits(engine: Engine) -> bool:
 
 @contextmanager
 def begun(offers: Offers, actor: str, command: Callable[[UnitOfWork], object]) -> Iterator[None]:
-    """A command that has done everything but commit."""
+    """Run a command up to its commit, and commit at the end of the block."""
     with offers.uow(actor) as uow:
         command(uow)
         uow.flush()

@@ -1,4 +1,4 @@
-"""Statements of commands that keep a rule by what they write or look at; each can be left out for the length of a block."""
+"""Statements by which commands keep a rule. Each can be left out for the length of a block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTING = "counting the version"
 
 @contextmanager
 def _any_grant() -> Iterator[None]:
-    """Write any grant of the tenant down with a signature, whether it reaches or not."""
+    """Record any grant of the tenant with a signature, whether it reaches far enough or not."""
 
     def hold(uow: UnitOfWork, *_: object) -> Any:
         grant = table_of(AuthorityGrant)

@@ -82,7 +82,7 @@ class Mutant(NamedTuple):
 
 
 def mutants() -> Iterator[Mutant]:
-    """Every mutant with its killer, layer by layer."""
+    """Every mutant with the story that kills it."""
     for layer, story in STORIES.items():
         yield Mutant(kind_of(layer), f"`{layer}`", protects(layer), killers(layer, story), masks(layer, story))
     for layer, rivalry in RIVALRIES.items():
@@ -91,7 +91,7 @@ def mutants() -> Iterator[Mutant]:
 
 
 def kind_of(layer: str) -> str:
-    """Guard, condition of a guard, look at the state, constraint."""
+    """The kind of a layer: guard, condition, state or constraint."""
     if layer in GUARDS:
         return "guard"
     if ON in layer:
@@ -100,7 +100,7 @@ def kind_of(layer: str) -> str:
 
 
 def protects(layer: str) -> str:
-    """In a sentence of the layer's own, where it has one."""
+    """Say what a layer protects."""
     if layer in GUARDS or ON in layer:
         sentence = str(guard_of(layer).guard.refusal.__doc__).strip().splitlines()[0]
         return f"No more than this is refused: {sentence}" if STORIES[layer].is_right else sentence
@@ -113,13 +113,13 @@ def protects(layer: str) -> str:
 
 
 def killers(layer: str, story: Story) -> str:
-    """The layer's story; for a constraint also the command that it alone keeps from doing harm."""
+    """The titles of a layer's stories; a constraint also has a command that does harm without it."""
     told = [each for each in (story, COMMANDS.get(layer)) if each is not None]
     return "; ".join(f"{each.title} ({each.function.__module__.rpartition('.')[2]})" for each in told)
 
 
 def masks(layer: str, story: Story) -> str:
-    """What stands before the layer, and what behind it."""
+    """The layers that refuse the story before this one, and after it."""
     command = COMMANDS.get(layer, story)
     before = [*story.behind, *(() if command is story else command.behind)]
     before += [other for other, each in STORIES.items() if layer in each.masked_by and kind_of(layer) == "constraint"]

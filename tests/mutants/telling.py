@@ -1,7 +1,7 @@
-"""Stories: each ends with the no of exactly one layer, and ends otherwise without it.
+"""Stories: exactly one layer refuses each of them, and without this layer it ends otherwise.
 
-A story that another layer would end as well names it: in `behind` what says no first, in `masked_by` what says no next, in the order in
-which they speak up. With every one of them away the story reaches its end, and that is the harm which they keep off.
+A story names the other layers that would refuse it as well: in `behind` those that refuse first, in `masked_by` those that refuse next, in
+their order. Without all of them the story runs to its end, and that is the harm that they prevent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Tell = Callable[[Any], object]  # a Trial, or the PopulatedTenant that is one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """How a layer comes to say no; a story that `is_right` is one that it must not end."""
+    """A story that a layer refuses; or, when `is_right`, one that it must let pass."""
 
     tell: Tell
     is_right: bool = False
@@ -36,13 +36,13 @@ class Story:
 
 
 STORIES: dict[str, Story] = {}
-"""Guard, look at the state, or constraint -> its story. A constraint's is a statement typed by hand."""
+"""Guard, state or constraint -> its story. The story of a constraint is a statement written by hand."""
 COMMANDS: dict[str, Story] = {}
-"""Constraint -> a command of the product that it alone keeps from doing harm, once what stands before it is away."""
+"""Constraint -> a command of the product that does harm without it, once the layers before it are removed."""
 
 
 def refused_by(*layers: str, behind: tuple[str, ...] = (), masked_by: tuple[str, ...] = ()) -> Callable[[Tell], Tell]:
-    """Register a story under the layers that end it."""
+    """Register a story under the layers that refuse it."""
 
     def register(tell: Tell) -> Tell:
         for layer in layers:
@@ -53,7 +53,7 @@ def refused_by(*layers: str, behind: tuple[str, ...] = (), masked_by: tuple[str,
 
 
 def allowed_by(*conditions: str) -> Callable[[Tell], Tell]:
-    """Register a story under the conditions without which their guard would refuse what is right."""
+    """Register a story under the conditions without which their guard would refuse it wrongly."""
 
     def register(tell: Tell) -> Tell:
         for condition in conditions:
@@ -64,7 +64,7 @@ def allowed_by(*conditions: str) -> Callable[[Tell], Tell]:
 
 
 def kept_by(constraint: str, *, behind: tuple[str, ...] = (), masked_by: tuple[str, ...] = ()) -> Callable[[Tell], Tell]:
-    """Register a command under the constraint that keeps the rule when nothing before it does."""
+    """Register a command under the constraint that keeps the rule when no layer before it does."""
 
     def register(tell: Tell) -> Tell:
         _put(COMMANDS, constraint, Story(tell=tell, behind=behind, masked_by=masked_by))
@@ -80,7 +80,7 @@ def _put(stories: dict[str, Story], layer: str, story: Story) -> None:
 
 
 def show_that_it_is_needed(layer: str, story: Story, trial: Trial) -> None:
-    """Tell a layer's story behind what says no first, without that, without the layer, and without what masks it."""
+    """Tell a layer's story with every layer, without those that refuse first, without the layer, and without those that mask it."""
     if story.is_right:
         assert ending(story.tell, trial) is None
         error = ending(story.tell, trial, layer)
@@ -101,7 +101,7 @@ def show_that_it_is_needed(layer: str, story: Story, trial: Trial) -> None:
 
 
 def ending(tell: Tell, trial: Trial, *away: str) -> Exception | None:
-    """How a story ends without these layers: with a no, or (None) with what it wanted."""
+    """Tell a story without these layers; returns the error that ended it, or None."""
     with off(trial.connection, *away):
         try:
             tell(trial)

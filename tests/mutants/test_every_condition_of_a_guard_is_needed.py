@@ -1,4 +1,4 @@
-"""Where a guard is made of several conditions, each has a story that it alone decides."""
+"""Each condition of a guard that has several is needed: a story ends otherwise without it."""
 
 from __future__ import annotations
 

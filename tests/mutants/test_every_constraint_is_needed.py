@@ -1,6 +1,6 @@
-"""For every constraint, unique index, trigger and policy there is a statement typed by hand that exactly it refuses.
+"""Every constraint, unique index, trigger and policy is needed: for each there is a statement that only it refuses.
 
-What has no statement makes the completeness test fail: it asks PostgreSQL, not the models.
+The completeness test reads PostgreSQL's catalogue, not the models, and fails for a constraint without a statement.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ CATALOGUE = text("""
 
 
 OF_NO_TENANT = {"pk_consumer_inbox"}
-"""An event's id is drawn once, by the outbox: no tenant can choose another one's."""
+"""The outbox makes an event's id, so no tenant can choose the id of another tenant's event."""
 
 
 @pytest.fixture(scope="module")
 def tenant(transaction: Connection) -> PopulatedTenant:
-    """A tenant in the middle of its work, and a neighbour; each story leaves it as it was."""
+    """Make a tenant with a row in every table, and its neighbour; every story is rolled back."""
     return PopulatedTenant(transaction, PopulatedTenant(transaction))
 
 
@@ -65,7 +65,7 @@ def test_where_nothing_before_it_says_no_the_constraint_alone_keeps_a_command_fr
 
 
 def test_every_key_begins_with_the_tenant() -> None:
-    """So that no key can meet across tenants: what one tenant writes never stands in the way of another."""
+    """Then no row of one tenant can collide with a row of another one."""
     for name, (_, constraint) in CONSTRAINTS.items():
         if not name.startswith("ck_") and name not in OF_NO_TENANT:
             assert next(iter(constraint.columns)).name == "tenant_id", name

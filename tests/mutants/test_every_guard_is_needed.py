@@ -1,6 +1,6 @@
-"""For every guard in the registry there is a story in which exactly that guard says no; without the guard the story ends otherwise.
+"""Every guard of the registry is needed: its story is refused by this guard alone, and ends otherwise without it.
 
-A guard that is added without a story makes the completeness test fail.
+The completeness test fails for a guard without a story.
 """
 
 from __future__ import annotations

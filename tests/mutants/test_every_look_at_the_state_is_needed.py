@@ -1,6 +1,6 @@
-"""For every move there is a state in which it is not made, and a story that only the look at the state ends.
+"""Every move's check of the state is needed: its story is refused by this check alone.
 
-The guards of a move hold in its story: they say nothing of the state.
+The guards of the move hold in its story.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What commands hold, by which clock they go, and what they claim first: without it a rival does harm."""
+"""The locks, the clocks and the claims of commands are needed: without one of them a rival does harm."""
 
 from __future__ import annotations
 

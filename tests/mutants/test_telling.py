@@ -1,4 +1,4 @@
-"""A layer that nothing needs is found out: the stories could fail."""
+"""A story that does not need its layer fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offers of a new tenant inside one transaction that is rolled back: constraints may be dropped, and rows typed by hand, without a trace."""
+"""A new tenant in a transaction that is rolled back: a story may drop constraints and insert rows by hand."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Fulfilment:
         return kind
 
     def infer(self, name: str, event: StepEvent) -> None:
-        """Record an inference from silence about a step, with intervals of no length."""
+        """Record an inference from silence about a step, however short the silence."""
         step = self.step(name)
         conclusion = Infer(step_id=step.id, expected_version=step.version, event=event, source=OutcomeSource.RECONCILIATION)
         with self.offers.uow("reconciliation") as uow:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that take the sandbox provider apart."""
+"""Fixtures for the parts of the sandbox provider."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The commands that meet while an order is delivered: of workers, providers, customers, case workers and reconciliation.
 
-Each goes by what its scene showed; an evaluation is a command of its own, as in the product.
+Each command uses the versions of its scene; an evaluation is a command of its own, as in the product.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def delivery(
 
 
 class Word(NamedTuple):
-    """Something that a provider can say, and in which scenes."""
+    """A fact that a provider can report, and the scenes in which it can."""
 
     event: StepEvent
     scenes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What must hold of an order in the middle of its delivery, whoever met whom."""
+"""What must hold for an order in the middle of its delivery, whichever commands met."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes of delivery: an order of two steps, A and B, somewhere on its way, brought there by the product's own commands."""
+"""Scenes of delivery: an order of two steps, A and B, in some state, brought there by the product's own commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = (StepSpecification(step_code=FIRST_STEP), StepSpecification(step_code=SE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What everybody has seen of it before they meet. `steps` by name, an undo step is called `undo A`."""
+    """What every actor has read before they meet. `steps` are by name; an undo step is called `undo A`."""
 
     offers: Offers
     order: Row[Any]
@@ -34,7 +34,7 @@ class Delivery:
 
     @classmethod
     def of(cls, work: Fulfilment) -> Delivery:
-        """Look at an order as it stands."""
+        """Read an order."""
         names = work.states()
         requests, cases, said = work.requests(), work.cases(), work.contradictions()
         return cls(
@@ -59,7 +59,7 @@ def accepted(offers: Offers) -> Fulfilment:
 
 
 def unknown_offering(offers: Offers) -> Fulfilment:
-    """The catalog knows one of its lines no more."""
+    """The catalog no longer has the offering of one line."""
     work = accepted(offers)
     execute(offers, "UPDATE sales_order_line SET product_offering_id = 'NO_LONGER_SOLD'")
     return work
@@ -78,7 +78,7 @@ def last_steps(offers: Offers) -> Fulfilment:
 
 
 def all_but_evaluated(*events: StepEvent) -> Preparation:
-    """Every step is through, and nobody has told the order yet."""
+    """Every step is final, and the order has not been evaluated."""
 
     def prepare(offers: Offers) -> Fulfilment:
         work = last_steps(offers)
@@ -121,7 +121,7 @@ def asked(offers: Offers) -> Fulfilment:
 
 
 def cancelling_under_way(offers: Offers) -> Fulfilment:
-    """A's provider was asked to cancel it; B was never begun."""
+    """A's provider was asked to cancel it; B was never started."""
     work = under_way(offers)
     work.cancel()
     work.start_cancelling(FIRST_STEP)
@@ -144,7 +144,7 @@ def contradicted(offers: Offers) -> Fulfilment:
 
 
 def to_be_undone(offers: Offers) -> Fulfilment:
-    """A was done and cannot be cancelled any more: everything is known, and nobody has evaluated it."""
+    """A is completed and cannot be cancelled any more; the order has not been evaluated."""
     work = cancelling_under_way(offers)
     work.say_only(FIRST_STEP, StepEvent.COMPLETE)
     work.say_only(FIRST_STEP, StepEvent.REFUSE_CANCEL)
@@ -178,14 +178,14 @@ def held(offers: Offers) -> Fulfilment:
 
 
 def held_and_asked(offers: Offers) -> Fulfilment:
-    """The order of a held step is not wanted any more."""
+    """The cancellation of an order with a held step was requested."""
     work = held(offers)
     work.ask_to_cancel()
     return work
 
 
 def blocked(offers: Offers) -> Fulfilment:
-    """A is held and B done: nobody has told the order yet."""
+    """A is held and B is completed; the order has not been evaluated."""
     work = last_steps(offers)
     work.say_only(SECOND_STEP, StepEvent.COMPLETE)
     work.say_only(FIRST_STEP, StepEvent.FAIL_FINALLY)
@@ -234,14 +234,14 @@ def put_aside(act: Callable[[Any, CaseCommand, str], Any]) -> Preparation:
 
 
 def resolved(offers: Offers) -> Fulfilment:
-    """Anna lets A be tried again: whether that was right is to be seen."""
+    """Anna decided to retry A, and the retry has not ended."""
     work = claimed(offers)
     work.resolve(ANNA, Resolution.RETRY)
     return work
 
 
 def retried_and_done(offers: Offers) -> Fulfilment:
-    """What Anna decided has proven right, and nobody has told the case yet."""
+    """The retry that Anna decided on has succeeded, and her case is still open."""
     work = resolved(offers)
     work.start(FIRST_STEP)
     work.say_only(FIRST_STEP, StepEvent.COMPLETE)

@@ -1,7 +1,7 @@
-"""What may come of each world, exactly: no other outcome, and each of these in some schedule.
+"""The outcomes that each world may have: no other, and each of them in some schedule.
 
-`expected.txt` lists the outcomes under the name of their world. A tilde before one says that no order of whole commands gives it; why
-that is right stands in the comment before it.
+`expected.txt` lists the outcomes under the name of their world. A tilde marks an outcome that no order of whole commands gives; the
+comment before it says why it is right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = Path(__file__).with_name("expected.txt")
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What may come of a world. `interleaved` are the outcomes that only statements in turn can give."""
+    """The outcomes of a world. `interleaved` are those that only alternating statements can give."""
 
     outcomes: frozenset[str]
     interleaved: frozenset[str]
@@ -26,7 +26,7 @@ class Expected:
 
 @cache
 def expectations() -> Mapping[str, Expected]:
-    """World -> what may come of it."""
+    """World -> its expected outcomes."""
     blocks = ([line for line in block.splitlines() if not line.startswith("#")] for block in FILE.read_text().split("\n\n"))
     return {block[0]: _expected(block[1:]) for block in blocks if block}
 
@@ -41,7 +41,7 @@ def _plain(line: str) -> str:
 
 
 def objections(found: Exploration) -> list[str]:
-    """What is wrong with an exploration, each with the command that plays the schedule again; empty when nothing is."""
+    """List what is wrong with an exploration, each with the command that plays the schedule again."""
     name = found.world.name
     expected = expectations().get(name)
     if expected is None:
@@ -59,7 +59,7 @@ def objections(found: Exploration) -> list[str]:
 
 
 def objections_to(name: str, played: Played) -> list[str]:
-    """What is wrong with one schedule."""
+    """List what is wrong with one schedule."""
     expected = expectations().get(name)
     unexpected = [] if expected and played.outcome in expected.outcomes else [f"nobody expects: {played.outcome}"]
     return [*played.violations, *unexpected]

@@ -25,9 +25,9 @@ REFUSALS = refusal_codes()
 
 @dataclass(slots=True)
 class Exploration:
-    """What was found in a world. `outcomes` counts schedules, `serial` are the outcomes of those that nobody interrupted.
+    """What an exploration found. `outcomes` counts schedules, `serial` are the outcomes of those without a preemption.
 
-    `tokens`: one schedule for each outcome. `violations`: token and sentences. `is_whole`: the bound left nothing out.
+    `tokens`: one schedule for each outcome. `violations`: token and sentences. `is_whole`: the bound left no schedule out.
     """
 
     world: World
@@ -51,7 +51,7 @@ class Played:
 
 
 class Explorer:
-    """Plays worlds on one stage. A scene is prepared when the first world asks for it, and kept for the next that does."""
+    """Plays worlds on one stage. A scene is prepared for the first world that needs it, and kept for the next one."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -61,11 +61,11 @@ class Explorer:
         self._prepared: tuple[str, Scene | Delivery, Invariants, Outcomes] | None = None
 
     def close(self) -> None:
-        """Send the actors away."""
+        """End the actors."""
         self.scheduler.close()
 
     def forget(self) -> None:
-        """Prepare the next world anew, whatever was kept."""
+        """Prepare the scene of the next world again."""
         self._prepared = None
 
     def explore(
@@ -76,7 +76,7 @@ class Explorer:
         stops: Callable[[Played], bool] = lambda _: False,
         tells: Callable[[Exploration], None] = lambda _: None,
     ) -> Exploration:
-        """Play every schedule within the bound; `stops` ends it earlier, `tells` hears how far it is."""
+        """Play every schedule within the bound; `stops` may end it earlier, `tells` is told the progress."""
         found, began = Exploration(world=world, bound=bound), perf_counter()
         last: list[Played] = []
 

@@ -1,5 +1,5 @@
 """What must hold after every schedule, whatever its outcome: the audit's rules of a finished history, and what two commands at once
-could break of it. Read from the rows, with nothing that the commands share.
+could break in it. They are read from the rows, by statements that share nothing with the commands.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ TRACES = Rule(
         WHERE c <> ALL(CAST(:refused AS uuid[]))""",
     ),
 )
-# A scene has one tenant, which leaves nothing to keep apart.
+# A scene has one tenant, so nothing needs to be kept apart.
 _OF_THE_AUDIT = tuple(rule for rule in (*offers.RULES, *history.RULES) if rule is not history.TENANTS_APART)
 RULES = (*_OF_THE_AUDIT, ONE_LIVE_REVISION, RIGHTFUL_DECISION, BEFORE_THE_PUBLICATION, TRACES, *DELIVERY)
 
@@ -110,13 +110,13 @@ _QUERY = " UNION ALL ".join(
 
 
 class Invariants:
-    """The rules, looked up for one tenant in one statement."""
+    """The rules, checked for one tenant by one statement."""
 
     def __init__(self, stage: Stage, tenant_id: UUID) -> None:
         self._stage = stage
         self._parameters = checking._parameters(tenant_id)
 
     def violations(self, commands: Sequence[UUID], refused: Sequence[UUID]) -> list[str]:
-        """Sentences; `commands` are the ids of those that were carried out, `refused` of those among them that were told no."""
+        """List the violations as sentences; `commands` are the ids of the commands, `refused` of those that were refused."""
         parameters: dict[str, Any] = {**self._parameters, "commands": list(commands), "refused": list(refused)}
         return [f"{code}: {sentence}" for code, sentence in self._stage.look(_QUERY, parameters)]

@@ -1,4 +1,4 @@
-"""What came of a schedule, in words that no generated id and no moment of time gets into."""
+"""The outcome of a schedule, in words without generated ids and times."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ UNION ALL SELECT 'engine', string_agg(name, ', ' ORDER BY position) FROM workflo
 
 
 class Outcomes:
-    """Tells what became different in one world since it was prepared."""
+    """Describes what has changed in a world since it was prepared."""
 
     def __init__(self, stage: Stage, tenant_id: UUID) -> None:
         self._stage = stage
@@ -54,7 +54,7 @@ class Outcomes:
         self._prepared = self._facts()
 
     def difference(self) -> str:
-        """What is not as it was prepared: `quote DRAFT v+1 r+1, request INVALIDATED`; `nothing` when all is."""
+        """Describe the changes: `quote DRAFT v+1 r+1, request INVALIDATED`; `nothing` when there are none."""
         now = self._facts()
         changed = [
             f"{name} {_beside(now[name], self._prepared.get(name, ''))}" for name in now if now[name] != self._prepared.get(name)
@@ -66,7 +66,7 @@ class Outcomes:
 
 
 def _beside(now: str, before: str) -> str:
-    """Numbers of versions and revisions as what was added to them; of a list that became longer only what is new."""
+    """Write versions and revisions as differences, and of a longer list only its new part."""
     if now.startswith(f"{before}, "):
         return f"+ {now.removeprefix(before + ', ')}"
     words, former = now.split(" "), before.split(" ")

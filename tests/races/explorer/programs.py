@@ -1,4 +1,4 @@
-"""Programs: commands as their doors carry them out, without the doors' retries, so that a busy database shows as an outcome."""
+"""Programs: commands as the edges call them, but without retries, so that a busy database shows as an outcome."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ REPLAYED = "replayed"
 
 
 def command_id(number: int) -> UUID:
-    """The id under which the number-th actor's command leaves its traces."""
+    """The id of the number-th actor's command in logs and events."""
     return UUID(int=number + 1)
 
 
 def program(scene: Scene | Delivery, command: Command, number: int, *, rank: int = 0, key: str | None = None) -> Program:
-    """One unit of work of the number-th actor. With a key: the claim, the command, the answer kept, as in `workers.http.execution`."""
+    """Make one unit of work for the number-th actor. With a key it claims the key, runs the command and stores the answer, as `workers.http.execution` does."""
 
     def work(uow: UnitOfWork) -> str:
         if key is None:
@@ -50,7 +50,7 @@ def program(scene: Scene | Delivery, command: Command, number: int, *, rank: int
 
 
 def end_of_the_offer(stage: Stage) -> Program:
-    """No command: time passes, between two statements or while one waits."""
+    """Make a program that only lets time pass, between two statements or while one waits."""
 
     def carry_out(actor: Actor) -> str:
         actor.gate("the end of the offer passes")
@@ -61,7 +61,7 @@ def end_of_the_offer(stage: Stage) -> Program:
 
 
 def refusal_codes() -> frozenset[str]:
-    """Every way to be told no."""
+    """Every code of a refusal."""
 
     def codes(kind: type[Refusal]) -> set[str]:
         return {kind.code}.union(*(codes(narrower) for narrower in kind.__subclasses__()))

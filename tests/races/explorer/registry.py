@@ -12,7 +12,7 @@ from tests.races.explorer.scenes import Scene
 from tests.support.offers import OWNER
 
 Work = Callable[[Scene, UnitOfWork, int], str]
-"""Carries out a command about an offer; returns how it went, in a word."""
+"""Runs a command about an offer; returns its result in a word."""
 OFFER, PRICES, AUTHORITY = "offer", "prices", "authority"
 ENGINE, SWEEP, ADMINISTRATOR = "quote-approval", "sweep", "admin"
 OK = "ok"
@@ -20,9 +20,9 @@ OK = "ok"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`states`: where the quote must be for it to have a chance (of a delivery: the scenes). `touches`: whose rows it changes, or holds while it reads them.
+    """`states`: states of the quote in which it can succeed (in delivery: scenes). `touches`: whose rows it changes, or locks while it reads them.
 
-    `has_key`: it comes by a door that asks for an idempotency key. `checks`: what it demands without leaving a change behind.
+    `has_key`: its edge requires an idempotency key. `checks`: the checks that it makes without a change.
     """
 
     name: str
@@ -45,7 +45,7 @@ def command(
     has_key: bool = True,
     checks: tuple[str, ...] = (),
 ) -> Callable[[Work], Work]:
-    """Register a command: for the states in which the matrix does not refuse its event, or for those that are given."""
+    """Register a command for the states in which the matrix allows its events, or for the given states."""
     allowed = {state for state in QuoteStatus for event in events if QUOTE_MATRIX.cell(event, state) is not None}
 
     def register(work: Work) -> Work:

@@ -29,13 +29,13 @@ RSM, FINANCE = SIGNATURE.approver_group, "approverFinance"
 OF_FINANCE = replace(SIGNATURE, type="MARGIN", approver_group=FINANCE)
 OF_STALE_PRICE = replace(SIGNATURE, type="STALE_PRICE")
 OF_SECOND_LEVEL = replace(OF_FINANCE, level=2)
-# Further than any offer of a scene is valid.
+# Longer than any offer of a scene is valid.
 AFTER_THE_END = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A prepared world: the quote as everybody has seen it, the signatures it asks for, who may sign."""
+    """A prepared tenant: the quote as every actor has read it, its requirements, and who may sign."""
 
     offers: Offers
     offer: Offer
@@ -47,7 +47,7 @@ Preparation = Callable[[Offers], Offer]
 
 
 def in_approval(offers: Offers) -> Offer:
-    """Two signatures of one level are asked for: of a regional sales manager, and of finance."""
+    """A quote with two open requirements of one level: a regional sales manager's and finance's."""
     return offers.quote_in_approval(SIGNATURE, OF_FINANCE)
 
 
@@ -83,7 +83,7 @@ def approved(policy: StalenessPolicy) -> Preparation:
 
 
 def approved_although_stale(offers: Offers) -> Offer:
-    """The approvers were asked whether an older price may stand, too."""
+    """A quote whose approvers have also approved its older price."""
     offer = offers.quote_in_approval(SIGNATURE, OF_STALE_PRICE, policy=StalenessPolicy.APPROVAL_REQUIRED_IF_STALE)
     for requirement_id in offers.requirement_ids(offer):
         offer = offers.decide(offer, requirement_id)
@@ -91,7 +91,7 @@ def approved_although_stale(offers: Offers) -> Offer:
 
 
 def of_two_levels(offers: Offers) -> Offer:
-    """Finance is asked after the regional sales manager."""
+    """A quote that finance signs after the regional sales manager."""
     return offers.quote_in_approval(SIGNATURE, OF_SECOND_LEVEL)
 
 
@@ -113,7 +113,7 @@ def delegated(offers: Offers) -> Offer:
 
 
 def approved_once_and_submitted_again(offers: Offers) -> Offer:
-    """The revision before had Rita's signature, and this one offers the same."""
+    """A quote whose former revision has Rita's signature, and whose present one offers the same."""
     offer = offers.approved_quote()
     return offers.submit(offers.price(offer))
 

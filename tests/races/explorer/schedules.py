@@ -1,7 +1,7 @@
-"""One schedule: who is let through its next gate, from the first statement to the end of every program.
+"""One schedule: which actor passes its next gate, from the first statement to the end of every program.
 
-A schedule is named by a token: the letters of the actors that were chosen wherever more than one could go on. What lies behind the
-token's end is the default: whoever had the turn keeps it. So a token is short, and replays its schedule exactly.
+A token names a schedule: it has the letter of the chosen actor for each moment at which more than one could go on. After the token's end
+the default holds: the actor whose turn it is goes on. So a token is short, and replays its schedule exactly.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from time import monotonic
 from tests.races.explorer.actors import Actor, Arrival, Haste, Program, Standing
 from tests.races.explorer.stage import Stage
 
-# After this silence the server is asked whether an actor waits for a lock: at once where it did so before, late where it did not.
+# Seconds of silence before the server is asked whether an actor is blocked: few where it was blocked before, more where it was not.
 SILENCE_SECONDS = {True: 0.0002, None: 0.001, False: 0.02}
-# A lock time-out ends a wait sooner; who is silent for longer hangs.
+# A lock time-out ends a wait sooner; an actor that is silent for longer hangs.
 PATIENCE_SECONDS = 20.0
 ENDS = ("COMMIT", "ROLLBACK")
 
 
 class StuckError(Exception):
-    """An actor neither goes on nor waits for a lock of another one."""
+    """An actor neither goes on nor waits for a lock of another actor."""
 
 
 class NotReplayableError(Exception):
-    """The token names an actor that cannot go on there: another program, or another code than the one that it was found with."""
+    """The token names an actor that cannot go on there: the program or the code has changed since the token was found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """A moment at which more than one actor could go on. `options`: their names, the default first.
 
-    `is_forced`: whoever had the turn before cannot go on, so that any option is free; otherwise all but the first are preemptions.
+    `is_forced`: the actor of the turn before cannot go on, so no option is a preemption; otherwise all but the first are.
     """
 
     options: str
@@ -48,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An actor went through a gate: before which statement it stood, and where that led it (or others that had waited)."""
+    """An actor passed a gate: the statement at which it stood, and where that led it (or others that had waited)."""
 
     actor: str
     label: str
@@ -150,7 +150,7 @@ class Scheduler:
         run.steps.append(Step(actor=actor.name, label=label, led_to=", ".join(led_to)))
 
     def _awaken(self, actors: Sequence[Actor]) -> None:
-        """Whoever waited may go on now, to its next gate or to its next lock."""
+        """Let the actors that waited go on, to their next gate or lock."""
         for actor in actors:
             if actor.standing is Standing.BLOCKED:
                 actor.standing = Standing.RUNNING
@@ -167,9 +167,9 @@ class Scheduler:
         return Haste.TO_THE_END_OF_THE_TRANSACTION
 
     def _settle(self, actors: Sequence[Actor], waited: bool | None) -> None:  # noqa: FBT001 - a hint that may be missing
-        """Wait until nobody is under way: each is at a gate, done, or waits for a lock that another one holds.
+        """Wait until every actor is at a gate, done, or blocked by a lock of another actor.
 
-        Only when all who are under way wait, and do so twice, is it taken for that: what one of them holds it may be about to let go.
+        Actors count as blocked when the server says so of all running ones, twice: one of them may be about to release its lock.
         """
         silence, end, was_blocked = SILENCE_SECONDS[waited], monotonic() + PATIENCE_SECONDS, False
         while running := [actor for actor in actors if actor.standing is Standing.RUNNING]:
@@ -197,13 +197,13 @@ class Scheduler:
         return True
 
     def _await_the_server(self, actors: Sequence[Actor]) -> None:
-        """All wait for each other: the server fails a statement of one of them, which lets others go on."""
+        """Wait for the server to end a deadlock: it fails a statement of one actor, and the others go on."""
         if not self._has_arrival(PATIENCE_SECONDS):
             raise StuckError("everybody waits for a lock, and the server does not end it")
         self._awaken(actors)
 
     def _give_up(self, actors: Sequence[Actor]) -> None:
-        """Let all of them run to their ends, however that is."""
+        """Let all actors run to their ends, whatever they are."""
         for actor in actors:
             if actor.standing is not Standing.DONE:
                 actor.go_on(Haste.TO_THE_END)

@@ -1,6 +1,6 @@
 """Every schedule of some programs: depth first, by replay with the next choice changed.
 
-With a bound only schedules with at most so many preemptions are searched; whether it cut anything off is told, never assumed.
+A bound limits the number of preemptions; `is_cut` says whether it left schedules out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Search:
             token = self._next(run.choices)
 
     def _next(self, choices: Sequence[Choice]) -> str | None:
-        """The deepest choice that has another option within the bound, changed to it."""
+        """Change the deepest choice that has another option within the bound."""
         spent = [0]
         for choice in choices:
             spent.append(spent[-1] + choice.cost(choice.taken))

@@ -1,4 +1,4 @@
-"""The database that schedules are played on: put back to how it was before each of them, watched from a connection of its own.
+"""The database that schedules are played on. It is restored before each schedule, and watched from a connection of its own.
 
 Its schema `kept` holds a copy of every row of the prepared world, `explorer` a clock: sessions of the explorer find
 `explorer.clock_timestamp()` before the server's own, so that time passes when a schedule says so.
@@ -22,7 +22,7 @@ from tests.support.database import empty, new_database, seeing_every_tenant
 from workers.local.credentials import load_credentials
 from workers.local.stack import LocalStack
 
-# A world is some dozen rows; what a hundred schedules leave behind would be more to read over than that.
+# A world is some dozen rows; a hundred schedules leave more dead rows than that.
 VACUUM_EVERY = 100
 _SCHEMA = """
 CREATE SCHEMA kept;
@@ -35,7 +35,7 @@ CREATE FUNCTION explorer.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLA
 
 
 def open_to_explorers(server: LocalStack) -> str:
-    """Let the product's role do what explorers need on a server that was started for them; returns its address."""
+    """Grant the product's role what explorers need on a server of the tests; returns its address."""
     password = load_credentials(server.data_dir / "credentials.json").postgres
     administrator = make_url(server.postgres.database_url).set(
         drivername="postgresql", username="postgres", password=password, database="postgres"
@@ -89,12 +89,12 @@ class Stage:
         )
 
     def clear(self) -> None:
-        """Begin a new world: no row, and the clock as it is everywhere."""
+        """Begin a new world: no rows, and the server's own time."""
         empty(self.engine)
         self.set_clock(timedelta(0))
 
     def keep(self) -> None:
-        """Remember the database as it is now: what `restore` puts back."""
+        """Remember the present rows, which `restore` puts back."""
         for table in self._tables:
             self._run("TRUNCATE {copy}", table)
             self._run("INSERT INTO {copy} SELECT * FROM {table}", table)
@@ -117,14 +117,14 @@ class Stage:
             self._ahead = ahead
 
     def is_blocked(self, pid: int, others: Sequence[int]) -> bool:
-        """Whether a session waits for a lock that one of the others holds or waits for before it."""
+        """Whether a session waits for a lock that one of the others has, or waits for before it."""
         answer = self._controller.execute(
             "SELECT pg_catalog.pg_isolation_test_session_is_blocked(%s, %s::int[])", [pid, list(others)]
         )
         return bool(answer.fetchone()[0])  # type: ignore[index]  # one row
 
     def look(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Read what a schedule left."""
+        """Read what a schedule has written."""
         return self._controller.execute(query, parameters).fetchall()
 
     def _run(self, statement: str, table: Table) -> None:

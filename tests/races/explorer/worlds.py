@@ -15,7 +15,7 @@ from tests.races.explorer.delivery_scenes import DELIVERIES
 from tests.races.explorer.registry import COMMANDS, Command
 from tests.races.explorer.scenes import OVERDUE
 
-# Nearly every race that was ever found shows with one or two (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007). Three
+# Nearly every race that was ever found needs one or two (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007). Three
 # actors have ten times as many schedules with two as with one.
 PREEMPTIONS, PREEMPTIONS_OF_THREE = 2, 1
 # `make test` searches one preemption of every fourth of the pairs that are worth one, and tries both orders of whole commands in all the
@@ -46,7 +46,7 @@ LIKE = {"send back": "reject"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What one actor does: a command, as the first or second of its kind, under an idempotency key."""
+    """What one actor does: a command, as the first or second of its kind, perhaps under an idempotency key."""
 
     command: str
     rank: int = 0
@@ -65,12 +65,12 @@ class World:
 
 
 def in_state(state: str) -> list[Command]:
-    """Commands that have a chance there, by name."""
+    """List the commands that can succeed there, by name."""
     return sorted((command for command in COMMANDS.values() if state in command.states), key=lambda command: command.name)
 
 
 def pairs() -> Iterator[World]:
-    """Every two commands that can meet in a state: both have a chance there, and one may have to wait for the other."""
+    """Every two commands that can meet in a state: both can succeed there, and both touch the same rows."""
     met: set[tuple[str, str]] = set()
     for state in (*BY_STAKES, *(state for state in QuoteStatus if state not in BY_STAKES)):
         for first, second in combinations_with_replacement(in_state(state), 2):
@@ -82,7 +82,7 @@ def pairs() -> Iterator[World]:
 
 
 def deliveries() -> Iterator[World]:
-    """Every two commands that have a chance in a scene of delivery; of those that a case is decided by, one stands for the others."""
+    """Every two commands that can succeed in a scene of delivery; of those that resolve a case, one stands for the others."""
     for scene in DELIVERIES:
         for first, second in combinations_with_replacement(in_state(scene), 2):
             if not {first.name, second.name} <= ON_A_CASE:
@@ -155,7 +155,7 @@ OF_DELIVERY = (
     _written("cancellation asked", "accept the cancellation", "completed", "evaluate"),
     _written("cancellation asked", "accept the cancellation", "decline the cancellation", "start B"),
     _written("step being cancelled", "completed", "cancelled", "evaluate"),
-    # Once an answer between two looks of the evaluation left the order settled and its step not undone.
+    # A reply between two reads of the evaluation once left the order settled and its step not undone.
     replace(_written("step being cancelled", "completed", "cancellation refused", "evaluate"), quick_bound=1),
     _written("case claimed", "let it be tried again", "completed", "evaluate"),
     _written("case left", "claim", "the lease runs out", "let it be tried again"),
