@@ -43,12 +43,13 @@ PAGE = ROOT / "docs" / "mutants.md"
 LIST = ROOT / "build" / "mutants.md"
 HEAD = """# Mutants
 
-A mutant is the product without one layer that protects it: one guard, one condition of a guard, one state that a move looks at, one constraint, one lock, one clock
-or one claim. Each mutant has a *story*: a short sequence of commands, or a statement typed by hand, that only this layer refuses. With the layer the story ends as
-it should; without the layer it ends otherwise, and the test fails when it does not.
+A mutant is the product without one layer that protects it: one guard, one condition of a guard, one state that a move looks at, one
+constraint, one lock, one clock or one claim. Each mutant has a *story*: a short sequence of commands, or a statement typed by hand, that
+only this layer refuses. With the layer the story ends as it should; without it the story must end otherwise, or the test fails.
 
-The stories are in [`tests/mutants/stories`](../tests/mutants/stories) and [`tests/mutants/constraints.py`](../tests/mutants/constraints.py). The registry of moves
-and PostgreSQL's catalogue say which layers there are, so no layer can be left without a story. Locks, clocks and claims are shown with two commands at once.
+The stories are in [`tests/mutants/stories`](../tests/mutants/stories) and
+[`tests/mutants/constraints.py`](../tests/mutants/constraints.py). The registry of moves and PostgreSQL's catalogue say which layers there
+are, so no layer can be left without a story. Locks, clocks and claims are shown with two commands at once.
 
     make mutants                                 list every mutant in build/mutants.md, then tell every story
     make mutants ARGS="-k STALE_APPROVAL"        tell only the stories whose name contains this
@@ -59,9 +60,9 @@ without all of them, and then does the harm that they prevent.
 
 """
 FOOT = """
-Three things have no mutant. The tenant in a guard's conditions: row level security and the keys, which all begin with the tenant, stand behind it everywhere. The
-state of `price_book_head.publish`: a price book has only one. NOT NULL. And some guards are needed only for an exact refusal: without `quote.accept/STALE_APPROVAL`
-three other guards would refuse as well, but would say less.
+Three things have no mutant. The tenant in a guard's conditions: row level security and the keys, which all begin with the tenant, stand
+behind it everywhere. The state of `price_book_head.publish`: a price book has only one. NOT NULL. Some guards are needed only for an exact
+refusal: without `quote.accept/STALE_APPROVAL` three other guards would refuse as well, but would say less.
 """
 TRIGGERS = {
     "approval_decision_four_eyes": "The owner of a quote does not decide on it, not by a statement typed by hand either.",
