@@ -67,7 +67,7 @@ def _changed(check: Check, position: int, condition: str) -> Iterator[None]:
 def _without(whole: ColumnElement[bool], condition: str) -> ColumnElement[bool]:
     gone = _named(whole)[condition.partition(ON)[2]]
     changed: Any = visitors.replacement_traverse(whole, {}, lambda element, **_: true() if element is gone else None)
-    return changed  # type: ignore[no-any-return]  # what was a condition is one
+    return changed  # type: ignore[no-any-return]  # a condition stays a condition
 
 
 def _named(whole: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ EVIDENCE = (
     "reconciliation_finding",
     "fallout_note",
 )
-"""Append-only by a trigger."""
+"""The tables that a trigger keeps append-only."""
 Changes = Mapping[str, Any]
 FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "quote": lambda _: {"quote_number": "by hand"},
@@ -182,7 +182,7 @@ def fresh(table: Table, tenant: PopulatedTenant) -> Changes:
     return FRESH[table.name](tenant) if table.name in FRESH else {}
 
 
-def a_row_named_that_another_tenant_has(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
+def a_row_that_names_a_row_of_another_tenant(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
     [column] = (name for name in constraint.column_keys if name != "tenant_id")
     foreign = tenant.id_in(constraint.referred_table.name, tenant.neighbour_or_fail)
     write(table, tenant, {**FITTING.get(name_of(constraint), {}), column: foreign})
@@ -196,11 +196,11 @@ def a_row_named_that_is_of_another_offer(table: Table, constraint: ForeignKeyCon
 
 
 def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, tenant: PopulatedTenant) -> None:
-    broken = BROKEN[name_of(constraint)](tenant) if name_of(constraint) in BROKEN else (unheard_of(constraint),)
+    broken = BROKEN[name_of(constraint)](tenant) if name_of(constraint) in BROKEN else (unknown_word(constraint),)
     tenant.each_refused(*(partial(write, table, tenant, changes) for changes in broken))
 
 
-def unheard_of(constraint: CheckConstraint) -> Changes:
+def unknown_word(constraint: CheckConstraint) -> Changes:
     [column] = WORDS.findall(str(constraint.sqltext))
     return {column: "NEVER_HEARD_OF"}
 
@@ -216,7 +216,7 @@ def the_same_row_again_where_its_primary_key_is_gone(table: Table, tenant: Popul
         write(table, tenant, {}, keep=("id",))
 
 
-def evidence_that_is_changed_or_deleted(table: Table, tenant: PopulatedTenant) -> None:
+def a_change_or_deletion_of_evidence(table: Table, tenant: PopulatedTenant) -> None:
     key = {"id": uuid4()} if "id" in table.columns else fresh(table, tenant)
     write(table, tenant, key)
     mine = " AND ".join(f"{name} = :{name}" for name in ("tenant_id", *key))
@@ -224,7 +224,7 @@ def evidence_that_is_changed_or_deleted(table: Table, tenant: PopulatedTenant) -
     tenant.each_refused(*(partial(tenant.change, statement, tenant_id=tenant.tenant_id, **key) for statement in for_each))
 
 
-def a_look_at_the_rows_of_another_tenant(table: Table, tenant: PopulatedTenant) -> None:
+def a_query_for_the_rows_of_another_tenant(table: Table, tenant: PopulatedTenant) -> None:
     if tenant.by_hand(f"SELECT FROM {table.name} WHERE tenant_id = :neighbour", neighbour=tenant.neighbour_or_fail.tenant_id) == 0:
         raise Kept
 
@@ -232,9 +232,9 @@ def a_look_at_the_rows_of_another_tenant(table: Table, tenant: PopulatedTenant) 
 def _story(table: Table, constraint: Constraint | Index) -> Callable[[PopulatedTenant], Any]:
     match constraint:
         case ForeignKeyConstraint() if len(constraint.column_keys) == 3:
-            return partial(a_row_named_that_is_of_another_offer, table, constraint)
+            return partial(a_row_that_names_a_row_of_another_offer, table, constraint)
         case ForeignKeyConstraint():
-            return partial(a_row_named_that_another_tenant_has, table, constraint)
+            return partial(a_row_that_names_a_row_of_another_tenant, table, constraint)
         case CheckConstraint():
             return partial(a_row_that_breaks_the_check, table, constraint)
         case _:
@@ -255,8 +255,8 @@ for name, (owner, rule) in CONSTRAINTS.items():
     if name not in LEANED_ON:
         refused_by(name, masked_by=MASKED.get(name, ()))(_story(owner, rule))
 for name, owner in LEANED_ON.items():
-    refused_by(name)(partial(the_same_row_again_where_its_primary_key_is_gone, owner))
+    refused_by(name)(partial(the_same_row_again_without_its_primary_key, owner))
 for name, owner in APPEND_ONLY.items():
-    refused_by(name)(partial(evidence_that_is_changed_or_deleted, owner))
+    refused_by(name)(partial(a_change_or_deletion_of_evidence, owner))
 for name, owner in POLICIES.items():
-    refused_by(name)(partial(a_look_at_the_rows_of_another_tenant, owner))
+    refused_by(name)(partial(a_query_for_the_rows_of_another_tenant, owner))

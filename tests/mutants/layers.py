@@ -86,14 +86,14 @@ def said_no(layer: str, error: BaseException) -> bool:
         return type(error) is named.guard.refusal and _came_from(named.check, error)
     if layer in MOVES:
         return type(error) in {InvalidTransition, *MOVES[layer].illegal.values()} and _came_from(MOVES[layer], error)
-    return isinstance(error, DBAPIError) and _constraint_said(layer, error)
+    return isinstance(error, DBAPIError) and _is_violation_of(layer, error)
 
 
 def _came_from(check: Check, error: BaseException) -> bool:
     return isinstance(error, Refusal) and f"{error.aggregate_type}.{error.evidence.get('event', '').lower()}" == check.name
 
 
-def _constraint_said(layer: str, error: DBAPIError) -> bool:
+def _is_violation_of(layer: str, error: DBAPIError) -> bool:
     diagnosis = getattr(error.orig, "diag")  # noqa: B009 - psycopg's errors have it, SQLAlchemy does not know
     if diagnosis.constraint_name is not None:
         return bool(diagnosis.constraint_name == layer)

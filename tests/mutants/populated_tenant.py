@@ -100,7 +100,7 @@ class PopulatedTenant(Trial):
         if errors:
             raise errors[0]
 
-    def _told(self, attempt: Callable[[], object]) -> DBAPIError | None:
+    def _error_of(self, attempt: Callable[[], object]) -> DBAPIError | None:
         savepoint = self.connection.begin_nested()
         try:
             attempt()

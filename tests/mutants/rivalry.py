@@ -60,7 +60,7 @@ def rewritten(statements: tuple[str, str], new: str, engine: Engine) -> Iterator
         yield
     finally:
         event.remove(engine, "before_cursor_execute", rewrite)
-    assert any(seen), f"nothing to rewrite: {statements}"
+    assert any(seen), f"no statement to rewrite: {statements}"
 
 
 def meanwhile(engine: Engine, rival: Callable[[], object], first: AbstractContextManager[Any]) -> tuple[bool, Future[object]]:
@@ -68,7 +68,7 @@ def meanwhile(engine: Engine, rival: Callable[[], object], first: AbstractContex
     with ThreadPoolExecutor(1) as pool:
         with first:
             later = pool.submit(rival)
-            eventually(lambda: later.done() or waits(engine), "the rival waits, or is done")
+            eventually(lambda: later.done() or waits(engine), "the rival waits, or has finished")
             went_ahead = later.done()
         later.exception()
     return went_ahead, later

@@ -60,7 +60,7 @@ def _edit_that_sets(**current_revision: Any) -> Iterator[None]:
 
 @contextmanager
 def without_tenant(check: Check, id_field: str) -> Iterator[None]:
-    """Run the block with a check that finds its row by its id alone."""
+    """Run the block with a check that finds its row by the id alone, without the tenant."""
     kept = check.identity
     check.identity = check.table.c.id == param(id_field)  # type: ignore[assignment]  # a condition as well
     check.protect(check.guards)

@@ -72,7 +72,7 @@ TRIGGERS = {
 
 
 class Mutant(NamedTuple):
-    """One row."""
+    """One row of the list."""
 
     layer: str
     mutant: str

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tests.mutants.layers import off, said_no
+from tests.mutants.layers import is_refusal_of, off
 from tests.mutants.trial import Trial
 
 Tell = Callable[[Any], object]  # a Trial, or the PopulatedTenant that is one
@@ -84,20 +84,20 @@ def show_that_it_is_needed(layer: str, story: Story, trial: Trial) -> None:
     if story.is_right:
         assert ending(story.tell, trial) is None
         error = ending(story.tell, trial, layer)
-        assert error is not None, f"{layer} lets too much pass"
-        assert said_no(layer, error), repr(error)
+        assert error is not None, f"{layer} allows too much"
+        assert is_refusal_of(layer, error), repr(error)
         return
     if story.behind:
         error = ending(story.tell, trial)
-        assert error is None or not said_no(layer, error), f"nothing stands before {layer}"
+        assert error is None or not is_refusal_of(layer, error), f"no layer refuses before {layer}"
     away = story.behind
     for speaker in (layer, *story.masked_by):
         error = ending(story.tell, trial, *away)
-        assert error is not None, f"{speaker} let it pass (without {away})"
-        assert said_no(speaker, error), f"{speaker} was to say no (without {away}), but: {error!r}"
+        assert error is not None, f"{speaker} did not refuse it (without {away})"
+        assert is_refusal_of(speaker, error), f"{speaker} should refuse it (without {away}), but: {error!r}"
         away = (*away, speaker)
     error = ending(story.tell, trial, *away)
-    assert error is None, f"somebody else says no (without {away}): {error!r}"
+    assert error is None, f"another layer refuses it (without {away}): {error!r}"
 
 
 def ending(tell: Tell, trial: Trial, *away: str) -> Exception | None:
@@ -105,6 +105,6 @@ def ending(tell: Tell, trial: Trial, *away: str) -> Exception | None:
     with off(trial.connection, *away):
         try:
             tell(trial)
-        except Exception as error:  # noqa: BLE001 - sorted out by SQLAlchemy, which raises it or its own
+        except Exception as error:  # noqa: BLE001 - the caller compares it with the refusal that the story expects
             return error
     return None

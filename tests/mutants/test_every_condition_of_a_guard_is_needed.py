@@ -32,7 +32,7 @@ def test_every_condition_of_a_guard_that_has_several_has_a_story() -> None:
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_the_condition_decides_and_without_it_the_story_ends_otherwise(condition: str, trial: Trial) -> None:
+def test_only_the_condition_refuses_its_story(condition: str, trial: Trial) -> None:
     show_that_it_is_needed(condition, STORIES[condition], trial)
 
 

@@ -18,7 +18,7 @@ from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
 LOADED = (hand_typed, commands_kept_by_constraints, delivery_kept_by_constraints)
-WRITTEN_DOWN = {*CONSTRAINTS, *APPEND_ONLY, *FUNCTIONS, *POLICIES}
+MODELLED = {*CONSTRAINTS, *APPEND_ONLY, *FUNCTIONS, *POLICIES}
 CATALOGUE = text("""
     SELECT conname FROM pg_constraint WHERE conrelid::regclass::text = ANY(:tables) AND contype IN ('p', 'u', 'c', 'f', 'x')
     UNION SELECT indexrelid::regclass::text FROM pg_index WHERE indisunique AND indrelid::regclass::text = ANY(:tables)
@@ -37,30 +37,28 @@ def tenant(transaction: Connection) -> PopulatedTenant:
     return PopulatedTenant(transaction, PopulatedTenant(transaction))
 
 
-def test_every_constraint_in_the_catalogue_has_a_statement_that_it_refuses(transaction: Connection) -> None:
+def test_every_constraint_of_the_catalogue_has_a_statement_that_it_refuses(transaction: Connection) -> None:
     found = set(transaction.scalars(CATALOGUE, {"tables": list(TABLES)}))
 
-    assert found == WRITTEN_DOWN
+    assert found == MODELLED
     assert set(STORIES) >= found
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_fresh_copy_of_a_row_is_taken(table: str, tenant: PopulatedTenant) -> None:
-    """Otherwise the statements below might be refused for another reason than the one they are there for."""
+def test_a_fresh_copy_of_a_row_is_accepted(table: str, tenant: PopulatedTenant) -> None:
+    """Otherwise a statement of the tests below could be refused for another reason than its own."""
     with tenant.connection.begin_nested() as savepoint:
         write(METADATA.tables[table], tenant, {})
         savepoint.rollback()
 
 
-@pytest.mark.parametrize("constraint", sorted(WRITTEN_DOWN))
-def test_the_constraint_says_no_and_without_it_the_statement_goes_through(constraint: str, tenant: PopulatedTenant) -> None:
+@pytest.mark.parametrize("constraint", sorted(MODELLED))
+def test_only_the_constraint_refuses_its_statement(constraint: str, tenant: PopulatedTenant) -> None:
     show_that_it_is_needed(constraint, STORIES[constraint], tenant)
 
 
 @pytest.mark.parametrize("constraint", sorted(COMMANDS))
-def test_where_nothing_before_it_says_no_the_constraint_alone_keeps_a_command_from_doing_harm(
-    constraint: str, trial: Trial
-) -> None:
+def test_only_the_constraint_prevents_the_harm_once_the_layers_before_it_are_removed(constraint: str, trial: Trial) -> None:
     show_that_it_is_needed(constraint, COMMANDS[constraint], trial)
 
 
@@ -72,4 +70,4 @@ def test_every_key_begins_with_the_tenant() -> None:
 
 
 def test_the_number_of_constraints_is_evidence() -> None:
-    record("constraints with a mutant killed", len(WRITTEN_DOWN), "constraints")
+    record("constraints with a mutant killed", len(MODELLED), "constraints")

@@ -32,7 +32,7 @@ def test_every_guard_has_a_story() -> None:
 
 
 @pytest.mark.parametrize("guard", sorted(GUARDS))
-def test_the_guard_says_no_and_without_it_the_story_ends_otherwise(guard: str, trial: Trial) -> None:
+def test_only_the_guard_refuses_its_story(guard: str, trial: Trial) -> None:
     show_that_it_is_needed(guard, STORIES[guard], trial)
 
 

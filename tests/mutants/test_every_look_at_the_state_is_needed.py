@@ -17,14 +17,14 @@ LOADED = (accepting, approving, authority, quoting, states_of_delivery, withdraw
 LOOKS = sorted(look for look, move in MOVES.items() if elsewhere(move))
 
 
-def test_every_move_has_a_story_of_its_state() -> None:
+def test_every_move_has_a_story_about_its_state() -> None:
     assert set(LOOKS) <= set(STORIES)
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_the_state_says_no_and_without_a_look_at_it_the_story_ends_otherwise(look: str, trial: Trial) -> None:
+def test_only_the_state_refuses_the_story(look: str, trial: Trial) -> None:
     show_that_it_is_needed(look, STORIES[look], trial)
 
 
-def test_the_number_of_looks_at_the_state_is_evidence() -> None:
+def test_the_number_of_conditions_on_the_state_is_evidence() -> None:
     record("looks at the state with a mutant killed", len(LOOKS), "moves")

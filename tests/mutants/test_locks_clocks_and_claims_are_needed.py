@@ -14,12 +14,12 @@ LOADED = (rivals, rivals_of_delivery)
 
 
 @pytest.mark.parametrize("layer", sorted(RIVALRIES))
-def test_with_it_the_rivals_come_to_the_one_right_end(layer: str, db: Engine, offers: Offers) -> None:
+def test_with_the_layer_the_rivals_end_as_they_should(layer: str, db: Engine, offers: Offers) -> None:
     assert RIVALRIES[layer].tell(db, offers) == RIVALRIES[layer].kept
 
 
 @pytest.mark.parametrize("layer", sorted(RIVALRIES))
-def test_without_it_a_rival_does_harm(layer: str, db: Engine, offers: Offers) -> None:
+def test_without_the_layer_a_rival_does_harm(layer: str, db: Engine, offers: Offers) -> None:
     with RIVALRIES[layer].without(db):
         assert RIVALRIES[layer].tell(db, offers) == RIVALRIES[layer].broken
 

@@ -28,18 +28,18 @@ def masked(trial: Trial) -> None:
 @pytest.mark.parametrize(
     ("tell", "complaint"),
     [
-        pytest.param(nothing_wrong, "let it pass", id="a story that the layer does not end"),
-        pytest.param(refused_elsewhere, "was to say no", id="a story that another layer ends"),
-        pytest.param(masked, "somebody else says no", id="a story that another layer would end as well"),
+        pytest.param(nothing_wrong, "did not refuse it", id="a story that the layer does not refuse"),
+        pytest.param(refused_elsewhere, "should refuse it", id="a story that another layer refuses"),
+        pytest.param(masked, "another layer refuses it", id="a story that another layer would refuse as well"),
     ],
 )
-def test_a_story_that_does_not_need_its_layer_is_found_out(tell: Tell, complaint: str, trial: Trial) -> None:
+def test_a_story_that_does_not_need_its_layer_fails(tell: Tell, complaint: str, trial: Trial) -> None:
     with pytest.raises(AssertionError, match=complaint):
         show_that_it_is_needed(LAYER, Story(tell=tell), trial)
 
 
-def test_a_layer_that_masks_nothing_is_found_out(trial: Trial) -> None:
+def test_a_story_that_names_a_layer_which_masks_nothing_fails(trial: Trial) -> None:
     story = Story(tell=masked, masked_by=("the state in quote.edit", "uq_quote_revision_working", "uq_quote_revision_accepted"))
 
-    with pytest.raises(AssertionError, match="uq_quote_revision_accepted let it pass"):
+    with pytest.raises(AssertionError, match="uq_quote_revision_accepted did not refuse it"):
         show_that_it_is_needed(LAYER, story, trial)

@@ -1,4 +1,4 @@
-"""The page about mutants counts them as they are, and the list has a row for each: `make mutants` writes both."""
+"""`docs/mutants.md` has the right numbers of mutants, and the list has a row for each; `make mutants` writes both."""
 
 from __future__ import annotations
 

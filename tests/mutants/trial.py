@@ -30,7 +30,7 @@ _QUOTE = text("""
 
 
 class Trial(Offers):
-    """Every unit of work is a savepoint: a command that is refused leaves nothing, as in the product."""
+    """Every unit of work is a savepoint: a refused command leaves no rows, as in the product."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.engine, uuid4())
@@ -65,7 +65,7 @@ class Trial(Offers):
         return self.decide(offer, self.requirement_ids(offer)[0], Decision.REJECT)
 
     def expired_quote(self) -> Offer:
-        """Make a draft whose time was over, and that was found so."""
+        """Make a draft that expired because its end had passed."""
         offer = self.draft_quote()
         self.end_validity(offer)
         with self.uow() as uow:
@@ -73,11 +73,11 @@ class Trial(Offers):
         return self.quote(offer.quote_id)
 
     def end_validity(self, offer: Offer) -> None:
-        """Let a quote's time be over, without a change of its version."""
+        """Put the end of a quote into the past, without a change of its version."""
         self.by_hand("UPDATE quote SET valid_until = clock_timestamp() WHERE tenant_id = :tenant AND id = :id", id=offer.quote_id)
 
     def by_hand(self, statement: str, **values: Any) -> int:
-        """Type a statement; `:tenant` is this tenant. Returns how many rows it touched. What is deferred is checked at once."""
+        """Execute a statement; `:tenant` is this tenant. Returns how many rows it touched. Deferred checks run at once."""
         with self.connection.begin_nested():
             name_tenant(self.connection, self.tenant_id)
             touched = self.connection.execute(text(statement), {"tenant": self.tenant_id, **values}).rowcount
@@ -90,6 +90,6 @@ class Trial(Offers):
         return self.by_hand(f"SELECT FROM {table} WHERE tenant_id = :tenant")
 
     def grants_of(self, subject: str) -> list[Row[Any]]:
-        """List what somebody may sign."""
+        """List the authority grants of a person."""
         grant = table_of(AuthorityGrant)
         return list(self.connection.execute(select(*grant.c).filter_by(tenant_id=self.tenant_id, subject=subject)))

@@ -1,4 +1,4 @@
-"""A customer says yes to one approved revision, at a price and by a document that are of it."""
+"""A customer accepts one approved revision, with the price and the document of that revision."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def accepting_on_an_older_version(trial: Trial) -> None:
 
 
 @refused_by("the state in quote.accept")
-def accepting_what_the_customer_had_declined(trial: Trial) -> None:
+def accepting_a_quote_that_the_customer_declined(trial: Trial) -> None:
     offer = trial.approved_quote()
     withdraw("decline", trial, offer)
     accept(trial, offer, expected_version=offer.version + 1)

@@ -1,4 +1,4 @@
-"""What must be of one piece for an acceptance, condition by condition: revision, approval, price with its policy, document."""
+"""An acceptance names a revision, an approval, a price and a document that belong together: one story for each condition."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ refused_by(
 
 
 @allowed_by(f"{STALE_APPROVAL}{ON}approval_request.quote_revision_id")
-def accepting_by_the_approval_of_the_revision(trial: Trial) -> None:
+def accepting_with_the_approval_of_the_revision(trial: Trial) -> None:
     accept(trial, trial.approved_quote())
 
 
@@ -34,12 +34,12 @@ def accepting_by_the_approval_of_the_revision(trial: Trial) -> None:
     behind=(STALE_APPROVAL,),
     masked_by=(f"{APPROVAL_MISSING}{ON}approval_request.price_result_id", APPROVAL_OF_ITS_REVISION),
 )
-def accepting_by_the_approval_of_another_quote(trial: Trial) -> None:
+def accepting_with_the_approval_of_another_quote(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), approval_request_id=trial.approved_quote().approval_request_id)
 
 
 @refused_by(f"{APPROVAL_MISSING}{ON}approval_request.price_result_id", behind=("quote.open_requirements/STALE_APPROVAL#2",))
-def accepting_another_price_than_the_approved_one(trial: Trial) -> None:
+def accepting_a_price_that_was_not_approved(trial: Trial) -> None:
     earlier = trial.priced_quote()
     offer = trial.submit(trial.price(earlier))
     asked = trial.open_requirements(replace(offer, price_result_id=earlier.price_result_id), SIGNATURE)
@@ -48,14 +48,14 @@ def accepting_another_price_than_the_approved_one(trial: Trial) -> None:
 
 
 @refused_by(f"{APPROVAL_MISSING}{ON}approval_request.status")
-def accepting_by_an_approval_that_was_taken_back(trial: Trial) -> None:
+def accepting_with_an_approval_that_was_recalled(trial: Trial) -> None:
     offer = trial.approved_quote()
     trial.by_hand("UPDATE approval_request SET status = 'RECALLED' WHERE tenant_id = :tenant")
     accept(trial, offer)
 
 
 @refused_by(f"{STALE_PRICE}{ON}price_result.input_hash", behind=("quote_revision_frozen",))
-def accepting_a_content_that_was_never_priced(trial: Trial) -> None:
+def accepting_a_revision_whose_content_was_never_priced(trial: Trial) -> None:
     offer = trial.approved_quote()
     trial.by_hand("UPDATE quote_revision SET content_hash = 'by hand' WHERE tenant_id = :tenant")
     accept(trial, offer)
@@ -69,16 +69,16 @@ def approved(trial: Trial, policy: StalenessPolicy, *signatures: object) -> Offe
 
 
 @refused_by(f"{STALE_PRICE}{ON}price_book_head.active_version")
-def accepting_after_a_publication_that_asks_for_a_new_price(trial: Trial) -> None:
+def accepting_after_a_publication_that_requires_a_new_price(trial: Trial) -> None:
     offer = approved(trial, StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH)
     publish(trial, "p-45", PRICE_BOOK_VERSION)
     accept(trial, offer)
 
 
 @refused_by(f"{STALE_PRICE}{ON}price_book_head.price_book")
-def accepting_after_a_publication_while_another_book_stays_at_that_version(trial: Trial) -> None:
+def accepting_after_a_publication_while_another_price_book_has_the_older_version(trial: Trial) -> None:
     publish(trial, PRICE_BOOK_VERSION, None, price_book="OTHER")
-    accepting_after_a_publication_that_asks_for_a_new_price(trial)
+    accepting_after_a_publication_that_requires_a_new_price(trial)
 
 
 @refused_by(f"{STALE_PRICE}{ON}approval_requirement.type")
@@ -93,7 +93,7 @@ def accepting_a_stale_price_that_was_signed_for_another_quote(trial: Trial) -> N
 
 
 @refused_by(f"{STALE_PRICE}{ON}approval_requirement.status")
-def accepting_a_stale_price_that_nobody_approved(trial: Trial) -> None:
+def accepting_a_stale_price_that_was_not_approved(trial: Trial) -> None:
     offer = approved(trial, IF_STALE, STALE_PRICE_SIGNED)
     trial.by_hand("UPDATE approval_requirement SET status = 'REWORK' WHERE tenant_id = :tenant")
     accept_stale(trial, offer)
@@ -110,13 +110,13 @@ def accept_after_publishing(trial: Trial, offer: Offer, material: Sequence[str])
 
 
 @allowed_by(f"{STALE_PRICE}{ON}price_book_version.published_at")
-def accepting_a_price_that_was_made_after_the_material_change(trial: Trial) -> None:
+def accepting_a_price_that_was_calculated_after_the_material_change(trial: Trial) -> None:
     publish(trial, "p-45", PRICE_BOOK_VERSION, material_offering_ids=[FIBRE])
     accept_after_publishing(trial, approved(trial, IF_MATERIAL), [])
 
 
 @allowed_by(f"{STALE_PRICE}{ON}price_book_version.price_book")
-def accepting_after_a_material_change_of_another_book(trial: Trial) -> None:
+def accepting_after_a_material_change_of_another_price_book(trial: Trial) -> None:
     publish(trial, "p-45", PRICE_BOOK_VERSION)
     offer = approved(trial, IF_MATERIAL)
     publish(trial, "p-1", None, price_book="OTHER", material_offering_ids=[FIBRE])
@@ -124,19 +124,19 @@ def accepting_after_a_material_change_of_another_book(trial: Trial) -> None:
 
 
 @allowed_by(f"{STALE_PRICE}{ON}line.revision_id", f"{STALE_PRICE}{ON}price_book_version.material_offering_ids")
-def accepting_after_a_material_change_of_what_only_another_quote_offers(trial: Trial) -> None:
+def accepting_after_a_material_change_of_a_product_that_only_another_quote_offers(trial: Trial) -> None:
     publish(trial, "p-45", PRICE_BOOK_VERSION, entries=ENTRIES)
     trial.draft_quote(lines=[line(1, SUPPORT)])
     accept_after_publishing(trial, approved(trial, IF_MATERIAL), [SUPPORT])
 
 
 @refused_by(f"{DOCUMENT}{ON}quote_document.quote_revision_id", masked_by=(f"{DOCUMENT}{ON}quote_document.price_result_id",))
-def accepting_by_the_document_of_another_quote(trial: Trial) -> None:
+def accepting_with_the_document_of_another_quote(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), document_id=trial.approved_quote().document_id)
 
 
 @refused_by(f"{DOCUMENT}{ON}quote_document.price_result_id")
-def accepting_by_a_document_that_shows_an_earlier_price(trial: Trial) -> None:
+def accepting_with_a_document_that_shows_an_earlier_price(trial: Trial) -> None:
     earlier = trial.issue_document(trial.priced_quote())
     offer = trial.open_requirements(trial.submit(trial.price(earlier)), SIGNATURE)
     offer = trial.issue_document(trial.decide(offer, trial.requirement_ids(offer)[0]))

@@ -1,4 +1,4 @@
-"""Signatures are asked for, given, late. An approval is of one revision at one price."""
+"""Requirements are opened, signed, escalated and reminded of. An approval holds for one revision at one price."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def automatic_approval_of_another_revision(trial: Trial) -> None:
 
 
 def repriced(trial: Trial) -> tuple[Offer, Offer]:
-    """An offer at its first price, and as it was submitted at its second."""
+    """An offer with its first price, and the same offer, submitted with its second price."""
     priced = trial.priced_quote()
     return priced, trial.submit(trial.price(priced))
 
@@ -76,12 +76,12 @@ def automatic_approval_of_an_earlier_price_of_the_revision(trial: Trial) -> None
 
 
 @refused_by("the state in quote.open_requirements")
-def requirements_for_what_was_never_submitted(trial: Trial) -> None:
+def requirements_for_a_quote_that_was_never_submitted(trial: Trial) -> None:
     apply(trial, approving.OPEN_REQUIREMENTS, **of_quote(trial.priced_quote()))
 
 
 @refused_by("the state in quote.none_required")
-def automatic_approval_of_what_waits_for_signatures(trial: Trial) -> None:
+def automatic_approval_of_a_quote_that_waits_for_signatures(trial: Trial) -> None:
     apply(trial, approving.NONE_REQUIRED, **of_quote(trial.quote_in_approval()))
 
 
@@ -90,7 +90,7 @@ def outcome_for_another_revision(decision: Decision, trial: Trial) -> None:
     apply(trial, deciding.QUOTE_OUTCOME[decision], quote_id=offer.quote_id, quote_revision_id=uuid4())
 
 
-def outcome_for_what_was_never_submitted(decision: Decision, trial: Trial) -> None:
+def outcome_for_a_quote_that_was_never_submitted(decision: Decision, trial: Trial) -> None:
     apply(trial, deciding.QUOTE_OUTCOME[decision], **of_quote(trial.priced_quote()))
 
 
@@ -100,13 +100,13 @@ def signature_for_another_offer(decision: Decision, trial: Trial) -> None:
     decide(trial, other, requirement_id, decision)
 
 
-def second_signature(decision: Decision, trial: Trial) -> None:
+def second_signature_for_one_requirement(decision: Decision, trial: Trial) -> None:
     offer, first, _ = trial.two_levels()
     trial.decide(offer, first)
     decide(trial, offer, first, decision, approval_task_id="another")
 
 
-def signature_of_what_nobody_asks_for_any_more(decision: Decision, trial: Trial) -> None:
+def signature_for_a_requirement_that_is_void(decision: Decision, trial: Trial) -> None:
     offer, first, _ = trial.two_levels()
     with trial.uow() as uow:
         uow.apply(VOID_REQUIREMENT, requirement_id=first)
@@ -147,10 +147,10 @@ for said in Decision:
     requirement, look = f"approval_requirement.{word}", f"{STATE}approval_requirement.{word}"
     for layer, tell, masks in (
         (f"quote.{word}/STALE_APPROVAL", outcome_for_another_revision, ()),
-        (f"{STATE}quote.{word}", outcome_for_what_was_never_submitted, ()),
+        (f"{STATE}quote.{word}", outcome_for_a_quote_that_was_never_submitted, ()),
         (f"{requirement}/STALE_APPROVAL", signature_for_another_offer, (DECISION_OF_ITS_QUOTE,)),
-        (f"{requirement}/APPROVAL_ALREADY_DECIDED", second_signature, (look, ONE_DECISION_EACH)),
-        (look, signature_of_what_nobody_asks_for_any_more, ()),
+        (f"{requirement}/APPROVAL_ALREADY_DECIDED", second_signature_for_one_requirement, (look, ONE_DECISION_EACH)),
+        (look, signature_for_a_requirement_that_is_void, ()),
         (f"{requirement}/STALE_APPROVAL#2", signature_on_an_older_version, ()),
         (f"{requirement}/EARLIER_LEVEL_OPEN", signature_before_the_level_below, ()),
         (f"{requirement}/FOUR_EYES_VIOLATION", signature_of_the_owner, ("approval_decision_four_eyes",)),
@@ -161,7 +161,7 @@ for said in Decision:
 
 
 @refused_by("approval_requirement.escalate/ALREADY_ESCALATED")
-def escalating_again_what_was_escalated_meanwhile(trial: Trial) -> None:
+def escalating_a_requirement_that_was_escalated_before(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     for _ in range(2):
@@ -169,7 +169,7 @@ def escalating_again_what_was_escalated_meanwhile(trial: Trial) -> None:
 
 
 @refused_by("the state in approval_requirement.escalate")
-def escalating_a_signature_that_was_given(trial: Trial) -> None:
+def escalating_a_requirement_that_was_signed(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     trial.decide(offer, requirement_id)
@@ -185,7 +185,7 @@ def escalate(trial: Trial, requirement_id: Any) -> None:
 
 
 @refused_by("the state in approval_requirement.begin")
-def beginning_a_signature_that_was_given(trial: Trial) -> None:
+def beginning_a_requirement_that_was_signed(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     trial.decide(offer, requirement_id)
@@ -200,7 +200,7 @@ def reminding_twice(trial: Trial) -> None:
 
 
 @refused_by("the state in approval_requirement.remind")
-def reminding_of_a_signature_that_was_given(trial: Trial) -> None:
+def reminding_of_a_requirement_that_was_signed(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     trial.decide(offer, requirement_id)
@@ -208,7 +208,7 @@ def reminding_of_a_signature_that_was_given(trial: Trial) -> None:
 
 
 @refused_by("the state in approval_requirement.invalidate")
-def voiding_a_signature_that_was_given(trial: Trial) -> None:
+def voiding_a_requirement_that_was_signed(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     trial.decide(offer, requirement_id)

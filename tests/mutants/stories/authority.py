@@ -1,4 +1,4 @@
-"""Authority is passed on and taken back."""
+"""Authority grants are delegated and revoked."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ def read(trial: Trial, grant: Any) -> Any:
 
 
 @refused_by("authority_grant.delegate/NOT_YOUR_AUTHORITY")
-def passing_on_what_somebody_else_holds(trial: Trial) -> None:
+def delegating_the_grant_of_somebody_else(trial: Trial) -> None:
     delegate(trial, trial.grant_authority("rita"), delegated_by="robin", valid_until=in_hours(8))
 
 
 @refused_by("authority_grant.delegate/GRANT_VERSION_CONFLICT")
-def passing_on_an_older_version(trial: Trial) -> None:
+def delegating_on_an_older_version(trial: Trial) -> None:
     delegate(trial, trial.grant_authority(), expected_version=0, valid_until=in_hours(8))
 
 
 @refused_by("authority_grant.delegate/AUTHORITY_NOT_DELEGABLE")
-def passing_on_what_was_taken_back(trial: Trial) -> None:
+def delegating_a_grant_that_was_revoked(trial: Trial) -> None:
     grant = trial.grant_authority()
     revoke(trial, grant)
     delegate(trial, read(trial, grant), valid_until=in_hours(8))
 
 
 @refused_by("authority_grant.delegate/DELEGATION_TOO_WIDE")
-def passing_on_more_than_one_holds(trial: Trial) -> None:
+def delegating_more_than_the_grant_allows(trial: Trial) -> None:
     grant = trial.grant_authority(max_discount_percent=Decimal(20))
     delegate(trial, grant, max_discount_percent=Decimal(21), valid_until=in_hours(8))
 
 
 @refused_by("authority_grant.revoke/NOT_YOUR_AUTHORITY")
-def a_colleague_takes_authority_back(trial: Trial) -> None:
+def revoking_the_grant_of_a_colleague(trial: Trial) -> None:
     revoke(trial, trial.grant_authority(), revoked_by="robin", as_administrator=False)
 
 
 @refused_by("authority_grant.revoke/GRANT_VERSION_CONFLICT")
-def taking_back_an_older_version(trial: Trial) -> None:
+def revoking_on_an_older_version(trial: Trial) -> None:
     revoke(trial, trial.grant_authority(), expected_version=0)
 
 
 @refused_by("the state in authority_grant.revoke")
-def taking_back_what_was_taken_back(trial: Trial) -> None:
+def revoking_a_grant_that_was_revoked(trial: Trial) -> None:
     grant = trial.grant_authority()
     revoke(trial, grant)
     revoke(trial, read(trial, grant))
 
 
 @refused_by("the state in authority_grant.end")
-def ending_a_delegation_that_its_delegator_ended(trial: Trial) -> None:
+def ending_a_delegation_that_was_revoked(trial: Trial) -> None:
     grant = trial.grant_authority()
     revoke(trial, grant)
     with trial.uow() as uow:

@@ -1,4 +1,4 @@
-"""An order is cancelled, and what it was held by is decided."""
+"""An order is cancelled, and a person decides on a held step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESERVE, CHECK, PROVISION = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY", "PROVIS
 
 
 @refused_by("sales_order.request_cancel/ORDER_VERSION_CONFLICT")
-def cancelling_an_order_as_it_was_before(trial: Trial) -> None:
+def cancelling_an_order_on_an_older_version(trial: Trial) -> None:
     Fulfilment.running(trial).ask_to_cancel(expected_version=2)
 
 
@@ -35,7 +35,7 @@ def cancelling_past_the_point_of_no_return(trial: Trial) -> None:
 
 
 @refused_by("sales_order.cancel_accepted/PONR_REACHED")
-def accepting_when_the_point_of_no_return_was_passed_meanwhile(trial: Trial) -> None:
+def accepting_a_cancellation_after_the_point_of_no_return(trial: Trial) -> None:
     work = past_the_point_of_no_return(trial)
     work.ask_to_cancel()
     work.say(PROVISION, StepEvent.COMPLETE)
@@ -51,7 +51,7 @@ def holding_an_order_of_which_no_step_is_held(trial: Trial) -> None:
 
 
 @refused_by("fulfillment_step.cancellable/STEP_OBSOLETE")
-def cancelling_a_step_whose_order_goes_on(trial: Trial) -> None:
+def cancelling_a_step_of_an_order_that_is_not_being_cancelled(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     work.start_cancelling(RESERVE)
@@ -67,14 +67,14 @@ def cancelling_at_a_provider_that_takes_no_cancellations(trial: Trial) -> None:
 
 
 def held(trial: Trial) -> Fulfilment:
-    """An order with a step that was rejected after it had been sent."""
+    """An order with a held step: the provider rejected it after it had been sent."""
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     work.say(RESERVE, StepEvent.FAIL_FINALLY)
     return work
 
 
-def decided_on_an_older_version(event: StepEvent, trial: Trial) -> None:
+def deciding_on_an_older_version_of_the_step(event: StepEvent, trial: Trial) -> None:
     decide(held(trial), event, versions_ago=1)
 
 
@@ -87,11 +87,13 @@ def decide(work: Fulfilment, event: StepEvent, versions_ago: int = 0) -> None:
 
 
 for each in DECISIONS:
-    refused_by(f"fulfillment_step.{each.value.lower()}/STEP_VERSION_CONFLICT")(partial(decided_on_an_older_version, each))
+    refused_by(f"fulfillment_step.{each.value.lower()}/STEP_VERSION_CONFLICT")(
+        partial(deciding_on_an_older_version_of_the_step, each)
+    )
 
 
 @refused_by("fulfillment_step.resolve_retry/RESOLUTION_NOT_ALLOWED")
-def trying_again_what_may_have_had_its_effect_at_a_provider_that_forgets(trial: Trial) -> None:
+def retrying_a_step_that_may_have_taken_effect_at_a_provider_that_is_not_idempotent(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     trial.by_hand(
@@ -101,7 +103,7 @@ def trying_again_what_may_have_had_its_effect_at_a_provider_that_forgets(trial: 
 
 
 @refused_by("fulfillment_step.resolve_repaired/RESOLUTION_NOT_ALLOWED")
-def repairing_what_may_have_had_its_effect(trial: Trial) -> None:
+def repairing_a_step_that_may_have_taken_effect(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     trial.by_hand("UPDATE fulfillment_step SET status = 'HELD' WHERE tenant_id = :tenant AND step_code = 'RESERVE_INVENTORY'")

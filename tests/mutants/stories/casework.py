@@ -1,4 +1,4 @@
-"""People work on a case: each names it as it was seen, has it, and belongs to its queue."""
+"""People work on a case: each command names the version that was seen, and its person owns the case and belongs to the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Act = Callable[[Any, casework.CaseCommand], object]
 
 
 def contradicted(trial: Trial) -> Fulfilment:
-    """A case of the second level, open: a step was completed before it was begun."""
+    """An open case of the second level: a step was completed before it was started."""
     work = Fulfilment.running(trial)
     work.say(RESERVE, StepEvent.COMPLETE)
     return work
@@ -51,7 +51,7 @@ def older(work: Fulfilment) -> dict[str, Any]:
     return {"expected_version": work.case().version - 1}
 
 
-# What must have happened before, and what is done then.
+# Move -> the acts that must come before it, and the act that makes the move.
 STATES: dict[str, tuple[tuple[Act, ...], Act]] = {
     "release": ((casework.claim,), casework.release),
     "request_information": ((casework.claim,), asked),
@@ -93,13 +93,13 @@ def claiming_from_a_higher_queue(trial: Trial) -> None:
 
 
 @refused_by("fallout_case.claim/FALLOUT_CASE_CONFLICT")
-def claiming_a_case_as_it_was_before(trial: Trial) -> None:
+def claiming_a_case_on_an_older_version(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim, **older(work))
 
 
 @refused_by("fallout_case.claim/FALLOUT_CASE_CONFLICT#2")
-def claiming_a_case_that_somebody_has(trial: Trial) -> None:
+def claiming_a_case_that_has_an_owner(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim)
     with trial.uow(MONA) as uow:
@@ -107,7 +107,7 @@ def claiming_a_case_that_somebody_has(trial: Trial) -> None:
 
 
 @refused_by("fallout_case.expire_claim/FALLOUT_CASE_CONFLICT")
-def ending_a_lease_that_was_prolonged_meanwhile(trial: Trial) -> None:
+def ending_a_lease_on_an_older_version_of_the_case(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim)
     trial.by_hand("UPDATE fallout_case SET claim_expires_at = clock_timestamp() WHERE tenant_id = :tenant")
@@ -129,7 +129,7 @@ def confirming_from_a_lower_level(trial: Trial) -> None:
 
 
 @refused_by("fallout_case.to_be_worked_on/FALLOUT_CASE_CONFLICT#2")
-def confirming_a_case_that_is_over(trial: Trial) -> None:
+def confirming_a_case_that_is_resolved(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim)
     work.resolve(BERT, Resolution.FAIL_STEP)
@@ -144,7 +144,7 @@ def resolving_in_a_higher_queue(trial: Trial) -> None:
 
 
 @refused_by("fallout_case.resolve/FALLOUT_CASE_CONFLICT")
-def resolving_a_case_as_it_was_before(trial: Trial) -> None:
+def resolving_a_case_on_an_older_version(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim)
     work.resolve(BERT, Resolution.FAIL_STEP, **older(work))
@@ -158,7 +158,7 @@ def resolving_somebody_elses_case(trial: Trial) -> None:
 
 
 @refused_by("fallout_case.resolve/SECOND_PERSON_MISSING")
-def marking_a_step_completed_alone(trial: Trial) -> None:
+def marking_a_step_completed_without_a_second_person(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim)
     do(work, confirmed)

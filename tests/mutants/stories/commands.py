@@ -1,4 +1,4 @@
-"""Commands as their callers send them; `changes` replace what a story sends otherwise than it should."""
+"""Commands as their callers send them; with `changes` a story sends a wrong value."""
 
 from __future__ import annotations
 

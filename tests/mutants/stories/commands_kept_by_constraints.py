@@ -1,4 +1,4 @@
-"""Commands of the product that a constraint alone keeps from doing harm, when the guard, the state or the statement before it is away."""
+"""Commands whose harm only a constraint prevents, once the guard, the state or the statement before it is removed."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def a_second_acceptance_of_one_revision(trial: Trial) -> None:
 
 
 @kept_by("fk_quote_acceptance_tenant_id_document_id", behind=("quote.accept/DOCUMENT_MISMATCH",))
-def an_acceptance_by_a_document_that_nobody_wrote(trial: Trial) -> None:
+def an_acceptance_with_a_document_that_does_not_exist(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), document_id=uuid4())
 
 
 @kept_by(APPROVAL_OF_ITS_REVISION, behind=("quote.accept/STALE_APPROVAL", "quote.accept/APPROVAL_MISSING"))
-def an_acceptance_by_the_approval_of_another_offer(trial: Trial) -> None:
+def an_acceptance_with_the_approval_of_another_offer(trial: Trial) -> None:
     accept(trial, trial.approved_quote(), approval_request_id=trial.approved_quote().approval_request_id)
 
 
@@ -68,22 +68,22 @@ def a_second_accepted_revision(trial: Trial) -> None:
 
 
 @kept_by("quote_line_frozen", behind=(GOING_ON,), masked_by=("quote_revision_frozen",))
-def an_edit_of_what_approvers_are_looking_at(trial: Trial) -> None:
+def an_edit_of_the_lines_of_a_quote_in_approval(trial: Trial) -> None:
     edit(trial, trial.quote_in_approval())
 
 
 @kept_by("quote_revision_frozen", behind=(GOING_ON, "quote_line_frozen"))
-def a_new_price_for_what_approvers_are_looking_at(trial: Trial) -> None:
+def an_edit_of_the_revision_of_a_quote_in_approval(trial: Trial) -> None:
     edit(trial, trial.quote_in_approval())
 
 
 @kept_by(LOG, behind=(COUNTING,))
-def a_change_that_is_not_counted(trial: Trial) -> None:
+def a_change_that_does_not_count_the_version_up(trial: Trial) -> None:
     edit(trial, trial.draft_quote())
 
 
 @kept_by("uq_outbox_event_tenant_id_aggregate_type_aggregate_id_a_1d6a", behind=(COUNTING, LOG))
-def two_changes_that_are_not_counted(trial: Trial) -> None:
+def two_changes_that_do_not_count_the_version_up(trial: Trial) -> None:
     offer = trial.draft_quote()
     for _ in range(2):
         edit(trial, offer)
@@ -101,7 +101,7 @@ def a_command_that_forgot_its_tenant(trial: Trial) -> None:
 
 
 @kept_by("pk_idempotency_record")
-def a_command_that_is_carried_out_twice_under_one_key(trial: Trial) -> None:
+def a_command_that_runs_twice_under_one_idempotency_key(trial: Trial) -> None:
     for _ in range(2):
         with trial.uow() as uow:
             answer = once(uow, "a key", {})
@@ -143,7 +143,7 @@ def a_second_request_for_one_revision(trial: Trial) -> None:
 
 
 @kept_by("uq_approval_requirement_tenant_id_request_id_type_level")
-def one_signature_that_is_asked_for_twice(trial: Trial) -> None:
+def two_requirements_for_one_signature(trial: Trial) -> None:
     trial.quote_in_approval(SIGNATURE, replace(SIGNATURE, approver_group="approverDirector"))
 
 
@@ -168,7 +168,7 @@ def a_signature_for_a_price_of_another_revision(trial: Trial) -> None:
 
 
 @kept_by("uq_approval_decision_tenant_id_approval_task_id")
-def two_signatures_that_answer_one_task(trial: Trial) -> None:
+def two_signatures_for_one_approval_task(trial: Trial) -> None:
     trial.grant_authority("dana", "approverDirector")
     offer, first, second = trial.two_levels()
     decide(trial, offer, first, approval_task_id="task")
@@ -176,22 +176,22 @@ def two_signatures_that_answer_one_task(trial: Trial) -> None:
 
 
 @kept_by("ck_quote_line_quantity")
-def an_edit_to_no_piece(trial: Trial) -> None:
+def an_edit_to_quantity_zero(trial: Trial) -> None:
     edit(trial, trial.draft_quote(), lines=[LineChange(line_no=1, quantity=0)])
 
 
 @kept_by("ck_quote_line_discount")
-def an_edit_to_more_than_a_gift(trial: Trial) -> None:
+def an_edit_to_a_discount_above_one_hundred_percent(trial: Trial) -> None:
     edit(trial, trial.draft_quote(), lines=[LineChange(line_no=1, discount_percent=Decimal(101))])
 
 
 @kept_by("ck_authority_grant_discount")
-def authority_to_give_more_than_a_gift(trial: Trial) -> None:
+def authority_for_a_discount_above_one_hundred_percent(trial: Trial) -> None:
     trial.grant_authority(max_discount_percent=Decimal(101))
 
 
 @kept_by("ck_price_book_entry_amounts")
-def a_price_below_nothing(trial: Trial) -> None:
+def a_price_below_zero(trial: Trial) -> None:
     publish(trial, "p-45", "p-44", entries={**ENTRIES, FIBRE: (Decimal(-1), Decimal(0))})
 
 

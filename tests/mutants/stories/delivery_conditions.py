@@ -1,6 +1,6 @@
-"""What an order, its steps and its cases are settled by, condition by condition.
+"""The guards of orders, steps and cases: one story for each condition.
 
-Many conditions narrow down what would refuse (`NOT EXISTS`): without such a one, what is right is refused.
+Many conditions stand inside a `NOT EXISTS` and limit what the guard refuses: without such a condition, a right command is refused.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from domain.delivery.step_moves import DECISIONS
 from domain.delivery.steps import StepEvent
 from domain.fallout import casework
 from tests.mutants.conditions import ON
-from tests.mutants.stories.cancelling import cancelling_an_order_as_it_was_before
-from tests.mutants.stories.casework import marking_a_step_completed_alone
+from tests.mutants.stories.cancelling import cancelling_an_order_on_an_older_version
+from tests.mutants.stories.casework import marking_a_step_completed_without_a_second_person
 from tests.mutants.stories.fulfilment import (
-    absent_before_the_safe_interval_is_over,
-    timing_out_a_worker_that_just_gave_a_sign_of_life,
+    inferring_absence_before_the_safe_interval_is_over,
+    timing_out_a_worker_that_has_just_sent_a_heartbeat,
 )
 from tests.mutants.telling import allowed_by, refused_by
 from tests.mutants.trial import Trial
@@ -35,14 +35,14 @@ RETRY, REPAIRED = (f"fulfillment_step.resolve_{name}/RESOLUTION_NOT_ALLOWED" for
 SECOND = "fallout_case.resolve/SECOND_PERSON_MISSING"
 COMMAND, STATUS, SENT_AT = (f"provider_attempt.{name}" for name in ("command", "status", "sent_at"))
 
-refused_by(f"{ALIVE}{ON}provider_attempt.heartbeat_at")(timing_out_a_worker_that_just_gave_a_sign_of_life)
-refused_by(f"{NOT_PROVEN}{ON}{SENT_AT}")(absent_before_the_safe_interval_is_over)
-refused_by(f"sales_order.request_cancel/ORDER_VERSION_CONFLICT{ON}sales_order.version")(cancelling_an_order_as_it_was_before)
-refused_by(f"{SECOND}{ON}fallout_note.author")(marking_a_step_completed_alone)
+refused_by(f"{ALIVE}{ON}provider_attempt.heartbeat_at")(timing_out_a_worker_that_has_just_sent_a_heartbeat)
+refused_by(f"{NOT_PROVEN}{ON}{SENT_AT}")(inferring_absence_before_the_safe_interval_is_over)
+refused_by(f"sales_order.request_cancel/ORDER_VERSION_CONFLICT{ON}sales_order.version")(cancelling_an_order_on_an_older_version)
+refused_by(f"{SECOND}{ON}fallout_note.author")(marking_a_step_completed_without_a_second_person)
 
 
-def concluded_from_another_attempt(event: StepEvent, attempt: str, trial: Trial) -> None:
-    """The one attempt at a step is another than the conclusion is about."""
+def inferring_from_an_attempt_that_does_not_count(event: StepEvent, attempt: str, trial: Trial) -> None:
+    """Infer something about an attempt, while the step has only an attempt of another command or state."""
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     trial.by_hand(f"UPDATE provider_attempt SET {attempt} WHERE tenant_id = :tenant")
@@ -55,11 +55,11 @@ def concluded_from_another_attempt(event: StepEvent, attempt: str, trial: Trial)
 OTHER = {COMMAND: "command = 'CANCEL'", STATUS: "status = 'FAILED'"}
 for guard, event in ((ALIVE, StepEvent.TIME_OUT), (NOT_PROVEN, StepEvent.FIND_ABSENT)):
     for column, attempt in OTHER.items():
-        refused_by(f"{guard}{ON}{column}")(partial(concluded_from_another_attempt, event, attempt))
+        refused_by(f"{guard}{ON}{column}")(partial(inferring_from_an_attempt_that_does_not_count, event, attempt))
 
 
 def decided(event: StepEvent, before: Callable[[Trial], object], trial: Trial, *, idempotent: bool = False) -> None:
-    """A step that was sent is held, and somebody lets it be sent again."""
+    """A person decides that a held step, which had been sent, is sent again."""
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     before(trial)
@@ -74,7 +74,7 @@ def changed(attempt: str) -> Callable[[Trial], object]:
 
 
 def cancelled_long_ago(trial: Trial) -> None:
-    """Beside the request, which was just sent, an old request to cancel."""
+    """Add an old request to cancel to a step whose request was just sent."""
     trial.by_hand("""
         INSERT INTO provider_attempt (tenant_id, id, step_id, command, attempt_no, idempotency_key, request_hash, status, worker_id,
             sent_at, heartbeat_at)
@@ -91,7 +91,7 @@ allowed_by(f"{RETRY}{ON}{SENT_AT}")(partial(decided, StepEvent.RESOLVE_RETRY, ch
 
 
 @refused_by(f"sales_order.request_cancel/ORDER_VERSION_CONFLICT{ON}sales_order.status")
-def cancelling_an_order_in_another_state_than_was_seen(trial: Trial) -> None:
+def cancelling_an_order_in_another_state_than_the_customer_saw(trial: Trial) -> None:
     Fulfilment.running(trial).ask_to_cancel(expected_status="HELD")
 
 
@@ -103,7 +103,7 @@ def cancelling_before_the_point_of_no_return(trial: Trial) -> None:
 
 
 @allowed_by(*(f"sales_order.cancel_accepted/PONR_REACHED{ON}fulfillment_step.{name}" for name in ("is_ponr", "status")))
-def accepting_before_the_point_of_no_return(trial: Trial) -> None:
+def accepting_a_cancellation_before_the_point_of_no_return(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.complete(RESERVE)
     work.ask_to_cancel()
@@ -112,7 +112,7 @@ def accepting_before_the_point_of_no_return(trial: Trial) -> None:
 
 
 def settled(event: OrderEvent, fulfil: str, undo: str | None, trial: Trial, *, answer: str | None = None) -> None:
-    """An order whose steps are all in one state (or the first in one, the others in another), and the undo of the first, if there is one."""
+    """Settle an order whose steps are in state `fulfil` (or the first and the others in two states); `undo` is the state of the undo step."""
     work = Fulfilment.running(trial)
     is_undoing = event in {OrderEvent.UNDO_SETTLED, OrderEvent.UNDO_INCOMPLETE}
     status = OrderStatus.CANCELLING if is_undoing else OrderStatus.IN_PROGRESS
@@ -166,7 +166,7 @@ RIGHT: dict[tuple[OrderEvent, str], tuple[Any, ...]] = {
     (OrderEvent.UNDO_INCOMPLETE, UNDO): ("COMPLETED, CANCELLED", "FAILED"),
     (OrderEvent.UNDO_INCOMPLETE, ANSWER): ("COMPLETED, CANCELLED", None, "IN_EFFECT"),
 }
-"""How an order settles rightly that would not without the condition: its steps, the undo, what became of a contradiction."""
+"""Orders that must settle, and would not without the condition: states of their steps, of the undo, verdict of a contradiction."""
 WRONG: dict[tuple[OrderEvent, str], tuple[Any, ...]] = {
     (OrderEvent.ALL_REQUIRED_FAILED, THIRD_STATUS): ("SKIPPED", None),
     (OrderEvent.MIXED_FINAL, KIND): ("COMPLETED", "FAILED"),
@@ -177,7 +177,7 @@ WRONG: dict[tuple[OrderEvent, str], tuple[Any, ...]] = {
     (OrderEvent.UNDO_INCOMPLETE, KIND): ("CANCELLED", "COMPLETED"),
     (OrderEvent.UNDO_INCOMPLETE, SECOND_STATUS): ("CANCELLED", None),
 }
-"""The same for orders that must not settle so."""
+"""The same for orders that must not settle, and would without the condition."""
 for outcomes, register in ((RIGHT, allowed_by), (WRONG, refused_by)):
     for (outcome, condition), (fulfil, undo, *answers) in outcomes.items():
         found = answers[0] if answers else None
@@ -192,7 +192,7 @@ def held_case(trial: Trial) -> Fulfilment:
 
 
 @refused_by(f"{SECOND}{ON}fallout_note.kind", behind=("ck_fallout_note_confirmation",))
-def marking_a_step_completed_on_a_remark(trial: Trial) -> None:
+def marking_a_step_completed_after_a_note_that_is_no_confirmation(trial: Trial) -> None:
     work = held_case(trial)
     trial.by_hand(
         "INSERT INTO fallout_note (tenant_id, id, case_id, kind, author, text, external_ref) "
@@ -203,7 +203,7 @@ def marking_a_step_completed_on_a_remark(trial: Trial) -> None:
 
 
 @refused_by(f"{SECOND}{ON}fallout_note.external_ref")
-def marking_a_step_completed_under_another_reference_than_was_confirmed(trial: Trial) -> None:
+def marking_a_step_completed_under_a_reference_that_was_not_confirmed(trial: Trial) -> None:
     work = held_case(trial)
     with trial.uow(MONA) as uow:
         casework.confirm(uow, work.as_seen(MONA), "r-2", "seen")

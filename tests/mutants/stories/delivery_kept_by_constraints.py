@@ -1,4 +1,4 @@
-"""Commands about orders that a unique index alone keeps from being carried out twice, when nothing before it does."""
+"""Commands about orders that only a unique index keeps from taking effect twice, once the layers before it are removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESERVE = "RESERVE_INVENTORY"
 
 
 @kept_by("uq_fallout_case_open")
-def one_trouble_with_two_cases(trial: Trial) -> None:
+def two_cases_about_one_trouble(trial: Trial) -> None:
     for _ in range(2):
         with trial.uow() as uow:
             triaging.open_case(uow, OpenCase(type=FalloutType.TECHNICAL, dedupe_key="trouble", detail="again"))
@@ -27,7 +27,7 @@ def one_trouble_with_two_cases(trial: Trial) -> None:
 @kept_by(
     "uq_fulfillment_step_tenant_id_compensates_step_id", masked_by=("uq_fulfillment_step_tenant_id_plan_id_line_id_step_code_kind",)
 )
-def one_step_that_is_undone_twice(trial: Trial) -> None:
+def two_undo_steps_for_one_step(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.complete(RESERVE)
     for _ in range(2):
@@ -38,7 +38,7 @@ def one_step_that_is_undone_twice(trial: Trial) -> None:
 
 
 @kept_by("uq_cancellation_request_open")
-def one_order_that_is_asked_to_be_cancelled_twice(trial: Trial) -> None:
+def two_open_cancellations_of_one_order(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.ask_to_cancel()
     trial.by_hand("UPDATE sales_order SET status = 'IN_PROGRESS' WHERE tenant_id = :tenant")
@@ -46,7 +46,7 @@ def one_order_that_is_asked_to_be_cancelled_twice(trial: Trial) -> None:
 
 
 @kept_by("uq_provider_attempt_live")
-def one_step_that_is_sent_twice_at_once(trial: Trial) -> None:
+def two_live_attempts_at_one_step(trial: Trial) -> None:
     work = Fulfilment.running(trial)
     work.start(RESERVE)
     trial.by_hand("UPDATE fulfillment_step SET status = 'RETRYABLE' WHERE tenant_id = :tenant")
@@ -54,7 +54,7 @@ def one_step_that_is_sent_twice_at_once(trial: Trial) -> None:
 
 
 @kept_by("pk_external_callback_record")
-def one_event_that_counts_twice(trial: Trial) -> None:
+def two_records_of_one_callback(trial: Trial) -> None:
     for _ in range(2):
         with trial.uow() as uow:
             received = callbacks.receive(uow, callback({}))

@@ -39,16 +39,16 @@ def starting_a_step_from_an_older_version(trial: Trial) -> None:
 
 
 @refused_by("fulfillment_step.time_out/ATTEMPT_ALIVE")
-def timing_out_a_worker_that_just_gave_a_sign_of_life(trial: Trial) -> None:
+def timing_out_a_worker_that_has_just_sent_a_heartbeat(trial: Trial) -> None:
     infer(StepEvent.TIME_OUT, trial, attempt_stale_after=timedelta(hours=1))
 
 
 @refused_by("fulfillment_step.find_absent/ABSENCE_NOT_PROVEN")
-def absent_before_the_safe_interval_is_over(trial: Trial) -> None:
+def inferring_absence_before_the_safe_interval_is_over(trial: Trial) -> None:
     infer(StepEvent.FIND_ABSENT, trial, request_safe_interval=timedelta(hours=1))
 
 
-def inferred_from_an_older_version(event: StepEvent, trial: Trial) -> None:
+def inferring_on_an_older_version(event: StepEvent, trial: Trial) -> None:
     infer(event, trial, versions_ago=1)
 
 
@@ -73,11 +73,11 @@ def version_of(trial: Trial, step_id: UUID) -> int:
 
 for inference in (StepEvent.TIME_OUT, StepEvent.FIND_ABSENT, StepEvent.FIND_UNCLEAR):
     refused_by(f"fulfillment_step.{inference.value.lower()}/STEP_VERSION_CONFLICT")(
-        partial(inferred_from_an_older_version, inference)
+        partial(inferring_on_an_older_version, inference)
     )
 
 
-def settled_too_early(event: OrderEvent, trial: Trial) -> None:
+def settling_an_order_whose_steps_are_open(event: OrderEvent, trial: Trial) -> None:
     order = trial.running_order()
     if event in UNDOING:
         trial.by_hand("UPDATE sales_order SET status = 'CANCELLING' WHERE tenant_id = :tenant")
@@ -87,4 +87,4 @@ def settled_too_early(event: OrderEvent, trial: Trial) -> None:
 
 UNDOING = (OrderEvent.UNDO_SETTLED, OrderEvent.UNDO_INCOMPLETE)
 for event, move in OUTCOMES.items():
-    refused_by(f"{move.name}/STEPS_OPEN")(partial(settled_too_early, event))
+    refused_by(f"{move.name}/STEPS_OPEN")(partial(settling_an_order_whose_steps_are_open, event))

@@ -1,4 +1,4 @@
-"""Statements typed by hand that only a trigger keeps from rewriting what a customer saw, or what an approver signed."""
+"""Statements typed by hand that would rewrite what a customer saw or an approver signed; only a trigger refuses them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.offers import OWNER
 
 
 @refused_by("quote_line_frozen")
-def lines_of_a_frozen_revision(tenant: PopulatedTenant) -> None:
+def changes_of_the_lines_of_a_frozen_revision(tenant: PopulatedTenant) -> None:
     each_refused(
         tenant,
         "UPDATE quote_line SET discount_percent = 99 WHERE tenant_id = :tenant AND revision_id = :frozen",
@@ -27,7 +27,7 @@ def lines_of_a_frozen_revision(tenant: PopulatedTenant) -> None:
 
 
 @refused_by("quote_revision_frozen")
-def a_frozen_revision_that_is_rewritten(tenant: PopulatedTenant) -> None:
+def changes_of_a_frozen_revision(tenant: PopulatedTenant) -> None:
     changes = (
         "content_hash = 'by hand'",
         "price_result_id = NULL",
@@ -36,7 +36,7 @@ def a_frozen_revision_that_is_rewritten(tenant: PopulatedTenant) -> None:
         "status = 'WORKING'",
     )
     rewriting = "UPDATE quote_revision SET {} WHERE tenant_id = :tenant AND id = :{}"
-    # Keys hold a revision to its quote where somebody names both; nobody names this one.
+    # A foreign key that names both ids keeps a revision at its quote; no row refers to this revision.
     superseded = tenant.submitted_quote()
     edit(tenant, superseded)
     moved = rewriting.format("quote_id = :draft_quote, revision_no = 98", "superseded")

@@ -1,4 +1,4 @@
-"""How far authority reaches, limit by limit: of a signature that is given, and of authority that is passed on."""
+"""The limits of an authority grant, for a signature and for a delegation: one story for each limit."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def a_grant_of_somebody_else(trial: Trial) -> None:
     sign(trial)
 
 
-def a_grant_that_was_taken_back(trial: Trial) -> None:
+def a_grant_that_was_revoked(trial: Trial) -> None:
     revoke(trial, trial.grant_authority(SIGNER))
     sign(trial)
 
 
-def a_grant_that_the_owner_passed_on(trial: Trial) -> None:
+def a_grant_that_the_owner_of_the_quote_delegated(trial: Trial) -> None:
     delegate(trial, trial.grant_authority(OWNER), subject=SIGNER, valid_until=in_hours(8))
     sign(trial)
 
@@ -79,8 +79,8 @@ def sign(trial: Trial) -> None:
 
 LIMITS: dict[str, Tell] = {
     "subject": a_grant_of_somebody_else,
-    "status": a_grant_that_was_taken_back,
-    "delegated_by": a_grant_that_the_owner_passed_on,
+    "status": a_grant_that_was_revoked,
+    "delegated_by": a_grant_that_the_owner_of_the_quote_delegated,
     "role": a_grant_for_another_role,
     "region": a_grant_for_another_region,
     "product_family": a_grant_for_other_products,
@@ -94,39 +94,39 @@ for column, tell in LIMITS.items():
 
 
 @refused_by(f"{NOT_DELEGABLE}{ON}authority_grant.status")
-def passing_on_what_is_not_held_any_more(trial: Trial) -> None:
+def delegating_a_grant_that_is_not_active(trial: Trial) -> None:
     grant = trial.grant_authority()
     revoke(trial, grant)
     delegate(trial, read(trial, grant), valid_until=in_hours(8))
 
 
 @refused_by(f"{NOT_DELEGABLE}{ON}authority_grant.delegated_from")
-def passing_on_what_was_passed_on(trial: Trial) -> None:
+def delegating_a_delegation(trial: Trial) -> None:
     delegate(trial, trial.grant_authority(), valid_until=in_hours(8))
     [delegated] = trial.grants_of("dora")
     delegate(trial, delegated, subject="dana", valid_until=in_hours(4))
 
 
 @refused_by(f"{NOT_DELEGABLE}{ON}authority_grant.valid_until")
-def passing_on_what_has_ended(trial: Trial) -> None:
+def delegating_a_grant_that_has_ended(trial: Trial) -> None:
     grant = trial.grant_authority(valid_from=in_hours(-3), valid_until=in_hours(-1))
     delegate(trial, grant, valid_until=in_hours(-2))
 
 
 @refused_by(f"{TOO_WIDE}{ON}authority_grant.max_discount_percent")
-def passing_on_a_higher_discount(trial: Trial) -> None:
+def delegating_a_higher_discount(trial: Trial) -> None:
     grant = trial.grant_authority(max_discount_percent=Decimal(20))
     delegate(trial, grant, max_discount_percent=Decimal(21), valid_until=in_hours(8))
 
 
 @refused_by(f"{TOO_WIDE}{ON}authority_grant.max_deal_amount")
-def passing_on_a_larger_amount(trial: Trial) -> None:
+def delegating_a_larger_amount(trial: Trial) -> None:
     grant = trial.grant_authority(max_deal_amount=Decimal(1000))
     delegate(trial, grant, max_deal_amount=Decimal(1001), valid_until=in_hours(8))
 
 
 @refused_by(f"{TOO_WIDE}{ON}authority_grant.valid_until")
-def passing_on_for_longer_than_one_holds_it(trial: Trial) -> None:
+def delegating_beyond_the_end_of_the_grant(trial: Trial) -> None:
     delegate(trial, trial.grant_authority(valid_until=in_hours(8)), valid_until=in_hours(9))
 
 

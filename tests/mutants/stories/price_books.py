@@ -8,6 +8,6 @@ from tests.mutants.trial import Trial
 
 
 @refused_by("price_book_head.publish/PRICE_BOOK_CONFLICT")
-def publishing_over_a_version_that_nobody_looked_at(trial: Trial) -> None:
+def publishing_over_a_version_that_the_administrator_has_not_seen(trial: Trial) -> None:
     publish(trial, "p-45", "p-44")
     publish(trial, "p-46", "p-44")

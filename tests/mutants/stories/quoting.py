@@ -1,4 +1,4 @@
-"""An offer is made: edited, priced, sent to approval, written down."""
+"""A quote is edited, priced, submitted, and gets its document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENT_OF_ITS_PRICE = "fk_quote_document_tenant_id_quote_revision_id_price_res
 
 
 @refused_by("quote.edit/QUOTE_VERSION_CONFLICT")
-def an_edit_decided_on_an_older_version(trial: Trial) -> None:
+def an_edit_on_an_older_version(trial: Trial) -> None:
     loaded = trial.draft_quote()
     trial.price(loaded)
     edit(trial, loaded)
@@ -32,7 +32,7 @@ def an_edit_of_an_expired_offer_that_does_not_renew_it(trial: Trial) -> None:
 
 
 @refused_by("the state in quote.edit")
-def an_edit_of_an_offer_that_was_given_up(trial: Trial) -> None:
+def an_edit_of_a_quote_that_was_cancelled(trial: Trial) -> None:
     offer = trial.draft_quote()
     withdraw("cancel", trial, offer)
     edit(trial, trial.quote(offer.quote_id))
@@ -61,7 +61,7 @@ def pricing_a_router_without_a_line(trial: Trial) -> None:
 
 
 @refused_by("the state in quote.price")
-def pricing_what_waits_for_its_signatures(trial: Trial) -> None:
+def pricing_a_quote_that_waits_for_signatures(trial: Trial) -> None:
     price(trial, trial.quote_in_approval())
 
 
@@ -95,7 +95,7 @@ def submitting_after_the_offer_expired(trial: Trial) -> None:
 
 
 @refused_by("the state in quote.submit")
-def submitting_what_was_given_up(trial: Trial) -> None:
+def submitting_a_quote_that_was_cancelled(trial: Trial) -> None:
     offer = trial.priced_quote()
     withdraw("cancel", trial, offer)
     submit(trial, offer, expected_version=offer.version + 1)

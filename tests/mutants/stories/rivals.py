@@ -1,5 +1,7 @@
-"""What keeps a rival waiting, or makes it look again. Each is told with a statement as it is and with it rewritten on its way to
-PostgreSQL: without the lock, or with another clock.
+"""Locks, clocks and claims of the commands about offers.
+
+Each story is told with the statement as it is, and again with the statement rewritten on its way to PostgreSQL: without the lock, or with
+another clock.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ from tests.support.offers import APPROVER, CUSTOMER, ENTRIES, PRICE_BOOK, PRICE_
 from tests.support.waiting import eventually
 
 SHARE_HEAD = (r"^SELECT price_result", r" FOR SHARE OF price_book_head")
-HOLD_QUOTE = (r"^SELECT quote\.", r" FOR NO KEY UPDATE")
-HOLD_GRANT = (r"^SELECT authority_grant", r" FOR SHARE OF authority_grant")
+LOCK_QUOTE = (r"^SELECT quote\.", r" FOR NO KEY UPDATE")
+LOCK_GRANT = (r"^SELECT authority_grant", r" FOR SHARE OF authority_grant")
 CLOCK_OF_ACCEPT = (r"^UPDATE quote SET version", r"clock_timestamp\(\)")
 CLOCK_OF_GRANT = (r"authority_grant\.valid_until", r"clock_timestamp\(\)")
 BEGIN = "now()"  # of the transaction
 
 
 @contextmanager
-def claim_after_a_look(_engine: Engine) -> Iterator[None]:
-    def look_then_insert(uow: UnitOfWork, key: str, _: object) -> Answer | None:
+def claim_after_a_read(_engine: Engine) -> Iterator[None]:
+    def read_then_insert(uow: UnitOfWork, key: str, _: object) -> Answer | None:
         identity = {"tenant_id": uow.tenant_id, "command_name": uow.cause.command, "idempotency_key": key}
         known = uow.connection.execute(select(*RECORD.c).filter_by(**identity)).one_or_none()
         if known is not None:
@@ -45,7 +47,7 @@ def claim_after_a_look(_engine: Engine) -> Iterator[None]:
         uow.connection.execute(insert(RECORD), {**identity, **claim})
         return None
 
-    with patch.object(idempotency, "once", look_then_insert):
+    with patch.object(idempotency, "once", read_then_insert):
         yield
 
 
@@ -53,12 +55,12 @@ def claim_after_a_look(_engine: Engine) -> Iterator[None]:
     "FOR SHARE on the price book's head",
     partial(rewritten, SHARE_HEAD, ""),
     kind="lock",
-    protects="A publication waits for an acceptance that has looked at the price: no stale price gets in behind it.",
+    protects="A publication waits for an acceptance that has checked the price, so that no stale price is accepted after it.",
     kept=(False, "done"),
     broken=(True, "done"),
 )
 def a_publication_while_the_acceptance_waits_for_its_quote(engine: Engine, offers: Offers) -> object:
-    """Whether the publication went ahead of an acceptance at the price that it made stale."""
+    """Whether the publication finished before the acceptance at the price that it makes stale, and how the acceptance ends."""
     offer = offers.priced_quote(StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH)
     offer = offers.open_requirements(offers.submit(offer), SIGNATURE)
     offer = offers.issue_document(offers.decide(offer, offers.requirement_ids(offer)[0]))
@@ -66,17 +68,17 @@ def a_publication_while_the_acceptance_waits_for_its_quote(engine: Engine, offer
         price_book=PRICE_BOOK, expected_active_version=PRICE_BOOK_VERSION, price_book_version="p-45", entries=ENTRIES
     )
     with engine.connect() as holder, ThreadPoolExecutor(2) as pool:
-        hold_quote(holder)
+        lock_quote(holder)
         accepted = pool.submit(told, offers, CUSTOMER, lambda uow: accepting.accept(uow, offers.acceptance(offer)))
         eventually(lambda: waiting(holder) >= 1, "the acceptance waits for its quote")
         published = pool.submit(told, offers, "admin", lambda uow: price_books.publish(uow, publication))
-        eventually(lambda: published.done() or waiting(holder) >= 2, "the publication waits, or is done")
+        eventually(lambda: published.done() or waiting(holder) >= 2, "the publication waits, or has finished")
         went_ahead = published.done()
         holder.rollback()
     return went_ahead, accepted.result()
 
 
-def hold_quote(holder: Any) -> None:
+def lock_quote(holder: Any) -> None:
     name_tenant(holder, EVERY_TENANT)
     holder.execute(text("SELECT id FROM quote FOR UPDATE"))
 
@@ -89,15 +91,15 @@ def waiting(holder: Any) -> int:
     "the clock of the acceptance",
     partial(rewritten, CLOCK_OF_ACCEPT, BEGIN),
     kind="clock",
-    protects="An acceptance that began in time and waited past the end is refused: the time that counts is that of the write.",
+    protects="An acceptance that began in time and waited past the end is refused: the time of the UPDATE counts.",
     kept="QUOTE_EXPIRED",
     broken="done",
 )
-def an_acceptance_that_waits_past_the_end(engine: Engine, offers: Offers) -> object:
-    """How it ends when the offer's end comes between its begin and its write."""
+def an_acceptance_that_waits_past_the_end_of_the_offer(engine: Engine, offers: Offers) -> object:
+    """How the acceptance ends when the offer ends between its BEGIN and its UPDATE."""
     offer = offers.approved_quote()
     with engine.connect() as holder, ThreadPoolExecutor(1) as pool:
-        hold_quote(holder)
+        lock_quote(holder)
         accepted = pool.submit(told, offers, CUSTOMER, lambda uow: accepting.accept(uow, offers.acceptance(offer)))
         eventually(lambda: waiting(holder) >= 1, "the acceptance waits for its quote")
         holder.execute(text("UPDATE quote SET valid_until = clock_timestamp()"))
@@ -113,13 +115,13 @@ def an_acceptance_that_waits_past_the_end(engine: Engine, offers: Offers) -> obj
     kept="AUTHORITY_EXCEEDED",
     broken="done",
 )
-def a_signature_that_waits_past_the_end_of_authority(engine: Engine, offers: Offers) -> object:
-    """How it ends when the grant's end comes between its begin and its write."""
+def a_signature_that_waits_past_the_end_of_its_grant(engine: Engine, offers: Offers) -> object:
+    """How the signature ends when the grant ends between its BEGIN and its INSERT."""
     offers.grant_authority("robin", valid_until=in_hours(1))
-    offer, (requirement_id, _) = asked(offers)
+    offer, (requirement_id, _) = with_two_requirements(offers)
     command = signature(offer, requirement_id, decided_by="robin")
     with engine.connect() as holder, ThreadPoolExecutor(1) as pool:
-        hold_quote(holder)
+        lock_quote(holder)
         signed = pool.submit(told, offers, "robin", lambda uow: deciding.decide(uow, command))
         eventually(lambda: waiting(holder) >= 1, "the signature waits for its quote")
         holder.execute(text("UPDATE authority_grant SET valid_until = clock_timestamp() WHERE subject = 'robin'"))
@@ -127,7 +129,7 @@ def a_signature_that_waits_past_the_end_of_authority(engine: Engine, offers: Off
     return signed.result()
 
 
-def asked(offers: Offers) -> tuple[Any, list[Any]]:
+def with_two_requirements(offers: Offers) -> tuple[Any, list[Any]]:
     offer = offers.quote_in_approval(SIGNATURE, replace(SIGNATURE, type="MARGIN"))
     return offer, offers.requirement_ids(offer)
 
@@ -146,31 +148,31 @@ def signature(offer: Any, requirement_id: Any, decided_by: str = APPROVER) -> de
 
 
 @rivals(
-    "holding the quote while signing",
-    partial(rewritten, HOLD_QUOTE, ""),
+    "locking the quote while signing",
+    partial(rewritten, LOCK_QUOTE, ""),
     kind="lock",
-    protects="Of the last two approvers at once one sees the other's signature: the offer does not stay in approval for ever.",
+    protects="When the last two approvers sign at once, one sees the other's signature, so that the quote does not stay in approval for ever.",
     kept="APPROVED",
     broken="APPROVAL_IN_PROGRESS",
 )
 def the_last_two_signatures_at_once(engine: Engine, offers: Offers) -> object:
-    """What becomes of the quote."""
-    offer, (first, second) = asked(offers)
+    """The status of the quote after both."""
+    offer, (first, second) = with_two_requirements(offers)
     one = begun(offers, APPROVER, lambda uow: deciding.decide(uow, signature(offer, first)))
     meanwhile(engine, lambda: told(offers, APPROVER, lambda uow: deciding.decide(uow, signature(offer, second))), one)
     return offers.quote(offer.quote_id).status
 
 
 @rivals(
-    "holding the quote while opening requirements",
-    partial(rewritten, HOLD_QUOTE, ""),
+    "locking the quote while opening requirements",
+    partial(rewritten, LOCK_QUOTE, ""),
     kind="lock",
     protects="Two workers that open the requirements of one revision at once find the same request.",
     kept="done",
     broken="STALE_APPROVAL",
 )
-def requirements_that_are_opened_twice_at_once(engine: Engine, offers: Offers) -> object:
-    """How the second one ends."""
+def two_workers_that_open_the_requirements_of_one_revision_at_once(engine: Engine, offers: Offers) -> object:
+    """How the second worker ends."""
     offer = offers.submitted_quote()
     names = ("quote_id", "quote_revision_id", "price_result_id")
     ids: dict[str, Any] = dict(zip(names, (offer.quote_id, offer.revision_id, offer.price_result_id), strict=True))
@@ -186,17 +188,17 @@ def requirements_that_are_opened_twice_at_once(engine: Engine, offers: Offers) -
 
 
 @rivals(
-    "holding the grant while signing",
-    partial(rewritten, HOLD_GRANT, ""),
+    "locking the grant while signing",
+    partial(rewritten, LOCK_GRANT, ""),
     kind="lock",
-    protects="Whoever takes authority back waits for a signature that is being given by it: none is written after it is gone.",
+    protects="A revocation waits for a signature that uses the grant, so that no signature is written after the grant is revoked.",
     kept=False,
     broken=True,
 )
-def authority_that_is_taken_back_while_it_signs(engine: Engine, offers: Offers) -> object:
-    """Whether the revocation went ahead of the signature."""
+def a_revocation_while_the_grant_is_used_to_sign(engine: Engine, offers: Offers) -> object:
+    """Whether the revocation finished before the signature."""
     grant = offers.grant_authority("robin")
-    offer, (requirement_id, _) = asked(offers)
+    offer, (requirement_id, _) = with_two_requirements(offers)
     command = signature(offer, requirement_id, decided_by="robin")
     one = begun(offers, "robin", lambda uow: deciding.decide(uow, command))
     went_ahead, _ = meanwhile(engine, lambda: told(offers, "admin", revoking(grant)), one)
@@ -211,15 +213,15 @@ def revoking(grant: Any) -> Callable[[UnitOfWork], object]:
 
 
 @rivals(
-    "holding the grant while passing it on",
-    partial(rewritten, HOLD_GRANT, ""),
+    "locking the grant while delegating it",
+    partial(rewritten, LOCK_GRANT, ""),
     kind="lock",
-    protects="Whoever takes authority back finds what is being passed on of it: a delegation ends with the grant that it comes from.",
+    protects="A revocation waits for a delegation of the grant, so that the delegation ends together with its grant.",
     kept="REVOKED",
     broken="ACTIVE",
 )
-def authority_that_is_taken_back_while_it_is_passed_on(engine: Engine, offers: Offers) -> object:
-    """What becomes of the delegation."""
+def a_revocation_while_the_grant_is_delegated(engine: Engine, offers: Offers) -> object:
+    """The status of the delegation after both."""
     grant = offers.grant_authority("robin")
     command = authority.DelegateAuthority(
         grant_id=grant.id, expected_version=grant.version, delegated_by="robin", subject="dora", valid_until=in_hours(8)
@@ -231,14 +233,14 @@ def authority_that_is_taken_back_while_it_is_passed_on(engine: Engine, offers: O
 
 
 @rivals(
-    "claiming a key before looking at it",
-    claim_after_a_look,
+    "claiming an idempotency key before reading it",
+    claim_after_a_read,
     kind="claim",
     protects="Of two callers with one key the second waits for the first and gets its answer.",
     kept="replayed",
     broken="IntegrityError",
 )
-def one_key_twice_at_once(engine: Engine, offers: Offers) -> object:
+def two_callers_with_one_idempotency_key_at_once(engine: Engine, offers: Offers) -> object:
     """How the second caller ends."""
 
     def call(uow: UnitOfWork) -> object:

@@ -1,4 +1,4 @@
-"""What keeps rivals apart while an order is delivered: workers, callbacks, customers and case workers at once."""
+"""Locks, clocks and claims of the commands about orders: workers, callbacks, customers and case workers at once."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.support.offers import CUSTOMER, Offers
 
 RESERVE = "RESERVE_INVENTORY"
 SHARE_ORDER = (r"FROM sales_order", r" FOR SHARE OF sales_order")
-HOLD_ORDER = (r"^SELECT sales_order\.", r" FOR NO KEY UPDATE")
-HOLD_STEP = (r"^SELECT fulfillment_step\.", r" FOR NO KEY UPDATE")
+LOCK_ORDER = (r"^SELECT sales_order\.", r" FOR NO KEY UPDATE")
+LOCK_STEP = (r"^SELECT fulfillment_step\.", r" FOR NO KEY UPDATE")
 CLOCK_OF_LEASE = (r"claim_expires_at <= ", r"clock_timestamp\(\)")
 BEGIN = "now()"  # of the transaction
 Command = Callable[[UnitOfWork], object]
@@ -52,11 +52,11 @@ def saying(work: Fulfilment, event: StepEvent) -> Command:
     "FOR SHARE on the order of a step that starts",
     partial(rewritten, SHARE_ORDER, ""),
     kind="lock",
-    protects="From the moment a cancellation is asked for no step starts any more.",
+    protects="After a cancellation was requested no step starts.",
     kept="ORDER_NOT_RUNNING",
     broken="done",
 )
-def a_start_while_the_cancellation_is_asked_for(engine: Engine, offers: Offers) -> object:
+def a_start_while_the_cancellation_is_requested(engine: Engine, offers: Offers) -> object:
     """How the start ends."""
     work = Fulfilment.running(offers)
     step = work.step(RESERVE)
@@ -70,10 +70,10 @@ def a_start_while_the_cancellation_is_asked_for(engine: Engine, offers: Offers) 
 
 
 @rivals(
-    "holding the steps of an order that is cancelled",
-    partial(rewritten, HOLD_STEP, ""),
+    "locking the steps of an order that is cancelled",
+    partial(rewritten, LOCK_STEP, ""),
     kind="lock",
-    protects="A cancellation that is accepted while a step completes waits for it, and leaves it as it is.",
+    protects="A decision to cancel waits for a step that completes at the same time, and leaves it completed.",
     kept="done",
     broken="INVALID_TRANSITION",
 )
@@ -91,15 +91,15 @@ def a_cancellation_that_is_accepted_while_a_step_completes(engine: Engine, offer
 
 
 @rivals(
-    "holding the order while it is evaluated",
-    partial(rewritten, HOLD_ORDER, ""),
+    "locking the order while it is evaluated",
+    partial(rewritten, LOCK_ORDER, ""),
     kind="lock",
-    protects="An evaluation goes by the state that the order has, not by one that it is just leaving.",
+    protects="An evaluation waits for a command that changes the order, and reads the state after it.",
     kept="done",
     broken="INVALID_TRANSITION",
 )
-def an_evaluation_while_the_cancellation_is_asked_for(engine: Engine, offers: Offers) -> object:
-    """How the evaluation ends of an order that is blocked."""
+def an_evaluation_while_the_cancellation_is_requested(engine: Engine, offers: Offers) -> object:
+    """How the evaluation of a blocked order ends."""
     work = Fulfilment.running(offers)
     with engine.begin() as connection:
         connection.execute(text("UPDATE fulfillment_step SET status = 'HELD'"))
@@ -112,15 +112,15 @@ def an_evaluation_while_the_cancellation_is_asked_for(engine: Engine, offers: Of
 
 
 @rivals(
-    "holding a step of which something is said",
-    partial(rewritten, HOLD_STEP, ""),
+    "locking the step that a fact is about",
+    partial(rewritten, LOCK_STEP, ""),
     kind="lock",
-    protects="Of two facts at once the second one meets the first: what contradicts it is kept as a contradiction.",
+    protects="Of two facts at once the second sees the first, so that a contradiction between them is recorded.",
     kept=["FAIL_FINALLY"],
     broken=[],
 )
 def a_failure_while_the_completion_is_recorded(engine: Engine, offers: Offers) -> object:
-    """Which contradictions are kept."""
+    """Which contradictions are recorded."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
     completing = begun(offers, "provider:sandbox", saying(work, StepEvent.COMPLETE))
@@ -129,8 +129,8 @@ def a_failure_while_the_completion_is_recorded(engine: Engine, offers: Offers) -
 
 
 @contextmanager
-def record_after_a_look(_engine: Engine) -> Iterator[None]:
-    def look_then_insert(uow: UnitOfWork, command: callbacks.ReceiveCallback) -> Received:
+def record_after_a_read(_engine: Engine) -> Iterator[None]:
+    def read_then_insert(uow: UnitOfWork, command: callbacks.ReceiveCallback) -> Received:
         names = ("provider_name", "external_event_id", "event_type", "payload")
         row = {"tenant_id": uow.tenant_id, **{name: getattr(command, name) for name in names}}
         identity = {name: row[name] for name in ("tenant_id", "provider_name", "external_event_id")}
@@ -139,19 +139,19 @@ def record_after_a_look(_engine: Engine) -> Iterator[None]:
             uow.connection.execute(insert(RECORD), {**row, "payload_hash": "", "processed_status": "UNMATCHED"})
         return Received(processed_status=ProcessedStatus.UNMATCHED, replayed=known is not None)
 
-    with patch.object(callbacks, "receive", look_then_insert):
+    with patch.object(callbacks, "receive", read_then_insert):
         yield
 
 
 @rivals(
-    "recording a callback before looking at it",
-    record_after_a_look,
+    "recording a callback before reading its record",
+    record_after_a_read,
     kind="claim",
-    protects="Of two deliveries of one event the second waits for the first and is told the same.",
+    protects="Of two deliveries of one event the second waits for the first and gets the same answer.",
     kept="replayed",
     broken="IntegrityError",
 )
-def one_event_twice_at_once(engine: Engine, offers: Offers) -> object:
+def two_deliveries_of_one_callback_at_once(engine: Engine, offers: Offers) -> object:
     """How the second delivery ends."""
 
     def receive(uow: UnitOfWork) -> Received:
@@ -170,12 +170,12 @@ def one_event_twice_at_once(engine: Engine, offers: Offers) -> object:
     "the clock of a lease",
     partial(rewritten, CLOCK_OF_LEASE, BEGIN),
     kind="clock",
-    protects="A lease that ran out while somebody waited can be taken: it is the time of the look that counts.",
+    protects="A lease that ran out while a claim waited can be claimed: the time of the UPDATE counts.",
     kept=BERT,
     broken=ANNA,
 )
 def a_claim_that_waits_while_the_lease_runs_out(engine: Engine, offers: Offers) -> object:
-    """Who has the case in the end."""
+    """Who owns the case in the end."""
     work = Fulfilment.running(offers)
     work.say(RESERVE, StepEvent.COMPLETE)
     with engine.begin() as connection:

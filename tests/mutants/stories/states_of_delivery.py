@@ -1,6 +1,6 @@
-"""Moves of an order, its steps, its cancellation, its cases and its processes, each made in a state in which it is not made.
+"""Moves of orders, steps, cancellations, cases and processes, each tried in a state in which it must not be made.
 
-The state is typed by hand, so that the guards of the move hold and say nothing of it.
+The state is written by hand, so that every guard of the move is satisfied and only the state refuses it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOW = "clock_timestamp()"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrong:
-    """The state, what is set beside it, and what else would keep the move from being made in it."""
+    """The state, the columns that are set `beside` it, and the layers before and after it that would refuse the move as well."""
 
     state: str
     beside: str = ""
@@ -147,11 +147,11 @@ def a_move_in_another_state(look: str, wrong: Wrong, made: Callable[[Trial], UUI
     trial.by_hand(f"UPDATE {move.table.name} SET {changes} WHERE tenant_id = :tenant AND id = :id", id=row_id)
     query = text(f"SELECT * FROM {move.table.name} WHERE id = :id")
     with trial.uow(BERT) as uow:
-        uow.apply(move, **said(uow.connection.execute(query, {"id": row_id}).one()))
+        uow.apply(move, **parameters_of(uow.connection.execute(query, {"id": row_id}).one()))
 
 
-def said(row: Row[Any]) -> dict[str, Any]:
-    """Whatever a move may want to know, as it fits the row."""
+def parameters_of(row: Row[Any]) -> dict[str, Any]:
+    """A value for every parameter of every move, as it fits the row."""
     ids = ("step_id", "order_id", "case_id", "cancellation_id", "command_id", "workflow_command_id")
     unsaid = (
         "reason",

@@ -1,4 +1,4 @@
-"""Processes are started, once."""
+"""Each process is started once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def registering_with_another_token(trial: Trial) -> None:
 
 
 @refused_by("workflow_correlation.find_absent/CORRELATION_MOVED_ON")
-def starting_again_what_was_settled_meanwhile(trial: Trial) -> None:
+def starting_a_process_again_on_an_older_version(trial: Trial) -> None:
     key = submitted_key(trial)
     with trial.uow() as uow:
         starts.start_timed_out(uow, key)
