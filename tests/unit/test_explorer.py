@@ -193,14 +193,14 @@ def test_a_lost_update_is_told_with_a_command_that_shows_it_again(explorer: Expl
     with without(EDIT, 0):
         complaints = objections(explorer.explore(EDITS, 1))
         [lost] = [
-            complaint for complaint in complaints if complaint.startswith("nobody expects: ok / ok -> quote DRAFT v+2, months 36")
+            complaint for complaint in complaints if complaint.startswith("unexpected: ok / ok -> quote DRAFT v+2, months 36")
         ]
         token = lost.removesuffix("'\")").rpartition(":")[2]
         again = explorer.play(EDITS, token)
 
     assert f"(make races ARGS=\"--schedule 'DRAFT: edit | edit:{token}'\")" in lost
-    assert f"nobody expects: {again.outcome} " in lost
-    assert objections_to(EDITS.name, again) == [f"nobody expects: {again.outcome}"]
+    assert f"unexpected: {again.outcome} " in lost
+    assert objections_to(EDITS.name, again) == [f"unexpected: {again.outcome}"]
 
 
 def test_an_outcome_that_never_comes_is_missed(explorer: Explorer) -> None:

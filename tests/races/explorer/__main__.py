@@ -1,4 +1,4 @@
-"""`make races`: explore every world, or play one schedule again and tell each step."""
+"""`make races`: explore every world, or play one schedule again and print each step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(
     whole: Annotated[bool, typer.Option("--whole", help="Without a bound.")] = False,  # noqa: FBT002 - a flag
     jobs: Annotated[int, typer.Option(help="Explorers side by side.")] = os.cpu_count() or 1,
 ) -> None:
-    """Play commands that meet in every order of their statements, and look at what came of each."""
+    """Play commands that meet in every order of their statements, and check the outcome of each schedule."""
     plan = [(each.name, None if whole else bound or each.bound) for each in WORLDS.values() if world in each.name]
     if not plan:
         raise typer.BadParameter(f"no world's name contains {world!r}", param_hint="--world")
@@ -41,13 +41,13 @@ def main(
 
 @contextmanager
 def server() -> Iterator[str]:
-    """A PostgreSQL of the explorers' own; yields its address."""
+    """Run a PostgreSQL for the explorers alone; yields its address."""
     with tempfile.TemporaryDirectory() as directory, LocalStack(Path(directory), {"postgres"}, {}) as stack:
         yield open_to_explorers(stack)
 
 
 def replay(database_url: str, schedule: str) -> bool:
-    """Play one schedule and tell it; whether all is as it must be."""
+    """Play one schedule and print its steps; returns whether its outcome is expected and every invariant holds."""
     name, _, token = schedule.rpartition(":")
     if name not in WORLDS:
         raise typer.BadParameter(f"no world is called {name!r}", param_hint="--schedule")
@@ -62,8 +62,8 @@ def replay(database_url: str, schedule: str) -> bool:
 
 
 def explore(database_url: str, plan: Sequence[tuple[str, int | None]], jobs: int) -> bool:
-    """Explore worlds, show how it goes, keep the figures; whether all is as it must be."""
-    # Three actors have the largest trees, and whoever comes last should not wait for one; a scene that is set serves all its worlds.
+    """Explore worlds, show the progress and record the figures; returns whether no world has an objection."""
+    # Worlds of three actors take longest, so they come first; worlds of one scene stand together, because the scene is prepared once.
     plan = sorted(plan, key=lambda task: (-len(WORLDS[task[0]].roles), WORLDS[task[0]].scene))
     seen = board.follow(console, len(plan), crew.explore(database_url, plan, jobs))
     found = seen.explorations

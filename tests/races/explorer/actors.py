@@ -1,6 +1,6 @@
-"""Actors: threads with a connection of their own that stop before each statement, until it is their turn.
+"""Actors: threads, each with its own connection, that stop before each statement until it is their turn.
 
-The gates are SQLAlchemy's events of the actor's own engine; what the actor carries out is the product's code as it is.
+The gates are events of SQLAlchemy on the actor's own engine, so the actor runs the product's code unchanged.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from sqlalchemy import event
 from tests.races.explorer.sessions import connect
 
 Program: TypeAlias = "Callable[[Actor], str]"
-"""What an actor carries out; returns how it ended, in a word."""
+"""Work of an actor; returns its outcome in a word."""
 
 
 _WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
-# Whom the transaction works for: nobody else can meet that, so it goes with the begin.
+# The statement that names the tenant meets no other actor, so it shares the gate of BEGIN.
 _OF_THE_SESSION = ("BEGIN; SET LOCAL ", "SELECT set_config(")
 
 
 @cache
 def tables_written(statement: str) -> frozenset[str]:
-    """The tables that a statement of the product may change."""
+    """The tables that a statement may change."""
     return frozenset(_WRITES.findall(statement))
 
 
 class Standing(Enum):
-    """Where an actor is."""
+    """Whether an actor is at a gate, on its way, waiting for a lock, or done."""
 
     AT_GATE = auto()
     RUNNING = auto()
@@ -42,7 +42,7 @@ class Standing(Enum):
 
 
 class Haste(IntEnum):
-    """At which gates an actor stops: at all, only where its transaction ends, or at none because nobody else is there any more."""
+    """At which gates an actor stops: at every gate, only where its transaction ends, or at none because no other actor is left."""
 
     NONE = auto()
     TO_THE_END_OF_THE_TRANSACTION = auto()
@@ -58,9 +58,9 @@ class Arrival(NamedTuple):
 
 
 class Actor:
-    """One of those who meet. Works on one program after the other, all on one connection.
+    """One of the actors that meet: it works on one program after the other, on one connection.
 
-    It reports to `arrivals` and never touches `standing` and `label`: those are what the scheduler knows of it.
+    It reports to `arrivals`. `standing` and `label` belong to the scheduler; the actor does not set them.
     `written` are the tables that its programs may have changed.
     """
 
@@ -91,7 +91,7 @@ class Actor:
         self._programs.put(program)
 
     def go_on(self, haste: Haste = Haste.NONE) -> None:
-        """Let it through the gate where it stands, or will stand."""
+        """Let the actor through its gate, or through the next one if it has not arrived yet."""
         self.standing = Standing.RUNNING
         self.has_failed_statement = False
         self._haste = haste
@@ -104,7 +104,7 @@ class Actor:
         self.engine.dispose()
 
     def gate(self, label: str, *, is_end: bool = False) -> None:
-        """Stop here until it is this actor's turn."""
+        """Stop until it is this actor's turn."""
         stops = self._haste is Haste.NONE or (is_end and self._haste is Haste.TO_THE_END_OF_THE_TRANSACTION)
         if stops and current_thread() is self._thread:
             self._arrivals.put(Arrival(self, Standing.AT_GATE, label))
@@ -114,7 +114,7 @@ class Actor:
         while (program := self._programs.get()) is not None:
             try:
                 self.ended = program(self)
-            except Exception as error:  # noqa: BLE001 - sorted out by SQLAlchemy, which raises it or its own
+            except Exception as error:  # noqa: BLE001 - reported as the outcome of the program
                 self.ended = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             self._arrivals.put(Arrival(self, Standing.DONE, "done"))
 

@@ -1,4 +1,4 @@
-"""How explorations are shown: each world when it is finished, a bar under them, and one schedule step by step."""
+"""Shows explorations: each world when it is finished, a progress bar below, and one schedule step by step."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.races.explorer import crew
 from tests.races.explorer.exploring import Exploration, Played
 from tests.races.explorer.worlds import World
 
-# Characters of a statement that tell which one it is.
+# So many characters of a statement are enough to recognize it.
 STATEMENT = 60
 
 
 @dataclass(slots=True)
 class Seen:
-    """What the explorers have said so far."""
+    """The reports of the explorers so far."""
 
     began: float = field(default_factory=monotonic)
     explorations: list[Exploration] = field(default_factory=list)
     at_work: dict[str, int] = field(default_factory=dict)
 
     def take(self, news: crew.Progress | Exploration) -> None:
-        """Hear of a world that is being explored, or was."""
+        """Take a report about a world that is being explored, or is finished."""
         if isinstance(news, crew.Progress):
             self.at_work[news.name] = news.schedules
         else:
@@ -51,7 +51,7 @@ class Seen:
 
 
 def follow(console: Console, worlds: int, news: Iterator[crew.Progress | Exploration]) -> Seen:
-    """Show how far the explorers are until they are done."""
+    """Show the progress of the explorers until they are done."""
     seen = Seen()
     columns = (TextColumn("worlds"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as bar:
@@ -65,7 +65,7 @@ def follow(console: Console, worlds: int, news: Iterator[crew.Progress | Explora
 
 
 def told(found: Exploration) -> str:
-    """A world: how much of it was searched, and every outcome with the number of schedules that led to it."""
+    """A world in words: how much of it was searched, and every outcome with its number of schedules."""
     searched = "all" if found.is_whole else f"at most {found.bound} preemptions"
     head = f"{found.world.name}: {found.schedules:,} schedules ({searched}), {found.schedules / found.seconds:.0f}/s"
     violated = f", {len(found.violations)} WITH A VIOLATION" if found.violations else ""
@@ -73,13 +73,13 @@ def told(found: Exploration) -> str:
 
 
 def step_by_step(world: World, played: Played) -> str:
-    """One schedule: who went through the gate before which statement, and what that led to."""
+    """One schedule: which actor went through the gate before which statement, and where it stopped next."""
     who = ", ".join(f"{name} = {role.command}" for name, role in zip("ABC", world.roles, strict=False))
     steps = (f"{step.actor}  {' '.join(step.label.split())[:STATEMENT]:{STATEMENT}}  {step.led_to}" for step in played.run.steps)
     return "\n".join([f"{world.scene}: {who}", *map(str.rstrip, steps), played.outcome])
 
 
 def complain(console: Console, wrong: Sequence[str]) -> None:
-    """What must not be, one under the other."""
+    """Print the objections, one below the other."""
     for complaint in wrong:
         console.print(f"✗ {complaint}", style="red", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The commands that meet at a fallout case: of case workers, of the clock, of whoever finds the lease at its end."""
+"""The commands that meet at a fallout case: of case workers, of its process, and of the sweep that ends leases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fulfilment import ANNA, BERT, ROLES
 
 
 def on_case(scene: Delivery, person: str) -> CaseCommand:
-    """A command on the case as it was seen."""
+    """A command that names the case in the version that the scene shows."""
     assert scene.case is not None
     return CaseCommand(case_id=scene.case.id, expected_version=scene.case.version, person=person, roles=ROLES[person])
 

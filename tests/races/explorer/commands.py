@@ -1,6 +1,6 @@
-"""The commands that meet: the real ones, each decided on what its scene showed.
+"""The commands that meet: commands of the product, each with the versions that its scene shows.
 
-Where two of a kind meet, `rank` tells the first from the second: they want something else, or come from somebody else.
+Where two commands of one kind meet, `rank` distinguishes them: the second has other values, or another actor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RENEWED = datetime.now(UTC) + 2 * AFTER_THE_END
 
 
 def named(kind: Any, scene: Scene, **values: Any) -> Any:
-    """A command of this kind that names what the scene showed."""
+    """A command that names the ids and versions that the scene shows."""
     offer = scene.offer
     shown = {"expected_version": offer.version, "quote_revision_id": offer.revision_id}
     known = {field.name: shown.get(field.name) or getattr(offer, field.name, None) for field in fields(kind)}
@@ -181,7 +181,7 @@ def issue_document(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     actor=ADMINISTRATOR,
 )
 def publish(scene: Scene, uow: UnitOfWork, rank: int) -> str:
-    """Every price becomes another one, which is material for the fibre line."""
+    """Every price changes; the change is material for the fibre line."""
     price_books.publish(
         uow,
         price_books.PublishPriceBook(
@@ -227,7 +227,7 @@ def revoke(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return OK
 
 
-# From here on: commands of the worlds that are written out (`worlds`), not of every pair of a state.
+# The commands below meet only in worlds that are written by hand (`worlds`), not in every pair of a state.
 
 
 @command(touches=(OFFER, AUTHORITY))

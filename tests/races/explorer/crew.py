@@ -1,4 +1,4 @@
-"""Several explorers side by side, each in a process and on a database of its own: schedules of one explorer go one after the other."""
+"""Several explorers in parallel, each in its own process and on its own database, because one explorer plays one schedule at a time."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Progress:
 
 
 class BrokenExplorerError(Exception):
-    """An explorer cannot go on; the text is its trace."""
+    """An explorer cannot go on; the text is its traceback."""
 
 
 def explore(database_url: str, plan: Sequence[tuple[str, int | None]], jobs: int) -> Iterator[Progress | Exploration]:
-    """Explore worlds, each within its bound; news come as they are made. Raises BrokenExplorerError."""
+    """Explore worlds, each within its bound; yields progress and results as they come. Raises BrokenExplorerError."""
     context = get_context("spawn")
     tasks: Queue[Any] = context.Queue()
     reports: Queue[Any] = context.Queue()
@@ -57,7 +57,7 @@ def explore(database_url: str, plan: Sequence[tuple[str, int | None]], jobs: int
 
 def _work(database_url: str, name: str, tasks: Queue[Any], reports: Queue[Any]) -> None:
     try:
-        # Nearly everything dies young here, and what does not is small.
+        # The objects loaded so far live to the end: freezing them spares the garbage collector a scan for each schedule.
         gc.freeze()
         with stage_on(database_url, name) as stage:
             explorer = Explorer(stage)

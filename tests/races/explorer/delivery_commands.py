@@ -31,7 +31,7 @@ Work = Callable[[Delivery, UnitOfWork, int], str]
 def delivery(
     name: str, *scenes: str, actor: str = WORKER, has_key: bool = False, checks: tuple[str, ...] = ()
 ) -> Callable[[Work], Work]:
-    """Register a command for the scenes in which it has a chance."""
+    """Register a command for the scenes in which it can succeed."""
 
     def register(work: Work) -> Work:
         COMMANDS[name] = Command(
@@ -58,7 +58,7 @@ class Word(NamedTuple):
 
 
 def say(said: Word, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    """What a provider says of a step."""
+    """A provider reports a fact about a step."""
     fact = RecordFact(step_id=scene.steps[said.step].id, event=said.event, source=OutcomeSource.CALLBACK, external_ref=said.ref)
     effect, _ = fulfilling.record_fact(uow, fact)
     return f"{OK} {effect}"

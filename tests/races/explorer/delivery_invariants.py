@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from domain.auditing.rule import Rule
 
-NO_START_AFTER_ASKING = Rule(
+NO_START_AFTER_REQUEST = Rule(
     code="no start",
-    title="from the moment its cancellation is asked for no step of an order starts",
+    title="after its cancellation was requested no step of an order starts",
     counts={},
     violations=(
-        """SELECT format('Step %s was sent at %s, the cancellation asked for at %s (%s).', s.step_code, a.sent_at, r.created_at, r.status)
+        """SELECT format('Step %s was sent at %s, the cancellation requested at %s (%s).', s.step_code, a.sent_at, r.created_at, r.status)
         FROM provider_attempt a JOIN fulfillment_step s ON s.tenant_id = a.tenant_id AND s.id = a.step_id
         JOIN cancellation_request r ON r.tenant_id = s.tenant_id AND r.order_id = s.order_id
         WHERE a.tenant_id = :tenant_id AND a.command = 'EXECUTE' AND s.kind = 'FULFILL' AND a.sent_at > r.created_at
@@ -18,7 +18,7 @@ NO_START_AFTER_ASKING = Rule(
 )
 ONE_END = Rule(
     code="one end",
-    title="an order ends once, and as its steps did",
+    title="an order ends once, in a status that fits its steps",
     counts={},
     violations=(
         """SELECT format('Order %s ended %s times: %s.', aggregate_id, count(*), string_agg(transition_to, ', '))
@@ -31,7 +31,7 @@ ONE_END = Rule(
                 AND s.status NOT IN ('COMPLETED', 'SKIPPED', 'CANCELLED', 'FAILED')
             OR o.status = 'FULFILLED' AND s.status NOT IN ('COMPLETED', 'SKIPPED')
             OR o.status = 'FAILED' AND s.status = 'COMPLETED')""",
-        """SELECT format('Order %s is CANCELLED, and the effect of %s is there.', o.id, s.step_code)
+        """SELECT format('Order %s is CANCELLED, and the effect of %s was not undone.', o.id, s.step_code)
         FROM sales_order o JOIN fulfillment_step s ON s.tenant_id = o.tenant_id AND s.order_id = o.id
         WHERE o.tenant_id = :tenant_id AND o.status = 'CANCELLED' AND s.kind = 'FULFILL' AND s.status = 'COMPLETED'
         AND NOT EXISTS (SELECT FROM fulfillment_step u WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id AND u.status = 'COMPLETED')
@@ -47,10 +47,10 @@ ONE_END = Rule(
 )
 BOTH_FACTS = Rule(
     code="both facts",
-    title="a contradiction is in question, answered, or a person's; a decision that was made is in the history of its case",
+    title="a contradiction is open, settled, or has a case; a decision is in the history of its case",
     counts={},
     violations=(
-        """SELECT format('%s of a step that is %s was left to a person, and nobody was called.', c.said, c.known)
+        """SELECT format('%s of a step that is %s was left to a person, and has no case.', c.said, c.known)
         FROM step_contradiction c WHERE c.tenant_id = :tenant_id AND c.answer = 'LEFT_TO_A_PERSON'
         AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id AND f.step_id = c.step_id)""",
         """SELECT format('Step %s changed %s times by the decision on a case.', aggregate_id, count(*))
@@ -62,4 +62,4 @@ BOTH_FACTS = Rule(
         AND s.status IN ('PENDING', 'RETRYABLE', 'COMPLETED', 'CANCELLED', 'SKIPPED', 'FAILED')""",
     ),
 )
-DELIVERY = (NO_START_AFTER_ASKING, ONE_END, BOTH_FACTS)
+DELIVERY = (NO_START_AFTER_REQUEST, ONE_END, BOTH_FACTS)

@@ -129,14 +129,14 @@ def cancelling_under_way(offers: Offers) -> Fulfilment:
 
 
 def to_be_cancelled(offers: Offers) -> Fulfilment:
-    """A is to be cancelled, and its provider was not asked yet."""
+    """A must be cancelled, and its provider was not asked yet."""
     work = under_way(offers)
     work.cancel()
     return work
 
 
 def contradicted(offers: Offers) -> Fulfilment:
-    """A was completed, and then its provider said that it was cancelled."""
+    """A was completed, and then its provider reported that it was cancelled."""
     work = cancelling_under_way(offers)
     work.say(FIRST_STEP, StepEvent.COMPLETE, external_ref="r-1")
     work.say(FIRST_STEP, StepEvent.CONFIRM_CANCEL)
@@ -193,7 +193,7 @@ def blocked(offers: Offers) -> Fulfilment:
 
 
 def unblocked(offers: Offers) -> Fulfilment:
-    """The order is held, and A may be tried again."""
+    """The order is held, and A may be sent again."""
     work = blocked(offers)
     work.evaluate()
     decide(work, FIRST_STEP, StepEvent.RESOLVE_RETRY)

@@ -45,10 +45,10 @@ def objections(found: Exploration) -> list[str]:
     name = found.world.name
     expected = expectations().get(name)
     if expected is None:
-        return [f"{FILE.name} does not say what may come of: {name}"]
+        return [f"{FILE.name} has no outcomes for: {name}"]
     wrong = [f"{sentence} ({replay(name, token)})" for token, sentences in found.violations for sentence in sentences]
     unexpected = [outcome for outcome in found.outcomes if outcome not in expected.outcomes]
-    wrong += [f"nobody expects: {outcome} ({replay(name, found.tokens[outcome])})" for outcome in unexpected]
+    wrong += [f"unexpected: {outcome} ({replay(name, found.tokens[outcome])})" for outcome in unexpected]
     wrong += [f"never came: {outcome}" for outcome in sorted(expected.outcomes - set(found.outcomes))]
     odd = set(found.outcomes) - found.serial - expected.interleaved - set(unexpected)
     wrong += [f"no order of the commands gives: {outcome} ({replay(name, found.tokens[outcome])})" for outcome in sorted(odd)]
@@ -61,7 +61,7 @@ def objections(found: Exploration) -> list[str]:
 def objections_to(name: str, played: Played) -> list[str]:
     """List what is wrong with one schedule."""
     expected = expectations().get(name)
-    unexpected = [] if expected and played.outcome in expected.outcomes else [f"nobody expects: {played.outcome}"]
+    unexpected = [] if expected and played.outcome in expected.outcomes else [f"unexpected: {played.outcome}"]
     return [*played.violations, *unexpected]
 
 

@@ -1,4 +1,4 @@
-"""Exploring a world: each schedule from the same start, then its outcome and everything that must hold."""
+"""Explores a world: plays each schedule from the same start, then reads its outcome and checks the invariants."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """One schedule of a world, its outcome, and what was violated."""
+    """One schedule of a world, its outcome, and the invariants that it violates."""
 
     run: Run
     outcome: str
@@ -99,7 +99,7 @@ class Explorer:
         return found
 
     def moves_of(self, command_id: UUID) -> set[str]:
-        """The moves that a command made in the schedule that was played last, by their names in the registry."""
+        """The moves that a command made in the last schedule, by their names in the registry."""
         query = "SELECT aggregate_type, lower(reason) FROM transition_log WHERE command_id = %(command)s AND transition_from IS NOT NULL"
         return {f"{aggregate}.{event}" for aggregate, event in self.stage.look(query, {"command": command_id})}
 

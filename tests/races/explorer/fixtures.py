@@ -22,7 +22,7 @@ def stage(server: LocalStack) -> Iterator[Stage]:
 
 @pytest.fixture(scope="session")
 def explorer(stage: Stage) -> Iterator[Explorer]:
-    """Give the explorer of the real commands; how much it played is kept as evidence."""
+    """Give the explorer of the product's commands; the number of its schedules is recorded as evidence."""
     explorer = Explorer(stage)
     yield explorer
     explorer.close()
@@ -33,7 +33,7 @@ def explorer(stage: Stage) -> Iterator[Explorer]:
 
 @pytest.fixture
 def scheduler(stage: Stage) -> Iterator[Scheduler]:
-    """Give three actors who have no programs yet."""
+    """Give three actors that have no programs yet."""
     scheduler = Scheduler(stage)
     yield scheduler
     scheduler.close()

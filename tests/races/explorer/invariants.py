@@ -16,7 +16,7 @@ from tests.races.explorer.stage import Stage
 
 ONE_LIVE_REVISION = Rule(
     code="one live revision",
-    title="a quote is worked on in one revision, and nothing of a superseded one is open",
+    title="a quote has one live revision, and a superseded revision has no open request",
     counts={},
     violations=(
         """SELECT format('Quote %s has the live revisions %s, its current one is number %s.', q.id,
@@ -40,7 +40,7 @@ ONE_LIVE_REVISION = Rule(
 )
 RIGHTFUL_DECISION = Rule(
     code="rightful decision",
-    title="a decision is made on a live revision, by one whose authority stood",
+    title="a decision is made on a live revision, by a person whose grant was active",
     counts={},
     violations=(
         """SELECT format('Decision %s came after its revision was superseded.', d.id)
@@ -75,7 +75,7 @@ BEFORE_THE_PUBLICATION = Rule(
 )
 TRACES = Rule(
     code="I7",
-    title="whoever succeeded left one change and no conflict, whoever was refused one conflict and nothing else",
+    title="a successful command leaves one change and no conflict, a refused command one conflict and no change",
     counts={},
     violations=(
         """SELECT format('Command %s changed the quote by %s %s times.', c, l.reason, count(*))
@@ -84,11 +84,11 @@ TRACES = Rule(
         """SELECT format('Command %s was refused and has %s conflict records.', c, count(l.id))
         FROM unnest(CAST(:refused AS uuid[])) c LEFT JOIN conflict_log l ON l.tenant_id = :tenant_id AND l.command_id = c
         GROUP BY c HAVING count(l.id) <> 1""",
-        """SELECT format('Command %s was refused and %s of %s tells its change.', c, l.reason, l.aggregate_type)
+        """SELECT format('Command %s was refused and the log has its change %s of %s.', c, l.reason, l.aggregate_type)
         FROM unnest(CAST(:refused AS uuid[])) c JOIN transition_log l ON l.tenant_id = :tenant_id AND l.command_id = c""",
         """SELECT format('Command %s was refused and %s was sent.', c, o.event_type)
         FROM unnest(CAST(:refused AS uuid[])) c JOIN outbox_event o ON o.tenant_id = :tenant_id AND o.command_id = c""",
-        """SELECT format('Command %s succeeded and its conflict %s is on record.', c, l.conflict_code)
+        """SELECT format('Command %s succeeded and its conflict %s was recorded.', c, l.conflict_code)
         FROM unnest(CAST(:commands AS uuid[])) c JOIN conflict_log l ON l.tenant_id = :tenant_id AND l.command_id = c
         WHERE c <> ALL(CAST(:refused AS uuid[]))""",
     ),

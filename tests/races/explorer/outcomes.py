@@ -73,6 +73,6 @@ def _beside(now: str, before: str) -> str:
     if len(words) != 3 or not words[1].startswith("v"):
         return now
     if len(former) != len(words):
-        return words[0]  # it was not there before
+        return words[0]  # the row is new
     added = [f"{word[0]}+{int(word[1:]) - int(old[1:])}" for word, old in zip(words[1:], former[1:], strict=True)]
     return " ".join([words[0], *(word for word in added if not word.endswith("+0"))])

@@ -1,4 +1,4 @@
-"""Scenes: a quote in a state, with everything that commands in that state may name, brought there by the product's own commands."""
+"""Scenes: a quote in a state, with every row that commands in that state may name, prepared by commands of the product."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ BY_STATE: Mapping[QuoteStatus, Preparation] = {
     QuoteStatus.DECLINED: declined,
     QuoteStatus.CANCELLED: cancelled,
 }
-"""States that a quote reaches before its end; how it expires depends on the clock (`prepare`)."""
+"""Status -> the function that prepares it, for a quote before its end; whether it expires depends on the clock (`prepare`)."""
 OTHERS: Mapping[str, Preparation] = {
     **{f"APPROVED, {policy}": approved(policy) for policy in StalenessPolicy},
     "APPROVED, a stale price too": approved_although_stale,
@@ -139,13 +139,13 @@ OTHERS: Mapping[str, Preparation] = {
 }
 SCENES: Mapping[str, Preparation] = {**{str(state): prepare for state, prepare in BY_STATE.items()}, **OTHERS}
 OVERDUE = ", overdue"
-"""What the name of a scene ends with whose quote's end has passed."""
+"""The end of the name of a scene whose quote is past its end."""
 
 
 def set_the_scene(stage: Stage, name: str) -> Scene | Delivery:
     """Prepare a scene and keep it: `<scene>`, `<scene>, overdue`, or `EXPIRED`.
 
-    Its ids are the same every time: rows are locked in their order, so a token would otherwise name another schedule the next time.
+    Its ids are the same every time: rows are locked in the order of their ids, so with other ids a token would name another schedule.
     """
     stage.clear()
     with patch.object(os, "urandom", Random(name).randbytes):  # noqa: S311 - ids that are the same every time

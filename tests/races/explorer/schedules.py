@@ -42,7 +42,7 @@ class Choice:
     labels: tuple[str, ...]
 
     def cost(self, option: str) -> int:
-        """Preemptions that an option takes."""
+        """The number of preemptions of an option."""
         return int(not self.is_forced and option != self.options[0])
 
 
@@ -57,7 +57,7 @@ class Step:
 
 @dataclass(slots=True)
 class Run:
-    """A schedule that was carried out. `ended`: how each program ended; `steps` only as far as they were taken one by one."""
+    """A schedule that was carried out. `ended`: how each program ended; `steps`: only those at gates where an actor stopped."""
 
     choices: list[Choice] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def token(self) -> str:
-        """The schedule's name; a dash stands for the one that is all defaults."""
+        """The name of the schedule; a dash stands for the schedule of defaults only."""
         last = max((number for number, choice in enumerate(self.choices) if choice.taken != choice.options[0]), default=-1)
         return "".join(choice.taken for choice in self.choices[: last + 1]) or "-"
 
@@ -81,22 +81,22 @@ class Scheduler:
         self.stage = stage
         self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
         self.actors = [Actor(name, stage.database_url, self._arrivals) for name in "ABCDEF"[:actors]]
-        # Whether an actor had to wait when everybody stood where they stand now; decides only when the server is asked.
+        # Whether an actor had to wait when all actors stood where they stand now; this only decides how soon the server is asked.
         self._waited: dict[tuple[str, ...], bool] = {}
 
     def close(self) -> None:
-        """Send the actors away."""
+        """End the actors."""
         for actor in self.actors:
             actor.dismiss()
 
     def restore(self) -> None:
-        """Put back what the actors' programs changed."""
+        """Restore the tables that the actors' programs changed."""
         self.stage.restore(set[str]().union(*(actor.written for actor in self.actors)))
         for actor in self.actors:
             actor.written.clear()
 
     def run(self, programs: Sequence[Program], token: str = "", *, closely: bool = False) -> Run:
-        """Carry out one schedule: the token's choices, then the defaults. `closely` stops at gates where there is no choice, too.
+        """Carry out one schedule: the choices of the token, then the defaults. With `closely`, actors also stop at gates without a choice.
 
         Raises NotReplayableError, StuckError.
         """
@@ -142,7 +142,7 @@ class Scheduler:
         actor.go_on(Haste.NONE if closely else self._haste(actor, actors))
         self._settle(actors, self._waited.get(position))
         self._waited[position] = actor.standing is Standing.BLOCKED
-        # Locks go with their transaction: where it ended, or where a statement failed in it.
+        # A transaction releases its locks when it ends, or when one of its statements fails.
         if waiting and (label in ENDS or actor.has_failed_statement):
             self._awaken(actors)
         led_to = [actor.standing.name] if actor.standing is not Standing.AT_GATE else []
@@ -158,7 +158,7 @@ class Scheduler:
 
     @staticmethod
     def _haste(actor: Actor, actors: Sequence[Actor]) -> Haste:
-        """Where there is no choice nobody needs to stop; what ends a transaction may let others go on."""
+        """Without a choice no actor needs to stop, except where its transaction ends: that may let others go on."""
         others = [other for other in actors if other is not actor]
         if all(other.standing is Standing.DONE for other in others):
             return Haste.TO_THE_END
@@ -199,7 +199,7 @@ class Scheduler:
     def _await_the_server(self, actors: Sequence[Actor]) -> None:
         """Wait for the server to end a deadlock: it fails a statement of one actor, and the others go on."""
         if not self._has_arrival(PATIENCE_SECONDS):
-            raise StuckError("everybody waits for a lock, and the server does not end it")
+            raise StuckError("every actor waits for a lock, and the server does not end it")
         self._awaken(actors)
 
     def _give_up(self, actors: Sequence[Actor]) -> None:

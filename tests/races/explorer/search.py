@@ -1,4 +1,4 @@
-"""Every schedule of some programs: depth first, by replay with the next choice changed.
+"""Searches every schedule of some programs: depth first, by a replay with the last choice changed.
 
 A bound limits the number of preemptions; `is_cut` says whether it left schedules out.
 """
@@ -11,9 +11,9 @@ from tests.races.explorer.schedules import Choice, NotReplayableError, Run
 
 
 class Search:
-    """Plays each schedule once, beginning with the one that is all defaults; `play` carries out a token.
+    """Plays each schedule once, beginning with the schedule of defaults; `play` carries out a token.
 
-    Raises NotReplayableError when the same choices did not lead to where they led before. `is_cut`: the bound left schedules out.
+    Raises NotReplayableError when the same choices lead to another point than before. `is_cut`: the bound left schedules out.
     """
 
     def __init__(self, play: Callable[[str], Run], bound: int | None = None) -> None:

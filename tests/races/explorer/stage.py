@@ -47,7 +47,7 @@ def open_to_explorers(server: LocalStack) -> str:
 
 @contextmanager
 def stage_on(database_url: str, name: str) -> Iterator[Stage]:
-    """Make a stage, on a server that is open to explorers."""
+    """Make a stage on a server that grants explorers their rights."""
     with new_database(database_url, name) as engine:
         stage = Stage(engine.url.render_as_string(hide_password=False))
         try:
@@ -66,7 +66,7 @@ class Stage:
         self._schedules = 0
         self._ahead = self._kept_ahead = timedelta(0)
         self._controller = self._connect("controller")
-        # Triggers do not fire for a replica. Not a setting of the function: each change of it makes a session forget its plans.
+        # Triggers do not fire for a replica. The function does not set this: each change makes a session drop its plans.
         self._restorer = self._connect("restorer", "-c session_replication_role=replica")
         self._controller.execute(_SCHEMA, prepare=False)
         for table in self._tables:
@@ -74,7 +74,7 @@ class Stage:
         self._controller.execute(self._restoring())
 
     def close(self) -> None:
-        """Leave the database."""
+        """Close the connection."""
         self._controller.close()
         self._restorer.close()
         self.engine.dispose()
@@ -101,7 +101,7 @@ class Stage:
         self._kept_ahead = self._ahead
 
     def restore(self, written: Collection[str] | None = None) -> int:
-        """Put the rows of these tables back (default: of all), evidence too; returns how many there were to delete or to insert."""
+        """Restore the rows of these tables (default: all), also of append-only tables; returns how many rows were deleted or inserted."""
         names = [table.name for table in self._tables] if written is None else list(written)
         self.set_clock(self._kept_ahead)
         self._schedules += 1
@@ -111,7 +111,7 @@ class Stage:
         return int(answer[0])  # type: ignore[index]  # one row
 
     def set_clock(self, ahead: timedelta) -> None:
-        """Put the explorer's clock ahead of the server's."""
+        """Set the explorer's clock ahead of the server's."""
         if ahead != self._ahead:
             self._controller.execute("SELECT setval('explorer.clock', %s)", [int(ahead.total_seconds())])
             self._ahead = ahead
@@ -132,7 +132,7 @@ class Stage:
         self._controller.execute(sql.SQL(statement).format(**names))
 
     def _restoring(self) -> sql.Composed:
-        """A function, because this is done before every schedule: its statements keep their plans."""
+        """The statement that creates the restoring function. It is a function because every schedule calls it and its plans are kept."""
         statements = sql.SQL("\n").join(
             sql.SQL(
                 "IF {name} = ANY(written) THEN\n"

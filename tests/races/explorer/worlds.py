@@ -1,4 +1,4 @@
-"""Worlds: which commands meet in which scene. Pairs come from the matrix, so a command that is added meets all others it can meet."""
+"""Worlds: which commands meet in which scene. Pairs come from the matrix, so a new command meets every command that it can meet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ON_A_CASE = frozenset(
         *("repair it", "cancel the step", "fail the step", "skip the step"),
     }
 )
-# One of a kind stands for the other there.
+# In a pair the second of these commands stands for the first, which makes the same moves.
 LIKE = {"send back": "reject"}
 
 
@@ -109,7 +109,7 @@ def _pair(state: str, first: Command, second: Command) -> Iterator[World]:
 
 
 def _written(scene: str, *commands: str, label: str = "", ranks: Sequence[int] = (), key: str | None = None) -> World:
-    """Several commands in a scene; `key` is of those that come more than once."""
+    """Several commands in a scene; commands that occur more than once share `key`."""
     roles = [
         Role(
             command=command,
@@ -148,7 +148,7 @@ WRITTEN = (
     _written(IN_APPROVAL, "approve", "reject", "revoke"),
     _written(IN_APPROVAL, "approve", "escalate", "revoke"),
 )
-"""Meetings beyond two commands in one state: policies, delegations, time that passes, three at once."""
+"""Worlds beyond two commands in one state: policies, delegations, time that passes, three commands."""
 OF_DELIVERY = (
     _written("last steps", "completed", "B completed", "evaluate"),
     _written("last steps", "completed", "B completed", "ask to cancel"),
@@ -160,5 +160,5 @@ OF_DELIVERY = (
     _written("case claimed", "let it be tried again", "completed", "evaluate"),
     _written("case left", "claim", "the lease runs out", "let it be tried again"),
 )
-"""Three at once in a delivery: T6 and the manual fallout race."""
+"""Three commands at once in a delivery: races 14 and 15 of docs/architecture.md#register-of-races."""
 WORLDS: dict[str, World] = {world.name: world for world in (*pairs(), *WRITTEN, *deliveries(), *OF_DELIVERY)}
