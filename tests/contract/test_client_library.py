@@ -1,4 +1,4 @@
-"""What the engine door takes from camunda-external-task-client-python3, private names included: an upgrade that changes them fails here."""
+"""The parts of camunda-external-task-client-python3 that `Engine` uses, private names included: an upgrade that changes them fails here."""
 
 from __future__ import annotations
 

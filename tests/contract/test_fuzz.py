@@ -1,9 +1,10 @@
-"""What nobody would send, from two tenants and every role: no fault of ours, no answer that the OpenAPI document does not promise, and
-nothing of one tenant in an answer to the other.
+"""Unusual requests from two tenants and every role find no error of the server and no answer that the OpenAPI document does not allow.
 
-People walk quotes to their end with the ids and versions that they were answered, send in between whatever schemathesis makes of the
-document, repeat commands, and try one tenant's ids with the other one's tokens. On a real PostgreSQL and through a real uvicorn: what a
-client meets is also how h11 reads a header and what the threads of the edge do to each other.
+No answer to one tenant contains data of the other.
+
+People carry quotes to their end with the ids and versions from earlier answers. In between they send the requests that schemathesis makes
+from the document, repeat commands, and try the ids of one tenant with tokens of the other. PostgreSQL and uvicorn are real, because the
+way in which h11 reads headers and the threads of the edge are part of what a client meets.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def desk(edge_without_haste: Api) -> Iterator[Desk]:
 
 
 def say(tally: Tally, operations: int) -> None:
-    print(f"statuses {dict(sorted(tally.statuses.items()))}")  # noqa: T201 - for whoever runs it
+    print(f"statuses {dict(sorted(tally.statuses.items()))}")  # noqa: T201 - for the person who runs it
     print(f"codes {dict(tally.codes.most_common())}")  # noqa: T201
     print(f"succeeded {dict(tally.succeeded.most_common())}")  # noqa: T201
     print(f"{len(tally.operations)} of {operations} operations, {tally.trespasses} requests for what another tenant has")  # noqa: T201
@@ -109,7 +110,7 @@ PLANTED: dict[str, tuple[object, str, object]] = {
     "told a stranger": (NotFound, "code", "SOMEBODY_HAS_IT"),
     "INTERNAL_ERROR": (withdrawing, "recall", broken),
 }
-"""What a fault is told as -> where it is planted, and what stands there then."""
+"""A part of the report of a fault -> the place where the fault is planted, and the value planted there."""
 
 
 @pytest.mark.fuzz
@@ -120,7 +121,7 @@ def test_a_fault_that_is_planted_is_found(desk: Desk, offers: Offers, monkeypatc
     monkeypatch.setattr(place, name, instead)
 
     for number in range(1, 7):
-        with structlog.testing.capture_logs():  # a fault's traceback would be drawn for people, which takes seconds
+        with structlog.testing.capture_logs():  # without this, structlog formats each traceback for people, which takes seconds
             Scenario(desk, offers.engine, MadeUp(), seed=number).play(MOVES)
         if any(told in fault for fault in desk.tally.faults):
             return
@@ -131,7 +132,7 @@ def test_a_fault_that_is_planted_is_found(desk: Desk, offers: Offers, monkeypatc
 @pytest.mark.fuzz
 @pytest.mark.timeout(1200)
 def test_every_example_boundary_and_link_of_the_document_holds(edge_without_haste: Api) -> None:
-    """What schemathesis does by itself, with every check that it has for this: examples, values at and past each bound, links followed."""
+    """Schemathesis itself sends examples and values at and past each bound, and follows links, with every check that fits."""
     address, token = str(edge_without_haste.client.base_url), edge_without_haste.caller("zed", *Role).token
     program = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIGURATION), "run"]
     options = ["--phases", "examples,coverage,stateful", "--checks", ",".join(CHECKS), "--max-examples", "30", "--seed", "1"]
@@ -144,7 +145,7 @@ def test_every_example_boundary_and_link_of_the_document_holds(edge_without_hast
         check=False,
     )
 
-    print(ran.stdout)  # noqa: T201 - for whoever runs it
+    print(ran.stdout)  # noqa: T201 - for the person who runs it
     assert ran.returncode == 0, ran.stdout + ran.stderr
     [passed] = re.findall(r"(\d+) passed, \d+ skipped\n", ran.stdout)
     record("fuzz: examples, boundaries and links that hold", int(passed), "test cases")

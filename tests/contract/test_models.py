@@ -1,4 +1,4 @@
-"""The models against the workers, and the check itself against one planted fault of each kind."""
+"""The models agree with the workers, and the check finds one planted fault of each kind."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_topic_that_no_model_uses_is_a_problem() -> None:
     assert problems(MODELS, known) == ["no model uses the topic 'order.forget': remove it from the workers, or draw its task"]
 
 
-def test_an_error_that_a_topic_newly_throws_must_be_caught() -> None:
+def test_a_model_must_catch_every_error_that_a_topic_may_raise() -> None:
     known = {
         **CONTRACTS,
         "order.record-jeopardy": replace(CONTRACTS["order.record-jeopardy"], errors=("ORDER_LOST",)),
@@ -187,7 +187,7 @@ def test_a_folder_without_models_is_a_problem(tmp_path: Path) -> None:
     assert problems(tmp_path, CONTRACTS) == [f"{tmp_path} has no BPMN files: name the folder with the models"]
 
 
-def test_every_message_that_is_sent_is_waited_for() -> None:
+def test_a_model_waits_for_every_message_that_is_sent() -> None:
     waited_for = {
         message.get("name")
         for file in MODELS.glob("*.bpmn")

@@ -1,4 +1,4 @@
-"""The decision tables in the real engine: a case for each rule, for each limit, and for what no rule names."""
+"""The decision tables in the real engine: a case for each rule, each limit, and facts that no rule names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ PAYMENT_TERMS, STALE_PRICE = (1, "PAYMENT_TERMS", "dealDesk"), (1, "STALE_PRICE"
         ),
     ],
 )
-def test_the_policy_asks_for_signatures_and_says_why(
+def test_the_policy_requires_signatures_and_gives_the_reason(
     engine: Engine, changes: dict[str, Variable], expected: Mapping[tuple[int, str, str], str]
 ) -> None:
     rows = engine.evaluate("approval-requirements", HARMLESS | changes)
@@ -64,7 +64,7 @@ def test_the_policy_asks_for_signatures_and_says_why(
     assert all(row["slaDuration"] in {"PT24H", "PT48H"} for row in rows)
 
 
-def test_the_authority_asked_for_is_the_discount_given_except_for_mere_support(engine: Engine) -> None:
+def test_the_required_authority_is_the_discount_except_for_support_only(engine: Engine) -> None:
     rows = engine.evaluate("approval-requirements", HARMLESS | {"maxDiscountPercent": 30.0})
     assert {row["approverGroup"]: row["minAuthorityDiscountPercent"] for row in rows} == {"approverRsm": 25, "approverDirector": 30}
 
@@ -85,7 +85,9 @@ def test_the_authority_asked_for_is_the_discount_given_except_for_mere_support(e
         ("approverBoard", 0, "DISCOUNT", None),
     ],
 )
-def test_who_stands_above(engine: Engine, group: str, level: int, requirement: str, expected: str | None) -> None:
+def test_each_group_escalates_to_the_group_above_it(
+    engine: Engine, group: str, level: int, requirement: str, expected: str | None
+) -> None:
     facts: dict[str, Variable] = {"approverGroup": group, "escalationLevel": level, "requirementType": requirement}
     rows = engine.evaluate("approval-escalation", facts)
     assert rows == ([{"nextApproverGroup": expected, "slaDuration": "PT24H"}] if expected else [])
@@ -93,7 +95,7 @@ def test_who_stands_above(engine: Engine, group: str, level: int, requirement: s
 
 @pytest.mark.parametrize("requirement", ["DISCOUNT", "FINANCE", "MARGIN", "PAYMENT_TERMS", "STALE_PRICE"])
 @pytest.mark.parametrize("group", ["approverRsm", "approverFinance", "approverDirector", "approverLegal", "dealDesk"])
-def test_no_escalation_goes_in_a_circle(engine: Engine, group: str, requirement: str) -> None:
+def test_no_chain_of_escalations_is_a_circle(engine: Engine, group: str, requirement: str) -> None:
     seen = [group]
     while rows := _above(engine, seen[-1], len(seen) - 1, requirement):
         seen.append(rows[0]["nextApproverGroup"])
@@ -133,9 +135,9 @@ SAME: dict[str, Variable] = {
         ({"linesAdded": True}, False),
         ({"basisAgeDays": 30.01}, False),
         ({"priceStale": True}, False),
-        # One value that is worse is not made up for by the others.
+        # One worse value is enough, even when all others are better.
         ({"discountChange": 1.0, "marginChange": 5.0, "dealAmountChange": 5_000.0}, False),
     ],
 )
-def test_signatures_stand_only_while_nothing_is_worse(engine: Engine, changes: dict[str, Variable], *, expected: bool) -> None:
+def test_signatures_carry_over_only_when_no_value_is_worse(engine: Engine, changes: dict[str, Variable], *, expected: bool) -> None:
     assert engine.evaluate("reapproval-reuse", SAME | changes) == [{"reuse": expected}]

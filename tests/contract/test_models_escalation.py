@@ -1,4 +1,4 @@
-"""Reminders, escalation and reuse in the real engine: timers are fired by hand, workers and people are played."""
+"""Reminders, escalation and reuse in the real engine: the test fires the timers and plays workers and people."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def due_dates(walk: Walk, timer: str, task: UserTask) -> list[datetime]:
 
 
 def escalated(walk: Walk, task: Taken, group: str) -> None:
-    """Do what the worker does: the next group is asked, for a new time."""
+    """Complete the escalation as the worker does: the next group gets the requirement, with a new deadline."""
     walk.done(task, **FRESH, approverGroup=group, escalationLevel=1, escalationNotice="approverRsm did not decide in time.")
 
 
@@ -48,7 +48,7 @@ def test_an_approver_is_reminded_once_and_keeps_the_task(engine: Engine) -> None
     assert walk.timers("reminder-due", task) == []
 
 
-def test_a_reminder_that_is_late_knows_which_level_it_was_for(engine: Engine) -> None:
+def test_a_late_reminder_names_the_level_that_it_was_for(engine: Engine) -> None:
     walk = under_approval(engine)
     task = asked_for(walk, "r1")
     walk.let_time_pass("reminder-due", task)
@@ -58,7 +58,7 @@ def test_a_reminder_that_is_late_knows_which_level_it_was_for(engine: Engine) ->
     assert walk.take("approval.remind-approver", "escalationLevel").variables["escalationLevel"] == 0
 
 
-def test_an_overdue_decision_is_asked_of_whoever_stands_above(engine: Engine) -> None:
+def test_an_overdue_decision_goes_to_the_next_group(engine: Engine) -> None:
     walk = under_approval(engine)
     task, other = asked_for(walk, "r1"), asked_for(walk, "r2")
     walk.let_time_pass("decision-overdue", task)
@@ -82,7 +82,7 @@ def test_an_overdue_decision_is_asked_of_whoever_stands_above(engine: Engine) ->
     assert walk.seen_by(other)["escalationNotice"] is None
 
 
-def test_an_escalated_task_stands_before_the_others(engine: Engine) -> None:
+def test_an_escalated_task_is_listed_before_the_others(engine: Engine) -> None:
     walk = under_approval(engine)
     task = asked_for(walk, "r1")
     walk.let_time_pass("decision-overdue", task)
@@ -106,7 +106,7 @@ def test_an_approver_escalates_by_hand(engine: Engine) -> None:
     assert walk.take("approval.record-decision", "decision").variables["decision"] == "APPROVE"
 
 
-def test_where_nobody_stands_above_the_deadline_is_extended(engine: Engine) -> None:
+def test_the_deadline_is_extended_when_there_is_no_group_above(engine: Engine) -> None:
     levels: list[Variable] = [{"level": 1, "requirements": [requirement("r1", "DISCOUNT", "dealDesk", escalationLevel=2)]}]
     walk = under_approval(engine, levels)
     task = asked_for(walk, "r1")
@@ -119,7 +119,7 @@ def test_where_nobody_stands_above_the_deadline_is_extended(engine: Engine) -> N
     assert due_dates(walk, "decision-overdue", again) == [NEXT_DUE.replace(microsecond=0)]
 
 
-def test_a_decision_made_while_the_deadline_passed_is_taken_over(engine: Engine) -> None:
+def test_a_decision_that_was_made_when_the_deadline_passed_is_recorded(engine: Engine) -> None:
     walk = under_approval(engine)
     walk.let_time_pass("decision-overdue", asked_for(walk, "r1"))
     walk.refuse(walk.take("approval.escalate-requirement"), "APPROVAL_ALREADY_DECIDED")
@@ -133,7 +133,7 @@ def test_an_approval_that_is_stale_when_the_deadline_passes_is_void(engine: Engi
     walk.ends_as("Approval void")
 
 
-def test_the_next_level_takes_the_deadlines_that_its_approvers_were_given(engine: Engine) -> None:
+def test_the_deadlines_of_the_next_level_begin_when_it_is_opened(engine: Engine) -> None:
     first, second = requirement("r1", "DISCOUNT", "approverRsm"), requirement("r2", "DISCOUNT", "approverDirector")
     levels: list[Variable] = [{"level": 1, "requirements": [first]}, {"level": 2, "requirements": [second]}]
     walk = under_approval(engine, levels)
@@ -143,7 +143,7 @@ def test_the_next_level_takes_the_deadlines_that_its_approvers_were_given(engine
     assert due_dates(walk, "decision-overdue", asked_for(walk, "r2")) == [NEXT_DUE.replace(microsecond=0)]
 
 
-def test_signatures_of_an_offer_that_is_no_worse_stand(engine: Engine) -> None:
+def test_signatures_are_reused_when_the_new_offer_is_not_worse(engine: Engine) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS | {"maxDiscountPercent": 18.0, "hasBasis": True, "linesAdded": False})
@@ -154,14 +154,14 @@ def test_signatures_of_an_offer_that_is_no_worse_stand(engine: Engine) -> None:
     walk.ends_as("Approval reused")
 
 
-def test_signatures_of_a_worse_offer_are_asked_for_again(engine: Engine) -> None:
+def test_signatures_are_not_reused_when_the_new_offer_is_worse(engine: Engine) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS | {"hasBasis": True, "linesAdded": False, "discountChange": 0.5})
     assert walk.take("quote.open-requirements", "reuse").variables["reuse"] is False
 
 
-def test_a_fact_that_a_rule_cannot_read_stops_a_job_and_not_the_worker(engine: Engine) -> None:
+def test_a_fact_that_a_rule_cannot_read_fails_a_job_of_the_engine_and_no_external_task(engine: Engine) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS | {"basisAgeDays": "old"})
@@ -170,7 +170,7 @@ def test_a_fact_that_a_rule_cannot_read_stops_a_job_and_not_the_worker(engine: E
     assert engine.get("/external-task", processInstanceId=walk.instance_id) == []
 
 
-def test_a_time_that_the_engine_cannot_read_stops_a_job_and_not_the_worker(engine: Engine) -> None:
+def test_a_time_that_the_engine_cannot_read_fails_a_job_of_the_engine(engine: Engine) -> None:
     walk = under_approval(engine, [{"level": 1, "requirements": [requirement("r1", "DISCOUNT", "approverRsm", remindAt="soon")]}])
     (job,) = eventually(lambda: engine.get("/job", processInstanceId=walk.instance_id, withException="true"), "a job that failed")
     assert job["failedActivityId"] == "approve-quote"

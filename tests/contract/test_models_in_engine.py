@@ -1,4 +1,4 @@
-"""The models in the real engine: each way through them is walked by hand, so that expressions, loops, messages and errors are proven."""
+"""`quote-approval` in the real engine: the test walks each path, so that expressions, loops, messages and errors are shown to work."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_requirements_of_the_rules_reach_the_worker_as_json(engine: Engine) 
     ]
 
 
-def test_levels_are_asked_one_after_the_other_and_requirements_side_by_side(engine: Engine) -> None:
+def test_levels_follow_each_other_and_the_requirements_of_a_level_are_parallel(engine: Engine) -> None:
     walk = under_approval(engine)
     seen = {task.id: walk.seen_by(task) for task in walk.people(2)}
     assert {(row["requirementId"], row["approverGroup"], row["quoteNumber"]) for row in seen.values()} == {
@@ -77,7 +77,7 @@ def test_an_approver_finds_group_due_date_description_and_form(engine: Engine) -
     assert engine.get(f"/task/{task.id}/deployed-form")["id"] == "approve-quote"
 
 
-def test_decisions_at_the_same_moment_do_not_collide(engine: Engine) -> None:
+def test_two_decisions_at_once_do_not_collide(engine: Engine) -> None:
     walk = under_approval(engine)
     for requirement in ("r1", "r2"):
         decide(walk, requirement, "APPROVE")
@@ -90,7 +90,7 @@ def test_decisions_at_the_same_moment_do_not_collide(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("code", ["FOUR_EYES_VIOLATION", "AUTHORITY_EXCEEDED"])
-def test_a_decision_that_is_refused_is_asked_again_with_its_reason(engine: Engine, code: str) -> None:
+def test_a_refused_decision_gets_a_new_task_with_the_reason(engine: Engine, code: str) -> None:
     walk = under_approval(engine)
     decide(walk, "r1", "APPROVE")
     walk.refuse(walk.take("approval.record-decision"), code, decisionRefused="You own this quote.")
@@ -101,7 +101,7 @@ def test_a_decision_that_is_refused_is_asked_again_with_its_reason(engine: Engin
 
 
 @pytest.mark.parametrize(("outcome", "end"), [("REJECTED", "Quote rejected"), ("REWORK", "Rework required")])
-def test_the_first_refusal_ends_all_open_requirements_and_levels(engine: Engine, outcome: str, end: str) -> None:
+def test_the_first_rejection_ends_all_open_requirements_and_levels(engine: Engine, outcome: str, end: str) -> None:
     walk = under_approval(engine)
     decide(walk, "r1", "REJECT")
     walk.work("approval.record-decision", requirementOutcome=outcome, approvalOutcome=outcome)
@@ -112,7 +112,7 @@ def test_the_first_refusal_ends_all_open_requirements_and_levels(engine: Engine,
     walk.ends_as(end)
 
 
-def test_a_stale_approval_is_void_whoever_else_is_still_asked(engine: Engine) -> None:
+def test_a_stale_approval_is_void_although_other_requirements_are_open(engine: Engine) -> None:
     walk = under_approval(engine)
     decide(walk, "r1", "APPROVE")
     walk.refuse(walk.take("approval.record-decision"), "STALE_APPROVAL")
@@ -128,14 +128,14 @@ def test_an_outcome_that_became_void_ends_as_void(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("code", ["STALE_REVISION", "STALE_PRICE"])
-def test_a_submission_that_is_stale_before_anybody_is_asked_is_void(engine: Engine, code: str) -> None:
+def test_a_submission_that_is_stale_before_its_requirements_are_opened_is_void(engine: Engine, code: str) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.refuse(walk.take("quote.collect-approval-facts"), code)
     walk.ends_as("Approval void")
 
 
-def test_requirements_that_can_no_longer_be_opened_are_void(engine: Engine) -> None:
+def test_an_approval_is_void_when_its_requirements_cannot_be_opened_any_more(engine: Engine) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS)
@@ -144,7 +144,7 @@ def test_requirements_that_can_no_longer_be_opened_are_void(engine: Engine) -> N
 
 
 @pytest.mark.parametrize("message", ["QuoteRevisionSuperseded", "QuoteApprovalRecalled", "QuoteExpired", "QuoteCancelled"])
-def test_a_withdrawn_quote_leaves_nobody_with_a_task(engine: Engine, message: str) -> None:
+def test_a_withdrawn_quote_leaves_no_user_task(engine: Engine, message: str) -> None:
     walk = under_approval(engine)
     walk.people(2)
     walk.tell(message)

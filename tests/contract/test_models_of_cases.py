@@ -1,4 +1,4 @@
-"""`fallout-case` in the real engine: a person resolves, a second one confirms, nobody does in time, or the trouble goes by itself."""
+"""`fallout-case` in the real engine: a person resolves the case, a second one confirms, the time runs out, or the trouble ends by itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def prepared(status: str = "OPEN", *, owner: str | None = None, queue: str = "fa
 
 @pytest.fixture
 def case(engine: Engine) -> Walk:
-    """A case that is registered."""
+    """A process of a case, registered."""
     ids = {name: str(uuid4()) for name in ("orderId", "stepId", "caseId", "startToken")}
     walk = Walk.start(engine, "fallout-case", "fallout:t1", tenantId="t1", **ids)
     walk.work("workflow.register")
@@ -44,7 +44,7 @@ def complete(case: Walk, **said: Variable) -> None:
     assert case.engine.complete_user_task(task.id, said)
 
 
-def test_a_person_resolves_and_the_case_ends_when_it_has_proven_right(case: Walk) -> None:
+def test_a_case_ends_after_its_resolution_has_proven_right(case: Walk) -> None:
     case.work("fallout.prepare-case", **prepared())
     [task] = case.people(1)
     assert (task.name, task.assignee) == ("Resolve fallout F-1: outcome unknown", None)
@@ -69,7 +69,7 @@ def test_the_task_belongs_to_the_owner_and_the_queue_of_the_case(case: Walk, eng
     assert (task.assignee, groups) == ("bert", {"falloutL2"})
 
 
-def test_what_is_refused_is_asked_again_with_the_reason(case: Walk) -> None:
+def test_a_refused_resolution_gets_a_new_task_with_the_reason(case: Walk) -> None:
     case.work("fallout.prepare-case", **prepared())
     complete(case, resolution="SKIP", externalReference="", evidence="")
     case.work("fallout.apply-resolution", **applied("REFUSED", "anna: not yours to choose"))
@@ -79,7 +79,7 @@ def test_what_is_refused_is_asked_again_with_the_reason(case: Walk) -> None:
     assert case.seen_by(task)["resolutionRefused"] == "anna: not yours to choose"
 
 
-def test_a_second_person_confirms(case: Walk) -> None:
+def test_marking_a_step_completed_needs_the_confirmation_of_a_second_person(case: Walk) -> None:
     case.work("fallout.prepare-case", **prepared())
     complete(case, resolution="MARK_COMPLETED", externalReference="r-7", evidence="seen")
     case.work("fallout.apply-resolution", **applied("CONFIRMATION_NEEDED"))
@@ -94,7 +94,7 @@ def test_a_second_person_confirms(case: Walk) -> None:
 
 
 @pytest.mark.parametrize("waiting", ["resolve", "confirm"])
-def test_a_case_that_changes_meanwhile_takes_its_task_along(case: Walk, waiting: str) -> None:
+def test_a_case_that_was_cancelled_ends_its_open_task(case: Walk, waiting: str) -> None:
     case.work("fallout.prepare-case", **prepared())
     if waiting == "confirm":
         complete(case, resolution="MARK_COMPLETED", externalReference="r-7", evidence="seen")
@@ -106,7 +106,7 @@ def test_a_case_that_changes_meanwhile_takes_its_task_along(case: Walk, waiting:
 
 
 @pytest.mark.parametrize(("timer", "cause"), [("claim-due", "CLAIM"), ("resolution-due", "RESOLUTION")])
-def test_a_case_that_nobody_sees_to_in_time_is_escalated(case: Walk, timer: str, cause: str) -> None:
+def test_a_case_that_is_not_claimed_or_resolved_in_time_is_escalated(case: Walk, timer: str, cause: str) -> None:
     case.work("fallout.prepare-case", **prepared())
     case.people(1)
     case.let_time_pass(timer)

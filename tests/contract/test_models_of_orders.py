@@ -1,4 +1,4 @@
-"""The models of orders and steps in the real engine: each way through them is walked by hand, workers, people and clock included."""
+"""The models of orders in the real engine: the test walks each path, and plays workers, people and the clock."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FACTS: dict[str, Variable] = {
     "orderValue": 1000.0,
     **dict.fromkeys(("orderNumber", "customerId", "cancellationReason", "requestedBy", "orderValueText", "stepsText"), "…"),
 }
-"""What the worker says of an order that the policy lets be cancelled."""
+"""Facts that the worker collects, for an order whose cancellation the policy accepts."""
 
 
 def ordered(engine: Engine, *steps: dict[str, Variable]) -> Walk:
-    """Build an order that is decomposed into `steps`."""
+    """Start the process of an order that is decomposed into `steps`."""
     walk = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
     walk.work("workflow.register")
     walk.work("order.decompose", steps=list(steps))
@@ -63,7 +63,7 @@ def test_an_order_runs_each_step_under_its_own_business_key(engine: Engine) -> N
     order.ends_as("Order fulfilled")
 
 
-def test_steps_that_end_at_the_same_moment_do_not_collide(engine: Engine) -> None:
+def test_steps_that_end_at_once_do_not_collide(engine: Engine) -> None:
     steps = [step() for _ in range(4)]
     order = ordered(engine, *steps)
     taken = [(step_of(order, one), step_of(order, one).take("fulfillment.execute-step")) for one in steps]
@@ -73,7 +73,7 @@ def test_steps_that_end_at_the_same_moment_do_not_collide(engine: Engine) -> Non
     order.ends_as("Order fulfilled")
 
 
-def test_an_order_on_hold_is_asked_again_when_it_resumes_or_when_time_passes(engine: Engine) -> None:
+def test_a_held_order_is_evaluated_again_when_it_resumes_or_after_a_time(engine: Engine) -> None:
     order = ordered(engine)
     order.work("order.evaluate", **evaluated("HELD"))
     order.tell("OrderResumed")
@@ -86,7 +86,7 @@ def test_an_order_on_hold_is_asked_again_when_it_resumes_or_when_time_passes(eng
 @pytest.mark.parametrize(
     ("outcome", "end"), [("FAILED", "Order failed"), ("CANCELLED", "Order cancelled"), ("REJECTED", "Order cancelled")]
 )
-def test_an_order_that_ended_otherwise_ends_so(engine: Engine, outcome: str, end: str) -> None:
+def test_the_process_of_an_order_that_is_not_fulfilled_ends_with_its_outcome(engine: Engine, outcome: str, end: str) -> None:
     order = ordered(engine)
     order.work("order.evaluate", **evaluated(outcome))
     order.ends_as(end)
@@ -115,7 +115,7 @@ def test_an_order_that_cannot_be_planned_waits_for_a_person_and_is_planned_again
     order.ends_as("Order fulfilled")
 
 
-def test_an_hour_is_looked_at_beside_the_order(engine: Engine) -> None:
+def test_jeopardy_is_assessed_every_hour_beside_the_order(engine: Engine) -> None:
     one = step()
     order = ordered(engine, one)
     order.let_time_pass("an-hour-over")
@@ -128,14 +128,14 @@ def test_an_hour_is_looked_at_beside_the_order(engine: Engine) -> None:
     order.ends_as("Order fulfilled")
 
 
-def asked_to_cancel(order: Walk, **facts: Variable) -> None:
+def request_cancellation(order: Walk, **facts: Variable) -> None:
     order.tell("OrderCancellationRequested", cancellationId="c-1")
     order.work("order.collect-cancellation-facts", **FACTS | facts)
 
 
 def test_the_policy_decides_on_a_cancellation_beside_the_order(engine: Engine) -> None:
     order = ordered(engine, step())
-    asked_to_cancel(order, ponrReached=True)
+    request_cancellation(order, ponrReached=True)
 
     decided = order.take("order.decide-cancellation", "cancellationId", "cancellationDecision", "decisionReason")
 
@@ -146,9 +146,9 @@ def test_the_policy_decides_on_a_cancellation_beside_the_order(engine: Engine) -
     }
 
 
-def test_a_person_decides_what_the_policy_leaves_open(engine: Engine) -> None:
+def test_a_person_decides_a_cancellation_that_the_policy_leaves_open(engine: Engine) -> None:
     order = ordered(engine, step())
-    asked_to_cancel(order, orderValue=90_000.0)
+    request_cancellation(order, orderValue=90_000.0)
     [task] = order.people(1)
     assert task.name == "Assess cancellation of order …"
     order.engine.complete_user_task(task.id, {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"})
@@ -162,7 +162,7 @@ def test_a_person_decides_what_the_policy_leaves_open(engine: Engine) -> None:
     }
 
 
-def test_an_accepted_cancellation_ends_the_steps_cancels_them_and_undoes_what_was_done(engine: Engine) -> None:
+def test_an_accepted_cancellation_cancels_the_steps_under_way_and_undoes_the_completed_ones(engine: Engine) -> None:
     under_way, undo = step(), step(stepCode="RESERVE_INVENTORY")
     order = ordered(engine, under_way)
     step_of(order, under_way).take("fulfillment.execute-step")
@@ -177,7 +177,7 @@ def test_an_accepted_cancellation_ends_the_steps_cancels_them_and_undoes_what_wa
     order.ends_as("Order cancelled")
 
 
-def test_a_cancellation_in_question_waits_and_may_end_partly(engine: Engine) -> None:
+def test_a_cancellation_waits_while_outcomes_are_open_and_may_end_partly(engine: Engine) -> None:
     order = ordered(engine, step())
     order.tell("OrderCancellationAccepted")
     order.work("order.list-cancellations", cancellations=[])
@@ -203,7 +203,7 @@ def cancelling(engine: Engine) -> Walk:
         ("SKIPPED", "Step had ended"),
     ],
 )
-def test_a_cancelled_step_ends_as_it_ended(engine: Engine, outcome: str, end: str) -> None:
+def test_the_cancellation_of_a_step_ends_with_the_outcome_of_the_step(engine: Engine, outcome: str, end: str) -> None:
     walk = cancelling(engine)
     walk.work("fulfillment.cancel-step", stepOutcome="ACCEPTED")
     walk.tell("ProviderCallbackReceived", stepOutcome="ACCEPTED")
@@ -213,7 +213,7 @@ def test_a_cancelled_step_ends_as_it_ended(engine: Engine, outcome: str, end: st
     walk.ends_as(end)
 
 
-def test_a_cancellation_that_stays_unclear_is_given_to_a_person(engine: Engine) -> None:
+def test_a_cancellation_whose_outcome_stays_unknown_gets_a_case(engine: Engine) -> None:
     walk = cancelling(engine)
     walk.work("fulfillment.cancel-step", stepOutcome="HELD")
     walk.work("fallout.open-case", caseId="c-1", stepOutcome="HELD")
@@ -225,7 +225,7 @@ def test_a_cancellation_that_stays_unclear_is_given_to_a_person(engine: Engine) 
     walk.ends_as("Step cancelled")
 
 
-def test_an_effect_that_turned_up_late_is_undone_and_its_order_evaluated(engine: Engine) -> None:
+def test_a_late_effect_is_undone_and_its_order_evaluated(engine: Engine) -> None:
     undo = step()
     facts: dict[str, Any] = {**undo, "tenantId": "t1", "orderId": str(uuid4()), "startToken": str(uuid4())}
     walk = Walk.start(engine, "late-compensation", "undo", **{name: facts[name] for name in facts if name != "ready"})

@@ -1,4 +1,4 @@
-"""`fulfillment-step` and the rules that it decides by, in the real engine: waiting, trying again, asking, calling a person, giving up."""
+"""`fulfillment-step` and its decision table in the real engine: a step waits, is sent again, is asked about, or gets a fallout case."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def told(outcome: str, failure: str = "NONE", attempt: int = 1) -> dict[str, Var
     ("outcome", "end"),
     [("COMPLETED", "Step completed"), ("FAILED", "Step failed"), ("CANCELLED", "Step cancelled"), ("SKIPPED", "Step skipped")],
 )
-def test_a_settled_step_ends_with_its_result(engine: Engine, outcome: str, end: str) -> None:
+def test_the_process_of_a_final_step_ends_with_its_outcome(engine: Engine, outcome: str, end: str) -> None:
     step = planned(engine)
     step.work("fulfillment.execute-step", **told(outcome))
     step.ends_as(end)
@@ -40,7 +40,7 @@ def test_a_callback_settles_a_step_that_the_provider_accepted(engine: Engine) ->
     step.ends_as("Step completed")
 
 
-def test_a_lost_callback_costs_one_timer_period(engine: Engine) -> None:
+def test_after_a_lost_callback_the_outcome_is_checked_by_a_timer(engine: Engine) -> None:
     step = planned(engine)
     step.work("fulfillment.execute-step", **told("ACCEPTED"))
     step.let_time_pass("outcome-wait-over")
@@ -48,7 +48,7 @@ def test_a_lost_callback_costs_one_timer_period(engine: Engine) -> None:
     step.ends_as("Step completed")
 
 
-def test_what_is_unknown_is_waited_for_while_it_is_asked_about(engine: Engine) -> None:
+def test_a_step_with_an_unknown_outcome_is_checked_and_waits_for_a_callback(engine: Engine) -> None:
     step = planned(engine)
     step.work("fulfillment.execute-step", **told("UNKNOWN", "TIME_OUT"))
     step.let_time_pass("outcome-wait-over")
@@ -60,7 +60,7 @@ def test_what_is_unknown_is_waited_for_while_it_is_asked_about(engine: Engine) -
 @pytest.mark.parametrize(
     ("failure", "attempt"), [("UNAVAILABLE", 1), ("ABSENT", 4), ("RELEASED", 9)], ids=["soon", "later", "released by a person"]
 )
-def test_what_had_no_effect_is_tried_again_after_a_while(engine: Engine, failure: str, attempt: int) -> None:
+def test_a_step_without_effect_is_sent_again_after_a_wait(engine: Engine, failure: str, attempt: int) -> None:
     step = planned(engine)
     step.work("fulfillment.execute-step", **told("RETRYABLE", failure, attempt))
     step.let_time_pass("retry-due")
@@ -79,7 +79,7 @@ def test_what_had_no_effect_is_tried_again_after_a_while(engine: Engine, failure
     ],
     ids=str,
 )
-def test_a_person_is_called_when_the_rules_say_so(engine: Engine, found: tuple[str, str, int], queue: str, severity: str) -> None:
+def test_a_case_is_opened_when_a_rule_requires_it(engine: Engine, found: tuple[str, str, int], queue: str, severity: str) -> None:
     outcome, failure, attempt = found
     step = planned(engine)
     step.work("fulfillment.execute-step", **told(outcome, failure, attempt))
@@ -93,13 +93,13 @@ def test_a_person_is_called_when_the_rules_say_so(engine: Engine, found: tuple[s
     step.ends_as("Step skipped")
 
 
-def test_a_notification_that_is_rejected_has_time(engine: Engine) -> None:
+def test_the_case_of_a_rejected_notification_has_low_severity(engine: Engine) -> None:
     step = planned(engine, code="NOTIFY_CUSTOMER")
     step.work("fulfillment.execute-step", **told("HELD", "REJECTED"))
     assert step.take("fallout.open-case", "falloutSeverity").variables == {"falloutSeverity": "LOW"}
 
 
-def test_a_step_waits_for_its_predecessors_by_message_or_by_asking(engine: Engine) -> None:
+def test_a_step_waits_for_its_predecessors_by_message_and_by_timer(engine: Engine) -> None:
     step = planned(engine, ready=False)
     step.let_time_pass("ready-wait-over")
     step.work("fulfillment.check-readiness", readiness="WAITING")
@@ -111,7 +111,7 @@ def test_a_step_waits_for_its_predecessors_by_message_or_by_asking(engine: Engin
     step.ends_as("Step completed")
 
 
-def test_a_step_that_was_held_while_it_waited_goes_to_a_person(engine: Engine) -> None:
+def test_a_step_that_was_held_while_it_waited_gets_a_case(engine: Engine) -> None:
     step = planned(engine, ready=False)
     step.let_time_pass("ready-wait-over")
     step.work("fulfillment.check-readiness", readiness="HELD")
@@ -119,7 +119,7 @@ def test_a_step_that_was_held_while_it_waited_goes_to_a_person(engine: Engine) -
     assert step.take("fallout.open-case", "falloutQueue").variables == {"falloutQueue": "falloutL2"}
 
 
-def test_a_step_that_became_obsolete_ends_so(engine: Engine) -> None:
+def test_the_process_of_an_obsolete_step_ends_as_obsolete(engine: Engine) -> None:
     waiting = planned(engine, ready=False)
     waiting.let_time_pass("ready-wait-over")
     waiting.work("fulfillment.check-readiness", readiness="OBSOLETE")
@@ -129,7 +129,7 @@ def test_a_step_that_became_obsolete_ends_so(engine: Engine) -> None:
     started.ends_as("Step obsolete")
 
 
-# The rules as they stand, first that fits; `give up` is a word of the model that no rule of ours uses.
+# Facts -> the action and the wait of the first rule that fits. The model also has the action `give up`, which no rule uses.
 POLICY = [
     ({"stepOutcome": "RETRYABLE", "failureClass": "ABSENT", "attemptNo": 2}, ("RETRY", "PT1S")),
     ({"stepOutcome": "RETRYABLE", "failureClass": "ABSENT", "attemptNo": 3}, ("RETRY", "PT30S")),
@@ -141,7 +141,7 @@ POLICY = [
 
 
 @pytest.mark.parametrize(("facts", "answer"), POLICY, ids=str)
-def test_the_fallout_policy_answers(engine: Engine, facts: dict[str, Variable], answer: tuple[str, str]) -> None:
+def test_the_fallout_policy_gives_an_action_and_a_wait(engine: Engine, facts: dict[str, Variable], answer: tuple[str, str]) -> None:
     [rule] = engine.evaluate("fallout-policy", {"stepCode": "SHIP_ROUTER", "providerName": "sandbox", **facts})
 
     assert (rule["falloutAction"], rule["retryAfter"]) == answer

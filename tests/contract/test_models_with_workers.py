@@ -1,4 +1,4 @@
-"""`quote-approval` with the real workers, the real domain and the real dispatcher; only the clock is played."""
+"""`quote-approval` with real workers, the real domain and the real dispatcher; the test only fires the timers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.stack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """The approval of one revision of a quote that needs the regional sales manager, as it goes on by itself."""
+    """The approval of a quote that needs the regional sales manager; workers and dispatcher carry it on by themselves."""
 
     shop: Shop
     sample: SampleQuote
@@ -47,7 +47,7 @@ class Approval:
 
     @property
     def requirement(self) -> Row[Any]:
-        """The one signature that is asked for, as it stands."""
+        """The only requirement, as it stands."""
         (row,) = self.shop.rows(ApprovalRequirement)
         return row
 
@@ -56,12 +56,12 @@ class Approval:
         return asked_for(self.walk, str(self.requirement.id), after=after)
 
     def shown(self, task: UserTask, name: str) -> str:
-        """Wait for a text on the task's form."""
+        """Wait for a text on the form of the task."""
         walk = self.walk
         return str(eventually(lambda: walk.seen_by(task).get(name), f"{name} on the form"))
 
-    def told(self) -> list[str]:
-        """What other systems hear about the signature, in its order."""
+    def events(self) -> list[str]:
+        """The types of the events about the requirement, in their order."""
         events = sorted(self.shop.rows(OutboxEvent, aggregate_id=self.requirement.id), key=lambda row: row.aggregate_version)
         return [row.event_type for row in events]
 
@@ -76,16 +76,16 @@ def approval(shop: Shop) -> Approval:
     return approval
 
 
-def test_an_approver_is_reminded_at_half_of_the_time(approval: Approval) -> None:
+def test_an_approver_is_reminded_after_half_of_the_time(approval: Approval) -> None:
     task, opened = approval.task(), approval.requirement
     assert opened.due_at - opened.remind_at == timedelta(hours=12)
     approval.walk.let_time_pass("reminder-due", task)
     assert approval.shown(task, "reminderNotice").startswith("Half of the time is gone. Please decide by ")
     assert approval.requirement.reminded_at is not None
-    assert approval.told() == ["ApprovalReminded"]
+    assert approval.events() == ["ApprovalReminded"]
 
 
-def test_a_signature_that_is_late_is_asked_of_the_director_who_then_gives_it(approval: Approval) -> None:
+def test_an_overdue_requirement_is_escalated_to_the_director_who_signs(approval: Approval) -> None:
     task, opened = approval.task(), approval.requirement
     approval.walk.let_time_pass("decision-overdue", task)
     again = approval.task(after=task)
@@ -102,7 +102,7 @@ def test_a_signature_that_is_late_is_asked_of_the_director_who_then_gives_it(app
     assert (decision.decided_by, decision.authority_snapshot["role"]) == (DIRECTOR.id, "approverDirector")
 
 
-def test_an_approver_who_escalates_by_hand_is_named(approval: Approval) -> None:
+def test_the_next_group_sees_who_escalated_by_hand(approval: Approval) -> None:
     task = approval.task()
     approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "ESCALATE")
     again = approval.task(after=task)
@@ -112,7 +112,7 @@ def test_an_approver_who_escalates_by_hand_is_named(approval: Approval) -> None:
     assert approval.shop.rows(ApprovalDecision) == []
 
 
-def test_where_nobody_stands_above_the_same_people_get_more_time(approval: Approval) -> None:
+def test_the_same_group_gets_more_time_when_there_is_no_group_above(approval: Approval) -> None:
     task = approval.task()
     for group in ("approverDirector", "dealDesk"):
         approval.walk.let_time_pass("decision-overdue", task)
@@ -146,7 +146,7 @@ def cancel(uow: UnitOfWork, quote: Row[Any]) -> Row[Any]:
 
 def expire(uow: UnitOfWork, quote: Row[Any]) -> Row[Any]:
     quote_table = table_of(Quote)
-    # The end of an offer is a date, so a test need not wait for it: it has passed.
+    # The end of an offer is a column, so the test puts it into the past and need not wait.
     passed = update(quote_table).where(quote_table.c.id == quote.id).values(valid_until=datetime.now(UTC) - timedelta(seconds=1))
     uow.connection.execute(passed)
     return withdrawing.expire(uow, withdrawing.ExpireQuote(quote_id=quote.id, expected_version=quote.version))
@@ -157,7 +157,7 @@ def expire(uow: UnitOfWork, quote: Row[Any]) -> Row[Any]:
     [(recall, "RECALLED"), (cancel, "INVALIDATED"), (expire, "EXPIRED")],
     ids=("recalled", "cancelled", "expired"),
 )
-def test_a_quote_that_is_withdrawn_takes_the_task_away(
+def test_a_withdrawn_quote_takes_its_task_away(
     approval: Approval, withdraw: Callable[[UnitOfWork, Row[Any]], Row[Any]], request_status: str
 ) -> None:
     walk, shop = approval.walk, approval.shop

@@ -1,4 +1,4 @@
-"""The OpenAPI document against what the edge does: every path described, every code listed, every answer of the shape promised."""
+"""The OpenAPI document agrees with the edge: every path is described, every code listed, and every answer has its documented shape."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ MOVES = {
     },
     ("POST", "/fallout-cases/{caseId}/resolutions"): ["fallout_case.resolve", *(move.name for move in DECISIONS.values())],
 }
-# Nobody's turn comes too early or too often here, and nothing has to be known of who asks.
+# These paths have no rate limit and need no token.
 FOR_EVERYBODY = ("/callbacks/", "/healthz", "/readyz", "/metrics")
 
 
@@ -80,22 +80,22 @@ def references(value: Any) -> Iterator[str]:
         yield from (found for item in value for found in references(item))
 
 
-def test_the_document_that_is_kept_is_current() -> None:
-    """`make openapi` writes it anew; what changed for clients then shows in review."""
+def test_the_stored_document_is_current() -> None:
+    """`make openapi` writes it again, so a review shows what changes for clients."""
     assert (Path(__file__).parents[2] / "docs" / "openapi.json").read_text() == description()
 
 
-def test_every_move_of_a_person_has_its_path() -> None:
+def test_every_move_that_a_person_makes_has_a_path() -> None:
     assert set(MOVES) <= set(OPERATIONS)
     assert set(COMMANDS) - set(MOVES) == {("POST", "/quotes"), ("POST", "/authority-grants")}
 
 
 @pytest.mark.parametrize("body", EXAMPLES, ids=lambda body: body.__name__)
-def test_an_example_is_a_body_that_would_be_taken(body: type[BaseModel]) -> None:
+def test_every_example_is_a_valid_body(body: type[BaseModel]) -> None:
     body.model_validate(EXAMPLES[body])
 
 
-def test_every_link_leads_to_an_operation_and_fits_it() -> None:
+def test_every_link_names_an_operation_and_fits_its_parameters() -> None:
     by_id = {operation["operationId"]: operation for operation in OPERATIONS.values()}
     links = [
         link
@@ -121,7 +121,7 @@ def test_every_command_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(name for name in OPERATIONS if not name[1].startswith(FOR_EVERYBODY)))
-def test_every_path_for_somebody_says_for_whom_and_how_it_refuses_the_others(name: tuple[str, str]) -> None:
+def test_every_path_with_roles_names_them_and_documents_its_refusals(name: tuple[str, str]) -> None:
     operation = OPERATIONS[name]
 
     assert {role for requirement in operation["security"] for role in requirement["token"]} <= set(Role)
@@ -132,7 +132,7 @@ def test_every_path_for_somebody_says_for_whom_and_how_it_refuses_the_others(nam
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_requires_its_key(name: tuple[str, str]) -> None:
+def test_every_command_requires_an_idempotency_key(name: tuple[str, str]) -> None:
     assert header(COMMANDS[name], "Idempotency-Key") is not None
     assert header(COMMANDS[name], "Idempotency-Key")["required"]  # type: ignore[index]  # not None, see above
     assert {"IDEMPOTENCY_KEY_MISSING", "IDEMPOTENCY_KEY_INVALID"} <= codes(COMMANDS[name], 400)
@@ -143,12 +143,12 @@ def test_every_command_requires_its_key(name: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_a_command_that_names_a_version_documents_its_absence(name: tuple[str, str]) -> None:
+def test_a_command_that_needs_a_version_documents_the_answer_without_one(name: tuple[str, str]) -> None:
     operation = COMMANDS[name]
     is_versioned = header(operation, "If-Match") is not None
 
     assert is_versioned == ("428" in operation["responses"])
-    assert not is_versioned or header(operation, "If-Match")["required"]  # type: ignore[index]  # versioned means it is there
+    assert not is_versioned or header(operation, "If-Match")["required"]  # type: ignore[index]  # a versioned command has it
 
 
 @pytest.mark.parametrize("name", sorted(MOVES))
@@ -160,7 +160,7 @@ def test_every_refusal_of_a_move_is_documented_under_its_status(name: tuple[str,
             assert "INVALID_TRANSITION" in codes(OPERATIONS[name], 409)
 
 
-def test_a_refusal_that_a_guard_gains_is_documented_by_itself() -> None:
+def test_the_refusal_of_a_new_guard_is_documented_automatically() -> None:
     found = {refusal.code for refusal in refusals_of("quote.accept")}
 
     assert {
@@ -174,7 +174,7 @@ def test_a_refusal_that_a_guard_gains_is_documented_by_itself() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
-def test_every_path_says_what_it_does_and_who_may(name: tuple[str, str]) -> None:
+def test_every_path_says_what_it_does_and_who_may_use_it(name: tuple[str, str]) -> None:
     operation = OPERATIONS[name]
     is_open = name[1].startswith(FOR_EVERYBODY)
 
@@ -183,7 +183,7 @@ def test_every_path_says_what_it_does_and_who_may(name: tuple[str, str]) -> None
     assert all(response["description"] for response in operation["responses"].values())
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_is_defined() -> None:
     schemas = DOCUMENT["components"]["schemas"]
 
     assert {reference.removeprefix("#/components/schemas/") for reference in references(DOCUMENT)} <= set(schemas)
@@ -197,42 +197,44 @@ def test_the_signed_headers_and_the_body_of_a_callback_are_documented() -> None:
     assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/CallbackBody")
 
 
-def test_every_refusal_of_the_edge_has_a_code_that_says_what_it_is() -> None:
+def test_every_refusal_of_the_edge_has_its_own_code() -> None:
     assert all(kind.code == kind.code.upper() and kind.__doc__ for kind in RequestError.__subclasses__())
 
 
-def is_as_promised(response: httpx.Response, model: type[BaseModel]) -> dict[str, Any]:
+def has_documented_shape(response: httpx.Response, model: type[BaseModel]) -> dict[str, Any]:
     assert response.is_success, response.text
     model.model_validate_json(response.text)
     body: dict[str, Any] = response.json()
     return body
 
 
-def test_what_is_answered_is_what_is_promised(api: Api, offers: Offers) -> None:
-    quote = is_as_promised(api.sales.post("/quotes", new_quote()), quote_answers.ShownQuote)
-    is_as_promised(api.sales.get("/quotes"), quote_answers.QuotePage)
-    is_as_promised(api.sales.get(f"/quotes/{quote['quoteId']}"), quote_answers.ShownQuote)
+def test_every_answer_has_its_documented_shape(api: Api, offers: Offers) -> None:
+    quote = has_documented_shape(api.sales.post("/quotes", new_quote()), quote_answers.ShownQuote)
+    has_documented_shape(api.sales.get("/quotes"), quote_answers.QuotePage)
+    has_documented_shape(api.sales.get(f"/quotes/{quote['quoteId']}"), quote_answers.ShownQuote)
     quote_answers.ShownQuote.model_validate(priced(api.sales, quote))
     signed = offers.quote_in_approval()
-    [task] = is_as_promised(api.approver.get("/approval-tasks"), approval_answers.TaskPage)["items"]
+    [task] = has_documented_shape(api.approver.get("/approval-tasks"), approval_answers.TaskPage)["items"]
     decision = named(task, "requirementId", "quoteRevisionId", "priceResultId") | {
         "expectedRequirementVersion": task["requirementVersion"],
         "decision": "REJECT",
         "reasonCode": "MARGIN",
         "comment": "Too cheap.",
     }
-    is_as_promised(api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision), approval_answers.ShownDecision)
-    is_as_promised(api.approver.get(f"/quotes/{signed.quote_id}/approvals"), approval_answers.RequestPage)
+    has_documented_shape(api.approver.post(f"/approval-tasks/{task['taskId']}/decisions", decision), approval_answers.ShownDecision)
+    has_documented_shape(api.approver.get(f"/quotes/{signed.quote_id}/approvals"), approval_answers.RequestPage)
     offer = offers.approved_quote()
     path, ids = f"/quotes/{offer.quote_id}", ("revisionId", "priceResultId")
-    is_as_promised(api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), quote_answers.ShownDocument)
+    has_documented_shape(
+        api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), quote_answers.ShownDocument
+    )
     body = named(offer.body, *ids, "approvalRequestId", "documentId")
-    is_as_promised(api.customer.post(f"{path}/acceptances", body, version=offer.version), quote_answers.ShownAcceptance)
+    has_documented_shape(api.customer.post(f"{path}/acceptances", body, version=offer.version), quote_answers.ShownAcceptance)
     order = offers.running_order()
-    is_as_promised(api.sales.get(f"/orders/{order.order_id}"), order_answers.ShownOrder)
-    is_as_promised(api.sales.get("/orders"), order_answers.OrderPage)
+    has_documented_shape(api.sales.get(f"/orders/{order.order_id}"), order_answers.ShownOrder)
+    has_documented_shape(api.sales.get("/orders"), order_answers.OrderPage)
     offers.start_step(order.steps["RESERVE_INVENTORY"])
-    is_as_promised(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), order_answers.ShownCallback)
-    is_as_promised(api.client.get("/readyz"), answers.Health)
+    has_documented_shape(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), order_answers.ShownCallback)
+    has_documented_shape(api.client.get("/readyz"), answers.Health)
     problem = api.sales.get("/quotes/none")
     assert answers.Problem.model_validate_json(problem.text).code == "REQUEST_INVALID"

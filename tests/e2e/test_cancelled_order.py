@@ -1,4 +1,4 @@
-"""An order is cancelled on the whole stack: what is under way is cancelled at the provider, what was done is undone, and the process ends so."""
+"""An order is cancelled on the whole stack: its step under way is cancelled at the provider, completed steps are undone, its process ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def steps(shop: Shop, order_id: UUID) -> dict[str, str]:
     return {step["stepCode"]: step["status"] for step in shop.order(order_id)["steps"] if step["kind"] == "FULFILL"}
 
 
-def comes_to(shop: Shop, order_id: UUID, status: str) -> dict[str, Any]:
+def wait_for_status(shop: Shop, order_id: UUID, status: str) -> dict[str, Any]:
     eventually(lambda: shop.order(order_id)["status"] == status, f"order {order_id} is {status}", patience=60)
     return shop.order(order_id)
 
@@ -48,7 +48,7 @@ def test_an_order_that_is_cancelled_while_a_step_is_under_way_leaves_no_effect(s
         eventually(lambda: steps(shop, order_id).get(PROVISION) == "IN_PROGRESS", "the service is being provisioned", patience=60)
 
         cancel(shop, order_id)
-        order = comes_to(shop, order_id, "CANCELLED")
+        order = wait_for_status(shop, order_id, "CANCELLED")
     finally:
         shop.local.provider.ledger._latency = shop.local.provider.ledger._latency / 100
 
@@ -69,7 +69,7 @@ def test_a_completed_step_whose_provider_refuses_ends_the_order_partly(shop: Sho
     eventually(lambda: steps(shop, order_id).get(PROVISION) == "IN_PROGRESS", "the service is being provisioned", patience=60)
 
     cancel(shop, order_id)
-    order = comes_to(shop, order_id, "PARTIALLY_FULFILLED")
+    order = wait_for_status(shop, order_id, "PARTIALLY_FULFILLED")
 
     assert {step["stepCode"]: step["status"] for step in order["steps"]}[PROVISION] == "COMPLETED"
     [request] = shop.rows(CancellationRequest)

@@ -1,4 +1,4 @@
-"""The demo after its audit: the suite that stays up works without the disorder."""
+"""The suite that stays up after the demo works without the disorder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def proxies_of_others() -> set[threading.Thread]:
 
 @pytest.fixture(scope="module")
 def after_the_demo(stack: LocalStack, proxies_of_others: set[threading.Thread]) -> Iterator[LocalSuite]:
-    """Play the demo without a single quote, so that all of its disorder is still to come when it ends."""
+    """Run the demo without a quote, so that every fault of its disorder is still armed when it ends."""
     with closing_what_is_opened(), prepared(stack) as local:
         play(Console(quiet=True), local, uuid4(), quotes=0, began=monotonic())
         yield local
@@ -47,7 +47,7 @@ def test_the_provider_behaves_again(after_the_demo: LocalSuite) -> None:
     assert after_the_demo.provider.faults.all() == []
 
 
-def test_nothing_goes_through_the_proxy_any_more(after_the_demo: LocalSuite, proxies_of_others: set[threading.Thread]) -> None:
+def test_no_request_goes_through_the_proxy_any_more(after_the_demo: LocalSuite, proxies_of_others: set[threading.Thread]) -> None:
     eventually(lambda: proxies() <= proxies_of_others, "the proxy is gone")
 
 

@@ -1,4 +1,4 @@
-"""T8 on the whole stack: a step is completed while its worker still waits for the provider's answer, and its process has not begun to wait."""
+"""A callback completes a step before the provider's reply, so its process does not wait for a message yet (race 8, on the whole stack)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROVISION = "PROVISION_SERVICE"
 
 
 def test_a_completion_that_comes_before_the_answer_is_not_lost(shop: Shop) -> None:
-    """Kills: a process that waits for a message which was correlated before it could."""
+    """Kills: a process that waits for a message that was correlated before the process began to wait."""
     faults = shop.local.provider.faults
     faults.add(FaultKind.EARLY_CALLBACK, step_code=PROVISION)
     faults.add(FaultKind.HOLD_ANSWER, step_code=PROVISION, duration=timedelta(seconds=2))

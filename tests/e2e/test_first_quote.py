@@ -1,4 +1,4 @@
-"""The page `docs/first-quote.md`, as a newcomer follows it: its blocks are pasted into bash, one after the other, beside a running suite."""
+"""The page `docs/first-quote.md` works: its blocks are pasted into bash, one after the other, beside a running suite."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(360)]
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MACHINE = ("HOME", "LANG")
-# Behind each block, so that the test can tell the answers apart.
+# Printed after each block, so that the test can separate the answers.
 END_OF_STEP = "echo '--- end of step'"
-# A quiet machine needs some 20 s; a page that never comes to its end is a failure of the test, not of the run.
+# A quiet machine needs some 20 s; after this time the test fails, before the time-out of the run.
 PATIENCE_SECONDS = 240
 BEFORE_THE_STEPS = 2
 
 
 @pytest.fixture(scope="module")
 def answers(stack: LocalStack) -> Iterator[list[str]]:
-    """What each step of the page printed, for a tenant that the page does not name: `q2o token` finds it out."""
+    """The output of each step of the page. The page does not name the tenant; `q2o token` finds it."""
     tenant_id = uuid4()
     with prepared(stack, **{TENANT: str(tenant_id)}) as local, working(local.settings, *EVERYTHING):
         local.seed(tenant_id)
@@ -57,7 +57,7 @@ def test_ten_steps_lead_from_a_token_to_a_fulfilled_order(answers: list[str]) ->
     assert answers[8].split() == ["FULFILLED"]
 
 
-def test_the_change_of_an_accepted_offer_is_refused_with_what_to_do(answers: list[str]) -> None:
+def test_the_change_of_an_accepted_quote_is_refused_with_advice(answers: list[str]) -> None:
     assert '"code": "' in answers[7]
     assert '"safeUserAction": "' in answers[7]
 

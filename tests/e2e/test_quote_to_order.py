@@ -1,7 +1,7 @@
-"""The main job on the whole stack: a quote is created over HTTP and its order comes out fulfilled, with nobody helping in between.
+"""The main job on the whole stack: a quote is created over HTTP, and its order is fulfilled without help from the test.
 
-One quote needs no signature, the other one a manager's, given in Tasklist by the person's own login. Both are told once, and every part
-is then asked for its side of the story.
+One quote needs no signature, the other one needs a manager's, given in Tasklist under the manager's own login. Both run once, and then each
+test asks one part what it has recorded.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from workers.local.stack import LocalStack
 pytestmark = pytest.mark.stack
 
 TASKS_BESIDE_STEPS = 3  # register, decompose, evaluate
-TIMERS = 2  # a message that a loaded machine delivers after 30 s costs a look, and nothing else
+TIMERS = 2  # when a loaded machine delivers a message after 30 s, the process checks once more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Business:
-    """What was done: two quotes and their orders, at rest."""
+    """Two quotes and their orders, once no work is left."""
 
     shop: Shop
     automatic: SampleQuote
@@ -73,7 +73,7 @@ def test_both_orders_are_fulfilled_with_every_step_completed(business: Business)
 
 
 def test_steps_do_not_touch_the_row_of_their_order(business: Business) -> None:
-    """Created, submitted, planned, fulfilled: whatever its steps do side by side, they never queue at the order."""
+    """The order has four versions: created, submitted, planned, fulfilled. Parallel steps never wait for its row."""
     assert [order["version"] for order in business.orders] == [4, 4]
 
 
@@ -86,7 +86,7 @@ def test_each_step_had_one_request_and_one_effect_at_the_provider(business: Busi
     assert {(entry["requests"], entry["effects"], entry["status"]) for entry in ledger.values()} == {(1, 1, "COMPLETED")}
 
 
-def test_the_signature_is_the_login_of_who_gave_it_in_tasklist(business: Business) -> None:
+def test_the_signature_names_the_login_that_completed_the_task_in_tasklist(business: Business) -> None:
     [decision] = business.shop.rows(ApprovalDecision)
 
     assert str(decision.quote_id) == business.signed.quote["quoteId"]
@@ -101,13 +101,13 @@ def test_kafka_has_the_events_of_each_order_in_the_order_of_their_versions(busin
         assert told == [(1, "OrderCreated"), (2, "OrderSubmitted"), (3, "OrderStarted"), (4, "OrderFulfilled")]
 
 
-def test_the_search_view_of_each_order_is_at_the_orders_version(business: Business) -> None:
+def test_the_search_view_of_each_order_has_the_version_of_the_order(business: Business) -> None:
     for order in business.orders:
         [view] = business.shop.rows(OrderSearchProjection, order_id=UUID(order["orderId"]))
         assert (view.aggregate_version, view.status, view.order_number) == (4, "FULFILLED", order["orderNumber"])
 
 
-def test_every_process_ended_by_itself_and_carries_its_business_key(business: Business) -> None:
+def test_every_process_ended_by_itself_and_has_its_business_key(business: Business) -> None:
     shop = business.shop
     keys = []
     for sample, order in zip((business.automatic, business.signed), business.orders, strict=True):

@@ -1,4 +1,4 @@
-"""`q2o up` as its users have it: everything up, another shell joins in, Ctrl-C leaves nothing running, and a loop that dies is told."""
+"""`q2o up` as its users run it: a second shell joins in, Ctrl-C leaves no process, and a loop that dies ends the suite with a message."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def suite_up(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def customers_token(process: subprocess.Popen[str]) -> str:
-    """The last thing that is shown when everything is up."""
+    """The customer's token, which is printed last when everything is up."""
     for line in process.stderr or ():
         if line.startswith("token of carla"):
             return line.rpartition(" ")[2].strip()
@@ -105,7 +105,7 @@ def test_another_shell_joins_in_and_a_signal_leaves_nothing_running(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("handlers")
-def test_a_loop_that_dies_ends_the_suite_which_says_which_one_and_where_its_log_is(
+def test_a_loop_that_dies_ends_the_suite_which_names_the_loop_and_its_log(
     stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "PROCESSES", {**suite.PROCESSES, "inbox": lambda _: Dies()})

@@ -1,7 +1,7 @@
-"""T11: a worker that outlives its lock, or dies in the middle of a call. Nothing is sent twice, and nothing stays behind.
+"""A worker outlives its lock, or dies in the middle of a call (race 11): its step is sent once, and its order is fulfilled.
 
-The worker's lock lasts two seconds. Its provider keeps the answer back until the test has seen what it wants to see, and its heartbeats
-never reach the engine: both are done on the wire.
+The lock of the worker lasts two seconds. A proxy delays the reply of the provider until the test has made its observations, and drops every
+heartbeat on its way to the engine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ OFTEN = timedelta(seconds=0.2)
 
 @pytest.fixture(scope="module")
 def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
-    """Run everything but the reconciler and the workers of the steps: the tests bring their own."""
+    """Run the suite without the reconciler and the workers of steps: each test starts its own."""
     others = ",".join(name for name in CONTRACTS if name != EXECUTE)
     with prepared(stack, Q2O_TOPICS=others) as local, working(local.settings, *EVERYTHING - {"reconcile"}):
         yield local
@@ -60,7 +60,7 @@ def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """The ways of one worker to the engine and to the provider. `release` lets the provider's answer through."""
+    """The proxies between one worker and the engine and the provider. `release` lets the reply of the provider through."""
 
     engine: FaultProxy
     provider: FaultProxy
@@ -69,7 +69,7 @@ class Wire:
 
 @contextmanager
 def bad_wire(local: LocalSuite) -> Iterator[Wire]:
-    """Keep the first answer of the provider back, and every heartbeat from the engine."""
+    """Delay the first reply of the provider, and drop every heartbeat to the engine."""
     engine, provider = urlsplit(local.settings.engine_url), urlsplit(local.settings.provider_url)
     with (
         FaultProxy(str(engine.hostname), int(engine.port or 80)) as to_engine,
@@ -86,7 +86,7 @@ def bad_wire(local: LocalSuite) -> Iterator[Wire]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWorker:
-    """A pod for the steps, and its door to the engine."""
+    """A pod that executes steps, and its engine client."""
 
     pod: Pod
     engine: Engine
@@ -96,28 +96,28 @@ class StepWorker:
 def step_worker(
     shop: Shop, *, lock: timedelta, attempt_stale_after: timedelta, capacity: int = 8, wire: Wire | None = None
 ) -> Iterator[StepWorker]:
-    """Make a worker as the suite does, but for the steps alone."""
+    """Make a worker as the suite does, which executes steps only."""
     settings = replace(shop.local.settings, attempt_stale_after=attempt_stale_after)
     if wire is not None:
         engine_url = f"{wire.engine.url}{urlsplit(settings.engine_url).path}"
         settings = replace(settings, engine_url=engine_url, provider_url=wire.provider.url)
     engine = suite.engine_of(settings)
-    # On a slow machine, too, a call must last until the test lets its answer through.
+    # Even on a slow machine a call must last until the test lets its reply through.
     with HttpProvider(settings.provider_url, settings.provider_token, CallBudget(total=PATIENT)) as provider:
         known = topics(shop.database, engine, {"sandbox": provider}, settings)
         pod = Pod(engine, {EXECUTE: known[EXECUTE]}, capacity=capacity, lock_duration=lock, poll=OFTEN)
         yield StepWorker(pod=pod, engine=engine)
 
 
-def held_step(shop: Shop, done: int = 0) -> UUID:
-    """Wait until the provider has done a step whose answer is kept back, and `done` others; returns the step."""
+def unanswered_step(shop: Shop, done: int = 0) -> UUID:
+    """Wait until the provider has done a step whose reply is delayed, and `done` others; returns the step."""
 
-    def held() -> list[UUID]:
+    def unanswered() -> list[UUID]:
         ledger = shop.ledger()
         open_steps = [step_id for step_id in ledger if status_of(shop, step_id) == StepStatus.IN_PROGRESS]
         return open_steps if (len(ledger), len(open_steps)) == (done + 1, 1) else []
 
-    [step_id] = eventually(held, "the provider has done a step and keeps the answer back")
+    [step_id] = eventually(unanswered, "the provider has done a step whose reply is delayed")
     return step_id
 
 
@@ -127,7 +127,7 @@ def status_of(shop: Shop, step_id: UUID) -> str:
 
 
 def task_of(shop: Shop, step_id: UUID) -> dict[str, Any]:
-    """The step's external task as the engine has it; empty when it is done."""
+    """The external task of the step in the engine; empty when it is completed."""
     [instance] = shop.engine.find_instances(shop.step_key(step_id))
     tasks = shop.engine.get("/external-task", processInstanceId=instance.id)
     return dict(tasks[0]) if tasks else {}
@@ -139,7 +139,7 @@ def incidents(shop: Shop) -> list[Any]:
 
 
 def advanced_once(shop: Shop, step_id: UUID) -> None:
-    """The step's process executed once and ended."""
+    """Assert that the process of the step executed it once and ended."""
     [instance] = shop.engine.find_instances(shop.step_key(step_id))
     rows = shop.engine.get("/history/activity-instance", processInstanceId=instance.id)
     assert [row["activityId"] for row in rows].count("execute-step") == 1
@@ -147,7 +147,7 @@ def advanced_once(shop: Shop, step_id: UUID) -> None:
 
 
 def one_effect_each(shop: Shop, order_id: UUID) -> None:
-    """The order is fulfilled, and the provider did each of its steps once, asked once."""
+    """Assert that the order is fulfilled, and that the provider got each step once and did it once."""
     shop.comes_to_rest()
     assert shop.order(order_id)["status"] == "FULFILLED"
     assert len(shop.ledger()) == 7
@@ -165,28 +165,31 @@ def refuses(engine: Engine, task_id: str) -> bool:
     return False
 
 
-def test_a_worker_that_outlives_its_lock_is_waited_for_and_its_step_is_sent_once(shop: Shop) -> None:
-    """Kills: sending again what is in progress; taking a slow worker for a dead one."""
+def test_the_step_of_a_worker_that_outlives_its_lock_is_sent_once(shop: Shop) -> None:
+    """Kills: sending a step in progress again; taking a slow worker for a dead one."""
     order_id = shop.accepted_order()
     lost = metric("q2o_external_task_lock_lost_total", topic=EXECUTE)
     with (
         bad_wire(shop.local) as wire,
         step_worker(shop, lock=SHORT_LOCK, attempt_stale_after=LONG_LOCK, capacity=1, wire=wire) as slow,
     ):
-        # At its capacity it does not poll, which could bring it its own task back.
+        # At its capacity the pod does not poll, so it cannot get its own task back.
         with running(slow.pod):
-            step_id = held_step(shop)
+            step_id = unanswered_step(shop)
             task_id = task_of(shop, step_id)["id"]
             with step_worker(shop, lock=LONG_LOCK, attempt_stale_after=LONG_LOCK) as other, running(other.pod):
                 eventually(
                     lambda: task_of(shop, step_id).get("workerId") == other.engine.worker_id, "the other worker gets the task"
                 )
-                eventually(lambda: "carrying out" in (task_of(shop, step_id).get("errorMessage") or ""), "it leaves the step alone")
+                eventually(
+                    lambda: "carrying out" in (task_of(shop, step_id).get("errorMessage") or ""),
+                    "the other worker leaves the step alone",
+                )
                 [attempt] = shop.attempts(step_id)
                 assert (attempt.status, attempt.worker_id) == (AttemptStatus.SENT, slow.engine.worker_id)
                 assert refuses(slow.engine, task_id)
                 wire.release.set()
-                eventually(lambda: status_of(shop, step_id) == StepStatus.COMPLETED, "the slow worker's answer is recorded")
+                eventually(lambda: status_of(shop, step_id) == StepStatus.COMPLETED, "the reply to the slow worker is recorded")
                 one_effect_each(shop, order_id)
 
         assert refuses(slow.engine, task_id)
@@ -200,7 +203,7 @@ def test_a_worker_that_outlives_its_lock_is_waited_for_and_its_step_is_sent_once
 
 @contextmanager
 def process(shop: Shop, wire: Wire, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the steps' worker as a process of its own, behind the wire."""
+    """Run the worker of steps as a process of its own, behind the proxies."""
     added = {
         "Q2O_TOPICS": EXECUTE,
         "Q2O_LOCK_DURATION_SECONDS": str(SHORT_LOCK.total_seconds()),
@@ -216,11 +219,11 @@ def process(shop: Shop, wire: Wire, log: Path) -> Iterator[subprocess.Popen[byte
         worker.wait()
 
 
-def test_what_a_killed_worker_had_sent_is_asked_for_and_never_sent_again(shop: Shop, tmp_path: Path) -> None:
-    """Kills: sending again what a dead worker left in progress; giving it up without asking the provider."""
+def test_the_step_of_a_killed_worker_is_asked_for_and_never_sent_again(shop: Shop, tmp_path: Path) -> None:
+    """Kills: sending the step of a dead worker again; giving it up without a query to the provider."""
     order_id = shop.accepted_order()
     with bad_wire(shop.local) as wire, process(shop, wire, tmp_path / "worker.log") as worker:
-        step_id = held_step(shop, done=1)
+        step_id = unanswered_step(shop, done=1)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
 
@@ -240,7 +243,7 @@ def test_what_a_killed_worker_had_sent_is_asked_for_and_never_sent_again(shop: S
 
 
 def test_a_worker_id_that_other_workers_may_share_is_refused_at_start_up(running_suite: LocalSuite) -> None:
-    """Kills: taking any worker id: the engine would let either of the two complete what the other one holds."""
+    """Kills: accepting any worker id, with which the engine would let each of two workers complete the tasks of the other."""
     environment = {**os.environ, **running_suite.environment, "Q2O_WORKER_ID": "pod"}
 
     refused = subprocess.run(TASKS, env=environment, capture_output=True, text=True, check=False, timeout=120)

@@ -1,4 +1,7 @@
-"""Fallout cases that nobody is at, and tasks that somebody else has: case, task and step agree again (T13, R6)."""
+"""Abandoned cases, held steps without a case, and tasks with another assignee: the sweep makes case, task and step agree (race 15).
+
+The comparison with the assignees of tasks is described in docs/domain.md#reconcilers.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ RESERVE = "RESERVE_INVENTORY"
 
 @pytest.fixture
 def held(offers: Offers) -> Fulfilment:
-    """An order with a step that was refused, and nobody told."""
+    """An order with a held step that has no case."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
     work.say(RESERVE, StepEvent.FAIL_FINALLY)
     return work
 
 
-def look_after(work: Fulfilment, grace: timedelta = timedelta(0)) -> int:
+def sweep(work: Fulfilment, grace: timedelta = timedelta(0)) -> int:
     return Cases(work.offers.engine, Repairs(work.offers.engine, dry_run=False), grace).sweep()
 
 
@@ -41,28 +44,28 @@ def execute(work: Fulfilment, statement: str) -> None:
         connection.execute(text(statement))
 
 
-def test_a_held_step_of_which_nobody_was_told_gets_its_case_once(held: Fulfilment) -> None:
-    assert look_after(held, timedelta(hours=1)) == 0
-    assert look_after(held) == 1
-    assert look_after(held) == 0
+def test_a_held_step_without_a_case_gets_one_case(held: Fulfilment) -> None:
+    assert sweep(held, timedelta(hours=1)) == 0
+    assert sweep(held) == 1
+    assert sweep(held) == 0
 
     assert (held.case().step_id, held.case().dedupe_key) == (held.step(RESERVE).id, f"held:{held.step(RESERVE).id}")
 
 
-def test_a_claim_that_has_run_out_gives_the_case_back_to_its_queue(held: Fulfilment) -> None:
-    look_after(held)
+def test_a_case_whose_lease_has_run_out_goes_back_to_its_queue(held: Fulfilment) -> None:
+    sweep(held)
     held.claim(ANNA)
-    assert look_after(held) == 0
+    assert sweep(held) == 0
     execute(held, "UPDATE fallout_case SET claim_expires_at = clock_timestamp()")
 
-    assert look_after(held) == 1
+    assert sweep(held) == 1
 
     assert (held.case().status, held.case().owner_user_id) == ("OPEN", None)
     assert assigned(held)[-1] == {"assignee": ""}
 
 
 def assigned(work: Fulfilment) -> Sequence[dict[str, Any]]:
-    """What the engine was asked to make of the case's task, oldest first."""
+    """The assignments of the task of the case that the engine was asked for, oldest first."""
     command = WorkflowCommand.__table__.c
     query = select(command.variables).where(command.kind == "ASSIGN_TASK").order_by(command.created_at)
     with work.offers.engine.connect() as connection:
@@ -71,14 +74,14 @@ def assigned(work: Fulfilment) -> Sequence[dict[str, Any]]:
 
 @pytest.fixture
 def case(held: Fulfilment) -> Fulfilment:
-    """The same order, its case started in the engine."""
-    look_after(held)
+    """The same order, whose case has a process in the engine."""
+    sweep(held)
     execute(held, "UPDATE workflow_correlation SET status = 'STARTED', process_instance_id = 'pi-' || aggregate_id")
     return held
 
 
 def compare(work: Fulfilment, assignee: str) -> int:
-    """Let the sweep find the case's task in somebody's hands."""
+    """Let the sweep find the task of the case with this assignee."""
     engine: Mock = create_autospec(Engine, instance=True)
     engine.groups_of.side_effect = lambda person: [str(role) for role in ROLES.get(person, ())]
     task = UserTask(
@@ -101,7 +104,7 @@ def test_a_task_that_was_taken_in_tasklist_is_claimed_in_the_domain(case: Fulfil
     assert assigned(case) == []
 
 
-def test_a_task_goes_to_whoever_was_faster(case: Fulfilment) -> None:
+def test_a_task_is_assigned_to_the_owner_of_its_case(case: Fulfilment) -> None:
     case.claim(BERT)
     execute(case, "UPDATE workflow_command SET status = 'DONE'")
 
@@ -111,14 +114,14 @@ def test_a_task_goes_to_whoever_was_faster(case: Fulfilment) -> None:
     assert [each["assignee"] for each in assigned(case)] == [BERT, BERT]
 
 
-def test_a_task_that_is_about_to_change_hands_is_left_alone(case: Fulfilment) -> None:
-    """Kills: claiming a case again for somebody who has just given it back."""
+def test_a_task_whose_assignee_is_about_to_change_is_left_alone(case: Fulfilment) -> None:
+    """Kills: claiming a case for the assignee of a task while the engine still has to change the assignee."""
     case.claim(BERT)
 
     assert compare(case, ANNA) == 0
 
 
-def test_a_task_that_is_not_for_whoever_has_it_is_taken_from_them(case: Fulfilment) -> None:
+def test_a_task_is_taken_from_an_assignee_who_may_not_work_on_its_case(case: Fulfilment) -> None:
     compare(case, "stranger")
 
     assert (case.case().status, assigned(case)) == ("OPEN", [{"assignee": ""}])

@@ -32,7 +32,7 @@ def test_an_order_whose_last_worker_died_before_the_evaluation_is_evaluated(offe
     assert set(actions(offers)) == {"evaluated"}
 
 
-def test_an_order_that_the_normal_path_may_still_evaluate_is_left_to_it(offers: Offers) -> None:
+def test_an_order_that_its_worker_may_still_evaluate_is_left_alone(offers: Offers) -> None:
     order = offers.running_order()
     complete(offers, order, RESERVE, CHECK)
 

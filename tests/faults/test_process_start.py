@@ -1,4 +1,4 @@
-"""T12: a start whose answer is lost, on the real engine: whatever is retried, one instance passes the registration gate."""
+"""Process starts without a reply, on the real engine (race 12): however often a start is repeated, one instance passes the gate."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def link(db: Database, doors: Doors) -> Link:
     return Link(db, engine, proxy)
 
 
-def start_with_lost_answer(link: Link, process: DeployedProcess) -> Wanted:
+def start_with_lost_reply(link: Link, process: DeployedProcess) -> Wanted:
     wanted = Wanted.of(link.database, process.key)
     link.proxy.drop_response("/start")
     link.dispatch()
@@ -86,8 +86,8 @@ def start_that_never_arrives(link: Link, process: DeployedProcess) -> Wanted:
     return wanted
 
 
-def start_again_all_the_same(link: Link, wanted: Wanted) -> None:
-    """What a retry does that takes a lost answer for a failure."""
+def start_again_at_once(link: Link, wanted: Wanted) -> None:
+    """Start the process again, as a retry does that takes a lost reply for a failure."""
     with unit_of_work(link.database, wanted.cause) as uow:
         starts.start_again(uow, wanted.business_key, wanted.correlation.version)
     link.proxy.drop_response("/start")
@@ -100,12 +100,12 @@ def findings(database: Database, wanted: Wanted) -> list[Any]:
         return list(connection.execute(select(*finding).where(finding.tenant_id == wanted.tenant_id)))
 
 
-def test_an_instance_whose_start_was_not_answered_is_found_and_attached(link: Link, deploy: Deployer) -> None:
+def test_the_instance_of_a_start_without_a_reply_is_found_and_attached(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
     before = metric("q2o_workflow_start_unknown_total", workflow=process.key)
     attached = metric("q2o_reconciliation_actions_total", kind="start", result="attached")
 
-    wanted = start_with_lost_answer(link, process)
+    wanted = start_with_lost_reply(link, process)
     assert link.reconcile() == 1
     assert link.reconcile() == link.dispatch() == 0
 
@@ -121,9 +121,9 @@ def test_an_instance_whose_start_was_not_answered_is_found_and_attached(link: Li
 
 def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, deploy: Deployer, doors: Doors) -> None:
     process = deploy(gated)
-    wanted = start_with_lost_answer(link, process)
-    start_again_all_the_same(link, wanted)
-    start_again_all_the_same(link, wanted)
+    wanted = start_with_lost_reply(link, process)
+    start_again_at_once(link, wanted)
+    start_again_at_once(link, wanted)
     instances = [instance.id for instance in process.engine.find_instances(wanted.business_key)]
     assert len(instances) == 3
     worked = []
@@ -157,8 +157,8 @@ def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, de
 
 def test_the_oldest_running_instance_is_attached_when_nobody_has_passed_the_gate(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
-    wanted = start_with_lost_answer(link, process)
-    start_again_all_the_same(link, wanted)
+    wanted = start_with_lost_reply(link, process)
+    start_again_at_once(link, wanted)
     first, second = process.engine.find_instances(wanted.business_key)
 
     assert link.reconcile() == 1
@@ -183,7 +183,7 @@ def test_a_start_that_never_arrived_is_sent_again_after_the_safe_interval_and_no
     assert process.engine.instance_variables(instance.id)["startToken"] == str(wanted.correlation.start_token)
 
 
-def test_a_gate_that_is_passed_while_the_start_looks_absent_wins(link: Link, deploy: Deployer) -> None:
+def test_a_registration_wins_against_the_conclusion_that_the_start_is_absent(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
     wanted, released = start_that_never_arrives(link, process), Event()
     lost = metric("q2o_reconciliation_actions_total", kind="start", result="lost_to_callback")
@@ -203,7 +203,7 @@ def test_a_gate_that_is_passed_while_the_start_looks_absent_wins(link: Link, dep
     assert metric("q2o_reconciliation_actions_total", kind="start", result="lost_to_callback") == lost + 1
 
 
-def test_what_was_concluded_about_one_start_is_not_applied_to_the_next(link: Link, deploy: Deployer) -> None:
+def test_a_conclusion_about_one_start_is_not_applied_to_the_next(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
     wanted, released = start_that_never_arrives(link, process), Event()
     link.proxy.hold("/history/process-instance", released)
@@ -211,7 +211,7 @@ def test_what_was_concluded_about_one_start_is_not_applied_to_the_next(link: Lin
     sweep.start()
     eventually(lambda: link.proxy.faults["hold"], "the engine has said that there is none")
 
-    start_again_all_the_same(link, wanted)
+    start_again_at_once(link, wanted)
     released.set()
     sweep.join()
 
@@ -219,7 +219,7 @@ def test_what_was_concluded_about_one_start_is_not_applied_to_the_next(link: Lin
     assert len(wanted.commands) == 2
 
 
-def test_an_instance_that_somebody_else_started_under_the_key_is_not_taken(link: Link, deploy: Deployer) -> None:
+def test_an_instance_without_the_start_token_is_not_attached(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
     wanted = start_that_never_arrives(link, process)
     process.engine.start_process(process.key, wanted.business_key, {"startToken": "made up"})
@@ -231,7 +231,7 @@ def test_an_instance_that_somebody_else_started_under_the_key_is_not_taken(link:
 
 def test_an_instance_that_was_deleted_before_it_registered_is_started_again(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
-    wanted = start_with_lost_answer(link, process)
+    wanted = start_with_lost_reply(link, process)
     (deleted,) = process.engine.find_instances(wanted.business_key)
     process.engine.delete_instance(deleted.id, "by mistake")
 
@@ -242,7 +242,7 @@ def test_an_instance_that_was_deleted_before_it_registered_is_started_again(link
     assert wanted.correlation.process_instance_id != deleted.id
 
 
-def test_a_start_that_the_dispatcher_still_has_is_left_to_it(link: Link, deploy: Deployer) -> None:
+def test_a_start_that_the_dispatcher_has_claimed_is_left_alone(link: Link, deploy: Deployer) -> None:
     wanted = Wanted.of(link.database, deploy(one_task).key)
 
     assert link.reconcile(timedelta(0)) == 0
@@ -250,7 +250,7 @@ def test_a_start_that_the_dispatcher_still_has_is_left_to_it(link: Link, deploy:
     assert wanted.history == ["REQUESTED"]
 
 
-def test_a_start_of_which_the_request_was_lost_is_asked_for_too(link: Link, deploy: Deployer) -> None:
+def test_a_start_whose_request_was_lost_is_asked_for_too(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
     wanted = Wanted.of(link.database, process.key)
     with unit_of_work(link.database, wanted.cause) as uow:
@@ -264,9 +264,9 @@ def test_a_start_of_which_the_request_was_lost_is_asked_for_too(link: Link, depl
     assert [finding.action for finding in findings(link.database, wanted)] == ["timed_out", "started_again"]
 
 
-def test_a_dry_run_tells_and_changes_nothing(link: Link, deploy: Deployer) -> None:
+def test_a_dry_run_reports_the_repair_and_changes_nothing(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
-    wanted = start_with_lost_answer(link, process)
+    wanted = start_with_lost_reply(link, process)
     before = wanted.correlation
 
     assert link.reconcile(dry_run=True) == 1

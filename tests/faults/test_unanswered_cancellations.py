@@ -1,4 +1,4 @@
-"""Cancellations and contradictions that nobody answered: the provider is asked by key, and its ledger decides what follows."""
+"""Cancellations and contradictions without a reply: the sweep asks the provider by key, and its ledger decides what follows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AT_ONCE = Intervals(
     evaluation_grace=timedelta(0),
     case_grace=timedelta(0),
 )
-HOPELESS = replace(AT_ONCE, give_up_after=timedelta(0))
+GIVEN_UP = replace(AT_ONCE, give_up_after=timedelta(0))
 DONE = ProviderReply(status=ReplyStatus.COMPLETED, request_id="r-1", external_ref="e-1")
 REFUSED = ProviderReply(status=ReplyStatus.REJECTED, reason="too late")
 CANCELLED = ProviderReply(status=ReplyStatus.CANCELLED, request_id="r-1")
@@ -39,7 +39,7 @@ CANCELLED = ProviderReply(status=ReplyStatus.CANCELLED, request_id="r-1")
 
 @dataclass
 class Ledger(OnlyAsked):
-    """A provider that only answers questions, by the command in the key."""
+    """A provider that only answers queries, by the command in the key."""
 
     says: Mapping[str, ProviderReply | None]
     asked: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Ledger(OnlyAsked):
 
 
 def reconcile(work: Fulfilment, intervals: Intervals = AT_ONCE, **says: ProviderReply | None) -> Ledger:
-    """Sweep once; starts and tasks are nobody's matter here."""
+    """Sweep once; the engine has no instances and no tasks."""
     ledger = Ledger(says)
     engine = create_autospec(Engine, instance=True)
     engine.find_instances.return_value = []
@@ -68,7 +68,7 @@ def without_lookup(work: Fulfilment) -> None:
 
 @pytest.fixture
 def cancelling(offers: Offers) -> Fulfilment:
-    """An order whose one step under way was asked to be cancelled; no answer came."""
+    """An order that is being cancelled; the request to cancel its one step under way has no reply."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
     work.cancel()
@@ -83,7 +83,7 @@ def test_a_cancellation_that_the_provider_confirms_when_asked_settles_the_order(
     assert (cancelling.step(RESERVE).status, cancelling.status) == ("CANCELLED", "CANCELLED")
 
 
-def test_a_cancellation_that_was_refused_lets_the_step_go_on(cancelling: Fulfilment) -> None:
+def test_a_step_whose_cancellation_was_refused_goes_on(cancelling: Fulfilment) -> None:
     reconcile(cancelling, CANCEL=REFUSED, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
 
     assert (cancelling.step(RESERVE).status, cancelling.status) == ("IN_PROGRESS", "CANCELLING")
@@ -95,13 +95,13 @@ def test_a_cancellation_that_never_arrived_may_be_sent_again(cancelling: Fulfilm
     assert cancelling.start_cancelling(RESERVE).step.status == "CANCEL_REQUESTED"
 
 
-def test_a_request_that_never_arrived_either_needs_no_cancellation(cancelling: Fulfilment) -> None:
+def test_a_step_whose_own_request_never_arrived_needs_no_cancellation(cancelling: Fulfilment) -> None:
     reconcile(cancelling, CANCEL=None, EXECUTE=None)
 
     assert (cancelling.step(RESERVE).status, cancelling.status) == ("CANCELLED", "CANCELLED")
 
 
-def test_the_order_of_a_step_that_completed_waits_for_the_answer_about_its_cancellation(cancelling: Fulfilment) -> None:
+def test_a_completed_step_is_not_undone_before_the_reply_about_its_cancellation(cancelling: Fulfilment) -> None:
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     assert f"undo {RESERVE}" not in cancelling.states()
 
@@ -110,38 +110,38 @@ def test_the_order_of_a_step_that_completed_waits_for_the_answer_about_its_cance
     assert cancelling.states()[f"undo {RESERVE}"] == "PENDING"
 
 
-def test_the_providers_ledger_settles_what_was_completed_and_cancelled(cancelling: Fulfilment) -> None:
+def test_the_ledger_of_the_provider_settles_a_contradiction(cancelling: Fulfilment) -> None:
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     reconcile(cancelling, EXECUTE=CANCELLED)
 
-    [question] = cancelling.contradictions()
-    assert (question.answer, cancelling.status) == ("REVERSED", "CANCELLED")
+    [contradiction] = cancelling.contradictions()
+    assert (contradiction.answer, cancelling.status) == ("REVERSED", "CANCELLED")
 
 
-def test_an_effect_that_is_there_after_all_is_undone(cancelling: Fulfilment) -> None:
+def test_an_effect_that_the_ledger_confirms_is_undone(cancelling: Fulfilment) -> None:
     cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
     assert cancelling.status == "CANCELLED"
     cancelling.say(RESERVE, StepEvent.COMPLETE)
 
     reconcile(cancelling, EXECUTE=DONE)
 
-    [question] = cancelling.contradictions()
-    assert (question.answer, cancelling.states()[f"undo {RESERVE}"]) == ("IN_EFFECT", "PENDING")
+    [contradiction] = cancelling.contradictions()
+    assert (contradiction.answer, cancelling.states()[f"undo {RESERVE}"]) == ("IN_EFFECT", "PENDING")
 
 
-def test_what_is_still_on_its_way_is_asked_about_again(cancelling: Fulfilment) -> None:
+def test_a_contradiction_about_a_request_that_is_under_way_is_asked_about_again(cancelling: Fulfilment) -> None:
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
     reconcile(cancelling, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
 
-    [question] = cancelling.contradictions()
-    assert question.answer is None
+    [contradiction] = cancelling.contradictions()
+    assert contradiction.answer is None
 
 
-def test_a_provider_that_cannot_be_asked_leaves_an_unknown_outcome_to_a_person(offers: Offers) -> None:
+def test_an_unknown_outcome_at_a_provider_without_lookup_holds_the_step(offers: Offers) -> None:
     work = Fulfilment.running(offers)
     work.start(RESERVE)
     without_lookup(work)
@@ -152,7 +152,7 @@ def test_a_provider_that_cannot_be_asked_leaves_an_unknown_outcome_to_a_person(o
     assert (work.step(RESERVE).status, work.step(RESERVE).failure_class) == ("HELD", FailureClass.UNCLEAR)
 
 
-def test_an_unanswered_cancellation_at_a_provider_that_cannot_be_asked_is_for_a_person(cancelling: Fulfilment) -> None:
+def test_a_cancellation_without_a_reply_at_a_provider_without_lookup_gets_a_case(cancelling: Fulfilment) -> None:
     without_lookup(cancelling)
 
     reconcile(cancelling)
@@ -161,8 +161,8 @@ def test_an_unanswered_cancellation_at_a_provider_that_cannot_be_asked_is_for_a_
     assert cancelling.case().type == "OUTCOME_UNKNOWN"
 
 
-def test_what_a_person_finds_out_about_it_settles_the_cancellation_too(cancelling: Fulfilment) -> None:
-    """Kills: a decision that leaves the request to cancel open, for whose answer the order would wait for ever."""
+def test_the_decision_of_a_person_on_the_step_settles_its_cancellation(cancelling: Fulfilment) -> None:
+    """Kills: a decision that leaves the request to cancel open, so that the order waits for its reply for ever."""
     without_lookup(cancelling)
     reconcile(cancelling)
     cancelling.claim(ANNA)
@@ -172,8 +172,8 @@ def test_what_a_person_finds_out_about_it_settles_the_cancellation_too(cancellin
     assert (cancelling.step(RESERVE).status, cancelling.status) == ("CANCELLED", "CANCELLED")
 
 
-def test_what_is_to_be_cancelled_is_not_tried_again(cancelling: Fulfilment) -> None:
-    """Kills: letting a step be tried again that nobody will send, and cancelling it although its effect may be there."""
+def test_a_step_that_is_being_cancelled_cannot_be_retried(cancelling: Fulfilment) -> None:
+    """Kills: allowing a retry, which is never sent and lets the step be cancelled although it may have taken effect."""
     without_lookup(cancelling)
     reconcile(cancelling)
     cancelling.claim(ANNA)
@@ -186,7 +186,7 @@ def test_what_is_to_be_cancelled_is_not_tried_again(cancelling: Fulfilment) -> N
     assert cancelling.status == "CANCELLED"
 
 
-def test_a_cancellation_that_the_provider_has_taken_is_waited_for(cancelling: Fulfilment) -> None:
+def test_a_cancellation_that_the_provider_has_acknowledged_is_left_alone(cancelling: Fulfilment) -> None:
     without_lookup(cancelling)
     with cancelling.offers.engine.begin() as connection:
         connection.execute(text("UPDATE provider_attempt SET status = 'ACKNOWLEDGED'"))
@@ -196,16 +196,16 @@ def test_a_cancellation_that_the_provider_has_taken_is_waited_for(cancelling: Fu
     assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
 
 
-def test_a_provider_that_is_away_for_too_long_leaves_its_cancellations_to_a_person(cancelling: Fulfilment) -> None:
+def test_a_step_is_held_when_its_provider_is_away_for_too_long(cancelling: Fulfilment) -> None:
     reconcile(cancelling)
     assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
 
-    reconcile(cancelling, HOPELESS)
+    reconcile(cancelling, GIVEN_UP)
 
     assert cancelling.step(RESERVE).status == "HELD"
 
 
-def test_a_completed_step_is_undone_although_nobody_answered_its_cancellation(cancelling: Fulfilment) -> None:
+def test_a_completed_step_is_undone_although_its_cancellation_has_no_reply(cancelling: Fulfilment) -> None:
     without_lookup(cancelling)
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     assert f"undo {RESERVE}" not in cancelling.states()
@@ -215,24 +215,24 @@ def test_a_completed_step_is_undone_although_nobody_answered_its_cancellation(ca
     assert cancelling.states()[f"undo {RESERVE}"] == "PENDING"
 
 
-def test_a_contradiction_that_nobody_can_settle_is_for_a_person(cancelling: Fulfilment) -> None:
+def test_a_contradiction_that_the_provider_does_not_settle_in_time_gets_a_case(cancelling: Fulfilment) -> None:
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
-    reconcile(cancelling, HOPELESS)
+    reconcile(cancelling, GIVEN_UP)
 
-    [question] = cancelling.contradictions()
-    assert question.answer == "LEFT_TO_A_PERSON"
+    [contradiction] = cancelling.contradictions()
+    assert contradiction.answer == "LEFT_TO_A_PERSON"
     assert cancelling.case().type == "CONTRADICTORY_CALLBACK"
 
 
-def test_a_refusal_to_cancel_what_was_rejected_needs_nobody(cancelling: Fulfilment) -> None:
+def test_a_refused_cancellation_of_a_rejected_step_gets_no_case(cancelling: Fulfilment) -> None:
     cancelling.say(RESERVE, StepEvent.FAIL_FINALLY)
     cancelling.say(RESERVE, StepEvent.REFUSE_CANCEL)
 
     reconcile(cancelling, EXECUTE=REFUSED)
 
-    assert [question.answer for question in cancelling.contradictions()] == ["REVERSED"]
+    assert [contradiction.answer for contradiction in cancelling.contradictions()] == ["REVERSED"]
     assert (cancelling.cases(), cancelling.status) == ([], "CANCELLED")
 
 
@@ -247,7 +247,7 @@ def test_an_order_whose_last_worker_died_while_it_was_cancelled_is_evaluated(can
     assert cancelling.status == "CANCELLED"
 
 
-def test_an_order_whose_cancellation_waits_for_an_answer_is_left_alone(cancelling: Fulfilment) -> None:
+def test_an_order_with_an_open_contradiction_is_not_evaluated(cancelling: Fulfilment) -> None:
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 

@@ -1,4 +1,4 @@
-"""T15, and steps whose worker died: what is not known is asked for, never sent again blindly."""
+"""Steps with an unknown outcome: the sweep asks the provider, never sends a step again without a reply, and loses to a callback (race 16)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RESERVE, CHECK, PROVISION = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY", "PROVIS
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxProvider]:
-    """A provider whose callbacks reach nobody."""
+    """A provider whose callbacks have an address at which no server listens."""
     with SandboxProvider(tmp_path, "http://127.0.0.1:9/", new_secret(), callback_latency=timedelta(0)) as sandbox:
         yield sandbox
 
@@ -90,7 +90,7 @@ def test_a_step_whose_worker_died_between_effect_and_report_completes_without_a_
     assert sweep(offers, provider) == 0
 
 
-def test_a_worker_that_gives_signs_of_life_is_left_to_its_work(offers: Offers, provider: HttpProvider) -> None:
+def test_the_step_of_a_worker_that_sends_heartbeats_is_left_alone(offers: Offers, provider: HttpProvider) -> None:
     step_id = offers.start_step(offers.running_order().steps[RESERVE], external_task_id="task-1").step.id
     with offers.uow("worker-1") as uow:
         starting.heartbeat(uow, "task-1", "worker-1")
@@ -100,7 +100,7 @@ def test_a_worker_that_gives_signs_of_life_is_left_to_its_work(offers: Offers, p
     assert status(offers, step_id) == "IN_PROGRESS"
 
 
-def test_a_lost_answer_is_settled_by_asking_and_its_process_and_order_hear_of_it(
+def test_a_lost_reply_is_asked_for_by_the_key_and_the_processes_are_notified(
     offers: Offers, sandbox: SandboxProvider, provider: HttpProvider
 ) -> None:
     order = offers.running_order()
@@ -139,21 +139,23 @@ def test_an_accepted_request_whose_callback_never_comes_is_asked_about_again(
     assert history(offers, started.step.id) == ["PENDING", "IN_PROGRESS", "COMPLETED"]
 
 
-def test_an_unknown_request_that_the_provider_has_accepted_goes_on_waiting_for_its_callback(offers: Offers) -> None:
+def test_a_step_whose_request_the_provider_has_accepted_waits_for_its_callback(offers: Offers) -> None:
     started = offers.start_step(offers.running_order().steps[RESERVE])
     time_out(offers, started)
     provider = Scripted(lambda: ProviderReply(status=ReplyStatus.ACCEPTED, request_id="req-1"))
 
     assert sweep(offers, provider, attempt_stale_after=NEVER) == 1
     assert sweep(offers, provider, attempt_stale_after=NEVER) == 0
-    assert sweep(offers, provider, attempt_stale_after=NOW) == 0  # asked once more, and told nothing new
+    assert sweep(offers, provider, attempt_stale_after=NOW) == 0  # asked once more, with the same reply
     callback(offers, started.step.id)
 
     assert len(provider.asked) == 2
     assert history(offers, started.step.id)[2:] == ["UNKNOWN", "IN_PROGRESS", "COMPLETED"]
 
 
-def test_a_request_that_the_provider_rejected_is_held(offers: Offers, sandbox: SandboxProvider, provider: HttpProvider) -> None:
+def test_a_step_whose_request_the_provider_rejected_is_held(
+    offers: Offers, sandbox: SandboxProvider, provider: HttpProvider
+) -> None:
     sandbox.faults.add(FaultKind.REJECT)
     started = offers.start_step(offers.running_order().steps[RESERVE])
     provider.execute(request_of(started))
@@ -180,7 +182,7 @@ def test_a_request_that_never_arrived_may_be_sent_again_after_the_safe_interval_
     assert [entry["effects"] for entry in sandbox.ledger.entries()] == [1]
 
 
-def test_a_callback_that_commits_after_the_provider_was_read_as_absent_wins(offers: Offers) -> None:
+def test_a_callback_wins_against_the_conclusion_that_the_request_is_absent(offers: Offers) -> None:
     started = offers.start_step(offers.running_order().steps[RESERVE])
     time_out(offers, started)
     lost = metric("q2o_reconciliation_actions_total", kind="step", result="lost_to_callback")
@@ -199,7 +201,7 @@ def test_a_callback_that_commits_after_the_provider_was_read_as_absent_wins(offe
     assert (row.command, row.actual_version - row.expected_version) == ("reconcile-step", 1)
 
 
-def test_a_callback_that_was_faster_than_the_providers_own_word_leaves_nothing_to_do(offers: Offers) -> None:
+def test_a_callback_before_the_reply_to_the_query_leaves_no_repair(offers: Offers) -> None:
     started = offers.start_step(offers.running_order().steps[RESERVE])
     time_out(offers, started)
 
@@ -226,7 +228,7 @@ def test_a_callback_after_the_absence_was_concluded_completes_the_step_and_stops
 
 
 @pytest.mark.parametrize("answer", [unavailable, no_answer])
-def test_a_provider_that_does_not_answer_proves_nothing(offers: Offers, answer: Callable[[], ProviderReply]) -> None:
+def test_a_query_without_a_reply_changes_nothing(offers: Offers, answer: Callable[[], ProviderReply]) -> None:
     started = offers.start_step(offers.running_order().steps[RESERVE])
     time_out(offers, started)
 
@@ -257,7 +259,7 @@ def test_a_dry_run_asks_and_changes_nothing(offers: Offers, provider: HttpProvid
     assert actions(offers) == []
 
 
-def test_unanswered_steps_are_settled_while_callbacks_arrive_and_nothing_happens_twice(
+def test_unknown_steps_are_settled_while_callbacks_arrive_and_each_has_one_effect(
     offers: Offers, sandbox: SandboxProvider, provider: HttpProvider
 ) -> None:
     started = [offers.start_step(offers.running_order().steps[RESERVE]) for _ in range(6)]

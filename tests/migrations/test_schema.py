@@ -1,4 +1,4 @@
-"""The migrations build exactly what the models say: columns, constraints, indexes, triggers, sequences, functions."""
+"""The migrations build exactly the schema of the models: columns, constraints, indexes, triggers, sequences, functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CATALOGUE = {
 }
 
 LEFT_BEHIND = "ALTER TABLE fulfillment_step ADD COLUMN required BOOLEAN DEFAULT true NOT NULL"
-"""What no code uses any more, and pods of the release before still write: a later release drops it."""
+"""Columns that no code uses any more, but pods of the release before still write: a later release drops them."""
 
 
 def catalogue(engine: Engine) -> dict[str, set[tuple[object, ...]]]:
@@ -65,7 +65,7 @@ def test_migrating_again_changes_nothing(two_databases: tuple[Engine, Engine]) -
     assert catalogue(migrated) == before
 
 
-def test_every_table_of_a_tenant_is_closed_to_the_others(two_databases: tuple[Engine, Engine]) -> None:
+def test_every_table_of_a_tenant_has_row_level_security(two_databases: tuple[Engine, Engine]) -> None:
     migrated, _ = two_databases
     migrate(migrated)
 

@@ -1,4 +1,4 @@
-"""What was written under the first release is still whole after the upgrade, and its new columns tell what was true then."""
+"""Rows of the first release survive the upgrade, and their new columns get the values that were true then."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ FIRST_RELEASE: dict[str, dict[str, Any]] = {
 
 
 def first_release(engine: Engine) -> None:
-    """Build the schema of the first release, with an accepted offer in it: each row, parents first, names the others by the one id."""
+    """Build the schema of the first release with an accepted offer; every row has the same id, parents come first."""
     config = configuration()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -122,7 +122,7 @@ def test_rows_of_the_first_release_survive_the_upgrade(two_databases: tuple[Engi
 
 
 def planned_step(connection: Connection, **more: Any) -> None:
-    """Plan one more step of the order, as a pod does: with the columns that its release knows."""
+    """Plan one more step of the order as a pod does, with the columns of its release."""
     columns = {
         "tenant_id": TENANT,
         "id": str(uuid4()),
