@@ -1,4 +1,4 @@
-"""`fallout-case` in the real engine: a person resolves the case, a second one confirms, the time runs out, or the trouble ends by itself."""
+"""`fallout-case` in the real engine: a person resolves the case, a second one confirms, time runs out, or the trouble ends by itself."""
 
 from __future__ import annotations
 

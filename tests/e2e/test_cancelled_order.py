@@ -1,4 +1,4 @@
-"""An order is cancelled on the whole stack: its step under way is cancelled at the provider, completed steps are undone, its process ends."""
+"""An order is cancelled on the whole stack: the step under way is cancelled, completed steps are undone, its process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps with an unknown outcome: the sweep asks the provider, never sends a step again without a reply, and loses to a callback (race 16)."""
+"""Steps with an unknown outcome: the sweep asks the provider, never sends a step again blindly, and loses to a callback (race 16)."""
 
 from __future__ import annotations
 

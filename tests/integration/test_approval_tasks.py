@@ -1,4 +1,4 @@
-"""The workers of `quote-approval` on a real database: which facts the rules get, what carries over, and that each sets what its contract says."""
+"""The workers of `quote-approval` on a real database: facts for the rules, reused signatures, variables of each contract."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNCHANGED = {
 
 @dataclass(frozen=True, slots=True)
 class KnownEngine:
-    """What these handlers ask the engine: which policy decided, who completed the task, and in which groups they are."""
+    """The engine's answers to these handlers: the policy that decided, who completed the task, and in which groups they are."""
 
     def decision_definition_id(self, process_instance_id: str, decision_key: str) -> str:
         return f"{decision_key}:{process_instance_id}"
@@ -52,7 +52,7 @@ class KnownEngine:
 
 
 class Desk:
-    """The handlers, asked about one offer."""
+    """The handlers, called for one offer."""
 
     def __init__(self, offers: Offers) -> None:
         self._offers = offers
@@ -107,7 +107,7 @@ def offer_again(offers: Offers, offer: Offer, **changes: Any) -> Offer:
 
 
 def changed(offer_facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts that say how an offer differs from the one approved before."""
+    """The facts about how an offer differs from the last approved one."""
     return {name: offer_facts[name] for name in UNCHANGED}
 
 
@@ -124,7 +124,7 @@ def test_each_topic_sets_what_its_contract_says(desk: Desk, offers: Offers) -> N
     assert encode(opened)
 
 
-def test_a_first_revision_has_nothing_to_compare_with(desk: Desk, offers: Offers) -> None:
+def test_a_first_revision_has_no_precedent(desk: Desk, offers: Offers) -> None:
     facts = desk.facts(offers.submitted_quote())
     assert changed(facts) == UNCHANGED | {"hasBasis": False, "linesAdded": True}
     assert (facts["basisAgeDays"], facts["revisionNo"], facts["decisionsText"]) == (0.0, 1, "")
@@ -157,7 +157,7 @@ def test_a_new_revision_is_compared_with_the_approved_one(
     assert 0 <= facts["basisAgeDays"] < 1
 
 
-def test_an_approval_that_was_sent_back_is_nothing_to_compare_with(desk: Desk, offers: Offers) -> None:
+def test_an_approval_that_was_sent_back_is_no_precedent(desk: Desk, offers: Offers) -> None:
     offer = offers.submitted_quote()
     assert desk.record(offer, desk.open(offer, DISCOUNT), "REWORK")["approvalOutcome"] == "REWORK"
     facts = desk.facts(offer_again(offers, offers.quote(offer.quote_id), term_months=24))
@@ -165,7 +165,7 @@ def test_an_approval_that_was_sent_back_is_nothing_to_compare_with(desk: Desk, o
     assert "REWORK" in facts["decisionsText"]
 
 
-def test_only_what_nobody_signed_is_asked_when_signatures_stand(desk: Desk, offers: Offers) -> None:
+def test_only_requirements_without_a_reused_signature_are_opened(desk: Desk, offers: Offers) -> None:
     first = offers.submitted_quote()
     desk.record(first, desk.open(first, DISCOUNT), "APPROVE")
     again = offer_again(offers, offers.quote(first.quote_id), term_months=24)
@@ -178,7 +178,7 @@ def test_only_what_nobody_signed_is_asked_when_signatures_stand(desk: Desk, offe
     assert desk.open(again, DISCOUNT, FINANCE, reuse=True) == opened
 
 
-def test_when_all_signatures_stand_nobody_is_asked(desk: Desk, offers: Offers) -> None:
+def test_a_quote_is_approved_at_once_when_all_signatures_are_reused(desk: Desk, offers: Offers) -> None:
     first = offers.submitted_quote()
     desk.record(first, desk.open(first, DISCOUNT), "APPROVE")
     again = offer_again(offers, offers.quote(first.quote_id), term_months=24)
@@ -187,14 +187,14 @@ def test_when_all_signatures_stand_nobody_is_asked(desk: Desk, offers: Offers) -
     assert offers.quote(first.quote_id).status == "APPROVED"
 
 
-def test_a_signature_of_another_group_does_not_stand(desk: Desk, offers: Offers) -> None:
+def test_a_signature_of_another_group_is_not_reused(desk: Desk, offers: Offers) -> None:
     first = offers.submitted_quote()
     desk.record(first, desk.open(first, DISCOUNT), "APPROVE")
     again = offer_again(offers, offers.quote(first.quote_id), term_months=24)
     assert desk.open(again, {**DISCOUNT, "approverGroup": "approverDirector"}, reuse=True)["approvalNeeded"] is True
 
 
-def test_the_next_level_is_asked_with_the_deadlines_that_begin_now(desk: Desk, offers: Offers) -> None:
+def test_the_deadlines_of_the_next_level_begin_when_the_level_before_has_signed(desk: Desk, offers: Offers) -> None:
     offer = offers.submitted_quote()
     opened = desk.open(offer, DISCOUNT, {**DISCOUNT, "requirementType": "STALE_PRICE"}, FINANCE)
     first, *others = (row for level in opened["levels"] for row in level["requirements"])
@@ -208,8 +208,8 @@ def test_the_next_level_is_asked_with_the_deadlines_that_begin_now(desk: Desk, o
     assert begun[1]["requirements"][0]["dueAt"] < others[1]["dueAt"]
 
 
-def test_escalating_is_no_decision_to_record(desk: Desk, offers: Offers) -> None:
-    """The model takes another way; whoever completes the task past the form is asked again."""
+def test_an_escalation_is_not_recorded_as_a_decision(desk: Desk, offers: Offers) -> None:
+    """The model has another path for an escalation; a person who completes the task without the form gets a new task."""
     offer = offers.submitted_quote()
     opened = desk.open(offer, DISCOUNT)
     with pytest.raises(BpmnError) as refused:
@@ -218,7 +218,7 @@ def test_escalating_is_no_decision_to_record(desk: Desk, offers: Offers) -> None
     assert refused.value.variables["decisionRefused"] == "Please choose APPROVE, REJECT, REWORK or ESCALATE."
 
 
-def test_a_rule_of_an_older_model_that_does_not_say_why_still_gets_its_signature(desk: Desk, offers: Offers) -> None:
+def test_a_rule_of_an_older_model_without_a_reason_still_opens_its_requirement(desk: Desk, offers: Offers) -> None:
     row = {name: value for name, value in DISCOUNT.items() if name != "because"}
     opened = desk.open(offers.submitted_quote(), row)
     assert opened["levels"][0]["requirements"][0]["because"] == "The rules ask for DISCOUNT."

@@ -1,4 +1,4 @@
-"""Which attempt at a step a fact or a conclusion is about."""
+"""A fact or an inference changes only the attempt that it is about."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.reconciling import (
 RESERVE = "RESERVE_INVENTORY"
 
 
-def test_a_call_that_was_given_up_says_nothing_about_the_attempt_after_it(offers: Offers) -> None:
+def test_the_failure_of_a_timed_out_attempt_does_not_change_the_attempt_after_it(offers: Offers) -> None:
     first = offers.start_step(offers.running_order().steps[RESERVE])
     step_id = first.step.id
     time_out(offers, first)
@@ -38,7 +38,7 @@ def test_a_call_that_was_given_up_says_nothing_about_the_attempt_after_it(offers
     assert look(offers, step_id).attempt_status == "SENT"
 
 
-def test_an_acknowledgement_of_a_request_taken_for_absent_has_it_asked_about_again(offers: Offers) -> None:
+def test_an_acknowledged_request_that_was_taken_for_absent_is_asked_about_again(offers: Offers) -> None:
     first = offers.start_step(offers.running_order().steps[RESERVE])
     step_id = first.step.id
     time_out(offers, first)

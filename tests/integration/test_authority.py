@@ -1,4 +1,4 @@
-"""How far a signature reaches: grants, their limits, their delegation, and what is kept of them in a decision."""
+"""Authority grants: their limits, their delegation, and the copy of a grant in a decision."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def snapshot(offers: Offers) -> dict[str, Any]:
     return kept
 
 
-def test_a_decision_keeps_the_authority_that_it_was_made_with(offers: Offers) -> None:
+def test_a_decision_has_a_copy_of_the_authority_that_it_was_made_with(offers: Offers) -> None:
     grant = offers.grant_authority("sara", region="EU", max_discount_percent=Decimal(25), max_deal_amount=Decimal(50_000))
 
     approved = sign(offers, offers.quote_in_approval(), by="sara")
@@ -86,14 +86,14 @@ def test_a_signature_reaches_no_further_than_its_grant(offers: Offers, limit: di
         sign(offers, offers.quote_in_approval(), by="sara")
 
 
-def test_a_grant_that_has_ended_carries_nothing(offers: Offers) -> None:
+def test_a_grant_that_has_ended_allows_no_signature(offers: Offers) -> None:
     offers.grant_authority("sara", valid_from=in_time(days=-7), valid_until=in_time(days=-1))
 
     with pytest.raises(AuthorityExceeded):
         sign(offers, offers.quote_in_approval(), by="sara")
 
 
-def test_the_widest_grant_that_reaches_is_the_one_that_counts(offers: Offers) -> None:
+def test_the_widest_grant_that_reaches_far_enough_is_recorded(offers: Offers) -> None:
     offers.grant_authority("sara", max_discount_percent=Decimal(90), region="APAC")
     offers.grant_authority("sara", max_discount_percent=Decimal(20), region="EU")
     wide = offers.grant_authority("sara", max_discount_percent=Decimal(40))
@@ -103,7 +103,7 @@ def test_the_widest_grant_that_reaches_is_the_one_that_counts(offers: Offers) ->
     assert snapshot(offers)["grantId"] == str(wide.id)
 
 
-def test_a_deputy_signs_with_what_was_delegated_and_the_decision_says_by_whom(offers: Offers) -> None:
+def test_a_deputy_signs_with_the_delegation_and_the_decision_names_the_delegator(offers: Offers) -> None:
     own = offers.grant_authority("sara", max_discount_percent=Decimal(40))
     delegate(offers, own, max_discount_percent=Decimal(20))
 
@@ -136,7 +136,7 @@ def test_the_owner_of_a_quote_does_not_sign_it_with_a_grant_of_their_own(offers:
     ],
     ids=lambda wider: next(iter(wider)),
 )
-def test_nobody_passes_on_more_than_they_hold(offers: Offers, wider: dict[str, Any]) -> None:
+def test_a_delegation_is_not_wider_than_its_grant(offers: Offers, wider: dict[str, Any]) -> None:
     own = offers.grant_authority(
         "sara", max_discount_percent=Decimal(40), max_deal_amount=Decimal(1000), valid_until=in_time(days=30)
     )
@@ -145,7 +145,7 @@ def test_nobody_passes_on_more_than_they_hold(offers: Offers, wider: dict[str, A
         delegate(offers, own, **wider)
 
 
-def test_a_delegation_is_not_passed_on_and_is_nobody_else_s(offers: Offers) -> None:
+def test_only_the_holder_of_a_grant_delegates_it_and_a_delegation_is_not_delegated(offers: Offers) -> None:
     own = offers.grant_authority("sara")
     deputy = delegate(offers, own)
 
@@ -155,7 +155,7 @@ def test_a_delegation_is_not_passed_on_and_is_nobody_else_s(offers: Offers) -> N
         delegate(offers, own, delegated_by="dan")
 
 
-def test_a_revoked_grant_takes_its_delegations_with_it_and_leaves_what_was_signed(offers: Offers) -> None:
+def test_a_revocation_ends_the_delegations_of_the_grant_and_keeps_what_was_signed(offers: Offers) -> None:
     own = offers.grant_authority("sara")
     delegate(offers, own)
     approved = sign(offers, offers.quote_in_approval(), by=DEPUTY)
@@ -168,7 +168,7 @@ def test_a_revoked_grant_takes_its_delegations_with_it_and_leaves_what_was_signe
             sign(offers, offers.quote_in_approval(), by=signer)
 
 
-def test_whoever_delegated_takes_it_back_and_nobody_else_but_an_administrator(offers: Offers) -> None:
+def test_only_the_delegator_and_an_administrator_revoke_a_delegation(offers: Offers) -> None:
     own = offers.grant_authority("sara")
     deputy = delegate(offers, own)
 
@@ -187,7 +187,7 @@ def test_authority_does_not_end_before_it_begins(offers: Offers) -> None:
         delegate(offers, offers.grant_authority("sara"), valid_until=in_time(days=-1))
 
 
-def test_authority_of_one_tenant_is_worth_nothing_in_another(offers: Offers) -> None:
+def test_authority_of_one_tenant_does_not_count_in_another(offers: Offers) -> None:
     stranger = Offers(offers.engine, UUID(int=7))
     stranger.publish_prices()
 

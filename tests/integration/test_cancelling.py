@@ -1,4 +1,4 @@
-"""Cancelling an order: what stops, what is asked of the provider, what is undone, and how the request ends."""
+"""Cancelling an order: steps stop, providers get requests to cancel, completed steps are undone, and the cancellation ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def work(offers: Offers) -> Fulfilment:
     return Fulfilment.running(offers)
 
 
-def test_an_order_on_which_nothing_was_begun_is_cancelled_at_once(offers: Offers) -> None:
+def test_an_order_that_was_never_started_is_cancelled_at_once(offers: Offers) -> None:
     work = Fulfilment(offers, offers.accepted_quote().order_id)
 
     asked = work.ask_to_cancel()
@@ -65,7 +65,7 @@ def test_a_decision_counts_once(work: Fulfilment) -> None:
     assert work.status == "IN_PROGRESS"
 
 
-def test_what_nothing_was_sent_of_is_cancelled_at_once_and_the_rest_is_asked_for(work: Fulfilment) -> None:
+def test_steps_that_were_not_sent_are_cancelled_at_once_and_the_others_at_their_provider(work: Fulfilment) -> None:
     work.start(RESERVE)
 
     work.cancel()
@@ -76,7 +76,7 @@ def test_what_nothing_was_sent_of_is_cancelled_at_once_and_the_rest_is_asked_for
     assert {state for name, state in work.states().items() if name != RESERVE} == {"CANCELLED"}
 
 
-def test_a_confirmed_cancellation_leaves_nothing_to_undo(work: Fulfilment) -> None:
+def test_a_step_whose_cancellation_is_confirmed_is_not_undone(work: Fulfilment) -> None:
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
@@ -87,7 +87,7 @@ def test_a_confirmed_cancellation_leaves_nothing_to_undo(work: Fulfilment) -> No
     assert "undo RESERVE_INVENTORY" not in work.states()
 
 
-def test_what_was_completed_is_undone_in_reverse_order(work: Fulfilment) -> None:
+def test_a_completed_step_is_undone(work: Fulfilment) -> None:
     work.complete(RESERVE, CHECK)
     work.cancel()
     work.evaluate()
@@ -101,7 +101,7 @@ def test_what_was_completed_is_undone_in_reverse_order(work: Fulfilment) -> None
     assert (work.status, work.cancellation().status) == ("CANCELLED", "DONE")
 
 
-def test_an_undo_waits_for_the_undo_of_what_was_built_on_its_step(offers: Offers) -> None:
+def test_an_undo_waits_for_the_undo_of_the_steps_that_depend_on_its_step(offers: Offers) -> None:
     work = Fulfilment.running(offers)
     work.complete(RESERVE, CHECK)
     without_ponr(offers.engine)
@@ -122,7 +122,7 @@ def without_ponr(engine: Engine) -> None:
         connection.execute(text("UPDATE fulfillment_step SET is_ponr = false, compensable = true"))
 
 
-def test_past_the_point_of_no_return_nobody_may_ask(work: Fulfilment) -> None:
+def test_an_order_past_the_point_of_no_return_cannot_be_cancelled(work: Fulfilment) -> None:
     work.complete(RESERVE, CHECK, PROVISION)
 
     with pytest.raises(orders.PonrReached):
@@ -131,7 +131,7 @@ def test_past_the_point_of_no_return_nobody_may_ask(work: Fulfilment) -> None:
     assert work.status == "IN_PROGRESS"
 
 
-def test_a_point_of_no_return_that_is_passed_before_the_decision_declines_it(work: Fulfilment) -> None:
+def test_a_cancellation_is_declined_when_the_point_of_no_return_is_passed_before_the_decision(work: Fulfilment) -> None:
     work.complete(RESERVE, CHECK)
     work.start(PROVISION)
     work.ask_to_cancel()
@@ -156,7 +156,7 @@ def test_an_effect_that_cannot_be_undone_ends_the_cancellation_partly(work: Fulf
     assert work.step(PROVISION).final_reason == "COMPLETED_BEFORE_CANCEL"
 
 
-def test_a_completion_and_a_cancellation_that_are_both_confirmed_are_settled_by_the_providers_ledger(work: Fulfilment) -> None:
+def test_the_ledger_of_the_provider_settles_a_step_that_was_completed_and_cancelled(work: Fulfilment) -> None:
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
@@ -171,7 +171,7 @@ def test_a_completion_and_a_cancellation_that_are_both_confirmed_are_settled_by_
     assert f"undo {RESERVE}" not in work.states()
 
 
-def test_an_effect_that_turns_up_after_the_order_was_cancelled_is_undone_by_a_process_of_its_own(work: Fulfilment) -> None:
+def test_an_effect_after_the_order_was_cancelled_is_undone_by_a_process_of_its_own(work: Fulfilment) -> None:
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
@@ -187,7 +187,7 @@ def test_an_effect_that_turns_up_after_the_order_was_cancelled_is_undone_by_a_pr
     assert work.step(RESERVE).external_complete_received_at is not None
 
 
-def test_a_request_is_open_once(work: Fulfilment) -> None:
+def test_an_order_has_one_open_cancellation(work: Fulfilment) -> None:
     work.ask_to_cancel()
 
     with pytest.raises(orders.CancellationAlreadyOpen):
@@ -195,7 +195,7 @@ def test_a_request_is_open_once(work: Fulfilment) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"expected_version": 1}, {"expected_status": "HELD"}], ids=["version", "status"])
-def test_a_request_names_the_order_as_it_stands(work: Fulfilment, changes: dict[str, Any]) -> None:
+def test_a_cancellation_must_name_the_current_version_and_status_of_the_order(work: Fulfilment, changes: dict[str, Any]) -> None:
     with pytest.raises(orders.OrderVersionConflict):
         work.ask_to_cancel(**changes)
 
@@ -208,7 +208,7 @@ def test_an_order_that_has_ended_cannot_be_cancelled(offers: Offers) -> None:
         work.ask_to_cancel()
 
 
-def test_when_everything_completes_during_the_assessment_it_is_too_late(offers: Offers) -> None:
+def test_a_cancellation_is_too_late_when_every_step_completes_during_the_assessment(offers: Offers) -> None:
     work = Fulfilment.running(offers, lines=[line(1, FIBRE), line(2, ROUTER)])
     without_ponr(offers.engine)
     work.complete(RESERVE, CHECK, PROVISION, SHIP, BILL, "UPDATE_INSTALLED_BASE")
@@ -220,7 +220,7 @@ def test_when_everything_completes_during_the_assessment_it_is_too_late(offers: 
     assert (work.status, work.cancellation().status, work.cancellation().decision_reason) == ("FULFILLED", "DECLINED", "TOO_LATE")
 
 
-def test_one_worker_at_a_time_asks_for_a_steps_cancellation(work: Fulfilment) -> None:
+def test_one_worker_at_a_time_requests_the_cancellation_of_a_step(work: Fulfilment) -> None:
     work.start(RESERVE)
     with pytest.raises(StepObsolete):
         work.start_cancelling(RESERVE)
@@ -231,7 +231,7 @@ def test_one_worker_at_a_time_asks_for_a_steps_cancellation(work: Fulfilment) ->
         work.start_cancelling(RESERVE)
 
 
-def test_a_provider_that_takes_no_cancellations_is_not_asked(work: Fulfilment) -> None:
+def test_no_cancellation_is_sent_to_a_provider_that_takes_none(work: Fulfilment) -> None:
     work.start(RESERVE)
     work.cancel()
     with work.offers.engine.begin() as connection:
@@ -241,7 +241,7 @@ def test_a_provider_that_takes_no_cancellations_is_not_asked(work: Fulfilment) -
         work.start_cancelling(RESERVE)
 
 
-def test_a_refused_cancellation_is_waited_out_and_undone(work: Fulfilment) -> None:
+def test_a_step_whose_cancellation_is_refused_completes_and_is_undone(work: Fulfilment) -> None:
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)
@@ -254,7 +254,7 @@ def test_a_refused_cancellation_is_waited_out_and_undone(work: Fulfilment) -> No
     assert work.status == "CANCELLED"
 
 
-def test_a_step_that_failed_during_the_cancellation_is_not_tried_again(work: Fulfilment) -> None:
+def test_a_step_that_fails_during_the_cancellation_is_not_sent_again(work: Fulfilment) -> None:
     work.start(RESERVE)
     work.cancel()
     work.start_cancelling(RESERVE)

@@ -1,4 +1,4 @@
-"""What a person sees when something outside is wrong: one line that says what to do, exit code 2, and nothing left running."""
+"""A command that meets a fault outside prints one line that says what to do, exits with 2, and leaves no process running."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def q2o(data_dir: Path, *arguments: str, **settings: str) -> subprocess.Complete
 
 
 def left_running(data_dir: Path) -> list[str]:
-    """Processes that belong to this data directory: it stands on their command line."""
+    """The processes of this data directory, which have it on their command line."""
     return [
         " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]) if mentions(process.info, data_dir)
     ]
@@ -57,7 +57,7 @@ def assert_one_line(ended: subprocess.CompletedProcess[str], *words: str) -> Non
     assert ended.stdout == ""
 
 
-def test_a_port_in_use_is_told_with_its_variable(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_with_its_variable(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -74,7 +74,7 @@ def test_a_suite_that_stays_up_asks_for_fixed_ports_and_says_who_needs_one_that_
     tmp_path: Path, command: tuple[str]
 ) -> None:
     with socket.socket() as taken:
-        # Taken by this test, or by a suite that is up on this machine: in both cases it is not free.
+        # This test takes the port, or a suite on this machine has it already: it is not free in either case.
         with suppress(OSError):
             taken.bind(("127.0.0.1", NEEDS["Q2O_HTTP_PORT"].port))
             taken.listen()
@@ -96,7 +96,7 @@ def test_the_port_of_the_sandbox_provider_can_be_chosen(tmp_path: Path) -> None:
     assert_one_line(ended, port, "the sandbox provider", "Q2O_PROVIDER_PORT")
 
 
-def test_an_unreachable_database_is_told_with_its_variable(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_with_its_variable(tmp_path: Path) -> None:
     ended = q2o(tmp_path, "demo", "--once", database_url="postgresql+psycopg://q2o:secret@127.0.0.1:1/q2o")
 
     assert_one_line(ended, "127.0.0.1", "Q2O_DATABASE_URL")
@@ -104,7 +104,7 @@ def test_an_unreachable_database_is_told_with_its_variable(tmp_path: Path) -> No
     assert left_running(tmp_path) == []
 
 
-def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path, database: str) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(tmp_path: Path, database: str) -> None:
     user, _, rest = database.removeprefix("postgresql+psycopg://").partition(":")
     wrong = f"postgresql+psycopg://{user}:not-it@{rest.partition('@')[2]}"
 
@@ -137,11 +137,11 @@ def test_a_process_without_settings_names_the_first_that_is_missing(tmp_path: Pa
     assert_one_line(q2o(tmp_path, process), "Q2O_DATABASE_URL", "q2o up")
 
 
-def test_a_token_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
+def test_q2o_token_without_a_running_stack_says_what_to_start(tmp_path: Path) -> None:
     assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "salesAgent"), "q2o up", "Q2O_JWT_SECRET")
 
 
-def test_a_token_for_a_role_that_is_none_names_those_that_are(tmp_path: Path) -> None:
+def test_q2o_token_for_an_unknown_role_names_the_known_ones(tmp_path: Path) -> None:
     assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "boss"), "boss", "salesAgent", "authorityAdmin")
 
 
@@ -160,7 +160,7 @@ def test_a_token_is_for_the_tenant_of_the_suite_that_was_started_last(tmp_path: 
     assert tenant_of("--tenant", str(given), tenant=str(named)) == given
 
 
-def test_a_tenant_that_is_none_is_told_with_its_variable(tmp_path: Path) -> None:
+def test_a_tenant_that_is_no_uuid_is_reported_with_its_variable(tmp_path: Path) -> None:
     ended = q2o(
         tmp_path,
         "token",
@@ -175,7 +175,7 @@ def test_a_tenant_that_is_none_is_told_with_its_variable(tmp_path: Path) -> None
     assert_one_line(ended, "Q2O_TENANT=acme", "UUID")
 
 
-def test_a_buyers_token_says_for_whom(tmp_path: Path) -> None:
+def test_the_token_of_a_buyer_names_the_customers(tmp_path: Path) -> None:
     buyer = ("token", "--subject", "carla", "--role", "customer")
     secret = "a secret that is long enough for HS256"
 
@@ -185,7 +185,7 @@ def test_a_buyers_token_says_for_whom(tmp_path: Path) -> None:
     assert principal_of(f"Bearer {token}", secret).customers == {"C-1", "C-2"}
 
 
-def test_the_description_of_the_edge_needs_nothing(tmp_path: Path) -> None:
+def test_the_openapi_document_is_written_without_any_service(tmp_path: Path) -> None:
     ended = q2o(tmp_path, "openapi")
 
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Connections: one of the pool that ended is replaced before a command notices, and no answer waits for an acknowledgement."""
+"""A connection of the pool that has ended is replaced before a command uses it, and no answer waits for an acknowledgement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ END = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE a
 
 
 def test_a_connection_that_the_server_ended_is_replaced_before_a_command_notices(db: Engine, offers: Offers) -> None:
-    """Kills: leaving out the look at the socket."""
+    """Kills: leaving out the check of the socket."""
     pool = connect(db.url.render_as_string(hide_password=False), "victim")
     victims = Offers(pool, offers.tenant_id)
     quote_id = victims.draft_quote().quote_id
@@ -35,5 +35,5 @@ def test_taking_a_connection_from_the_pool_asks_the_server_nothing(db: Engine) -
 
 
 def test_an_answer_does_not_wait_until_its_head_is_acknowledged(edge: HttpEdge) -> None:
-    """The sockets of callers inherit it. Kills: leaving Nagle's algorithm on, which holds every answer back for 40 ms."""
+    """Accepted sockets inherit the option. Kills: leaving Nagle's algorithm on, which delays every answer by 40 ms."""
     assert edge._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,4 +1,4 @@
-"""Statements that were declared once: the same rows, errors and listeners as by `Connection.execute`, at less cost."""
+"""Statements that are declared once have the same rows, errors and listeners as with `Connection.execute`, at less cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREPARED = text("SELECT count(*) FROM pg_prepared_statements")
 
 @pytest.fixture
 def lone(offers: Offers) -> Iterator[Engine]:
-    """Give a pool of one connection that nobody has used."""
+    """Give a pool of one connection, which has not been used."""
     engine = connect(offers.engine.url.render_as_string(hide_password=False), "tests", pool_size=1)
     yield engine
     engine.dispose()
@@ -89,7 +89,7 @@ def test_a_lost_connection_is_retired_and_the_next_command_has_another(offers: O
         assert look(connection, offer).id == offer.quote_id
 
 
-def test_a_listener_hears_of_a_statement_and_may_rewrite_it(offers: Offers) -> None:
+def test_a_listener_gets_each_statement_and_may_rewrite_it(offers: Offers) -> None:
     offer = offers.draft_quote()
     heard = []
 
@@ -108,8 +108,8 @@ def test_a_listener_hears_of_a_statement_and_may_rewrite_it(offers: Offers) -> N
     assert len(heard) == 1
 
 
-def test_a_command_declares_nothing_anew(offers: Offers) -> None:
-    """Kills: `run` with a statement built for the occasion, which would stay in memory and on the server, one more each time."""
+def test_a_command_declares_no_new_statement(offers: Offers) -> None:
+    """Kills: `run` with a statement that is built each time, of which every one would stay in memory and on the server."""
     offers.running_order()
     known = _declared.cache_info().currsize
     offers.running_order()

@@ -30,7 +30,7 @@ def dispatcher(db: Database, doors: Doors) -> Dispatcher:
 
 
 def settled(wanted: Wanted, dispatcher: Dispatcher) -> Callable[[], bool]:
-    """A probe that dispatches until nothing is left to do for this workflow."""
+    """A condition: dispatches, and is true once no command of this process is left."""
 
     def probe() -> bool:
         dispatcher.run_once()
@@ -40,7 +40,7 @@ def settled(wanted: Wanted, dispatcher: Dispatcher) -> Callable[[], bool]:
 
 
 def fails_at_once(key: str, _: str) -> str:
-    """Start, then an expression that cannot be evaluated: the start is rolled back."""
+    """A model whose first expression cannot be evaluated, so that the engine rolls the start back."""
     return model(
         key,
         '<bpmn:startEvent id="start"/><bpmn:serviceTask id="fail" camunda:expression="${nobodySetThis}"/><bpmn:endEvent id="done"/>',
@@ -51,7 +51,7 @@ def fails_at_once(key: str, _: str) -> str:
 
 @contextmanager
 def gateway_answering(status: int) -> Iterator[str]:
-    """A proxy server that answers everything itself, with a page for people."""
+    """A gateway that answers every request itself, with a page for people."""
 
     class Page(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -74,7 +74,7 @@ def gateway_answering(status: int) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_wanted_process_is_started_once_and_registered(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+def test_a_process_is_started_once_and_registered(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     process = deploy(one_task)
     wanted = Wanted.of(db, process.key)
 
@@ -91,7 +91,7 @@ def test_a_wanted_process_is_started_once_and_registered(db: Database, deploy: D
     assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "STARTED")]
 
 
-def test_an_instance_that_registered_by_itself_before_the_answer_is_the_same_instance(
+def test_an_instance_that_registers_before_the_reply_to_its_start_is_attached_once(
     db: Database, deploy: Deployer, doors: Doors
 ) -> None:
     process = deploy(one_task)
@@ -142,7 +142,7 @@ def test_an_engine_that_cannot_be_reached_costs_a_start_nothing(db: Database, de
     assert len(process.engine.find_instances(wanted.business_key)) == 1
 
 
-def test_a_start_waits_for_its_model_to_be_deployed(db: Database, dispatcher: Dispatcher, doors: Doors, tmp_path: Path) -> None:
+def test_a_start_waits_until_its_model_is_deployed(db: Database, dispatcher: Dispatcher, doors: Doors, tmp_path: Path) -> None:
     key = new_name("process")
     wanted = Wanted.of(db, key)
     dispatcher.run_once()
@@ -176,7 +176,7 @@ def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, deploy
         (429, ["REQUESTED"]),
     ],
 )
-def test_a_gateways_answer_to_a_start_proves_only_what_it_says(db: Database, status: int, history: list[str]) -> None:
+def test_the_outcome_of_a_start_follows_from_the_status_of_a_gateways_answer(db: Database, status: int, history: list[str]) -> None:
     wanted = Wanted.of(db, "order-fulfillment")
 
     with gateway_answering(status) as url:
@@ -197,7 +197,7 @@ def test_a_start_is_not_sent_when_its_lease_is_nearly_over(db: Database, deploy:
     assert process.engine.find_instances(wanted.business_key) == []
 
 
-def test_an_instance_that_comes_second_is_known_as_a_duplicate(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+def test_a_second_instance_is_recorded_as_a_duplicate(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     wanted = Wanted.of(db, deploy(one_task).key)
     wanted.pass_gate("the-first-instance")
 
@@ -207,7 +207,7 @@ def test_an_instance_that_comes_second_is_known_as_a_duplicate(db: Database, dep
     assert wanted.correlation.process_instance_id == "the-first-instance"
 
 
-def test_a_start_that_the_engine_would_never_take_fails(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+def test_a_start_that_the_engine_never_accepts_fails(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     wanted = Wanted.of(db, deploy(one_task).key, novel="x" * 5000)
 
     dispatcher.run_once()
@@ -216,7 +216,7 @@ def test_a_start_that_the_engine_would_never_take_fails(db: Database, deploy: De
     assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "START_FAILED")]
 
 
-def test_a_message_waits_until_somebody_waits_for_it(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+def test_a_message_waits_until_a_process_waits_for_it(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     message = new_name("message")
     process = deploy(lambda key, _: waiting_for_message(key, message))
     wanted = Wanted.of(db, process.key)
@@ -233,7 +233,7 @@ def test_a_message_waits_until_somebody_waits_for_it(db: Database, deploy: Deplo
     assert wanted.commands[-1].outcome == "DELIVERED"
 
 
-def test_a_message_that_nobody_waits_for_any_more_expires(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+def test_a_message_that_no_process_waits_for_in_time_expires(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     wanted = Wanted.of(db, deploy(one_task).key)
     dispatcher.run_once()
     wanted.ask(CORRELATE, "NobodyWaits", expires_after=timedelta(milliseconds=200))
@@ -258,7 +258,7 @@ def test_a_message_never_overtakes_the_start_of_its_process(db: Database, deploy
         process.reaches(wanted.correlation.process_instance_id, "done")
 
 
-def test_the_user_task_of_one_requirement_is_completed_and_no_other(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+def test_only_the_user_task_of_the_requirement_is_completed(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     def approval(key: str, topic: str) -> str:
         inputs = (
             '<bpmn:extensionElements><camunda:inputOutput><camunda:inputParameter name="requirementId">${group.stringValue()}'

@@ -70,7 +70,7 @@ def test_instances_are_found_by_business_key_while_they_run_and_after(deploy: De
     assert reasons[0]["value"] == "duplicate start"
 
 
-def test_ending_an_ended_instance_says_so(deploy: Deployer) -> None:
+def test_ending_an_ended_instance_is_reported(deploy: Deployer) -> None:
     process = deploy(one_task)
     instance = process.start()
 
@@ -78,7 +78,7 @@ def test_ending_an_ended_instance_says_so(deploy: Deployer) -> None:
     assert not process.engine.delete_instance(instance, "no longer wanted")
 
 
-def test_a_message_nobody_waits_for_is_no_error(deploy: Deployer) -> None:
+def test_a_message_that_no_process_waits_for_is_no_error(deploy: Deployer) -> None:
     message = new_name("Message")
     process = deploy(lambda key, _: waiting_for_message(key, message))
     business_key = new_name("step")
@@ -106,7 +106,7 @@ def test_a_user_task_is_completed_once(deploy: Deployer) -> None:
     assert process.engine.user_tasks(business_key) == []
 
 
-def test_who_completed_is_known_per_branch(deploy: Deployer, doors: Doors) -> None:
+def test_who_completed_a_user_task_is_known_for_each_branch(deploy: Deployer, doors: Doors) -> None:
     process = deploy(approval_per_group)
     business_key = new_name("quote")
     process.engine.start_process(process.key, business_key, {"groups": ["legal", "finance"]})
@@ -129,7 +129,7 @@ def test_who_completed_is_known_per_branch(deploy: Deployer, doors: Doors) -> No
     assert recorded == {"legal": (user, "legal"), "finance": (user, "finance")}
 
 
-def test_a_decision_can_be_asked_directly(engine: Engine, tmp_path: Path) -> None:
+def test_a_decision_table_can_be_evaluated_directly(engine: Engine, tmp_path: Path) -> None:
     key = new_name("decision").replace("-", "_")
     file = tmp_path / "levels.dmn"
     file.write_text(decision(key), encoding="utf-8")
@@ -139,7 +139,7 @@ def test_a_decision_can_be_asked_directly(engine: Engine, tmp_path: Path) -> Non
     assert sorted(row["level"] for row in engine.evaluate(key, {"amount": 500.0})) == [1, 2]
 
 
-def test_people_and_permissions_may_be_set_up_again_and_again(engine: Engine) -> None:
+def test_people_and_permissions_can_be_set_up_repeatedly(engine: Engine) -> None:
     user, group, filter_name = (new_name(kind).replace("-", "") for kind in ("user", "group", "filter"))
 
     filters = set()
@@ -156,11 +156,11 @@ def test_people_and_permissions_may_be_set_up_again_and_again(engine: Engine) ->
     assert len(filters) == 1
 
 
-def test_the_engine_tells_its_version(engine: Engine) -> None:
+def test_the_engine_reports_its_version(engine: Engine) -> None:
     assert engine.version().startswith("7.24.")
 
 
-def test_no_connection_proves_that_nothing_was_sent(doors: Doors) -> None:
+def test_a_refused_connection_to_the_engine_proves_that_nothing_was_sent(doors: Doors) -> None:
     engine, proxy = doors.through_proxy()
     proxy.down()
 
@@ -168,7 +168,7 @@ def test_no_connection_proves_that_nothing_was_sent(doors: Doors) -> None:
         engine.version()
 
 
-def test_a_lost_answer_to_a_start_is_unknown_and_the_instance_is_found(deploy: Deployer, doors: Doors) -> None:
+def test_a_start_without_a_reply_has_an_unknown_outcome_and_its_instance_is_found(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     business_key = new_name("order")
@@ -180,7 +180,7 @@ def test_a_lost_answer_to_a_start_is_unknown_and_the_instance_is_found(deploy: D
     assert len(engine.find_instances(business_key)) == 1
 
 
-def test_a_request_that_got_lost_is_unknown_too(deploy: Deployer, doors: Doors) -> None:
+def test_a_start_whose_request_was_lost_has_an_unknown_outcome(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     business_key = new_name("order")
@@ -209,7 +209,7 @@ def test_a_wrong_password_is_a_refusal(doors: Doors) -> None:
     assert refusal.value.status == 401
 
 
-def test_a_waiting_poll_ends_when_the_same_worker_asks_anew(doors: Doors) -> None:
+def test_a_waiting_poll_ends_when_the_same_worker_polls_again(doors: Doors) -> None:
     engine = doors.direct()
     topic = TopicRequest(name=new_name("topic"), lock_duration=POLL_LOCK, variables=())
     ended = Event()

@@ -1,4 +1,4 @@
-"""The workers of a late signature on a real database: repeated, overtaken and wrongly modelled, each has one effect or none."""
+"""The workers of reminders and escalations on a real database: repeated, overtaken or wrongly modelled, each has one effect or none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.tasks.topics import CONTRACTS
 
 
 class OperationLog:
-    """The one thing that these handlers ask the engine: who completed the user task."""
+    """The engine's only answer to these handlers: who completed the user task."""
 
     def __init__(self, user_id: str | None = "rita") -> None:
         self._user_id = user_id
@@ -32,7 +32,7 @@ class OperationLog:
 
 
 class Late:
-    """A quote in approval whose signature is late, and what the process would ask of the workers."""
+    """A quote in approval whose requirement is overdue, and the tasks that its process gives to the workers."""
 
     def __init__(self, offers: Offers) -> None:
         self.offers = offers
@@ -80,8 +80,8 @@ class Late:
     def reminder(self, level: int = 0) -> Task:
         return self.task("approval.remind-approver", escalationLevel=level)
 
-    def told(self, event_type: str) -> int:
-        """How often other systems hear of this."""
+    def count_events(self, event_type: str) -> int:
+        """The number of events of this type."""
         table = table_of(OutboxEvent)
         query = select(table.c.id).where(table.c.aggregate_id == self.requirement_id, table.c.event_type == event_type)
         with self.offers.engine.connect() as connection:
@@ -97,31 +97,31 @@ def by_hand(**variables: Any) -> dict[str, Any]:
     return {"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine", **variables}
 
 
-def test_an_escalation_that_is_repeated_after_a_lost_answer_changes_nothing_more(late: Late) -> None:
+def test_an_escalation_that_is_repeated_after_a_lost_reply_has_one_effect(late: Late) -> None:
     first = late.workers().escalate(late.task())
     again = late.workers().escalate(late.task())
     assert again == first
     assert (first["approverGroup"], first["escalationLevel"], first["decision"]) == ("approverDirector", 1, None)
     assert set(first) == set(CONTRACTS["approval.escalate-requirement"].sets)
     assert first["dueAt"] == late.requirement.due_at.astimezone(UTC).isoformat()
-    assert late.told("ApprovalEscalated") == 1
+    assert late.count_events("ApprovalEscalated") == 1
 
 
-def test_a_reminder_that_is_repeated_is_announced_once(late: Late) -> None:
+def test_a_repeated_reminder_makes_one_event(late: Late) -> None:
     first = late.workers().remind(late.reminder())
     assert late.workers().remind(late.reminder()) == first
     assert set(first) == set(CONTRACTS["approval.remind-approver"].sets)
     assert str(first["reminderNotice"]).startswith("Half of the time is gone.")
-    assert late.told("ApprovalReminded") == 1
+    assert late.count_events("ApprovalReminded") == 1
 
 
-def test_a_reminder_for_a_group_that_is_no_longer_asked_is_dropped(late: Late) -> None:
+def test_a_reminder_for_an_earlier_level_is_dropped(late: Late) -> None:
     late.workers().escalate(late.task())
     assert late.workers().remind(late.reminder(level=0)) == {}
     assert late.requirement.reminded_at is None
 
 
-def test_a_signature_given_meanwhile_is_neither_escalated_nor_reminded_of(late: Late) -> None:
+def test_a_signed_requirement_is_neither_escalated_nor_reminded_of(late: Late) -> None:
     late.offers.decide(late.offer, late.requirement_id)
     with pytest.raises(BpmnError) as decided:
         late.workers().escalate(late.task())
@@ -129,7 +129,7 @@ def test_a_signature_given_meanwhile_is_neither_escalated_nor_reminded_of(late: 
     assert late.workers().remind(late.reminder()) == {}
 
 
-def test_a_signature_that_nobody_needs_any_more_is_stale(late: Late) -> None:
+def test_the_escalation_of_a_void_requirement_is_refused_as_stale(late: Late) -> None:
     offer = late.offers.quote(late.offer.quote_id)
     command = withdrawing.RecallQuote(
         quote_id=offer.quote_id, expected_version=offer.version, revision_id=offer.revision_id, reason_code="WRONG_PRICE"
@@ -142,30 +142,30 @@ def test_a_signature_that_nobody_needs_any_more_is_stale(late: Late) -> None:
     assert late.workers().remind(late.reminder()) == {}
 
 
-def test_whoever_escalates_by_hand_is_named_with_the_reason(late: Late) -> None:
-    told = late.workers().escalate(late.task(**by_hand()))
-    assert told["escalationNotice"] == r"rita (approverRsm) escalated the task: ABOVE\_MY\_AUTHORITY – Not \| mine"
+def test_an_escalation_by_hand_names_the_person_and_the_reason(late: Late) -> None:
+    variables = late.workers().escalate(late.task(**by_hand()))
+    assert variables["escalationNotice"] == r"rita (approverRsm) escalated the task: ABOVE\_MY\_AUTHORITY – Not \| mine"
     assert late.actors() == ["rita"]
     assert late.requirement.approver_group == "approverDirector"
 
 
-def test_whoever_escalates_in_vain_wins_no_time(late: Late) -> None:
+def test_an_escalation_by_hand_without_a_group_above_does_not_extend_the_deadline(late: Late) -> None:
     before = late.requirement
-    told = late.workers().escalate(late.task(**by_hand(nextApproverGroup="approverRsm")))
-    assert told["escalationNotice"] == (
+    variables = late.workers().escalate(late.task(**by_hand(nextApproverGroup="approverRsm")))
+    assert variables["escalationNotice"] == (
         r"rita wanted to escalate the task (ABOVE\_MY\_AUTHORITY – Not \| mine), but nobody stands above approverRsm."
     )
     assert late.requirement == before
-    assert (told["dueAt"], told["escalationLevel"]) == (before.due_at.astimezone(UTC).isoformat(), 0)
+    assert (variables["dueAt"], variables["escalationLevel"]) == (before.due_at.astimezone(UTC).isoformat(), 0)
 
 
-def test_a_deadline_that_passed_where_nobody_stands_above_is_extended(late: Late) -> None:
+def test_a_deadline_that_passed_without_a_group_above_is_extended(late: Late) -> None:
     before = late.requirement
-    told = late.workers().escalate(late.task(nextApproverGroup="approverRsm", slaDuration="PT48H"))
+    variables = late.workers().escalate(late.task(nextApproverGroup="approverRsm", slaDuration="PT48H"))
     after = late.requirement
     assert (after.approver_group, after.escalation_level) == ("approverRsm", 1)
     assert after.due_at > before.due_at
-    assert told["escalationNotice"] == "approverRsm did not decide in time. Nobody stands above; the deadline is extended."
+    assert variables["escalationNotice"] == "approverRsm did not decide in time. Nobody stands above; the deadline is extended."
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def test_a_deadline_that_passed_where_nobody_stands_above_is_extended(late: Late
         ({"requirementId": "r1"}, "the process variable 'requirementId' must be a UUID"),
     ],
 )
-def test_a_model_that_gives_the_wrong_values_needs_a_person(late: Late, variables: dict[str, Any], reason: str) -> None:
+def test_a_model_that_gives_wrong_values_makes_an_incident(late: Late, variables: dict[str, Any], reason: str) -> None:
     with pytest.raises(GiveUp, match=reason):
         late.workers().escalate(late.task(**variables))
     assert late.requirement.escalation_level == 0
 
 
-def test_an_escalation_by_nobody_needs_a_person(late: Late) -> None:
+def test_an_escalation_without_a_person_makes_an_incident(late: Late) -> None:
     with pytest.raises(GiveUp, match="does not say who escalated the task"):
         late.workers(user_id=None).escalate(late.task(**by_hand()))
     assert late.requirement.escalation_level == 0

@@ -1,4 +1,4 @@
-"""The whole order and its parts: the header moves only when the whole order does (the lesson, section 23), and nothing is lost between two steps."""
+"""The status of an order follows its steps: its row changes only when the whole order does (docs/domain.md#orders-and-evaluation)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ EIGHT = tuple(StepSpecification(step_code=f"STEP_{number}") for number in range(
 
 
 def header(work: Fulfilment) -> tuple[Any, ...]:
-    """The header's row as it lies on the disk: every write makes another one."""
+    """The place of the order's row on the disk and its version: every write changes the place."""
     with work.offers.uow() as uow:
         row = uow.connection.execute(text("SELECT ctid, xmin, version FROM sales_order WHERE id = :id"), {"id": work.order_id})
         return tuple(row.one())
 
 
-def test_eight_parallel_steps_do_not_touch_the_header_until_the_last_one(offers: Offers) -> None:
+def test_eight_parallel_steps_do_not_write_the_row_of_the_order_until_the_last_one(offers: Offers) -> None:
     work = Fulfilment.of_steps(offers, *EIGHT)
     planned = header(work)
     for specification in EIGHT[:-1]:
@@ -47,7 +47,7 @@ def test_the_same_order_gives_the_same_plan(offers: Offers) -> None:
     assert ({step.step_code for step in again.steps}, work.states()) == (set(before), before)
 
 
-def test_steps_know_what_may_be_counted_on_with_their_provider(offers: Offers) -> None:
+def test_steps_have_the_properties_of_their_provider(offers: Offers) -> None:
     facts = ProviderFacts(provider_name="post", idempotent=False, has_lookup=False, cancellable=False, key_window_seconds=60)
     catalog = Catalog(
         catalog_version="1",
@@ -72,7 +72,7 @@ CYCLE = (StepSpecification(step_code="A", after=frozenset({"B"})), StepSpecifica
     [(CYCLE, "wait for each other"), ((StepSpecification(step_code="A", provider_name="nobody"),), "provider nobody")],
     ids=["a cycle", "an unknown provider"],
 )
-def test_steps_that_cannot_be_planned_hold_the_order_and_call_a_person(
+def test_an_order_that_cannot_be_planned_is_held_and_gets_a_case(
     offers: Offers, steps: tuple[StepSpecification, ...], fault: str
 ) -> None:
     work = Fulfilment.of_steps(offers, *steps)
@@ -84,7 +84,7 @@ def test_steps_that_cannot_be_planned_hold_the_order_and_call_a_person(
     assert work.status == "IN_PROGRESS"
 
 
-def test_while_a_held_order_without_a_plan_is_being_cancelled_nothing_is_planned(offers: Offers) -> None:
+def test_an_order_without_a_plan_that_is_being_cancelled_gets_no_plan(offers: Offers) -> None:
     work = Fulfilment.of_steps(offers, *CYCLE)
     work.ask_to_cancel()
 
@@ -95,7 +95,7 @@ def test_while_a_held_order_without_a_plan_is_being_cancelled_nothing_is_planned
     assert work.evaluate() == "CANCELLED"
 
 
-def test_an_order_is_held_only_when_nothing_of_it_can_go_on(offers: Offers) -> None:
+def test_an_order_is_held_only_when_none_of_its_steps_can_go_on(offers: Offers) -> None:
     work = Fulfilment.of_steps(
         offers,
         StepSpecification(step_code="A"),
@@ -115,7 +115,7 @@ def test_an_order_is_held_only_when_nothing_of_it_can_go_on(offers: Offers) -> N
     assert work.status == "IN_PROGRESS"
 
 
-def test_an_order_of_which_nothing_was_done_has_failed(offers: Offers) -> None:
+def test_an_order_without_a_completed_step_fails(offers: Offers) -> None:
     work = Fulfilment.of_steps(offers, StepSpecification(step_code="A"), StepSpecification(step_code="B", after=frozenset({"A"})))
     work.start("A")
     work.say("A", StepEvent.FAIL_FINALLY)

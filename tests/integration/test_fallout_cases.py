@@ -1,4 +1,4 @@
-"""Fallout cases: opened once where trouble is found, worked on by one person at a time, resolved on what was seen."""
+"""Fallout cases: one open case for each trouble, one owner at a time, and a resolution that names the versions that were seen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 
 @pytest.fixture
 def held(offers: Offers) -> Fulfilment:
-    """An order of which one step was rejected, with the case that its process opened."""
+    """An order with a held step, which the provider rejected, and the case that its process opened."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
     work.say(RESERVE, StepEvent.FAIL_FINALLY, failure_class=FailureClass.REJECTED, reason="no such article")
@@ -45,13 +45,13 @@ def open_case(work: Fulfilment) -> None:
         triaging.open_case(uow, command)
 
 
-def test_the_same_trouble_opens_one_case(held: Fulfilment) -> None:
+def test_one_trouble_opens_one_case(held: Fulfilment) -> None:
     open_case(held)
 
     assert (held.case().status, held.case().queue, held.case().case_number[:2]) == ("OPEN", "falloutL1", "F-")
 
 
-def test_whoever_claims_has_it_and_the_other_is_told_who(held: Fulfilment) -> None:
+def test_the_second_claim_is_refused_and_names_the_owner(held: Fulfilment) -> None:
     seen = held.case().version
     claimed = held.claim(ANNA)
 
@@ -61,7 +61,7 @@ def test_whoever_claims_has_it_and_the_other_is_told_who(held: Fulfilment) -> No
     assert (claimed.status, claimed.owner_user_id, claimed.version) == ("IN_PROGRESS", ANNA, seen + 1)
 
 
-def test_a_lease_that_has_run_out_can_be_taken_once(held: Fulfilment) -> None:
+def test_a_case_whose_lease_has_run_out_can_be_claimed_once(held: Fulfilment) -> None:
     held.claim(ANNA)
     with held.offers.engine.begin() as connection:
         connection.execute(text("UPDATE fallout_case SET claim_expires_at = clock_timestamp()"))
@@ -74,7 +74,7 @@ def test_a_lease_that_has_run_out_can_be_taken_once(held: Fulfilment) -> None:
     assert held.case().owner_user_id == BERT
 
 
-def test_whoever_works_on_a_level_works_on_those_below_and_not_above(held: Fulfilment) -> None:
+def test_a_person_works_on_their_own_level_and_those_below(held: Fulfilment) -> None:
     with held.offers.uow(ANNA) as uow:
         casework.escalate(uow, held.as_seen(ANNA))
 
@@ -93,7 +93,7 @@ def test_a_retry_releases_the_step_and_its_success_closes_the_case(held: Fulfilm
     assert (held.case().status, held.step(RESERVE).status) == ("CLOSED", "COMPLETED")
 
 
-def test_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
+def test_a_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
     held.claim(ANNA)
     held.resolve(ANNA, Resolution.RETRY)
     held.start(RESERVE)
@@ -104,7 +104,7 @@ def test_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
     assert (held.case().status, held.case().reopen_count) == ("OPEN", 1)
 
 
-def test_a_completion_that_comes_late_heals_the_case(held: Fulfilment) -> None:
+def test_a_late_completion_closes_the_case(held: Fulfilment) -> None:
     held.claim(ANNA)
 
     held.say(RESERVE, StepEvent.COMPLETE)
@@ -112,7 +112,7 @@ def test_a_completion_that_comes_late_heals_the_case(held: Fulfilment) -> None:
     assert (held.case().status, held.case().resolution, held.case().owner_user_id) == ("CLOSED", "COMPLETED_BY_THE_PROVIDER", None)
 
 
-def test_a_completion_that_was_committed_first_beats_the_persons_decision(held: Fulfilment) -> None:
+def test_a_resolution_loses_to_a_completion_that_was_committed_first(held: Fulfilment) -> None:
     held.claim(ANNA)
     case, step = held.case(), held.step(RESERVE)
     held.say(RESERVE, StepEvent.COMPLETE)
@@ -123,7 +123,7 @@ def test_a_completion_that_was_committed_first_beats_the_persons_decision(held: 
     assert held.step(RESERVE).status == "COMPLETED"
 
 
-def test_a_resolution_names_the_step_as_it_was_seen(held: Fulfilment) -> None:
+def test_a_resolution_on_an_older_version_of_the_step_is_refused(held: Fulfilment) -> None:
     held.claim(ANNA)
 
     with pytest.raises(StepVersionConflict):
@@ -145,7 +145,7 @@ def test_a_step_is_marked_completed_by_two_people(held: Fulfilment) -> None:
     assert (held.step(RESERVE).status, held.step(RESERVE).external_ref, held.case().status) == ("COMPLETED", "r-7", "CLOSED")
 
 
-def test_ones_own_confirmation_is_none(held: Fulfilment) -> None:
+def test_the_confirmation_of_the_owner_does_not_count(held: Fulfilment) -> None:
     held.claim(ANNA)
     with held.offers.uow(ANNA) as uow:
         casework.confirm(uow, held.as_seen(ANNA), "r-7", "seen")
@@ -181,7 +181,7 @@ def test_a_resolution_that_does_not_fit_is_refused_and_changes_nothing(
     [(Resolution.SKIP, "SKIPPED"), (Resolution.CANCEL_STEP, "CANCELLED"), (Resolution.FAIL_STEP, "FAILED")],
     ids=str,
 )
-def test_a_decision_for_good_ends_the_step_and_closes_the_case(held: Fulfilment, resolution: Resolution, state: str) -> None:
+def test_a_final_resolution_ends_the_step_and_closes_the_case(held: Fulfilment, resolution: Resolution, state: str) -> None:
     held.claim(BERT)
 
     held.resolve(BERT, resolution)
@@ -189,7 +189,7 @@ def test_a_decision_for_good_ends_the_step_and_closes_the_case(held: Fulfilment,
     assert (held.step(RESERVE).status, held.case().status) == (state, "CLOSED")
 
 
-def test_what_nobody_can_reach_behind_a_failed_step_is_cancelled_and_the_order_settles(held: Fulfilment) -> None:
+def test_steps_that_depend_on_a_failed_step_are_cancelled_and_the_order_settles(held: Fulfilment) -> None:
     held.claim(BERT)
     held.complete(CHECK)
 
@@ -206,7 +206,7 @@ def test_only_its_owner_resolves_a_case(held: Fulfilment) -> None:
         held.resolve(BERT, Resolution.RETRY)
 
 
-def test_an_order_that_cannot_go_on_is_held_and_goes_on_again(held: Fulfilment) -> None:
+def test_an_order_whose_step_is_held_is_held_and_goes_on_after_the_resolution(held: Fulfilment) -> None:
     assert held.status == "IN_PROGRESS"
     held.complete(CHECK)
     assert (held.status, held.order.body["holdReason"]) == ("HELD", "held: RESERVE_INVENTORY")
@@ -217,7 +217,7 @@ def test_an_order_that_cannot_go_on_is_held_and_goes_on_again(held: Fulfilment) 
     assert (held.status, held.order.body["holdReason"]) == ("IN_PROGRESS", None)
 
 
-def test_questions_and_pauses_keep_the_owner_and_end_the_lease(held: Fulfilment) -> None:
+def test_a_case_that_waits_or_is_on_hold_keeps_its_owner_without_a_lease(held: Fulfilment) -> None:
     held.claim(ANNA)
     with held.offers.uow(ANNA) as uow:
         casework.request_information(uow, held.as_seen(ANNA), "Which article?")
@@ -234,14 +234,14 @@ def test_questions_and_pauses_keep_the_owner_and_end_the_lease(held: Fulfilment)
         assert casework.release(uow, held.as_seen(ANNA)).status == "OPEN"
 
 
-def test_cancelling_the_order_cancels_the_case_of_a_step_that_can_have_no_effect(held: Fulfilment) -> None:
+def test_a_cancelled_order_cancels_the_case_of_a_step_without_effect(held: Fulfilment) -> None:
     held.cancel()
     held.evaluate()
 
     assert (held.step(RESERVE).status, held.case().status, held.status) == ("CANCELLED", "CANCELLED", "CANCELLED")
 
 
-def test_a_completion_of_a_pending_step_holds_it_and_calls_a_person(offers: Offers) -> None:
+def test_a_completion_of_a_pending_step_holds_it_and_opens_a_case(offers: Offers) -> None:
     work = Fulfilment.running(offers)
 
     work.say(RESERVE, StepEvent.COMPLETE, external_event_id="e-1")
@@ -251,7 +251,7 @@ def test_a_completion_of_a_pending_step_holds_it_and_calls_a_person(offers: Offe
     assert (contradiction.said, contradiction.known, contradiction.external_event_id) == ("COMPLETE", "PENDING", "e-1")
 
 
-def test_a_late_failure_of_a_completed_step_changes_nothing_and_calls_a_person(offers: Offers) -> None:
+def test_a_late_failure_of_a_completed_step_keeps_it_and_opens_a_case(offers: Offers) -> None:
     work = Fulfilment.running(offers)
     work.complete(RESERVE)
 
@@ -271,7 +271,7 @@ def test_a_second_completion_under_another_reference_is_a_contradiction(offers: 
     assert (work.step(RESERVE).external_ref, work.case().type) == (f"ref of {RESERVE}", "CONTRADICTORY_CALLBACK")
 
 
-def test_what_contradicts_a_step_that_is_through_may_be_left_as_it_is(offers: Offers) -> None:
+def test_a_contradiction_about_a_final_step_can_be_closed_without_a_change(offers: Offers) -> None:
     work = Fulfilment.running(offers)
     work.complete(RESERVE)
     work.say(RESERVE, StepEvent.FAIL_FINALLY)

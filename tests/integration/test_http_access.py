@@ -1,4 +1,4 @@
-"""Who gets in: tokens. What they may do then stands in the matrix (test_http_matrix)."""
+"""Which tokens are accepted. What each role may do is tested in test_http_matrix."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from workers.http.edge import HttpEdge
 
 class TestTokens:
     @pytest.mark.parametrize("path", ["/quotes", "/quotes/x", "/approval-tasks", "/orders", "/no-such-path", "/metrics/x"])
-    def test_without_a_token_nothing_is_told(self, api: Api, path: str) -> None:
+    def test_a_request_without_a_token_is_401(self, api: Api, path: str) -> None:
         response = api.client.get(path)
 
         is_problem(response, 401, "UNAUTHENTICATED")
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
-    def test_the_token_is_asked_for_before_the_body_is_looked_at(self, api: Api) -> None:
+    def test_the_token_is_checked_before_the_body(self, api: Api) -> None:
         is_problem(api.client.post("/quotes", content=b"{"), 401, "UNAUTHENTICATED")
 
     @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", *DOCUMENTATION_PATHS])
-    def test_the_platform_needs_no_token(self, api: Api, path: str) -> None:
+    def test_health_and_metrics_need_no_token(self, api: Api, path: str) -> None:
         assert api.client.get(path).status_code == 200
 
     def test_an_expired_token_is_refused(self, api: Api) -> None:
@@ -68,6 +68,6 @@ class TestTokens:
 
         is_problem(api.client.get("/quotes", headers={"Authorization": f"Bearer {token}"}), 401, "UNAUTHENTICATED")
 
-    def test_a_secret_that_keeps_nobody_out_is_refused_at_the_start(self, db: Engine) -> None:
+    def test_a_weak_token_secret_is_refused_at_the_start(self, db: Engine) -> None:
         with pytest.raises(ValueError, match="Q2O_JWT_SECRET"):
             HttpEdge(db, jwt_secret="short", callback_secrets={})

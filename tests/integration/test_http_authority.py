@@ -1,4 +1,4 @@
-"""Authority over HTTP: granting, passing on, taking back; what it lets sign; and how an approval explains itself afterwards."""
+"""Authority over HTTP: granting, delegating, revoking; which signatures a grant allows; and the explanation of an approval."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class TestGrants:
         assert decide(rsm(api, "nils"), offer, requirement_id).status_code == 201
 
     @pytest.mark.parametrize("limit", [{"maxDiscountPercent": "19.99"}, {"maxDealAmount": "0.01"}, {"region": "elsewhere"}])
-    def test_a_grant_that_reaches_less_far_does_not(self, api: Api, offers: Offers, limit: dict[str, str]) -> None:
+    def test_a_grant_with_a_lower_limit_does_not_let_its_subject_sign(
+        self, api: Api, offers: Offers, limit: dict[str, str]
+    ) -> None:
         offer = offers.quote_in_approval()
         [requirement_id] = offers.requirement_ids(offer)
         grant(api, "nils", **limit)
@@ -57,7 +59,7 @@ class TestGrants:
     @pytest.mark.parametrize(
         "changes", [{"role": "salesAgent"}, {"maxDiscountPercent": 101}, {"validFrom": END, "validUntil": END}, {"subject": ""}]
     )
-    def test_a_grant_that_makes_no_sense_is_422(self, api: Api, changes: dict[str, Any]) -> None:
+    def test_an_invalid_grant_is_422(self, api: Api, changes: dict[str, Any]) -> None:
         body = {"subject": "nils", "role": Role.APPROVER_RSM, "maxDiscountPercent": "25", **changes}
 
         assert api.administrator.post(GRANTS, body).status_code == 422
@@ -67,7 +69,7 @@ class TestGrants:
 
         assert api.administrator.get(GRANTS, subject="nils").json() == {"items": [given], "next": None}
 
-    def test_an_approver_sees_their_own_and_what_they_passed_on(self, api: Api) -> None:
+    def test_an_approver_sees_their_own_grants_and_their_delegations(self, api: Api) -> None:
         given = grant(api, "nils")
         passed_on = delegate(api, given, "olga").json()
         grant(api, "somebody else")
@@ -91,7 +93,7 @@ class TestGrants:
 
 
 class TestDelegations:
-    def test_whoever_holds_a_grant_passes_it_on(self, api: Api, offers: Offers) -> None:
+    def test_the_holder_of_a_grant_delegates_it(self, api: Api, offers: Offers) -> None:
         given = grant(api, "nils", region="EU")
 
         answer = delegate(api, given, "olga", maxDiscountPercent="20")
@@ -103,15 +105,15 @@ class TestDelegations:
         [requirement_id] = offers.requirement_ids(offer)
         assert decide(rsm(api, "olga"), offer, requirement_id).status_code == 201
 
-    def test_nobody_passes_on_what_is_not_theirs(self, api: Api) -> None:
+    def test_a_grant_of_somebody_else_cannot_be_delegated(self, api: Api) -> None:
         given = grant(api, "nils")
 
         is_problem(delegate(api, {**given, "subject": "olga"}, "olga"), 403, "NOT_YOUR_AUTHORITY")
 
-    def test_nobody_passes_on_more_than_they_hold(self, api: Api) -> None:
+    def test_a_delegation_is_not_wider_than_its_grant(self, api: Api) -> None:
         is_problem(delegate(api, grant(api, "nils"), "olga", maxDiscountPercent="26"), 409, "DELEGATION_TOO_WIDE")
 
-    def test_what_was_passed_on_is_not_passed_on_again(self, api: Api) -> None:
+    def test_a_delegation_cannot_be_delegated(self, api: Api) -> None:
         passed_on = delegate(api, grant(api, "nils"), "olga").json()
 
         is_problem(delegate(api, passed_on, "pia"), 409, "AUTHORITY_NOT_DELEGABLE")
@@ -123,7 +125,7 @@ class TestDelegations:
 
 
 class TestRevocations:
-    def test_a_revoked_grant_signs_nothing_any_more_nor_does_what_was_passed_on(self, api: Api, offers: Offers) -> None:
+    def test_neither_a_revoked_grant_nor_its_delegation_lets_anybody_sign(self, api: Api, offers: Offers) -> None:
         given = grant(api, "nils")
         delegate(api, given, "olga")
         offer = offers.quote_in_approval()
@@ -135,22 +137,24 @@ class TestRevocations:
         for subject in ("nils", "olga"):
             is_problem(decide(rsm(api, subject), offer, requirement_id), 403, "AUTHORITY_EXCEEDED")
 
-    def test_whoever_passed_it_on_takes_it_back(self, api: Api) -> None:
+    def test_the_delegator_revokes_a_delegation(self, api: Api) -> None:
         passed_on = delegate(api, grant(api, "nils"), "olga").json()
 
         assert revoke(rsm(api, "nils"), passed_on).json()["status"] == "REVOKED"
 
-    def test_who_holds_a_grant_does_not_revoke_it(self, api: Api) -> None:
+    def test_the_holder_of_a_grant_does_not_revoke_it(self, api: Api) -> None:
         is_problem(revoke(rsm(api, "nils"), grant(api, "nils")), 403, "NOT_YOUR_AUTHORITY")
 
-    def test_what_is_revoked_is_not_revoked_again(self, api: Api) -> None:
+    def test_a_revoked_grant_cannot_be_revoked_again(self, api: Api) -> None:
         revoked = revoke(api.administrator, grant(api, "nils")).json()
 
         is_problem(revoke(api.administrator, revoked), 409, "INVALID_TRANSITION")
 
 
 class TestExplanations:
-    def test_a_decision_is_told_with_its_rule_its_signer_and_the_authority_of_that_moment(self, api: Api, offers: Offers) -> None:
+    def test_a_decision_is_explained_with_its_rule_its_signer_and_their_authority_at_that_time(
+        self, api: Api, offers: Offers
+    ) -> None:
         given = grant(api, "nils", region="EU")
         passed_on = delegate(api, given, "olga").json()
         offer = offers.quote_in_approval()
@@ -177,7 +181,7 @@ class TestExplanations:
             "delegatedBy": "nils",
         }
 
-    def test_every_revision_is_told_the_newest_first_a_page_at_a_time(self, api: Api, offers: Offers) -> None:
+    def test_revisions_are_explained_in_pages_newest_first(self, api: Api, offers: Offers) -> None:
         first = offers.quote_in_approval()
         recalled = api.sales.post(
             f"/quotes/{first.quote_id}/recalls",
@@ -199,7 +203,7 @@ class TestExplanations:
         assert oldest["next"] is None
 
 
-def test_approval_tasks_come_in_pages_the_most_urgent_first(api: Api, offers: Offers) -> None:
+def test_approval_tasks_come_in_pages_most_urgent_first(api: Api, offers: Offers) -> None:
     made = [str(offers.requirement_ids(offers.quote_in_approval())[0]) for _ in range(3)]
 
     first = api.approver.get("/approval-tasks", limit=2).json()

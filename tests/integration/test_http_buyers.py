@@ -1,4 +1,4 @@
-"""What a buyer is shown: what is needed to accept or decline, and nothing of how the offer came about (OWASP API3)."""
+"""A buyer sees what is needed to accept or decline, and nothing about how the offer was made (OWASP API3)."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ ORDER_HEADER = {
 
 @pytest.fixture
 def offer(api: Api, offers: Offers) -> Offer:
-    """A quote that was edited for a reason of the seller's, and approved for one of the approver's."""
+    """A quote that was edited and approved, with the reasons that seller and approver gave."""
     draft = offers.draft_quote()
     api.sales.patch(f"/quotes/{draft.quote_id}", edit(draft.body, reasonCode="INSIDE_REASON"), version=draft.version)
     waiting = offers.open_requirements(offers.submit(offers.price(offers.quote(draft.quote_id))))
     return offers.issue_document(waiting)
 
 
-def test_a_quote_is_shown_by_a_list_of_members(api: Api, offer: Offer) -> None:
+def test_a_buyer_sees_only_listed_members_of_a_quote(api: Api, offer: Offer) -> None:
     answer = api.customer.get(f"/quotes/{offer.quote_id}")
 
     quote = answer.json()
@@ -72,7 +72,7 @@ def test_a_quote_is_shown_by_a_list_of_members(api: Api, offer: Offer) -> None:
     assert answer.headers["ETag"] == f'"{offer.version}"'
 
 
-def test_the_lists_are_shown_so_too(api: Api, offers: Offers, offer: Offer) -> None:
+def test_a_buyer_sees_only_listed_members_in_lists(api: Api, offers: Offers, offer: Offer) -> None:
     offers.accepted_quote()
 
     for path, members in (("/quotes", HEADER | {"currentRevisionId"}), ("/orders", ORDER_HEADER)):
@@ -81,7 +81,7 @@ def test_the_lists_are_shown_so_too(api: Api, offers: Offers, offer: Offer) -> N
         assert not [word for word in (*INSIDE, OWNER) if word in answer.text]
 
 
-def test_an_order_is_shown_by_a_list_of_members(api: Api, offers: Offers) -> None:
+def test_a_buyer_sees_only_listed_members_of_an_order(api: Api, offers: Offers) -> None:
     order = offers.running_order()
 
     answer = api.customer.get(f"/orders/{order.order_id}")
@@ -91,7 +91,7 @@ def test_an_order_is_shown_by_a_list_of_members(api: Api, offers: Offers) -> Non
     assert not [word for word in INSIDE if word in answer.text]
 
 
-def test_the_seller_is_shown_all_of_it(api: Api, offer: Offer) -> None:
+def test_the_seller_sees_every_member(api: Api, offer: Offer) -> None:
     quote = api.sales.get(f"/quotes/{offer.quote_id}").json()
 
     assert quote["configuration"] == {"valid": True, "messages": [], "catalogVersion": quote["catalogVersion"]}
@@ -108,7 +108,7 @@ def test_a_configuration_that_cannot_be_sold_says_why(api: Api, offers: Offers) 
     assert edited["configuration"]["messages"]
 
 
-def test_a_buyer_declines_and_is_answered_as_a_buyer(api: Api, offers: Offers, offer: Offer) -> None:
+def test_a_buyer_who_declines_gets_the_answer_for_buyers(api: Api, offers: Offers, offer: Offer) -> None:
     answer = withdraw(api.customer, offer, "declines", reason="TOO_SLOW")
 
     assert (answer.status_code, answer.json()["status"]) == (201, "DECLINED")
@@ -117,19 +117,19 @@ def test_a_buyer_declines_and_is_answered_as_a_buyer(api: Api, offers: Offers, o
     assert offers.quote(offer.quote_id).order_id == UUID(int=0)
 
 
-def test_a_buyer_asks_for_another_customer_and_gets_nothing(api: Api, offers: Offers, offer: Offer) -> None:
+def test_a_buyer_does_not_see_another_customer(api: Api, offers: Offers, offer: Offer) -> None:
     offers.draft_quote(customer_id="customer-2")
 
     assert api.customer.get("/quotes", customerId="customer-2").json()["items"] == []
     assert {item["customerId"] for item in api.customer.get("/quotes").json()["items"]} == {CUSTOMER}
 
 
-def test_a_buyer_of_two_customers_is_shown_both(api: Api, offers: Offers, offer: Offer) -> None:
+def test_a_buyer_of_two_customers_sees_both(api: Api, offers: Offers, offer: Offer) -> None:
     other = offers.draft_quote(customer_id="customer-2")
     broker = api.caller("bea", Role.PARTNER, customers=[CUSTOMER, "customer-2"])
 
     assert {item["quoteId"] for item in broker.get("/quotes").json()["items"]} == {str(offer.quote_id), str(other.quote_id)}
 
 
-def test_how_it_was_approved_is_not_for_buyers(api: Api, offer: Offer) -> None:
+def test_a_buyer_does_not_see_the_approval(api: Api, offer: Offer) -> None:
     is_problem(api.customer.get(f"/quotes/{offer.quote_id}/approvals"), 403, "FORBIDDEN")

@@ -1,4 +1,4 @@
-"""Providers' callbacks over HTTP: who may speak, what a repeat does, and what happens to a contradiction."""
+"""Callbacks of providers over HTTP: whose signature is accepted, what a repeat does, and what becomes of a contradiction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEP = "CHECK_SERVICEABILITY"
 
 @pytest.fixture
 def step_id(offers: Offers) -> UUID:
-    """A step whose provider is at work."""
+    """A step whose request the provider has."""
     step_id = offers.running_order().steps[STEP]
     offers.start_step(step_id)
     return step_id
@@ -55,7 +55,7 @@ class TestWhatHappens:
 
         assert offers.order(order.order_id).status == "FULFILLED"
 
-    def test_an_evaluation_that_cannot_be_made_now_does_not_refuse_the_event(
+    def test_a_failed_evaluation_does_not_refuse_the_callback(
         self, api: Api, offers: Offers, step_id: UUID, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def busy(*_: object) -> str:
@@ -65,7 +65,7 @@ class TestWhatHappens:
 
         assert api.call_back(completed(offers.tenant_id, step_id)).json()["processedStatus"] == "APPLIED"
 
-    def test_a_callback_of_a_step_that_is_not_there_is_kept_as_unmatched(self, api: Api, offers: Offers) -> None:
+    def test_a_callback_about_an_unknown_step_is_recorded_as_unmatched(self, api: Api, offers: Offers) -> None:
         response = api.call_back(completed(offers.tenant_id, uuid4()))
 
         assert (response.status_code, response.json()["processedStatus"]) == (200, "UNMATCHED")
@@ -73,7 +73,7 @@ class TestWhatHappens:
     @pytest.mark.parametrize(
         "changes", [{"eventType": "step.sang"}, {"externalRef": None, "requestId": None, "occurredAt": None, "more": [1]}]
     )
-    def test_what_a_provider_adds_or_leaves_out_is_kept(
+    def test_additional_and_missing_members_of_a_callback_are_recorded(
         self, api: Api, offers: Offers, db: Engine, step_id: UUID, changes: dict[str, Any]
     ) -> None:
         event = completed(offers.tenant_id, step_id, **changes)
@@ -84,7 +84,7 @@ class TestWhatHappens:
         with db.connect() as connection:
             assert connection.scalar(select(record.c.payload)) == event
 
-    def test_a_provider_speaks_for_its_own_steps_only(self, api: Api, offers: Offers, step_id: UUID) -> None:
+    def test_a_provider_reports_about_its_own_steps_only(self, api: Api, offers: Offers, step_id: UUID) -> None:
         with offers.uow() as uow:
             uow.connection.execute(table_of(FulfillmentStep).update().values(provider_name="another"))
 
@@ -107,7 +107,7 @@ class TestRepeats:
         assert step(offers, step_id)["version"] == 3
         assert api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="true") == duplicates + 1
 
-    def test_the_same_event_with_another_content_is_a_conflict_that_is_kept(
+    def test_the_same_event_with_other_content_is_recorded_as_a_conflict(
         self, api: Api, offers: Offers, db: Engine, step_id: UUID
     ) -> None:
         event = completed(offers.tenant_id, step_id)
@@ -125,8 +125,8 @@ class TestRepeats:
         assert record["externalEventId"] == event["eventId"]
         assert record["businessKey"] == event["stepRef"]
 
-    def test_of_two_deliveries_at_once_one_acts(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
-        """Kills: a look-up of the event id instead of the claim by insert."""
+    def test_of_two_deliveries_at_once_one_has_an_effect(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
+        """Kills: reading the event id first, in place of the claim by insert."""
         event = completed(offers.tenant_id, step_id)
 
         first, second = race_for_row(db, table_of(FulfillmentStep), step_id, *[lambda: api.call_back(event)] * 2)
@@ -153,8 +153,8 @@ class TestWhoMaySpeak:
     def test_a_wrong_signature_is_401(self, api: Api, offers: Offers, step_id: UUID, changes: dict[str, Any]) -> None:
         is_problem(api.call_back(completed(offers.tenant_id, step_id), **changes), 401, "SIGNATURE_INVALID")
 
-    def test_what_was_signed_are_the_bytes_and_not_what_they_mean(self, api: Api, offers: Offers, step_id: UUID) -> None:
-        """Kills: checking a signature over the event as it was read and written anew."""
+    def test_a_signature_is_over_the_bytes_and_not_over_their_meaning(self, api: Api, offers: Offers, step_id: UUID) -> None:
+        """Kills: checking the signature over the event after it was parsed and serialized again."""
         event = completed(offers.tenant_id, step_id)
         spaced, compact = json.dumps(event, indent=3).encode(), json.dumps(event, separators=(",", ":")).encode()
 
@@ -166,17 +166,19 @@ class TestWhoMaySpeak:
 
         is_problem(response, 401, "SIGNATURE_INVALID")
 
-    def test_a_provider_that_nobody_configured_is_404(self, api: Api, offers: Offers, step_id: UUID) -> None:
+    def test_a_provider_that_is_not_configured_is_404(self, api: Api, offers: Offers, step_id: UUID) -> None:
         is_problem(api.call_back(completed(offers.tenant_id, step_id), provider="nobody"), 404, "NOT_FOUND")
 
-    def test_the_signed_id_is_the_events_id(self, api: Api, offers: Offers, step_id: UUID) -> None:
+    def test_the_signed_id_must_be_the_id_of_the_event(self, api: Api, offers: Offers, step_id: UUID) -> None:
         is_problem(api.call_back(completed(offers.tenant_id, step_id), id="another"), 422, "REQUEST_INVALID")
 
     @pytest.mark.parametrize("reference", ["", "step", "order:x:y", "step:nobody:nothing", f"step:{'-' * 36}:x"])
     def test_a_reference_that_names_no_tenant_is_422(self, api: Api, offers: Offers, step_id: UUID, reference: str) -> None:
         is_problem(api.call_back(completed(offers.tenant_id, step_id, stepRef=reference)), 422, "REQUEST_INVALID")
 
-    def test_a_reference_to_no_step_of_ours_is_kept_as_unmatched(self, api: Api, offers: Offers, step_id: UUID) -> None:
+    def test_a_callback_whose_reference_names_no_step_is_recorded_as_unmatched(
+        self, api: Api, offers: Offers, step_id: UUID
+    ) -> None:
         event = completed(offers.tenant_id, step_id, stepRef=f"step:{offers.tenant_id}:nothing")
 
         assert api.call_back(event).json()["processedStatus"] == "UNMATCHED"

@@ -1,4 +1,4 @@
-"""From a quote to an order over HTTP, step by step, and what a command must name: its version, revision, price, approval."""
+"""From a quote to an order over HTTP, step by step. Each command must name version, revision, price and approval."""
 
 from __future__ import annotations
 
@@ -118,14 +118,14 @@ class TestPreconditions:
         is_problem(api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote)), 428, "PRECONDITION_REQUIRED")
 
     @pytest.mark.parametrize("tag", ["17", 'W/"17"', "*", '"1", "2"', '"one"', '""', '"9999999999999999999"'])
-    def test_a_tag_that_names_no_one_version_is_400(self, api: Api, tag: str) -> None:
+    def test_an_etag_that_does_not_name_one_version_is_400(self, api: Api, tag: str) -> None:
         quote = opened(api)
 
         response = api.sales.patch(f"/quotes/{quote['quoteId']}", edit(quote), **{"If-Match": tag})
 
         is_problem(response, 400, "PRECONDITION_INVALID")
 
-    def test_a_stale_version_is_409_and_says_what_to_do(self, api: Api, db: Engine) -> None:
+    def test_a_stale_version_is_409_with_advice(self, api: Api, db: Engine) -> None:
         quote = opened(api)
         path = f"/quotes/{quote['quoteId']}"
         api.sales.patch(path, edit(quote, termMonths=24), version=1)
@@ -180,7 +180,7 @@ class TestPreconditions:
 
         assert is_problem(response, 409, "CATALOG_CHANGED")["safeUserAction"] == "RECONFIGURE"
 
-    def test_a_state_that_does_not_take_the_command_is_named_and_counted(self, api: Api, offers: Offers) -> None:
+    def test_a_command_in_the_wrong_state_is_409_and_counted(self, api: Api, offers: Offers) -> None:
         offer = offers.submitted_quote()
         labels = {"aggregate_type": "quote", "code": "INVALID_TRANSITION", "event": "SUBMIT", "from_state": offer.status}
         rejected = api.metric("q2o_transition_rejections_total", **labels)
@@ -234,7 +234,7 @@ class TestApprovals:
 
         is_problem(decide(api.approver, offer, requirement_id, expectedRequirementVersion=2), 409, "STALE_APPROVAL")
 
-    def test_path_and_body_name_the_same_task(self, api: Api, offers: Offers) -> None:
+    def test_path_and_body_must_name_the_same_task(self, api: Api, offers: Offers) -> None:
         offer = offers.quote_in_approval()
         [requirement_id] = offers.requirement_ids(offer)
 

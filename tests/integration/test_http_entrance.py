@@ -1,4 +1,4 @@
-"""What gets in: schema, sizes, pages; how refusals are explained; and what the process says when its database is away."""
+"""Requests at the edge: schema, sizes, pages; the explanation of refusals; and the health of the process without its database."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestSchema:
         ("member", "value"),
         [("quantity", "1"), ("quantity", True), ("quantity", 1.5), ("discountPercent", True), ("discountPercent", None)],
     )
-    def test_nothing_is_taken_for_a_number_that_is_none(self, api: Api, member: str, value: Any) -> None:
+    def test_a_value_of_another_type_is_not_read_as_a_number(self, api: Api, member: str, value: Any) -> None:
         line = {"productOfferingId": "FIBRE_1000", "quantity": 1, "termMonths": 12, member: value}
 
         is_problem(api.sales.post("/quotes", new_quote(lines=[line])), 422, "REQUEST_INVALID")
@@ -83,17 +83,17 @@ class TestSchema:
         assert api.sales.post("/quotes", new_quote(lines=[line])).json()["lines"][0]["quantity"] == 2
 
     @pytest.mark.parametrize("moment", [1924905600, "1924905600", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-    def test_a_moment_is_text_that_every_calendar_knows(self, api: Api, moment: Any) -> None:
+    def test_a_time_must_be_text_within_the_range_of_the_calendar(self, api: Api, moment: Any) -> None:
         is_problem(api.sales.post("/quotes", new_quote(validUntil=moment)), 422, "REQUEST_INVALID")
 
-    def test_a_moment_may_have_any_offset_that_a_clock_can_show(self, api: Api) -> None:
+    def test_a_time_may_have_any_valid_offset(self, api: Api) -> None:
         """Kills: handing the offset to PostgreSQL, which refuses 16 hours and more."""
         quote = api.sales.post("/quotes", new_quote(validUntil="2030-12-31T23:59:59-21:25"))
 
         assert quote.status_code == 201
         assert datetime.fromisoformat(quote.json()["validUntil"]) == datetime(2031, 1, 1, 21, 24, 59, tzinfo=UTC)
 
-    def test_a_quote_does_not_grow_without_end(self, api: Api) -> None:
+    def test_the_number_of_lines_of_a_quote_is_limited(self, api: Api) -> None:
         line = {"productOfferingId": "FIBRE_1000", "quantity": 1, "termMonths": 12}
         quote = api.sales.post("/quotes", new_quote(lines=[line] * 200)).json()
 
@@ -111,13 +111,15 @@ class TestSchema:
 
         assert [line["discountPercent"] for line in created["lines"]] == ["12.50", "12.50", "12.00"]
 
-    def test_an_id_that_is_none_is_422(self, api: Api) -> None:
+    def test_an_id_that_is_no_uuid_is_422(self, api: Api) -> None:
         is_problem(api.sales.get("/quotes/q-123"), 422, "REQUEST_INVALID")
 
     @pytest.mark.parametrize(
         ("method", "path", "status", "code"), [("GET", "/nowhere", 404, "NOT_FOUND"), ("PUT", "/quotes", 405, "METHOD_NOT_ALLOWED")]
     )
-    def test_what_is_not_there_is_a_problem_too(self, api: Api, method: str, path: str, status: int, code: str) -> None:
+    def test_an_unknown_path_or_method_is_answered_by_a_problem_document(
+        self, api: Api, method: str, path: str, status: int, code: str
+    ) -> None:
         is_problem(api.sales.command(method, path, {}), status, code)
 
     def test_a_body_above_the_cap_is_413_when_its_length_is_announced(self, api: Api) -> None:
@@ -159,12 +161,12 @@ class TestPages:
     @pytest.mark.parametrize(
         "query", [{"limit": 201}, {"limit": 0}, {"status": "NO_SUCH"}, {"customerId": "nul\0"}, {"after": "x"}]
     )
-    def test_a_question_that_makes_no_sense_is_422(self, api: Api, query: dict[str, Any]) -> None:
+    def test_an_invalid_query_is_422(self, api: Api, query: dict[str, Any]) -> None:
         is_problem(api.sales.get("/quotes", **query), 422, "REQUEST_INVALID")
 
 
 class TestRefusalsAreExplained:
-    def test_every_refusal_is_one_log_record_with_the_lessons_keys(self, api: Api, offers: Offers) -> None:
+    def test_every_refusal_is_one_log_record_with_the_agreed_keys(self, api: Api, offers: Offers) -> None:
         offer = offers.approved_quote()
 
         with structlog.testing.capture_logs() as logs:
@@ -182,7 +184,7 @@ class TestRefusalsAreExplained:
         assert UUID(record["commandId"])
         assert record["idempotencyKey"] != "accept-1"
 
-    def test_the_conflict_is_kept_with_its_command(self, api: Api, offers: Offers, db: Engine) -> None:
+    def test_the_conflict_is_recorded_with_its_command(self, api: Api, offers: Offers, db: Engine) -> None:
         offer = offers.quote_in_approval()
         [requirement_id] = offers.requirement_ids(offer)
 
@@ -195,7 +197,7 @@ class TestRefusalsAreExplained:
 
 
 class TestTheProcess:
-    def test_a_taken_port_is_told_in_one_line(self, db: Engine) -> None:
+    def test_a_taken_port_is_reported_in_one_line(self, db: Engine) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
 

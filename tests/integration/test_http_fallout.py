@@ -1,4 +1,4 @@
-"""Fallout cases and cancellations over HTTP: who has a case, who is told, what a decision does to the order."""
+"""Fallout cases and cancellations over HTTP: one owner of a case, answers to the others, effect of a resolution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 
 @pytest.fixture
 def work(offers: Offers) -> Fulfilment:
-    """An order with a case of the second level: a step was completed before it was begun."""
+    """An order with a case of the second level: a step was completed before it was started."""
     work = Fulfilment.running(offers)
     work.say(RESERVE, StepEvent.COMPLETE, external_event_id="e-1")
     return work
@@ -50,7 +50,7 @@ def resolution(work: Fulfilment, name: str, **more: Any) -> dict[str, Any]:
     return {"resolution": name, "expectedStepVersion": work.step(RESERVE).version, "evidence": "seen", **more}
 
 
-def test_of_two_who_claim_one_has_the_case_and_the_other_is_told_who(work: Fulfilment, bert: Caller, mona: Caller) -> None:
+def test_of_two_claims_one_succeeds_and_the_other_names_the_owner(work: Fulfilment, bert: Caller, mona: Caller) -> None:
     seen = work.case().version
 
     claimed = act(bert, work, "claims")
@@ -60,7 +60,7 @@ def test_of_two_who_claim_one_has_the_case_and_the_other_is_told_who(work: Fulfi
     assert (problem["detail"], problem["currentVersion"]) == (f"{BERT} is working on the case.", seen + 1)
 
 
-def test_of_ten_parallel_claims_one_gets_it(db: Engine, api: Api, work: Fulfilment) -> None:
+def test_of_ten_parallel_claims_one_succeeds(db: Engine, api: Api, work: Fulfilment) -> None:
     case = work.case()
     callers = [api.caller(f"worker {number}", Role.FALLOUT_L2) for number in range(10)]
     claims: list[Callable[[], httpx.Response]] = [
@@ -73,7 +73,7 @@ def test_of_ten_parallel_claims_one_gets_it(db: Engine, api: Api, work: Fulfilme
     assert sorted(answer.status_code for answer in answers) == [201, *[409] * 9]
 
 
-def test_a_decision_lets_the_order_go_on(api: Api, work: Fulfilment, bert: Caller) -> None:
+def test_a_resolution_lets_the_order_go_on(api: Api, work: Fulfilment, bert: Caller) -> None:
     work.complete(CHECK)
     assert work.status == "HELD"
     act(bert, work, "claims")
@@ -84,7 +84,7 @@ def test_a_decision_lets_the_order_go_on(api: Api, work: Fulfilment, bert: Calle
     assert api.sales.get(f"/orders/{work.order_id}").json()["status"] == "IN_PROGRESS"
 
 
-def test_a_decision_is_carried_out_once(work: Fulfilment, bert: Caller) -> None:
+def test_a_resolution_is_carried_out_once(work: Fulfilment, bert: Caller) -> None:
     act(bert, work, "claims")
     body, version = resolution(work, "FAIL_STEP"), work.case().version
 
@@ -94,7 +94,7 @@ def test_a_decision_is_carried_out_once(work: Fulfilment, bert: Caller) -> None:
     assert (first.status_code, again.json(), again.headers["idempotent-replayed"]) == (201, first.json(), "true")
 
 
-def test_a_lower_level_is_kept_out_of_a_higher_queue(api: Api, work: Fulfilment) -> None:
+def test_a_person_of_a_lower_level_cannot_claim_from_a_higher_queue(api: Api, work: Fulfilment) -> None:
     is_problem(act(api.caller(ANNA, Role.FALLOUT_L1), work, "claims"), 403, "QUEUE_NOT_YOURS")
 
 
@@ -110,13 +110,13 @@ def test_a_resolution_above_ones_level_is_403(api: Api, offers: Offers) -> None:
     assert "SKIP" not in anna.get(f"/fallout-cases/{work.case().id}").json()["resolutions"]
 
 
-def test_without_evidence_a_decision_is_422(work: Fulfilment, bert: Caller) -> None:
+def test_a_resolution_without_evidence_is_422(work: Fulfilment, bert: Caller) -> None:
     act(bert, work, "claims")
 
     is_problem(act(bert, work, "resolutions", resolution(work, "FAIL_STEP") | {"evidence": ""}), 422, "EVIDENCE_MISSING")
 
 
-def test_a_step_that_moved_on_makes_the_decision_a_conflict(work: Fulfilment, bert: Caller) -> None:
+def test_a_resolution_on_an_older_version_of_the_step_is_409(work: Fulfilment, bert: Caller) -> None:
     act(bert, work, "claims")
 
     is_problem(
@@ -124,7 +124,7 @@ def test_a_step_that_moved_on_makes_the_decision_a_conflict(work: Fulfilment, be
     )
 
 
-def test_two_people_mark_a_step_completed(work: Fulfilment, bert: Caller, mona: Caller) -> None:
+def test_a_step_is_marked_completed_by_two_people_over_http(work: Fulfilment, bert: Caller, mona: Caller) -> None:
     act(bert, work, "claims")
     body = resolution(work, "MARK_COMPLETED", externalRef="r-7")
     is_problem(act(bert, work, "resolutions", body), 409, "SECOND_PERSON_MISSING")
@@ -135,7 +135,7 @@ def test_two_people_mark_a_step_completed(work: Fulfilment, bert: Caller, mona: 
     assert (answer.json()["status"], work.step(RESERVE).status, work.step(RESERVE).external_ref) == ("CLOSED", "COMPLETED", "r-7")
 
 
-def test_a_case_goes_through_the_hands_of_several(api: Api, work: Fulfilment, bert: Caller) -> None:
+def test_several_people_work_on_one_case(api: Api, work: Fulfilment, bert: Caller) -> None:
     act(bert, work, "claims")
     ways = [
         (bert, "information-requests", {"question": "Which one?"}, "AWAITING_INFORMATION"),
@@ -165,7 +165,7 @@ def test_cases_are_found_by_status_queue_and_order(work: Fulfilment, bert: Calle
     assert bert.get("/fallout-cases", queue="falloutL1").json()["items"] == []
 
 
-def test_orders_are_found_by_status_and_tell_what_holds_their_steps(api: Api, work: Fulfilment) -> None:
+def test_orders_are_found_by_status_and_show_why_their_steps_are_held(api: Api, work: Fulfilment) -> None:
     [found] = api.sales.get("/orders", status="IN_PROGRESS").json()["items"]
     body = api.sales.get(f"/orders/{work.order_id}").json()
 
@@ -176,7 +176,7 @@ def test_orders_are_found_by_status_and_tell_what_holds_their_steps(api: Api, wo
     assert body["ponrReached"] is False
 
 
-def test_the_timeline_tells_both_facts_by_both_clocks(api: Api, work: Fulfilment, bert: Caller) -> None:
+def test_the_timeline_shows_both_facts_of_a_contradiction_with_both_clocks(api: Api, work: Fulfilment, bert: Caller) -> None:
     work.start(CHECK)
     entries = bert.get(f"/orders/{work.order_id}/timeline").json()["entries"]
 
@@ -198,7 +198,7 @@ def cancel(caller: Caller, work: Fulfilment, **options: Any) -> httpx.Response:
     return caller.post(f"/orders/{work.order_id}/cancellations", body, **options)
 
 
-def test_a_customer_asks_for_a_cancellation_and_follows_it(api: Api, offers: Offers) -> None:
+def test_a_customer_requests_a_cancellation_and_reads_its_status(api: Api, offers: Offers) -> None:
     work = Fulfilment.running(offers)
 
     asked = cancel(api.customer, work)
@@ -211,7 +211,7 @@ def test_a_customer_asks_for_a_cancellation_and_follows_it(api: Api, offers: Off
     is_problem(cancel(api.customer, work), 409, "ORDER_TERMINAL")
 
 
-def test_a_cancellation_names_the_order_as_it_was_seen(api: Api, offers: Offers) -> None:
+def test_a_cancellation_must_name_the_version_and_status_of_the_order(api: Api, offers: Offers) -> None:
     work = Fulfilment.running(offers)
 
     is_problem(cancel(api.customer, work, version=1), 409, "ORDER_VERSION_CONFLICT")
@@ -221,7 +221,7 @@ def test_a_cancellation_names_the_order_as_it_was_seen(api: Api, offers: Offers)
     is_problem(cancel(api.customer, work), 409, "CANCELLATION_ALREADY_OPEN")
 
 
-def test_of_two_who_cancel_at_once_one_is_heard(db: Engine, api: Api, offers: Offers) -> None:
+def test_of_two_cancellations_at_once_one_is_recorded(db: Engine, api: Api, offers: Offers) -> None:
     work = Fulfilment.running(offers)
     version = work.order.version
 

@@ -1,4 +1,4 @@
-"""Commands over HTTP when the database is slow, answers late, or loses the answer to COMMIT."""
+"""Commands over HTTP when the database is slow, responds late, or the response to COMMIT is lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Fault = Callable[[Connection], None]
 
 @contextmanager
 def edge_on(database: Engine, offers: Offers) -> Iterator[Api]:
-    """An edge of its own, so that a fault in its pool meets nobody else."""
+    """An edge with its own pool, so that a fault in the pool affects no other test."""
     try:
         with serving(database, offers.tenant_id) as api:
             yield api
@@ -49,7 +49,7 @@ def lost_before_commit(connection: Connection) -> None:
 
 
 @contextmanager
-def commits_meet(fault: Fault, database: Engine, times: int) -> Iterator[None]:
+def fail_commits(fault: Fault, database: Engine, times: int) -> Iterator[None]:
     """The next `times` commits of this pool meet the fault."""
     left = [times]
 
@@ -64,9 +64,9 @@ def commits_meet(fault: Fault, database: Engine, times: int) -> Iterator[None]:
 
 
 class TestALostCommit:
-    def test_that_happened_is_answered_as_done(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
+    def test_that_took_place_is_answered_as_done(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.approved_quote()
-        with edge_on(own_pool, offers) as api, commits_meet(committed_but_not_told, own_pool, times=1):
+        with edge_on(own_pool, offers) as api, fail_commits(committed_but_not_told, own_pool, times=1):
             before = api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="replayed")
 
             response = accept(api.customer, offer)
@@ -75,9 +75,9 @@ class TestALostCommit:
             assert api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="replayed") == before + 1
         assert count(db, SalesOrder) == 1
 
-    def test_that_did_not_happen_is_carried_out(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
+    def test_that_did_not_take_place_is_carried_out_again(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.approved_quote()
-        with edge_on(own_pool, offers) as api, commits_meet(lost_before_commit, own_pool, times=1):
+        with edge_on(own_pool, offers) as api, fail_commits(lost_before_commit, own_pool, times=1):
             before = api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="executed")
 
             response = accept(api.customer, offer)
@@ -86,10 +86,12 @@ class TestALostCommit:
             assert api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="executed") == before + 1
         assert count(db, SalesOrder) == 1
 
-    def test_that_stays_unknown_says_so_and_the_same_key_tells_later(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
+    def test_that_stays_unknown_is_reported_and_the_same_key_gets_the_result_later(
+        self, own_pool: Engine, offers: Offers, db: Engine
+    ) -> None:
         offer = offers.approved_quote()
         with edge_on(own_pool, offers) as api:
-            with commits_meet(lost_before_commit, own_pool, times=10):
+            with fail_commits(lost_before_commit, own_pool, times=10):
                 unknown = accept(api.customer, offer, key="accept-1")
 
             later = accept(api.customer, offer, key="accept-1")
@@ -103,7 +105,7 @@ class TestALostCommit:
 class TestABusyDatabase:
     @pytest.fixture
     def hasty_pool(self, own_pool: Engine) -> Engine:
-        """A pool whose commands wait for a row for a moment only."""
+        """A pool whose commands wait for a locked row only for a moment."""
 
         def set_timeout(connection: Any, _: object) -> None:
             connection.execute("SET lock_timeout = '100ms'")
@@ -112,7 +114,7 @@ class TestABusyDatabase:
         event.listen(own_pool, "connect", set_timeout)
         return own_pool
 
-    def test_a_row_that_stays_locked_is_503_and_nothing_is_left(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
+    def test_a_row_that_stays_locked_is_503_and_leaves_no_rows(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.draft_quote()
         path, body = f"/quotes/{offer.quote_id}", edit(offer.body)
         quote = table_of(Quote)
@@ -127,7 +129,7 @@ class TestABusyDatabase:
         assert busy.headers["Retry-After"] == "1"
         assert later.status_code == 200
 
-    def test_what_a_command_waited_for_a_row_is_told_under_its_name(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
+    def test_the_lock_wait_of_a_command_is_measured_under_its_name(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.draft_quote()
         quote, waited = table_of(Quote), {"name": "q2o_db_lock_wait_seconds_sum", "command": "edit-quote"}
         with edge_on(hasty_pool, offers) as api, db.connect() as holder:
@@ -136,10 +138,10 @@ class TestABusyDatabase:
 
             api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body), version=1)
 
-            # The database itself ends a wait after the 100 ms of this pool, not before.
+            # The database ends a wait after the 100 ms of this pool, and not before.
             assert api.metric(**waited) - before >= 0.1
 
-    def test_a_key_that_is_being_used_right_now_is_409(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
+    def test_a_key_whose_command_is_in_progress_is_409(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.draft_quote()
         claim = {
             "tenant_id": offers.tenant_id,

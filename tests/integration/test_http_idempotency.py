@@ -31,7 +31,7 @@ class TestIdempotency:
         is_problem(response, 400, "IDEMPOTENCY_KEY_MISSING")
 
     @pytest.mark.parametrize("key", ["x" * 256, "no\ttabs"])
-    def test_a_key_that_is_no_key_is_400(self, api: Api, key: str) -> None:
+    def test_an_invalid_key_is_400(self, api: Api, key: str) -> None:
         is_problem(api.sales.post("/quotes", new_quote(), key=key), 400, "IDEMPOTENCY_KEY_INVALID")
 
     def test_a_repeated_command_is_answered_as_the_first_time(self, api: Api, offers: Offers, db: Engine) -> None:
@@ -65,7 +65,7 @@ class TestIdempotency:
 
         is_problem(response, 422, "IDEMPOTENCY_KEY_REUSED")
 
-    def test_a_stored_answer_is_only_for_who_earned_it(self, api: Api, offers: Offers) -> None:
+    def test_a_stored_answer_is_only_for_its_caller(self, api: Api, offers: Offers) -> None:
         offer = offers.approved_quote()
         accept(api.customer, offer, key="accept-1")
 
@@ -86,7 +86,7 @@ class TestIdempotency:
 
         assert api.sales.patch(path, edit(quote), version=1, key="edit-1").status_code == 200
 
-    def test_the_same_key_in_two_tenants_does_not_meet(self, api: Api) -> None:
+    def test_the_same_key_of_two_tenants_does_not_collide(self, api: Api) -> None:
         other = api.caller(OWNER, Role.SALES_AGENT, tenant_id=uuid4())
         ours = api.sales.post("/quotes", new_quote(), key="create-1")
 

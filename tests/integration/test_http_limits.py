@@ -1,4 +1,4 @@
-"""How much, how slowly and how often: a body's size and time, a tenant's requests (OWASP API4)."""
+"""Limits for the size and the time of a body, and for the requests of a tenant (OWASP API4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.http.limits import Limits, RateLimit
 
 
 class TestSlowBodies:
-    """A body that is announced and does not come, or comes a byte at a time, is given up: 408, and the connection ends."""
+    """A body that is announced and does not arrive, or arrives byte by byte, is answered by 408, and the connection is closed."""
 
     HASTY = Limits(body_time=timedelta(milliseconds=200))
 
@@ -47,7 +47,7 @@ class TestSlowBodies:
             received += chunk
         return received
 
-    def test_a_body_that_does_not_come_is_given_up(self, offers: Offers) -> None:
+    def test_a_body_that_does_not_arrive_is_given_up(self, offers: Offers) -> None:
         with serving(offers.engine, offers.tenant_id, self.HASTY) as api, self.connect(api) as connection:
             connection.sendall(self.head(api, 100) + b'{"customerId"')
 
@@ -57,7 +57,7 @@ class TestSlowBodies:
         assert b"connection: close" in answer.lower()
         assert b'"code":"BODY_TOO_SLOW"' in answer
 
-    def test_a_body_that_comes_byte_by_byte_is_given_up_too(self, offers: Offers) -> None:
+    def test_a_body_that_arrives_byte_by_byte_is_given_up(self, offers: Offers) -> None:
         with serving(offers.engine, offers.tenant_id, self.HASTY) as api, self.connect(api) as connection:
             connection.sendall(self.head(api, 10**6))
             connection.settimeout(0.01)
@@ -78,7 +78,7 @@ class TestSlowBodies:
 
 
 class TestRates:
-    def test_a_tenant_that_sends_too_much_is_told_when_to_come_back_and_others_are_not_kept_waiting(self, offers: Offers) -> None:
+    def test_a_tenant_over_its_rate_gets_retry_after_and_others_are_not_limited(self, offers: Offers) -> None:
         with serving(offers.engine, offers.tenant_id, Limits(rate=0.1, burst=2)) as api:
             answers = [api.caller(OWNER, Role.SALES_AGENT).get("/quotes"), api.approver.get("/quotes"), api.sales.get("/quotes")]
             other = api.caller(OWNER, Role.SALES_AGENT, tenant_id=uuid4()).get("/quotes")
@@ -89,7 +89,7 @@ class TestRates:
         assert 1 <= int(answers[2].headers["Retry-After"]) <= 10
         assert (other.status_code, health.status_code) == (200, 200)
 
-    def test_a_command_that_was_refused_for_its_rate_has_left_nothing(self, offers: Offers) -> None:
+    def test_a_command_that_was_refused_for_its_rate_leaves_no_rows(self, offers: Offers) -> None:
         with serving(offers.engine, offers.tenant_id, Limits(rate=0.001, burst=1)) as api:
             api.sales.get("/quotes")
             is_problem(api.sales.post("/quotes", new_quote(), key="create-1"), 429, "TOO_MANY_REQUESTS")
@@ -98,7 +98,7 @@ class TestRates:
             assert api.sales.get("/quotes").json()["items"] == []
             assert "Idempotent-Replayed" not in api.sales.post("/quotes", new_quote(), key="create-1").headers
 
-    def test_what_is_not_used_comes_back_with_time_up_to_the_burst(self) -> None:
+    def test_unused_requests_come_back_with_time_up_to_the_burst(self) -> None:
         clock = Clock()
         limit = RateLimit(answer_ok, Limits(rate=2, burst=3), clock)
         tenant = uuid4()
@@ -113,7 +113,7 @@ class TestRates:
         assert let_in(4) == [200, 200, 200, 429]
 
     @pytest.mark.parametrize(("missing", "wait"), [(0.0, "1"), (0.9, "1")])
-    def test_the_wait_is_told_in_whole_seconds(self, missing: float, wait: str) -> None:
+    def test_retry_after_is_in_whole_seconds(self, missing: float, wait: str) -> None:
         clock = Clock()
         limit = RateLimit(answer_ok, Limits(rate=1, burst=1), clock)
         tenant = uuid4()

@@ -1,4 +1,4 @@
-"""Who may do what, whose, and where: every route of the edge against every role, another customer and another tenant (OWASP API1, API5)."""
+"""Access to every route of the edge, by every role, another customer and another tenant (OWASP API1, API5)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ADMINISTRATOR = {Role.AUTHORITY_ADMIN}
 CASE_WORKER = {Role.FALLOUT_L1, Role.FALLOUT_L2, Role.FALLOUT_MANAGERS}
 FULFILLER = {Role.FULFILLMENT_MANAGERS}
 ANYBODY: set[Role] = set()
-# A version that nothing has: whoever is let in is stopped there, and nothing changes.
+# No row has this version: a caller who is let in is refused by it, so that nothing changes.
 NO_VERSION = 10**6
 
 WHO = {
@@ -93,7 +93,7 @@ def a_name(route: tuple[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneOfEverything:
-    """One of everything that a path can name, in one tenant."""
+    """One row of each kind that a path can name, in one tenant."""
 
     offer: Offer
     order: Order
@@ -179,7 +179,7 @@ def ask(caller: Caller, route: tuple[str, str], things: OneOfEverything, **ids: 
     return caller.command(method, target, body_for(path, things, ids), version=version)
 
 
-def test_every_route_has_its_row() -> None:
+def test_every_route_has_a_row_in_the_matrix() -> None:
     app = create_app(create_engine("postgresql+psycopg://"), JWT_SECRET, {})
 
     assert {
@@ -188,7 +188,7 @@ def test_every_route_has_its_row() -> None:
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=a_name)
-def test_without_a_token_nobody_is_let_in(api: Api, offers: Offers, route: tuple[str, str]) -> None:
+def test_no_route_works_without_a_token(api: Api, offers: Offers, route: tuple[str, str]) -> None:
     method, path = route
     ids = {
         "quoteId": uuid4(),
@@ -203,21 +203,21 @@ def test_without_a_token_nobody_is_let_in(api: Api, offers: Offers, route: tuple
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=a_name)
-def test_exactly_these_roles_are_let_in(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
+def test_only_these_roles_are_let_in(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
     answers = {role: ask(api.caller("eve", role), route, things) for role in Role}
 
     assert {role for role, answer in answers.items() if answer.json().get("code") != "FORBIDDEN"} == WHO[route]
-    # A refusal of the domain (another version, another authority) comes only after the door.
+    # A refusal by the domain (another version, too little authority) comes only after the check of the role.
     assert {answers[role].status_code for role in WHO[route]} <= {200, 201, 403, 409}
 
 
 @pytest.mark.parametrize("route", OF_AN_ID, ids=a_name)
-def test_nothing_of_another_tenant_exists(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
-    """The answer is that for an id that nobody has, word by word."""
+def test_a_row_of_another_tenant_is_not_found(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
+    """The answer is the same, word by word, as for an id that does not exist."""
     stranger = api.caller("eve", *Role, tenant_id=uuid4())
-    nobody_has = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId", "caseId")}
+    unused_ids = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId", "caseId")}
 
-    answer, unknown = ask(stranger, route, things), ask(stranger, route, things, **nobody_has)
+    answer, unknown = ask(stranger, route, things), ask(stranger, route, things, **unused_ids)
 
     problem = is_problem(answer, 404, "NOT_FOUND")
     assert problem.keys() == {"type", "title", "status", "code", "detail", "safeUserAction"}
@@ -225,7 +225,7 @@ def test_nothing_of_another_tenant_exists(api: Api, things: OneOfEverything, rou
 
 
 @pytest.mark.parametrize("route", LISTS, ids=a_name)
-def test_a_list_holds_only_the_tenants_own(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
+def test_a_list_has_only_rows_of_the_tenant(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
     assert ask(api.caller("adam", *Role), route, things).json()["items"]
 
     assert ask(api.caller("adam", *Role, tenant_id=uuid4()), route, things).json()["items"] == []
@@ -233,7 +233,7 @@ def test_a_list_holds_only_the_tenants_own(api: Api, things: OneOfEverything, ro
 
 @pytest.mark.parametrize("role", sorted(BUYER))
 @pytest.mark.parametrize("route", OF_A_CUSTOMER, ids=a_name)
-def test_nothing_of_another_customer_exists_for_a_buyer(
+def test_a_buyer_does_not_find_a_row_of_another_customer(
     api: Api, offers: Offers, things: OneOfEverything, route: tuple[str, str], role: Role
 ) -> None:
     stranger = api.caller("eve", role, customers=["customer-2"])
@@ -247,7 +247,7 @@ def test_nothing_of_another_customer_exists_for_a_buyer(
 
 @pytest.mark.parametrize("customers", [[], ["customer-2"]])
 @pytest.mark.parametrize("path", ["/quotes", "/orders"])
-def test_a_buyers_lists_hold_only_what_their_customers_have(
+def test_the_lists_of_a_buyer_have_only_rows_of_their_customers(
     api: Api, things: OneOfEverything, path: str, customers: list[str]
 ) -> None:
     assert api.caller("carla", Role.CUSTOMER).get(path).json()["items"]
@@ -255,7 +255,9 @@ def test_a_buyers_lists_hold_only_what_their_customers_have(
     assert api.caller("carla", Role.CUSTOMER, customers=customers).get(path).json()["items"] == []
 
 
-def test_who_sells_and_buys_sees_everything_and_accepts_only_for_their_own(api: Api, things: OneOfEverything) -> None:
+def test_a_person_who_sells_and_buys_sees_every_quote_and_accepts_only_for_their_customers(
+    api: Api, things: OneOfEverything
+) -> None:
     both = api.caller("bo", Role.SALES_AGENT, Role.CUSTOMER, customers=["customer-2"])
 
     assert both.get(f"/quotes/{things.offer.quote_id}").json()["ownerUserId"]

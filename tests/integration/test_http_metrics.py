@@ -1,4 +1,4 @@
-"""Every rejection is counted once under the name of its race, logged once, and kept once (the lesson, section 26)."""
+"""Every refusal is counted once under its race, logged once, and recorded once (docs/domain.md#refusals-logs-and-metrics)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Request = Callable[[Api, Offers], httpx.Response]
 
 
 def counted(api: Api) -> dict[str, float]:
-    """What each metric has counted, over all its labels."""
+    """The count of each metric, over all its labels."""
     lines = api.client.get("/metrics").text.splitlines()
     return {
         family: sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{family} ", f"{family}{{")))
@@ -109,7 +109,7 @@ def a_key_that_was_used(api: Api, offers: Offers) -> httpx.Response:
     return withdraw(api.sales, offer, "cancellations", key="cancel-1", reason="ANOTHER")
 
 
-def test_a_repeat_is_counted_once_and_is_no_rejection(api: Api, offers: Offers, db: Engine) -> None:
+def test_a_repeat_is_counted_once_and_not_as_a_refusal(api: Api, offers: Offers, db: Engine) -> None:
     offer = offers.draft_quote()
     withdraw(api.sales, offer, "cancellations", key="cancel-1")
     before = counted(api)
@@ -143,7 +143,7 @@ def test_a_repeat_is_counted_once_and_is_no_rejection(api: Api, offers: Offers, 
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_rejection_is_counted_logged_and_kept_once(
+def test_a_refusal_is_counted_logged_and_recorded_once(
     api: Api, offers: Offers, request_: Request, code: str, families: set[str]
 ) -> None:
     before = counted(api)

@@ -1,6 +1,6 @@
-"""In which order a request is looked at (quality.md): sender, tenant, form, repeat, right, preconditions, the act.
+"""The order of the checks of a request: sender, tenant, form, repeat, right, preconditions, command.
 
-What is answered first is what may be known first: who has no right learns nothing of versions, who is a stranger nothing of existence.
+The refusals are described in docs/domain.md#refusals-logs-and-metrics. A caller without the right learns nothing about versions, and a stranger does not learn whether a row exists.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workers.http.limits import Limits
 NO_JSON = b"{"
 
 
-def test_a_request_that_is_wrong_in_every_way_is_told_one_thing_at_a_time(api: Api) -> None:
+def test_a_request_with_every_fault_is_refused_for_one_fault_at_a_time(api: Api) -> None:
     quote = opened(api)
     own, unknown = f"/quotes/{quote['quoteId']}", f"/quotes/{uuid4()}"
     body: dict[str, Any] = {"json": edit(quote)}
@@ -46,7 +46,7 @@ def test_a_request_that_is_wrong_in_every_way_is_told_one_thing_at_a_time(api: A
     assert api.client.patch(own, headers=seller | fresh | version, **body).status_code == 200
 
 
-def test_how_much_a_tenant_sends_comes_before_what_it_sends(offers: Offers) -> None:
+def test_the_rate_is_checked_before_the_body(offers: Offers) -> None:
     with serving(offers.engine, offers.tenant_id, Limits(rate=0.001, burst=1)) as api:
         api.sales.get("/quotes")
 
@@ -55,8 +55,8 @@ def test_how_much_a_tenant_sends_comes_before_what_it_sends(offers: Offers) -> N
         is_problem(api.client.post("/quotes", content=NO_JSON, headers=headers), 429, "TOO_MANY_REQUESTS")
 
 
-def test_a_repeat_is_answered_although_the_right_is_gone(api: Api, offers: Offers) -> None:
-    """It has happened; and who earned the answer may see it."""
+def test_a_repeat_is_answered_although_the_caller_has_lost_the_right(api: Api, offers: Offers) -> None:
+    """The command was carried out, and its caller may see the answer again."""
     offer = offers.approved_quote()
     first = accept(api.customer, offer, key="accept-1")
 
@@ -69,7 +69,7 @@ def test_a_repeat_is_answered_although_the_right_is_gone(api: Api, offers: Offer
 @pytest.mark.parametrize(
     ("customers", "status", "code"), [(["customer-2"], 404, "NOT_FOUND"), ([CUSTOMER], 428, "PRECONDITION_REQUIRED")]
 )
-def test_whose_it_is_comes_before_the_version(api: Api, offers: Offers, customers: list[str], status: int, code: str) -> None:
+def test_the_customer_is_checked_before_the_version(api: Api, offers: Offers, customers: list[str], status: int, code: str) -> None:
     offer = offers.approved_quote()
     buyer = api.caller("carla", Role.CUSTOMER, customers=customers)
 
@@ -79,5 +79,5 @@ def test_whose_it_is_comes_before_the_version(api: Api, offers: Offers, customer
 @pytest.mark.parametrize(
     ("path", "query"), [("/quotes", {"limit": 0}), ("/orders", {"after": "x"}), ("/authority-grants", {"limit": 201})]
 )
-def test_a_question_is_read_before_it_is_asked_who_may(api: Api, path: str, query: dict[str, Any]) -> None:
+def test_the_form_of_a_query_is_checked_before_the_role(api: Api, path: str, query: dict[str, Any]) -> None:
     is_problem(api.caller("eve").get(path, **query), 422, "REQUEST_INVALID")

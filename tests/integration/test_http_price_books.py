@@ -1,4 +1,4 @@
-"""Publishing prices over HTTP, and what it does to quotes that were priced before."""
+"""Publishing prices over HTTP, and the effect on quotes that were priced before."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_publication_becomes_the_active_version(api: Api, offers: Offers, db: 
         assert list(actors) == [PRICER]
 
 
-def test_a_first_publication_opens_a_book_whose_name_is_any_text(api: Api, offers: Offers) -> None:
+def test_a_first_publication_opens_a_price_book_under_any_name(api: Api, offers: Offers) -> None:
     answer = api.pricer.post("/price-books/Mitra%20%C3%9F/publications", publication(expectedActiveVersion=None))
 
     assert (answer.status_code, answer.json()["priceBook"], answer.json()["version"]) == (201, "Mitra ß", 1)
@@ -58,7 +58,7 @@ def test_a_version_is_published_once(api: Api, offers: Offers) -> None:
     is_problem(again, 409, "PRICE_BOOK_VERSION_EXISTS")
 
 
-def test_a_book_that_nobody_opened_is_404(api: Api, offers: Offers) -> None:
+def test_a_price_book_that_does_not_exist_is_404(api: Api, offers: Offers) -> None:
     is_problem(api.pricer.get("/price-books/NONE"), 404, "NOT_FOUND")
     is_problem(api.pricer.post("/price-books/NONE/publications", publication()), 404, "NOT_FOUND")
 
@@ -75,7 +75,7 @@ def test_a_book_that_nobody_opened_is_404(api: Api, offers: Offers) -> None:
         {"priceBookVersion": ""},
     ],
 )
-def test_a_publication_that_makes_no_sense_is_422(api: Api, offers: Offers, changes: dict[str, Any]) -> None:
+def test_an_invalid_publication_is_422(api: Api, offers: Offers, changes: dict[str, Any]) -> None:
     assert api.pricer.post(f"{PATH}/publications", publication(**changes)).status_code == 422
     assert api.pricer.get(PATH).json()["activeVersion"] == PRICE_BOOK_VERSION
 
@@ -87,7 +87,7 @@ def test_a_quote_that_must_be_priced_anew_is_refused_after_a_publication(api: Ap
     is_problem(accept(api.customer, offer), 409, "STALE_PRICE")
 
 
-def test_a_price_that_no_amount_can_hold_is_refused(api: Api, offers: Offers) -> None:
+def test_a_price_beyond_the_largest_amount_is_refused(api: Api, offers: Offers) -> None:
     dear = [{"productOfferingId": name, "listPrice": 10**9, "unitCost": "1"} for name in (FIBRE, ROUTER)]
     api.pricer.post(f"{PATH}/publications", publication(entries=dear))
     lines = [{"productOfferingId": name, "quantity": 50, "termMonths": 120} for name in (FIBRE, ROUTER)]

@@ -1,4 +1,4 @@
-"""Taking offers back over HTTP: recall, cancel, decline; and renewing what has expired."""
+"""Recalling, cancelling and declining quotes over HTTP, and renewing expired ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.offers import Offers
 
 
 def let_pass(db: Engine) -> None:
-    """Let the end of every offer pass."""
+    """Put the end of every offer into the past."""
     quote = table_of(Quote)
     with db.begin() as connection:
         connection.execute(update(quote).values(valid_until=func.clock_timestamp()))
@@ -33,10 +33,10 @@ class TestRecalls:
         [request] = api.sales.get(f"/quotes/{offer.quote_id}/approvals").json()["items"]
         assert (request["status"], request["requirements"][0]["status"]) == ("RECALLED", "INVALIDATED")
 
-    def test_only_what_is_in_approval_is_recalled(self, api: Api, offers: Offers) -> None:
+    def test_only_a_quote_in_approval_is_recalled(self, api: Api, offers: Offers) -> None:
         is_problem(withdraw(api.sales, offers.approved_quote(), "recalls"), 409, "INVALID_TRANSITION")
 
-    def test_a_repeat_is_answered_as_the_first_time(self, api: Api, offers: Offers) -> None:
+    def test_a_repeated_recall_gets_the_first_answer(self, api: Api, offers: Offers) -> None:
         offer = offers.quote_in_approval()
         first = withdraw(api.sales, offer, "recalls", key="recall-1")
 
@@ -54,7 +54,7 @@ class TestCancellations:
         assert (cancelled.status_code, cancelled.json()["status"]) == (201, "CANCELLED")
         assert accept(api.customer, offer, version=cancelled.json()["version"]).status_code == 409
 
-    def test_cancelling_what_is_cancelled_changes_nothing(self, api: Api, offers: Offers) -> None:
+    def test_cancelling_a_cancelled_quote_changes_nothing(self, api: Api, offers: Offers) -> None:
         first = withdraw(api.sales, offer := offers.draft_quote(), "cancellations").json()
 
         again = withdraw(api.sales, offer, "cancellations", version=first["version"])
@@ -64,7 +64,7 @@ class TestCancellations:
 
 @pytest.mark.parametrize("how", ["recalls", "cancellations", "declines"])
 class TestPreconditions:
-    def test_a_version_is_asked_for(self, api: Api, offers: Offers, how: str) -> None:
+    def test_a_withdrawal_without_a_version_is_428(self, api: Api, offers: Offers, how: str) -> None:
         caller = api.customer if how == "declines" else api.sales
 
         is_problem(withdraw(caller, offers.quote_in_approval(), how, version=None), 428, "PRECONDITION_REQUIRED")

@@ -1,4 +1,4 @@
-"""Tenants do not meet in the database either: not by a query that forgot its tenant, not by a write, not by an id."""
+"""The database separates tenants as well: against a query that forgot its tenant, against a write, and against a foreign id."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVERY_ROW = select(func.count()).select_from(QUOTE)
 
 @pytest.fixture
 def product(db: Engine) -> Iterator[Engine]:
-    """The pool as a process of the product has it."""
+    """A pool with the role of a process of the product."""
     engine = connect(db.url.render_as_string(hide_password=False), "tests")
     yield engine
     engine.dispose()
@@ -33,13 +33,13 @@ def product(db: Engine) -> Iterator[Engine]:
 
 @pytest.fixture
 def stranger(offers: Offers) -> Offers:
-    """Another tenant, beside one that has a quote."""
+    """Another tenant than the one that has a quote."""
     offers.draft_quote()
     return Offers(offers.engine, uuid4())
 
 
 def test_a_connection_that_names_no_tenant_sees_no_row_of_any_table(product: Engine, offers: Offers) -> None:
-    """Kills: dropping FORCE, since the product owns its tables."""
+    """Kills: dropping FORCE, which policies need because the product owns its tables."""
     offers.accepted_quote()
 
     with product.connect() as connection:
@@ -60,7 +60,7 @@ def test_a_query_that_forgot_its_tenant_finds_nothing_of_another(product: Engine
 
 
 def test_the_tenant_of_one_transaction_is_forgotten_in_the_next(product: Engine, offers: Offers, stranger: Offers) -> None:
-    """The pool hands the same connection on. Kills: naming the tenant for the session."""
+    """The pool gives the same connection to the next transaction. Kills: naming the tenant for the session."""
     with unit_of_work(product, Cause(tenant_id=offers.tenant_id, actor="test", command="test")) as uow:
         assert uow.connection.scalar(EVERY_ROW) == 1
 
@@ -84,7 +84,7 @@ def test_a_row_is_not_written_for_another_tenant(offers: Offers, stranger: Offer
     assert isinstance(refused.value.orig, InsufficientPrivilege)
 
 
-def test_the_id_of_another_tenant_s_quote_names_nothing(offers: Offers, stranger: Offers) -> None:
+def test_the_id_of_another_tenant_s_quote_is_not_found(offers: Offers, stranger: Offers) -> None:
     quote = offers.draft_quote()
 
     with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""Jars from a registry that answers late, on a network that fails for a moment."""
+"""A download of jars goes on after the network failed for a moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JAR = LockedJar(group="org.example", artifact="thing", version="1.0", classifier
 
 
 class Registry(ThreadingHTTPServer):
-    """Hangs up on the first requests, then has the jar and nothing else."""
+    """A registry that hangs up on the first requests, and then serves the jar."""
 
     def __init__(self, failures: int) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
@@ -58,7 +58,7 @@ def registry(failures: int, home: Path) -> Iterator[Registry]:
             server.shutdown()
 
 
-def test_a_download_that_breaks_off_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_breaks_off_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("M2_REPO", str(tmp_path / "none"))
     with registry(2, tmp_path) as server:

@@ -1,4 +1,7 @@
-"""The inbox on real PostgreSQL and Kafka: each event once, never backwards, and nothing stops at rubbish (M6, M7, T10, I20, I21)."""
+"""The inbox on real PostgreSQL and Kafka (races 9 and 10, invariant I20).
+
+Each event counts once, a projection never goes backwards, and an unreadable message does not stop the inbox.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ STATUSES = {1: "CREATED", 2: "IN_PROGRESS", 3: "CANCELLED"}
 
 @dataclass
 class PublishedOrder:
-    """One order's three events, and the means to publish them in any order and any number."""
+    """The three events of one order, which can be published in any order and repeatedly."""
 
     topics: Topics
     order_id: UUID = field(default_factory=uuid4)
@@ -88,13 +91,13 @@ def member(engine: Engine, topics: Topics, group: str) -> Iterator[Inbox]:
 
 
 def consume(engine: Engine, topics: Topics, group: str, count: int) -> None:
-    """Let a new member of the group deal with exactly `count` messages."""
+    """Let a new member of the group process exactly `count` messages."""
     with member(engine, topics, group) as inbox:
-        assert deal_with(inbox, count) == count
+        assert process_messages(inbox, count) == count
 
 
-def deal_with(inbox: Inbox, count: int) -> int:
-    """Run until at least `count` messages are dealt with; return how many were."""
+def process_messages(inbox: Inbox, count: int) -> int:
+    """Run until at least `count` messages are processed; returns how many were."""
     done = 0
 
     def enough() -> bool:
@@ -126,7 +129,7 @@ def ignored(version: int) -> float:
 
 
 @pytest.mark.parametrize("versions", [(3, 1, 2), (1, 2, 3), (2, 3, 1), (3, 2, 1)])
-def test_the_view_shows_the_newest_version_whatever_order_events_come_in(
+def test_the_view_shows_the_newest_version_in_any_order_of_events(
     db: Engine, order: PublishedOrder, group: str, versions: tuple[int, ...]
 ) -> None:
     before = {version: ignored(version) for version in versions}
@@ -138,7 +141,7 @@ def test_the_view_shows_the_newest_version_whatever_order_events_come_in(
     assert seen(db) == 3
 
 
-def test_an_event_that_kafka_delivers_again_counts_once_and_is_counted(db: Engine, order: PublishedOrder, group: str) -> None:
+def test_an_event_that_kafka_delivers_again_has_one_effect_and_is_counted(db: Engine, order: PublishedOrder, group: str) -> None:
     before = skipped(1), skipped(2)
     order.publish(1, 2, 1, 2, 2)
     consume(db, order.topics, group, 5)
@@ -173,7 +176,7 @@ def test_a_successor_goes_on_where_the_group_stopped(db: Engine, order: Publishe
     assert skipped(1) == before
 
 
-def test_a_message_that_nobody_can_read_is_put_aside_with_its_reason_and_holds_nobody_up(
+def test_an_unreadable_message_goes_to_the_dead_letters_with_its_reason_and_stops_no_other(
     db: Engine, order: PublishedOrder, group: str
 ) -> None:
     nameless = order.message(1).replace(b'"orderNumber"', b'"number"')
@@ -195,7 +198,7 @@ def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, o
         with db.begin() as holder:
             holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
             eventually(lambda: busy(inbox), "the database refuses")
-        assert deal_with(inbox, 2) == 2
+        assert process_messages(inbox, 2) == 2
     impatient.dispose()
     assert shown(db) == [(order.order_id, 2, "IN_PROGRESS")]
 
@@ -208,7 +211,7 @@ def busy(inbox: Inbox) -> bool:
     return False
 
 
-def test_the_loop_waits_out_a_busy_database_and_ends_when_told(db: Engine, order: PublishedOrder, group: str) -> None:
+def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engine, order: PublishedOrder, group: str) -> None:
     impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     stop = Event()
     loop = Thread(target=Inbox(impatient, order.topics.bootstrap, group=group).run, args=(stop,))

@@ -1,4 +1,4 @@
-"""Documents and signatures close together: one document per offer, signatures level by level, and a no that ends the asking."""
+"""Each offer has one document, levels sign one after the other, and a rejection ends the approval."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_offer_priced_again_at_the_same_total_gets_a_document_of_its_own_and_
         assert accepting.accept(uow, offers.acceptance(approved)).is_new
 
 
-def test_two_that_issue_at_once_get_the_one_document(offers: Offers) -> None:
+def test_two_callers_that_issue_at_once_get_the_same_document(offers: Offers) -> None:
     offer = offers.priced_quote()
 
     first, second = race_for_row(
@@ -58,7 +58,7 @@ def test_two_that_issue_at_once_get_the_one_document(offers: Offers) -> None:
     assert first.result() == second.result()
 
 
-def test_a_higher_level_is_asked_only_when_the_level_below_has_signed(offers: Offers) -> None:
+def test_a_higher_level_is_open_only_when_the_level_below_has_signed(offers: Offers) -> None:
     offer = offers.quote_in_approval(SIGNATURE, DIRECTOR)
     manager, _ = offers.requirement_ids(offer)
 
@@ -69,7 +69,7 @@ def test_a_higher_level_is_asked_only_when_the_level_below_has_signed(offers: Of
     assert waiting_for(offers, "approverRsm", "approverDirector") == ["approverDirector"]
 
 
-def test_a_no_ends_the_asking_on_every_level(offers: Offers) -> None:
+def test_a_rejection_ends_the_requirements_of_every_level(offers: Offers) -> None:
     offer = offers.quote_in_approval(SIGNATURE, DEAL_DESK, DIRECTOR)
     manager = offers.requirement_ids(offer)[0]
 
@@ -80,9 +80,9 @@ def test_a_no_ends_the_asking_on_every_level(offers: Offers) -> None:
     assert waiting_for(offers, "approverRsm", "dealDesk", "approverDirector") == []
 
 
-def test_a_message_that_nobody_asks_for_again_never_expires(offers: Offers) -> None:
+def test_a_message_that_is_sent_only_once_never_expires(offers: Offers) -> None:
     offer = offers.approved_quote()
-    offers.price(offer)  # makes the next revision, and tells the old one's process
+    offers.price(offer)  # makes the next revision, and sends a message to the process of the old one
 
     with offers.engine.connect() as connection:
         [message] = connection.execute(select(*COMMAND.c).filter_by(name="QuoteRevisionSuperseded")).all()

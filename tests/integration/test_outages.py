@@ -30,7 +30,7 @@ from workers.runtime.kafka import new_producer
 from workers.runtime.process import Loop
 
 OUTBOX, SEARCH = table_of(OutboxEvent), table_of(OrderSearchProjection)
-TRIES = 3  # while the service is away, so that a line per try would be seen
+TRIES = 3  # tries while the service is away, so that a line per try would show
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def cable(db: Engine) -> Iterator[Cable]:
 
 @pytest.fixture
 def behind(cable: Cable, db: Engine) -> Iterator[Engine]:
-    """The database, reached through the cable."""
+    """The database through the cable."""
     url = db.url.set(host="127.0.0.1", port=cable.port)
     engine = connect(url.render_as_string(hide_password=False), "behind the cable")
     yield engine

@@ -1,4 +1,4 @@
-"""What becomes of a task when its handler returns, fails, gives up or asks for time."""
+"""The report of a task when its handler returns, fails, gives up or asks for time."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_last_failure_is_an_incident_that_says_what_to_do(deploy: Deployer, 
     assert "Traceback" in details.text
 
 
-def test_giving_up_is_an_incident_at_once_and_an_operator_s_retry_goes_on(deploy: Deployer, doors: Doors) -> None:
+def test_giving_up_makes_an_incident_at_once_and_the_retry_of_an_operator_runs_the_task(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
     calls = fails(1, GiveUp("customer 7 has no address"))
@@ -111,7 +111,7 @@ def test_giving_up_is_an_incident_at_once_and_an_operator_s_retry_goes_on(deploy
     assert process.engine.get("/incident", processInstanceId=instance) == []
 
 
-def test_retry_later_uses_no_attempt(deploy: Deployer, doors: Doors) -> None:
+def test_retry_later_costs_no_retry_of_the_engine(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     calls = fails(5, RetryLater(timedelta(seconds=0.05), "the attempt before is still running"))
     pod = Pod(doors.direct(), topics(process, calls), poll=POLL_OF_NO_USE)
@@ -134,7 +134,7 @@ def test_retry_without_a_wait_is_fetched_again_by_the_same_pod(deploy: Deployer,
     assert len(calls.tasks) == 21
 
 
-def test_what_cannot_be_sent_is_an_incident(deploy: Deployer, doors: Doors) -> None:
+def test_a_variable_that_cannot_be_sent_makes_an_incident(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_sent_is_an_incident(deploy: Deployer, doors: Doors) -> N
     assert "variable 'amount' is nan" in process.incident(instance)
 
 
-def test_a_missing_variable_is_an_incident_that_names_it(deploy: Deployer, doors: Doors) -> None:
+def test_a_missing_variable_makes_an_incident_that_names_it(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
 
@@ -152,7 +152,9 @@ def test_a_missing_variable_is_an_incident_that_names_it(deploy: Deployer, doors
     assert "'quoteId' must be a text, it is None" in process.incident(instance)
 
 
-def test_what_the_engine_cannot_carry_on_from_is_an_incident_in_its_own_words(deploy: Deployer, doors: Doors) -> None:
+def test_a_task_that_the_engine_cannot_continue_makes_an_incident_with_the_words_of_the_engine(
+    deploy: Deployer, doors: Doors
+) -> None:
     process = deploy(broken_after_task)
     instance = process.start()
 
@@ -164,7 +166,7 @@ def test_what_the_engine_cannot_carry_on_from_is_an_incident_in_its_own_words(de
 
 
 @pytest.mark.parametrize("exception", [RuntimeError("bug"), SystemExit(3), KeyboardInterrupt(), RecursionError()])
-def test_whatever_a_handler_raises_the_pod_goes_on(deploy: Deployer, doors: Doors, exception: BaseException) -> None:
+def test_the_pod_goes_on_after_any_error_of_a_handler(deploy: Deployer, doors: Doors, exception: BaseException) -> None:
     process = deploy(one_task)
     calls = fails(1, exception)
 
@@ -175,7 +177,7 @@ def test_whatever_a_handler_raises_the_pod_goes_on(deploy: Deployer, doors: Door
     assert len(calls.tasks) == 3
 
 
-def test_a_poison_variable_stops_its_own_task_only(deploy: Deployer, doors: Doors) -> None:
+def test_an_unreadable_variable_stops_only_its_own_task(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     poisoned = process.start()
     form = {"objectTypeName": "com.example.Offer", "serializationDataFormat": "application/xml"}

@@ -1,4 +1,4 @@
-"""A pod whose requests, answers or engine get lost, or meet another's in the same moment."""
+"""A pod whose requests or responses are lost, whose engine is away, or whose reports collide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.pod.pod import BpmnError, Pod, RetryLater
 pytestmark = pytest.mark.stack
 
 
-def test_a_lost_answer_to_complete_is_settled_without_a_second_run(deploy: Deployer, doors: Doors) -> None:
+def test_a_completion_without_a_reply_is_settled_without_a_second_run(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
     engine, proxy = doors.through_proxy()
@@ -32,7 +32,7 @@ def test_a_lost_answer_to_complete_is_settled_without_a_second_run(deploy: Deplo
     assert (len(calls.tasks), outcomes(process, "completed")) == (1, 1)
 
 
-def test_tasks_that_were_locked_for_a_lost_answer_come_back_at_once(deploy: Deployer, doors: Doors) -> None:
+def test_tasks_that_were_locked_by_a_poll_without_a_reply_come_back_at_once(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     waits = fails(1, RetryLater(timedelta(hours=1), "later"))
@@ -49,7 +49,7 @@ def test_tasks_that_were_locked_for_a_lost_answer_come_back_at_once(deploy: Depl
 
 
 @pytest.mark.parametrize("path", ["/complete", "/failure", "/bpmnError"])
-def test_a_report_that_got_lost_is_sent_again(deploy: Deployer, doors: Doors, path: str) -> None:
+def test_a_report_whose_request_was_lost_is_sent_again(deploy: Deployer, doors: Doors, path: str) -> None:
     process = deploy(one_task)
     instance = process.start()
     engine, proxy = doors.through_proxy()
@@ -64,7 +64,7 @@ def test_a_report_that_got_lost_is_sent_again(deploy: Deployer, doors: Doors, pa
     assert process.failures(instance) == (1 if path == "/failure" else 0)
 
 
-def test_branches_that_end_at_the_same_moment_both_complete(deploy: Deployer, doors: Doors) -> None:
+def test_branches_that_end_at_once_both_complete(deploy: Deployer, doors: Doors) -> None:
     process = deploy(two_branches)
     meeting = Barrier(2)
     calls = Calls(lambda _: {"met": meeting.wait(PATIENCE) >= 0})
@@ -77,7 +77,7 @@ def test_branches_that_end_at_the_same_moment_both_complete(deploy: Deployer, do
         assert process.end_of(instance) == "done"
         assert process.failures(instance) == 0
 
-    # Without a collision this would have shown nothing.
+    # Without a collision the test would prove nothing.
     assert metric("q2o_external_task_report_retries_total", operation="complete", reason="concurrency") > collisions
 
 

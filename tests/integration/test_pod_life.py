@@ -1,4 +1,4 @@
-"""A pod starts under a name of its own, needs little, and stops without losing what it holds."""
+"""A pod starts under a worker id of its own, needs few connections, and stops without losing its tasks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_pod_needs_few_connections(deploy: Deployer, doors: Doors) -> None:
     assert proxy.connections <= 7
 
 
-def test_a_stopping_pod_gives_back_what_its_last_poll_brings(deploy: Deployer, doors: Doors) -> None:
+def test_a_stopping_pod_gives_back_the_tasks_of_its_last_poll(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
     engine, proxy = doors.through_proxy()
@@ -89,24 +89,24 @@ def test_a_stopping_pod_lets_handlers_finish(deploy: Deployer, doors: Doors) -> 
     assert process.end_of(instance) == "done"
 
 
-def test_a_handler_that_heeds_the_stop_costs_no_attempt(deploy: Deployer, doors: Doors) -> None:
+def test_a_handler_that_ends_on_a_stop_costs_no_retry(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
     started = Event()
 
-    def heeding(task: Task) -> Mapping[str, Variable]:
+    def ends_on_stop(task: Task) -> Mapping[str, Variable]:
         started.set()
         task.cancelled.wait(PATIENCE)
         raise InterruptedError
 
-    with running(Pod(doors.direct(), topics(process, heeding), drain_timeout=timedelta(seconds=0.2), poll=POLL_OF_NO_USE)):
+    with running(Pod(doors.direct(), topics(process, ends_on_stop), drain_timeout=timedelta(seconds=0.2), poll=POLL_OF_NO_USE)):
         assert started.wait(PATIENCE)
 
     task = process.task(instance)
     assert (task["workerId"], task["retries"]) == (None, None)
 
 
-def test_a_handler_that_does_not_end_keeps_its_lock_and_lets_the_pod_go(deploy: Deployer, doors: Doors) -> None:
+def test_a_handler_that_does_not_end_keeps_its_lock_and_does_not_stop_the_pod_from_ending(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
     engine = doors.direct()

@@ -1,4 +1,4 @@
-"""A pod and the locks of its tasks: extended, lost, taken again, and never two runs at once."""
+"""A pod extends the locks of its tasks, notices a lost one, locks again, and never runs a task twice at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_handler_that_outlives_its_lock_runs_once(deploy: Deployer, doors: Doo
     with running(mine):
         eventually(lambda: calls.tasks, "the handler runs")
         with running(rival):
-            # Eight thirds of a lock: without extensions the rival would have had it long ago.
+            # Eight thirds of a lock: without extensions the rival would have fetched the task by now.
             eventually(lambda: len(signs.tasks) >= 8, "the lock is extended again and again")
             release.set()
             process.reaches(instance, "done")
@@ -40,7 +40,7 @@ def test_a_handler_that_outlives_its_lock_runs_once(deploy: Deployer, doors: Doo
     assert signs.tasks[0].id == calls.tasks[0].id
 
 
-def test_a_sign_of_life_that_fails_does_not_cost_the_lock(deploy: Deployer, doors: Doors) -> None:
+def test_a_heartbeat_that_fails_does_not_cost_the_lock(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     release = Event()
     signs = fails(1000, ConnectionError("database away"))
@@ -69,7 +69,7 @@ def test_a_task_that_another_worker_took_is_not_reported(deploy: Deployer, doors
     proxy.drop_request(lambda request: _noted(reports, request, b"/complete", b"/failure", b"/bpmnError"))
     proxy.drop_request("/extendLock", times=1000)
 
-    # At its capacity it does not poll, which could bring it its own task back.
+    # At its capacity the pod does not poll, so it cannot get its own task back.
     with running(Pod(engine, topics(process, slow), lock_duration=SHORT_LOCK, capacity=1)):
         eventually(lambda: slow.tasks, "the slow handler runs")
         with running(Pod(doors.direct(), topics(process, rival), lock_duration=timedelta(seconds=20), poll=timedelta(seconds=0.2))):
@@ -96,7 +96,7 @@ def test_a_heartbeat_notices_that_the_instance_was_cancelled(deploy: Deployer, d
         eventually(lambda: outcomes(process, "gone") == 1, "the handler is told and its result dropped")
 
 
-def test_an_expired_lock_that_nobody_took_is_taken_again_for_the_report(deploy: Deployer, doors: Doors) -> None:
+def test_an_expired_lock_that_no_worker_took_is_taken_again_for_the_report(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     instance = process.start()
     engine, proxy = doors.through_proxy()
@@ -107,14 +107,14 @@ def test_an_expired_lock_that_nobody_took_is_taken_again_for_the_report(deploy: 
     with running(Pod(engine, topics(process, calls), lock_duration=timedelta(seconds=0.5))):
         eventually(lambda: calls.tasks, "the handler runs")
         eventually(lambda: proxy.faults["drop_request"] >= 12, "extensions fail beyond the end of the lock")
-        # The pod's own next poll may bring the task back too; either way it runs once.
+        # The next poll of the pod may fetch the task as well; it runs once in both cases.
         release.set()
         process.reaches(instance, "done")
 
     assert len(calls.tasks) == 1
 
 
-def test_a_pod_that_is_given_its_own_task_again_does_not_start_it_twice(deploy: Deployer, doors: Doors) -> None:
+def test_a_pod_that_fetches_its_own_task_again_does_not_run_it_twice(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     release = Event()
@@ -131,7 +131,7 @@ def test_a_pod_that_is_given_its_own_task_again_does_not_start_it_twice(deploy: 
     assert len(calls.tasks) == 1
 
 
-def test_a_task_that_is_due_before_its_failure_is_answered_is_started_afterwards(deploy: Deployer, doors: Doors) -> None:
+def test_a_task_that_is_due_before_the_reply_to_its_failure_runs_after_the_reply(deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     answer = Event()
@@ -150,7 +150,7 @@ def test_a_task_that_is_due_before_its_failure_is_answered_is_started_afterwards
 
 
 def _noted(notes: list[bytes], request: bytes, *paths: bytes) -> bool:
-    """Note a request for one of the paths, and let it pass."""
+    """Record a request for one of the paths, and let it pass."""
     line = request.split(b"\r\n", 1)[0]
     if any(path in line for path in paths):
         notes.append(line)

@@ -1,4 +1,4 @@
-"""A clone that only its owner may enter: PostgreSQL, which runs as a user of its own below root, reaches its programs and its data there.
+"""PostgreSQL, which runs as its own user when root starts it, reaches its programs and data in a clone that only the owner may enter.
 
 The other tests only keep the data in a private directory: the virtual environment with PostgreSQL's programs is usually open to everybody.
 """
@@ -73,7 +73,7 @@ def test_every_part_runs_from_a_path_with_a_space(clone: Path) -> None:
 
 
 @pytest.mark.parametrize("held", [set(), {"setpcap"}, {"dac_override"}])
-def test_root_without_the_capabilities_to_let_postgresql_in_is_told_which_directories_are_closed(
+def test_root_without_the_needed_capabilities_gets_the_names_of_the_closed_directories(
     private: Path, monkeypatch: pytest.MonkeyPatch, held: set[str]
 ) -> None:
     if not unprivileged.is_root():

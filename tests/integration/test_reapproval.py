@@ -1,4 +1,4 @@
-"""What a new revision inherits: signatures carry over when the policy says so, through the same guards, and are shown as reused."""
+"""Signatures carry over to a new revision when the policy allows it, pass the same guards, and are recorded as REUSED."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIRECTOR = approving.Requirement(
 
 
 def next_revision(offers: Offers, offer: Offer, discount: int = 15) -> Offer:
-    """Edit, price and submit what was approved, with another discount on the first line."""
+    """Edit, price and submit an approved quote, with another discount on the first line."""
     change = quoting.LineChange(line_no=1, discount_percent=Decimal(discount))
     with offers.uow() as uow:
         named = {"quote_id": offer.quote_id, "expected_version": offer.version, "revision_id": offer.revision_id}
@@ -54,7 +54,7 @@ def statuses(offers: Offers, offer: Offer) -> list[str]:
         return [row.status for row in reading.requirements_of(uow, offer.approval_request_id)]
 
 
-def test_when_the_policy_says_so_the_same_person_s_signature_approves_the_next_revision(offers: Offers) -> None:
+def test_a_signature_approves_the_next_revision_when_the_policy_allows_it(offers: Offers) -> None:
     resubmitted = next_revision(offers, offers.approved_quote())
 
     approved = offers.open_requirements(resubmitted, SIGNATURE, reuse=True)
@@ -63,7 +63,7 @@ def test_when_the_policy_says_so_the_same_person_s_signature_approves_the_next_r
     assert decisions(offers) == [("APPROVE", APPROVER), ("REUSED", APPROVER)]
 
 
-def test_a_reused_signature_names_the_decision_that_a_person_made_however_often_it_is_reused(offers: Offers) -> None:
+def test_a_signature_that_is_reused_repeatedly_names_the_decision_of_the_person(offers: Offers) -> None:
     first = offers.approved_quote()
     second = offers.open_requirements(next_revision(offers, first, 15), SIGNATURE, reuse=True)
     offers.open_requirements(next_revision(offers, second, 12), SIGNATURE, reuse=True)
@@ -75,20 +75,20 @@ def test_a_reused_signature_names_the_decision_that_a_person_made_however_often_
     assert bases == [made, made]
 
 
-def test_without_the_policy_s_word_nothing_carries_over(offers: Offers) -> None:
+def test_no_signature_carries_over_when_the_policy_does_not_allow_it(offers: Offers) -> None:
     asked = offers.open_requirements(next_revision(offers, offers.approved_quote()), SIGNATURE)
 
     assert (asked.status, statuses(offers, asked)) == (QuoteStatus.APPROVAL_IN_PROGRESS, [RequirementStatus.PENDING])
 
 
-def test_only_what_was_signed_before_carries_over_and_the_rest_is_asked_for(offers: Offers) -> None:
+def test_only_signed_requirements_carry_over_and_the_others_are_open(offers: Offers) -> None:
     asked = offers.open_requirements(next_revision(offers, offers.approved_quote()), SIGNATURE, DIRECTOR, reuse=True)
 
     assert statuses(offers, asked) == [RequirementStatus.APPROVED, RequirementStatus.PENDING]
     assert asked.status == QuoteStatus.APPROVAL_IN_PROGRESS
 
 
-def test_a_signature_whose_authority_was_taken_back_does_not_carry_over(offers: Offers) -> None:
+def test_a_signature_whose_authority_was_revoked_does_not_carry_over(offers: Offers) -> None:
     grant = offers.grant_authority("sara")
     offer = offers.quote_in_approval()
     offer = offers.decide(offer, offers.requirement_ids(offer)[0], by="sara")
@@ -103,7 +103,7 @@ def test_a_signature_whose_authority_was_taken_back_does_not_carry_over(offers: 
     assert statuses(offers, asked) == [RequirementStatus.PENDING]
 
 
-def test_a_refusal_is_no_precedent(offers: Offers) -> None:
+def test_a_rejection_is_no_precedent(offers: Offers) -> None:
     refused = offers.quote_in_approval()
     refused = offers.decide(refused, offers.requirement_ids(refused)[0], Decision.REWORK)
 
@@ -112,7 +112,7 @@ def test_a_refusal_is_no_precedent(offers: Offers) -> None:
     assert statuses(offers, asked) == [RequirementStatus.PENDING]
 
 
-def test_the_policy_sees_the_last_approved_revision_and_everything_that_was_decided(offers: Offers) -> None:
+def test_the_policy_gets_the_last_approved_revision_and_every_decision(offers: Offers) -> None:
     first = offers.approved_quote()
     resubmitted = next_revision(offers, first)
 
@@ -128,7 +128,7 @@ def test_the_policy_sees_the_last_approved_revision_and_everything_that_was_deci
     assert [(made.revision_no, made.decision, made.decided_by) for made in facts.decisions] == [(1, "APPROVE", APPROVER)]
 
 
-def test_a_level_has_its_time_after_the_longest_time_of_the_levels_before(offers: Offers) -> None:
+def test_the_time_of_a_level_begins_after_the_longest_time_of_the_level_before(offers: Offers) -> None:
     asked = offers.quote_in_approval(SIGNATURE, DIRECTOR)
 
     with offers.uow() as uow:
@@ -140,14 +140,14 @@ def test_a_level_has_its_time_after_the_longest_time_of_the_levels_before(offers
 
 
 def now(offers: Offers) -> datetime:
-    """The database's clock, by which deadlines are set."""
+    """The clock of the database, which sets the deadlines."""
     with offers.uow() as uow:
         time: datetime = uow.connection.execute(select(func.clock_timestamp())).scalar_one()
     return time
 
 
 def test_the_time_of_a_level_begins_when_the_level_before_has_signed(offers: Offers) -> None:
-    """A level that was escalated, or decided early, neither takes from the next level's time nor adds to it."""
+    """An escalation or an early decision of one level changes nothing in the time of the next level."""
     asked = offers.quote_in_approval(SIGNATURE, DIRECTOR)
     first, second = offers.requirement_ids(asked)
     with offers.uow() as uow:
@@ -193,7 +193,7 @@ def test_a_timer_that_fires_twice_escalates_once(offers: Offers) -> None:
         escalating.escalate(uow, escalation(requirement_id))
 
 
-def test_nobody_is_asked_or_reminded_of_what_is_decided_or_void(offers: Offers) -> None:
+def test_a_decided_or_void_requirement_is_neither_escalated_nor_reminded_of(offers: Offers) -> None:
     signed = offers.quote_in_approval()
     [decided] = offers.requirement_ids(signed)
     offers.decide(signed, decided)

@@ -18,7 +18,7 @@ RESERVE = "RESERVE_INVENTORY"
 
 @pytest.fixture
 def held(offers: Offers) -> Fulfilment:
-    """An order of which one step was rejected, with its case."""
+    """An order with a held step, which the provider rejected, and its case."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
     work.say(RESERVE, StepEvent.FAIL_FINALLY, failure_class=FailureClass.REJECTED)
@@ -29,7 +29,7 @@ def held(offers: Offers) -> Fulfilment:
 
 
 def test_a_repaired_request_is_a_new_one_to_the_provider(held: Fulfilment) -> None:
-    """Kills: sending what was repaired under the key to which the provider has said no."""
+    """Kills: sending a repaired request under the key of the rejected one."""
     rejected = held.step(RESERVE)
     held.claim(ANNA)
     held.resolve(ANNA, Resolution.REPAIR_AND_RETRY)
@@ -45,7 +45,7 @@ def test_a_repaired_request_is_a_new_one_to_the_provider(held: Fulfilment) -> No
     )
 
 
-def test_what_undoes_a_repaired_step_names_the_request_that_was_done(held: Fulfilment) -> None:
+def test_the_undo_of_a_repaired_step_names_the_request_that_completed(held: Fulfilment) -> None:
     held.claim(ANNA)
     held.resolve(ANNA, Resolution.REPAIR_AND_RETRY)
     done = held.start(RESERVE)
@@ -56,11 +56,11 @@ def test_what_undoes_a_repaired_step_names_the_request_that_was_done(held: Fulfi
     assert held.start(f"undo {RESERVE}").compensates == done.idempotency_key
 
 
-def test_what_may_have_had_its_effect_is_not_sent_again_as_another_request(offers: Offers) -> None:
-    """Kills: a repair beside an attempt that nobody knows the end of; at a provider the two would count as two."""
+def test_a_request_that_may_have_taken_effect_is_not_repaired(offers: Offers) -> None:
+    """Kills: a repair beside an attempt with an unknown outcome; the provider would carry out both."""
     work = Fulfilment.running(offers)
     work.start(RESERVE)
-    work.say(RESERVE, StepEvent.CONFIRM_CANCEL)  # of a step that nobody cancelled
+    work.say(RESERVE, StepEvent.CONFIRM_CANCEL)  # of a step that is not being cancelled
     with offers.engine.begin() as connection:
         connection.execute(text("UPDATE provider_attempt SET status = 'UNKNOWN'"))
     work.claim(BERT)

@@ -1,4 +1,4 @@
-"""Writes that nobody waits for: collected, sent together, and never so that one loses another or a look misses one."""
+"""Writes without a result are collected and sent together; no write is lost, and every read sees the writes before it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def note(uow: UnitOfWork, **changes: Any) -> None:
     uow.add(ReconciliationFinding, {**row, **changes})
 
 
-def test_whoever_looks_sees_what_was_written_before(offers: Offers) -> None:
+def test_a_read_sees_the_writes_before_it(offers: Offers) -> None:
     with offers.uow() as uow:
         note(uow)
         note(uow)
@@ -33,7 +33,7 @@ def test_whoever_looks_sees_what_was_written_before(offers: Offers) -> None:
     assert seen == 2
 
 
-def test_writes_travel_in_one_statement_when_nobody_looks(offers: Offers) -> None:
+def test_writes_without_a_read_between_them_are_sent_in_one_statement(offers: Offers) -> None:
     revision_id = offers.draft_quote().revision_id
 
     with listening(offers.engine) as transactions, offers.uow() as uow:
@@ -58,7 +58,7 @@ def test_two_changes_of_one_row_are_both_kept(offers: Offers) -> None:
     assert (revision.content_hash, revision.status) == ("other", "FROZEN")
 
 
-def test_a_refused_command_sends_nothing_of_what_waited(offers: Offers) -> None:
+def test_a_refused_command_sends_none_of_its_collected_writes(offers: Offers) -> None:
     def refuse() -> None:
         with offers.uow() as uow:
             note(uow)
@@ -70,6 +70,6 @@ def test_a_refused_command_sends_nothing_of_what_waited(offers: Offers) -> None:
     assert count(offers.engine, ReconciliationFinding) == 0
 
 
-def test_an_expression_is_refused_rather_than_written_as_its_name(offers: Offers) -> None:
+def test_an_expression_as_a_value_is_refused(offers: Offers) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"), offers.uow() as uow:
         note(uow, action=func.now())

@@ -1,4 +1,4 @@
-"""How many statements each command of the commercial side sends. A statement is a round trip, and round trips are what a command's time goes into.
+"""The number of statements of each command about offers. A statement is a round trip, and a command spends most of its time on them.
 
 The first statement begins the transaction and names its tenant; COMMIT is one more round trip and no statement. A number that must grow is
 changed here, with the reason in the commit.
@@ -26,7 +26,7 @@ Act = Callable[[], object]
 
 
 def accept(offers: Offers) -> Act:
-    """As the HTTP edge does: with the claim of a key and the stored answer."""
+    """Accept as the HTTP edge does: with the claim of a key and the stored answer."""
     offer, key = offers.approved_quote(), str(uuid4())
 
     def act() -> None:

@@ -1,4 +1,4 @@
-"""The heart on real PostgreSQL: one transaction per command, facts beside the change, one answer per key, evidence that stays."""
+"""The store on real PostgreSQL: one transaction per command, log and event beside the change, one answer per key, append-only evidence."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def edit(offers: Offers, offer: Offer, uow: UnitOfWork) -> None:
 
 @contextmanager
 def statements(engine: Engine) -> Iterator[list[str]]:
-    """Every statement that goes to the database."""
+    """Record every statement that is sent to the database."""
     seen: list[str] = []
 
     def note(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -71,7 +71,7 @@ def test_a_change_its_reason_and_its_event_are_written_in_one_transaction(offers
     assert len(set(of_quote)) == 1
 
 
-def test_a_refused_command_leaves_nothing_but_its_refusal(offers: Offers) -> None:
+def test_a_refused_command_leaves_only_the_record_of_its_refusal(offers: Offers) -> None:
     offer = offers.priced_quote()
     stale = Cause(tenant_id=offers.tenant_id, actor="bob", command="edit-quote", idempotency_key="k-1")
     before = {table: count(offers.engine, table) for table in (TransitionLog, OutboxEvent)}
@@ -95,7 +95,7 @@ def test_a_refused_command_leaves_nothing_but_its_refusal(offers: Offers) -> Non
     assert (logged.expected_version, logged.actual_version, logged.idempotency_key) == (1, 2, "k-1")
 
 
-def test_what_raises_in_the_middle_leaves_nothing(offers: Offers) -> None:
+def test_a_command_that_raises_leaves_no_rows(offers: Offers) -> None:
     offer = offers.draft_quote()
 
     with pytest.raises(ZeroDivisionError), offers.uow() as uow:
@@ -105,7 +105,7 @@ def test_what_raises_in_the_middle_leaves_nothing(offers: Offers) -> None:
     assert offers.quote(offer.quote_id).version == offer.version
 
 
-def test_a_command_on_another_tenants_row_finds_nothing(offers: Offers) -> None:
+def test_a_command_does_not_find_the_row_of_another_tenant(offers: Offers) -> None:
     offer = offers.draft_quote()
     stranger = Offers(offers.engine, uuid4())
 
@@ -113,7 +113,7 @@ def test_a_command_on_another_tenants_row_finds_nothing(offers: Offers) -> None:
         edit(stranger, offer, uow)
 
 
-def test_the_facts_of_a_command_cost_one_statement_whatever_their_number(offers: Offers) -> None:
+def test_all_log_rows_and_events_of_a_command_cost_one_statement(offers: Offers) -> None:
     offer = offers.approved_quote()
 
     with statements(offers.engine) as seen, offers.uow(CUSTOMER) as uow:
@@ -147,7 +147,7 @@ def test_a_key_with_another_request_is_refused(offers: Offers) -> None:
         claim(offers, "k-1", "accept something else")
 
 
-def test_keys_of_two_tenants_and_of_two_commands_do_not_meet(offers: Offers) -> None:
+def test_keys_of_two_tenants_and_of_two_commands_do_not_collide(offers: Offers) -> None:
     answers = [
         claim(offers, "k-1", "accept it"),
         claim(offers, "k-1", "edit it", command="edit-quote"),
@@ -166,7 +166,7 @@ def waiting_for_a_lock(engine: Engine) -> bool:
         return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
 
-def test_a_second_caller_waits_and_then_gets_the_first_ones_answer(offers: Offers) -> None:
+def test_a_second_caller_waits_and_gets_the_answer_of_the_first(offers: Offers) -> None:
     with ThreadPoolExecutor(1) as pool, unit_of_work(offers.engine, in_progress(offers)) as uow:
         once(uow, "k-1", {"request": "accept it"})
         second = pool.submit(claim, offers, "k-1", "accept it")
@@ -178,7 +178,7 @@ def test_a_second_caller_waits_and_then_gets_the_first_ones_answer(offers: Offer
         assert second.result().replayed
 
 
-def test_a_second_caller_owns_the_key_when_the_first_left_nothing(offers: Offers) -> None:
+def test_a_second_caller_claims_the_key_when_the_first_was_rolled_back(offers: Offers) -> None:
     with ThreadPoolExecutor(1) as pool:
         with pytest.raises(ZeroDivisionError), unit_of_work(offers.engine, in_progress(offers)) as uow:
             once(uow, "k-1", {"request": "accept it"})
@@ -189,7 +189,7 @@ def test_a_second_caller_owns_the_key_when_the_first_left_nothing(offers: Offers
         assert not second.result().replayed
 
 
-def test_a_second_caller_that_waited_too_long_is_told_so(offers: Offers) -> None:
+def test_a_second_caller_that_waited_too_long_is_refused_as_in_progress(offers: Offers) -> None:
     with unit_of_work(offers.engine, in_progress(offers)) as uow:
         once(uow, "k-1", {"request": "accept it"})
 
@@ -198,7 +198,7 @@ def test_a_second_caller_that_waited_too_long_is_told_so(offers: Offers) -> None
             once(impatient, "k-1", {"request": "accept it"})
 
 
-def test_a_row_that_stays_locked_is_answered_with_try_again(offers: Offers) -> None:
+def test_a_row_that_stays_locked_is_refused_with_try_again(offers: Offers) -> None:
     offer = offers.draft_quote()
 
     with offers.engine.connect() as holder:
@@ -241,7 +241,7 @@ def test_evidence_is_never_changed(offers: Offers, table: str, change: str) -> N
         "UPDATE quote_revision SET price_result_id = NULL",
     ],
 )
-def test_what_was_submitted_is_never_changed(offers: Offers, change: str) -> None:
+def test_a_submitted_revision_is_never_changed(offers: Offers, change: str) -> None:
     offers.submitted_quote()
 
     with pytest.raises(DBAPIError, match="never changed"), offers.engine.begin() as connection:

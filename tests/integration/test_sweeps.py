@@ -1,4 +1,4 @@
-"""A sweep costs what is unsettled, not what there is: each query finds its rows by a partial index."""
+"""The cost of a sweep depends on the unsettled rows only: each query finds them by a partial index."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
 
 @pytest.fixture(scope="module")
 def unused(database: str) -> Iterator[Engine]:
-    """A database of its own: what other tests left in a table's statistics would choose the plans."""
+    """A database of its own, because the statistics of rows from other tests would change the plans."""
     with new_database(database, "q2o_plans") as engine:
         yield engine
 
 
 @pytest.mark.parametrize(("query", "indexes"), QUERIES)
-def test_a_sweep_reads_only_what_is_unsettled(unused: Engine, query: Callable[[Connection], Any], indexes: set[str]) -> None:
+def test_a_sweep_reads_only_unsettled_rows(unused: Engine, query: Callable[[Connection], Any], indexes: set[str]) -> None:
     plans = []
 
     def explain(connection: Connection, _: Any, statement: str, parameters: Any, *__: Any) -> None:

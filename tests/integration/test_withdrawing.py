@@ -1,4 +1,4 @@
-"""Taking an offer back: recall, decline, cancel, expire and renew, with what each leaves of approval and engine."""
+"""Recalling, declining, cancelling, expiring and renewing a quote, with the effect of each on approval and process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def withdraw(offers: Offers, offer: Offer, command: Callable[..., Any], form: Ca
 
 
 def let_pass(offers: Offers, offer: Offer) -> Offer:
-    """Bring the end of an offer into the past, as time does."""
+    """Put the end of an offer into the past."""
     with offers.engine.begin() as connection:
         connection.execute(
             text("UPDATE quote SET valid_until = clock_timestamp() - interval '1 second' WHERE id = :id"), {"id": offer.quote_id}
@@ -77,7 +77,7 @@ def revision_status(offers: Offers, offer: Offer) -> str:
 
 
 @pytest.mark.parametrize("state", ["submitted", "asked"])
-def test_a_recalled_quote_goes_on_as_the_next_revision_and_nobody_signs_the_old_one(offers: Offers, state: str) -> None:
+def test_a_recalled_quote_goes_on_as_the_next_revision_and_the_old_one_cannot_be_signed(offers: Offers, state: str) -> None:
     sent = offers.submitted_quote() if state == "submitted" else offers.quote_in_approval()
 
     recalled = recall(offers, sent)
@@ -93,7 +93,7 @@ def test_a_recalled_quote_goes_on_as_the_next_revision_and_nobody_signs_the_old_
             offers.decide(sent, offers.requirement_ids(sent)[0])
 
 
-def test_a_process_that_comes_late_opens_no_requirements_for_a_recalled_revision(offers: Offers) -> None:
+def test_a_late_process_opens_no_requirements_for_a_recalled_revision(offers: Offers) -> None:
     sent = offers.submitted_quote()
     recall(offers, sent)
 
@@ -101,7 +101,7 @@ def test_a_process_that_comes_late_opens_no_requirements_for_a_recalled_revision
         offers.open_requirements(sent, SIGNATURE)
 
 
-def test_a_customer_declines_an_approved_quote_and_an_edit_makes_another_offer_of_it(offers: Offers) -> None:
+def test_an_approved_quote_that_was_declined_can_be_edited_into_another_offer(offers: Offers) -> None:
     declined = decline(offers, offers.approved_quote())
 
     assert (declined.status, declined.body["reasonCode"]) == (QuoteStatus.DECLINED, REASON)
@@ -133,7 +133,7 @@ def test_a_quote_is_cancelled_from_every_open_state(offers: Offers, build: Calla
     assert messages(offers) == ([] if open_quote.status in (QuoteStatus.DRAFT, QuoteStatus.PRICED) else ["QuoteCancelled"])
 
 
-def test_cancelling_what_is_cancelled_changes_nothing(offers: Offers) -> None:
+def test_cancelling_a_cancelled_quote_changes_nothing(offers: Offers) -> None:
     cancelled = cancel(offers, offers.draft_quote())
     transitions, events = count(offers.engine, TransitionLog), count(offers.engine, OutboxEvent)
 
@@ -141,7 +141,7 @@ def test_cancelling_what_is_cancelled_changes_nothing(offers: Offers) -> None:
     assert (count(offers.engine, TransitionLog), count(offers.engine, OutboxEvent)) == (transitions, events)
 
 
-def test_a_cancellation_decided_on_an_older_version_is_refused_even_when_it_wants_what_is(offers: Offers) -> None:
+def test_a_cancellation_on_an_older_version_is_refused_even_when_the_quote_is_cancelled(offers: Offers) -> None:
     loaded = offers.draft_quote()
     cancel(offers, loaded)
 
@@ -157,7 +157,7 @@ def test_an_accepted_quote_is_neither_cancelled_nor_declined(offers: Offers) -> 
             command(offers, accepted)
 
 
-def test_the_sweep_closes_what_has_expired_once_and_leaves_what_has_not(offers: Offers) -> None:
+def test_the_sweep_expires_each_overdue_quote_once_and_leaves_the_others(offers: Offers) -> None:
     late = let_pass(offers, offers.quote_in_approval())
     valid = offers.draft_quote()
     sweep = Quotes(offers.engine, Repairs(offers.engine, dry_run=False))
@@ -169,14 +169,14 @@ def test_the_sweep_closes_what_has_expired_once_and_leaves_what_has_not(offers: 
     assert messages(offers) == ["QuoteExpired"]
 
 
-def test_a_dry_run_of_the_sweep_tells_and_changes_nothing(offers: Offers) -> None:
+def test_a_dry_run_of_the_sweep_counts_and_changes_nothing(offers: Offers) -> None:
     late = let_pass(offers, offers.draft_quote())
 
     assert Quotes(offers.engine, Repairs(offers.engine, dry_run=True)).sweep() == 1
     assert offers.quote(late.quote_id).status == QuoteStatus.DRAFT
 
 
-def test_an_expired_quote_is_renewed_by_an_edit_with_a_new_end_and_by_nothing_less(offers: Offers) -> None:
+def test_an_expired_quote_is_renewed_only_by_an_edit_with_a_new_end(offers: Offers) -> None:
     expired = expire(offers, let_pass(offers, offers.approved_quote()))
 
     def edit(**changes: Any) -> None:
@@ -191,7 +191,7 @@ def test_an_expired_quote_is_renewed_by_an_edit_with_a_new_end_and_by_nothing_le
     assert (renewed.status, renewed.body["revisionNo"]) == (QuoteStatus.DRAFT, 2)
 
 
-def test_a_quote_past_its_end_is_not_sent_to_approval(offers: Offers) -> None:
+def test_a_quote_past_its_end_cannot_be_submitted(offers: Offers) -> None:
     late = let_pass(offers, offers.priced_quote())
 
     with pytest.raises(QuoteExpired):

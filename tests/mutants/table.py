@@ -1,6 +1,6 @@
 """Lists every mutant: what is taken away, what it protects, which story notices, and which other layers mask it.
 
-`make mutants` writes the whole list to `build/mutants.md`, and its head with the number of each kind to `docs/mutants.md`.
+`make mutants` writes the whole list to the directory `build`, and its head with the number of each kind to docs/mutants.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an approver reads: every change marked, nothing that somebody typed taken for Markdown, and never more than the engine keeps."""
+"""The text of the approval form: changes are marked, input never becomes Markdown, and no text is longer than the engine stores."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def decision(comment: str | None = None, **changes: Any) -> Any:
 
 
 def rows(text: object) -> list[str]:
-    """The lines of a table, without its head."""
+    """The rows of a table, without its head."""
     return str(text).splitlines()[2:]
 
 
@@ -120,11 +120,11 @@ def test_earlier_decisions_stand_newest_first() -> None:
         ("x" * 300, "x" * 199 + "…"),
     ],
 )
-def test_what_somebody_typed_stays_text(typed: str, expected: str) -> None:
+def test_input_of_people_stays_text(typed: str, expected: str) -> None:
     assert plain(typed) == expected
 
 
-def test_tables_never_exceed_what_the_engine_keeps_and_say_what_they_leave_out() -> None:
+def test_tables_are_cut_to_what_the_engine_stores_and_name_what_is_left_out() -> None:
     many = facts(*(line(number) for number in range(1, 200)), decisions=[decision("|" * 200) for _ in range(50)])
     form = shown(many)
     for name in ("linesText", "decisionsText"):
@@ -135,7 +135,7 @@ def test_tables_never_exceed_what_the_engine_keeps_and_say_what_they_leave_out()
     assert encode(form)
 
 
-def test_every_rule_that_fired_is_named_with_who_is_asked() -> None:
+def test_every_rule_that_fired_is_named_with_its_approver_group() -> None:
     asked, reused = (
         SimpleNamespace(id=uuid4(), type=kind, level=1, because=f"Because of {kind}.", approver_group="approverRsm")
         for kind in ("DISCOUNT", "MARGIN")

@@ -8,7 +8,7 @@ from uuid import uuid4
 from reconciliation.backoff import Backoff
 
 
-def test_each_wait_is_twice_the_one_before_and_is_forgotten_with_its_question() -> None:
+def test_each_wait_is_twice_the_one_before_and_ends_with_its_question() -> None:
     seconds = 0.0
     backoff, question_id = Backoff(timedelta(seconds=1), timedelta(seconds=4), clock=lambda: seconds), uuid4()
 

@@ -1,4 +1,4 @@
-"""Which units of work are run again when the database could not decide, and how often."""
+"""A unit of work runs again when the database could not decide, a limited number of times."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Work:
 
 
 @pytest.mark.parametrize("error", [busy(DeadlockDetected()), TryAgain(), OutcomeUnknownError()])
-def test_what_may_be_decided_now_is_run_again(error: DomainError) -> None:
+def test_a_unit_of_work_runs_again_after_a_transient_error(error: DomainError) -> None:
     work = Work(error, error)
 
     assert until_decided(work) == "done"
@@ -39,7 +39,7 @@ def test_what_may_be_decided_now_is_run_again(error: DomainError) -> None:
 
 
 @pytest.mark.parametrize("error", [busy(LockNotAvailable()), Conflict()])
-def test_what_is_decided_or_has_waited_long_enough_is_not(error: DomainError) -> None:
+def test_a_unit_of_work_does_not_run_again_after_a_refusal_or_a_lock_timeout(error: DomainError) -> None:
     work = Work(error)
 
     with pytest.raises(type(error)):
@@ -48,7 +48,7 @@ def test_what_is_decided_or_has_waited_long_enough_is_not(error: DomainError) ->
     assert work.runs == 1
 
 
-def test_a_deadlock_that_comes_back_is_told_in_the_end() -> None:
+def test_a_deadlock_that_comes_back_is_raised_in_the_end() -> None:
     work = Work(*[busy(DeadlockDetected()) for _ in range(10)])
 
     with pytest.raises(TryAgain):

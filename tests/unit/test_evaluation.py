@@ -1,4 +1,4 @@
-"""The evaluation after a command: a failure is left to others only where the caller says so."""
+"""The evaluation after a command: a failure is left to the sweep only when the caller allows it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def busy(_: Cause, __: Callable[[UnitOfWork], object]) -> None:
     raise TryAgain
 
 
-def test_a_failure_that_is_left_to_others_is_logged() -> None:
+def test_a_failure_that_is_left_to_the_sweep_is_logged() -> None:
     order_id = uuid4()
 
     with capture_logs() as logs:

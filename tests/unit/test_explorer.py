@@ -1,4 +1,4 @@
-"""The race explorer itself: it plays every schedule once, sees who waits for whom, finds what is known to be wrong, and replays it."""
+"""The race explorer plays every schedule once, sees which session waits for which, finds known faults, and replays them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.support.guards import without
 
 Play = Callable[[str], Run]
 EDITS = WORLDS["DRAFT: edit | edit"]
-# One of the signatures is locked by both, and when depends on the order of the ids.
+# Both commands lock one of the signatures; when they do depends on the order of the ids.
 WITH_TWO_SIGNATURES = WORLDS["APPROVAL_IN_PROGRESS: cancel | escalate"]
 
 
 @pytest.fixture
 def toys(stage: Stage) -> Iterator[Stage]:
-    """Give two rows to write to, and a table of what was accepted."""
+    """Give two rows to write to, and a table of acceptances."""
     with stage.engine.begin() as connection:
         connection.execute(text("CREATE TABLE explorer.toy (id integer, value integer)"))
         connection.execute(text("CREATE TABLE explorer.accepted (by text)"))
@@ -58,8 +58,8 @@ def writing(*rows: int) -> Program:
     return write
 
 
-def naive_acceptance(actor: Actor) -> str:
-    """A look, something else, and the act on what was seen."""
+def unguarded_acceptance(actor: Actor) -> str:
+    """A program that reads, runs another statement, and then acts on what it read."""
     with actor.engine.connect() as connection:
         is_free = connection.scalar(text("SELECT count(*) FROM explorer.accepted")) == 0
         connection.execute(text("SELECT 1"))
@@ -82,16 +82,16 @@ def endings(runs: Iterable[Run]) -> Counter[tuple[str, ...]]:
     return Counter(run.ended for run in runs)
 
 
-def test_it_finds_the_double_acceptance_of_a_look_that_is_followed_by_an_act(toys: Stage, scheduler: Scheduler) -> None:
-    """Five gates each: begin, look, something else, act, commit. Only where one is done before the other looks is it right."""
-    found = endings(Search(playing(toys, scheduler, naive_acceptance, naive_acceptance)))
+def test_it_finds_the_double_acceptance_of_a_command_that_reads_before_it_acts(toys: Stage, scheduler: Scheduler) -> None:
+    """Five gates each: begin, read, another statement, act, commit. The result is right only when one ends before the other reads."""
+    found = endings(Search(playing(toys, scheduler, unguarded_acceptance, unguarded_acceptance)))
 
     assert found.total() == comb(10, 5)
     assert found == {("accepted", "accepted"): 240, ("accepted", "refused"): 6, ("refused", "accepted"): 6}
 
 
 @pytest.mark.parametrize(("first", "second"), [((1,), (2,)), ((1, 1), (2,)), ((1, 1), (2, 2))])
-def test_programs_that_never_meet_have_as_many_schedules_as_there_are_ways_to_shuffle_them(
+def test_programs_that_never_meet_have_one_schedule_for_each_way_to_interleave_them(
     first: tuple[int, ...], second: tuple[int, ...], toys: Stage, scheduler: Scheduler
 ) -> None:
     gates = len(first) + 2, len(second) + 2  # begin and commit
@@ -115,7 +115,7 @@ def test_a_bound_leaves_out_schedules_with_more_preemptions_and_says_so(
     assert search.is_cut == (schedules < comb(6, 3))
 
 
-def test_it_sees_that_a_session_waits_for_another_one_and_goes_on_when_that_has_ended(toys: Stage, scheduler: Scheduler) -> None:
+def test_it_sees_that_a_session_waits_for_another_one_and_goes_on_after_it(toys: Stage, scheduler: Scheduler) -> None:
     run = playing(toys, scheduler, writing(1), writing(1), closely=True)("AABB")
 
     assert [(step.actor, step.label.split()[0], step.led_to) for step in run.steps] == [
@@ -129,7 +129,7 @@ def test_it_sees_that_a_session_waits_for_another_one_and_goes_on_when_that_has_
 
 
 def test_a_deadlock_is_an_outcome_like_any_other(toys: Stage, scheduler: Scheduler) -> None:
-    """One of two who wait for each other is refused by the server; which one, only the server knows."""
+    """The server refuses one of two actors that wait for each other; it is not specified which one."""
     found = endings(Search(playing(toys, scheduler, writing(1, 2), writing(2, 1)), 1))
 
     deadlocks = {ended for ended in found if "40P01" in ended}
@@ -139,7 +139,7 @@ def test_a_deadlock_is_an_outcome_like_any_other(toys: Stage, scheduler: Schedul
 
 
 def test_a_token_plays_its_schedule_again(toys: Stage, scheduler: Scheduler) -> None:
-    play = playing(toys, scheduler, naive_acceptance, naive_acceptance)
+    play = playing(toys, scheduler, unguarded_acceptance, unguarded_acceptance)
 
     for run in list(Search(play, 2)):
         again = play(run.token)
@@ -151,14 +151,14 @@ def test_a_token_of_another_program_is_refused(toys: Stage, scheduler: Scheduler
         playing(toys, scheduler, writing(1), writing(2))("AC")
 
 
-def test_a_program_that_does_something_else_each_time_is_noticed(toys: Stage, scheduler: Scheduler) -> None:
+def test_a_program_that_is_not_deterministic_is_refused(toys: Stage, scheduler: Scheduler) -> None:
     times = count(1)
 
-    def restless(actor: Actor) -> str:
+    def not_deterministic(actor: Actor) -> str:
         return writing(*[1] * next(times))(actor)
 
     with pytest.raises(NotReplayableError, match="choice"):
-        list(Search(playing(toys, scheduler, restless, writing(2))))
+        list(Search(playing(toys, scheduler, not_deterministic, writing(2))))
 
 
 def test_time_passes_only_when_a_schedule_says_so(stage: Stage) -> None:
@@ -173,7 +173,7 @@ def test_time_passes_only_when_a_schedule_says_so(stage: Stage) -> None:
     assert (before, after) == (False, True)
 
 
-def test_an_exploration_is_the_same_every_time_in_a_scene_that_is_set_anew(explorer: Explorer) -> None:
+def test_an_exploration_of_a_scene_that_is_prepared_again_is_the_same(explorer: Explorer) -> None:
     once = explorer.explore(WITH_TWO_SIGNATURES, 1)
     explorer.forget()
     again = explorer.explore(WITH_TWO_SIGNATURES, 1)
@@ -181,7 +181,7 @@ def test_an_exploration_is_the_same_every_time_in_a_scene_that_is_set_anew(explo
     assert (once.schedules, once.outcomes, once.tokens) == (again.schedules, again.outcomes, again.tokens)
 
 
-def test_everything_of_a_schedule_is_gone_before_the_next(explorer: Explorer) -> None:
+def test_every_row_of_a_schedule_is_removed_before_the_next(explorer: Explorer) -> None:
     explorer.play(EDITS, "")
 
     explorer.scheduler.restore()
@@ -189,7 +189,7 @@ def test_everything_of_a_schedule_is_gone_before_the_next(explorer: Explorer) ->
     assert explorer.stage.restore() == 0
 
 
-def test_a_lost_update_is_told_with_a_command_that_shows_it_again(explorer: Explorer) -> None:
+def test_a_lost_update_is_reported_with_the_command_that_replays_it(explorer: Explorer) -> None:
     with without(EDIT, 0):
         complaints = objections(explorer.explore(EDITS, 1))
         [lost] = [
@@ -203,8 +203,8 @@ def test_a_lost_update_is_told_with_a_command_that_shows_it_again(explorer: Expl
     assert objections_to(EDITS.name, again) == [f"unexpected: {again.outcome}"]
 
 
-def test_an_outcome_that_never_comes_is_missed(explorer: Explorer) -> None:
-    """Lost liveness: both are refused where one must succeed."""
+def test_an_expected_outcome_that_never_comes_is_reported(explorer: Explorer) -> None:
+    """A loss of liveness: both commands are refused although one must succeed."""
     kept = EDIT.guards
     EDIT.protect((Guard(QuoteVersionConflict, false()),))
     try:

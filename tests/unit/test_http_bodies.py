@@ -22,7 +22,7 @@ PARTS: dict[type[BaseModel], Any] = {
     quote_bodies.NewLine: EXAMPLES[quote_bodies.CreateQuoteBody]["lines"][0],
     quote_bodies.ChangedLine: EXAMPLES[quote_bodies.EditQuoteBody]["lines"][0],
 }
-# A case's text and reference go to commands that are plain functions; a price book's entries are a part of its publication.
+# Text and reference of a case are arguments of plain functions; the entries of a price book are a part of its publication.
 WITHOUT_COMMAND = {
     bodies.EmptyBody,
     order_bodies.QuestionBody,
@@ -37,7 +37,7 @@ Build = Callable[..., Any]
 
 
 class Recorded:
-    """A body that keeps which of its members were read."""
+    """A body that records which of its members were read."""
 
     def __init__(self, body: BaseModel) -> None:
         self.body = body

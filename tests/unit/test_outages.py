@@ -1,4 +1,4 @@
-"""What is an outage, what a loop waits out besides, and what is a fault."""
+"""Outages, other errors that a loop waits out, and faults that end it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=repr)
-def test_an_outage_costs_no_attempt_and_ends_no_loop(error: Exception) -> None:
+def test_an_outage_costs_no_try_and_ends_no_loop(error: Exception) -> None:
     assert is_outage(error)
     assert is_waited_out(error)
 
@@ -65,14 +65,14 @@ def test_a_fault_is_no_outage(error: Exception) -> None:
     assert not is_waited_out(error)
 
 
-def test_a_statement_that_took_too_long_costs_a_task_an_attempt_and_ends_no_loop() -> None:
+def test_a_statement_that_took_too_long_costs_a_task_a_try_and_ends_no_loop() -> None:
     slow = from_the_database(STATEMENT_TIMEOUT)
 
     assert not is_outage(slow)
     assert is_waited_out(slow)
 
 
-def test_each_outage_has_one_line_at_its_beginning_and_one_at_its_end_with_its_length() -> None:
+def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends_with_its_length() -> None:
     seconds = 0.0
     outage = OutageLog("engine", clock=lambda: seconds)
 

@@ -44,11 +44,11 @@ def raising(error: BaseException, **changes: Any) -> Outcome:
     return outcome_of(behaviour, **changes)
 
 
-def test_what_a_handler_returns_is_sent_typed() -> None:
+def test_the_variables_of_a_handler_are_sent_with_their_types() -> None:
     assert outcome_of(lambda _: {"steps": []}) == Completed(variables={"steps": {"type": "Json", "value": "[]"}})
 
 
-def test_a_declared_bpmn_error_is_passed_on() -> None:
+def test_a_declared_bpmn_error_is_reported() -> None:
     outcome = raising(BpmnError("ORDER_INVALID", "no lines", {"line": 3}))
 
     assert outcome == Raised(code="ORDER_INVALID", message="no lines", variables={"line": {"type": "Integer", "value": 3}})
@@ -59,7 +59,7 @@ def test_a_declared_bpmn_error_is_passed_on() -> None:
     [(None, 2, 10), (3, 2, 10), (2, 1, 20), (1, 0, 0), (40, 39, 10)],
     ids=["first", "fresh", "second", "last", "many"],
 )
-def test_a_failure_uses_one_attempt(retries: int | None, left: int, wait: float) -> None:
+def test_a_failure_costs_one_try(retries: int | None, left: int, wait: float) -> None:
     outcome = raising(ValueError("bug"), retries=retries)
 
     assert isinstance(outcome, Failed)
@@ -69,7 +69,7 @@ def test_a_failure_uses_one_attempt(retries: int | None, left: int, wait: float)
 
 
 @pytest.mark.parametrize(("retries", "kept"), [(None, 3), (2, 2)])
-def test_retry_later_keeps_the_attempts(retries: int | None, kept: int) -> None:
+def test_retry_later_costs_no_try(retries: int | None, kept: int) -> None:
     outcome = raising(RetryLater(timedelta(seconds=7), "too early"), retries=retries)
 
     assert isinstance(outcome, Failed)
@@ -77,7 +77,7 @@ def test_retry_later_keeps_the_attempts(retries: int | None, kept: int) -> None:
 
 
 @pytest.mark.parametrize("error", [GiveUp("x" * 5000), ValueError("x" * 5000), BpmnError("X", "x" * 5000)])
-def test_a_message_fits_and_keeps_its_advice(error: Exception) -> None:
+def test_a_long_message_is_cut_and_keeps_its_advice(error: Exception) -> None:
     outcome = raising(error, retries=1)
 
     assert isinstance(outcome, Failed)
@@ -86,7 +86,7 @@ def test_a_message_fits_and_keeps_its_advice(error: Exception) -> None:
     assert outcome.message.endswith(".")
 
 
-def test_a_required_variable_is_read_or_the_task_is_an_incident() -> None:
+def test_a_required_variable_that_cannot_be_read_makes_an_incident() -> None:
     variables = {"tenantId": {"type": "String", "value": "no-uuid"}}
 
     outcome = outcome_of(lambda task: {"id": task.uuid("tenantId")}, variables=variables)
@@ -96,7 +96,7 @@ def test_a_required_variable_is_read_or_the_task_is_an_incident() -> None:
     assert "'tenantId' must be a UUID, it is 'no-uuid'" in outcome.message
 
 
-def test_a_database_that_is_away_uses_no_attempt() -> None:
+def test_a_database_that_is_away_costs_no_try() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         database = create_engine(f"postgresql+psycopg://nobody@127.0.0.1:{bound.getsockname()[1]}/none?connect_timeout=2")

@@ -1,4 +1,4 @@
-"""What an event carries is encoded on its way to the database; it reads as the same row does over HTTP."""
+"""The payload of an event is encoded on its way to the database, in the form that the same row has over HTTP."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["tenant_id", "quote_revision_id", "status", "lines"]), VALUES))
-def test_an_event_says_what_the_row_says(row: dict[str, object]) -> None:
+def test_an_event_has_the_values_of_the_row(row: dict[str, object]) -> None:
     assert json.loads(to_json(in_camel_case(row))) == json.loads(json.dumps(as_json(row)))
 
 

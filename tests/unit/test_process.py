@@ -57,7 +57,7 @@ def handlers() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_loops_that_end_when_told_end_well() -> None:
+def test_a_process_whose_loops_end_when_they_are_stopped_exits_with_success() -> None:
     stop = Event()
     stop.set()
 
@@ -75,7 +75,7 @@ def test_a_loop_that_dies_stops_the_process_with_70() -> None:
     assert [(log["event"], log["loop"]) for log in logs] == [("loop_died", "bad")]
 
 
-def test_whoever_runs_loops_hears_which_one_died_and_of_what() -> None:
+def test_the_caller_gets_the_loop_that_died_and_its_error() -> None:
     heard: list[tuple[str, str]] = []
 
     run_loops({"one": Waits(), "bad": Dies()}, Event(), on_early_end=lambda name, error: heard.append((name, repr(error))))
@@ -83,7 +83,7 @@ def test_whoever_runs_loops_hears_which_one_died_and_of_what() -> None:
     assert heard == [("bad", "RuntimeError('bug')")]
 
 
-def test_whoever_runs_loops_hears_of_one_that_returns_before_it_is_told_to() -> None:
+def test_the_caller_gets_a_loop_that_returns_before_it_is_stopped() -> None:
     heard: list[tuple[str, BaseException | None]] = []
 
     run_loops({"one": Waits(), "short": Returns()}, Event(), on_early_end=lambda name, error: heard.append((name, error)))
@@ -104,7 +104,7 @@ def test_a_loop_that_does_not_end_is_named() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
-def test_a_signal_only_asks_to_stop() -> None:
+def test_a_signal_only_requests_a_stop() -> None:
     stop = stop_on_signals()
 
     os.kill(os.getpid(), signal.SIGTERM)
@@ -132,7 +132,7 @@ def test_an_outage_is_logged_once_and_waited_out(monkeypatch: pytest.MonkeyPatch
     assert logs[1]["seconds"] > 0
 
 
-def test_what_is_no_outage_passes() -> None:
+def test_an_error_that_is_no_outage_is_raised() -> None:
     def call() -> int:
         raise ValueError("bug")
 

@@ -82,7 +82,7 @@ def session() -> Iterator[requests.Session]:
 
 
 class _Peers(NamedTuple):
-    """A connection through the proxy: the socket of the client, and the socket of the target."""
+    """The two ends of a connection through the proxy: the socket of the client, and the socket of the target."""
 
     proxy: FaultProxy
     client: socket.socket
@@ -91,7 +91,7 @@ class _Peers(NamedTuple):
 
 @pytest.fixture
 def peers() -> Iterator[_Peers]:
-    """Connect a client through the proxy to a target of which the test holds the socket."""
+    """Connect a client through the proxy to a target whose socket the test controls."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         FaultProxy("127.0.0.1", listener.getsockname()[1]) as proxy,
@@ -104,7 +104,7 @@ def peers() -> Iterator[_Peers]:
 
 
 def exchange(peers: _Peers) -> None:
-    """Let one request and its answer pass, after which both sides keep the connection."""
+    """Exchange one request and its answer; both sides then keep the connection."""
     peers.client.sendall(REQUEST)
     assert peers.target.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST
     peers.target.sendall(ANSWER)
@@ -143,7 +143,7 @@ def test_a_dropped_request_never_reaches_the_target(target: _Target, proxy: Faul
     assert session.post(f"{proxy.url}/start", data=b"other").content == b"other"
 
 
-def test_a_held_answer_arrives_when_it_is_released(target: _Target, proxy: FaultProxy, session: requests.Session) -> None:
+def test_a_delayed_answer_arrives_when_it_is_released(target: _Target, proxy: FaultProxy, session: requests.Session) -> None:
     released = Event()
     proxy.hold("GET /slow", released)
 
@@ -181,7 +181,7 @@ def test_a_target_that_works_on_a_request_sees_that_the_client_has_hung_up(peers
     assert peers.target.recv(1) == b""
 
 
-def test_a_target_of_which_the_answer_is_held_sees_that_the_client_has_hung_up(peers: _Peers) -> None:
+def test_a_target_whose_answer_is_delayed_sees_that_the_client_has_hung_up(peers: _Peers) -> None:
     peers.proxy.hold("GET /", Event())
     peers.client.sendall(REQUEST)
     assert peers.target.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST

@@ -1,4 +1,4 @@
-"""Questions to providers keep nobody waiting: neither a slow provider the other sweeps, nor one that is away the other providers."""
+"""Queries to providers have a budget: a slow provider does not delay other sweeps, one that is away not the other providers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows(*providers: str, has_lookup: bool = True) -> list[Any]:
     ]
 
 
-def test_what_does_not_fit_into_the_budget_is_left_to_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_beyond_the_budget_are_left_to_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Scripted(lambda: None)
     each_takes = count(0, BUDGET.total_seconds() * 0.6)
     monkeypatch.setattr("reconciliation.questions.time.monotonic", lambda: next(each_takes))
@@ -30,7 +30,7 @@ def test_what_does_not_fit_into_the_budget_is_left_to_the_next_sweep(monkeypatch
     assert (len(outcomes), slow.asked) == (1, ["slow 0"])
 
 
-def test_a_provider_that_is_away_is_asked_once_and_the_others_all_the_same() -> None:
+def test_a_provider_that_is_away_is_asked_once_and_the_others_are_asked_as_usual() -> None:
     away, here = Scripted(unavailable), Scripted(lambda: None)
     asking = Questions({"away": away, "here": here}, key_of_attempt)
 
@@ -40,7 +40,7 @@ def test_a_provider_that_is_away_is_asked_once_and_the_others_all_the_same() -> 
     assert (away.asked, here.asked) == (["away 0"], ["here 2"])
 
 
-def test_a_provider_without_lookup_is_asked_nothing() -> None:
+def test_a_provider_without_lookup_is_not_asked() -> None:
     provider = Scripted(lambda: None)
 
     assert [outcome for _, outcome in Questions({"p": provider}, key_of_attempt).put(rows("p", has_lookup=False))] == [NO_REPLY]

@@ -1,4 +1,4 @@
-"""A refusal about a row says which row it was, and in which state."""
+"""A refusal about a row names the row and its state."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 from workers.pod.retry_policy import DEFAULT_POLICY, LONGEST_WAIT, RetryPolicy
 
 
-def test_a_policy_counts_attempts_and_doubles_its_waits() -> None:
+def test_a_policy_counts_tries_and_doubles_its_waits() -> None:
     policy = RetryPolicy.parse("R4/PT10S")
 
     retries: int | None = None
@@ -33,12 +33,12 @@ def test_another_form_is_refused_with_an_example(text: str) -> None:
         RetryPolicy.parse(text)
 
 
-def test_a_policy_that_cannot_be_read_does_not_stop_the_work() -> None:
+def test_an_unreadable_or_missing_policy_is_replaced_by_the_default() -> None:
     assert RetryPolicy.of({"retryPolicy": "often"}) == DEFAULT_POLICY
     assert RetryPolicy.of({}) == DEFAULT_POLICY
 
 
-def test_one_more_attempt_given_by_an_operator_is_the_last() -> None:
+def test_a_try_that_an_operator_adds_is_the_last() -> None:
     assert RetryPolicy.parse("R5/PT10S").left_after_failure(1) == 0
 
 

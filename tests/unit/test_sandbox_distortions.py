@@ -1,4 +1,4 @@
-"""On request the sandbox provider says what is early, changed, contradictory, or about nobody; what it has done stays true in its books."""
+"""On request the sandbox sends callbacks that are early, changed, contradictory, or about no step; its ledger stays right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUEST = ServiceRequest(
 
 @dataclass
 class Books:
-    """The provider's books at a time that the test sets."""
+    """The ledger of the provider, at a time that the test sets."""
 
     store: Store
     now: float = 1_800_000_000.0
@@ -37,7 +37,7 @@ class Books:
         self.faults = Faults(self.store)
 
     def said(self, *, within: float = 3600) -> list[dict[str, Any]]:
-        """What was promised to be said within so many seconds, in its order."""
+        """The callbacks that are due within so many seconds, in their order."""
         query = "SELECT event_id, body FROM callback WHERE state = 'PENDING' AND due_at <= ? ORDER BY due_at, delivery_id"
         with self.store.transaction() as connection:
             rows = connection.execute(query, (self.now + within,)).fetchall()
@@ -51,7 +51,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
     store.close()
 
 
-def test_a_callback_can_come_before_the_answer(books: Books) -> None:
+def test_a_callback_can_come_before_the_reply(books: Books) -> None:
     books.faults.add(FaultKind.EARLY_CALLBACK)
     books.ledger.receive(KEY, REQUEST)
 
@@ -77,7 +77,7 @@ def test_a_callback_can_be_contradicted_by_another(books: Books) -> None:
     assert [entry["effects"] for entry in books.ledger.entries()] == [1]
 
 
-def test_a_callback_can_be_about_a_step_that_nobody_knows(books: Books) -> None:
+def test_a_callback_can_be_about_an_unknown_step(books: Books) -> None:
     books.faults.add(FaultKind.MISADDRESS_CALLBACK)
     books.ledger.receive(KEY, REQUEST)
 
@@ -103,7 +103,7 @@ def test_a_cancellation_can_be_decided_later(books: Books, fault: FaultKind | No
     assert (books.ledger.find(CANCEL) or {})["status"] == ends
 
 
-def test_anything_can_be_said_by_hand_about_a_request_that_came(books: Books) -> None:
+def test_any_event_can_be_sent_by_hand_about_a_request_that_arrived(books: Books) -> None:
     books.ledger.receive(KEY, REQUEST)
 
     books.ledger.say(KEY, "step.rejected")
@@ -112,7 +112,7 @@ def test_anything_can_be_said_by_hand_about_a_request_that_came(books: Books) ->
     assert [entry["net"] for entry in books.ledger.entries()] == [1]
 
 
-def test_nothing_can_be_said_about_what_never_came(books: Books) -> None:
+def test_no_event_can_be_sent_about_a_request_that_never_arrived(books: Books) -> None:
     with pytest.raises(RequestUnknownError):
         books.ledger.say(KEY, "step.completed")
 
@@ -123,8 +123,8 @@ def test_over_http_an_event_is_sent_or_refused(tmp_path: Path) -> None:
         address = f"{sandbox.url}/sandbox/events"
         sent = httpx.post(address, json={"idempotencyKey": KEY, "eventType": "step.cancelled"})
         unknown = httpx.post(address, json={"idempotencyKey": "another", "eventType": "step.cancelled"})
-        unheard_of = httpx.post(address, json={"idempotencyKey": KEY, "eventType": "step.dreamt"})
+        unknown_event = httpx.post(address, json={"idempotencyKey": KEY, "eventType": "step.dreamt"})
 
     assert (sent.status_code, sent.json()["eventId"][:4]) == (201, "evt-")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "REQUEST_UNKNOWN")
-    assert unheard_of.status_code == 400
+    assert unknown_event.status_code == 400

@@ -1,4 +1,4 @@
-"""The sandbox provider cancels what it can and undoes what it is asked to: an effect is taken back at most once, whoever asks."""
+"""The sandbox provider cancels requests that are under way and undoes effects: each effect is taken back at most once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def provider(tmp_path: Path) -> Iterator[Provider]:
     store.close()
 
 
-def test_what_is_under_way_is_cancelled_and_says_nothing_more(provider: Provider) -> None:
+def test_a_request_under_way_is_cancelled_and_sends_no_callback_any_more(provider: Provider) -> None:
     provider.ledger.receive(KEY, ASYNCHRONOUS)
 
     answer = provider.ledger.cancel(CANCEL, KEY)
@@ -64,7 +64,7 @@ def test_what_is_under_way_is_cancelled_and_says_nothing_more(provider: Provider
     assert (provider.ledger.find(KEY) or {})["status"] == "CANCELLED"
 
 
-def test_what_is_completed_is_not_cancelled(provider: Provider) -> None:
+def test_a_completed_request_is_not_cancelled(provider: Provider) -> None:
     provider.ledger.receive(KEY, ASYNCHRONOUS)
     provider.clock.now += 2
 
@@ -80,7 +80,7 @@ def test_a_cancellation_is_decided_once(provider: Provider) -> None:
     assert provider.ledger.cancel(CANCEL, KEY) == first == provider.ledger.find(CANCEL)
 
 
-def test_of_a_request_that_never_came_nothing_is_kept(provider: Provider) -> None:
+def test_the_cancellation_of_a_request_that_never_arrived_is_not_recorded(provider: Provider) -> None:
     with pytest.raises(RequestUnknownError):
         provider.ledger.cancel(CANCEL, KEY)
 
@@ -89,7 +89,7 @@ def test_of_a_request_that_never_came_nothing_is_kept(provider: Provider) -> Non
     assert provider.ledger.cancel(CANCEL, KEY)["status"] == "COMPLETED"
 
 
-def test_on_request_a_cancellation_in_time_is_refused(provider: Provider) -> None:
+def test_the_sandbox_refuses_a_cancellation_in_time_when_it_is_told_to(provider: Provider) -> None:
     provider.faults.add(FaultKind.REFUSE_CANCEL)
     provider.ledger.receive(KEY, ASYNCHRONOUS)
 
@@ -97,7 +97,7 @@ def test_on_request_a_cancellation_in_time_is_refused(provider: Provider) -> Non
     assert (provider.net(), provider.callbacks()) == (1, ["PENDING"])
 
 
-def test_on_request_what_is_completed_is_taken_back(provider: Provider) -> None:
+def test_the_sandbox_takes_a_completed_effect_back_when_it_is_told_to(provider: Provider) -> None:
     provider.faults.add(FaultKind.TAKE_BACK)
     provider.ledger.receive(KEY, SYNCHRONOUS)
 
@@ -116,13 +116,13 @@ def test_an_undo_takes_the_effect_back_once(provider: Provider) -> None:
     assert (first.status_code, second.status_code, provider.net()) == (200, 422, 0)
 
 
-def test_there_is_nothing_to_undo_of_what_was_never_done(provider: Provider) -> None:
+def test_the_undo_of_a_request_without_effect_changes_nothing(provider: Provider) -> None:
     answer = provider.ledger.receive(UNDO, replace(SYNCHRONOUS, compensates=KEY))
 
     assert (answer.status_code, answer.body["reason"]) == (422, "there is nothing to undo")
 
 
-def test_a_refused_undo_undoes_nothing(provider: Provider) -> None:
+def test_a_refused_undo_keeps_the_effect(provider: Provider) -> None:
     provider.ledger.receive(KEY, SYNCHRONOUS)
     provider.faults.add(FaultKind.REJECT)
 
@@ -131,7 +131,7 @@ def test_a_refused_undo_undoes_nothing(provider: Provider) -> None:
     assert (answer.status_code, provider.net()) == (422, 1)
 
 
-def test_over_http_the_port_tells_in_time_too_late_and_never_seen_apart(tmp_path: Path) -> None:
+def test_the_client_distinguishes_cancelled_too_late_and_never_seen(tmp_path: Path) -> None:
     sandbox = SandboxProvider(tmp_path, "http://127.0.0.1:9/callbacks/sandbox", new_secret(), callback_latency=timedelta(minutes=1))
     cancellation = CancelRequest(idempotency_key=CANCEL, request_key=KEY, step_ref="step:t:1")
     with sandbox, HttpProvider(sandbox.url, "any") as port:

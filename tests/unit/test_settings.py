@@ -1,4 +1,4 @@
-"""Settings are read once, and a wrong one is named in one line."""
+"""Settings are read once, and one line names a wrong setting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPLETE = {
 }
 
 
-def test_what_is_not_set_has_a_default_only_where_one_is_safe() -> None:
+def test_a_setting_has_a_default_only_when_the_default_is_safe() -> None:
     settings = Settings.from_environment(COMPLETE)
 
     assert (settings.http_host, settings.http_port, settings.health_port) == ("127.0.0.1", 8080, None)
@@ -44,7 +44,7 @@ def test_a_missing_setting_is_named(name: str) -> None:
         ("Q2O_START_SAFE_INTERVAL_SECONDS", "inf"),
     ],
 )
-def test_a_number_that_is_none_is_named_with_what_was_given(name: str, value: str) -> None:
+def test_a_setting_that_is_not_a_number_is_named_with_its_value(name: str, value: str) -> None:
     with pytest.raises(SettingError, match=f"{name}={value} is not a number"):
         Settings.from_environment(COMPLETE | {name: value})
 
@@ -54,7 +54,7 @@ def test_a_short_token_secret_is_refused() -> None:
         Settings.from_environment(COMPLETE | {"Q2O_JWT_SECRET": "guessable"})
 
 
-def test_topics_are_a_list_and_none_means_all() -> None:
+def test_topics_are_a_list_and_an_empty_list_means_all() -> None:
     assert Settings.from_environment(COMPLETE).topics == frozenset()
     assert Settings.from_environment(COMPLETE | {"Q2O_TOPICS": "order.decompose,order.evaluate"}).topics == {
         "order.decompose",

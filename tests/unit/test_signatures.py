@@ -1,4 +1,4 @@
-"""Callbacks are believed by their signature over the raw bytes (Standard Webhooks), within a few minutes of being signed."""
+"""A callback is accepted by its signature over the raw bytes (Standard Webhooks), a few minutes after it was signed at most."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_callback_without_signature_headers_is_refused() -> None:
         verify({}, BODY, [new_secret()])
 
 
-def test_a_callback_is_refused_when_no_secret_is_known() -> None:
+def test_a_callback_is_refused_when_no_secret_is_configured() -> None:
     with pytest.raises(SignatureInvalidError):
         verify(signed(new_secret()), BODY, [])
 
@@ -70,7 +70,7 @@ def test_a_callback_signed_too_far_from_now_is_refused(age_seconds: int) -> None
         verify(signed(secret, at=time.time() - age_seconds), BODY, [secret])
 
 
-def test_a_narrower_tolerance_refuses_what_the_default_takes() -> None:
+def test_a_narrower_tolerance_refuses_a_callback_that_the_default_accepts() -> None:
     secret = new_secret()
     headers = signed(secret, at=time.time() - 60)
 
@@ -80,7 +80,7 @@ def test_a_narrower_tolerance_refuses_what_the_default_takes() -> None:
 
 
 @pytest.mark.parametrize("secret", ["whsec_c2hvcnQ=", "whsec_not base64!"])
-def test_a_weak_or_malformed_secret_is_refused_as_our_fault(secret: str) -> None:
+def test_a_weak_or_malformed_secret_is_refused_as_a_fault_of_the_product(secret: str) -> None:
     with pytest.raises(ValueError, match="secret must"):
         verify(signed(new_secret()), BODY, [secret])
 

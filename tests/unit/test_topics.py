@@ -71,7 +71,7 @@ def test_a_handler_is_run_with_the_heartbeat_that_it_declares() -> None:
     assert handlers.signs == [a_task()]
 
 
-def test_two_handlers_of_one_topic_are_a_mistake() -> None:
+def test_two_handlers_of_one_topic_are_refused() -> None:
     with pytest.raises(ValueError, match=r"two handlers declare the topic 'order\.decompose'"):
         contracts_of(Twice)
 

@@ -41,7 +41,7 @@ ID = UUID("00000000-0000-4000-8000-000000000001")
         (("a", frozenset({"b"})), "Json", '["a",["b"]]'),
     ],
 )
-def test_every_value_leaves_with_its_type(value: Variable, kind: str, sent: Any) -> None:
+def test_every_value_is_sent_with_its_type(value: Variable, kind: str, sent: Any) -> None:
     assert encode({"x": value}) == {"x": {"type": kind, "value": sent}}
 
 
@@ -56,7 +56,7 @@ def test_every_value_leaves_with_its_type(value: Variable, kind: str, sent: Any)
         ([float("inf")], "cannot be sent as Json"),
     ],
 )
-def test_what_the_engine_cannot_hold_is_refused_by_name_before_any_call(value: Variable, reason: str) -> None:
+def test_a_value_that_the_engine_cannot_store_is_refused_by_name_before_any_call(value: Variable, reason: str) -> None:
     with pytest.raises(VariableError, match=reason) as refusal:
         encode({"fine": 1, "theOne": value})
 
@@ -92,7 +92,7 @@ def test_values_arrive_as_python_objects(variable: dict[str, Any], value: Any) -
         ({"type": "Json", "value": "{"}, "not valid JSON"),
     ],
 )
-def test_what_python_cannot_read_is_refused_by_name(variable: dict[str, Any], reason: str) -> None:
+def test_a_value_that_python_cannot_read_is_refused_by_name(variable: dict[str, Any], reason: str) -> None:
     with pytest.raises(VariableError, match=rf"'theOne'.*{reason}"):
         decode({"theOne": variable})
 

@@ -1,4 +1,4 @@
-"""The envelope: what is written is read back the same, and what is no event of ours is refused with the reason."""
+"""An event is the same after it was written to a message and read back; a message that is not an event is refused with the reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def message(**changes: Any) -> bytes:
     return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()
 
 
-def test_an_envelope_holds_what_the_outbox_event_held() -> None:
+def test_an_envelope_has_the_values_of_the_outbox_event() -> None:
     causation = uuid4()
     envelope = decode(encode(pending(causation_id=str(causation))))
     assert envelope.event_id == EVENT_ID
@@ -120,6 +120,6 @@ def test_a_field_of_another_kind_is_refused_by_its_name(field: str, value: objec
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff", b"{", b"[]", b"17", b"[" * 100_000])
-def test_what_is_no_json_object_is_refused(value: bytes | None) -> None:
+def test_a_message_that_is_no_json_object_is_refused(value: bytes | None) -> None:
     with pytest.raises(UnreadableMessageError):
         decode(value)
