@@ -115,15 +115,15 @@ PLANTED: dict[str, tuple[object, str, object]] = {
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("told", PLANTED)
-def test_a_fault_that_is_planted_is_found(desk: Desk, offers: Offers, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
-    place, name, instead = PLANTED[told]
+@pytest.mark.parametrize("report", PLANTED)
+def test_a_fault_that_is_planted_is_found(desk: Desk, offers: Offers, monkeypatch: pytest.MonkeyPatch, report: str) -> None:
+    place, name, instead = PLANTED[report]
     monkeypatch.setattr(place, name, instead)
 
     for number in range(1, 7):
         with structlog.testing.capture_logs():  # without this, structlog formats each traceback for people, which takes seconds
             Scenario(desk, offers.engine, MadeUp(), seed=number).play(MOVES)
-        if any(told in fault for fault in desk.tally.faults):
+        if any(report in fault for fault in desk.tally.faults):
             return
 
     pytest.fail(f"{desk.tally.requests} requests did not find it; {desk.tally.faults[:1]}")

@@ -39,9 +39,9 @@ def applied(outcome: str, refused: str | None = None) -> dict[str, Variable]:
     return {"resolutionOutcome": outcome, "resolutionRefused": refused}
 
 
-def complete(case: Walk, **said: Variable) -> None:
+def complete(case: Walk, **variables: Variable) -> None:
     [task] = case.people(1)
-    assert case.engine.complete_user_task(task.id, said)
+    assert case.engine.complete_user_task(task.id, variables)
 
 
 def test_a_case_ends_after_its_resolution_has_proven_right(case: Walk) -> None:

@@ -18,7 +18,7 @@ def planned(engine: Engine, *, ready: bool = True, code: str = "SHIP_ROUTER") ->
     return Walk.start(engine, "fulfillment-step", "step:t1", ready=ready, **facts)
 
 
-def told(outcome: str, failure: str = "NONE", attempt: int = 1) -> dict[str, Variable]:
+def step_result(outcome: str, failure: str = "NONE", attempt: int = 1) -> dict[str, Variable]:
     return {"stepOutcome": outcome, "failureClass": failure, "attemptNo": attempt, "providerName": "sandbox"}
 
 
@@ -28,32 +28,32 @@ def told(outcome: str, failure: str = "NONE", attempt: int = 1) -> dict[str, Var
 )
 def test_the_process_of_a_final_step_ends_with_its_outcome(engine: Engine, outcome: str, end: str) -> None:
     step = planned(engine)
-    step.work("fulfillment.execute-step", **told(outcome))
+    step.work("fulfillment.execute-step", **step_result(outcome))
     step.ends_as(end)
 
 
 def test_a_callback_settles_a_step_that_the_provider_accepted(engine: Engine) -> None:
     step = planned(engine)
-    step.work("fulfillment.execute-step", **told("ACCEPTED"))
-    step.tell("ProviderCallbackReceived", **told("ACCEPTED"))
-    step.tell("ProviderCallbackReceived", **told("COMPLETED"))
+    step.work("fulfillment.execute-step", **step_result("ACCEPTED"))
+    step.tell("ProviderCallbackReceived", **step_result("ACCEPTED"))
+    step.tell("ProviderCallbackReceived", **step_result("COMPLETED"))
     step.ends_as("Step completed")
 
 
 def test_after_a_lost_callback_the_outcome_is_checked_by_a_timer(engine: Engine) -> None:
     step = planned(engine)
-    step.work("fulfillment.execute-step", **told("ACCEPTED"))
+    step.work("fulfillment.execute-step", **step_result("ACCEPTED"))
     step.let_time_pass("outcome-wait-over")
-    step.work("fulfillment.check-outcome", **told("COMPLETED"))
+    step.work("fulfillment.check-outcome", **step_result("COMPLETED"))
     step.ends_as("Step completed")
 
 
 def test_a_step_with_an_unknown_outcome_is_checked_and_waits_for_a_callback(engine: Engine) -> None:
     step = planned(engine)
-    step.work("fulfillment.execute-step", **told("UNKNOWN", "TIME_OUT"))
+    step.work("fulfillment.execute-step", **step_result("UNKNOWN", "TIME_OUT"))
     step.let_time_pass("outcome-wait-over")
-    step.work("fulfillment.check-outcome", **told("UNKNOWN", "TIME_OUT"))
-    step.tell("ProviderCallbackReceived", **told("COMPLETED"))
+    step.work("fulfillment.check-outcome", **step_result("UNKNOWN", "TIME_OUT"))
+    step.tell("ProviderCallbackReceived", **step_result("COMPLETED"))
     step.ends_as("Step completed")
 
 
@@ -62,9 +62,9 @@ def test_a_step_with_an_unknown_outcome_is_checked_and_waits_for_a_callback(engi
 )
 def test_a_step_without_effect_is_sent_again_after_a_wait(engine: Engine, failure: str, attempt: int) -> None:
     step = planned(engine)
-    step.work("fulfillment.execute-step", **told("RETRYABLE", failure, attempt))
+    step.work("fulfillment.execute-step", **step_result("RETRYABLE", failure, attempt))
     step.let_time_pass("retry-due")
-    step.work("fulfillment.execute-step", **told("COMPLETED"))
+    step.work("fulfillment.execute-step", **step_result("COMPLETED"))
     step.ends_as("Step completed")
 
 
@@ -82,20 +82,20 @@ def test_a_step_without_effect_is_sent_again_after_a_wait(engine: Engine, failur
 def test_a_case_is_opened_when_a_rule_requires_it(engine: Engine, found: tuple[str, str, int], queue: str, severity: str) -> None:
     outcome, failure, attempt = found
     step = planned(engine)
-    step.work("fulfillment.execute-step", **told(outcome, failure, attempt))
+    step.work("fulfillment.execute-step", **step_result(outcome, failure, attempt))
     opened = step.take("fallout.open-case", "falloutQueue", "falloutSeverity")
     assert opened.variables == {"falloutQueue": queue, "falloutSeverity": severity}
     step.done(opened, caseId="c-1", stepOutcome="HELD")
     step.let_time_pass("resolution-wait-over")
-    step.work("fulfillment.check-outcome", **told("HELD", failure))
+    step.work("fulfillment.check-outcome", **step_result("HELD", failure))
     step.work("fallout.open-case", caseId="c-1", stepOutcome="HELD")
-    step.tell("ProviderCallbackReceived", **told("SKIPPED"))
+    step.tell("ProviderCallbackReceived", **step_result("SKIPPED"))
     step.ends_as("Step skipped")
 
 
 def test_the_case_of_a_rejected_notification_has_low_severity(engine: Engine) -> None:
     step = planned(engine, code="NOTIFY_CUSTOMER")
-    step.work("fulfillment.execute-step", **told("HELD", "REJECTED"))
+    step.work("fulfillment.execute-step", **step_result("HELD", "REJECTED"))
     assert step.take("fallout.open-case", "falloutSeverity").variables == {"falloutSeverity": "LOW"}
 
 
@@ -105,9 +105,9 @@ def test_a_step_waits_for_its_predecessors_by_message_and_by_timer(engine: Engin
     step.work("fulfillment.check-readiness", readiness="WAITING")
     step.let_time_pass("ready-wait-over")
     step.work("fulfillment.check-readiness", readiness="READY")
-    step.work("fulfillment.execute-step", **told("WAITING"))
+    step.work("fulfillment.execute-step", **step_result("WAITING"))
     step.tell("FulfillmentStepReady")
-    step.work("fulfillment.execute-step", **told("COMPLETED"))
+    step.work("fulfillment.execute-step", **step_result("COMPLETED"))
     step.ends_as("Step completed")
 
 
@@ -115,7 +115,7 @@ def test_a_step_that_was_held_while_it_waited_gets_a_case(engine: Engine) -> Non
     step = planned(engine, ready=False)
     step.let_time_pass("ready-wait-over")
     step.work("fulfillment.check-readiness", readiness="HELD")
-    step.work("fulfillment.execute-step", **told("HELD", "CONTRADICTION", 0))
+    step.work("fulfillment.execute-step", **step_result("HELD", "CONTRADICTION", 0))
     assert step.take("fallout.open-case", "falloutQueue").variables == {"falloutQueue": "falloutL2"}
 
 

@@ -51,8 +51,8 @@ def test_an_acknowledged_request_that_was_taken_for_absent_is_asked_about_again(
 
     assert (kind, step.status) == (CellKind.CONTRADICTION, "UNKNOWN")
     with housekeeping(offers.engine) as connection:
-        asked = unanswered.unanswered_steps(connection, 10, NOW, NOW, NEVER)
-    assert [row.id for row in asked] == [step_id]
+        found = unanswered.unanswered_steps(connection, 10, NOW, NOW, NEVER)
+    assert [row.id for row in found] == [step_id]
 
 
 def test_a_time_out_loses_to_an_acknowledgement(offers: Offers) -> None:

@@ -32,9 +32,9 @@ def work(offers: Offers) -> Fulfilment:
 def test_an_order_that_was_never_started_is_cancelled_at_once(offers: Offers) -> None:
     work = Fulfilment(offers, offers.accepted_quote().order_id)
 
-    asked = work.ask_to_cancel()
+    request = work.ask_to_cancel()
 
-    assert (work.status, asked.status, asked.decision_reason) == ("CANCELLED", "DONE", "NOTHING_WAS_BEGUN")
+    assert (work.status, request.status, request.decision_reason) == ("CANCELLED", "DONE", "NOTHING_WAS_BEGUN")
 
 
 def test_while_a_cancellation_is_assessed_no_step_starts_and_those_under_way_go_on(work: Fulfilment) -> None:
@@ -163,9 +163,14 @@ def test_the_ledger_of_the_provider_settles_a_step_that_was_completed_and_cancel
     work.say(RESERVE, StepEvent.COMPLETE, external_ref="r-1")
     work.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
-    [question] = work.contradictions()
-    assert (question.said, question.known, question.answer, work.status) == ("CONFIRM_CANCEL", "COMPLETED", None, "CANCELLING")
-    work.answer(question, in_effect=False)
+    [contradiction] = work.contradictions()
+    assert (contradiction.said, contradiction.known, contradiction.answer, work.status) == (
+        "CONFIRM_CANCEL",
+        "COMPLETED",
+        None,
+        "CANCELLING",
+    )
+    work.answer(contradiction, in_effect=False)
 
     assert work.status == "CANCELLED"
     assert f"undo {RESERVE}" not in work.states()
@@ -179,8 +184,8 @@ def test_an_effect_after_the_order_was_cancelled_is_undone_by_a_process_of_its_o
     assert work.status == "CANCELLED"
 
     work.say(RESERVE, StepEvent.COMPLETE, external_ref="r-1")
-    [question] = work.contradictions()
-    work.answer(question, in_effect=True)
+    [contradiction] = work.contradictions()
+    work.answer(contradiction, in_effect=True)
     work.complete(f"undo {RESERVE}")
 
     assert (work.status, work.step(RESERVE).status) == ("CANCELLED", "CANCELLED")

@@ -91,10 +91,10 @@ def test_a_lost_connection_is_retired_and_the_next_command_has_another(offers: O
 
 def test_a_listener_gets_each_statement_and_may_rewrite_it(offers: Offers) -> None:
     offer = offers.draft_quote()
-    heard = []
+    seen = []
 
     def rewrite(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> tuple[str, Any]:
-        heard.append(statement)
+        seen.append(statement)
         return statement.replace("quote.status,", "'REWRITTEN' AS status,"), parameters
 
     event.listen(offers.engine, "before_cursor_execute", rewrite, retval=True)
@@ -105,7 +105,7 @@ def test_a_listener_gets_each_statement_and_may_rewrite_it(offers: Offers) -> No
         event.remove(offers.engine, "before_cursor_execute", rewrite)
 
     assert found.status == "REWRITTEN"
-    assert len(heard) == 1
+    assert len(seen) == 1
 
 
 def test_a_command_declares_no_new_statement(offers: Offers) -> None:

@@ -107,8 +107,8 @@ class TestTheWholeWay:
 
         command = table_of(WorkflowCommand)
         with db.connect() as connection:
-            asked = connection.execute(select(*command.c).where(command.c.kind == "COMPLETE_TASK")).one()
-        assert (asked.name, asked.variables["decision"]) == (str(requirement_id), "APPROVE")
+            completion = connection.execute(select(*command.c).where(command.c.kind == "COMPLETE_TASK")).one()
+        assert (completion.name, completion.variables["decision"]) == (str(requirement_id), "APPROVE")
 
 
 class TestPreconditions:

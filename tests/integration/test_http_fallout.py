@@ -201,13 +201,13 @@ def cancel(caller: Caller, work: Fulfilment, **options: Any) -> httpx.Response:
 def test_a_customer_requests_a_cancellation_and_reads_its_status(api: Api, offers: Offers) -> None:
     work = Fulfilment.running(offers)
 
-    asked = cancel(api.customer, work)
+    requested = cancel(api.customer, work)
     work.decide(accept=True)
     work.evaluate()
 
-    assert (asked.status_code, asked.json()["status"]) == (201, "ACKNOWLEDGED")
+    assert (requested.status_code, requested.json()["status"]) == (201, "ACKNOWLEDGED")
     [shown] = api.customer.get(f"/orders/{work.order_id}/cancellations").json()["items"]
-    assert (shown["cancellationId"], shown["status"]) == (asked.json()["cancellationId"], "DONE")
+    assert (shown["cancellationId"], shown["status"]) == (requested.json()["cancellationId"], "DONE")
     is_problem(cancel(api.customer, work), 409, "ORDER_TERMINAL")
 
 

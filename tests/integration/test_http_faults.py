@@ -119,8 +119,8 @@ class TestABusyDatabase:
         path, body = f"/quotes/{offer.quote_id}", edit(offer.body)
         quote = table_of(Quote)
         with edge_on(hasty_pool, offers) as api:
-            with db.connect() as holder:
-                holder.execute(select(quote.c.id).where(quote.c.id == offer.quote_id).with_for_update()).one()
+            with db.connect() as blocker:
+                blocker.execute(select(quote.c.id).where(quote.c.id == offer.quote_id).with_for_update()).one()
                 busy = api.sales.patch(path, body, version=1, key="edit-1")
 
             later = api.sales.patch(path, body, version=1, key="edit-1")
@@ -132,8 +132,8 @@ class TestABusyDatabase:
     def test_the_lock_wait_of_a_command_is_measured_under_its_name(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.draft_quote()
         quote, waited = table_of(Quote), {"name": "q2o_db_lock_wait_seconds_sum", "command": "edit-quote"}
-        with edge_on(hasty_pool, offers) as api, db.connect() as holder:
-            holder.execute(select(quote.c.id).where(quote.c.id == offer.quote_id).with_for_update()).one()
+        with edge_on(hasty_pool, offers) as api, db.connect() as blocker:
+            blocker.execute(select(quote.c.id).where(quote.c.id == offer.quote_id).with_for_update()).one()
             before = api.metric(**waited)
 
             api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body), version=1)
@@ -151,8 +151,8 @@ class TestABusyDatabase:
             "status": "IN_PROGRESS",
             "actor": "sally",
         }
-        with edge_on(hasty_pool, offers) as api, db.connect() as holder:
-            holder.execute(insert(table_of(IdempotencyRecord)), claim)
+        with edge_on(hasty_pool, offers) as api, db.connect() as blocker:
+            blocker.execute(insert(table_of(IdempotencyRecord)), claim)
 
             response = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body), version=1, key="edit-1")
 

@@ -1,6 +1,7 @@
 """The order of the checks of a request: sender, tenant, form, repeat, right, preconditions, command.
 
-The refusals are described in docs/domain.md#refusals-logs-and-metrics. A caller without the right learns nothing about versions, and a stranger does not learn whether a row exists.
+The refusals are described in docs/domain.md#refusals-logs-and-metrics. A caller without the right learns nothing about
+versions, and a stranger does not learn whether a row exists.
 """
 
 from __future__ import annotations

@@ -195,8 +195,8 @@ def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, o
     impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     order.publish(1, 2)
     with member(impatient, order.topics, group) as inbox:
-        with db.begin() as holder:
-            holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
+        with db.begin() as blocker:
+            blocker.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
             eventually(lambda: busy(inbox), "the database refuses")
         assert process_messages(inbox, 2) == 2
     impatient.dispose()
@@ -215,12 +215,12 @@ def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engi
     impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     stop = Event()
     loop = Thread(target=Inbox(impatient, order.topics.bootstrap, group=group).run, args=(stop,))
-    with db.begin() as holder:
-        holder.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
+    with db.begin() as blocker:
+        blocker.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
         loop.start()
         order.publish(1)
         eventually(
-            lambda: holder.scalar(
+            lambda: blocker.scalar(
                 text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'consumer_inbox'::regclass")
             ),
             "the inbox meets the lock",

@@ -72,13 +72,13 @@ def test_every_part_runs_from_a_path_with_a_space(clone: Path) -> None:
     assert (ended.stderr, ended.stdout) == ("", f"{clone / 'docker'} True True True\n")
 
 
-@pytest.mark.parametrize("held", [set(), {"setpcap"}, {"dac_override"}])
+@pytest.mark.parametrize("capabilities", [set(), {"setpcap"}, {"dac_override"}])
 def test_root_without_the_needed_capabilities_gets_the_names_of_the_closed_directories(
-    private: Path, monkeypatch: pytest.MonkeyPatch, held: set[str]
+    private: Path, monkeypatch: pytest.MonkeyPatch, capabilities: set[str]
 ) -> None:
     if not unprivileged.is_root():
         pytest.skip("an ordinary user runs PostgreSQL as itself")
-    monkeypatch.setattr(unprivileged, "_capabilities", lambda: held)
+    monkeypatch.setattr(unprivileged, "_capabilities", lambda: capabilities)
 
     with pytest.raises(StackError, match=f"may not enter the directories of {private}: move them"):
         unprivileged.prefix([private, Path("/usr")])

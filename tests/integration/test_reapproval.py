@@ -76,16 +76,16 @@ def test_a_signature_that_is_reused_repeatedly_names_the_decision_of_the_person(
 
 
 def test_no_signature_carries_over_when_the_policy_does_not_allow_it(offers: Offers) -> None:
-    asked = offers.open_requirements(next_revision(offers, offers.approved_quote()), SIGNATURE)
+    in_approval = offers.open_requirements(next_revision(offers, offers.approved_quote()), SIGNATURE)
 
-    assert (asked.status, statuses(offers, asked)) == (QuoteStatus.APPROVAL_IN_PROGRESS, [RequirementStatus.PENDING])
+    assert (in_approval.status, statuses(offers, in_approval)) == (QuoteStatus.APPROVAL_IN_PROGRESS, [RequirementStatus.PENDING])
 
 
 def test_only_signed_requirements_carry_over_and_the_others_are_open(offers: Offers) -> None:
-    asked = offers.open_requirements(next_revision(offers, offers.approved_quote()), SIGNATURE, DIRECTOR, reuse=True)
+    in_approval = offers.open_requirements(next_revision(offers, offers.approved_quote()), SIGNATURE, DIRECTOR, reuse=True)
 
-    assert statuses(offers, asked) == [RequirementStatus.APPROVED, RequirementStatus.PENDING]
-    assert asked.status == QuoteStatus.APPROVAL_IN_PROGRESS
+    assert statuses(offers, in_approval) == [RequirementStatus.APPROVED, RequirementStatus.PENDING]
+    assert in_approval.status == QuoteStatus.APPROVAL_IN_PROGRESS
 
 
 def test_a_signature_whose_authority_was_revoked_does_not_carry_over(offers: Offers) -> None:
@@ -98,18 +98,18 @@ def test_a_signature_whose_authority_was_revoked_does_not_carry_over(offers: Off
             authority.RevokeAuthority(grant_id=grant.id, expected_version=grant.version, revoked_by="admin", as_administrator=True),
         )
 
-    asked = offers.open_requirements(next_revision(offers, offer), SIGNATURE, reuse=True)
+    in_approval = offers.open_requirements(next_revision(offers, offer), SIGNATURE, reuse=True)
 
-    assert statuses(offers, asked) == [RequirementStatus.PENDING]
+    assert statuses(offers, in_approval) == [RequirementStatus.PENDING]
 
 
 def test_a_rejection_is_no_precedent(offers: Offers) -> None:
     refused = offers.quote_in_approval()
     refused = offers.decide(refused, offers.requirement_ids(refused)[0], Decision.REWORK)
 
-    asked = offers.open_requirements(next_revision(offers, refused), SIGNATURE, reuse=True)
+    in_approval = offers.open_requirements(next_revision(offers, refused), SIGNATURE, reuse=True)
 
-    assert statuses(offers, asked) == [RequirementStatus.PENDING]
+    assert statuses(offers, in_approval) == [RequirementStatus.PENDING]
 
 
 def test_the_policy_gets_the_last_approved_revision_and_every_decision(offers: Offers) -> None:
@@ -129,10 +129,10 @@ def test_the_policy_gets_the_last_approved_revision_and_every_decision(offers: O
 
 
 def test_the_time_of_a_level_begins_after_the_longest_time_of_the_level_before(offers: Offers) -> None:
-    asked = offers.quote_in_approval(SIGNATURE, DIRECTOR)
+    in_approval = offers.quote_in_approval(SIGNATURE, DIRECTOR)
 
     with offers.uow() as uow:
-        first, second = reading.requirements_of(uow, asked.approval_request_id)
+        first, second = reading.requirements_of(uow, in_approval.approval_request_id)
 
     assert second.due_at - first.due_at == DIRECTOR.sla
     assert first.due_at - first.remind_at == SIGNATURE.sla / 2
@@ -148,14 +148,14 @@ def now(offers: Offers) -> datetime:
 
 def test_the_time_of_a_level_begins_when_the_level_before_has_signed(offers: Offers) -> None:
     """An escalation or an early decision of one level changes nothing in the time of the next level."""
-    asked = offers.quote_in_approval(SIGNATURE, DIRECTOR)
-    first, second = offers.requirement_ids(asked)
+    in_approval = offers.quote_in_approval(SIGNATURE, DIRECTOR)
+    first, second = offers.requirement_ids(in_approval)
     with offers.uow() as uow:
         escalating.escalate(uow, escalation(first))
     offers.grant_authority("dan", "approverDirector")
     before = now(offers)
 
-    offers.decide(asked, first, by="dan", roles=("approverDirector",))
+    offers.decide(in_approval, first, by="dan", roles=("approverDirector",))
 
     with offers.uow() as uow:
         begun = reading.requirement(uow, second)
@@ -171,8 +171,8 @@ def escalation(requirement_id: Any, level: int = 0) -> escalating.EscalateRequir
 
 
 def test_an_escalated_requirement_is_signed_by_the_next_group_and_no_longer_by_the_first(offers: Offers) -> None:
-    asked = offers.quote_in_approval()
-    [requirement_id] = offers.requirement_ids(asked)
+    in_approval = offers.quote_in_approval()
+    [requirement_id] = offers.requirement_ids(in_approval)
     offers.grant_authority("dan", "approverDirector")
 
     with offers.uow() as uow:
@@ -180,8 +180,8 @@ def test_an_escalated_requirement_is_signed_by_the_next_group_and_no_longer_by_t
 
     assert (row.approver_group, row.escalation_level, row.status) == ("approverDirector", 1, RequirementStatus.PENDING)
     with pytest.raises(AuthorityExceeded):
-        offers.decide(asked, requirement_id)
-    assert offers.decide(asked, requirement_id, by="dan", roles=("approverDirector",)).status == QuoteStatus.APPROVED
+        offers.decide(in_approval, requirement_id)
+    assert offers.decide(in_approval, requirement_id, by="dan", roles=("approverDirector",)).status == QuoteStatus.APPROVED
 
 
 def test_a_timer_that_fires_twice_escalates_once(offers: Offers) -> None:

@@ -128,7 +128,7 @@ def claim(offers: Offers, key: str, request: str, *, command: str = "accept-quot
     with unit_of_work(offers.engine, cause) as uow:
         if stored := once(uow, key, {"request": request}):
             return stored
-        answer = Answer(status=201, body={"told": str(uuid4())})
+        answer = Answer(status=201, body={"answer": str(uuid4())})
         remember(uow, key, answer)
         return answer
 
@@ -171,10 +171,10 @@ def test_a_second_caller_waits_and_gets_the_answer_of_the_first(offers: Offers) 
         once(uow, "k-1", {"request": "accept it"})
         second = pool.submit(claim, offers, "k-1", "accept it")
         eventually(lambda: waiting_for_a_lock(offers.engine), "the second caller waits")
-        remember(uow, "k-1", Answer(status=201, body={"told": "once"}))
+        remember(uow, "k-1", Answer(status=201, body={"answer": "once"}))
         uow.connection.commit()
 
-        assert second.result().body == {"told": "once"}
+        assert second.result().body == {"answer": "once"}
         assert second.result().replayed
 
 
@@ -201,8 +201,8 @@ def test_a_second_caller_that_waited_too_long_is_refused_as_in_progress(offers: 
 def test_a_row_that_stays_locked_is_refused_with_try_again(offers: Offers) -> None:
     offer = offers.draft_quote()
 
-    with offers.engine.connect() as holder:
-        holder.execute(select(QUOTE.c.id).with_for_update())
+    with offers.engine.connect() as blocker:
+        blocker.execute(select(QUOTE.c.id).with_for_update())
         with pytest.raises(TryAgain), offers.uow() as uow:
             uow.connection.execute(text("SET LOCAL lock_timeout = '50ms'"))
             edit(offers, offer, uow)

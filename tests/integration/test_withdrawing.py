@@ -76,7 +76,7 @@ def revision_status(offers: Offers, offer: Offer) -> str:
         return str(read_revision(uow, offer.revision_id).status)
 
 
-@pytest.mark.parametrize("state", ["submitted", "asked"])
+@pytest.mark.parametrize("state", ["submitted", "in approval"])
 def test_a_recalled_quote_goes_on_as_the_next_revision_and_the_old_one_cannot_be_signed(offers: Offers, state: str) -> None:
     sent = offers.submitted_quote() if state == "submitted" else offers.quote_in_approval()
 
@@ -86,7 +86,7 @@ def test_a_recalled_quote_goes_on_as_the_next_revision_and_the_old_one_cannot_be
     assert recalled.body["lines"] == sent.body["lines"]
     assert revision_status(offers, sent) == RevisionStatus.SUPERSEDED
     assert messages(offers) == ["QuoteApprovalRecalled"]
-    if state == "asked":
+    if state == "in approval":
         assert only(offers, ApprovalRequest, "status") == [RequestStatus.RECALLED]
         assert only(offers, ApprovalRequirement, "status") == [RequirementStatus.INVALIDATED]
         with pytest.raises(StaleApproval):

@@ -46,9 +46,13 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "price_book_entry": lambda _: {"product_offering_id": "by hand"},
     "approval_request": lambda _: {"status": "REJECTED"},
     "approval_requirement": lambda _: {"level": 99},
-    "approval_decision": lambda tenant: {**of(tenant.asked), "requirement_id": tenant.unsigned, "approval_task_id": "by hand"},
+    "approval_decision": lambda tenant: {
+        **of(tenant.in_approval),
+        "requirement_id": tenant.unsigned,
+        "approval_task_id": "by hand",
+    },
     "quote_document": lambda _: {"sha256": "by hand"},
-    "quote_acceptance": lambda tenant: of(tenant.asked),
+    "quote_acceptance": lambda tenant: of(tenant.in_approval),
     "sales_order": lambda _: {"order_number": "by hand", "order_kind": "CHANGE"},
     "idempotency_record": lambda _: {"idempotency_key": "by hand"},
     "transition_log": lambda _: {"aggregate_id": uuid4()},
@@ -80,7 +84,7 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
 SAME: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "uq_quote_revision_working": lambda tenant: {"quote_id": tenant.draft.quote_id, "status": "WORKING"},
     "uq_quote_revision_accepted": lambda tenant: {"quote_id": tenant.accepted.quote_id, "status": "ACCEPTED"},
-    "uq_approval_request_open": lambda tenant: {**of(tenant.asked), "status": "OPEN"},
+    "uq_approval_request_open": lambda tenant: {**of(tenant.in_approval), "status": "OPEN"},
     "uq_approval_decision_tenant_id_requirement_id": lambda tenant: {"requirement_id": tenant.signed},
     "uq_quote_acceptance_tenant_id_quote_revision_id": lambda tenant: of(tenant.accepted),
     "uq_order_quote_revision_primary": lambda _: {"order_kind": "PRIMARY"},
@@ -192,7 +196,7 @@ def a_row_named_that_is_of_another_offer(table: Table, constraint: ForeignKeyCon
     """Name the offer in approval, with one row of the accepted offer."""
     other = {**of(tenant.accepted), "current_revision_id": tenant.accepted.revision_id}
     [column] = (name for name in NOT_ITS_OWN if name in constraint.column_keys)
-    write(table, tenant, {**of(tenant.asked), column: other[column]})
+    write(table, tenant, {**of(tenant.in_approval), column: other[column]})
 
 
 def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, tenant: PopulatedTenant) -> None:

@@ -35,8 +35,8 @@ class PopulatedTenant(Trial):
         self.neighbour = neighbour
         self.draft = self.draft_quote()
         self.accepted = self.accepted_quote()
-        self.asked, self.signed, self.unsigned = self.two_levels()
-        self.decide(self.asked, self.signed)
+        self.in_approval, self.signed, self.unsigned = self.two_levels()
+        self.decide(self.in_approval, self.signed)
         with self.uow() as uow:
             once(uow, "a key", {})
             remember(uow, "a key", Answer(status=200, body={}))

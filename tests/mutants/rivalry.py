@@ -88,7 +88,7 @@ def begun(offers: Offers, actor: str, command: Callable[[UnitOfWork], object]) -
         yield
 
 
-def told(offers: Offers, actor: str, command: Callable[[UnitOfWork], object]) -> str:
+def outcome_of(offers: Offers, actor: str, command: Callable[[UnitOfWork], object]) -> str:
     try:
         with offers.uow(actor) as uow:
             command(uow)

@@ -26,11 +26,11 @@ COUNTING = "counting the version"
 def _any_grant() -> Iterator[None]:
     """Record any grant of the tenant with a signature, whether it reaches far enough or not."""
 
-    def hold(uow: UnitOfWork, *_: object) -> Any:
+    def any_grant(uow: UnitOfWork, *_: object) -> Any:
         grant = table_of(AuthorityGrant)
         return uow.connection.execute(select(*grant.c).filter_by(tenant_id=uow.tenant_id).limit(1)).one()
 
-    with patch.object(deciding, "_lock_grant", hold):
+    with patch.object(deciding, "_lock_grant", any_grant):
         yield
 
 

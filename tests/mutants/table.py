@@ -86,8 +86,8 @@ def mutants() -> Iterator[Mutant]:
     for layer, story in STORIES.items():
         yield Mutant(kind_of(layer), f"`{layer}`", protects(layer), killers(layer, story), masks(layer, story))
     for layer, rivalry in RIVALRIES.items():
-        told = f"{rivalry.tell.__name__.replace('_', ' ')} (rivals)"
-        yield Mutant(rivalry.kind, layer, rivalry.protects, told, "")
+        title = f"{rivalry.tell.__name__.replace('_', ' ')} (rivals)"
+        yield Mutant(rivalry.kind, layer, rivalry.protects, title, "")
 
 
 def kind_of(layer: str) -> str:

@@ -42,9 +42,9 @@ def accepting_with_the_approval_of_another_quote(trial: Trial) -> None:
 def accepting_a_price_that_was_not_approved(trial: Trial) -> None:
     earlier = trial.priced_quote()
     offer = trial.submit(trial.price(earlier))
-    asked = trial.open_requirements(replace(offer, price_result_id=earlier.price_result_id), SIGNATURE)
-    signed = replace(asked, price_result_id=earlier.price_result_id)
-    accept(trial, trial.issue_document(trial.decide(signed, trial.requirement_ids(asked)[0])))
+    in_approval = trial.open_requirements(replace(offer, price_result_id=earlier.price_result_id), SIGNATURE)
+    signed = replace(in_approval, price_result_id=earlier.price_result_id)
+    accept(trial, trial.issue_document(trial.decide(signed, trial.requirement_ids(in_approval)[0])))
 
 
 @refused_by(f"{APPROVAL_MISSING}{ON}approval_request.status")

@@ -142,8 +142,8 @@ def sign(trial: Trial, decision: Decision, **changes: Any) -> None:
     decide(trial, offer, requirement_id, decision, **changes)
 
 
-for said in Decision:
-    word = said.value.lower()
+for each in Decision:
+    word = each.value.lower()
     requirement, look = f"approval_requirement.{word}", f"{STATE}approval_requirement.{word}"
     for layer, tell, masks in (
         (f"quote.{word}/STALE_APPROVAL", outcome_for_another_revision, ()),
@@ -157,7 +157,7 @@ for said in Decision:
         (f"{requirement}/AUTHORITY_EXCEEDED", signature_without_the_role, ()),
         (f"{requirement}/AUTHORITY_EXCEEDED#2", signature_without_a_grant, (LOOK_AT_GRANT,)),
     ):
-        refused_by(layer, masked_by=masks)(partial(tell, said))
+        refused_by(layer, masked_by=masks)(partial(tell, each))
 
 
 @refused_by("approval_requirement.escalate/ALREADY_ESCALATED")

@@ -26,19 +26,19 @@ def contradicted(trial: Trial) -> Fulfilment:
     return work
 
 
-def asked(uow: Any, command: casework.CaseCommand) -> object:
+def ask(uow: Any, command: casework.CaseCommand) -> object:
     return casework.request_information(uow, command, "Which one?")
 
 
-def answered(uow: Any, command: casework.CaseCommand) -> object:
+def answer(uow: Any, command: casework.CaseCommand) -> object:
     return casework.receive_information(uow, command, "This one.")
 
 
-def put_aside(uow: Any, command: casework.CaseCommand) -> object:
+def put_on_hold(uow: Any, command: casework.CaseCommand) -> object:
     return casework.hold(uow, command, "until Monday")
 
 
-def confirmed(uow: Any, command: casework.CaseCommand) -> object:
+def confirm(uow: Any, command: casework.CaseCommand) -> object:
     return casework.confirm(uow, command, "r-1", "seen")
 
 
@@ -54,12 +54,12 @@ def older(work: Fulfilment) -> dict[str, Any]:
 # Move -> the acts that must come before it, and the act that makes the move.
 STATES: dict[str, tuple[tuple[Act, ...], Act]] = {
     "release": ((casework.claim,), casework.release),
-    "request_information": ((casework.claim,), asked),
-    "receive_information": ((casework.claim, asked), answered),
-    "hold": ((casework.claim,), put_aside),
-    "resume": ((casework.claim, put_aside), casework.resume),
+    "request_information": ((casework.claim,), ask),
+    "receive_information": ((casework.claim, ask), answer),
+    "hold": ((casework.claim,), put_on_hold),
+    "resume": ((casework.claim, put_on_hold), casework.resume),
     "escalate": ((), casework.escalate),
-    "to_be_worked_on": ((), confirmed),
+    "to_be_worked_on": ((), confirm),
 }
 
 
@@ -125,7 +125,7 @@ def ending_a_lease_before_its_time(trial: Trial) -> None:
 
 @refused_by("fallout_case.to_be_worked_on/QUEUE_NOT_YOURS")
 def confirming_from_a_lower_level(trial: Trial) -> None:
-    do(contradicted(trial), confirmed, roles=FIRST)
+    do(contradicted(trial), confirm, roles=FIRST)
 
 
 @refused_by("fallout_case.to_be_worked_on/FALLOUT_CASE_CONFLICT#2")
@@ -133,7 +133,7 @@ def confirming_a_case_that_is_resolved(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim)
     work.resolve(BERT, Resolution.FAIL_STEP)
-    do(work, confirmed)
+    do(work, confirm)
 
 
 @refused_by("fallout_case.resolve/QUEUE_NOT_YOURS")
@@ -161,5 +161,5 @@ def resolving_somebody_elses_case(trial: Trial) -> None:
 def marking_a_step_completed_without_a_second_person(trial: Trial) -> None:
     work = contradicted(trial)
     do(work, casework.claim)
-    do(work, confirmed)
+    do(work, confirm)
     work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")

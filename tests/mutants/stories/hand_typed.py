@@ -44,7 +44,12 @@ def changes_of_a_frozen_revision(tenant: PopulatedTenant) -> None:
 
 
 def each_refused(tenant: PopulatedTenant, *statements: str, **more: UUID) -> None:
-    given = {"frozen": tenant.asked.revision_id, "draft": tenant.draft.revision_id, "draft_quote": tenant.draft.quote_id, **more}
+    given = {
+        "frozen": tenant.in_approval.revision_id,
+        "draft": tenant.draft.revision_id,
+        "draft_quote": tenant.draft.quote_id,
+        **more,
+    }
     tenant.each_refused(*(partial(tenant.change, statement, **given) for statement in statements))
 
 

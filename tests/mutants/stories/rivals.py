@@ -23,7 +23,7 @@ from domain.offers.prices import StalenessPolicy
 from domain.store import Answer, UnitOfWork, idempotency, remember
 from domain.store.idempotency import RECORD
 from domain.store.isolation import EVERY_TENANT, name_tenant
-from tests.mutants.rivalry import begun, meanwhile, rewritten, rivals, told
+from tests.mutants.rivalry import begun, meanwhile, outcome_of, rewritten, rivals
 from tests.mutants.stories.authority import in_hours
 from tests.support.offers import APPROVER, CUSTOMER, ENTRIES, PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE, Offers
 from tests.support.waiting import eventually
@@ -67,24 +67,24 @@ def a_publication_while_the_acceptance_waits_for_its_quote(engine: Engine, offer
     publication = price_books.PublishPriceBook(
         price_book=PRICE_BOOK, expected_active_version=PRICE_BOOK_VERSION, price_book_version="p-45", entries=ENTRIES
     )
-    with engine.connect() as holder, ThreadPoolExecutor(2) as pool:
-        lock_quote(holder)
-        accepted = pool.submit(told, offers, CUSTOMER, lambda uow: accepting.accept(uow, offers.acceptance(offer)))
-        eventually(lambda: waiting(holder) >= 1, "the acceptance waits for its quote")
-        published = pool.submit(told, offers, "admin", lambda uow: price_books.publish(uow, publication))
-        eventually(lambda: published.done() or waiting(holder) >= 2, "the publication waits, or has finished")
+    with engine.connect() as blocker, ThreadPoolExecutor(2) as pool:
+        lock_quote(blocker)
+        accepted = pool.submit(outcome_of, offers, CUSTOMER, lambda uow: accepting.accept(uow, offers.acceptance(offer)))
+        eventually(lambda: waiting(blocker) >= 1, "the acceptance waits for its quote")
+        published = pool.submit(outcome_of, offers, "admin", lambda uow: price_books.publish(uow, publication))
+        eventually(lambda: published.done() or waiting(blocker) >= 2, "the publication waits, or has finished")
         went_ahead = published.done()
-        holder.rollback()
+        blocker.rollback()
     return went_ahead, accepted.result()
 
 
-def lock_quote(holder: Any) -> None:
-    name_tenant(holder, EVERY_TENANT)
-    holder.execute(text("SELECT id FROM quote FOR UPDATE"))
+def lock_quote(blocker: Any) -> None:
+    name_tenant(blocker, EVERY_TENANT)
+    blocker.execute(text("SELECT id FROM quote FOR UPDATE"))
 
 
-def waiting(holder: Any) -> int:
-    return int(holder.scalar(text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")))
+def waiting(blocker: Any) -> int:
+    return int(blocker.scalar(text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")))
 
 
 @rivals(
@@ -98,12 +98,12 @@ def waiting(holder: Any) -> int:
 def an_acceptance_that_waits_past_the_end_of_the_offer(engine: Engine, offers: Offers) -> object:
     """How the acceptance ends when the offer ends between its BEGIN and its UPDATE."""
     offer = offers.approved_quote()
-    with engine.connect() as holder, ThreadPoolExecutor(1) as pool:
-        lock_quote(holder)
-        accepted = pool.submit(told, offers, CUSTOMER, lambda uow: accepting.accept(uow, offers.acceptance(offer)))
-        eventually(lambda: waiting(holder) >= 1, "the acceptance waits for its quote")
-        holder.execute(text("UPDATE quote SET valid_until = clock_timestamp()"))
-        holder.commit()
+    with engine.connect() as blocker, ThreadPoolExecutor(1) as pool:
+        lock_quote(blocker)
+        accepted = pool.submit(outcome_of, offers, CUSTOMER, lambda uow: accepting.accept(uow, offers.acceptance(offer)))
+        eventually(lambda: waiting(blocker) >= 1, "the acceptance waits for its quote")
+        blocker.execute(text("UPDATE quote SET valid_until = clock_timestamp()"))
+        blocker.commit()
     return accepted.result()
 
 
@@ -120,12 +120,12 @@ def a_signature_that_waits_past_the_end_of_its_grant(engine: Engine, offers: Off
     offers.grant_authority("robin", valid_until=in_hours(1))
     offer, (requirement_id, _) = with_two_requirements(offers)
     command = signature(offer, requirement_id, decided_by="robin")
-    with engine.connect() as holder, ThreadPoolExecutor(1) as pool:
-        lock_quote(holder)
-        signed = pool.submit(told, offers, "robin", lambda uow: deciding.decide(uow, command))
-        eventually(lambda: waiting(holder) >= 1, "the signature waits for its quote")
-        holder.execute(text("UPDATE authority_grant SET valid_until = clock_timestamp() WHERE subject = 'robin'"))
-        holder.commit()
+    with engine.connect() as blocker, ThreadPoolExecutor(1) as pool:
+        lock_quote(blocker)
+        signed = pool.submit(outcome_of, offers, "robin", lambda uow: deciding.decide(uow, command))
+        eventually(lambda: waiting(blocker) >= 1, "the signature waits for its quote")
+        blocker.execute(text("UPDATE authority_grant SET valid_until = clock_timestamp() WHERE subject = 'robin'"))
+        blocker.commit()
     return signed.result()
 
 
@@ -159,7 +159,7 @@ def the_last_two_signatures_at_once(engine: Engine, offers: Offers) -> object:
     """The status of the quote after both."""
     offer, (first, second) = with_two_requirements(offers)
     one = begun(offers, APPROVER, lambda uow: deciding.decide(uow, signature(offer, first)))
-    meanwhile(engine, lambda: told(offers, APPROVER, lambda uow: deciding.decide(uow, signature(offer, second))), one)
+    meanwhile(engine, lambda: outcome_of(offers, APPROVER, lambda uow: deciding.decide(uow, signature(offer, second))), one)
     return offers.quote(offer.quote_id).status
 
 
@@ -183,7 +183,7 @@ def two_workers_that_open_the_requirements_of_one_revision_at_once(engine: Engin
     def opening(uow: UnitOfWork) -> object:
         return approving.open_requirements(uow, command)
 
-    _, second = meanwhile(engine, lambda: told(offers, "worker", opening), begun(offers, "worker", opening))
+    _, second = meanwhile(engine, lambda: outcome_of(offers, "worker", opening), begun(offers, "worker", opening))
     return second.result()
 
 
@@ -201,7 +201,7 @@ def a_revocation_while_the_grant_is_used_to_sign(engine: Engine, offers: Offers)
     offer, (requirement_id, _) = with_two_requirements(offers)
     command = signature(offer, requirement_id, decided_by="robin")
     one = begun(offers, "robin", lambda uow: deciding.decide(uow, command))
-    went_ahead, _ = meanwhile(engine, lambda: told(offers, "admin", revoking(grant)), one)
+    went_ahead, _ = meanwhile(engine, lambda: outcome_of(offers, "admin", revoking(grant)), one)
     return went_ahead
 
 
@@ -227,7 +227,7 @@ def a_revocation_while_the_grant_is_delegated(engine: Engine, offers: Offers) ->
         grant_id=grant.id, expected_version=grant.version, delegated_by="robin", subject="dora", valid_until=in_hours(8)
     )
     one = begun(offers, "robin", lambda uow: authority.delegate(uow, command))
-    meanwhile(engine, lambda: told(offers, "admin", revoking(grant)), one)
+    meanwhile(engine, lambda: outcome_of(offers, "admin", revoking(grant)), one)
     with engine.connect() as connection:
         return connection.scalar(text("SELECT status FROM authority_grant WHERE subject = 'dora'"))
 

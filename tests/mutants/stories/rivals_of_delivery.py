@@ -18,7 +18,7 @@ from domain.delivery.steps import StepEvent
 from domain.fallout import casework
 from domain.store import UnitOfWork
 from tests.mutants.populated_tenant import callback
-from tests.mutants.rivalry import begun, meanwhile, rewritten, rivals, told
+from tests.mutants.rivalry import begun, meanwhile, outcome_of, rewritten, rivals
 from tests.support.fulfilment import ANNA, BERT, Fulfilment
 from tests.support.offers import CUSTOMER, Offers
 
@@ -63,7 +63,7 @@ def a_start_while_the_cancellation_is_requested(engine: Engine, offers: Offers) 
     command = StartStep(step_id=step.id, expected_version=step.version, worker_id="worker-1", external_task_id=None)
 
     def start() -> str:
-        return told(offers, "worker-1", lambda uow: starting.start_step(uow, command))
+        return outcome_of(offers, "worker-1", lambda uow: starting.start_step(uow, command))
 
     _, started = meanwhile(engine, start, begun(offers, CUSTOMER, asking(work)))
     return started.result()
@@ -86,7 +86,7 @@ def a_cancellation_that_is_accepted_while_a_step_completes(engine: Engine, offer
         cancellation_id=work.cancellation().id, accept=True, reason="POLICY", decided_by="policy"
     )
     completing = begun(offers, "provider:sandbox", saying(work, StepEvent.COMPLETE))
-    _, decided = meanwhile(engine, lambda: told(offers, "policy", lambda uow: cancelling.decide(uow, command)), completing)
+    _, decided = meanwhile(engine, lambda: outcome_of(offers, "policy", lambda uow: cancelling.decide(uow, command)), completing)
     return decided.result()
 
 
@@ -105,7 +105,7 @@ def an_evaluation_while_the_cancellation_is_requested(engine: Engine, offers: Of
         connection.execute(text("UPDATE fulfillment_step SET status = 'HELD'"))
 
     def evaluate() -> str:
-        return told(offers, "worker-1", lambda uow: evaluating.evaluate(uow, work.order_id))
+        return outcome_of(offers, "worker-1", lambda uow: evaluating.evaluate(uow, work.order_id))
 
     _, evaluated = meanwhile(engine, evaluate, begun(offers, CUSTOMER, asking(work)))
     return evaluated.result()
@@ -124,7 +124,7 @@ def a_failure_while_the_completion_is_recorded(engine: Engine, offers: Offers) -
     work = Fulfilment.running(offers)
     work.start(RESERVE)
     completing = begun(offers, "provider:sandbox", saying(work, StepEvent.COMPLETE))
-    meanwhile(engine, lambda: told(offers, "provider:sandbox", saying(work, StepEvent.FAIL_FINALLY)), completing)
+    meanwhile(engine, lambda: outcome_of(offers, "provider:sandbox", saying(work, StepEvent.FAIL_FINALLY)), completing)
     return [row.said for row in work.contradictions()]
 
 

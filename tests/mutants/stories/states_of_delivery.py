@@ -52,7 +52,7 @@ def contradicted(trial: Trial) -> UUID:
     return UUID(str(work.case().id))
 
 
-def asked(trial: Trial) -> UUID:
+def cancellation_requested(trial: Trial) -> UUID:
     work = Fulfilment.running(trial)
     work.ask_to_cancel()
     return UUID(str(work.cancellation().id))
@@ -191,7 +191,7 @@ def register(table: str, wrongs: dict[str, Wrong], made: Callable[[Trial], UUID]
 register("fulfillment_step", OF_STEPS, sent)
 register("fulfillment_step", BEFORE_SENDING, planned)
 register("fallout_case", OF_CASES, contradicted)
-register("cancellation_request", OF_REQUESTS, asked)
+register("cancellation_request", OF_REQUESTS, cancellation_requested)
 register("workflow_correlation", OF_CORRELATIONS, partial(begun, "workflow_correlation"))
 register("workflow_command", OF_COMMANDS, partial(begun, "workflow_command"))
 for verb, (state, states) in OF_ORDERS.items():

@@ -59,12 +59,12 @@ def follow(console: Console, worlds: int, news: Iterator[crew.Progress | Explora
         for each in news:
             seen.take(each)
             if isinstance(each, Exploration):
-                console.print(told(each), soft_wrap=True, markup=False)
+                console.print(in_words(each), soft_wrap=True, markup=False)
             bar.update(task, completed=len(seen.explorations), description=str(seen))
     return seen
 
 
-def told(found: Exploration) -> str:
+def in_words(found: Exploration) -> str:
     """A world in words: how much of it was searched, and every outcome with its number of schedules."""
     searched = "all" if found.is_whole else f"at most {found.bound} preemptions"
     head = f"{found.world.name}: {found.schedules:,} schedules ({searched}), {found.schedules / found.seconds:.0f}/s"

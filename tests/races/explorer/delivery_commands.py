@@ -57,9 +57,9 @@ class Word(NamedTuple):
     step: str = FIRST_STEP
 
 
-def say(said: Word, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+def say(word: Word, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     """A provider reports a fact about a step."""
-    fact = RecordFact(step_id=scene.steps[said.step].id, event=said.event, source=OutcomeSource.CALLBACK, external_ref=said.ref)
+    fact = RecordFact(step_id=scene.steps[word.step].id, event=word.event, source=OutcomeSource.CALLBACK, external_ref=word.ref)
     effect, _ = fulfilling.record_fact(uow, fact)
     return f"{OK} {effect}"
 

@@ -36,14 +36,14 @@ class Delivery:
     def of(cls, work: Fulfilment) -> Delivery:
         """Read an order."""
         names = work.states()
-        requests, cases, said = work.requests(), work.cases(), work.contradictions()
+        requests, cases, contradictions = work.requests(), work.cases(), work.contradictions()
         return cls(
             offers=work.offers,
             order=work.row(),
             steps={name: work.step(name) for name in names},
             request=requests[-1] if requests else None,
             case=cases[-1] if cases else None,
-            contradiction=said[-1] if said else None,
+            contradiction=contradictions[-1] if contradictions else None,
         )
 
 
@@ -114,7 +114,7 @@ def retryable(offers: Offers) -> Fulfilment:
     return work
 
 
-def asked(offers: Offers) -> Fulfilment:
+def cancellation_requested(offers: Offers) -> Fulfilment:
     work = under_way(offers)
     work.ask_to_cancel()
     return work
@@ -264,7 +264,7 @@ DELIVERIES: Mapping[str, Preparation] = {
     "some failed": all_but_evaluated(StepEvent.COMPLETE, StepEvent.FAIL_FINALLY),
     "step unknown": unknown,
     "step retryable": retryable,
-    "cancellation asked": asked,
+    "cancellation asked": cancellation_requested,
     "step to be cancelled": to_be_cancelled,
     "step being cancelled": cancelling_under_way,
     "step contradicted": contradicted,
@@ -273,7 +273,7 @@ DELIVERIES: Mapping[str, Preparation] = {
     "step undone": undone(StepEvent.COMPLETE),
     "undo failed": undone(StepEvent.FAIL_FINALLY),
     "step held": held,
-    "cancellation of what is held": held_and_asked,
+    "cancellation of what is held": held_and_cancellation_requested,
     "order blocked": blocked,
     "order unblocked": unblocked,
     "case claimed": claimed,

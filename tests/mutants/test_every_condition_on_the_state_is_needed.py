@@ -14,17 +14,17 @@ from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
 LOADED = (accepting, approving, authority, quoting, states_of_delivery, withdrawing)
-LOOKS = sorted(look for look, move in MOVES.items() if elsewhere(move))
+STATES = sorted(state for state, move in MOVES.items() if elsewhere(move))
 
 
 def test_every_move_has_a_story_about_its_state() -> None:
-    assert set(LOOKS) <= set(STORIES)
+    assert set(STATES) <= set(STORIES)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_only_the_state_refuses_the_story(look: str, trial: Trial) -> None:
-    show_that_it_is_needed(look, STORIES[look], trial)
+@pytest.mark.parametrize("state", STATES)
+def test_only_the_state_refuses_the_story(state: str, trial: Trial) -> None:
+    show_that_it_is_needed(state, STORIES[state], trial)
 
 
 def test_the_number_of_conditions_on_the_state_is_evidence() -> None:
-    record("looks at the state with a mutant killed", len(LOOKS), "moves")
+    record("conditions on the state with a mutant killed", len(STATES), "moves")
