@@ -20,14 +20,14 @@ def _entries(rule: etree._Element, kind: str) -> list[str]:
 
 
 def test_rules_of_one_requirement_and_level_exclude_each_other() -> None:
-    """UNIQUE(request, type, level): no two such rules may fire for the same facts."""
+    """Requirements are UNIQUE by request, type and level, so two such rules must not fire for the same facts."""
     rules = list(etree.parse(MODELS / "approval-requirements.dmn").iter(RULE))
     written = [(tuple(_entries(rule, "output")[:2]), tuple(_entries(rule, "input"))) for rule in rules]
     same = [(first, second) for first, second in product(written, written) if first is not second and first[0] == second[0]]
     assert {(first[1][0], second[1][0]) for first, second in same} == {("]10..25]", "> 25"), ("> 25", "]10..25]")}
 
 
-def test_every_rule_says_why_it_stands_there() -> None:
+def test_every_rule_has_its_reason_as_an_annotation() -> None:
     rules = [rule for file in MODELS.glob("*.dmn") for rule in etree.parse(file).iter(RULE)]
     assert rules
     assert all(rule.findtext("{*}description") for rule in rules)
@@ -39,7 +39,7 @@ def test_the_form_offers_every_decision_and_to_escalate() -> None:
     assert [option["value"] for option in options] == [*Decision, BY_HAND]
 
 
-def test_the_form_sends_back_nothing_but_the_decision() -> None:
+def test_the_form_sends_only_the_decision() -> None:
     form = json.loads((MODELS / "forms" / "approve-quote.form").read_text(encoding="utf-8"))
     assert {field["key"] for field in form["components"] if "key" in field} == {"decision", "reasonCode", "comment"}
     assert not [field["id"] for field in form["components"] if field.get("readonly")]
