@@ -1,4 +1,4 @@
-"""The rules exclude each other and give their reasons; the forms offer what may be decided, and every model has a picture."""
+"""The rules exclude each other and have descriptions, the forms offer every decision, and every model has a picture."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The audit finds each kind of bad history in the database by its own check and by no other, and nothing in a good one.
+"""The audit finds each kind of bad history in the database by its own check alone, and no violation in a good one.
 
-What a test plants in the database stays in a transaction that is rolled back; triggers are off and foreign keys gone in it, and another
-constraint that would refuse the plant is dropped there.
+A test plants its fault in a transaction that is rolled back. Triggers are off and foreign keys dropped in it, and so is every other
+constraint that would refuse the fault.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def test_a_settled_history_passes_every_check(settled: Settled, planted: Connect
     ]
 
 
-def test_every_check_looked_at_something(settled: Settled, planted: Connection) -> None:
+def test_every_check_has_read_rows(settled: Settled, planted: Connection) -> None:
     report = settled.audit(planted)
 
     assert all(any(check.counted.values()) for check in report.checks if check.code != "I23")
@@ -42,7 +42,7 @@ def test_every_check_looked_at_something(settled: Settled, planted: Connection) 
 
 
 @pytest.mark.parametrize(("code", "statements"), IN_DATABASE.values(), ids=IN_DATABASE)
-def test_what_is_wrong_in_the_database_is_found_by_its_check_alone(
+def test_a_fault_in_the_database_is_found_by_its_check_alone(
     settled: Settled, planted: Connection, code: str, statements: tuple[str, ...]
 ) -> None:
     for statement in statements:
@@ -51,7 +51,7 @@ def test_what_is_wrong_in_the_database_is_found_by_its_check_alone(
     assert broken(settled.audit(planted)) == [code]
 
 
-def test_the_report_tells_people_and_machines_the_same(settled: Settled, planted: Connection) -> None:
+def test_the_report_is_the_same_for_people_and_for_machines(settled: Settled, planted: Connection) -> None:
     around = settled.surroundings(planted)
     around.kafka.records.clear()
     report = settled.audit(planted, around)
@@ -65,7 +65,7 @@ def test_the_report_tells_people_and_machines_the_same(settled: Settled, planted
     assert "one order per accepted revision" in page
 
 
-def test_another_tenants_history_is_not_looked_at(settled: Settled, planted: Connection) -> None:
+def test_the_history_of_another_tenant_is_not_read(settled: Settled, planted: Connection) -> None:
     planted.execute(text("UPDATE outbox_event SET status = 'PENDING' WHERE tenant_id <> :tenant"), {"tenant": settled.tenant_id})
 
     assert broken(settled.audit(planted)) == []

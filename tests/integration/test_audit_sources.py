@@ -1,4 +1,4 @@
-"""The audit finds what is wrong in the engine, in Kafka and at the provider, each by its own check and by no other."""
+"""The audit finds each kind of fault in the engine, in Kafka and at the provider by its own check alone."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def twin(settled: Settled) -> str:
     return f"twin-of-{order_key(settled)}"
 
 
-def turned_back(records: list[EventRecord]) -> None:
-    """Let two events of one aggregate change places."""
+def with_two_events_exchanged(records: list[EventRecord]) -> None:
+    """Exchange two events of one aggregate."""
     [(key, _)] = Counter(record.key for record in records).most_common(1)
     first, second = [number for number, record in enumerate(records) if record.key == key][:2]
     records[first], records[second] = (
@@ -74,7 +74,7 @@ def turned_back(records: list[EventRecord]) -> None:
 
 
 def wanted(around: Surroundings) -> dict[str, Any]:
-    """The provider's entry of a step whose effect must be there."""
+    """The entry in the provider's ledger of a step whose effect must exist."""
     return next(entry for entry in around.ledger if entry["net"])
 
 
@@ -134,7 +134,7 @@ OUTSIDE: dict[str, tuple[str, Falsify]] = {
         ),
     ),
     "a published event that Kafka lost": ("I18", lambda _, around: around.kafka.records.pop()),
-    "events in the wrong order": ("I19", lambda _, around: turned_back(around.kafka.records)),
+    "events in the wrong order": ("I19", lambda _, around: with_two_events_exchanged(around.kafka.records)),
     "an aggregate in two partitions": (
         "I19",
         lambda _, around: around.kafka.records.append(replace(around.kafka.records[0], partition=1)),
@@ -148,7 +148,7 @@ OUTSIDE: dict[str, tuple[str, Falsify]] = {
 
 
 @pytest.mark.parametrize(("code", "falsify"), OUTSIDE.values(), ids=OUTSIDE)
-def test_what_is_wrong_outside_is_found_by_its_check_alone(
+def test_a_fault_outside_the_database_is_found_by_its_check_alone(
     settled: Settled, planted: Connection, code: str, falsify: Falsify
 ) -> None:
     around = settled.surroundings(planted)
@@ -167,7 +167,7 @@ def test_two_running_instances_of_one_step_are_found(settled: Settled, planted: 
     assert "I14" in broken(settled.audit(planted, around))
 
 
-def test_the_providers_done_that_a_step_does_not_know_of_is_found(settled: Settled, planted: Connection) -> None:
+def test_a_request_that_the_provider_completed_and_the_step_did_not_is_found(settled: Settled, planted: Connection) -> None:
     around = settled.surroundings(planted)
     for statement in IN_DATABASE["a fulfilled order with an open step"][1]:
         planted.execute(text(statement), {"tenant": settled.tenant_id})
@@ -190,7 +190,7 @@ def test_an_event_sent_again_is_counted_and_no_violation(settled: Settled, plant
     assert figures(report, "I18")["sentAgain"] == 1
 
 
-def test_an_incident_at_something_that_a_person_looks_at_is_no_violation(settled: Settled, planted: Connection) -> None:
+def test_an_incident_with_an_open_finding_is_no_violation(settled: Settled, planted: Connection) -> None:
     around = settled.surroundings(planted)
     incident(around, order_key(settled))
     planted.execute(
@@ -215,21 +215,23 @@ def test_a_second_instance_that_was_ended_from_outside_is_no_violation(settled: 
 
 
 @pytest.mark.stack
-def test_an_audit_of_the_real_parts_finds_what_they_do_not_have(settled: Settled, doors: Doors, stack: LocalStack) -> None:
-    """The settled tenant never had an engine, a Kafka or a provider, and nothing else is wrong with it."""
+def test_an_audit_of_the_real_parts_finds_missing_instances_events_and_effects(
+    settled: Settled, doors: Doors, stack: LocalStack
+) -> None:
+    """The settled tenant never had an engine, a Kafka or a provider; every other check passes."""
     audit = Audit(settled.offers.engine, doors.direct(), stack.environment["Q2O_KAFKA"], list)
 
     assert broken(audit.run(settled.tenant_id)) == ["I8", "I16", "I18"]
 
 
 @pytest.mark.stack
-def test_the_engines_history_tells_who_was_turned_away_at_the_gate(doors: Doors) -> None:
+def test_the_history_of_the_engine_has_the_instances_that_the_gate_turned_away(doors: Doors) -> None:
     engine, tenant_id = doors.direct(), uuid4()
     deploy(engine)
     key = f"order:{tenant_id}:{uuid4()}"
     variables = {"tenantId": str(tenant_id), "orderId": str(uuid4()), "startToken": "t"}
     first, second = (engine.start_process("order-fulfillment", key, variables) for _ in range(2))
-    # Tasks that another test left under this topic stay locked; ours may come in a later batch.
+    # Tasks of other tests under this topic stay locked; the task of this test may come in a later batch.
     gate = TopicRequest(name="workflow.register", lock_duration=LOCK, variables=())
     tasks: dict[str, str] = {}
     while not {first, second} <= tasks.keys():

@@ -1,4 +1,7 @@
-"""The relay on real PostgreSQL and Kafka: nothing lost, nothing overtaken, whoever dies (I18, I19, I22, T9, T10)."""
+"""The relay on real PostgreSQL and Kafka loses no event and keeps the order of each aggregate (races 9 and 10; I18, I19 and I22).
+
+The codes with I are those of docs/domain.md#invariants.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def test_every_committed_event_reaches_kafka_with_its_key_and_is_marked(db: Engi
     ]
 
 
-def test_nothing_of_an_open_or_undone_transaction_is_published(db: Engine, topics: Topics) -> None:
+def test_no_event_of_an_open_or_rolled_back_transaction_is_published(db: Engine, topics: Topics) -> None:
     relay = Relay(db, topics.bootstrap)
     with db.connect() as connection:
         connection.execute(insert(OUTBOX), rows_of(uuid4(), 1))
@@ -54,7 +57,7 @@ def test_a_lower_position_that_commits_late_is_not_lost(db: Engine, topics: Topi
     assert set(in_kafka(topics)) == committed(db)
 
 
-def test_a_new_event_does_not_overtake_one_that_another_relay_has_in_hand(db: Engine, topics: Topics) -> None:
+def test_a_new_event_does_not_overtake_one_that_another_relay_has_claimed(db: Engine, topics: Topics) -> None:
     aggregate, other = uuid4(), uuid4()
     write(db, aggregate, 1)
     with housekeeping(db) as connection:
@@ -68,7 +71,7 @@ def test_a_new_event_does_not_overtake_one_that_another_relay_has_in_hand(db: En
     assert versions_by_aggregate(topics.events(ORDERS))[aggregate] == [1, 2]
 
 
-def test_a_claim_that_meets_another_one_takes_nothing_of_its_aggregates(db: Engine) -> None:
+def test_a_claim_skips_the_aggregates_of_another_claim(db: Engine) -> None:
     aggregate = uuid4()
     write(db, aggregate, 1)
     with housekeeping(db) as first:
@@ -89,7 +92,7 @@ def test_two_relays_keep_the_order_of_every_aggregate_and_lose_nothing(db: Engin
     assert versions_by_aggregate(topics.events(ORDERS)) == {aggregate: list(range(1, 21)) for aggregate in aggregates}
 
 
-def test_a_batch_ends_in_the_middle_of_an_aggregate_and_the_next_goes_on_there(db: Engine, topics: Topics) -> None:
+def test_a_batch_may_end_in_the_middle_of_an_aggregate_and_the_next_goes_on_there(db: Engine, topics: Topics) -> None:
     aggregate = uuid4()
     write(db, aggregate, 1, 2, 3, 4, 5)
     relay = Relay(db, topics.bootstrap, batch_size=2)
@@ -97,7 +100,7 @@ def test_a_batch_ends_in_the_middle_of_an_aggregate_and_the_next_goes_on_there(d
     assert versions_by_aggregate(topics.events(ORDERS)) == {aggregate: [1, 2, 3, 4, 5]}
 
 
-def test_an_event_that_kafka_cannot_take_holds_up_its_aggregate_only(db: Engine, topics: Topics) -> None:
+def test_an_event_that_kafka_cannot_take_stops_its_aggregate_only(db: Engine, topics: Topics) -> None:
     blocked, free = uuid4(), uuid4()
     write(db, blocked, 1)
     write(db, blocked, 2, padding="x" * 2_000_000)

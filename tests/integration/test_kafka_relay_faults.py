@@ -1,4 +1,4 @@
-"""The relay when the broker dies, when it is killed itself, and when its database connections are cut (T9, M6)."""
+"""The relay when the broker dies, when it is killed itself, and when its database connections are cut (race 9)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DOOMED_WAITS = text(
 
 
 @pytest.mark.timeout(240)
-def test_nothing_is_lost_or_overtaken_when_the_broker_dies_and_comes_back(db: Engine, topics: Topics) -> None:
+def test_no_event_is_lost_or_overtaken_when_the_broker_dies_and_comes_back(db: Engine, topics: Topics) -> None:
     aggregates = [uuid4() for _ in range(5)]
     with running(Relay(db, topics.bootstrap, lease=SHORT_LEASE)):
         for aggregate in aggregates:
@@ -54,7 +54,7 @@ def test_nothing_is_lost_or_overtaken_when_the_broker_dies_and_comes_back(db: En
         finally:
             topics.stack.kafka.start()
         eventually(lambda: not committed(db, OutboxStatus.PENDING), "everything is published", patience=120)
-    # A broker that was killed forgets what it deleted lately: records of earlier tests are back, rubbish too.
+    # A killed broker forgets its latest deletions: records of earlier tests are back, unreadable ones too.
     ours = {str(aggregate).encode() for aggregate in aggregates}
     events = [wire.decode(record.value()) for record in topics.records(ORDERS) if record.key() in ours]
     assert {event.event_id for event in events} == committed(db)
@@ -73,7 +73,7 @@ def test_a_relay_killed_after_send_and_before_mark_repeats_itself_with_one_effec
 ) -> None:
     order = offers.running_order()
     with db.connect() as holder:
-        # A claim touches an aggregate's oldest event only, a mark every event: this lock lets the one pass and stops the other.
+        # A claim locks only the oldest event of an aggregate, a mark every event: this lock stops the mark and not the claim.
         holder.execute(
             select(OUTBOX.c.id)
             .where(OUTBOX.c.aggregate_id == order.order_id, OUTBOX.c.event_type == "OrderStarted")
@@ -96,13 +96,13 @@ def test_a_relay_killed_after_send_and_before_mark_repeats_itself_with_one_effec
 
 
 def doomed_waits(engine: Engine) -> int:
-    """Look from a new transaction: one and the same sees the activity of its first look for ever."""
+    """Read in a new transaction, because a transaction sees the activity of its first read until it ends."""
     with engine.connect() as connection:
         return connection.scalar(DOOMED_WAITS) or 0
 
 
 def assert_consumed_once(db: Engine, topics: Topics, order_id: UUID, version: int) -> None:
-    """Consume every order event there is: three distinct ones, each twice."""
+    """Consume every order event: three distinct ones, each twice."""
     before = duplicates()
     inbox = Inbox(db, topics.bootstrap, group=f"test-{uuid4()}")
     dealt_with = 0

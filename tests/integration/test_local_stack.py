@@ -1,4 +1,4 @@
-"""The local stack as it runs: what it brings up, who may use it, and that a given service is used and not started."""
+"""A running local stack: the parts that it starts, who may use them, and given services, which it uses and does not start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_engines_database_is_closed_to_the_business_role(database: str) -> N
 
 
 @pytest.mark.stack
-def test_the_environment_is_all_that_a_process_needs(stack: LocalStack) -> None:
+def test_a_process_needs_only_the_environment_of_the_stack(stack: LocalStack) -> None:
     settings = Settings.from_environment(
         {**stack.environment, "Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "sandbox"}
     )
@@ -48,7 +48,7 @@ def test_given_addresses_are_used_and_nothing_is_started(stack: LocalStack, tmp_
 
 
 @pytest.mark.stack
-def test_a_proxy_of_the_network_is_not_asked_for_ports_of_this_machine(
+def test_requests_to_this_machine_do_not_use_the_proxy_of_the_network(
     stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -60,11 +60,11 @@ def test_a_proxy_of_the_network_is_not_asked_for_ports_of_this_machine(
 
 
 @pytest.mark.stack
-def test_the_engines_rest_api_answers_nobody_without_a_password(stack: LocalStack) -> None:
+def test_the_rest_api_of_the_engine_needs_a_password(stack: LocalStack) -> None:
     url = stack.environment["Q2O_ENGINE_URL"]
 
     assert requests.get(f"{url}/task", timeout=5).status_code == 401
-    # Never with the administrator's name: one wrong password locks the right one out for seconds, for every other test.
+    # Not with the administrator's name: after a wrong password the engine refuses the right one for seconds, in every other test too.
     assert requests.get(f"{url}/task", auth=("stranger", "wrong"), timeout=5).status_code == 401
 
 
@@ -85,7 +85,7 @@ def test_the_administrator_logs_in_to_the_web_applications(stack: LocalStack, we
 
 
 @pytest.mark.stack
-def test_the_engine_takes_no_weak_password(stack: LocalStack) -> None:
+def test_the_engine_refuses_a_weak_password(stack: LocalStack) -> None:
     answer = requests.post(
         f"{stack.engine.url}/user/create",
         json={"profile": {"id": "weak", "firstName": "W", "lastName": "K"}, "credentials": {"password": "demo"}},
@@ -107,8 +107,8 @@ def test_a_wrong_engine_password_is_named(stack: LocalStack, tmp_path: Path) -> 
 
 
 @pytest.mark.stack
-def test_a_start_that_fails_halfway_leaves_nothing_running(stack: LocalStack, tmp_path: Path) -> None:
-    """The engine fails last, when PostgreSQL and Kafka are up: here it has a database in which it may make no tables."""
+def test_a_start_that_fails_halfway_leaves_no_process_running(stack: LocalStack, tmp_path: Path) -> None:
+    """The engine starts last and fails, when PostgreSQL and Kafka are up: it may not create tables in this database."""
     address = make_url(stack.environment["Q2O_DATABASE_URL"])
     with psycopg.connect(plain(stack.environment["Q2O_DATABASE_URL"]), autocommit=True) as connection:
         connection.execute("CREATE DATABASE locked")

@@ -1,4 +1,4 @@
-"""Local stacks begin, are killed, and end: what outlives them, and what the next start finds."""
+"""Local stacks start, are killed, and end; the next start on the same data ends the processes that were left."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_credentials_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)])
-def test_a_signal_ends_everything_in_good_order(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_ends_every_part(tmp_path: Path, number: signal.Signals, code: int) -> None:
     with holder(tmp_path, "postgres") as (process, _):
         process.send_signal(number)
         assert process.wait(30) == code
@@ -67,7 +67,7 @@ def test_a_signal_ends_everything_in_good_order(tmp_path: Path, number: signal.S
 
 
 @pytest.mark.stack
-def test_what_a_killed_run_left_is_ended_by_the_next_one_on_the_same_data(tmp_path: Path) -> None:
+def test_the_processes_of_a_killed_run_are_ended_by_the_next_one_on_the_same_data(tmp_path: Path) -> None:
     with holder(tmp_path, "postgres,kafka,engine") as (process, left):
         process.kill()
         process.wait(30)
@@ -75,13 +75,13 @@ def test_what_a_killed_run_left_is_ended_by_the_next_one_on_the_same_data(tmp_pa
 
         with LocalStack(tmp_path, environment={}) as stack:
             assert not any(psutil.pid_exists(pid) for pid in left.values())
-            # The engine's tables, and in them its administrator, outlived it: another password would be refused.
+            # The tables of the engine still have its administrator: another password would be refused.
             assert requests.get(f"{stack.engine.url}/version", auth=(stack.engine.user, stack.engine.password), timeout=5).ok
 
     assert processes_of(tmp_path) == []
 
 
-def test_what_a_killed_run_left_is_ended_although_the_next_one_needs_less(tmp_path: Path) -> None:
+def test_the_processes_of_a_killed_run_are_ended_although_the_next_one_needs_fewer_parts(tmp_path: Path) -> None:
     with holder(tmp_path, "postgres") as (process, left):
         process.kill()
         process.wait(30)
@@ -90,7 +90,7 @@ def test_what_a_killed_run_left_is_ended_although_the_next_one_needs_less(tmp_pa
             assert not psutil.pid_exists(left["postgres"])
 
 
-def test_a_stranger_is_never_ended_although_the_directory_stands_in_its_command(tmp_path: Path) -> None:
+def test_a_process_of_another_program_is_never_ended_although_its_command_names_the_directory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "input()", str(tmp_path / "postgres")]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as stranger:
         with LocalStack(tmp_path, {"postgres"}, {}):
@@ -100,7 +100,7 @@ def test_a_stranger_is_never_ended_although_the_directory_stands_in_its_command(
 
 @pytest.fixture(scope="module")
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack of our own to break: what goes wrong with it is no other test's trouble."""
+    """A stack that a test may break without an effect on other tests."""
     with local_stack(tmp_path_factory, {"postgres", "kafka", "engine"}) as running:
         yield running
 
@@ -124,7 +124,7 @@ def test_a_killed_part_starts_again_on_the_same_address(breakable: LocalStack, p
     )
 
 
-def test_a_fixed_port_is_the_one_that_serves(tmp_path: Path) -> None:
+def test_a_part_listens_on_its_fixed_port(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What the local stack says when it cannot start: one line that names the thing and what to do, and nothing is left running."""
+"""A local stack that cannot start prints one line that names the cause and what to do, and leaves no process running."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def kafka_jars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a jar directory of our own with Kafka's jars in it, as links: nothing is copied."""
+    """Make a jar directory with links to Kafka's jars, without copying them."""
     directory = tmp_path_factory.mktemp("jars")
     for jar in JarStore(default_jar_directory(os.environ)).provide(read_lock(KAFKA_LOCK)):
         (directory / jar.name).symlink_to(jar)
@@ -115,7 +115,7 @@ def test_a_broken_jar_is_named_with_both_sums_and_what_to_delete(tmp_path: Path,
     assert "delete that file" in message
 
 
-def test_a_jar_that_cannot_be_fetched_is_named_and_nothing_half_fetched_stays(
+def test_a_jar_that_cannot_be_fetched_is_named_and_no_partial_file_stays(
     tmp_path: Path, kafka_jars: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jar = read_lock(KAFKA_LOCK)[0]

@@ -1,4 +1,4 @@
-"""What a call to a provider proves when the connection is refused, cut, silent, or used again."""
+"""The outcome of a call to a provider when the connection is refused, cut, silent, or used again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BODY = b'{"eventId": "evt-1"}'
 
 @contextmanager
 def server(behave: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve for as long as the block lasts: read a request, then behave as told."""
+    """Run a server for the block: it reads a request, then behaves as given."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -88,7 +88,7 @@ def drips(connection: socket.socket) -> None:
 
 @contextmanager
 def free_port_that_refuses() -> Iterator[int]:
-    """Hold a port, so that nobody else takes it, without listening on it."""
+    """Bind a port without listening on it, so that no other process can take it."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -110,7 +110,7 @@ def test_a_name_that_cannot_be_resolved_proves_that_nothing_was_sent() -> None:
 def test_a_connection_that_is_never_made_proves_that_nothing_was_sent() -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):  # they fill the queue of a server that accepts nobody
+        for _ in range(4):  # they fill the queue of a server that accepts no connection
             waiting = stack.enter_context(socket.socket())
             waiting.settimeout(0)
             waiting.connect_ex(listener.getsockname())
@@ -140,7 +140,7 @@ def test_a_connection_that_is_never_made_proves_that_nothing_was_sent() -> None:
         pytest.param(says("200 OK", json.dumps(COMPLETED) + " " * 70_000), id="too long"),
     ],
 )
-def test_whatever_goes_wrong_after_sending_leaves_the_outcome_unknown(behave: Callable[[socket.socket], None]) -> None:
+def test_any_fault_after_sending_leaves_the_outcome_unknown(behave: Callable[[socket.socket], None]) -> None:
     with server(behave) as url, HttpProvider(url, "token", SHORT) as provider:
         with pytest.raises(ProviderOutcomeUnknownError):
             provider.execute(REQUEST)
@@ -148,13 +148,13 @@ def test_whatever_goes_wrong_after_sending_leaves_the_outcome_unknown(behave: Ca
             provider.query(KEY)
 
 
-def test_fields_we_do_not_know_are_no_fault_of_an_answer() -> None:
+def test_unknown_fields_of_a_reply_are_ignored() -> None:
     with server(says("200 OK", json.dumps({**COMPLETED, "since": 2027}))) as url, HttpProvider(url, "token") as provider:
         assert provider.execute(REQUEST).status is ReplyStatus.COMPLETED
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "404 Not Found", "409 Conflict"])
-def test_a_refused_request_is_a_matter_for_a_human(status: str) -> None:
+def test_a_request_that_the_provider_does_not_accept_is_a_broken_contract(status: str) -> None:
     with (
         server(says(status, '{"detail": "no"}')) as url,
         HttpProvider(url, "token") as provider,
@@ -172,7 +172,7 @@ def test_a_refused_request_is_a_matter_for_a_human(status: str) -> None:
         pytest.param(says("410 Gone", '{"code": "REQUEST_UNKNOWN"}'), id="other status"),
     ],
 )
-def test_a_404_that_does_not_speak_of_the_request_is_no_absence(behave: Callable[[socket.socket], None]) -> None:
+def test_a_404_that_does_not_name_the_request_is_no_proof_of_absence(behave: Callable[[socket.socket], None]) -> None:
     with server(behave) as url, HttpProvider(url, "token") as provider, pytest.raises(ProviderOutcomeUnknownError):
         provider.query(KEY)
 
@@ -182,8 +182,8 @@ def test_an_address_without_scheme_is_refused_at_once() -> None:
         HttpProvider("provider.example:8080", "token")
 
 
-def test_a_connection_that_has_rested_is_not_used_again() -> None:
-    """Kills: sending into a connection that the server is just closing, which leaves an outcome unknown for nothing."""
+def test_an_idle_connection_is_not_used_again() -> None:
+    """Kills: sending into a connection that the server is closing, which makes an outcome unknown without need."""
     connections = 0
 
     def answers_while_it_can(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What the product may conclude from a call to a provider: told apart on real sockets, with the sandbox provider and with broken servers."""
+"""The outcome of a call to the sandbox provider, over real sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def provider(sandbox: SandboxProvider) -> Iterator[HttpProvider]:
         yield provider
 
 
-def test_a_synchronous_step_is_completed_with_the_answer(provider: HttpProvider) -> None:
+def test_a_synchronous_step_is_completed_by_the_reply(provider: HttpProvider) -> None:
     reply = provider.execute(REQUEST)
 
     assert reply.status is ReplyStatus.COMPLETED
@@ -65,7 +65,7 @@ def test_a_key_that_the_provider_never_saw_is_absent(provider: HttpProvider) -> 
     assert provider.query(KEY) is None
 
 
-def test_a_lost_answer_leaves_an_effect_that_the_question_finds_and_a_repetition_does_not_double(
+def test_the_effect_of_a_request_without_a_reply_is_found_by_a_query_and_not_doubled_by_a_repeat(
     provider: HttpProvider, sandbox: SandboxProvider
 ) -> None:
     sandbox.faults.add(FaultKind.LOSE_ANSWER)
@@ -80,7 +80,7 @@ def test_a_lost_answer_leaves_an_effect_that_the_question_finds_and_a_repetition
     assert [(entry["effects"], entry["requests"]) for entry in sandbox.ledger.entries()] == [(1, 2)]
 
 
-def test_an_answer_held_beyond_the_budget_leaves_the_outcome_unknown_and_the_effect_in_place(sandbox: SandboxProvider) -> None:
+def test_a_reply_after_the_budget_leaves_the_outcome_unknown_and_the_effect_in_place(sandbox: SandboxProvider) -> None:
     sandbox.faults.add(FaultKind.HOLD_ANSWER, duration=timedelta(hours=1))
 
     with HttpProvider(sandbox.url, "token", SHORT) as provider:
@@ -92,13 +92,13 @@ def test_an_answer_held_beyond_the_budget_leaves_the_outcome_unknown_and_the_eff
     assert found.status is ReplyStatus.COMPLETED
 
 
-def test_a_key_reused_for_another_request_is_refused_as_our_fault(provider: HttpProvider) -> None:
+def test_a_key_that_is_used_for_another_request_is_a_fault_of_the_product(provider: HttpProvider) -> None:
     provider.execute(REQUEST)
 
     with pytest.raises(ProviderContractError, match="409"):
         provider.execute(replace(REQUEST, quantity=2))
 
 
-def test_a_wrong_address_at_the_right_provider_is_no_absence(sandbox: SandboxProvider) -> None:
+def test_a_wrong_path_at_the_provider_is_no_proof_of_absence(sandbox: SandboxProvider) -> None:
     with HttpProvider(f"{sandbox.url}/wrong", "token") as provider, pytest.raises(ProviderOutcomeUnknownError):
         provider.query(KEY)

@@ -1,4 +1,4 @@
-"""The sandbox provider's callbacks: signed, repeated until they are received, and late, double or lost on request."""
+"""Callbacks of the sandbox provider are signed and repeated until they are received; on request they are late, double or lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.sandbox.faults import FaultKind, Faults
 from workers.sandbox.ledger import Ledger
 
 
-def test_a_callback_is_signed_and_comes_when_the_work_is_done(
+def test_a_callback_is_signed_and_sent_when_the_request_is_completed(
     ledger: Ledger, courier: Courier, receiver: Receiver, clock: Clock
 ) -> None:
     clock.now = time.time()
@@ -53,7 +53,7 @@ def test_a_callback_is_repeated_unchanged_until_it_is_received(
     assert [(entry["callbacks"], entry["callbackAttempts"]) for entry in ledger.entries()] == [(1, 3)]
 
 
-def test_a_callback_that_nobody_takes_waits_longer_each_time(
+def test_a_callback_that_is_not_received_waits_longer_each_time(
     ledger: Ledger, courier: Courier, receiver: Receiver, clock: Clock
 ) -> None:
     for _ in range(3):
@@ -84,7 +84,7 @@ def test_both_copies_of_a_duplicated_callback_carry_one_event_id(
     assert [entry["callbacks"] for entry in ledger.entries()] == [2]
 
 
-def test_a_lost_callback_is_never_sent_though_the_work_is_done(
+def test_a_lost_callback_is_never_sent_although_the_request_is_completed(
     ledger: Ledger, faults: Faults, courier: Courier, clock: Clock
 ) -> None:
     faults.add(FaultKind.LOSE_CALLBACK)
@@ -97,7 +97,7 @@ def test_a_lost_callback_is_never_sent_though_the_work_is_done(
     assert found["status"] == "COMPLETED"
 
 
-def test_a_delayed_callback_comes_after_its_delay_though_the_work_is_done_before(
+def test_a_delayed_callback_is_sent_after_its_delay_although_the_request_is_completed_before(
     ledger: Ledger, faults: Faults, courier: Courier, clock: Clock
 ) -> None:
     faults.add(FaultKind.DELAY_CALLBACK, duration=timedelta(seconds=30))

@@ -1,4 +1,4 @@
-"""The sandbox provider's ledger: one effect for each key, and faults that strike as often as they were ordered."""
+"""The ledger of the sandbox provider has one effect for each key, and faults strike as often as they were ordered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.sandbox.store import Store
 
 
 def test_eight_simultaneous_arrivals_of_one_key_have_one_effect_and_one_answer(store: Store, tmp_path: Path) -> None:
-    """Two ledgers on one file, as two processes would have it. Killed by: carrying out a request whose key was not inserted."""
+    """Two ledgers on one file, as in two processes. Kills: carrying out a request whose key was not inserted."""
     with closing(Store(tmp_path / LEDGER_FILE)) as second:
         ledgers = [Ledger(store), Ledger(second)] * 4
         answers = at_once([partial(ledger.receive, KEY, ASYNCHRONOUS) for ledger in ledgers])
@@ -37,7 +37,7 @@ def test_a_key_that_comes_with_another_body_is_refused_and_leaves_no_trace(ledge
     assert (entry["effects"], entry["requests"]) == (1, 1)
 
 
-def test_a_key_keeps_its_first_answer_while_a_question_tells_the_present_state(ledger: Ledger, clock: Clock) -> None:
+def test_a_repeat_gets_the_first_reply_while_a_query_gets_the_present_state(ledger: Ledger, clock: Clock) -> None:
     first = ledger.receive(KEY, ASYNCHRONOUS)
     assert ledger.find(KEY) == first.body == {"requestId": first.body["requestId"], "status": "ACCEPTED"}
     clock.now += 1
@@ -56,7 +56,7 @@ def test_a_key_that_never_arrived_is_not_found(ledger: Ledger) -> None:
 
 
 def test_a_fault_strikes_exactly_as_often_as_it_was_ordered(ledger: Ledger, faults: Faults) -> None:
-    """Killed by: leaving out `remaining > 0`."""
+    """Kills: leaving out `remaining > 0`."""
     faults.add(FaultKind.LOSE_ANSWER, times=3)
 
     answers = at_once([partial(ledger.receive, f"key-{n}", SYNCHRONOUS) for n in range(8)])
@@ -72,7 +72,7 @@ def test_a_fault_for_one_step_code_spares_the_others(ledger: Ledger, faults: Fau
     assert ledger.receive("key-2", ASYNCHRONOUS).status_code == 422
 
 
-def test_a_repetition_uses_up_faults_of_the_answer_but_not_of_the_deed(ledger: Ledger, faults: Faults) -> None:
+def test_a_repeat_uses_up_faults_of_the_reply_but_not_of_the_effect(ledger: Ledger, faults: Faults) -> None:
     ledger.receive(KEY, SYNCHRONOUS)
     faults.add(FaultKind.REJECT)
     faults.add(FaultKind.HOLD_ANSWER, duration=timedelta(seconds=3))

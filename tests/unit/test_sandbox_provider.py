@@ -1,4 +1,4 @@
-"""The sandbox provider as it runs: over HTTP, after it was killed, and with a page that loads nothing from elsewhere."""
+"""The running sandbox provider: over HTTP, after it was killed, and with a page that loads no file from another host."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_the_running_provider_delivers_a_callback_by_itself(provider: SandboxPro
         ({**BEARER, "Idempotency-Key": KEY}, {"surprise": 1}, 400),
     ],
 )
-def test_a_request_that_is_not_as_agreed_is_no_rejection(
+def test_an_invalid_request_is_not_answered_as_a_rejection(
     provider: SandboxProvider, headers: dict[str, str], changes: dict[str, int], status: int
 ) -> None:
-    """422 is the provider's word for "I will not"; it must not be said of a request that was not understood."""
+    """422 means that the provider rejects the request, so a request that was not understood needs another status."""
     response = httpx.post(f"{provider.url}/v1/requests", json={**wire(SYNCHRONOUS), **changes}, headers=headers)
 
     assert response.status_code == status
@@ -90,7 +90,7 @@ def test_faults_are_ordered_listed_and_cleared_over_http(provider: SandboxProvid
     assert httpx.get(f"{provider.url}/sandbox/faults").json() == []
 
 
-def test_a_held_answer_does_not_hold_up_the_end_of_the_provider(tmp_path: Path) -> None:
+def test_a_delayed_reply_does_not_delay_the_end_of_the_provider(tmp_path: Path) -> None:
     provider = SandboxProvider(tmp_path, "http://127.0.0.1:9/", SECRET)
     provider.start()
     provider.faults.add(FaultKind.HOLD_ANSWER, duration=timedelta(hours=1))
@@ -109,7 +109,7 @@ def test_a_held_answer_does_not_hold_up_the_end_of_the_provider(tmp_path: Path) 
         assert call.result().status_code == 200
 
 
-def test_the_page_loads_nothing_from_elsewhere(provider: SandboxProvider) -> None:
+def test_the_page_loads_no_file_from_another_host(provider: SandboxProvider) -> None:
     response = httpx.get(f"{provider.url}/")
 
     assert response.headers["content-type"].startswith("text/html")
@@ -119,7 +119,7 @@ def test_the_page_loads_nothing_from_elsewhere(provider: SandboxProvider) -> Non
     assert all(f'data-kind="{kind}"' in response.text for kind in FaultKind)
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(provider: SandboxProvider, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported_in_one_line(provider: SandboxProvider, tmp_path: Path) -> None:
     port = provider.url.rsplit(":", 1)[1]
     command = [sys.executable, "-m", "workers", "sandbox", "--callback-url", "http://127.0.0.1:9/", "--port", port]
 

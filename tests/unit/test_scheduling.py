@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Worker:
-    """A worker that is given files, and says which."""
+    """A worker that records the files that it gets."""
 
     def __init__(self) -> None:
         self.given: list[int] = []
@@ -31,7 +31,7 @@ class Worker:
 
 
 def handed_out(known: Mapping[str, Cost], workers: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Which files each worker is given at first, each file with three tests."""
+    """The first files of each worker, each file with three tests."""
     monkeypatch.setattr(scheduling, "costs", lambda: known)
     config: Any = SimpleNamespace(getvalue=lambda _: ["popen"] * workers)
     scheduler = LongestFirst(config)

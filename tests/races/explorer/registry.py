@@ -1,4 +1,4 @@
-"""The registry of the commands that meet: what each does, in which states it has a chance, and whose rows it touches."""
+"""The registry of the commands that meet: what each does, in which states it can succeed, and which rows it touches."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ BY_STAKES = (
 
 # The scenes of a delivery in which a pair is worth a preemption.
 AT_STAKE = ("last steps", "cancellation asked", "step contradicted", "case left")
-# Each names the case in the version that was seen; `let it be tried again` meets them all.
+# Each of these names the version of the case, so one of them, `let it be tried again`, is enough to meet the others.
 ON_A_CASE = frozenset(
     {
         *("ask for information", "put the case aside", "give the case back", "escalate the case", "confirm the reference"),
