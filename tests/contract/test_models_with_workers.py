@@ -40,7 +40,7 @@ class Approval:
 
     @property
     def walk(self) -> Walk:
-        """The process instance of the revision that was last looked at."""
+        """The process instance of the revision that the story read last."""
         key = quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.sample.quote["revisionId"]))
         instance = eventually(lambda: self.shop.engine.find_instances(key), f"an instance of {key}")[0]
         return Walk(engine=self.shop.engine, business_key=key, instance_id=instance.id)
@@ -184,7 +184,7 @@ def offer_again(approval: Approval, discount: str) -> Walk:
     return approval.walk
 
 
-def test_a_signature_stands_for_an_offer_that_became_no_worse(approval: Approval) -> None:
+def test_a_signature_is_reused_for_an_offer_that_is_not_worse(approval: Approval) -> None:
     approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
     approval.walk.ends_as("Quote approved")
     offer_again(approval, "15").ends_as("Approval reused")
@@ -194,7 +194,7 @@ def test_a_signature_stands_for_an_offer_that_became_no_worse(approval: Approval
     assert signed[1].basis_decision_id == signed[0].id
 
 
-def test_a_signature_does_not_stand_for_an_offer_that_became_worse(approval: Approval) -> None:
+def test_a_signature_is_not_reused_for_an_offer_that_is_worse(approval: Approval) -> None:
     approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
     approval.walk.ends_as("Quote approved")
     walk = offer_again(approval, "20")

@@ -37,7 +37,7 @@ def own_pool(db: Engine) -> Engine:
     return connect(db.url.render_as_string(hide_password=False), "tests")
 
 
-def committed_but_not_told(connection: Connection) -> None:
+def committed_without_response(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
     driver.commit()
     driver.close()
@@ -66,7 +66,7 @@ def fail_commits(fault: Fault, database: Engine, times: int) -> Iterator[None]:
 class TestALostCommit:
     def test_that_took_place_is_answered_as_done(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.approved_quote()
-        with edge_on(own_pool, offers) as api, fail_commits(committed_but_not_told, own_pool, times=1):
+        with edge_on(own_pool, offers) as api, fail_commits(committed_without_response, own_pool, times=1):
             before = api.metric("q2o_commit_unknown_total", command="accept-quote", resolution="replayed")
 
             response = accept(api.customer, offer)

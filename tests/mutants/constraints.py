@@ -192,7 +192,7 @@ def a_row_that_names_a_row_of_another_tenant(table: Table, constraint: ForeignKe
     write(table, tenant, {**FITTING.get(name_of(constraint), {}), column: foreign})
 
 
-def a_row_named_that_is_of_another_offer(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
+def a_row_that_names_a_row_of_another_offer(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
     """Name the offer in approval, with one row of the accepted offer."""
     other = {**of(tenant.accepted), "current_revision_id": tenant.accepted.revision_id}
     [column] = (name for name in NOT_ITS_OWN if name in constraint.column_keys)
@@ -214,7 +214,7 @@ def a_second_row_of_the_same_key(table: Table, constraint: Any, tenant: Populate
     write(table, tenant, same, keep=constraint.columns.keys())
 
 
-def the_same_row_again_where_its_primary_key_is_gone(table: Table, tenant: PopulatedTenant) -> None:
+def the_same_row_again_without_its_primary_key(table: Table, tenant: PopulatedTenant) -> None:
     """This key exists for foreign keys. It is wider than the primary key, which refuses first."""
     with off(tenant.connection, name_of(table.primary_key)):
         write(table, tenant, {}, keep=("id",))

@@ -32,7 +32,7 @@ FUNCTIONS = {
     "quote_revision_frozen": "refuse_frozen_revision()",
 }
 """Triggers that do not keep a table append-only, and the functions that they run."""
-SPEAKS_AS: dict[str, tuple[type[Exception], ...]] = {
+RAISES: dict[str, tuple[type[Exception], ...]] = {
     "uq_order_quote_revision_primary": (AlreadyExists, TryAgain),
     "uq_approval_request_open": (AlreadyExists,),
     "uq_approval_requirement_tenant_id_request_id_type_level": (AlreadyExists,),
@@ -77,9 +77,9 @@ class Kept(Exception):
     """The layer refused nothing, and still nothing was changed."""
 
 
-def said_no(layer: str, error: BaseException) -> bool:
+def is_refusal_of(layer: str, error: BaseException) -> bool:
     """Whether this layer raised the error."""
-    if isinstance(error, (Kept, *SPEAKS_AS.get(layer, ()))):
+    if isinstance(error, (Kept, *RAISES.get(layer, ()))):
         return True
     if layer in GUARDS or ON in layer:
         named = GUARDS.get(layer) or guard_of(layer)

@@ -90,13 +90,15 @@ class PopulatedTenant(Trial):
 
     def change(self, statement: str, **values: Any) -> None:
         """Run a statement, which must change a row."""
-        assert self.by_hand(statement, **values) > 0, f"nothing to do for {statement}"
+        assert self.by_hand(statement, **values) > 0, f"no row to change for {statement}"
 
     def each_refused(self, *attempts: Callable[[], object]) -> None:
         """Run each attempt by itself, and raise the error of the first. All of them must fail, or none."""
-        told = [self._told(attempt) for attempt in attempts]
-        errors = [error for error in told if error is not None]
-        assert len(errors) in {0, len(told)}, [attempt for attempt, error in zip(attempts, told, strict=True) if error is None]
+        outcomes = [self._error_of(attempt) for attempt in attempts]
+        errors = [error for error in outcomes if error is not None]
+        assert len(errors) in {0, len(outcomes)}, [
+            attempt for attempt, error in zip(attempts, outcomes, strict=True) if error is None
+        ]
         if errors:
             raise errors[0]
 

@@ -34,6 +34,6 @@ def test_no_port_is_fixed_when_free_ports_are_wanted() -> None:
     assert with_fixed_ports({"Q2O_PORTS": "free"}) == {"Q2O_PORTS": "free"}
 
 
-def test_a_word_for_ports_that_is_none_is_refused() -> None:
+def test_an_unknown_choice_of_ports_is_refused() -> None:
     with pytest.raises(StackError, match=r"Q2O_PORTS=any is neither fixed nor free: set it to one of them"):
         with_fixed_ports({"Q2O_PORTS": "any"})

@@ -177,7 +177,7 @@ def held(offers: Offers) -> Fulfilment:
     return work
 
 
-def held_and_asked(offers: Offers) -> Fulfilment:
+def held_and_cancellation_requested(offers: Offers) -> Fulfilment:
     """The cancellation of an order with a held step was requested."""
     work = held(offers)
     work.ask_to_cancel()

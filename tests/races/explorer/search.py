@@ -48,10 +48,10 @@ class Search:
 def _demand_same(before: Sequence[Choice], choices: Sequence[Choice], shared: int) -> None:
     for number, (then, now) in enumerate(zip(before[:shared], choices[:shared], strict=False)):
         if (then.options, then.labels) != (now.options, now.labels):
-            raise NotReplayableError(f"choice {number + 1} was {_told(then)}, now it is {_told(now)}")
+            raise NotReplayableError(f"choice {number + 1} was {_in_words(then)}, now it is {_in_words(now)}")
 
 
-def _told(choice: Choice) -> str:
+def _in_words(choice: Choice) -> str:
     return " or ".join(
         f"{name} before {' '.join(label.split())[:60]}" for name, label in zip(choice.options, choice.labels, strict=True)
     )
