@@ -144,7 +144,7 @@ def page() -> str:
 
 
 def whole_list() -> str:
-    """Every mutant in a table, for build/mutants.md."""
+    """Every mutant in a table, for the directory `build`."""
     lines = ["| taken away | mutant | protects | killed by | masked by |", "|---|---|---|---|---|"]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in sorted(mutants())]
     return "# Every mutant\n\n" + COLUMNS + "\n".join(lines) + "\n"

@@ -41,6 +41,8 @@ SIGNATURE = approving.Requirement(
     sla=timedelta(hours=24),
 )
 """What the decision table asks for a discount of 20 %."""
+# A command that is built too early names this id instead of None, and is refused because there is no such row.
+NO_ID = UUID(int=0)
 
 
 def line(line_no: int, offering: str, **changes: Any) -> Line:
@@ -110,7 +112,6 @@ class Offers:
         """Read a quote."""
         with self.uow() as uow:
             body = offers_reading.quote(uow, quote_id)
-        # A command that is built too early names this id instead of None, and is refused because there is no such row.
         ids = ("config_result_id", "price_result_id", "approval_request_id", "document_id", "order_id")
         camel = {name: "".join(part.capitalize() for part in name.split("_")) for name in ids}
         found = {name: body[key[0].lower() + key[1:]] for name, key in camel.items()}
@@ -120,7 +121,7 @@ class Offers:
             version=body["version"],
             revision_id=UUID(body["revisionId"]),
             body=body,
-            **{name: UUID(value) if value else UUID(int=0) for name, value in found.items()},
+            **{name: UUID(value) if value else NO_ID for name, value in found.items()},
         )
 
     def draft_quote(self, **changes: Any) -> Offer:
