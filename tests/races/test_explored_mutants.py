@@ -126,16 +126,16 @@ def looked_at_twice(_explorer: Explorer) -> Iterator[None]:
 Mutation = Callable[[Explorer], Any]
 MUTANTS: list[tuple[Mutation, str, str]] = [
     (acceptance_written_after_a_look, "APPROVED: accept | edit", "I3: "),
-    (acceptance_written_after_a_look, "APPROVED: accept | accept", "nobody expects: ok / TRY_AGAIN"),
+    (acceptance_written_after_a_look, "APPROVED: accept | accept", "unexpected: ok / TRY_AGAIN"),
     (acceptance_written_after_a_look_without_the_indexes, "APPROVED: accept | accept", "I1: "),
-    (edits_that_name_no_version, "DRAFT: edit | edit", "nobody expects: ok / ok"),
-    (claim_inserted_after_a_look, "APPROVED: accept | accept, one key", "nobody expects: ok / IntegrityError"),
-    (nothing_held, "APPROVAL_IN_PROGRESS: approve | approve for finance", "nobody expects: ok / ok -> signature"),
-    (nothing_held, "SUBMITTED_FOR_APPROVAL: open requirements | open requirements", "nobody expects: ok OPEN / STALE_APPROVAL"),
+    (edits_that_name_no_version, "DRAFT: edit | edit", "unexpected: ok / ok"),
+    (claim_inserted_after_a_look, "APPROVED: accept | accept, one key", "unexpected: ok / IntegrityError"),
+    (nothing_held, "APPROVAL_IN_PROGRESS: approve | approve for finance", "unexpected: ok / ok -> signature"),
+    (nothing_held, "SUBMITTED_FOR_APPROVAL: open requirements | open requirements", "unexpected: ok OPEN / STALE_APPROVAL"),
     (nothing_held, "APPROVAL_IN_PROGRESS: approve | revoke", "rightful decision: "),
     (nothing_held, "APPROVAL_IN_PROGRESS: delegate | revoke", "rightful decision: "),
     (nothing_held, "step under way: ask to cancel | start B", "no start: "),
-    (looked_at_twice, "step being cancelled: completed | cancellation refused | evaluate", "nobody expects: "),
+    (looked_at_twice, "step being cancelled: completed | cancellation refused | evaluate", "unexpected: "),
     (nothing_held, f"APPROVED, {StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH}: accept | publish", "I6: "),
 ]
 
