@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.browser.web_apps import WebApps
 from tests.support.waiting import eventually
@@ -27,6 +27,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# The default of five seconds is less than a page may need on a busy machine; only a failing test waits as long as a locator does.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")

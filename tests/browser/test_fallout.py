@@ -82,7 +82,7 @@ def test_of_two_who_claim_one_has_the_task_and_the_other_sees_who(web: WebApps, 
     late.picture("claimed-by-another")
     again = second.open_case(number)
     expect(again.page.get_by_text(re.compile("anna", re.IGNORECASE)).first).to_be_visible()
-    eventually(lambda: case_of(shop).owner_user_id == FIRST_LEVEL.id, "the domain has heard of it, too", patience=30)
+    eventually(lambda: case_of(shop).owner_user_id == FIRST_LEVEL.id, "the domain has heard of it, too")
 
 
 def test_a_step_is_marked_completed_by_two_people(web: WebApps, shop: Shop, order_id: UUID) -> None:
