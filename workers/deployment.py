@@ -42,7 +42,7 @@ OF_ORDERS: Mapping[str, str] = {"customerId": "Customer", "orderValueText": "Val
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A group of people: the applications that they use, the processes that they work in, the columns of their task list."""
+    """A group of people, with the applications that they use, the processes that they work in, and the columns of their task list."""
 
     id: str
     name: str

@@ -79,7 +79,7 @@ def idempotency_key(step_id: UUID, command: AttemptCommand = AttemptCommand.EXEC
 
 
 def settle(uow: UnitOfWork, which: Mapping[str, Any], status: AttemptStatus, **known: Any) -> bool:
-    """Record what became of live attempts; returns whether there was one.
+    """Record the outcome of live attempts; returns whether there were any.
 
     `which` names them by their columns, `known` sets further columns. The step's row must be locked: guards on steps rely on it.
     """

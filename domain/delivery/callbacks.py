@@ -15,12 +15,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
+from domain.delivery import troubles
 from domain.delivery.fulfilling import OutcomeSource, RecordFact, record_fact
 from domain.delivery.steps import FailureClass, FulfillmentStep, StepEvent
 from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
-from domain.fallout.triaging import OpenCase
 from domain.store import Base, CellKind, Owned, UnitOfWork, append_only, check_in, table_of
 from domain.store.idempotency import request_hash
 
@@ -147,7 +147,10 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
             "payload": command.payload,
         },
     )
-    _open_case(uow, command, first.step_id, FalloutType.PROVIDER_CONFLICT, "came twice with different content")
+    step = uow.read(FulfillmentStep, first.step_id) if first.step_id is not None else None
+    triaging.open_case(
+        uow, troubles.of_callback(FalloutType.PROVIDER_CONFLICT, _as_evidence(command), "came twice with different content", step)
+    )
     uow.flag_conflict(ProviderConflict(aggregate_type="fulfillment_step", aggregate_id=first.step_id))
     return Received(processed_status=status, conflict=True)
 
@@ -176,20 +179,10 @@ def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UU
 
 
 def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:
-    _open_case(uow, command, None, FalloutType.UNSOLICITED_CALLBACK, "belongs to no step of this provider")
+    detail = "belongs to no step of this provider"
+    triaging.open_case(uow, troubles.of_callback(FalloutType.UNSOLICITED_CALLBACK, _as_evidence(command), detail))
     return ProcessedStatus.UNMATCHED, None
 
 
-def _open_case(uow: UnitOfWork, command: ReceiveCallback, step_id: UUID | None, kind: FalloutType, detail: str) -> None:
-    step = uow.read(FulfillmentStep, step_id) if step_id is not None and kind is FalloutType.PROVIDER_CONFLICT else None
-    triaging.open_case(
-        uow,
-        OpenCase(
-            type=kind,
-            dedupe_key=f"{kind}:{command.provider_name}:{command.external_event_id}",
-            detail=f"Event {command.external_event_id} ({command.event_type}) of {command.provider_name} {detail}.",
-            order_id=step.order_id if step is not None else None,
-            step_id=step.id if step is not None else None,
-            evidence={"external_event_id": command.external_event_id, "event_type": command.event_type, "payload": command.payload},
-        ),
-    )
+def _as_evidence(command: ReceiveCallback) -> dict[str, Any]:
+    return {name: getattr(command, name) for name in ("provider_name", "external_event_id", "event_type", "payload")}

@@ -1,4 +1,4 @@
-"""Carrying out steps: records what a provider says of a step, and what we conclude from its silence.
+"""Records what a provider says about a step, and what we conclude from its silence.
 
 The worker commits first and reports to the engine afterwards; the rows written here make every repeat harmless
 (docs/architecture.md#facts-and-inferences).

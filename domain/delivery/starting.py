@@ -1,4 +1,4 @@
-"""Starting a step, or its cancellation: a worker claims it for one attempt before it sends the provider request.
+"""Starts a step or its cancellation: a worker claims it for one attempt before it sends the provider request.
 
 From the commit on the request may have left: without a reply its outcome is UNKNOWN, never "not sent".
 """

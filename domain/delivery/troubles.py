@@ -57,6 +57,19 @@ def of_contradiction(step: Row[Any], said: StepEvent, detail: str, evidence: Map
     )
 
 
+def of_callback(kind: FalloutType, event: Mapping[str, Any], detail: str, step: Row[Any] | None = None) -> OpenCase:
+    """The case of a provider's event that cannot act. `event` has its provider, id, type and payload; `step` is the step that it names, if any."""
+    provider, event_id = event["provider_name"], event["external_event_id"]
+    return OpenCase(
+        type=kind,
+        dedupe_key=f"{kind}:{provider}:{event_id}",
+        detail=f"Event {event_id} ({event['event_type']}) of {provider} {detail}.",
+        order_id=step.order_id if step is not None else None,
+        step_id=step.id if step is not None else None,
+        evidence={name: value for name, value in event.items() if name != "provider_name"},
+    )
+
+
 def of_failed_decomposition(order_id: UUID, detail: str) -> OpenCase:
     """The case of an order whose steps cannot be planned."""
     return OpenCase(type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=f"decomposition:{order_id}", detail=detail, order_id=order_id)

@@ -62,7 +62,7 @@ def unanswered_cancellations(
 def unsettled_contradictions(
     connection: Connection, limit: int, request_safe_interval: timedelta, give_up_after: timedelta
 ) -> list[Row[Any]]:
-    """Contradictions that the provider's ledger is to settle, oldest first; `request_no` is that of the request which each is about."""
+    """Contradictions that the provider's ledger must settle, oldest first; `request_no` numbers the provider request of each."""
     query = (
         select(CONTRADICTION, CONTRADICTION.c.id.label("question_id"), STEP.c.status.label("step_status"))
         .add_columns(*(STEP.c[name] for name in ("order_id", "provider_name", "has_lookup", "request_no")))

@@ -169,7 +169,7 @@ def cancel_cases(uow: UnitOfWork, dedupe_key: str) -> None:
 
 
 def verify(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
-    """Close a resolved case: its trouble has proven to be over."""
+    """Close a resolved case, because its trouble is proven to be over."""
     closed = uow.apply(VERIFY, case_id=case.id)
     notify_case(uow, closed)
     return closed

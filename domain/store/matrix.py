@@ -17,7 +17,7 @@ Event = TypeVar("Event", bound=StrEnum)
 
 
 class CellKind(StrEnum):
-    """What an event does in a state: change it, keep it, or contradict it. Where there is no cell, the event is refused."""
+    """What an event does in a state: it changes the state, keeps it, or contradicts it. An event without a cell is refused."""
 
     MOVE = "MOVE"
     KEEP = "KEEP"

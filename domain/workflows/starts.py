@@ -206,7 +206,7 @@ def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
 
 
 def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
-    """Record that the engine did not reply to a start: START_UNKNOWN. False when the instance has registered meanwhile."""
+    """Mark a start without a reply as START_UNKNOWN; returns False when the instance has registered meanwhile."""
     try:
         uow.apply(TIME_OUT, business_key=business_key)
     except CorrelationMovedOn:

@@ -1,4 +1,4 @@
-"""Unusual requests from two tenants and every role find no error of the server and no answer that the OpenAPI document does not allow.
+"""Unusual requests from two tenants and every role cause no server error, and no answer that the OpenAPI document does not allow.
 
 No answer to one tenant contains data of the other.
 

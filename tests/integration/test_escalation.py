@@ -1,4 +1,4 @@
-"""The workers of reminders and escalations on a real database: repeated, overtaken or wrongly modelled, each has one effect or none."""
+"""Reminders and escalations on a real database: one that is repeated, late or wrongly modelled has one effect or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting on a condition. No test sleeps for a time."""
+"""Waits for conditions, so that no test sleeps for a fixed time."""
 
 from __future__ import annotations
 

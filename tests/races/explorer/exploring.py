@@ -76,7 +76,7 @@ class Explorer:
         stops: Callable[[Played], bool] = lambda _: False,
         tells: Callable[[Exploration], None] = lambda _: None,
     ) -> Exploration:
-        """Play every schedule within the bound; `stops` may end it earlier, `tells` is told the progress."""
+        """Play every schedule within the bound; `stops` may end the search early, `tells` receives the progress."""
         found, began = Exploration(world=world, bound=bound), perf_counter()
         last: list[Played] = []
 

@@ -11,7 +11,7 @@ from tests.races.explorer.schedules import Choice, NotReplayableError, Run
 
 
 class Search:
-    """Plays each schedule once, beginning with the schedule of defaults; `play` carries out a token.
+    """Plays each schedule once, the default schedule first; `play` runs the schedule of a token.
 
     Raises NotReplayableError when the same choices lead to another point than before. `is_cut`: the bound left schedules out.
     """

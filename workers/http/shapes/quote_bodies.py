@@ -165,7 +165,7 @@ class AcceptQuoteBody(Body):
 
 
 class WithdrawBody(Body):
-    """Of a recall, a cancellation or a decline."""
+    """The answer to a recall, a cancellation or a decline."""
 
     revision_id: UUID
     reason_code: ReasonCode
