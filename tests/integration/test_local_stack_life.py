@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,7 +18,6 @@ import pytest
 import requests
 
 from tests.support.local_stacks import holder, plain, processes_of
-from tests.support.services import local_stack
 from tests.support.waiting import eventually
 from workers.local.errors import StackError
 from workers.local.kafka import reachable
@@ -66,21 +66,6 @@ def test_a_signal_ends_every_part(tmp_path: Path, number: signal.Signals, code: 
     assert "database system is shut down" in (tmp_path / "logs" / "postgres.log").read_text()
 
 
-@pytest.mark.stack
-def test_the_processes_of_a_killed_run_are_ended_by_the_next_one_on_the_same_data(tmp_path: Path) -> None:
-    with holder(tmp_path, "postgres,kafka,engine") as (process, left):
-        process.kill()
-        process.wait(30)
-        assert all(psutil.pid_exists(pid) for pid in left.values())
-
-        with LocalStack(tmp_path, environment={}) as stack:
-            assert not any(psutil.pid_exists(pid) for pid in left.values())
-            # The tables of the engine still have its administrator: another password would be refused.
-            assert requests.get(f"{stack.engine.url}/version", auth=(stack.engine.user, stack.engine.password), timeout=5).ok
-
-    assert processes_of(tmp_path) == []
-
-
 def test_the_processes_of_a_killed_run_are_ended_although_the_next_one_needs_fewer_parts(tmp_path: Path) -> None:
     with holder(tmp_path, "postgres") as (process, left):
         process.kill()
@@ -98,17 +83,46 @@ def test_a_process_of_another_program_is_never_ended_although_its_command_names_
         stranger.kill()
 
 
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """A stack that began on the data of a killed run, and the process ids that the killed run left. Tests may break the stack."""
+
+    stack: LocalStack
+    left: Mapping[str, int]
+
+
 @pytest.fixture(scope="module")
-def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack that a test may break without an effect on other tests."""
-    with local_stack(tmp_path_factory, {"postgres", "kafka", "engine"}) as running:
-        yield running
+def succession(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Succession]:
+    """Kill the process that runs a whole stack, and start the next one on the same data."""
+    directory = tmp_path_factory.mktemp("succession")
+    with holder(directory, "postgres,kafka,engine") as (process, left):
+        process.kill()
+        process.wait(30)
+        assert all(psutil.pid_exists(pid) for pid in left.values())
+        with LocalStack(directory, environment={}) as stack:
+            yield Succession(stack, left)
+    assert processes_of(directory) == []
+
+
+def login(stack: LocalStack) -> bool:
+    """Whether the engine accepts its administrator. Its tables keep the password, so that another one would be refused."""
+    return requests.get(f"{stack.engine.url}/version", auth=(stack.engine.user, stack.engine.password), timeout=5).ok
+
+
+@pytest.mark.stack
+def test_the_processes_of_a_killed_run_are_ended_by_the_next_one_on_the_same_data(succession: Succession) -> None:
+    assert not any(psutil.pid_exists(pid) for pid in succession.left.values())
+
+
+@pytest.mark.stack
+def test_the_administrator_of_a_killed_run_logs_in_to_the_next_one_on_the_same_data(succession: Succession) -> None:
+    eventually(lambda: login(succession.stack), "login")
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("part", ["postgres", "kafka", "engine"])
-def test_a_killed_part_starts_again_on_the_same_address(breakable: LocalStack, part: str) -> None:
-    stack = breakable
+def test_a_killed_part_starts_again_on_the_same_address(succession: Succession, part: str) -> None:
+    stack = succession.stack
     handle = {"postgres": stack.postgres, "kafka": stack.kafka, "engine": stack.engine}[part]
     before = handle.pid
 
@@ -119,9 +133,7 @@ def test_a_killed_part_starts_again_on_the_same_address(breakable: LocalStack, p
     assert handle.pid != before
     assert reachable(stack.environment["Q2O_KAFKA"], timeout_seconds=10)
     # The engine's connection pool finds the new server by itself.
-    eventually(
-        lambda: requests.get(f"{stack.engine.url}/version", auth=(stack.engine.user, stack.engine.password), timeout=5).ok, "login"
-    )
+    eventually(lambda: login(stack), "login")
 
 
 def test_a_part_listens_on_its_fixed_port(tmp_path: Path) -> None:
