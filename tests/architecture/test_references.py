@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,14 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def docstrings(path: Path) -> Iterator[str]:
+@cache
+def docstrings(path: Path) -> Sequence[str]:
     """The docstrings and comments of a module: everything a reader is told in words."""
     text = path.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.value.value
-    yield from re.findall(r"#\s.*", text)
+    nodes = (
+        node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    )
+    return [*(node.value for node in nodes if isinstance(node.value, str)), *re.findall(r"#\s.*", text)]
 
 
 def anchors(page: Path) -> set[str]:
