@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from domain.store import table_of
 from tests.support.database import count
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
-from tests.support.races import race_for_row
+from tests.support.races import NewOffers, race_for_row
 
 RESERVE = "RESERVE_INVENTORY"
 TIMES = 5
@@ -91,7 +91,7 @@ def delivered_at_once(work: Fulfilment) -> Repeated:
 
 
 @pytest.fixture(scope="module")
-def repeated(new_offers: Callable[[], Offers]) -> Repeated:
+def repeated(new_offers: NewOffers) -> Repeated:
     return delivered_at_once(with_a_step_under_way(new_offers()))
 
 
@@ -109,7 +109,7 @@ def test_five_deliveries_of_one_event_at_once_complete_the_step_once(repeated: R
 
 
 @pytest.fixture(scope="module")
-def unclaimed(new_offers: Callable[[], Offers]) -> Repeated:
+def unclaimed(new_offers: NewOffers) -> Repeated:
     work = with_a_step_under_way(new_offers())
 
     with looking_first():
@@ -155,7 +155,7 @@ class Altered:
 
 
 @pytest.fixture(scope="module")
-def altered(new_offers: Callable[[], Offers]) -> Altered:
+def altered(new_offers: NewOffers) -> Altered:
     work = with_a_step_under_way(new_offers())
     receive(work, "step.accepted", "e-1")
     before = work.step(RESERVE).version
@@ -199,7 +199,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(new_offers: Callable[[], Offers]) -> dict[str, Told]:
+def told(new_offers: NewOffers) -> dict[str, Told]:
     """Deliver the three in every order, each to a step of its own; the key names the order."""
     return {name: told_in(order, with_a_step_under_way(new_offers())) for name, order in ORDERS.items()}
 
@@ -244,7 +244,7 @@ class Contradicted:
 
 
 @pytest.fixture(scope="module")
-def contradicted(new_offers: Callable[[], Offers]) -> Contradicted:
+def contradicted(new_offers: NewOffers) -> Contradicted:
     work = with_a_step_under_way(new_offers())
     receive(work, "step.completed", "e-1")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,8 +17,7 @@ from domain.store import table_of
 from domain.store.facts import ConflictLog, OutboxEvent, TransitionLog
 from tests.support.guards import without
 from tests.support.http import Api, Caller, edit, is_problem, named, opened, priced
-from tests.support.offers import Offers
-from tests.support.races import race_for_row
+from tests.support.races import ApiOf, NewOffers, race_for_row
 from workers.http.auth import Role
 
 Response = httpx.Response
@@ -85,7 +84,7 @@ def edited_by_two(db: Engine, api: Api, quote: dict[str, Any]) -> Edited:
 
 
 @pytest.fixture(scope="module")
-def two_edits(new_offers: Callable[[], Offers], api_of: Callable[[Offers], Api]) -> Edited:
+def two_edits(new_offers: NewOffers, api_of: ApiOf) -> Edited:
     offers = new_offers()
     api = api_of(offers)
 
@@ -128,7 +127,7 @@ def test_a_refused_edit_is_counted(two_edits: Edited) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_unseen_edits(new_offers: Callable[[], Offers], api_of: Callable[[Offers], Api]) -> Edited:
+def two_unseen_edits(new_offers: NewOffers, api_of: ApiOf) -> Edited:
     offers = new_offers()
     api = api_of(offers)
     quote = opened(api)
@@ -170,7 +169,7 @@ def edited_back(api: Api, quote: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def after_pricing(new_offers: Callable[[], Offers], api_of: Callable[[Offers], Api]) -> Late:
+def after_pricing(new_offers: NewOffers, api_of: ApiOf) -> Late:
     """Bob prices the draft and edits it back to a draft of the same revision."""
     api = api_of(new_offers())
     draft = opened(api)
@@ -198,7 +197,7 @@ def test_a_refused_edit_of_the_earlier_draft_leaves_the_later_one_as_it_is(after
 
 
 @pytest.fixture(scope="module")
-def unseen_return(new_offers: Callable[[], Offers], api_of: Callable[[Offers], Api]) -> Late:
+def unseen_return(new_offers: NewOffers, api_of: ApiOf) -> Late:
     api = api_of(new_offers())
     draft = opened(api)
     at_price = priced(bob(api), draft)
@@ -217,7 +216,7 @@ def test_checked_by_status_alone_an_edit_of_the_earlier_draft_takes_the_later_on
 
 
 @pytest.fixture(scope="module")
-def after_submission(new_offers: Callable[[], Offers], api_of: Callable[[Offers], Api]) -> Late:
+def after_submission(new_offers: NewOffers, api_of: ApiOf) -> Late:
     """The priced quote is submitted, and Bob's edit voids its approval: the draft is of the next revision."""
     api = api_of(new_offers())
     quote = priced(api.sales, opened(api))

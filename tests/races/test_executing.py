@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +16,7 @@ from domain.store import table_of
 from tests.support.database import count
 from tests.support.guards import allowed_in, without, without_unique
 from tests.support.offers import Offers
-from tests.support.races import race_for_row, refusals
+from tests.support.races import NewOffers, race_for_row, refusals
 
 STEP = "CHECK_SERVICEABILITY"
 VERSION = 1  # position of the version guard of `fulfillment_step.start`
@@ -47,12 +47,12 @@ def begun_by_two(offers: Offers) -> Begun:
 
 
 @pytest.fixture(scope="module")
-def protected(new_offers: Callable[[], Offers]) -> Begun:
+def protected(new_offers: NewOffers) -> Begun:
     return begun_by_two(new_offers())
 
 
 @pytest.fixture(scope="module")
-def without_version(new_offers: Callable[[], Offers]) -> Begun:
+def without_version(new_offers: NewOffers) -> Begun:
     offers = new_offers()
 
     with without(START, VERSION):
@@ -60,7 +60,7 @@ def without_version(new_offers: Callable[[], Offers]) -> Begun:
 
 
 @pytest.fixture(scope="module")
-def index_alone(new_offers: Callable[[], Offers]) -> Begun:
+def index_alone(new_offers: NewOffers) -> Begun:
     offers = new_offers()
 
     with without(START, VERSION), allowed_in(START, StepStatus.IN_PROGRESS):
@@ -68,7 +68,7 @@ def index_alone(new_offers: Callable[[], Offers]) -> Begun:
 
 
 @pytest.fixture(scope="module")
-def unprotected(new_offers: Callable[[], Offers]) -> Begun:
+def unprotected(new_offers: NewOffers) -> Begun:
     offers = new_offers()
 
     with without_unique(offers.engine, ONE_LIVE), without(START, VERSION), allowed_in(START, StepStatus.IN_PROGRESS):

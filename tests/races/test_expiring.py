@@ -26,7 +26,7 @@ from tests.support.database import count
 from tests.support.guards import without
 from tests.support.http import Api, accept, is_problem
 from tests.support.offers import Offer, Offers
-from tests.support.races import race_for_row
+from tests.support.races import ApiOf, NewOffers, race_for_row
 from tests.support.waiting import eventually
 
 MOMENT = timedelta(milliseconds=50)
@@ -34,8 +34,6 @@ ROUNDS = 20
 EXPIRED = 0  # position of the expiry guard of `quote.accept`
 STILL_VALID = 1  # position of the guard of `quote.expire`
 REJECTIONS = "q2o_quote_expired_rejections_total"
-NewOffers = Callable[[], Offers]
-ApiOf = Callable[[Offers], Api]
 
 
 def ends(connection: Connection, offer: Offer, after: timedelta = timedelta()) -> datetime:

@@ -21,7 +21,7 @@ from domain.store import table_of
 from tests.support.fulfilment import BERT, ROLES, Fulfilment
 from tests.support.guards import without
 from tests.support.offers import Offers
-from tests.support.races import race_for_row, refusals
+from tests.support.races import NewOffers, race_for_row, refusals
 
 RESERVE = "RESERVE_INVENTORY"
 PEOPLE = tuple(f"worker {number}" for number in range(10))
@@ -61,7 +61,7 @@ def claimed_by_ten(work: Fulfilment) -> Claims:
 
 
 @pytest.fixture(scope="module")
-def ten_claims(new_offers: Callable[[], Offers]) -> Claims:
+def ten_claims(new_offers: NewOffers) -> Claims:
     return claimed_by_ten(with_a_held_step(new_offers()))
 
 
@@ -82,7 +82,7 @@ def test_a_case_that_ten_claim_at_once_is_changed_once(ten_claims: Claims) -> No
 
 
 @pytest.fixture(scope="module")
-def ten_unguarded_claims(new_offers: Callable[[], Offers]) -> Claims:
+def ten_unguarded_claims(new_offers: NewOffers) -> Claims:
     work = with_a_held_step(new_offers())
 
     with without(CLAIM, *VERSION_AND_OWNER):
@@ -149,7 +149,7 @@ def decision_of(work: Fulfilment, resolution: Resolution) -> Callable[[], object
 
 
 @pytest.fixture(scope="module")
-def two_decisions(new_offers: Callable[[], Offers]) -> Settled:
+def two_decisions(new_offers: NewOffers) -> Settled:
     """Two windows of the same owner, each with another decision on what both show."""
     work = with_a_held_step(new_offers())
     work.claim(BERT)
@@ -171,7 +171,7 @@ def test_of_two_decisions_on_one_step_the_case_keeps_the_first(two_decisions: Se
 
 
 @pytest.fixture(scope="module")
-def late_completion(new_offers: Callable[[], Offers]) -> Settled:
+def late_completion(new_offers: NewOffers) -> Settled:
     """The provider completes a held step in the moment before its owner skips it."""
     work = with_a_held_step(new_offers())
     work.claim(BERT)
@@ -202,7 +202,7 @@ class Return:
 
 
 @pytest.fixture(scope="module")
-def trouble_again(new_offers: Callable[[], Offers]) -> Return:
+def trouble_again(new_offers: NewOffers) -> Return:
     offers = new_offers()
     first = open_case(offers)
     close = closing_of(offers, first)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, select, text
 
+from tests.support.http import Api
+from tests.support.offers import Offers
 from tests.support.waiting import eventually
 
+NewOffers: TypeAlias = Callable[[], Offers]
+ApiOf: TypeAlias = Callable[[Offers], Api]
+"""What the fixtures `new_offers` and `api_of` give."""
 _Value = TypeVar("_Value")
 # pg_locks is read anew each time; pg_stat_activity stays the same for the whole transaction of the holder.
 _WAITING = text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
