@@ -150,7 +150,7 @@ class Altered:
 
     received: Sequence[Received]
     conflicts: int
-    case: Row[Any]
+    cases: Sequence[Row[Any]]
     versions: tuple[int, int]  # of the step, before and after
 
 
@@ -164,7 +164,7 @@ def altered(new_offers: NewOffers) -> Altered:
         received = list(pool.map(lambda number: receive(work, "step.accepted", "e-1", quantity=number), range(TIMES)))
 
     conflicts, versions = count(work.offers.engine, ExternalCallbackConflict), (before, work.step(RESERVE).version)
-    return Altered(received=received, conflicts=conflicts, case=work.case(), versions=versions)
+    return Altered(received=received, conflicts=conflicts, cases=work.cases(), versions=versions)
 
 
 def test_the_same_id_with_another_content_is_a_conflict(altered: Altered) -> None:
@@ -176,7 +176,7 @@ def test_every_content_that_came_under_one_id_is_kept(altered: Altered) -> None:
 
 
 def test_the_same_id_with_another_content_opens_one_case(altered: Altered) -> None:
-    assert altered.case.type == "PROVIDER_CONFLICT"
+    assert [case.type for case in altered.cases] == ["PROVIDER_CONFLICT"]
 
 
 def test_the_same_id_with_another_content_changes_nothing_of_the_step(altered: Altered) -> None:
@@ -239,7 +239,7 @@ class Contradicted:
 
     late: Received
     step: Row[Any]
-    case: Row[Any]
+    cases: Sequence[Row[Any]]
     contradictions: Sequence[Row[Any]]
 
 
@@ -250,7 +250,7 @@ def contradicted(new_offers: NewOffers) -> Contradicted:
 
     late = receive(work, "step.rejected", "e-2")
 
-    return Contradicted(late=late, step=work.step(RESERVE), case=work.case(), contradictions=work.contradictions())
+    return Contradicted(late=late, step=work.step(RESERVE), cases=work.cases(), contradictions=work.contradictions())
 
 
 def test_a_failure_that_is_told_after_the_completion_is_a_contradiction(contradicted: Contradicted) -> None:
@@ -266,7 +266,7 @@ def test_a_late_failure_leaves_the_step_the_event_that_completed_it(contradicted
 
 
 def test_a_late_failure_opens_a_case_so_that_a_person_looks_at_it(contradicted: Contradicted) -> None:
-    assert (contradicted.case.type, contradicted.case.status) == ("CONTRADICTORY_CALLBACK", "OPEN")
+    assert [(case.type, case.status) for case in contradicted.cases] == [("CONTRADICTORY_CALLBACK", "OPEN")]
 
 
 def test_a_late_failure_is_kept_beside_what_was_known(contradicted: Contradicted) -> None:

@@ -6,7 +6,7 @@ The policy of the price decides, and the order of the commits is the order of th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -102,6 +102,7 @@ class Around:
     statuses: Sequence[str]  # of the quotes
     events: Sequence[str]
     counted: float  # prices of this policy that were refused as stale, by the metric
+    active_meanwhile: Sequence[str] = ()  # the version that counted while an acceptance waited
 
     @property
     def accepted(self) -> Row[Any]:
@@ -193,16 +194,22 @@ def test_a_refused_price_is_counted_under_its_policy(stale: Around) -> None:
 def accepted_first(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: ApiOf) -> Around:
     """The publication begins when the acceptance has looked at the head and not yet written the quote."""
     offers, publication = new_offers(), request.param
-    api, offer = api_of(offers), approved(offers, publication.policy)
+    api, offer, active = api_of(offers), approved(offers, publication.policy), list[str]()
+    rivals: tuple[Callable[[], Any], ...] = (lambda: accept(api.customer, offer), lambda: publish(offers, publication.material))
 
     def act() -> httpx.Response:
-        rivals: tuple[Callable[[], Any], ...] = (lambda: accept(api.customer, offer), lambda: publish(offers, publication.material))
-        accepting, publishing = race_for_row(offers.engine, table_of(Quote), offer.quote_id, *rivals)
+        accepting, publishing = race_for_row(
+            offers.engine,
+            table_of(Quote),
+            offer.quote_id,
+            *rivals,
+            meanwhile=lambda _: active.append(head(offers.engine).active_version),
+        )
         publishing.result()
         reply: httpx.Response = accepting.result()
         return reply
 
-    return around(offers, api, publication, act)
+    return replace(around(offers, api, publication, act), active_meanwhile=active)
 
 
 def test_an_acceptance_that_has_looked_at_the_price_is_made_whatever_is_published(accepted_first: Around) -> None:
@@ -214,7 +221,11 @@ def test_an_acceptance_that_has_looked_at_the_price_keeps_the_older_version_as_t
 
 
 def test_a_publication_waits_for_an_acceptance_that_has_looked_at_the_price(accepted_first: Around) -> None:
-    """The order of the older book is accepted before the newer one counts. Kills: reading the head without FOR SHARE."""
+    """Kills: reading the head without FOR SHARE."""
+    assert accepted_first.active_meanwhile == [PRICE_BOOK_VERSION]
+
+
+def test_the_order_of_the_older_book_is_accepted_before_the_newer_one_counts(accepted_first: Around) -> None:
     assert accepted_first.accepted.accepted_at < accepted_first.published_at
 
 
