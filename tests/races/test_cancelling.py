@@ -1,4 +1,4 @@
-"""M12 and T6: an order is cancelled while its steps complete. For a fixed moment of the cancellation, no order of the callbacks matters.
+"""An order is cancelled while its steps complete. For a fixed moment of the cancellation, no order of the callbacks matters.
 
 What the provider did is told in advance, as its ledger would have it; what it says of it arrives in every order, each word twice. Then what
 is in question is put to the ledger, undo steps are carried out, and the order and the net effect must be the same every time.
@@ -6,10 +6,12 @@ is in question is put to the ledger, undo steps are carried out, and the order a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any
+from math import factorial
+from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
@@ -23,9 +25,11 @@ from tests.mutants.trial import Trial
 from tests.support.evidence import record
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
+from tests.support.races import NewOffers
 
 FIRST_STEP, SECOND_STEP = "A", "B"
 STEPS = (StepSpecification(step_code=FIRST_STEP), StepSpecification(step_code=SECOND_STEP))
+ARRIVALS = factorial(4)  # the orders in which four callbacks arrive
 WORDS = {
     StepEvent.ACKNOWLEDGE: "step.accepted",
     StepEvent.COMPLETE: "step.completed",
@@ -34,7 +38,7 @@ WORDS = {
 }
 
 
-@dataclass
+@dataclass(slots=True)
 class Ledger:
     """What the provider has in effect, by step. An undo step takes its step's effect back."""
 
@@ -45,27 +49,26 @@ class Ledger:
         return sum(self.effects.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What a provider did with two steps whose cancellation it was asked for, and all that it says about it."""
+    """What a provider did with a step whose cancellation it was asked for, and the two things that it says about that."""
 
-    name: str
-    effects: dict[str, int]
-    words: tuple[tuple[str, StepEvent], ...]
-    ends: str
-
-    def __str__(self) -> str:
-        return self.name
+    in_effect: bool
+    words: tuple[StepEvent, StepEvent]
 
 
-HISTORIES = [
-    History("both completed, both too late", {FIRST_STEP: 1, SECOND_STEP: 1}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.REFUSE_CANCEL), (SECOND_STEP, StepEvent.COMPLETE), (SECOND_STEP, StepEvent.REFUSE_CANCEL)), "CANCELLED"),
-    History("both cancelled", {FIRST_STEP: 0, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.ACKNOWLEDGE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.ACKNOWLEDGE), (SECOND_STEP, StepEvent.CONFIRM_CANCEL)), "CANCELLED"),
-    History("one each", {FIRST_STEP: 1, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.REFUSE_CANCEL), (SECOND_STEP, StepEvent.ACKNOWLEDGE), (SECOND_STEP, StepEvent.CONFIRM_CANCEL)), "CANCELLED"),
-    History("completed, then taken back", {FIRST_STEP: 0, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.COMPLETE), (SECOND_STEP, StepEvent.CONFIRM_CANCEL)), "CANCELLED"),
-    History("taken back and too late", {FIRST_STEP: 0, SECOND_STEP: 1}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.COMPLETE), (SECOND_STEP, StepEvent.REFUSE_CANCEL)), "CANCELLED"),
-    History("confirmed, but in effect", {FIRST_STEP: 1, SECOND_STEP: 0}, ((FIRST_STEP, StepEvent.COMPLETE), (FIRST_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.CONFIRM_CANCEL), (SECOND_STEP, StepEvent.ACKNOWLEDGE)), "CANCELLED"),
-]  # fmt: skip
+TOO_LATE = History(in_effect=True, words=(StepEvent.COMPLETE, StepEvent.REFUSE_CANCEL))
+CANCELLED = History(in_effect=False, words=(StepEvent.ACKNOWLEDGE, StepEvent.CONFIRM_CANCEL))
+TAKEN_BACK = History(in_effect=False, words=(StepEvent.COMPLETE, StepEvent.CONFIRM_CANCEL))
+CONFIRMED_BUT_IN_EFFECT = History(in_effect=True, words=(StepEvent.COMPLETE, StepEvent.CONFIRM_CANCEL))
+HISTORIES = {
+    "both completed, both too late": (TOO_LATE, TOO_LATE),
+    "both cancelled": (CANCELLED, CANCELLED),
+    "one each": (TOO_LATE, CANCELLED),
+    "completed, then taken back": (TAKEN_BACK, TAKEN_BACK),
+    "taken back and too late": (TAKEN_BACK, TOO_LATE),
+    "confirmed, but in effect": (CONFIRMED_BUT_IN_EFFECT, CANCELLED),
+}
 
 
 def tell(work: Fulfilment, step: str, event: StepEvent) -> None:
@@ -116,30 +119,54 @@ def cancelled_under_way(offers: Offers) -> Fulfilment:
     return work
 
 
-@pytest.mark.parametrize("history", HISTORIES, ids=str)
-def test_no_order_of_the_callbacks_matters_after_the_cancellation(db: Engine, history: History) -> None:
-    seen: dict[tuple[Any, ...], Sequence[tuple[str, StepEvent]]] = {}
-    count = 0
-    # All within one transaction: each order of arrival begins with the same rows, and leaves none to the next.
+class End(NamedTuple):
+    """How the order and its cancellation ended, and how much of its steps is still in effect."""
+
+    order: str
+    cancellation: str
+    net_effect: int
+
+
+WITHOUT_EFFECT = End("CANCELLED", "DONE", 0)
+
+
+def end_of(work: Fulfilment, ledger: Ledger) -> End:
+    comes_to_rest(work, ledger)
+    return End(work.status, work.cancellation().status, ledger.net)
+
+
+def ends_of_every_order(db: Engine, histories: tuple[History, History]) -> list[End]:
+    """Cancel an order, and deliver what the provider says about its steps in each order of arrival.
+
+    All within one transaction: each order of arrival begins with the same rows, and leaves none to the next.
+    """
+    told = dict(zip((FIRST_STEP, SECOND_STEP), histories, strict=True))
+    callbacks_of_both = [(step, event) for step, history in told.items() for event in history.words]
+    ends = []
     with db.connect() as connection:
         work = cancelled_under_way(Trial(connection))
-        for words in permutations(history.words):
-            ledger = Ledger(dict(history.effects))
+        for arrivals in permutations(callbacks_of_both):
+            ledger = Ledger({step: int(history.in_effect) for step, history in told.items()})
             savepoint = connection.begin_nested()
-            for step, event in words:
+            for step, event in arrivals:
                 tell(work, step, event)
-            comes_to_rest(work, ledger)
-            seen[work.status, work.cancellation().status, ledger.net] = words
+            ends.append(end_of(work, ledger))
             savepoint.rollback()
-            count += 1
+    return ends
 
-    assert list(seen) == [(history.ends, "DONE", 0)], seen
-    record(f"arrival orders of four callbacks, {history}", count, "orders")
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_no_order_of_the_callbacks_matters_after_the_cancellation(db: Engine, name: str) -> None:
+    ends = ends_of_every_order(db, HISTORIES[name])
+
+    assert Counter(ends) == {WITHOUT_EFFECT: ARRIVALS}
+    record(f"arrival orders of four callbacks, {name}", len(ends), "orders")
 
 
 def test_without_waiting_for_the_answer_to_the_cancellation_an_effect_is_taken_back_twice(offers: Offers) -> None:
     """Kills: planning the undo as soon as the steps are final. The provider takes its effect back, and is asked to undo it as well."""
     work, ledger = cancelled_under_way(offers), Ledger({FIRST_STEP: 0, SECOND_STEP: 0})
+
     with patch.object(evaluating, "_is_unclear", lambda *_: False):
         for step in (FIRST_STEP, SECOND_STEP):
             tell(work, step, StepEvent.COMPLETE)
@@ -149,10 +176,6 @@ def test_without_waiting_for_the_answer_to_the_cancellation_an_effect_is_taken_b
     assert ledger.net < 0
 
 
-def the_second_completes(work: Fulfilment) -> None:
-    tell(work, SECOND_STEP, StepEvent.COMPLETE)
-
-
 def first_step_completed(offers: Offers) -> Fulfilment:
     """Make an order of two steps that were sent, the first of which is completed."""
     work = Fulfilment.of_steps(offers, *STEPS)
@@ -160,6 +183,10 @@ def first_step_completed(offers: Offers) -> Fulfilment:
         work.start(name)
     tell(work, FIRST_STEP, StepEvent.COMPLETE)
     return work
+
+
+def the_second_completes(work: Fulfilment) -> None:
+    tell(work, SECOND_STEP, StepEvent.COMPLETE)
 
 
 def test_an_order_whose_last_step_completes_before_the_request_to_cancel_is_fulfilled(offers: Offers) -> None:
@@ -186,22 +213,37 @@ def after_the_answer(work: Fulfilment) -> None:
     the_second_completes(work)
 
 
-@pytest.mark.parametrize(("moment", "in_effect"), [(before_it_is_sent, 1), (before_it_is_answered, 1), (after_the_answer, 0)])
-def test_the_last_completion_at_every_moment_of_a_cancellation_leaves_no_effect(
-    offers: Offers, moment: Callable[[Fulfilment], None], in_effect: int
-) -> None:
-    """`in_effect`: what the provider's ledger has of the second step. Each callback comes twice."""
-    work, ledger = first_step_completed(offers), Ledger({FIRST_STEP: 1, SECOND_STEP: in_effect})
+IN_EFFECT = {before_it_is_sent: 1, before_it_is_answered: 1, after_the_answer: 0}
+"""Moments at which the second step completes in the cancellation, and what the provider's ledger then has of that step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """What came of an order whose second step completed while it was cancelled. Each callback came twice."""
+
+    end: End
+    reasons: Sequence[str]  # of the order's transitions
+
+
+@pytest.fixture(scope="module", params=IN_EFFECT, ids=lambda moment: moment.__name__)
+def completed(request: pytest.FixtureRequest, new_offers: NewOffers) -> Completed:
+    work, ledger = first_step_completed(new_offers()), Ledger({FIRST_STEP: 1, SECOND_STEP: IN_EFFECT[request.param]})
     work.cancel()
 
-    moment(work)
-    comes_to_rest(work, ledger)
+    request.param(work)
 
-    assert (work.status, work.cancellation().status, ledger.net) == ("CANCELLED", "DONE", 0)
-    assert not {"ALL_STEPS_DONE", "UNDO_SETTLED"} <= {row["reason"] for row in final_transitions(work)}
+    return Completed(end=end_of(work, ledger), reasons=reasons_of(work))
 
 
-def final_transitions(work: Fulfilment) -> list[dict[str, Any]]:
+def reasons_of(work: Fulfilment) -> list[str]:
     with work.offers.uow() as uow:
         entries = timelines.timeline(uow, work.order_id)
-    return [entry for entry in entries if entry["kind"] == "TRANSITION" and entry["aggregateType"] == "sales_order"]
+    return [each["reason"] for each in entries if each["kind"] == "TRANSITION" and each["aggregateType"] == "sales_order"]
+
+
+def test_the_last_completion_at_every_moment_of_a_cancellation_leaves_no_effect(completed: Completed) -> None:
+    assert completed.end == WITHOUT_EFFECT
+
+
+def test_an_order_is_never_both_fulfilled_and_cancelled(completed: Completed) -> None:
+    assert not {"ALL_STEPS_DONE", "UNDO_SETTLED"} <= set(completed.reasons)

@@ -1,22 +1,23 @@
-"""T4: a quote is accepted while it expires. Exactly one of both comes true, and an order is only of an offer that was valid."""
+"""A quote is accepted while it expires. Exactly one of both comes true, and an order is only of an offer that was valid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Barrier
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Connection, Engine, select, text
 
 from domain.accepting import ACCEPT
 from domain.delivery.orders import SalesOrder
 from domain.errors import Refusal
 from domain.offers.acceptances import QuoteAcceptance
-from domain.offers.quotes import QuoteExpired, QuoteStatus, QuoteVersionConflict
+from domain.offers.quotes import Quote, QuoteExpired, QuoteStatus, QuoteVersionConflict
 from domain.offers.withdrawing import EXPIRE, ExpireQuote, QuoteStillValid, expire
 from domain.store import table_of
 from reconciliation.quotes import Quotes
@@ -25,24 +26,29 @@ from tests.support.database import count
 from tests.support.guards import without
 from tests.support.http import Api, accept, is_problem
 from tests.support.offers import Offer, Offers
+from tests.support.races import ApiOf, NewOffers, race_for_row
 from tests.support.waiting import eventually
 
 MOMENT = timedelta(milliseconds=50)
+ROUNDS = 20
 EXPIRED = 0  # position of the expiry guard of `quote.accept`
 STILL_VALID = 1  # position of the guard of `quote.expire`
+REJECTIONS = "q2o_quote_expired_rejections_total"
 
 
-def ends(db: Engine, offer: Offer, after: timedelta) -> datetime:
+def ends(connection: Connection, offer: Offer, after: timedelta = timedelta()) -> datetime:
     """Let the offer end so long from now, by the database's clock; returns when."""
     query = text("UPDATE quote SET valid_until = clock_timestamp() + :after WHERE id = :id RETURNING valid_until")
-    with db.begin() as connection:
-        end: datetime = connection.execute(query, {"after": after, "id": offer.quote_id}).scalar_one()
+    end: datetime = connection.execute(query, {"after": after, "id": offer.quote_id}).scalar_one()
     return end
 
 
-def has_passed(db: Engine, end: datetime) -> bool:
-    with db.connect() as connection:
-        return bool(connection.scalar(text("SELECT clock_timestamp() > :end"), {"end": end}))
+def expired_quote(offers: Offers) -> Offer:
+    """Make an approved quote whose end has passed; nobody has closed it."""
+    offer = offers.approved_quote()
+    with offers.engine.begin() as connection:
+        ends(connection, offer)
+    return offer
 
 
 def close(offers: Offers, offer: Offer) -> str:
@@ -54,92 +60,204 @@ def close(offers: Offers, offer: Offer) -> str:
         return refusal.code
 
 
-def test_an_acceptance_that_waited_past_the_end_is_told_that_the_offer_has_expired(api: Api, offers: Offers, db: Engine) -> None:
-    """It began in time. Kills: `now()`, which is the transaction's begin, in place of the clock."""
-    offer = offers.approved_quote()
-    rejections = api.metric("q2o_quote_expired_rejections_total")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """What came of an acceptance and an expiry of one offer."""
 
-    with db.connect() as holder, ThreadPoolExecutor(1) as pool:
-        end = holder.execute(
-            text("UPDATE quote SET valid_until = clock_timestamp() + interval '1 second' WHERE id = :id RETURNING valid_until"),
-            {"id": offer.quote_id},
-        ).scalar_one()
-        late = pool.submit(lambda: accept(api.customer, offer))
-        eventually(lambda: _waits(db), "the acceptance waits for the quote")
-        assert not has_passed(db, end), "the machine was too slow for this test: the acceptance did not begin in time"
-        eventually(lambda: has_passed(db, end), "the offer ends")
-        holder.commit()
-
-    problem = is_problem(late.result(), 409, "QUOTE_EXPIRED")
-    assert problem["safeUserAction"] == "RENEW_QUOTE"
-    assert (count(db, SalesOrder), offers.quote(offer.quote_id).status) == (0, QuoteStatus.APPROVED)
-    assert api.metric("q2o_quote_expired_rejections_total") == rejections + 1
+    reply: httpx.Response
+    closing: str = ""
+    status: str
+    orders: int
+    counted: float  # acceptances that were refused as expired, by the metric
 
 
-def _waits(db: Engine) -> bool:
-    with db.connect() as connection:
-        return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+def met(offers: Offers, api: Api, offer: Offer, act: Callable[[], tuple[httpx.Response, str]]) -> Met:
+    before = api.metric(REJECTIONS)
+
+    reply, closing = act()
+
+    counted = api.metric(REJECTIONS) - before
+    status, orders = offers.quote(offer.quote_id).status, count(offers.engine, SalesOrder)
+    return Met(reply=reply, closing=closing, status=status, orders=orders, counted=counted)
 
 
-@pytest.mark.parametrize("accept_first", [True, False])
-def test_past_the_end_an_acceptance_is_refused_and_the_expiry_closes_the_offer_whoever_comes_first(
-    api: Api, offers: Offers, db: Engine, *, accept_first: bool
-) -> None:
-    """Kills: dropping the expiry guard of the acceptance (its twin is the next test)."""
-    offer = offers.approved_quote()
-    ends(db, offer, timedelta())
+def in_turn(offers: Offers, api: Api, offer: Offer, *, accept_first: bool) -> Met:
+    """Accept and expire one after the other.
 
-    replies = in_turn(lambda: accept(api.customer, offer), lambda: close(offers, offer), accept_first=accept_first)
+    A write whose condition does not hold waits for nobody, so here there is nothing to queue for. The explorer has them side by side.
+    """
 
-    is_problem(replies[0], 409, "QUOTE_EXPIRED")
-    assert (replies[1], offers.quote(offer.quote_id).status, count(db, SalesOrder)) == (QuoteStatus.EXPIRED, QuoteStatus.EXPIRED, 0)
+    def act() -> tuple[httpx.Response, str]:
+        if accept_first:
+            return accept(api.customer, offer), close(offers, offer)
+        closing = close(offers, offer)
+        return accept(api.customer, offer), closing
+
+    return met(offers, api, offer, act)
 
 
-def test_without_the_guard_an_order_comes_of_an_offer_that_has_ended(api: Api, offers: Offers, db: Engine) -> None:
-    offer = offers.approved_quote()
-    ends(db, offer, timedelta())
+@pytest.fixture(scope="module")
+def ended_meanwhile(new_offers: NewOffers, api_of: ApiOf) -> Met:
+    """An acceptance that began in time waits for the row of its quote, and the offer ends while it waits."""
+    offers = new_offers()
+    api, offer = api_of(offers), offers.approved_quote()
+
+    def act() -> tuple[httpx.Response, str]:
+        [late] = race_for_row(
+            offers.engine,
+            table_of(Quote),
+            offer.quote_id,
+            lambda: accept(api.customer, offer),
+            meanwhile=lambda holder: ends(holder, offer),
+        )
+        return late.result(), ""
+
+    return met(offers, api, offer, act)
+
+
+def test_an_acceptance_that_waited_past_the_end_is_told_that_the_offer_has_expired(ended_meanwhile: Met) -> None:
+    """Kills: `now()`, which is the transaction's begin, in place of the clock."""
+    is_problem(ended_meanwhile.reply, 409, "QUOTE_EXPIRED")
+
+
+def test_an_acceptance_of_an_expired_offer_is_told_to_have_it_renewed(ended_meanwhile: Met) -> None:
+    assert ended_meanwhile.reply.json()["safeUserAction"] == "RENEW_QUOTE"
+
+
+def test_an_acceptance_that_waited_past_the_end_makes_no_order(ended_meanwhile: Met) -> None:
+    assert ended_meanwhile.orders == 0
+
+
+def test_an_acceptance_that_waited_past_the_end_leaves_the_quote_approved(ended_meanwhile: Met) -> None:
+    assert ended_meanwhile.status == QuoteStatus.APPROVED
+
+
+def test_an_acceptance_that_waited_past_the_end_is_counted(ended_meanwhile: Met) -> None:
+    assert ended_meanwhile.counted == 1
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["acceptance first", "expiry first"])
+def past_the_end(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: ApiOf) -> Met:
+    offers = new_offers()
+    offer = expired_quote(offers)
+
+    return in_turn(offers, api_of(offers), offer, accept_first=request.param)
+
+
+def test_past_the_end_an_acceptance_is_refused_whoever_comes_first(past_the_end: Met) -> None:
+    """Kills: dropping the expiry guard of the acceptance (its twins are the tests below without it)."""
+    is_problem(past_the_end.reply, 409, "QUOTE_EXPIRED")
+
+
+def test_past_the_end_the_expiry_closes_the_offer_whoever_comes_first(past_the_end: Met) -> None:
+    assert (past_the_end.closing, past_the_end.status) == (QuoteStatus.EXPIRED, QuoteStatus.EXPIRED)
+
+
+def test_past_the_end_there_is_no_order_whoever_comes_first(past_the_end: Met) -> None:
+    assert past_the_end.orders == 0
+
+
+@pytest.fixture(scope="module")
+def accepted_past_the_end(new_offers: NewOffers, api_of: ApiOf) -> Met:
+    offers = new_offers()
+    offer = expired_quote(offers)
 
     with without(ACCEPT, EXPIRED):
-        replies = in_turn(lambda: accept(api.customer, offer), lambda: close(offers, offer), accept_first=True)
-
-    assert (replies[0].status_code, replies[1], count(db, SalesOrder)) == (201, QuoteVersionConflict.code, 1)
+        return in_turn(offers, api_of(offers), offer, accept_first=True)
 
 
-@pytest.mark.parametrize("accept_first", [True, False])
-def test_an_expiry_that_comes_before_the_end_leaves_the_offer_to_its_customer(
-    api: Api, offers: Offers, db: Engine, *, accept_first: bool
-) -> None:
-    """Kills: trusting the sweep's look instead of asking the clock in the write (its twin is the next test)."""
+def test_without_the_expiry_guard_an_offer_that_has_ended_is_accepted(accepted_past_the_end: Met) -> None:
+    assert accepted_past_the_end.reply.status_code == 201
+
+
+def test_without_the_expiry_guard_an_order_comes_of_an_offer_that_has_ended(accepted_past_the_end: Met) -> None:
+    assert accepted_past_the_end.orders == 1
+
+
+def test_without_the_expiry_guard_the_expiry_comes_too_late(accepted_past_the_end: Met) -> None:
+    assert accepted_past_the_end.closing == QuoteVersionConflict.code
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["acceptance first", "expiry first"])
+def before_the_end(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: ApiOf) -> tuple[bool, Met]:
+    """Whether the acceptance came first, and what came of both."""
+    offers = new_offers()
     offer = offers.approved_quote()
 
-    replies = in_turn(lambda: accept(api.customer, offer), lambda: close(offers, offer), accept_first=accept_first)
-
-    assert replies[0].status_code == 201
-    assert replies[1] == (QuoteVersionConflict.code if accept_first else QuoteStillValid.code)
-    assert (offers.quote(offer.quote_id).status, count(db, SalesOrder)) == (QuoteStatus.ACCEPTED, 1)
+    return request.param, in_turn(offers, api_of(offers), offer, accept_first=request.param)
 
 
-def test_without_asking_the_clock_an_expiry_takes_a_valid_offer_away(api: Api, offers: Offers, db: Engine) -> None:
+def test_before_the_end_an_offer_is_accepted_whoever_comes_first(before_the_end: tuple[bool, Met]) -> None:
+    """Kills: trusting the sweep's look instead of asking the clock in the write (its twins are the tests below that do)."""
+    _, both = before_the_end
+
+    assert both.reply.status_code == 201
+
+
+def test_before_the_end_an_expiry_is_told_what_is_in_its_way(before_the_end: tuple[bool, Met]) -> None:
+    accept_first, both = before_the_end
+
+    assert both.closing == (QuoteVersionConflict.code if accept_first else QuoteStillValid.code)
+
+
+def test_an_expiry_that_comes_before_the_end_leaves_the_quote_to_its_customer(before_the_end: tuple[bool, Met]) -> None:
+    _, both = before_the_end
+
+    assert both.status == QuoteStatus.ACCEPTED
+
+
+def test_an_expiry_that_comes_before_the_end_leaves_the_customer_one_order(before_the_end: tuple[bool, Met]) -> None:
+    _, both = before_the_end
+
+    assert both.orders == 1
+
+
+@pytest.fixture(scope="module")
+def taken_away(new_offers: NewOffers, api_of: ApiOf) -> Met:
+    offers = new_offers()
     offer = offers.approved_quote()
 
     with without(EXPIRE, STILL_VALID):
-        replies = in_turn(lambda: accept(api.customer, offer), lambda: close(offers, offer), accept_first=False)
-
-    assert (replies[0].status_code, offers.quote(offer.quote_id).status) == (409, QuoteStatus.EXPIRED)
+        return in_turn(offers, api_of(offers), offer, accept_first=False)
 
 
-def test_of_an_acceptance_and_an_expiry_around_the_end_exactly_one_comes_true(api: Api, offers: Offers, db: Engine) -> None:
-    """The second pass, without gates: the end lies in the middle of both, and the database's clock says who was in time."""
-    outcomes = [_around_the_end(api, offers, db) for _ in range(20)]
-
-    assert set(outcomes) <= {QuoteStatus.ACCEPTED, QuoteStatus.EXPIRED}
+def test_without_asking_the_clock_an_expiry_takes_a_valid_offer_away(taken_away: Met) -> None:
+    assert taken_away.status == QuoteStatus.EXPIRED
 
 
-def _around_the_end(api: Api, offers: Offers, db: Engine) -> str:
-    offer = offers.approved_quote()
-    sweep = Quotes(db, Repairs(db, dry_run=False))
+def test_without_asking_the_clock_the_customer_of_a_valid_offer_is_refused(taken_away: Met) -> None:
+    assert taken_away.reply.status_code == 409
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What came of an acceptance and a sweep that were let go together, shortly before the end of the offer."""
+
+    end: datetime
+    reply: httpx.Response
+    status: str
+    accepted_at: Sequence[datetime]
+
+    @property
+    def outcome(self) -> tuple[str, int, str | None, int]:
+        """The status of the quote, the customer's answer with its code, and how many acceptances there are."""
+        return self.status, self.reply.status_code, self.reply.json().get("code"), len(self.accepted_at)
+
+
+@pytest.fixture(scope="module")
+def around_the_end(new_offers: NewOffers, api_of: ApiOf) -> Sequence[Round]:
+    """No gate holds the two: the end lies in the middle of both, and the database's clock says who was in time."""
+    offers = new_offers()
+    api = api_of(offers)
+
+    return [one_round(offers, api, offers.approved_quote()) for _ in range(ROUNDS)]
+
+
+def one_round(offers: Offers, api: Api, offer: Offer) -> Round:
+    sweep = Quotes(offers.engine, Repairs(offers.engine, dry_run=False))
     together = Barrier(2)
-    end = ends(db, offer, MOMENT)
+    with offers.engine.begin() as connection:
+        end = ends(connection, offer, MOMENT)
 
     def accept_together() -> httpx.Response:
         together.wait()
@@ -152,25 +270,22 @@ def _around_the_end(api: Api, offers: Offers, db: Engine) -> str:
     with ThreadPoolExecutor(2) as pool:
         accepted, closing = pool.submit(accept_together), pool.submit(sweep_until_closed)
         reply, _ = accepted.result(), closing.result()
-    status = offers.quote(offer.quote_id).status
+    status, moments = offers.quote(offer.quote_id).status, accepted_at(offers.engine, offer)
+    return Round(end=end, reply=reply, status=status, accepted_at=moments)
+
+
+def accepted_at(db: Engine, offer: Offer) -> list[Any]:
     table = table_of(QuoteAcceptance)
     with db.connect() as connection:
-        moments = list(connection.scalars(select(table.c.accepted_at).where(table.c.quote_id == offer.quote_id)))
-    if status == QuoteStatus.ACCEPTED:
-        assert reply.status_code == 201
-        assert [moment < end for moment in moments] == [True]
-    else:
-        is_problem(reply, 409, QuoteExpired.code)
-        assert moments == []
-    return str(status)
+        return list(connection.scalars(select(table.c.accepted_at).where(table.c.quote_id == offer.quote_id)))
 
 
-def in_turn(acceptance: Callable[[], Any], closing: Callable[[], Any], *, accept_first: bool) -> list[Any]:
-    """One after the other; returns their answers, the acceptance's first.
+def test_of_an_acceptance_and_an_expiry_around_the_end_exactly_one_comes_true(around_the_end: Sequence[Round]) -> None:
+    the_acceptance = (QuoteStatus.ACCEPTED, 201, None, 1)
+    the_expiry = (QuoteStatus.EXPIRED, 409, QuoteExpired.code, 0)
 
-    A write whose condition does not hold waits for nobody, so here there is nothing to queue for. The explorer has them side by side.
-    """
-    if accept_first:
-        return [acceptance(), closing()]
-    closed = closing()
-    return [acceptance(), closed]
+    assert {each.outcome for each in around_the_end} <= {the_acceptance, the_expiry}
+
+
+def test_whatever_is_accepted_around_the_end_is_accepted_before_it(around_the_end: Sequence[Round]) -> None:
+    assert [moment for each in around_the_end for moment in each.accepted_at if moment >= each.end] == []

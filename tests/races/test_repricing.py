@@ -1,31 +1,36 @@
-"""M2 and T5: a price book is published around an acceptance. The policy of the price decides, and the order of the commits is the order of the facts."""
+"""A price book is published around an acceptance.
+
+The policy of the price decides, and the order of the commits is the order of the facts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Engine, Row, select
 
 from domain.catalog import FIBRE, SUPPORT
 from domain.delivery.orders import SalesOrder
-from domain.offers import approving, price_books
+from domain.offers import approving
 from domain.offers.acceptances import QuoteAcceptance
 from domain.offers.price_books import PriceBookHead
 from domain.offers.prices import StalenessPolicy
-from domain.offers.quotes import QuoteStatus
+from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import table_of
 from domain.store.facts import OutboxEvent
 from tests.support.database import count
 from tests.support.http import Api, accept, is_problem
-from tests.support.offers import PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE, Offer, Offers
-from tests.support.waiting import eventually
+from tests.support.offers import PRICE_BOOK_VERSION, SIGNATURE, Offer, Offers
+from tests.support.races import ApiOf, NewOffers, race_for_row
 
 NEXT = "p-45"
+REJECTIONS = "q2o_stale_price_rejections_total"
 DEAL_DESK = approving.Requirement(
     type="STALE_PRICE",
     level=1,
@@ -34,14 +39,29 @@ DEAL_DESK = approving.Requirement(
     because="The price book moved on after pricing.",
     sla=SIGNATURE.sla,
 )
-CASES = [
-    (StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY, [FIBRE], True),
-    (StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH, [], False),
-    (StalenessPolicy.REPRICE_ON_MATERIAL_CHANGE, [FIBRE], False),
-    (StalenessPolicy.REPRICE_ON_MATERIAL_CHANGE, [SUPPORT], True),
-    (StalenessPolicy.APPROVAL_REQUIRED_IF_STALE, [FIBRE], False),
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A price book version that is published around the acceptance of a price with this policy."""
+
+    policy: StalenessPolicy
+    material: Sequence[str]  # the offerings whose price it changes materially
+
+    def __str__(self) -> str:
+        return f"{self.policy} {'+'.join(self.material) or 'nothing material'}"
+
+
+SURVIVED = [
+    Publication(policy=StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY, material=[FIBRE]),
+    Publication(policy=StalenessPolicy.REPRICE_ON_MATERIAL_CHANGE, material=[SUPPORT]),
 ]
-"""Policy, offerings that the publication calls material, whether the older price may still be accepted."""
+NOT_SURVIVED = [
+    Publication(policy=StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH, material=[]),
+    Publication(policy=StalenessPolicy.REPRICE_ON_MATERIAL_CHANGE, material=[FIBRE]),
+    Publication(policy=StalenessPolicy.APPROVAL_REQUIRED_IF_STALE, material=[FIBRE]),
+]
+"""Publications after which the older price may still be accepted, and those after which it may not. The quote is of fibre."""
 
 
 def approved(offers: Offers, policy: StalenessPolicy) -> Offer:
@@ -49,97 +69,18 @@ def approved(offers: Offers, policy: StalenessPolicy) -> Offer:
     return offers.issue_document(offers.decide(offer, offers.requirement_ids(offer)[0]))
 
 
-def publish(offers: Offers, material: list[str]) -> None:
-    offers.publish_prices(NEXT, replaces=PRICE_BOOK_VERSION, material_offering_ids=material)
+def publish(offers: Offers, material: Sequence[str]) -> None:
+    offers.publish_prices(NEXT, replaces=PRICE_BOOK_VERSION, material_offering_ids=list(material))
 
 
-def acceptances(db: Engine) -> list[Row[Any]]:
+def rows(db: Engine, entity: Any) -> list[Row[Any]]:
     with db.connect() as connection:
-        return list(connection.execute(select(table_of(QuoteAcceptance))))
+        return list(connection.execute(select(table_of(entity))))
 
 
-def published_at(db: Engine) -> datetime:
-    with db.connect() as connection:
-        moment: datetime = connection.scalars(select(table_of(PriceBookHead).c.published_at)).one()
-    return moment
-
-
-@pytest.mark.parametrize(("policy", "material"), [case[:2] for case in CASES if case[2]])
-def test_an_older_price_is_accepted_where_its_policy_lets_it_survive_a_publication(
-    api: Api, offers: Offers, db: Engine, policy: StalenessPolicy, material: list[str]
-) -> None:
-    """T5 (a)."""
-    offer = approved(offers, policy)
-    publish(offers, material)
-
-    reply = accept(api.customer, offer)
-
-    assert reply.status_code == 201
-    [accepted] = acceptances(db)
-    assert (accepted.price_book_version, accepted.active_price_book_version_seen) == (PRICE_BOOK_VERSION, NEXT)
-    assert accepted.staleness_policy == policy
-    assert accepted.active_version_published_at == published_at(db) < accepted.accepted_at
-
-
-@pytest.mark.parametrize(("policy", "material"), [case[:2] for case in CASES if not case[2]])
-def test_an_older_price_is_refused_and_counted_where_its_policy_does_not_let_it_survive_a_publication(
-    api: Api, offers: Offers, db: Engine, policy: StalenessPolicy, material: list[str]
-) -> None:
-    """T5 (a). Kills: dropping the price guard of the acceptance; leaving one policy out of it."""
-    offer = approved(offers, policy)
-    labels = {"command": "accept-quote", "policy": policy.value}
-    rejections = api.metric("q2o_stale_price_rejections_total", **labels)
-    publish(offers, material)
-
-    reply = accept(api.customer, offer)
-
-    assert is_problem(reply, 409, "STALE_PRICE")["safeUserAction"] == "REPRICE"
-    assert (count(db, SalesOrder), offers.quote(offer.quote_id).status) == (0, QuoteStatus.APPROVED)
-    assert api.metric("q2o_stale_price_rejections_total", **labels) == rejections + 1
-
-
-def test_a_stale_price_is_accepted_when_somebody_with_authority_approved_it_on_this_revision(
-    api: Api, offers: Offers, db: Engine
-) -> None:
-    offers.grant_authority("dan", "dealDesk")
-    submitted = offers.submit(offers.priced_quote(StalenessPolicy.APPROVAL_REQUIRED_IF_STALE))
-    publish(offers, [FIBRE])
-    offer = offers.open_requirements(submitted, DEAL_DESK)
-    offer = offers.decide(offer, offers.requirement_ids(offer)[0], by="dan", roles=("dealDesk",))
-    offer = offers.issue_document(offer)
-
-    reply = accept(api.customer, offer)
-
-    assert reply.status_code == 201
-    assert [accepted.active_price_book_version_seen for accepted in acceptances(db)] == [NEXT]
-
-
-@pytest.mark.parametrize(("policy", "material"), [case[:2] for case in CASES])
-def test_a_publication_waits_for_an_acceptance_that_has_looked_at_the_price(
-    api: Api, offers: Offers, db: Engine, policy: StalenessPolicy, material: list[str]
-) -> None:
-    """T5 (b): the order of the older book is accepted before the newer one counts. Kills: reading the head without FOR SHARE."""
-    offer = approved(offers, policy)
-
-    reply = _accept_around(db, lambda: accept(api.customer, offer), lambda: publish(offers, material))
-
-    assert reply.status_code == 201
-    [accepted] = acceptances(db)
-    assert accepted.active_price_book_version_seen == PRICE_BOOK_VERSION
-    assert accepted.accepted_at < published_at(db)
-    assert events(db) == ["QuoteAccepted", "OrderCreated"]
-
-
-def test_a_publication_after_the_acceptance_changes_nothing_of_it(api: Api, offers: Offers, db: Engine) -> None:
-    """T5 (c)."""
-    offer = approved(offers, StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH)
-    first = accept(api.customer, offer, key="first")
-    publish(offers, [FIBRE])
-
-    again, under_another_key = accept(api.customer, offer, key="first"), accept(api.customer, offer)
-
-    assert (again.json(), again.headers["Idempotent-Replayed"]) == (first.json(), "true")
-    assert under_another_key.json()["orderId"] == first.json()["orderId"]
+def head(db: Engine) -> Row[Any]:
+    [found] = rows(db, PriceBookHead)
+    return found
 
 
 def events(db: Engine) -> list[str]:
@@ -149,42 +90,195 @@ def events(db: Engine) -> list[str]:
         return list(connection.scalars(select(table.c.event_type).where(wanted).order_by(table.c.position)))
 
 
-def _accept_around(db: Engine, acceptance: Callable[[], Any], publication: Callable[[], None]) -> Any:
-    """Let the publication begin when the acceptance has looked at the head and not yet written the quote."""
-    with db.connect() as holder, ThreadPoolExecutor(2) as pool:
-        holder.exec_driver_sql("SELECT id FROM quote FOR UPDATE")
-        accepting = pool.submit(acceptance)
-        eventually(lambda: _waiting(holder) >= 1, "the acceptance waits for the quote")
-        publishing = pool.submit(publication)
-        eventually(lambda: _waiting(holder) >= 2, "the publication waits for the acceptance")
-        holder.rollback()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What came of a publication and an acceptance."""
+
+    publication: Publication
+    reply: httpx.Response
+    published_at: datetime
+    acceptances: Sequence[Row[Any]]
+    orders: int
+    statuses: Sequence[str]  # of the quotes
+    events: Sequence[str]
+    counted: float  # prices of this policy that were refused as stale, by the metric
+    active_meanwhile: Sequence[str] = ()  # the version that counted while an acceptance waited
+
+    @property
+    def accepted(self) -> Row[Any]:
+        [accepted] = self.acceptances
+        return accepted
+
+
+def around(offers: Offers, api: Api, publication: Publication, act: Callable[[], httpx.Response]) -> Around:
+    labels = {"command": "accept-quote", "policy": publication.policy.value}
+    before = api.metric(REJECTIONS, **labels)
+
+    reply = act()
+
+    return Around(
+        publication=publication,
+        reply=reply,
+        published_at=head(offers.engine).published_at,
+        acceptances=rows(offers.engine, QuoteAcceptance),
+        orders=count(offers.engine, SalesOrder),
+        statuses=[quote.status for quote in rows(offers.engine, Quote)],
+        events=events(offers.engine),
+        counted=api.metric(REJECTIONS, **labels) - before,
+    )
+
+
+def accepted_after(offers: Offers, api: Api, publication: Publication) -> Around:
+    offer = approved(offers, publication.policy)
+    publish(offers, publication.material)
+
+    return around(offers, api, publication, lambda: accept(api.customer, offer))
+
+
+@pytest.fixture(scope="module", params=SURVIVED, ids=str)
+def survived(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: ApiOf) -> Around:
+    offers = new_offers()
+    return accepted_after(offers, api_of(offers), request.param)
+
+
+def test_an_older_price_is_accepted_where_its_policy_lets_it_survive_a_publication(survived: Around) -> None:
+    assert survived.reply.status_code == 201
+
+
+def test_an_acceptance_keeps_the_version_of_its_price_and_the_version_that_counted(survived: Around) -> None:
+    versions = survived.accepted.price_book_version, survived.accepted.active_price_book_version_seen
+
+    assert versions == (PRICE_BOOK_VERSION, NEXT)
+
+
+def test_an_acceptance_of_an_older_price_keeps_the_policy_that_allowed_it(survived: Around) -> None:
+    assert survived.accepted.staleness_policy == survived.publication.policy
+
+
+def test_an_acceptance_keeps_when_the_version_that_counted_was_published(survived: Around) -> None:
+    assert survived.accepted.active_version_published_at == survived.published_at
+
+
+def test_an_acceptance_of_an_older_price_is_later_than_the_publication(survived: Around) -> None:
+    assert survived.accepted.accepted_at > survived.published_at
+
+
+@pytest.fixture(scope="module", params=NOT_SURVIVED, ids=str)
+def stale(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: ApiOf) -> Around:
+    offers = new_offers()
+    return accepted_after(offers, api_of(offers), request.param)
+
+
+def test_an_older_price_is_refused_where_its_policy_does_not_let_it_survive_a_publication(stale: Around) -> None:
+    """Kills: dropping the price guard of the acceptance; leaving one policy out of it."""
+    is_problem(stale.reply, 409, "STALE_PRICE")
+
+
+def test_a_customer_whose_price_is_stale_is_told_to_have_it_made_anew(stale: Around) -> None:
+    assert stale.reply.json()["safeUserAction"] == "REPRICE"
+
+
+def test_no_order_comes_of_a_stale_price(stale: Around) -> None:
+    assert stale.orders == 0
+
+
+def test_a_quote_whose_price_is_stale_stays_approved(stale: Around) -> None:
+    assert stale.statuses == [QuoteStatus.APPROVED]
+
+
+def test_a_refused_price_is_counted_under_its_policy(stale: Around) -> None:
+    assert stale.counted == 1
+
+
+@pytest.fixture(scope="module", params=[*SURVIVED, *NOT_SURVIVED], ids=str)
+def accepted_first(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: ApiOf) -> Around:
+    """The publication begins when the acceptance has looked at the head and not yet written the quote."""
+    offers, publication = new_offers(), request.param
+    api, offer, active = api_of(offers), approved(offers, publication.policy), list[str]()
+    rivals: tuple[Callable[[], Any], ...] = (lambda: accept(api.customer, offer), lambda: publish(offers, publication.material))
+
+    def act() -> httpx.Response:
+        accepting, publishing = race_for_row(
+            offers.engine,
+            table_of(Quote),
+            offer.quote_id,
+            *rivals,
+            meanwhile=lambda _: active.append(head(offers.engine).active_version),
+        )
         publishing.result()
-        return accepting.result()
+        reply: httpx.Response = accepting.result()
+        return reply
+
+    return replace(around(offers, api, publication, act), active_meanwhile=active)
 
 
-def _waiting(holder: Any) -> int:
-    return int(holder.exec_driver_sql("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted").scalar_one())
+def test_an_acceptance_that_has_looked_at_the_price_is_made_whatever_is_published(accepted_first: Around) -> None:
+    assert accepted_first.reply.status_code == 201
 
 
-def test_of_two_publications_on_the_same_version_one_counts_and_the_other_is_told(api: Api, offers: Offers, db: Engine) -> None:
-    """Kills: dropping the guard of `price_book_head.publish`."""
-    entries = [{"productOfferingId": FIBRE, "listPrice": "85.00", "unitCost": "40.00"}]
-    path = f"/price-books/{PRICE_BOOK}/publications"
+def test_an_acceptance_that_has_looked_at_the_price_keeps_the_older_version_as_the_one_that_counted(accepted_first: Around) -> None:
+    assert accepted_first.accepted.active_price_book_version_seen == PRICE_BOOK_VERSION
 
-    def publication(version: str) -> Callable[[], Any]:
-        body = {"expectedActiveVersion": PRICE_BOOK_VERSION, "priceBookVersion": version, "entries": entries}
-        return lambda: api.pricer.post(path, body)
 
-    with db.connect() as holder, ThreadPoolExecutor(2) as pool:
-        holder.exec_driver_sql("SELECT id FROM price_book_head FOR UPDATE")
-        futures = []
-        for waiting, version in enumerate(("p-45a", "p-45b"), start=1):
-            futures.append(pool.submit(publication(version)))
-            eventually(lambda: _waiting(holder) >= waiting, f"{waiting} publications wait")  # noqa: B023 - called at once
-        holder.rollback()
-        first, second = (future.result() for future in futures)
+def test_a_publication_waits_for_an_acceptance_that_has_looked_at_the_price(accepted_first: Around) -> None:
+    """Kills: reading the head without FOR SHARE."""
+    assert accepted_first.active_meanwhile == [PRICE_BOOK_VERSION]
 
-    assert first.status_code == 201
-    is_problem(second, 409, "PRICE_BOOK_CONFLICT")
-    with offers.uow() as uow:
-        assert price_books.share_head(uow, PRICE_BOOK).active_version == "p-45a"
+
+def test_the_order_of_the_older_book_is_accepted_before_the_newer_one_counts(accepted_first: Around) -> None:
+    assert accepted_first.accepted.accepted_at < accepted_first.published_at
+
+
+def test_an_acceptance_before_a_publication_sends_its_events_in_their_order(accepted_first: Around) -> None:
+    assert accepted_first.events == ["QuoteAccepted", "OrderCreated"]
+
+
+@pytest.fixture(scope="module")
+def stale_but_approved(new_offers: NewOffers, api_of: ApiOf) -> Around:
+    """A price that went stale after its quote was submitted, and that somebody with authority approved on this revision."""
+    offers = new_offers()
+    api, publication = api_of(offers), Publication(policy=StalenessPolicy.APPROVAL_REQUIRED_IF_STALE, material=[FIBRE])
+    offers.grant_authority("dan", "dealDesk")
+    submitted = offers.submit(offers.priced_quote(publication.policy))
+    publish(offers, publication.material)
+    asked = offers.open_requirements(submitted, DEAL_DESK)
+    offer = offers.issue_document(offers.decide(asked, offers.requirement_ids(asked)[0], by="dan", roles=("dealDesk",)))
+
+    return around(offers, api, publication, lambda: accept(api.customer, offer))
+
+
+def test_a_stale_price_is_accepted_when_somebody_with_authority_approved_it_on_this_revision(stale_but_approved: Around) -> None:
+    assert stale_but_approved.reply.status_code == 201
+
+
+def test_an_acceptance_of_an_approved_stale_price_keeps_the_version_that_counted(stale_but_approved: Around) -> None:
+    assert stale_but_approved.accepted.active_price_book_version_seen == NEXT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeats:
+    """The answers to an acceptance, and to two more of the same quote after a publication."""
+
+    first: httpx.Response
+    same_key: httpx.Response
+    other_key: httpx.Response
+
+
+@pytest.fixture(scope="module")
+def repeats(new_offers: NewOffers, api_of: ApiOf) -> Repeats:
+    offers = new_offers()
+    api, offer = api_of(offers), approved(offers, StalenessPolicy.REPRICE_REQUIRED_ON_PUBLISH)
+    first = accept(api.customer, offer, key="first")
+    publish(offers, [FIBRE])
+
+    same_key, other_key = accept(api.customer, offer, key="first"), accept(api.customer, offer)
+
+    return Repeats(first=first, same_key=same_key, other_key=other_key)
+
+
+def test_a_repeat_after_a_publication_gets_the_stored_answer(repeats: Repeats) -> None:
+    assert (repeats.same_key.json(), repeats.same_key.headers["Idempotent-Replayed"]) == (repeats.first.json(), "true")
+
+
+def test_an_acceptance_after_a_publication_is_told_the_order_that_there_is(repeats: Repeats) -> None:
+    assert repeats.other_key.json()["orderId"] == repeats.first.json()["orderId"]

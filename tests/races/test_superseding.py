@@ -1,8 +1,12 @@
-"""T2 and M3: a revision is superseded while its approval is on the way. What was approved of the old one is worth nothing for the new one."""
+"""A revision is superseded while its approval is on the way. What was approved of the old one is worth nothing for the new one.
+
+The approver's task in the engine: `tests/races/test_superseded_tasks.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,90 +18,167 @@ from domain.accepting import ACCEPT
 from domain.delivery.orders import SalesOrder
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, Decision, RequestStatus
 from domain.offers.deciding import DECIDE, QUOTE_OUTCOME
-from domain.offers.quotes import Quote, QuoteStatus, business_key
+from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import table_of
 from tests.support.database import count
 from tests.support.guards import without
 from tests.support.http import Api, acceptance, decide, edit, is_problem
 from tests.support.offers import Offer, Offers
-from tests.support.races import race_for_row
-from tests.support.suite import EVERYTHING, Shop, new_sample, prepared, working
-from tests.support.waiting import eventually
-from workers.demo.driver import SampleQuote
-from workers.demo.local_suite import LocalSuite
-from workers.demo.people import MANAGER
-from workers.local.stack import LocalStack
-from workers.runtime.engine_history import EngineInstance
+from tests.support.races import ApiOf, NewOffers, race_for_row
 
 NOTHING = UUID(int=0)
-ASKED = "20"  # a discount in percent that needs the manager
+REJECTIONS = "q2o_stale_approval_rejections_total"
 
 
-def edited(api: Api, offer: Offer) -> Any:
+def edited(api: Api, offer: Offer) -> httpx.Response:
     return api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, termMonths=24), version=offer.version)
 
 
-def test_an_approver_who_decides_on_a_form_of_the_old_revision_is_told_that_it_is_stale(
-    api: Api, offers: Offers, db: Engine
-) -> None:
-    """T2 over HTTP. Kills: dropping the guard that binds a decision to its revision (its twin is the next test)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """What came of an edit of a quote in approval, and of the last signature that its approval needed."""
+
+    edit: httpx.Response
+    signature: httpx.Response
+    decisions: int
+    quote: str  # its status
+    requests: Sequence[str]  # their status
+    counted: float  # signatures that were refused as stale, by the metric
+
+
+def signed(offers: Offers, api: Api, act: Callable[[Offer, UUID], tuple[httpx.Response, httpx.Response]]) -> Signed:
+    """Bring a quote to its approver, and let `act` edit and sign it."""
     asked = offers.quote_in_approval()
     [requirement_id] = offers.requirement_ids(asked)
-    stale = api.metric("q2o_stale_approval_rejections_total", command="decide-approval")
-    assert edited(api, asked).status_code == 200
+    before = api.metric(REJECTIONS, command="decide-approval")
 
-    problem = is_problem(decide(api.approver, asked, requirement_id), 409, "STALE_APPROVAL")
+    edit_reply, signature = act(asked, requirement_id)
 
-    assert problem["safeUserAction"] == "REQUEST_APPROVAL"
-    assert (count(db, ApprovalDecision), offers.quote(asked.quote_id).status) == (0, QuoteStatus.DRAFT)
-    assert [row.status for row in rows(db, ApprovalRequest)] == [RequestStatus.INVALIDATED]
-    assert api.metric("q2o_stale_approval_rejections_total", command="decide-approval") == stale + 1
-
-
-def test_without_that_guard_the_state_of_the_requirement_still_says_no(api: Api, offers: Offers, db: Engine) -> None:
-    asked = offers.quote_in_approval()
-    [requirement_id] = offers.requirement_ids(asked)
-    edited(api, asked)
-
-    with without(DECIDE[Decision.APPROVE], 1, 2), without(QUOTE_OUTCOME[Decision.APPROVE], 0):
-        reply = decide(api.approver, asked, requirement_id, expectedRequirementVersion=2)
-
-    is_problem(reply, 409, "INVALID_TRANSITION")
-    assert count(db, ApprovalDecision) == 0
+    return Signed(
+        edit=edit_reply,
+        signature=signature,
+        decisions=count(offers.engine, ApprovalDecision),
+        quote=offers.quote(asked.quote_id).status,
+        requests=statuses(offers.engine, ApprovalRequest),
+        counted=api.metric(REJECTIONS, command="decide-approval") - before,
+    )
 
 
-def raced(api: Api, db: Engine, asked: Offer, requirement_id: UUID, *, edit_first: bool) -> list[httpx.Response]:
-    """Edit the quote and sign its approval at once; returns the responses in the order in which the two queued at the quote."""
-    callers = [lambda: edited(api, asked), lambda: decide(api.approver, asked, requirement_id)]
-    futures = race_for_row(db, table_of(Quote), asked.quote_id, *(callers if edit_first else callers[::-1]))
-    return [future.result() for future in futures]
+def statuses(db: Engine, entity: Any) -> list[str]:
+    with db.connect() as connection:
+        return [row.status for row in connection.execute(table_of(entity).select())]
 
 
-def test_the_last_signature_is_stale_when_an_edit_comes_first(api: Api, offers: Offers, db: Engine) -> None:
-    asked = offers.quote_in_approval()
-    [requirement_id] = offers.requirement_ids(asked)
+@pytest.fixture(scope="module")
+def signed_on_an_old_form(new_offers: NewOffers, api_of: ApiOf) -> Signed:
+    offers = new_offers()
+    api = api_of(offers)
 
-    edit_reply, signature = raced(api, db, asked, requirement_id, edit_first=True)
-
-    assert (edit_reply.status_code, offers.quote(asked.quote_id).status) == (200, QuoteStatus.DRAFT)
-    is_problem(signature, 409, "STALE_APPROVAL")
-    assert count(db, ApprovalDecision) == 0
+    return signed(offers, api, lambda asked, requirement: (edited(api, asked), decide(api.approver, asked, requirement)))
 
 
-def test_an_edit_is_refused_when_the_last_signature_comes_first(api: Api, offers: Offers, db: Engine) -> None:
-    asked = offers.quote_in_approval()
-    [requirement_id] = offers.requirement_ids(asked)
-
-    signature, edit_reply = raced(api, db, asked, requirement_id, edit_first=False)
-
-    assert (signature.status_code, offers.quote(asked.quote_id).status) == (201, QuoteStatus.APPROVED)
-    is_problem(edit_reply, 409, "QUOTE_VERSION_CONFLICT")
+def test_an_approver_who_decides_on_a_form_of_the_old_revision_is_told_that_it_is_stale(signed_on_an_old_form: Signed) -> None:
+    """Kills: dropping the guard that binds a decision to its revision (its twins are the tests without that guard)."""
+    is_problem(signed_on_an_old_form.signature, 409, "STALE_APPROVAL")
 
 
-def in_its_next_revision(api: Api, offers: Offers, old: Offer) -> Offer:
-    """Edit an approved quote, price it again and issue its document, so that only the approval is missing."""
-    assert edited(api, old).status_code == 200
-    return offers.issue_document(offers.price(offers.quote(old.quote_id)))
+def test_an_approver_of_an_old_revision_is_told_to_wait_for_a_new_request(signed_on_an_old_form: Signed) -> None:
+    assert signed_on_an_old_form.signature.json()["safeUserAction"] == "REQUEST_APPROVAL"
+
+
+def test_a_decision_on_an_old_revision_is_not_recorded(signed_on_an_old_form: Signed) -> None:
+    assert signed_on_an_old_form.decisions == 0
+
+
+def test_a_quote_that_is_edited_in_its_approval_is_a_draft(signed_on_an_old_form: Signed) -> None:
+    assert (signed_on_an_old_form.edit.status_code, signed_on_an_old_form.quote) == (200, QuoteStatus.DRAFT)
+
+
+def test_an_edit_makes_the_approval_request_of_the_old_revision_invalid(signed_on_an_old_form: Signed) -> None:
+    assert signed_on_an_old_form.requests == [RequestStatus.INVALIDATED]
+
+
+def test_a_decision_on_an_old_revision_is_counted(signed_on_an_old_form: Signed) -> None:
+    assert signed_on_an_old_form.counted == 1
+
+
+@pytest.fixture(scope="module")
+def signed_unguarded(new_offers: NewOffers, api_of: ApiOf) -> Signed:
+    offers = new_offers()
+    api = api_of(offers)
+
+    def act(asked: Offer, requirement_id: UUID) -> tuple[httpx.Response, httpx.Response]:
+        edit_reply = edited(api, asked)
+        with without(DECIDE[Decision.APPROVE], 1, 2), without(QUOTE_OUTCOME[Decision.APPROVE], 0):
+            return edit_reply, decide(api.approver, asked, requirement_id, expectedRequirementVersion=2)
+
+    return signed(offers, api, act)
+
+
+def test_without_that_guard_the_state_of_the_requirement_still_refuses_the_decision(signed_unguarded: Signed) -> None:
+    is_problem(signed_unguarded.signature, 409, "INVALID_TRANSITION")
+
+
+def test_without_that_guard_a_decision_on_an_old_revision_is_still_not_recorded(signed_unguarded: Signed) -> None:
+    assert signed_unguarded.decisions == 0
+
+
+@pytest.fixture(scope="module")
+def edited_first(new_offers: NewOffers, api_of: ApiOf) -> Signed:
+    """The edit and the last signature queue at the quote, and the edit is the first."""
+    offers = new_offers()
+    api = api_of(offers)
+
+    def act(asked: Offer, requirement_id: UUID) -> tuple[httpx.Response, httpx.Response]:
+        rivals = (lambda: edited(api, asked), lambda: decide(api.approver, asked, requirement_id))
+        edit_reply, signature = race_for_row(offers.engine, table_of(Quote), asked.quote_id, *rivals)
+        return edit_reply.result(), signature.result()
+
+    return signed(offers, api, act)
+
+
+def test_an_edit_that_comes_before_the_last_signature_makes_a_draft(edited_first: Signed) -> None:
+    assert (edited_first.edit.status_code, edited_first.quote) == (200, QuoteStatus.DRAFT)
+
+
+def test_the_last_signature_is_stale_when_an_edit_comes_first(edited_first: Signed) -> None:
+    is_problem(edited_first.signature, 409, "STALE_APPROVAL")
+
+
+def test_the_last_signature_is_not_recorded_when_an_edit_comes_first(edited_first: Signed) -> None:
+    assert edited_first.decisions == 0
+
+
+@pytest.fixture(scope="module")
+def signed_first(new_offers: NewOffers, api_of: ApiOf) -> Signed:
+    """The edit and the last signature queue at the quote, and the signature is the first."""
+    offers = new_offers()
+    api = api_of(offers)
+
+    def act(asked: Offer, requirement_id: UUID) -> tuple[httpx.Response, httpx.Response]:
+        rivals = (lambda: decide(api.approver, asked, requirement_id), lambda: edited(api, asked))
+        signature, edit_reply = race_for_row(offers.engine, table_of(Quote), asked.quote_id, *rivals)
+        return edit_reply.result(), signature.result()
+
+    return signed(offers, api, act)
+
+
+def test_the_last_signature_approves_the_quote_when_it_comes_before_an_edit(signed_first: Signed) -> None:
+    assert (signed_first.signature.status_code, signed_first.quote) == (201, QuoteStatus.APPROVED)
+
+
+def test_an_edit_is_refused_when_the_last_signature_comes_first(signed_first: Signed) -> None:
+    is_problem(signed_first.edit, 409, "QUOTE_VERSION_CONFLICT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What came of an acceptance of a quote whose approval is of its last revision."""
+
+    code: str  # with which it should be refused
+    reply: httpx.Response
+    orders: int
+    counted: float  # approvals that were refused as stale, by the metric
 
 
 def of_the_old_revision(old: Offer, _new: Offer) -> dict[str, Any]:
@@ -112,113 +193,61 @@ def without_an_approval(_old: Offer, new: Offer) -> dict[str, Any]:
     return {**acceptance(new), "approvalRequestId": str(NOTHING)}
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [(of_the_old_revision, "STALE_APPROVAL"), (with_the_old_approval, "STALE_APPROVAL"), (without_an_approval, "APPROVAL_MISSING")],
-)
-def test_an_approval_of_one_revision_never_authorises_the_next(
-    api: Api, offers: Offers, db: Engine, body: Callable[[Offer, Offer], dict[str, Any]], code: str
-) -> None:
-    """M3. Kills: dropping the guards that bind the acceptance to its approval (the twin is the next test)."""
+REFUSED = {of_the_old_revision: "STALE_APPROVAL", with_the_old_approval: "STALE_APPROVAL", without_an_approval: "APPROVAL_MISSING"}
+
+
+def in_two_revisions(offers: Offers, api: Api) -> tuple[Offer, Offer]:
+    """Make an approved quote, and edit it: of its next revision only the approval is missing. Returns both."""
     old = offers.approved_quote()
-    new = in_its_next_revision(api, offers, old)
-    stale = api.metric("q2o_stale_approval_rejections_total", command="accept-quote")
-
-    reply = send(api, new, body(old, new))
-
-    is_problem(reply, 409, code)
-    assert count(db, SalesOrder) == 0
-    # A missing approval is counted with the stale ones.
-    assert api.metric("q2o_stale_approval_rejections_total", command="accept-quote") == stale + 1
+    edited(api, old).raise_for_status()
+    return old, offers.issue_document(offers.price(offers.quote(old.quote_id)))
 
 
-def test_without_those_guards_only_the_state_of_the_quote_keeps_the_old_approval_out(api: Api, offers: Offers, db: Engine) -> None:
-    old = offers.approved_quote()
-    new = in_its_next_revision(api, offers, old)
+def accepted(offers: Offers, api: Api, new: Offer, body: dict[str, Any], code: str) -> Accepted:
+    before = api.metric(REJECTIONS, command="accept-quote")
 
-    with without(ACCEPT, 1, 2):
-        reply = send(api, new, with_the_old_approval(old, new))
+    reply = api.customer.post(f"/quotes/{new.quote_id}/acceptances", body, version=new.version)
 
-    is_problem(reply, 409, "INVALID_TRANSITION")
-    assert count(db, SalesOrder) == 0
+    counted = api.metric(REJECTIONS, command="accept-quote") - before
+    return Accepted(code=code, reply=reply, orders=count(offers.engine, SalesOrder), counted=counted)
 
 
-def send(api: Api, offer: Offer, body: dict[str, Any]) -> Any:
-    return api.customer.post(f"/quotes/{offer.quote_id}/acceptances", body, version=offer.version)
+@pytest.fixture(scope="module", params=REFUSED, ids=lambda body: body.__name__)
+def unapproved(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: ApiOf) -> Accepted:
+    offers = new_offers()
+    api = api_of(offers)
+    old, new = in_two_revisions(offers, api)
+
+    return accepted(offers, api, new, request.param(old, new), REFUSED[request.param])
 
 
-def rows(db: Engine, entity: Any) -> list[Any]:
-    with db.connect() as connection:
-        return list(connection.execute(table_of(entity).select()))
+def test_an_approval_of_one_revision_never_authorises_the_next(unapproved: Accepted) -> None:
+    """Kills: dropping the guards that bind the acceptance to its approval (the twins are the tests without those guards)."""
+    is_problem(unapproved.reply, 409, unapproved.code)
+
+
+def test_no_order_comes_of_a_revision_that_nobody_approved(unapproved: Accepted) -> None:
+    assert unapproved.orders == 0
+
+
+def test_an_acceptance_without_an_approval_of_its_revision_is_counted(unapproved: Accepted) -> None:
+    """A missing approval is counted with the stale ones."""
+    assert unapproved.counted == 1
 
 
 @pytest.fixture(scope="module")
-def running_suite(stack: LocalStack) -> Iterator[LocalSuite]:
-    """Run everything but the dispatcher: each test lets messages through at its own time."""
-    with prepared(stack) as local, working(local.settings, *EVERYTHING.difference({"dispatch"})):
-        yield local
+def unguarded(new_offers: NewOffers, api_of: ApiOf) -> Accepted:
+    offers = new_offers()
+    api = api_of(offers)
+    old, new = in_two_revisions(offers, api)
+
+    with without(ACCEPT, 1, 2):
+        return accepted(offers, api, new, with_the_old_approval(old, new), "INVALID_TRANSITION")
 
 
-def asked_of_manager(shop: Shop) -> SampleQuote:
-    """Bring a quote to its approver: the process waits in the user task."""
-    sample = new_sample(ASKED)
-    shop.driver.offer(sample)
-    with working(shop.local.settings, "dispatch"):
-        shop.driver.task_for(sample, MANAGER)
-        eventually(lambda: user_tasks(shop, sample), "the approver has the task")
-    shop.driver.refresh(sample)
-    return sample
+def test_without_those_guards_only_the_state_of_the_quote_keeps_the_old_approval_out(unguarded: Accepted) -> None:
+    is_problem(unguarded.reply, 409, unguarded.code)
 
 
-def key_of(shop: Shop, sample: SampleQuote) -> str:
-    return business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
-
-
-def user_tasks(shop: Shop, sample: SampleQuote) -> list[Any]:
-    tasks: list[Any] = shop.engine.get("/task", processInstanceBusinessKey=key_of(shop, sample))
-    return tasks
-
-
-def ended(shop: Shop) -> list[EngineInstance]:
-    return [instance for instance in shop.instances() if not instance.is_running]
-
-
-def ends_as_void(shop: Shop, sample: SampleQuote) -> None:
-    """The process has ended by itself, at "Approval void", and asks nobody any more."""
-    eventually(lambda: len(ended(shop)) == 1, "the process of the old revision ends")
-    [instance] = ended(shop)
-    activities = shop.engine.get("/history/activity-instance", processInstanceId=instance.id, activityType="noneEndEvent")
-    assert "Approval void" in {activity["activityName"] for activity in activities}
-    assert user_tasks(shop, sample) == []
-    assert shop.rows(ApprovalDecision) == []
-
-
-@pytest.mark.stack
-def test_a_task_of_the_old_revision_completed_in_the_engine_ends_as_void(shop: Shop) -> None:
-    """T2 past the product: the message has not arrived, the approver completes the task in Camunda itself."""
-    sample = asked_of_manager(shop)
-    old_revision = sample.quote["revisionNo"]
-    shop.driver.edit(sample)
-
-    [task] = user_tasks(shop, sample)
-    shop.engine.complete_user_task(task["id"], {"decision": "APPROVE", "reasonCode": "WITHIN_POLICY", "comment": ""})
-
-    ends_as_void(shop, sample)
-    assert [request.status for request in shop.rows(ApprovalRequest)] == [RequestStatus.INVALIDATED]
-    assert (shop.driver.refresh(sample), sample.quote["revisionNo"]) == ("DRAFT", old_revision + 1)
-
-
-@pytest.mark.stack
-@pytest.mark.parametrize("how", ["edit", "recalls", "cancellations"])
-def test_a_withdrawn_revision_takes_its_task_from_the_approver(shop: Shop, how: str) -> None:
-    """Edited, recalled or cancelled: the message ends the process, and the user task is gone."""
-    sample = asked_of_manager(shop)
-    quote = sample.quote
-
-    if how == "edit":
-        shop.driver.edit(sample)
-    else:
-        body = {"revisionId": quote["revisionId"], "reasonCode": "CUSTOMER_REQUEST"}
-        shop.api.send(f"/quotes/{quote['quoteId']}/{how}", body, version=quote["version"]).expect(201)
-    with working(shop.local.settings, "dispatch"):
-        ends_as_void(shop, sample)
+def test_without_those_guards_still_no_order_comes_of_the_old_approval(unguarded: Accepted) -> None:
+    assert unguarded.orders == 0

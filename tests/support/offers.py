@@ -266,10 +266,15 @@ class Offers:
             return starting.start_step(uow, command)
 
 
-@pytest.fixture
-def offers(db: Engine) -> Offers:
-    """Give builders for a new tenant with a published price book, whose regional sales manager may sign anything."""
-    offers = Offers(db, uuid4())
+def offers_of_new_tenant(engine: Engine) -> Offers:
+    """Make a tenant with a published price book, whose regional sales manager may sign anything; returns its builders."""
+    offers = Offers(engine, uuid4())
     offers.publish_prices()
     offers.grant_authority()
     return offers
+
+
+@pytest.fixture
+def offers(db: Engine) -> Offers:
+    """Give the builders of a new tenant."""
+    return offers_of_new_tenant(db)
