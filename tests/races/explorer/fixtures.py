@@ -8,15 +8,14 @@ import pytest
 
 from tests.races.explorer.exploring import Explorer
 from tests.races.explorer.schedules import Scheduler
-from tests.races.explorer.stage import Stage, open_to_explorers, stage_on
+from tests.races.explorer.stage import Stage, stage_on
 from tests.support.evidence import record
-from workers.local.stack import LocalStack
 
 
 @pytest.fixture(scope="session")
-def stage(server: LocalStack) -> Iterator[Stage]:
-    """Make a database to play schedules on. An administrator of the server grants what explorers need there."""
-    with stage_on(open_to_explorers(server), "q2o_explorer") as stage:
+def stage(database: str) -> Iterator[Stage]:
+    """Make a database to play schedules on."""
+    with stage_on(database, "q2o_explorer") as stage:
         yield stage
 
 

@@ -19,8 +19,6 @@ from domain.schema import METADATA
 from domain.store.isolation import EVERY_TENANT
 from tests.races.explorer.sessions import connect
 from tests.support.database import empty, new_database, seeing_every_tenant
-from workers.local.credentials import load_credentials
-from workers.local.stack import LocalStack
 
 # A world is some dozen rows; a hundred schedules leave more dead rows than that.
 VACUUM_EVERY = 100
@@ -34,20 +32,9 @@ CREATE FUNCTION explorer.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLA
 """
 
 
-def open_to_explorers(server: LocalStack) -> str:
-    """Grant the product's role what explorers need on a server of the tests; returns its address."""
-    password = load_credentials(server.data_dir / "credentials.json").postgres
-    administrator = make_url(server.postgres.database_url).set(
-        drivername="postgresql", username="postgres", password=password, database="postgres"
-    )
-    with psycopg.connect(administrator.render_as_string(hide_password=False), autocommit=True) as connection:
-        connection.execute("GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO q2o")
-    return server.postgres.database_url
-
-
 @contextmanager
 def stage_on(database_url: str, name: str) -> Iterator[Stage]:
-    """Make a stage on a server that grants explorers their rights."""
+    """Make a stage on a server that is `open_to_tests`."""
     with new_database(database_url, name) as engine:
         stage = Stage(engine.url.render_as_string(hide_password=False))
         try:
