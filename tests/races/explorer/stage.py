@@ -57,7 +57,8 @@ class Stage:
         self._restorer = self._connect("restorer", "-c session_replication_role=replica")
         self._controller.execute(_SCHEMA, prepare=False)
         for table in self._tables:
-            self._run("CREATE TABLE {copy} (LIKE {table})", table)
+            self._controller.execute(_of("CREATE TABLE {copy} (LIKE {table})", table))
+        self._controller.execute(self._keeping())
         self._controller.execute(self._restoring())
 
     def close(self) -> None:
@@ -82,9 +83,7 @@ class Stage:
 
     def keep(self) -> None:
         """Remember the present rows, which `restore` puts back."""
-        for table in self._tables:
-            self._run("TRUNCATE {copy}", table)
-            self._run("INSERT INTO {copy} SELECT * FROM {table}", table)
+        self._controller.execute("SELECT explorer.keep()")
         self._kept_ahead = self._ahead
 
     def restore(self, written: Collection[str] | None = None) -> int:
@@ -114,9 +113,14 @@ class Stage:
         """Read what a schedule has written."""
         return self._controller.execute(query, parameters).fetchall()
 
-    def _run(self, statement: str, table: Table) -> None:
-        names = {"table": sql.Identifier(table.name), "copy": sql.Identifier("kept", table.name)}
-        self._controller.execute(sql.SQL(statement).format(**names))
+    def _keeping(self) -> sql.Composed:
+        """The statement that creates the function that copies every row. It deletes, because TRUNCATE has every session plan its statements again."""
+        copying = sql.SQL("\n").join(
+            _of("DELETE FROM {copy}; INSERT INTO {copy} SELECT * FROM {table};", table) for table in self._tables
+        )
+        return sql.SQL("CREATE FUNCTION explorer.keep() RETURNS void LANGUAGE plpgsql AS $keep$ BEGIN\n{}\nEND $keep$").format(
+            copying
+        )
 
     def _restoring(self) -> sql.Composed:
         """The statement that creates the restoring function. It is a function because every schedule calls it and its plans are kept."""
@@ -139,3 +143,8 @@ class Stage:
         return sql.SQL(
             "CREATE FUNCTION explorer.restore(written text[]) RETURNS bigint LANGUAGE plpgsql AS $restore$ DECLARE rows bigint; total bigint := 0; BEGIN\n{}\nRETURN total; END $restore$"
         ).format(statements)
+
+
+def _of(statement: str, table: Table) -> sql.Composed:
+    """Name a table and its copy in a statement."""
+    return sql.SQL(statement).format(table=sql.Identifier("public", table.name), copy=sql.Identifier("kept", table.name))
