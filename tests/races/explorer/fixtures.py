@@ -12,6 +12,13 @@ from tests.races.explorer.stage import Stage, stage_on
 from tests.support.evidence import record
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put a test that draws on the others of its file behind them, after the tests were shuffled."""
+    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (files[item.path], item.get_closest_marker("after_the_others") is not None))
+
+
 @pytest.fixture(scope="session")
 def stage(database: str) -> Iterator[Stage]:
     """Make a database to play schedules on."""

@@ -20,8 +20,8 @@ from domain.store.isolation import EVERY_TENANT
 from tests.races.explorer.sessions import connect
 from tests.support.database import empty, new_database, seeing_every_tenant
 
-# A world is some dozen rows; a hundred schedules leave more dead rows than that.
-VACUUM_EVERY = 100
+# A world is some dozen rows, and each schedule leaves dead ones. It is seldom, because every session plans its statements again afterwards.
+VACUUM_EVERY = 500
 _SCHEMA = """
 CREATE SCHEMA kept;
 CREATE SCHEMA explorer;
@@ -51,6 +51,7 @@ class Stage:
         self.engine = seeing_every_tenant(connect(database_url, "stage"))
         self._tables: list[Table] = METADATA.sorted_tables
         self._schedules = 0
+        self._functions: set[str] = set()
         self._ahead = self._kept_ahead = timedelta(0)
         self._controller = self._connect("controller")
         # Triggers do not fire for a replica. The function does not set this: each change makes a session drop its plans.
@@ -108,6 +109,12 @@ class Stage:
             "SELECT pg_catalog.pg_isolation_test_session_is_blocked(%s, %s::int[])", [pid, list(others)]
         )
         return bool(answer.fetchone()[0])  # type: ignore[index]  # one row
+
+    def define(self, name: str, function: sql.Composed) -> None:
+        """Create a function of the explorer's schema, unless it is there."""
+        if name not in self._functions:
+            self._controller.execute(function)
+            self._functions.add(name)
 
     def look(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Read what a schedule has written."""
