@@ -22,6 +22,7 @@ from domain.errors import Conflict, Invalid, SafeAction
 from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, ref, table_of
 from domain.store.base import ddl
 from domain.store.idempotency import request_hash
+from domain.store.moves import param
 from domain.store.sending import change_of
 
 
@@ -232,6 +233,11 @@ class Line:
 
 
 REVISION, LINE = table_of(QuoteRevision), table_of(QuoteLine)
+_LINES_OF_A_REVISION = (
+    select(*(LINE.c[name] for name in Line.__dataclass_fields__))
+    .where(LINE.c.tenant_id == param("tenant_id"), LINE.c.revision_id == param("revision_id"))
+    .order_by(LINE.c.line_no)
+)
 FREEZE = change_of(REVISION, ("status",)).values(frozen_at=func.clock_timestamp())
 
 
@@ -256,10 +262,7 @@ def read_revision(uow: UnitOfWork, revision_id: UUID) -> Row[Any]:
 
 def read_lines(uow: UnitOfWork, revision_id: UUID) -> list[Line]:
     """The revision's lines in their order."""
-    rows = uow.connection.execute(
-        select(*LINE.c).filter_by(tenant_id=uow.tenant_id, revision_id=revision_id).order_by(LINE.c.line_no)
-    )
-    return [Line(**{name: getattr(row, name) for name in Line.__dataclass_fields__}) for row in rows]
+    return [Line(**row._mapping) for row in uow.rows(_LINES_OF_A_REVISION, revision_id=revision_id)]
 
 
 def open_revision(uow: UnitOfWork, quote_id: UUID, revision_id: UUID, revision_no: int, content: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, or_, select, tuple_
+from sqlalchemy import Row, Select, and_, or_, select, tuple_
 
 from domain.catalog import CATALOG
 from domain.offers import approvals, quotes
@@ -19,10 +19,29 @@ from domain.offers.price_books import ENTRY, HEAD, PUBLICATION
 from domain.offers.prices import ConfigurationResult, PriceResult
 from domain.offers.quotes import Quote
 from domain.store import UnitOfWork, as_json, table_of, without
+from domain.store.moves import param
 
 QUOTE = table_of(Quote)
 REQUEST, REQUIREMENT, DECISION = (table_of(t) for t in (ApprovalRequest, ApprovalRequirement, ApprovalDecision))
 DOCUMENT, ACCEPTANCE = table_of(QuoteDocument), table_of(QuoteAcceptance)
+
+
+def _made_of_a_revision() -> Select[Any]:
+    """The ids of what there may be of a revision: its request, its last document, its order. An accepted quote stays at its accepted revision."""
+    tenant, revision = param("tenant_id"), param("revision_id")
+    request, document, order = (
+        select(column).where(column.table.c.tenant_id == tenant, column.table.c.quote_revision_id == revision)
+        for column in (REQUEST.c.id, DOCUMENT.c.id, ACCEPTANCE.c.order_id)
+    )
+    document = document.order_by(DOCUMENT.c.created_at.desc()).limit(1)
+    return select(
+        request.scalar_subquery().label("approval_request_id"),
+        document.scalar_subquery().label("document_id"),
+        order.scalar_subquery().label("order_id"),
+    )
+
+
+_MADE_OF_A_REVISION = _made_of_a_revision()
 
 
 def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
@@ -30,11 +49,7 @@ def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
     header = uow.read(Quote, quote_id)
     revision = quotes.read_revision(uow, header.current_revision_id)
     priced = uow.read(PriceResult, revision.price_result_id) if revision.price_result_id else None
-    of_revision = {"tenant_id": uow.tenant_id, "quote_revision_id": revision.id}
-    request = uow.connection.execute(select(REQUEST.c.id).filter_by(**of_revision)).scalar_one_or_none()
-    documents = select(DOCUMENT.c.id).filter_by(**of_revision).order_by(DOCUMENT.c.created_at.desc()).limit(1)
-    # An accepted quote stays at its accepted revision.
-    order = select(ACCEPTANCE.c.order_id).filter_by(**of_revision)
+    made_of_it = uow.one(_MADE_OF_A_REVISION, revision_id=revision.id)
     lines = [
         {name: getattr(line, name) for name in quotes.Line.__dataclass_fields__} for line in quotes.read_lines(uow, revision.id)
     ]
@@ -50,9 +65,7 @@ def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
             "catalog_version": CATALOG.catalog_version,
             "config_result_id": revision.config_result_id,
             "price_result_id": revision.price_result_id,
-            "approval_request_id": request,
-            "document_id": uow.connection.execute(documents).scalar_one_or_none(),
-            "order_id": uow.connection.execute(order).scalar_one_or_none(),
+            **made_of_it._mapping,
             "configuration": {name: getattr(configuration, name) for name in ("valid", "messages", "catalog_version")},
             "price": {name: getattr(priced, name) for name in totals} if priced else None,
             "lines": lines,

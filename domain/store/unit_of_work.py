@@ -6,14 +6,14 @@ workflow commands) is collected, and sent together in one round trip: before the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Insert, Row, Select, Table, Update, select
+from sqlalchemy import Connection, Insert, Result, Row, Select, Table, Update, select
 from sqlalchemy import Engine as Database
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -118,12 +118,14 @@ class UnitOfWork:
 
     def one(self, query: Select[Any], what: str = "It", **values: Any) -> Row[Any]:
         """The single row of a query, or NotFound; `values` are the parameters (`param`) of a query that is declared once."""
-        given = {PREFIX + name: value for name, value in {"tenant_id": self.tenant_id, **values}.items()}
-        found = run(self.connection, query, given) if values else self.connection.execute(query)
-        row = found.one_or_none()
+        row = (self._declared(query, values) if values else self.connection.execute(query)).one_or_none()
         if row is None:
             raise NotFound(f"{what} does not exist.")
         return row
+
+    def rows(self, query: Select[Any], **values: Any) -> Sequence[Row[Any]]:
+        """The rows of a query that is declared once; `values` are its parameters (`param`)."""
+        return self._declared(query, values).all()
 
     def read(self, entity: Any, row_id: UUID, *, lock: bool = False) -> Row[Any]:
         """A row by its id, or NotFound; with `lock` it is locked until commit."""
@@ -177,6 +179,10 @@ class UnitOfWork:
                 "expires_after_seconds": expires_after_seconds,
             }
         )
+
+    def _declared(self, query: Select[Any], values: Mapping[str, Any]) -> Result[Any]:
+        given = {"tenant_id": self.tenant_id, **values}
+        return run(self.connection, query, {PREFIX + name: value for name, value in given.items()})
 
     def _values(self, check: Check, command: Any, more: Mapping[str, Any]) -> dict[str, Any]:
         known = {"tenant_id": self.tenant_id, **more}

@@ -15,18 +15,7 @@ from domain.offers.approvals import Decision
 from domain.offers.authority import AuthorityGrant
 from domain.store import Cause, UnitOfWork, table_of
 from domain.store.isolation import name_tenant
-from tests.support.offers import NO_ID, OWNER, SIGNATURE, Offer, Offers
-
-_IDS = ("config_result_id", "price_result_id", "approval_request_id", "document_id", "order_id")
-_QUOTE = text("""
-    SELECT q.status, q.version, q.current_revision_id, r.config_result_id, r.price_result_id, a.id AS approval_request_id, o.order_id,
-        (SELECT d.id FROM quote_document d WHERE d.tenant_id = :tenant AND d.quote_revision_id = r.id ORDER BY d.created_at DESC LIMIT 1)
-            AS document_id
-    FROM quote q JOIN quote_revision r ON r.tenant_id = :tenant AND r.id = q.current_revision_id
-    LEFT JOIN approval_request a ON a.tenant_id = :tenant AND a.quote_revision_id = r.id
-    LEFT JOIN quote_acceptance o ON o.tenant_id = :tenant AND o.quote_revision_id = r.id
-    WHERE q.tenant_id = :tenant AND q.id = :id
-""")
+from tests.support.offers import OWNER, SIGNATURE, Offer, Offers, read_briefly
 
 
 class Trial(Offers):
@@ -48,10 +37,8 @@ class Trial(Offers):
             uow.flush()
 
     def quote(self, quote_id: UUID) -> Offer:
-        """Read a quote by one statement, without its body: stories need only its version and the ids, and read them after every command."""
-        row = self.connection.execute(_QUOTE, {"tenant": self.tenant_id, "id": quote_id}).one()
-        ids = {name: getattr(row, name) or NO_ID for name in _IDS}
-        return Offer(quote_id=quote_id, status=row.status, version=row.version, revision_id=row.current_revision_id, body={}, **ids)
+        """Read a quote without its body: no story needs it."""
+        return read_briefly(self.connection, self.tenant_id, quote_id)
 
     def two_levels(self) -> tuple[Offer, UUID, UUID]:
         """Make a quote in approval that a director signs after the regional sales manager; returns their requirements too."""

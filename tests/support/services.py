@@ -12,9 +12,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from workers.local import postgres
+from workers.local.credentials import load_credentials
 from workers.local.errors import StackError
 from workers.local.stack import LocalStack
 
@@ -35,7 +38,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 @pytest.fixture(scope="session")
 def database(server: LocalStack) -> str:
-    """Address of an empty database; its role may create further databases."""
+    """Address of an empty database; its role may create further databases, and silence their triggers."""
+    return open_to_tests(server)
+
+
+def open_to_tests(server: LocalStack) -> str:
+    """Grant the product's role what tests and explorers need on their own server; returns its address."""
+    password = load_credentials(server.data_dir / "credentials.json").postgres
+    administrator = make_url(server.postgres.database_url).set(
+        drivername="postgresql", username="postgres", password=password, database="postgres"
+    )
+    with psycopg.connect(administrator.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute("GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO q2o")
     return server.postgres.database_url
 
 

@@ -15,9 +15,10 @@ from rich.console import Console
 from tests.races.explorer import board, crew
 from tests.races.explorer.expected import as_written, expectations, objections, objections_to
 from tests.races.explorer.exploring import Explorer
-from tests.races.explorer.stage import open_to_explorers, stage_on
+from tests.races.explorer.stage import stage_on
 from tests.races.explorer.worlds import WORLDS
 from tests.support.evidence import record
+from tests.support.services import open_to_tests
 from workers.local.stack import LocalStack
 
 console = Console(highlight=False)
@@ -43,7 +44,7 @@ def main(
 def server() -> Iterator[str]:
     """Run a PostgreSQL for the explorers alone; yields its address."""
     with tempfile.TemporaryDirectory() as directory, LocalStack(Path(directory), {"postgres"}, {}) as stack:
-        yield open_to_explorers(stack)
+        yield open_to_tests(stack)
 
 
 def replay(database_url: str, schedule: str) -> bool:

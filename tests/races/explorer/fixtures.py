@@ -8,15 +8,21 @@ import pytest
 
 from tests.races.explorer.exploring import Explorer
 from tests.races.explorer.schedules import Scheduler
-from tests.races.explorer.stage import Stage, open_to_explorers, stage_on
+from tests.races.explorer.stage import Stage, stage_on
 from tests.support.evidence import record
-from workers.local.stack import LocalStack
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put a test that draws on the others of its file behind them, after the tests were shuffled."""
+    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (files[item.path], item.get_closest_marker("after_the_others") is not None))
 
 
 @pytest.fixture(scope="session")
-def stage(server: LocalStack) -> Iterator[Stage]:
-    """Make a database to play schedules on. An administrator of the server grants what explorers need there."""
-    with stage_on(open_to_explorers(server), "q2o_explorer") as stage:
+def stage(database: str) -> Iterator[Stage]:
+    """Make a database to play schedules on."""
+    with stage_on(database, "q2o_explorer") as stage:
         yield stage
 
 

@@ -5,9 +5,12 @@ could break in it. They are read from the rows, by statements that share nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
+
+from psycopg import sql
 
 from domain.auditing import checking, history, offers
 from domain.auditing.rule import Rule
@@ -98,25 +101,45 @@ _OF_THE_AUDIT = tuple(rule for rule in (*offers.RULES, *history.RULES) if rule i
 RULES = (*_OF_THE_AUDIT, ONE_LIVE_REVISION, RIGHTFUL_DECISION, BEFORE_THE_PUBLICATION, TRACES, *DELIVERY)
 
 
-def _for_psycopg(query: str) -> str:
-    return re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", query.replace("%", "%%"))
-
-
-_QUERY = " UNION ALL ".join(
-    f"SELECT {_for_psycopg(repr(rule.code))}, violation FROM ({_for_psycopg(query)}) found(violation)"
-    for rule in RULES
-    for query in rule.violations
-)
+# The parameters that a schedule gives; the others are the same for every schedule.
+_GIVEN = {"tenant_id": "uuid", "commands": "uuid[]", "refused": "uuid[]"}
+_NAME = re.compile(r"(?<![:\w]):(\w+)")
 
 
 class Invariants:
-    """The rules, checked for one tenant by one statement."""
+    """The rules, checked for one tenant by one function of the server: it has parsed and planned them before."""
 
     def __init__(self, stage: Stage, tenant_id: UUID) -> None:
         self._stage = stage
-        self._parameters = checking._parameters(tenant_id)
+        self._tenant_id = tenant_id
+        stage.define("violations", _function(checking._parameters(tenant_id)))
 
     def violations(self, commands: Sequence[UUID], refused: Sequence[UUID]) -> list[str]:
         """List the violations as sentences; `commands` are the ids of the commands, `refused` of those that were refused."""
-        parameters: dict[str, Any] = {**self._parameters, "commands": list(commands), "refused": list(refused)}
-        return [f"{code}: {sentence}" for code, sentence in self._stage.look(_QUERY, parameters)]
+        given = {"tenant_id": self._tenant_id, "commands": list(commands), "refused": list(refused)}
+        found = self._stage.look(
+            "SELECT * FROM explorer.violations(%(tenant_id)s, %(commands)s::uuid[], %(refused)s::uuid[])", given
+        )
+        return [f"{code}: {sentence}" for code, sentence in found]
+
+
+def _function(parameters: Mapping[str, Any]) -> sql.Composed:
+    """The statement that creates the function, with the constants of the rules in it."""
+    constants = {name: sql.Literal(value) for name, value in parameters.items() if name not in _GIVEN}
+    queries = [
+        sql.SQL("SELECT {}, violation FROM ({}) found(violation)").format(sql.Literal(rule.code), _with(constants, query))
+        for rule in RULES
+        for query in rule.violations
+    ]
+    return sql.SQL(
+        "CREATE FUNCTION explorer.violations(tenant_id uuid, commands uuid[], refused uuid[]) RETURNS TABLE (code text, violation text) "
+        "LANGUAGE plpgsql AS $rules$ #variable_conflict use_column\nBEGIN RETURN QUERY {}; END $rules$"
+    ).format(sql.SQL(" UNION ALL ").join(queries))
+
+
+def _with(constants: Mapping[str, sql.Literal], query: str) -> sql.Composed:
+    """Put the constants of a rule, and the names of the function's parameters, in the place of its parameters."""
+    pieces = _NAME.split(query)
+    texts, names = pieces[::2], pieces[1::2]
+    values = [constants[name] if name in constants else sql.SQL(f"violations.{name}") for name in names]
+    return sql.Composed([part for pair in zip_longest(map(sql.SQL, texts), values) for part in pair if part is not None])

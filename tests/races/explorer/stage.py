@@ -19,11 +19,9 @@ from domain.schema import METADATA
 from domain.store.isolation import EVERY_TENANT
 from tests.races.explorer.sessions import connect
 from tests.support.database import empty, new_database, seeing_every_tenant
-from workers.local.credentials import load_credentials
-from workers.local.stack import LocalStack
 
-# A world is some dozen rows; a hundred schedules leave more dead rows than that.
-VACUUM_EVERY = 100
+# A world is some dozen rows, and each schedule leaves dead ones. It is seldom, because every session plans its statements again afterwards.
+VACUUM_EVERY = 500
 _SCHEMA = """
 CREATE SCHEMA kept;
 CREATE SCHEMA explorer;
@@ -34,20 +32,9 @@ CREATE FUNCTION explorer.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLA
 """
 
 
-def open_to_explorers(server: LocalStack) -> str:
-    """Grant the product's role what explorers need on a server of the tests; returns its address."""
-    password = load_credentials(server.data_dir / "credentials.json").postgres
-    administrator = make_url(server.postgres.database_url).set(
-        drivername="postgresql", username="postgres", password=password, database="postgres"
-    )
-    with psycopg.connect(administrator.render_as_string(hide_password=False), autocommit=True) as connection:
-        connection.execute("GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO q2o")
-    return server.postgres.database_url
-
-
 @contextmanager
 def stage_on(database_url: str, name: str) -> Iterator[Stage]:
-    """Make a stage on a server that grants explorers their rights."""
+    """Make a stage on a server that is `open_to_tests`."""
     with new_database(database_url, name) as engine:
         stage = Stage(engine.url.render_as_string(hide_password=False))
         try:
@@ -64,13 +51,15 @@ class Stage:
         self.engine = seeing_every_tenant(connect(database_url, "stage"))
         self._tables: list[Table] = METADATA.sorted_tables
         self._schedules = 0
+        self._functions: set[str] = set()
         self._ahead = self._kept_ahead = timedelta(0)
         self._controller = self._connect("controller")
         # Triggers do not fire for a replica. The function does not set this: each change makes a session drop its plans.
         self._restorer = self._connect("restorer", "-c session_replication_role=replica")
         self._controller.execute(_SCHEMA, prepare=False)
         for table in self._tables:
-            self._run("CREATE TABLE {copy} (LIKE {table})", table)
+            self._controller.execute(_of("CREATE TABLE {copy} (LIKE {table})", table))
+        self._controller.execute(self._keeping())
         self._controller.execute(self._restoring())
 
     def close(self) -> None:
@@ -95,9 +84,7 @@ class Stage:
 
     def keep(self) -> None:
         """Remember the present rows, which `restore` puts back."""
-        for table in self._tables:
-            self._run("TRUNCATE {copy}", table)
-            self._run("INSERT INTO {copy} SELECT * FROM {table}", table)
+        self._controller.execute("SELECT explorer.keep()")
         self._kept_ahead = self._ahead
 
     def restore(self, written: Collection[str] | None = None) -> int:
@@ -123,13 +110,24 @@ class Stage:
         )
         return bool(answer.fetchone()[0])  # type: ignore[index]  # one row
 
+    def define(self, name: str, function: sql.Composed) -> None:
+        """Create a function of the explorer's schema, unless it is there."""
+        if name not in self._functions:
+            self._controller.execute(function)
+            self._functions.add(name)
+
     def look(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Read what a schedule has written."""
         return self._controller.execute(query, parameters).fetchall()
 
-    def _run(self, statement: str, table: Table) -> None:
-        names = {"table": sql.Identifier(table.name), "copy": sql.Identifier("kept", table.name)}
-        self._controller.execute(sql.SQL(statement).format(**names))
+    def _keeping(self) -> sql.Composed:
+        """The statement that creates the function that copies every row. It deletes, because TRUNCATE has every session plan its statements again."""
+        copying = sql.SQL("\n").join(
+            _of("DELETE FROM {copy}; INSERT INTO {copy} SELECT * FROM {table};", table) for table in self._tables
+        )
+        return sql.SQL("CREATE FUNCTION explorer.keep() RETURNS void LANGUAGE plpgsql AS $keep$ BEGIN\n{}\nEND $keep$").format(
+            copying
+        )
 
     def _restoring(self) -> sql.Composed:
         """The statement that creates the restoring function. It is a function because every schedule calls it and its plans are kept."""
@@ -152,3 +150,8 @@ class Stage:
         return sql.SQL(
             "CREATE FUNCTION explorer.restore(written text[]) RETURNS bigint LANGUAGE plpgsql AS $restore$ DECLARE rows bigint; total bigint := 0; BEGIN\n{}\nRETURN total; END $restore$"
         ).format(statements)
+
+
+def _of(statement: str, table: Table) -> sql.Composed:
+    """Name a table and its copy in a statement."""
+    return sql.SQL(statement).format(table=sql.Identifier("public", table.name), copy=sql.Identifier("kept", table.name))
