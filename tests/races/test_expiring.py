@@ -145,7 +145,7 @@ def past_the_end(request: pytest.FixtureRequest, new_offers: NewOffers, api_of: 
 
 
 def test_past_the_end_an_acceptance_is_refused_whoever_comes_first(past_the_end: Met) -> None:
-    """Kills: dropping the expiry guard of the acceptance (its twins are the tests below without it)."""
+    """Kills: dropping the expiry guard of the acceptance (its twins are the tests without that guard)."""
     is_problem(past_the_end.reply, 409, "QUOTE_EXPIRED")
 
 
@@ -188,7 +188,7 @@ def before_the_end(request: pytest.FixtureRequest, new_offers: NewOffers, api_of
 
 
 def test_before_the_end_an_offer_is_accepted_whoever_comes_first(before_the_end: tuple[bool, Met]) -> None:
-    """Kills: trusting the sweep's look instead of asking the clock in the write (its twins are the tests below that do)."""
+    """Kills: trusting the sweep's look instead of asking the clock in the write (its twins are the tests that do not ask it)."""
     _, both = before_the_end
 
     assert both.reply.status_code == 201
