@@ -6,7 +6,7 @@ workflow commands) is collected, and sent together in one round trip: before the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -118,14 +118,15 @@ class UnitOfWork:
 
     def one(self, query: Select[Any], what: str = "It", **values: Any) -> Row[Any]:
         """The single row of a query, or NotFound; `values` are the parameters (`param`) of a query that is declared once."""
-        row = (self._declared(query, values) if values else self.connection.execute(query)).one_or_none()
+        row = (self.rows(query, **values) if values else self.connection.execute(query)).one_or_none()
         if row is None:
             raise NotFound(f"{what} does not exist.")
         return row
 
-    def rows(self, query: Select[Any], **values: Any) -> Sequence[Row[Any]]:
+    def rows(self, query: Select[Any], **values: Any) -> Result[Any]:
         """The rows of a query that is declared once; `values` are its parameters (`param`)."""
-        return self._declared(query, values).all()
+        given = {"tenant_id": self.tenant_id, **values}
+        return run(self.connection, query, {PREFIX + name: value for name, value in given.items()})
 
     def read(self, entity: Any, row_id: UUID, *, lock: bool = False) -> Row[Any]:
         """A row by its id, or NotFound; with `lock` it is locked until commit."""
@@ -179,10 +180,6 @@ class UnitOfWork:
                 "expires_after_seconds": expires_after_seconds,
             }
         )
-
-    def _declared(self, query: Select[Any], values: Mapping[str, Any]) -> Result[Any]:
-        given = {"tenant_id": self.tenant_id, **values}
-        return run(self.connection, query, {PREFIX + name: value for name, value in given.items()})
 
     def _values(self, check: Check, command: Any, more: Mapping[str, Any]) -> dict[str, Any]:
         known = {"tenant_id": self.tenant_id, **more}

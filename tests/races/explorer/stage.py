@@ -121,7 +121,7 @@ class Stage:
         return self._controller.execute(query, parameters).fetchall()
 
     def _keeping(self) -> sql.Composed:
-        """The statement that creates the function that copies every row. It deletes, because TRUNCATE has every session plan its statements again."""
+        """The statement that creates the copying function. It deletes: TRUNCATE has every session plan its statements again."""
         copying = sql.SQL("\n").join(
             _of("DELETE FROM {copy}; INSERT INTO {copy} SELECT * FROM {table};", table) for table in self._tables
         )
