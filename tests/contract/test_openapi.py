@@ -226,9 +226,9 @@ def test_every_answer_has_its_documented_shape(api: Api, offers: Offers) -> None
     offer = offers.approved_quote()
     path, ids = f"/quotes/{offer.quote_id}", ("revisionId", "priceResultId")
     has_documented_shape(
-        api.sales.post(f"{path}/documents", named(offer.body, *ids), version=offer.version), quote_answers.ShownDocument
+        api.sales.post(f"{path}/documents", named(offer.ids, *ids), version=offer.version), quote_answers.ShownDocument
     )
-    body = named(offer.body, *ids, "approvalRequestId", "documentId")
+    body = named(offer.ids, *ids, "approvalRequestId", "documentId")
     has_documented_shape(api.customer.post(f"{path}/acceptances", body, version=offer.version), quote_answers.ShownAcceptance)
     order = offers.running_order()
     has_documented_shape(api.sales.get(f"/orders/{order.order_id}"), order_answers.ShownOrder)

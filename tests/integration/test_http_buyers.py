@@ -53,7 +53,7 @@ ORDER_HEADER = {
 def offer(api: Api, offers: Offers) -> Offer:
     """A quote that was edited and approved, with the reasons that seller and approver gave."""
     draft = offers.draft_quote()
-    api.sales.patch(f"/quotes/{draft.quote_id}", edit(draft.body, reasonCode="INSIDE_REASON"), version=draft.version)
+    api.sales.patch(f"/quotes/{draft.quote_id}", edit(draft.ids, reasonCode="INSIDE_REASON"), version=draft.version)
     waiting = offers.open_requirements(offers.submit(offers.price(offers.quote(draft.quote_id))))
     return offers.issue_document(waiting)
 
@@ -102,7 +102,7 @@ def test_the_seller_sees_every_member(api: Api, offer: Offer) -> None:
 def test_a_configuration_that_cannot_be_sold_says_why(api: Api, offers: Offers) -> None:
     draft = offers.draft_quote()
 
-    edited = api.sales.patch(f"/quotes/{draft.quote_id}", edit(draft.body, removeLines=[1]), version=draft.version).json()
+    edited = api.sales.patch(f"/quotes/{draft.quote_id}", edit(draft.ids, removeLines=[1]), version=draft.version).json()
 
     assert not edited["configuration"]["valid"]
     assert edited["configuration"]["messages"]

@@ -91,7 +91,7 @@ class TestTheWholeWay:
     def test_an_edit_after_approval_makes_the_next_revision_and_voids_the_approval(self, api: Api, offers: Offers) -> None:
         offer = offers.approved_quote()
 
-        edited = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, termMonths=24), version=offer.version)
+        edited = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.ids, termMonths=24), version=offer.version)
 
         assert (edited.json()["revisionNo"], edited.json()["status"], edited.json()["approvalRequestId"]) == (2, "DRAFT", None)
         stale = accept(api.customer, offer, version=edited.json()["version"])
@@ -184,7 +184,7 @@ class TestPreconditions:
         offer = offers.submitted_quote()
         labels = {"aggregate_type": "quote", "code": "INVALID_TRANSITION", "event": "SUBMIT", "from_state": offer.status}
         rejected = api.metric("q2o_transition_rejections_total", **labels)
-        body = named(offer.body, "revisionId", "configResultId", "priceResultId")
+        body = named(offer.ids, "revisionId", "configResultId", "priceResultId")
 
         response = api.sales.post(f"/quotes/{offer.quote_id}/submissions", body, version=offer.version)
 

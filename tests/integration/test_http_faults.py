@@ -116,7 +116,7 @@ class TestABusyDatabase:
 
     def test_a_row_that_stays_locked_is_503_and_leaves_no_rows(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.draft_quote()
-        path, body = f"/quotes/{offer.quote_id}", edit(offer.body)
+        path, body = f"/quotes/{offer.quote_id}", edit(offer.ids)
         quote = table_of(Quote)
         with edge_on(hasty_pool, offers) as api:
             with db.connect() as blocker:
@@ -136,7 +136,7 @@ class TestABusyDatabase:
             blocker.execute(select(quote.c.id).where(quote.c.id == offer.quote_id).with_for_update()).one()
             before = api.metric(**waited)
 
-            api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body), version=1)
+            api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.ids), version=1)
 
             # The database ends a wait after the 100 ms of this pool, and not before.
             assert api.metric(**waited) - before >= 0.1
@@ -154,7 +154,7 @@ class TestABusyDatabase:
         with edge_on(hasty_pool, offers) as api, db.connect() as blocker:
             blocker.execute(insert(table_of(IdempotencyRecord)), claim)
 
-            response = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body), version=1, key="edit-1")
+            response = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.ids), version=1, key="edit-1")
 
         is_problem(response, 409, "IDEMPOTENT_REQUEST_IN_PROGRESS")
         assert response.headers["Retry-After"] == "1"

@@ -12,6 +12,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import create_engine
 
+from domain.catalog import CATALOG
 from domain.delivery.steps import StepEvent
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
@@ -133,16 +134,16 @@ def things(offers: Offers) -> OneOfEverything:
 
 def body_for(path: str, things: OneOfEverything, ids: Mapping[str, str]) -> dict[str, Any]:
     """A body that fits the path."""
-    quote = things.offer.body
+    seen = things.offer.ids
     bodies: dict[str, Callable[[], dict[str, Any]]] = {
         "/quotes": new_quote,
-        "/quotes/{quoteId}": lambda: edit(quote),
-        "/quotes/{quoteId}/price": lambda: named(quote, "configResultId", "catalogVersion"),
-        "/quotes/{quoteId}/submissions": lambda: named(quote, "revisionId", "configResultId", "priceResultId"),
-        "/quotes/{quoteId}/documents": lambda: named(quote, "revisionId", "priceResultId"),
+        "/quotes/{quoteId}": lambda: edit(seen),
+        "/quotes/{quoteId}/price": lambda: named(seen, "configResultId") | {"catalogVersion": CATALOG.catalog_version},
+        "/quotes/{quoteId}/submissions": lambda: named(seen, "revisionId", "configResultId", "priceResultId"),
+        "/quotes/{quoteId}/documents": lambda: named(seen, "revisionId", "priceResultId"),
         "/quotes/{quoteId}/acceptances": lambda: acceptance(things.offer),
         **{
-            f"/quotes/{{quoteId}}/{how}": lambda: named(quote, "revisionId") | {"reasonCode": "NO_NEED"}
+            f"/quotes/{{quoteId}}/{how}": lambda: named(seen, "revisionId") | {"reasonCode": "NO_NEED"}
             for how in ("recalls", "cancellations", "declines")
         },
         "/approval-tasks/{taskId}/decisions": lambda: {

@@ -57,7 +57,7 @@ def a_price_book_that_was_published_meanwhile(api: Api, offers: Offers) -> httpx
 
 def a_stale_revision(api: Api, offers: Offers) -> httpx.Response:
     offer = offers.draft_quote()
-    body = edit(offer.body) | {"expectedRevisionId": str(uuid4())}
+    body = edit(offer.ids) | {"expectedRevisionId": str(uuid4())}
     return api.sales.patch(f"/quotes/{offer.quote_id}", body, version=offer.version)
 
 
@@ -68,7 +68,7 @@ def a_decision_on_another_price(api: Api, offers: Offers) -> httpx.Response:
 
 def an_approval_that_is_void(api: Api, offers: Offers) -> httpx.Response:
     offer = offers.approved_quote()
-    edited = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, termMonths=24), version=offer.version).json()
+    edited = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.ids, termMonths=24), version=offer.version).json()
     return accept(api.customer, offer, version=edited["version"])
 
 
@@ -100,7 +100,7 @@ def an_authority_that_is_missing(api: Api, offers: Offers) -> httpx.Response:
 
 def a_quote_that_is_not_there(api: Api, offers: Offers) -> httpx.Response:
     offer = offers.draft_quote()
-    return api.sales.patch(f"/quotes/{uuid4()}", edit(offer.body), version=1)
+    return api.sales.patch(f"/quotes/{uuid4()}", edit(offer.ids), version=1)
 
 
 def a_key_that_was_used(api: Api, offers: Offers) -> httpx.Response:

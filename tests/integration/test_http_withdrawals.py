@@ -98,6 +98,6 @@ class TestTheEndOfAnOffer:
         let_pass(db)
         ends = (datetime.now(UTC) + timedelta(days=30)).isoformat()
 
-        renewed = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, validUntil=ends), version=offer.version)
+        renewed = api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.ids, validUntil=ends), version=offer.version)
 
         assert (renewed.status_code, renewed.json()["status"], renewed.json()["revisionNo"]) == (200, "DRAFT", 2)

@@ -15,7 +15,7 @@ from domain.offers.approvals import Decision
 from domain.offers.authority import AuthorityGrant
 from domain.store import Cause, UnitOfWork, table_of
 from domain.store.isolation import name_tenant
-from tests.support.offers import OWNER, SIGNATURE, Offer, Offers, read_briefly
+from tests.support.offers import OWNER, SIGNATURE, Offer, Offers, read_offer
 
 
 class Trial(Offers):
@@ -37,8 +37,8 @@ class Trial(Offers):
             uow.flush()
 
     def quote(self, quote_id: UUID) -> Offer:
-        """Read a quote without its body: no story needs it."""
-        return read_briefly(self.connection, self.tenant_id, quote_id)
+        """Read a quote in the transaction of the trial."""
+        return read_offer(self.connection, self.tenant_id, quote_id)
 
     def two_levels(self) -> tuple[Offer, UUID, UUID]:
         """Make a quote in approval that a director signs after the regional sales manager; returns their requirements too."""

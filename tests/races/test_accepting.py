@@ -170,7 +170,7 @@ def overtaken(new_offers: NewOffers, api_of: ApiOf) -> Overtaken:
         offers.engine,
         table_of(Quote),
         offer.quote_id,
-        lambda: api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, termMonths=24), version=offer.version),
+        lambda: api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.ids, termMonths=24), version=offer.version),
         lambda: accept(api.customer, offer, key="first"),
         lambda: accept(api.customer, offer, key="first"),
     )

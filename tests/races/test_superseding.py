@@ -31,7 +31,7 @@ REJECTIONS = "q2o_stale_approval_rejections_total"
 
 
 def edited(api: Api, offer: Offer) -> httpx.Response:
-    return api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.body, termMonths=24), version=offer.version)
+    return api.sales.patch(f"/quotes/{offer.quote_id}", edit(offer.ids, termMonths=24), version=offer.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from domain.fallout import casework
 from domain.fallout.cases import FalloutCase, Queue
 from domain.fallout.casework import CaseCommand
 from domain.store import CellKind, table_of
-from tests.support.offers import CUSTOMER, Offers, Order, on_the_way
+from tests.support.offers import CUSTOMER, Offers, Order
 
 ANNA, BERT, MONA = "anna", "bert", "mona"
 """Case workers of the first and the second level, and their manager."""
@@ -43,7 +43,7 @@ class Fulfilment:
     @classmethod
     def of_steps(cls, offers: Offers, *specifications: StepSpecification) -> Fulfilment:
         """Make an order that is delivered by these steps, each once for the whole order."""
-        work = cls(offers, on_the_way(offers.accepted_quote).order_id)
+        work = cls(offers, offers.accepted_quote().order_id)
         with offers.uow("order-fulfillment") as uow:
             decomposing.decompose(uow, work.order_id, replace(CATALOG, steps=specifications))
         return work

@@ -170,7 +170,7 @@ def opened(api: Api) -> dict[str, Any]:
 def acceptance(offer: Offer) -> dict[str, Any]:
     """Make the body of an acceptance: everything that the customer of an approved quote saw."""
     members = ("revisionId", "priceResultId", "approvalRequestId", "documentId")
-    return {**named(offer.body, *members), "channel": "WEB"}
+    return {**named(offer.ids, *members), "channel": "WEB"}
 
 
 def accept(caller: Caller, offer: Offer, **options: Any) -> httpx.Response:

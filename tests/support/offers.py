@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -54,7 +53,6 @@ _QUOTE = text("""
     LEFT JOIN quote_acceptance o ON o.tenant_id = :tenant AND o.quote_revision_id = r.id
     WHERE q.tenant_id = :tenant AND q.id = :id
 """)
-_IS_ON_THE_WAY = ContextVar("is_on_the_way", default=False)
 
 
 def line(line_no: int, offering: str, **changes: Any) -> Line:
@@ -76,7 +74,17 @@ class Offer:
     approval_request_id: UUID
     document_id: UUID
     order_id: UUID
-    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids as a client has read them, and names them in the next request."""
+        return {
+            "revisionId": str(self.revision_id),
+            "configResultId": str(self.config_result_id),
+            "priceResultId": str(self.price_result_id),
+            "approvalRequestId": str(self.approval_request_id),
+            "documentId": str(self.document_id),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +98,11 @@ class Order:
     body: dict[str, Any] = field(repr=False)
 
 
-def read_briefly(connection: Connection, tenant_id: UUID, quote_id: UUID) -> Offer:
-    """Read by one statement what the next command must name; the body is empty."""
+def read_offer(connection: Connection, tenant_id: UUID, quote_id: UUID) -> Offer:
+    """Read by one statement what the next command must name: every builder does so after each of its commands."""
     row = connection.execute(_QUOTE, {"tenant": tenant_id, "id": quote_id}).one()
     ids = {name: getattr(row, name) or NO_ID for name in _IDS}
-    return Offer(quote_id=quote_id, status=row.status, version=row.version, revision_id=row.revision_id, body={}, **ids)
-
-
-def on_the_way(build: Callable[..., Offer], *given: Any, **changes: Any) -> Offer:
-    """Build without reading bodies: a builder that goes on to the next command needs no more."""
-    context = copy_context()
-    context.run(_IS_ON_THE_WAY.set, True)  # noqa: FBT003 - it is a value
-    return context.run(build, *given, **changes)
+    return Offer(quote_id=quote_id, status=row.status, version=row.version, revision_id=row.revision_id, **ids)
 
 
 class Offers:
@@ -135,10 +136,14 @@ class Offers:
             return authority.grant(uow, authority.GrantAuthority(subject=subject, role=role, **given))
 
     def quote(self, quote_id: UUID) -> Offer:
-        """Read a quote; on the way to another one, without its body."""
+        """Read a quote: what its next command must name."""
         with self.uow() as uow:
-            offer = read_briefly(uow.connection, self.tenant_id, quote_id)
-            return offer if _IS_ON_THE_WAY.get() else replace(offer, body=offers_reading.quote(uow, quote_id))
+            return read_offer(uow.connection, self.tenant_id, quote_id)
+
+    def body(self, offer: Offer) -> dict[str, Any]:
+        """Read a quote as a seller sees it."""
+        with self.uow() as uow:
+            return offers_reading.quote(uow, offer.quote_id)
 
     def draft_quote(self, **changes: Any) -> Offer:
         """Make a quote with a fibre line and a router at 20 % off; `changes` replace fields of CreateQuote."""
@@ -160,7 +165,7 @@ class Offers:
         self, policy: prices.StalenessPolicy = prices.StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY, **changes: Any
     ) -> Offer:
         """Make a draft quote with a price that may go stale by `policy`."""
-        return self.price(on_the_way(self.draft_quote, **changes), policy)
+        return self.price(self.draft_quote(**changes), policy)
 
     def price(self, offer: Offer, policy: prices.StalenessPolicy = prices.StalenessPolicy.VALID_UNTIL_QUOTE_EXPIRY) -> Offer:
         """Price a quote."""
@@ -177,7 +182,7 @@ class Offers:
 
     def submitted_quote(self, **changes: Any) -> Offer:
         """Make a priced quote, sent to approval; its process has not begun."""
-        return self.submit(on_the_way(self.priced_quote, **changes))
+        return self.submit(self.priced_quote(**changes))
 
     def submit(self, offer: Offer) -> Offer:
         """Send a priced quote to approval."""
@@ -189,7 +194,7 @@ class Offers:
 
     def quote_in_approval(self, *requirements: approving.Requirement, **changes: Any) -> Offer:
         """Make a submitted quote with these requirements open (default: the regional sales manager's)."""
-        return self.open_requirements(on_the_way(self.submitted_quote, **changes), *(requirements or (SIGNATURE,)))
+        return self.open_requirements(self.submitted_quote(**changes), *(requirements or (SIGNATURE,)))
 
     def open_requirements(self, offer: Offer, *requirements: approving.Requirement, reuse: bool = False) -> Offer:
         """Do what the approval process does with the decision tables' answers; without a requirement the quote is approved."""
@@ -232,9 +237,9 @@ class Offers:
 
     def approved_quote(self, **changes: Any) -> Offer:
         """Make a quote with its signature and its document: ready to be accepted."""
-        offer = on_the_way(self.quote_in_approval, **changes)
+        offer = self.quote_in_approval(**changes)
         for requirement_id in self.requirement_ids(offer):
-            offer = on_the_way(self.decide, offer, requirement_id)
+            offer = self.decide(offer, requirement_id)
         return self.issue_document(offer)
 
     def issue_document(self, offer: Offer) -> Offer:
@@ -253,7 +258,7 @@ class Offers:
 
     def accepted_quote(self, **changes: Any) -> Offer:
         """Make an approved quote that the customer accepted: its order is CREATED."""
-        offer = on_the_way(self.approved_quote, **changes)
+        offer = self.approved_quote(**changes)
         with self.uow(CUSTOMER) as uow:
             accepting.accept(uow, self.acceptance(offer))
         return self.quote(offer.quote_id)
@@ -267,7 +272,7 @@ class Offers:
 
     def running_order(self, **changes: Any) -> Order:
         """Make an accepted quote's order, decomposed: IN_PROGRESS with every step PENDING."""
-        order_id = on_the_way(self.accepted_quote, **changes).order_id
+        order_id = self.accepted_quote(**changes).order_id
         with self.uow("order-fulfillment") as uow:
             decomposing.decompose(uow, order_id)
         return self.order(order_id)
