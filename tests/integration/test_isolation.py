@@ -88,4 +88,4 @@ def test_the_id_of_another_tenant_s_quote_is_not_found(offers: Offers, stranger:
     quote = offers.draft_quote()
 
     with pytest.raises(NotFound):
-        stranger.quote(quote.quote_id)
+        stranger.body(quote)

@@ -83,6 +83,10 @@ def test_a_process_of_another_program_is_never_ended_although_its_command_names_
         stranger.kill()
 
 
+# The first of these tests starts two whole stacks before its own act.
+of_succession = pytest.mark.timeout(400)
+
+
 @dataclass(frozen=True, slots=True)
 class Succession:
     """A stack that began on the data of a killed run, and the process ids that the killed run left. Tests may break the stack."""
@@ -110,16 +114,19 @@ def login(stack: LocalStack) -> bool:
 
 
 @pytest.mark.stack
+@of_succession
 def test_the_processes_of_a_killed_run_are_ended_by_the_next_one_on_the_same_data(succession: Succession) -> None:
     assert not any(psutil.pid_exists(pid) for pid in succession.left.values())
 
 
 @pytest.mark.stack
+@of_succession
 def test_the_administrator_of_a_killed_run_logs_in_to_the_next_one_on_the_same_data(succession: Succession) -> None:
     eventually(lambda: login(succession.stack), "login")
 
 
 @pytest.mark.stack
+@of_succession
 @pytest.mark.parametrize("part", ["postgres", "kafka", "engine"])
 def test_a_killed_part_starts_again_on_the_same_address(succession: Succession, part: str) -> None:
     stack = succession.stack

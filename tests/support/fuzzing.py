@@ -32,6 +32,8 @@ from tests.support.http import JWT_SECRET
 from tests.support.offers import PRICE_BOOK, SIGNATURE, Offers
 from workers.http.auth import BUYERS, Role, issue_token
 
+# The first request for the document builds it, which takes long on a busy machine.
+_PATIENCE = 60.0
 AN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CUSTOMERS = ("customer-1", "customer-2")
 SUBJECTS: Mapping[Role, str] = {role: f"{role}-person" for role in Role}
@@ -166,7 +168,7 @@ class Desk:
     """Sends requests for two tenants, and checks every response."""
 
     def __init__(self, address: str) -> None:
-        self.schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+        self.schema = schemathesis.openapi.from_url(f"{address}/openapi.json", timeout=_PATIENCE)
         found = [result.ok() for result in self.schema.get_all_operations() if isinstance(result, Ok)]
         self.operations = {operation.label: operation for operation in found}
         self._session = requests.Session()
