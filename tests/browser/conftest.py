@@ -44,8 +44,8 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def web(chromium: str, running_suite: LocalSuite) -> Iterator[WebApps]:
-    """Open Tasklist and Cockpit as one of the demo's people. Once for each module: Playwright occupies the thread's event loop while it runs."""
+def web_apps(chromium: str, running_suite: LocalSuite) -> Iterator[WebApps]:
+    """Start the browser. Once for each module: Playwright occupies the thread's event loop while it runs."""
     _end_what_others_left(running_suite)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
@@ -53,6 +53,13 @@ def web(chromium: str, running_suite: LocalSuite) -> Iterator[WebApps]:
             yield WebApps(browser=browser, address=running_suite.settings.engine_url.removesuffix("/engine-rest") + "/camunda/app")
         finally:
             browser.close()
+
+
+@pytest.fixture
+def web(web_apps: WebApps) -> Iterator[WebApps]:
+    """Open Tasklist and Cockpit as one of the demo's people."""
+    yield web_apps
+    web_apps.rest()
 
 
 def _end_what_others_left(running_suite: LocalSuite) -> None:

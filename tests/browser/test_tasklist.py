@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from domain.offers.approvals import ApprovalDecision, FourEyesViolation
 from domain.offers.authority import AuthorityGrant
 from domain.store.facts import ConflictLog
 from tests.browser import web_apps
-from tests.browser.web_apps import WebApps, load_until
+from tests.browser.web_apps import Tasklist, WebApps, load_until
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
@@ -25,6 +26,9 @@ from workers.demo.people import DIRECTOR, MANAGER, RSM, SALES
 from workers.runtime.engine import UserTask
 
 pytestmark = pytest.mark.stack
+
+# How long to look at a window that cannot fill, in milliseconds.
+SHORTLY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,33 +202,49 @@ def test_an_approver_has_no_way_into_cockpit(web: WebApps) -> None:
     web.log_in("cockpit", RSM.id).get_by_text("missing access rights to application").wait_for()
 
 
-def test_a_window_that_stays_blank_because_a_script_was_lost_is_loaded_again(web: WebApps) -> None:
+def test_a_window_that_stays_blank_because_a_script_was_lost_is_loaded_again(web: WebApps, monkeypatch: pytest.MonkeyPatch) -> None:
     page = web.open_window()
     page.route("**/lib/deps.js*", lambda route: route.abort(), times=1)
+    patience = chain([SHORTLY], repeat(web_apps.BLANK))
+
+    def load() -> None:
+        monkeypatch.setattr(web_apps, "BLANK", next(patience))
+        page.goto(web.start_of("tasklist"))
+
     with page.expect_event("requestfailed") as failed:
-        load_until(page.locator("input[ng-model=username]"), lambda: page.goto(f"{web.address}/tasklist/default/"))
+        load_until(page.locator("input[ng-model=username]"), load)
     assert "/lib/deps.js" in failed.value.url
 
 
 def test_a_list_whose_filters_were_lost_after_the_login_is_entered_again(web: WebApps, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, windows = WebApps.open_window, list[Page]()
+    opened, logged_in, patience, windows = WebApps.open_window, WebApps.log_in, web_apps.BLANK, list[Page]()
 
     def open_window(self: WebApps) -> Page:
+        monkeypatch.setattr(web_apps, "BLANK", patience)
         page = opened(self)
         windows.append(page)
         if len(windows) == 1:
             page.route("**/filter*", lambda route: route.abort())
         return page
 
-    monkeypatch.setattr(WebApps, "open_window", open_window)
+    def log_in(self: WebApps, application: str, user: str) -> Page:
+        page = logged_in(self, application, user)
+        if len(windows) == 1:
+            monkeypatch.setattr(web_apps, "BLANK", SHORTLY)
+        return page
 
-    assert web.tasklist(RSM.id).filters
-    assert len(windows) == 2
+    monkeypatch.setattr(WebApps, "open_window", open_window)
+    monkeypatch.setattr(WebApps, "log_in", log_in)
+
+    page = web.enter("tasklist", RSM.id, ".task-filter")
+
+    assert Tasklist(page=page).filters
+    assert page is windows[-1] is not windows[0]
 
 
 def test_a_window_that_stays_blank_says_why(web: WebApps, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_apps, "BLANK", 100)
+    monkeypatch.setattr(web_apps, "BLANK", SHORTLY)
     page = web.open_window()
     page.route("**/lib/deps.js*", lambda route: route.abort())
     with pytest.raises(TimeoutError, match=r"blank after 3 loads: .*ERR_FAILED"):
-        load_until(page.locator("input[ng-model=username]"), lambda: page.goto(f"{web.address}/tasklist/default/"))
+        load_until(page.locator("input[ng-model=username]"), lambda: page.goto(web.start_of("tasklist")))

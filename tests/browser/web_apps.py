@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 from playwright.sync_api import TimeoutError as BrowserTimeoutError
 
 from workers.demo.local_suite import PEOPLE_PASSWORD
@@ -26,17 +26,44 @@ LOADS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebApps:
-    """The engine's applications; each login has a browser profile of its own."""
+    """The engine's applications; each login has a browser profile of its own.
+
+    A person's window is kept for later tests: a new profile would fetch and compile some megabytes of scripts again.
+    """
 
     browser: Browser
     address: str
+    windows: dict[tuple[str, str], Page] = field(default_factory=dict)
 
     def tasklist(self, user: str) -> Tasklist:
-        return Tasklist(page=self.enter("tasklist", user, ".task-filter"))
+        """Load a person's list anew."""
+        return Tasklist(page=self.window("tasklist", user, ".task-filter"))
 
     def cockpit(self, user: str) -> Cockpit:
-        page = self.enter("cockpit", user, "text=Running Process Instances")
-        return Cockpit(page=page, address=f"{self.address}/cockpit/default/")
+        """Load an operator's overview anew."""
+        page = self.window("cockpit", user, "text=Running Process Instances")
+        return Cockpit(page=page, address=self.start_of("cockpit"))
+
+    def start_of(self, application: str) -> str:
+        return f"{self.address}/{application}/default/"
+
+    def window(self, application: str, user: str, sign: str) -> Page:
+        """Load an application in the window of a person, who logs in when it is their first."""
+        page = self.windows.get((application, user))
+        if page is None:
+            page = self.windows[application, user] = self.enter(application, user, sign)
+        else:
+            load_until(page.locator(sign).first, lambda: page.goto(self.start_of(application)))
+        return page
+
+    def rest(self) -> None:
+        """Empty the windows that are kept and close all others: an open application draws and asks for as long as it is open."""
+        kept = [page.context for page in self.windows.values()]
+        for page in self.windows.values():
+            page.goto("about:blank")
+        for context in self.browser.contexts:
+            if context not in kept:
+                context.close()
 
     def enter(self, application: str, user: str, sign: str) -> Page:
         """Log in until a sign of the application is seen, as a person would: a request that is lost at its start is not sent again."""
@@ -53,7 +80,7 @@ class WebApps:
         page = self.open_window()
         name = page.locator("input[ng-model=username]")
         # What is typed before the application has bound its form is lost.
-        load_until(name, lambda: page.goto(f"{self.address}/{application}/default/", wait_until="networkidle"))
+        load_until(name, lambda: page.goto(self.start_of(application), wait_until="networkidle"))
         name.fill(user)
         page.fill("input[ng-model=password]", PEOPLE_PASSWORD)
         page.click("button[type=submit]")
@@ -71,19 +98,27 @@ def load_until(sign: Locator, load: Callable[[], object]) -> None:
     Raises TimeoutError with what the browser's console said.
     """
     said: list[str] = []
-    sign.page.on("console", lambda message: said.append(message.text))
-    for _ in range(LOADS):
-        with suppress(BrowserTimeoutError):  # a script that hangs makes the load itself time out
-            load()
-            return sign.wait_for(timeout=BLANK)
+
+    def listen(message: ConsoleMessage) -> None:
+        said.append(message.text)
+
+    sign.page.on("console", listen)
+    try:
+        for _ in range(LOADS):
+            with suppress(BrowserTimeoutError):  # a script that hangs makes the load itself time out
+                load()
+                return sign.wait_for(timeout=BLANK)
+    finally:
+        sign.page.remove_listener("console", listen)
     raise TimeoutError(f"blank after {LOADS} loads: {said}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Tasklist:
-    """An approver's list of tasks."""
+    """An approver's list of tasks, which has just been loaded."""
 
     page: Page
+    was_used: bool = False
 
     @property
     def filters(self) -> list[str]:
@@ -101,8 +136,8 @@ class Tasklist:
         return self.page.locator("li.task").filter(has=self.page.get_by_text(name))
 
     def open_case(self, case_number: str) -> CaseForm:
-        """Reload the list, and open the task of a fallout case."""
-        self.reload()
+        """Open the task of a fallout case in a list that is new."""
+        self._look()
         self.page.locator("li.task").filter(has=self.page.get_by_text(re.compile(rf"{re.escape(case_number)}\b"))).first.click()
         form = self.page.locator(".fjs-form")
         form.get_by_text(f"Case {case_number}", exact=True).wait_for()
@@ -117,13 +152,19 @@ class Tasklist:
         self.page.mouse.move(0, 0)
         self.page.screenshot(path=PICTURES / f"{name}.png")
 
+    def _look(self) -> None:
+        """Load the list anew, unless nobody has used it since it was loaded."""
+        if self.was_used:
+            self.reload()
+        self.was_used = True
+
     def reload(self) -> None:
         """Load the list anew."""
         load_until(self.page.locator(".task-filter").first, self.page.reload)
 
     def open(self, quote_number: str) -> Form:
-        """Reload the list, and open the task."""
-        self.reload()
+        """Open the task in a list that is new."""
+        self._look()
         self.card(quote_number).first.click()
         form = self.page.locator(".fjs-form")
         form.get_by_text(f"Quote {quote_number}", exact=True).wait_for()
@@ -131,57 +172,8 @@ class Tasklist:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """The approval form of one open task."""
-
-    page: Page
-    element: Locator
-
-    @property
-    def text(self) -> str:
-        return self.element.inner_text()
-
-    def row(self, text: str) -> list[str]:
-        """The cells of the one table row that holds a text."""
-        return self.element.locator("tbody tr", has_text=text).locator("td").all_inner_texts()
-
-    def picture(self, name: str) -> None:
-        """Keep what is on the screen now."""
-        self.page.mouse.move(0, 0)
-        self.page.screenshot(path=PICTURES / f"{name}.png")
-
-    @property
-    def filled_in(self) -> list[str]:
-        """What somebody has chosen or written already."""
-        radios = self.element.locator("input[type=radio]:checked").evaluate_all("radios => radios.map(radio => radio.value)")
-        reason = self.element.locator(".fjs-select-display:not(.fjs-select-placeholder)").all_inner_texts()
-        return [*radios, *reason, *filter(None, [self.element.get_by_label("Comment").input_value()])]
-
-    def decide(self, decision: str, reason: str, comment: str) -> None:
-        """Claim, fill in, complete, and see the task go."""
-        self.fill_in(decision, reason, comment)
-        self.complete()
-
-    def fill_in(self, decision: str, reason: str, comment: str) -> None:
-        """Claim and fill in; whoever does so may still wait before completing."""
-        self.page.click("button.claim")
-        self.page.locator(".disabled-form").wait_for(state="detached")
-        self.element.get_by_label(decision, exact=True).check()
-        self.element.locator(".fjs-form-field-select .fjs-input-group").click()
-        self.element.locator(".fjs-dropdownlist-item", has_text=reason).click()
-        field = self.element.get_by_label("Comment")
-        field.fill(comment)
-        expect(field).to_have_value(comment)
-
-    def complete(self) -> None:
-        """Complete, and see the task go."""
-        self.page.get_by_role("button", name="Complete").click()
-        self.element.wait_for(state="detached")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseForm:
-    """The form of one open fallout case, or of its confirmation."""
+class OpenTask:
+    """The form of one open task."""
 
     page: Page
     element: Locator
@@ -200,6 +192,47 @@ class CaseForm:
         self.page.click("button.claim")
         self.page.locator(".disabled-form").wait_for(state="detached")
 
+    def complete(self) -> None:
+        """Complete, and see the task go."""
+        self.page.get_by_role("button", name="Complete").click()
+        self.element.wait_for(state="detached")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form(OpenTask):
+    """The form of an approval."""
+
+    def row(self, text: str) -> list[str]:
+        """The cells of the one table row that holds a text."""
+        return self.element.locator("tbody tr", has_text=text).locator("td").all_inner_texts()
+
+    @property
+    def filled_in(self) -> list[str]:
+        """What somebody has chosen or written already."""
+        radios = self.element.locator("input[type=radio]:checked").evaluate_all("radios => radios.map(radio => radio.value)")
+        reason = self.element.locator(".fjs-select-display:not(.fjs-select-placeholder)").all_inner_texts()
+        return [*radios, *reason, *filter(None, [self.element.get_by_label("Comment").input_value()])]
+
+    def decide(self, decision: str, reason: str, comment: str) -> None:
+        """Claim, fill in, complete, and see the task go."""
+        self.fill_in(decision, reason, comment)
+        self.complete()
+
+    def fill_in(self, decision: str, reason: str, comment: str) -> None:
+        """Claim and fill in; whoever does so may still wait before completing."""
+        self.claim()
+        self.element.get_by_label(decision, exact=True).check()
+        self.element.locator(".fjs-form-field-select .fjs-input-group").click()
+        self.element.locator(".fjs-dropdownlist-item", has_text=reason).click()
+        field = self.element.get_by_label("Comment")
+        field.fill(comment)
+        expect(field).to_have_value(comment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseForm(OpenTask):
+    """The form of a fallout case, or of its confirmation."""
+
     def choose(self, resolution: str) -> None:
         """Pick a resolution from the list."""
         self.element.locator(".fjs-form-field-select .fjs-input-group").click()
@@ -210,11 +243,6 @@ class CaseForm:
         field = self.element.get_by_label(label)
         field.fill(text)
         expect(field).to_have_value(text)
-
-    def complete(self) -> None:
-        """Complete, and see the task go."""
-        self.page.get_by_role("button", name="Complete").click()
-        self.element.wait_for(state="detached")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
