@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 import psutil
 import pytest
 
-from tests.support.commands import Commands, commands
 from workers.http.auth import principal_of
 from workers.local.credentials import environment_file
 from workers.local.jars import JarStore, default_jar_directory, read_lock
@@ -25,35 +24,18 @@ from workers.runtime.settings import DEMO_TENANT
 MACHINE = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "Q2O_JAVA", "Q2O_JAR_DIR", "HTTPS_PROXY", "SSL_CERT_FILE")
 
 
-Q2o = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    own = {name: os.environ[name] for name in MACHINE if name in os.environ}
+def q2o(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: os.environ[name] for name in MACHINE if name in os.environ}
     given = {f"Q2O_{name.upper()}": value for name, value in settings.items()}
-    return {**own, "Q2O_DATA_DIR": str(data_dir), **given}
-
-
-def module(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as its users do, in a process that imports the product."""
     command = [sys.executable, "-m", "workers", *arguments]
-    return subprocess.run(command, env=environment(data_dir, settings), capture_output=True, text=True, check=False, timeout=120)
-
-
-@pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("commands")) as running:
-        yield running
-
-
-@pytest.fixture
-def q2o(copies: Commands) -> Q2o:
-    """Run a command in a process that need not import the product."""
-
-    def run(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return copies.run(*arguments, environment=environment(data_dir, settings))
-
-    return run
+    return subprocess.run(
+        command,
+        env={**environment, "Q2O_DATA_DIR": str(data_dir), **given},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def left_running(data_dir: Path) -> list[str]:
@@ -81,7 +63,7 @@ def test_a_port_in_use_is_reported_with_its_variable(tmp_path: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        ended = module(tmp_path, "demo", "--once", "--json", engine_port=port)
+        ended = q2o(tmp_path, "demo", "--once", "--json", engine_port=port)
 
     assert_one_line(ended, port, "Q2O_ENGINE_PORT")
     assert left_running(tmp_path) == []
@@ -89,7 +71,7 @@ def test_a_port_in_use_is_reported_with_its_variable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [("up",), ("demo",)])
 def test_a_suite_that_stays_up_asks_for_fixed_ports_and_says_who_needs_one_that_is_taken(
-    tmp_path: Path, q2o: Q2o, command: tuple[str]
+    tmp_path: Path, command: tuple[str]
 ) -> None:
     with socket.socket() as taken:
         # This test takes the port, or a suite on this machine has it already: it is not free in either case.
@@ -103,7 +85,7 @@ def test_a_suite_that_stays_up_asks_for_fixed_ports_and_says_who_needs_one_that_
     assert left_running(tmp_path) == []
 
 
-def test_the_port_of_the_sandbox_provider_can_be_chosen(tmp_path: Path, q2o: Q2o) -> None:
+def test_the_port_of_the_sandbox_provider_can_be_chosen(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -114,7 +96,7 @@ def test_the_port_of_the_sandbox_provider_can_be_chosen(tmp_path: Path, q2o: Q2o
     assert_one_line(ended, port, "the sandbox provider", "Q2O_PROVIDER_PORT")
 
 
-def test_an_unreachable_database_is_reported_with_its_variable(tmp_path: Path, q2o: Q2o) -> None:
+def test_an_unreachable_database_is_reported_with_its_variable(tmp_path: Path) -> None:
     ended = q2o(tmp_path, "demo", "--once", database_url="postgresql+psycopg://q2o:secret@127.0.0.1:1/q2o")
 
     assert_one_line(ended, "127.0.0.1", "Q2O_DATABASE_URL")
@@ -122,7 +104,7 @@ def test_an_unreachable_database_is_reported_with_its_variable(tmp_path: Path, q
     assert left_running(tmp_path) == []
 
 
-def test_a_wrong_password_is_reported_without_showing_it(tmp_path: Path, q2o: Q2o, database: str) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(tmp_path: Path, database: str) -> None:
     user, _, rest = database.removeprefix("postgresql+psycopg://").partition(":")
     wrong = f"postgresql+psycopg://{user}:not-it@{rest.partition('@')[2]}"
 
@@ -133,7 +115,7 @@ def test_a_wrong_password_is_reported_without_showing_it(tmp_path: Path, q2o: Q2
     assert left_running(tmp_path) == []
 
 
-def test_a_broken_jar_is_named_and_nothing_starts(tmp_path: Path, q2o: Q2o) -> None:
+def test_a_broken_jar_is_named_and_nothing_starts(tmp_path: Path) -> None:
     jars = tmp_path / "jars"
     jars.mkdir()
     for part in ("kafka", "engine"):
@@ -151,19 +133,19 @@ def test_a_broken_jar_is_named_and_nothing_starts(tmp_path: Path, q2o: Q2o) -> N
 
 
 @pytest.mark.parametrize("process", ["http", "tasks", "dispatch", "relay", "inbox", "reconcile"])
-def test_a_process_without_settings_names_the_first_that_is_missing(tmp_path: Path, q2o: Q2o, process: str) -> None:
+def test_a_process_without_settings_names_the_first_that_is_missing(tmp_path: Path, process: str) -> None:
     assert_one_line(q2o(tmp_path, process), "Q2O_DATABASE_URL", "q2o up")
 
 
-def test_q2o_token_without_a_running_stack_says_what_to_start(tmp_path: Path, q2o: Q2o) -> None:
+def test_q2o_token_without_a_running_stack_says_what_to_start(tmp_path: Path) -> None:
     assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "salesAgent"), "q2o up", "Q2O_JWT_SECRET")
 
 
-def test_q2o_token_for_an_unknown_role_names_the_known_ones(tmp_path: Path, q2o: Q2o) -> None:
+def test_q2o_token_for_an_unknown_role_names_the_known_ones(tmp_path: Path) -> None:
     assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "boss"), "boss", "salesAgent", "authorityAdmin")
 
 
-def test_a_token_is_for_the_tenant_of_the_suite_that_was_started_last(tmp_path: Path, q2o: Q2o) -> None:
+def test_a_token_is_for_the_tenant_of_the_suite_that_was_started_last(tmp_path: Path) -> None:
     seller, secret = ("token", "--subject", "alice", "--role", "salesAgent"), "a secret that is long enough for HS256"
     left, named, given = uuid4(), uuid4(), uuid4()
 
@@ -178,7 +160,7 @@ def test_a_token_is_for_the_tenant_of_the_suite_that_was_started_last(tmp_path: 
     assert tenant_of("--tenant", str(given), tenant=str(named)) == given
 
 
-def test_a_tenant_that_is_no_uuid_is_reported_with_its_variable(tmp_path: Path, q2o: Q2o) -> None:
+def test_a_tenant_that_is_no_uuid_is_reported_with_its_variable(tmp_path: Path) -> None:
     ended = q2o(
         tmp_path,
         "token",
@@ -193,7 +175,7 @@ def test_a_tenant_that_is_no_uuid_is_reported_with_its_variable(tmp_path: Path, 
     assert_one_line(ended, "Q2O_TENANT=acme", "UUID")
 
 
-def test_the_token_of_a_buyer_names_the_customers(tmp_path: Path, q2o: Q2o) -> None:
+def test_the_token_of_a_buyer_names_the_customers(tmp_path: Path) -> None:
     buyer = ("token", "--subject", "carla", "--role", "customer")
     secret = "a secret that is long enough for HS256"
 
@@ -204,13 +186,13 @@ def test_the_token_of_a_buyer_names_the_customers(tmp_path: Path, q2o: Q2o) -> N
 
 
 def test_the_openapi_document_is_written_without_any_service(tmp_path: Path) -> None:
-    ended = module(tmp_path, "openapi")
+    ended = q2o(tmp_path, "openapi")
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == (Path(__file__).parents[2] / "docs" / "openapi.json").read_text()
 
 
-def test_the_models_agree_with_the_workers(tmp_path: Path, q2o: Q2o) -> None:
+def test_the_models_agree_with_the_workers(tmp_path: Path) -> None:
     ended = q2o(tmp_path, "check")
 
     assert (ended.returncode, ended.stderr) == (0, "")
