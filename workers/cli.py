@@ -39,6 +39,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn errors that a person can put right outside of the product into one line and exit code 2."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, _plain()):
+            raise
+        err.print(f"[red]q2o:[/red] {error}", markup=True)
+        raise typer.Exit(EXIT_ASK_USER) from error
+
+
+def _plain() -> tuple[type[Exception], ...]:
+    """Import the errors that need no traceback. Only a failure does: a command that succeeds need not import every part."""
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
     from workers.pod.pod import WorkerIdError
@@ -46,12 +57,7 @@ def plain_errors() -> Iterator[None]:
     from workers.runtime.engine import EngineError
     from workers.sandbox.server import ServerStartError
 
-    outside = (StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError)
-    try:
-        yield
-    except (SettingError, WorkerIdError, *outside) as error:
-        err.print(f"[red]q2o:[/red] {error}", markup=True)
-        raise typer.Exit(EXIT_ASK_USER) from error
+    return SettingError, WorkerIdError, StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError
 
 
 def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
