@@ -9,17 +9,13 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from uuid import UUID, uuid4
 
 import psutil
 import pytest
 
-from workers.http.auth import principal_of
-from workers.local.credentials import environment_file
 from workers.local.jars import JarStore, default_jar_directory, read_lock
 from workers.local.ports import NEEDS
 from workers.local.source import CONFIGURATION
-from workers.runtime.settings import DEMO_TENANT
 
 MACHINE = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "Q2O_JAVA", "Q2O_JAR_DIR", "HTTPS_PROXY", "SSL_CERT_FILE")
 
@@ -135,54 +131,6 @@ def test_a_broken_jar_is_named_and_nothing_starts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("process", ["http", "tasks", "dispatch", "relay", "inbox", "reconcile"])
 def test_a_process_without_settings_names_the_first_that_is_missing(tmp_path: Path, process: str) -> None:
     assert_one_line(q2o(tmp_path, process), "Q2O_DATABASE_URL", "q2o up")
-
-
-def test_q2o_token_without_a_running_stack_says_what_to_start(tmp_path: Path) -> None:
-    assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "salesAgent"), "q2o up", "Q2O_JWT_SECRET")
-
-
-def test_q2o_token_for_an_unknown_role_names_the_known_ones(tmp_path: Path) -> None:
-    assert_one_line(q2o(tmp_path, "token", "--subject", "alice", "--role", "boss"), "boss", "salesAgent", "authorityAdmin")
-
-
-def test_a_token_is_for_the_tenant_of_the_suite_that_was_started_last(tmp_path: Path) -> None:
-    seller, secret = ("token", "--subject", "alice", "--role", "salesAgent"), "a secret that is long enough for HS256"
-    left, named, given = uuid4(), uuid4(), uuid4()
-
-    def tenant_of(*arguments: str, **settings: str) -> UUID:
-        token = q2o(tmp_path, *seller, *arguments, jwt_secret=secret, **settings).stdout.strip()
-        return principal_of(f"Bearer {token}", secret).tenant_id
-
-    assert tenant_of() == DEMO_TENANT
-    environment_file(tmp_path).write_text(f"export Q2O_KAFKA='a b'\nexport Q2O_TENANT={left}\n")
-    assert tenant_of() == left
-    assert tenant_of(tenant=str(named)) == named
-    assert tenant_of("--tenant", str(given), tenant=str(named)) == given
-
-
-def test_a_tenant_that_is_no_uuid_is_reported_with_its_variable(tmp_path: Path) -> None:
-    ended = q2o(
-        tmp_path,
-        "token",
-        "--subject",
-        "alice",
-        "--role",
-        "salesAgent",
-        tenant="acme",
-        jwt_secret="a secret that is long enough for HS256",
-    )
-
-    assert_one_line(ended, "Q2O_TENANT=acme", "UUID")
-
-
-def test_the_token_of_a_buyer_names_the_customers(tmp_path: Path) -> None:
-    buyer = ("token", "--subject", "carla", "--role", "customer")
-    secret = "a secret that is long enough for HS256"
-
-    assert_one_line(q2o(tmp_path, *buyer, jwt_secret=secret), "--customer")
-    token = q2o(tmp_path, *buyer, "--customer", "C-1", "--customer", "C-2", jwt_secret=secret).stdout.strip()
-
-    assert principal_of(f"Bearer {token}", secret).customers == {"C-1", "C-2"}
 
 
 def test_the_openapi_document_is_written_without_any_service(tmp_path: Path) -> None:
