@@ -13,10 +13,11 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import select
 
 from domain.findings import ReconciliationFinding
-from domain.store import unit_of_work
+from domain.store import table_of, unit_of_work
 from domain.workflows import requests, starts
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
+from tests.support.database import in_order
 from tests.support.engines import DeployedProcess, Deployer, Doors
 from tests.support.metrics import metric
 from tests.support.models import external_task, flow, model, one_task
@@ -95,9 +96,10 @@ def start_again_at_once(link: Link, wanted: Wanted) -> None:
 
 
 def findings(database: Database, wanted: Wanted) -> list[Any]:
-    finding = ReconciliationFinding.__table__.c
+    finding = table_of(ReconciliationFinding)
+    query = select(*finding.c).where(finding.c.tenant_id == wanted.tenant_id)
     with database.connect() as connection:
-        return list(connection.execute(select(*finding).where(finding.tenant_id == wanted.tenant_id)))
+        return list(connection.execute(in_order(query, finding)))
 
 
 def test_the_instance_of_a_start_without_a_reply_is_found_and_attached(link: Link, deploy: Deployer) -> None:

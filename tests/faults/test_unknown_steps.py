@@ -11,9 +11,11 @@ from sqlalchemy import select
 
 from domain.delivery import evaluating, starting, steps
 from domain.delivery.steps import StepEvent, StepObsolete
+from domain.store import table_of
 from domain.store.facts import ConflictLog, WorkflowCommand
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
+from tests.support.database import in_order
 from tests.support.metrics import metric
 from tests.support.offers import Offers
 from tests.support.reconciling import (
@@ -116,10 +118,12 @@ def test_a_lost_reply_is_asked_for_by_the_key_and_the_processes_are_notified(
     assert sweep(offers, provider) == 1
 
     assert history(offers, started.step.id)[-2:] == ["UNKNOWN", "COMPLETED"]
-    command = WorkflowCommand.__table__.c
+    table = table_of(WorkflowCommand)
+    command = table.c
     key = steps.business_key(offers.tenant_id, started.step.id)
     with offers.engine.connect() as connection:
-        messages = connection.execute(select(command.name, command.variables).where(command.business_key == key)).all()
+        of_step = in_order(select(command.name, command.variables), table).where(command.business_key == key)
+        messages = connection.execute(of_step).all()
         ready = connection.scalars(select(command.business_key).where(command.name == "FulfillmentStepReady")).all()
     assert messages[-1].name == "ProviderCallbackReceived"
     assert messages[-1].variables["stepOutcome"] == "COMPLETED"

@@ -14,6 +14,7 @@ from domain.offers import withdrawing
 from domain.offers.approvals import ApprovalRequirement
 from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog
+from tests.support.database import in_order
 from tests.support.offers import Offer, Offers
 from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.engine import Completion, Engine
@@ -50,7 +51,7 @@ class Late:
         log = table_of(TransitionLog)
         escalated = (log.c.aggregate_id == self.requirement_id) & (log.c.reason == "ESCALATE")
         with self.offers.engine.connect() as connection:
-            return list(connection.scalars(select(log.c.actor).where(escalated)))
+            return list(connection.scalars(in_order(select(log.c.actor), log).where(escalated)))
 
     def workers(self, user_id: str | None = "rita") -> Escalation:
         return Escalation(self.offers.engine, cast("Engine", OperationLog(user_id)))

@@ -17,7 +17,7 @@ from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog, WorkflowCommand
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
-from tests.support.database import count
+from tests.support.database import count, in_order
 from tests.support.offers import SIGNATURE, Offer, Offers
 
 REASON = "CUSTOMER_ASKED"
@@ -60,15 +60,15 @@ def expire(offers: Offers, offer: Offer) -> Offer:
 def messages(offers: Offers) -> list[str]:
     command = table_of(WorkflowCommand)
     with offers.engine.connect() as connection:
-        return list(
-            connection.scalars(select(command.c.name).where(command.c.kind == "CORRELATE", command.c.tenant_id == offers.tenant_id))
-        )
+        query = select(command.c.name).where(command.c.kind == "CORRELATE", command.c.tenant_id == offers.tenant_id)
+        return list(connection.scalars(in_order(query, command)))
 
 
 def only(offers: Offers, entity: Any, column: str) -> list[str]:
     table = table_of(entity)
     with offers.engine.connect() as connection:
-        return list(connection.scalars(select(table.c[column]).where(table.c.tenant_id == offers.tenant_id)))
+        query = select(table.c[column]).where(table.c.tenant_id == offers.tenant_id)
+        return list(connection.scalars(in_order(query, table)))
 
 
 def revision_status(offers: Offers, offer: Offer) -> str:

@@ -15,6 +15,7 @@ from domain.offers.approvals import Decision
 from domain.offers.authority import AuthorityGrant
 from domain.store import Cause, UnitOfWork, table_of
 from domain.store.isolation import name_tenant
+from tests.support.database import in_order
 from tests.support.offers import OWNER, SIGNATURE, Offer, Offers, read_offer
 
 
@@ -79,4 +80,4 @@ class Trial(Offers):
     def grants_of(self, subject: str) -> list[Row[Any]]:
         """List the authority grants of a person."""
         grant = table_of(AuthorityGrant)
-        return list(self.connection.execute(select(*grant.c).filter_by(tenant_id=self.tenant_id, subject=subject)))
+        return list(self.connection.execute(in_order(select(*grant.c), grant).filter_by(tenant_id=self.tenant_id, subject=subject)))

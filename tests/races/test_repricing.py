@@ -24,7 +24,7 @@ from domain.offers.prices import StalenessPolicy
 from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import table_of
 from domain.store.facts import OutboxEvent
-from tests.support.database import count
+from tests.support.database import count, in_order
 from tests.support.http import Api, accept, is_problem
 from tests.support.offers import PRICE_BOOK_VERSION, SIGNATURE, Offer, Offers
 from tests.support.races import ApiOf, NewOffers, race_for_row
@@ -74,8 +74,9 @@ def publish(offers: Offers, material: Sequence[str]) -> None:
 
 
 def rows(db: Engine, entity: Any) -> list[Row[Any]]:
+    table = table_of(entity)
     with db.connect() as connection:
-        return list(connection.execute(select(table_of(entity))))
+        return list(connection.execute(in_order(select(*table.c), table)))
 
 
 def head(db: Engine) -> Row[Any]:

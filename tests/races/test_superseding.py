@@ -12,7 +12,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from domain.accepting import ACCEPT
 from domain.delivery.orders import SalesOrder
@@ -20,7 +20,7 @@ from domain.offers.approvals import ApprovalDecision, ApprovalRequest, Decision,
 from domain.offers.deciding import DECIDE, QUOTE_OUTCOME
 from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import table_of
-from tests.support.database import count
+from tests.support.database import count, in_order
 from tests.support.guards import without
 from tests.support.http import Api, acceptance, decide, edit, is_problem
 from tests.support.offers import Offer, Offers
@@ -65,8 +65,9 @@ def signed(offers: Offers, api: Api, act: Callable[[Offer, UUID], tuple[httpx.Re
 
 
 def statuses(db: Engine, entity: Any) -> list[str]:
+    table = table_of(entity)
     with db.connect() as connection:
-        return [row.status for row in connection.execute(table_of(entity).select())]
+        return list(connection.scalars(in_order(select(table.c.status), table)))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import URL, Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy import URL, Engine, FromClause, Select, create_engine, event, func, make_url, select, text
 
 from domain.migrations import migrate
 from domain.schema import METADATA
@@ -106,6 +106,11 @@ class Cleaner:
 
 
 _CLEANERS: dict[URL, Cleaner] = {}
+
+
+def in_order(query: Select[Any], table: FromClause) -> Select[Any]:
+    """Let a query give the table's rows as they were written. Without that their order is by chance."""
+    return query.order_by(table.c.get("position", table.c.created_at))
 
 
 def count(db: Engine, entity: Any) -> int:

@@ -21,6 +21,7 @@ from domain.fallout import casework
 from domain.fallout.cases import FalloutCase, Queue
 from domain.fallout.casework import CaseCommand
 from domain.store import CellKind, table_of
+from tests.support.database import in_order
 from tests.support.offers import CUSTOMER, Offers, Order
 
 ANNA, BERT, MONA = "anna", "bert", "mona"
@@ -131,7 +132,7 @@ class Fulfilment:
 
     def requests(self) -> list[Row[Any]]:
         """The order's cancellation requests, oldest first."""
-        return sorted(self._rows(CancellationRequest, order_id=self.order_id), key=lambda row: row.created_at)
+        return self._rows(CancellationRequest, order_id=self.order_id)
 
     def start_cancelling(self, name: str) -> starting.StartedCancellation:
         """Claim a step's cancellation as a worker does."""
@@ -152,7 +153,7 @@ class Fulfilment:
 
     def cases(self, **named: Any) -> list[Row[Any]]:
         """The order's cases, oldest first."""
-        return sorted(self._rows(FalloutCase, order_id=self.order_id, **named), key=lambda row: row.created_at)
+        return self._rows(FalloutCase, order_id=self.order_id, **named)
 
     def case(self) -> Row[Any]:
         [found] = self.cases()
@@ -189,4 +190,5 @@ class Fulfilment:
     def _rows(self, entity: Any, **named: Any) -> list[Row[Any]]:
         table = table_of(entity)
         with self.offers.uow() as uow:
-            return list(uow.connection.execute(select(*table.c).filter_by(tenant_id=self.offers.tenant_id, **named)))
+            query = in_order(select(*table.c), table).filter_by(tenant_id=self.offers.tenant_id, **named)
+            return list(uow.connection.execute(query))

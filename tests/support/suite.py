@@ -173,21 +173,19 @@ class Shop:
 
     def attempts(self, step_id: UUID) -> list[Row[Any]]:
         """List the attempts of one step, in their order."""
-        return self._rows(ProviderAttempt, "attempt_no", step_id=step_id)
+        return sorted(self.rows(ProviderAttempt, step_id=step_id), key=lambda row: int(row.attempt_no))
 
     def changes(self, aggregate_id: UUID) -> list[str]:
         """List the reasons of an aggregate's changes, version by version."""
-        return [row.reason for row in self._rows(TransitionLog, "aggregate_version", aggregate_id=aggregate_id)]
+        log = self.rows(TransitionLog, aggregate_id=aggregate_id)
+        return [row.reason for row in sorted(log, key=lambda row: int(row.aggregate_version))]
 
     def rows(self, entity: Any, **values: Any) -> list[Row[Any]]:
-        """Read the tenant's rows of an entity."""
-        return self._rows(entity, None, **values)
-
-    def _rows(self, entity: Any, order: str | None, **values: Any) -> list[Row[Any]]:
+        """Read the tenant's rows of an entity, in no order."""
         table = table_of(entity)
         query = select(*table.c).filter_by(tenant_id=self.tenant_id, **values)
         with self.database.connect() as connection:
-            return list(connection.execute(query.order_by(table.c[order]) if order else query))
+            return list(connection.execute(query))
 
     def step_key(self, step_id: UUID) -> str:
         return steps.business_key(self.tenant_id, step_id)
