@@ -36,11 +36,11 @@ class WebApps:
     windows: dict[tuple[str, str], Page] = field(default_factory=dict)
 
     def tasklist(self, user: str) -> Tasklist:
-        """Load a person's list anew."""
+        """Load a person's list again."""
         return Tasklist(page=self.window("tasklist", user, ".task-filter"))
 
     def cockpit(self, user: str) -> Cockpit:
-        """Load an operator's overview anew."""
+        """Load an operator's overview again."""
         page = self.window("cockpit", user, "text=Running Process Instances")
         return Cockpit(page=page, address=self.start_of("cockpit"))
 
@@ -153,7 +153,7 @@ class Tasklist:
         self.page.screenshot(path=PICTURES / f"{name}.png")
 
     def _look(self) -> None:
-        """Load the list anew, unless nobody has used it since it was loaded."""
+        """Load the list again if somebody has used it since it was loaded."""
         if self.was_used:
             self.reload()
         self.was_used = True

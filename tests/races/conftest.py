@@ -16,7 +16,7 @@ from workers.http.edge import HttpEdge
 
 @pytest.fixture(scope="module")
 def new_offers(migrated: Engine) -> Callable[[], Offers]:
-    """Give the builders of a new tenant in an empty database: one call for one race."""
+    """Give a function that empties the database and returns the builders of a new tenant; each race calls it once."""
 
     def make() -> Offers:
         empty(migrated)

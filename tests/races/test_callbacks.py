@@ -140,7 +140,7 @@ def test_without_the_claim_the_provider_is_answered_with_an_error_of_the_databas
 
 
 def test_without_the_claim_the_primary_key_alone_keeps_the_record_single(unclaimed: Repeated) -> None:
-    """Its price is the raw error of the test above."""
+    """The provider gets a raw error instead of an answer, as the test above shows."""
     assert unclaimed.records == 1
 
 

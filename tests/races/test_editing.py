@@ -168,15 +168,20 @@ def edited_back(api: Api, quote: dict[str, Any]) -> dict[str, Any]:
     return draft
 
 
+def priced_and_edited_back(api: Api) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Make a draft that Bob prices and edits; returns the quote at each of the three moments."""
+    draft = opened(api)
+    at_price = priced(bob(api), draft)
+    return draft, at_price, edited_back(api, at_price)
+
+
 @pytest.fixture(scope="module")
 def after_pricing(new_offers: NewOffers, api_of: ApiOf) -> Late:
     """Bob prices the draft and edits it back to a draft of the same revision."""
     api = api_of(new_offers())
-    draft = opened(api)
-    at_price = priced(bob(api), draft)
-    back = edited_back(api, at_price)
+    seen = priced_and_edited_back(api)
 
-    return edited_late(api, draft, at_price, back)
+    return edited_late(api, *seen)
 
 
 def test_a_quote_that_was_priced_and_edited_back_looks_like_the_draft_that_was_read(after_pricing: Late) -> None:
@@ -199,12 +204,10 @@ def test_a_refused_edit_of_the_earlier_draft_leaves_the_later_one_as_it_is(after
 @pytest.fixture(scope="module")
 def unseen_return(new_offers: NewOffers, api_of: ApiOf) -> Late:
     api = api_of(new_offers())
-    draft = opened(api)
-    at_price = priced(bob(api), draft)
-    back = edited_back(api, at_price)
+    seen = priced_and_edited_back(api)
 
     with without(EDIT, VERSION):
-        return edited_late(api, draft, at_price, back)
+        return edited_late(api, *seen)
 
 
 def test_checked_by_status_alone_an_edit_of_the_earlier_draft_is_taken(unseen_return: Late) -> None:

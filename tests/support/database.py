@@ -71,7 +71,7 @@ def empty(engine: Engine) -> None:
 
 
 class Cleaner:
-    """A session that deletes every row of one database; no trigger fires for it, not those that protect evidence either.
+    """A session that deletes every row of one database. Triggers do not fire in it, not even those that protect evidence.
 
     It deletes, because TRUNCATE makes new files, and has every session plan its statements again.
     """
@@ -109,7 +109,7 @@ _CLEANERS: dict[URL, Cleaner] = {}
 
 
 def in_order(query: Select[Any], table: FromClause) -> Select[Any]:
-    """Let a query give the table's rows as they were written. Without that their order is by chance."""
+    """Order a query by when the table's rows were written; otherwise their order is arbitrary."""
     return query.order_by(table.c.get("position", table.c.created_at))
 
 

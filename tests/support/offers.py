@@ -120,14 +120,10 @@ class Offers:
 
     def publish_prices(self, version: str = PRICE_BOOK_VERSION, *, replaces: str | None = None, **changes: Any) -> None:
         """Publish the price book; `replaces` names the active version, `material_offering_ids` and `entries` may be given."""
-        given = {"entries": ENTRIES, **changes}
+        named = {"price_book": PRICE_BOOK, "expected_active_version": replaces, "price_book_version": version}
+        given: dict[str, Any] = {**named, "entries": ENTRIES, **changes}
         with self.uow(command="publish-price-book") as uow:
-            price_books.publish(
-                uow,
-                price_books.PublishPriceBook(
-                    price_book=PRICE_BOOK, expected_active_version=replaces, price_book_version=version, **given
-                ),
-            )
+            price_books.publish(uow, price_books.PublishPriceBook(**given))
 
     def grant_authority(self, subject: str = APPROVER, role: str = "approverRsm", **changes: Any) -> Row[Any]:
         """Let somebody sign in a role; `changes` replace fields of GrantAuthority (default: any discount, region, product, amount)."""
@@ -136,7 +132,7 @@ class Offers:
             return authority.grant(uow, authority.GrantAuthority(subject=subject, role=role, **given))
 
     def quote(self, quote_id: UUID) -> Offer:
-        """Read a quote: what its next command must name."""
+        """Read the version and the ids that the next command on a quote must name."""
         with self.uow() as uow:
             return read_offer(uow.connection, self.tenant_id, quote_id)
 

@@ -107,7 +107,7 @@ _NAME = re.compile(r"(?<![:\w]):(\w+)")
 
 
 class Invariants:
-    """The rules, checked for one tenant by one function of the server: it has parsed and planned them before."""
+    """Checks the rules for one tenant, by a function on the server, which parses and plans them only once."""
 
     def __init__(self, stage: Stage, tenant_id: UUID) -> None:
         self._stage = stage

@@ -165,7 +165,7 @@ class AcceptQuoteBody(Body):
 
 
 class WithdrawBody(Body):
-    """The answer to a recall, a cancellation or a decline."""
+    """The body of a recall, a cancellation or a decline."""
 
     revision_id: UUID
     reason_code: ReasonCode
