@@ -106,7 +106,7 @@ class Dispatcher:
             try:
                 self._carry_out(row)
             except Conflict as conflict:
-                # Our lease ended, and the dispatcher that claimed the command next has settled it.
+                # Our lease ended and the next dispatcher has settled the command, or its process has read what the message tells.
                 _log.info("workflow_command_settled_elsewhere", **_facts(row), conflictCode=conflict.code)
             except EngineUnavailableError:
                 self._give_back(row, timedelta(0), was_sent=False)

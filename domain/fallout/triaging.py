@@ -32,7 +32,7 @@ from domain.fallout.cases import (
     Severity,
 )
 from domain.store import Move, UnitOfWork, as_json, is_one_of, param, table_of
-from domain.workflows import starts
+from domain.workflows import requests, starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +152,15 @@ def _begin(uow: UnitOfWork, case: Row[Any]) -> None:
 def notify_case(uow: UnitOfWork, case: Row[Any]) -> None:
     """Tell the case's process that the case has changed."""
     messages.FALLOUT_CASE_CHANGED.correlate(uow, cases.business_key(uow.tenant_id, case.id))
+
+
+def take_up(uow: UnitOfWork, case_id: UUID) -> Row[Any]:
+    """Read a case for its process, which then needs no message about a change that it has read: each would end the task of a person.
+
+    The messages expire before the case is read, so a later change keeps its message.
+    """
+    requests.expire_messages(uow, cases.business_key(uow.tenant_id, case_id), messages.FALLOUT_CASE_CHANGED.name, "READ")
+    return uow.read(FalloutCase, case_id)
 
 
 def self_heal(uow: UnitOfWork, dedupe_key: str, resolution: str) -> None:

@@ -66,3 +66,12 @@ def finish(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
 def expire(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
     """Record that a command no longer matters: the process that waited for it has asked the domain meanwhile."""
     uow.apply(EXPIRE, workflow_command_id=command_id, outcome=outcome)
+
+
+def expire_messages(uow: UnitOfWork, business_key: str, name: str, outcome: str) -> None:
+    """Expire the messages of this name that still wait for the process of a business key, also those that are on their way."""
+    waiting = select(COMMAND.c.id).filter_by(
+        tenant_id=uow.tenant_id, business_key=business_key, kind=WorkflowCommandKind.CORRELATE, name=name, status="PENDING"
+    )
+    for command_id in uow.connection.scalars(waiting.order_by(COMMAND.c.position).with_for_update()).all():
+        expire(uow, command_id, outcome)

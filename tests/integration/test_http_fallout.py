@@ -99,8 +99,7 @@ def test_a_person_of_a_lower_level_cannot_claim_from_a_higher_queue(api: Api, wo
 
 
 def test_a_resolution_above_ones_level_is_403(api: Api, offers: Offers) -> None:
-    work = Fulfilment.running(offers)
-    work.say(RESERVE, StepEvent.COMPLETE)
+    work = Fulfilment.contradicted(offers)
     with offers.engine.begin() as connection:
         connection.execute(table_of(FalloutCase).update().values(queue="falloutL1"))
     anna = api.caller(ANNA, Role.FALLOUT_L1)

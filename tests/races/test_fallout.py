@@ -28,13 +28,6 @@ PEOPLE = tuple(f"worker {number}" for number in range(10))
 VERSION_AND_OWNER = tuple(position for position, guard in enumerate(CLAIM.guards) if guard.refusal is FalloutCaseConflict)
 
 
-def with_a_held_step(offers: Offers) -> Fulfilment:
-    """Make an order with a held step, whose completion was told before it was begun: there is a case."""
-    work = Fulfilment.running(offers)
-    work.say(RESERVE, StepEvent.COMPLETE)
-    return work
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """What came of ten people who claimed one case at once. `changes` is how far the version of the case went up."""
@@ -62,7 +55,7 @@ def claimed_by_ten(work: Fulfilment) -> Claims:
 
 @pytest.fixture(scope="module")
 def ten_claims(new_offers: NewOffers) -> Claims:
-    return claimed_by_ten(with_a_held_step(new_offers()))
+    return claimed_by_ten(Fulfilment.contradicted(new_offers()))
 
 
 def test_a_step_that_was_completed_before_it_began_has_an_open_case(ten_claims: Claims) -> None:
@@ -83,7 +76,7 @@ def test_a_case_that_ten_claim_at_once_is_changed_once(ten_claims: Claims) -> No
 
 @pytest.fixture(scope="module")
 def ten_unguarded_claims(new_offers: NewOffers) -> Claims:
-    work = with_a_held_step(new_offers())
+    work = Fulfilment.contradicted(new_offers())
 
     with without(CLAIM, *VERSION_AND_OWNER):
         return claimed_by_ten(work)
@@ -107,7 +100,7 @@ def test_without_version_and_owner_in_the_claim_everybody_gets_the_case(ten_ungu
 @pytest.fixture
 def abandoned(offers: Offers) -> Fulfilment:
     """Make an order with a case whose owner's lease has run out."""
-    work = with_a_held_step(offers)
+    work = Fulfilment.contradicted(offers)
     work.claim(BERT)
     with offers.engine.begin() as connection:
         connection.execute(text("UPDATE fallout_case SET claim_expires_at = clock_timestamp()"))
@@ -151,7 +144,7 @@ def decision_of(work: Fulfilment, resolution: Resolution) -> Callable[[], object
 @pytest.fixture(scope="module")
 def two_decisions(new_offers: NewOffers) -> Settled:
     """Two windows of the same owner, each with another decision on what both show."""
-    work = with_a_held_step(new_offers())
+    work = Fulfilment.contradicted(new_offers())
     work.claim(BERT)
     skip, fail = decision_of(work, Resolution.SKIP), decision_of(work, Resolution.FAIL_STEP)
 
@@ -173,7 +166,7 @@ def test_of_two_decisions_on_one_step_the_case_keeps_the_first(two_decisions: Se
 @pytest.fixture(scope="module")
 def late_completion(new_offers: NewOffers) -> Settled:
     """The provider completes a held step in the moment before its owner skips it."""
-    work = with_a_held_step(new_offers())
+    work = Fulfilment.contradicted(new_offers())
     work.claim(BERT)
     skip = decision_of(work, Resolution.SKIP)
 

@@ -49,6 +49,13 @@ class Fulfilment:
             decomposing.decompose(uow, work.order_id, replace(CATALOG, steps=specifications))
         return work
 
+    @classmethod
+    def contradicted(cls, offers: Offers) -> Fulfilment:
+        """Make an order with an open case of the second level: the provider completed a step before it was begun."""
+        work = cls.running(offers)
+        work.say("RESERVE_INVENTORY", StepEvent.COMPLETE)
+        return work
+
     @property
     def order(self) -> Order:
         return self.offers.order(self.order_id)

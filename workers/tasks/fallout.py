@@ -82,7 +82,7 @@ class Fallout:
     def prepare_case(self, task: Task) -> dict[str, Variable]:
         """Read the case's status, owner and deadlines, and everything that its form shows."""
         with open_unit_of_work(self._database, task) as uow:
-            case = uow.read(FalloutCase, task.uuid("caseId"))
+            case = triaging.take_up(uow, task.uuid("caseId"))
             return {
                 "caseStatus": case.status,
                 "caseQueue": case.queue,

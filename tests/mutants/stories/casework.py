@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from domain.delivery.resolving import Resolution
-from domain.delivery.steps import StepEvent
 from domain.fallout import casework
 from domain.fallout.cases import Queue
 from tests.mutants.telling import refused_by
@@ -17,13 +16,6 @@ from tests.support.fulfilment import BERT, MONA, Fulfilment
 RESERVE = "RESERVE_INVENTORY"
 FIRST = (Queue.FIRST_LEVEL,)
 Act = Callable[[Any, casework.CaseCommand], object]
-
-
-def contradicted(trial: Trial) -> Fulfilment:
-    """An open case of the second level: a step was completed before it was started."""
-    work = Fulfilment.running(trial)
-    work.say(RESERVE, StepEvent.COMPLETE)
-    return work
 
 
 def ask(uow: Any, command: casework.CaseCommand) -> object:
@@ -64,7 +56,7 @@ STATES: dict[str, tuple[tuple[Act, ...], Act]] = {
 
 
 def prepared(trial: Trial, name: str) -> tuple[Fulfilment, Act]:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     before, act = STATES[name]
     for each in before:
         do(work, each)
@@ -89,18 +81,18 @@ for name in ("release", "request_information", "hold", "resume"):
 
 @refused_by("fallout_case.claim/QUEUE_NOT_YOURS")
 def claiming_from_a_higher_queue(trial: Trial) -> None:
-    do(contradicted(trial), casework.claim, roles=FIRST)
+    do(Fulfilment.contradicted(trial), casework.claim, roles=FIRST)
 
 
 @refused_by("fallout_case.claim/FALLOUT_CASE_CONFLICT")
 def claiming_a_case_on_an_older_version(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim, **older(work))
 
 
 @refused_by("fallout_case.claim/FALLOUT_CASE_CONFLICT#2")
 def claiming_a_case_that_has_an_owner(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     with trial.uow(MONA) as uow:
         uow.apply(casework.CLAIM, work.as_seen(MONA))
@@ -108,7 +100,7 @@ def claiming_a_case_that_has_an_owner(trial: Trial) -> None:
 
 @refused_by("fallout_case.expire_claim/FALLOUT_CASE_CONFLICT")
 def ending_a_lease_on_an_older_version_of_the_case(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     trial.by_hand("UPDATE fallout_case SET claim_expires_at = clock_timestamp() WHERE tenant_id = :tenant")
     with trial.uow() as uow:
@@ -117,7 +109,7 @@ def ending_a_lease_on_an_older_version_of_the_case(trial: Trial) -> None:
 
 @refused_by("fallout_case.expire_claim/FALLOUT_CASE_CONFLICT#2")
 def ending_a_lease_before_its_time(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     with trial.uow() as uow:
         casework.expire_claim(uow, work.case().id, work.case().version)
@@ -125,12 +117,12 @@ def ending_a_lease_before_its_time(trial: Trial) -> None:
 
 @refused_by("fallout_case.to_be_worked_on/QUEUE_NOT_YOURS")
 def confirming_from_a_lower_level(trial: Trial) -> None:
-    do(contradicted(trial), confirm, roles=FIRST)
+    do(Fulfilment.contradicted(trial), confirm, roles=FIRST)
 
 
 @refused_by("fallout_case.to_be_worked_on/FALLOUT_CASE_CONFLICT#2")
 def confirming_a_case_that_is_resolved(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     work.resolve(BERT, Resolution.FAIL_STEP)
     do(work, confirm)
@@ -138,28 +130,28 @@ def confirming_a_case_that_is_resolved(trial: Trial) -> None:
 
 @refused_by("fallout_case.resolve/QUEUE_NOT_YOURS")
 def resolving_in_a_higher_queue(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     work.resolve(BERT, Resolution.FAIL_STEP, roles=FIRST)
 
 
 @refused_by("fallout_case.resolve/FALLOUT_CASE_CONFLICT")
 def resolving_a_case_on_an_older_version(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     work.resolve(BERT, Resolution.FAIL_STEP, **older(work))
 
 
 @refused_by("fallout_case.resolve/FALLOUT_CASE_CONFLICT#2")
 def resolving_somebody_elses_case(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     work.resolve(MONA, Resolution.FAIL_STEP)
 
 
 @refused_by("fallout_case.resolve/SECOND_PERSON_MISSING")
 def marking_a_step_completed_without_a_second_person(trial: Trial) -> None:
-    work = contradicted(trial)
+    work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
     do(work, confirm)
     work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")

@@ -185,8 +185,7 @@ for outcomes, register in ((RIGHT, allowed_by), (WRONG, refused_by)):
 
 
 def held_case(trial: Trial) -> Fulfilment:
-    work = Fulfilment.running(trial)
-    work.say(RESERVE, StepEvent.COMPLETE)
+    work = Fulfilment.contradicted(trial)
     work.claim(BERT)
     return work
 

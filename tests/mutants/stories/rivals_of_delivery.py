@@ -15,8 +15,11 @@ from domain.delivery.callbacks import RECORD, ProcessedStatus, Received
 from domain.delivery.fulfilling import OutcomeSource, RecordFact
 from domain.delivery.starting import StartStep
 from domain.delivery.steps import StepEvent
-from domain.fallout import casework
+from domain.fallout import casework, triaging
+from domain.messages import FALLOUT_CASE_CHANGED
 from domain.store import UnitOfWork
+from domain.workflows import requests
+from domain.workflows.requests import COMMAND
 from tests.mutants.populated_tenant import callback
 from tests.mutants.rivalry import begun, meanwhile, outcome_of, rewritten, rivals
 from tests.support.fulfilment import ANNA, BERT, Fulfilment
@@ -25,6 +28,7 @@ from tests.support.offers import CUSTOMER, Offers
 RESERVE = "RESERVE_INVENTORY"
 SHARE_ORDER = (r"FROM sales_order", r" FOR SHARE OF sales_order")
 LOCK_ORDER = (r"^SELECT sales_order\.", r" FOR NO KEY UPDATE")
+LOCK_MESSAGES = (r"^SELECT workflow_command\.", r" FOR UPDATE")
 LOCK_STEP = (r"^SELECT fulfillment_step\.", r" FOR NO KEY UPDATE")
 CLOCK_OF_LEASE = (r"claim_expires_at <= ", r"clock_timestamp\(\)")
 BEGIN = "now()"  # of the transaction
@@ -176,8 +180,7 @@ def two_deliveries_of_one_callback_at_once(engine: Engine, offers: Offers) -> ob
 )
 def a_claim_that_waits_while_the_lease_runs_out(engine: Engine, offers: Offers) -> object:
     """Who owns the case in the end."""
-    work = Fulfilment.running(offers)
-    work.say(RESERVE, StepEvent.COMPLETE)
+    work = Fulfilment.contradicted(offers)
     with engine.begin() as connection:
         connection.execute(text("UPDATE fallout_case SET queue = 'falloutL1'"))
     work.claim(ANNA)
@@ -191,3 +194,25 @@ def a_claim_that_waits_while_the_lease_runs_out(engine: Engine, offers: Offers) 
         except casework.FalloutCaseConflict:
             uow.connection.rollback()
     return work.case().owner_user_id
+
+
+@rivals(
+    "FOR UPDATE on the messages that a process has no need of any more",
+    partial(rewritten, LOCK_MESSAGES, ""),
+    kind="lock",
+    protects="A process reads its case although the dispatcher settles a message about it at the same time.",
+    kept="done",
+    broken="INVALID_TRANSITION",
+)
+def a_process_that_reads_its_case_while_a_message_is_settled(engine: Engine, offers: Offers) -> object:
+    """How the reading ends."""
+    work = Fulfilment.contradicted(offers)
+    with work.offers.uow(BERT) as uow:
+        casework.escalate(uow, work.as_seen(BERT))
+    with engine.connect() as connection:
+        [message] = connection.scalars(select(COMMAND.c.id).where(COMMAND.c.name == FALLOUT_CASE_CHANGED.name))
+    delivered = begun(offers, "dispatch", lambda uow: requests.finish(uow, message, "DELIVERED"))
+    _, reading = meanwhile(
+        engine, lambda: outcome_of(offers, "worker-1", lambda uow: triaging.take_up(uow, work.case().id)), delivered
+    )
+    return reading.result()

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
-from domain.delivery.steps import StepEvent
 from domain.fallout.cases import LADDER
 from tests.mutants.layers import MOVES, STATE
 from tests.mutants.telling import refused_by
@@ -47,8 +46,7 @@ def planned(trial: Trial) -> UUID:
 
 
 def contradicted(trial: Trial) -> UUID:
-    work = Fulfilment.running(trial)
-    work.say(RESERVE, StepEvent.COMPLETE)
+    work = Fulfilment.contradicted(trial)
     return UUID(str(work.case().id))
 
 

@@ -1,0 +1,157 @@
+"""The process of a case reads it for the form of a person. A change that it has read needs no message; a later one keeps its message.
+
+A message that came after the form was offered would end the person's task and offer another one, with the same content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row, event, select
+
+from domain.errors import Conflict
+from domain.fallout import casework
+from domain.fallout.cases import business_key
+from domain.messages import FALLOUT_CASE_CHANGED
+from domain.store import table_of
+from domain.store.facts import WorkflowCommand
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import requests
+from tests.support.database import in_order
+from tests.support.fulfilment import BERT, MONA, Fulfilment
+from tests.support.offers import Offers
+from workers.pod.contract import Task
+from workers.runtime.engine import Engine
+from workers.tasks.fallout import Fallout
+
+COMMAND = table_of(WorkflowCommand)
+STATEMENTS = range(1, 7)  # of the handler until it has read the case, and one more
+
+
+class CaseInTasklist:
+    """A case that waits for a person, as its process and the people who work on it see it."""
+
+    def __init__(self, offers: Offers) -> None:
+        self.database = offers.engine
+        self.work = Fulfilment.contradicted(offers)
+        self._tenant_id = offers.tenant_id
+        self._case_id = self.work.case().id
+        self._key = business_key(offers.tenant_id, self._case_id)
+        self._workers = Fallout(offers.engine, cast("Engine", None))
+
+    def read(self) -> dict[str, Any]:
+        """Let the process read the case, as it does before it asks a person."""
+        task = Task(
+            id="external-task-1",
+            topic="fallout.prepare-case",
+            worker_id="worker-1",
+            process_instance_id="instance-1",
+            business_key=self._key,
+            activity_id="prepare-case",
+            execution_id="execution-1",
+            variables={"tenantId": str(self._tenant_id), "caseId": str(self._case_id)},
+        )
+        return self._workers.prepare_case(task)
+
+    def escalate(self, person: str = BERT) -> None:
+        with self.work.offers.uow(person) as uow:
+            casework.escalate(uow, self.work.as_seen(person))
+
+    def messages(self) -> list[Row[Any]]:
+        """The messages about changes of this case, oldest first."""
+        query = in_order(select(*COMMAND.c), COMMAND).filter_by(business_key=self._key, name=FALLOUT_CASE_CHANGED.name)
+        with self.database.connect() as connection:
+            return list(connection.execute(query))
+
+    def told(self) -> list[tuple[str, str | None]]:
+        return [(message.status, message.outcome) for message in self.messages()]
+
+
+@pytest.fixture
+def case(offers: Offers) -> CaseInTasklist:
+    return CaseInTasklist(offers)
+
+
+def test_a_change_that_the_process_has_read_needs_no_message(case: CaseInTasklist) -> None:
+    case.escalate()
+
+    shown = case.read()
+
+    assert (shown["caseQueue"], case.told()) == ("falloutManagers", [("EXPIRED", "READ")])
+
+
+def test_a_change_after_the_process_has_read_the_case_keeps_its_message(case: CaseInTasklist) -> None:
+    case.read()
+
+    case.escalate()
+
+    assert case.told() == [("PENDING", None)]
+
+
+def test_reading_one_case_leaves_the_messages_of_another(case: CaseInTasklist, offers: Offers) -> None:
+    other = CaseInTasklist(offers)
+    other.escalate()
+
+    case.read()
+
+    assert other.told() == [("PENDING", None)]
+
+
+def test_reading_a_case_leaves_the_assignment_of_its_task(case: CaseInTasklist) -> None:
+    case.work.claim(BERT)
+
+    case.read()
+
+    with case.database.connect() as connection:
+        query = select(COMMAND.c.status).filter_by(kind="ASSIGN_TASK")
+        assert connection.scalars(query).all() == ["PENDING"]
+
+
+def test_a_message_that_was_on_its_way_when_the_case_was_read_is_not_sent_again(case: CaseInTasklist) -> None:
+    case.escalate()
+    [message] = case.messages()
+    with housekeeping(case.database) as connection:
+        requests.claim(connection, 10, timedelta(seconds=30))
+
+    case.read()
+
+    with housekeeping(case.database) as connection:
+        requests.give_back(connection, message, timedelta(0), was_sent=True)
+        assert requests.claim(connection, 10, timedelta(seconds=30)) == []
+    with pytest.raises(Conflict), case.work.offers.uow("dispatch") as uow:
+        requests.finish(uow, message.id, "DELIVERED")
+
+
+@contextmanager
+def before_statement(number: int, database: Database, act: Callable[[], None]) -> Iterator[None]:
+    """Run `act` right before the statement of this number that the block sends, in a transaction of its own."""
+    sent = 0
+
+    def count(*_: object) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == number:
+            act()
+
+    event.listen(database, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(database, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize("number", STATEMENTS)
+def test_a_change_while_the_case_is_being_read_is_shown_or_keeps_its_message(case: CaseInTasklist, number: int) -> None:
+    """Kills: reading the case before its messages expire."""
+    case.escalate()
+
+    with before_statement(number, case.database, lambda: case.escalate(MONA)):
+        shown = case.read()
+
+    seen = shown["dueAt"] == case.work.case().due_at.isoformat()
+    assert seen or case.told()[-1] == ("PENDING", None)
