@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.conftest import FLAGS
+from tests.support import asking
 from workers.http.edge import HttpEdge
 
 METHODS = frozenset({"get", "post", "put", "patch", "delete"})
@@ -42,7 +42,7 @@ def visit(chromium: str, edge: HttpEdge) -> Iterator[Visit]:
 
 
 def test_every_operation_of_the_document_is_shown(visit: Visit, edge: HttpEdge) -> None:
-    paths = httpx.get(f"{edge.address}/openapi.json").json()["paths"]
+    paths = asking.get(f"{edge.address}/openapi.json").json()["paths"]
     operations = sum(len(METHODS & set(path)) for path in paths.values())
 
     expect(visit.page.locator(".opblock")).to_have_count(operations)
@@ -65,11 +65,11 @@ def test_the_browser_asks_nobody_but_the_edge_and_has_nothing_to_complain_about(
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/start.js"])
 def test_our_part_of_the_page_names_no_other_host(edge: HttpEdge, path: str) -> None:
-    assert ADDRESS.findall(httpx.get(f"{edge.address}{path}").text) == []
+    assert ADDRESS.findall(asking.get(f"{edge.address}{path}").text) == []
 
 
 def test_the_page_may_load_from_its_own_host_alone(edge: HttpEdge) -> None:
-    policy = httpx.get(f"{edge.address}/docs").headers["Content-Security-Policy"]
+    policy = asking.get(f"{edge.address}/docs").headers["Content-Security-Policy"]
 
     assert "default-src 'none'" in policy
     assert set(re.findall(r"[^\s;]*:[^\s;]*|'self'", policy)) == {"'self'", "data:"}

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, select
 from domain.offers.quotes import Quote
 from domain.store import table_of
 from domain.store.facts import ConflictLog
+from tests.support import asking
 from tests.support.database import count
 from tests.support.http import JWT_SECRET, Api, accept, decide, edit, is_problem, new_quote
 from tests.support.offers import CUSTOMER, OWNER, Offers
@@ -212,13 +213,13 @@ class TestTheProcess:
         loop = Thread(target=edge.run, args=(stop,))
 
         loop.start()
-        eventually(lambda: httpx.get(f"{edge.address}/healthz").is_success, "the edge serves")
+        eventually(lambda: asking.get(f"{edge.address}/healthz").is_success, "the edge serves")
         stop.set()
         loop.join(30)
 
         assert not loop.is_alive()
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{edge.address}/healthz")
+            asking.get(f"{edge.address}/healthz")
 
     def test_without_its_database_it_is_alive_but_not_ready(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as reserved:
@@ -230,10 +231,10 @@ class TestTheProcess:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "1"}
 
         try:
-            assert httpx.get(f"{edge.address}/healthz").is_success
-            is_problem(httpx.get(f"{edge.address}/readyz"), 503, "TRY_AGAIN")
-            command = httpx.post(f"{edge.address}/quotes", json=new_quote(), headers=headers)
-            look = httpx.get(f"{edge.address}/quotes", headers=headers)
+            assert asking.get(f"{edge.address}/healthz").is_success
+            is_problem(asking.get(f"{edge.address}/readyz"), 503, "TRY_AGAIN")
+            command = asking.post(f"{edge.address}/quotes", json=new_quote(), headers=headers)
+            look = asking.get(f"{edge.address}/quotes", headers=headers)
         finally:
             edge.stop()
             nobody.dispose()

@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.support import asking
 from workers.providers.signatures import new_secret
 from workers.sandbox.cancellations import RequestUnknownError
 from workers.sandbox.faults import FaultKind, Faults
@@ -121,9 +121,9 @@ def test_over_http_an_event_is_sent_or_refused(tmp_path: Path) -> None:
     with SandboxProvider(tmp_path, "http://127.0.0.1:9/", new_secret()) as sandbox:
         sandbox.ledger.receive(KEY, REQUEST)
         address = f"{sandbox.url}/sandbox/events"
-        sent = httpx.post(address, json={"idempotencyKey": KEY, "eventType": "step.cancelled"})
-        unknown = httpx.post(address, json={"idempotencyKey": "another", "eventType": "step.cancelled"})
-        unknown_event = httpx.post(address, json={"idempotencyKey": KEY, "eventType": "step.dreamt"})
+        sent = asking.post(address, json={"idempotencyKey": KEY, "eventType": "step.cancelled"})
+        unknown = asking.post(address, json={"idempotencyKey": "another", "eventType": "step.cancelled"})
+        unknown_event = asking.post(address, json={"idempotencyKey": KEY, "eventType": "step.dreamt"})
 
     assert (sent.status_code, sent.json()["eventId"][:4]) == (201, "evt-")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "REQUEST_UNKNOWN")

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.support import asking
 from tests.support.sandbox import ASYNCHRONOUS, BEARER, KEY, ROOT, SECRET, SYNCHRONOUS, Receiver, environment, wire
 from tests.support.waiting import eventually
 from workers.providers.signatures import verify
@@ -24,16 +24,16 @@ def test_a_killed_provider_comes_back_with_its_ledger_and_its_pending_callbacks(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tmp_path), cwd=ROOT) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
-        answer = httpx.post(f"{url}/v1/requests", json=wire(ASYNCHRONOUS), headers={**BEARER, "Idempotency-Key": KEY}).json()
+        answer = asking.post(f"{url}/v1/requests", json=wire(ASYNCHRONOUS), headers={**BEARER, "Idempotency-Key": KEY}).json()
         refused = receiver.next()
         process.kill()
 
     with SandboxProvider(tmp_path, receiver.url, SECRET) as provider:
         received = receiver.next()
-        again = httpx.post(
+        again = asking.post(
             f"{provider.url}/v1/requests", json=wire(ASYNCHRONOUS), headers={**BEARER, "Idempotency-Key": KEY}
         ).json()
-        entries = httpx.get(f"{provider.url}/sandbox/ledger").json()
+        entries = asking.get(f"{provider.url}/sandbox/ledger").json()
 
     assert (received.headers["webhook-id"], received.body) == (refused.headers["webhook-id"], refused.body)
     assert again == answer
@@ -41,7 +41,7 @@ def test_a_killed_provider_comes_back_with_its_ledger_and_its_pending_callbacks(
 
 
 def test_the_running_provider_delivers_a_callback_by_itself(provider: SandboxProvider, receiver: Receiver) -> None:
-    httpx.post(f"{provider.url}/v1/requests", json=wire(ASYNCHRONOUS), headers={**BEARER, "Idempotency-Key": KEY})
+    asking.post(f"{provider.url}/v1/requests", json=wire(ASYNCHRONOUS), headers={**BEARER, "Idempotency-Key": KEY})
 
     delivery = receiver.next()
 
@@ -61,7 +61,7 @@ def test_an_invalid_request_is_not_answered_as_a_rejection(
     provider: SandboxProvider, headers: dict[str, str], changes: dict[str, int], status: int
 ) -> None:
     """422 means that the provider rejects the request, so a request that was not understood needs another status."""
-    response = httpx.post(f"{provider.url}/v1/requests", json={**wire(SYNCHRONOUS), **changes}, headers=headers)
+    response = asking.post(f"{provider.url}/v1/requests", json={**wire(SYNCHRONOUS), **changes}, headers=headers)
 
     assert response.status_code == status
     assert provider.ledger.entries() == []
@@ -70,7 +70,7 @@ def test_an_invalid_request_is_not_answered_as_a_rejection(
 def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
     with SandboxProvider(tmp_path, "http://127.0.0.1:9/", SECRET, token="right") as provider:
         statuses = [
-            httpx.get(
+            asking.get(
                 f"{provider.url}/v1/requests", params={"idempotencyKey": KEY}, headers={"Authorization": f"Bearer {token}"}
             ).status_code
             for token in ("wrong", "right")
@@ -82,12 +82,12 @@ def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
 def test_faults_are_ordered_listed_and_cleared_over_http(provider: SandboxProvider) -> None:
     order = {"kind": "hold_answer", "stepCode": "SHIP_ROUTER", "times": 2, "seconds": 1.5}
 
-    ordered = httpx.post(f"{provider.url}/sandbox/faults", json=order)
+    ordered = asking.post(f"{provider.url}/sandbox/faults", json=order)
 
     assert ordered.status_code == 201
-    assert httpx.get(f"{provider.url}/sandbox/faults").json() == [{**order, "id": ordered.json()["id"], "remaining": 2}]
-    assert httpx.delete(f"{provider.url}/sandbox/faults").status_code == 204
-    assert httpx.get(f"{provider.url}/sandbox/faults").json() == []
+    assert asking.get(f"{provider.url}/sandbox/faults").json() == [{**order, "id": ordered.json()["id"], "remaining": 2}]
+    assert asking.delete(f"{provider.url}/sandbox/faults").status_code == 204
+    assert asking.get(f"{provider.url}/sandbox/faults").json() == []
 
 
 def test_a_delayed_reply_does_not_delay_the_end_of_the_provider(tmp_path: Path) -> None:
@@ -96,11 +96,10 @@ def test_a_delayed_reply_does_not_delay_the_end_of_the_provider(tmp_path: Path) 
     provider.faults.add(FaultKind.HOLD_ANSWER, duration=timedelta(hours=1))
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(
-            httpx.post,
+            asking.post,
             f"{provider.url}/v1/requests",
             json=wire(SYNCHRONOUS),
             headers={**BEARER, "Idempotency-Key": KEY},
-            timeout=60,
         )
         eventually(provider.ledger.entries, "the request arrives")
 
@@ -110,7 +109,7 @@ def test_a_delayed_reply_does_not_delay_the_end_of_the_provider(tmp_path: Path) 
 
 
 def test_the_page_loads_no_file_from_another_host(provider: SandboxProvider) -> None:
-    response = httpx.get(f"{provider.url}/")
+    response = asking.get(f"{provider.url}/")
 
     assert response.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in response.headers["content-security-policy"]

@@ -1,0 +1,13 @@
+"""HTTP requests of tests. They wait as long as a test waits: the default of httpx, five seconds, is too short on a busy machine."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import httpx
+
+from tests.support.waiting import PATIENCE
+
+get = partial(httpx.get, timeout=PATIENCE)
+post = partial(httpx.post, timeout=PATIENCE)
+delete = partial(httpx.delete, timeout=PATIENCE)
