@@ -7,7 +7,7 @@ tasks of models that other tests walk by hand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
@@ -38,7 +38,7 @@ from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
-from workers.runtime.engine import Engine
+from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
 from workers.runtime.process import run_loops
 from workers.runtime.settings import Settings
@@ -162,9 +162,15 @@ class Shop:
 
     def end_processes(self) -> None:
         """End the instances that still run: those of a failed test must not reach the workers of the next one."""
-        for instance in self.instances():
-            if instance.is_running:
+        eventually(self._end_running_ones, "every process can be ended")
+
+    def _end_running_ones(self) -> bool:
+        """Returns whether none was left."""
+        left = [instance for instance in self.instances() if instance.is_running]
+        for instance in left:
+            with suppress(EngineRefusedError):  # a worker or a job has changed it at the same moment
                 self.engine.delete_instance(instance.id, "its test is over")
+        return not left
 
     def external_tasks(self, *instance_ids: str, **query: str) -> int:
         """Count the external tasks that these instances ever had."""
@@ -208,15 +214,10 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
     manager = as_manager(local)
     driver = Driver(api, local.stopped, tasklist(manager))
     shop = Shop(local=local, database=database, engine=engine, api=api, driver=driver)
-    try:
+    with ExitStack() as at_the_end:
+        for close in (database.dispose, engine.close, api.close, manager.close, driver.close, shop.end_processes):
+            at_the_end.callback(close)
         yield shop
-    finally:
-        shop.end_processes()
-        driver.close()
-        manager.close()
-        api.close()
-        engine.close()
-        database.dispose()
 
 
 @pytest.fixture(scope="module")
