@@ -41,13 +41,13 @@ def plain_errors() -> Iterator[None]:
     """Turn errors that a person can put right outside of the product into one line and exit code 2."""
     try:
         yield
-    except _plain() as error:
+    except _outside_errors() as error:
         err.print(f"[red]q2o:[/red] {error}", markup=True)
         raise typer.Exit(EXIT_ASK_USER) from error
 
 
-def _plain() -> tuple[type[Exception], ...]:
-    """Import the errors that need no traceback. Python asks for them only after a failure, so a command that succeeds imports no other part."""
+def _outside_errors() -> tuple[type[Exception], ...]:
+    """The errors that need no traceback. They are imported after a failure only, so a command that succeeds loads no part it does not use."""
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
     from workers.pod.pod import WorkerIdError

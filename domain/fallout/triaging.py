@@ -155,9 +155,9 @@ def notify_case(uow: UnitOfWork, case: Row[Any]) -> None:
 
 
 def take_up(uow: UnitOfWork, case_id: UUID) -> Row[Any]:
-    """Read a case for its process, which then needs no message about a change that it has read: each would end the task of a person.
+    """Read a case for its process, and expire the messages about the changes that the process thereby sees.
 
-    The messages expire before the case is read, so a later change keeps its message.
+    Such a message would end a person's task for nothing. The messages expire before the case is read, so a later change keeps its message.
     """
     requests.expire_messages(uow, cases.business_key(uow.tenant_id, case_id), messages.FALLOUT_CASE_CHANGED.name, "READ")
     return uow.read(FalloutCase, case_id)

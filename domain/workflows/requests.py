@@ -69,7 +69,7 @@ def expire(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
 
 
 def expire_messages(uow: UnitOfWork, business_key: str, name: str, outcome: str) -> None:
-    """Expire the messages of this name that still wait for the process of a business key, also those that are on their way."""
+    """Expire the pending messages of this name to the process of a business key, including those that are being sent."""
     waiting = select(COMMAND.c.id).filter_by(
         tenant_id=uow.tenant_id, business_key=business_key, kind=WorkflowCommandKind.CORRELATE, name=name, status="PENDING"
     )

@@ -1,6 +1,6 @@
-"""The process of a case reads it for the form of a person. A change that it has read needs no message; a later one keeps its message.
+"""The process of a case reads the case before it asks a person. A change that it has read needs no message; a later change keeps its own.
 
-A message that came after the form was offered would end the person's task and offer another one, with the same content.
+A message about a change that the form already shows would end the person's task and offer another one with the same content.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from workers.runtime.engine import Engine
 from workers.tasks.fallout import Fallout
 
 COMMAND = table_of(WorkflowCommand)
-STATEMENTS = range(1, 7)  # of the handler until it has read the case, and one more
+STATEMENTS = range(1, 7)  # the handler reads the case with the fourth; `act` runs before, between and after
 
 
 class CaseInTasklist:
-    """A case that waits for a person, as its process and the people who work on it see it."""
+    """A case that waits for a person, seen by its process and by the people who work on it."""
 
     def __init__(self, offers: Offers) -> None:
         self.database = offers.engine
@@ -45,7 +45,7 @@ class CaseInTasklist:
         self._workers = Fallout(offers.engine, cast("Engine", None))
 
     def read(self) -> dict[str, Any]:
-        """Let the process read the case, as it does before it asks a person."""
+        """Have the process read the case, as it does before it asks a person."""
         task = Task(
             id="external-task-1",
             topic="fallout.prepare-case",
@@ -129,7 +129,7 @@ def test_a_message_that_was_on_its_way_when_the_case_was_read_is_not_sent_again(
 
 @contextmanager
 def before_statement(number: int, database: Database, act: Callable[[], None]) -> Iterator[None]:
-    """Run `act` right before the statement of this number that the block sends, in a transaction of its own."""
+    """Run `act` right before the block sends its n-th statement (from 1); `act` has a transaction of its own."""
     sent = 0
 
     def count(*_: object) -> None:
@@ -147,7 +147,7 @@ def before_statement(number: int, database: Database, act: Callable[[], None]) -
 
 @pytest.mark.parametrize("number", STATEMENTS)
 def test_a_change_while_the_case_is_being_read_is_shown_or_keeps_its_message(case: CaseInTasklist, number: int) -> None:
-    """Kills: reading the case before its messages expire."""
+    """Fails if the case is read before its messages expire."""
     case.escalate()
 
     with before_statement(number, case.database, lambda: case.escalate(MONA)):

@@ -16,7 +16,7 @@ from workers.http.edge import HttpEdge
 
 @pytest.fixture(scope="module")
 def new_offers(migrated: Engine) -> Callable[[], Offers]:
-    """Give a function that empties the database and returns the builders of a new tenant; each race calls it once."""
+    """A function that empties the database and returns the builders of a new tenant. Each race calls it once."""
 
     def make() -> Offers:
         empty(migrated)

@@ -140,7 +140,7 @@ def test_without_the_claim_the_provider_is_answered_with_an_error_of_the_databas
 
 
 def test_without_the_claim_the_primary_key_alone_keeps_the_record_single(unclaimed: Repeated) -> None:
-    """The provider gets a raw error instead of an answer, as the test above shows."""
+    """The provider still gets a raw database error instead of an answer, as the test above shows."""
     assert unclaimed.records == 1
 
 

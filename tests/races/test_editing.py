@@ -169,7 +169,7 @@ def edited_back(api: Api, quote: dict[str, Any]) -> dict[str, Any]:
 
 
 def priced_and_edited_back(api: Api) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Make a draft that Bob prices and edits; returns the quote at each of the three moments."""
+    """Make a draft, which Bob prices and edits back; returns the quote as it was after each of the three steps."""
     draft = opened(api)
     at_price = priced(bob(api), draft)
     return draft, at_price, edited_back(api, at_price)

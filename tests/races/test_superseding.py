@@ -152,7 +152,7 @@ def test_the_last_signature_is_not_recorded_when_an_edit_comes_first(edited_firs
 
 @pytest.fixture(scope="module")
 def signed_first(new_offers: NewOffers, api_of: ApiOf) -> Signed:
-    """The edit and the last signature queue at the quote, with the signature first."""
+    """The last signature and the edit both wait for the quote; the signature is first in the queue."""
     offers = new_offers()
     api = api_of(offers)
 

@@ -1,4 +1,4 @@
-"""HTTP requests of tests. They wait as long as a test waits: the default of httpx, five seconds, is too short on a busy machine."""
+"""HTTP requests for tests. They wait as long as tests do, because the five seconds of httpx are too short on a busy machine."""
 
 from __future__ import annotations
 

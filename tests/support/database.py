@@ -71,7 +71,7 @@ def empty(engine: Engine) -> None:
 
 
 class Cleaner:
-    """A session that deletes every row of one database. Triggers do not fire in it, not even those that protect evidence.
+    """A session that deletes every row of one database. No trigger fires in it, not even one that protects evidence.
 
     It deletes, because TRUNCATE makes new files, and has every session plan its statements again.
     """
@@ -109,7 +109,7 @@ _CLEANERS: dict[URL, Cleaner] = {}
 
 
 def in_order(query: Select[Any], table: FromClause) -> Select[Any]:
-    """Order a query by when the table's rows were written; otherwise their order is arbitrary."""
+    """Order a query by the time when the table's rows were written. Without an order, PostgreSQL returns them in any."""
     return query.order_by(table.c.get("position", table.c.created_at))
 
 

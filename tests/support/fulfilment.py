@@ -51,7 +51,7 @@ class Fulfilment:
 
     @classmethod
     def contradicted(cls, offers: Offers) -> Fulfilment:
-        """Make an order with an open case of the second level: the provider completed a step before it was begun."""
+        """Make an order with an open case of the second level: the provider reported a step completed before the step began."""
         work = cls.running(offers)
         work.say("RESERVE_INVENTORY", StepEvent.COMPLETE)
         return work

@@ -120,10 +120,9 @@ class Offers:
 
     def publish_prices(self, version: str = PRICE_BOOK_VERSION, *, replaces: str | None = None, **changes: Any) -> None:
         """Publish the price book; `replaces` names the active version, `material_offering_ids` and `entries` may be given."""
-        named = {"price_book": PRICE_BOOK, "expected_active_version": replaces, "price_book_version": version}
-        given: dict[str, Any] = {**named, "entries": ENTRIES, **changes}
+        given = {"price_book": PRICE_BOOK, "price_book_version": version, "entries": ENTRIES, **changes}
         with self.uow(command="publish-price-book") as uow:
-            price_books.publish(uow, price_books.PublishPriceBook(**given))
+            price_books.publish(uow, price_books.PublishPriceBook(expected_active_version=replaces, **given))
 
     def grant_authority(self, subject: str = APPROVER, role: str = "approverRsm", **changes: Any) -> Row[Any]:
         """Let somebody sign in a role; `changes` replace fields of GrantAuthority (default: any discount, region, product, amount)."""
@@ -132,7 +131,7 @@ class Offers:
             return authority.grant(uow, authority.GrantAuthority(subject=subject, role=role, **given))
 
     def quote(self, quote_id: UUID) -> Offer:
-        """Read the version and the ids that the next command on a quote must name."""
+        """Read the version and the ids that the next command on the quote must name."""
         with self.uow() as uow:
             return read_offer(uow.connection, self.tenant_id, quote_id)
 

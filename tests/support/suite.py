@@ -165,7 +165,7 @@ class Shop:
         eventually(self._end_running_ones, "every process can be ended")
 
     def _end_running_ones(self) -> bool:
-        """Returns whether none was left."""
+        """Try to end the instances that still run; returns whether there were none."""
         left = [instance for instance in self.instances() if instance.is_running]
         for instance in left:
             with suppress(EngineRefusedError):  # a worker or a job has changed it at the same moment
@@ -187,7 +187,7 @@ class Shop:
         return [row.reason for row in sorted(log, key=lambda row: int(row.aggregate_version))]
 
     def rows(self, entity: Any, **values: Any) -> list[Row[Any]]:
-        """Read the tenant's rows of an entity, in no order."""
+        """Read the tenant's rows of an entity, in arbitrary order."""
         table = table_of(entity)
         query = select(*table.c).filter_by(tenant_id=self.tenant_id, **values)
         with self.database.connect() as connection:

@@ -1,4 +1,4 @@
-"""`q2o token` issues tokens for the suite that was started last, and says in one line what it lacks."""
+"""`q2o token` issues a token for the suite that was started last; when it cannot, it says in one line what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUYER = ("--subject", "carla", "--role", "customer")
 
 @pytest.fixture(autouse=True)
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the command see this data directory, and no settings of a developer's shell."""
+    """Point the command at this data directory, and hide the settings of the developer's shell."""
     for name in [name for name in os.environ if name.startswith("Q2O_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("Q2O_DATA_DIR", str(tmp_path))
@@ -29,12 +29,12 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def token(*arguments: str, **settings: str) -> Result:
-    """Run the command with these settings; `jwt_secret` is Q2O_JWT_SECRET."""
+    """Run the command with these settings in its environment: `jwt_secret` is Q2O_JWT_SECRET."""
     return CliRunner().invoke(app, ["token", *arguments], env={f"Q2O_{name.upper()}": value for name, value in settings.items()})
 
 
 def principal(*arguments: str, **settings: str) -> Principal:
-    """Tell whom the token of the command stands for."""
+    """Read who the token that the command issues stands for."""
     issued = token(*arguments, jwt_secret=SECRET, **settings)
     assert issued.exit_code == 0, issued.output
     return principal_of(f"Bearer {issued.stdout.strip()}", SECRET)
@@ -82,7 +82,7 @@ def test_a_tenant_that_is_no_uuid_is_reported_with_its_variable() -> None:
     demand_one_line(token(*SELLER, tenant="acme", jwt_secret=SECRET), "Q2O_TENANT=acme", "UUID")
 
 
-def test_a_buyer_s_token_needs_customers() -> None:
+def test_the_token_of_a_buyer_needs_customers() -> None:
     demand_one_line(token(*BUYER, jwt_secret=SECRET), "--customer")
 
 

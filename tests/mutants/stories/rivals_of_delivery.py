@@ -197,7 +197,7 @@ def a_claim_that_waits_while_the_lease_runs_out(engine: Engine, offers: Offers) 
 
 
 @rivals(
-    "FOR UPDATE on the messages that a process has no need of any more",
+    "FOR UPDATE on the messages that a process no longer needs",
     partial(rewritten, LOCK_MESSAGES, ""),
     kind="lock",
     protects="A process reads its case although the dispatcher settles a message about it at the same time.",
@@ -205,7 +205,7 @@ def a_claim_that_waits_while_the_lease_runs_out(engine: Engine, offers: Offers) 
     broken="INVALID_TRANSITION",
 )
 def a_process_that_reads_its_case_while_a_message_is_settled(engine: Engine, offers: Offers) -> object:
-    """How the reading ends."""
+    """How the process's read of its case ends."""
     work = Fulfilment.contradicted(offers)
     with work.offers.uow(BERT) as uow:
         casework.escalate(uow, work.as_seen(BERT))

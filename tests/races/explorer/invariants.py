@@ -107,7 +107,7 @@ _NAME = re.compile(r"(?<![:\w]):(\w+)")
 
 
 class Invariants:
-    """Checks the rules for one tenant, by a function on the server, which parses and plans them only once."""
+    """Checks the rules for one tenant, with a function in the database, which parses and plans the rules only once."""
 
     def __init__(self, stage: Stage, tenant_id: UUID) -> None:
         self._stage = stage
