@@ -12,7 +12,8 @@ from sqlalchemy import BigInteger, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Matrix, Move, param, ref, sql_list
+from domain.store import Aggregate, Base, Matrix, Move, UnitOfWork, param, ref, sql_list
+from domain.workflows.keys import Kind, key_of
 
 
 class CancellationStatus(StrEnum):
@@ -94,3 +95,13 @@ ACCEPT = Move(CancellationRequest, CANCELLATION_MATRIX, E.ACCEPT, sets=DECISION,
 DECLINE = Move(CancellationRequest, CANCELLATION_MATRIX, E.DECLINE, sets=DECISION, illegal=UNDECIDED)
 FINISH = Move(CancellationRequest, CANCELLATION_MATRIX, E.FINISH)
 FINISH_PARTLY = Move(CancellationRequest, CANCELLATION_MATRIX, E.FINISH_PARTLY)
+
+
+def business_key(tenant_id: UUID, cancellation_id: UUID) -> str:
+    """The engine's name for a request to cancel that a person must assess."""
+    return key_of(Kind.CANCELLATION, tenant_id, cancellation_id)
+
+
+def calling_keys(uow: UnitOfWork, cancellation_id: UUID) -> tuple[str, ...]:
+    """The business keys of the processes that may ask a person to assess a cancellation: that of its order. Raises NotFound."""
+    return (key_of(Kind.ORDER, uow.tenant_id, uow.read(CancellationRequest, cancellation_id).order_id),)

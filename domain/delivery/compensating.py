@@ -19,6 +19,7 @@ from domain.errors import AlreadyExists
 from domain.fallout import triaging
 from domain.store import UnitOfWork
 from domain.workflows import starts
+from domain.workflows.keys import Kind, key_of
 
 UNWANTED = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
 
@@ -89,7 +90,7 @@ def undo_late(uow: UnitOfWork, step: Row[Any]) -> Row[Any] | None:
                 workflow_name="late-compensation",
                 aggregate_type="fulfillment_step",
                 aggregate_id=undo.id,
-                business_key=f"undo:{uow.tenant_id}:{undo.id}",
+                business_key=key_of(Kind.UNDO_STEP, uow.tenant_id, undo.id),
                 variables={"order_id": undo.order_id, "step_id": undo.id, "step_code": undo.step_code},
             ),
         )

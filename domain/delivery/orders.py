@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Invalid, SafeAction
 from domain.store import Aggregate, Base, Matrix, Owned, ref, sql_list, table_of
+from domain.workflows.keys import Kind, key_of
 
 
 class OrderStatus(StrEnum):
@@ -188,4 +189,4 @@ ORDER = table_of(SalesOrder)
 
 def business_key(tenant_id: UUID, order_id: UUID) -> str:
     """The engine's name for an order."""
-    return f"order:{tenant_id}:{order_id}"
+    return key_of(Kind.ORDER, tenant_id, order_id)

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
 from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, check_in, ref, sql_list, table_of
+from domain.workflows.keys import Kind, key_of
 
 
 class StepStatus(StrEnum):
@@ -273,6 +274,12 @@ def business_key(tenant_id: UUID, step_id: UUID) -> str:
 def business_keys(tenant_id: UUID) -> str:
     """How the business keys of all steps of a tenant begin."""
     return f"step:{tenant_id}:"
+
+
+def calling_keys(uow: UnitOfWork, step_id: UUID) -> tuple[str, ...]:
+    """The business keys of the processes that may carry a step out: that of its order, or one of its own. Raises NotFound."""
+    order_id = uow.read(FulfillmentStep, step_id).order_id
+    return key_of(Kind.ORDER, uow.tenant_id, order_id), key_of(Kind.UNDO_STEP, uow.tenant_id, step_id)
 
 
 def named_by(key: str) -> tuple[UUID, UUID | None] | None:

@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, Sequence, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from domain.store import Aggregate, Base, Matrix, Owned, append_only, check_in, ref
+from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, append_only, check_in, ref
+from domain.workflows.keys import Kind, key_of
 
 
 class FalloutStatus(StrEnum):
@@ -204,4 +205,9 @@ append_only(FalloutNote)
 
 def business_key(tenant_id: UUID, case_id: UUID) -> str:
     """The engine's name for a case."""
-    return f"fallout:{tenant_id}:{case_id}"
+    return key_of(Kind.FALLOUT_CASE, tenant_id, case_id)
+
+
+def calling_keys(uow: UnitOfWork, case_id: UUID) -> tuple[str, ...]:
+    """The business keys of the processes that may ask a person about a case."""
+    return (business_key(uow.tenant_id, case_id),)

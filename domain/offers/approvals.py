@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from domain.errors import Conflict, Forbidden, SafeAction
 from domain.store import Aggregate, Base, Matrix, Move, Owned, UnitOfWork, append_only, is_one_of, ref, table_of
 from domain.store.base import ddl
+from domain.workflows.keys import Kind, key_of
 
 
 class StaleApproval(Conflict):
@@ -117,7 +118,9 @@ class RequirementEvent(StrEnum):
     INVALIDATE = "INVALIDATE"
     BEGIN = "BEGIN"
     ESCALATE = "ESCALATE"
+    HAND_ON = "HAND_ON"
     REMIND = "REMIND"
+    ASK_AGAIN = "ASK_AGAIN"
 
 
 REQUIREMENT_MATRIX = Matrix(
@@ -128,11 +131,14 @@ REQUIREMENT_MATRIX = Matrix(
         RequirementEvent.REJECT: {RequirementStatus.PENDING: RequirementStatus.REJECTED},
         RequirementEvent.REWORK: {RequirementStatus.PENDING: RequirementStatus.REWORK},
         RequirementEvent.INVALIDATE: {RequirementStatus.PENDING: RequirementStatus.INVALIDATED},
-        # The time of a requirement begins when the level before has signed. An escalation changes who is asked and until when, a reminder
-        # only records itself: the signature is still missing.
+        # The time of a requirement begins when the level before has signed. An escalation, by the clock or by a person who
+        # hands it on, changes who is asked and until when; a reminder
+        # and a decision that is not accepted only record themselves: the signature is still missing.
         RequirementEvent.BEGIN: {RequirementStatus.PENDING: RequirementStatus.PENDING},
         RequirementEvent.ESCALATE: {RequirementStatus.PENDING: RequirementStatus.PENDING},
+        RequirementEvent.HAND_ON: {RequirementStatus.PENDING: RequirementStatus.PENDING},
         RequirementEvent.REMIND: {RequirementStatus.PENDING: RequirementStatus.PENDING},
+        RequirementEvent.ASK_AGAIN: {RequirementStatus.PENDING: RequirementStatus.PENDING},
     },
 )
 
@@ -161,6 +167,7 @@ class ApprovalRequirement(Aggregate, Base):
     """One signature that is needed. `min_authority` is the discount in percent that the signer's authority must reach.
 
     `because` is the sentence of the rule that demands it; the approvers that are asked now are reminded at `remind_at`, and have until `due_at`.
+    The notices tell them why they are asked now, and why the last decision was not accepted.
     """
 
     ID_FIELD = "requirement_id"
@@ -180,13 +187,15 @@ class ApprovalRequirement(Aggregate, Base):
     reminded_at: Mapped[datetime | None]
     due_at: Mapped[datetime]
     escalation_level: Mapped[int] = mapped_column(server_default="0")
+    escalation_notice: Mapped[str | None]
+    refusal_notice: Mapped[str | None]
     camunda_task_id: Mapped[str | None]
 
 
 class ApprovalDecision(Owned, Base):
     """Who decided what, on which revision and price, with which authority. One for each requirement, never changed.
 
-    REUSED is an approval that carries over from an earlier decision (`basis_decision_id`), because the offer became no worse.
+    `shown_form_id` is what the person was shown. REUSED is an approval that carries over from an earlier decision (`basis_decision_id`), because the offer became no worse.
     """
 
     __tablename__ = "approval_decision"
@@ -196,6 +205,7 @@ class ApprovalDecision(Owned, Base):
         ref("price_result", of={"quote_revision_id": "revision_id"}),
         UniqueConstraint("tenant_id", "requirement_id"),
         UniqueConstraint("tenant_id", "approval_task_id"),
+        ref("shown_form", of={"requirement_id": "subject_id"}),
         ref("approval_decision", "basis_decision_id"),
         CheckConstraint("decision IN ('APPROVE', 'REJECT', 'REWORK', 'REUSED')", name="decision"),
         CheckConstraint("(decision = 'REUSED') = (basis_decision_id IS NOT NULL)", name="basis"),
@@ -211,6 +221,7 @@ class ApprovalDecision(Owned, Base):
     comment: Mapped[str | None]
     approval_task_id: Mapped[str]
     basis_decision_id: Mapped[UUID | None]
+    shown_form_id: Mapped[UUID | None]
 
 
 append_only(ApprovalDecision)
@@ -255,3 +266,14 @@ def void_pending(uow: UnitOfWork, request_id: UUID) -> None:
     pending = select(requirement.c.id).filter_by(tenant_id=uow.tenant_id, request_id=request_id, status=RequirementStatus.PENDING)
     for row in uow.connection.execute(pending.order_by(requirement.c.id)).all():
         uow.apply(VOID_REQUIREMENT, requirement_id=row.id)
+
+
+def business_key(tenant_id: UUID, requirement_id: UUID) -> str:
+    """The engine's name for one signature that is needed."""
+    return key_of(Kind.APPROVAL_REQUIREMENT, tenant_id, requirement_id)
+
+
+def calling_keys(uow: UnitOfWork, requirement_id: UUID) -> tuple[str, ...]:
+    """The business keys of the processes that may ask for a signature: the approval of its revision. Raises NotFound."""
+    request = uow.read(ApprovalRequest, uow.read(ApprovalRequirement, requirement_id).request_id)
+    return (key_of(Kind.QUOTE_REVISION, uow.tenant_id, request.quote_id, request.quote_revision_id),)

@@ -16,9 +16,8 @@ from uuid import UUID
 
 from sqlalchemy import Row, exists, func, select
 
-from domain.catalog import CATALOG
 from domain.errors import Forbidden
-from domain.offers import precedents, prices, quotes
+from domain.offers import facts, precedents
 from domain.offers.approvals import (
     ApprovalRequest,
     ApprovalRequirement,
@@ -29,8 +28,8 @@ from domain.offers.approvals import (
     StaleApproval,
 )
 from domain.offers.deciding import APPROVAL_OF_CURRENT_REVISION, IS_CURRENT_REVISION, REQUEST_OUTCOME, Decide, decide
-from domain.offers.precedents import Precedent
-from domain.offers.prices import LinePrice, PriceResult, StalePrice
+from domain.offers.facts import ApprovalFacts
+from domain.offers.prices import StalePrice
 from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent, QuoteRevision, StaleRevision
 from domain.store import Check, Guard, Move, UnitOfWork, param, table_of
 
@@ -64,23 +63,6 @@ NONE_REQUIRED = Move(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalFacts:
-    """What the policy decides by, and what an approver sees. Percentages 0 to 100, money in the quote's currency.
-
-    `precedent` is the last approved revision, `decisions` are those on earlier revisions.
-    """
-
-    quote: Row[Any]
-    price: Row[Any]
-    revision_no: int
-    lines: Sequence[LinePrice]
-    product_family: str
-    price_stale: bool
-    precedent: Precedent | None
-    decisions: Sequence[Row[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
     """One signature that the policy demands, `because` of a rule; `sla` is the time that the approver has."""
 
@@ -110,19 +92,8 @@ class OpenRequirements:
 
 def collect_facts(uow: UnitOfWork, quote_id: UUID, quote_revision_id: UUID, price_result_id: UUID) -> ApprovalFacts:
     """Collect what the policy decides by. Raises StaleRevision, StalePrice when the quote has moved on."""
-    quote = uow.require(FACTS, quote_id=quote_id, quote_revision_id=quote_revision_id, price_result_id=price_result_id)
-    lines = quotes.read_lines(uow, quote_revision_id)
-    price = uow.read(PriceResult, price_result_id)
-    return ApprovalFacts(
-        quote=quote,
-        price=price,
-        revision_no=quotes.read_revision(uow, quote_revision_id).revision_no,
-        lines=prices.price_lines(uow, lines, price.price_book, price.price_book_version),
-        product_family=CATALOG.family_of(line.product_offering_id for line in lines),
-        price_stale=prices.is_stale(uow, price),
-        precedent=precedents.find(uow, quote_id, quote_revision_id),
-        decisions=precedents.decisions(uow, quote_id),
-    )
+    uow.require(FACTS, quote_id=quote_id, quote_revision_id=quote_revision_id, price_result_id=price_result_id)
+    return facts.read(uow, quote_id, quote_revision_id, price_result_id)
 
 
 def open_requirements(uow: UnitOfWork, command: OpenRequirements) -> Row[Any]:

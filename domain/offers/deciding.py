@@ -1,6 +1,7 @@
 """Deciding on an offer: a signature for one revision at one price, within the authority of the signer (docs/domain.md#approvals).
 
-A decision locks the quote first, so the last two approvers cannot both see the other signature as missing.
+A decision locks the quote first, so the last two approvers cannot both see the other signature as missing. It keeps what the signer was shown,
+and is refused when that has changed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Row, exists, func, literal, se
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import aliased
 
-from domain.catalog import CATALOG
-from domain.offers import quotes
+from domain.offers import approvals, facts
 from domain.offers.approvals import (
     REQUEST_MATRIX,
     REQUIREMENT_MATRIX,
@@ -39,6 +39,8 @@ from domain.offers.prices import PriceResult
 from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent
 from domain.store import Guard, Move, UnitOfWork, as_json, is_one_of, param, table_of
 from domain.store.facts import WorkflowCommandKind
+from domain.workflows import forms
+from domain.workflows.instances import NotThisProcess, acts_for
 
 IS_CURRENT_REVISION = Quote.current_revision_id == param("quote_revision_id")
 APPROVAL_OF_CURRENT_REVISION = Guard(StaleApproval, IS_CURRENT_REVISION)
@@ -82,6 +84,7 @@ EARLIER_LEVEL_PENDING = exists(
     )
 )
 DECIDED = (RequirementStatus.APPROVED, RequirementStatus.REJECTED, RequirementStatus.REWORK)
+NO_LONGER_ASKED = {RequirementStatus.INVALIDATED: StaleApproval, **dict.fromkeys(DECIDED, ApprovalAlreadyDecided)}
 
 
 def reaching(signer: ColumnElement[str], product_family: ColumnElement[str]) -> ColumnElement[bool]:
@@ -119,11 +122,14 @@ REACHING = reaching(param("decided_by"), param("product_family"))
 GRANT, REQUIREMENT = table_of(AuthorityGrant), table_of(ApprovalRequirement)
 NO_GRANT = UUID(int=0)
 REUSED = "REUSED"
+TASK = "approve-quote"
+"""The user task of a signature, by its id in the model."""
 
 DECIDE_GUARDS = (
+    Guard(NotThisProcess, acts_for(ApprovalRequirement.id)),
     Guard(ApprovalAlreadyDecided, ~is_one_of(ApprovalRequirement.status, *DECIDED)),
     Guard(StaleApproval, OF_THIS_OFFER),
-    # An approver who has read the requirement names its version. A task form cannot: revision and price alone bind its decision.
+    # An approver who has read the requirement over HTTP names its version; a form is bound by the facts that it showed (`forms.answer`).
     Guard(StaleApproval, func.coalesce(ApprovalRequirement.version == param("expected_version", BigInteger()), true())),
     Guard(EarlierLevelOpen, ~EARLIER_LEVEL_PENDING),
     Guard(FourEyesViolation, NOT_THE_OWNER),
@@ -140,6 +146,13 @@ DECIDE = {
     )
 }
 
+ASK_AGAIN = Move(
+    ApprovalRequirement,
+    REQUIREMENT_MATRIX,
+    RequirementEvent.ASK_AGAIN,
+    sets={ApprovalRequirement.refusal_notice: param("refusal_notice")},
+    illegal=NO_LONGER_ASKED,
+)
 # Half of the time lies between reminder and deadline.
 HALF = ApprovalRequirement.due_at - ApprovalRequirement.remind_at
 BEGIN = Move(
@@ -157,6 +170,7 @@ BEGIN = Move(
 class Decide:
     """A signature: by whom, with which roles, on exactly which revision and price. `approval_task_id` names the task that it completes.
 
+    From Tasklist it names the process instance that asked for it, and the form that was shown; over HTTP both are None.
     `basis_decision_id` names the earlier decision that an approval carries over from; only `approving` sets it.
     """
 
@@ -170,21 +184,25 @@ class Decide:
     approval_task_id: str
     comment: str | None = None
     expected_version: int | None = None
+    process_instance_id: str | None = None
+    shown_form_id: UUID | None = None
     basis_decision_id: UUID | None = None
 
 
 def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     """Record a signature; the last approval, or the first other decision, settles request and quote. Returns the requirement.
 
-    With the last signature of a level the time of the next level begins. Raises the refusals of DECIDE.
+    With the last signature of a level the time of the next level begins. Raises the refusals of DECIDE, and FormChanged.
     """
     requirement = uow.read(ApprovalRequirement, command.requirement_id)
     request = uow.read(ApprovalRequest, requirement.request_id)
     uow.read(Quote, request.quote_id, lock=True)
-    family = CATALOG.family_of(line.product_offering_id for line in quotes.read_lines(uow, request.quote_revision_id))
+    shown = facts.shown_to_approver(uow, requirement, request)
+    family = shown.offer.product_family
     grant = _lock_grant(uow, command, family)
     decided = uow.apply(DECIDE[command.decision], command, grant_id=grant.id if grant else NO_GRANT, product_family=family)
-    _record(uow, command, request, decided, grant)
+    form_id = None if command.basis_decision_id else forms.answer(uow, decided.id, shown.as_evidence(), command.shown_form_id)
+    _record(uow, command, request, decided, grant, form_id)
     if command.decision is not Decision.APPROVE:
         void_pending(uow, request.id)
     pending = _pending(uow, request.id)
@@ -209,7 +227,9 @@ def _lock_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[An
     return uow.connection.execute(query.with_for_update(read=True, of=GRANT)).one_or_none()
 
 
-def _record(uow: UnitOfWork, command: Decide, request: Row[Any], decided: Row[Any], grant: Any) -> None:
+def _record(  # noqa: PLR0917 - what one row is made of
+    uow: UnitOfWork, command: Decide, request: Row[Any], decided: Row[Any], grant: Any, form_id: UUID | None
+) -> None:
     names = (
         "quote_revision_id",
         "price_result_id",
@@ -226,6 +246,7 @@ def _record(uow: UnitOfWork, command: Decide, request: Row[Any], decided: Row[An
         {
             "requirement_id": decided.id,
             "quote_id": request.quote_id,
+            "shown_form_id": form_id,
             "decision": REUSED if command.basis_decision_id else command.decision,
             "authority_snapshot": as_json({**snapshot, "roles": list(command.roles)}),
             **{name: getattr(command, name) for name in names},
@@ -246,9 +267,13 @@ def _begin(uow: UnitOfWork, pending: Sequence[Row[Any]]) -> None:
             uow.apply(BEGIN, requirement_id=row.id)
 
 
+def ask_again(uow: UnitOfWork, requirement_id: UUID, notice: str) -> Row[Any]:
+    """Tell the approvers of a requirement why the last decision was not accepted. Raises StaleApproval, ApprovalAlreadyDecided."""
+    return uow.apply(ASK_AGAIN, requirement_id=requirement_id, refusal_notice=notice)
+
+
 def complete_approval_task(uow: UnitOfWork, requirement: Row[Any], command: Decide) -> None:
     """Complete the user task of a decision that was made outside the engine, so that the process goes on."""
-    request = uow.read(ApprovalRequest, requirement.request_id)
-    key = quotes.business_key(uow.tenant_id, request.quote_id, request.quote_revision_id)
+    key = approvals.business_key(uow.tenant_id, requirement.id)
     variables = {"decision": command.decision, "reason_code": command.reason_code, "comment": command.comment or ""}
-    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, str(requirement.id), key, variables)
+    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, TASK, key, variables)

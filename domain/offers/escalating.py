@@ -6,26 +6,28 @@ both change in one transaction; so a guard on the requirement's own state is eno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import Row, exists, func, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, TEXT
 
 from domain.errors import Conflict, SafeAction
 from domain.offers.approvals import (
     REQUIREMENT_MATRIX,
     AlreadyEscalated,
-    ApprovalAlreadyDecided,
     ApprovalRequirement,
+    AuthorityExceeded,
+    FourEyesViolation,
     RequirementEvent,
-    RequirementStatus,
-    StaleApproval,
 )
-from domain.offers.deciding import DECIDED
+from domain.offers.authority import AuthorityGrant, GrantStatus
+from domain.offers.deciding import NO_LONGER_ASKED, NOT_THE_OWNER
 from domain.store import Guard, Move, UnitOfWork, param
+from domain.workflows.instances import NotThisProcess, acts_for
 
 
 class AlreadyReminded(Conflict):
@@ -34,20 +36,48 @@ class AlreadyReminded(Conflict):
     safe_action = SafeAction.NOTHING_TO_DO
 
 
-NO_LONGER_ASKED = {RequirementStatus.INVALIDATED: StaleApproval, **dict.fromkeys(DECIDED, ApprovalAlreadyDecided)}
-
+# Whoever hands a signature on is somebody who is asked for it, however far their authority reaches.
+IS_ASKED = exists(
+    select(AuthorityGrant.id).where(
+        AuthorityGrant.tenant_id == ApprovalRequirement.tenant_id,
+        AuthorityGrant.subject == param("decided_by"),
+        AuthorityGrant.role == ApprovalRequirement.approver_group,
+        AuthorityGrant.status == GrantStatus.ACTIVE,
+        AuthorityGrant.valid_from <= func.clock_timestamp(),
+        func.coalesce(AuthorityGrant.valid_until > func.clock_timestamp(), true()),
+    )
+)
+ESCALATE_GUARDS = (
+    Guard(NotThisProcess, acts_for(ApprovalRequirement.id)),
+    Guard(AlreadyEscalated, ApprovalRequirement.escalation_level == param("expected_escalation_level")),
+)
+NEXT_GROUP = {
+    ApprovalRequirement.approver_group: param("approver_group"),
+    ApprovalRequirement.escalation_level: ApprovalRequirement.escalation_level + 1,
+    ApprovalRequirement.remind_at: func.clock_timestamp() + param("remind_after", INTERVAL()),
+    ApprovalRequirement.reminded_at: None,
+    ApprovalRequirement.due_at: func.clock_timestamp() + param("sla", INTERVAL()),
+    ApprovalRequirement.escalation_notice: param("notice"),
+    ApprovalRequirement.refusal_notice: None,
+}
 ESCALATE = Move(
     ApprovalRequirement,
     REQUIREMENT_MATRIX,
     RequirementEvent.ESCALATE,
-    Guard(AlreadyEscalated, ApprovalRequirement.escalation_level == param("expected_escalation_level")),
-    sets={
-        ApprovalRequirement.approver_group: param("approver_group"),
-        ApprovalRequirement.escalation_level: ApprovalRequirement.escalation_level + 1,
-        ApprovalRequirement.remind_at: func.clock_timestamp() + param("remind_after", INTERVAL()),
-        ApprovalRequirement.reminded_at: None,
-        ApprovalRequirement.due_at: func.clock_timestamp() + param("sla", INTERVAL()),
-    },
+    *ESCALATE_GUARDS,
+    sets=NEXT_GROUP,
+    emits="ApprovalEscalated",
+    illegal=NO_LONGER_ASKED,
+)
+HAND_ON = Move(
+    ApprovalRequirement,
+    REQUIREMENT_MATRIX,
+    RequirementEvent.HAND_ON,
+    *ESCALATE_GUARDS,
+    Guard(FourEyesViolation, NOT_THE_OWNER),
+    Guard(AuthorityExceeded, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
+    Guard(AuthorityExceeded, IS_ASKED),
+    sets=NEXT_GROUP,
     emits="ApprovalEscalated",
     illegal=NO_LONGER_ASKED,
 )
@@ -55,6 +85,7 @@ REMIND = Move(
     ApprovalRequirement,
     REQUIREMENT_MATRIX,
     RequirementEvent.REMIND,
+    Guard(NotThisProcess, acts_for(ApprovalRequirement.id)),
     Guard(AlreadyReminded, ApprovalRequirement.reminded_at.is_(None)),
     sets={ApprovalRequirement.reminded_at: func.clock_timestamp()},
     emits="ApprovalReminded",
@@ -64,22 +95,40 @@ REMIND = Move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalateRequirement:
-    """Ask this group from now on, for `sla`. `expected_escalation_level` counts the escalations before this one."""
+    """Ask this group from now on, for `sla`, and tell it why (`notice`). `expected_escalation_level` counts the escalations before this one.
+
+    `process_instance_id` is the process that asks for the signature.
+    """
 
     requirement_id: UUID
+    process_instance_id: str
     expected_escalation_level: int
     approver_group: str
     sla: timedelta
+    notice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOn(EscalateRequirement):
+    """A person who is asked for a signature hands it on."""
+
+    decided_by: str
+    roles: Sequence[str]
 
 
 def escalate(uow: UnitOfWork, command: EscalateRequirement) -> Row[Any]:
-    """Ask another group for a signature. Raises AlreadyEscalated, StaleApproval, ApprovalAlreadyDecided."""
+    """Ask another group for a late signature. Raises AlreadyEscalated, StaleApproval, ApprovalAlreadyDecided, NotThisProcess."""
     return uow.apply(ESCALATE, command, remind_after=command.sla / 2)
 
 
-def remind(uow: UnitOfWork, requirement_id: UUID) -> Row[Any]:
+def hand_on(uow: UnitOfWork, command: HandOn) -> Row[Any]:
+    """Ask another group, because somebody who is asked does not want to decide. Raises as `escalate`; FourEyesViolation, AuthorityExceeded."""
+    return uow.apply(HAND_ON, command, remind_after=command.sla / 2)
+
+
+def remind(uow: UnitOfWork, requirement_id: UUID, process_instance_id: str) -> Row[Any]:
     """Remind the present approvers, once. Raises StaleApproval, ApprovalAlreadyDecided when nobody is asked any more."""
     try:
-        return uow.apply(REMIND, requirement_id=requirement_id)
+        return uow.apply(REMIND, requirement_id=requirement_id, process_instance_id=process_instance_id)
     except AlreadyReminded:
         return uow.read(ApprovalRequirement, requirement_id)

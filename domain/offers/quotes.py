@@ -24,6 +24,7 @@ from domain.store.base import ddl
 from domain.store.idempotency import request_hash
 from domain.store.moves import param
 from domain.store.sending import change_of
+from domain.workflows.keys import Kind, key_of
 
 
 class QuoteStatus(StrEnum):
@@ -243,7 +244,7 @@ FREEZE = change_of(REVISION, ("status",)).values(frozen_at=func.clock_timestamp(
 
 def business_key(tenant_id: UUID, quote_id: UUID, revision_id: UUID) -> str:
     """The engine's name for the approval of one revision."""
-    return f"quote:{tenant_id}:{quote_id}:{revision_id}"
+    return key_of(Kind.QUOTE_REVISION, tenant_id, quote_id, revision_id)
 
 
 def content_hash(lines: Sequence[Line], payment_term_days: int, currency: str) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from domain.errors import Conflict, SafeAction
 from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, is_one_of, param, table_of
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.workflows import instances
 from domain.workflows.requests import COMMAND
 
 
@@ -197,6 +198,7 @@ def register(uow: UnitOfWork, command: RegisterWorkflow) -> None:
         known = find(uow, command.business_key)
         if (known.process_instance_id, known.start_token) != (command.process_instance_id, command.start_token):
             raise
+    instances.record_root(uow, command.process_instance_id, command.business_key)
 
 
 def find(uow: UnitOfWork, business_key: str) -> Row[Any]:

@@ -5,9 +5,9 @@ The rule it keeps: `ensure_…` may be repeated at every start; it creates what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
@@ -30,11 +30,15 @@ class UserTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """Who completed a user task, by the engine's operation log and not by what a form says."""
+    """Who completed a user task, by the engine's operation log and not by what a form says.
+
+    `was_tampered_with`: variables of the process were written while the task was open, by whoever may do so.
+    """
 
     user_id: str
     task_id: str
     completed_at: datetime
+    was_tampered_with: bool = False
 
 
 class PeopleCalls(EngineConnection):
@@ -77,37 +81,29 @@ class PeopleCalls(EngineConnection):
             raise
         return True
 
-    def who_completed(self, process_instance_id: str, activity_id: str, *, beside: str) -> Completion | None:
-        """Who last completed user task `activity_id` in the scope of activity instance `beside`, or else in the next scope around it.
+    def who_completed(self, process_instance_id: str, activity_id: str) -> Completion | None:
+        """Who completed the last user task `activity_id` of an instance; None when it is open, or was ended by a timer or a message.
 
-        A user task and the task that records its outcome have the same scope; the branches of a multi-instance have different ones.
+        Raises LookupError when the operation log does not say who it was.
         """
-        rows = self.get(
-            "/history/activity-instance",
-            processInstanceId=process_instance_id,
-            activityId=activity_id,
-            finished="true",
-            sortBy="endTime",
-            sortOrder="desc",
+        newest = {"finished": "true", "sortBy": "endTime", "sortOrder": "desc", "maxResults": 1}
+        tasks = self.get("/history/task", processInstanceId=process_instance_id, taskDefinitionKey=activity_id, **newest)
+        if not tasks or tasks[0]["deleteReason"] != "completed":
+            return None
+        [task] = tasks
+        since = {"processInstanceId": process_instance_id, "afterTimestamp": _just_before(task["startTime"])}
+        operations = self.get("/history/user-operation", **since, sortBy="timestamp", sortOrder="asc")
+        completed = [
+            row for row in operations if row["taskId"] == task["id"] and row["operationType"] == "Complete" and row["userId"]
+        ]
+        if not completed:
+            raise LookupError(f"the operation log does not say who completed task {task['id']}")
+        return Completion(
+            user_id=completed[-1]["userId"],
+            task_id=task["id"],
+            completed_at=datetime.fromisoformat(completed[-1]["timestamp"]),
+            was_tampered_with=any(_wrote_variables(row, task["id"]) for row in operations),
         )
-        newest_first = [(row["parentActivityInstanceId"], row["taskId"]) for row in rows if row["taskId"]]
-        for scope in self._scopes_around(process_instance_id, beside):
-            tasks = [task_id for parent, task_id in newest_first if parent == scope]
-            if tasks:
-                return self._completion(tasks[0])
-        return None
-
-    def _scopes_around(self, process_instance_id: str, activity_instance_id: str) -> Iterator[str]:
-        while activity_instance_id != process_instance_id:
-            activity_instance_id = str(self.get(f"/history/activity-instance/{activity_instance_id}")["parentActivityInstanceId"])
-            yield activity_instance_id
-
-    def _completion(self, task_id: str) -> Completion | None:
-        rows = self.get("/history/user-operation", taskId=task_id, operationType="Complete", sortBy="timestamp", sortOrder="desc")
-        for row in rows:
-            if row["userId"]:
-                return Completion(user_id=row["userId"], task_id=task_id, completed_at=datetime.fromisoformat(row["timestamp"]))
-        return None
 
     def groups_of(self, user_id: str) -> list[str]:
         """The groups that a user is in: the roles in which they act."""
@@ -167,6 +163,17 @@ class PeopleCalls(EngineConnection):
             # Two service processes that start together both find nothing; the engine refuses the second one's insert.
             if self.find(address) is None:
                 raise
+
+
+def _just_before(moment: str) -> str:
+    """The millisecond before a time of the engine, in its own form: its filters leave the given moment out."""
+    return (datetime.fromisoformat(moment) - timedelta(milliseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + moment[-5:]
+
+
+def _wrote_variables(operation: Mapping[str, Any], task_id: str) -> bool:
+    """Whether an operation wrote variables and left the task open: `resolve`, or a change of the instance in Cockpit."""
+    left_open = operation["taskId"] == task_id and operation["operationType"] == "Resolve"
+    return bool(operation["entityType"] == "Variable" or left_open)
 
 
 def _user_task(row: Mapping[str, Any]) -> UserTask:

@@ -31,6 +31,14 @@ class Instance:
     runtime: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledInstance:
+    """A running process instance that another one has called, and its business key."""
+
+    id: str
+    business_key: str
+
+
 class ProcessCalls(EngineConnection):
     """Start, find, message and end process instances; deploy their models."""
 
@@ -58,6 +66,11 @@ class ProcessCalls(EngineConnection):
         """Every instance ever started with this business key, oldest first."""
         rows = self.get("/history/process-instance", processInstanceBusinessKey=business_key, sortBy="startTime", sortOrder="asc")
         return [_instance(row) for row in rows]
+
+    def called_by(self, instance_id: str) -> list[CalledInstance]:
+        """The running instances that the call activities of an instance have started."""
+        rows = self.get("/process-instance", superProcessInstance=instance_id)
+        return [CalledInstance(id=row["id"], business_key=row["businessKey"] or "") for row in rows]
 
     def count_unfinished(self, definition_key: str, business_key_pattern: str) -> int:
         """How many instances of a process have not ended; `%` in the pattern stands for anything."""
@@ -95,6 +108,11 @@ class ProcessCalls(EngineConnection):
     def evaluate(self, decision_key: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
         """Evaluate the latest version of a decision; returns the rows that it gives for these inputs."""
         rows = self.post(f"/decision-definition/key/{decision_key}/evaluate", {"variables": encode(variables)})
+        return [decode(row) for row in rows]
+
+    def evaluate_version(self, definition_id: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
+        """Evaluate one version of a decision; returns the rows that it gives for these inputs."""
+        rows = self.post(f"/decision-definition/{definition_id}/evaluate", {"variables": encode(variables)})
         return [decode(row) for row in rows]
 
     def decision_definition_id(self, process_instance_id: str, decision_key: str) -> str:

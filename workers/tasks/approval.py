@@ -1,6 +1,6 @@
-"""Topics of `quote-approval`: facts for the rules, requirements from the rules, decisions of people, the outcome.
+"""Topics of `quote-approval` and `approve-requirement`: facts and requirements from the rules, forms and decisions of people, the outcome.
 
-Nothing is decided here: a handler turns variables into a command, and a refusal into the BPMN error of the same code.
+Nothing is decided here: a handler turns what the rules and people say into a command, and a refusal into the BPMN error of the same code.
 """
 
 from __future__ import annotations
@@ -14,30 +14,35 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.offers import approving, deciding, precedents, reading
+from domain.errors import Refusal
+from domain.offers import approving, deciding, facts, precedents, reading
 from domain.offers.approvals import (
     ApprovalAlreadyDecided,
+    ApprovalRequest,
+    ApprovalRequirement,
     AuthorityExceeded,
     Decision,
     FourEyesViolation,
     RequestStatus,
-    RequirementStatus,
     StaleApproval,
 )
-from domain.offers.approving import ApprovalFacts
+from domain.offers.facts import ApprovalFacts
 from domain.offers.prices import StalePrice
 from domain.offers.quotes import StaleRevision
 from domain.store import UnitOfWork
+from domain.workflows import forms, starts
+from domain.workflows.forms import FormChanged
+from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import approval_form
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contracts import QUOTE, topic
+from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION
-from workers.tasks.escalation import DECISION_FORM, USER_TASK, asked
+from workers.tasks.persons import Person, who_completed
 
-POLICY = "approval-requirements"
+POLICY, REUSE = "approval-requirements", "reapproval-reuse"
 POLICY_FACTS = ("maxDiscountPercent", "marginPercent", "dealAmount", "region", "productFamily", "paymentTermDays", "priceStale")
 CHANGES = ("hasBasis", "discountChange", "marginChange", "dealAmountChange", "paymentTermChange", "linesAdded", "basisAgeDays")
 OUTCOME = {
@@ -46,10 +51,12 @@ OUTCOME = {
     RequestStatus.REJECTED: "REJECTED",
     RequestStatus.REWORK: "REWORK",
 }
+DECISION_FORM = ("decision", "reasonCode", "comment")
+"""What an approver fills in."""
 
 
 class Approval:
-    """The handlers. The engine says who completed a user task, and which version of the policy decided."""
+    """The handlers. The engine says who completed a user task, and which versions of the rules decide."""
 
     def __init__(self, database: Database, engine: Engine) -> None:
         self._database = database
@@ -57,41 +64,55 @@ class Approval:
 
     @topic(
         "quote.collect-approval-facts",
-        reads=QUOTE,
-        sets=(*POLICY_FACTS, *CHANGES, *approval_form.SHOWN),
+        Kind.QUOTE_REVISION,
+        sets=(*POLICY_FACTS, *CHANGES),
         errors=(StaleRevision.code, StalePrice.code),
     )
-    def collect_facts(self, task: Task) -> dict[str, Variable]:
-        """Collect the inputs of the rules, and what the approver reads."""
+    def collect_facts(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Collect the inputs of the rules."""
         try:
-            with open_unit_of_work(self._database, task) as uow:
-                facts = approving.collect_facts(uow, task.uuid("quoteId"), task.uuid("quoteRevisionId"), task.uuid("priceResultId"))
+            with open_unit_of_work(self._database, task, key) as uow:
+                collected = approving.collect_facts(uow, key.ids[0], key.id, _submitted_price(uow, task))
         except (StaleRevision, StalePrice) as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
-        return {**_policy_facts(facts), **_changes(facts), **approval_form.shown(facts)}
+        return {**_policy_facts(collected), **_changes(collected)}
 
     @topic(
         "quote.open-requirements",
-        reads=(*QUOTE, "requirements", "reuse"),
-        sets=("approvalRequestId", "approvalNeeded", "approvalReused", "levels", "rulesText"),
+        Kind.QUOTE_REVISION,
+        sets=("approvalRequestId", "approvalNeeded", "approvalReused", "levels"),
         errors=(StaleApproval.code,),
     )
-    def open_requirements(self, task: Task) -> dict[str, Variable]:
-        """Store the requirements that the policy asks for; returns by level the signatures that are still missing."""
+    def open_requirements(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Store the requirements that the policy asks for; returns by level the signatures that are still missing.
+
+        The engine evaluates the rules once more, with facts from the database: what stands in process variables may be anybody's word.
+        """
+        quote_id, revision_id = key.ids
+        try:
+            with open_unit_of_work(self._database, task, key) as uow:
+                price_id = _submitted_price(uow, task)
+                collected = approving.collect_facts(uow, quote_id, revision_id, price_id)
+        except (StaleRevision, StalePrice) as refusal:
+            raise BpmnError(StaleApproval.code, str(refusal)) from refusal
+        policy = self._engine.decision_definition_id(task.process_instance_id, POLICY)
+        reuse = self._engine.decision_definition_id(task.process_instance_id, REUSE)
+        rows = self._engine.evaluate_version(policy, _policy_facts(collected))
+        [may_reuse] = self._engine.evaluate_version(reuse, _changes(collected))
         command = approving.OpenRequirements(
-            quote_id=task.uuid("quoteId"),
-            quote_revision_id=task.uuid("quoteRevisionId"),
-            price_result_id=task.uuid("priceResultId"),
-            policy_definition_id=self._engine.decision_definition_id(task.process_instance_id, POLICY),
+            quote_id=quote_id,
+            quote_revision_id=revision_id,
+            price_result_id=price_id,
+            policy_definition_id=policy,
             process_instance_id=task.process_instance_id,
-            requirements=[_requirement(row) for row in task.variables.get("requirements") or []],
-            reuse=bool(task.variables.get("reuse")),
+            requirements=[_requirement(row) for row in rows],
+            reuse=bool(may_reuse["reuse"]),
         )
         try:
-            with open_unit_of_work(self._database, task) as uow:
+            with open_unit_of_work(self._database, task, key) as uow:
                 request = approving.open_requirements(uow, command)
                 requirements = reading.requirements_of(uow, request.id)
-                reused = _reused(uow, command.quote_id)
+                reused = _reused(uow, quote_id)
         except StaleApproval as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         levels = _levels(requirements, reused)
@@ -100,101 +121,119 @@ class Approval:
             "approvalNeeded": bool(levels),
             "approvalReused": bool(requirements) and not levels,
             "levels": levels,
-            "rulesText": approval_form.rules(requirements, reused),
         }
 
     @topic(
-        "approval.record-decision",
-        reads=("tenantId", "quoteRevisionId", "priceResultId", "requirementId", "decision", "reasonCode", "comment"),
-        sets=("requirementOutcome", "approvalOutcome", "levels", *DECISION_FORM, "decisionRefused"),
-        errors=(StaleApproval.code, FourEyesViolation.code, AuthorityExceeded.code),
+        "approval.prepare-form",
+        Kind.APPROVAL_REQUIREMENT,
+        sets=("isDecided", *approval_form.SHOWN, *DECISION_FORM),
+        errors=(StaleApproval.code,),
     )
-    def record_decision(self, task: Task) -> dict[str, Variable]:
-        """Record the decision of an approver in Tasklist; a decision that came over HTTP is recorded already."""
-        with open_unit_of_work(self._database, task) as uow:
-            requirement = reading.requirement(uow, task.uuid("requirementId"))
-        if requirement.decision is None:
-            self._decide(task)
-        with open_unit_of_work(self._database, task) as uow:
-            requirement = reading.requirement(uow, requirement.id)
-            requirements = reading.requirements_of(uow, requirement.request_id)
+    def prepare_form(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Read what an approver is shown, and keep it; the form of the last approver is emptied."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            requirement = reading.requirement(uow, key.id)
+            if requirement.request_status != RequestStatus.OPEN and requirement.decision is None:
+                raise BpmnError(StaleApproval.code, f"The approval request is {requirement.request_status}.")
+            shown = facts.shown_to_approver(uow, requirement, uow.read(ApprovalRequest, requirement.request_id))
+            forms.show(uow, key.id, shown.as_evidence(), task.process_instance_id)
             reused = _reused(uow, requirement.quote_id)
-        outcome = OUTCOME.get(RequestStatus(requirement.request_status))
-        if outcome is None:
-            raise BpmnError(StaleApproval.code, f"The approval request is {requirement.request_status}.")
-        answer = {"requirementOutcome": requirement.status, "approvalOutcome": outcome, "decisionRefused": ""}
-        if any(row.level == requirement.level and row.status == RequirementStatus.PENDING for row in requirements):
-            return answer
-        # The time of the next level begins now, so the process needs its deadlines.
-        return {**answer, "levels": _levels(requirements, reused)}
+        empty = dict.fromkeys(DECISION_FORM)
+        return {"isDecided": requirement.decision is not None, **approval_form.shown(shown, reused), **empty}
 
-    def _decide(self, task: Task) -> None:
-        completion = self._engine.who_completed(task.process_instance_id, USER_TASK, beside=task.activity_instance_id)
-        if completion is None:
-            raise GiveUp("The engine's user operation log does not say who completed the task: check that history level is full.")
-        command = deciding.Decide(
-            requirement_id=task.uuid("requirementId"),
-            quote_revision_id=task.uuid("quoteRevisionId"),
-            price_result_id=task.uuid("priceResultId"),
-            decision=_decision(task),
-            reason_code=str(task.variables.get("reasonCode") or "NONE"),
-            comment=str(task.variables.get("comment") or "") or None,
-            decided_by=completion.user_id,
-            roles=self._engine.groups_of(completion.user_id),
-            approval_task_id=completion.task_id,
-        )
+    @topic(
+        "approval.record-decision",
+        Kind.APPROVAL_REQUIREMENT,
+        reads=DECISION_FORM,
+        sets=("approvalOutcome",),
+        errors=(StaleApproval.code, FourEyesViolation.code, AuthorityExceeded.code, FormChanged.code),
+    )
+    def record_decision(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Record the decision of an approver in Tasklist; a decision that came over HTTP is recorded already."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            requirement = reading.requirement(uow, key.id)
+        if requirement.decision is None:
+            self._decide(task, key)
+        with open_unit_of_work(self._database, task, key) as uow:
+            status = reading.requirement(uow, key.id).request_status
+        outcome = OUTCOME.get(RequestStatus(status))
+        if outcome is None:
+            raise BpmnError(StaleApproval.code, f"The approval request is {status}.")
+        return {"approvalOutcome": outcome}
+
+    def _decide(self, task: Task, key: BusinessKey) -> None:
+        person = who_completed(self._engine, task, deciding.TASK)
+        if person is None:
+            raise GiveUp("Nobody has completed the task of this requirement: move the token back to Prepare form")
         try:
-            with open_unit_of_work(self._database, task, on_behalf_of=completion.user_id) as uow:
-                deciding.decide(uow, command)
+            with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
+                deciding.decide(uow, _command(uow, task, key, person))
         except ApprovalAlreadyDecided:
             return  # another person was faster; that decision counts
-        except (FourEyesViolation, AuthorityExceeded) as refusal:
-            raise BpmnError(refusal.code, str(refusal), _asked_again(f"{completion.user_id}: {refusal}")) from refusal
         except StaleApproval as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
+        except (FourEyesViolation, AuthorityExceeded, FormChanged) as refusal:
+            self._ask_again(task, key, person, refusal)
 
-    @topic("quote.apply-outcome", reads=("tenantId", "approvalRequestId"), sets=("approvalOutcome",))
-    def apply_outcome(self, task: Task) -> dict[str, Variable]:
-        """Read from the domain how the request ended: the process only shows it."""
-        with open_unit_of_work(self._database, task) as uow:
-            status = reading.request_status(uow, task.uuid("approvalRequestId"))
+    def _ask_again(self, task: Task, key: BusinessKey, person: Person, refusal: Refusal) -> None:
+        with open_unit_of_work(self._database, task, key) as uow:
+            deciding.ask_again(uow, key.id, f"{person.user_id}: {refusal}")
+        raise BpmnError(refusal.code, str(refusal)) from refusal
+
+    @topic("quote.apply-outcome", Kind.QUOTE_REVISION, sets=("approvalOutcome",))
+    def apply_outcome(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Read from the domain how the request of the revision ended: the process only shows it."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            status = reading.request_status_of(uow, key.id)
         outcome = OUTCOME.get(RequestStatus(status), "VOID")
         return {"approvalOutcome": "VOID" if outcome == "OPEN" else outcome}
 
 
-def _asked_again(reason: str) -> dict[str, Variable]:
-    """Say why nothing was recorded, and clear the form for the next approver."""
-    return {"decisionRefused": reason, "decision": None, "reasonCode": None, "comment": None}
+def _submitted_price(uow: UnitOfWork, task: Task) -> UUID:
+    """The price that was submitted, as the domain noted it when it asked for the process."""
+    return UUID(starts.find(uow, task.business_key).variables["price_result_id"])
 
 
-def _decision(task: Task) -> Decision:
-    chosen = task.variables.get("decision")
+def _command(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> deciding.Decide:
+    """The decision on exactly what the form has shown. Raises FormChanged, and AuthorityExceeded for anything but a decision."""
+    if person.may_have_seen_other_facts:
+        raise FormChanged
     try:
-        return Decision(str(chosen))
+        decision = Decision(str(task.variables.get("decision")))
     except ValueError:
-        raise BpmnError(
-            AuthorityExceeded.code,
-            f"{chosen!r} is not a decision.",
-            _asked_again("Please choose APPROVE, REJECT, REWORK or ESCALATE."),
-        ) from None
+        raise AuthorityExceeded("Please choose APPROVE, REJECT, REWORK or ESCALATE.") from None
+    request = uow.read(ApprovalRequest, uow.read(ApprovalRequirement, key.id).request_id)
+    return deciding.Decide(
+        requirement_id=key.id,
+        quote_revision_id=request.quote_revision_id,
+        price_result_id=request.price_result_id,
+        decision=decision,
+        reason_code=str(task.variables.get("reasonCode") or "NONE"),
+        comment=str(task.variables.get("comment") or "") or None,
+        decided_by=person.user_id,
+        roles=person.roles,
+        approval_task_id=person.task_id,
+        process_instance_id=task.process_instance_id,
+        shown_form_id=forms.last_shown(uow, task.process_instance_id).id,
+    )
 
 
-def _policy_facts(facts: ApprovalFacts) -> dict[str, Variable]:
+def _policy_facts(collected: ApprovalFacts) -> dict[str, Variable]:
     """The inputs of DMN `approval-requirements`."""
     return {
-        "maxDiscountPercent": float(facts.price.max_discount_percent),
-        "marginPercent": float(facts.price.margin_percent),
-        "dealAmount": float(facts.price.net_total),
-        "region": facts.quote.region,
-        "productFamily": facts.product_family,
-        "paymentTermDays": facts.quote.payment_term_days,
-        "priceStale": facts.price_stale,
+        "maxDiscountPercent": float(collected.price.max_discount_percent),
+        "marginPercent": float(collected.price.margin_percent),
+        "dealAmount": float(collected.price.net_total),
+        "region": collected.quote.region,
+        "productFamily": collected.product_family,
+        "paymentTermDays": collected.quote.payment_term_days,
+        "priceStale": collected.price_stale,
     }
 
 
-def _changes(facts: ApprovalFacts) -> dict[str, Variable]:
+def _changes(collected: ApprovalFacts) -> dict[str, Variable]:
     """The inputs of DMN `reapproval-reuse`: new minus approved, 0 without an approved revision."""
-    basis, price = facts.precedent, facts.price
+    basis, price = collected.precedent, collected.price
     before = basis.price if basis else price
     offered = {line.product_offering_id for line in basis.lines} if basis else set()
     return {
@@ -204,7 +243,7 @@ def _changes(facts: ApprovalFacts) -> dict[str, Variable]:
         "dealAmountChange": float(price.net_total - before.net_total),
         # The payment term belongs to the quote and is the same for all of its revisions.
         "paymentTermChange": 0,
-        "linesAdded": any(priced.line.product_offering_id not in offered for priced in facts.lines),
+        "linesAdded": any(priced.line.product_offering_id not in offered for priced in collected.lines),
         "basisAgeDays": (basis.age_days or 0.0) if basis else 0.0,
     }
 
@@ -215,8 +254,7 @@ def _requirement(row: Mapping[str, Any]) -> approving.Requirement:
         level=int(row["level"]),
         approver_group=row["approverGroup"],
         min_authority=Decimal(str(row["minAuthorityDiscountPercent"])),
-        # An instance of model 1.0.0 goes on with its own rules, which give no reason.
-        because=row.get("because") or f"The rules ask for {row['requirementType']}.",
+        because=row["because"],
         sla=DURATION.validate_python(row["slaDuration"]),
     )
 
@@ -227,14 +265,9 @@ def _reused(uow: UnitOfWork, quote_id: UUID) -> frozenset[UUID]:
 
 
 def _levels(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> list[dict[str, Any]]:
-    # A requirement that was signed over HTTP meanwhile stays: the completion of its user task tells the engine.
+    # A requirement that was signed over HTTP meanwhile stays: its own process finds the decision.
     left = [requirement for requirement in requirements if requirement.id not in reused]
     return [
-        {"level": level, "requirements": [_shown(requirement) for requirement in group]}
+        {"level": level, "requirements": [{"requirementId": str(requirement.id)} for requirement in group]}
         for level, group in groupby(left, key=lambda requirement: requirement.level)
     ]
-
-
-def _shown(requirement: Row[Any]) -> dict[str, Variable]:
-    of_requirement = {"requirementId": str(requirement.id), "requirementType": requirement.type, "because": requirement.because}
-    return {**of_requirement, **asked(requirement)}

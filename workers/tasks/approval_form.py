@@ -6,13 +6,14 @@ Text that people typed is escaped (`markdown`): a comment must never look like a
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row
 
 from domain.catalog import CATALOG
-from domain.offers.approving import ApprovalFacts
+from domain.offers.facts import ApprovalFacts, ShownFacts
 from domain.offers.precedents import Precedent
 from domain.offers.prices import LinePrice
 from domain.offers.quotes import Line
@@ -23,38 +24,74 @@ SHOWN = (
     "quoteNumber",
     "revisionNo",
     "customerId",
+    "region",
     "ownerUserId",
+    "paymentTermDays",
     "currency",
     "listTotal",
     "netTotal",
+    "maxDiscountPercent",
+    "marginPercent",
     "priceValidUntil",
+    "priceStale",
     "comparedText",
     "linesText",
+    "rulesText",
     "decisionsText",
+    "requirementType",
+    "because",
+    "escalationNotice",
+    "decisionRefused",
+    "reminderNotice",
+    "approverGroup",
+    "escalationLevel",
+    "remindAt",
+    "dueAt",
 )
 LINES_HEAD = "| # | Offering | Quantity | Months | List | Discount | Net | Change |\n|---:|---|---:|---:|---:|---:|---:|---|\n"
 DECISIONS_HEAD = "| When | Revision | Asked for | Decision | By | Reason | Comment |\n|---|---:|---|---|---|---|---|\n"
 
 
-def shown(facts: ApprovalFacts) -> dict[str, Variable]:
-    """The variables in the form's texts."""
-    quote, price = facts.quote, facts.price
+def shown(facts: ShownFacts, reused: Container[UUID]) -> dict[str, Variable]:
+    """The variables in the form's texts, and those that say who is asked until when."""
+    offer, requirement = facts.offer, facts.requirement
+    quote, price = offer.quote, offer.price
     return {
         "quoteNumber": quote.quote_number,
-        "revisionNo": facts.revision_no,
-        "customerId": quote.customer_id,
-        "ownerUserId": quote.owner_user_id,
+        "revisionNo": offer.revision_no,
+        "customerId": plain(quote.customer_id),
+        "region": plain(quote.region),
+        "ownerUserId": plain(quote.owner_user_id),
+        "paymentTermDays": quote.payment_term_days,
         "currency": price.currency,
         "listTotal": f"{price.list_total:.2f}",
         "netTotal": f"{price.net_total:.2f}",
+        "maxDiscountPercent": float(price.max_discount_percent),
+        "marginPercent": float(price.margin_percent),
         "priceValidUntil": moment(price.valid_until),
-        "comparedText": _compared(facts),
-        "linesText": table(LINES_HEAD, [*_lines(facts)]),
+        "priceStale": offer.price_stale,
+        "comparedText": _compared(offer),
+        "linesText": table(LINES_HEAD, [*_lines(offer)]),
+        "rulesText": _rules(facts.requirements, reused),
         "decisionsText": table(DECISIONS_HEAD, [_decision(row) for row in reversed(facts.decisions)]) if facts.decisions else "",
+        "requirementType": requirement.type,
+        "because": requirement.because,
+        "escalationNotice": requirement.escalation_notice or "",
+        "decisionRefused": requirement.refusal_notice or "",
+        "reminderNotice": reminder(requirement) if requirement.reminded_at else "",
+        "approverGroup": requirement.approver_group,
+        "escalationLevel": requirement.escalation_level,
+        "remindAt": requirement.remind_at.astimezone(UTC).isoformat(),
+        "dueAt": requirement.due_at.astimezone(UTC).isoformat(),
     }
 
 
-def rules(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> str:
+def reminder(requirement: Row[Any]) -> str:
+    """What an approver reads after half of the time."""
+    return f"Half of the time is gone. Please decide by {moment(requirement.due_at)}."
+
+
+def _rules(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> str:
     """Every rule that fired for the revision, and the group that it asks; empty for a single rule, which the form names anyway."""
     if len(requirements) <= 1:
         return ""

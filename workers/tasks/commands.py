@@ -10,39 +10,31 @@ from sqlalchemy import Engine as Database
 
 from domain.errors import Refusal
 from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.workflows.keys import BusinessKey
 from workers.pod.contract import Task
 from workers.runtime.evaluation import then_evaluate
 from workers.runtime.refusals import record_refusal
+from workers.tasks.subjects import cause_of
 
 
 @contextmanager
-def open_unit_of_work(database: Database, task: Task, on_behalf_of: str | None = None) -> Iterator[UnitOfWork]:
+def open_unit_of_work(database: Database, task: Task, key: BusinessKey, on_behalf_of: str | None = None) -> Iterator[UnitOfWork]:
     """The transaction of one command of this task; its log rows carry instance and business key, a refusal is logged and counted.
 
-    `on_behalf_of` is the person whose act the task passes on: that person is the actor, in place of the worker.
+    `key` is what the task's instance acts for, and names the tenant. `on_behalf_of` is the person whose act the task passes on: that person is the actor, in place of the worker.
     """
-    with _recording_refusals(database, _cause(task, on_behalf_of)) as uow:
+    with _recording_refusals(database, cause_of(task, key, on_behalf_of)) as uow:
         yield uow
 
 
-def evaluate_order(database: Database, task: Task, order_id: UUID) -> None:
+def evaluate_order(database: Database, task: Task, key: BusinessKey, order_id: UUID) -> None:
     """Evaluate the order of a step that this task has changed. A failure is raised: the task is repeated as a whole, which is safe."""
 
     def carry_out(cause: Cause, command: Callable[[UnitOfWork], object]) -> None:
         with _recording_refusals(database, cause) as uow:
             command(uow)
 
-    then_evaluate(carry_out, _cause(task), order_id)
-
-
-def _cause(task: Task, on_behalf_of: str | None = None) -> Cause:
-    return Cause(
-        tenant_id=task.uuid("tenantId"),
-        actor=on_behalf_of or f"worker:{task.worker_id}",
-        command=task.topic,
-        process_instance_id=task.process_instance_id,
-        business_key=task.business_key,
-    )
+    then_evaluate(carry_out, cause_of(task, key), order_id)
 
 
 @contextmanager

@@ -11,28 +11,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import Task, Topic
 from workers.runtime.variables import Variable
-
-QUOTE = ("tenantId", "quoteId", "quoteRevisionId", "priceResultId")
-ORDER = ("tenantId", "orderId")
-STEP = ("tenantId", "stepId")
-CASE = ("tenantId", "caseId")
+from workers.tasks.subjects import Subjects
 
 _ATTRIBUTE = "contract"
 
-HeartbeatMethod: TypeAlias = Callable[[Any, Task], None]
-_Method = TypeVar("_Method", bound=Callable[[Any, Task], Mapping[str, Variable]])
+HeartbeatMethod: TypeAlias = Callable[[Any, Task, BusinessKey], None]
+_Result = TypeVar("_Result")
+_Method = TypeVar("_Method", bound=Callable[[Any, Task, BusinessKey], Mapping[str, Variable]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     """What a model may rely on: the variables that a topic reads and sets, and the BPMN errors that it may raise.
 
-    `heartbeat` is the method that writes a sign of life while the topic's handler runs.
+    `acts_for` is what the processes that use the topic act for; no process variable says it. `heartbeat` is the method that writes a sign of life while the topic's handler runs.
     """
 
     name: str
+    acts_for: Sequence[Kind]
     variables: Sequence[str]
     sets: Sequence[str] = ()
     errors: Sequence[str] = ()
@@ -41,14 +40,16 @@ class Contract:
 
 def topic(
     name: str,
-    *,
-    reads: Sequence[str],
+    *acts_for: Kind,
+    reads: Sequence[str] = (),
     sets: Sequence[str] = (),
     errors: Sequence[str] = (),
     heartbeat: HeartbeatMethod | None = None,
 ) -> Callable[[_Method], _Method]:
     """Declare a method as the handler of a topic."""
-    contract = Contract(name=name, variables=tuple(reads), sets=tuple(sets), errors=tuple(errors), heartbeat=heartbeat)
+    contract = Contract(
+        name=name, acts_for=acts_for, variables=tuple(reads), sets=tuple(sets), errors=tuple(errors), heartbeat=heartbeat
+    )
 
     def declare(method: _Method) -> _Method:
         setattr(method, _ATTRIBUTE, contract)
@@ -67,20 +68,27 @@ def contracts_of(*classes: type) -> dict[str, Contract]:
     return contracts
 
 
-def topics_of(handlers: Iterable[object]) -> dict[str, Topic]:
+def topics_of(handlers: Iterable[object], subjects: Subjects) -> dict[str, Topic]:
     """Every topic that these objects handle, ready to run."""
-    return {topic.name: topic for each in handlers for topic in _topics(each)}
+    return {topic.name: topic for each in handlers for topic in _topics(each, subjects)}
 
 
-def _topics(handlers: object) -> Iterator[Topic]:
+def _topics(handlers: object, subjects: Subjects) -> Iterator[Topic]:
     for contract, method in _declared(type(handlers)):
+        beat = partial(contract.heartbeat, handlers) if contract.heartbeat else None
         yield Topic(
             name=contract.name,
-            handler=getattr(handlers, method),
+            handler=_knowing_its_subject(getattr(handlers, method), subjects, contract.acts_for),
             variables=contract.variables,
             errors=contract.errors,
-            heartbeat=partial(contract.heartbeat, handlers) if contract.heartbeat else None,
+            heartbeat=_knowing_its_subject(beat, subjects, contract.acts_for) if beat else None,
         )
+
+
+def _knowing_its_subject(
+    handle: Callable[[Task, BusinessKey], _Result], subjects: Subjects, kinds: Sequence[Kind]
+) -> Callable[[Task], _Result]:
+    return lambda task: handle(task, subjects.of(task, kinds))
 
 
 def _declared(handlers: type) -> Iterator[tuple[Contract, str]]:

@@ -6,117 +6,128 @@ repeated: the domain reminds once, and escalates each level once.
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.offers import escalating, reading
-from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, StaleApproval
-from domain.store import UnitOfWork
-from workers.pod.contract import BpmnError, GiveUp, Task
+from domain.offers import deciding, escalating, reading
+from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, AuthorityExceeded, FourEyesViolation, StaleApproval
+from domain.offers.escalating import EscalateRequirement, HandOn
+from domain.workflows.keys import BusinessKey, Kind
+from workers.pod.contract import BpmnError, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
+from workers.tasks.approval_form import reminder
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contracts import topic
-from workers.tasks.durations import duration
-from workers.tasks.markdown import moment, plain
+from workers.tasks.durations import DURATION, duration
+from workers.tasks.markdown import plain
+from workers.tasks.persons import Person, who_completed
 
-USER_TASK = "approve-quote"
-BY_HAND = "ESCALATE"
-# What an approver fills in.
-DECISION_FORM = ("decision", "reasonCode", "comment")
-
-
-def asked(requirement: Row[Any]) -> dict[str, Variable]:
-    """The group that is asked for a signature, and its deadlines, in the variables of the user task and its timers."""
-    return {
-        "approverGroup": requirement.approver_group,
-        "remindAt": requirement.remind_at.astimezone(UTC).isoformat(),
-        "dueAt": requirement.due_at.astimezone(UTC).isoformat(),
-        "escalationLevel": requirement.escalation_level,
-    }
+RULES = "approval-escalation"
 
 
 class Escalation:
-    """The handlers. The engine says who escalated a user task."""
+    """The handlers. The engine says who escalated a user task, and which version of the rules decides."""
 
     def __init__(self, database: Database, engine: Engine) -> None:
         self._database = database
         self._engine = engine
 
-    @topic("approval.remind-approver", reads=("tenantId", "requirementId", "escalationLevel"), sets=("reminderNotice",))
-    def remind(self, task: Task) -> dict[str, Variable]:
+    @topic("approval.remind-approver", Kind.APPROVAL_REQUIREMENT, reads=("escalationLevel",), sets=("reminderNotice",))
+    def remind(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Announce the reminder and put a notice on the form, unless the signature was given, or another group is asked."""
-        requirement_id = task.uuid("requirementId")
         try:
-            with open_unit_of_work(self._database, task) as uow:
-                requirement = reading.requirement(uow, requirement_id)
+            with open_unit_of_work(self._database, task, key) as uow:
+                requirement = reading.requirement(uow, key.id)
                 if requirement.escalation_level != task.variables.get("escalationLevel"):
                     return {}
-                reminded = escalating.remind(uow, requirement_id)
+                return {"reminderNotice": reminder(escalating.remind(uow, key.id, task.process_instance_id))}
         except (StaleApproval, ApprovalAlreadyDecided):
             return {}
-        return {"reminderNotice": f"Half of the time is gone. Please decide by {moment(reminded.due_at)}."}
 
     @topic(
         "approval.escalate-requirement",
-        reads=("tenantId", "requirementId", "approverGroup", "escalationLevel", "nextApproverGroup", "slaDuration", *DECISION_FORM),
-        sets=(
-            *("approverGroup", "remindAt", "dueAt", "escalationLevel", "escalationNotice", "reminderNotice"),
-            *(*DECISION_FORM, "decisionRefused"),
-        ),
+        Kind.APPROVAL_REQUIREMENT,
+        reads=("slaDuration", "reasonCode", "comment"),
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
-    def escalate(self, task: Task) -> dict[str, Variable]:
+    def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Ask the next group, or give the same group more time.
 
-        A person who escalates where no group stands above gets the task back with its old deadline.
+        A person who escalates without the authority to, or where no group stands above, gets the task back with its old deadline.
         """
-        group, next_group = task.text("approverGroup"), task.text("nextApproverGroup")
-        person = self._who_escalated(task) if _by_hand(task) else None
-        with open_unit_of_work(self._database, task, on_behalf_of=person) as uow:
-            if group == next_group and _by_hand(task):
-                requirement = reading.requirement(uow, task.uuid("requirementId"))
+        with open_unit_of_work(self._database, task, key) as uow:
+            requirement = reading.requirement(uow, key.id)
+        person = who_completed(self._engine, task, deciding.TASK)
+        try:
+            if person is None:
+                self._escalate(task, key, requirement)
             else:
-                requirement = _escalate(uow, task, next_group)
-        fresh = {"reminderNotice": None, "decisionRefused": None, "decision": None, "reasonCode": None, "comment": None}
-        return {**asked(requirement), "escalationNotice": _notice(task, person, group, next_group), **fresh}
+                self._hand_on(task, key, requirement, person)
+        except AlreadyEscalated:
+            pass  # this very task escalated it, and its report to the engine was lost
+        except (StaleApproval, ApprovalAlreadyDecided) as refusal:
+            raise BpmnError(refusal.code, str(refusal)) from refusal
+        return {}
 
-    def _who_escalated(self, task: Task) -> str:
-        completion = self._engine.who_completed(task.process_instance_id, USER_TASK, beside=task.activity_instance_id)
-        if completion is None:
-            raise GiveUp("The engine's user operation log does not say who escalated the task: check that history level is full.")
-        return completion.user_id
+    def _escalate(self, task: Task, key: BusinessKey, requirement: Row[Any]) -> None:
+        group, sla = self._next(task, requirement)
+        what = "The task was escalated" if group != requirement.approver_group else "Nobody stands above; the deadline is extended"
+        notice = f"{requirement.approver_group} did not decide in time. {what}."
+        command = EscalateRequirement(**_asked(task, key, requirement), approver_group=group, sla=sla, notice=notice)
+        with open_unit_of_work(self._database, task, key) as uow:
+            escalating.escalate(uow, command)
+
+    def _hand_on(self, task: Task, key: BusinessKey, requirement: Row[Any], person: Person) -> None:
+        why = " – ".join(plain(str(text)) for name in ("reasonCode", "comment") if (text := task.variables.get(name)))
+        group, sla = self._next(task, requirement)
+        if group == requirement.approver_group:
+            self._ask_again(
+                task,
+                key,
+                f"{person.user_id} wanted to escalate the task ({why}), but nobody stands above {requirement.approver_group}.",
+            )
+            return
+        command = HandOn(
+            **_asked(task, key, requirement),
+            approver_group=group,
+            sla=sla,
+            notice=f"{person.user_id} ({requirement.approver_group}) escalated the task: {why}",
+            decided_by=person.user_id,
+            roles=person.roles,
+        )
+        try:
+            with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
+                escalating.hand_on(uow, command)
+        except (FourEyesViolation, AuthorityExceeded) as refusal:
+            self._ask_again(task, key, f"{person.user_id}: {refusal}")
+
+    def _next(self, task: Task, requirement: Row[Any]) -> tuple[str, timedelta]:
+        """The group that the rules name, evaluated with facts from the database; where they name none, more time for the present one."""
+        rules = self._engine.decision_definition_id(task.process_instance_id, RULES)
+        rows = self._engine.evaluate_version(
+            rules,
+            {
+                "approverGroup": requirement.approver_group,
+                "escalationLevel": requirement.escalation_level,
+                "requirementType": requirement.type,
+            },
+        )
+        if not rows:
+            return requirement.approver_group, duration(task, "slaDuration")
+        return rows[0]["nextApproverGroup"], DURATION.validate_python(rows[0]["slaDuration"])
+
+    def _ask_again(self, task: Task, key: BusinessKey, notice: str) -> None:
+        with open_unit_of_work(self._database, task, key) as uow:
+            deciding.ask_again(uow, key.id, notice)
 
 
-def _notice(task: Task, person: str | None, group: str, next_group: str) -> str:
-    is_last = group == next_group
-    if person is None:
-        what = "Nobody stands above; the deadline is extended" if is_last else "The task was escalated"
-        return f"{group} did not decide in time. {what}."
-    why = " – ".join(plain(str(text)) for name in ("reasonCode", "comment") if (text := task.variables.get(name)))
-    if is_last:
-        return f"{person} wanted to escalate the task ({why}), but nobody stands above {group}."
-    return f"{person} ({group}) escalated the task: {why}"
-
-
-def _by_hand(task: Task) -> bool:
-    return task.variables.get("decision") == BY_HAND
-
-
-def _escalate(uow: UnitOfWork, task: Task, group: str) -> Row[Any]:
-    requirement_id = task.uuid("requirementId")
-    command = escalating.EscalateRequirement(
-        requirement_id=requirement_id,
-        expected_escalation_level=int(task.variables.get("escalationLevel") or 0),
-        approver_group=group,
-        sla=duration(task, "slaDuration"),
-    )
-    try:
-        return escalating.escalate(uow, command)
-    except AlreadyEscalated:
-        return reading.requirement(uow, requirement_id)  # this very task escalated it, and its report to the engine was lost
-    except (StaleApproval, ApprovalAlreadyDecided) as refusal:
-        raise BpmnError(refusal.code, str(refusal)) from refusal
+def _asked(task: Task, key: BusinessKey, requirement: Row[Any]) -> dict[str, Any]:
+    return {
+        "requirement_id": key.id,
+        "process_instance_id": task.process_instance_id,
+        "expected_escalation_level": requirement.escalation_level,
+    }

@@ -7,10 +7,9 @@ was.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
@@ -24,31 +23,25 @@ from domain.fallout.cases import UNRESOLVED, USER_TASK, FalloutCase, FalloutStat
 from domain.fallout.casework import CaseCommand
 from domain.fallout.triaging import OpenCase
 from domain.store import UnitOfWork
+from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import fallout_form
 from workers.tasks.commands import evaluate_order, open_unit_of_work
-from workers.tasks.contracts import CASE, ORDER, topic
+from workers.tasks.contracts import topic
 from workers.tasks.durations import duration
+from workers.tasks.persons import Person, who_completed
 
 SECOND_TASK = "confirm-resolution"
 ESCALATE = "ESCALATE"
 APPLIED, REFUSED, CONFIRMATION_NEEDED = "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
 EXHAUSTED = "ATTEMPTS_EXHAUSTED"
-RESOLUTION = ("orderId", "resolution", "externalReference", "evidence")
+RESOLUTION = ("resolution", "externalReference", "evidence")
 FRESH: dict[str, Variable] = dict.fromkeys(
     ("resolution", "externalReference", "evidence", "comment", "confirmed", "confirmationComment")
 )
 """Clears the form: the next person must not find the last one's input."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
-    """A person who completed a task in Tasklist, with the groups that the person is in."""
-
-    user_id: str
-    roles: tuple[str, ...] = ()
 
 
 class Fallout:
@@ -60,29 +53,31 @@ class Fallout:
 
     @topic(
         "fallout.open-case",
-        reads=(*ORDER, "stepId", "falloutQueue", "falloutSeverity", "falloutSla"),
+        Kind.STEP,
+        Kind.ORDER,
+        reads=("falloutQueue", "falloutSeverity", "falloutSla"),
         sets=("caseId", "stepOutcome"),
     )
-    def open_case(self, task: Task) -> dict[str, Variable]:
+    def open_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Hold the step and open its case, as the model's rules say; a step that is final already needs no case."""
-        step_id = task.variables.get("stepId")
-        with open_unit_of_work(self._database, task) as uow:
-            if not step_id:
-                return {"caseId": str(triaging.open_case(uow, _of_order(task)).id)}
-            step = fulfilling.hold(uow, task.uuid("stepId"), EXHAUSTED)
+        with open_unit_of_work(self._database, task, key) as uow:
+            if key.kind is Kind.ORDER:
+                failed = troubles.of_failed_decomposition(key.id, "The order's steps cannot be planned.")
+                return {"caseId": str(triaging.open_case(uow, failed).id)}
+            step = fulfilling.hold(uow, key.id, EXHAUSTED)
             case_id = triaging.open_case(uow, _of_step(task, step)).id if step.status == StepStatus.HELD else ""
-        evaluate_order(self._database, task, step.order_id)
+        evaluate_order(self._database, task, key, step.order_id)
         return {"caseId": str(case_id), "stepOutcome": fulfilling.outcome_of(step.status)}
 
     @topic(
         "fallout.prepare-case",
-        reads=CASE,
+        Kind.FALLOUT_CASE,
         sets=("caseStatus", "caseQueue", "caseOwner", "claimDueAt", "dueAt", *fallout_form.SHOWN),
     )
-    def prepare_case(self, task: Task) -> dict[str, Variable]:
+    def prepare_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read the case's status, owner and deadlines, and everything that its form shows."""
-        with open_unit_of_work(self._database, task) as uow:
-            case = triaging.take_up(uow, task.uuid("caseId"))
+        with open_unit_of_work(self._database, task, key) as uow:
+            case = triaging.take_up(uow, key.id)
             return {
                 "caseStatus": case.status,
                 "caseQueue": case.queue,
@@ -93,61 +88,63 @@ class Fallout:
                 **FRESH,
             }
 
-    @topic("fallout.apply-resolution", reads=(*CASE, *RESOLUTION), sets=("resolutionOutcome", "resolutionRefused"))
-    def apply_resolution(self, task: Task) -> dict[str, Variable]:
+    @topic("fallout.apply-resolution", Kind.FALLOUT_CASE, reads=RESOLUTION, sets=("resolutionOutcome", "resolutionRefused"))
+    def apply_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the person's resolution on that person's behalf; a refusal is shown on the form."""
         person = self._who(task, USER_TASK)
         chosen = str(task.variables.get("resolution") or "")
         if chosen == ESCALATE:
-            return self._try(task, person, lambda uow: casework.escalate(uow, _seen(uow, task, person)))
-        return self._resolve(task, person, chosen)
+            return self._try(task, key, person, lambda uow: casework.escalate(uow, _seen(uow, key, person)))
+        return self._resolve(task, key, person, chosen)
 
     @topic(
         "fallout.confirm-resolution",
-        reads=(*CASE, *RESOLUTION, "confirmed", "confirmationComment"),
+        Kind.FALLOUT_CASE,
+        reads=(*RESOLUTION, "confirmed", "confirmationComment"),
         sets=("resolutionOutcome", "resolutionRefused"),
     )
-    def confirm_resolution(self, task: Task) -> dict[str, Variable]:
+    def confirm_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Record the second person's confirmation, then carry the resolution out on behalf of the first."""
         second = self._who(task, SECOND_TASK)
         comment = str(task.variables.get("confirmationComment") or "no comment")
         if task.variables.get("confirmed") is not True:
             return _refused(f"{second.user_id} did not confirm: {comment}")
         reference = str(task.variables.get("externalReference") or "")
-        answer = self._try(task, second, lambda uow: casework.confirm(uow, _seen(uow, task, second), reference, comment))
+        answer = self._try(task, key, second, lambda uow: casework.confirm(uow, _seen(uow, key, second), reference, comment))
         if answer["resolutionOutcome"] != APPLIED:
             return answer
-        return self._resolve(task, self._who(task, USER_TASK), str(task.variables.get("resolution") or ""))
+        return self._resolve(task, key, self._who(task, USER_TASK), str(task.variables.get("resolution") or ""))
 
-    @topic("fallout.escalate", reads=(*CASE, "escalationCause"))
-    def escalate(self, task: Task) -> dict[str, Variable]:
+    @topic("fallout.escalate", Kind.FALLOUT_CASE, reads=("escalationCause",))
+    def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Escalate the case when nobody claimed it, or nobody resolved it, in time."""
-        worker = Person(user_id=f"worker:{task.worker_id}")
-        with open_unit_of_work(self._database, task) as uow:
-            case = uow.read(FalloutCase, task.uuid("caseId"))
+        worker = Person(user_id=f"worker:{task.worker_id}", task_id=task.id, roles=(), may_have_seen_other_facts=False)
+        with open_unit_of_work(self._database, task, key) as uow:
+            case = uow.read(FalloutCase, key.id)
             is_due = case.status == FalloutStatus.OPEN if task.text("escalationCause") == "CLAIM" else case.status in UNRESOLVED
             if is_due:
-                casework.escalate(uow, _seen(uow, task, worker))
+                casework.escalate(uow, _seen(uow, key, worker))
         return {}
 
-    def _resolve(self, task: Task, person: Person, chosen: str) -> dict[str, Variable]:
+    def _resolve(self, task: Task, key: BusinessKey, person: Person, chosen: str) -> dict[str, Variable]:
         try:
             resolution = Resolution(chosen)
         except ValueError:
             return _refused(f"{chosen!r} is not a resolution: choose one of those listed.")
         # The person who completes the task in Tasklist owns the case: the engine lets nobody else complete it. The claim has a transaction
         # of its own, because a resolution locks the order and the step before their case.
-        answer = self._try(task, person, lambda uow: casework.claim(uow, _seen(uow, task, person), has_task=True))
+        answer = self._try(task, key, person, lambda uow: casework.claim(uow, _seen(uow, key, person), has_task=True))
         if answer["resolutionOutcome"] == APPLIED:
-            answer = self._try(task, person, lambda uow: _carry_out(uow, task, person, resolution))
-        order_id = task.variables.get("orderId")
+            answer = self._try(task, key, person, lambda uow: _carry_out(uow, task, key, person, resolution))
+        with open_unit_of_work(self._database, task, key) as uow:
+            order_id = uow.read(FalloutCase, key.id).order_id
         if order_id and answer["resolutionOutcome"] == APPLIED:
-            evaluate_order(self._database, task, UUID(str(order_id)))
+            evaluate_order(self._database, task, key, order_id)
         return answer
 
-    def _try(self, task: Task, person: Person, act: Callable[[UnitOfWork], object]) -> dict[str, Variable]:
+    def _try(self, task: Task, key: BusinessKey, person: Person, act: Callable[[UnitOfWork], object]) -> dict[str, Variable]:
         try:
-            with open_unit_of_work(self._database, task, on_behalf_of=person.user_id) as uow:
+            with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
                 act(uow)
         except SecondPersonMissing:
             return {"resolutionOutcome": CONFIRMATION_NEEDED, "resolutionRefused": None}
@@ -155,21 +152,21 @@ class Fallout:
             return _refused(f"{person.user_id}: {refusal}")
         return {"resolutionOutcome": APPLIED, "resolutionRefused": None}
 
-    def _who(self, task: Task, activity: str) -> Person:
-        completion = self._engine.who_completed(task.process_instance_id, activity, beside=task.activity_instance_id)
-        if completion is None:
-            raise GiveUp("The engine's user operation log does not say who completed the task: check that history level is full.")
-        return Person(user_id=completion.user_id, roles=tuple(self._engine.groups_of(completion.user_id)))
+    def _who(self, task: Task, user_task: str) -> Person:
+        person = who_completed(self._engine, task, user_task)
+        if person is None:
+            raise GiveUp("Nobody has completed the task of this case: move the token back to Prepare case")
+        return person
 
 
-def _seen(uow: UnitOfWork, task: Task, person: Person) -> CaseCommand:
+def _seen(uow: UnitOfWork, key: BusinessKey, person: Person) -> CaseCommand:
     """A command on the current version of the case: in Tasklist the person has seen that version, because every change ends the task."""
-    case = uow.read(FalloutCase, task.uuid("caseId"))
+    case = uow.read(FalloutCase, key.id)
     return CaseCommand(case_id=case.id, expected_version=case.version, person=person.user_id, roles=person.roles)
 
 
-def _carry_out(uow: UnitOfWork, task: Task, person: Person, resolution: Resolution) -> None:
-    case = uow.read(FalloutCase, task.uuid("caseId"))
+def _carry_out(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, resolution: Resolution) -> None:
+    case = uow.read(FalloutCase, key.id)
     step = uow.read(FulfillmentStep, case.step_id) if case.step_id else None
     command = ResolveCase(
         case_id=case.id,
@@ -186,10 +183,6 @@ def _carry_out(uow: UnitOfWork, task: Task, person: Person, resolution: Resoluti
 
 def _refused(why: str) -> dict[str, Variable]:
     return {"resolutionOutcome": REFUSED, "resolutionRefused": why}
-
-
-def _of_order(task: Task) -> OpenCase:
-    return troubles.of_failed_decomposition(task.uuid("orderId"), "The order's steps cannot be planned.")
 
 
 def _of_step(task: Task, step: Row[Any]) -> OpenCase:

@@ -20,6 +20,7 @@ from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.starting import StartedCancellation, StartedStep, StartStep
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.errors import Refusal
+from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task
 from workers.providers.port import (
     CancelRequest,
@@ -34,7 +35,7 @@ from workers.providers.port import (
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, STEP_DUPLICATE_EXECUTIONS_PREVENTED
 from workers.runtime.variables import Variable
 from workers.tasks.commands import evaluate_order, open_unit_of_work
-from workers.tasks.contracts import STEP, topic
+from workers.tasks.contracts import topic
 
 # Another worker carries the step out, or the order is held: try again soon, without using up an attempt.
 CHECK_AGAIN = timedelta(seconds=2)
@@ -57,73 +58,73 @@ class Fulfillment:
         self._providers = providers
         self._attempt_stale_after = attempt_stale_after
 
-    @topic("fulfillment.check-readiness", reads=STEP, sets=("readiness",))
-    def check_readiness(self, task: Task) -> dict[str, Variable]:
+    @topic("fulfillment.check-readiness", Kind.STEP, sets=("readiness",))
+    def check_readiness(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read whether the step's predecessors are done."""
-        with open_unit_of_work(self._database, task) as uow:
-            return {"readiness": reading.readiness(uow, task.uuid("stepId"))}
+        with open_unit_of_work(self._database, task, key) as uow:
+            return {"readiness": reading.readiness(uow, key.id)}
 
-    @topic("fulfillment.check-outcome", reads=STEP, sets=OUTCOME)
-    def check_outcome(self, task: Task) -> dict[str, Variable]:
+    @topic("fulfillment.check-outcome", Kind.STEP, sets=OUTCOME)
+    def check_outcome(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read the step's outcome from the domain; only reconciliation asks the provider."""
-        return _variables(self._read(task))
+        return _variables(self._read(task, key))
 
-    @topic("fulfillment.fail-step", reads=STEP, sets=OUTCOME)
-    def fail(self, task: Task) -> dict[str, Variable]:
+    @topic("fulfillment.fail-step", Kind.STEP, sets=OUTCOME)
+    def fail(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """End the step as failed, when the model's rules say so, without asking a person."""
-        with open_unit_of_work(self._database, task) as uow:
-            step = fulfilling.hold(uow, task.uuid("stepId"), BY_POLICY)
+        with open_unit_of_work(self._database, task, key) as uow:
+            step = fulfilling.hold(uow, key.id, BY_POLICY)
             if step.status == StepStatus.HELD:
                 step = resolving.decide_step(uow, step, StepEvent.RESOLVE_FAIL, reason=BY_POLICY)
-        evaluate_order(self._database, task, step.order_id)
+        evaluate_order(self._database, task, key, step.order_id)
         return _variables(step)
 
-    def heartbeat(self, task: Task) -> None:
+    def heartbeat(self, task: Task, key: BusinessKey) -> None:
         """Write a sign of life of this worker to its attempt."""
-        with open_unit_of_work(self._database, task) as uow:
+        with open_unit_of_work(self._database, task, key) as uow:
             starting.heartbeat(uow, task.id, task.worker_id)
 
-    @topic("fulfillment.execute-step", reads=STEP, sets=OUTCOME, errors=(steps.StepObsolete.code,), heartbeat=heartbeat)
-    def execute(self, task: Task) -> dict[str, Variable]:
+    @topic("fulfillment.execute-step", Kind.STEP, sets=OUTCOME, errors=(steps.StepObsolete.code,), heartbeat=heartbeat)
+    def execute(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the step, once."""
-        step = self._read(task)
+        step = self._read(task, key)
         if step.status not in STARTABLE:
-            return _variables(self._known_to_another(task, step))
-        started = self._start(task, step)
-        return _variables(self._read(task) if started is None else self._send(task, started))
+            return _variables(self._known_to_another(task, key, step))
+        started = self._start(task, key, step)
+        return _variables(self._read(task, key) if started is None else self._send(task, key, started))
 
-    @topic("fulfillment.cancel-step", reads=STEP, sets=OUTCOME, heartbeat=heartbeat)
-    def cancel(self, task: Task) -> dict[str, Variable]:
+    @topic("fulfillment.cancel-step", Kind.STEP, sets=OUTCOME, heartbeat=heartbeat)
+    def cancel(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Ask the provider to cancel the step, once, unless the outcome is known already."""
-        step = self._read(task)
+        step = self._read(task, key)
         if step.status != StepStatus.CANCEL_REQUESTED:
             return _variables(step)
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
         try:
-            with open_unit_of_work(self._database, task) as uow:
+            with open_unit_of_work(self._database, task, key) as uow:
                 started = starting.start_cancellation(uow, command)
         except (steps.StepObsolete, steps.StepAlreadyStarted, starting.StepNotCancellable):
             # Settled meanwhile, or sent before: the process waits for the reply, and reconciliation asks about it.
-            return _variables(self._read(task))
-        return _variables(self._send_cancellation(task, started))
+            return _variables(self._read(task, key))
+        return _variables(self._send_cancellation(task, key, started))
 
-    def _read(self, task: Task) -> Row[Any]:
-        with open_unit_of_work(self._database, task) as uow:
-            return reading.step(uow, task.uuid("stepId"))
+    def _read(self, task: Task, key: BusinessKey) -> Row[Any]:
+        with open_unit_of_work(self._database, task, key) as uow:
+            return reading.step(uow, key.id)
 
-    def _known_to_another(self, task: Task, step: Row[Any]) -> Row[Any]:
+    def _known_to_another(self, task: Task, key: BusinessKey, step: Row[Any]) -> Row[Any]:
         """The step was started before, by a worker that still carries it out, that died, or that is done."""
         STEP_DUPLICATE_EXECUTIONS_PREVENTED.labels(command=task.topic).inc()
         if step.status != StepStatus.IN_PROGRESS or step.attempt_status == "ACKNOWLEDGED":
             return step
         if step.seconds_since_heartbeat < self._attempt_stale_after.total_seconds():
             raise RetryLater(CHECK_AGAIN, f"worker {step.worker_id} is carrying out this step")
-        return self._infer_unknown(task, step, "the worker gave no sign of life", self._attempt_stale_after)
+        return self._infer_unknown(task, key, step, "the worker gave no sign of life", self._attempt_stale_after)
 
-    def _start(self, task: Task, step: Row[Any]) -> StartedStep | None:
+    def _start(self, task: Task, key: BusinessKey, step: Row[Any]) -> StartedStep | None:
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
         try:
-            with open_unit_of_work(self._database, task) as uow:
+            with open_unit_of_work(self._database, task, key) as uow:
                 return starting.start_step(uow, command)
         except steps.PredecessorOpen:
             return None
@@ -136,7 +137,7 @@ class Fulfillment:
         except (steps.StepAlreadyStarted, steps.StepVersionConflict, steps.StepOutcomeUnknown) as refusal:
             raise RetryLater(CHECK_AGAIN, str(refusal)) from refusal
 
-    def _send(self, task: Task, started: StartedStep) -> Row[Any]:
+    def _send(self, task: Task, key: BusinessKey, started: StartedStep) -> Row[Any]:
         """Send the request while no transaction is open; every outcome is recorded before the engine is told."""
         step = started.step
         request = ProviderRequest(
@@ -155,16 +156,16 @@ class Fulfillment:
             reply = self._providers[step.provider_name].execute(request)
         except ProviderUnavailableError as error:
             # A fact of this attempt alone: nothing of it was sent. An earlier attempt may have had its effect.
-            self._keep(task, replace(attempt, failure_class=FailureClass.UNAVAILABLE, reason=str(error)))
+            self._keep(task, key, replace(attempt, failure_class=FailureClass.UNAVAILABLE, reason=str(error)))
             raise  # the retry policy of the model decides when the next attempt comes
         except ProviderContractError as error:
             refused = replace(attempt, event=StepEvent.FAIL_FINALLY, failure_class=FailureClass.CONTRACT, reason=str(error))
-            return self._keep(task, refused)
+            return self._keep(task, key, refused)
         except ProviderOutcomeUnknownError as error:
-            return self._infer_unknown(task, step, str(error))
-        return self._keep(task, _fact(step, EVENT_OF[reply.status], reply))
+            return self._infer_unknown(task, key, step, str(error))
+        return self._keep(task, key, _fact(step, EVENT_OF[reply.status], reply))
 
-    def _send_cancellation(self, task: Task, started: StartedCancellation) -> Row[Any]:
+    def _send_cancellation(self, task: Task, key: BusinessKey, started: StartedCancellation) -> Row[Any]:
         step = started.step
         request = CancelRequest(
             idempotency_key=started.idempotency_key,
@@ -174,34 +175,38 @@ class Fulfillment:
         try:
             reply = self._providers[step.provider_name].cancel(request)
         except ProviderUnavailableError:
-            self._record_cancellation_status(task, started, AttemptStatus.ABSENT)
+            self._record_cancellation_status(task, key, started, AttemptStatus.ABSENT)
             raise
         except ProviderContractError as error:
-            self._record_cancellation_status(task, started, AttemptStatus.FAILED)
+            self._record_cancellation_status(task, key, started, AttemptStatus.FAILED)
             raise GiveUp(str(error)) from error
         except ProviderOutcomeUnknownError:
-            return self._read(task)  # reconciliation asks what became of the cancellation
+            return self._read(task, key)  # reconciliation asks what became of the cancellation
         if reply is None:
             # The provider has not seen the request that is to be cancelled, which may still be on its way: ask again.
-            self._record_cancellation_status(task, started, AttemptStatus.ABSENT)
-            return self._read(task)
+            self._record_cancellation_status(task, key, started, AttemptStatus.ABSENT)
+            return self._read(task, key)
         if reply.status is ReplyStatus.ACCEPTED:
-            self._record_cancellation_status(task, started, AttemptStatus.ACKNOWLEDGED)
-            return self._read(task)
-        return self._keep(task, _fact(step, CANCEL_EVENT_OF[reply.status], reply))
+            self._record_cancellation_status(task, key, started, AttemptStatus.ACKNOWLEDGED)
+            return self._read(task, key)
+        return self._keep(task, key, _fact(step, CANCEL_EVENT_OF[reply.status], reply))
 
-    def _record_cancellation_status(self, task: Task, started: StartedCancellation, status: AttemptStatus) -> None:
-        with open_unit_of_work(self._database, task) as uow:
+    def _record_cancellation_status(
+        self, task: Task, key: BusinessKey, started: StartedCancellation, status: AttemptStatus
+    ) -> None:
+        with open_unit_of_work(self._database, task, key) as uow:
             starting.record_cancellation_status(uow, started.attempt_id, status)
 
-    def _keep(self, task: Task, fact: RecordFact) -> Row[Any]:
-        with open_unit_of_work(self._database, task) as uow:
+    def _keep(self, task: Task, key: BusinessKey, fact: RecordFact) -> Row[Any]:
+        with open_unit_of_work(self._database, task, key) as uow:
             _, after = fulfilling.record_fact(uow, fact)
         if after.status in steps.FINAL | {StepStatus.HELD}:
-            evaluate_order(self._database, task, after.order_id)
+            evaluate_order(self._database, task, key, after.order_id)
         return after
 
-    def _infer_unknown(self, task: Task, step: Row[Any], reason: str, attempt_stale_after: timedelta = timedelta(0)) -> Row[Any]:
+    def _infer_unknown(
+        self, task: Task, key: BusinessKey, step: Row[Any], reason: str, attempt_stale_after: timedelta = timedelta(0)
+    ) -> Row[Any]:
         command = Infer(
             step_id=step.id,
             expected_version=step.version,
@@ -211,11 +216,11 @@ class Fulfillment:
             reason=reason,
         )
         try:
-            with open_unit_of_work(self._database, task) as uow:
+            with open_unit_of_work(self._database, task, key) as uow:
                 after = fulfilling.infer(uow, command)
         except Refusal:
             # A callback was faster than our inference: a fact counts more.
-            return self._read(task)
+            return self._read(task, key)
         PROVIDER_UNKNOWN_OUTCOMES.labels(provider=step.provider_name).inc()
         return after
 

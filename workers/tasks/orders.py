@@ -15,13 +15,15 @@ from domain.delivery import cancelling, decomposing, evaluating, jeopardy, order
 from domain.delivery.cancelling import CancellationFacts, DecideCancellation
 from domain.delivery.jeopardy import JeopardyLevel
 from domain.delivery.steps import StepStatus
+from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
-from workers.tasks.contracts import ORDER, topic
+from workers.tasks.contracts import topic
 from workers.tasks.fulfillment import CHECK_AGAIN
 from workers.tasks.markdown import plain, table
+from workers.tasks.persons import who_completed
 
 ASSESSMENT = "assess-cancellation"
 NO_JEOPARDY = "NONE"
@@ -38,12 +40,12 @@ class Orders:
         self._database = database
         self._engine = engine
 
-    @topic("order.decompose", reads=ORDER, sets=("steps",), errors=(orders.OrderInvalid.code, orders.DecompositionFailed.code))
-    def decompose(self, task: Task) -> dict[str, Variable]:
+    @topic("order.decompose", Kind.ORDER, sets=("steps",), errors=(orders.OrderInvalid.code, orders.DecompositionFailed.code))
+    def decompose(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Plan the order's steps."""
         try:
-            with open_unit_of_work(self._database, task) as uow:
-                plan = decomposing.decompose(uow, task.uuid("orderId"))
+            with open_unit_of_work(self._database, task, key) as uow:
+                plan = decomposing.decompose(uow, key.id)
         except orders.OrderNotRunning as refusal:
             raise RetryLater(CHECK_AGAIN, f"the order is {refusal.current_status}") from refusal
         if plan.rejection:
@@ -52,27 +54,26 @@ class Orders:
             raise BpmnError(orders.DecompositionFailed.code, plan.failure)
         return {"steps": [_called(step) for step in plan.steps]}
 
-    @topic("order.evaluate", reads=ORDER, sets=("orderOutcome", "compensations"))
-    def evaluate(self, task: Task) -> dict[str, Variable]:
+    @topic("order.evaluate", Kind.ORDER, sets=("orderOutcome", "compensations"))
+    def evaluate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Bring the order to the status that its steps have reached; returns the undo steps that are still open."""
-        order_id = task.uuid("orderId")
-        with open_unit_of_work(self._database, task) as uow:
-            outcome = evaluating.evaluate(uow, order_id, tells=False)
-            undo = reading.open_undo_steps(uow, order_id) if outcome == orders.OrderStatus.CANCELLING else []
+        with open_unit_of_work(self._database, task, key) as uow:
+            outcome = evaluating.evaluate(uow, key.id, tells=False)
+            undo = reading.open_undo_steps(uow, key.id) if outcome == orders.OrderStatus.CANCELLING else []
         return {"orderOutcome": outcome, "compensations": [_called(step) for step in undo]}
 
-    @topic("order.list-cancellations", reads=ORDER, sets=("cancellations",))
-    def list_cancellations(self, task: Task) -> dict[str, Variable]:
+    @topic("order.list-cancellations", Kind.ORDER, sets=("cancellations",))
+    def list_cancellations(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """List the steps whose cancellation the provider must be asked for."""
-        with open_unit_of_work(self._database, task) as uow:
-            steps = reading.steps_in(uow, task.uuid("orderId"), StepStatus.CANCEL_REQUESTED)
+        with open_unit_of_work(self._database, task, key) as uow:
+            steps = reading.steps_in(uow, key.id, StepStatus.CANCEL_REQUESTED)
         return {"cancellations": [{"stepId": str(step.id), "stepCode": step.step_code} for step in steps]}
 
-    @topic("order.collect-cancellation-facts", reads=(*ORDER, "cancellationId"), sets=(*CANCELLATION_FACTS, *SHOWN_CANCELLATION))
-    def collect_cancellation_facts(self, task: Task) -> dict[str, Variable]:
+    @topic("order.collect-cancellation-facts", Kind.ORDER, sets=(*CANCELLATION_FACTS, *SHOWN_CANCELLATION))
+    def collect_cancellation_facts(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Collect the inputs of DMN `cancellation-policy`, and what a person reads when the policy leaves the decision to one."""
-        with open_unit_of_work(self._database, task) as uow:
-            facts = cancelling.assess(uow, task.uuid("cancellationId"))
+        with open_unit_of_work(self._database, task, key) as uow:
+            facts = cancelling.assess(uow, cancelling.last_request(uow, key.id).id)
         return {
             "ponrReached": facts.ponr_reached,
             "stepsCompleted": facts.count(StepStatus.COMPLETED),
@@ -85,34 +86,34 @@ class Orders:
 
     @topic(
         "order.decide-cancellation",
-        reads=(*ORDER, "cancellationId", "cancellationDecision", "decisionReason", "assessmentReason"),
+        Kind.ORDER,
+        reads=("cancellationDecision", "decisionReason", "assessmentReason"),
         sets=("cancellationOutcome",),
     )
-    def decide_cancellation(self, task: Task) -> dict[str, Variable]:
+    def decide_cancellation(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the decision of the policy, or of a person."""
         decision = task.variables.get("cancellationDecision")
         if decision not in {"ACCEPT", "DECLINE"}:
             raise GiveUp(f"cancellationDecision must be ACCEPT or DECLINE, it is {decision!r}: correct it on the instance")
-        completion = self._engine.who_completed(task.process_instance_id, ASSESSMENT, beside=task.activity_instance_id)
-        person = completion.user_id if completion else None
-        command = DecideCancellation(
-            cancellation_id=task.uuid("cancellationId"),
-            accept=decision == "ACCEPT",
-            reason=str(task.variables.get("assessmentReason") or task.variables.get("decisionReason") or "NONE"),
-            decided_by=person or cancelling.POLICY,
-        )
-        with open_unit_of_work(self._database, task, on_behalf_of=person) as uow:
+        person = who_completed(self._engine, task, ASSESSMENT)
+        with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id if person else None) as uow:
+            command = DecideCancellation(
+                cancellation_id=cancelling.last_request(uow, key.id).id,
+                accept=decision == "ACCEPT",
+                reason=str(task.variables.get("assessmentReason") or task.variables.get("decisionReason") or "NONE"),
+                decided_by=person.user_id if person else cancelling.POLICY,
+            )
             return {"cancellationOutcome": cancelling.decide(uow, command).status}
 
-    @topic("order.assess-jeopardy", reads=ORDER, sets=("usedPercent", "openSteps", "heldSteps"))
-    def assess_jeopardy(self, task: Task) -> dict[str, Variable]:
+    @topic("order.assess-jeopardy", Kind.ORDER, sets=("usedPercent", "openSteps", "heldSteps"))
+    def assess_jeopardy(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Collect the inputs of DMN `jeopardy-level`."""
-        with open_unit_of_work(self._database, task) as uow:
-            seen = jeopardy.progress(uow, task.uuid("orderId"))
+        with open_unit_of_work(self._database, task, key) as uow:
+            seen = jeopardy.progress(uow, key.id)
         return {"usedPercent": float(seen.used_percent), "openSteps": seen.open_steps, "heldSteps": seen.held_steps}
 
-    @topic("order.record-jeopardy", reads=(*ORDER, "jeopardyLevel"))
-    def record_jeopardy(self, task: Task) -> dict[str, Variable]:
+    @topic("order.record-jeopardy", Kind.ORDER, reads=("jeopardyLevel",))
+    def record_jeopardy(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Announce that the order will probably be late, when the rules find it in jeopardy."""
         level = task.text("jeopardyLevel")
         if level == NO_JEOPARDY:
@@ -121,8 +122,8 @@ class Orders:
             jeopardy_level = JeopardyLevel(level)
         except ValueError:
             raise GiveUp(f"{level!r} is not a jeopardy level: correct the rules of jeopardy-level") from None
-        with open_unit_of_work(self._database, task) as uow:
-            jeopardy.raise_alert(uow, task.uuid("orderId"), jeopardy_level)
+        with open_unit_of_work(self._database, task, key) as uow:
+            jeopardy.raise_alert(uow, key.id, jeopardy_level)
         return {}
 
 

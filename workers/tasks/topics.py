@@ -16,34 +16,27 @@ from workers.providers.port import Provider
 from workers.runtime.engine import Engine
 from workers.runtime.settings import Settings
 from workers.tasks.approval import Approval
-from workers.tasks.contracts import CASE, ORDER, QUOTE, STEP, contracts_of, topics_of
+from workers.tasks.contracts import contracts_of, topics_of
 from workers.tasks.escalation import Escalation
 from workers.tasks.fallout import Fallout
 from workers.tasks.fulfillment import Fulfillment
 from workers.tasks.orders import Orders
 from workers.tasks.registration import Registration
+from workers.tasks.subjects import Subjects
 
 # Process -> the variables that the domain starts it with.
 STARTS: Mapping[str, tuple[str, ...]] = {
-    "quote-approval": (*QUOTE, "startToken"),
-    "order-fulfillment": (*ORDER, "startToken"),
-    "fallout-case": (*CASE, "orderId", "stepId", "startToken"),
-    "late-compensation": (*STEP, "orderId", "stepCode", "startToken"),
+    "quote-approval": ("tenantId", "quoteId", "quoteRevisionId", "priceResultId", "startToken"),
+    "order-fulfillment": ("tenantId", "orderId", "startToken"),
+    "fallout-case": ("tenantId", "caseId", "orderId", "stepId", "startToken"),
+    "late-compensation": ("tenantId", "stepId", "orderId", "stepCode", "startToken"),
 }
 # Message -> the variables that the domain sends with it.
 SENT: Mapping[str, tuple[str, ...]] = {message.name: tuple(camel(name) for name in message.variables) for message in messages.ALL}
 # Loop variable -> the fields of each element of its list.
 ELEMENTS: Mapping[str, tuple[str, ...]] = {
     "level": ("level", "requirements"),
-    "requirement": (
-        "requirementId",
-        "requirementType",
-        "because",
-        "approverGroup",
-        "remindAt",
-        "dueAt",
-        "escalationLevel",
-    ),
+    "requirement": ("requirementId",),
     # Steps to fulfil, to cancel or to undo; a cancellation does not depend on `ready`.
     "step": ("stepId", "stepCode", "ready"),
 }
@@ -73,5 +66,6 @@ def topics(database: Database, engine: Engine, providers: Mapping[str, Provider]
             Orders(database, engine),
             Fulfillment(database, providers, settings.attempt_stale_after),
             Fallout(database, engine),
-        ]
+        ],
+        Subjects(database, engine),
     )

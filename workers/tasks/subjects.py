@@ -1,0 +1,104 @@
+"""What the process of a task acts for: the engine's business key, and the domain's row of the instance.
+
+The rule it keeps: no process variable says for whom or for what a handler acts. Whoever completes a user task may write any variable, and an
+operator may change those of a running instance; a business key and a row of `workflow_instance` stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy import Engine as Database
+
+from domain.delivery import cancellations, steps
+from domain.errors import NotFound
+from domain.fallout import cases
+from domain.offers import approvals
+from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.workflows import instances
+from domain.workflows.instances import Called
+from domain.workflows.keys import BusinessKey, Kind, parse
+from workers.pod.contract import GiveUp, Task
+from workers.runtime.engine import Engine
+
+# Kind of a called process -> the business keys of the processes that may call it, by the id of its subject.
+CALLERS: Mapping[Kind, Callable[[UnitOfWork, UUID], Sequence[str]]] = {
+    Kind.APPROVAL_REQUIREMENT: approvals.calling_keys,
+    Kind.STEP: steps.calling_keys,
+    Kind.CANCELLATION: cancellations.calling_keys,
+    Kind.RESOLUTION: cases.calling_keys,
+    Kind.CONFIRMATION: cases.calling_keys,
+}
+REMEMBERED = 10_000  # instances; each costs some hundred bytes, and one SELECT when it was forgotten
+
+
+class Subjects:
+    """Finds what the instance of a task acts for. A row never changes, so it is read once for each instance."""
+
+    def __init__(self, database: Database, engine: Engine) -> None:
+        self._database = database
+        self._engine = engine
+        self._known: set[str] = set()
+
+    def of(self, task: Task, kinds: Collection[Kind]) -> BusinessKey:
+        """Return the key of a task's instance. Raises GiveUp when the domain neither started the instance nor its caller."""
+        key = named_by(task)
+        if key.kind not in kinds:
+            raise GiveUp(f"the topic {task.topic} does not act for {task.business_key}: correct the model")
+        if task.process_instance_id not in self._known:
+            self._find(task, key)
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known.add(task.process_instance_id)
+        return key
+
+    def _find(self, task: Task, key: BusinessKey) -> None:
+        with unit_of_work(self._database, cause_of(task, key)) as uow:
+            if instances.find(uow, task.process_instance_id) is not None:
+                return
+            callers = _callers(uow, key)
+        for caller in callers:
+            called = self._engine.called_by(caller)
+            if any(each.id == task.process_instance_id for each in called):
+                with unit_of_work(self._database, cause_of(task, key)) as uow:
+                    mine = [Called(process_instance_id=each.id, business_key=each.business_key) for each in called]
+                    instances.record_called(uow, caller, [each for each in mine if _may_call(uow, caller, each)])
+                return
+        raise GiveUp(
+            f"the domain has started neither process instance {task.process_instance_id} nor its caller: end it in Cockpit"
+        )
+
+
+def named_by(task: Task) -> BusinessKey:
+    """Read the business key of a task's instance. Raises GiveUp for any other text."""
+    try:
+        return parse(task.business_key)
+    except ValueError:
+        raise GiveUp(f"{task.business_key!r} is not a business key of this suite: end the instance in Cockpit") from None
+
+
+def _callers(uow: UnitOfWork, key: BusinessKey) -> Sequence[str]:
+    try:
+        return instances.acting_for(uow, CALLERS[key.kind](uow, key.id)) if key.kind in CALLERS else ()
+    except NotFound:
+        return ()
+
+
+def _may_call(uow: UnitOfWork, caller: str, called: Called) -> bool:
+    try:
+        key = parse(called.business_key)
+    except ValueError:
+        return False
+    return key.tenant_id == uow.tenant_id and caller in _callers(uow, key)
+
+
+def cause_of(task: Task, key: BusinessKey, on_behalf_of: str | None = None) -> Cause:
+    """Who acts when a task is carried out, and for which tenant; the business key of its instance says the tenant."""
+    return Cause(
+        tenant_id=key.tenant_id,
+        actor=on_behalf_of or f"worker:{task.worker_id}",
+        command=task.topic,
+        process_instance_id=task.process_instance_id,
+        business_key=task.business_key,
+    )
