@@ -74,7 +74,7 @@ class _Model:
         yield from (event for event in events if event.find(f"{_BPMN}errorEventDefinition") is not None)
 
     def caught_by(self, event: etree._Element) -> str | None:
-        """Error code that an event catches; None catches every code."""
+        """Error code that an event catches or throws; None catches every code."""
         definition = event.find(f"{_BPMN}errorEventDefinition")
         reference = None if definition is None else definition.get("errorRef")
         return None if reference is None else self.error_codes.get(reference, reference)
@@ -100,9 +100,10 @@ def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: It
     forms = sorted(models_dir.rglob("*.form"))
     targets = _targets(processes, decisions, forms, broken)
     known_messages = frozenset(messages)
+    thrown = {name: topic.errors for name, topic in topics.items()} | _thrown_by_processes(processes)
     for model in processes:
         broken += _topic_problems(model, topics)
-        broken += _error_problems(model, topics)
+        broken += _error_problems(model, thrown)
         broken += _property_problems(model)
         broken += _code_problems(model)
         broken += _message_problems(model, known_messages)
@@ -151,18 +152,27 @@ def _topic_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Itera
             yield f"{model.named(task)}: no worker has the topic {topic!r}: correct it, or add it to the workers"
 
 
-def _error_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Iterator[str]:
+def _thrown_by_processes(models: Iterable[_Model]) -> dict[str, Sequence[str]]:
+    """The error codes of the end events of every process: its call activity throws them."""
+    return {
+        str(process.get("id")): [code for event in process.iter(f"{_BPMN}endEvent") if (code := model.caught_by(event)) is not None]
+        for model in models
+        for process in model.all("process")
+    }
+
+
+def _error_problems(model: _Model, thrown: Mapping[str, Sequence[str]]) -> Iterator[str]:
     names = {task: str(task.get(f"{_CAMUNDA}topic")) for task in model.external_tasks()}
-    tasks = [(task, topics[name]) for task, name in names.items() if name in topics]
+    names |= {call: str(call.get("calledElement")) for call in model.all("callActivity")}
     catchers = [(event, model.caught_by(event)) for event in model.catchers()]
-    for task, topic in tasks:
+    for task, name in names.items():
         caught = {code for event, code in catchers if model.is_within(task, event)}
-        for code in topic.errors:
+        for code in dict.fromkeys(thrown.get(name, ())):
             if code not in caught and None not in caught:
-                yield f"{model.named(task)}: {topic.name} throws {code}, and no boundary event catches it: draw one"
+                yield f"{model.named(task)}: {name} throws {code}, and no boundary event catches it: draw one"
     for event, caught_code in catchers:
-        thrown = {code for task, topic in tasks if model.is_within(task, event) for code in topic.errors}
-        if caught_code is not None and caught_code not in thrown:
+        thrown_here = {code for task, name in names.items() if model.is_within(task, event) for code in thrown.get(name, ())}
+        if caught_code is not None and caught_code not in thrown_here:
             yield f"{model.named(event)}: nothing throws {caught_code} here: remove the event, or correct its error code"
 
 

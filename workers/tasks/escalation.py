@@ -51,20 +51,30 @@ class Escalation:
     @topic(
         "approval.escalate-requirement",
         Kind.APPROVAL_REQUIREMENT,
-        reads=("slaDuration", "reasonCode", "comment"),
+        reads=("reasonCode", "comment"),
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
     def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Ask the next group, or give the same group more time.
+        """Ask the next group, as the rules name it. A person who escalates without the authority to gets the task back."""
+        return self._ask_others(task, key, timedelta(0))
 
-        A person who escalates without the authority to, or where no group stands above, gets the task back with its old deadline.
-        """
+    @topic(
+        "approval.extend-deadline",
+        Kind.APPROVAL_REQUIREMENT,
+        reads=("slaDuration", "reasonCode", "comment"),
+        errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
+    )
+    def extend(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Give the same group more time, because the rules name no other. A person who escalates in vain gets the old deadline."""
+        return self._ask_others(task, key, duration(task, "slaDuration"))
+
+    def _ask_others(self, task: Task, key: BusinessKey, extension: timedelta) -> dict[str, Variable]:
         with open_unit_of_work(self._database, task, key) as uow:
             requirement = reading.requirement(uow, key.id)
         person = who_completed(self._engine, task, deciding.TASK)
         try:
             if person is None:
-                self._escalate(task, key, requirement)
+                self._escalate(task, key, requirement, extension)
             else:
                 self._hand_on(task, key, requirement, person)
         except AlreadyEscalated:
@@ -73,8 +83,10 @@ class Escalation:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         return {}
 
-    def _escalate(self, task: Task, key: BusinessKey, requirement: Row[Any]) -> None:
-        group, sla = self._next(task, requirement)
+    def _escalate(self, task: Task, key: BusinessKey, requirement: Row[Any], extension: timedelta) -> None:
+        group, sla = self._next(task, requirement) or (requirement.approver_group, extension)
+        if not sla:
+            return  # the rules name nobody for this requirement: the form is renewed, and the rules are asked again
         what = "The task was escalated" if group != requirement.approver_group else "Nobody stands above; the deadline is extended"
         notice = f"{requirement.approver_group} did not decide in time. {what}."
         command = EscalateRequirement(**_asked(task, key, requirement), approver_group=group, sla=sla, notice=notice)
@@ -105,8 +117,8 @@ class Escalation:
         except (FourEyesViolation, AuthorityExceeded) as refusal:
             self._ask_again(task, key, f"{person.user_id}: {refusal}")
 
-    def _next(self, task: Task, requirement: Row[Any]) -> tuple[str, timedelta]:
-        """The group that the rules name, evaluated with facts from the database; where they name none, more time for the present one."""
+    def _next(self, task: Task, requirement: Row[Any]) -> tuple[str, timedelta] | None:
+        """The group that the rules name next, and its time; the rules are evaluated with facts from the database."""
         rules = self._engine.decision_definition_id(task.process_instance_id, RULES)
         rows = self._engine.evaluate_version(
             rules,
@@ -117,7 +129,7 @@ class Escalation:
             },
         )
         if not rows:
-            return requirement.approver_group, duration(task, "slaDuration")
+            return None
         return rows[0]["nextApproverGroup"], DURATION.validate_python(rows[0]["slaDuration"])
 
     def _ask_again(self, task: Task, key: BusinessKey, notice: str) -> None:
