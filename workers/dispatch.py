@@ -22,6 +22,7 @@ import sqlalchemy
 import structlog
 from sqlalchemy import Row
 
+from domain.callers import keys_of_callers
 from domain.errors import Conflict, NotFound
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
@@ -204,21 +205,24 @@ class Dispatcher:
                 self._give_back(row, self._longer(row), was_sent=True)
 
     def _has_ended(self, row: Row[Any]) -> bool:
-        instances = self._engine.find_instances(row.business_key)
-        if not instances:
-            return self._never_began(row)
-        return not any(instance.runtime for instance in instances)
+        with unit_of_work(self._database, _cause(row)) as uow:
+            callers = keys_of_callers(uow, row.business_key)
+        # A called process that was never begun has ended when its caller has.
+        return any(self._is_over(row, key) for key in (row.business_key, *callers))
 
-    def _never_began(self, row: Row[Any]) -> bool:
+    def _is_over(self, row: Row[Any], business_key: str) -> bool:
+        instances = self._engine.find_instances(business_key)
+        if instances:
+            return not any(instance.runtime for instance in instances)
         try:
             with unit_of_work(self._database, _cause(row)) as uow:
-                return bool(starts.find(uow, row.business_key).status == starts.CorrelationStatus.START_FAILED)
+                return bool(starts.find(uow, business_key).status == starts.CorrelationStatus.START_FAILED)
         except NotFound:
-            return False  # the process of a step has no correlation of its own, only that of its order has
+            return False  # a called process has no correlation of its own
 
     def _complete_task(self, row: Row[Any]) -> bool:
         for task in self._engine.user_tasks(row.business_key):
-            if self._engine.task_variables(task.id).get("requirementId") == row.name:
+            if task.definition_key == row.name:
                 return self._engine.complete_user_task(task.id, row.variables)
         return False
 

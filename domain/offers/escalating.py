@@ -97,15 +97,15 @@ REMIND = Move(
 class EscalateRequirement:
     """Ask this group from now on, for `sla`, and tell it why (`notice`). `expected_escalation_level` counts the escalations before this one.
 
-    `process_instance_id` is the process that asks for the signature.
+    `process_instance_id` is the process that asks for the signature; None: no process sends the command.
     """
 
     requirement_id: UUID
-    process_instance_id: str
     expected_escalation_level: int
     approver_group: str
     sla: timedelta
-    notice: str
+    notice: str | None = None
+    process_instance_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def hand_on(uow: UnitOfWork, command: HandOn) -> Row[Any]:
     return uow.apply(HAND_ON, command, remind_after=command.sla / 2)
 
 
-def remind(uow: UnitOfWork, requirement_id: UUID, process_instance_id: str) -> Row[Any]:
+def remind(uow: UnitOfWork, requirement_id: UUID, process_instance_id: str | None = None) -> Row[Any]:
     """Remind the present approvers, once. Raises StaleApproval, ApprovalAlreadyDecided when nobody is asked any more."""
     try:
         return uow.apply(REMIND, requirement_id=requirement_id, process_instance_id=process_instance_id)

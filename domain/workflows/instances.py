@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, ForeignKeyConstraint, Index, Row, Text, UniqueConstraint, exists, or_, select
 from sqlalchemy.dialects.postgresql import insert
@@ -107,6 +107,6 @@ def acts_for(subject_id: InstrumentedAttribute[UUID]) -> ColumnElement[bool]:
 def _insert(uow: UnitOfWork, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
-    filled = [{"tenant_id": uow.tenant_id, "subject_id": parse(row["business_key"]).id, **row} for row in rows]
+    filled = [{"tenant_id": uow.tenant_id, "id": uuid4(), "subject_id": parse(row["business_key"]).id, **row} for row in rows]
     statement = insert(INSTANCE).on_conflict_do_nothing(constraint="uq_workflow_instance_tenant_id_process_instance_id")
     uow.connection.execute(statement, filled)

@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Row, update
 
-from domain.offers import quotes, withdrawing
+from domain.offers import approvals, quotes, withdrawing
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
 from domain.offers.quotes import Quote
 from domain.store import Cause, UnitOfWork, table_of, unit_of_work
 from domain.store.facts import OutboxEvent
-from tests.support.approval_walk import asked_for, groups
+from tests.support.approval_walk import asked, called, groups
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
@@ -47,13 +47,23 @@ class Approval:
 
     @property
     def requirement(self) -> Row[Any]:
-        """The only requirement, as it stands."""
-        (row,) = self.shop.rows(ApprovalRequirement)
+        """The only requirement of the revision that the story read last, as it stands."""
+
+        def found() -> list[Row[Any]]:
+            requests = self.shop.rows(ApprovalRequest, quote_revision_id=UUID(self.sample.quote["revisionId"]))
+            return [row for request in requests for row in self.shop.rows(ApprovalRequirement, request_id=request.id)]
+
+        (row,) = eventually(found, "a signature is needed")
         return row
+
+    @property
+    def signature(self) -> Walk:
+        """The process that asks for the only signature."""
+        return called(self.walk, approvals.business_key(self.shop.tenant_id, self.requirement.id))
 
     def task(self, *, after: UserTask | None = None) -> UserTask:
         """Wait for the open user task, or for the one that follows task `after`."""
-        return asked_for(self.walk, str(self.requirement.id), after=after)
+        return asked(self.signature, after=after)
 
     def shown(self, task: UserTask, name: str) -> str:
         """Wait for a text on the form of the task."""
@@ -79,7 +89,7 @@ def approval(shop: Shop) -> Approval:
 def test_an_approver_is_reminded_after_half_of_the_time(approval: Approval) -> None:
     task, opened = approval.task(), approval.requirement
     assert opened.due_at - opened.remind_at == timedelta(hours=12)
-    approval.walk.let_time_pass("reminder-due", task)
+    approval.signature.let_time_pass("reminder-due", task)
     assert approval.shown(task, "reminderNotice").startswith("Half of the time is gone. Please decide by ")
     assert approval.requirement.reminded_at is not None
     assert approval.events() == ["ApprovalReminded"]
@@ -87,7 +97,7 @@ def test_an_approver_is_reminded_after_half_of_the_time(approval: Approval) -> N
 
 def test_an_overdue_requirement_is_escalated_to_the_director_who_signs(approval: Approval) -> None:
     task, opened = approval.task(), approval.requirement
-    approval.walk.let_time_pass("decision-overdue", task)
+    approval.signature.let_time_pass("decision-overdue", task)
     again = approval.task(after=task)
     late = approval.requirement
     assert (late.status, late.approver_group, late.escalation_level) == ("PENDING", "approverDirector", 1)
@@ -115,11 +125,11 @@ def test_the_next_group_sees_who_escalated_by_hand(approval: Approval) -> None:
 def test_the_same_group_gets_more_time_when_there_is_no_group_above(approval: Approval) -> None:
     task = approval.task()
     for group in ("approverDirector", "dealDesk"):
-        approval.walk.let_time_pass("decision-overdue", task)
+        approval.signature.let_time_pass("decision-overdue", task)
         task = approval.task(after=task)
         assert approval.requirement.approver_group == group
     before = approval.requirement
-    approval.walk.let_time_pass("decision-overdue", task)
+    approval.signature.let_time_pass("decision-overdue", task)
     again = approval.task(after=task)
     after = approval.requirement
     assert (after.approver_group, after.escalation_level) == ("dealDesk", 3)
@@ -160,13 +170,13 @@ def expire(uow: UnitOfWork, quote: Row[Any]) -> Row[Any]:
 def test_a_withdrawn_quote_takes_its_task_away(
     approval: Approval, withdraw: Callable[[UnitOfWork, Row[Any]], Row[Any]], request_status: str
 ) -> None:
-    walk, shop = approval.walk, approval.shop
+    walk, signature, shop = approval.walk, approval.signature, approval.shop
     (quote,) = shop.rows(Quote)
     cause = Cause(tenant_id=shop.tenant_id, actor="alice", command="withdraw")
     with unit_of_work(shop.database, cause) as uow:
         withdraw(uow, quote)
     walk.ends_as("Approval void")
-    assert shop.engine.user_tasks(walk.business_key) == []
+    assert shop.engine.user_tasks(signature.business_key) == []
     assert [row.status for row in shop.rows(ApprovalRequest)] == [request_status]
     assert shop.rows(ApprovalDecision) == []
 
@@ -197,9 +207,8 @@ def test_a_signature_is_reused_for_an_offer_that_is_not_worse(approval: Approval
 def test_a_signature_is_not_reused_for_an_offer_that_is_worse(approval: Approval) -> None:
     approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
     approval.walk.ends_as("Quote approved")
-    walk = offer_again(approval, "20")
-    (task,) = walk.people(1)
-    seen = walk.seen_by(task)
+    offer_again(approval, "20")
+    seen = approval.walk.seen_by(approval.task())
     assert seen["comparedText"].startswith("Compared with revision 1, the last one approved: discount +2.00 points, margin -")
     assert "**discount was 18.00 %**" in seen["linesText"]
     assert f"| 1 | DISCOUNT, level 1 | APPROVE | {RSM.id} |" in seen["decisionsText"]

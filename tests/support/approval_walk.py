@@ -77,6 +77,26 @@ def under_approval(engine: Engine, levels: list[Variable] | None = None) -> Walk
     return walk
 
 
+def called(walk: Walk, business_key: str) -> Walk:
+    """Wait for the process with this key, which a walk's instance has called."""
+
+    def found() -> list[str]:
+        return [each.id for each in walk.engine.called_by(walk.instance_id) if each.business_key == business_key]
+
+    [instance_id] = eventually(found, f"the process {business_key}")
+    return Walk(engine=walk.engine, business_key=business_key, instance_id=instance_id)
+
+
+def asked(signature: Walk, *, after: UserTask | None = None) -> UserTask:
+    """Wait for the user task of a signature, or for the one that follows task `after`."""
+
+    def open_tasks() -> list[UserTask]:
+        tasks = signature.engine.user_tasks(signature.business_key)
+        return [task for task in tasks if after is None or task.id != after.id]
+
+    return eventually(open_tasks, f"somebody is asked in {signature.business_key}")[0]
+
+
 def asked_for(walk: Walk, requirement_id: str, *, after: UserTask | None = None) -> UserTask:
     """Wait for the user task of one requirement, or for the one that follows task `after`."""
 

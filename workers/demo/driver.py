@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.offers import quotes
+from domain.offers import approvals
 from workers.demo.api import Answer, Api, UnexpectedAnswerError
 from workers.demo.people import Actor
 
@@ -47,7 +47,7 @@ class SampleQuote:
 class Driver:
     """Acts for all users of the demo. `sign_in_tasklist` completes the user task of a requirement, as a person does in Tasklist."""
 
-    def __init__(self, api: Api, stop: Event, sign_in_tasklist: Callable[[Mapping[str, Any], str, str], bool]) -> None:
+    def __init__(self, api: Api, stop: Event, sign_in_tasklist: Callable[[str, str], bool]) -> None:
         self._api = api
         self._stop = stop
         self._sign_in_tasklist = sign_in_tasklist
@@ -104,9 +104,9 @@ class Driver:
     def decide_in_tasklist(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
         """Decide in Tasklist, by completing the user task of the engine."""
         task = self.task_for(sample, actor)
-        key = quotes.business_key(self._api.tenant_id, UUID(task["quoteId"]), UUID(task["quoteRevisionId"]))
+        key = approvals.business_key(self._api.tenant_id, UUID(task["requirementId"]))
         # The requirement is in the database a moment before the engine has created the user task.
-        while not self._sign_in_tasklist(task, decision, key):
+        while not self._sign_in_tasklist(decision, key):
             self._pause()
 
     def edit(self, sample: SampleQuote, **change: Any) -> None:

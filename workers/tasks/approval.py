@@ -75,7 +75,7 @@ class Approval:
                 collected = approving.collect_facts(uow, key.ids[0], key.id, _submitted_price(uow, task))
         except (StaleRevision, StalePrice) as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
-        return {**_policy_facts(collected), **_changes(collected)}
+        return _inputs(collected)
 
     @topic(
         "quote.open-requirements",
@@ -97,8 +97,9 @@ class Approval:
             raise BpmnError(StaleApproval.code, str(refusal)) from refusal
         policy = self._engine.decision_definition_id(task.process_instance_id, POLICY)
         reuse = self._engine.decision_definition_id(task.process_instance_id, REUSE)
-        rows = self._engine.evaluate_version(policy, _policy_facts(collected))
-        [may_reuse] = self._engine.evaluate_version(reuse, _changes(collected))
+        inputs = _inputs(collected)
+        rows = self._engine.evaluate_version(policy, inputs)
+        [may_reuse] = self._engine.evaluate_version(reuse, inputs)
         command = approving.OpenRequirements(
             quote_id=quote_id,
             quote_revision_id=revision_id,
@@ -216,6 +217,11 @@ def _command(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> d
         process_instance_id=task.process_instance_id,
         shown_form_id=forms.last_shown(uow, task.process_instance_id).id,
     )
+
+
+def _inputs(collected: ApprovalFacts) -> dict[str, Variable]:
+    """The inputs of both decisions."""
+    return {**_policy_facts(collected), **_changes(collected)}
 
 
 def _policy_facts(collected: ApprovalFacts) -> dict[str, Variable]:

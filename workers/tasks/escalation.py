@@ -95,14 +95,12 @@ class Escalation:
 
     def _hand_on(self, task: Task, key: BusinessKey, requirement: Row[Any], person: Person) -> None:
         why = " – ".join(plain(str(text)) for name in ("reasonCode", "comment") if (text := task.variables.get(name)))
-        group, sla = self._next(task, requirement)
-        if group == requirement.approver_group:
-            self._ask_again(
-                task,
-                key,
-                f"{person.user_id} wanted to escalate the task ({why}), but nobody stands above {requirement.approver_group}.",
-            )
+        following = self._next(task, requirement)
+        if following is None:
+            vain = f"{person.user_id} wanted to escalate the task ({why}), but nobody stands above {requirement.approver_group}."
+            self._ask_again(task, key, vain)
             return
+        group, sla = following
         command = HandOn(
             **_asked(task, key, requirement),
             approver_group=group,

@@ -6,15 +6,11 @@ operator may change those of a running instance; a business key and a row of `wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from uuid import UUID
+from collections.abc import Collection
 
 from sqlalchemy import Engine as Database
 
-from domain.delivery import cancellations, steps
-from domain.errors import NotFound
-from domain.fallout import cases
-from domain.offers import approvals
+from domain.callers import keys_of_callers
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.workflows import instances
 from domain.workflows.instances import Called
@@ -22,14 +18,6 @@ from domain.workflows.keys import BusinessKey, Kind, parse
 from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 
-# Kind of a called process -> the business keys of the processes that may call it, by the id of its subject.
-CALLERS: Mapping[Kind, Callable[[UnitOfWork, UUID], Sequence[str]]] = {
-    Kind.APPROVAL_REQUIREMENT: approvals.calling_keys,
-    Kind.STEP: steps.calling_keys,
-    Kind.CANCELLATION: cancellations.calling_keys,
-    Kind.RESOLUTION: cases.calling_keys,
-    Kind.CONFIRMATION: cases.calling_keys,
-}
 REMEMBERED = 10_000  # instances; each costs some hundred bytes, and one SELECT when it was forgotten
 
 
@@ -42,8 +30,13 @@ class Subjects:
         self._known: set[str] = set()
 
     def of(self, task: Task, kinds: Collection[Kind]) -> BusinessKey:
-        """Return the key of a task's instance. Raises GiveUp when the domain neither started the instance nor its caller."""
+        """Return the key of a task's instance. Raises GiveUp when the domain neither started the instance nor its caller.
+
+        No `kinds`: the task is the registration gate, which every root instance comes to before it is known.
+        """
         key = named_by(task)
+        if not kinds:
+            return key
         if key.kind not in kinds:
             raise GiveUp(f"the topic {task.topic} does not act for {task.business_key}: correct the model")
         if task.process_instance_id not in self._known:
@@ -57,7 +50,7 @@ class Subjects:
         with unit_of_work(self._database, cause_of(task, key)) as uow:
             if instances.find(uow, task.process_instance_id) is not None:
                 return
-            callers = _callers(uow, key)
+            callers = instances.acting_for(uow, keys_of_callers(uow, task.business_key))
         for caller in callers:
             called = self._engine.called_by(caller)
             if any(each.id == task.process_instance_id for each in called):
@@ -78,19 +71,8 @@ def named_by(task: Task) -> BusinessKey:
         raise GiveUp(f"{task.business_key!r} is not a business key of this suite: end the instance in Cockpit") from None
 
 
-def _callers(uow: UnitOfWork, key: BusinessKey) -> Sequence[str]:
-    try:
-        return instances.acting_for(uow, CALLERS[key.kind](uow, key.id)) if key.kind in CALLERS else ()
-    except NotFound:
-        return ()
-
-
 def _may_call(uow: UnitOfWork, caller: str, called: Called) -> bool:
-    try:
-        key = parse(called.business_key)
-    except ValueError:
-        return False
-    return key.tenant_id == uow.tenant_id and caller in _callers(uow, key)
+    return caller in instances.acting_for(uow, keys_of_callers(uow, called.business_key))
 
 
 def cause_of(task: Task, key: BusinessKey, on_behalf_of: str | None = None) -> Cause:
