@@ -169,7 +169,7 @@ def test_the_check_names_the_element_of_a_planted_fault(tmp_path: Path, plant: P
 
 
 def test_a_topic_that_no_model_uses_is_a_problem() -> None:
-    known = {**CONTRACTS, "order.forget": Contract(name="order.forget", variables=())}
+    known = {**CONTRACTS, "order.forget": Contract(name="order.forget", acts_for=(), variables=())}
     assert problems(MODELS, known) == ["no model uses the topic 'order.forget': remove it from the workers, or draw its task"]
 
 

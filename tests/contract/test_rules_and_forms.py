@@ -10,7 +10,6 @@ from lxml import etree
 
 from domain.offers.approvals import Decision
 from tests.support.rendering import MODELS, ModelToolsError, canvas, draw_form, models, skip_without
-from workers.tasks.escalation import BY_HAND
 
 RULE = "{https://www.omg.org/spec/DMN/20191111/MODEL/}rule"
 
@@ -36,7 +35,7 @@ def test_every_rule_has_its_reason_as_an_annotation() -> None:
 def test_the_form_offers_every_decision_and_to_escalate() -> None:
     form = json.loads((MODELS / "forms" / "approve-quote.form").read_text(encoding="utf-8"))
     (options,) = [part["values"] for part in form["components"] if part.get("key") == "decision"]
-    assert [option["value"] for option in options] == [*Decision, BY_HAND]
+    assert [option["value"] for option in options] == [*Decision, "ESCALATE"]
 
 
 def test_the_form_sends_only_the_decision() -> None:

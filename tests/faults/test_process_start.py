@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
@@ -27,7 +27,9 @@ from workers.dispatch import Dispatcher
 from workers.pod.pod import Pod, Task, Topic
 from workers.runtime.engine import Engine
 from workers.sandbox.proxy import FaultProxy
+from workers.tasks.contracts import topics_of
 from workers.tasks.registration import Registration
+from workers.tasks.subjects import Subjects
 
 pytestmark = pytest.mark.stack
 
@@ -134,12 +136,8 @@ def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, de
         worked.append(task.process_instance_id)
         return {}
 
-    gate = Topic(
-        name=f"{process.topic}-register",
-        handler=Registration(link.database).register,
-        variables=("tenantId", "startToken"),
-        errors=("DUPLICATE_WORKFLOW",),
-    )
+    [register] = topics_of([Registration(link.database)], Subjects(link.database, process.engine)).values()
+    gate = replace(register, name=f"{process.topic}-register")
     pod = Pod(doors.direct(), {gate.name: gate, process.topic: Topic(name=process.topic, handler=work)})
 
     def has_ended() -> bool:

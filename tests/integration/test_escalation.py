@@ -1,44 +1,41 @@
-"""Reminders and escalations on a real database: one that is repeated, late or wrongly modelled has one effect or none."""
+"""Reminders and escalations on a real database: one that is repeated, late, forged or wrongly modelled has one effect or none."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 import pytest
 from sqlalchemy import Row, select
 
-from domain.errors import NotFound
 from domain.offers import withdrawing
 from domain.offers.approvals import ApprovalRequirement
 from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog
+from domain.workflows.instances import NotThisProcess
+from domain.workflows.keys import BusinessKey, Kind
 from tests.support.database import in_order
-from tests.support.offers import Offer, Offers
+from tests.support.offers import APPROVER, OWNER, Offer, Offers
+from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
-from workers.runtime.engine import Completion, Engine
+from workers.tasks.approval import Approval
 from workers.tasks.escalation import Escalation
 from workers.tasks.topics import CONTRACTS
 
-
-class OperationLog:
-    """The engine's only answer to these handlers: who completed the user task."""
-
-    def __init__(self, user_id: str | None = "rita") -> None:
-        self._user_id = user_id
-
-    def who_completed(self, process_instance_id: str, activity_id: str, *, beside: str) -> Completion | None:  # noqa: ARG002
-        return Completion(user_id=self._user_id, task_id="task-1", completed_at=datetime.now(UTC)) if self._user_id else None
+RULES = "approval-escalation"
+DIRECTOR = {"nextApproverGroup": "approverDirector", "slaDuration": "PT24H"}
+GROUPS = dict.fromkeys((APPROVER, OWNER, "rolf"), ("approverRsm",))
 
 
 class Late:
-    """A quote in approval whose requirement is overdue, and the tasks that its process gives to the workers."""
+    """A quote in approval whose requirement is overdue, and the tasks that the process of its signature gives to the workers."""
 
     def __init__(self, offers: Offers) -> None:
         self.offers = offers
         self.offer: Offer = offers.quote_in_approval()
         (self.requirement_id,) = offers.requirement_ids(self.offer)
+        self.engine = KnownEngine(rows={RULES: [DIRECTOR]}, groups=GROUPS)
+        self.key = BusinessKey(Kind.APPROVAL_REQUIREMENT, offers.tenant_id, (self.requirement_id,))
+        self.instance_id = offers.process_of_signature(self.requirement_id)
 
     @property
     def requirement(self) -> Row[Any]:
@@ -49,37 +46,29 @@ class Late:
     def actors(self) -> list[str]:
         """Who escalated, by the log."""
         log = table_of(TransitionLog)
-        escalated = (log.c.aggregate_id == self.requirement_id) & (log.c.reason == "ESCALATE")
+        escalated = (log.c.aggregate_id == self.requirement_id) & log.c.reason.in_(("ESCALATE", "HAND_ON"))
         with self.offers.engine.connect() as connection:
             return list(connection.scalars(in_order(select(log.c.actor), log).where(escalated)))
 
-    def workers(self, user_id: str | None = "rita") -> Escalation:
-        return Escalation(self.offers.engine, cast("Engine", OperationLog(user_id)))
+    def show(self) -> None:
+        """Let the worker prepare the form."""
+        Approval(self.offers.engine, self.engine.door).prepare_form(self._task("approval.prepare-form"), self.key)
 
-    def task(self, topic: str = "approval.escalate-requirement", **variables: Any) -> Task:
-        given = {
-            "tenantId": str(self.offers.tenant_id),
-            "requirementId": str(self.requirement_id),
-            "approverGroup": "approverRsm",
-            "escalationLevel": 0,
-            "nextApproverGroup": "approverDirector",
-            "slaDuration": "PT24H",
-            "decision": None,
-            **variables,
-        }
-        return Task(
-            id="external-task-1",
-            topic=topic,
-            worker_id="worker-1",
-            process_instance_id="instance-1",
-            business_key="quote:1",
-            activity_id="escalate-requirement",
-            execution_id="execution-1",
-            variables=given,
-        )
+    def escalate(self, instance_id: str | None = None, **variables: Any) -> dict[str, Any]:
+        """Let the worker ask the next group; somebody completed the task when `engine.completed_by` says so."""
+        return self._workers.escalate(self._task("approval.escalate-requirement", instance_id, **variables), self.key)
 
-    def reminder(self, level: int = 0) -> Task:
-        return self.task("approval.remind-approver", escalationLevel=level)
+    def extend(self, **variables: Any) -> dict[str, Any]:
+        """Let the worker give the same group more time."""
+        return self._workers.extend(self._task("approval.extend-deadline", **{"slaDuration": "PT24H", **variables}), self.key)
+
+    def remind(self, level: int = 0) -> dict[str, Any]:
+        return self._workers.remind(self._task("approval.remind-approver", escalationLevel=level), self.key)
+
+    def hand_on(self, person: str = APPROVER, **variables: Any) -> dict[str, Any]:
+        """Let a person escalate the task in Tasklist."""
+        self.engine.completed_by = person
+        return self.escalate(**{"reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine", **variables})
 
     def count_events(self, event_type: str) -> int:
         """The number of events of this type."""
@@ -88,46 +77,82 @@ class Late:
         with self.offers.engine.connect() as connection:
             return len(connection.execute(query).all())
 
+    @property
+    def _workers(self) -> Escalation:
+        return Escalation(self.offers.engine, self.engine.door)
+
+    def _task(self, topic: str, instance_id: str | None = None, **variables: Any) -> Task:
+        return Task(
+            id="external-task-1",
+            topic=topic,
+            worker_id="worker-1",
+            process_instance_id=instance_id or self.instance_id,
+            business_key=str(self.key),
+            activity_id="escalate-requirement",
+            execution_id="execution-1",
+            variables=variables,
+        )
+
 
 @pytest.fixture
 def late(offers: Offers) -> Late:
-    return Late(offers)
+    late = Late(offers)
+    late.show()
+    return late
 
 
-def by_hand(**variables: Any) -> dict[str, Any]:
-    return {"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine", **variables}
+def test_an_escalation_asks_the_group_that_the_rules_name(late: Late) -> None:
+    before = late.requirement
+
+    late.escalate()
+
+    after = late.requirement
+    assert (after.approver_group, after.escalation_level) == ("approverDirector", 1)
+    assert after.due_at > before.due_at
+    assert after.escalation_notice == "approverRsm did not decide in time. The task was escalated."
+
+
+def test_the_rules_are_asked_with_what_the_domain_has_kept_of_the_form(late: Late) -> None:
+    """Kills: reading group, level or type from process variables, which whoever completes the task may write."""
+    late.escalate(approverGroup="approverFinance", escalationLevel=7, requirementType="FINANCE", nextApproverGroup="dealDesk")
+
+    assert late.engine.asked[RULES] == {"approverGroup": "approverRsm", "escalationLevel": 0, "requirementType": "DISCOUNT"}
+    assert late.requirement.approver_group == "approverDirector"
 
 
 def test_an_escalation_that_is_repeated_after_a_lost_reply_has_one_effect(late: Late) -> None:
-    first = late.workers().escalate(late.task())
-    again = late.workers().escalate(late.task())
-    assert again == first
-    assert (first["approverGroup"], first["escalationLevel"], first["decision"]) == ("approverDirector", 1, None)
-    assert set(first) == set(CONTRACTS["approval.escalate-requirement"].sets)
-    assert first["dueAt"] == late.requirement.due_at.astimezone(UTC).isoformat()
+    late.escalate()
+
+    late.escalate()
+
+    assert late.requirement.escalation_level == 1
     assert late.count_events("ApprovalEscalated") == 1
 
 
 def test_a_repeated_reminder_makes_one_event(late: Late) -> None:
-    first = late.workers().remind(late.reminder())
-    assert late.workers().remind(late.reminder()) == first
+    first = late.remind()
+
+    assert late.remind() == first
     assert set(first) == set(CONTRACTS["approval.remind-approver"].sets)
     assert str(first["reminderNotice"]).startswith("Half of the time is gone.")
     assert late.count_events("ApprovalReminded") == 1
 
 
 def test_a_reminder_for_an_earlier_level_is_dropped(late: Late) -> None:
-    late.workers().escalate(late.task())
-    assert late.workers().remind(late.reminder(level=0)) == {}
+    late.escalate()
+
+    assert late.remind(level=0) == {}
     assert late.requirement.reminded_at is None
 
 
 def test_a_signed_requirement_is_neither_escalated_nor_reminded_of(late: Late) -> None:
     late.offers.decide(late.offer, late.requirement_id)
+
     with pytest.raises(BpmnError) as decided:
-        late.workers().escalate(late.task())
+        late.escalate()
+
     assert decided.value.code == "APPROVAL_ALREADY_DECIDED"
-    assert late.workers().remind(late.reminder()) == {}
+    assert late.remind() == {}
 
 
 def test_the_escalation_of_a_void_requirement_is_refused_as_stale(late: Late) -> None:
@@ -137,58 +162,95 @@ def test_the_escalation_of_a_void_requirement_is_refused_as_stale(late: Late) ->
     )
     with late.offers.uow() as uow:
         withdrawing.recall(uow, command)
+
     with pytest.raises(BpmnError) as stale:
-        late.workers().escalate(late.task())
+        late.escalate()
+
     assert stale.value.code == "STALE_APPROVAL"
-    assert late.workers().remind(late.reminder()) == {}
+    assert late.remind() == {}
 
 
 def test_an_escalation_by_hand_names_the_person_and_the_reason(late: Late) -> None:
-    variables = late.workers().escalate(late.task(**by_hand()))
-    assert variables["escalationNotice"] == r"rita (approverRsm) escalated the task: ABOVE\_MY\_AUTHORITY – Not \| mine"
-    assert late.actors() == ["rita"]
-    assert late.requirement.approver_group == "approverDirector"
+    late.hand_on()
+
+    after = late.requirement
+    assert after.escalation_notice == rf"{APPROVER} (approverRsm) escalated the task: ABOVE\_MY\_AUTHORITY – Not \| mine"
+    assert late.actors() == [APPROVER]
+    assert after.approver_group == "approverDirector"
+
+
+@pytest.mark.parametrize(
+    ("person", "reason"),
+    [
+        (OWNER, "The owner of a quote must not decide on it."),
+        ("stranger", "Your authority does not reach as far as this requirement demands."),
+        ("rolf", "Your authority does not reach as far as this requirement demands."),
+    ],
+    ids=["the owner", "somebody of another group", "somebody without a grant in this tenant"],
+)
+def test_nobody_escalates_who_is_not_asked(late: Late, person: str, reason: str) -> None:
+    late.hand_on(person)
+
+    after = late.requirement
+    assert (after.approver_group, after.escalation_level) == ("approverRsm", 0)
+    assert after.refusal_notice == f"{person}: {reason}"
 
 
 def test_an_escalation_by_hand_without_a_group_above_does_not_extend_the_deadline(late: Late) -> None:
     before = late.requirement
-    variables = late.workers().escalate(late.task(**by_hand(nextApproverGroup="approverRsm")))
-    assert variables["escalationNotice"] == (
-        r"rita wanted to escalate the task (ABOVE\_MY\_AUTHORITY – Not \| mine), but nobody stands above approverRsm."
+    late.engine.rows.clear()
+    late.engine.completed_by = APPROVER
+
+    late.extend(reasonCode="ABOVE_MY_AUTHORITY", comment="Not | mine")
+
+    after = late.requirement
+    assert after.refusal_notice == (
+        rf"{APPROVER} wanted to escalate the task (ABOVE\_MY\_AUTHORITY – Not \| mine), but nobody stands above approverRsm."
     )
-    assert late.requirement == before
-    assert (variables["dueAt"], variables["escalationLevel"]) == (before.due_at.astimezone(UTC).isoformat(), 0)
+    assert (after.due_at, after.escalation_level) == (before.due_at, 0)
 
 
 def test_a_deadline_that_passed_without_a_group_above_is_extended(late: Late) -> None:
     before = late.requirement
-    variables = late.workers().escalate(late.task(nextApproverGroup="approverRsm", slaDuration="PT48H"))
+    late.engine.rows.clear()
+
+    late.extend(slaDuration="PT48H")
+
     after = late.requirement
     assert (after.approver_group, after.escalation_level) == ("approverRsm", 1)
     assert after.due_at > before.due_at
-    assert variables["escalationNotice"] == "approverRsm did not decide in time. Nobody stands above; the deadline is extended."
+    assert after.escalation_notice == "approverRsm did not decide in time. Nobody stands above; the deadline is extended."
 
 
-@pytest.mark.parametrize(
-    ("variables", "reason"),
-    [
-        ({"slaDuration": "a day"}, "slaDuration must be an ISO duration such as PT24H, it is 'a day'"),
-        ({"nextApproverGroup": None}, "the process variable 'nextApproverGroup' must be a text"),
-        ({"requirementId": "r1"}, "the process variable 'requirementId' must be a UUID"),
-    ],
-)
-def test_a_model_that_gives_wrong_values_makes_an_incident(late: Late, variables: dict[str, Any], reason: str) -> None:
-    with pytest.raises(GiveUp, match=reason):
-        late.workers().escalate(late.task(**variables))
+def test_without_a_group_above_only_the_model_gives_more_time(late: Late) -> None:
+    """Kills: extending a deadline on the path of an escalation, to which a forged variable may lead."""
+    late.engine.rows.clear()
+
+    late.escalate(slaDuration="PT9999H")
+
     assert late.requirement.escalation_level == 0
 
 
-def test_an_escalation_without_a_person_makes_an_incident(late: Late) -> None:
-    with pytest.raises(GiveUp, match="does not say who escalated the task"):
-        late.workers(user_id=None).escalate(late.task(**by_hand()))
+def test_a_duration_that_is_none_makes_an_incident(late: Late) -> None:
+    with pytest.raises(GiveUp, match="slaDuration must be an ISO duration such as PT24H, it is 'a day'"):
+        late.extend(slaDuration="a day")
+
+
+def test_an_escalation_of_which_nobody_knows_who_made_it_makes_an_incident(late: Late) -> None:
+    late.engine.is_logged = False
+
+    with pytest.raises(GiveUp, match="does not say who completed task task-1: check that history level is full"):
+        late.escalate()
+
     assert late.requirement.escalation_level == 0
 
 
-def test_a_requirement_of_another_tenant_is_not_found(late: Late) -> None:
-    with pytest.raises(NotFound):
-        late.workers().escalate(late.task(tenantId=str(UUID(int=1))))
+def test_the_process_of_another_signature_escalates_nothing(late: Late, offers: Offers) -> None:
+    """Kills: a guard that does not ask which process acts for the requirement."""
+    other = Late(offers)
+    other.show()
+
+    with pytest.raises(NotThisProcess):
+        late.escalate(instance_id=other.instance_id)
+
+    assert late.requirement.escalation_level == 0

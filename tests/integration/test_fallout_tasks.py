@@ -22,6 +22,7 @@ from domain.store import table_of
 from domain.store.facts import WorkflowCommand
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
+from domain.workflows.keys import parse
 from tests.support.database import in_order
 from tests.support.fulfilment import BERT, MONA, Fulfilment
 from tests.support.offers import Offers
@@ -56,7 +57,7 @@ class CaseInTasklist:
             execution_id="execution-1",
             variables={"tenantId": str(self._tenant_id), "caseId": str(self._case_id)},
         )
-        return self._workers.prepare_case(task)
+        return self._workers.prepare_case(task, parse(self._key))
 
     def escalate(self, person: str = BERT) -> None:
         with self.work.offers.uow(person) as uow:

@@ -20,11 +20,13 @@ from domain import accepting
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
 from domain.delivery import decomposing, starting
 from domain.delivery import reading as delivery_reading
-from domain.offers import approving, authority, deciding, documents, price_books, prices, quoting
+from domain.offers import approvals, approving, authority, deciding, documents, price_books, prices, quoting
 from domain.offers import reading as offers_reading
 from domain.offers.approvals import Decision
 from domain.offers.quotes import Line
 from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.workflows import instances
+from domain.workflows.instances import Called
 
 OWNER = "sally"
 APPROVER = "rita"
@@ -212,6 +214,17 @@ class Offers:
         """List the requirements of a quote's current approval request, by level."""
         with self.uow() as uow:
             return [row.id for row in offers_reading.requirements_of(uow, offer.approval_request_id)]
+
+    def process_of_signature(self, requirement_id: UUID) -> str:
+        """Record the process that asks for a signature, called by the approval of its revision; returns its id."""
+        instance_id = f"instance-{uuid4()}"
+        with self.uow() as uow:
+            [caller_key] = approvals.calling_keys(uow, requirement_id)
+            caller_id = next(iter(instances.acting_for(uow, [caller_key])), f"instance-{uuid4()}")
+            instances.record_root(uow, caller_id, caller_key)
+            key = approvals.business_key(self.tenant_id, requirement_id)
+            instances.record_called(uow, caller_id, [Called(process_instance_id=instance_id, business_key=key)])
+        return instance_id
 
     def decide(
         self, offer: Offer, requirement_id: UUID, decision: Decision = Decision.APPROVE, *, by: str = APPROVER, **changes: Any

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from domain.catalog import FIBRE, ROUTER, SUPPORT
-from domain.offers.approving import ApprovalFacts
+from domain.offers.facts import ApprovalFacts, ShownFacts
 from domain.offers.precedents import Precedent
 from domain.offers.prices import price_line
 from domain.offers.quotes import Line
 from workers.runtime.variables import MAX_STRING, encode
-from workers.tasks.approval_form import rules, shown
+from workers.tasks import approval_form
 from workers.tasks.markdown import plain
 
 PRICES = {FIBRE: (Decimal(80), Decimal(40)), ROUTER: (Decimal(12), Decimal(6)), SUPPORT: (Decimal(15), Decimal(5))}
@@ -41,11 +42,11 @@ def price(**changes: Any) -> Any:
     return SimpleNamespace(**given)
 
 
-def facts(*lines: Line, approved: list[Line] | None = None, decisions: list[Any] | None = None) -> ApprovalFacts:
+def facts(*lines: Line, approved: list[Line] | None = None, decisions: list[Any] | None = None) -> ShownFacts:
     before = price(max_discount_percent=Decimal("15.00"), margin_percent=Decimal("41.18"), net_total=Decimal("816.00"))
     precedent = Precedent(request_id=uuid4(), revision_no=1, lines=approved, price=before, age_days=2.0) if approved else None
     quote: Any = SimpleNamespace(quote_number="Q-1", customer_id="C-1", owner_user_id="sally", region="EU", payment_term_days=30)
-    return ApprovalFacts(
+    offer = ApprovalFacts(
         quote=quote,
         price=price(),
         revision_no=2,
@@ -55,6 +56,29 @@ def facts(*lines: Line, approved: list[Line] | None = None, decisions: list[Any]
         precedent=precedent,
         decisions=decisions or [],
     )
+    asked = requirement()
+    return ShownFacts(offer=offer, requirement=asked, requirements=[asked], decisions=decisions or [])
+
+
+def requirement(kind: str = "DISCOUNT", **changes: Any) -> Any:
+    given = {
+        "id": uuid4(),
+        "type": kind,
+        "level": 1,
+        "because": f"Because of {kind}.",
+        "approver_group": "approverRsm",
+        "escalation_level": 0,
+        "escalation_notice": None,
+        "refusal_notice": None,
+        "reminded_at": None,
+        **dict.fromkeys(("remind_at", "due_at"), NOON),
+        **changes,
+    }
+    return SimpleNamespace(**given)
+
+
+def shown(seen: ShownFacts, *reused: UUID) -> dict[str, Any]:
+    return approval_form.shown(seen, reused)
 
 
 def decision(comment: str | None = None, **changes: Any) -> Any:
@@ -136,13 +160,26 @@ def test_tables_are_cut_to_what_the_engine_stores_and_name_what_is_left_out() ->
 
 
 def test_every_rule_that_fired_is_named_with_its_approver_group() -> None:
-    asked, reused = (
-        SimpleNamespace(id=uuid4(), type=kind, level=1, because=f"Because of {kind}.", approver_group="approverRsm")
-        for kind in ("DISCOUNT", "MARGIN")
-    )
-    requirements: list[Any] = [asked, reused]
-    assert rules(requirements, {reused.id}).splitlines() == [
+    seen, asked, reused = facts(line(1)), requirement(), requirement("MARGIN")
+    form = shown(replace(seen, requirements=[asked, reused]), reused.id)
+
+    assert str(form["rulesText"]).splitlines() == [
         "- DISCOUNT, level 1 (approverRsm): Because of DISCOUNT.",
         "- MARGIN, level 1 (signature reused): Because of MARGIN.",
     ]
-    assert rules(requirements[:1], set()) == ""
+
+
+def test_a_single_rule_is_not_listed_because_the_form_names_it() -> None:
+    assert shown(facts(line(1)))["rulesText"] == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "text"),
+    [
+        ({"refusal_notice": "rita: no."}, "decisionRefused", "rita: no."),
+        ({"escalation_notice": "Too late."}, "escalationNotice", "Too late."),
+        ({"reminded_at": NOON}, "reminderNotice", "Half of the time is gone. Please decide by 2026-11-24 12:00 UTC."),
+    ],
+)
+def test_the_form_says_why_somebody_is_asked_now(changes: dict[str, Any], name: str, text: str) -> None:
+    assert shown(replace(facts(line(1)), requirement=requirement(**changes)))[name] == text

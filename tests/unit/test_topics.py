@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 
+from domain.workflows.keys import BusinessKey, Kind, parse
 from tests.support.topics_page import PAGE, page
 from workers.pod.contract import Task
 from workers.tasks.contracts import contracts_of, topic, topics_of
+from workers.tasks.subjects import Subjects
 from workers.tasks.topics import CONTRACTS, topics
 
 
 class Twice:
-    @topic("order.decompose", reads=())
-    def first(self, _: Task) -> dict[str, Any]:
+    @topic("order.decompose", Kind.ORDER)
+    def first(self, _: Task, __: BusinessKey) -> dict[str, Any]:
         return {}
 
-    @topic("order.decompose", reads=())
-    def second(self, _: Task) -> dict[str, Any]:
+    @topic("order.decompose", Kind.ORDER)
+    def second(self, _: Task, __: BusinessKey) -> dict[str, Any]:
         return {}
 
 
 class Beating:
     def __init__(self) -> None:
-        self.signs: list[Task] = []
+        self.signs: list[BusinessKey] = []
 
-    def heartbeat(self, task: Task) -> None:
-        self.signs.append(task)
+    def heartbeat(self, _: Task, key: BusinessKey) -> None:
+        self.signs.append(key)
 
-    @topic("order.decompose", reads=("orderId",), errors=("ORDER_INVALID",), heartbeat=heartbeat)
-    def decompose(self, _: Task) -> dict[str, Any]:
-        return {"steps": []}
+    @topic("order.decompose", Kind.ORDER, reads=("priority",), errors=("ORDER_INVALID",), heartbeat=heartbeat)
+    def decompose(self, _: Task, key: BusinessKey) -> dict[str, Any]:
+        return {"steps": [str(key.id)]}
+
+
+class Known:
+    """Every instance is known, whatever it acts for."""
+
+    def of(self, task: Task, _: object) -> BusinessKey:
+        return parse(task.business_key)
+
+
+ORDER_ID = uuid4()
+KEY = BusinessKey(Kind.ORDER, uuid4(), (ORDER_ID,))
 
 
 def a_task() -> Task:
@@ -40,7 +54,7 @@ def a_task() -> Task:
         topic="order.decompose",
         worker_id="w",
         process_instance_id="i",
-        business_key="order:1:2",
+        business_key=str(KEY),
         activity_id="a",
         execution_id="e",
     )
@@ -61,14 +75,14 @@ def test_the_pod_runs_every_topic_that_the_check_compares() -> None:
 
 def test_a_handler_is_run_with_the_heartbeat_that_it_declares() -> None:
     handlers = Beating()
-    declared = topics_of([handlers])["order.decompose"]
+    declared = topics_of([handlers], cast("Subjects", Known()))["order.decompose"]
 
     assert declared.heartbeat is not None
     declared.heartbeat(a_task())
 
-    assert declared.handler(a_task()) == {"steps": []}
-    assert (declared.variables, declared.errors) == (("orderId",), ("ORDER_INVALID",))
-    assert handlers.signs == [a_task()]
+    assert declared.handler(a_task()) == {"steps": [str(ORDER_ID)]}
+    assert (declared.variables, declared.errors) == (("priority",), ("ORDER_INVALID",))
+    assert handlers.signs == [KEY]
 
 
 def test_two_handlers_of_one_topic_are_refused() -> None:

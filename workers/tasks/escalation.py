@@ -6,6 +6,7 @@ repeated: the domain reminds once, and escalates each level once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import Row
 from domain.offers import deciding, escalating, reading
 from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, AuthorityExceeded, FourEyesViolation, StaleApproval
 from domain.offers.escalating import EscalateRequirement, HandOn
+from domain.workflows import forms
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, Task
 from workers.runtime.engine import Engine
@@ -70,42 +72,43 @@ class Escalation:
 
     def _ask_others(self, task: Task, key: BusinessKey, extension: timedelta) -> dict[str, Variable]:
         with open_unit_of_work(self._database, task, key) as uow:
-            requirement = reading.requirement(uow, key.id)
+            asked = _Asked.of(forms.last_shown(uow, task.process_instance_id))
         person = who_completed(self._engine, task, deciding.TASK)
         try:
             if person is None:
-                self._escalate(task, key, requirement, extension)
+                self._escalate(task, key, asked, extension)
             else:
-                self._hand_on(task, key, requirement, person)
+                self._hand_on(task, key, asked, person)
         except AlreadyEscalated:
             pass  # this very task escalated it, and its report to the engine was lost
         except (StaleApproval, ApprovalAlreadyDecided) as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         return {}
 
-    def _escalate(self, task: Task, key: BusinessKey, requirement: Row[Any], extension: timedelta) -> None:
-        group, sla = self._next(task, requirement) or (requirement.approver_group, extension)
+    def _escalate(self, task: Task, key: BusinessKey, asked: _Asked, extension: timedelta) -> None:
+        group, sla = self._next(task, asked) or (asked.group, extension)
         if not sla:
             return  # the rules name nobody for this requirement: the form is renewed, and the rules are asked again
-        what = "The task was escalated" if group != requirement.approver_group else "Nobody stands above; the deadline is extended"
-        notice = f"{requirement.approver_group} did not decide in time. {what}."
-        command = EscalateRequirement(**_asked(task, key, requirement), approver_group=group, sla=sla, notice=notice)
+        what = "The task was escalated" if group != asked.group else "Nobody stands above; the deadline is extended"
+        command = EscalateRequirement(
+            **_at_level(task, key, asked), approver_group=group, sla=sla, notice=f"{asked.group} did not decide in time. {what}."
+        )
         with open_unit_of_work(self._database, task, key) as uow:
             escalating.escalate(uow, command)
 
-    def _hand_on(self, task: Task, key: BusinessKey, requirement: Row[Any], person: Person) -> None:
+    def _hand_on(self, task: Task, key: BusinessKey, asked: _Asked, person: Person) -> None:
         why = " – ".join(plain(str(text)) for name in ("reasonCode", "comment") if (text := task.variables.get(name)))
-        following = self._next(task, requirement)
+        following = self._next(task, asked)
         if following is None:
-            vain = f"{person.user_id} wanted to escalate the task ({why}), but nobody stands above {requirement.approver_group}."
+            vain = f"{person.user_id} wanted to escalate the task ({why}), but nobody stands above {asked.group}."
             self._ask_again(task, key, vain)
             return
         group, sla = following
         command = HandOn(
-            **_asked(task, key, requirement),
+            **_at_level(task, key, asked),
             approver_group=group,
             sla=sla,
-            notice=f"{person.user_id} ({requirement.approver_group}) escalated the task: {why}",
+            notice=f"{person.user_id} ({asked.group}) escalated the task: {why}",
             decided_by=person.user_id,
             roles=person.roles,
         )
@@ -115,17 +118,15 @@ class Escalation:
         except (FourEyesViolation, AuthorityExceeded) as refusal:
             self._ask_again(task, key, f"{person.user_id}: {refusal}")
 
-    def _next(self, task: Task, requirement: Row[Any]) -> tuple[str, timedelta] | None:
-        """The group that the rules name next, and its time; the rules are evaluated with facts from the database."""
+    def _next(self, task: Task, asked: _Asked) -> tuple[str, timedelta] | None:
+        """The group that the rules name next, and its time; the rules are evaluated with what the form has shown, as the domain keeps it."""
         rules = self._engine.decision_definition_id(task.process_instance_id, RULES)
-        rows = self._engine.evaluate_version(
-            rules,
-            {
-                "approverGroup": requirement.approver_group,
-                "escalationLevel": requirement.escalation_level,
-                "requirementType": requirement.type,
-            },
-        )
+        inputs: dict[str, Variable] = {
+            "approverGroup": asked.group,
+            "escalationLevel": asked.level,
+            "requirementType": asked.requirement_type,
+        }
+        rows = self._engine.evaluate_version(rules, inputs)
         if not rows:
             return None
         return rows[0]["nextApproverGroup"], DURATION.validate_python(rows[0]["slaDuration"])
@@ -135,9 +136,23 @@ class Escalation:
             deciding.ask_again(uow, key.id, notice)
 
 
-def _asked(task: Task, key: BusinessKey, requirement: Row[Any]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Whom the open task has asked for what, as its form has shown it: an escalation that is repeated names the level before it."""
+
+    requirement_type: str
+    group: str
+    level: int
+
+    @classmethod
+    def of(cls, form: Row[Any]) -> _Asked:
+        asked = form.facts["requirement"]
+        return cls(requirement_type=asked["type"], group=asked["approverGroup"], level=asked["escalationLevel"])
+
+
+def _at_level(task: Task, key: BusinessKey, asked: _Asked) -> dict[str, Any]:
     return {
         "requirement_id": key.id,
         "process_instance_id": task.process_instance_id,
-        "expected_escalation_level": requirement.escalation_level,
+        "expected_escalation_level": asked.level,
     }

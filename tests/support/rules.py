@@ -1,0 +1,49 @@
+"""The engine's answers to the handlers of approvals, without an engine: what the rules give, who completed the task, who is in which group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from workers.runtime.engine import Completion, Engine
+
+
+@dataclass(slots=True)
+class KnownEngine:
+    """`rows` are the results of the decisions, by their key; `asked` keeps what they were asked with."""
+
+    rows: dict[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    completed_by: str | None = None
+    was_tampered_with: bool = False
+    is_logged: bool = True
+    asked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def door(self) -> Engine:
+        return cast("Engine", self)
+
+    def decision_definition_id(self, process_instance_id: str, decision_key: str) -> str:
+        return f"{decision_key}:{process_instance_id}"
+
+    def evaluate_version(self, definition_id: str, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+        decision_key = definition_id.split(":", maxsplit=1)[0]
+        self.asked[decision_key] = variables
+        return [dict(row) for row in self.rows.get(decision_key, ())]
+
+    def who_completed(self, process_instance_id: str, activity_id: str) -> Completion | None:
+        if not self.is_logged:
+            raise LookupError("the operation log does not say who completed task task-1")
+        if self.completed_by is None:
+            return None
+        return Completion(
+            user_id=self.completed_by,
+            task_id=f"{activity_id}:{process_instance_id}",
+            completed_at=datetime.now(UTC),
+            was_tampered_with=self.was_tampered_with,
+        )
+
+    def groups_of(self, user_id: str) -> list[str]:
+        return list(self.groups.get(user_id, ()))
