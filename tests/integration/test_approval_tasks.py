@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select
 
 from domain.catalog import SUPPORT
 from domain.offers import quoting
-from tests.support.offers import APPROVER, Offer, Offers, line
-from workers.pod.contract import BpmnError, Task
-from workers.runtime.engine import Completion, Engine
+from domain.offers.approvals import ApprovalDecision
+from domain.store import table_of
+from domain.workflows import instances
+from domain.workflows.forms import ShownForm
+from domain.workflows.instances import NotThisProcess
+from domain.workflows.keys import BusinessKey, Kind
+from tests.support.database import in_order
+from tests.support.offers import APPROVER, PRICE_BOOK_VERSION, Offer, Offers, line
+from tests.support.rules import KnownEngine
+from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.variables import MAX_STRING, encode
 from workers.tasks.approval import Approval
 from workers.tasks.topics import CONTRACTS
@@ -37,54 +44,63 @@ UNCHANGED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEngine:
-    """The engine's answers to these handlers: the policy that decided, who completed the task, and in which groups they are."""
-
-    def decision_definition_id(self, process_instance_id: str, decision_key: str) -> str:
-        return f"{decision_key}:{process_instance_id}"
-
-    def who_completed(self, process_instance_id: str, activity_id: str, *, beside: str) -> Completion:
-        return Completion(user_id=APPROVER, task_id=f"{activity_id}:{process_instance_id}:{beside}", completed_at=datetime.now(UTC))
-
-    def groups_of(self, user_id: str) -> list[str]:
-        return {APPROVER: ["approverRsm"]}.get(user_id, [])
-
-
 class Desk:
-    """The handlers, called for one offer."""
+    """The handlers, called for one offer as the engine calls them: the rules give what the test says."""
 
     def __init__(self, offers: Offers) -> None:
         self._offers = offers
-        self._workers = Approval(offers.engine, cast("Engine", KnownEngine()))
+        self.engine = KnownEngine(groups={APPROVER: ["approverRsm"]}, completed_by=APPROVER)
+        self._workers = Approval(offers.engine, self.engine.door)
 
     def facts(self, offer: Offer) -> dict[str, Any]:
-        return self._workers.collect_facts(self._task("quote.collect-approval-facts", offer))
+        return self._workers.collect_facts(*self._of_offer("quote.collect-approval-facts", offer))
 
     def open(self, offer: Offer, *rows: dict[str, Any], reuse: bool = False) -> dict[str, Any]:
-        return self._workers.open_requirements(self._task("quote.open-requirements", offer, requirements=list(rows), reuse=reuse))
+        self.engine.rows = {"approval-requirements": rows, "reapproval-reuse": [{"reuse": reuse}]}
+        opened: dict[str, Any] = self._workers.open_requirements(*self._of_offer("quote.open-requirements", offer))
+        return opened
 
-    def record(self, offer: Offer, opened: dict[str, Any], decision: str) -> dict[str, Any]:
-        requirement = opened["levels"][0]["requirements"][0]
-        answer = {"decision": decision, "reasonCode": "WITHIN_POLICY", "comment": ""}
-        return self._workers.record_decision(
-            self._task("approval.record-decision", offer, requirementId=requirement["requirementId"], **answer)
-        )
+    def show(self, requirement_id: UUID) -> dict[str, Any]:
+        """Prepare the form of a signature."""
+        return self._workers.prepare_form(*self._of_signature("approval.prepare-form", requirement_id))
 
-    def _task(self, topic: str, offer: Offer, **variables: Any) -> Task:
-        ids = {"quoteId": offer.quote_id, "quoteRevisionId": offer.revision_id, "priceResultId": offer.price_result_id}
-        given = {name: str(value) for name, value in ids.items()}
-        return Task(
-            id="external-task-1",
-            topic=topic,
-            worker_id="worker-1",
-            process_instance_id=f"instance-{offer.revision_id}",
-            business_key="quote:1",
-            activity_id="activity",
-            execution_id="execution-1",
-            activity_instance_id=f"record:{variables.get('requirementId')}",
-            variables={"tenantId": str(self._offers.tenant_id), **given, **variables},
-        )
+    def answer(self, requirement_id: UUID, decision: str, **variables: Any) -> dict[str, Any]:
+        """Complete the form that was shown, as the person does whom the engine names."""
+        typed = {"decision": decision, "reasonCode": "WITHIN_POLICY", "comment": "", **variables}
+        return self._workers.record_decision(*self._of_signature("approval.record-decision", requirement_id, **typed))
+
+    def record(self, requirement_id: UUID, decision: str) -> dict[str, Any]:
+        """Show the form of a signature, and complete it."""
+        self.show(requirement_id)
+        return self.answer(requirement_id, decision)
+
+    def _of_offer(self, topic: str, offer: Offer) -> tuple[Task, BusinessKey]:
+        key = BusinessKey(Kind.QUOTE_REVISION, self._offers.tenant_id, (offer.quote_id, offer.revision_id))
+        return _task(topic, f"instance-{offer.revision_id}", key), key
+
+    def _of_signature(self, topic: str, requirement_id: UUID, **variables: Any) -> tuple[Task, BusinessKey]:
+        key = BusinessKey(Kind.APPROVAL_REQUIREMENT, self._offers.tenant_id, (requirement_id,))
+        with self._offers.uow() as uow:
+            known = instances.acting_for(uow, [str(key)])
+        return _task(topic, known[0] if known else self._offers.process_of_signature(requirement_id), key, **variables), key
+
+
+def _task(topic: str, instance_id: str, key: BusinessKey, **variables: Any) -> Task:
+    return Task(
+        id="external-task-1",
+        topic=topic,
+        worker_id="worker-1",
+        process_instance_id=instance_id,
+        business_key=str(key),
+        activity_id="activity",
+        execution_id="execution-1",
+        variables=variables,
+    )
+
+
+def first(opened: dict[str, Any]) -> UUID:
+    """The first signature that is asked for."""
+    return UUID(opened["levels"][0]["requirements"][0]["requirementId"])
 
 
 @pytest.fixture
@@ -115,19 +131,22 @@ def test_each_topic_sets_what_its_contract_says(desk: Desk, offers: Offers) -> N
     offer = offers.submitted_quote()
     facts = desk.facts(offer)
     opened = desk.open(offer, DISCOUNT)
-    recorded = desk.record(offer, opened, "APPROVE")
+    form = desk.show(first(opened))
+    recorded = desk.answer(first(opened), "APPROVE")
     assert set(facts) == set(CONTRACTS["quote.collect-approval-facts"].sets)
     assert set(opened) == set(CONTRACTS["quote.open-requirements"].sets)
-    assert set(recorded) <= set(CONTRACTS["approval.record-decision"].sets)
-    assert all(len(value) <= MAX_STRING for value in facts.values() if isinstance(value, str))
-    assert encode(facts)
-    assert encode(opened)
+    assert set(form) == set(CONTRACTS["approval.prepare-form"].sets)
+    assert set(recorded) == set(CONTRACTS["approval.record-decision"].sets)
+    assert all(len(value) <= MAX_STRING for value in form.values() if isinstance(value, str))
+    assert all(encode(variables) for variables in (facts, opened, form))
 
 
 def test_a_first_revision_has_no_precedent(desk: Desk, offers: Offers) -> None:
-    facts = desk.facts(offers.submitted_quote())
+    offer = offers.submitted_quote()
+    facts = desk.facts(offer)
+    form = desk.show(first(desk.open(offer, DISCOUNT)))
     assert changed(facts) == UNCHANGED | {"hasBasis": False, "linesAdded": True}
-    assert (facts["basisAgeDays"], facts["revisionNo"], facts["decisionsText"]) == (0.0, 1, "")
+    assert (facts["basisAgeDays"], form["revisionNo"], form["decisionsText"]) == (0.0, 1, "")
 
 
 @pytest.mark.parametrize(
@@ -159,66 +178,156 @@ def test_a_new_revision_is_compared_with_the_approved_one(
 
 def test_an_approval_that_was_sent_back_is_no_precedent(desk: Desk, offers: Offers) -> None:
     offer = offers.submitted_quote()
-    assert desk.record(offer, desk.open(offer, DISCOUNT), "REWORK")["approvalOutcome"] == "REWORK"
-    facts = desk.facts(offer_again(offers, offers.quote(offer.quote_id), term_months=24))
-    assert facts["hasBasis"] is False
-    assert "REWORK" in facts["decisionsText"]
+    assert desk.record(first(desk.open(offer, DISCOUNT)), "REWORK")["approvalOutcome"] == "REWORK"
+    again = offer_again(offers, offers.quote(offer.quote_id), term_months=24)
+    assert desk.facts(again)["hasBasis"] is False
+    assert "REWORK" in desk.show(first(desk.open(again, DISCOUNT)))["decisionsText"]
 
 
 def test_only_requirements_without_a_reused_signature_are_opened(desk: Desk, offers: Offers) -> None:
-    first = offers.submitted_quote()
-    desk.record(first, desk.open(first, DISCOUNT), "APPROVE")
-    again = offer_again(offers, offers.quote(first.quote_id), term_months=24)
+    before = offers.submitted_quote()
+    desk.record(first(desk.open(before, DISCOUNT)), "APPROVE")
+    again = offer_again(offers, offers.quote(before.quote_id), term_months=24)
     opened = desk.open(again, DISCOUNT, FINANCE, reuse=True)
     assert (opened["approvalNeeded"], opened["approvalReused"]) == (True, False)
-    assert [(level["level"], [row["requirementType"] for row in level["requirements"]]) for level in opened["levels"]] == [
-        (2, ["FINANCE"])
-    ]
-    assert "- DISCOUNT, level 1 (signature reused): " in opened["rulesText"]
+    assert [(level["level"], len(level["requirements"])) for level in opened["levels"]] == [(2, 1)]
+    form = desk.show(first(opened))
+    assert form["requirementType"] == "FINANCE"
+    assert "- DISCOUNT, level 1 (signature reused): " in form["rulesText"]
     assert desk.open(again, DISCOUNT, FINANCE, reuse=True) == opened
 
 
 def test_a_quote_is_approved_at_once_when_all_signatures_are_reused(desk: Desk, offers: Offers) -> None:
-    first = offers.submitted_quote()
-    desk.record(first, desk.open(first, DISCOUNT), "APPROVE")
-    again = offer_again(offers, offers.quote(first.quote_id), term_months=24)
+    before = offers.submitted_quote()
+    desk.record(first(desk.open(before, DISCOUNT)), "APPROVE")
+    again = offer_again(offers, offers.quote(before.quote_id), term_months=24)
     opened = desk.open(again, DISCOUNT, reuse=True)
     assert (opened["approvalNeeded"], opened["approvalReused"], opened["levels"]) == (False, True, [])
-    assert offers.quote(first.quote_id).status == "APPROVED"
+    assert offers.quote(before.quote_id).status == "APPROVED"
 
 
 def test_a_signature_of_another_group_is_not_reused(desk: Desk, offers: Offers) -> None:
-    first = offers.submitted_quote()
-    desk.record(first, desk.open(first, DISCOUNT), "APPROVE")
-    again = offer_again(offers, offers.quote(first.quote_id), term_months=24)
+    before = offers.submitted_quote()
+    desk.record(first(desk.open(before, DISCOUNT)), "APPROVE")
+    again = offer_again(offers, offers.quote(before.quote_id), term_months=24)
     assert desk.open(again, {**DISCOUNT, "approverGroup": "approverDirector"}, reuse=True)["approvalNeeded"] is True
 
 
-def test_the_deadlines_of_the_next_level_begin_when_the_level_before_has_signed(desk: Desk, offers: Offers) -> None:
+def test_the_time_of_the_next_level_begins_when_the_level_before_has_signed(desk: Desk, offers: Offers) -> None:
     offer = offers.submitted_quote()
     opened = desk.open(offer, DISCOUNT, {**DISCOUNT, "requirementType": "STALE_PRICE"}, FINANCE)
-    first, *others = (row for level in opened["levels"] for row in level["requirements"])
-    assert "levels" not in desk.record(offer, opened, "APPROVE")
-    opened["levels"][0]["requirements"].remove(first)
-    begun = desk.record(offer, opened, "APPROVE")["levels"]
-    assert [[row["requirementType"] for row in level["requirements"]] for level in begun] == [
-        ["DISCOUNT", "STALE_PRICE"],
-        ["FINANCE"],
-    ]
-    assert begun[1]["requirements"][0]["dueAt"] < others[1]["dueAt"]
+    one, other = (UUID(row["requirementId"]) for row in opened["levels"][0]["requirements"])
+    finance = UUID(opened["levels"][1]["requirements"][0]["requirementId"])
+    planned = desk.show(finance)["dueAt"]
+    desk.record(one, "APPROVE")
+    assert desk.show(finance)["dueAt"] == planned
+    desk.record(other, "APPROVE")
+    assert desk.show(finance)["dueAt"] < planned
 
 
-def test_an_escalation_is_not_recorded_as_a_decision(desk: Desk, offers: Offers) -> None:
-    """The model has another path for an escalation; a person who completes the task without the form gets a new task."""
+def test_a_rule_is_asked_with_facts_from_the_database(desk: Desk, offers: Offers) -> None:
+    """Kills: taking what the rules demand from a process variable, which an operator may write."""
     offer = offers.submitted_quote()
-    opened = desk.open(offer, DISCOUNT)
-    with pytest.raises(BpmnError) as refused:
-        desk.record(offer, opened, "ESCALATE")
-    assert refused.value.code == "AUTHORITY_EXCEEDED"
-    assert refused.value.variables["decisionRefused"] == "Please choose APPROVE, REJECT, REWORK or ESCALATE."
+    desk.open(offer, DISCOUNT)
+    assert desk.engine.asked["approval-requirements"] == desk.facts(offer)
 
 
-def test_a_rule_of_an_older_model_without_a_reason_still_opens_its_requirement(desk: Desk, offers: Offers) -> None:
-    row = {name: value for name, value in DISCOUNT.items() if name != "because"}
-    opened = desk.open(offers.submitted_quote(), row)
-    assert opened["levels"][0]["requirements"][0]["because"] == "The rules ask for DISCOUNT."
+class TestADecision:
+    """What may be signed, by whom, and what is kept with it."""
+
+    @pytest.fixture
+    def asked(self, desk: Desk, offers: Offers) -> UUID:
+        """A signature whose form somebody has open."""
+        requirement_id = first(desk.open(offers.submitted_quote(), DISCOUNT))
+        desk.show(requirement_id)
+        return requirement_id
+
+    def decisions(self, offers: Offers) -> list[Any]:
+        table = table_of(ApprovalDecision)
+        with offers.engine.connect() as connection:
+            return list(connection.execute(in_order(select(*table.c), table)))
+
+    def refused(self, desk: Desk, requirement_id: UUID, decision: str = "APPROVE") -> tuple[str, str]:
+        """The code of the refusal, and what the next form says about it."""
+        with pytest.raises(BpmnError) as refusal:
+            desk.answer(requirement_id, decision)
+        return refusal.value.code, desk.show(requirement_id)["decisionRefused"]
+
+    def test_keeps_what_the_form_has_shown(self, desk: Desk, offers: Offers, asked: UUID) -> None:
+        desk.answer(asked, "APPROVE")
+
+        [decision] = self.decisions(offers)
+        with offers.uow() as uow:
+            form = uow.read(ShownForm, decision.shown_form_id)
+        assert form.facts["price"]["netTotal"] == "883.20"
+        assert form.facts["requirement"]["type"] == "DISCOUNT"
+        assert (form.subject_id, decision.decided_by) == (asked, APPROVER)
+
+    def test_takes_nothing_but_the_form_from_variables(self, desk: Desk, offers: Offers, asked: UUID) -> None:
+        other = offers.quote_in_approval()
+        [theirs] = offers.requirement_ids(other)
+        forged = {"requirementId": str(theirs), "quoteRevisionId": str(other.revision_id), "tenantId": str(uuid4())}
+
+        desk.answer(asked, "APPROVE", **forged)
+
+        assert [row.requirement_id for row in self.decisions(offers)] == [asked]
+
+    def test_is_not_an_escalation(self, desk: Desk, asked: UUID) -> None:
+        """The model has another path for an escalation; a person who completes the task without the form gets a new task."""
+        assert self.refused(desk, asked, "ESCALATE") == (
+            "AUTHORITY_EXCEEDED",
+            f"{APPROVER}: Please choose APPROVE, REJECT, REWORK or ESCALATE.",
+        )
+
+    def test_does_not_count_when_somebody_wrote_variables_while_the_form_was_open(
+        self, desk: Desk, offers: Offers, asked: UUID
+    ) -> None:
+        """Kills: trusting what a form shows although a colleague may have written its variables."""
+        desk.engine.was_tampered_with = True
+
+        code, notice = self.refused(desk, asked)
+
+        assert (code, notice) == ("FORM_CHANGED", f"{APPROVER}: What the form shows has changed since it was opened.")
+        assert self.decisions(offers) == []
+
+    def test_does_not_count_when_its_facts_have_changed(self, desk: Desk, offers: Offers, asked: UUID) -> None:
+        """Kills: signing what the form showed although the database has moved on."""
+        offers.publish_prices("p-2", replaces=PRICE_BOOK_VERSION)
+
+        assert self.refused(desk, asked)[0] == "FORM_CHANGED"
+        assert self.decisions(offers) == []
+
+    def test_counts_once_the_form_was_renewed(self, desk: Desk, offers: Offers, asked: UUID) -> None:
+        offers.publish_prices("p-2", replaces=PRICE_BOOK_VERSION)
+        self.refused(desk, asked)
+
+        desk.answer(asked, "APPROVE")
+
+        assert [row.decision for row in self.decisions(offers)] == ["APPROVE"]
+
+    def test_of_a_colleague_at_the_same_level_does_not_change_the_facts(self, desk: Desk, offers: Offers) -> None:
+        opened = desk.open(offers.submitted_quote(), DISCOUNT, {**DISCOUNT, "requirementType": "STALE_PRICE"})
+        one, other = (UUID(row["requirementId"]) for row in opened["levels"][0]["requirements"])
+        desk.show(one)
+        desk.record(other, "APPROVE")
+
+        assert desk.answer(one, "APPROVE")["approvalOutcome"] == "APPROVED"
+
+    def test_that_nobody_made_makes_an_incident(self, desk: Desk, offers: Offers, asked: UUID) -> None:
+        desk.engine.completed_by = None
+
+        with pytest.raises(GiveUp, match="Nobody has completed the task"):
+            desk.answer(asked, "APPROVE")
+
+        assert self.decisions(offers) == []
+
+    def test_of_another_process_is_refused(self, offers: Offers, asked: UUID) -> None:
+        """Kills: a guard that does not ask which process acts for the requirement."""
+        other = offers.quote_in_approval()
+        [theirs] = offers.requirement_ids(other)
+        stranger = offers.process_of_signature(asked)
+
+        with pytest.raises(NotThisProcess):
+            offers.decide(other, theirs, process_instance_id=stranger)
+
+        assert self.decisions(offers) == []
