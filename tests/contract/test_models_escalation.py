@@ -7,21 +7,16 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.approval_walk import FACTS, REMIND, asked_for, decide, groups, requirement, submitted, under_approval
+from tests.support.approval_walk import FACTS, REMIND, asked, asks, decide, groups, level, signature, submitted, under_approval
 from tests.support.waiting import eventually
-from tests.support.walk import Taken, Walk
+from tests.support.walk import Walk
 from workers.runtime.engine import Engine, UserTask
 from workers.runtime.variables import Variable
 
 pytestmark = pytest.mark.stack
 
 NEXT_REMINDER, NEXT_DUE = (datetime.now(UTC) + timedelta(days=days) for days in (30, 40))
-FRESH: dict[str, Variable] = {
-    **dict.fromkeys(("reminderNotice", "decisionRefused", "decision", "reasonCode", "comment")),
-    "remindAt": NEXT_REMINDER.isoformat(),
-    "dueAt": NEXT_DUE.isoformat(),
-}
-ESCALATION = ("requirementId", "approverGroup", "escalationLevel", "nextApproverGroup", "slaDuration", "decision")
+NEXT: dict[str, Variable] = {"remindAt": NEXT_REMINDER.isoformat(), "dueAt": NEXT_DUE.isoformat()}
 
 
 def due_dates(walk: Walk, timer: str, task: UserTask) -> list[datetime]:
@@ -29,127 +24,114 @@ def due_dates(walk: Walk, timer: str, task: UserTask) -> list[datetime]:
     return [datetime.fromisoformat(job["dueDate"]).replace(microsecond=0) for job in walk.timers(timer, task)]
 
 
-def escalated(walk: Walk, task: Taken, group: str) -> None:
-    """Complete the escalation as the worker does: the next group gets the requirement, with a new deadline."""
-    walk.done(task, **FRESH, approverGroup=group, escalationLevel=1, escalationNotice="approverRsm did not decide in time.")
+@pytest.fixture
+def walk(engine: Engine) -> Walk:
+    return under_approval(engine)
 
 
-def test_an_approver_is_reminded_once_and_keeps_the_task(engine: Engine) -> None:
-    walk = under_approval(engine)
-    task, other = asked_for(walk, "r1"), asked_for(walk, "r2")
-    assert due_dates(walk, "reminder-due", task) == [REMIND.replace(microsecond=0)]
-    walk.let_time_pass("reminder-due", task)
-    reminder = walk.take("approval.remind-approver", "tenantId", "requirementId", "escalationLevel")
-    assert (reminder.variables["requirementId"], reminder.variables["escalationLevel"]) == ("r1", 0)
-    walk.done(reminder, reminderNotice="Please decide.")
-    assert walk.seen_by(task)["reminderNotice"] == "Please decide."
-    assert walk.seen_by(other)["reminderNotice"] is None
-    assert [each.id for each in walk.people(2)] == [task.id, other.id]
-    assert walk.timers("reminder-due", task) == []
+@pytest.fixture
+def signing(walk: Walk) -> Walk:
+    """The process of one signature, for which somebody is asked."""
+    return asks(walk, "r1")
 
 
-def test_a_late_reminder_names_the_level_that_it_was_for(engine: Engine) -> None:
-    walk = under_approval(engine)
-    task = asked_for(walk, "r1")
-    walk.let_time_pass("reminder-due", task)
-    walk.let_time_pass("decision-overdue", task)
-    escalated(walk, walk.take("approval.escalate-requirement"), "approverDirector")
-    assert walk.seen_by(asked_for(walk, "r1", after=task))["escalationLevel"] == 1
-    assert walk.take("approval.remind-approver", "escalationLevel").variables["escalationLevel"] == 0
+def escalated(walk: Walk, before: UserTask, group: str) -> UserTask:
+    """Carry out the escalation as the workers do: the next group is asked, with a new deadline; returns its task."""
+    signature(walk, "r1").work("approval.escalate-requirement")
+    signing = asks(
+        walk, "r1", **NEXT, approverGroup=group, escalationLevel=1, escalationNotice="approverRsm did not decide in time."
+    )
+    return asked(signing, after=before)
 
 
-def test_an_overdue_decision_goes_to_the_next_group(engine: Engine) -> None:
-    walk = under_approval(engine)
-    task, other = asked_for(walk, "r1"), asked_for(walk, "r2")
-    walk.let_time_pass("decision-overdue", task)
-    taken = walk.take("approval.escalate-requirement", *ESCALATION)
-    assert taken.variables == {
-        "requirementId": "r1",
-        "approverGroup": "approverRsm",
-        "escalationLevel": 0,
-        "nextApproverGroup": "approverDirector",
-        "slaDuration": "PT24H",
-        "decision": None,
-    }
-    assert [each.id for each in walk.people(1)] == [other.id]
-    escalated(walk, taken, "approverDirector")
-    again = asked_for(walk, "r1", after=task)
-    assert groups(walk, again) == ["approverDirector"]
+def test_an_approver_is_reminded_once_and_keeps_the_task(walk: Walk, signing: Walk) -> None:
+    other = asks(walk, "r2")
+    task = asked(signing)
+    assert due_dates(signing, "reminder-due", task) == [REMIND.replace(microsecond=0)]
+    signing.let_time_pass("reminder-due", task)
+    reminder = signing.take("approval.remind-approver", "escalationLevel")
+    assert reminder.variables == {"escalationLevel": 0}
+    signing.done(reminder, reminderNotice="Please decide.")
+    assert signing.seen_by(task)["reminderNotice"] == "Please decide."
+    assert other.seen_by(asked(other))["reminderNotice"] == ""
+    assert asked(signing).id == task.id
+    assert signing.timers("reminder-due", task) == []
+
+
+def test_a_late_reminder_names_the_level_that_it_was_for(walk: Walk, signing: Walk) -> None:
+    task = asked(signing)
+    signing.let_time_pass("reminder-due", task)
+    signing.let_time_pass("decision-overdue", task)
+    again = escalated(walk, task, "approverDirector")
+    assert signing.seen_by(again)["escalationLevel"] == 1
+    assert signing.take("approval.remind-approver", "escalationLevel").variables["escalationLevel"] == 0
+
+
+def test_an_overdue_decision_goes_to_the_next_group(walk: Walk, signing: Walk) -> None:
+    task = asked(signing)
+    signing.let_time_pass("decision-overdue", task)
+    again = escalated(walk, task, "approverDirector")
+    assert groups(signing, again) == ["approverDirector"]
     assert again.name == "Escalated: approve quote Q-1"
-    assert due_dates(walk, "reminder-due", again) == [NEXT_REMINDER.replace(microsecond=0)]
-    assert due_dates(walk, "decision-overdue", again) == [NEXT_DUE.replace(microsecond=0)]
-    assert walk.seen_by(again)["escalationNotice"] == "approverRsm did not decide in time."
-    assert walk.seen_by(other)["escalationNotice"] is None
+    assert due_dates(signing, "reminder-due", again) == [NEXT_REMINDER.replace(microsecond=0)]
+    assert due_dates(signing, "decision-overdue", again) == [NEXT_DUE.replace(microsecond=0)]
+    assert signing.seen_by(again)["escalationNotice"] == "approverRsm did not decide in time."
 
 
-def test_an_escalated_task_is_listed_before_the_others(engine: Engine) -> None:
-    walk = under_approval(engine)
-    task = asked_for(walk, "r1")
-    walk.let_time_pass("decision-overdue", task)
-    escalated(walk, walk.take("approval.escalate-requirement"), "dealDesk")
-    asked_for(walk, "r1", after=task)
-    rows = engine.get("/task", processInstanceBusinessKey=walk.business_key, sortBy="priority", sortOrder="desc")
+def test_an_escalated_task_is_listed_before_the_others(engine: Engine, walk: Walk, signing: Walk) -> None:
+    other, task = asked(asks(walk, "r2")), asked(signing)
+    signing.let_time_pass("decision-overdue", task)
+    again = escalated(walk, task, "dealDesk")
+    tasks = f"{again.id},{other.id}"
+    rows = engine.get("/task", taskIdIn=tasks, sortBy="priority", sortOrder="desc")
     assert [(row["name"], row["priority"]) for row in rows] == [("Escalated: approve quote Q-1", 60), ("Approve quote Q-1", 50)]
 
 
-def test_an_approver_escalates_by_hand(engine: Engine) -> None:
-    walk = under_approval(engine)
-    task = asked_for(walk, "r1")
-    decide(walk, "r1", "ESCALATE")
-    taken = walk.take("approval.escalate-requirement", *ESCALATION, "reasonCode")
-    assert (taken.variables["decision"], taken.variables["reasonCode"]) == ("ESCALATE", "STRATEGIC_DEAL")
-    assert taken.variables["nextApproverGroup"] == "approverDirector"
-    assert engine.get("/external-task", processInstanceId=walk.instance_id, topicName="approval.record-decision") == []
-    escalated(walk, taken, "approverDirector")
-    asked_for(walk, "r1", after=task)
-    decide(walk, "r1", "APPROVE")
-    assert walk.take("approval.record-decision", "decision").variables["decision"] == "APPROVE"
+def test_an_approver_escalates_by_hand(engine: Engine, walk: Walk, signing: Walk) -> None:
+    task = decide(signing, "ESCALATE")
+    assert engine.get("/external-task", processInstanceId=signing.instance_id, topicName="approval.record-decision") == []
+    taken = signing.take("approval.escalate-requirement", "reasonCode")
+    assert taken.variables == {"reasonCode": "STRATEGIC_DEAL"}
+    signing.done(taken)
+    asks(walk, "r1", **NEXT, approverGroup="approverDirector", escalationLevel=1)
+    asked(signing, after=task)
+    decide(signing, "APPROVE")
+    assert signing.take("approval.record-decision", "decision").variables["decision"] == "APPROVE"
 
 
 def test_the_deadline_is_extended_when_there_is_no_group_above(engine: Engine) -> None:
-    levels: list[Variable] = [{"level": 1, "requirements": [requirement("r1", "DISCOUNT", "dealDesk", escalationLevel=2)]}]
-    walk = under_approval(engine, levels)
-    task = asked_for(walk, "r1")
-    walk.let_time_pass("decision-overdue", task)
-    taken = walk.take("approval.escalate-requirement", *ESCALATION)
-    assert (taken.variables["nextApproverGroup"], taken.variables["slaDuration"]) == ("dealDesk", "PT24H")
-    walk.done(taken, **FRESH, approverGroup="dealDesk", escalationLevel=3, escalationNotice="Nobody stands above.")
-    again = asked_for(walk, "r1", after=task)
-    assert groups(walk, again) == ["dealDesk"]
-    assert due_dates(walk, "decision-overdue", again) == [NEXT_DUE.replace(microsecond=0)]
+    walk = under_approval(engine, level(1, "r2"))
+    signing = asks(walk, "r2", escalationLevel=2)
+    task = asked(signing)
+    signing.let_time_pass("decision-overdue", task)
+    taken = signing.take("approval.extend-deadline", "slaDuration")
+    assert taken.variables == {"slaDuration": "PT24H"}
+    signing.done(taken)
+    asks(walk, "r2", **NEXT, escalationLevel=3)
+    again = asked(signing, after=task)
+    assert groups(signing, again) == ["dealDesk"]
+    assert due_dates(signing, "decision-overdue", again) == [NEXT_DUE.replace(microsecond=0)]
 
 
-def test_a_decision_that_was_made_when_the_deadline_passed_is_recorded(engine: Engine) -> None:
-    walk = under_approval(engine)
-    walk.let_time_pass("decision-overdue", asked_for(walk, "r1"))
-    walk.refuse(walk.take("approval.escalate-requirement"), "APPROVAL_ALREADY_DECIDED")
-    assert walk.take("approval.record-decision", "requirementId").variables["requirementId"] == "r1"
+def test_a_decision_that_was_made_when_the_deadline_passed_is_recorded(signing: Walk) -> None:
+    signing.let_time_pass("decision-overdue", asked(signing))
+    signing.refuse(signing.take("approval.escalate-requirement"), "APPROVAL_ALREADY_DECIDED")
+    signing.work("approval.record-decision", approvalOutcome="OPEN")
+    signing.ends_as("Requirement approved")
 
 
-def test_an_approval_that_is_stale_when_the_deadline_passes_is_void(engine: Engine) -> None:
-    walk = under_approval(engine)
-    walk.let_time_pass("decision-overdue", asked_for(walk, "r1"))
-    walk.refuse(walk.take("approval.escalate-requirement"), "STALE_APPROVAL")
+def test_an_approval_that_is_stale_when_the_deadline_passes_is_void(walk: Walk, signing: Walk) -> None:
+    signing.let_time_pass("decision-overdue", asked(signing))
+    signing.refuse(signing.take("approval.escalate-requirement"), "STALE_APPROVAL")
     walk.ends_as("Approval void")
-
-
-def test_the_deadlines_of_the_next_level_begin_when_it_is_opened(engine: Engine) -> None:
-    first, second = requirement("r1", "DISCOUNT", "approverRsm"), requirement("r2", "DISCOUNT", "approverDirector")
-    levels: list[Variable] = [{"level": 1, "requirements": [first]}, {"level": 2, "requirements": [second]}]
-    walk = under_approval(engine, levels)
-    decide(walk, "r1", "APPROVE")
-    begun = [levels[0], {"level": 2, "requirements": [{**second, "dueAt": NEXT_DUE.isoformat()}]}]
-    walk.work("approval.record-decision", requirementOutcome="APPROVED", approvalOutcome="OPEN", levels=begun)
-    assert due_dates(walk, "decision-overdue", asked_for(walk, "r2")) == [NEXT_DUE.replace(microsecond=0)]
 
 
 def test_signatures_are_reused_when_the_new_offer_is_not_worse(engine: Engine) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS | {"maxDiscountPercent": 18.0, "hasBasis": True, "linesAdded": False})
-    opened = walk.take("quote.open-requirements", "reuse")
-    assert opened.variables["reuse"] is True
-    assert engine.instance_variables(walk.instance_id).keys() >= {"reuse", "requirements"}
+    opened = walk.take("quote.open-requirements")
+    assert engine.instance_variables(walk.instance_id)["reuse"] is True
     walk.done(opened, approvalRequestId=str(uuid4()), approvalNeeded=False, approvalReused=True, levels=[])
     walk.ends_as("Approval reused")
 
@@ -158,7 +140,8 @@ def test_signatures_are_not_reused_when_the_new_offer_is_worse(engine: Engine) -
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS | {"hasBasis": True, "linesAdded": False, "discountChange": 0.5})
-    assert walk.take("quote.open-requirements", "reuse").variables["reuse"] is False
+    walk.take("quote.open-requirements")
+    assert engine.instance_variables(walk.instance_id)["reuse"] is False
 
 
 def test_a_fact_that_a_rule_cannot_read_fails_a_job_of_the_engine_and_no_external_task(engine: Engine) -> None:
@@ -170,7 +153,8 @@ def test_a_fact_that_a_rule_cannot_read_fails_a_job_of_the_engine_and_no_externa
     assert engine.get("/external-task", processInstanceId=walk.instance_id) == []
 
 
-def test_a_time_that_the_engine_cannot_read_fails_a_job_of_the_engine(engine: Engine) -> None:
-    walk = under_approval(engine, [{"level": 1, "requirements": [requirement("r1", "DISCOUNT", "approverRsm", remindAt="soon")]}])
-    (job,) = eventually(lambda: engine.get("/job", processInstanceId=walk.instance_id, withException="true"), "a job that failed")
+def test_a_time_that_the_engine_cannot_read_fails_a_job_of_the_engine(engine: Engine, walk: Walk) -> None:
+    signing = asks(walk, "r1", remindAt="soon")
+    failed = {"processInstanceId": signing.instance_id, "withException": "true"}
+    (job,) = eventually(lambda: engine.get("/job", **failed), "a job that failed")
     assert job["failedActivityId"] == "approve-quote"

@@ -7,31 +7,31 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.approval_walk import DUE, FACTS, asked_for, decide, groups, submitted, under_approval
+from tests.support.approval_walk import DUE, FACTS, asked, asks, decide, groups, signature, submitted, under_approval
 from tests.support.walk import Walk
 from workers.runtime.engine import Engine
+from workers.runtime.variables import Variable
 
 pytestmark = pytest.mark.stack
 
 
 def test_a_quote_that_needs_no_approval_is_approved_automatically(engine: Engine) -> None:
     walk = submitted(engine)
-    register = walk.take("workflow.register", "startToken", "tenantId")
-    assert register.variables.keys() == {"startToken", "tenantId"}
+    register = walk.take("workflow.register", "startToken")
+    assert register.variables.keys() == {"startToken"}
     assert register.properties == {"retryPolicy": "R5/PT10S", "sla": "PT30S"}
     walk.done(register)
     walk.work("quote.collect-approval-facts", **FACTS)
-    opened = walk.take("quote.open-requirements", "requirements")
-    assert opened.variables["requirements"] == []
-    walk.done(opened, approvalRequestId=str(uuid4()), approvalNeeded=False, approvalReused=False, levels=[])
+    walk.work("quote.open-requirements", approvalRequestId=str(uuid4()), approvalNeeded=False, approvalReused=False, levels=[])
     walk.ends_as("Quote approved automatically")
 
 
-def test_the_requirements_of_the_rules_reach_the_worker_as_json(engine: Engine) -> None:
+def test_the_rules_show_in_the_process_what_they_demand(engine: Engine) -> None:
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS | {"maxDiscountPercent": 18.0})
-    assert walk.take("quote.open-requirements", "requirements").variables["requirements"] == [
+    walk.take("quote.open-requirements")
+    assert engine.instance_variables(walk.instance_id)["requirements"] == [
         {
             "level": 1,
             "requirementType": "DISCOUNT",
@@ -45,84 +45,107 @@ def test_the_requirements_of_the_rules_reach_the_worker_as_json(engine: Engine) 
 
 def test_levels_follow_each_other_and_the_requirements_of_a_level_are_parallel(engine: Engine) -> None:
     walk = under_approval(engine)
-    seen = {task.id: walk.seen_by(task) for task in walk.people(2)}
-    assert {(row["requirementId"], row["approverGroup"], row["quoteNumber"]) for row in seen.values()} == {
-        ("r1", "approverRsm", "Q-1"),
-        ("r2", "dealDesk", "Q-1"),
-    }
-    decide(walk, "r1", "APPROVE")
-    record = walk.take("approval.record-decision", "requirementId", "decision", "reasonCode", "comment", "tenantId")
-    assert (record.variables["requirementId"], record.variables["decision"]) == ("r1", "APPROVE")
-    other = walk.seen_by(walk.people(1)[0])
-    assert (other["requirementId"], other["decision"]) == ("r2", None)
-    walk.done(record, requirementOutcome="APPROVED", decisionRefused="", approvalOutcome="OPEN")
-    decide(walk, "r2", "APPROVE")
-    walk.work("approval.record-decision", requirementOutcome="APPROVED", approvalOutcome="OPEN")
-    assert walk.seen_by(walk.people(1)[0])["requirementId"] == "r3"
-    decide(walk, "r3", "APPROVE")
-    walk.work("approval.record-decision", requirementOutcome="APPROVED", approvalOutcome="APPROVED")
+    first, second = asks(walk, "r1"), asks(walk, "r2")
+    decide(first, "APPROVE")
+    record = first.take("approval.record-decision", "decision", "reasonCode", "comment")
+    assert record.variables == {"decision": "APPROVE", "reasonCode": "STRATEGIC_DEAL", "comment": ""}
+    assert second.seen_by(asked(second))["decision"] is None
+    first.done(record, approvalOutcome="OPEN")
+    first.ends_as("Requirement approved")
+    decide(second, "APPROVE")
+    second.work("approval.record-decision", approvalOutcome="OPEN")
+    third = asks(walk, "r3")
+    decide(third, "APPROVE")
+    third.work("approval.record-decision", approvalOutcome="APPROVED")
     walk.work("quote.apply-outcome", approvalOutcome="APPROVED")
     walk.ends_as("Quote approved")
 
 
 def test_an_approver_finds_group_due_date_description_and_form(engine: Engine) -> None:
-    walk = under_approval(engine)
-    task = asked_for(walk, "r2")
+    signing = asks(under_approval(engine), "r2")
+    task = asked(signing)
     row = engine.get(f"/task/{task.id}")
     assert task.due is not None
     assert abs(task.due - DUE) < timedelta(seconds=1)
     assert row["name"] == "Approve quote Q-1"
     assert row["description"].startswith("Quote Q-1 needs your decision (PAYMENT_TERMS).")
-    assert groups(walk, task) == ["dealDesk"]
+    assert groups(signing, task) == ["dealDesk"]
     assert engine.get(f"/task/{task.id}/deployed-form")["id"] == "approve-quote"
+
+
+def test_nothing_that_an_approver_writes_reaches_the_approval(engine: Engine) -> None:
+    walk = under_approval(engine)
+    before = engine.instance_variables(walk.instance_id)
+    signing = asks(walk, "r1")
+    forged: dict[str, Variable] = {"tenantId": "another", "levels": [], "requirementId": "r3", "approvalOutcome": "APPROVED", "surprise": True}
+    assert engine.complete_user_task(asked(signing).id, {"decision": "APPROVE", **forged})
+    signing.work("approval.record-decision", approvalOutcome="OPEN")
+    signing.ends_as("Requirement approved")
+    assert engine.instance_variables(walk.instance_id) == before
 
 
 def test_two_decisions_at_once_do_not_collide(engine: Engine) -> None:
     walk = under_approval(engine)
-    for requirement in ("r1", "r2"):
-        decide(walk, requirement, "APPROVE")
-    first, second = walk.take_all("approval.record-decision", 2, "requirementId")
-    assert {first.variables["requirementId"], second.variables["requirementId"]} == {"r1", "r2"}
-    walk.done(first, approvalOutcome="OPEN", requirementOutcome="APPROVED", decisionRefused="")
-    walk.done(second, approvalOutcome="OPEN", requirementOutcome="APPROVED", decisionRefused="")
-    assert walk.seen_by(walk.people(1)[0])["requirementId"] == "r3"
-    assert "approvalOutcome" not in engine.instance_variables(walk.instance_id)
+    signings = [asks(walk, "r1"), asks(walk, "r2")]
+    for signing in signings:
+        decide(signing, "APPROVE")
+    for signing, task in [(signing, signing.take("approval.record-decision")) for signing in signings]:
+        signing.done(task, approvalOutcome="OPEN")
+    assert asked(asks(walk, "r3"))
 
 
-@pytest.mark.parametrize("code", ["FOUR_EYES_VIOLATION", "AUTHORITY_EXCEEDED"])
-def test_a_refused_decision_gets_a_new_task_with_the_reason(engine: Engine, code: str) -> None:
+@pytest.mark.parametrize("code", ["FOUR_EYES_VIOLATION", "AUTHORITY_EXCEEDED", "FORM_CHANGED"])
+def test_a_refused_decision_gets_a_renewed_form(engine: Engine, code: str) -> None:
     walk = under_approval(engine)
-    decide(walk, "r1", "APPROVE")
-    walk.refuse(walk.take("approval.record-decision"), code, decisionRefused="You own this quote.")
-    seen = [walk.seen_by(task) for task in walk.people(2)]
-    assert {row["requirementId"]: row["decisionRefused"] for row in seen} == {"r1": "You own this quote.", "r2": None}
-    decide(walk, "r1", "REJECT")
-    assert walk.take("approval.record-decision", "decision").variables["decision"] == "REJECT"
+    signing = asks(walk, "r1")
+    refused = decide(signing, "APPROVE")
+    signing.refuse(signing.take("approval.record-decision"), code)
+    asks(walk, "r1", decisionRefused="You own this quote.")
+    seen = signing.seen_by(asked(signing, after=refused))
+    assert (seen["decisionRefused"], seen["decision"]) == ("You own this quote.", None)
+    decide(signing, "REJECT")
+    assert signing.take("approval.record-decision", "decision").variables["decision"] == "REJECT"
 
 
 @pytest.mark.parametrize(("outcome", "end"), [("REJECTED", "Quote rejected"), ("REWORK", "Rework required")])
 def test_the_first_rejection_ends_all_open_requirements_and_levels(engine: Engine, outcome: str, end: str) -> None:
     walk = under_approval(engine)
-    decide(walk, "r1", "REJECT")
-    walk.work("approval.record-decision", requirementOutcome=outcome, approvalOutcome=outcome)
-    apply = walk.take("quote.apply-outcome", "approvalRequestId", "tenantId")
-    assert apply.variables.keys() == {"approvalRequestId", "tenantId"}
-    assert engine.user_tasks(walk.business_key) == []
+    first, second = asks(walk, "r1"), asks(walk, "r2")
+    decide(first, "REJECT")
+    first.work("approval.record-decision", approvalOutcome=outcome)
+    apply = walk.take("quote.apply-outcome")
+    assert engine.user_tasks(second.business_key) == []
     walk.done(apply, approvalOutcome=outcome)
     walk.ends_as(end)
 
 
 def test_a_stale_approval_is_void_although_other_requirements_are_open(engine: Engine) -> None:
     walk = under_approval(engine)
-    decide(walk, "r1", "APPROVE")
-    walk.refuse(walk.take("approval.record-decision"), "STALE_APPROVAL")
+    asks(walk, "r2")
+    signing = asks(walk, "r1")
+    decide(signing, "APPROVE")
+    signing.refuse(signing.take("approval.record-decision"), "STALE_APPROVAL")
     walk.ends_as("Approval void")
+
+
+def test_an_approval_that_is_stale_before_somebody_is_asked_is_void(engine: Engine) -> None:
+    walk = under_approval(engine)
+    signing = signature(walk, "r1")
+    signing.refuse(signing.take("approval.prepare-form"), "STALE_APPROVAL")
+    walk.ends_as("Approval void")
+
+
+def test_nobody_is_asked_for_a_signature_that_was_given_over_http(engine: Engine) -> None:
+    signing = asks(under_approval(engine), "r1", isDecided=True)
+    signing.work("approval.record-decision", approvalOutcome="OPEN")
+    signing.ends_as("Requirement approved")
 
 
 def test_an_outcome_that_became_void_ends_as_void(engine: Engine) -> None:
     walk = under_approval(engine)
-    decide(walk, "r1", "REJECT")
-    walk.work("approval.record-decision", approvalOutcome="REJECTED")
+    signing = asks(walk, "r1")
+    decide(signing, "REJECT")
+    signing.work("approval.record-decision", approvalOutcome="REJECTED")
     walk.work("quote.apply-outcome", approvalOutcome="VOID")
     walk.ends_as("Approval void")
 
@@ -146,10 +169,11 @@ def test_an_approval_is_void_when_its_requirements_cannot_be_opened_any_more(eng
 @pytest.mark.parametrize("message", ["QuoteRevisionSuperseded", "QuoteApprovalRecalled", "QuoteExpired", "QuoteCancelled"])
 def test_a_withdrawn_quote_leaves_no_user_task(engine: Engine, message: str) -> None:
     walk = under_approval(engine)
-    walk.people(2)
+    signing = asks(walk, "r1")
+    assert asked(signing)
     walk.tell(message)
     walk.ends_as("Approval void")
-    assert engine.user_tasks(walk.business_key) == []
+    assert engine.user_tasks(signing.business_key) == []
 
 
 def test_a_quote_can_be_withdrawn_before_its_first_task_is_done(engine: Engine) -> None:

@@ -258,26 +258,18 @@ def test_a_message_never_overtakes_the_start_of_its_process(db: Database, deploy
         process.reaches(wanted.correlation.process_instance_id, "done")
 
 
-def test_only_the_user_task_of_the_requirement_is_completed(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
-    def approval(key: str, topic: str) -> str:
-        inputs = (
-            '<bpmn:extensionElements><camunda:inputOutput><camunda:inputParameter name="requirementId">${group.stringValue()}'
-            "</camunda:inputParameter></camunda:inputOutput></bpmn:extensionElements>"
-        )
-        return approval_per_group(key, topic).replace('<bpmn:subProcess id="each">', f'<bpmn:subProcess id="each">{inputs}')
-
-    process = deploy(approval)
+def test_the_user_task_of_a_signature_is_completed(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
+    process = deploy(approval_per_group)
     wanted = Wanted.of(db, process.key)
     claimed_by_a_dead_dispatcher(db)
     dispatcher.run_once()
-    process.engine.start_process(process.key, wanted.business_key, {"groups": ["legal", "finance"]})
+    process.engine.start_process(process.key, wanted.business_key, {"groups": ["legal"]})
 
-    wanted.ask(COMPLETE_TASK, "finance", decision="APPROVE", reason_code="WITHIN_POLICY", comment="")
+    wanted.ask(COMPLETE_TASK, "approve", decision="APPROVE", reason_code="WITHIN_POLICY", comment="")
     wanted.ask(COMPLETE_TASK, "nobody", expires_after=timedelta(milliseconds=200))
     eventually(settled(wanted, dispatcher), "the task is completed")
 
-    (left,) = process.engine.user_tasks(wanted.business_key)
-    assert process.engine.task_variables(left.id)["requirementId"] == "legal"
+    assert process.engine.user_tasks(wanted.business_key) == []
     assert [command.status for command in wanted.commands[1:]] == ["DONE", "EXPIRED"]
 
 

@@ -6,16 +6,16 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.support.engines import Deployer, Doors
-from tests.support.models import approval_per_group, decision, new_name, one_task, waiting_for_message
+from tests.support.engines import DeployedProcess, Deployer, Doors
+from tests.support.models import approval_per_group, calling, decision, new_name, one_task, waiting_for_message
 from tests.support.waiting import eventually
-from workers.pod.pod import Pod, Task, Topic
 from workers.runtime.engine import (
     Engine,
     EngineOutcomeUnknownError,
     EngineRefusedError,
     EngineUnavailableError,
     TopicRequest,
+    UserTask,
 )
 
 pytestmark = pytest.mark.stack
@@ -106,27 +106,72 @@ def test_a_user_task_is_completed_once(deploy: Deployer) -> None:
     assert process.engine.user_tasks(business_key) == []
 
 
-def test_who_completed_a_user_task_is_known_for_each_branch(deploy: Deployer, doors: Doors) -> None:
-    process = deploy(approval_per_group)
-    business_key = new_name("quote")
-    process.engine.start_process(process.key, business_key, {"groups": ["legal", "finance"]})
-    group_of_task = {}
-    for task in process.engine.user_tasks(business_key):
-        group_of_task[task.id] = process.engine.task_variables(task.id)["group"]
-        assert process.engine.complete_user_task(task.id)
-    recorded = {}
+class TestWhoCompletedAUserTask:
+    """What the operation log says about the last user task of an instance."""
 
-    def record(task: Task) -> dict[str, str]:
-        completion = process.engine.who_completed(task.process_instance_id, "approve", beside=task.activity_instance_id)
+    @pytest.fixture
+    def process(self, deploy: Deployer) -> DeployedProcess:
+        return deploy(approval_per_group)
+
+    @pytest.fixture
+    def task(self, process: DeployedProcess) -> UserTask:
+        key = new_name("quote")
+        process.engine.start_process(process.key, key, {"groups": ["legal"]})
+        (task,) = process.engine.user_tasks(key)
+        return task
+
+    def test_is_known_when_it_is_completed(self, process: DeployedProcess, task: UserTask, doors: Doors) -> None:
+        process.engine.complete_user_task(task.id)
+
+        completion = process.engine.who_completed(task.process_instance_id, "approve")
+
         assert completion is not None
-        recorded[task.text("group")] = (completion.user_id, group_of_task[completion.task_id])
-        return {}
+        assert (completion.user_id, completion.task_id) == (doors.environment["Q2O_ENGINE_USER"], task.id)
+        assert not completion.was_tampered_with
 
-    pod = Pod(doors.direct(), {process.topic: Topic(name=process.topic, handler=record, variables=("group",))})
-    assert pod.run_once() == 2
+    def test_is_nobody_while_it_is_open(self, process: DeployedProcess, task: UserTask) -> None:
+        assert process.engine.who_completed(task.process_instance_id, "approve") is None
 
-    user = doors.environment["Q2O_ENGINE_USER"]
-    assert recorded == {"legal": (user, "legal"), "finance": (user, "finance")}
+    def test_is_nobody_when_the_task_was_ended_otherwise(self, process: DeployedProcess, task: UserTask) -> None:
+        process.engine.delete_instance(task.process_instance_id, "withdrawn")
+
+        assert process.engine.who_completed(task.process_instance_id, "approve") is None
+
+    @pytest.mark.parametrize("how", ["resolve", "variables of the task", "variables of the instance"])
+    def test_shows_that_somebody_wrote_variables_while_it_was_open(
+        self, process: DeployedProcess, task: UserTask, how: str
+    ) -> None:
+        engine, forged = process.engine, {"netTotal": {"value": "1.00", "type": "String"}}
+        if how == "resolve":
+            engine.post(f"/task/{task.id}/resolve", {"variables": forged})
+        elif how == "variables of the task":
+            engine.post(f"/task/{task.id}/variables", {"modifications": forged})
+        else:
+            engine.post(f"/process-instance/{task.process_instance_id}/variables", {"modifications": forged})
+        engine.complete_user_task(task.id)
+
+        completion = engine.who_completed(task.process_instance_id, "approve")
+
+        assert completion is not None
+        assert completion.was_tampered_with
+
+    def test_the_variables_of_its_completion_are_no_tampering(self, process: DeployedProcess, task: UserTask) -> None:
+        process.engine.complete_user_task(task.id, {"decision": "APPROVE", "netTotal": "1.00"})
+
+        completion = process.engine.who_completed(task.process_instance_id, "approve")
+
+        assert completion is not None
+        assert not completion.was_tampered_with
+
+
+def test_an_instance_is_known_by_its_caller(deploy: Deployer, engine: Engine) -> None:
+    called = deploy(one_task)
+    caller = deploy(lambda key, _: calling(key, called.key, "child:1"))
+    instance_id = caller.start()
+
+    [found] = engine.called_by(instance_id)
+
+    assert (found.business_key, engine.called_by(found.id)) == ("child:1", [])
 
 
 def test_a_decision_table_can_be_evaluated_directly(engine: Engine, tmp_path: Path) -> None:

@@ -33,27 +33,36 @@ FACTS: dict[str, Variable] = {
 REMIND, DUE = (datetime.now(UTC) + timedelta(days=days) for days in (10, 20))
 
 
-def requirement(requirement_id: str, requirement_type: str, group: str, **changes: Variable) -> dict[str, Variable]:
-    """Make a requirement as `quote.open-requirements` returns it."""
+def form(kind: str, group: str, **changes: Variable) -> dict[str, Variable]:
+    """Make what `approval.prepare-form` sets for one signature."""
     return {
-        "requirementId": requirement_id,
-        "requirementType": requirement_type,
+        "isDecided": False,
+        "quoteNumber": "Q-1",
+        "requirementType": kind,
         "approverGroup": group,
-        "because": f"The rules ask for {requirement_type}.",
+        "because": f"The rules ask for {kind}.",
         "remindAt": REMIND.isoformat(),
         "dueAt": DUE.isoformat(),
         "escalationLevel": 0,
+        **dict.fromkeys(("escalationNotice", "decisionRefused", "reminderNotice"), ""),
+        **dict.fromkeys(("decision", "reasonCode", "comment")),
         **changes,
     }
 
 
-LEVELS: list[Variable] = [
-    {
-        "level": 1,
-        "requirements": [requirement("r1", "DISCOUNT", "approverRsm"), requirement("r2", "PAYMENT_TERMS", "dealDesk")],
-    },
-    {"level": 2, "requirements": [requirement("r3", "DISCOUNT", "approverDirector")]},
-]
+FORMS = {
+    "r1": form("DISCOUNT", "approverRsm"),
+    "r2": form("PAYMENT_TERMS", "dealDesk"),
+    "r3": form("DISCOUNT", "approverDirector"),
+}
+
+
+def level(number: int, *requirement_ids: str) -> dict[str, Variable]:
+    """Make a level as `quote.open-requirements` sets it."""
+    return {"level": number, "requirements": [{"requirementId": each} for each in requirement_ids]}
+
+
+LEVELS: list[Variable] = [level(1, "r1", "r2"), level(2, "r3")]
 
 
 def submitted(engine: Engine) -> Walk:
@@ -62,19 +71,26 @@ def submitted(engine: Engine) -> Walk:
     return Walk.start(engine, "quote-approval", "quote", **ids)
 
 
-def under_approval(engine: Engine, levels: list[Variable] | None = None) -> Walk:
-    """Build a quote whose first level (two requirements side by side, unless `levels` says otherwise) is open."""
+def under_approval(engine: Engine, *levels: Variable) -> Walk:
+    """Build a quote whose first level is open: two signatures side by side, then a third one, unless `levels` say otherwise."""
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS)
-    opened: dict[str, Variable] = {
-        "approvalRequestId": str(uuid4()),
-        "approvalNeeded": True,
-        "approvalReused": False,
-        "rulesText": "",
-    }
-    walk.work("quote.open-requirements", **opened, levels=levels or LEVELS)
+    opened: dict[str, Variable] = {"approvalRequestId": str(uuid4()), "approvalNeeded": True, "approvalReused": False}
+    walk.work("quote.open-requirements", **opened, levels=list(levels) or LEVELS)
     return walk
+
+
+def signature(walk: Walk, requirement_id: str) -> Walk:
+    """The process that asks for one signature."""
+    return called(walk, f"approval:{walk.engine.instance_variables(walk.instance_id)['tenantId']}:{requirement_id}")
+
+
+def asks(walk: Walk, requirement_id: str, **changes: Variable) -> Walk:
+    """Prepare the form of one signature as the worker does, so that somebody is asked; returns its process."""
+    signing = signature(walk, requirement_id)
+    signing.work("approval.prepare-form", **FORMS[requirement_id] | changes)
+    return signing
 
 
 def called(walk: Walk, business_key: str) -> Walk:
@@ -97,20 +113,11 @@ def asked(signature: Walk, *, after: UserTask | None = None) -> UserTask:
     return eventually(open_tasks, f"somebody is asked in {signature.business_key}")[0]
 
 
-def asked_for(walk: Walk, requirement_id: str, *, after: UserTask | None = None) -> UserTask:
-    """Wait for the user task of one requirement, or for the one that follows task `after`."""
-
-    def asked() -> list[UserTask]:
-        tasks = [task for task in walk.engine.user_tasks(walk.business_key) if after is None or task.id != after.id]
-        return [task for task in tasks if walk.seen_by(task).get("requirementId") == requirement_id]
-
-    return eventually(asked, f"somebody is asked for {requirement_id}")[0]
-
-
-def decide(walk: Walk, requirement_id: str, decision: str) -> None:
-    """Complete the user task of one requirement, as Tasklist does."""
-    task = asked_for(walk, requirement_id)
-    assert walk.engine.complete_user_task(task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
+def decide(signing: Walk, decision: str) -> UserTask:
+    """Complete the user task of one signature, as Tasklist does; returns that task."""
+    task = asked(signing)
+    assert signing.engine.complete_user_task(task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
+    return task
 
 
 def groups(walk: Walk, task: UserTask) -> list[Any]:

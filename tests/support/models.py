@@ -117,6 +117,18 @@ def approval_per_group(key: str, topic: str) -> str:
     )
 
 
+def calling(key: str, called: str, business_key: str) -> str:
+    """One call activity."""
+    call = f'<bpmn:extensionElements><camunda:in businessKey="{business_key}"/></bpmn:extensionElements>'
+    return model(
+        key,
+        '<bpmn:startEvent id="start"/><bpmn:endEvent id="done"/>',
+        f'<bpmn:callActivity id="call" calledElement="{called}">{call}</bpmn:callActivity>',
+        flow("start", "call"),
+        flow("call", "done"),
+    )
+
+
 def decision(key: str) -> str:
     """Decision table: amount above 100 needs level 2, any needs level 1 (COLLECT)."""
     rows = "".join(
