@@ -126,7 +126,7 @@ def _together(workflow: WantedWorkflow, known: Mapping[str, EngineInstance]) -> 
 
 
 def _orphans(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> Iterator[str]:
-    wanted = {workflow.business_key for workflow in snapshot.workflows}
+    wanted = {workflow.business_key for workflow in snapshot.workflows} | snapshot.called_keys
     settled = {steps.business_key(snapshot.tenant_id, step.step_id): step.is_order_settled for step in snapshot.steps}
     ours = steps.business_keys(snapshot.tenant_id)
     for one in instances:

@@ -87,6 +87,7 @@ SELECT id, event_type, aggregate_type, aggregate_id, aggregate_version, status =
 FROM outbox_event WHERE tenant_id = :tenant_id ORDER BY position
 """)
 _CALLBACKS = text(count("external_callback_record"))
+_CALLED = text("SELECT business_key FROM workflow_instance WHERE tenant_id = :tenant_id AND caller_instance_id IS NOT NULL")
 # What a person has to see to in any case: a held step, an open finding.
 _EXPLAINED = text("""
 SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
@@ -98,7 +99,8 @@ class Snapshot(NamedTuple):
     """A tenant at one moment: the results of the rules, and what must agree with the engine, Kafka and the provider.
 
     `sent_keys`: the idempotency key of every provider request that may have been sent. `explained_keys`: business keys that wait for a
-    person, so that an incident there is explained. `callbacks`: how many different callbacks came.
+    person, so that an incident there is explained. `callbacks`: how many different callbacks came. `called_keys`: business keys of the processes that
+    a started one has called.
     """
 
     tenant_id: UUID
@@ -109,6 +111,7 @@ class Snapshot(NamedTuple):
     events: Sequence[CommittedEvent]
     explained_keys: frozenset[str]
     callbacks: int
+    called_keys: frozenset[str]
 
 
 def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
@@ -123,4 +126,5 @@ def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
         events=[CommittedEvent._make(row) for row in connection.execute(_EVENTS, tenant)],
         explained_keys=frozenset(connection.scalars(_EXPLAINED, tenant | {"step_keys": steps.business_keys(tenant_id)})),
         callbacks=int(connection.scalar(_CALLBACKS, tenant) or 0),
+        called_keys=frozenset(connection.scalars(_CALLED, tenant)),
     )

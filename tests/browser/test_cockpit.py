@@ -43,7 +43,7 @@ def approval(shop: Shop) -> Approval:
     sample = new_sample("18")
     shop.driver.offer(sample)
     key = quotes.business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
-    eventually(lambda: shop.engine.user_tasks(key), "somebody is asked")
+    eventually(lambda: shop.asked(sample), "somebody is asked")
     (instance,) = shop.engine.get("/process-instance", businessKey=key)
     return Approval(shop=shop, sample=sample, business_key=key, instance_id=instance["id"], definition_id=instance["definitionId"])
 
@@ -93,10 +93,9 @@ def test_an_operator_reads_how_a_finished_instance_ended(web: WebApps, approval:
 
 
 def test_an_operator_sees_what_runs_but_ends_and_starts_nothing(shop: Shop, approval: Approval) -> None:
+    [key] = shop.signature_keys(approval.sample)
     with closing(Engine(shop.local.settings.engine_url, OPERATOR.id, PEOPLE_PASSWORD)) as as_operator:
-        assert [task.name for task in as_operator.user_tasks(approval.business_key)] == [
-            f"Approve quote {approval.sample.quote['quoteNumber']}"
-        ]
+        assert [task.name for task in as_operator.user_tasks(key)] == [f"Approve quote {approval.sample.quote['quoteNumber']}"]
         with pytest.raises(EngineRefusedError) as refused:
             as_operator.call("DELETE", f"/process-instance/{approval.instance_id}")
         assert refused.value.status == HTTPStatus.FORBIDDEN

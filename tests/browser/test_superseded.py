@@ -36,7 +36,7 @@ def asked(shop: Shop) -> tuple[SampleQuote, Walk]:
     key = quotes.business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
     with working(shop.local.settings, "dispatch"):
         shop.driver.task_for(sample, MANAGER)
-        eventually(lambda: shop.engine.user_tasks(key), "the approver has the task")
+        eventually(lambda: shop.asked(sample), "the approver has the task")
     shop.driver.refresh(sample)
     (instance,) = shop.engine.find_instances(key)
     return sample, Walk(engine=shop.engine, business_key=key, instance_id=instance.id)

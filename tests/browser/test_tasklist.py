@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect
 
-from domain.offers import quotes
 from domain.offers.approvals import ApprovalDecision, FourEyesViolation
 from domain.offers.authority import AuthorityGrant
 from domain.store.facts import ConflictLog
@@ -48,13 +47,10 @@ class Asked:
 
     @property
     def walk(self) -> Walk:
-        """The process instance that asks."""
-        (instance,) = self.shop.engine.find_instances(self.business_key)
-        return Walk(engine=self.shop.engine, business_key=self.business_key, instance_id=instance.id)
-
-    @property
-    def business_key(self) -> str:
-        return quotes.business_key(self.shop.tenant_id, self.quote_id, UUID(self.sample.quote["revisionId"]))
+        """The process instance that asks for the only signature."""
+        (key,) = self.shop.signature_keys(self.sample)
+        (instance,) = self.shop.engine.find_instances(key)
+        return Walk(engine=self.shop.engine, business_key=key, instance_id=instance.id)
 
     def offer_again(self, discount: str) -> dict[str, Any]:
         """Give another discount on the first line, price and submit, and wait until somebody is asked; returns the quote."""
@@ -71,7 +67,7 @@ class Asked:
     def user_task(self, *, after: str | None = None) -> UserTask:
         """Wait for the open task, or for the one that follows task `after`."""
         tasks = eventually(
-            lambda: [task for task in self.shop.engine.user_tasks(self.business_key) if task.id != after],
+            lambda: [task for task in self.shop.asked(self.sample) if task.id != after],
             f"somebody is asked about {self.number}",
         )
         return tasks[0]

@@ -77,7 +77,13 @@ def test_nothing_that_an_approver_writes_reaches_the_approval(engine: Engine) ->
     walk = under_approval(engine)
     before = engine.instance_variables(walk.instance_id)
     signing = asks(walk, "r1")
-    forged: dict[str, Variable] = {"tenantId": "another", "levels": [], "requirementId": "r3", "approvalOutcome": "APPROVED", "surprise": True}
+    forged: dict[str, Variable] = {
+        "tenantId": "another",
+        "levels": [],
+        "requirementId": "r3",
+        "approvalOutcome": "APPROVED",
+        "surprise": True,
+    }
     assert engine.complete_user_task(asked(signing).id, {"decision": "APPROVE", **forged})
     signing.work("approval.record-decision", approvalOutcome="OPEN")
     signing.ends_as("Requirement approved")

@@ -112,6 +112,7 @@ def test_every_process_ended_by_itself_and_has_its_business_key(business: Busine
     keys = []
     for sample, order in zip((business.automatic, business.signed), business.orders, strict=True):
         keys.append(quotes.business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"])))
+        keys += shop.signature_keys(sample)
         keys.append(shop.order_key(UUID(order["orderId"])))
         keys += [shop.step_key(UUID(step["stepId"])) for step in order["steps"]]
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
 
 import pytest
 
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, RequestStatus
-from domain.offers.quotes import business_key
 from tests.support.suite import EVERYTHING, Shop, new_sample, open_shop, prepared, working
 from tests.support.waiting import eventually
 from workers.demo.driver import SampleQuote
@@ -22,6 +19,7 @@ from workers.demo.people import MANAGER
 from workers.local.stack import LocalStack
 from workers.runtime.engine_history import EngineInstance
 
+APPROVAL = "quote-approval"
 ASKED = "20"  # a discount in percent that needs the manager
 Act = Callable[[Shop, SampleQuote], None]
 
@@ -50,14 +48,14 @@ def void(local: LocalSuite, act: Act) -> Void:
     with open_shop(local) as shop:
         sample = asked_of_manager(shop)
         asked_about = sample.quote["revisionNo"]
-        key = key_of(shop, sample)
+        keys = shop.signature_keys(sample)
 
         act(shop, sample)
 
         status = shop.driver.refresh(sample)
         return Void(
             ends=ends_of(shop),
-            tasks=len(user_tasks(shop, key)),
+            tasks=sum(len(shop.engine.user_tasks(key)) for key in keys),
             decisions=len(shop.rows(ApprovalDecision)),
             requests=[request.status for request in shop.rows(ApprovalRequest)],
             quote=status,
@@ -71,22 +69,14 @@ def asked_of_manager(shop: Shop) -> SampleQuote:
     shop.driver.offer(sample)
     with working(shop.local.settings, "dispatch"):
         shop.driver.task_for(sample, MANAGER)
-        eventually(lambda: user_tasks(shop, key_of(shop, sample)), "the approver has the task")
+        eventually(lambda: shop.asked(sample), "the approver has the task")
     shop.driver.refresh(sample)
     return sample
 
 
-def key_of(shop: Shop, sample: SampleQuote) -> str:
-    return business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
-
-
-def user_tasks(shop: Shop, key: str) -> list[dict[str, Any]]:
-    tasks: list[dict[str, Any]] = shop.engine.get("/task", processInstanceBusinessKey=key)
-    return tasks
-
-
 def ended(shop: Shop) -> list[EngineInstance]:
-    return [instance for instance in shop.instances() if not instance.is_running]
+    """The approvals that have ended."""
+    return [instance for instance in shop.instances() if instance.definition_key == APPROVAL and not instance.is_running]
 
 
 def ends_by_itself(shop: Shop) -> None:
@@ -104,9 +94,10 @@ def completed_in_the_engine(running_suite: LocalSuite) -> Void:
     """The message of the edit has not arrived, and the approver completes the task in Camunda itself, past the product."""
 
     def act(shop: Shop, sample: SampleQuote) -> None:
+        asked = shop.asked(sample)
         shop.driver.edit(sample)
-        [task] = user_tasks(shop, key_of(shop, sample))
-        shop.engine.complete_user_task(task["id"], {"decision": "APPROVE", "reasonCode": "WITHIN_POLICY", "comment": ""})
+        [task] = asked
+        shop.engine.complete_user_task(task.id, {"decision": "APPROVE", "reasonCode": "WITHIN_POLICY", "comment": ""})
         ends_by_itself(shop)
 
     return void(running_suite, act)

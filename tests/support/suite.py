@@ -22,6 +22,8 @@ from domain.auditing import open_work
 from domain.delivery import orders, steps
 from domain.delivery.attempts import ProviderAttempt
 from domain.delivery.orders import SalesOrder
+from domain.offers import approvals
+from domain.offers.approvals import ApprovalRequest, ApprovalRequirement
 from domain.projections import OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import TransitionLog
@@ -38,7 +40,7 @@ from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
-from workers.runtime.engine import Engine, EngineRefusedError
+from workers.runtime.engine import Engine, EngineRefusedError, UserTask
 from workers.runtime.engine_history import EngineInstance
 from workers.runtime.process import run_loops
 from workers.runtime.settings import Settings
@@ -192,6 +194,16 @@ class Shop:
         query = select(*table.c).filter_by(tenant_id=self.tenant_id, **values)
         with self.database.connect() as connection:
             return list(connection.execute(query))
+
+    def signature_keys(self, sample: SampleQuote) -> list[str]:
+        """The business keys of the processes that ask for signatures on the revision of a quote, in no order."""
+        requests = self.rows(ApprovalRequest, quote_revision_id=UUID(sample.quote["revisionId"]))
+        rows = [row for request in requests for row in self.rows(ApprovalRequirement, request_id=request.id)]
+        return [approvals.business_key(self.tenant_id, row.id) for row in rows]
+
+    def asked(self, sample: SampleQuote) -> list[UserTask]:
+        """The open user tasks of approvers who are asked about the revision of a quote."""
+        return [task for key in self.signature_keys(sample) for task in self.engine.user_tasks(key)]
 
     def step_key(self, step_id: UUID) -> str:
         return steps.business_key(self.tenant_id, step_id)
