@@ -5,6 +5,7 @@ A callback is a fact: an event that cannot be applied is kept as well, with its 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -23,6 +24,8 @@ from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.store import Base, CellKind, Owned, UnitOfWork, append_only, check_in, table_of
 from domain.store.idempotency import request_hash
+
+_REFERENCE = re.compile(r"step:([0-9a-fA-F-]{36}):(.+)")
 
 
 class ProcessedStatus(StrEnum):
@@ -186,3 +189,17 @@ def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStat
 
 def _as_evidence(command: ReceiveCallback) -> dict[str, Any]:
     return {name: getattr(command, name) for name in ("provider_name", "external_event_id", "event_type", "payload")}
+
+
+def step_named_by(reference: str) -> tuple[UUID, UUID | None] | None:
+    """Tenant and step of a provider's reference. None: it is no reference to a step; a step that cannot be one of ours is None."""
+    found = _REFERENCE.fullmatch(reference)
+    tenant_id = _uuid(found[1]) if found else None
+    return (tenant_id, _uuid(found[2])) if found and tenant_id else None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -7,7 +7,6 @@ Two kinds of knowledge change a step. A *fact* (the provider said so) holds at a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -263,7 +262,6 @@ class FulfillmentStepDependency(Base):
 
 
 STEP, DEPENDENCY = table_of(FulfillmentStep), table_of(FulfillmentStepDependency)
-_KEY = re.compile(r"step:([0-9a-fA-F-]{36}):(.+)")
 
 
 def business_key(tenant_id: UUID, step_id: UUID) -> str:
@@ -273,27 +271,13 @@ def business_key(tenant_id: UUID, step_id: UUID) -> str:
 
 def business_keys(tenant_id: UUID) -> str:
     """How the business keys of all steps of a tenant begin."""
-    return f"step:{tenant_id}:"
+    return f"{Kind.STEP}:{tenant_id}:"
 
 
 def calling_keys(uow: UnitOfWork, step_id: UUID) -> tuple[str, ...]:
     """The business keys of the processes that may carry a step out: that of its order, or one of its own. Raises NotFound."""
     order_id = uow.read(FulfillmentStep, step_id).order_id
     return key_of(Kind.ORDER, uow.tenant_id, order_id), key_of(Kind.UNDO_STEP, uow.tenant_id, step_id)
-
-
-def named_by(key: str) -> tuple[UUID, UUID | None] | None:
-    """Tenant and step that a business key names. None: it is no step's key; a step that cannot be one of ours is None."""
-    found = _KEY.fullmatch(key)
-    tenant_id = _uuid(found[1]) if found else None
-    return (tenant_id, _uuid(found[2])) if found and tenant_id else None
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def of_order(uow: UnitOfWork, order_id: UUID, *conditions: ColumnElement[bool], lock: bool = False) -> Sequence[Row[Any]]:

@@ -54,6 +54,10 @@ class FourEyesViolation(Forbidden):
     """The owner of a quote must not decide on it."""
 
 
+class NotAsked(Forbidden):
+    """You are not one of those who are asked for this signature."""
+
+
 class AuthorityExceeded(Forbidden):
     """Your authority does not reach as far as this requirement demands."""
 

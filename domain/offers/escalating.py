@@ -20,8 +20,8 @@ from domain.offers.approvals import (
     REQUIREMENT_MATRIX,
     AlreadyEscalated,
     ApprovalRequirement,
-    AuthorityExceeded,
     FourEyesViolation,
+    NotAsked,
     RequirementEvent,
 )
 from domain.offers.authority import AuthorityGrant, GrantStatus
@@ -75,8 +75,8 @@ HAND_ON = Move(
     RequirementEvent.HAND_ON,
     *ESCALATE_GUARDS,
     Guard(FourEyesViolation, NOT_THE_OWNER),
-    Guard(AuthorityExceeded, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
-    Guard(AuthorityExceeded, IS_ASKED),
+    Guard(NotAsked, ApprovalRequirement.approver_group == func.any(param("roles", ARRAY(TEXT)))),
+    Guard(NotAsked, IS_ASKED),
     sets=NEXT_GROUP,
     emits="ApprovalEscalated",
     illegal=NO_LONGER_ASKED,
@@ -122,7 +122,7 @@ def escalate(uow: UnitOfWork, command: EscalateRequirement) -> Row[Any]:
 
 
 def hand_on(uow: UnitOfWork, command: HandOn) -> Row[Any]:
-    """Ask another group, because somebody who is asked does not want to decide. Raises as `escalate`; FourEyesViolation, AuthorityExceeded."""
+    """Ask another group, because somebody who is asked does not want to decide. Raises as `escalate`; FourEyesViolation, NotAsked."""
     return uow.apply(HAND_ON, command, remind_after=command.sla / 2)
 
 

@@ -183,8 +183,8 @@ def test_an_escalation_by_hand_names_the_person_and_the_reason(late: Late) -> No
     ("person", "reason"),
     [
         (OWNER, "The owner of a quote must not decide on it."),
-        ("stranger", "Your authority does not reach as far as this requirement demands."),
-        ("rolf", "Your authority does not reach as far as this requirement demands."),
+        ("stranger", "You are not one of those who are asked for this signature."),
+        ("rolf", "You are not one of those who are asked for this signature."),
     ],
     ids=["the owner", "somebody of another group", "somebody without a grant in this tenant"],
 )

@@ -34,6 +34,8 @@ EVIDENCE = (
     "external_callback_conflict",
     "reconciliation_finding",
     "fallout_note",
+    "workflow_instance",
+    "shown_form",
 )
 """The tables that a trigger keeps append-only."""
 Changes = Mapping[str, Any]
@@ -50,6 +52,7 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
         **of(tenant.in_approval),
         "requirement_id": tenant.unsigned,
         "approval_task_id": "by hand",
+        "shown_form_id": None,
     },
     "quote_document": lambda _: {"sha256": "by hand"},
     "quote_acceptance": lambda tenant: of(tenant.in_approval),
@@ -79,6 +82,7 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     },
     "fallout_note": lambda _: {"kind": "INFORMATION", "external_ref": None},
     "jeopardy_alert": lambda _: {"level": "NORMAL"},
+    "workflow_instance": lambda _: {"process_instance_id": "by hand", "caller_instance_id": None},
 }
 """Values that keep a copy of a row from colliding with its original; every copy has an id of its own."""
 SAME: dict[str, Callable[[PopulatedTenant], Changes]] = {
@@ -96,6 +100,7 @@ SAME: dict[str, Callable[[PopulatedTenant], Changes]] = {
     },
     "uq_provider_attempt_live": lambda tenant: {"step_id": tenant.work.step("CHECK_SERVICEABILITY").id, "status": "SENT"},
     "uq_cancellation_request_open": lambda _: {"status": "ACKNOWLEDGED"},
+    "uq_workflow_instance_tenant_id_process_instance_id": lambda tenant: {"process_instance_id": tenant.instance_id},
 }
 """Values that make a fresh copy collide with another row, where equal columns do not."""
 BROKEN: dict[str, Callable[[PopulatedTenant], tuple[Changes, ...]]] = {
@@ -192,6 +197,15 @@ def a_row_that_names_a_row_of_another_tenant(table: Table, constraint: ForeignKe
     write(table, tenant, {**FITTING.get(name_of(constraint), {}), column: foreign})
 
 
+def a_process_that_an_unknown_one_has_called(tenant: PopulatedTenant) -> None:
+    write(METADATA.tables["workflow_instance"], tenant, {"caller_instance_id": tenant.neighbour_or_fail.instance_id})
+
+
+def a_decision_that_names_the_form_of_another_signature(tenant: PopulatedTenant) -> None:
+    [form_id] = tenant.forms_of(tenant.signed)
+    write(METADATA.tables["approval_decision"], tenant, {"requirement_id": tenant.unsigned, "shown_form_id": form_id})
+
+
 def a_row_that_names_a_row_of_another_offer(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
     """Name the offer in approval, with one row of the accepted offer."""
     other = {**of(tenant.accepted), "current_revision_id": tenant.accepted.revision_id}
@@ -234,6 +248,8 @@ def a_query_for_the_rows_of_another_tenant(table: Table, tenant: PopulatedTenant
 
 
 def _story(table: Table, constraint: Constraint | Index) -> Callable[[PopulatedTenant], Any]:
+    if name_of(constraint) in BY_HAND:
+        return BY_HAND[name_of(constraint)]
     match constraint:
         case ForeignKeyConstraint() if len(constraint.column_keys) == 3:
             return partial(a_row_that_names_a_row_of_another_offer, table, constraint)
@@ -245,10 +261,16 @@ def _story(table: Table, constraint: Constraint | Index) -> Callable[[PopulatedT
             return partial(a_second_row_of_the_same_key, table, constraint)
 
 
+BY_HAND = {
+    "fk_workflow_instance_tenant_id_caller_instance_id": a_process_that_an_unknown_one_has_called,
+    "fk_approval_decision_tenant_id_requirement_id_shown_form_id": a_decision_that_names_the_form_of_another_signature,
+}
+"""Foreign keys whose rows are found otherwise than by an id."""
 LEANED_ON = {
     "uq_quote_revision_tenant_id_quote_id_id": METADATA.tables["quote_revision"],
     "uq_price_result_tenant_id_revision_id_id": METADATA.tables["price_result"],
     "uq_approval_request_tenant_id_quote_revision_id_id": METADATA.tables["approval_request"],
+    "uq_shown_form_tenant_id_subject_id_id": METADATA.tables["shown_form"],
 }
 MASKED = {name_of(leaning.primary_key): (name,) for name, leaning in LEANED_ON.items()}
 CONSTRAINTS = {name_of(constraint): (table, constraint) for table, constraint in modelled()}

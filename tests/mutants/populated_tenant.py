@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.exc import DBAPIError
 
 from domain import findings, projections
@@ -20,6 +20,7 @@ from domain.fallout import casework
 from domain.projections import OrderChanged
 from domain.store import Answer, once, remember
 from domain.store.isolation import name_tenant
+from domain.workflows.forms import FORM
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import BERT, Fulfilment
 from tests.support.offers import Offer
@@ -36,6 +37,7 @@ class PopulatedTenant(Trial):
         self.draft = self.draft_quote()
         self.accepted = self.accepted_quote()
         self.in_approval, self.signed, self.unsigned = self.two_levels()
+        self.instance_id = self.process_of_signature(self.signed)
         self.decide(self.in_approval, self.signed)
         with self.uow() as uow:
             once(uow, "a key", {})
@@ -61,6 +63,11 @@ class PopulatedTenant(Trial):
             for content in ({}, {"other": "content"}):
                 callbacks.receive(uow, callback(content))
         self.work.ask_to_cancel()
+
+    def forms_of(self, subject_id: UUID) -> list[UUID]:
+        """The forms that were shown about a subject."""
+        with self.uow() as uow:
+            return list(uow.connection.scalars(select(FORM.c.id).filter_by(tenant_id=self.tenant_id, subject_id=subject_id)))
 
     def planned(self, code: str) -> dict[str, Any]:
         """The columns by which the plan names a step."""

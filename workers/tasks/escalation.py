@@ -14,7 +14,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
 from domain.offers import deciding, escalating, reading
-from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, AuthorityExceeded, FourEyesViolation, StaleApproval
+from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, FourEyesViolation, NotAsked, StaleApproval
 from domain.offers.escalating import EscalateRequirement, HandOn
 from domain.workflows import forms
 from domain.workflows.keys import BusinessKey, Kind
@@ -57,7 +57,7 @@ class Escalation:
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
     def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Ask the next group, as the rules name it. A person who escalates without the authority to gets the task back."""
+        """Ask the next group, as the rules name it. A person who is not asked gets the task back."""
         return self._ask_others(task, key, timedelta(0))
 
     @topic(
@@ -115,7 +115,7 @@ class Escalation:
         try:
             with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
                 escalating.hand_on(uow, command)
-        except (FourEyesViolation, AuthorityExceeded) as refusal:
+        except (FourEyesViolation, NotAsked) as refusal:
             self._ask_again(task, key, f"{person.user_id}: {refusal}")
 
     def _next(self, task: Task, asked: _Asked) -> tuple[str, timedelta] | None:

@@ -16,9 +16,10 @@ from tests.mutants.statements import LOOK_AT_GRANT
 from tests.mutants.stories.commands import decide
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
-from tests.support.offers import OWNER, SIGNATURE, Offer
+from tests.support.offers import APPROVER, OWNER, SIGNATURE, Offer
 
 DECISION_OF_ITS_QUOTE = "fk_approval_decision_tenant_id_quote_id_quote_revision_id"
+NEXT_LEVEL: dict[str, Any] = {"expected_escalation_level": 0, "approver_group": "approverDirector", "sla": timedelta(hours=4)}
 ONE_DECISION_EACH = "uq_approval_decision_tenant_id_requirement_id"
 
 
@@ -142,12 +143,22 @@ def sign(trial: Trial, decision: Decision, **changes: Any) -> None:
     decide(trial, offer, requirement_id, decision, **changes)
 
 
+def signature_of_another_process(decision: Decision, trial: Trial) -> None:
+    sign(trial, decision, process_instance_id=process_of_another_signature(trial))
+
+
+def process_of_another_signature(trial: Trial) -> str:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    return trial.process_of_signature(requirement_id)
+
+
 for each in Decision:
     word = each.value.lower()
     requirement, look = f"approval_requirement.{word}", f"{STATE}approval_requirement.{word}"
     for layer, tell, masks in (
         (f"quote.{word}/STALE_APPROVAL", outcome_for_another_revision, ()),
         (f"{STATE}quote.{word}", outcome_for_a_quote_that_was_never_submitted, ()),
+        (f"{requirement}/NOT_THIS_PROCESS", signature_of_another_process, ()),
         (f"{requirement}/STALE_APPROVAL", signature_for_another_offer, (DECISION_OF_ITS_QUOTE,)),
         (f"{requirement}/APPROVAL_ALREADY_DECIDED", second_signature_for_one_requirement, (look, ONE_DECISION_EACH)),
         (look, signature_for_a_requirement_that_is_void, ()),
@@ -176,12 +187,78 @@ def escalating_a_requirement_that_was_signed(trial: Trial) -> None:
     escalate(trial, requirement_id)
 
 
-def escalate(trial: Trial, requirement_id: Any) -> None:
-    command = escalating.EscalateRequirement(
-        requirement_id=requirement_id, expected_escalation_level=0, approver_group="approverDirector", sla=timedelta(hours=4)
-    )
+@refused_by("approval_requirement.escalate/NOT_THIS_PROCESS")
+def escalating_a_requirement_by_the_process_of_another(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    escalate(trial, requirement_id, process_instance_id=process_of_another_signature(trial))
+
+
+def escalate(trial: Trial, requirement_id: Any, **changes: Any) -> None:
     with trial.uow() as uow:
-        escalating.escalate(uow, command)
+        escalating.escalate(uow, escalating.EscalateRequirement(requirement_id=requirement_id, **NEXT_LEVEL, **changes))
+
+
+@refused_by("approval_requirement.hand_on/ALREADY_ESCALATED")
+def handing_on_a_requirement_that_was_escalated_before(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    trial.grant_authority(role="approverDirector")
+    for _ in range(2):
+        hand_on(trial, requirement_id, roles=("approverRsm", "approverDirector"))
+
+
+@refused_by("the state in approval_requirement.hand_on")
+def handing_on_a_requirement_that_was_signed(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    trial.decide(offer, requirement_id)
+    hand_on(trial, requirement_id)
+
+
+@refused_by("approval_requirement.hand_on/NOT_THIS_PROCESS")
+def handing_on_a_requirement_by_the_process_of_another(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    hand_on(trial, requirement_id, process_instance_id=process_of_another_signature(trial))
+
+
+@refused_by("approval_requirement.hand_on/FOUR_EYES_VIOLATION")
+def handing_on_by_the_owner_of_the_quote(trial: Trial) -> None:
+    trial.grant_authority(OWNER)
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    hand_on(trial, requirement_id, decided_by=OWNER)
+
+
+@refused_by("approval_requirement.hand_on/NOT_ASKED")
+def handing_on_without_the_role(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    hand_on(trial, requirement_id, roles=("salesAgent",))
+
+
+@refused_by("approval_requirement.hand_on/NOT_ASKED#2")
+def handing_on_without_a_grant(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    hand_on(trial, requirement_id, decided_by="robin")
+
+
+def hand_on(trial: Trial, requirement_id: Any, **changes: Any) -> None:
+    given = {"decided_by": APPROVER, "roles": ("approverRsm",), **changes}
+    with trial.uow(given["decided_by"]) as uow:
+        escalating.hand_on(uow, escalating.HandOn(requirement_id=requirement_id, **NEXT_LEVEL, **given))
+
+
+@refused_by("the state in approval_requirement.ask_again")
+def asking_again_for_a_signature_that_was_given(trial: Trial) -> None:
+    offer = trial.quote_in_approval()
+    [requirement_id] = trial.requirement_ids(offer)
+    trial.decide(offer, requirement_id)
+    with trial.uow() as uow:
+        deciding.ask_again(uow, requirement_id, "rita: no.")
+
+
+@refused_by("approval_requirement.remind/NOT_THIS_PROCESS")
+def reminding_by_the_process_of_another_signature(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    with trial.uow() as uow:
+        escalating.remind(uow, requirement_id, process_of_another_signature(trial))
 
 
 @refused_by("the state in approval_requirement.begin")
@@ -196,7 +273,7 @@ def beginning_a_requirement_that_was_signed(trial: Trial) -> None:
 def reminding_twice(trial: Trial) -> None:
     [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
     for _ in range(2):
-        apply(trial, escalating.REMIND, requirement_id=requirement_id)
+        apply(trial, escalating.REMIND, requirement_id=requirement_id, process_instance_id=None)
 
 
 @refused_by("the state in approval_requirement.remind")
@@ -204,7 +281,7 @@ def reminding_of_a_requirement_that_was_signed(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     trial.decide(offer, requirement_id)
-    apply(trial, escalating.REMIND, requirement_id=requirement_id)
+    apply(trial, escalating.REMIND, requirement_id=requirement_id, process_instance_id=None)
 
 
 @refused_by("the state in approval_requirement.invalidate")

@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.offers.approvals import RECALL_REQUEST
 from tests.mutants.conditions import ON, REACHING
-from tests.mutants.stories.approving import DECISION_OF_ITS_QUOTE, apply
+from tests.mutants.stories.approving import DECISION_OF_ITS_QUOTE, apply, hand_on
 from tests.mutants.stories.authority import in_hours, read
 from tests.mutants.stories.commands import decide, delegate, revoke
 from tests.mutants.telling import Tell, allowed_by, refused_by
@@ -17,6 +17,7 @@ from tests.mutants.trial import Trial
 from tests.support.offers import OWNER, SIGNATURE
 
 SIGNER = "robin"
+NOT_ASKED = "approval_requirement.hand_on/NOT_ASKED#2"
 TOO_WIDE = "authority_grant.delegate/DELEGATION_TOO_WIDE"
 NOT_DELEGABLE = "authority_grant.delegate/AUTHORITY_NOT_DELEGABLE"
 OF_THIS_OFFER = "approval_requirement.*/STALE_APPROVAL"
@@ -91,6 +92,42 @@ LIMITS: dict[str, Tell] = {
 }
 for column, tell in LIMITS.items():
     refused_by(f"{REACHING}{ON}authority_grant.{column}")(tell)
+
+
+def hand_on_within(trial: Trial, **limits: Any) -> None:
+    trial.grant_authority(SIGNER, **limits)
+    hand_on_as_signer(trial)
+
+
+def hand_on_as_signer(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    hand_on(trial, requirement_id, decided_by=SIGNER)
+
+
+@refused_by(f"{NOT_ASKED}{ON}authority_grant.subject")
+def handing_on_by_the_grant_of_somebody_else(trial: Trial) -> None:
+    hand_on_as_signer(trial)
+
+
+@refused_by(f"{NOT_ASKED}{ON}authority_grant.role")
+def handing_on_by_a_grant_for_another_role(trial: Trial) -> None:
+    hand_on_within(trial, role="approverDirector")
+
+
+@refused_by(f"{NOT_ASKED}{ON}authority_grant.status")
+def handing_on_by_a_grant_that_was_revoked(trial: Trial) -> None:
+    revoke(trial, trial.grant_authority(SIGNER))
+    hand_on_as_signer(trial)
+
+
+@refused_by(f"{NOT_ASKED}{ON}authority_grant.valid_from")
+def handing_on_by_a_grant_that_has_not_begun(trial: Trial) -> None:
+    hand_on_within(trial, valid_from=in_hours(1))
+
+
+@refused_by(f"{NOT_ASKED}{ON}authority_grant.valid_until")
+def handing_on_by_a_grant_that_has_ended(trial: Trial) -> None:
+    hand_on_within(trial, valid_from=in_hours(-2), valid_until=in_hours(-1))
 
 
 @refused_by(f"{NOT_DELEGABLE}{ON}authority_grant.status")

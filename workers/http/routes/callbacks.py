@@ -16,7 +16,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
-from domain.delivery import callbacks, steps
+from domain.delivery import callbacks
 from domain.delivery.callbacks import ProviderConflict
 from domain.errors import OutcomeUnknownError, TryAgain
 from domain.store import Cause
@@ -126,7 +126,7 @@ def _parse(raw: bytes) -> tuple[dict[str, Any], CallbackBody]:
 
 def _step(step_ref: str) -> tuple[UUID, UUID | None]:
     """The tenant and the step that a reference names; the step is None when its id cannot be one of ours."""
-    named = steps.named_by(step_ref)
+    named = callbacks.step_named_by(step_ref)
     if named is None:
         raise UnfitRequestError("stepRef is not step:{tenant}:{step}.")
     return named
