@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from domain.catalog import CATALOG, SUPPORT
+from domain.offers import approvals
 from domain.store import table_of
 from domain.store.facts import ConflictLog, WorkflowCommand
 from tests.support.database import count
@@ -108,7 +109,8 @@ class TestTheWholeWay:
         command = table_of(WorkflowCommand)
         with db.connect() as connection:
             completion = connection.execute(select(*command.c).where(command.c.kind == "COMPLETE_TASK")).one()
-        assert (completion.name, completion.variables["decision"]) == (str(requirement_id), "APPROVE")
+        assert completion.business_key == approvals.business_key(offers.tenant_id, requirement_id)
+        assert (completion.name, completion.variables["decision"]) == ("approve-quote", "APPROVE")
 
 
 class TestPreconditions:
