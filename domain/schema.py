@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: F401 - imported for the tables and moves that they declare
-from domain import accepting, findings, projections
+from domain import accepting, authority, findings, projections
 from domain.delivery import (
     attempts,
     callbacks,
@@ -17,6 +17,7 @@ from domain.delivery import (
     jeopardy,
     order_moves,
     orders,
+    proposing,
     resolving,
     starting,
     step_moves,
@@ -27,7 +28,6 @@ from domain.offers import (
     acceptances,
     approvals,
     approving,
-    authority,
     deciding,
     documents,
     escalating,

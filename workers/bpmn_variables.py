@@ -124,6 +124,8 @@ def _set_in(process: etree._Element, models: Models, promises: Promises) -> Iter
         yield from promises.sent.get(messages.get(str(element.get("messageRef")), ""), ())
         if element.tag in {f"{_CAMUNDA}inputParameter", f"{_CAMUNDA}outputParameter"}:
             yield str(element.get("name"))
+        if element.tag == f"{_CAMUNDA}out":
+            yield str(element.get("target"))
         yield from (
             str(element.get(f"{_CAMUNDA}{at}")) for at in ("resultVariable", "elementVariable") if element.get(f"{_CAMUNDA}{at}")
         )

@@ -8,11 +8,14 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, text
+from sqlalchemy import BigInteger, Index, Numeric, func, literal, text, true
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
-from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Matrix, Move, UnitOfWork, param, ref, sql_list
+from domain.authority import AuthorityGrant, is_granted
+from domain.errors import Conflict, Forbidden, SafeAction
+from domain.store import Aggregate, Base, Check, Guard, Matrix, Move, UnitOfWork, is_one_of, param, ref, sql_list
+from domain.workflows.instances import NotThisProcess, acts_for
 from domain.workflows.keys import Kind, key_of
 
 
@@ -72,6 +75,7 @@ class CancellationRequest(Aggregate, Base):
     __table_args__ = (
         CANCELLATION_MATRIX.check_status(),
         ref("sales_order", "order_id"),
+        ref("shown_form", of={"id": "subject_id"}),
         Index(
             "uq_cancellation_request_open",
             "tenant_id",
@@ -86,8 +90,41 @@ class CancellationRequest(Aggregate, Base):
     expected_order_version: Mapped[int] = mapped_column(BigInteger)
     decided_by: Mapped[str | None]
     decision_reason: Mapped[str | None]
+    shown_form_id: Mapped[UUID | None]
 
 
+class OwnCancellation(Forbidden):
+    """Whoever asked for a cancellation does not decide on it."""
+
+
+class CancellationNotYours(Forbidden):
+    """You may not decide on this cancellation: it needs a fulfilment manager whose authority reaches the value of the order."""
+
+
+class CancellationVersionConflict(Conflict):
+    """The request to cancel was changed after it was loaded."""
+
+
+ASSESSOR = "fulfillmentManagers"
+"""The role of those who decide on cancellations that the rules leave to a person."""
+MAY_DECIDE = Check(
+    CancellationRequest,
+    "decide",
+    Guard(NotThisProcess, acts_for(CancellationRequest.id)),
+    Guard(CancellationDecided, is_one_of(CancellationRequest.status, S.ACKNOWLEDGED, S.ASSESSING)),
+    Guard(CancellationVersionConflict, CancellationRequest.version == param("expected_version")),
+    Guard(OwnCancellation, CancellationRequest.requested_by != param("decided_by")),
+    Guard(CancellationNotYours, literal(ASSESSOR) == func.any(param("roles", ARRAY(TEXT)))),
+    Guard(
+        CancellationNotYours,
+        is_granted(
+            CancellationRequest.tenant_id,
+            param("decided_by"),
+            literal(ASSESSOR),
+            func.coalesce(AuthorityGrant.max_deal_amount >= param("order_value", Numeric()), true()),
+        ),
+    ),
+)
 DECISION = {CancellationRequest.decided_by: param("decided_by"), CancellationRequest.decision_reason: param("decision_reason")}
 UNDECIDED = dict.fromkeys((*FINAL, S.EXECUTING), CancellationDecided)
 ASSESS = Move(CancellationRequest, CANCELLATION_MATRIX, E.ASSESS)

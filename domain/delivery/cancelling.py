@@ -33,10 +33,12 @@ from domain.errors import AlreadyExists
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import QuoteRevision
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
+from domain.workflows import forms
 
 REQUEST, REVISION, PRICE = (table_of(entity) for entity in (CancellationRequest, QuoteRevision, PriceResult))
 ORDER_CANCELLED = "ORDER_CANCELLED"
 POLICY = "policy"
+OF_STEP = ("step_code", "kind", "version", "status", "is_ponr", "compensable")
 
 # Read without a lock this can only miss a step that has just completed; `decide` repeats it with the steps locked.
 PAST_PONR = exists(
@@ -84,17 +86,30 @@ class RequestCancellation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecideCancellation:
-    """`decided_by` is a person, or the policy."""
+    """What the rules decide; a person decides by AssessCancellation."""
 
     cancellation_id: UUID
     accept: bool
     reason: str
-    decided_by: str
+    decided_by: str = POLICY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssessCancellation(DecideCancellation):
+    """What a person decides, in which roles, on the version that the person has seen.
+
+    From Tasklist it names the process instance that asked, and the form that was shown; over HTTP both are None.
+    """
+
+    expected_version: int
+    roles: Sequence[str]
+    process_instance_id: str | None = None
+    shown_form_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancellationFacts:
-    """What the policy decides by. `order_value` is net, in the order's currency."""
+    """What the policy and a person decide by. `order_value` is net, in the order's currency."""
 
     request: Row[Any]
     order: Row[Any]
@@ -102,6 +117,17 @@ class CancellationFacts:
     ponr_reached: bool
     order_value: Decimal
     currency: str
+
+    def as_evidence(self) -> dict[str, Any]:
+        """The facts in full, as they are kept with the decision of a person."""
+        return {
+            "request": {name: getattr(self.request, name) for name in ("version", "status", "reason_code", "requested_by")},
+            "order": {name: getattr(self.order, name) for name in ("version", "status", "order_number", "customer_id")},
+            "order_value": self.order_value,
+            "currency": self.currency,
+            "ponr_reached": self.ponr_reached,
+            "steps": [{name: getattr(step, name) for name in OF_STEP} for step in self.steps],
+        }
 
     def count(self, *statuses: StepStatus) -> int:
         """How many steps are in one of these states."""
@@ -148,6 +174,11 @@ def assess(uow: UnitOfWork, cancellation_id: UUID) -> CancellationFacts:
     cancellation = uow.read(CancellationRequest, cancellation_id, lock=True)
     if cancellation.status == CancellationStatus.ACKNOWLEDGED:
         cancellation = uow.apply(cancellations.ASSESS, cancellation_id=cancellation_id)
+    return facts_of(uow, cancellation)
+
+
+def facts_of(uow: UnitOfWork, cancellation: Row[Any]) -> CancellationFacts:
+    """What the policy and a person decide by, as it stands now."""
     order = uow.read(SalesOrder, cancellation.order_id)
     price = uow.one(
         select(PRICE.c.net_total, PRICE.c.currency)
@@ -160,6 +191,22 @@ def assess(uow: UnitOfWork, cancellation_id: UUID) -> CancellationFacts:
     return CancellationFacts(
         request=cancellation, order=order, steps=rows, ponr_reached=passed, order_value=price.net_total, currency=price.currency
     )
+
+
+def decide_by_person(uow: UnitOfWork, command: AssessCancellation) -> Row[Any]:
+    """Accept or decline as a person; returns the request. It is declined in any case once the order has passed its point of no return.
+
+    Raises NotThisProcess, CancellationDecided, CancellationVersionConflict, OwnCancellation, CancellationNotYours, FormChanged.
+    """
+    order_id = uow.read(CancellationRequest, command.cancellation_id).order_id
+    uow.read(SalesOrder, order_id, lock=True)
+    steps.of_order(uow, order_id, lock=True)
+    facts = facts_of(uow, uow.read(CancellationRequest, command.cancellation_id, lock=True))
+    uow.require(cancellations.MAY_DECIDE, command, order_value=facts.order_value)
+    form_id = forms.answer(uow, command.cancellation_id, facts.as_evidence(), command.shown_form_id)
+    decided = decide(uow, command)
+    uow.change(CancellationRequest, decided.id, shown_form_id=form_id)
+    return decided
 
 
 def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:

@@ -1,4 +1,5 @@
-"""Reads fallout cases as people see them: a case with its step, its notes, and the resolutions that this person may choose.
+"""Reads fallout cases as people see them: a case with its step, its notes, and the resolutions that this person may choose, and
+what waits for a second person.
 
 Reads only, of one tenant.
 """
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
+from domain.delivery import proposing
 from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import RULES, resolutions_for
 from domain.delivery.steps import FulfillmentStep
@@ -23,7 +25,9 @@ NOTE = table_of(FalloutNote)
 
 def listed_case(row: Row[Any]) -> dict[str, Any]:
     """A case as people see it in a list."""
-    body: dict[str, Any] = as_json({"case_id": row.id, **without(row, "tenant_id", "id", "prior_status", "dedupe_key")})
+    body: dict[str, Any] = as_json(
+        {"case_id": row.id, **without(row, "tenant_id", "id", "prior_status", "dedupe_key", "shown_form_id")}
+    )
     return body
 
 
@@ -40,6 +44,7 @@ def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
     step = uow.read(FulfillmentStep, row.step_id) if row.step_id else None
     order = uow.read(SalesOrder, row.order_id) if row.order_id else None
     notes = uow.connection.execute(select(*NOTE.c).filter_by(tenant_id=uow.tenant_id, case_id=row.id).order_by(NOTE.c.created_at))
+    proposal = proposing.last_proposal(uow, row)
     may_act = row.queue in reader.queues
     body: dict[str, Any] = as_json(
         {
@@ -50,7 +55,13 @@ def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
             "notes": [
                 {name: getattr(note, name) for name in ("kind", "author", "text", "external_ref", "created_at")} for note in notes
             ],
+            "proposal": _proposed(proposal) if proposal is not None else None,
             "resolutions": [each for each in resolutions_for(step, order) if may_act and RULES[each].level <= reader.level],
         }
     )
     return body
+
+
+def _proposed(proposal: Row[Any]) -> dict[str, Any]:
+    names = ("resolution", "external_ref", "evidence", "proposed_by", "created_at")
+    return {"proposal_id": proposal.id, **{name: getattr(proposal, name) for name in names}}

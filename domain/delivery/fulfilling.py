@@ -245,6 +245,21 @@ def step_variables(step: Row[Any]) -> dict[str, Any]:
     }
 
 
+def process_variables(step: Row[Any]) -> dict[str, Any]:
+    """A step's outcome in the words of its process; the rules about failures decide by them."""
+    return {
+        "stepOutcome": outcome_of(step.status),
+        "failureClass": step.failure_class,
+        "attemptNo": step.attempt_no,
+        "providerName": step.provider_name,
+    }
+
+
+def policy_facts(step: Row[Any]) -> dict[str, Any]:
+    """The inputs of DMN `fallout-policy`."""
+    return {"stepCode": step.step_code, **process_variables(step)}
+
+
 def outcome_of(status: str) -> str:
     """A step's state in the words of its process (`stepOutcome`)."""
     words = {StepStatus.PENDING: "WAITING", StepStatus.IN_PROGRESS: "ACCEPTED", StepStatus.CANCEL_REQUESTED: "ACCEPTED"}

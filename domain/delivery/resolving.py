@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Row, Text, exists, or_, select
+from sqlalchemy import Row, Text, Uuid, and_, exists, or_, select
 
 from domain.delivery import attempts, compensating, fulfilling
 from domain.delivery.attempts import AttemptCommand, AttemptStatus
@@ -20,12 +21,12 @@ from domain.delivery.step_moves import DECISIONS, EMITS, ResolutionNotAllowed
 from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepKind, StepStatus, StepVersionConflict
 from domain.errors import Conflict, Forbidden, Invalid, SafeAction
 from domain.fallout import triaging
-from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind
-from domain.fallout.casework import EXPECTED_VERSION, IN_MY_QUEUE, MINE, CaseCommand, case_move
+from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind, ResolutionProposal
+from domain.fallout.casework import EXPECTED_VERSION, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand, case_move
 from domain.fallout.triaging import CASE, DISOWNED
 from domain.store import Guard, UnitOfWork, param, table_of
 
-NOTE = table_of(FalloutNote)
+NOTE, PROPOSAL = table_of(FalloutNote), table_of(ResolutionProposal)
 
 
 class ResolutionNeedsAuthority(Forbidden):
@@ -81,17 +82,25 @@ ATTEMPT_AFTER = {
     (StepEvent.RESOLVE_CANCEL, AttemptCommand.CANCEL): AttemptStatus.SUCCEEDED,
 }
 
+# A second person has confirmed what stands in the command, exactly as the first has proposed it.
 CONFIRMED = exists(
-    select(NOTE.c.id).where(
+    select(NOTE.c.id)
+    .join(PROPOSAL, and_(PROPOSAL.c.tenant_id == NOTE.c.tenant_id, PROPOSAL.c.id == NOTE.c.proposal_id))
+    .where(
         NOTE.c.tenant_id == CASE.c.tenant_id,
         NOTE.c.case_id == CASE.c.id,
         NOTE.c.kind == NoteKind.CONFIRMATION,
-        NOTE.c.external_ref == param("external_ref", Text()),
         NOTE.c.author != param("person"),
+        PROPOSAL.c.proposed_by == param("person"),
+        PROPOSAL.c.case_version == param("expected_version"),
+        PROPOSAL.c.resolution == param("resolution"),
+        PROPOSAL.c.external_ref == param("external_ref", Text()),
+        PROPOSAL.c.evidence == param("evidence", Text()),
     )
 )
 RESOLVE = case_move(
     FalloutEvent.RESOLVE,
+    OF_THIS_PROCESS,
     IN_MY_QUEUE,
     EXPECTED_VERSION,
     MINE,
@@ -102,6 +111,7 @@ RESOLVE = case_move(
         FalloutCase.resolved_by: param("person"),
         FalloutCase.external_ref: param("external_ref", Text()),
         FalloutCase.resolution_evidence: param("evidence", Text()),
+        FalloutCase.shown_form_id: param("shown_form_id", Uuid()),
     },
     emits="FalloutResolved",
 )
@@ -109,12 +119,13 @@ RESOLVE = case_move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveCase(CaseCommand):
-    """`expected_step_version` is the version of the step that was seen; None for a case without a step."""
+    """`expected_step_version` is the version of the step that was seen; None for a case without a step. From Tasklist it names the form."""
 
     resolution: Resolution
     expected_step_version: int | None = None
     external_ref: str | None = None
     evidence: str | None = None
+    shown_form_id: UUID | None = None
 
     @property
     def is_alone_enough(self) -> bool:
@@ -128,10 +139,8 @@ def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     Raises EvidenceMissing, ResolutionNeedsAuthority, QueueNotYours, FalloutCaseConflict, SecondPersonMissing, StepVersionConflict,
     ResolutionNotAllowed.
     """
-    _must_be_complete(command)
-    known = uow.read(FalloutCase, command.case_id)
-    order = uow.read(SalesOrder, known.order_id, lock=True) if known.order_id else None
-    step = uow.read(FulfillmentStep, known.step_id, lock=True) if known.step_id else None
+    must_be_complete(command)
+    order, step = lock_delivery(uow, uow.read(FalloutCase, command.case_id))
     _must_fit(command, order, step)
     case = uow.apply(RESOLVE, command)
     step = _act_on(uow, command, case, step)
@@ -140,7 +149,15 @@ def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     return triaging.verify(uow, case) if is_proven and case.type != FalloutType.DECOMPOSITION_FAILED else case
 
 
-def _must_be_complete(command: ResolveCase) -> None:
+def lock_delivery(uow: UnitOfWork, case: Row[Any]) -> tuple[Row[Any] | None, Row[Any] | None]:
+    """Lock the order and the step of a case: both come before the case, so that two transactions cannot wait for each other."""
+    order = uow.read(SalesOrder, case.order_id, lock=True) if case.order_id else None
+    step = uow.read(FulfillmentStep, case.step_id, lock=True) if case.step_id else None
+    return order, step
+
+
+def must_be_complete(command: ResolveCase) -> None:
+    """Refuse a resolution that lacks what its rule needs. Raises ResolutionNeedsAuthority, EvidenceMissing."""
     rule = RULES[command.resolution]
     if command.level < rule.level:
         raise ResolutionNeedsAuthority

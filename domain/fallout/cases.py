@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, Sequence, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, Sequence, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, append_only, check_in, ref
@@ -37,6 +37,7 @@ class FalloutEvent(StrEnum):
     HOLD = "HOLD"
     RESUME = "RESUME"
     ESCALATE = "ESCALATE"
+    HAND_ON = "HAND_ON"
     RESOLVE = "RESOLVE"
     SELF_HEAL = "SELF_HEAL"
     VERIFY = "VERIFY"
@@ -63,6 +64,7 @@ FALLOUT_MATRIX = Matrix(
         E.HOLD: {S.IN_PROGRESS: S.ON_HOLD},
         E.RESUME: {S.ON_HOLD: S.IN_PROGRESS},
         E.ESCALATE: dict.fromkeys(UNRESOLVED, S.OPEN),
+        E.HAND_ON: dict.fromkeys(UNRESOLVED, S.OPEN),
         E.RESOLVE: {S.IN_PROGRESS: S.RESOLVED},
         E.SELF_HEAL: dict.fromkeys(UNRESOLVED, S.RESOLVED),
         E.VERIFY: {S.RESOLVED: S.CLOSED},
@@ -129,6 +131,7 @@ class NoteKind(StrEnum):
     INFORMATION = "INFORMATION"
     HOLD = "HOLD"
     CONFIRMATION = "CONFIRMATION"
+    DECLINED = "DECLINED"
 
 
 CASE_NUMBER = Sequence("fallout_case_number", metadata=Base.metadata)
@@ -159,6 +162,7 @@ class FalloutCase(Aggregate, Base):
             unique=True,
             postgresql_where=text("status NOT IN ('CLOSED', 'CANCELLED')"),
         ),
+        ref("shown_form", of={"id": "subject_id"}),
         Index("ix_fallout_case_order", "tenant_id", "order_id"),
         Index("ix_fallout_case_claimed", "claim_expires_at", postgresql_where=text("status = 'IN_PROGRESS'")),
     )
@@ -181,10 +185,37 @@ class FalloutCase(Aggregate, Base):
     resolved_by: Mapped[str | None]
     external_ref: Mapped[str | None]
     resolution_evidence: Mapped[str | None]
+    shown_form_id: Mapped[UUID | None]
+
+
+class ResolutionProposal(Owned, Base):
+    """A resolution that a second person must confirm, exactly as the first has proposed it, with what the first was shown.
+
+    It holds while the case stays at `case_version`. `roles` are those in which the first person acted.
+    """
+
+    __tablename__ = "resolution_proposal"
+    __table_args__ = (
+        ref("fallout_case", "case_id"),
+        UniqueConstraint("tenant_id", "case_id", "id"),
+        ref("shown_form", of={"case_id": "subject_id"}),
+    )
+    case_id: Mapped[UUID]
+    case_version: Mapped[int] = mapped_column(BigInteger)
+    step_version: Mapped[int | None] = mapped_column(BigInteger)
+    resolution: Mapped[str]
+    external_ref: Mapped[str]
+    evidence: Mapped[str]
+    proposed_by: Mapped[str]
+    roles: Mapped[list[Any]]
+    shown_form_id: Mapped[UUID | None]
+
+
+append_only(ResolutionProposal)
 
 
 class FalloutNote(Owned, Base):
-    """Something a person wrote to a case; a CONFIRMATION names the external reference that a second person has seen."""
+    """Something a person wrote to a case; a CONFIRMATION names the proposal that a second person confirms, and the reference in it."""
 
     __tablename__ = "fallout_note"
     __table_args__ = (
@@ -192,12 +223,14 @@ class FalloutNote(Owned, Base):
         CheckConstraint("(kind = 'CONFIRMATION') = (external_ref IS NOT NULL)", name="confirmation"),
         ref("fallout_case", "case_id"),
         Index("ix_fallout_note_case", "tenant_id", "case_id"),
+        ref("resolution_proposal", "proposal_id", of={"case_id": "case_id"}),
     )
     case_id: Mapped[UUID]
     kind: Mapped[str]
     author: Mapped[str]
     text: Mapped[str]
     external_ref: Mapped[str | None]
+    proposal_id: Mapped[UUID | None]
 
 
 append_only(FalloutNote)
@@ -206,6 +239,11 @@ append_only(FalloutNote)
 def business_key(tenant_id: UUID, case_id: UUID) -> str:
     """The engine's name for a case."""
     return key_of(Kind.FALLOUT_CASE, tenant_id, case_id)
+
+
+def resolution_key(tenant_id: UUID, case_id: UUID) -> str:
+    """The engine's name for the process that asks a person about a case."""
+    return key_of(Kind.RESOLUTION, tenant_id, case_id)
 
 
 def calling_keys(uow: UnitOfWork, case_id: UUID) -> tuple[str, ...]:

@@ -28,10 +28,10 @@ from domain.fallout.cases import (
     Severity,
 )
 from domain.fallout.triaging import CASE, DISOWNED, deadlines, next_queue
-from domain.store import Check, Guard, Move, UnitOfWork, is_one_of, param
+from domain.store import Guard, Move, UnitOfWork, is_one_of, param
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.workflows.instances import INSTANCE, NotThisProcess, acts_for
 from domain.workflows.requests import COMMAND
-from domain.workflows.starts import CORRELATION
 
 
 class FalloutCaseConflict(Conflict):
@@ -46,12 +46,16 @@ class QueueNotYours(Forbidden):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseCommand:
-    """What a person does with a case that they have seen at this version; `roles` are the person's."""
+    """What a person does with a case that they have seen at this version; `roles` are the person's.
+
+    From Tasklist it names the process instance that asked the person; over HTTP that is None.
+    """
 
     case_id: UUID
     expected_version: int
     person: str
     roles: Collection[str] = ()
+    process_instance_id: str | None = None
 
     @property
     def level(self) -> int:
@@ -64,6 +68,7 @@ class CaseCommand:
         return [str(queue) for queue in LADDER[: self.level + 1]]
 
 
+OF_THIS_PROCESS = Guard(NotThisProcess, acts_for(FalloutCase.id))
 IN_MY_QUEUE = Guard(QueueNotYours, FalloutCase.queue == any_(param("queues", ARRAY(Text()))))
 EXPECTED_VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
 MINE = Guard(FalloutCaseConflict, FalloutCase.owner_user_id == param("person"))
@@ -79,6 +84,7 @@ def case_move(event: FalloutEvent, *guards: Guard, sets: Mapping[Any, Any] | Non
 
 CLAIM = case_move(
     FalloutEvent.CLAIM,
+    OF_THIS_PROCESS,
     IN_MY_QUEUE,
     EXPECTED_VERSION,
     NOT_ANOTHERS,
@@ -103,24 +109,16 @@ REQUEST_INFORMATION = case_move(
 RECEIVE_INFORMATION = case_move(FalloutEvent.RECEIVE_INFORMATION, EXPECTED_VERSION, sets=LEASE, emits="FalloutInformationReceived")
 HOLD = case_move(FalloutEvent.HOLD, EXPECTED_VERSION, MINE, sets={FalloutCase.claim_expires_at: None}, emits="FalloutHeld")
 RESUME = case_move(FalloutEvent.RESUME, EXPECTED_VERSION, MINE, sets=LEASE, emits="FalloutResumed")
-ESCALATE = case_move(
-    FalloutEvent.ESCALATE,
-    EXPECTED_VERSION,
-    sets={
-        **DISOWNED,
-        FalloutCase.queue: param("next_queue"),
-        FalloutCase.escalation_level: FalloutCase.escalation_level + 1,
-        FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
-        FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
-    },
-    emits="FalloutEscalated",
-)
-UNRESOLVED = Check(
-    FalloutCase,
-    "to_be_worked_on",
-    IN_MY_QUEUE,
-    EXPECTED_VERSION,
-    Guard(FalloutCaseConflict, is_one_of(CASE.c.status, *cases.UNRESOLVED)),
+NEXT_LEVEL: Mapping[Any, Any] = {
+    **DISOWNED,
+    FalloutCase.queue: param("next_queue"),
+    FalloutCase.escalation_level: FalloutCase.escalation_level + 1,
+    FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
+    FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
+}
+ESCALATE = case_move(FalloutEvent.ESCALATE, OF_THIS_PROCESS, EXPECTED_VERSION, sets=NEXT_LEVEL, emits="FalloutEscalated")
+HAND_ON = case_move(
+    FalloutEvent.HAND_ON, OF_THIS_PROCESS, IN_MY_QUEUE, EXPECTED_VERSION, NOT_ANOTHERS, sets=NEXT_LEVEL, emits="FalloutEscalated"
 )
 
 
@@ -182,25 +180,25 @@ def resume(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
 
 
 def escalate(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
-    """Pass a case one level up, with new deadlines; on the highest level it gets more time. Raises FalloutCaseConflict."""
+    """Pass a late case one level up, with new deadlines; on the highest level it gets more time. Raises FalloutCaseConflict."""
+    return _pass_up(uow, ESCALATE, command)
+
+
+def hand_on(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
+    """Pass a case one level up, because a person of its queue wants it. Raises QueueNotYours, FalloutCaseConflict."""
+    return _pass_up(uow, HAND_ON, command)
+
+
+def _pass_up(uow: UnitOfWork, move: Move, command: CaseCommand) -> Row[Any]:
     case = uow.read(FalloutCase, command.case_id)
     times = deadlines(uow, TIME_TO_RESOLVE[Severity(case.severity)])
-    escalated = uow.apply(ESCALATE, command, next_queue=next_queue(case.queue), **times)
+    escalated = uow.apply(move, command, next_queue=next_queue(case.queue), **times)
     triaging.notify_case(uow, escalated)
     return escalated
 
 
-def confirm(uow: UnitOfWork, command: CaseCommand, external_ref: str, text: str) -> Row[Any]:
-    """Confirm, as a second person, that the provider has this reference. Raises QueueNotYours, FalloutCaseConflict."""
-    case = uow.require(UNRESOLVED, command)
-    return _add_note(uow, case, command, NoteKind.CONFIRMATION, text, external_ref=external_ref)
-
-
-def _add_note(
-    uow: UnitOfWork, case: Row[Any], command: CaseCommand, kind: NoteKind, text: str, *, external_ref: str | None = None
-) -> Row[Any]:
-    note = {"case_id": case.id, "kind": kind, "author": command.person, "text": text, "external_ref": external_ref}
-    uow.add(FalloutNote, note)
+def _add_note(uow: UnitOfWork, case: Row[Any], command: CaseCommand, kind: NoteKind, text: str) -> Row[Any]:
+    uow.add(FalloutNote, {"case_id": case.id, "kind": kind, "author": command.person, "text": text})
     return case
 
 
@@ -211,7 +209,7 @@ def _unassign(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
 
 def assign(uow: UnitOfWork, case: Row[Any]) -> None:
     """Assign the user task of a case to the owner of the case."""
-    key = cases.business_key(uow.tenant_id, case.id)
+    key = cases.resolution_key(uow.tenant_id, case.id)
     owner = {"assignee": case.owner_user_id or ""}
     uow.ask_engine(WorkflowCommandKind.ASSIGN_TASK, cases.USER_TASK, key, owner, messages.CHANGE_MATTERS)
 
@@ -226,16 +224,16 @@ def cases_of_processes(connection: Connection, process_instance_ids: Collection[
     """The unresolved cases of these processes, without those whose assignment is still on its way to the engine."""
     is_on_its_way = exists(
         select(COMMAND.c.id).where(
-            COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
-            COMMAND.c.business_key == CORRELATION.c.business_key,
+            COMMAND.c.tenant_id == INSTANCE.c.tenant_id,
+            COMMAND.c.business_key == INSTANCE.c.business_key,
             COMMAND.c.kind == WorkflowCommandKind.ASSIGN_TASK,
             COMMAND.c.status == WorkflowCommandStatus.PENDING,
         )
     )
     query = (
-        select(*CASE.c, CORRELATION.c.process_instance_id)
-        .join(CORRELATION, and_(CORRELATION.c.tenant_id == CASE.c.tenant_id, CORRELATION.c.aggregate_id == CASE.c.id))
-        .where(CORRELATION.c.process_instance_id.in_(list(process_instance_ids)), ~is_on_its_way)
+        select(*CASE.c, INSTANCE.c.process_instance_id)
+        .join(INSTANCE, and_(INSTANCE.c.tenant_id == CASE.c.tenant_id, INSTANCE.c.subject_id == CASE.c.id))
+        .where(INSTANCE.c.process_instance_id.in_(list(process_instance_ids)), ~is_on_its_way)
         .where(is_one_of(CASE.c.status, *cases.UNRESOLVED))
     )
     return list(connection.execute(query))

@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Row, exists, func, literal, se
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import aliased
 
+from domain.authority import AuthorityGrant, GrantStatus
 from domain.offers import approvals, facts
 from domain.offers.approvals import (
     REQUEST_MATRIX,
@@ -34,7 +35,6 @@ from domain.offers.approvals import (
     StaleApproval,
     void_pending,
 )
-from domain.offers.authority import AuthorityGrant, GrantStatus
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import QUOTE_MATRIX, Quote, QuoteEvent
 from domain.store import Guard, Move, UnitOfWork, as_json, is_one_of, param, table_of

@@ -12,9 +12,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, exists, func, select, true
+from sqlalchemy import Row, func
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, TEXT
 
+from domain.authority import is_granted
 from domain.errors import Conflict, SafeAction
 from domain.offers.approvals import (
     REQUIREMENT_MATRIX,
@@ -24,7 +25,6 @@ from domain.offers.approvals import (
     NotAsked,
     RequirementEvent,
 )
-from domain.offers.authority import AuthorityGrant, GrantStatus
 from domain.offers.deciding import NO_LONGER_ASKED, NOT_THE_OWNER
 from domain.store import Guard, Move, UnitOfWork, param
 from domain.workflows.instances import NotThisProcess, acts_for
@@ -37,16 +37,7 @@ class AlreadyReminded(Conflict):
 
 
 # Whoever hands a signature on is somebody who is asked for it, however far their authority reaches.
-IS_ASKED = exists(
-    select(AuthorityGrant.id).where(
-        AuthorityGrant.tenant_id == ApprovalRequirement.tenant_id,
-        AuthorityGrant.subject == param("decided_by"),
-        AuthorityGrant.role == ApprovalRequirement.approver_group,
-        AuthorityGrant.status == GrantStatus.ACTIVE,
-        AuthorityGrant.valid_from <= func.clock_timestamp(),
-        func.coalesce(AuthorityGrant.valid_until > func.clock_timestamp(), true()),
-    )
-)
+IS_ASKED = is_granted(ApprovalRequirement.tenant_id, param("decided_by"), ApprovalRequirement.approver_group)
 ESCALATE_GUARDS = (
     Guard(NotThisProcess, acts_for(ApprovalRequirement.id)),
     Guard(AlreadyEscalated, ApprovalRequirement.escalation_level == param("expected_escalation_level")),

@@ -8,11 +8,11 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, and_, or_, select, tuple_
 
+from domain.authority import GRANT
 from domain.catalog import CATALOG
 from domain.offers import approvals, quotes
 from domain.offers.acceptances import QuoteAcceptance
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
-from domain.offers.authority import GRANT
 from domain.offers.deciding import EARLIER_LEVEL_PENDING
 from domain.offers.documents import QuoteDocument
 from domain.offers.price_books import ENTRY, HEAD, PUBLICATION

@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect
 
+from domain.authority import AuthorityGrant
 from domain.offers.approvals import ApprovalDecision, FourEyesViolation
-from domain.offers.authority import AuthorityGrant
 from domain.store.facts import ConflictLog
 from tests.browser import web_apps
 from tests.browser.web_apps import Tasklist, WebApps, load_until

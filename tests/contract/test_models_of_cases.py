@@ -1,4 +1,4 @@
-"""`fallout-case` in the real engine: a person resolves the case, a second one confirms, time runs out, or the trouble ends by itself."""
+"""The models of fallout cases in the real engine: a person resolves the case, a second one confirms, time runs out, or the trouble ends by itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.walk import Walk
-from workers.runtime.engine import Engine
+from tests.support.waiting import eventually
+from tests.support.walk import Walk, called
+from workers.runtime.engine import Engine, UserTask
 from workers.runtime.variables import Variable
 
 pytestmark = pytest.mark.stack
@@ -20,10 +21,12 @@ SHOWN = (
 )
 
 
-def prepared(status: str = "OPEN", *, owner: str | None = None, queue: str = "falloutL1") -> dict[str, Variable]:
+def form(*, is_open: bool = True, owner: str | None = None, queue: str = "falloutL1") -> dict[str, Variable]:
+    """What the worker sets before somebody is asked."""
     times = {"claimDueAt": IN_AN_HOUR, "dueAt": IN_AN_HOUR}
-    named = {"caseStatus": status, "caseQueue": queue, "caseOwner": owner, "caseNumber": "F-1", "caseTitle": "outcome unknown"}
-    return {**named, **times, **dict.fromkeys(SHOWN, "…")}
+    named = {"isOpen": is_open, "caseQueue": queue, "caseOwner": owner, "caseNumber": "F-1", "caseTitle": "outcome unknown"}
+    typed = dict.fromkeys(("resolution", "externalReference", "evidence", "comment"))
+    return {"resolutionOutcome": "NONE", **named, **times, **dict.fromkeys(SHOWN, "…"), **typed}
 
 
 @pytest.fixture
@@ -35,84 +38,131 @@ def case(engine: Engine) -> Walk:
     return walk
 
 
-def applied(outcome: str, refused: str | None = None) -> dict[str, Variable]:
-    return {"resolutionOutcome": outcome, "resolutionRefused": refused}
+def asking(case: Walk, kind: str = "resolution") -> Walk:
+    """The process that asks somebody about the case."""
+    return called(case, f"{kind}:t1:{case.engine.instance_variables(case.instance_id)['caseId']}")
 
 
-def complete(case: Walk, **variables: Variable) -> None:
-    [task] = case.people(1)
-    assert case.engine.complete_user_task(task.id, variables)
+def asks(case: Walk, **changes: object) -> Walk:
+    """Read an open case and prepare its form, so that somebody is asked; returns the process that asks."""
+    case.work("fallout.read-case", caseStatus="OPEN")
+    resolving = asking(case)
+    resolving.work("fallout.prepare-form", **form(**changes))  # type: ignore[arg-type]  # the fields of the form
+    return resolving
+
+
+def decided(resolving: Walk, outcome: str, **typed: Variable) -> None:
+    """Complete the task as a person does, and carry the decision out as the worker does."""
+    [task] = resolving.people(1)
+    assert resolving.engine.complete_user_task(task.id, typed)
+    resolving.work("fallout.apply-resolution", resolutionOutcome=outcome, resolutionRefused=None)
 
 
 def test_a_case_ends_after_its_resolution_has_proven_right(case: Walk) -> None:
-    case.work("fallout.prepare-case", **prepared())
-    [task] = case.people(1)
+    resolving = asks(case)
+    [task] = resolving.people(1)
     assert (task.name, task.assignee) == ("Resolve fallout F-1: outcome unknown", None)
-    complete(case, resolution="RETRY", externalReference="", evidence="seen")
-    apply = case.take("fallout.apply-resolution", "caseId", "resolution", "evidence")
-    assert (apply.variables["resolution"], apply.variables["evidence"]) == ("RETRY", "seen")
-    case.done(apply, **applied("APPLIED"))
-    case.work("fallout.prepare-case", **prepared("RESOLVED"))
+    resolving.engine.complete_user_task(task.id, {"resolution": "RETRY", "externalReference": "", "evidence": "seen"})
+    apply = resolving.take("fallout.apply-resolution", "resolution", "evidence")
+    assert apply.variables == {"resolution": "RETRY", "evidence": "seen"}
+    resolving.done(apply, resolutionOutcome="APPLIED", resolutionRefused=None)
+    resolving.ends_as("Case decided")
+    case.work("fallout.read-case", caseStatus="RESOLVED")
     case.let_time_pass("verification-wait-over")
-    case.work("fallout.prepare-case", **prepared("RESOLVED"))
+    case.work("fallout.read-case", caseStatus="RESOLVED")
     case.tell("FalloutCaseChanged")
-    case.work("fallout.prepare-case", **prepared("CLOSED"))
+    case.work("fallout.read-case", caseStatus="CLOSED")
     case.ends_as("Case closed")
 
 
 def test_the_task_belongs_to_the_owner_and_the_queue_of_the_case(case: Walk, engine: Engine) -> None:
-    case.work("fallout.prepare-case", **prepared("IN_PROGRESS", owner="bert", queue="falloutL2"))
+    resolving = asks(case, owner="bert", queue="falloutL2")
 
-    [task] = case.people(1)
+    [task] = resolving.people(1)
 
     groups = {link["groupId"] for link in engine.get(f"/task/{task.id}/identity-links") if link["groupId"]}
     assert (task.assignee, groups) == ("bert", {"falloutL2"})
 
 
-def test_a_refused_resolution_gets_a_new_task_with_the_reason(case: Walk) -> None:
-    case.work("fallout.prepare-case", **prepared())
-    complete(case, resolution="SKIP", externalReference="", evidence="")
-    case.work("fallout.apply-resolution", **applied("REFUSED", "anna: not yours to choose"))
-    case.work("fallout.prepare-case", **prepared())
-    [task] = case.people(1)
+def test_nothing_that_a_case_worker_writes_reaches_the_case(case: Walk, engine: Engine) -> None:
+    resolving = asks(case)
+    before = engine.instance_variables(case.instance_id)
+    forged = {"caseId": "another", "tenantId": "another", "caseStatus": "CLOSED", "surprise": True}
+    decided(resolving, "APPLIED", resolution="RETRY", **forged)
+    case.take("fallout.read-case")
+    assert engine.instance_variables(case.instance_id) == {**before, "resolutionOutcome": "APPLIED"}
 
-    assert case.seen_by(task)["resolutionRefused"] == "anna: not yours to choose"
+
+def test_a_refused_resolution_gets_a_renewed_form_with_the_reason(case: Walk) -> None:
+    resolving = asks(case)
+    [task] = resolving.people(1)
+    resolving.engine.complete_user_task(task.id, {"resolution": "SKIP"})
+    resolving.work("fallout.apply-resolution", resolutionOutcome="REFUSED", resolutionRefused="anna: not yours to choose")
+    resolving.work("fallout.prepare-form", **form())
+    [again] = resolving.people(1)
+
+    assert again.id != task.id
+    assert resolving.seen_by(again)["resolutionRefused"] == "anna: not yours to choose"
+
+
+def test_nobody_is_asked_about_a_case_that_was_resolved_meanwhile(case: Walk) -> None:
+    resolving = asks(case, is_open=False)
+    resolving.ends_as("Nothing left to do")
+    case.work("fallout.read-case", caseStatus="CLOSED")
+    case.ends_as("Case closed")
+
+
+def confirming(case: Walk, *, is_open: bool = True) -> Walk:
+    """Let the first person propose something that a second one must confirm; returns the process that asks the second."""
+    decided(asks(case), "CONFIRMATION_NEEDED", resolution="MARK_COMPLETED", externalReference="r-7", evidence="seen")
+    second = asking(case, "confirmation")
+    shown = {**form(), **dict.fromkeys(("proposedBy", "proposedReference", "proposedEvidence"), "…")}
+    second.work("fallout.prepare-confirmation", **shown, isOpen=is_open, confirmed=None, confirmationComment=None)
+    return second
 
 
 def test_marking_a_step_completed_needs_the_confirmation_of_a_second_person(case: Walk) -> None:
-    case.work("fallout.prepare-case", **prepared())
-    complete(case, resolution="MARK_COMPLETED", externalReference="r-7", evidence="seen")
-    case.work("fallout.apply-resolution", **applied("CONFIRMATION_NEEDED"))
-    [task] = case.people(1)
+    second = confirming(case)
+    [task] = second.people(1)
     assert task.name == "Confirm resolution F-1"
-    complete(case, confirmed=True, confirmationComment="seen too")
-    confirm = case.take("fallout.confirm-resolution", "confirmed", "externalReference", "resolution")
-    assert confirm.variables == {"confirmed": True, "externalReference": "r-7", "resolution": "MARK_COMPLETED"}
-    case.done(confirm, **applied("APPLIED"))
-    case.work("fallout.prepare-case", **prepared("CLOSED"))
+    second.engine.complete_user_task(task.id, {"confirmed": True, "confirmationComment": "seen too"})
+    confirm = second.take("fallout.confirm-resolution", "confirmed", "confirmationComment")
+    assert confirm.variables == {"confirmed": True, "confirmationComment": "seen too"}
+    second.done(confirm)
+    second.ends_as("Confirmation recorded")
+    case.work("fallout.read-case", caseStatus="CLOSED")
     case.ends_as("Case closed")
+
+
+def test_a_proposal_that_does_not_hold_any_more_asks_nobody(case: Walk) -> None:
+    confirming(case, is_open=False).ends_as("Nothing to confirm")
+    case.take("fallout.read-case")
 
 
 @pytest.mark.parametrize("waiting", ["resolve", "confirm"])
 def test_a_case_that_was_cancelled_ends_its_open_task(case: Walk, waiting: str) -> None:
-    case.work("fallout.prepare-case", **prepared())
-    if waiting == "confirm":
-        complete(case, resolution="MARK_COMPLETED", externalReference="r-7", evidence="seen")
-        case.work("fallout.apply-resolution", **applied("CONFIRMATION_NEEDED"))
-    case.people(1)
+    asked = confirming(case) if waiting == "confirm" else asks(case)
+    asked.people(1)
     case.tell("FalloutCaseChanged")
-    case.work("fallout.prepare-case", **prepared("CANCELLED"))
+    case.work("fallout.read-case", caseStatus="CANCELLED")
     case.ends_as("Case closed")
+    assert asked.engine.user_tasks(asked.business_key) == []
 
 
 @pytest.mark.parametrize(("timer", "cause"), [("claim-due", "CLAIM"), ("resolution-due", "RESOLUTION")])
 def test_a_case_that_is_not_claimed_or_resolved_in_time_is_escalated(case: Walk, timer: str, cause: str) -> None:
-    case.work("fallout.prepare-case", **prepared())
-    case.people(1)
-    case.let_time_pass(timer)
-    escalate = case.take("fallout.escalate", "escalationCause")
+    resolving = asks(case)
+    [task] = resolving.people(1)
+    resolving.let_time_pass(timer)
+    escalate = resolving.take("fallout.escalate", "escalationCause")
     assert escalate.variables == {"escalationCause": cause}
-    case.done(escalate)
+    resolving.done(escalate)
     case.tell("FalloutCaseChanged")
-    case.work("fallout.prepare-case", **prepared(queue="falloutL2"))
-    case.people(1)
+    case.work("fallout.read-case", caseStatus="OPEN")
+
+    def asked_again() -> list[UserTask]:
+        return [each for each in case.engine.user_tasks(resolving.business_key) if each.id != task.id]
+
+    eventually(lambda: len(case.engine.called_by(case.instance_id)) == 1, "the case asks again")
+    asking(case).work("fallout.prepare-form", **form(queue="falloutL2"))
+    eventually(asked_again, "the second level is asked")

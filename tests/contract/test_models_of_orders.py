@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.waiting import eventually
-from tests.support.walk import Walk
+from tests.support.walk import Walk, called
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 
@@ -120,8 +120,8 @@ def test_jeopardy_is_assessed_every_hour_beside_the_order(engine: Engine) -> Non
     order = ordered(engine, one)
     order.let_time_pass("an-hour-over")
     order.work("order.assess-jeopardy", usedPercent=80.0, openSteps=3, heldSteps=0)
-    level = order.take("order.record-jeopardy", "jeopardyLevel")
-    assert level.variables == {"jeopardyLevel": "HAZARD"}
+    level = order.take("order.record-jeopardy")
+    assert engine.instance_variables(order.instance_id)["jeopardyLevel"] == "HAZARD"
     order.done(level)
     step_of(order, one).work("fulfillment.execute-step", stepOutcome="COMPLETED")
     order.work("order.evaluate", **evaluated("FULFILLED"))
@@ -130,36 +130,62 @@ def test_jeopardy_is_assessed_every_hour_beside_the_order(engine: Engine) -> Non
 
 def request_cancellation(order: Walk, **facts: Variable) -> None:
     order.tell("OrderCancellationRequested", cancellationId="c-1")
-    order.work("order.collect-cancellation-facts", **FACTS | facts)
+    order.work("order.collect-cancellation-facts", cancellationId="c-1", **FACTS | facts)
 
 
 def test_the_policy_decides_on_a_cancellation_beside_the_order(engine: Engine) -> None:
     order = ordered(engine, step())
     request_cancellation(order, ponrReached=True)
 
-    decided = order.take("order.decide-cancellation", "cancellationId", "cancellationDecision", "decisionReason")
+    order.work("order.decide-cancellation", cancellationOutcome="DECLINED")
 
-    assert decided.variables == {
-        "cancellationId": "c-1",
-        "cancellationDecision": "DECLINE",
-        "decisionReason": "PONR_REACHED",
-    }
+    assert engine.called_by(order.instance_id)[0].business_key.startswith("step:")
 
 
-def test_a_person_decides_a_cancellation_that_the_policy_leaves_open(engine: Engine) -> None:
+@pytest.fixture
+def assessment(engine: Engine) -> Walk:
+    """A cancellation that the policy leaves to a person, who is asked."""
     order = ordered(engine, step())
     request_cancellation(order, orderValue=90_000.0)
-    [task] = order.people(1)
+    assessing = called(order, "cancellation:t1:c-1")
+    assessing.work("cancellation.prepare-form", **assessed())
+    return assessing
+
+
+def assessed(**changes: Variable) -> dict[str, Variable]:
+    typed: dict[str, Variable] = dict.fromkeys(("cancellationDecision", "assessmentReason"))
+    return {"isOpen": True, "decisionReason": "HIGH_VALUE", **FACTS, **typed, **changes}
+
+
+def test_a_person_decides_a_cancellation_that_the_policy_leaves_open(assessment: Walk) -> None:
+    [task] = assessment.people(1)
     assert task.name == "Assess cancellation of order …"
-    order.engine.complete_user_task(task.id, {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"})
+    assessment.engine.complete_user_task(task.id, {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"})
 
-    decided = order.take("order.decide-cancellation", "cancellationDecision", "decisionReason", "assessmentReason")
+    decided = assessment.take("cancellation.record-decision", "cancellationDecision", "assessmentReason")
 
-    assert decided.variables == {
-        "cancellationDecision": "ACCEPT",
-        "decisionReason": "HIGH_VALUE",
-        "assessmentReason": "good customer",
-    }
+    assert decided.variables == {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"}
+    assessment.done(decided, assessmentOutcome="APPLIED", assessmentRefused=None)
+    assessment.ends_as("Cancellation assessed")
+
+
+def test_a_refused_decision_on_a_cancellation_gets_a_renewed_form(assessment: Walk) -> None:
+    [task] = assessment.people(1)
+    assessment.engine.complete_user_task(task.id, {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"})
+    assessment.work("cancellation.record-decision", assessmentOutcome="REFUSED", assessmentRefused="felix: it is yours.")
+    assessment.work("cancellation.prepare-form", **assessed())
+
+    [again] = assessment.people(1)
+
+    assert assessment.seen_by(again)["assessmentRefused"] == "felix: it is yours."
+
+
+def test_nobody_is_asked_about_a_cancellation_that_was_decided_over_http(engine: Engine) -> None:
+    order = ordered(engine, step())
+    request_cancellation(order, orderValue=90_000.0)
+    assessing = called(order, "cancellation:t1:c-1")
+    assessing.work("cancellation.prepare-form", **assessed(isOpen=False))
+    assessing.ends_as("Decided otherwise")
 
 
 def test_an_accepted_cancellation_cancels_the_steps_under_way_and_undoes_the_completed_ones(engine: Engine) -> None:

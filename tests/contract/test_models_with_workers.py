@@ -16,10 +16,10 @@ from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalR
 from domain.offers.quotes import Quote
 from domain.store import Cause, UnitOfWork, table_of, unit_of_work
 from domain.store.facts import OutboxEvent
-from tests.support.approval_walk import asked, called, groups
+from tests.support.approval_walk import asked, groups
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
-from tests.support.walk import Walk
+from tests.support.walk import Walk, called
 from workers.demo.driver import SampleQuote
 from workers.demo.people import DIRECTOR, DIRECTOR_AND_FINANCE, MANAGER, RSM
 from workers.runtime.engine import UserTask

@@ -52,10 +52,15 @@ MOVES = {
             ("information", "receive_information"),
             ("holds", "hold"),
             ("resumptions", "resume"),
-            ("escalations", "escalate"),
-            ("confirmations", "to_be_worked_on"),
+            ("escalations", "hand_on"),
+            ("proposals", "propose"),
         )
     },
+    ("POST", "/fallout-cases/{caseId}/confirmations"): [
+        "fallout_case.confirm",
+        "fallout_case.resolve",
+        *(move.name for move in DECISIONS.values()),
+    ],
     ("POST", "/fallout-cases/{caseId}/resolutions"): ["fallout_case.resolve", *(move.name for move in DECISIONS.values())],
 }
 # These paths have no rate limit and need no token.

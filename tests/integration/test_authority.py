@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Row, select
 
+from domain import authority
 from domain.errors import Invalid
-from domain.offers import authority
 from domain.offers.approvals import ApprovalDecision, AuthorityExceeded, FourEyesViolation
 from domain.offers.quotes import QuoteStatus
 from domain.store import table_of

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from domain.delivery import resolving, troubles
+from domain.delivery import cases_shown, resolving, troubles
+from domain.delivery.proposing import OwnProposal, StaleProposal
 from domain.delivery.resolving import EvidenceMissing, Resolution, ResolutionNeedsAuthority, SecondPersonMissing
 from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.delivery.steps import FailureClass, StepEvent, StepVersionConflict
@@ -136,22 +137,54 @@ def test_a_step_is_marked_completed_by_two_people(held: Fulfilment) -> None:
     held.claim(ANNA)
     with pytest.raises(SecondPersonMissing):
         held.resolve(ANNA, Resolution.MARK_COMPLETED, external_ref="r-7")
-    for person in (ANNA, BERT):
-        with held.offers.uow(person) as uow:
-            casework.confirm(uow, held.as_seen(person), "r-7" if person == BERT else "r-8", "seen")
+    proposal_id = held.propose(ANNA, external_ref="r-7")
 
-    held.resolve(ANNA, Resolution.MARK_COMPLETED, external_ref="r-7")
+    held.answer_proposal(BERT, proposal_id)
 
     assert (held.step(RESERVE).status, held.step(RESERVE).external_ref, held.case().status) == ("COMPLETED", "r-7", "CLOSED")
+    assert (held.case().resolved_by, held.case().external_ref) == (ANNA, "r-7")
 
 
-def test_the_confirmation_of_the_owner_does_not_count(held: Fulfilment) -> None:
+def test_a_person_does_not_confirm_their_own_proposal(held: Fulfilment) -> None:
     held.claim(ANNA)
+    proposal_id = held.propose(ANNA, external_ref="r-7")
+
+    with pytest.raises(OwnProposal):
+        held.answer_proposal(ANNA, proposal_id)
+
+    assert held.case().status == "IN_PROGRESS"
+
+
+def test_a_proposal_about_an_earlier_state_of_the_case_is_not_confirmed(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    proposal_id = held.propose(ANNA, external_ref="r-7")
     with held.offers.uow(ANNA) as uow:
-        casework.confirm(uow, held.as_seen(ANNA), "r-7", "seen")
+        casework.hold(uow, held.as_seen(ANNA), "until Monday")
+
+    with pytest.raises(StaleProposal):
+        held.answer_proposal(BERT, proposal_id)
+
+    assert held.step(RESERVE).status == "HELD"
+
+
+def test_a_proposal_that_is_declined_leaves_the_case_with_its_owner_and_keeps_the_reason(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    proposal_id = held.propose(ANNA, external_ref="r-7")
+
+    held.answer_proposal(BERT, proposal_id, confirm=False, text="The portal has no r-7.")
+
+    assert (held.case().status, held.case().owner_user_id) == ("IN_PROGRESS", ANNA)
+    with held.offers.uow() as uow:
+        [note] = cases_shown.case(uow, held.case(), held.as_seen(ANNA))["notes"]
+    assert (note["kind"], note["author"], note["text"]) == ("DECLINED", BERT, "The portal has no r-7.")
+
+
+def test_what_another_reference_was_confirmed_for_is_not_marked_completed(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    held.propose(ANNA, external_ref="r-7")
 
     with pytest.raises(SecondPersonMissing):
-        held.resolve(ANNA, Resolution.MARK_COMPLETED, external_ref="r-7")
+        held.resolve(ANNA, Resolution.MARK_COMPLETED, external_ref="r-8")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sqlalchemy import Row, event, select
 
 from domain.errors import Conflict
 from domain.fallout import casework
-from domain.fallout.cases import business_key
+from domain.fallout.cases import business_key, resolution_key
 from domain.messages import FALLOUT_CASE_CHANGED
 from domain.store import table_of
 from domain.store.facts import WorkflowCommand
@@ -40,24 +40,24 @@ class CaseInTasklist:
     def __init__(self, offers: Offers) -> None:
         self.database = offers.engine
         self.work = Fulfilment.contradicted(offers)
-        self._tenant_id = offers.tenant_id
         self._case_id = self.work.case().id
-        self._key = business_key(offers.tenant_id, self._case_id)
+        self._told = business_key(offers.tenant_id, self._case_id)
+        self._key = resolution_key(offers.tenant_id, self._case_id)
+        self._instance_id = offers.process_of_case(self._case_id)
         self._workers = Fallout(offers.engine, cast("Engine", None))
 
     def read(self) -> dict[str, Any]:
         """Have the process read the case, as it does before it asks a person."""
         task = Task(
             id="external-task-1",
-            topic="fallout.prepare-case",
+            topic="fallout.prepare-form",
             worker_id="worker-1",
-            process_instance_id="instance-1",
+            process_instance_id=self._instance_id,
             business_key=self._key,
-            activity_id="prepare-case",
+            activity_id="prepare-form",
             execution_id="execution-1",
-            variables={"tenantId": str(self._tenant_id), "caseId": str(self._case_id)},
         )
-        return self._workers.prepare_case(task, parse(self._key))
+        return self._workers.prepare_form(task, parse(self._key))
 
     def escalate(self, person: str = BERT) -> None:
         with self.work.offers.uow(person) as uow:
@@ -65,7 +65,7 @@ class CaseInTasklist:
 
     def messages(self) -> list[Row[Any]]:
         """The messages about changes of this case, oldest first."""
-        query = in_order(select(*COMMAND.c), COMMAND).filter_by(business_key=self._key, name=FALLOUT_CASE_CHANGED.name)
+        query = in_order(select(*COMMAND.c), COMMAND).filter_by(business_key=self._told, name=FALLOUT_CASE_CHANGED.name)
         with self.database.connect() as connection:
             return list(connection.execute(query))
 

@@ -127,9 +127,10 @@ def test_a_step_is_marked_completed_by_two_people_over_http(work: Fulfilment, be
     act(bert, work, "claims")
     body = resolution(work, "MARK_COMPLETED", externalRef="r-7")
     is_problem(act(bert, work, "resolutions", body), 409, "SECOND_PERSON_MISSING")
-    assert act(mona, work, "confirmations", {"externalRef": "r-7", "text": "seen"}).status_code == 201
+    proposal = act(bert, work, "proposals", body).json()["proposal"]
+    assert (proposal["externalRef"], proposal["proposedBy"]) == ("r-7", BERT)
 
-    answer = act(bert, work, "resolutions", body)
+    answer = act(mona, work, "confirmations", {"proposalId": proposal["proposalId"], "text": "seen"})
 
     assert (answer.json()["status"], work.step(RESERVE).status, work.step(RESERVE).external_ref) == ("CLOSED", "COMPLETED", "r-7")
 

@@ -63,7 +63,7 @@ WHO = {
         ("POST", f"/fallout-cases/{{caseId}}/{what}"): CASE_WORKER
         for what in (
             *("claims", "releases", "information-requests", "holds", "resumptions", "escalations"),
-            *("confirmations", "resolutions"),
+            *("proposals", "confirmations", "resolutions"),
         )
     },
     ("POST", "/fallout-cases/{caseId}/information"): CASE_WORKER | SELLER | FULFILLER,
@@ -82,7 +82,8 @@ OF_A_CASE: dict[str, dict[str, Any]] = {
     "information-requests": {"question": "Which one?"},
     "information": {"information": "This one."},
     "holds": {"reason": "until Monday"},
-    "confirmations": {"externalRef": "r-1", "text": "seen"},
+    "proposals": {"resolution": "MARK_COMPLETED", "expectedStepVersion": NO_VERSION, "externalRef": "r-1", "evidence": "seen"},
+    "confirmations": {"proposalId": str(uuid4()), "text": "seen"},
     "resolutions": {"resolution": "RETRY", "expectedStepVersion": NO_VERSION},
 }
 WITHOUT_VERSION = {"/quotes", "/authority-grants", "/approval-tasks/{taskId}/decisions", "/price-books/{priceBookId}/publications"}

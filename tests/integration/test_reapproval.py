@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from domain.offers import approving, authority, escalating, quoting, reading
+from domain import authority
+from domain.offers import approving, escalating, quoting, reading
 from domain.offers.approvals import (
     AlreadyEscalated,
     ApprovalAlreadyDecided,

@@ -15,8 +15,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from domain import accepting
-from domain.offers import authority, escalating, quoting, withdrawing
+from domain import accepting, authority
+from domain.offers import escalating, quoting, withdrawing
 from domain.store import Answer, Cause, once, remember, unit_of_work
 from tests.support.evidence import record
 from tests.support.offers import CUSTOMER, SIGNATURE, Offer, Offers

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from domain.authority import AuthorityGrant
 from domain.offers import deciding, quotes
-from domain.offers.authority import AuthorityGrant
 from domain.offers.quoting import EDIT
 from domain.store import Check, UnitOfWork, param, table_of
 

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, select, text
 
+from domain.authority import AuthorityGrant
 from domain.offers import withdrawing
 from domain.offers.approvals import Decision
-from domain.offers.authority import AuthorityGrant
 from domain.store import Cause, UnitOfWork, table_of
 from domain.store.isolation import name_tenant
 from tests.support.database import in_order

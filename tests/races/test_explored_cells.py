@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import IntegrityError
 
+from domain.authority import GRANT_MATRIX, AuthorityGrant
 from domain.errors import Conflict
 from domain.offers.approvals import REQUEST_MATRIX, REQUIREMENT_MATRIX, ApprovalRequest, ApprovalRequirement
-from domain.offers.authority import GRANT_MATRIX, AuthorityGrant
 from domain.offers.price_books import PRICE_BOOK_MATRIX, PriceBookHead
 from domain.offers.quotes import QUOTE_MATRIX, Quote
 from domain.store import Cause, CellKind, Check, Matrix, Move, UnitOfWork, table_of

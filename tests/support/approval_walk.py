@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.support.waiting import eventually
-from tests.support.walk import Walk
+from tests.support.walk import Walk, called
 from workers.runtime.engine import Engine, UserTask
 from workers.runtime.variables import Variable
 
@@ -91,16 +91,6 @@ def asks(walk: Walk, requirement_id: str, **changes: Variable) -> Walk:
     signing = signature(walk, requirement_id)
     signing.work("approval.prepare-form", **FORMS[requirement_id] | changes)
     return signing
-
-
-def called(walk: Walk, business_key: str) -> Walk:
-    """Wait for the process with this key, which a walk's instance has called."""
-
-    def found() -> list[str]:
-        return [each.id for each in walk.engine.called_by(walk.instance_id) if each.business_key == business_key]
-
-    [instance_id] = eventually(found, f"the process {business_key}")
-    return Walk(engine=walk.engine, business_key=business_key, instance_id=instance_id)
 
 
 def asked(signature: Walk, *, after: UserTask | None = None) -> UserTask:

@@ -10,10 +10,11 @@ from uuid import UUID
 from sqlalchemy import Row, select
 
 from domain.catalog import CATALOG, StepSpecification
-from domain.delivery import cancelling, compensating, decomposing, evaluating, fulfilling, resolving, starting
+from domain.delivery import cancelling, compensating, decomposing, evaluating, fulfilling, proposing, resolving, starting
 from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.orders import SalesOrder
+from domain.delivery.proposing import AnswerProposal
 from domain.delivery.resolving import Resolution, ResolveCase
 from domain.delivery.starting import StartStep
 from domain.delivery.steps import FulfillmentStep, StepEvent, StepKind
@@ -179,9 +180,34 @@ class Fulfilment:
 
     def resolve(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
         """Resolve the case in its present version, and evaluate the order as the edge does."""
+        with self.offers.uow(person) as uow:
+            resolved = resolving.resolve(uow, ResolveCase(person=person, resolution=resolution, **self._decided(person, **changes)))
+        self.evaluate()
+        return resolved
+
+    def propose(self, person: str, resolution: Resolution = Resolution.MARK_COMPLETED, **changes: Any) -> UUID:
+        """Propose a resolution of the case in its present version; returns the proposal's id."""
+        with self.offers.uow(person) as uow:
+            return proposing.propose(uow, ResolveCase(person=person, resolution=resolution, **self._decided(person, **changes)))
+
+    def proposal(self, case: Row[Any]) -> Row[Any] | None:
+        """Read what waits for a second person, if anything does."""
+        with self.offers.uow() as uow:
+            return proposing.last_proposal(uow, case)
+
+    def answer_proposal(self, person: str, proposal_id: UUID, *, confirm: bool = True, **changes: Any) -> None:
+        """Confirm a proposal as a second person, or decline it, and evaluate the order as the edge does."""
+        case = self.case()
+        given = {"case_id": case.id, "expected_version": case.version, "roles": ROLES[person], "text": "seen", **changes}
+        act = proposing.confirm if confirm else proposing.decline
+        with self.offers.uow(person) as uow:
+            act(uow, AnswerProposal(person=person, proposal_id=proposal_id, **given))
+        self.evaluate()
+
+    def _decided(self, person: str, **changes: Any) -> dict[str, Any]:
         case = self.case()
         step = self._rows(FulfillmentStep, id=case.step_id)
-        given = {
+        return {
             "case_id": case.id,
             "expected_version": case.version,
             "roles": ROLES[person],
@@ -189,10 +215,6 @@ class Fulfilment:
             "evidence": "seen in the provider's portal",
             **changes,
         }
-        with self.offers.uow(person) as uow:
-            resolved = resolving.resolve(uow, ResolveCase(person=person, resolution=resolution, **given))
-        self.evaluate()
-        return resolved
 
     def _rows(self, entity: Any, **named: Any) -> list[Row[Any]]:
         table = table_of(entity)

@@ -16,11 +16,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, Row, text
 
-from domain import accepting
+from domain import accepting, authority
+from domain.callers import keys_of_callers
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
 from domain.delivery import decomposing, starting
 from domain.delivery import reading as delivery_reading
-from domain.offers import approvals, approving, authority, deciding, documents, price_books, prices, quoting
+from domain.fallout import cases
+from domain.offers import approvals, approving, deciding, documents, price_books, prices, quoting
 from domain.offers import reading as offers_reading
 from domain.offers.approvals import Decision
 from domain.offers.quotes import Line
@@ -217,12 +219,19 @@ class Offers:
 
     def process_of_signature(self, requirement_id: UUID) -> str:
         """Record the process that asks for a signature, called by the approval of its revision; returns its id."""
+        return self.process_of(approvals.business_key(self.tenant_id, requirement_id))
+
+    def process_of_case(self, case_id: UUID) -> str:
+        """Record the process that asks somebody about a case; returns its id."""
+        return self.process_of(cases.resolution_key(self.tenant_id, case_id))
+
+    def process_of(self, key: str) -> str:
+        """Record a called process of this business key, and its caller; returns its id."""
         instance_id = f"instance-{uuid4()}"
         with self.uow() as uow:
-            [caller_key] = approvals.calling_keys(uow, requirement_id)
+            caller_key = keys_of_callers(uow, key)[0]
             caller_id = next(iter(instances.acting_for(uow, [caller_key])), f"instance-{uuid4()}")
             instances.record_root(uow, caller_id, caller_key)
-            key = approvals.business_key(self.tenant_id, requirement_id)
             instances.record_called(uow, caller_id, [Called(process_instance_id=instance_id, business_key=key)])
         return instance_id
 

@@ -156,3 +156,13 @@ class Walk:
             for row in rows
             if row["activityType"].endswith("EndEvent") and row["parentActivityInstanceId"] in scopes
         ]
+
+
+def called(walk: Walk, business_key: str) -> Walk:
+    """Wait for the process with this key, which a walk's instance has called."""
+
+    def found() -> list[str]:
+        return [each.id for each in walk.engine.called_by(walk.instance_id) if each.business_key == business_key]
+
+    [instance_id] = eventually(found, f"the process {business_key}")
+    return Walk(engine=walk.engine, business_key=business_key, instance_id=instance_id)

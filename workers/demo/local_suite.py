@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from domain import authority
 from domain.catalog import FIBRE, ROUTER, SUPPORT
 from domain.migrations import migrate
-from domain.offers import authority, price_books, reading
+from domain.offers import price_books, reading
 from domain.store import Cause, unit_of_work
 from workers import suite
 from workers.demo.people import AUTHORITY, PEOPLE

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from domain.offers.authority import GrantAuthority
+from domain.authority import GrantAuthority
 from workers.deployment import Person
 from workers.http.auth import issue_token
 

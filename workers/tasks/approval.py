@@ -41,6 +41,7 @@ from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION
 from workers.tasks.persons import Person, who_completed
+from workers.tasks.rules import the_only_row
 
 POLICY, REUSE = "approval-requirements", "reapproval-reuse"
 POLICY_FACTS = ("maxDiscountPercent", "marginPercent", "dealAmount", "region", "productFamily", "paymentTermDays", "priceStale")
@@ -96,10 +97,9 @@ class Approval:
         except (StaleRevision, StalePrice) as refusal:
             raise BpmnError(StaleApproval.code, str(refusal)) from refusal
         policy = self._engine.decision_definition_id(task.process_instance_id, POLICY)
-        reuse = self._engine.decision_definition_id(task.process_instance_id, REUSE)
         inputs = _inputs(collected)
         rows = self._engine.evaluate_version(policy, inputs)
-        [may_reuse] = self._engine.evaluate_version(reuse, inputs)
+        may_reuse = the_only_row(self._engine, task, REUSE, inputs)
         command = approving.OpenRequirements(
             quote_id=quote_id,
             quote_revision_id=revision_id,

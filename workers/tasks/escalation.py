@@ -27,6 +27,7 @@ from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION, duration
 from workers.tasks.markdown import plain
 from workers.tasks.persons import Person, who_completed
+from workers.tasks.rules import evaluated
 
 RULES = "approval-escalation"
 
@@ -120,13 +121,12 @@ class Escalation:
 
     def _next(self, task: Task, asked: _Asked) -> tuple[str, timedelta] | None:
         """The group that the rules name next, and its time; the rules are evaluated with what the form has shown, as the domain keeps it."""
-        rules = self._engine.decision_definition_id(task.process_instance_id, RULES)
         inputs: dict[str, Variable] = {
             "approverGroup": asked.group,
             "escalationLevel": asked.level,
             "requirementType": asked.requirement_type,
         }
-        rows = self._engine.evaluate_version(rules, inputs)
+        rows = evaluated(self._engine, task, RULES, inputs)
         if not rows:
             return None
         return rows[0]["nextApproverGroup"], DURATION.validate_python(rows[0]["slaDuration"])

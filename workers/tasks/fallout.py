@@ -1,7 +1,7 @@
-"""Topics of fallout: open a case for a held step, show it to a person, carry out the person's resolution, escalate a late case.
+"""Topics of `fallout-case`, `resolve-case` and `confirm-case`: open a case, show it to people, carry out what they decide, escalate it.
 
 What a person does in Tasklist goes through the same commands as over HTTP, on that person's behalf. The engine's operation log says who it
-was.
+was; what the person was shown, and what was proposed, is what the domain has kept.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import fulfilling, resolving, troubles
+from domain.delivery import fulfilling, proposing, reading, resolving, troubles
+from domain.delivery.proposing import AnswerProposal
 from domain.delivery.resolving import Resolution, ResolveCase, SecondPersonMissing
-from domain.delivery.steps import FulfillmentStep, StepStatus
+from domain.delivery.steps import StepStatus
 from domain.errors import Refusal
 from domain.fallout import casework, triaging
 from domain.fallout.cases import UNRESOLVED, USER_TASK, FalloutCase, FalloutStatus, Queue, Severity
 from domain.fallout.casework import CaseCommand
 from domain.fallout.triaging import OpenCase
 from domain.store import UnitOfWork
+from domain.workflows import forms
+from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
@@ -30,121 +33,160 @@ from workers.runtime.variables import Variable
 from workers.tasks import fallout_form
 from workers.tasks.commands import evaluate_order, open_unit_of_work
 from workers.tasks.contracts import topic
-from workers.tasks.durations import duration
+from workers.tasks.durations import DURATION
 from workers.tasks.persons import Person, who_completed
+from workers.tasks.rules import the_only_row
 
+POLICY = "fallout-policy"
 SECOND_TASK = "confirm-resolution"
 ESCALATE = "ESCALATE"
-APPLIED, REFUSED, CONFIRMATION_NEEDED = "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
+NONE, APPLIED, REFUSED, CONFIRMATION_NEEDED = "NONE", "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
 EXHAUSTED = "ATTEMPTS_EXHAUSTED"
-RESOLUTION = ("resolution", "externalReference", "evidence")
-FRESH: dict[str, Variable] = dict.fromkeys(
-    ("resolution", "externalReference", "evidence", "comment", "confirmed", "confirmationComment")
-)
-"""Clears the form: the next person must not find the last one's input."""
+TYPED = ("resolution", "externalReference", "evidence")
+"""What the first person fills in; `comment` is for the colleagues who read the process."""
+CONFIRMATION = ("confirmed", "confirmationComment")
+"""What the second person fills in."""
 
 
 class Fallout:
-    """The handlers. The engine says who completed a user task, and in which groups that person is."""
+    """The handlers. The engine says who completed a user task, and which version of the rules decides."""
 
     def __init__(self, database: Database, engine: Engine) -> None:
         self._database = database
         self._engine = engine
 
-    @topic(
-        "fallout.open-case",
-        Kind.STEP,
-        Kind.ORDER,
-        reads=("falloutQueue", "falloutSeverity", "falloutSla"),
-        sets=("caseId", "stepOutcome"),
-    )
+    @topic("fallout.open-case", Kind.STEP, Kind.ORDER, sets=("caseId", "stepOutcome"))
     def open_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Hold the step and open its case, as the model's rules say; a step that is final already needs no case."""
-        with open_unit_of_work(self._database, task, key) as uow:
-            if key.kind is Kind.ORDER:
-                failed = troubles.of_failed_decomposition(key.id, "The order's steps cannot be planned.")
+        """Hold the step and open its case, as the rules say; a step that is final already needs no case."""
+        if key.kind is Kind.ORDER:
+            failed = troubles.of_failed_decomposition(key.id, "The order's steps cannot be planned.")
+            with open_unit_of_work(self._database, task, key) as uow:
                 return {"caseId": str(triaging.open_case(uow, failed).id)}
+        with open_unit_of_work(self._database, task, key) as uow:
+            before = reading.step(uow, key.id)
+        rule = the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(before))
+        with open_unit_of_work(self._database, task, key) as uow:
             step = fulfilling.hold(uow, key.id, EXHAUSTED)
-            case_id = triaging.open_case(uow, _of_step(task, step)).id if step.status == StepStatus.HELD else ""
+            case_id = triaging.open_case(uow, _of_step(step, rule)).id if step.status == StepStatus.HELD else ""
         evaluate_order(self._database, task, key, step.order_id)
         return {"caseId": str(case_id), "stepOutcome": fulfilling.outcome_of(step.status)}
 
+    @topic("fallout.read-case", Kind.FALLOUT_CASE, sets=("caseStatus",))
+    def read_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Read how the case stands."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            return {"caseStatus": triaging.take_up(uow, key.id).status}
+
     @topic(
-        "fallout.prepare-case",
-        Kind.FALLOUT_CASE,
-        sets=("caseStatus", "caseQueue", "caseOwner", "claimDueAt", "dueAt", *fallout_form.SHOWN),
+        "fallout.prepare-form",
+        Kind.RESOLUTION,
+        sets=(
+            "isOpen",
+            "resolutionOutcome",
+            "caseQueue",
+            "caseOwner",
+            "claimDueAt",
+            "dueAt",
+            *fallout_form.SHOWN,
+            *TYPED,
+            "comment",
+        ),
     )
-    def prepare_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Read the case's status, owner and deadlines, and everything that its form shows."""
+    def prepare_form(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Read who has the case until when, and what the form shows, and keep it; the form of the last person is emptied."""
         with open_unit_of_work(self._database, task, key) as uow:
             case = triaging.take_up(uow, key.id)
+            forms.show(uow, case.id, fallout_form.evidence(uow, case), task.process_instance_id)
             return {
-                "caseStatus": case.status,
+                "isOpen": case.status in UNRESOLVED,
+                "resolutionOutcome": NONE,
                 "caseQueue": case.queue,
                 "caseOwner": case.owner_user_id,
                 "claimDueAt": _iso(case.claim_due_at),
                 "dueAt": _iso(case.due_at),
                 **fallout_form.shown(uow, case),
-                **FRESH,
+                **dict.fromkeys((*TYPED, "comment")),
             }
 
-    @topic("fallout.apply-resolution", Kind.FALLOUT_CASE, reads=RESOLUTION, sets=("resolutionOutcome", "resolutionRefused"))
+    @topic("fallout.apply-resolution", Kind.RESOLUTION, reads=TYPED, sets=("resolutionOutcome", "resolutionRefused"))
     def apply_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Carry out the person's resolution on that person's behalf; a refusal is shown on the form."""
+        """Carry out the person's resolution on that person's behalf; a refusal is shown on the renewed form."""
         person = self._who(task, USER_TASK)
-        chosen = str(task.variables.get("resolution") or "")
-        if chosen == ESCALATE:
-            return self._try(task, key, person, lambda uow: casework.escalate(uow, _seen(uow, key, person)))
-        return self._resolve(task, key, person, chosen)
+        if task.variables.get("resolution") == ESCALATE:
+            return self._try(task, key, person, lambda uow: casework.hand_on(uow, _as_shown(uow, task, key, person)))
+        return self._resolve(task, key, person)
 
     @topic(
-        "fallout.confirm-resolution",
-        Kind.FALLOUT_CASE,
-        reads=(*RESOLUTION, "confirmed", "confirmationComment"),
-        sets=("resolutionOutcome", "resolutionRefused"),
+        "fallout.prepare-confirmation",
+        Kind.CONFIRMATION,
+        sets=("isOpen", "dueAt", *fallout_form.SHOWN, *fallout_form.PROPOSED, *CONFIRMATION),
     )
-    def confirm_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Record the second person's confirmation, then carry the resolution out on behalf of the first."""
-        second = self._who(task, SECOND_TASK)
-        comment = str(task.variables.get("confirmationComment") or "no comment")
-        if task.variables.get("confirmed") is not True:
-            return _refused(f"{second.user_id} did not confirm: {comment}")
-        reference = str(task.variables.get("externalReference") or "")
-        answer = self._try(task, key, second, lambda uow: casework.confirm(uow, _seen(uow, key, second), reference, comment))
-        if answer["resolutionOutcome"] != APPLIED:
-            return answer
-        return self._resolve(task, key, self._who(task, USER_TASK), str(task.variables.get("resolution") or ""))
+    def prepare_confirmation(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Read what the first person has proposed, and keep what the second one is shown."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            case = triaging.take_up(uow, key.id)
+            proposal = proposing.last_proposal(uow, case)
+            shown = {**fallout_form.evidence(uow, case), "proposal_id": proposal.id if proposal else None}
+            forms.show(uow, case.id, shown, task.process_instance_id)
+            return {
+                "isOpen": proposal is not None,
+                "dueAt": _iso(case.due_at),
+                **fallout_form.shown(uow, case),
+                **fallout_form.proposed(proposal),
+                **dict.fromkeys(CONFIRMATION),
+            }
 
-    @topic("fallout.escalate", Kind.FALLOUT_CASE, reads=("escalationCause",))
+    @topic("fallout.confirm-resolution", Kind.CONFIRMATION, reads=CONFIRMATION)
+    def confirm_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Record what the second person says; what is confirmed is carried out on behalf of the first, exactly as it was proposed."""
+        second = self._who(task, SECOND_TASK)
+        is_confirmed = task.variables.get("confirmed") is True
+        answer = proposing.confirm if is_confirmed else proposing.decline
+        outcome = self._try(task, key, second, lambda uow: answer(uow, _about_proposal(uow, task, key, second)))
+        if is_confirmed and outcome["resolutionOutcome"] == APPLIED:
+            self._evaluate(task, key)
+        return {}
+
+    @topic("fallout.escalate", Kind.RESOLUTION, reads=("escalationCause",))
     def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Escalate the case when nobody claimed it, or nobody resolved it, in time."""
-        worker = Person(user_id=f"worker:{task.worker_id}", task_id=task.id, roles=(), may_have_seen_other_facts=False)
         with open_unit_of_work(self._database, task, key) as uow:
             case = uow.read(FalloutCase, key.id)
             is_due = case.status == FalloutStatus.OPEN if task.text("escalationCause") == "CLAIM" else case.status in UNRESOLVED
             if is_due:
-                casework.escalate(uow, _seen(uow, key, worker))
+                worker = f"worker:{task.worker_id}"
+                command = CaseCommand(
+                    case_id=case.id, expected_version=case.version, person=worker, process_instance_id=task.process_instance_id
+                )
+                casework.escalate(uow, command)
         return {}
 
-    def _resolve(self, task: Task, key: BusinessKey, person: Person, chosen: str) -> dict[str, Variable]:
+    def _resolve(self, task: Task, key: BusinessKey, person: Person) -> dict[str, Variable]:
+        chosen = str(task.variables.get("resolution") or "")
         try:
             resolution = Resolution(chosen)
         except ValueError:
             return _refused(f"{chosen!r} is not a resolution: choose one of those listed.")
         # The person who completes the task in Tasklist owns the case: the engine lets nobody else complete it. The claim has a transaction
         # of its own, because a resolution locks the order and the step before their case.
-        answer = self._try(task, key, person, lambda uow: casework.claim(uow, _seen(uow, key, person), has_task=True))
+        claimed = self._try(task, key, person, lambda uow: casework.claim(uow, _as_shown(uow, task, key, person), has_task=True))
+        if claimed["resolutionOutcome"] != APPLIED:
+            return claimed
+        answer = self._try(task, key, person, lambda uow: resolving.resolve(uow, _decided(uow, task, key, person, resolution)))
+        if answer["resolutionOutcome"] == CONFIRMATION_NEEDED:
+            proposed = self._try(
+                task, key, person, lambda uow: proposing.propose(uow, _decided(uow, task, key, person, resolution))
+            )
+            return answer if proposed["resolutionOutcome"] == APPLIED else proposed
         if answer["resolutionOutcome"] == APPLIED:
-            answer = self._try(task, key, person, lambda uow: _carry_out(uow, task, key, person, resolution))
-        with open_unit_of_work(self._database, task, key) as uow:
-            order_id = uow.read(FalloutCase, key.id).order_id
-        if order_id and answer["resolutionOutcome"] == APPLIED:
-            evaluate_order(self._database, task, key, order_id)
+            self._evaluate(task, key)
         return answer
 
     def _try(self, task: Task, key: BusinessKey, person: Person, act: Callable[[UnitOfWork], object]) -> dict[str, Variable]:
         try:
             with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
+                if person.may_have_seen_other_facts:
+                    raise FormChanged
                 act(uow)
         except SecondPersonMissing:
             return {"resolutionOutcome": CONFIRMATION_NEEDED, "resolutionRefused": None}
@@ -152,54 +194,76 @@ class Fallout:
             return _refused(f"{person.user_id}: {refusal}")
         return {"resolutionOutcome": APPLIED, "resolutionRefused": None}
 
+    def _evaluate(self, task: Task, key: BusinessKey) -> None:
+        with open_unit_of_work(self._database, task, key) as uow:
+            order_id = uow.read(FalloutCase, key.id).order_id
+        if order_id:
+            evaluate_order(self._database, task, key, order_id)
+
     def _who(self, task: Task, user_task: str) -> Person:
         person = who_completed(self._engine, task, user_task)
         if person is None:
-            raise GiveUp("Nobody has completed the task of this case: move the token back to Prepare case")
+            raise GiveUp("Nobody has completed the task of this case: move the token back to Prepare form")
         return person
 
 
-def _seen(uow: UnitOfWork, key: BusinessKey, person: Person) -> CaseCommand:
-    """A command on the current version of the case: in Tasklist the person has seen that version, because every change ends the task."""
-    case = uow.read(FalloutCase, key.id)
-    return CaseCommand(case_id=case.id, expected_version=case.version, person=person.user_id, roles=person.roles)
-
-
-def _carry_out(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, resolution: Resolution) -> None:
-    case = uow.read(FalloutCase, key.id)
-    step = uow.read(FulfillmentStep, case.step_id) if case.step_id else None
-    command = ResolveCase(
-        case_id=case.id,
-        expected_version=case.version,
+def _as_shown(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> CaseCommand:
+    """A command on the case in the version that the form has shown."""
+    shown = forms.last_shown(uow, task.process_instance_id).facts["case"]
+    return CaseCommand(
+        case_id=key.id,
+        expected_version=shown["version"],
         person=person.user_id,
         roles=person.roles,
+        process_instance_id=task.process_instance_id,
+    )
+
+
+def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, resolution: Resolution) -> ResolveCase:
+    """The person's decision on the step in the version that the form has shown; the claim before it has changed the case."""
+    form = forms.last_shown(uow, task.process_instance_id)
+    return ResolveCase(
+        case_id=key.id,
+        expected_version=uow.read(FalloutCase, key.id).version,
+        person=person.user_id,
+        roles=person.roles,
+        process_instance_id=task.process_instance_id,
         resolution=resolution,
-        expected_step_version=step.version if step is not None else None,
+        expected_step_version=form.facts["step"]["version"] if form.facts["step"] else None,
         external_ref=str(task.variables.get("externalReference") or "") or None,
         evidence=str(task.variables.get("evidence") or "") or None,
+        shown_form_id=form.id,
     )
-    resolving.resolve(uow, command)
+
+
+def _about_proposal(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> AnswerProposal:
+    """What the second person says about exactly the proposal that the form has shown."""
+    form = forms.last_shown(uow, task.process_instance_id)
+    return AnswerProposal(
+        case_id=key.id,
+        expected_version=form.facts["case"]["version"],
+        person=person.user_id,
+        roles=person.roles,
+        process_instance_id=task.process_instance_id,
+        proposal_id=form.facts["proposalId"],
+        text=str(task.variables.get("confirmationComment") or "no comment"),
+    )
 
 
 def _refused(why: str) -> dict[str, Variable]:
     return {"resolutionOutcome": REFUSED, "resolutionRefused": why}
 
 
-def _of_step(task: Task, step: Row[Any]) -> OpenCase:
-    return replace(
-        troubles.of_held_step(step),
-        queue=_one_of(Queue, task, "falloutQueue"),
-        severity=_one_of(Severity, task, "falloutSeverity"),
-        time_to_resolve=duration(task, "falloutSla"),
-    )
-
-
-def _one_of(kind: Any, task: Task, name: str) -> Any:
-    text = task.text(name)
+def _of_step(step: Row[Any], rule: dict[str, Any]) -> OpenCase:
     try:
-        return kind(text)
-    except ValueError:
-        raise GiveUp(f"{name} must be one of {', '.join(kind)}, it is {text!r}: correct the rules of fallout-policy") from None
+        return replace(
+            troubles.of_held_step(step),
+            queue=Queue(rule["falloutQueue"]),
+            severity=Severity(rule["falloutSeverity"]),
+            time_to_resolve=DURATION.validate_python(rule["falloutSla"]),
+        )
+    except ValueError as error:
+        raise GiveUp(f"{POLICY} gives {rule}: correct its rules ({error})") from None
 
 
 def _iso(moment: datetime) -> str:

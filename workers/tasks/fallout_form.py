@@ -31,6 +31,10 @@ SHOWN = (
     "allowedText",
     "confirmationText",
 )
+PROPOSED = ("proposedBy", "proposedReference", "proposedEvidence")
+OF_CASE = ("version", "status", "case_number", "type", "severity", "queue", "detail", "owner_user_id", "escalation_level")
+OF_STEP = ("version", "status", "step_code", "attempt_no", "failure_class", "external_ref")
+OF_ORDER = ("version", "status", "order_number")
 TIMELINE_HEAD = "| Our clock (UTC) | Provider's clock | What | Step | Who |\n|---|---|---|---|---|\n"
 ATTEMPTS_HEAD = "| Sent | Command | No. | Key | Status | Known by |\n|---|---|---:|---|---|---|\n"
 ALLOWED_HEAD = "| Resolution | Needs | From |\n|---|---|---|\n"
@@ -64,6 +68,29 @@ def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
         "attemptsText": _attempts(uow, step) if step is not None else "",
         "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(step, order)]),
         "confirmationText": _confirmation(case, step),
+    }
+
+
+def evidence(uow: UnitOfWork, case: Row[Any]) -> dict[str, Any]:
+    """What a person decides by, as it is kept with the decision: the case and its step in the versions that were shown."""
+    step = uow.read(FulfillmentStep, case.step_id) if case.step_id else None
+    order = uow.read(SalesOrder, case.order_id) if case.order_id else None
+    return {
+        "case": {name: getattr(case, name) for name in OF_CASE},
+        "step": {name: getattr(step, name) for name in OF_STEP} if step is not None else None,
+        "order": {name: getattr(order, name) for name in OF_ORDER} if order is not None else None,
+        "allowed": [str(each) for each in resolutions_for(step, order)],
+    }
+
+
+def proposed(proposal: Row[Any] | None) -> dict[str, Variable]:
+    """What a second person is asked to confirm."""
+    if proposal is None:
+        return dict.fromkeys(PROPOSED)
+    return {
+        "proposedBy": plain(proposal.proposed_by),
+        "proposedReference": plain(proposal.external_ref),
+        "proposedEvidence": plain(proposal.evidence, longest=1000),
     }
 
 

@@ -32,10 +32,12 @@ from workers.providers.port import (
     ProviderUnavailableError,
     ReplyStatus,
 )
+from workers.runtime.engine import Engine
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, STEP_DUPLICATE_EXECUTIONS_PREVENTED
 from workers.runtime.variables import Variable
 from workers.tasks.commands import evaluate_order, open_unit_of_work
 from workers.tasks.contracts import topic
+from workers.tasks.rules import the_only_row
 
 # Another worker carries the step out, or the order is held: try again soon, without using up an attempt.
 CHECK_AGAIN = timedelta(seconds=2)
@@ -46,6 +48,7 @@ EVENT_OF = {
 }
 CANCEL_EVENT_OF = {ReplyStatus.COMPLETED: StepEvent.CONFIRM_CANCEL, ReplyStatus.REJECTED: StepEvent.REFUSE_CANCEL}
 BY_POLICY = "FAILED_BY_POLICY"
+POLICY, FAIL = "fallout-policy", "FAIL"
 OUTCOME = ("stepOutcome", "failureClass", "attemptNo", "providerName")
 STARTABLE = (StepStatus.PENDING, StepStatus.RETRYABLE)
 
@@ -53,8 +56,11 @@ STARTABLE = (StepStatus.PENDING, StepStatus.RETRYABLE)
 class Fulfillment:
     """The handlers. `attempt_stale_after`: a worker without a sign of life for so long counts as dead."""
 
-    def __init__(self, database: Database, providers: Mapping[str, Provider], attempt_stale_after: timedelta) -> None:
+    def __init__(
+        self, database: Database, engine: Engine, providers: Mapping[str, Provider], attempt_stale_after: timedelta
+    ) -> None:
         self._database = database
+        self._engine = engine
         self._providers = providers
         self._attempt_stale_after = attempt_stale_after
 
@@ -67,17 +73,20 @@ class Fulfillment:
     @topic("fulfillment.check-outcome", Kind.STEP, sets=OUTCOME)
     def check_outcome(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read the step's outcome from the domain; only reconciliation asks the provider."""
-        return _variables(self._read(task, key))
+        return fulfilling.process_variables(self._read(task, key))
 
     @topic("fulfillment.fail-step", Kind.STEP, sets=OUTCOME)
     def fail(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """End the step as failed, when the model's rules say so, without asking a person."""
+        """End the step as failed, when the rules say so, without asking a person."""
+        rule = the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(self._read(task, key)))
+        if rule["falloutAction"] != FAIL:
+            raise GiveUp(f"{POLICY} says {rule['falloutAction']}: move the token back to Decide on failure")
         with open_unit_of_work(self._database, task, key) as uow:
             step = fulfilling.hold(uow, key.id, BY_POLICY)
             if step.status == StepStatus.HELD:
                 step = resolving.decide_step(uow, step, StepEvent.RESOLVE_FAIL, reason=BY_POLICY)
         evaluate_order(self._database, task, key, step.order_id)
-        return _variables(step)
+        return fulfilling.process_variables(step)
 
     def heartbeat(self, task: Task, key: BusinessKey) -> None:
         """Write a sign of life of this worker to its attempt."""
@@ -89,24 +98,24 @@ class Fulfillment:
         """Carry out the step, once."""
         step = self._read(task, key)
         if step.status not in STARTABLE:
-            return _variables(self._known_to_another(task, key, step))
+            return fulfilling.process_variables(self._known_to_another(task, key, step))
         started = self._start(task, key, step)
-        return _variables(self._read(task, key) if started is None else self._send(task, key, started))
+        return fulfilling.process_variables(self._read(task, key) if started is None else self._send(task, key, started))
 
     @topic("fulfillment.cancel-step", Kind.STEP, sets=OUTCOME, heartbeat=heartbeat)
     def cancel(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Ask the provider to cancel the step, once, unless the outcome is known already."""
         step = self._read(task, key)
         if step.status != StepStatus.CANCEL_REQUESTED:
-            return _variables(step)
+            return fulfilling.process_variables(step)
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
         try:
             with open_unit_of_work(self._database, task, key) as uow:
                 started = starting.start_cancellation(uow, command)
         except (steps.StepObsolete, steps.StepAlreadyStarted, starting.StepNotCancellable):
             # Settled meanwhile, or sent before: the process waits for the reply, and reconciliation asks about it.
-            return _variables(self._read(task, key))
-        return _variables(self._send_cancellation(task, key, started))
+            return fulfilling.process_variables(self._read(task, key))
+        return fulfilling.process_variables(self._send_cancellation(task, key, started))
 
     def _read(self, task: Task, key: BusinessKey) -> Row[Any]:
         with open_unit_of_work(self._database, task, key) as uow:
@@ -235,13 +244,3 @@ def _fact(step: Row[Any], event: StepEvent, reply: ProviderReply) -> RecordFact:
         failure_class=FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE,
         reason=reply.reason,
     )
-
-
-def _variables(step: Row[Any]) -> dict[str, Variable]:
-    """The step's outcome, in the variables of its process."""
-    return {
-        "stepOutcome": fulfilling.outcome_of(step.status),
-        "failureClass": step.failure_class,
-        "attemptNo": step.attempt_no,
-        "providerName": step.provider_name,
-    }

@@ -5,7 +5,6 @@ Every topic may be repeated: the domain decides once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine as Database
@@ -13,7 +12,7 @@ from sqlalchemy import Row
 
 from domain.delivery import cancelling, decomposing, evaluating, jeopardy, orders, reading
 from domain.delivery.cancelling import CancellationFacts, DecideCancellation
-from domain.delivery.jeopardy import JeopardyLevel
+from domain.delivery.jeopardy import JeopardyLevel, Progress
 from domain.delivery.steps import StepStatus
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task
@@ -22,19 +21,17 @@ from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contracts import topic
 from workers.tasks.fulfillment import CHECK_AGAIN
-from workers.tasks.markdown import plain, table
-from workers.tasks.persons import who_completed
+from workers.tasks.rules import the_only_row
 
-ASSESSMENT = "assess-cancellation"
+POLICY, JEOPARDY = "cancellation-policy", "jeopardy-level"
+ACCEPT, DECLINE = "ACCEPT", "DECLINE"
 NO_JEOPARDY = "NONE"
 CANCELLATION_FACTS = ("ponrReached", "stepsCompleted", "stepsInFlight", "stepsOpen", "undoableSteps", "orderValue")
-SHOWN_CANCELLATION = ("orderNumber", "customerId", "cancellationReason", "requestedBy", "orderValueText", "stepsText")
 UNDER_WAY = (StepStatus.IN_PROGRESS, StepStatus.UNKNOWN)
-STEPS_HEAD = "| Step | State | Point of no return | Can be undone |\n|---|---|---|---|\n"
 
 
 class Orders:
-    """The handlers. The engine says which person decided on a cancellation."""
+    """The handlers. The engine evaluates the rules."""
 
     def __init__(self, database: Database, engine: Engine) -> None:
         self._database = database
@@ -69,40 +66,25 @@ class Orders:
             steps = reading.steps_in(uow, key.id, StepStatus.CANCEL_REQUESTED)
         return {"cancellations": [{"stepId": str(step.id), "stepCode": step.step_code} for step in steps]}
 
-    @topic("order.collect-cancellation-facts", Kind.ORDER, sets=(*CANCELLATION_FACTS, *SHOWN_CANCELLATION))
+    @topic("order.collect-cancellation-facts", Kind.ORDER, sets=("cancellationId", *CANCELLATION_FACTS))
     def collect_cancellation_facts(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Collect the inputs of DMN `cancellation-policy`, and what a person reads when the policy leaves the decision to one."""
+        """Collect the inputs of DMN `cancellation-policy`."""
         with open_unit_of_work(self._database, task, key) as uow:
             facts = cancelling.assess(uow, cancelling.last_request(uow, key.id).id)
-        return {
-            "ponrReached": facts.ponr_reached,
-            "stepsCompleted": facts.count(StepStatus.COMPLETED),
-            "stepsInFlight": facts.count(*UNDER_WAY),
-            "stepsOpen": facts.count(StepStatus.PENDING, StepStatus.RETRYABLE, StepStatus.HELD),
-            "undoableSteps": sum(step.status == StepStatus.COMPLETED and step.compensable for step in facts.steps),
-            "orderValue": float(facts.order_value),
-            **_shown(facts),
-        }
+        return {"cancellationId": str(facts.request.id), **policy_inputs(facts)}
 
-    @topic(
-        "order.decide-cancellation",
-        Kind.ORDER,
-        reads=("cancellationDecision", "decisionReason", "assessmentReason"),
-        sets=("cancellationOutcome",),
-    )
+    @topic("order.decide-cancellation", Kind.ORDER, sets=("cancellationOutcome",))
     def decide_cancellation(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Carry out the decision of the policy, or of a person."""
-        decision = task.variables.get("cancellationDecision")
-        if decision not in {"ACCEPT", "DECLINE"}:
-            raise GiveUp(f"cancellationDecision must be ACCEPT or DECLINE, it is {decision!r}: correct it on the instance")
-        person = who_completed(self._engine, task, ASSESSMENT)
-        with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id if person else None) as uow:
-            command = DecideCancellation(
-                cancellation_id=cancelling.last_request(uow, key.id).id,
-                accept=decision == "ACCEPT",
-                reason=str(task.variables.get("assessmentReason") or task.variables.get("decisionReason") or "NONE"),
-                decided_by=person.user_id if person else cancelling.POLICY,
-            )
+        """Carry out what the rules decide."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            facts = cancelling.facts_of(uow, cancelling.last_request(uow, key.id))
+        rule = the_only_row(self._engine, task, POLICY, policy_inputs(facts))
+        if rule["cancellationDecision"] not in {ACCEPT, DECLINE}:
+            raise GiveUp(f"{POLICY} leaves this to a person ({rule}): move the token back to Determine cancellation")
+        command = DecideCancellation(
+            cancellation_id=facts.request.id, accept=rule["cancellationDecision"] == ACCEPT, reason=rule["decisionReason"]
+        )
+        with open_unit_of_work(self._database, task, key) as uow:
             return {"cancellationOutcome": cancelling.decide(uow, command).status}
 
     @topic("order.assess-jeopardy", Kind.ORDER, sets=("usedPercent", "openSteps", "heldSteps"))
@@ -110,40 +92,41 @@ class Orders:
         """Collect the inputs of DMN `jeopardy-level`."""
         with open_unit_of_work(self._database, task, key) as uow:
             seen = jeopardy.progress(uow, key.id)
-        return {"usedPercent": float(seen.used_percent), "openSteps": seen.open_steps, "heldSteps": seen.held_steps}
+        return _jeopardy_inputs(seen)
 
-    @topic("order.record-jeopardy", Kind.ORDER, reads=("jeopardyLevel",))
+    @topic("order.record-jeopardy", Kind.ORDER)
     def record_jeopardy(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Announce that the order will probably be late, when the rules find it in jeopardy."""
-        level = task.text("jeopardyLevel")
+        with open_unit_of_work(self._database, task, key) as uow:
+            seen = jeopardy.progress(uow, key.id)
+        level = the_only_row(self._engine, task, JEOPARDY, _jeopardy_inputs(seen))["jeopardyLevel"]
         if level == NO_JEOPARDY:
             return {}
         try:
             jeopardy_level = JeopardyLevel(level)
         except ValueError:
-            raise GiveUp(f"{level!r} is not a jeopardy level: correct the rules of jeopardy-level") from None
+            raise GiveUp(f"{level!r} is not a jeopardy level: correct the rules of {JEOPARDY}") from None
         with open_unit_of_work(self._database, task, key) as uow:
             jeopardy.raise_alert(uow, key.id, jeopardy_level)
         return {}
 
 
-def _called(step: Row[Any]) -> dict[str, Any]:
-    return {"stepId": str(step.id), "stepCode": step.step_code, "ready": step.ready_at is not None}
-
-
-def _shown(facts: CancellationFacts) -> dict[str, Variable]:
+def policy_inputs(facts: CancellationFacts) -> dict[str, Variable]:
+    """The inputs of DMN `cancellation-policy`; the form shows them, too."""
     return {
-        "orderNumber": facts.order.order_number,
-        "customerId": facts.order.customer_id,
-        "cancellationReason": plain(facts.request.reason_code),
-        "requestedBy": plain(facts.request.requested_by),
-        "orderValueText": f"{facts.order_value:.2f} {facts.currency}",
-        "stepsText": table(STEPS_HEAD, _rows(facts.steps)),
+        "ponrReached": facts.ponr_reached,
+        "stepsCompleted": facts.count(StepStatus.COMPLETED),
+        "stepsInFlight": facts.count(*UNDER_WAY),
+        "stepsOpen": facts.count(StepStatus.PENDING, StepStatus.RETRYABLE, StepStatus.HELD),
+        "undoableSteps": sum(step.status == StepStatus.COMPLETED and step.compensable for step in facts.steps),
+        "orderValue": float(facts.order_value),
     }
 
 
-def _rows(steps: Sequence[Row[Any]]) -> list[str]:
-    return [
-        f"| {plain(step.step_code)} | {plain(step.status)} | {'yes' if step.is_ponr else ''} | {'yes' if step.compensable else 'no'} |"
-        for step in steps
-    ]
+def _jeopardy_inputs(seen: Progress) -> dict[str, Variable]:
+    """The inputs of DMN `jeopardy-level`."""
+    return {"usedPercent": float(seen.used_percent), "openSteps": seen.open_steps, "heldSteps": seen.held_steps}
+
+
+def _called(step: Row[Any]) -> dict[str, Any]:
+    return {"stepId": str(step.id), "stepCode": step.step_code, "ready": step.ready_at is not None}

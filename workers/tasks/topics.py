@@ -16,6 +16,7 @@ from workers.providers.port import Provider
 from workers.runtime.engine import Engine
 from workers.runtime.settings import Settings
 from workers.tasks.approval import Approval
+from workers.tasks.cancellation import Cancellation
 from workers.tasks.contracts import contracts_of, topics_of
 from workers.tasks.escalation import Escalation
 from workers.tasks.fallout import Fallout
@@ -52,7 +53,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-HANDLERS = (Registration, Approval, Escalation, Orders, Fulfillment, Fallout)
+HANDLERS = (Registration, Approval, Escalation, Orders, Cancellation, Fulfillment, Fallout)
 CONTRACTS = contracts_of(*HANDLERS)
 
 
@@ -64,7 +65,8 @@ def topics(database: Database, engine: Engine, providers: Mapping[str, Provider]
             Approval(database, engine),
             Escalation(database, engine),
             Orders(database, engine),
-            Fulfillment(database, providers, settings.attempt_stale_after),
+            Cancellation(database, engine),
+            Fulfillment(database, engine, providers, settings.attempt_stale_after),
             Fallout(database, engine),
         ],
         Subjects(database, engine),

@@ -52,6 +52,49 @@ ALTER TABLE approval_decision ADD CONSTRAINT fk_approval_decision_tenant_id_requ
 
 ALTER TABLE approval_requirement ADD COLUMN escalation_notice TEXT, ADD COLUMN refusal_notice TEXT;
 
+-- What two people answer for, exactly as the first has proposed it.
+
+CREATE TABLE resolution_proposal (
+    tenant_id UUID NOT NULL,
+    id UUID NOT NULL,
+    case_id UUID NOT NULL,
+    case_version BIGINT NOT NULL,
+    step_version BIGINT,
+    resolution TEXT NOT NULL,
+    external_ref TEXT NOT NULL,
+    evidence TEXT NOT NULL,
+    proposed_by TEXT NOT NULL,
+    roles JSONB NOT NULL,
+    shown_form_id UUID,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT pk_resolution_proposal PRIMARY KEY (tenant_id, id),
+    CONSTRAINT uq_resolution_proposal_tenant_id_case_id_id UNIQUE (tenant_id, case_id, id),
+    CONSTRAINT fk_resolution_proposal_tenant_id_case_id FOREIGN KEY (tenant_id, case_id) REFERENCES fallout_case (tenant_id, id),
+    CONSTRAINT fk_resolution_proposal_tenant_id_case_id_shown_form_id FOREIGN KEY (tenant_id, case_id, shown_form_id)
+        REFERENCES shown_form (tenant_id, subject_id, id)
+);
+
+CREATE TRIGGER resolution_proposal_append_only BEFORE UPDATE OR DELETE ON resolution_proposal
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+ALTER TABLE resolution_proposal ENABLE ROW LEVEL SECURITY;
+ALTER TABLE resolution_proposal FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON resolution_proposal USING (tenant_id::text = current_setting('q2o.tenant', true) OR current_setting('q2o.tenant', true) = '*');
+
+ALTER TABLE fallout_case ADD COLUMN shown_form_id UUID;
+ALTER TABLE fallout_case ADD CONSTRAINT fk_fallout_case_tenant_id_id_shown_form_id
+    FOREIGN KEY (tenant_id, id, shown_form_id) REFERENCES shown_form (tenant_id, subject_id, id);
+ALTER TABLE fallout_note
+    ADD COLUMN proposal_id UUID,
+    ADD CONSTRAINT fk_fallout_note_tenant_id_case_id_proposal_id
+        FOREIGN KEY (tenant_id, case_id, proposal_id) REFERENCES resolution_proposal (tenant_id, case_id, id),
+    DROP CONSTRAINT ck_fallout_note_kind,
+    ADD CONSTRAINT ck_fallout_note_kind CHECK (kind IN ('INFORMATION_REQUEST', 'INFORMATION', 'HOLD', 'CONFIRMATION', 'DECLINED'));
+
+ALTER TABLE cancellation_request ADD COLUMN shown_form_id UUID;
+ALTER TABLE cancellation_request ADD CONSTRAINT fk_cancellation_request_tenant_id_id_shown_form_id
+    FOREIGN KEY (tenant_id, id, shown_form_id) REFERENCES shown_form (tenant_id, subject_id, id);
+
 -- The instances that run already: each passed the registration gate.
 INSERT INTO workflow_instance (tenant_id, id, process_instance_id, business_key, subject_id, created_at)
 SELECT tenant_id, gen_random_uuid(), process_instance_id, business_key,

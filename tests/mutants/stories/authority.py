@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain.offers import authority
+from domain import authority
 from tests.mutants.stories.commands import delegate, revoke
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial

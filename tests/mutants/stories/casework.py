@@ -9,11 +9,14 @@ from typing import Any
 from domain.delivery.resolving import Resolution
 from domain.fallout import casework
 from domain.fallout.cases import Queue
+from tests.mutants.conditions import ON
+from tests.mutants.layers import off
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import BERT, MONA, Fulfilment
 
 RESERVE = "RESERVE_INVENTORY"
+SECOND = "fallout_case.resolve/SECOND_PERSON_MISSING"
 FIRST = (Queue.FIRST_LEVEL,)
 Act = Callable[[Any, casework.CaseCommand], object]
 
@@ -30,10 +33,6 @@ def put_on_hold(uow: Any, command: casework.CaseCommand) -> object:
     return casework.hold(uow, command, "until Monday")
 
 
-def confirm(uow: Any, command: casework.CaseCommand) -> object:
-    return casework.confirm(uow, command, "r-1", "seen")
-
-
 def do(work: Fulfilment, act: Act, person: str = BERT, **changes: Any) -> None:
     with work.offers.uow(person) as uow:
         act(uow, work.as_seen(person, **changes))
@@ -45,13 +44,14 @@ def older(work: Fulfilment) -> dict[str, Any]:
 
 # Move -> the acts that must come before it, and the act that makes the move.
 STATES: dict[str, tuple[tuple[Act, ...], Act]] = {
+    "claim": ((), casework.claim),
     "release": ((casework.claim,), casework.release),
     "request_information": ((casework.claim,), ask),
     "receive_information": ((casework.claim, ask), answer),
     "hold": ((casework.claim,), put_on_hold),
     "resume": ((casework.claim, put_on_hold), casework.resume),
     "escalate": ((), casework.escalate),
-    "to_be_worked_on": ((), confirm),
+    "hand_on": ((), casework.hand_on),
 }
 
 
@@ -73,9 +73,9 @@ def acting_on_somebody_elses_case(name: str, trial: Trial) -> None:
     do(work, act, MONA)
 
 
-for name in STATES:
+for name in STATES.keys() - {"claim"}:
     refused_by(f"fallout_case.{name}/FALLOUT_CASE_CONFLICT")(partial(acting_on_an_older_version, name))
-for name in ("release", "request_information", "hold", "resume"):
+for name in ("release", "request_information", "hold", "resume", "hand_on"):
     refused_by(f"fallout_case.{name}/FALLOUT_CASE_CONFLICT#2")(partial(acting_on_somebody_elses_case, name))
 
 
@@ -115,17 +115,100 @@ def ending_a_lease_before_its_time(trial: Trial) -> None:
         casework.expire_claim(uow, work.case().id, work.case().version)
 
 
-@refused_by("fallout_case.to_be_worked_on/QUEUE_NOT_YOURS")
-def confirming_from_a_lower_level(trial: Trial) -> None:
-    do(Fulfilment.contradicted(trial), confirm, roles=FIRST)
+def process_of_another_case(trial: Trial) -> str:
+    return trial.process_of_case(Fulfilment.contradicted(trial).case().id)
 
 
-@refused_by("fallout_case.to_be_worked_on/FALLOUT_CASE_CONFLICT#2")
-def confirming_a_case_that_is_resolved(trial: Trial) -> None:
+def acting_by_the_process_of_another_case(name: str, trial: Trial) -> None:
+    work, act = prepared(trial, name)
+    do(work, act, process_instance_id=process_of_another_case(trial))
+
+
+for name in ("claim", "escalate", "hand_on"):
+    refused_by(f"fallout_case.{name}/NOT_THIS_PROCESS")(partial(acting_by_the_process_of_another_case, name))
+
+
+@refused_by("fallout_case.hand_on/QUEUE_NOT_YOURS")
+def handing_on_from_a_lower_level(trial: Trial) -> None:
+    do(Fulfilment.contradicted(trial), casework.hand_on, roles=FIRST)
+
+
+@refused_by("fallout_case.resolve/NOT_THIS_PROCESS")
+def resolving_by_the_process_of_another_case(trial: Trial) -> None:
+    work = claimed(trial)
+    work.resolve(BERT, Resolution.FAIL_STEP, process_instance_id=process_of_another_case(trial))
+
+
+def claimed(trial: Trial) -> Fulfilment:
     work = Fulfilment.contradicted(trial)
     do(work, casework.claim)
-    work.resolve(BERT, Resolution.FAIL_STEP)
-    do(work, confirm)
+    return work
+
+
+def proposing(trial: Trial, **changes: Any) -> None:
+    claimed(trial).propose(BERT, external_ref="r-1", **changes)
+
+
+@refused_by("fallout_case.propose/NOT_THIS_PROCESS")
+def proposing_by_the_process_of_another_case(trial: Trial) -> None:
+    proposing(trial, process_instance_id=process_of_another_case(trial))
+
+
+@refused_by("fallout_case.propose/QUEUE_NOT_YOURS")
+def proposing_in_a_higher_queue(trial: Trial) -> None:
+    proposing(trial, roles=FIRST)
+
+
+@refused_by("fallout_case.propose/FALLOUT_CASE_CONFLICT")
+def proposing_on_an_older_version(trial: Trial) -> None:
+    work = claimed(trial)
+    work.propose(BERT, external_ref="r-1", **older(work))
+
+
+@refused_by("fallout_case.propose/FALLOUT_CASE_CONFLICT#2")
+def proposing_for_somebody_elses_case(trial: Trial) -> None:
+    claimed(trial).propose(MONA, external_ref="r-1")
+
+
+def answering(trial: Trial, person: str = MONA, **changes: Any) -> None:
+    """Answer a proposal without confirming it: nothing but its own guards stands before."""
+    work = claimed(trial)
+    work.answer_proposal(person, work.propose(BERT, external_ref="r-1"), confirm=False, **changes)
+
+
+@refused_by("fallout_case.confirm/NOT_THIS_PROCESS")
+def confirming_by_the_process_of_another_case(trial: Trial) -> None:
+    answering(trial, process_instance_id=process_of_another_case(trial))
+
+
+@refused_by("fallout_case.confirm/QUEUE_NOT_YOURS")
+def confirming_from_a_lower_level(trial: Trial) -> None:
+    answering(trial, roles=FIRST)
+
+
+@refused_by("fallout_case.confirm/OWN_PROPOSAL")
+def confirming_ones_own_proposal(trial: Trial) -> None:
+    answering(trial, BERT)
+
+
+@refused_by("fallout_case.confirm/FALLOUT_CASE_CONFLICT")
+def confirming_on_an_older_version(trial: Trial) -> None:
+    work = claimed(trial)
+    work.answer_proposal(MONA, work.propose(BERT, external_ref="r-1"), confirm=False, **older(work))
+
+
+@refused_by("fallout_case.confirm/STALE_PROPOSAL", masked_by=("fk_fallout_note_tenant_id_case_id_proposal_id",))
+def confirming_the_proposal_of_another_case(trial: Trial) -> None:
+    proposal_id = claimed(trial).propose(BERT, external_ref="r-1")
+    claimed(trial).answer_proposal(MONA, proposal_id, confirm=False)
+
+
+@refused_by("fallout_case.confirm/STALE_PROPOSAL#2")
+def confirming_a_proposal_about_an_earlier_state(trial: Trial) -> None:
+    work = claimed(trial)
+    proposal_id = work.propose(BERT, external_ref="r-1")
+    do(work, casework.claim)
+    work.answer_proposal(MONA, proposal_id, confirm=False)
 
 
 @refused_by("fallout_case.resolve/QUEUE_NOT_YOURS")
@@ -149,9 +232,87 @@ def resolving_somebody_elses_case(trial: Trial) -> None:
     work.resolve(MONA, Resolution.FAIL_STEP)
 
 
+NOTE_OF_PROPOSAL = (
+    "INSERT INTO fallout_note (tenant_id, id, case_id, kind, author, text, external_ref, proposal_id) "
+    "SELECT tenant_id, gen_random_uuid(), case_id, :kind, :author, 'seen', CASE :kind WHEN 'CONFIRMATION' THEN external_ref END, id "
+    "FROM resolution_proposal WHERE tenant_id = :tenant AND id = :proposal"
+)
+
+
+def noted(trial: Trial, work: Fulfilment, *, kind: str = "CONFIRMATION", author: str = MONA, **proposed: Any) -> None:
+    """Propose a resolution, and write a note of somebody about it, past the command that would carry it out."""
+    proposal_id = work.propose(BERT, **{"external_ref": "r-1", **proposed})
+    trial.by_hand(NOTE_OF_PROPOSAL, proposal=proposal_id, kind=kind, author=author)
+
+
+def mark(work: Fulfilment, **changes: Any) -> None:
+    work.resolve(BERT, Resolution.MARK_COMPLETED, **{"external_ref": "r-1", **changes})
+
+
 @refused_by("fallout_case.resolve/SECOND_PERSON_MISSING")
 def marking_a_step_completed_without_a_second_person(trial: Trial) -> None:
-    work = Fulfilment.contradicted(trial)
+    mark(claimed(trial))
+
+
+@refused_by(f"{SECOND}{ON}fallout_note.kind")
+def marking_a_step_completed_that_a_second_person_did_not_confirm(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work, kind="DECLINED")
+    mark(work)
+
+
+@refused_by(f"{SECOND}{ON}fallout_note.author")
+def marking_a_step_completed_that_only_its_proposer_has_confirmed(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work, author=BERT)
+    mark(work)
+
+
+@refused_by(f"{SECOND}{ON}fallout_note.case_id")
+def marking_a_step_completed_by_the_confirmation_of_another_case(trial: Trial) -> None:
+    other, work = claimed(trial), claimed(trial)
+    noted(trial, other)
+    mark(work)
+
+
+@refused_by(f"{SECOND}{ON}resolution_proposal.proposed_by")
+def marking_a_step_completed_that_somebody_else_has_proposed(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work)
+    change_proposal(trial, "proposed_by = 'somebody'")
+    mark(work)
+
+
+@refused_by(f"{SECOND}{ON}resolution_proposal.case_version")
+def marking_a_step_completed_by_a_proposal_about_an_earlier_state(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work)
     do(work, casework.claim)
-    do(work, confirm)
-    work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")
+    mark(work)
+
+
+@refused_by(f"{SECOND}{ON}resolution_proposal.resolution")
+def marking_a_step_completed_that_was_to_be_cancelled(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work, resolution=Resolution.CANCEL_STEP)
+    mark(work)
+
+
+@refused_by(f"{SECOND}{ON}resolution_proposal.external_ref")
+def marking_a_step_completed_under_a_reference_that_was_not_confirmed(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work)
+    mark(work, external_ref="r-2")
+
+
+@refused_by(f"{SECOND}{ON}resolution_proposal.evidence")
+def marking_a_step_completed_with_evidence_that_was_not_confirmed(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work)
+    mark(work, evidence="made up")
+
+
+def change_proposal(trial: Trial, change: str) -> None:
+    """Change the only proposal by hand, past the trigger that keeps it."""
+    with off(trial.connection, "resolution_proposal_append_only"):
+        trial.by_hand(f"UPDATE resolution_proposal SET {change} WHERE tenant_id = :tenant")

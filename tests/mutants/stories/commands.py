@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from domain import accepting
+from domain import accepting, authority
 from domain.catalog import CATALOG
-from domain.offers import authority, deciding, documents, price_books, quoting, withdrawing
+from domain.offers import deciding, documents, price_books, quoting, withdrawing
 from domain.offers.approvals import Decision
 from tests.mutants.trial import Trial
 from tests.support.offers import APPROVER, ENTRIES, PRICE_BOOK, Offer

@@ -14,31 +14,26 @@ from domain.delivery.cancelling import CANCEL_ACCEPTED
 from domain.delivery.fulfilling import Infer, OutcomeSource
 from domain.delivery.order_moves import OUTCOMES
 from domain.delivery.orders import OrderEvent, OrderStatus
-from domain.delivery.resolving import Resolution
 from domain.delivery.step_moves import DECISIONS
 from domain.delivery.steps import StepEvent
-from domain.fallout import casework
 from tests.mutants.conditions import ON
 from tests.mutants.stories.cancelling import cancelling_an_order_on_an_older_version
-from tests.mutants.stories.casework import marking_a_step_completed_without_a_second_person
 from tests.mutants.stories.fulfilment import (
     inferring_absence_before_the_safe_interval_is_over,
     timing_out_a_worker_that_has_just_sent_a_heartbeat,
 )
 from tests.mutants.telling import allowed_by, refused_by
 from tests.mutants.trial import Trial
-from tests.support.fulfilment import BERT, MONA, Fulfilment
+from tests.support.fulfilment import Fulfilment
 
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 ALIVE, NOT_PROVEN = "fulfillment_step.time_out/ATTEMPT_ALIVE", "fulfillment_step.find_absent/ABSENCE_NOT_PROVEN"
 RETRY, REPAIRED = (f"fulfillment_step.resolve_{name}/RESOLUTION_NOT_ALLOWED" for name in ("retry", "repaired"))
-SECOND = "fallout_case.resolve/SECOND_PERSON_MISSING"
 COMMAND, STATUS, SENT_AT = (f"provider_attempt.{name}" for name in ("command", "status", "sent_at"))
 
 refused_by(f"{ALIVE}{ON}provider_attempt.heartbeat_at")(timing_out_a_worker_that_has_just_sent_a_heartbeat)
 refused_by(f"{NOT_PROVEN}{ON}{SENT_AT}")(inferring_absence_before_the_safe_interval_is_over)
 refused_by(f"sales_order.request_cancel/ORDER_VERSION_CONFLICT{ON}sales_order.version")(cancelling_an_order_on_an_older_version)
-refused_by(f"{SECOND}{ON}fallout_note.author")(marking_a_step_completed_without_a_second_person)
 
 
 def inferring_from_an_attempt_that_does_not_count(event: StepEvent, attempt: str, trial: Trial) -> None:
@@ -182,28 +177,3 @@ for outcomes, register in ((RIGHT, allowed_by), (WRONG, refused_by)):
     for (outcome, condition), (fulfil, undo, *answers) in outcomes.items():
         found = answers[0] if answers else None
         register(on(outcome, condition))(partial(settled, outcome, fulfil, undo, answer=found))
-
-
-def held_case(trial: Trial) -> Fulfilment:
-    work = Fulfilment.contradicted(trial)
-    work.claim(BERT)
-    return work
-
-
-@refused_by(f"{SECOND}{ON}fallout_note.kind", behind=("ck_fallout_note_confirmation",))
-def marking_a_step_completed_after_a_note_that_is_no_confirmation(trial: Trial) -> None:
-    work = held_case(trial)
-    trial.by_hand(
-        "INSERT INTO fallout_note (tenant_id, id, case_id, kind, author, text, external_ref) "
-        "VALUES (:tenant, gen_random_uuid(), :case, 'INFORMATION', 'mona', 'seen?', 'r-1')",
-        case=work.case().id,
-    )
-    work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")
-
-
-@refused_by(f"{SECOND}{ON}fallout_note.external_ref")
-def marking_a_step_completed_under_a_reference_that_was_not_confirmed(trial: Trial) -> None:
-    work = held_case(trial)
-    with trial.uow(MONA) as uow:
-        casework.confirm(uow, work.as_seen(MONA), "r-2", "seen")
-    work.resolve(BERT, Resolution.MARK_COMPLETED, external_ref="r-1")

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 from sqlalchemy import Engine, insert, select, text
 
-from domain import accepting
-from domain.offers import approving, authority, deciding, price_books
+from domain import accepting, authority
+from domain.offers import approving, deciding, price_books
 from domain.offers.approvals import Decision
 from domain.offers.prices import StalenessPolicy
 from domain.store import Answer, UnitOfWork, idempotency, remember

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from domain.delivery import resolving
+from domain.delivery import proposing, resolving
+from domain.delivery.proposing import AnswerProposal
 from domain.delivery.resolving import Resolution, ResolveCase
 from domain.fallout import casework
 from domain.fallout.casework import CaseCommand
@@ -14,7 +15,7 @@ from domain.store import UnitOfWork
 from tests.races.explorer.delivery_commands import ENGINE, SWEEP, delivery
 from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
 from tests.races.explorer.registry import OK
-from tests.support.fulfilment import ANNA, BERT, ROLES
+from tests.support.fulfilment import ANNA, BERT, MONA, ROLES
 
 
 def on_case(scene: Delivery, person: str) -> CaseCommand:
@@ -60,16 +61,39 @@ for name, (act, where, arguments) in CASEWORK.items():
     delivery(name, *where, actor=ANNA)(partial(do, act, arguments))
 
 
-@delivery("confirm the reference", "case claimed", actor=BERT, checks=("fallout_case.to_be_worked_on",))
-def confirm(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    casework.confirm(uow, on_case(scene, BERT), "r-1", "seen")
+@delivery("hand the case on", "step held", "case claimed", actor=ANNA)
+def hand_on(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    casework.hand_on(uow, on_case(scene, ANNA))
     return OK
 
 
-def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+@delivery("propose that it is done", "case claimed", actor=ANNA, checks=("fallout_case.propose",))
+def propose(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    proposing.propose(uow, decided(scene, Resolution.MARK_COMPLETED))
+    return OK
+
+
+@delivery("confirm that it is done", "case proposed", actor=BERT, checks=("fallout_case.confirm",))
+def confirm(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.proposal is not None
+    seen = on_case(scene, (BERT, MONA)[rank])
+    answer = AnswerProposal(
+        case_id=seen.case_id,
+        expected_version=seen.expected_version,
+        person=seen.person,
+        roles=seen.roles,
+        proposal_id=scene.proposal.id,
+        text="seen",
+    )
+    proposing.confirm(uow, answer)
+    return OK
+
+
+def decided(scene: Delivery, resolution: Resolution) -> ResolveCase:
+    """What Anna decides, on what the scene shows."""
     assert scene.case is not None
     step = scene.steps[FIRST_STEP]
-    command = ResolveCase(
+    return ResolveCase(
         case_id=scene.case.id,
         expected_version=scene.case.version,
         person=ANNA,
@@ -79,14 +103,16 @@ def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int)
         evidence="seen",
         external_ref="r-1",
     )
-    resolving.resolve(uow, command)
+
+
+def resolve(resolution: Resolution, scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    resolving.resolve(uow, decided(scene, resolution))
     return OK
 
 
 for name, resolution, scenes in (
     ("let it be tried again", Resolution.RETRY, ("case claimed", "case left")),
     ("repair it", Resolution.REPAIR_AND_RETRY, ("case claimed",)),
-    ("mark it completed", Resolution.MARK_COMPLETED, ("case confirmed",)),
     ("cancel the step", Resolution.CANCEL_STEP, ("case claimed",)),
     ("fail the step", Resolution.FAIL_STEP, ("case claimed",)),
     ("skip the step", Resolution.SKIP, ("case claimed",)),

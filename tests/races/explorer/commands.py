@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain import accepting
+from domain import accepting, authority
 from domain.catalog import CATALOG, FIBRE
-from domain.offers import approving, authority, deciding, documents, escalating, price_books, quoting, withdrawing
+from domain.offers import approving, deciding, documents, escalating, price_books, quoting, withdrawing
 from domain.offers.approvals import Decision
 from domain.offers.quotes import QuoteEvent, QuoteStatus
 from domain.store import UnitOfWork

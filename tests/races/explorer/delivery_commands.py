@@ -70,7 +70,7 @@ WORDS: dict[str, Word] = {
         StepEvent.COMPLETE,
         (
             *("order planned", "step under way", "last steps", "step unknown", "step retryable", "cancellation asked"),
-            *("step being cancelled", "step held", "case claimed", "case confirmed", "case resolved"),
+            *("step being cancelled", "step held", "case claimed", "case proposed", "case resolved"),
             *("cancellation of what is held", "step to be cancelled"),
         ),
         ref="r-1",

@@ -14,7 +14,7 @@ from domain.delivery.resolving import Resolution
 from domain.delivery.steps import StepEvent
 from domain.fallout import casework, triaging
 from domain.fallout.casework import CaseCommand
-from tests.support.fulfilment import ANNA, BERT, Fulfilment
+from tests.support.fulfilment import ANNA, Fulfilment
 from tests.support.offers import Offers
 
 FIRST_STEP, SECOND_STEP = "A", "B"
@@ -31,6 +31,7 @@ class Delivery:
     request: Row[Any] | None
     case: Row[Any] | None
     contradiction: Row[Any] | None
+    proposal: Row[Any] | None
 
     @classmethod
     def of(cls, work: Fulfilment) -> Delivery:
@@ -44,6 +45,7 @@ class Delivery:
             request=requests[-1] if requests else None,
             case=cases[-1] if cases else None,
             contradiction=contradictions[-1] if contradictions else None,
+            proposal=work.proposal(cases[-1]) if cases else None,
         )
 
 
@@ -206,12 +208,10 @@ def claimed(offers: Offers) -> Fulfilment:
     return work
 
 
-def confirmed(offers: Offers) -> Fulfilment:
-    """A second person has seen the provider's reference."""
+def proposed(offers: Offers) -> Fulfilment:
+    """A second person is asked to confirm the provider's reference."""
     work = claimed(offers)
-    command = work.as_seen(BERT)
-    with offers.uow(BERT) as uow:
-        casework.confirm(uow, command, "r-1", "seen")
+    work.propose(ANNA, external_ref="r-1", evidence="seen")
     return work
 
 
@@ -277,7 +277,7 @@ DELIVERIES: Mapping[str, Preparation] = {
     "order blocked": blocked,
     "order unblocked": unblocked,
     "case claimed": claimed,
-    "case confirmed": confirmed,
+    "case proposed": proposed,
     "case left": left,
     "case waiting": put_aside(casework.request_information),
     "case on hold": put_aside(casework.hold),

@@ -13,9 +13,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from domain.offers import authority, withdrawing
+from domain import authority
+from domain.authority import AuthorityGrant
+from domain.offers import withdrawing
 from domain.offers.approvals import Decision
-from domain.offers.authority import AuthorityGrant
 from domain.offers.prices import StalenessPolicy
 from domain.offers.quotes import QuoteStatus
 from domain.store import table_of

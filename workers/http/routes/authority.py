@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
 from sqlalchemy import Row
 
+from domain import authority
 from domain.errors import Invalid
-from domain.offers import authority, reading
+from domain.offers import reading
 from domain.store import Answer, UnitOfWork
 from workers.http.auth import APPROVERS, AUTHORITY_ADMINS, Role
 from workers.http.calls import Call, Commanding, Read, Reading, read_response

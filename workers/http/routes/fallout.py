@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import Row
 
-from domain.delivery import cases_shown, resolving
+from domain.delivery import cases_shown, proposing, resolving
 from domain.delivery.resolving import EvidenceMissing, ResolutionNeedsAuthority
 from domain.delivery.step_moves import DECISIONS
 from domain.errors import Refusal
@@ -145,26 +145,54 @@ def resume_case(
     return _act(call, body, case_id, if_match, casework.resume)
 
 
-@router.post("/{caseId}/escalations", status_code=201, responses=_responses("fallout_case.escalate"))
+@router.post("/{caseId}/escalations", status_code=201, responses=_responses("fallout_case.hand_on"))
 def escalate_case(
     call: Annotated[Call, Depends(Commanding("escalate-case", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
     body: bodies.EmptyBody,
 ) -> JSONResponse:
-    """Escalate a case by one level."""
-    return _act(call, body, case_id, if_match, casework.escalate)
+    """Hand a case on to the next level."""
+    return _act(call, body, case_id, if_match, casework.hand_on)
 
 
-@router.post("/{caseId}/confirmations", status_code=201, responses=_responses("fallout_case.to_be_worked_on"))
-def confirm_reference(
-    call: Annotated[Call, Depends(Commanding("confirm-reference", CASE_WORKERS))],
+@router.post(
+    "/{caseId}/proposals",
+    status_code=201,
+    responses=_responses("fallout_case.propose", refusals=(EvidenceMissing, ResolutionNeedsAuthority)),
+)
+def propose_resolution(
+    call: Annotated[Call, Depends(Commanding("propose-resolution", CASE_WORKERS))],
+    if_match: Precondition,
+    case_id: CaseId,
+    body: order_bodies.ResolutionBody,
+) -> JSONResponse:
+    """Propose a resolution of your case for a second person to confirm. MARK_COMPLETED needs one."""
+
+    def propose(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
+        proposing.propose(uow, body.command(command))
+        return uow.read(FalloutCase, case_id)
+
+    return _act(call, body, case_id, if_match, propose)
+
+
+@router.post(
+    "/{caseId}/confirmations",
+    status_code=201,
+    responses=_responses("fallout_case.confirm", "fallout_case.resolve", *(move.name for move in DECISIONS.values())),
+)
+def confirm_proposal(
+    call: Annotated[Call, Depends(Commanding("confirm-proposal", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
     body: order_bodies.ConfirmationBody,
 ) -> JSONResponse:
-    """Confirm, as the second person, that the provider has this reference."""
-    return _act(call, body, case_id, if_match, lambda uow, command: casework.confirm(uow, command, body.external_ref, body.text))
+    """Confirm, as the second person, exactly what the first has proposed; it is carried out in the first one's name."""
+
+    def confirm(uow: UnitOfWork) -> Row[Any]:
+        return proposing.confirm(uow, body.command(_command(call.principal, case_id, if_match.required())))
+
+    return _resolved(call, body, confirm)
 
 
 @router.post(
@@ -183,10 +211,18 @@ def resolve_case(
     body: order_bodies.ResolutionBody,
 ) -> JSONResponse:
     """Resolve your case. Its step changes with it, and then its order."""
+
+    def resolve(uow: UnitOfWork) -> Row[Any]:
+        return resolving.resolve(uow, body.command(_command(call.principal, case_id, if_match.required())))
+
+    return _resolved(call, body, resolve)
+
+
+def _resolved(call: Call, body: BaseModel, act: Callable[[UnitOfWork], Row[Any]]) -> JSONResponse:
     orders: list[UUID] = []
 
     def work(uow: UnitOfWork) -> Answer:
-        resolved = resolving.resolve(uow, body.command(_command(call.principal, case_id, if_match.required())))
+        resolved = act(uow)
         if resolved.order_id is not None:
             orders.append(resolved.order_id)
         return _answer(uow, call.principal, resolved)

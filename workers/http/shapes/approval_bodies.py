@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import Field
 
+from domain.authority import DelegateAuthority, GrantAuthority
 from domain.offers.approvals import Decision
-from domain.offers.authority import DelegateAuthority, GrantAuthority
 from domain.offers.deciding import Decide
 from workers.http.shapes.bodies import Body
 from workers.http.shapes.fields import Comment, Moment, Money, Percent, ReasonCode, Text, Version

@@ -146,13 +146,25 @@ class ShownNote(Shown):
     created_at: datetime
 
 
+class ShownProposal(Shown):
+    """A resolution that a second person must confirm."""
+
+    proposal_id: UUID
+    resolution: str
+    external_ref: str
+    evidence: str
+    proposed_by: str
+    created_at: datetime
+
+
 class ShownCase(ListedCase):
-    """A case with its step as it stands, its notes, and the resolutions that its reader may choose."""
+    """A case with its step as it stands, its notes, what waits for a second person, and the resolutions that its reader may choose."""
 
     step_code: str | None
     step_status: str | None
     step_version: int | None
     notes: list[ShownNote]
+    proposal: ShownProposal | None
     resolutions: list[str]
 
 

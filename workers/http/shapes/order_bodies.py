@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from domain.delivery.callbacks import ReceiveCallback
 from domain.delivery.cancelling import RequestCancellation
+from domain.delivery.proposing import AnswerProposal
 from domain.delivery.resolving import Resolution, ResolveCase
 from domain.fallout.casework import CaseCommand
 from workers.http.shapes.bodies import Body
@@ -45,8 +46,18 @@ class HoldBody(Body):
 
 
 class ConfirmationBody(Body):
-    external_ref: Text = Field(description="The provider's reference that you have seen yourself")
-    text: Comment = Field(description="Where you have seen it")
+    proposal_id: UUID = Field(description="What you confirm, exactly as it was proposed")
+    text: Comment = Field(description="Where you have seen yourself that it is so")
+
+    def command(self, case: CaseCommand) -> AnswerProposal:
+        return AnswerProposal(
+            proposal_id=self.proposal_id,
+            case_id=case.case_id,
+            expected_version=case.expected_version,
+            person=case.person,
+            roles=case.roles,
+            text=self.text,
+        )
 
 
 class ResolutionBody(Body):

@@ -13,7 +13,22 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, DateTime, Index, Numeric, Row, false, func, select, text, true
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    Index,
+    Numeric,
+    Row,
+    SQLColumnExpression,
+    exists,
+    false,
+    func,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Forbidden, Invalid, InvalidTransition, SafeAction
@@ -123,6 +138,24 @@ REVOKE = Move(
 )
 # A delegation ends with the grant that it comes from, at any version: nothing can make it valid again.
 REVOKE_DELEGATION = Move(AuthorityGrant, GRANT_MATRIX, GrantEvent.END)
+
+
+def is_granted(
+    tenant_id: SQLColumnExpression[UUID], subject: ColumnElement[str], role: SQLColumnExpression[str], *limits: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """For guards: the subject has a grant for the role that is active now, and to which the limits apply."""
+    grant, now = AuthorityGrant, func.clock_timestamp()
+    return exists(
+        select(grant.id).where(
+            grant.tenant_id == tenant_id,
+            grant.subject == subject,
+            grant.role == role,
+            grant.status == GrantStatus.ACTIVE,
+            grant.valid_from <= now,
+            func.coalesce(grant.valid_until > now, true()),
+            *limits,
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

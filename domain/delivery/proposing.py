@@ -1,0 +1,116 @@
+"""Resolutions that two people answer for: the first proposes, the second confirms exactly that, and it is carried out in the first one's name.
+
+A proposal is kept as it was made, and holds while its case stays as it was (docs/domain.md#fallout).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Row, Text, Uuid, select
+
+from domain.delivery import resolving
+from domain.delivery.resolving import PROPOSAL, Resolution, ResolveCase
+from domain.errors import Conflict, Forbidden
+from domain.fallout.cases import FalloutCase, FalloutNote, NoteKind, ResolutionProposal
+from domain.fallout.casework import EXPECTED_VERSION, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand
+from domain.store import Check, Guard, UnitOfWork, param
+
+
+class StaleProposal(Conflict):
+    """This was proposed about another state of the case."""
+
+    aggregate = "fallout_case"
+
+
+class OwnProposal(Forbidden):
+    """A second person must confirm it: you have proposed it yourself."""
+
+
+PROPOSE = Check(FalloutCase, "propose", OF_THIS_PROCESS, IN_MY_QUEUE, EXPECTED_VERSION, MINE)
+CONFIRM = Check(
+    FalloutCase,
+    "confirm",
+    OF_THIS_PROCESS,
+    IN_MY_QUEUE,
+    EXPECTED_VERSION,
+    Guard(StaleProposal, FalloutCase.id == param("proposed_case_id", Uuid())),
+    Guard(StaleProposal, FalloutCase.version == param("case_version", BigInteger())),
+    Guard(OwnProposal, param("person", Text()) != param("proposed_by", Text())),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerProposal(CaseCommand):
+    """What a second person says about a proposal, having seen its case at this version."""
+
+    proposal_id: UUID
+    text: str
+
+
+def propose(uow: UnitOfWork, command: ResolveCase) -> UUID:
+    """Keep a resolution for a second person to confirm; returns the id of the proposal. The case stays as it is.
+
+    Raises EvidenceMissing, ResolutionNeedsAuthority, QueueNotYours, FalloutCaseConflict.
+    """
+    resolving.must_be_complete(command)
+    case = uow.require(PROPOSE, command)
+    [proposal_id] = uow.add(
+        ResolutionProposal,
+        {
+            "case_id": case.id,
+            "case_version": case.version,
+            "step_version": command.expected_step_version,
+            "resolution": command.resolution,
+            "external_ref": command.external_ref,
+            "evidence": command.evidence,
+            "proposed_by": command.person,
+            "roles": list(command.roles),
+            "shown_form_id": command.shown_form_id,
+        },
+    )
+    return proposal_id
+
+
+def last_proposal(uow: UnitOfWork, case: Row[Any]) -> Row[Any] | None:
+    """The newest proposal that still holds for a case; None when there is none."""
+    query = select(*PROPOSAL.c).filter_by(tenant_id=uow.tenant_id, case_id=case.id, case_version=case.version)
+    return uow.connection.execute(query.order_by(PROPOSAL.c.created_at.desc()).limit(1)).one_or_none()
+
+
+def confirm(uow: UnitOfWork, command: AnswerProposal) -> Row[Any]:
+    """Confirm a proposal as the second person, and carry it out in the name of the first; returns the case.
+
+    Raises QueueNotYours, FalloutCaseConflict, StaleProposal, OwnProposal, and the refusals of `resolving.resolve`.
+    """
+    resolving.lock_delivery(uow, uow.read(FalloutCase, command.case_id))
+    proposal = uow.read(ResolutionProposal, command.proposal_id)
+    _answer(uow, command, proposal, NoteKind.CONFIRMATION, external_ref=proposal.external_ref)
+    return resolving.resolve(
+        uow,
+        ResolveCase(
+            case_id=proposal.case_id,
+            expected_version=proposal.case_version,
+            person=proposal.proposed_by,
+            roles=proposal.roles,
+            resolution=Resolution(proposal.resolution),
+            expected_step_version=proposal.step_version,
+            external_ref=proposal.external_ref,
+            evidence=proposal.evidence,
+            shown_form_id=proposal.shown_form_id,
+        ),
+    )
+
+
+def decline(uow: UnitOfWork, command: AnswerProposal) -> None:
+    """Do not confirm a proposal; the case keeps the reason. Raises QueueNotYours, FalloutCaseConflict, StaleProposal, OwnProposal."""
+    _answer(uow, command, uow.read(ResolutionProposal, command.proposal_id), NoteKind.DECLINED)
+
+
+def _answer(uow: UnitOfWork, command: AnswerProposal, proposal: Row[Any], kind: NoteKind, **more: Any) -> None:
+    of_proposal = {name: getattr(proposal, name) for name in ("case_version", "proposed_by")}
+    uow.require(CONFIRM, command, proposed_case_id=proposal.case_id, **of_proposal)
+    note = {"case_id": proposal.case_id, "kind": kind, "author": command.person, "text": command.text, "proposal_id": proposal.id}
+    uow.add(FalloutNote, {**note, **more})
