@@ -49,6 +49,8 @@ class TopicContract(bpmn_variables.TopicContract, Protocol):
     def name(self) -> str: ...
     @property
     def errors(self) -> Sequence[str]: ...
+    @property
+    def configured(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: It
     for model in processes:
         broken += _topic_problems(model, topics)
         broken += _error_problems(model, thrown)
-        broken += _property_problems(model)
+        broken += _property_problems(model, topics)
         broken += _code_problems(model)
         broken += _message_problems(model, known_messages)
         broken += _drawing_problems(model)
@@ -176,18 +178,23 @@ def _error_problems(model: _Model, thrown: Mapping[str, Sequence[str]]) -> Itera
             yield f"{model.named(event)}: nothing throws {caught_code} here: remove the event, or correct its error code"
 
 
-def _property_problems(model: _Model) -> Iterator[str]:
+def _property_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Iterator[str]:
     yield from _version_problems(model, "process", _CAMUNDA)
     for task in model.external_tasks():
-        policy = task.xpath(
-            "bpmn:extensionElements/camunda:properties/camunda:property[@name=$name]/@value",
-            namespaces={"bpmn": _BPMN[1:-1], "camunda": _CAMUNDA[1:-1]},
-            name=PROPERTY,
-        )
-        if not policy:
+        found = _properties(task)
+        if PROPERTY not in found:
             yield f"{model.named(task)}: has no {PROPERTY}: add the extension property, for example R5/PT10S"
         else:
-            yield from _policy_problem(model.named(task), str(policy[0]))
+            yield from _policy_problem(model.named(task), found[PROPERTY])
+        contract = topics.get(str(task.get(f"{_CAMUNDA}topic")))
+        for name in contract.configured if contract else ():
+            if name not in found:
+                yield f"{model.named(task)}: has no {name}: add the extension property"
+
+
+def _properties(task: etree._Element) -> dict[str, str]:
+    rows = task.iterfind(f"{_BPMN}extensionElements/{_CAMUNDA}properties/{_CAMUNDA}property")
+    return {str(row.get("name")): str(row.get("value")) for row in rows}
 
 
 def _policy_problem(name: str, policy: str) -> Iterator[str]:

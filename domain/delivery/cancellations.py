@@ -37,7 +37,8 @@ class CancellationEvent(StrEnum):
 
 
 S, E = CancellationStatus, CancellationEvent  # for the matrix below
-OPEN = (S.ACKNOWLEDGED, S.ASSESSING, S.EXECUTING)
+UNDECIDED = (S.ACKNOWLEDGED, S.ASSESSING)
+OPEN = (*UNDECIDED, S.EXECUTING)
 FINAL = frozenset({S.DECLINED, S.DONE, S.DONE_PARTIAL})
 
 CANCELLATION_MATRIX = Matrix(
@@ -111,7 +112,7 @@ MAY_DECIDE = Check(
     CancellationRequest,
     "decide",
     Guard(NotThisProcess, acts_for(CancellationRequest.id)),
-    Guard(CancellationDecided, is_one_of(CancellationRequest.status, S.ACKNOWLEDGED, S.ASSESSING)),
+    Guard(CancellationDecided, is_one_of(CancellationRequest.status, *UNDECIDED)),
     Guard(CancellationVersionConflict, CancellationRequest.version == param("expected_version")),
     Guard(OwnCancellation, CancellationRequest.requested_by != param("decided_by")),
     Guard(CancellationNotYours, literal(ASSESSOR) == func.any(param("roles", ARRAY(TEXT)))),
@@ -126,10 +127,10 @@ MAY_DECIDE = Check(
     ),
 )
 DECISION = {CancellationRequest.decided_by: param("decided_by"), CancellationRequest.decision_reason: param("decision_reason")}
-UNDECIDED = dict.fromkeys((*FINAL, S.EXECUTING), CancellationDecided)
+WHEN_DECIDED = dict.fromkeys((*FINAL, S.EXECUTING), CancellationDecided)
 ASSESS = Move(CancellationRequest, CANCELLATION_MATRIX, E.ASSESS)
-ACCEPT = Move(CancellationRequest, CANCELLATION_MATRIX, E.ACCEPT, sets=DECISION, illegal=UNDECIDED)
-DECLINE = Move(CancellationRequest, CANCELLATION_MATRIX, E.DECLINE, sets=DECISION, illegal=UNDECIDED)
+ACCEPT = Move(CancellationRequest, CANCELLATION_MATRIX, E.ACCEPT, sets=DECISION, illegal=WHEN_DECIDED)
+DECLINE = Move(CancellationRequest, CANCELLATION_MATRIX, E.DECLINE, sets=DECISION, illegal=WHEN_DECIDED)
 FINISH = Move(CancellationRequest, CANCELLATION_MATRIX, E.FINISH)
 FINISH_PARTLY = Move(CancellationRequest, CANCELLATION_MATRIX, E.FINISH_PARTLY)
 

@@ -218,7 +218,7 @@ def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
     uow.read(SalesOrder, order_id, lock=True)
     locked = steps.of_order(uow, order_id, lock=True)
     cancellation = uow.read(CancellationRequest, command.cancellation_id, lock=True)
-    if cancellation.status not in {CancellationStatus.ACKNOWLEDGED, CancellationStatus.ASSESSING}:
+    if cancellation.status not in cancellations.UNDECIDED:
         return cancellation
     if not command.accept:
         return decline(uow, cancellation, command.decided_by, command.reason)

@@ -85,8 +85,8 @@ def test_models_and_workers_agree() -> None:
             "quote-approval.bpmn: sequenceFlow (flow-level-opened-to-approve-requirement): is not drawn",
         ),
         (
-            change("quote-approval.bpmn", 'formRef="approve-quote"', 'formRef="aprove-quote"'),
-            "quote-approval.bpmn: Approve quote (approve-quote): there is no form 'aprove-quote'",
+            change("approve-requirement.bpmn", 'formRef="approve-quote"', 'formRef="aprove-quote"'),
+            "approve-requirement.bpmn: Approve quote (approve-quote): there is no form 'aprove-quote'",
         ),
         (
             change("quote-approval.bpmn", 'decisionRef="approval-requirements"', 'decisionRef="approvals"'),
@@ -97,8 +97,8 @@ def test_models_and_workers_agree() -> None:
             "order-fulfillment.bpmn: Fulfil steps (fulfil-steps): there is no process 'step'",
         ),
         (
-            change("quote-approval.bpmn", 'formRefBinding="deployment"', 'formRefBinding="latest"'),
-            "quote-approval.bpmn: Approve quote (approve-quote): binds its form to the latest version",
+            change("approve-requirement.bpmn", 'formRefBinding="deployment"', 'formRefBinding="latest"'),
+            "approve-requirement.bpmn: Approve quote (approve-quote): binds its form to the latest version",
         ),
         (change("fulfillment-step.bpmn", "</bpmn:definitions>", ""), "fulfillment-step.bpmn: is not readable XML"),
         (
@@ -106,27 +106,23 @@ def test_models_and_workers_agree() -> None:
             "approve-quote.form: is not a form with an id",
         ),
         (
-            change(
-                "quote-approval.bpmn",
-                '<camunda:inputParameter name="requirementId">',
-                '<camunda:inputParameter name="requirement">',
-            ),
-            "quote-approval.bpmn: Remind approver (remind-approver): approval.remind-approver reads 'requirementId'",
+            change("cancel-step.bpmn", "fulfillment.cancel-step", "cancellation.record-decision"),
+            "cancellation.record-decision reads 'cancellationDecision', which nothing sets in cancel-step",
         ),
         (
-            change("quote-approval.bpmn", 'resultVariable="reuse"', 'resultVariable="reused"'),
-            "(open-requirements): quote.open-requirements reads 'reuse', which nothing sets in quote-approval",
+            change("approve-requirement.bpmn", 'name="slaDuration" value="PT24H"', 'name="sla-duration" value="PT24H"'),
+            "approve-requirement.bpmn: Extend deadline (extend-deadline): has no slaDuration: add the extension property",
         ),
         (
-            change("quote-approval.bpmn", r"\$\{remindAt\}", "${remindBy}"),
-            "quote-approval.bpmn: Reminder due (reminder-due): ${remindBy} reads 'remindBy'",
+            change("approve-requirement.bpmn", r"\$\{remindAt\}", "${remindBy}"),
+            "approve-requirement.bpmn: Reminder due (reminder-due): ${remindBy} reads 'remindBy'",
         ),
         (
-            change("quote-approval.bpmn", r"requirement\.prop\('remindAt'\)", "requirement.prop('remindBy')"),
-            "quote-approval.bpmn: Approve requirement (approve-requirement): requirement has no 'remindBy'",
+            change("order-fulfillment.bpmn", r"step\.prop\('ready'\)", "step.prop('readi')"),
+            "order-fulfillment.bpmn: Fulfil steps (fulfil-steps): step has no 'readi'",
         ),
         (
-            change("quote-approval.bpmn", r"getEntry\('nextApproverGroup'\)", "getEntry('nextGroup')"),
+            change("approve-requirement.bpmn", r"getEntry\('nextApproverGroup'\)", "getEntry('nextGroup')"),
             "(determine-escalation): decision approval-escalation has no output 'nextGroup'",
         ),
         (
@@ -149,11 +145,11 @@ def test_models_and_workers_agree() -> None:
         ),
         (
             change("forms/approve-quote.form", "{{rulesText}}", "{{ruleText}}"),
-            "(approve-quote): form approve-quote reads 'ruleText', which nothing sets in quote-approval",
+            "(approve-quote): form approve-quote reads 'ruleText', which nothing sets in approve-requirement",
         ),
         (
             change("forms/approve-quote.form", "=reminderNotice = null", "=reminder = null"),
-            "(approve-quote): form approve-quote reads 'reminder', which nothing sets in quote-approval",
+            "(approve-quote): form approve-quote reads 'reminder', which nothing sets in approve-requirement",
         ),
         (
             change("forms/approve-quote.form", '"key": "reasonCode"', '"key": "reason"'),

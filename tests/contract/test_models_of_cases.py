@@ -23,9 +23,15 @@ SHOWN = (
 
 def form(*, is_open: bool = True, owner: str | None = None, queue: str = "falloutL1") -> dict[str, Variable]:
     """What the worker sets before somebody is asked."""
-    times = {"claimDueAt": IN_AN_HOUR, "dueAt": IN_AN_HOUR}
-    named = {"isOpen": is_open, "caseQueue": queue, "caseOwner": owner, "caseNumber": "F-1", "caseTitle": "outcome unknown"}
-    typed = dict.fromkeys(("resolution", "externalReference", "evidence", "comment"))
+    times: dict[str, Variable] = {"claimDueAt": IN_AN_HOUR, "dueAt": IN_AN_HOUR}
+    named: dict[str, Variable] = {
+        "isOpen": is_open,
+        "caseQueue": queue,
+        "caseOwner": owner,
+        "caseNumber": "F-1",
+        "caseTitle": "outcome unknown",
+    }
+    typed: dict[str, Variable] = dict.fromkeys(("resolution", "externalReference", "evidence", "comment"))
     return {"resolutionOutcome": "NONE", **named, **times, **dict.fromkeys(SHOWN, "…"), **typed}
 
 
@@ -87,7 +93,7 @@ def test_the_task_belongs_to_the_owner_and_the_queue_of_the_case(case: Walk, eng
 def test_nothing_that_a_case_worker_writes_reaches_the_case(case: Walk, engine: Engine) -> None:
     resolving = asks(case)
     before = engine.instance_variables(case.instance_id)
-    forged = {"caseId": "another", "tenantId": "another", "caseStatus": "CLOSED", "surprise": True}
+    forged: dict[str, Variable] = {"caseId": "another", "tenantId": "another", "caseStatus": "CLOSED", "surprise": True}
     decided(resolving, "APPLIED", resolution="RETRY", **forged)
     case.take("fallout.read-case")
     assert engine.instance_variables(case.instance_id) == {**before, "resolutionOutcome": "APPLIED"}
@@ -116,8 +122,8 @@ def confirming(case: Walk, *, is_open: bool = True) -> Walk:
     """Let the first person propose something that a second one must confirm; returns the process that asks the second."""
     decided(asks(case), "CONFIRMATION_NEEDED", resolution="MARK_COMPLETED", externalReference="r-7", evidence="seen")
     second = asking(case, "confirmation")
-    shown = {**form(), **dict.fromkeys(("proposedBy", "proposedReference", "proposedEvidence"), "…")}
-    second.work("fallout.prepare-confirmation", **shown, isOpen=is_open, confirmed=None, confirmationComment=None)
+    shown: dict[str, Variable] = {**form(), **dict.fromkeys(("proposedBy", "proposedReference", "proposedEvidence"), "…")}
+    second.work("fallout.prepare-confirmation", **{**shown, "isOpen": is_open}, confirmed=None, confirmationComment=None)
     return second
 
 
@@ -154,8 +160,8 @@ def test_a_case_that_is_not_claimed_or_resolved_in_time_is_escalated(case: Walk,
     resolving = asks(case)
     [task] = resolving.people(1)
     resolving.let_time_pass(timer)
-    escalate = resolving.take("fallout.escalate", "escalationCause")
-    assert escalate.variables == {"escalationCause": cause}
+    escalate = resolving.take("fallout.escalate")
+    assert escalate.properties["escalationCause"] == cause
     resolving.done(escalate)
     case.tell("FalloutCaseChanged")
     case.work("fallout.read-case", caseStatus="OPEN")

@@ -85,6 +85,7 @@ def test_a_case_is_opened_when_a_rule_requires_it(engine: Engine, found: tuple[s
     step.work("fulfillment.execute-step", **step_result(outcome, failure, attempt))
     opened = step.take("fallout.open-case", "falloutQueue", "falloutSeverity")
     assert opened.variables == {"falloutQueue": queue, "falloutSeverity": severity}
+    assert "falloutQueue" not in opened.properties
     step.done(opened, caseId="c-1", stepOutcome="HELD")
     step.let_time_pass("resolution-wait-over")
     step.work("fulfillment.check-outcome", **step_result("HELD", failure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,9 +59,10 @@ class Late:
         """Let the worker ask the next group; somebody completed the task when `engine.completed_by` says so."""
         return self._workers.escalate(self._task("approval.escalate-requirement", instance_id, **variables), self.key)
 
-    def extend(self, **variables: Any) -> dict[str, Any]:
+    def extend(self, lasting: str = "PT24H", **variables: Any) -> dict[str, Any]:
         """Let the worker give the same group more time."""
-        return self._workers.extend(self._task("approval.extend-deadline", **{"slaDuration": "PT24H", **variables}), self.key)
+        task = self._task("approval.extend-deadline", **variables)
+        return self._workers.extend(replace(task, properties={"slaDuration": lasting}), self.key)
 
     def remind(self, level: int = 0) -> dict[str, Any]:
         return self._workers.remind(self._task("approval.remind-approver", escalationLevel=level), self.key)
@@ -214,7 +216,7 @@ def test_a_deadline_that_passed_without_a_group_above_is_extended(late: Late) ->
     before = late.requirement
     late.engine.rows.clear()
 
-    late.extend(slaDuration="PT48H")
+    late.extend("PT48H")
 
     after = late.requirement
     assert (after.approver_group, after.escalation_level) == ("approverRsm", 1)
@@ -233,7 +235,7 @@ def test_without_a_group_above_only_the_model_gives_more_time(late: Late) -> Non
 
 def test_a_duration_that_is_none_makes_an_incident(late: Late) -> None:
     with pytest.raises(GiveUp, match="slaDuration must be an ISO duration such as PT24H, it is 'a day'"):
-        late.extend(slaDuration="a day")
+        late.extend("a day")
 
 
 def test_an_escalation_of_which_nobody_knows_who_made_it_makes_an_incident(late: Late) -> None:

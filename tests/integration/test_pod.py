@@ -147,9 +147,9 @@ def test_a_missing_variable_makes_an_incident_that_names_it(deploy: Deployer, do
     process = deploy(one_task)
     instance = process.start()
 
-    Pod(doors.direct(), topics(process, Calls(lambda task: {"x": task.text("quoteId")}), variables=("quoteId",))).run_once()
+    Pod(doors.direct(), topics(process, Calls(lambda task: {"x": str(task.uuid("quoteId"))}), variables=("quoteId",))).run_once()
 
-    assert "'quoteId' must be a text, it is None" in process.incident(instance)
+    assert "'quoteId' must be a UUID, it is None" in process.incident(instance)
 
 
 def test_a_task_that_the_engine_cannot_continue_makes_an_incident_with_the_words_of_the_engine(

@@ -148,7 +148,8 @@ BUDGETS: dict[str, tuple[int, Callable[[Offers], Act]]] = {
     "price": (7, lambda o: now(o, o.draft_quote, o.price)),
     "submit": (3, lambda o: now(o, o.priced_quote, o.submit)),
     "open requirements": (9, lambda o: now(o, o.submitted_quote, lambda offer: o.open_requirements(offer, SIGNATURE))),
-    "decide": (12, decide),
+    # Eight of them read what was shown: it is kept with the decision.
+    "decide": (20, decide),
     "remind": (3, remind),
     "escalate": (3, escalate),
     "issue a document": (6, lambda o: now(o, o.priced_quote, o.issue_document)),

@@ -33,7 +33,10 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: unanswered.unsettled_contradictions(connection, 10, LONG, LONG), {"ix_step_contradiction_unanswered"}),
     (lambda connection: casework.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
     (lambda connection: unsettled.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
-    (lambda connection: casework.cases_of_processes(connection, ["a", "b"]), {"ix_workflow_correlation_instance"}),
+    (
+        lambda connection: casework.cases_of_processes(connection, ["a", "b"]),
+        {"uq_workflow_instance_tenant_id_process_instance_id"},
+    ),
     (lambda connection: unsettled.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_unsettled"}),
     (lambda connection: withdrawing.expired_quotes(connection, 10), {"ix_quote_expiring"}),
 ]

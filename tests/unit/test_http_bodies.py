@@ -28,7 +28,6 @@ WITHOUT_COMMAND = {
     order_bodies.QuestionBody,
     order_bodies.InformationBody,
     order_bodies.HoldBody,
-    order_bodies.ConfirmationBody,
     quote_bodies.NewEntry,
 }
 CASE = CaseCommand(case_id=UUID(int=1), expected_version=1, person="anna")

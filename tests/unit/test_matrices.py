@@ -70,14 +70,14 @@ DONE          =         x         x        =      =
 DONE_PARTIAL  =         x         x        =      =
 """
 FALLOUT = """
-                     CLAIM       RELEASE EXPIRE_CLAIM REQUEST_INFORMATION RECEIVE_INFORMATION HOLD RESUME ESCALATE RESOLVE SELF_HEAL VERIFY REOPEN CANCEL
-OPEN                 IN_PROGRESS =       =            x                    x           x       x           OPEN x        RESOLVED  x      x    CANCELLED
-IN_PROGRESS          IN_PROGRESS OPEN    OPEN         AWAITING_INFORMATION x           ON_HOLD x           OPEN RESOLVED RESOLVED  x      x    CANCELLED
-AWAITING_INFORMATION x           =       =            x                    IN_PROGRESS x       x           OPEN x        RESOLVED  x      x    CANCELLED
-ON_HOLD              x           =       =            x                    x           x       IN_PROGRESS OPEN x        RESOLVED  x      x    CANCELLED
-RESOLVED             x           x       x            x                    x           x       x           x    x        =         CLOSED OPEN x
-CLOSED               x           x       x            x                    x           x       x           x    x        =         =      x    x
-CANCELLED            x           x       x            x                    x           x       x           x    x        =         =      x    x
+                     CLAIM       RELEASE EXPIRE_CLAIM REQUEST_INFORMATION RECEIVE_INFORMATION HOLD RESUME ESCALATE HAND_ON RESOLVE SELF_HEAL VERIFY REOPEN CANCEL
+OPEN                 IN_PROGRESS =       =            x                    x           x       x           OPEN     OPEN    x        RESOLVED  x      x    CANCELLED
+IN_PROGRESS          IN_PROGRESS OPEN    OPEN         AWAITING_INFORMATION x           ON_HOLD x           OPEN     OPEN    RESOLVED RESOLVED  x      x    CANCELLED
+AWAITING_INFORMATION x           =       =            x                    IN_PROGRESS x       x           OPEN     OPEN    x        RESOLVED  x      x    CANCELLED
+ON_HOLD              x           =       =            x                    x           x       IN_PROGRESS OPEN     OPEN    x        RESOLVED  x      x    CANCELLED
+RESOLVED             x           x       x            x                    x           x       x           x        x          x        =         CLOSED OPEN x
+CLOSED               x           x       x            x                    x           x       x           x        x          x        =         =      x    x
+CANCELLED            x           x       x            x                    x           x       x           x        x          x        =         =      x    x
 """
 TABLES = [
     pytest.param(QUOTE_MATRIX, QuoteEvent, QUOTE, id="quote"),

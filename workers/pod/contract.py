@@ -80,20 +80,20 @@ class Task:
             cancelled=cancelled,
         )
 
-    def text(self, name: str) -> str:
-        """Return a required text. Raises GiveUp when the process does not set it."""
-        value = self.variables.get(name)
-        if not isinstance(value, str) or not value:
-            raise GiveUp(f"the process variable {name!r} must be a text, it is {value!r}: set it in the model or on the instance")
-        return value
-
     def uuid(self, name: str) -> UUID:
-        """Return a required UUID. Raises GiveUp when the process does not set it."""
-        text = self.text(name)
+        """Return a process variable that must be a UUID. Raises GiveUp when it is not."""
+        value = self.variables.get(name)
         try:
-            return UUID(text)
-        except ValueError:
-            raise GiveUp(f"the process variable {name!r} must be a UUID, it is {text!r}: correct it on the instance") from None
+            return UUID(value)
+        except (TypeError, ValueError, AttributeError):
+            raise GiveUp(f"the process variable {name!r} must be a UUID, it is {value!r}: correct it on the instance") from None
+
+    def configured(self, name: str) -> str:
+        """Return an extension property of the model's task; no process variable changes it. Raises GiveUp when the model has none."""
+        try:
+            return self.properties[name]
+        except KeyError:
+            raise GiveUp(f"the task has no extension property {name!r}: set it in the model") from None
 
 
 Handler: TypeAlias = Callable[[Task], Mapping[str, Variable]]

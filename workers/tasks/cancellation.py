@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import cancelling
-from domain.delivery.cancellations import CancellationDecided, CancellationRequest, CancellationStatus
+from domain.delivery import cancellations, cancelling
+from domain.delivery.cancellations import CancellationDecided, CancellationRequest
 from domain.delivery.cancelling import AssessCancellation, CancellationFacts
 from domain.errors import Refusal
 from domain.store import UnitOfWork
@@ -31,7 +31,6 @@ TYPED = ("cancellationDecision", "assessmentReason")
 """What the person fills in."""
 SHOWN = ("orderNumber", "customerId", "cancellationReason", "requestedBy", "decisionReason", "orderValueText", "stepsText")
 STEPS_HEAD = "| Step | State | Point of no return | Can be undone |\n|---|---|---|---|\n"
-OPEN = (CancellationStatus.ACKNOWLEDGED, CancellationStatus.ASSESSING)
 
 
 class Cancellation:
@@ -49,7 +48,7 @@ class Cancellation:
             forms.show(uow, key.id, facts.as_evidence(), task.process_instance_id)
             known = instances.find(uow, task.process_instance_id)
         return {
-            "isOpen": facts.request.status in OPEN,
+            "isOpen": facts.request.status in cancellations.UNDECIDED,
             **policy_inputs(facts),
             **_shown(facts),
             "decisionReason": self._why(str(known.caller_instance_id), facts) if known is not None else "",

@@ -27,7 +27,8 @@ _Method = TypeVar("_Method", bound=Callable[[Any, Task, BusinessKey], Mapping[st
 class Contract:
     """What a model may rely on: the variables that a topic reads and sets, and the BPMN errors that it may raise.
 
-    `acts_for` is what the processes that use the topic act for; no process variable says it. `heartbeat` is the method that writes a sign of life while the topic's handler runs.
+    `acts_for` is what the processes that use the topic act for; no process variable says it. `configured` are the extension properties that
+    a task of the topic must have. `heartbeat` is the method that writes a sign of life while the topic's handler runs.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Contract:
     variables: Sequence[str]
     sets: Sequence[str] = ()
     errors: Sequence[str] = ()
+    configured: Sequence[str] = ()
     heartbeat: HeartbeatMethod | None = None
 
 
@@ -44,11 +46,18 @@ def topic(
     reads: Sequence[str] = (),
     sets: Sequence[str] = (),
     errors: Sequence[str] = (),
+    configured: Sequence[str] = (),
     heartbeat: HeartbeatMethod | None = None,
 ) -> Callable[[_Method], _Method]:
     """Declare a method as the handler of a topic."""
     contract = Contract(
-        name=name, acts_for=acts_for, variables=tuple(reads), sets=tuple(sets), errors=tuple(errors), heartbeat=heartbeat
+        name=name,
+        acts_for=acts_for,
+        variables=tuple(reads),
+        sets=tuple(sets),
+        errors=tuple(errors),
+        configured=tuple(configured),
+        heartbeat=heartbeat,
     )
 
     def declare(method: _Method) -> _Method:

@@ -12,8 +12,8 @@ DURATION = TypeAdapter(timedelta)
 
 
 def duration(task: Task, name: str) -> timedelta:
-    """The duration in a process variable. Raises GiveUp when the variable holds no duration."""
-    text = task.text(name)
+    """The duration in an extension property of a task. Raises GiveUp when it holds no duration."""
+    text = task.configured(name)
     try:
         return DURATION.validate_python(text)
     except ValidationError:

@@ -64,7 +64,8 @@ class Escalation:
     @topic(
         "approval.extend-deadline",
         Kind.APPROVAL_REQUIREMENT,
-        reads=("slaDuration", "reasonCode", "comment"),
+        reads=("reasonCode", "comment"),
+        configured=("slaDuration",),
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
     def extend(self, task: Task, key: BusinessKey) -> dict[str, Variable]:

@@ -6,10 +6,11 @@ was; what the person was shown, and what was proposed, is what the domain has ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
@@ -17,7 +18,7 @@ from sqlalchemy import Row
 from domain.delivery import fulfilling, proposing, reading, resolving, troubles
 from domain.delivery.proposing import AnswerProposal
 from domain.delivery.resolving import Resolution, ResolveCase, SecondPersonMissing
-from domain.delivery.steps import StepStatus
+from domain.delivery.steps import FINAL, StepStatus
 from domain.errors import Refusal
 from domain.fallout import casework, triaging
 from domain.fallout.cases import UNRESOLVED, USER_TASK, FalloutCase, FalloutStatus, Queue, Severity
@@ -57,19 +58,29 @@ class Fallout:
 
     @topic("fallout.open-case", Kind.STEP, Kind.ORDER, sets=("caseId", "stepOutcome"))
     def open_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Hold the step and open its case, as the rules say; a step that is final already needs no case."""
+        """Hold the step and open its case; a step that is final already needs no case.
+
+        The model's task may say who gets the case (`falloutQueue`, `falloutSeverity`, `falloutSla`); otherwise the rules say it.
+        """
         if key.kind is Kind.ORDER:
             failed = troubles.of_failed_decomposition(key.id, "The order's steps cannot be planned.")
             with open_unit_of_work(self._database, task, key) as uow:
-                return {"caseId": str(triaging.open_case(uow, failed).id)}
+                return {"caseId": str(triaging.open_case(uow, _as_ruled(failed, task.properties)).id)}
         with open_unit_of_work(self._database, task, key) as uow:
-            before = reading.step(uow, key.id)
-        rule = the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(before))
+            step = reading.step(uow, key.id)
+        case_id = None if step.status in FINAL else self._hold(task, key, step)
         with open_unit_of_work(self._database, task, key) as uow:
-            step = fulfilling.hold(uow, key.id, EXHAUSTED)
-            case_id = triaging.open_case(uow, _of_step(step, rule)).id if step.status == StepStatus.HELD else ""
+            step = reading.step(uow, key.id)
         evaluate_order(self._database, task, key, step.order_id)
-        return {"caseId": str(case_id), "stepOutcome": fulfilling.outcome_of(step.status)}
+        return {"caseId": str(case_id or ""), "stepOutcome": fulfilling.outcome_of(step.status)}
+
+    def _hold(self, task: Task, key: BusinessKey, step: Row[Any]) -> UUID | None:
+        is_ruled_by_the_model = "falloutQueue" in task.properties
+        rule = task.properties if is_ruled_by_the_model else the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(step))
+        with open_unit_of_work(self._database, task, key) as uow:
+            held = fulfilling.hold(uow, key.id, EXHAUSTED)
+            is_held = held.status == StepStatus.HELD
+            return UUID(str(triaging.open_case(uow, _as_ruled(troubles.of_held_step(held), rule)).id)) if is_held else None
 
     @topic("fallout.read-case", Kind.FALLOUT_CASE, sets=("caseStatus",))
     def read_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
@@ -147,12 +158,14 @@ class Fallout:
             self._evaluate(task, key)
         return {}
 
-    @topic("fallout.escalate", Kind.RESOLUTION, reads=("escalationCause",))
+    @topic("fallout.escalate", Kind.RESOLUTION, configured=("escalationCause",))
     def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Escalate the case when nobody claimed it, or nobody resolved it, in time."""
         with open_unit_of_work(self._database, task, key) as uow:
             case = uow.read(FalloutCase, key.id)
-            is_due = case.status == FalloutStatus.OPEN if task.text("escalationCause") == "CLAIM" else case.status in UNRESOLVED
+            is_due = (
+                case.status == FalloutStatus.OPEN if task.configured("escalationCause") == "CLAIM" else case.status in UNRESOLVED
+            )
             if is_due:
                 worker = f"worker:{task.worker_id}"
                 command = CaseCommand(
@@ -254,16 +267,16 @@ def _refused(why: str) -> dict[str, Variable]:
     return {"resolutionOutcome": REFUSED, "resolutionRefused": why}
 
 
-def _of_step(step: Row[Any], rule: dict[str, Any]) -> OpenCase:
+def _as_ruled(case: OpenCase, rule: Mapping[str, Any]) -> OpenCase:
     try:
         return replace(
-            troubles.of_held_step(step),
+            case,
             queue=Queue(rule["falloutQueue"]),
             severity=Severity(rule["falloutSeverity"]),
             time_to_resolve=DURATION.validate_python(rule["falloutSla"]),
         )
-    except ValueError as error:
-        raise GiveUp(f"{POLICY} gives {rule}: correct its rules ({error})") from None
+    except (KeyError, ValueError) as error:
+        raise GiveUp(f"{dict(rule)} does not say who gets the case: correct {POLICY}, or the task in the model ({error})") from None
 
 
 def _iso(moment: datetime) -> str:

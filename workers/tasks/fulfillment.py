@@ -77,10 +77,10 @@ class Fulfillment:
 
     @topic("fulfillment.fail-step", Kind.STEP, sets=OUTCOME)
     def fail(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """End the step as failed, when the rules say so, without asking a person."""
-        rule = the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(self._read(task, key)))
-        if rule["falloutAction"] != FAIL:
-            raise GiveUp(f"{POLICY} says {rule['falloutAction']}: move the token back to Decide on failure")
+        """End the step as failed without asking a person, when the rules still say so; otherwise the process decides again."""
+        failed = self._read(task, key)
+        if failed.status in steps.FINAL or self._action(task, failed) != FAIL:
+            return fulfilling.process_variables(failed)
         with open_unit_of_work(self._database, task, key) as uow:
             step = fulfilling.hold(uow, key.id, BY_POLICY)
             if step.status == StepStatus.HELD:
@@ -116,6 +116,9 @@ class Fulfillment:
             # Settled meanwhile, or sent before: the process waits for the reply, and reconciliation asks about it.
             return fulfilling.process_variables(self._read(task, key))
         return fulfilling.process_variables(self._send_cancellation(task, key, started))
+
+    def _action(self, task: Task, step: Row[Any]) -> object:
+        return the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(step))["falloutAction"]
 
     def _read(self, task: Task, key: BusinessKey) -> Row[Any]:
         with open_unit_of_work(self._database, task, key) as uow:

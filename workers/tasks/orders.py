@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import cancelling, decomposing, evaluating, jeopardy, orders, reading
+from domain.delivery import cancellations, cancelling, decomposing, evaluating, jeopardy, orders, reading
 from domain.delivery.cancelling import CancellationFacts, DecideCancellation
 from domain.delivery.jeopardy import JeopardyLevel, Progress
 from domain.delivery.steps import StepStatus
@@ -24,7 +24,7 @@ from workers.tasks.fulfillment import CHECK_AGAIN
 from workers.tasks.rules import the_only_row
 
 POLICY, JEOPARDY = "cancellation-policy", "jeopardy-level"
-ACCEPT, DECLINE = "ACCEPT", "DECLINE"
+ACCEPT, DECLINE, HUMAN = "ACCEPT", "DECLINE", "HUMAN"
 NO_JEOPARDY = "NONE"
 CANCELLATION_FACTS = ("ponrReached", "stepsCompleted", "stepsInFlight", "stepsOpen", "undoableSteps", "orderValue")
 UNDER_WAY = (StepStatus.IN_PROGRESS, StepStatus.UNKNOWN)
@@ -75,12 +75,14 @@ class Orders:
 
     @topic("order.decide-cancellation", Kind.ORDER, sets=("cancellationOutcome",))
     def decide_cancellation(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Carry out what the rules decide."""
+        """Carry out what the rules decide about the order as it is now; HUMAN leaves it to a person."""
         with open_unit_of_work(self._database, task, key) as uow:
             facts = cancelling.facts_of(uow, cancelling.last_request(uow, key.id))
+        if facts.request.status not in cancellations.UNDECIDED:
+            return {"cancellationOutcome": facts.request.status}
         rule = the_only_row(self._engine, task, POLICY, policy_inputs(facts))
         if rule["cancellationDecision"] not in {ACCEPT, DECLINE}:
-            raise GiveUp(f"{POLICY} leaves this to a person ({rule}): move the token back to Determine cancellation")
+            return {"cancellationOutcome": HUMAN}
         command = DecideCancellation(
             cancellation_id=facts.request.id, accept=rule["cancellationDecision"] == ACCEPT, reason=rule["decisionReason"]
         )

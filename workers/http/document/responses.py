@@ -24,6 +24,7 @@ from domain.errors import (
     TryAgain,
 )
 from domain.store import Check, Move
+from domain.workflows.instances import NotThisProcess
 from workers.http.problems import (
     MEDIA_TYPE,
     BodyTooLargeError,
@@ -74,10 +75,13 @@ HEADERS = dict.fromkeys((HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAI
 
 
 def refusals_of(*moves: str) -> list[Refused]:
-    """The refusals of these moves and checks, which are named as in the registry (`quote.accept`)."""
+    """The refusals of these moves and checks, which are named as in the registry (`quote.accept`).
+
+    NotThisProcess is left out: no process sends a request over HTTP.
+    """
     found: dict[Refused, None] = {}
     for check in (Check.registry[name] for name in moves):
-        found |= dict.fromkeys(guard.refusal for guard in check.guards)
+        found |= dict.fromkeys(guard.refusal for guard in check.guards if guard.refusal is not NotThisProcess)
         if isinstance(check, Move):
             found |= dict.fromkeys([*check.illegal.values(), InvalidTransition])
     return [*found, NotFound] if found else []
