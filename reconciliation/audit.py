@@ -23,6 +23,7 @@ from reconciliation.audit_agreement import (
     one_instance,
     processes_agree,
     provider_agrees,
+    with_completions,
     with_deliveries,
     with_incidents,
 )
@@ -103,6 +104,7 @@ def compare(snapshot: Snapshot, outside: Outside) -> AuditReport:
     instances = outside.engine.instances(snapshot.tenant_id)
     results = {result.code: result for result in snapshot.results}
     results["I13"] = with_deliveries(results["I13"], snapshot, ledger)
+    results["I31"] = with_completions(results["I31"], snapshot, outside.engine)
     results["I23"] = with_incidents(results["I23"], snapshot, instances, outside.engine)
     checks = [
         *results.values(),

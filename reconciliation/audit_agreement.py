@@ -221,3 +221,18 @@ def with_incidents(
         if keys[incident.process_instance_id] not in snapshot.explained_keys
     )
     return replace(result, counted={**result.counted, "incidents": len(own)}, violations=(*result.violations, *unexplained))
+
+
+def with_completions(result: CheckResult, snapshot: Snapshot, history: EngineHistory) -> CheckResult:
+    """I31, with the engine's operation log: whoever is named has completed a task of the process. An expired log proves nothing."""
+    completed_by: dict[str, set[str]] = defaultdict(set)
+    for instance_id, person in history.completions():
+        completed_by[instance_id].add(person)
+    known = [signature for signature in snapshot.signatures if signature.process_instance_id in completed_by]
+    forged = tuple(
+        f"The {signature.what} {signature.id} names {signature.person}, and the tasks of process {signature.process_instance_id} were "
+        f"completed by {', '.join(sorted(completed_by[signature.process_instance_id]))}."
+        for signature in known
+        if signature.person not in completed_by[signature.process_instance_id]
+    )
+    return replace(result, counted={**result.counted, "inTasklist": len(known)}, violations=(*result.violations, *forged))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -32,6 +32,9 @@ class EngineHistory(Protocol):
 
     def incidents(self) -> Sequence[Incident]:
         """Every open incident, once, where it happened."""
+
+    def completions(self) -> Iterable[tuple[str, str]]:
+        """Every known completion of a user task: the process instance, and who completed the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,9 @@ class CamundaHistory:
 
     def incidents(self) -> list[Incident]:
         return self._engine.incidents()
+
+    def completions(self) -> Iterable[tuple[str, str]]:
+        return self._engine.completions()
 
 
 class KafkaTopics:

@@ -35,6 +35,7 @@ DEPLOYMENT = "quote-to-order"
 OPERATORS = "operators"
 
 
+OF_FALLOUT = ("fallout-case", "resolve-case", "confirm-case")
 OF_QUOTES: Mapping[str, str] = {"customerId": "Customer", "netTotal": "Net", "requirementType": "Because of"}
 OF_CASES: Mapping[str, str] = {"orderNumber": "Order", "stepCode": "Step", "caseType": "Case", "caseSeverity": "Severity"}
 OF_ORDERS: Mapping[str, str] = {"customerId": "Customer", "orderValueText": "Value", "cancellationReason": "Reason"}
@@ -47,7 +48,7 @@ class Group:
     id: str
     name: str
     applications: Sequence[str] = ("tasklist",)
-    processes: Sequence[str] = ("quote-approval",)
+    processes: Sequence[str] = ("quote-approval", "approve-requirement")
     sees: Sequence[str] = ("READ", "READ_INSTANCE", "READ_HISTORY")
     columns: Mapping[str, str] = field(default_factory=lambda: OF_QUOTES)
 
@@ -68,10 +69,15 @@ GROUPS = (
     Group(id="dealDesk", name="Deal desk"),
     Group(id="approverFinance", name="Finance approvers"),
     Group(id="approverLegal", name="Legal approvers"),
-    Group(id="falloutL1", name="Fallout, first level", processes=("fallout-case",), columns=OF_CASES),
-    Group(id="falloutL2", name="Fallout, second level", processes=("fallout-case",), columns=OF_CASES),
-    Group(id="falloutManagers", name="Fallout managers", processes=("fallout-case",), columns=OF_CASES),
-    Group(id="fulfillmentManagers", name="Fulfilment managers", processes=("order-fulfillment",), columns=OF_ORDERS),
+    Group(id="falloutL1", name="Fallout, first level", processes=OF_FALLOUT, columns=OF_CASES),
+    Group(id="falloutL2", name="Fallout, second level", processes=OF_FALLOUT, columns=OF_CASES),
+    Group(id="falloutManagers", name="Fallout managers", processes=OF_FALLOUT, columns=OF_CASES),
+    Group(
+        id="fulfillmentManagers",
+        name="Fulfilment managers",
+        processes=("order-fulfillment", "cancellation-assessment"),
+        columns=OF_ORDERS,
+    ),
     Group(
         id=OPERATORS,
         name="Operators",

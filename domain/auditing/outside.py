@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from domain.auditing.checking import CheckResult, check
 from domain.auditing.rule import count
+from domain.auditing.signatures import SIGNED_IN_TASKLIST
 from domain.delivery import steps
 
 
@@ -47,6 +48,15 @@ class CommittedEvent(NamedTuple):
     aggregate_id: UUID
     aggregate_version: int
     is_published: bool
+
+
+class Signature(NamedTuple):
+    """What a person decided in Tasklist, in the process that asked them."""
+
+    what: str
+    id: UUID
+    person: str
+    process_instance_id: str
 
 
 _ORDER_SETTLED = "o.status IN ('FULFILLED', 'PARTIALLY_FULFILLED', 'FAILED', 'CANCELLED', 'REJECTED')"
@@ -99,8 +109,9 @@ class Snapshot(NamedTuple):
     """A tenant at one moment: the results of the rules, and what must agree with the engine, Kafka and the provider.
 
     `sent_keys`: the idempotency key of every provider request that may have been sent. `explained_keys`: business keys that wait for a
-    person, so that an incident there is explained. `callbacks`: how many different callbacks came. `called_keys`: business keys of the processes that
-    a started one has called.
+    person, so that an incident there is explained. `callbacks`: how many different callbacks came. `called_keys`: business keys of the
+    processes that
+    a started one has called. `signatures`: what people decided in Tasklist.
     """
 
     tenant_id: UUID
@@ -112,6 +123,7 @@ class Snapshot(NamedTuple):
     explained_keys: frozenset[str]
     callbacks: int
     called_keys: frozenset[str]
+    signatures: Sequence[Signature]
 
 
 def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
@@ -127,4 +139,5 @@ def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
         explained_keys=frozenset(connection.scalars(_EXPLAINED, tenant | {"step_keys": steps.business_keys(tenant_id)})),
         callbacks=int(connection.scalar(_CALLBACKS, tenant) or 0),
         called_keys=frozenset(connection.scalars(_CALLED, tenant)),
+        signatures=[Signature._make(row) for row in connection.execute(text(SIGNED_IN_TASKLIST), tenant)],
     )

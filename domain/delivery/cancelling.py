@@ -33,11 +33,14 @@ from domain.errors import AlreadyExists
 from domain.offers.prices import PriceResult
 from domain.offers.quotes import QuoteRevision
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
+from domain.store.facts import WorkflowCommandKind
 from domain.workflows import forms
 
 REQUEST, REVISION, PRICE = (table_of(entity) for entity in (CancellationRequest, QuoteRevision, PriceResult))
 ORDER_CANCELLED = "ORDER_CANCELLED"
 POLICY = "policy"
+TASK = "assess-cancellation"
+"""The user task of a cancellation, by its id in the model."""
 OF_STEP = ("step_code", "kind", "version", "status", "is_ponr", "compensable")
 
 # Read without a lock this can only miss a step that has just completed; `decide` repeats it with the steps locked.
@@ -196,6 +199,8 @@ def facts_of(uow: UnitOfWork, cancellation: Row[Any]) -> CancellationFacts:
 def decide_by_person(uow: UnitOfWork, command: AssessCancellation) -> Row[Any]:
     """Accept or decline as a person; returns the request. It is declined in any case once the order has passed its point of no return.
 
+    A decision over HTTP completes the user task as well.
+
     Raises NotThisProcess, CancellationDecided, CancellationVersionConflict, OwnCancellation, CancellationNotYours, FormChanged.
     """
     order_id = uow.read(CancellationRequest, command.cancellation_id).order_id
@@ -206,6 +211,10 @@ def decide_by_person(uow: UnitOfWork, command: AssessCancellation) -> Row[Any]:
     form_id = forms.answer(uow, command.cancellation_id, facts.as_evidence(), command.shown_form_id)
     decided = decide(uow, command)
     uow.change(CancellationRequest, decided.id, shown_form_id=form_id)
+    if command.process_instance_id is None:
+        key = cancellations.business_key(uow.tenant_id, decided.id)
+        told = {"cancellation_decision": "ACCEPT" if command.accept else "DECLINE", "assessment_reason": command.reason}
+        uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, TASK, key, told)
     return decided
 
 

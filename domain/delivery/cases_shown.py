@@ -16,7 +16,7 @@ from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import RULES, resolutions_for
 from domain.delivery.steps import FulfillmentStep
 from domain.fallout.cases import FalloutNote
-from domain.fallout.casework import CaseCommand
+from domain.fallout.casework import CaseCommand, queues_of
 from domain.fallout.triaging import CASE
 from domain.store import UnitOfWork, as_json, table_of, without
 
@@ -45,7 +45,7 @@ def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
     order = uow.read(SalesOrder, row.order_id) if row.order_id else None
     notes = uow.connection.execute(select(*NOTE.c).filter_by(tenant_id=uow.tenant_id, case_id=row.id).order_by(NOTE.c.created_at))
     proposal = proposing.last_proposal(uow, row)
-    may_act = row.queue in reader.queues
+    mine = queues_of(uow, reader.person, reader.roles)
     body: dict[str, Any] = as_json(
         {
             **listed_case(row),
@@ -56,7 +56,7 @@ def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
                 {name: getattr(note, name) for name in ("kind", "author", "text", "external_ref", "created_at")} for note in notes
             ],
             "proposal": _proposed(proposal) if proposal is not None else None,
-            "resolutions": [each for each in resolutions_for(step, order) if may_act and RULES[each].level <= reader.level],
+            "resolutions": [each for each in resolutions_for(step, order) if {row.queue, RULES[each].role} <= set(mine)],
         }
     )
     return body

@@ -15,7 +15,7 @@ from domain.delivery import resolving
 from domain.delivery.resolving import PROPOSAL, Resolution, ResolveCase
 from domain.errors import Conflict, Forbidden
 from domain.fallout.cases import FalloutCase, FalloutNote, NoteKind, ResolutionProposal
-from domain.fallout.casework import EXPECTED_VERSION, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand
+from domain.fallout.casework import EXPECTED_VERSION, HIGH_ENOUGH, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand
 from domain.store import Check, Guard, UnitOfWork, param
 
 
@@ -29,7 +29,7 @@ class OwnProposal(Forbidden):
     """A second person must confirm it: you have proposed it yourself."""
 
 
-PROPOSE = Check(FalloutCase, "propose", OF_THIS_PROCESS, IN_MY_QUEUE, EXPECTED_VERSION, MINE)
+PROPOSE = Check(FalloutCase, "propose", OF_THIS_PROCESS, IN_MY_QUEUE, HIGH_ENOUGH, EXPECTED_VERSION, MINE)
 CONFIRM = Check(
     FalloutCase,
     "confirm",

@@ -19,18 +19,14 @@ from domain.delivery.attempts import AttemptCommand, AttemptStatus
 from domain.delivery.orders import SalesOrder
 from domain.delivery.step_moves import DECISIONS, EMITS, ResolutionNotAllowed
 from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepKind, StepStatus, StepVersionConflict
-from domain.errors import Conflict, Forbidden, Invalid, SafeAction
+from domain.errors import Conflict, Invalid, SafeAction
 from domain.fallout import triaging
-from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind, ResolutionProposal
-from domain.fallout.casework import EXPECTED_VERSION, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand, case_move
+from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind, Queue, ResolutionProposal
+from domain.fallout.casework import EXPECTED_VERSION, HIGH_ENOUGH, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand, case_move
 from domain.fallout.triaging import CASE, DISOWNED
 from domain.store import Guard, UnitOfWork, param, table_of
 
 NOTE, PROPOSAL = table_of(FalloutNote), table_of(ResolutionProposal)
-
-
-class ResolutionNeedsAuthority(Forbidden):
-    """This resolution belongs to a higher level: escalate the case."""
 
 
 class SecondPersonMissing(Conflict):
@@ -58,10 +54,10 @@ class Resolution(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a resolution does to a held step (None: nothing), from which level up it may be chosen, and what it needs."""
+    """What a resolution does to a held step (None: nothing), from which role up it may be chosen, and what it needs."""
 
     event: StepEvent | None = None
-    level: int = 0
+    role: Queue = Queue.FIRST_LEVEL
     needs_evidence: bool = True
     needs_reference: bool = False
 
@@ -70,10 +66,10 @@ RULES: Mapping[Resolution, Rule] = {
     Resolution.RETRY: Rule(event=StepEvent.RESOLVE_RETRY, needs_evidence=False),
     Resolution.REPAIR_AND_RETRY: Rule(event=StepEvent.RESOLVE_REPAIRED),
     Resolution.MARK_COMPLETED: Rule(event=StepEvent.RESOLVE_COMPLETED, needs_reference=True),
-    Resolution.SKIP: Rule(event=StepEvent.RESOLVE_SKIP, level=1),
+    Resolution.SKIP: Rule(event=StepEvent.RESOLVE_SKIP, role=Queue.SECOND_LEVEL),
     Resolution.CANCEL_STEP: Rule(event=StepEvent.RESOLVE_CANCEL),
     Resolution.FAIL_STEP: Rule(event=StepEvent.RESOLVE_FAIL),
-    Resolution.COMPENSATE: Rule(level=1),
+    Resolution.COMPENSATE: Rule(role=Queue.SECOND_LEVEL),
     Resolution.KEEP_AS_IS: Rule(),
 }
 SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
@@ -82,7 +78,7 @@ ATTEMPT_AFTER = {
     (StepEvent.RESOLVE_CANCEL, AttemptCommand.CANCEL): AttemptStatus.SUCCEEDED,
 }
 
-# A second person has confirmed what stands in the command, exactly as the first has proposed it.
+# A second person has confirmed what stands in the command, exactly as its owner has proposed it: one version of a case has one owner.
 CONFIRMED = exists(
     select(NOTE.c.id)
     .join(PROPOSAL, and_(PROPOSAL.c.tenant_id == NOTE.c.tenant_id, PROPOSAL.c.id == NOTE.c.proposal_id))
@@ -91,7 +87,6 @@ CONFIRMED = exists(
         NOTE.c.case_id == CASE.c.id,
         NOTE.c.kind == NoteKind.CONFIRMATION,
         NOTE.c.author != param("person"),
-        PROPOSAL.c.proposed_by == param("person"),
         PROPOSAL.c.case_version == param("expected_version"),
         PROPOSAL.c.resolution == param("resolution"),
         PROPOSAL.c.external_ref == param("external_ref", Text()),
@@ -102,6 +97,7 @@ RESOLVE = case_move(
     FalloutEvent.RESOLVE,
     OF_THIS_PROCESS,
     IN_MY_QUEUE,
+    HIGH_ENOUGH,
     EXPECTED_VERSION,
     MINE,
     Guard(SecondPersonMissing, or_(param("is_alone_enough"), CONFIRMED)),
@@ -126,6 +122,11 @@ class ResolveCase(CaseCommand):
     external_ref: str | None = None
     evidence: str | None = None
     shown_form_id: UUID | None = None
+
+    @property
+    def needed_role(self) -> str:
+        """The lowest role that may choose it."""
+        return RULES[self.resolution].role
 
     @property
     def is_alone_enough(self) -> bool:
@@ -157,10 +158,8 @@ def lock_delivery(uow: UnitOfWork, case: Row[Any]) -> tuple[Row[Any] | None, Row
 
 
 def must_be_complete(command: ResolveCase) -> None:
-    """Refuse a resolution that lacks what its rule needs. Raises ResolutionNeedsAuthority, EvidenceMissing."""
+    """Refuse a resolution that lacks what its rule needs. Raises EvidenceMissing."""
     rule = RULES[command.resolution]
-    if command.level < rule.level:
-        raise ResolutionNeedsAuthority
     if rule.needs_evidence and not (command.evidence or "").strip():
         raise EvidenceMissing
     if rule.needs_reference and not (command.external_ref or "").strip():

@@ -5,14 +5,30 @@ Each command names the version of the case that the person has seen (docs/domain
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Row, Text, and_, any_, exists, func, or_, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Row,
+    SQLColumnExpression,
+    Text,
+    and_,
+    any_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import array
 
 from domain import messages
+from domain.authority import AuthorityGrant, granted_roles, is_granted
 from domain.errors import Conflict, Forbidden
 from domain.fallout import cases, triaging
 from domain.fallout.cases import (
@@ -25,6 +41,7 @@ from domain.fallout.cases import (
     FalloutNote,
     FalloutStatus,
     NoteKind,
+    Queue,
     Severity,
 )
 from domain.fallout.triaging import CASE, DISOWNED, deadlines, next_queue
@@ -41,7 +58,11 @@ class FalloutCaseConflict(Conflict):
 
 
 class QueueNotYours(Forbidden):
-    """The case is in a queue that you do not work on."""
+    """The case is in a queue that you do not work on: that needs its role, and an authority grant for it."""
+
+
+class ResolutionNeedsAuthority(Forbidden):
+    """This resolution belongs to a higher level: escalate the case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +78,29 @@ class CaseCommand:
     roles: Collection[str] = ()
     process_instance_id: str | None = None
 
-    @property
-    def level(self) -> int:
-        """The highest level that the roles reach; -1: none."""
-        return max((LADDER.index(queue) for queue in LADDER if queue in self.roles), default=-1)
 
-    @property
-    def queues(self) -> list[str]:
-        """The queues of the person: who works on a level may work on those below it."""
-        return [str(queue) for queue in LADDER[: self.level + 1]]
+def _level(queue: SQLColumnExpression[str] | ColumnElement[str]) -> ColumnElement[int]:
+    """How high a queue, or a role of its name, stands; NULL for another role."""
+    return func.array_position(array([literal(str(each)) for each in LADDER]), queue)
+
+
+def works_at(level: ColumnElement[int]) -> ColumnElement[bool]:
+    """For guards: the person has a role, and a grant for it, that stands at least so high. Who works on a level may work on those below."""
+    role = AuthorityGrant.role
+    has_role = role == any_(param("roles", ARRAY(Text())))
+    return is_granted(FalloutCase.tenant_id, param("person", Text()), has_role, _level(role) >= level)
+
+
+def queues_of(uow: UnitOfWork, person: str, roles: Collection[str]) -> Sequence[Queue]:
+    """The queues that a person may work on now, by their roles and grants."""
+    mine = granted_roles(uow, person, roles)
+    return LADDER[: max((level for level, queue in enumerate(LADDER, start=1) if queue in mine), default=0)]
 
 
 OF_THIS_PROCESS = Guard(NotThisProcess, acts_for(FalloutCase.id))
-IN_MY_QUEUE = Guard(QueueNotYours, FalloutCase.queue == any_(param("queues", ARRAY(Text()))))
+IN_MY_QUEUE = Guard(QueueNotYours, works_at(_level(FalloutCase.queue)))
+HIGH_ENOUGH = Guard(ResolutionNeedsAuthority, works_at(_level(param("needed_role", Text()))))
+"""The person may choose this resolution, in whatever queue the case is."""
 EXPECTED_VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
 MINE = Guard(FalloutCaseConflict, FalloutCase.owner_user_id == param("person"))
 NOT_ANOTHERS = Guard(FalloutCaseConflict, or_(FalloutCase.owner_user_id.is_(None), FalloutCase.owner_user_id == param("person")))

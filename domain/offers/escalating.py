@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Row, func
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, TEXT
 
-from domain.authority import is_granted
+from domain.authority import AuthorityGrant, is_granted
 from domain.errors import Conflict, SafeAction
 from domain.offers.approvals import (
     REQUIREMENT_MATRIX,
@@ -37,7 +37,7 @@ class AlreadyReminded(Conflict):
 
 
 # Whoever hands a signature on is somebody who is asked for it, however far their authority reaches.
-IS_ASKED = is_granted(ApprovalRequirement.tenant_id, param("decided_by"), ApprovalRequirement.approver_group)
+IS_ASKED = is_granted(ApprovalRequirement.tenant_id, param("decided_by"), AuthorityGrant.role == ApprovalRequirement.approver_group)
 ESCALATE_GUARDS = (
     Guard(NotThisProcess, acts_for(ApprovalRequirement.id)),
     Guard(AlreadyEscalated, ApprovalRequirement.escalation_level == param("expected_escalation_level")),

@@ -6,7 +6,6 @@ Each attack was once possible. A person who completes a task may write any varia
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -16,12 +15,13 @@ from sqlalchemy import Row
 
 from domain.offers import approvals
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from tests.support.logins import complete, logged_in
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from workers.demo.driver import SampleQuote
 from workers.demo.local_suite import PEOPLE_PASSWORD
-from workers.demo.people import DIRECTOR, MANAGER, RSM
-from workers.runtime.engine import Engine, UserTask
+from workers.demo.people import DIRECTOR, MANAGER, OPERATOR, RSM
+from workers.runtime.engine import UserTask
 
 pytestmark = pytest.mark.stack
 
@@ -74,8 +74,7 @@ class Offered:
         return found[0]
 
     def complete(self, person: str, task: UserTask, **variables: Any) -> None:
-        with logged_in(self.shop, person) as engine:
-            assert engine.complete_user_task(task.id, variables)
+        complete(self.shop, person, task, **variables)
 
     def decisions(self) -> list[tuple[UUID, str]]:
         """Who has signed what of this quote."""
@@ -84,11 +83,6 @@ class Offered:
 
     def ends_as(self, status: str) -> None:
         eventually(lambda: self.shop.driver.refresh(self.sample) == status, f"the quote is {status}")
-
-
-def logged_in(shop: Shop, person: str) -> closing[Engine]:
-    """The engine as a person reaches it with a login of their own."""
-    return closing(Engine(shop.local.settings.engine_url, person, PEOPLE_PASSWORD))
 
 
 @pytest.fixture
@@ -172,3 +166,20 @@ def test_what_a_colleague_has_written_into_an_open_form_is_not_signed(small: Off
     assert seen["netTotal"] != "1.00"
     small.complete(RSM.id, renewed, **APPROVE)
     small.ends_as("APPROVED")
+
+
+def test_an_operator_who_moves_the_token_past_the_approver_signs_nothing(small: Offered) -> None:
+    asked, decided = small.task().definition_key, "record-decision"
+    [instance] = small.shop.engine.find_instances(approvals.business_key(small.shop.tenant_id, small.requirement().id))
+    variables = {name: {"value": value, "type": "String"} for name, value in APPROVE.items()}
+    past_the_approver = [
+        {"type": "cancel", "activityId": asked},
+        {"type": "startBeforeActivity", "activityId": decided, "variables": variables},
+    ]
+    with logged_in(small.shop, OPERATOR.id) as engine:
+        engine.post(f"/process-instance/{instance.id}/modification", {"instructions": past_the_approver})
+
+    [incident] = eventually(lambda: small.shop.engine.get("/incident", processInstanceId=instance.id), "an incident")
+
+    assert incident["incidentMessage"].startswith("Nobody has completed the task of this requirement")
+    assert small.decisions() == []

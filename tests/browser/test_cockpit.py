@@ -10,8 +10,11 @@ from uuid import UUID
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import select
 
 from domain.offers import quotes
+from domain.offers.approvals import ApprovalRequirement
+from domain.store import table_of
 from tests.browser.web_apps import WebApps
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
@@ -21,6 +24,8 @@ from workers.demo.people import MANAGER, OPERATOR
 from workers.runtime.engine import Engine, EngineRefusedError
 
 pytestmark = pytest.mark.stack
+
+REQUIREMENT = table_of(ApprovalRequirement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +64,33 @@ def test_an_operator_finds_an_instance_by_its_business_key_and_reads_where_it_st
     expect(cockpit.rows).to_contain_text(["Approve quote"])
 
 
-def test_an_incident_says_what_to_correct_and_the_retry_goes_on_from_there(web: WebApps, approval: Approval) -> None:
-    shop, variable = approval.shop, "approvalRequestId"
-    address = f"/process-instance/{approval.instance_id}/variables/{variable}"
-    right = shop.engine.get(address)["value"]
-    shop.engine.put(address, {"value": "lost", "type": "String"})
-    shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
-    eventually(approval.incidents, "an incident")
+def test_an_incident_says_what_is_wrong_and_the_retry_goes_on_from_there(web: WebApps, approval: Approval) -> None:
+    shop = approval.shop
+    [signature] = shop.engine.called_by(approval.instance_id)
+    with shop.database.connect() as connection:
+        # Another transaction keeps the requirement: the worker gives up after its last try.
+        connection.execute(select(REQUIREMENT.c.id).filter_by(tenant_id=shop.tenant_id).with_for_update())
+        shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
+        [failed] = eventually(lambda: tried_in_vain(shop, signature.id), "a failed try")
+        shop.engine.put(f"/external-task/{failed['id']}/retries", {"retries": 0})
+        eventually(approval.incidents, "an incident")
 
     cockpit = web.cockpit(OPERATOR.id)
-    cockpit.find(approval.definition_id, approval.business_key)
+    cockpit.find(shop.engine.get(f"/process-instance/{signature.id}")["definitionId"], signature.business_key)
     cockpit.tab("Incidents")
-    message = f"the process variable '{variable}' must be a UUID, it is 'lost': correct it on the instance"
-    expect(cockpit.rows.filter(has_text=message)).to_contain_text("Apply outcome")
-    cockpit.correct_variable(variable, right)
-    cockpit.retry(message)
+    expect(cockpit.rows.filter(has_text="TRY_AGAIN")).to_contain_text("Record decision")
+    cockpit.retry("TRY_AGAIN")
 
     eventually(lambda: not shop.engine.get("/process-instance", businessKey=approval.business_key), "the instance ends")
     assert [instance.state for instance in shop.engine.find_instances(approval.business_key)] == ["COMPLETED"]
     assert shop.driver.refresh(approval.sample) == "APPROVED"
-    log = shop.engine.get("/history/user-operation", processInstanceId=approval.instance_id, operationType="SetExternalTaskRetries")
-    assert {row["userId"] for row in log} == {OPERATOR.id}
+    log = shop.engine.get("/history/user-operation", processInstanceId=signature.id, operationType="SetExternalTaskRetries")
+    assert OPERATOR.id in {row["userId"] for row in log}
+
+
+def tried_in_vain(shop: Shop, instance_id: str) -> list[dict[str, Any]]:
+    """The tasks of an instance that a worker has tried in vain."""
+    return [task for task in shop.engine.get("/external-task", processInstanceId=instance_id) if task["errorMessage"]]
 
 
 def test_an_operator_reads_how_a_finished_instance_ended(web: WebApps, approval: Approval) -> None:

@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import expect
 
-from domain.fallout.cases import FalloutCase, business_key
+from domain.fallout.cases import FalloutCase, resolution_key
+from domain.workflows.keys import Kind, key_of
 from tests.browser.web_apps import WebApps
 from tests.support.suite import Shop
 from tests.support.waiting import eventually
@@ -28,7 +29,7 @@ def order_id(shop: Shop) -> UUID:
     shop.local.provider.faults.add(FaultKind.REJECT, step_code=CHECK)
     order_id = shop.accepted_order()
     eventually(lambda: shop.rows(FalloutCase), "a case is opened", patience=60)
-    key = business_key(shop.tenant_id, case_of(shop).id)
+    key = resolution_key(shop.tenant_id, case_of(shop).id)
     eventually(lambda: shop.engine.user_tasks(key), "somebody is asked", patience=60)
     return order_id
 
@@ -93,10 +94,8 @@ def test_a_step_is_marked_completed_by_two_people(web: WebApps, shop: Shop, orde
     form.write("External reference", "CHECK-4711")
     form.write("Evidence", "Seen in the portal")
     form.complete()
-    key = business_key(shop.tenant_id, case_of(shop).id)
-    eventually(
-        lambda: [task for task in shop.engine.user_tasks(key) if task.definition_key == "confirm-resolution"], "a second is asked"
-    )
+    key = key_of(Kind.CONFIRMATION, shop.tenant_id, case_of(shop).id)
+    eventually(lambda: shop.engine.user_tasks(key), "a second is asked")
 
     confirmation = web.tasklist(SECOND_LEVEL.id).open_case(number)
     confirmation.claim()

@@ -273,16 +273,6 @@ class Cockpit:
         """Open one of the tables about the instance."""
         self.page.locator(".nav-tabs a", has_text=name).click()
 
-    def correct_variable(self, name: str, value: str) -> None:
-        """Give a variable of the instance another value."""
-        self.tab("Variables")
-        row = self.rows.filter(has=self.page.get_by_text(name, exact=True))
-        row.locator("button", has=self.page.locator(".glyphicon-pencil")).click()
-        editor = self.page.locator(".ctn-tabbed-content tbody tr.editing")
-        editor.locator("textarea, input[type=text]").last.fill(value)
-        editor.locator("button", has=self.page.locator(".glyphicon-ok")).click()
-        expect(row).to_contain_text(value[:10])
-
     def retry(self, incident_message: str) -> None:
         """Give the failed task of an incident another attempt, as the incident's button does."""
         self.tab("Incidents")

@@ -31,7 +31,7 @@ def form(*, is_open: bool = True, owner: str | None = None, queue: str = "fallou
         "caseNumber": "F-1",
         "caseTitle": "outcome unknown",
     }
-    typed: dict[str, Variable] = dict.fromkeys(("resolution", "externalReference", "evidence", "comment"))
+    typed: dict[str, Variable] = dict.fromkeys(("resolution", "externalReference", "evidence"))
     return {"resolutionOutcome": "NONE", **named, **times, **dict.fromkeys(SHOWN, "…"), **typed}
 
 

@@ -16,11 +16,12 @@ from sqlalchemy import select, text
 from domain.delivery.steps import StepEvent
 from domain.fallout import cases
 from domain.store.facts import WorkflowCommand
+from domain.workflows import instances
 from reconciliation.assignees import Assignees
 from reconciliation.cases import Cases
 from reconciliation.repairs import Repairs
-from tests.support.fulfilment import ANNA, BERT, ROLES, Fulfilment
-from tests.support.offers import Offers
+from tests.support.fulfilment import ROLES, Fulfilment
+from tests.support.offers import ANNA, BERT, Offers
 from workers.runtime.engine import Engine, UserTask
 
 RESERVE = "RESERVE_INVENTORY"
@@ -74,10 +75,17 @@ def assigned(work: Fulfilment) -> Sequence[dict[str, Any]]:
 
 @pytest.fixture
 def case(held: Fulfilment) -> Fulfilment:
-    """The same order, whose case has a process in the engine."""
+    """The same order, about whose case a process asks somebody."""
     sweep(held)
-    execute(held, "UPDATE workflow_correlation SET status = 'STARTED', process_instance_id = 'pi-' || aggregate_id")
+    held.offers.process_of_case(held.case().id)
     return held
+
+
+def asking(work: Fulfilment) -> str:
+    """The process that asks somebody about the case."""
+    with work.offers.uow() as uow:
+        [instance_id] = instances.acting_for(uow, [cases.resolution_key(work.offers.tenant_id, work.case().id)])
+    return instance_id
 
 
 def compare(work: Fulfilment, assignee: str) -> int:
@@ -88,7 +96,7 @@ def compare(work: Fulfilment, assignee: str) -> int:
         id="t-1",
         name="Resolve",
         definition_key=cases.USER_TASK,
-        process_instance_id=f"pi-{work.case().id}",
+        process_instance_id=asking(work),
         assignee=assignee,
         due=None,
     )

@@ -17,8 +17,8 @@ from domain.delivery.resolving import RULES, SENT_AGAIN, Resolution, resolutions
 from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.delivery.steps import FailureClass, StepEvent
 from reconciliation.loop import Intervals, Reconciler
-from tests.support.fulfilment import ANNA, Fulfilment
-from tests.support.offers import Offers
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import ANNA, Offers
 from tests.support.reconciling import OnlyAsked
 from workers.providers.port import ProviderReply, ProviderUnavailableError, ReplyStatus
 from workers.runtime.engine import Engine

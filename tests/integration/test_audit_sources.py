@@ -157,6 +157,40 @@ def test_a_fault_outside_the_database_is_found_by_its_check_alone(
     assert broken(settled.audit(planted, around)) == [code]
 
 
+SIGN_IN_TASKLIST = (
+    "UPDATE shown_form f SET process_instance_id = 'signing' FROM approval_decision d WHERE d.shown_form_id = f.id",
+    (
+        "INSERT INTO workflow_instance (tenant_id, id, process_instance_id, business_key, subject_id) "
+        "SELECT tenant_id, gen_random_uuid(), 'signing', 'approval', requirement_id FROM approval_decision WHERE tenant_id = :tenant"
+    ),
+)
+
+
+def test_a_decision_in_the_name_of_somebody_who_completed_no_task_is_found(settled: Settled, planted: Connection) -> None:
+    planted.execute(text("ALTER TABLE workflow_instance DROP CONSTRAINT uq_workflow_instance_tenant_id_process_instance_id"))
+    for statement in SIGN_IN_TASKLIST:
+        planted.execute(text(statement), {"tenant": settled.tenant_id})
+    around = settled.surroundings(planted)
+    assert settled.audit(planted, around).passed
+    around.engine.completed_tasks[:] = [("signing", "sara")]
+
+    report = settled.audit(planted, around)
+
+    assert broken(report) == ["I31"]
+    [check] = [check for check in report.checks if check.code == "I31"]
+    assert "names rita, and the tasks of process signing were completed by sara" in check.violations[0]
+
+
+def test_an_operation_log_that_has_expired_proves_nothing(settled: Settled, planted: Connection) -> None:
+    planted.execute(text("ALTER TABLE workflow_instance DROP CONSTRAINT uq_workflow_instance_tenant_id_process_instance_id"))
+    for statement in SIGN_IN_TASKLIST:
+        planted.execute(text(statement), {"tenant": settled.tenant_id})
+    around = settled.surroundings(planted)
+    around.engine.completed_tasks.clear()
+
+    assert settled.audit(planted, around).passed
+
+
 def test_two_running_instances_of_one_step_are_found(settled: Settled, planted: Connection) -> None:
     around = settled.surroundings(planted)
     for statement in REOPEN_ORDER:

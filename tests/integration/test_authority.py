@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Row, select
 
-from domain import authority
+from domain import granting
 from domain.errors import Invalid
 from domain.offers.approvals import ApprovalDecision, AuthorityExceeded, FourEyesViolation
 from domain.offers.quotes import QuoteStatus
@@ -31,15 +31,15 @@ def sign(offers: Offers, offer: Offer, by: str) -> Offer:
 def delegate(offers: Offers, grant: Row[Any], **changes: Any) -> Row[Any]:
     given = {"delegated_by": grant.subject, "subject": DEPUTY, "valid_until": in_time(days=7), **changes}
     with offers.uow(grant.subject) as uow:
-        return authority.delegate(uow, authority.DelegateAuthority(grant_id=grant.id, expected_version=grant.version, **given))
+        return granting.delegate(uow, granting.DelegateAuthority(grant_id=grant.id, expected_version=grant.version, **given))
 
 
 def revoke(offers: Offers, grant: Row[Any], by: str = "admin", *, as_administrator: bool = True) -> None:
     with offers.uow(by) as uow:
-        command = authority.RevokeAuthority(
+        command = granting.RevokeAuthority(
             grant_id=grant.id, expected_version=grant.version, revoked_by=by, as_administrator=as_administrator
         )
-        authority.revoke(uow, command)
+        granting.revoke(uow, command)
 
 
 def snapshot(offers: Offers) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def test_a_delegation_is_not_wider_than_its_grant(offers: Offers, wider: dict[st
         "sara", max_discount_percent=Decimal(40), max_deal_amount=Decimal(1000), valid_until=in_time(days=30)
     )
 
-    with pytest.raises(authority.DelegationTooWide):
+    with pytest.raises(granting.DelegationTooWide):
         delegate(offers, own, **wider)
 
 
@@ -149,9 +149,9 @@ def test_only_the_holder_of_a_grant_delegates_it_and_a_delegation_is_not_delegat
     own = offers.grant_authority("sara")
     deputy = delegate(offers, own)
 
-    with pytest.raises(authority.AuthorityNotDelegable):
+    with pytest.raises(granting.AuthorityNotDelegable):
         delegate(offers, deputy, subject="dan")
-    with pytest.raises(authority.NotYourAuthority):
+    with pytest.raises(granting.NotYourAuthority):
         delegate(offers, own, delegated_by="dan")
 
 
@@ -173,7 +173,7 @@ def test_only_the_delegator_and_an_administrator_revoke_a_delegation(offers: Off
     deputy = delegate(offers, own)
 
     for by in (DEPUTY, APPROVER):
-        with pytest.raises(authority.NotYourAuthority):
+        with pytest.raises(granting.NotYourAuthority):
             revoke(offers, deputy, by, as_administrator=False)
     revoke(offers, deputy, "sara", as_administrator=False)
     with pytest.raises(AuthorityExceeded):

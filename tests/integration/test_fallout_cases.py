@@ -9,16 +9,16 @@ from sqlalchemy import text
 
 from domain.delivery import cases_shown, resolving, troubles
 from domain.delivery.proposing import OwnProposal, StaleProposal
-from domain.delivery.resolving import EvidenceMissing, Resolution, ResolutionNeedsAuthority, SecondPersonMissing
+from domain.delivery.resolving import EvidenceMissing, Resolution, SecondPersonMissing
 from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.delivery.steps import FailureClass, StepEvent, StepVersionConflict
 from domain.errors import Refusal
 from domain.fallout import casework, triaging
 from domain.fallout.cases import FalloutType
-from domain.fallout.casework import FalloutCaseConflict, QueueNotYours
+from domain.fallout.casework import FalloutCaseConflict, QueueNotYours, ResolutionNeedsAuthority
 from domain.fallout.triaging import OpenCase
-from tests.support.fulfilment import ANNA, BERT, MONA, Fulfilment
-from tests.support.offers import Offers
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import ANNA, BERT, MONA, Offers
 
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 

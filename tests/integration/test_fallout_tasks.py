@@ -24,8 +24,8 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
 from domain.workflows.keys import parse
 from tests.support.database import in_order
-from tests.support.fulfilment import BERT, MONA, Fulfilment
-from tests.support.offers import Offers
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import BERT, MONA, Offers
 from workers.pod.contract import Task
 from workers.runtime.engine import Engine
 from workers.tasks.fallout import Fallout

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.http import Api, Caller, decide, is_problem
-from tests.support.offers import APPROVER, Offers
+from tests.support.http import ADMINISTRATOR, Api, Caller, decide, is_problem
+from tests.support.offers import Offers
 from workers.http.auth import Role
 
 GRANTS = "/authority-grants"
@@ -15,8 +15,9 @@ END = "2100-01-01T00:00:00+00:00"
 
 
 def grant(api: Api, subject: str, **changes: Any) -> dict[str, Any]:
-    body = {"subject": subject, "role": Role.APPROVER_RSM, "maxDiscountPercent": "25", **changes}
-    answer = api.administrator.post(GRANTS, body)
+    """Grant as much as one administrator may grant alone."""
+    limits = {"maxDiscountPercent": "25", "maxDealAmount": "100000"}
+    answer = api.administrator.post(GRANTS, {"subject": subject, "role": Role.APPROVER_RSM, **limits, **changes})
     assert answer.status_code == 201, answer.text
     given: dict[str, Any] = answer.json()
     return given
@@ -82,14 +83,56 @@ class TestGrants:
 
     def test_grants_come_in_pages(self, api: Api) -> None:
         made = {grant(api, f"nils-{number}")["grantId"] for number in range(3)} | {
-            item["grantId"] for item in api.administrator.get(GRANTS, subject=APPROVER).json()["items"]
+            item["grantId"] for item in api.administrator.get(GRANTS).json()["items"]
         }
 
-        first = api.administrator.get(GRANTS, limit=2).json()
+        first = api.administrator.get(GRANTS, limit=len(made) - 2).json()
         second = api.administrator.get(GRANTS, limit=2, after=first["next"]).json()
 
         assert {item["grantId"] for item in first["items"] + second["items"]} == made
         assert second["next"] is None
+
+
+def confirm(caller: Caller, given: dict[str, Any]) -> Any:
+    return caller.post(f"{GRANTS}/{given['grantId']}/confirmations", {}, version=given["version"])
+
+
+class TestTwoAdministrators:
+    @pytest.mark.parametrize("wide", [{"maxDiscountPercent": "25.01"}, {"maxDealAmount": "100000.01"}, {"maxDealAmount": None}])
+    def test_a_wide_grant_counts_after_a_second_administrator_has_confirmed_it(
+        self, api: Api, offers: Offers, wide: dict[str, Any]
+    ) -> None:
+        offer = offers.quote_in_approval()
+        [requirement_id] = offers.requirement_ids(offer)
+        given = grant(api, "nils", **wide)
+        assert (given["status"], given["grantedBy"], given["confirmedBy"]) == ("PROPOSED", ADMINISTRATOR, None)
+        is_problem(decide(rsm(api, "nils"), offer, requirement_id), 403, "AUTHORITY_EXCEEDED")
+
+        confirmed = confirm(api.caller("second admin", Role.AUTHORITY_ADMIN), given).json()
+
+        assert (confirmed["status"], confirmed["confirmedBy"]) == ("ACTIVE", "second admin")
+        assert decide(rsm(api, "nils"), offer, requirement_id).status_code == 201
+
+    def test_whoever_proposed_a_grant_does_not_confirm_it(self, api: Api) -> None:
+        given = grant(api, "nils", maxDealAmount=None)
+
+        is_problem(confirm(api.administrator, given), 403, "SECOND_ADMINISTRATOR_MISSING")
+
+    def test_nobody_grants_confirms_or_delegates_authority_to_themselves(self, api: Api) -> None:
+        nils = api.caller("nils", Role.AUTHORITY_ADMIN, Role.APPROVER_RSM)
+        is_problem(nils.post(GRANTS, {"subject": "nils", "role": Role.APPROVER_RSM}), 403, "OWN_AUTHORITY")
+        is_problem(confirm(nils, grant(api, "nils", maxDealAmount=None)), 403, "OWN_AUTHORITY")
+        is_problem(delegate(api, grant(api, "nils"), "nils"), 403, "OWN_AUTHORITY")
+
+    def test_one_administrator_is_enough_for_a_case_worker(self, api: Api) -> None:
+        given = api.administrator.post(GRANTS, {"subject": "anton", "role": Role.FALLOUT_L1}).json()
+
+        assert (given["status"], given["maxDiscountPercent"]) == ("ACTIVE", "0.00")
+
+    def test_a_confirmed_grant_is_not_confirmed_again(self, api: Api) -> None:
+        confirmed = confirm(api.caller("second admin", Role.AUTHORITY_ADMIN), grant(api, "nils", maxDealAmount=None)).json()
+
+        is_problem(confirm(api.caller("third admin", Role.AUTHORITY_ADMIN), confirmed), 409, "INVALID_TRANSITION")
 
 
 class TestDelegations:
@@ -176,7 +219,7 @@ class TestExplanations:
             "region": "EU",
             "productFamily": None,
             "maxDiscountPercent": "25.00",
-            "maxDealAmount": None,
+            "maxDealAmount": "100000.00",
             "minAuthority": "20.00",
             "delegatedBy": "nils",
         }

@@ -13,9 +13,9 @@ from sqlalchemy import Engine
 from domain.delivery.steps import StepEvent
 from domain.fallout.cases import FalloutCase
 from domain.store import table_of
-from tests.support.fulfilment import ANNA, BERT, MONA, Fulfilment
+from tests.support.fulfilment import Fulfilment
 from tests.support.http import Api, Caller, is_problem
-from tests.support.offers import Offers
+from tests.support.offers import ANNA, BERT, MONA, Offers
 from tests.support.races import race_for_row
 from workers.http.auth import Role
 
@@ -62,7 +62,10 @@ def test_of_two_claims_one_succeeds_and_the_other_names_the_owner(work: Fulfilme
 
 def test_of_ten_parallel_claims_one_succeeds(db: Engine, api: Api, work: Fulfilment) -> None:
     case = work.case()
-    callers = [api.caller(f"worker {number}", Role.FALLOUT_L2) for number in range(10)]
+    people = [f"worker {number}" for number in range(10)]
+    for person in people:
+        work.offers.grant_authority(person, Role.FALLOUT_L2)
+    callers = [api.caller(person, Role.FALLOUT_L2) for person in people]
     claims: list[Callable[[], httpx.Response]] = [
         lambda caller=caller: caller.post(f"/fallout-cases/{case.id}/claims", {}, version=case.version)  # type: ignore[misc]
         for caller in callers

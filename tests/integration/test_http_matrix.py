@@ -16,7 +16,7 @@ from domain.catalog import CATALOG
 from domain.delivery.steps import StepEvent
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
-from tests.support.offers import PRICE_BOOK, Offer, Offers, Order
+from tests.support.offers import BERT, PRICE_BOOK, Offer, Offers, Order
 from workers.http.app import create_app
 from workers.http.auth import DOCUMENTATION_PATHS, Role
 
@@ -27,6 +27,7 @@ PRICER = {Role.PRICING_MANAGER}
 ADMINISTRATOR = {Role.AUTHORITY_ADMIN}
 CASE_WORKER = {Role.FALLOUT_L1, Role.FALLOUT_L2, Role.FALLOUT_MANAGERS}
 FULFILLER = {Role.FULFILLMENT_MANAGERS}
+HOLDER = APPROVER | CASE_WORKER | FULFILLER
 ANYBODY: set[Role] = set()
 # No row has this version: a caller who is let in is refused by it, so that nothing changes.
 NO_VERSION = 10**6
@@ -46,10 +47,11 @@ WHO = {
     ("GET", "/quotes/{quoteId}/approvals"): SELLER | APPROVER,
     ("GET", "/approval-tasks"): APPROVER,
     ("POST", "/approval-tasks/{taskId}/decisions"): APPROVER,
-    ("GET", "/authority-grants"): APPROVER | ADMINISTRATOR,
+    ("GET", "/authority-grants"): HOLDER | ADMINISTRATOR,
     ("POST", "/authority-grants"): ADMINISTRATOR,
-    ("POST", "/authority-grants/{grantId}/delegations"): APPROVER,
-    ("POST", "/authority-grants/{grantId}/revocations"): APPROVER | ADMINISTRATOR,
+    ("POST", "/authority-grants/{grantId}/confirmations"): ADMINISTRATOR,
+    ("POST", "/authority-grants/{grantId}/delegations"): HOLDER,
+    ("POST", "/authority-grants/{grantId}/revocations"): HOLDER | ADMINISTRATOR,
     ("GET", "/price-books/{priceBookId}"): PRICER,
     ("POST", "/price-books/{priceBookId}/publications"): PRICER,
     ("GET", "/orders"): SELLER | BUYER | APPROVER | CASE_WORKER | FULFILLER,
@@ -57,6 +59,7 @@ WHO = {
     ("GET", "/orders/{orderId}/timeline"): SELLER | CASE_WORKER | FULFILLER,
     ("GET", "/orders/{orderId}/cancellations"): SELLER | BUYER | CASE_WORKER | FULFILLER,
     ("POST", "/orders/{orderId}/cancellations"): SELLER | BUYER | FULFILLER,
+    ("POST", "/cancellations/{cancellationId}/decisions"): FULFILLER,
     ("GET", "/fallout-cases"): CASE_WORKER | FULFILLER,
     ("GET", "/fallout-cases/{caseId}"): CASE_WORKER | FULFILLER,
     **{
@@ -83,7 +86,6 @@ OF_A_CASE: dict[str, dict[str, Any]] = {
     "information": {"information": "This one."},
     "holds": {"reason": "until Monday"},
     "proposals": {"resolution": "MARK_COMPLETED", "expectedStepVersion": NO_VERSION, "externalRef": "r-1", "evidence": "seen"},
-    "confirmations": {"proposalId": str(uuid4()), "text": "seen"},
     "resolutions": {"resolution": "RETRY", "expectedStepVersion": NO_VERSION},
 }
 WITHOUT_VERSION = {"/quotes", "/authority-grants", "/approval-tasks/{taskId}/decisions", "/price-books/{priceBookId}/publications"}
@@ -103,6 +105,8 @@ class OneOfEverything:
     waiting: Offer
     grant_id: UUID
     case_id: UUID
+    proposal_id: UUID
+    cancellation_id: UUID
 
     @property
     def ids(self) -> dict[str, str]:
@@ -112,6 +116,7 @@ class OneOfEverything:
             "taskId": str(self.task_id),
             "grantId": str(self.grant_id),
             "caseId": str(self.case_id),
+            "cancellationId": str(self.cancellation_id),
             "priceBookId": PRICE_BOOK,
         }
 
@@ -122,6 +127,10 @@ def things(offers: Offers) -> OneOfEverything:
     [task_id] = offers.requirement_ids(waiting)
     work = Fulfilment.running(offers)
     work.say("RESERVE_INVENTORY", StepEvent.COMPLETE)  # before it was begun: there is a case
+    work.claim(BERT)
+    proposal_id = work.propose(BERT, external_ref="r-1")
+    unwanted = Fulfilment.running(offers)
+    unwanted.ask_to_cancel()
     grant = offers.grant_authority("gina")
     return OneOfEverything(
         offer=offers.approved_quote(),
@@ -130,6 +139,8 @@ def things(offers: Offers) -> OneOfEverything:
         waiting=waiting,
         grant_id=grant.id,
         case_id=work.case().id,
+        proposal_id=proposal_id,
+        cancellation_id=unwanted.cancellation().id,
     )
 
 
@@ -157,7 +168,10 @@ def body_for(path: str, things: OneOfEverything, ids: Mapping[str, str]) -> dict
         },
         "/authority-grants": lambda: {"subject": "somebody", "role": "approverRsm", "maxDiscountPercent": "10"},
         "/authority-grants/{grantId}/delegations": lambda: {"subject": "somebody", "validUntil": "2100-01-01T00:00:00Z"},
+        "/authority-grants/{grantId}/confirmations": dict,
         "/authority-grants/{grantId}/revocations": dict,
+        "/cancellations/{cancellationId}/decisions": lambda: {"decision": "DECLINE", "reason": "NO_NEED"},
+        "/fallout-cases/{caseId}/confirmations": lambda: {"proposalId": str(things.proposal_id), "text": "seen"},
         "/orders/{orderId}/cancellations": lambda: {"expectedStatus": "IN_PROGRESS", "reason": "NO_NEED"},
         "/price-books/{priceBookId}/publications": lambda: {
             "expectedActiveVersion": "no such version",
@@ -165,9 +179,7 @@ def body_for(path: str, things: OneOfEverything, ids: Mapping[str, str]) -> dict
             "entries": [{"productOfferingId": "FIBRE_1000", "listPrice": "1", "unitCost": "1"}],
         },
     }
-    if path.startswith("/fallout-cases/"):
-        return OF_A_CASE[path.rpartition("/")[2]]
-    return bodies[path]()
+    return bodies[path]() if path in bodies else OF_A_CASE[path.rpartition("/")[2]]
 
 
 def ask(caller: Caller, route: tuple[str, str], things: OneOfEverything, **ids: str) -> httpx.Response:
@@ -198,6 +210,7 @@ def test_no_route_works_without_a_token(api: Api, offers: Offers, route: tuple[s
         "taskId": uuid4(),
         "grantId": uuid4(),
         "caseId": uuid4(),
+        "cancellationId": uuid4(),
         "priceBookId": PRICE_BOOK,
     }
 
@@ -217,7 +230,7 @@ def test_only_these_roles_are_let_in(api: Api, things: OneOfEverything, route: t
 def test_a_row_of_another_tenant_is_not_found(api: Api, things: OneOfEverything, route: tuple[str, str]) -> None:
     """The answer is the same, word by word, as for an id that does not exist."""
     stranger = api.caller("eve", *Role, tenant_id=uuid4())
-    unused_ids = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId", "caseId")}
+    unused_ids = {name: str(uuid4()) for name in ("quoteId", "orderId", "taskId", "grantId", "caseId", "cancellationId")}
 
     answer, unknown = ask(stranger, route, things), ask(stranger, route, things, **unused_ids)
 

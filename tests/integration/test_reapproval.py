@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from domain import authority
+from domain import granting
 from domain.offers import approving, escalating, quoting, reading
 from domain.offers.approvals import (
     AlreadyEscalated,
@@ -94,9 +94,9 @@ def test_a_signature_whose_authority_was_revoked_does_not_carry_over(offers: Off
     offer = offers.quote_in_approval()
     offer = offers.decide(offer, offers.requirement_ids(offer)[0], by="sara")
     with offers.uow("admin") as uow:
-        authority.revoke(
+        granting.revoke(
             uow,
-            authority.RevokeAuthority(grant_id=grant.id, expected_version=grant.version, revoked_by="admin", as_administrator=True),
+            granting.RevokeAuthority(grant_id=grant.id, expected_version=grant.version, revoked_by="admin", as_administrator=True),
         )
 
     in_approval = offers.open_requirements(next_revision(offers, offer), SIGNATURE, reuse=True)

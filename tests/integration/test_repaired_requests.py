@@ -10,8 +10,8 @@ from domain.delivery.resolving import Resolution
 from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.delivery.steps import FailureClass, StepEvent
 from domain.fallout import triaging
-from tests.support.fulfilment import ANNA, BERT, Fulfilment
-from tests.support.offers import Offers
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import ANNA, BERT, Offers
 
 RESERVE = "RESERVE_INVENTORY"
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from domain import accepting, authority
+from domain import accepting, granting
 from domain.offers import escalating, quoting, withdrawing
 from domain.store import Answer, Cause, once, remember, unit_of_work
 from tests.support.evidence import record
@@ -106,7 +106,7 @@ def remind(offers: Offers) -> Act:
 
 def delegate(offers: Offers) -> Act:
     grant = offers.grant_authority("sara")
-    command = authority.DelegateAuthority(
+    command = granting.DelegateAuthority(
         grant_id=grant.id,
         expected_version=grant.version,
         delegated_by="sara",
@@ -117,20 +117,18 @@ def delegate(offers: Offers) -> Act:
 
     def act() -> None:
         with offers.uow("sara") as uow:
-            authority.delegate(uow, command)
+            granting.delegate(uow, command)
 
     return act
 
 
 def revoke(offers: Offers) -> Act:
     grant = offers.grant_authority("sara")
-    command = authority.RevokeAuthority(
-        grant_id=grant.id, expected_version=grant.version, revoked_by="admin", as_administrator=True
-    )
+    command = granting.RevokeAuthority(grant_id=grant.id, expected_version=grant.version, revoked_by="admin", as_administrator=True)
 
     def act() -> None:
         with offers.uow("admin") as uow:
-            authority.revoke(uow, command)
+            granting.revoke(uow, command)
 
     return act
 
@@ -159,7 +157,7 @@ BUDGETS: dict[str, tuple[int, Callable[[Offers], Act]]] = {
     "cancel": (8, lambda o: withdraw(o, o.quote_in_approval(), withdrawing.cancel, withdrawing.CancelQuote)),
     "expire": (8, expire),
     "publish prices": (5, lambda o: lambda: o.publish_prices("p-45", replaces="p-44")),
-    "grant authority": (4, lambda o: lambda: o.grant_authority("sara")),
+    "grant authority": (5, lambda o: lambda: o.grant_authority("sara")),
     "delegate authority": (4, delegate),
     "revoke authority": (4, revoke),
 }

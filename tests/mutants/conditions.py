@@ -5,6 +5,7 @@ A condition is named by its guard and the column that it reads: `authority_grant
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
@@ -21,6 +22,8 @@ from domain.store.moves import Check, Guard
 from tests.support.guards import NamedGuard, every_guard
 
 ON = " on "
+PLACE = re.compile(r"^array_position\(ARRAY\[[^]]*\], (\S+)\)")
+"""The place of a column's value in a list."""
 REACHING = "approval_requirement.*/AUTHORITY_EXCEEDED#2"
 """The guard of all three decisions by whose condition `deciding` also finds the grant."""
 NAMED = {guard.name: guard for guard in every_guard()}
@@ -96,8 +99,8 @@ def _flat(clause: Any) -> list[Any]:
 
 
 def _column(leaf: Any) -> str | None:
-    """`authority_grant.status` of `coalesce(authority_grant.status = …)`."""
+    """`authority_grant.status` of `coalesce(authority_grant.status = …)`, `authority_grant.role` of `array_position(ARRAY[…], authority_grant.role) >= …`."""
     text = str(leaf.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    left, _, right = text.removeprefix("coalesce(").lstrip("(").partition(" ")
+    left, _, right = PLACE.sub(r"\1", text).removeprefix("coalesce(").lstrip("(").partition(" ")
     joins = left.endswith(("tenant_id", ".id")) or right.endswith(".id")
     return None if joins else left

@@ -36,6 +36,7 @@ EVIDENCE = (
     "fallout_note",
     "workflow_instance",
     "shown_form",
+    "resolution_proposal",
 )
 """The tables that a trigger keeps append-only."""
 Changes = Mapping[str, Any]
@@ -109,6 +110,11 @@ BROKEN: dict[str, Callable[[PopulatedTenant], tuple[Changes, ...]]] = {
     "ck_authority_grant_discount": lambda _: ({"max_discount_percent": -0.01}, {"max_discount_percent": 100.01}),
     "ck_authority_grant_validity": lambda _: ({"valid_from": NOON, "valid_until": NOON},),
     "ck_authority_grant_delegation": lambda tenant: ({"delegated_by": "rita"}, {"delegated_from": tenant.id_in("authority_grant")}),
+    "ck_authority_grant_second_person": lambda _: (
+        {"subject": "rita", "granted_by": "rita"},
+        {"subject": "rita", "confirmed_by": "rita"},
+        {"granted_by": "admin", "confirmed_by": "admin"},
+    ),
     "ck_price_book_entry_amounts": lambda _: ({"list_price": -0.01}, {"unit_cost": -0.01}),
     "ck_approval_decision_basis": lambda tenant: (
         {"decision": "REUSED"},
@@ -206,6 +212,16 @@ def a_decision_that_names_the_form_of_another_signature(tenant: PopulatedTenant)
     write(METADATA.tables["approval_decision"], tenant, {"requirement_id": tenant.unsigned, "shown_form_id": form_id})
 
 
+def a_row_that_names_the_form_of_a_signature(table: str, tenant: PopulatedTenant) -> None:
+    [form_id] = tenant.forms_of(tenant.signed)
+    write(METADATA.tables[table], tenant, {"shown_form_id": form_id})
+
+
+def a_note_about_the_proposal_of_another_case(tenant: PopulatedTenant) -> None:
+    foreign = tenant.id_in("resolution_proposal", tenant.neighbour_or_fail)
+    write(METADATA.tables["fallout_note"], tenant, {"proposal_id": foreign})
+
+
 def a_row_that_names_a_row_of_another_offer(table: Table, constraint: ForeignKeyConstraint, tenant: PopulatedTenant) -> None:
     """Name the offer in approval, with one row of the accepted offer."""
     other = {**of(tenant.accepted), "current_revision_id": tenant.accepted.revision_id}
@@ -261,9 +277,15 @@ def _story(table: Table, constraint: Constraint | Index) -> Callable[[PopulatedT
             return partial(a_second_row_of_the_same_key, table, constraint)
 
 
-BY_HAND = {
+BY_HAND: dict[str, Callable[[PopulatedTenant], Any]] = {
     "fk_workflow_instance_tenant_id_caller_instance_id": a_process_that_an_unknown_one_has_called,
     "fk_approval_decision_tenant_id_requirement_id_shown_form_id": a_decision_that_names_the_form_of_another_signature,
+    "fk_resolution_proposal_tenant_id_case_id_shown_form_id": partial(
+        a_row_that_names_the_form_of_a_signature, "resolution_proposal"
+    ),
+    "fk_fallout_case_tenant_id_id_shown_form_id": partial(a_row_that_names_the_form_of_a_signature, "fallout_case"),
+    "fk_cancellation_request_tenant_id_id_shown_form_id": partial(a_row_that_names_the_form_of_a_signature, "cancellation_request"),
+    "fk_fallout_note_tenant_id_case_id_proposal_id": a_note_about_the_proposal_of_another_case,
 }
 """Foreign keys whose rows are found otherwise than by an id."""
 LEANED_ON = {
@@ -271,6 +293,7 @@ LEANED_ON = {
     "uq_price_result_tenant_id_revision_id_id": METADATA.tables["price_result"],
     "uq_approval_request_tenant_id_quote_revision_id_id": METADATA.tables["approval_request"],
     "uq_shown_form_tenant_id_subject_id_id": METADATA.tables["shown_form"],
+    "uq_resolution_proposal_tenant_id_case_id_id": METADATA.tables["resolution_proposal"],
 }
 MASKED = {name_of(leaning.primary_key): (name,) for name, leaning in LEANED_ON.items()}
 CONSTRAINTS = {name_of(constraint): (table, constraint) for table, constraint in modelled()}

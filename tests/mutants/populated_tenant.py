@@ -22,8 +22,8 @@ from domain.store import Answer, once, remember
 from domain.store.isolation import name_tenant
 from domain.workflows.forms import FORM
 from tests.mutants.trial import Trial
-from tests.support.fulfilment import BERT, Fulfilment
-from tests.support.offers import Offer
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import BERT, Offer
 
 
 class PopulatedTenant(Trial):
@@ -52,6 +52,7 @@ class PopulatedTenant(Trial):
         self.work.start("CHECK_SERVICEABILITY")
         self.work.say("PROVISION_SERVICE", StepEvent.COMPLETE)
         self.work.claim(BERT)
+        self.work.propose(BERT, external_ref="r-1")
         with self.uow() as uow:
             compensating.plan_undo(uow, [self.work.step("RESERVE_INVENTORY")])
             casework.request_information(uow, self.work.as_seen(BERT), "Which one?")

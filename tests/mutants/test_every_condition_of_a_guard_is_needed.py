@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from domain.fallout.casework import QueueNotYours, ResolutionNeedsAuthority
 from tests.mutants.conditions import NAMED, ON, REACHING, columns_of
-from tests.mutants.stories import accepting_conditions, delivery_conditions, limits
+from tests.mutants.stories import accepting_conditions, approving, assessing, case_authority, casework, delivery_conditions, limits
 from tests.mutants.telling import STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (accepting_conditions, delivery_conditions, limits)
+LOADED = (accepting_conditions, approving, assessing, case_authority, casework, delivery_conditions, limits)
 CONDITIONS = sorted(layer for layer in STORIES if ON in layer)
 
 
-def of_any_decision(guard: str) -> str:
-    """The three decisions share their guards."""
+def shared(guard: str) -> str:
+    """The three decisions share their guards, and so do all commands of case workers."""
     move, code = guard.split("/")
+    if code in {QueueNotYours.code, ResolutionNeedsAuthority.code}:
+        return f"fallout_case.*/{code}"
     return f"approval_requirement.*/{code}" if move.rpartition(".")[2] in {"approve", "reject", "rework"} else guard
 
 
@@ -25,7 +28,7 @@ def test_every_condition_of_a_guard_that_has_several_has_a_story() -> None:
     for name in NAMED:
         columns = columns_of(name)
         if len(columns) > 1:
-            several[of_any_decision(name)] = columns
+            several[shared(name)] = columns
 
     assert REACHING in several
     assert {f"{guard}{ON}{column}" for guard, columns in several.items() for column in columns} == set(CONDITIONS)

@@ -26,7 +26,7 @@ class Trial(Offers):
         super().__init__(connection.engine, uuid4())
         self.connection = connection
         self.publish_prices()
-        self.grant_authority()
+        self.grant_staff()
 
     @contextmanager
     def uow(self, actor: str = OWNER, command: str = "test") -> Iterator[UnitOfWork]:

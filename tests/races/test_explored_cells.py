@@ -39,6 +39,9 @@ VALUES: dict[str, Any] = {
     "remind_after": timedelta(hours=1),
     "sla": timedelta(hours=2),
     "price_book_version": "p-45",
+    "notice": "Somebody else is asked.",
+    "refusal_notice": "Somebody was refused.",
+    "confirmed_by": "third admin",
 }
 # An override with an authority of its own: a state that the table knows, and that no command leads to yet.
 NOT_MADE = {"approval_requirement.waive"}
@@ -54,12 +57,13 @@ def done(connection: Connection, offers: Offers, entity: Any, move: Move, state:
     """What the move does to a row in this state: where it leads, or `refused`; the transaction is not committed."""
     table = table_of(entity)
     connection.execute(text(f"UPDATE {table.name} SET status = '{state}'"))
-    before = connection.execute(select(*table.c)).one()
+    first = select(*table.c).order_by(table.c.id).limit(1)
+    before = connection.execute(first).one()
     uow = UnitOfWork(connection, Cause(tenant_id=offers.tenant_id, actor="test", command="test"))
     try:
         row = uow.apply(move, **{entity.ID_FIELD: before.id, "price_book": getattr(before, "price_book", None), **VALUES})
     except Conflict:
-        assert connection.execute(select(*table.c)).one() == before
+        assert connection.execute(first).one() == before
         return "refused"
     assert (row.prior_status, row.version) == (state, before.version + 1)
     return str(row.status)

@@ -18,9 +18,9 @@ from domain.fallout.cases import FalloutCase, FalloutType, Queue
 from domain.fallout.casework import CLAIM, CaseCommand, FalloutCaseConflict
 from domain.fallout.triaging import OpenCase
 from domain.store import table_of
-from tests.support.fulfilment import BERT, ROLES, Fulfilment
+from tests.support.fulfilment import ROLES, Fulfilment
 from tests.support.guards import without
-from tests.support.offers import Offers
+from tests.support.offers import BERT, Offers
 from tests.support.races import NewOffers, race_for_row, refusals
 
 RESERVE = "RESERVE_INVENTORY"
@@ -40,6 +40,8 @@ class Claims:
 
 def claimed_by_ten(work: Fulfilment) -> Claims:
     case = work.case()
+    for person in PEOPLE:
+        work.offers.grant_authority(person, Queue.SECOND_LEVEL)
 
     def claim(person: str) -> Row[Any]:
         command = CaseCommand(case_id=case.id, expected_version=case.version, person=person, roles=(Queue.SECOND_LEVEL,))

@@ -22,7 +22,7 @@ def settled(migrated: Engine) -> Iterator[Settled]:
     for tenant_id in (UUID(OTHER_TENANT), uuid4()):
         offers = Offers(migrated, tenant_id)
         offers.publish_prices()
-        offers.grant_authority()
+        offers.grant_staff()
         if tenant_id == UUID(OTHER_TENANT):
             offers.draft_quote()
     yield Settled(offers)

@@ -16,6 +16,8 @@ OTHER_PRICE = one("price_result", "revision_id NOT IN (SELECT quote_revision_id 
 PRICED = one("outbox_event", "event_type = 'QuotePriced'")
 REVISED_QUOTE = one("quote", "status = 'PRICED'")
 RETRIED_STEP = one("fulfillment_step", f"step_code = 'CHECK_SERVICEABILITY' AND order_id = {CANCELLED}")
+LATER_DECISION = "(SELECT id FROM approval_decision WHERE tenant_id = :tenant ORDER BY created_at DESC LIMIT 1)"
+FORM = one("approval_decision", "shown_form_id IS NOT NULL", "shown_form_id")
 UNDO = "kind = 'COMPENSATE'"
 ROUTER_STEP = one("fulfillment_step", f"step_code = 'SHIP_ROUTER' AND order_id = {ORDER}")
 REOPEN_ORDER = (
@@ -271,6 +273,40 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
             "DELETE FROM transition_log WHERE tenant_id = :tenant AND aggregate_type = 'workflow_command'",
             "UPDATE workflow_command SET status = 'PENDING', version = 1 WHERE tenant_id = :tenant",
         ),
+    ),
+    "a decision about another subject's form": (
+        "I31",
+        (f"UPDATE shown_form SET subject_id = '{NEW}' WHERE id = {FORM}",),
+    ),
+    "a decision in the process of something else": (
+        "I31",
+        (
+            f"UPDATE shown_form SET process_instance_id = (SELECT min(process_instance_id) FROM workflow_instance) WHERE id = {FORM}",
+        ),
+    ),
+    "a decision without a form": (
+        "I31",
+        (f"UPDATE approval_decision SET shown_form_id = NULL WHERE id = {LATER_DECISION}",),
+    ),
+    "a decision whose form showed another price": (
+        "I31",
+        (f"UPDATE shown_form SET facts = jsonb_set(facts, '{{price,netTotal}}', '\"1.00\"') WHERE id = {FORM}",),
+    ),
+    "a cancellation decided at another version": (
+        "I31",
+        ("UPDATE shown_form SET facts = jsonb_set(facts, '{request,version}', '7') WHERE facts ? 'request'",),
+    ),
+    "a decision in the name of somebody else": (
+        "I31",
+        ("UPDATE transition_log SET actor = 'sara' WHERE aggregate_type = 'approval_requirement' AND reason = 'APPROVE'",),
+    ),
+    "a resolution in the name of somebody else": (
+        "I31",
+        ("UPDATE fallout_case SET resolved_by = 'mona' WHERE resolved_by IS NOT NULL",),
+    ),
+    "a cancellation in the name of somebody else": (
+        "I31",
+        ("UPDATE cancellation_request SET decided_by = 'frank' WHERE shown_form_id IS NOT NULL",),
     ),
     "a row with another tenant's business key": (
         "I28",

@@ -19,15 +19,13 @@ from domain.delivery.resolving import Resolution, ResolveCase
 from domain.delivery.starting import StartStep
 from domain.delivery.steps import FulfillmentStep, StepEvent, StepKind
 from domain.fallout import casework
-from domain.fallout.cases import FalloutCase, Queue
+from domain.fallout.cases import FalloutCase
 from domain.fallout.casework import CaseCommand
 from domain.store import CellKind, table_of
 from tests.support.database import in_order
-from tests.support.offers import CUSTOMER, Offers, Order
+from tests.support.offers import CUSTOMER, FELIX, STAFF, Offers, Order
 
-ANNA, BERT, MONA = "anna", "bert", "mona"
-"""Case workers of the first and the second level, and their manager."""
-ROLES = {ANNA: (Queue.FIRST_LEVEL,), BERT: (Queue.SECOND_LEVEL,), MONA: (Queue.MANAGERS,)}
+ROLES = {person: (role,) for person, role in STAFF.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +128,14 @@ class Fulfilment:
         with self.offers.uow("policy") as uow:
             return cancelling.decide(uow, command)
 
+    def assess(self, person: str = FELIX, *, accept: bool = True, **changes: Any) -> Row[Any]:
+        """Decide on the newest cancellation request as a person, having seen its present version."""
+        request = self.cancellation()
+        given = {"cancellation_id": request.id, "expected_version": request.version, "roles": ROLES.get(person, ()), **changes}
+        command = cancelling.AssessCancellation(accept=accept, reason="GOOD_CUSTOMER", decided_by=person, **given)
+        with self.offers.uow(person) as uow:
+            return cancelling.decide_by_person(uow, command)
+
     def cancel(self) -> None:
         """Request the cancellation and accept it."""
         self.ask_to_cancel()
@@ -175,20 +181,22 @@ class Fulfilment:
     def as_seen(self, person: str, **changes: Any) -> CaseCommand:
         """Make a command on the case in its present version."""
         case = self.case()
-        given = {"case_id": case.id, "expected_version": case.version, "roles": ROLES[person], **changes}
+        given = {"case_id": case.id, "expected_version": case.version, "roles": ROLES.get(person, ()), **changes}
         return CaseCommand(person=person, **given)
 
     def resolve(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
         """Resolve the case in its present version, and evaluate the order as the edge does."""
+        command = ResolveCase(person=person, resolution=resolution, **self._decided(person, **changes))
         with self.offers.uow(person) as uow:
-            resolved = resolving.resolve(uow, ResolveCase(person=person, resolution=resolution, **self._decided(person, **changes)))
+            resolved = resolving.resolve(uow, command)
         self.evaluate()
         return resolved
 
     def propose(self, person: str, resolution: Resolution = Resolution.MARK_COMPLETED, **changes: Any) -> UUID:
         """Propose a resolution of the case in its present version; returns the proposal's id."""
+        command = ResolveCase(person=person, resolution=resolution, **self._decided(person, **changes))
         with self.offers.uow(person) as uow:
-            return proposing.propose(uow, ResolveCase(person=person, resolution=resolution, **self._decided(person, **changes)))
+            return proposing.propose(uow, command)
 
     def proposal(self, case: Row[Any]) -> Row[Any] | None:
         """Read what waits for a second person, if anything does."""
@@ -210,7 +218,7 @@ class Fulfilment:
         return {
             "case_id": case.id,
             "expected_version": case.version,
-            "roles": ROLES[person],
+            "roles": ROLES.get(person, ()),
             "expected_step_version": step[0].version if step else None,
             "evidence": "seen in the provider's portal",
             **changes,

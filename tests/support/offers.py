@@ -16,7 +16,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, Row, text
 
-from domain import accepting, authority
+from domain import accepting, granting
+from domain.authority import GrantStatus
 from domain.callers import keys_of_callers
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
 from domain.delivery import decomposing, starting
@@ -32,6 +33,10 @@ from domain.workflows.instances import Called
 
 OWNER = "sally"
 APPROVER = "rita"
+ANNA, BERT, MONA, FELIX = "anna", "bert", "mona", "felix"
+STAFF = {ANNA: "falloutL1", BERT: "falloutL2", MONA: "falloutManagers", FELIX: "fulfillmentManagers"}
+"""Case workers of the first and the second level, their manager, and who decides on cancellations; each with their role."""
+ADMINISTRATORS = ("admin", "second admin")
 CUSTOMER = "customer-1"
 PRICE_BOOK, PRICE_BOOK_VERSION = "STANDARD", "p-44"
 ENTRIES = {FIBRE: (Decimal(80), Decimal(40)), ROUTER: (Decimal(12), Decimal(6)), SUPPORT: (Decimal(15), Decimal(5))}
@@ -129,10 +134,16 @@ class Offers:
             price_books.publish(uow, price_books.PublishPriceBook(expected_active_version=replaces, **given))
 
     def grant_authority(self, subject: str = APPROVER, role: str = "approverRsm", **changes: Any) -> Row[Any]:
-        """Let somebody sign in a role; `changes` replace fields of GrantAuthority (default: any discount, region, product, amount)."""
-        given = {"max_discount_percent": Decimal(100), **changes}
-        with self.uow("admin", "grant-authority") as uow:
-            return authority.grant(uow, authority.GrantAuthority(subject=subject, role=role, **given))
+        """Let somebody act in a role; `changes` replace fields of GrantAuthority (default: any discount, region, product, amount)."""
+        with self.uow(ADMINISTRATORS[0], "grant-authority") as uow:
+            return _granted(uow, subject, role, {"max_discount_percent": Decimal(100), **changes})
+
+    def grant_staff(self) -> None:
+        """Let the approver sign anything, and the case workers work on cases."""
+        with self.uow(ADMINISTRATORS[0], "grant-authority") as uow:
+            _granted(uow, APPROVER, "approverRsm", {"max_discount_percent": Decimal(100)})
+            for person, role in STAFF.items():
+                _granted(uow, person, role, {})
 
     def quote(self, quote_id: UUID) -> Offer:
         """Read the version and the ids that the next command on the quote must name."""
@@ -304,11 +315,20 @@ class Offers:
             return starting.start_step(uow, command)
 
 
+def _granted(uow: UnitOfWork, subject: str, role: str, limits: dict[str, Any]) -> Row[Any]:
+    first, second = ADMINISTRATORS
+    grant = granting.grant(uow, granting.GrantAuthority(subject=subject, role=role, granted_by=first, **limits))
+    if grant.status == GrantStatus.ACTIVE:
+        return grant
+    confirmation = granting.ConfirmAuthority(grant_id=grant.id, expected_version=grant.version, confirmed_by=second)
+    return granting.confirm(uow, confirmation)
+
+
 def offers_of_new_tenant(engine: Engine) -> Offers:
     """Make a tenant with a published price book, whose regional sales manager may sign anything; returns its builders."""
     offers = Offers(engine, uuid4())
     offers.publish_prices()
-    offers.grant_authority()
+    offers.grant_staff()
     return offers
 
 

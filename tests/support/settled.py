@@ -24,8 +24,8 @@ from domain.store import Answer, outbox
 from domain.store.idempotency import once, remember
 from domain.workflows import requests, starts
 from reconciliation.audit import AuditReport, Outside, compare
-from tests.support.fulfilment import ANNA, Fulfilment
-from tests.support.offers import Offers
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import ANNA, Offers
 from tests.support.surroundings import RecordedEvents, Surroundings, engine_of, entry, record
 
 IN_ORDER = (
@@ -104,7 +104,8 @@ class Settled:
             triaging.open_case(uow, troubles.of_held_step(held))
         work.claim(ANNA)
         work.resolve(ANNA, Resolution.RETRY)
-        work.cancel()
+        work.ask_to_cancel()
+        work.assess()
         work.evaluate()
         work.complete("undo RESERVE_INVENTORY")
         assert work.status == "CANCELLED"

@@ -20,6 +20,7 @@ class RecordedEngine:
     recorded: list[EngineInstance] = field(default_factory=list)
     traces: dict[str, Trace] = field(default_factory=dict)
     open_incidents: list[Incident] = field(default_factory=list)
+    completed_tasks: list[tuple[str, str]] = field(default_factory=list)
 
     def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:
         return [one for one in self.recorded if f":{tenant_id}:" in one.business_key]
@@ -29,6 +30,9 @@ class RecordedEngine:
 
     def incidents(self) -> Sequence[Incident]:
         return self.open_incidents
+
+    def completions(self) -> Sequence[tuple[str, str]]:
+        return self.completed_tasks
 
 
 @dataclass
@@ -67,6 +71,7 @@ def engine_of(snapshot: auditing.Snapshot) -> RecordedEngine:
     for step in snapshot.steps:
         key = steps.business_key(snapshot.tenant_id, step.step_id)
         engine.recorded.append(instance(f"instance-{step.step_id}", key, "fulfillment-step"))
+    engine.completed_tasks += [(each.process_instance_id, each.person) for each in snapshot.signatures]
     return engine
 
 

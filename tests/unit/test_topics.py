@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
 from domain.workflows.keys import BusinessKey, Kind, parse
+from tests.support.rendering import MODELS
 from tests.support.topics_page import PAGE, page
 from workers.pod.contract import Task
 from workers.tasks.contracts import contracts_of, topic, topics_of
@@ -83,6 +85,36 @@ def test_a_handler_is_run_with_the_heartbeat_that_it_declares() -> None:
     assert declared.handler(a_task()) == {"steps": [str(ORDER_ID)]}
     assert (declared.variables, declared.errors) == (("priority",), ("ORDER_INVALID",))
     assert handlers.signs == [KEY]
+
+
+FORMS = {
+    "approval.record-decision": "approve-quote",
+    "approval.escalate-requirement": "approve-quote",
+    "approval.extend-deadline": "approve-quote",
+    "cancellation.record-decision": "assess-cancellation",
+    "fallout.apply-resolution": "resolve-fallout",
+    "fallout.confirm-resolution": "confirm-resolution",
+}
+"""The form of which a handler reads what a person has filled in."""
+HINTS = {
+    ("workflow.register", "startToken"): "the domain compares it with the token of its own start, and refuses any other",
+    ("approval.remind-approver", "escalationLevel"): "a wrong level can only prevent a reminder, which changes nothing else",
+}
+"""Why a handler may read another variable, although whoever completes a user task can write it."""
+
+
+def asked(form: str) -> set[str]:
+    """What a form asks a person for."""
+    fields = json.loads((MODELS / "forms" / f"{form}.form").read_text(encoding="utf-8"))["components"]
+    return {each["key"] for each in fields if "key" in each}
+
+
+def test_a_handler_reads_what_its_form_asks_and_no_other_variable_without_a_reason() -> None:
+    read = {(name, variable) for name, contract in CONTRACTS.items() for variable in contract.variables}
+    filled_in = {(name, variable) for name, form in FORMS.items() for variable in asked(form)}
+
+    assert read - filled_in == set(HINTS)
+    assert {name for name, _ in read & filled_in} == set(FORMS)
 
 
 def test_two_handlers_of_one_topic_are_refused() -> None:

@@ -18,13 +18,15 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from domain import authority
+from domain import granting
+from domain.authority import GrantStatus
 from domain.catalog import FIBRE, ROUTER, SUPPORT
+from domain.granting import ConfirmAuthority, GrantAuthority
 from domain.migrations import migrate
 from domain.offers import price_books, reading
-from domain.store import Cause, unit_of_work
+from domain.store import Cause, UnitOfWork, unit_of_work
 from workers import suite
-from workers.demo.people import AUTHORITY, PEOPLE
+from workers.demo.people import ADMINISTRATORS, AUTHORITY, PEOPLE
 from workers.deployment import deploy
 from workers.kafka.topics import all_topics
 from workers.local.credentials import environment_file
@@ -177,8 +179,8 @@ class LocalSuite:
                 price_books.publish(uow, book)
             with unit_of_work(database, cause) as uow:
                 if not reading.grants_of(uow, None, None, limit=1, after=None):
-                    for grant in AUTHORITY:
-                        authority.grant(uow, grant)
+                    for given in AUTHORITY:
+                        _grant(uow, given)
         finally:
             database.dispose()
 
@@ -211,3 +213,10 @@ class LocalSuite:
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items()))
         with os.fdopen(os.open(self.environment_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
             out.write(lines)
+
+
+def _grant(uow: UnitOfWork, given: GrantAuthority) -> None:
+    granted = granting.grant(uow, given)
+    if granted.status == GrantStatus.PROPOSED:
+        second = ConfirmAuthority(grant_id=granted.id, expected_version=granted.version, confirmed_by=ADMINISTRATORS[1])
+        granting.confirm(uow, second)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from domain.authority import GrantAuthority
+from domain.granting import GrantAuthority
 from workers.deployment import Person
 from workers.http.auth import issue_token
 
@@ -25,14 +27,21 @@ SECOND_LEVEL = Person(id="bert", first_name="Bert", last_name="Halim", groups=("
 FALLOUT_MANAGER = Person(id="mona", first_name="Mona", last_name="Lestari", groups=("falloutManagers",))
 FULFILLMENT_MANAGER = Person(id="felix", first_name="Felix", last_name="Putra", groups=("fulfillmentManagers",))
 PEOPLE = (RSM, DIRECTOR, DEAL_DESK, OPERATOR, FIRST_LEVEL, SECOND_LEVEL, FALLOUT_MANAGER, FULFILLMENT_MANAGER)
+ADMINISTRATORS = ("ayu", "agus")
+"""Who grants authority, and who confirms it."""
+
+
+def _grants(person: Person, **limits: Any) -> Iterator[GrantAuthority]:
+    for role in person.groups:
+        yield GrantAuthority(subject=person.id, role=role, granted_by=ADMINISTRATORS[0], **limits)
+
+
 AUTHORITY = (
-    GrantAuthority(subject=RSM.id, role="approverRsm", region=REGION, max_discount_percent=Decimal(25)),
-    GrantAuthority(subject=DIRECTOR.id, role="approverDirector", max_discount_percent=Decimal(60)),
-    GrantAuthority(
-        subject=DIRECTOR.id, role="approverFinance", max_discount_percent=Decimal(60), max_deal_amount=Decimal(5_000_000)
-    ),
+    *_grants(RSM, region=REGION, max_discount_percent=Decimal(25)),
+    *_grants(DIRECTOR, max_discount_percent=Decimal(60), max_deal_amount=Decimal(5_000_000)),
+    *(grant for person in (FIRST_LEVEL, SECOND_LEVEL, FALLOUT_MANAGER, FULFILLMENT_MANAGER) for grant in _grants(person)),
 )
-"""The authority grants of the approvers: how far their signatures reach."""
+"""The authority grants of the people: how far their signatures reach, and that case workers may work on cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

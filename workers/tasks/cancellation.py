@@ -25,7 +25,6 @@ from workers.tasks.markdown import plain, table
 from workers.tasks.orders import ACCEPT, CANCELLATION_FACTS, DECLINE, POLICY, policy_inputs
 from workers.tasks.persons import Person, who_completed
 
-USER_TASK = "assess-cancellation"
 APPLIED, REFUSED = "APPLIED", "REFUSED"
 TYPED = ("cancellationDecision", "assessmentReason")
 """What the person fills in."""
@@ -58,7 +57,7 @@ class Cancellation:
     @topic("cancellation.record-decision", Kind.CANCELLATION, reads=TYPED, sets=("assessmentOutcome", "assessmentRefused"))
     def record_decision(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the decision on the person's behalf; a refusal is shown on the renewed form."""
-        person = who_completed(self._engine, task, USER_TASK)
+        person = who_completed(self._engine, task, cancelling.TASK)
         if person is None:
             raise GiveUp("Nobody has completed the task of this cancellation: move the token back to Prepare form")
         chosen = task.variables.get("cancellationDecision")

@@ -44,7 +44,7 @@ ESCALATE = "ESCALATE"
 NONE, APPLIED, REFUSED, CONFIRMATION_NEEDED = "NONE", "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
 EXHAUSTED = "ATTEMPTS_EXHAUSTED"
 TYPED = ("resolution", "externalReference", "evidence")
-"""What the first person fills in; `comment` is for the colleagues who read the process."""
+"""What the first person fills in."""
 CONFIRMATION = ("confirmed", "confirmationComment")
 """What the second person fills in."""
 
@@ -100,7 +100,6 @@ class Fallout:
             "dueAt",
             *fallout_form.SHOWN,
             *TYPED,
-            "comment",
         ),
     )
     def prepare_form(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
@@ -116,7 +115,7 @@ class Fallout:
                 "claimDueAt": _iso(case.claim_due_at),
                 "dueAt": _iso(case.due_at),
                 **fallout_form.shown(uow, case),
-                **dict.fromkeys((*TYPED, "comment")),
+                **dict.fromkeys(TYPED),
             }
 
     @topic("fallout.apply-resolution", Kind.RESOLUTION, reads=TYPED, sets=("resolutionOutcome", "resolutionRefused"))

@@ -12,7 +12,6 @@ from domain.delivery import reading, timelines
 from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import RULES, Resolution, resolutions_for
 from domain.delivery.steps import FulfillmentStep
-from domain.fallout.cases import Queue
 from domain.store import UnitOfWork
 from workers.runtime.variables import Variable
 from workers.tasks.markdown import moment, plain, table
@@ -97,7 +96,7 @@ def proposed(proposal: Row[Any] | None) -> dict[str, Variable]:
 def _allowed(resolution: Resolution) -> str:
     rule = RULES[resolution]
     needs = {"the provider's reference and a second person": rule.needs_reference, "evidence": rule.needs_evidence}
-    return f"| {plain(resolution)} | {', '.join(what for what, is_needed in needs.items() if is_needed)} | {tuple(Queue)[rule.level]} |"
+    return f"| {plain(resolution)} | {', '.join(what for what, is_needed in needs.items() if is_needed)} | {rule.role} |"
 
 
 def _entry(entry: Mapping[str, Any]) -> str:

@@ -95,6 +95,15 @@ ALTER TABLE cancellation_request ADD COLUMN shown_form_id UUID;
 ALTER TABLE cancellation_request ADD CONSTRAINT fk_cancellation_request_tenant_id_id_shown_form_id
     FOREIGN KEY (tenant_id, id, shown_form_id) REFERENCES shown_form (tenant_id, subject_id, id);
 
+-- Nobody grants authority to themselves; a wide grant counts only after a second person has confirmed it.
+
+ALTER TABLE authority_grant
+    ADD COLUMN granted_by TEXT,
+    ADD COLUMN confirmed_by TEXT,
+    ADD CONSTRAINT ck_authority_grant_second_person CHECK (granted_by <> subject AND confirmed_by <> subject AND confirmed_by <> granted_by),
+    DROP CONSTRAINT ck_authority_grant_status,
+    ADD CONSTRAINT ck_authority_grant_status CHECK (status IN ('PROPOSED', 'ACTIVE', 'REVOKED'));
+
 -- The instances that run already: each passed the registration gate.
 INSERT INTO workflow_instance (tenant_id, id, process_instance_id, business_key, subject_id, created_at)
 SELECT tenant_id, gen_random_uuid(), process_instance_id, business_key,

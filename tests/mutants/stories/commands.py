@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from domain import accepting, authority
+from domain import accepting, granting
 from domain.catalog import CATALOG
 from domain.offers import deciding, documents, price_books, quoting, withdrawing
 from domain.offers.approvals import Decision
@@ -84,13 +84,13 @@ def decide(trial: Trial, offer: Offer, requirement_id: UUID, decision: Decision 
 def delegate(trial: Trial, grant: Any, **changes: Any) -> None:
     given = {"expected_version": grant.version, "delegated_by": grant.subject, "subject": "dora", **changes}
     with trial.uow(given["delegated_by"]) as uow:
-        authority.delegate(uow, authority.DelegateAuthority(grant_id=grant.id, **given))
+        granting.delegate(uow, granting.DelegateAuthority(grant_id=grant.id, **given))
 
 
 def revoke(trial: Trial, grant: Any, **changes: Any) -> None:
     given = {"expected_version": grant.version, "revoked_by": "admin", "as_administrator": True, **changes}
     with trial.uow(given["revoked_by"]) as uow:
-        authority.revoke(uow, authority.RevokeAuthority(grant_id=grant.id, **given))
+        granting.revoke(uow, granting.RevokeAuthority(grant_id=grant.id, **given))
 
 
 def publish(trial: Trial, version: str, replaces: str | None, **changes: Any) -> None:

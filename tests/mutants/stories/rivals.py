@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from sqlalchemy import Engine, insert, select, text
 
-from domain import accepting, authority
+from domain import accepting, granting
 from domain.offers import approving, deciding, price_books
 from domain.offers.approvals import Decision
 from domain.offers.prices import StalenessPolicy
@@ -206,10 +206,8 @@ def a_revocation_while_the_grant_is_used_to_sign(engine: Engine, offers: Offers)
 
 
 def revoking(grant: Any) -> Callable[[UnitOfWork], object]:
-    command = authority.RevokeAuthority(
-        grant_id=grant.id, expected_version=grant.version, revoked_by="admin", as_administrator=True
-    )
-    return lambda uow: authority.revoke(uow, command)
+    command = granting.RevokeAuthority(grant_id=grant.id, expected_version=grant.version, revoked_by="admin", as_administrator=True)
+    return lambda uow: granting.revoke(uow, command)
 
 
 @rivals(
@@ -223,10 +221,10 @@ def revoking(grant: Any) -> Callable[[UnitOfWork], object]:
 def a_revocation_while_the_grant_is_delegated(engine: Engine, offers: Offers) -> object:
     """The status of the delegation after both."""
     grant = offers.grant_authority("robin")
-    command = authority.DelegateAuthority(
+    command = granting.DelegateAuthority(
         grant_id=grant.id, expected_version=grant.version, delegated_by="robin", subject="dora", valid_until=in_hours(8)
     )
-    one = begun(offers, "robin", lambda uow: authority.delegate(uow, command))
+    one = begun(offers, "robin", lambda uow: granting.delegate(uow, command))
     meanwhile(engine, lambda: outcome_of(offers, "admin", revoking(grant)), one)
     with engine.connect() as connection:
         return connection.scalar(text("SELECT status FROM authority_grant WHERE subject = 'dora'"))

@@ -22,8 +22,8 @@ from domain.workflows import requests
 from domain.workflows.requests import COMMAND
 from tests.mutants.populated_tenant import callback
 from tests.mutants.rivalry import begun, meanwhile, outcome_of, rewritten, rivals
-from tests.support.fulfilment import ANNA, BERT, Fulfilment
-from tests.support.offers import CUSTOMER, Offers
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import ANNA, BERT, CUSTOMER, Offers
 
 RESERVE = "RESERVE_INVENTORY"
 SHARE_ORDER = (r"FROM sales_order", r" FOR SHARE OF sales_order")

@@ -18,7 +18,8 @@ from domain.fallout.cases import LADDER
 from tests.mutants.layers import MOVES, STATE
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
-from tests.support.fulfilment import BERT, Fulfilment
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import BERT
 
 RESERVE = "RESERVE_INVENTORY"
 LEASE, OWNER = "ck_fallout_case_lease", "ck_fallout_case_owner"
@@ -117,6 +118,7 @@ OF_CASES = {
     "hold": Wrong(state="AWAITING_INFORMATION", beside=MINE),
     "resume": Wrong(state="AWAITING_INFORMATION", beside=MINE, masked_by=(LEASE,)),
     "escalate": Wrong(state="RESOLVED"),
+    "hand_on": Wrong(state="RESOLVED"),
     "resolve": Wrong(state="ON_HOLD", beside=MINE, masked_by=(OWNER,)),
     "self_heal": Wrong(state="CLOSED"),
     "verify": Wrong(state="OPEN"),
@@ -171,11 +173,13 @@ def parameters_of(row: Row[Any]) -> dict[str, Any]:
         "attempt_stale_after": timedelta(0),
         "request_safe_interval": timedelta(0),
         "person": BERT,
-        "queues": list(LADDER),
+        "roles": list(LADDER),
+        "needed_role": LADDER[0],
+        "shown_form_id": None,
         "next_queue": LADDER[-1],
         "resolution": "RETRY",
         "is_alone_enough": True,
-        "process_instance_id": "an instance",
+        "process_instance_id": None,
         "decision_reason": None,
     }
 

@@ -15,7 +15,8 @@ from domain.store import UnitOfWork
 from tests.races.explorer.delivery_commands import ENGINE, SWEEP, delivery
 from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
 from tests.races.explorer.registry import OK
-from tests.support.fulfilment import ANNA, BERT, MONA, ROLES
+from tests.support.fulfilment import ROLES
+from tests.support.offers import ANNA, BERT, MONA
 
 
 def on_case(scene: Delivery, person: str) -> CaseCommand:

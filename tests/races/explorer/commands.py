@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain import accepting, authority
+from domain import accepting, granting
 from domain.catalog import CATALOG, FIBRE
 from domain.offers import approving, deciding, documents, escalating, price_books, quoting, withdrawing
 from domain.offers.approvals import Decision
 from domain.offers.quotes import QuoteEvent, QuoteStatus
 from domain.store import UnitOfWork
 from tests.races.explorer.registry import ADMINISTRATOR, AUTHORITY, ENGINE, OFFER, OK, PRICES, SWEEP, command
-from tests.races.explorer.scenes import AFTER_THE_END, DORA, FINANCE, FIONA, RALPH, RITA, RSM, Scene
+from tests.races.explorer.scenes import AFTER_THE_END, DORA, FINANCE, FIONA, PETRA, RALPH, RITA, RSM, Scene
 from tests.support.offers import CUSTOMER, ENTRIES, PRICE_BOOK, PRICE_BOOK_VERSION, SIGNATURE
 
 RENEWED = datetime.now(UTC) + 2 * AFTER_THE_END
@@ -130,6 +130,27 @@ def escalate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     return OK
 
 
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,))
+def hand_on(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    command = escalating.HandOn(
+        requirement_id=scene.requirement_ids[0],
+        expected_escalation_level=0,
+        approver_group="approverDirector",
+        sla=timedelta(hours=24),
+        notice="Not mine.",
+        decided_by=(RITA, RALPH)[rank],
+        roles=(RSM,),
+    )
+    escalating.hand_on(uow, command)
+    return OK
+
+
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), actor=ENGINE, has_key=False)
+def ask_again(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    deciding.ask_again(uow, scene.requirement_ids[0], "The form has changed.")
+    return OK
+
+
 @command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), actor=SWEEP, has_key=False)
 def remind(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     escalating.remind(uow, scene.requirement_ids[0])
@@ -197,16 +218,32 @@ def publish(scene: Scene, uow: UnitOfWork, rank: int) -> str:
 
 @command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
 def grant(scene: Scene, uow: UnitOfWork, rank: int) -> str:
-    authority.grant(uow, authority.GrantAuthority(subject=("gina", "greg")[rank], role=RSM, max_discount_percent=Decimal(30)))
+    given = granting.GrantAuthority(
+        subject=("gina", "greg")[rank],
+        role=RSM,
+        granted_by=ADMINISTRATOR,
+        max_discount_percent=Decimal(20),
+        max_deal_amount=Decimal(1000),
+    )
+    granting.grant(uow, given)
+    return OK
+
+
+@command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
+def confirm_grant(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    proposed = scene.grants[PETRA]
+    confirmed_by = ("second admin", "third admin")[rank]
+    confirmation = granting.ConfirmAuthority(grant_id=proposed.id, expected_version=proposed.version, confirmed_by=confirmed_by)
+    granting.confirm(uow, confirmation)
     return OK
 
 
 @command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=RITA, checks=("authority_grant.delegate",))
 def delegate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     own = scene.grants[RITA]
-    authority.delegate(
+    granting.delegate(
         uow,
-        authority.DelegateAuthority(
+        granting.DelegateAuthority(
             grant_id=own.id,
             expected_version=own.version,
             delegated_by=RITA,
@@ -220,9 +257,9 @@ def delegate(scene: Scene, uow: UnitOfWork, rank: int) -> str:
 @command(states=(QuoteStatus.APPROVAL_IN_PROGRESS,), touches=(AUTHORITY,), actor=ADMINISTRATOR)
 def revoke(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     own = scene.grants[RITA]
-    authority.revoke(
+    granting.revoke(
         uow,
-        authority.RevokeAuthority(grant_id=own.id, expected_version=own.version, revoked_by=ADMINISTRATOR, as_administrator=True),
+        granting.RevokeAuthority(grant_id=own.id, expected_version=own.version, revoked_by=ADMINISTRATOR, as_administrator=True),
     )
     return OK
 
@@ -243,9 +280,9 @@ def approve_without_grant(scene: Scene, uow: UnitOfWork, rank: int) -> str:
 @command(touches=(AUTHORITY,), actor=RITA)
 def end_delegation(scene: Scene, uow: UnitOfWork, rank: int) -> str:
     passed_on = scene.grants[DORA]
-    authority.revoke(
+    granting.revoke(
         uow,
-        authority.RevokeAuthority(
+        granting.RevokeAuthority(
             grant_id=passed_on.id, expected_version=passed_on.version, revoked_by=RITA, as_administrator=False
         ),
     )

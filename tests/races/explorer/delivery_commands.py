@@ -21,7 +21,8 @@ from domain.fallout import triaging
 from domain.store import UnitOfWork, table_of
 from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
 from tests.races.explorer.registry import COMMANDS, OK, Command
-from tests.support.offers import CUSTOMER
+from tests.support.fulfilment import ROLES
+from tests.support.offers import CUSTOMER, FELIX
 
 ORDER = frozenset({"order"})
 PROVIDER, WORKER, SWEEP, ENGINE = "provider:sandbox", "worker-1", "reconciliation", "order-fulfillment"
@@ -189,6 +190,20 @@ delivery("decline the cancellation", "cancellation asked", actor="policy")(parti
 def assess_cancellation(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
     assert scene.request is not None
     return f"{OK} {cancelling.assess(uow, scene.request.id).request.status}"
+
+
+@delivery("decide on the cancellation", "cancellation asked", actor=FELIX, checks=("cancellation_request.decide",))
+def decide_as_person(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
+    assert scene.request is not None
+    command = cancelling.AssessCancellation(
+        cancellation_id=scene.request.id,
+        expected_version=scene.request.version,
+        accept=rank == 0,
+        reason="AFTER_A_CALL",
+        decided_by=FELIX,
+        roles=ROLES[FELIX],
+    )
+    return f"{OK} {cancelling.decide_by_person(uow, command).status}"
 
 
 @delivery("send the cancellation", "step to be cancelled", checks=("fulfillment_step.cancellable",))

@@ -14,8 +14,8 @@ from domain.delivery.resolving import Resolution
 from domain.delivery.steps import StepEvent
 from domain.fallout import casework, triaging
 from domain.fallout.casework import CaseCommand
-from tests.support.fulfilment import ANNA, Fulfilment
-from tests.support.offers import Offers
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import ANNA, Offers
 
 FIRST_STEP, SECOND_STEP = "A", "B"
 STEPS = (StepSpecification(step_code=FIRST_STEP), StepSpecification(step_code=SECOND_STEP))

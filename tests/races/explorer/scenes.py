@@ -13,8 +13,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from domain import authority
+from domain import granting
 from domain.authority import AuthorityGrant
+from domain.fallout.cases import Queue
+from domain.granting import GrantAuthority
 from domain.offers import withdrawing
 from domain.offers.approvals import Decision
 from domain.offers.prices import StalenessPolicy
@@ -22,10 +24,11 @@ from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
 from tests.races.explorer.delivery_scenes import DELIVERIES, Delivery
 from tests.races.explorer.stage import Stage
-from tests.support.offers import SIGNATURE, Offer, Offers
+from tests.support.offers import ADMINISTRATORS, ANNA, SIGNATURE, Offer, Offers
 
 TENANT = UUID("7e2a2e00-0000-4000-8000-000000000001")
-RITA, RALPH, FIONA, DORA = "rita", "ralph", "fiona", "dora"
+RITA, RALPH, FIONA, DORA, PETRA = "rita", "ralph", "fiona", "dora", "petra"
+"""Petra's grant is only proposed; Dora signs in some scenes, for Rita."""
 RSM, FINANCE = SIGNATURE.approver_group, "approverFinance"
 OF_FINANCE = replace(SIGNATURE, type="MARGIN", approver_group=FINANCE)
 OF_STALE_PRICE = replace(SIGNATURE, type="STALE_PRICE")
@@ -100,9 +103,9 @@ def delegated(offers: Offers) -> Offer:
     """Dora signs while Rita is away."""
     own = _grants(offers)[RITA]
     with offers.uow(RITA) as uow:
-        authority.delegate(
+        granting.delegate(
             uow,
-            authority.DelegateAuthority(
+            granting.DelegateAuthority(
                 grant_id=own.id,
                 expected_version=own.version,
                 delegated_by=RITA,
@@ -158,10 +161,13 @@ def set_the_scene(stage: Stage, name: str) -> Scene | Delivery:
 def _prepared(stage: Stage, offers: Offers, name: str) -> Scene | Delivery:
     offers.publish_prices()
     if name in DELIVERIES:
-        offers.grant_authority()
+        offers.grant_staff()
+        offers.grant_authority(ANNA, Queue.SECOND_LEVEL)  # some resolutions are for the second level
         return Delivery.of(DELIVERIES[name](offers))
     for subject, role in ((RITA, RSM), (RALPH, RSM), (FIONA, FINANCE)):
         offers.grant_authority(subject, role)
+    with offers.uow(ADMINISTRATORS[0]) as uow:
+        granting.grant(uow, GrantAuthority(subject=PETRA, role=RSM, granted_by=ADMINISTRATORS[0]))
     if name == QuoteStatus.EXPIRED:
         offer = _expired(stage, offers)
     else:

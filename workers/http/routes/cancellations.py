@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
 from domain.delivery import cancelling, reading, timelines
@@ -18,12 +19,12 @@ from workers.http.preconditions import Precondition
 from workers.http.routes.orders import OrderId
 from workers.http.shapes import order_answers, order_bodies
 
-router = APIRouter(prefix="/orders/{orderId}", tags=["orders"])
+router = APIRouter(tags=["orders"])
 CANCELLERS = BUYERS | SELLERS | FULFILLERS
 
 
 @router.post(
-    "/cancellations",
+    "/orders/{orderId}/cancellations",
     status_code=201,
     responses=command_responses(order_answers.ShownCancellation, 201, "sales_order.request_cancel"),
 )
@@ -42,7 +43,35 @@ def cancel_order(
     return call.run(body, work)
 
 
-@router.get("/cancellations", responses=read_responses(order_answers.CancellationPage, of_one=True))
+@router.post(
+    "/cancellations/{cancellationId}/decisions",
+    status_code=201,
+    responses=command_responses(
+        order_answers.ShownCancellation,
+        201,
+        "cancellation_request.decide",
+        "cancellation_request.accept",
+        "cancellation_request.decline",
+    ),
+)
+def decide_cancellation(
+    call: Annotated[Call, Depends(Commanding("decide-cancellation", FULFILLERS))],
+    if_match: Precondition,
+    cancellation_id: Annotated[UUID, Path(alias="cancellationId")],
+    body: order_bodies.AssessCancellationBody,
+) -> JSONResponse:
+    """Decide on a cancellation that the rules leave to a person. It is declined in any case once the order is past its point of no return."""
+
+    def work(uow: UnitOfWork) -> Answer:
+        principal = call.principal
+        assessment = body.command(cancellation_id, if_match.required(), principal.subject, principal.roles)
+        decided = cancelling.decide_by_person(uow, assessment)
+        return Answer(status=HTTPStatus.CREATED, body=reading.cancellation(decided), version=decided.version)
+
+    return call.run(body, work)
+
+
+@router.get("/orders/{orderId}/cancellations", responses=read_responses(order_answers.CancellationPage, of_one=True))
 def list_cancellations(
     read: Annotated[Read, Depends(Reading(CANCELLERS | CASE_WORKERS))],
     order_id: OrderId,
@@ -54,7 +83,7 @@ def list_cancellations(
     return read_response(page(found, limit, "cancellationId"))
 
 
-@router.get("/timeline", responses=read_responses(order_answers.Timeline, of_one=True))
+@router.get("/orders/{orderId}/timeline", responses=read_responses(order_answers.Timeline, of_one=True))
 def read_timeline(read: Annotated[Read, Depends(Reading(SELLERS | CASE_WORKERS | FULFILLERS))], order_id: OrderId) -> JSONResponse:
     """Read everything that happened to an order, oldest first, with the time by our clock and by the provider's."""
     entries = read.run(lambda uow: timelines.timeline(uow, order_id))

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import Row
 
 from domain.delivery import cases_shown, proposing, resolving
-from domain.delivery.resolving import EvidenceMissing, ResolutionNeedsAuthority
+from domain.delivery.resolving import EvidenceMissing
 from domain.delivery.step_moves import DECISIONS
 from domain.errors import Refusal
 from domain.fallout import casework
@@ -159,7 +159,7 @@ def escalate_case(
 @router.post(
     "/{caseId}/proposals",
     status_code=201,
-    responses=_responses("fallout_case.propose", refusals=(EvidenceMissing, ResolutionNeedsAuthority)),
+    responses=_responses("fallout_case.propose", refusals=(EvidenceMissing,)),
 )
 def propose_resolution(
     call: Annotated[Call, Depends(Commanding("propose-resolution", CASE_WORKERS))],
@@ -201,7 +201,7 @@ def confirm_proposal(
     responses=_responses(
         "fallout_case.resolve",
         *(move.name for move in DECISIONS.values()),
-        refusals=(EvidenceMissing, ResolutionNeedsAuthority),
+        refusals=(EvidenceMissing,),
     ),
 )
 def resolve_case(

@@ -124,6 +124,8 @@ class ShownGrant(Shown):
     valid_until: datetime | None
     delegated_from: UUID | None = Field(description="The grant that this one delegates")
     delegated_by: str | None
+    granted_by: str | None = Field(description="Null: before the product kept it")
+    confirmed_by: str | None = Field(description="The second administrator, where one is needed")
     created_at: datetime
     updated_at: datetime
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from domain.authority import DelegateAuthority, GrantAuthority
+from domain.granting import DelegateAuthority, GrantAuthority
 from domain.offers.approvals import Decision
 from domain.offers.deciding import Decide
 from workers.http.shapes.bodies import Body
@@ -41,16 +42,27 @@ class DecideBody(Body):
 
 class GrantBody(Body):
     subject: Text
-    role: Literal["approverRsm", "approverDirector", "dealDesk", "approverFinance", "approverLegal"]
-    max_discount_percent: Percent
+    role: Literal[
+        "approverRsm",
+        "approverDirector",
+        "dealDesk",
+        "approverFinance",
+        "approverLegal",
+        "falloutL1",
+        "falloutL2",
+        "falloutManagers",
+        "fulfillmentManagers",
+    ]
+    max_discount_percent: Percent = Field(Decimal(0), description="For approvers")
     region: Text | None = Field(None, description="Null: every one")
     product_family: Text | None = Field(None, description="Null: every one")
     max_deal_amount: Money | None = Field(None, description="Null: any")
     valid_from: Moment | None = Field(None, description="Null: from now on")
     valid_until: Moment | None = Field(None, description="Null: until it is revoked")
 
-    def command(self) -> GrantAuthority:
+    def command(self, granted_by: str) -> GrantAuthority:
         return GrantAuthority(
+            granted_by=granted_by,
             subject=self.subject,
             role=self.role,
             max_discount_percent=self.max_discount_percent,

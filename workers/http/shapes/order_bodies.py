@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from domain.delivery.callbacks import ReceiveCallback
-from domain.delivery.cancelling import RequestCancellation
+from domain.delivery.cancelling import AssessCancellation, RequestCancellation
 from domain.delivery.proposing import AnswerProposal
 from domain.delivery.resolving import Resolution, ResolveCase
 from domain.fallout.casework import CaseCommand
@@ -30,6 +31,21 @@ class CancelOrderBody(Body):
             expected_status=self.expected_status,
             reason=self.reason,
             requested_by=requested_by,
+        )
+
+
+class AssessCancellationBody(Body):
+    decision: Literal["ACCEPT", "DECLINE"]
+    reason: ReasonCode
+
+    def command(self, cancellation_id: UUID, expected_version: int, decided_by: str, roles: Sequence[str]) -> AssessCancellation:
+        return AssessCancellation(
+            cancellation_id=cancellation_id,
+            expected_version=expected_version,
+            accept=self.decision == "ACCEPT",
+            reason=self.reason,
+            decided_by=decided_by,
+            roles=roles,
         )
 
 
