@@ -17,11 +17,14 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from workers.runtime.production import require_fitness, require_local
+from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings, data_dir
 
 EXIT_ASK_USER = 2
 # Printed before the suite is imported, because on a busy machine the import takes seconds.
 LOADING = "Loading the suite …"
+LOCAL_SUITE = "it has demo logins with a known password, and a sandbox in the place of providers"
 
 app = typer.Typer(
     add_completion=False,
@@ -42,7 +45,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except _outside_errors() as error:
-        err.print(f"[red]q2o:[/red] {error}", markup=True)
+        for line in str(error).splitlines():
+            err.print(f"[red]q2o:[/red] {line}", markup=True)
         raise typer.Exit(EXIT_ASK_USER) from error
 
 
@@ -59,8 +63,9 @@ def _outside_errors() -> tuple[type[Exception], ...]:
 
 
 def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of this process."""
-    return Settings.from_environment(environment)
+    """The settings of this process. Raises SettingError for those that production does not allow."""
+    require_fitness(environment)
+    return Settings(environment)
 
 
 def run_process(name: str) -> None:
@@ -147,10 +152,8 @@ def sandbox(
     from workers.sandbox.provider import serve
 
     with plain_errors():
-        secret = os.environ.get("Q2O_CALLBACK_SECRET")
-        if not secret:
-            raise SettingError("Q2O_CALLBACK_SECRET is not set: set it to the secret that signs the callbacks")
-        serve(data_dir(), callback_url, secret, host, port, stop=stop_on_signals())
+        require_local(os.environ, "sandbox", "it is a provider to play with")
+        serve(data_dir(), callback_url, reveal(settings_of().callback_secret), host, port, stop=stop_on_signals())
 
 
 @app.command()
@@ -207,11 +210,13 @@ def token(
     from workers.local.credentials import known_secret, known_tenant
 
     with plain_errors():
+        require_local(os.environ, "token", "tokens come from the identity provider")
         if unknown := set(role) - set(Role):
             raise SettingError(f"no such role: {', '.join(sorted(unknown))}; there are {', '.join(Role)}")
         if BUYERS & set(role) and not customer:
             raise SettingError("a buyer's token must name the customers for whom they buy: give --customer")
-        secret = os.environ.get("Q2O_JWT_SECRET") or known_secret(data_dir())
+        given = settings_of().environment.find_secret("jwt_secret")
+        secret = reveal(given) if given else known_secret(data_dir())
         lifetime, whose = timedelta(hours=hours), tenant or known_tenant(data_dir(), os.environ)
         sys.stdout.write(issue_token(secret, subject, whose, role, region, lifetime, customer or ()) + "\n")
 
@@ -227,10 +232,11 @@ def openapi() -> None:
 @app.command()
 def up() -> None:
     """Run the whole suite on this machine until Ctrl-C."""
-    err.print(LOADING)
-    from workers.demo.command import run_up
-
     with plain_errors():
+        require_local(os.environ, "up", LOCAL_SUITE)
+        err.print(LOADING)
+        from workers.demo.command import run_up
+
         raise typer.Exit(run_up(err))
 
 
@@ -242,10 +248,11 @@ def demo(
     quotes: Annotated[int, typer.Option(min=20, help="The number of sample quotes.")] = 26,
 ) -> None:
     """Take sample quotes to fulfilled orders while faults happen, and audit the result. Then stay up."""
-    err.print(LOADING)
-    from workers.demo.command import run_demo
-
     with plain_errors():
+        require_local(os.environ, "demo", LOCAL_SUITE)
+        err.print(LOADING)
+        from workers.demo.command import run_demo
+
         raise typer.Exit(run_demo(err, once=once, as_json=json, quotes=quotes))
 
 

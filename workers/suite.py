@@ -20,6 +20,7 @@ from workers.runtime import database
 from workers.runtime.engine import Engine
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.process import Loop
+from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 from workers.tasks.topics import topics
 
@@ -43,7 +44,7 @@ def http(settings: Settings) -> Loop:
     """Serves the HTTP edge: commands, callbacks, health, OpenAPI."""
     return HttpEdge(
         connect(settings, "http"),
-        jwt_secret=settings.jwt_secret,
+        jwt_secret=reveal(settings.jwt_secret),
         callback_secrets={"sandbox": [settings.callback_secret]},
         host=settings.http_host,
         port=settings.http_port,
@@ -53,8 +54,8 @@ def http(settings: Settings) -> Loop:
 
 def tasks(settings: Settings) -> Loop:
     """Works on external tasks, of all topics or of those in `settings.topics`."""
-    engine = engine_of(settings)
-    known = topics(connect(settings, "tasks"), engine, providers_of(settings), settings)
+    database, engine = connect(settings, "tasks"), engine_of(settings)
+    known = topics(database, engine, providers_of(settings), settings)
     chosen = {name: topic for name, topic in known.items() if not settings.topics or name in settings.topics}
     return Pod(engine, chosen, lock_duration=settings.lock_duration)
 
@@ -66,20 +67,22 @@ def dispatch(settings: Settings) -> Loop:
 
 def relay(settings: Settings) -> Loop:
     """Publishes events to Kafka."""
+    database = connect(settings, "relay")
     ensure_topics(settings.kafka, all_topics())
-    return Relay(connect(settings, "relay"), settings.kafka)
+    return Relay(database, settings.kafka)
 
 
 def inbox(settings: Settings) -> Loop:
     """Builds the search view from the events in Kafka."""
+    database = connect(settings, "inbox")
     ensure_topics(settings.kafka, all_topics())
-    return Inbox(connect(settings, "inbox"), settings.kafka)
+    return Inbox(database, settings.kafka)
 
 
 def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
     """Runs the sweeps of reconciliation."""
-    intervals = Intervals.of(settings)
-    return Reconciler(connect(settings, "reconcile"), engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
+    database, intervals = connect(settings, "reconcile"), Intervals.of(settings)
+    return Reconciler(database, engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
 
 
 PROCESSES: Mapping[str, Callable[[Settings], Loop]] = {

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -97,10 +97,10 @@ def step_worker(
     shop: Shop, *, lock: timedelta, attempt_stale_after: timedelta, capacity: int = 8, wire: Wire | None = None
 ) -> Iterator[StepWorker]:
     """Make a worker as the suite does, which executes steps only."""
-    settings = replace(shop.local.settings, attempt_stale_after=attempt_stale_after)
+    settings = shop.local.settings.having(attempt_stale_after_seconds=str(attempt_stale_after.total_seconds()))
     if wire is not None:
         engine_url = f"{wire.engine.url}{urlsplit(settings.engine_url).path}"
-        settings = replace(settings, engine_url=engine_url, provider_url=wire.provider.url)
+        settings = settings.having(engine_url=engine_url, provider_url=wire.provider.url)
     engine = suite.engine_of(settings)
     # Even on a slow machine a call must last until the test lets its reply through.
     with HttpProvider(settings.provider_url, settings.provider_token, CallBudget(total=PATIENT)) as provider:
@@ -230,7 +230,7 @@ def test_the_step_of_a_killed_worker_is_asked_for_and_never_sent_again(shop: Sho
     with step_worker(shop, lock=LONG_LOCK, attempt_stale_after=SOON) as other, running(other.pod):
         eventually(lambda: status_of(shop, step_id) == StepStatus.UNKNOWN, "the dead worker's step is UNKNOWN")
         assert [attempt.status for attempt in shop.attempts(step_id)] == [AttemptStatus.UNKNOWN]
-        reconciler = suite.reconcile(replace(shop.local.settings, attempt_stale_after=SOON))
+        reconciler = suite.reconcile(shop.local.settings.having(attempt_stale_after_seconds=str(SOON.total_seconds())))
         eventually(lambda: reconciler.run_once() and shop.rows(ReconciliationFinding), "the provider is asked")
         one_effect_each(shop, order_id)
 

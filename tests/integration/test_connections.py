@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from tests.support.offers import Offers
 from tests.support.statements import listening
 from workers.http.edge import HttpEdge
 from workers.runtime.database import connect
+from workers.runtime.secret_files import SecretFile
 
 END = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'q2o victim'")
 
@@ -24,6 +28,20 @@ def test_a_connection_that_the_server_ended_is_replaced_before_a_command_notices
 
     assert victims.quote(quote_id).status == "DRAFT"
 
+    pool.dispose()
+
+
+def test_a_new_connection_uses_the_address_that_its_file_has_by_then(db: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "address"
+    file.write_text(db.url.set(password="outdated").render_as_string(hide_password=False))
+    pool = connect(SecretFile(file), "rotated")
+    with pytest.raises(OperationalError, match="password authentication failed"):
+        pool.connect()
+
+    file.write_text(db.url.render_as_string(hide_password=False) + "\n")
+
+    with pool.connect() as connection:
+        assert connection.scalar(text("SHOW application_name")) == "q2o rotated"
     pool.dispose()
 
 

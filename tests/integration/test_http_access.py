@@ -17,6 +17,7 @@ from tests.support.http import (
 from tests.support.offers import OWNER
 from workers.http.auth import DOCUMENTATION_PATHS, Role
 from workers.http.edge import HttpEdge
+from workers.runtime.environment import SettingError
 
 
 class TestTokens:
@@ -69,5 +70,5 @@ class TestTokens:
         is_problem(api.client.get("/quotes", headers={"Authorization": f"Bearer {token}"}), 401, "UNAUTHENTICATED")
 
     def test_a_weak_token_secret_is_refused_at_the_start(self, db: Engine) -> None:
-        with pytest.raises(ValueError, match="Q2O_JWT_SECRET"):
+        with pytest.raises(SettingError, match="Q2O_JWT_SECRET"):
             HttpEdge(db, jwt_secret="short", callback_secrets={})

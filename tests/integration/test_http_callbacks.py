@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,11 +18,12 @@ from domain.delivery.steps import FulfillmentStep
 from domain.errors import TryAgain
 from domain.store import table_of
 from tests.support.database import count
-from tests.support.http import PROVIDER, Api, completed, is_problem
+from tests.support.http import PROVIDER, Api, completed, is_problem, serving
 from tests.support.offers import Offers
 from tests.support.races import race_for_row
 from workers.http.routes.callbacks import LARGEST_CALLBACK_BYTES
 from workers.providers.signatures import new_secret
+from workers.runtime.secret_files import SecretFile
 
 STEP = "CHECK_SERVICEABILITY"
 
@@ -143,6 +145,18 @@ class TestRepeats:
 
 
 class TestWhoMaySpeak:
+    def test_a_secret_that_was_replaced_in_its_file_is_taken_without_a_restart(
+        self, offers: Offers, step_id: UUID, tmp_path: Path
+    ) -> None:
+        file, new = tmp_path / "secret", new_secret()
+        file.write_text(new_secret())
+        with serving(offers.engine, offers.tenant_id, callback_secret=SecretFile(file)) as api:
+            is_problem(api.call_back(completed(offers.tenant_id, step_id), secret=new), 401, "SIGNATURE_INVALID")
+
+            file.write_text(new + "\n")
+
+            assert api.call_back(completed(offers.tenant_id, step_id), secret=new).status_code == 200
+
     def test_a_signature_by_another_secret_is_401(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
         is_problem(api.call_back(completed(offers.tenant_id, step_id), secret=new_secret()), 401, "SIGNATURE_INVALID")
         assert count(db, ExternalCallbackRecord) == 0

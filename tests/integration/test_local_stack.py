@@ -13,6 +13,7 @@ from tests.support.local_stacks import plain, processes_of, refused
 from workers.local.errors import StackError
 from workers.local.kafka import reachable
 from workers.local.stack import LocalStack
+from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 
 
@@ -25,13 +26,11 @@ def test_the_engines_database_is_closed_to_the_business_role(database: str) -> N
 
 @pytest.mark.stack
 def test_a_process_needs_only_the_environment_of_the_stack(stack: LocalStack) -> None:
-    settings = Settings.from_environment(
-        {**stack.environment, "Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "sandbox"}
-    )
+    settings = Settings({**stack.environment, "Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "sandbox"})
 
     assert settings.engine_url.endswith("/engine-rest")
-    assert settings.callback_secret.startswith("whsec_")
-    with psycopg.connect(plain(settings.database_url)) as connection:
+    assert reveal(settings.callback_secret).startswith("whsec_")
+    with psycopg.connect(plain(reveal(settings.database_url))) as connection:
         assert connection.info.dbname == "q2o"
     assert reachable(settings.kafka, timeout_seconds=10)
 

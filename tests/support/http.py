@@ -23,6 +23,7 @@ from workers.http.auth import Role, issue_token
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
 from workers.providers.signatures import new_secret
+from workers.runtime.secret_files import Secret
 
 JWT_SECRET = "a secret that is long enough for HS256"
 CALLBACK_SECRET = new_secret()
@@ -221,9 +222,11 @@ def client_of(edge: HttpEdge) -> httpx.Client:
 
 
 @contextmanager
-def serving(database: Engine, tenant_id: UUID, limits: Limits | None = None) -> Iterator[Api]:
+def serving(
+    database: Engine, tenant_id: UUID, limits: Limits | None = None, callback_secret: Secret = CALLBACK_SECRET
+) -> Iterator[Api]:
     """Run an edge of the test's own: no other test meets its faults."""
-    edge = HttpEdge(database, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]}, limits=limits)
+    edge = HttpEdge(database, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [callback_secret]}, limits=limits)
     edge.start()
     try:
         with client_of(edge) as client:

@@ -43,6 +43,7 @@ from workers.providers.port import Provider
 from workers.runtime.engine import Engine, EngineRefusedError, UserTask
 from workers.runtime.engine_history import EngineInstance
 from workers.runtime.process import run_loops
+from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 
 EVERYTHING = frozenset(suite.PROCESSES)
@@ -222,7 +223,7 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
     tenant_id = uuid4()
     local.seed(tenant_id)
     database, engine = seeing_every_tenant(suite.connect(local.settings, "tests")), suite.engine_of(local.settings)
-    api = Api(local.api_url, local.settings.jwt_secret, tenant_id)
+    api = Api(local.api_url, reveal(local.settings.jwt_secret), tenant_id)
     manager = as_manager(local)
     driver = Driver(api, local.stopped, tasklist(manager))
     shop = Shop(local=local, database=database, engine=engine, api=api, driver=driver)

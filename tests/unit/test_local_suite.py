@@ -41,7 +41,7 @@ def local(tmp_path: Path) -> LocalSuite:
     local = LocalSuite(tmp_path / "a clone", {})
     others = ("DATABASE_URL", "KAFKA", "ENGINE_USER", "ENGINE_PASSWORD", "PROVIDER_URL", "PROVIDER_TOKEN", "CALLBACK_SECRET")
     given = {f"Q2O_{name}": "x" for name in others}
-    local.settings = Settings.from_environment({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_ENGINE_URL": DIRECT})
+    local.settings = Settings({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_ENGINE_URL": DIRECT})
     return local
 
 

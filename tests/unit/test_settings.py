@@ -1,62 +1,146 @@
-"""Settings are read once, and one line names a wrong setting."""
+"""A process asks only for the settings that it needs, and one line names a setting that is missing or wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from workers import suite
+from workers.cli import app
+from workers.runtime.environment import with_files_read
+from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings
 
-COMPLETE = {
-    "Q2O_DATABASE_URL": "postgresql+psycopg://q2o@localhost/q2o",
-    "Q2O_KAFKA": "localhost:9092",
-    "Q2O_ENGINE_URL": "http://localhost:8080/engine-rest",
-    "Q2O_ENGINE_USER": "worker",
-    "Q2O_ENGINE_PASSWORD": "secret",
-    "Q2O_JWT_SECRET": "x" * 32,
-    "Q2O_PROVIDER_URL": "http://localhost:1",
-    "Q2O_PROVIDER_TOKEN": "token",
-    "Q2O_CALLBACK_SECRET": "whsec_x",
+DATABASE = {"Q2O_DATABASE_URL": "postgresql+psycopg://q2o@127.0.0.1:1/q2o"}
+KAFKA = {"Q2O_KAFKA": "127.0.0.1:1"}
+ENGINE = {"Q2O_ENGINE_URL": "http://127.0.0.1:1/engine-rest", "Q2O_ENGINE_USER": "worker", "Q2O_ENGINE_PASSWORD": "secret"}
+PROVIDER = {"Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "token"}
+CALLERS = {"Q2O_JWT_SECRET": "x" * 32, "Q2O_CALLBACK_SECRET": "whsec_x"}
+NEEDS: Mapping[str, Mapping[str, str]] = {
+    "http": DATABASE | CALLERS,
+    "tasks": DATABASE | ENGINE | PROVIDER,
+    "dispatch": DATABASE | ENGINE,
+    "relay": DATABASE | KAFKA,
+    "inbox": DATABASE | KAFKA,
+    "reconcile": DATABASE | ENGINE | PROVIDER,
 }
+"""Process -> the variables without which it does not start."""
+
+
+@contextmanager
+def built(process: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """Build the loop of a process, as its command does before it runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "ensure_topics", lambda *_: None)  # would wait for Kafka
+        loop = suite.PROCESSES[process](Settings({"Q2O_HTTP_PORT": "0", **variables}))
+        yield
+        for end in ("stop", "close"):
+            getattr(loop, end, lambda: None)()
+
+
+@pytest.mark.parametrize("process", sorted(suite.PROCESSES))
+def test_a_process_is_built_from_its_own_settings_alone(process: str) -> None:
+    with built(process, NEEDS[process]):
+        pass
+
+
+@pytest.mark.parametrize(("process", "name"), [(process, name) for process, needed in NEEDS.items() for name in needed])
+def test_a_process_names_a_setting_that_it_misses(process: str, name: str) -> None:
+    rest = {key: value for key, value in NEEDS[process].items() if key != name}
+
+    with pytest.raises(SettingError, match=f"^{name} is not set"), built(process, rest):
+        pass
+
+
+@pytest.mark.parametrize(("command", "name"), [("migrate", "Q2O_DATABASE_URL"), ("deploy", "Q2O_ENGINE_URL")])
+def test_a_tool_asks_only_for_the_service_that_it_changes(command: str, name: str) -> None:
+    ended = CliRunner().invoke(app, [command], env=dict.fromkeys(["Q2O_DATABASE_URL", "Q2O_ENGINE_URL"], ""))
+
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith(f"q2o: {name} is not set")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_a_setting_has_a_default_only_when_the_default_is_safe() -> None:
-    settings = Settings.from_environment(COMPLETE)
+    settings = Settings({})
 
     assert (settings.http_host, settings.http_port, settings.health_port) == ("127.0.0.1", 8080, None)
     assert settings.lock_duration == timedelta(seconds=20)
 
 
-@pytest.mark.parametrize("name", sorted(COMPLETE))
-def test_a_missing_setting_is_named(name: str) -> None:
-    with pytest.raises(SettingError, match=f"{name} is not set"):
-        Settings.from_environment({key: value for key, value in COMPLETE.items() if key != name})
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("Q2O_HTTP_PORT", "http"),
-        ("Q2O_HTTP_PORT", "-1"),
-        ("Q2O_HEALTH_PORT", "nan"),
-        ("Q2O_LOCK_DURATION_SECONDS", "20s"),
-        ("Q2O_START_SAFE_INTERVAL_SECONDS", "inf"),
+        ("http_port", "http"),
+        ("http_port", "-1"),
+        ("health_port", "nan"),
+        ("lock_duration_seconds", "20s"),
+        ("start_safe_interval_seconds", "inf"),
     ],
 )
 def test_a_setting_that_is_not_a_number_is_named_with_its_value(name: str, value: str) -> None:
-    with pytest.raises(SettingError, match=f"{name}={value} is not a number"):
-        Settings.from_environment(COMPLETE | {name: value})
+    settings = Settings({}).having(**{name: value})
+
+    with pytest.raises(SettingError, match=f"Q2O_{name.upper()}={value} is not a number"):
+        getattr(settings, name.removesuffix("_seconds"))
 
 
-def test_a_short_token_secret_is_refused() -> None:
-    with pytest.raises(SettingError, match="Q2O_JWT_SECRET is too short"):
-        Settings.from_environment(COMPLETE | {"Q2O_JWT_SECRET": "guessable"})
+def test_a_token_secret_that_is_too_short_is_refused() -> None:
+    short = {**NEEDS["http"], "Q2O_JWT_SECRET": "guessable"}
+
+    with pytest.raises(SettingError, match="Q2O_JWT_SECRET is too short"), built("http", short):
+        pass
+
+
+def test_a_database_address_that_cannot_be_read_is_named_without_its_text() -> None:
+    wrong = DATABASE | KAFKA | {"Q2O_DATABASE_URL": "db.example password=hidden"}
+
+    with pytest.raises(SettingError, match="Q2O_DATABASE_URL is not a database address") as refused, built("relay", wrong):
+        pass
+    assert "hidden" not in str(refused.value)
 
 
 def test_topics_are_a_list_and_an_empty_list_means_all() -> None:
-    assert Settings.from_environment(COMPLETE).topics == frozenset()
-    assert Settings.from_environment(COMPLETE | {"Q2O_TOPICS": "order.decompose,order.evaluate"}).topics == {
-        "order.decompose",
-        "order.evaluate",
-    }
+    assert Settings({}).topics == frozenset()
+    assert Settings({"Q2O_TOPICS": "order.decompose,order.evaluate"}).topics == {"order.decompose", "order.evaluate"}
+
+
+def test_settings_do_not_show_secrets_when_they_are_printed() -> None:
+    assert "secret" not in repr(Settings(ENGINE))
+
+
+class TestSecretsInFiles:
+    def test_a_secret_may_stand_in_a_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "password"
+        file.write_text("from a file\n")
+
+        assert reveal(Settings({"Q2O_ENGINE_PASSWORD_FILE": str(file)}).engine_password) == "from a file"
+
+    @pytest.mark.parametrize("name", ["database_url", "engine_password", "jwt_secret", "provider_token", "callback_secret"])
+    def test_every_secret_is_refused_when_it_is_given_twice(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "secret").write_text("x")
+        settings = Settings({}).having(**{name: "x", f"{name}_file": str(tmp_path / "secret")})
+
+        with pytest.raises(SettingError, match=f"Q2O_{name.upper()} and Q2O_{name.upper()}_FILE are both set"):
+            getattr(settings, name)
+
+    @pytest.mark.parametrize("content", [None, "", "\n", b"\xff"])
+    def test_a_file_without_a_secret_is_named(self, tmp_path: Path, content: str | bytes | None) -> None:
+        file = tmp_path / "password"
+        if content is not None:
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+        with pytest.raises(SettingError, match=f"Q2O_ENGINE_PASSWORD_FILE={file} cannot be read") as refused:
+            _ = Settings({"Q2O_ENGINE_PASSWORD_FILE": str(file)}).engine_password
+        assert len(str(refused.value).splitlines()) == 1
+
+    def test_the_local_suite_reads_its_secrets_from_files_once(self, tmp_path: Path) -> None:
+        (tmp_path / "token").write_text("of a file\n")
+        given = {"Q2O_PROVIDER_TOKEN_FILE": str(tmp_path / "token"), "Q2O_KAFKA": "a:1", "HOME_FILE": "kept"}
+
+        assert with_files_read(given) == {"Q2O_PROVIDER_TOKEN": "of a file", "Q2O_KAFKA": "a:1", "HOME_FILE": "kept"}

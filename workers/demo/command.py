@@ -35,6 +35,7 @@ from workers.local.ports import with_fixed_ports
 from workers.runtime import logs
 from workers.runtime.engine import Engine
 from workers.runtime.process import stop_on_signals
+from workers.runtime.secret_files import reveal
 from workers.runtime.settings import DEMO_TENANT, TENANT, data_dir
 
 EXIT_VIOLATION = 1
@@ -134,7 +135,7 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
         Disorder(running, database, tenant_id, pods) as disorder,
         running.detour("dispatch", disorder.engine_url),
         closing(as_manager(running)) as manager,
-        closing(Api(running.api_url, running.settings.jwt_secret, tenant_id)) as api,
+        closing(Api(running.api_url, reveal(running.settings.jwt_secret), tenant_id)) as api,
     ):
         running.start(frozenset(suite.PROCESSES) - DISTURBED)
         driver = Driver(api, running.stopped, tasklist(manager))
@@ -225,7 +226,7 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
         ("Cockpit", f"{web}/cockpit/default/"),
         ("sandbox provider", running.settings.provider_url),
         ("logins", ", ".join(f"{person.id} ({person.groups[0]})" for person in PEOPLE) + f", password {PEOPLE_PASSWORD}"),
-        ("administrator", f"{running.settings.engine_user}, password {running.settings.engine_password}"),
+        ("administrator", f"{running.settings.engine_user}, password {reveal(running.settings.engine_password)}"),
         ("tenant", str(tenant_id)),
         (
             "from another shell",
@@ -236,7 +237,7 @@ def show_addresses(console: Console, running: LocalSuite, tenant_id: UUID) -> No
         table.add_row(name, value)
     console.print(table)
     for actor in (SALES, MANAGER, DIRECTOR_AND_FINANCE, CUSTOMER, CASE_WORKER):
-        token = token_of(actor, running.settings.jwt_secret, tenant_id)
+        token = token_of(actor, reveal(running.settings.jwt_secret), tenant_id)
         console.print(f"token of {actor.subject} ({', '.join(actor.roles)}): {token}", soft_wrap=True)
 
 

@@ -9,7 +9,6 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from secrets import token_urlsafe
@@ -32,8 +31,10 @@ from workers.kafka.topics import all_topics
 from workers.local.credentials import environment_file
 from workers.local.ports import HOST, PortBook, check_fixed
 from workers.local.stack import LocalStack
+from workers.runtime.environment import with_files_read
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.process import EXIT_SOFTWARE, Loop, run_loops
+from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 from workers.sandbox.provider import SandboxProvider
 
@@ -62,10 +63,10 @@ class LocalSuite:
         stack: LocalStack | None = None,
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._given = environment
+        self._given = with_files_read(environment)
         self._say = say
         self._brings_stack = stack is None
-        self.stack = stack or LocalStack(data_dir, environment=environment)
+        self.stack = stack or LocalStack(data_dir, environment=self._given)
         self._cleanup = ExitStack()
         self._stop = Event()
         self._early_ends: list[str] = []
@@ -98,7 +99,7 @@ class LocalSuite:
         """The settings that a process of the suite needs to work with this one."""
         added = {
             "Q2O_PROVIDER_URL": self.settings.provider_url,
-            "Q2O_PROVIDER_TOKEN": self.settings.provider_token,
+            "Q2O_PROVIDER_TOKEN": reveal(self.settings.provider_token),
             "Q2O_HTTP_PORT": str(self.settings.http_port),
         }
         return {**self._own_environment, **added}
@@ -133,7 +134,7 @@ class LocalSuite:
     def detour(self, name: str, engine_url: str) -> Iterator[None]:
         """Run the loop of one process while the block runs, with another address of the engine. If it ends early, the suite stops."""
         over = Event()
-        loop = suite.PROCESSES[name](replace(self.settings, engine_url=engine_url))
+        loop = suite.PROCESSES[name](self.settings.having(engine_url=engine_url))
 
         def run() -> None:
             if run_loops({name: loop}, over, on_early_end=self._record_early_end) != 0:
@@ -189,7 +190,7 @@ class LocalSuite:
         http_port = ports.take("http", check_fixed("Q2O_HTTP_PORT", self._given))
         provider_port = ports.take("provider", check_fixed("Q2O_PROVIDER_PORT", self._given))
         callbacks = f"http://{HOST}:{http_port}/callbacks/sandbox"
-        self.settings = Settings.from_environment(
+        self.settings = Settings(
             {
                 **self._own_environment,
                 "Q2O_HTTP_PORT": str(http_port),
@@ -203,7 +204,11 @@ class LocalSuite:
         deploy(suite.engine_of(self.settings), PEOPLE, PEOPLE_PASSWORD)
         ensure_topics(self.settings.kafka, all_topics())
         self.provider = SandboxProvider(
-            self.stack.data_dir, callbacks, self.settings.callback_secret, port=provider_port, token=self.settings.provider_token
+            self.stack.data_dir,
+            callbacks,
+            reveal(self.settings.callback_secret),
+            port=provider_port,
+            token=reveal(self.settings.provider_token),
         )
         self._cleanup.enter_context(self.provider)
         self._write_environment()

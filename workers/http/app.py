@@ -30,16 +30,17 @@ from workers.http.routes import (
     quotes,
     withdrawals,
 )
+from workers.runtime.secret_files import Secret
 
 TITLE = "Quote to order"
 
 
 def create_app(
-    database: Database, jwt_secret: str, callback_secrets: Mapping[str, Sequence[str]], limits: Limits | None = None
+    database: Database, jwt_secret: str, callback_secrets: Mapping[str, Sequence[Secret]], limits: Limits | None = None
 ) -> FastAPI:
     """Build the application on a database. `callback_secrets` maps a provider to its signing secrets (two during a rotation).
 
-    Raises ValueError if the JWT secret is too short.
+    Raises SettingError if the JWT secret is too short.
     """
     require_long_enough(jwt_secret)
     # FastAPI's own pages would load their scripts from somebody else's server: `documentation` serves Swagger UI from our files.

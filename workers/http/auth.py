@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import Forbidden
 from workers.http.problems import UnauthenticatedError, problem_of_request
+from workers.runtime.environment import SettingError
 
 ALGORITHM = "HS256"
 # RFC 7518, section 3.2: the key is at least as long as the hash.
@@ -137,9 +138,9 @@ def _texts(claim: object) -> tuple[str, ...]:
 
 
 def require_long_enough(secret: str) -> None:
-    """Raises ValueError if a secret is so short that it could be guessed."""
+    """Raises SettingError if a secret is so short that it could be guessed."""
     if len(secret.encode()) < SHORTEST_SECRET_BYTES:
-        raise ValueError(f"the JWT secret must have at least {SHORTEST_SECRET_BYTES} bytes: set a longer Q2O_JWT_SECRET")
+        raise SettingError(f"Q2O_JWT_SECRET is too short: give at least {SHORTEST_SECRET_BYTES} random bytes")
 
 
 class Authentication:

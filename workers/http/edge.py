@@ -17,6 +17,7 @@ from sqlalchemy import Engine as Database
 
 from workers.http.app import create_app
 from workers.http.limits import Limits
+from workers.runtime.secret_files import Secret
 
 # A platform sends SIGKILL 30 s after SIGTERM. The longest command takes three lock time-outs, which is less than this.
 DRAIN_TIME = timedelta(seconds=20)
@@ -38,7 +39,7 @@ class ServerDiedError(Exception):
 class HttpEdge:
     """The edge on a database; it listens on `host` and `port` (0 takes a free one).
 
-    Raises PortInUseError, and ValueError if the JWT secret is too short.
+    Raises PortInUseError, and SettingError if the JWT secret is too short.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class HttpEdge:
         database: Database,
         *,
         jwt_secret: str,
-        callback_secrets: Mapping[str, Sequence[str]],
+        callback_secrets: Mapping[str, Sequence[Secret]],
         host: str = "127.0.0.1",
         port: int = 0,
         limits: Limits | None = None,

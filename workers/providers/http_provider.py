@@ -23,6 +23,7 @@ from workers.providers.port import (
     ProviderUnavailableError,
     ReplyStatus,
 )
+from workers.runtime.secret_files import Secret, reveal
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _STATUS_OF = {200: ReplyStatus.COMPLETED, 202: ReplyStatus.ACCEPTED, 422: ReplyStatus.REJECTED}
@@ -33,14 +34,20 @@ _INCONCLUSIVE = frozenset({408, 421, 425, 429})
 class HttpProvider:
     """A provider behind an HTTP address; safe to share between threads, one connection pool per object."""
 
-    def __init__(self, url: str, token: str, budget: CallBudget | None = None) -> None:
+    def __init__(self, url: str, token: Secret, budget: CallBudget | None = None) -> None:
         if httpx.URL(url).scheme not in {"http", "https"}:
             raise ValueError(f"the provider's address must start with http:// or https://, not {url!r}")
         limits = budget or CallBudget()
+
+        def with_current_token(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = f"Bearer {reveal(token)}"
+            return request
+
         self._http = httpx.Client(
             base_url=url,
             transport=BudgetTransport(limits),
-            headers={"Authorization": f"Bearer {token}", "Accept": "application/json", "Accept-Encoding": "identity"},
+            auth=with_current_token,
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         )
 
     def execute(self, request: ProviderRequest) -> ProviderReply:

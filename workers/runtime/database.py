@@ -5,11 +5,12 @@ from __future__ import annotations
 import select
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError
 
+from workers.runtime.environment import SettingError
 from workers.runtime.lock_waits import time_locks
+from workers.runtime.secret_files import Secret, reveal
 
 # A command that waits longer than this for a row raises TryAgain: transactions are short (docs/architecture.md#rules).
 LOCK_TIMEOUT_MS = 5_000
@@ -23,26 +24,39 @@ class DatabaseUnreachableError(Exception):
     """The database cannot be used; the text gives the address and the reason."""
 
 
-def connect(database_url: str, process: str, pool_size: int = 10) -> Engine:
-    """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection."""
+def connect(database_url: Secret, process: str, pool_size: int = 10) -> Engine:
+    """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection.
+
+    An address in a file holds for every new connection as it is at that time. Raises SettingError when it is no address.
+    """
     options = (
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} "
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
     )
-    engine = create_engine(
-        database_url,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        connect_args={
-            "options": options,
-            "application_name": f"q2o {process}",
-            "connect_timeout": 5,
-            "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
-        },
-    )
+    ours: dict[str, Any] = {
+        "options": options,
+        "application_name": f"q2o {process}",
+        "connect_timeout": 5,
+        "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
+    }
+    engine = create_engine(_address(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size)
     event.listen(engine, "checkout", _refuse_a_dead_connection)
     time_locks(engine)
+
+    def use_the_current_address(dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+        parameters.update({**dialect.create_connect_args(_address(reveal(database_url)))[1], **ours})
+
+    event.listen(engine, "do_connect", use_the_current_address)
     return engine
+
+
+def _address(text: str) -> URL:
+    try:
+        return make_url(text)
+    except ArgumentError as error:
+        raise SettingError(
+            "Q2O_DATABASE_URL is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
+        ) from error
 
 
 def _refuse_a_dead_connection(connection: Any, _record: object, _proxy: object) -> None:

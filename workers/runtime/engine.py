@@ -25,6 +25,7 @@ from workers.runtime.engine_connection import (
 from workers.runtime.engine_history import HistoryCalls
 from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
+from workers.runtime.secret_files import Secret
 from workers.runtime.variables import EncodedVariables, TypedValue
 
 # The library declares its models in pydantic's old style; our users can do nothing about the warning.
@@ -110,7 +111,7 @@ class Engine(ProcessCalls, PeopleCalls, HistoryCalls):
     Every call raises EngineUnavailableError (nothing was sent), EngineOutcomeUnknownError (it may have taken effect) or EngineRefusedError.
     """
 
-    def __init__(self, url: str, user: str, password: str, worker_id: str | None = None, *, verify: bool | str = True) -> None:
+    def __init__(self, url: str, user: str, password: Secret, worker_id: str | None = None, *, verify: bool | str = True) -> None:
         super().__init__(url, user, password, verify=verify)
         self.worker_id = worker_id or new_worker_id()
         self._tasks = _PooledClient(self.worker_id, self)

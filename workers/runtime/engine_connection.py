@@ -17,10 +17,11 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
+from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from workers.runtime.outages import OutageError
+from workers.runtime.secret_files import Secret, reveal
 
 CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
 # A call runs the process up to its next wait state, which takes milliseconds without a fault.
@@ -68,14 +69,13 @@ class EngineConnection:
     Every method raises EngineUnavailableError, EngineOutcomeUnknownError or EngineRefusedError.
     """
 
-    def __init__(self, url: str, user: str, password: str, *, verify: bool | str = True) -> None:
+    def __init__(self, url: str, user: str, password: Secret, *, verify: bool | str = True) -> None:
         self.url = url.rstrip("/")
         self._session = requests.Session()
         # Proxy settings and .netrc are not meant for an engine, and reading them costs more than the rest of a call.
         self._session.trust_env = False
         self._session.verify = verify
-        # Bytes, because text would be sent as Latin-1.
-        self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
+        self._session.auth = _CurrentPassword(user, password)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE))
 
@@ -110,6 +110,17 @@ class EngineConnection:
         if not response.ok:
             raise _refusal(response)
         return _parsed(response)
+
+
+class _CurrentPassword(AuthBase):
+    def __init__(self, user: str, password: Secret) -> None:
+        self._user = user
+        self._password = password
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # Bytes, because text would be sent as Latin-1.
+        HTTPBasicAuth(self._user.encode(), reveal(self._password).encode())(request)
+        return request
 
 
 def _classified(error: requests.RequestException, request: str) -> EngineError:

@@ -1,23 +1,26 @@
-"""The settings of a service process, read from the environment once at its start.
+"""The settings of the service processes, read from the environment.
 
-Every variable has a name that starts with `Q2O_`. The local stack (`workers.local`) gives those that are not set.
+Every variable has a name that starts with `Q2O_` (docs/settings.md lists them). The local stack (`workers.local`) gives those that are not
+set. The rule: a setting is read when a process asks for it, so a process needs only its own; it asks for all of them before its loop runs.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from workers.runtime.environment import Environment, SettingError, variable
+from workers.runtime.secret_files import Secret
+
+__all__ = ["DEMO_TENANT", "TENANT", "SettingError", "Settings", "data_dir"]
+
 DEMO_TENANT = UUID("00000000-0000-4000-8000-000000000001")
 # Names the tenant of a running suite or demo, for whoever joins in.
 TENANT = "Q2O_TENANT"
-# HMAC-SHA256 with a shorter key than its hash can be guessed more easily than the hash (RFC 7518, 3.2).
-SECRET_BYTES = 32
 
 
 def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
@@ -25,107 +28,112 @@ def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("Q2O_DATA_DIR") or ".q2o")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Addresses, credentials and time limits of one process.
-
-    `database_url` is an SQLAlchemy address (`postgresql+psycopg://…`), `engine_url` ends in `/engine-rest`,
-    `kafka` is a bootstrap list `host:port[,host:port]`. `topics` empty means all; `worker_id` None means a fresh one;
-    `http_rate` is how many requests a second one tenant may send in the long run, `http_burst` how many at once, `http_body_time` how long
-    a body may take to arrive; `health_port` is the port for the platform's probes in processes other than the HTTP edge (None: no port).
-    """
-
-    database_url: str
-    kafka: str
-    engine_url: str
-    engine_user: str
-    engine_password: str
-    jwt_secret: str
-    provider_url: str
-    provider_token: str
-    callback_secret: str
-    http_host: str
-    http_port: int
-    http_body_time: timedelta
-    http_rate: float
-    http_burst: int
-    health_port: int | None
-    worker_id: str | None
-    topics: frozenset[str]
-    start_safe_interval: timedelta
-    attempt_stale_after: timedelta
-    lock_duration: timedelta
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read `Q2O_*`. Raises SettingError with the name of the variable that is missing or not valid."""
-        read = _Reader(environment)
-        return cls(
-            database_url=read.text("database_url"),
-            kafka=read.text("kafka"),
-            engine_url=read.text("engine_url"),
-            engine_user=read.text("engine_user"),
-            engine_password=read.text("engine_password"),
-            jwt_secret=read.secret("jwt_secret"),
-            provider_url=read.text("provider_url"),
-            provider_token=read.text("provider_token"),
-            callback_secret=read.text("callback_secret"),
-            http_host=read.text("http_host", "127.0.0.1"),
-            http_port=int(read.number("http_port", "8080")),
-            # Half a megabit a second for the largest body (1 MiB).
-            http_body_time=read.seconds("http_body_seconds", "20"),
-            # A tenant that is alone may use a whole process; one that sends far too much leaves the others their share.
-            http_rate=read.above_zero("http_rate_per_second", "500"),
-            http_burst=int(read.above_zero("http_burst", "1000")),
-            health_port=int(read.number("health_port", "0")) or None,
-            worker_id=environment.get("Q2O_WORKER_ID") or None,
-            topics=frozenset(name for name in environment.get("Q2O_TOPICS", "").split(",") if name),
-            # Longer than the engine may take for a start, so that "not found" then means "never arrived".
-            start_safe_interval=read.seconds("start_safe_interval_seconds", "15"),
-            # Three heartbeats of a pod (it extends a lock at a third of its duration): a pod that is silent for longer is dead.
-            attempt_stale_after=read.seconds("attempt_stale_after_seconds", "20"),
-            # Short enough that a dead pod's task is soon fetched again, long enough for three heartbeats.
-            lock_duration=read.seconds("lock_duration_seconds", "20"),
-        )
-
-
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads one variable at a time. Raises SettingError with one line that says what is wrong with it."""
+class Settings:
+    """Addresses, credentials and time limits of one process. Every property raises SettingError when its variable is missing or not valid."""
 
-    environment: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
-    def text(self, name: str, fallback: str | None = None) -> str:
-        value = self.environment.get(f"Q2O_{name.upper()}") or fallback
-        if value is None:
-            raise SettingError(f"Q2O_{name.upper()} is not set: give its value, or start the local stack with `q2o up`")
-        return value
+    def having(self, **changes: str) -> Settings:
+        """These settings with some changed, by the names of their variables: `having(engine_url="http://…")`."""
+        return Settings({**self.variables, **{variable(name): value for name, value in changes.items()}})
 
-    def secret(self, name: str) -> str:
-        value = self.text(name)
-        if len(value.encode()) < SECRET_BYTES:
-            raise SettingError(f"Q2O_{name.upper()} is too short: give at least {SECRET_BYTES} random bytes")
-        return value
+    @property
+    def environment(self) -> Environment:
+        return Environment(self.variables)
 
-    def number(self, name: str, fallback: str) -> float:
-        value = self.text(name, fallback)
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number < math.inf:
-            raise SettingError(f"Q2O_{name.upper()}={value} is not a number from 0 on: correct it, or unset it")
-        return number
+    @property
+    def database_url(self) -> Secret:
+        """An SQLAlchemy address, `postgresql+psycopg://user:password@host:port/database`; it is a secret as a whole."""
+        return self.environment.secret("database_url")
 
-    def above_zero(self, name: str, fallback: str) -> float:
-        number = self.number(name, fallback)
-        if number < 1:
-            raise SettingError(f"Q2O_{name.upper()}={number:g} would let nothing in: give a number from 1 on, or unset it")
-        return number
+    @property
+    def kafka(self) -> str:
+        """A bootstrap list, `host:port[,host:port]`."""
+        return self.environment.text("kafka")
 
-    def seconds(self, name: str, fallback: str) -> timedelta:
-        return timedelta(seconds=self.number(name, fallback))
+    @property
+    def engine_url(self) -> str:
+        """Ends in `/engine-rest`."""
+        return self.environment.text("engine_url")
 
+    @property
+    def engine_user(self) -> str:
+        return self.environment.text("engine_user")
 
-class SettingError(Exception):
-    """A setting is missing or not valid; the text names it and says what to do."""
+    @property
+    def engine_password(self) -> Secret:
+        return self.environment.secret("engine_password")
+
+    @property
+    def jwt_secret(self) -> Secret:
+        """Signs and verifies the tokens of the local suite (HS256)."""
+        return self.environment.secret("jwt_secret")
+
+    @property
+    def provider_url(self) -> str:
+        return self.environment.text("provider_url")
+
+    @property
+    def provider_token(self) -> Secret:
+        return self.environment.secret("provider_token")
+
+    @property
+    def callback_secret(self) -> Secret:
+        return self.environment.secret("callback_secret")
+
+    @property
+    def http_host(self) -> str:
+        return self.environment.text("http_host", "127.0.0.1")
+
+    @property
+    def http_port(self) -> int:
+        return int(self.environment.number("http_port", "8080"))
+
+    @property
+    def http_body_time(self) -> timedelta:
+        """How long a body may take to arrive. The default is half a megabit a second for the largest body (1 MiB)."""
+        return self.environment.seconds("http_body_seconds", "20")
+
+    @property
+    def http_rate(self) -> float:
+        """How many requests a second one tenant may send in the long run.
+
+        A tenant that is alone may use a whole process; one that sends far too much leaves the others their share.
+        """
+        return self.environment.above_zero("http_rate_per_second", "500")
+
+    @property
+    def http_burst(self) -> int:
+        """How many requests one tenant may send at once."""
+        return int(self.environment.above_zero("http_burst", "1000"))
+
+    @property
+    def health_port(self) -> int | None:
+        """The port for the platform's probes in processes other than the HTTP edge; None: no port."""
+        return int(self.environment.number("health_port", "0")) or None
+
+    @property
+    def worker_id(self) -> str | None:
+        """The name of this process in the engine; None: a fresh one."""
+        return self.environment.find("worker_id")
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics to work on; empty: all."""
+        return frozenset(self.environment.names("topics"))
+
+    @property
+    def start_safe_interval(self) -> timedelta:
+        """Longer than the engine may take for a start, so that "not found" then means "never arrived"."""
+        return self.environment.seconds("start_safe_interval_seconds", "15")
+
+    @property
+    def attempt_stale_after(self) -> timedelta:
+        """Three heartbeats of a pod (it extends a lock at a third of its duration): a pod that is silent for longer is dead."""
+        return self.environment.seconds("attempt_stale_after_seconds", "20")
+
+    @property
+    def lock_duration(self) -> timedelta:
+        """Short enough that a dead pod's task is soon fetched again, long enough for three heartbeats."""
+        return self.environment.seconds("lock_duration_seconds", "20")

@@ -37,6 +37,7 @@ from workers.http.shapes.order_bodies import CallbackBody
 from workers.providers.signatures import SignatureInvalidError, verify
 from workers.runtime import metrics
 from workers.runtime.refusals import record_refusal
+from workers.runtime.secret_files import Secret, reveal
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
@@ -103,11 +104,11 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
     return command_response(replace(shown.answer(HTTPStatus.OK), replayed=received.replayed))
 
 
-def _verify(headers: Mapping[str, str], raw: bytes, secrets: Sequence[str] | None) -> None:
+def _verify(headers: Mapping[str, str], raw: bytes, secrets: Sequence[Secret] | None) -> None:
     if secrets is None:
         raise UnknownProviderError
     try:
-        verify(headers, raw, secrets)
+        verify(headers, raw, [reveal(secret) for secret in secrets])
     except SignatureInvalidError as error:
         raise SignatureRefusedError(str(error)) from error
 

@@ -1,0 +1,99 @@
+"""`Q2O_MODE=production`: what is good enough for the local suite, and refused where real customers are served.
+
+The rule: every variable that is set is judged, also one that this process does not read, and all faults are named at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+from workers.runtime.environment import FILE, Environment, SettingError, variable
+from workers.runtime.secret_files import reveal
+
+LOCAL, PRODUCTION = "local", "production"
+SHORTEST_SECRET = 16
+"""Characters; with the variety below, they cannot be guessed over a network."""
+VARIETY = 8
+"""A secret has at least as many different characters, and as many different steps from one character to the next."""
+ENCRYPTED = ("engine_url", "provider_url", "jwt_issuer", "jwks")
+SECRETS = ("engine_password", "provider_token", "callback_secret")
+
+
+def is_production(variables: Mapping[str, str]) -> bool:
+    """Whether the mode is production. Raises SettingError for a mode that does not exist."""
+    mode = Environment(variables).text("mode", LOCAL)
+    if mode not in {LOCAL, PRODUCTION}:
+        raise SettingError(f"Q2O_MODE={mode} is no mode: set it to {PRODUCTION}, or unset it for the local suite")
+    return mode == PRODUCTION
+
+
+def require_fitness(variables: Mapping[str, str]) -> None:
+    """Raises SettingError with a line for each setting that production does not allow."""
+    if is_production(variables) and (faults := list(_faults(Environment(variables)))):
+        raise SettingError("\n".join(faults))
+
+
+def require_local(variables: Mapping[str, str], command: str, reason: str) -> None:
+    """Raises SettingError in production, for a command that is made for the local suite."""
+    if is_production(variables):
+        raise SettingError(
+            f"`q2o {command}` is refused with Q2O_MODE=production: {reason}; unset Q2O_MODE on a machine for trying out"
+        )
+
+
+def _faults(environment: Environment) -> Iterator[str]:
+    if environment.find("jwt_secret") or environment.find("jwt_secret" + FILE):
+        yield (
+            "Q2O_JWT_SECRET makes tokens that every process which verifies them could forge (HS256): "
+            "unset it, and set Q2O_JWT_ISSUER and Q2O_JWT_AUDIENCE"
+        )
+    for name in ENCRYPTED:
+        if (environment.find(name) or "").lower().startswith("http://"):
+            yield f"{variable(name)} is not encrypted (http://): give an address with https://"
+    for name in SECRETS:
+        yield from _weakness(variable(name), _current(environment, name))
+    yield from _weakness("the password in Q2O_DATABASE_URL", _password(_current(environment, "database_url")))
+
+
+def _current(environment: Environment, name: str) -> str | None:
+    try:
+        secret = environment.find_secret(name)
+    except SettingError:
+        return None  # whoever reads it says what is wrong with it
+    return None if secret is None else reveal(secret)
+
+
+def _weakness(named: str, secret: str | None) -> Iterator[str]:
+    if secret is None:
+        return
+    if len(secret) < SHORTEST_SECRET:
+        yield f"{named} is too short: give at least {SHORTEST_SECRET} random characters"
+    elif is_repetitive(secret) or is_repetitive(_decoded(secret)):
+        yield f"{named} is repetitive: give random characters"
+
+
+def is_repetitive(secret: str) -> bool:
+    """Whether a secret has so few different characters or steps, or repeats a part of itself so often, that it can be guessed."""
+    steps = {ord(after) - ord(before) for before, after in pairwise(secret)}
+    return min(len(set(secret)), len(steps)) < VARIETY or any(
+        secret == (secret[:length] * len(secret))[: len(secret)] for length in range(1, len(secret) // 2 + 1)
+    )
+
+
+def _decoded(secret: str) -> str:
+    """What a callback secret stands for; the secret itself when it is not base64."""
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True).decode("latin-1") or secret
+    except (binascii.Error, ValueError):
+        return secret
+
+
+def _password(address: str | None) -> str | None:
+    try:
+        return urlsplit(address).password if address else None
+    except ValueError:
+        return None  # `workers.runtime.database` says how to write it
