@@ -52,6 +52,7 @@ def plain_errors() -> Iterator[None]:
 
 def _outside_errors() -> tuple[type[Exception], ...]:
     """The errors that need no traceback. They are imported after a failure only, so a command that succeeds loads no part it does not use."""
+    from workers.http.actors import UnusableNameError
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
     from workers.pod.pod import WorkerIdError
@@ -59,7 +60,8 @@ def _outside_errors() -> tuple[type[Exception], ...]:
     from workers.runtime.engine import EngineError
     from workers.sandbox.server import ServerStartError
 
-    return SettingError, WorkerIdError, StackError, DatabaseUnreachableError, EngineError, PortInUseError, ServerStartError
+    outside_http = SettingError, WorkerIdError, StackError, DatabaseUnreachableError, EngineError, ServerStartError
+    return *outside_http, PortInUseError, UnusableNameError
 
 
 def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -206,7 +208,9 @@ def token(
     hours: Annotated[float, typer.Option(help="How long the token is valid, in hours.")] = 8,
 ) -> None:
     """Issue a bearer token for the local suite."""
-    from workers.http.auth import BUYERS, Role, issue_token
+    from workers.http.actors import person
+    from workers.http.auth import BUYERS, Role
+    from workers.http.tokens import issue_token
     from workers.local.credentials import known_secret, known_tenant
 
     with plain_errors():
@@ -218,7 +222,7 @@ def token(
         given = settings_of().environment.find_secret("jwt_secret")
         secret = reveal(given) if given else known_secret(data_dir())
         lifetime, whose = timedelta(hours=hours), tenant or known_tenant(data_dir(), os.environ)
-        sys.stdout.write(issue_token(secret, subject, whose, role, region, lifetime, customer or ()) + "\n")
+        sys.stdout.write(issue_token(secret, person(subject), whose, role, region, lifetime, customer or ()) + "\n")
 
 
 @app.command()

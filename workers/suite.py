@@ -10,6 +10,7 @@ from reconciliation.loop import Intervals, Reconciler
 from workers.dispatch import Dispatcher
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
+from workers.http.tokens import tokens_of
 from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
 from workers.kafka.topics import all_topics
@@ -20,7 +21,6 @@ from workers.runtime import database
 from workers.runtime.engine import Engine
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.process import Loop
-from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 from workers.tasks.topics import topics
 
@@ -44,7 +44,7 @@ def http(settings: Settings) -> Loop:
     """Serves the HTTP edge: commands, callbacks, health, OpenAPI."""
     return HttpEdge(
         connect(settings, "http"),
-        jwt_secret=reveal(settings.jwt_secret),
+        authenticate=tokens_of(settings.tokens),
         callback_secrets={"sandbox": [settings.callback_secret]},
         host=settings.http_host,
         port=settings.http_port,

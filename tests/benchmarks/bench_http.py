@@ -23,7 +23,8 @@ from tests.benchmarks.pgbench import one_by_one, script
 from tests.support.http import JWT_SECRET
 from tests.support.offers import CUSTOMER
 from tests.support.statements import listening
-from workers.http.auth import Role, issue_token
+from workers.http.auth import Role
+from workers.http.tokens import issue_token
 
 ROUNDS = 5
 CLIENTS = 8

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
+from workers.http.tokens import local_tokens
 from workers.runtime import metrics
 from workers.runtime.database import connect
 from workers.runtime.logs import configure_logs
@@ -47,7 +48,10 @@ def _serve(database_url: str, log: str, observed: bool, pipe: Connection) -> Non
     with Path(log).open("a") as stream:
         configure_logs("http", level="INFO" if observed else "CRITICAL", stream=stream)
         edge = HttpEdge(
-            connect(database_url, "http"), jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]}, limits=UNLIMITED
+            connect(database_url, "http"),
+            authenticate=local_tokens(JWT_SECRET),
+            callback_secrets={PROVIDER: [CALLBACK_SECRET]},
+            limits=UNLIMITED,
         )
         edge.start()
         pipe.send(edge.address)

@@ -7,7 +7,6 @@ from typing import Any
 
 import jwt
 import pytest
-from sqlalchemy import Engine
 
 from tests.support.http import (
     JWT_SECRET,
@@ -16,8 +15,6 @@ from tests.support.http import (
 )
 from tests.support.offers import OWNER
 from workers.http.auth import DOCUMENTATION_PATHS, Role
-from workers.http.edge import HttpEdge
-from workers.runtime.environment import SettingError
 
 
 class TestTokens:
@@ -36,7 +33,7 @@ class TestTokens:
         assert api.client.get(path).status_code == 200
 
     def test_an_expired_token_is_refused(self, api: Api) -> None:
-        late = api.caller(OWNER, Role.SALES_AGENT, lifetime=timedelta(seconds=-1))
+        late = api.caller(OWNER, Role.SALES_AGENT, lifetime=timedelta(minutes=-1))
 
         assert "expired" in is_problem(late.get("/quotes"), 401, "UNAUTHENTICATED")["detail"]
 
@@ -54,6 +51,7 @@ class TestTokens:
             ({"roles": [1]}, JWT_SECRET, "HS256"),
             ({"sub": ""}, JWT_SECRET, "HS256"),
             ({"exp": None}, JWT_SECRET, "HS256"),
+            ({"iat": None}, JWT_SECRET, "HS256"),
         ],
     )
     def test_a_token_that_is_not_ours_is_refused(self, api: Api, claims: dict[str, Any], secret: str, algorithm: str) -> None:
@@ -68,7 +66,3 @@ class TestTokens:
         token = jwt.encode(claims, "", "none")
 
         is_problem(api.client.get("/quotes", headers={"Authorization": f"Bearer {token}"}), 401, "UNAUTHENTICATED")
-
-    def test_a_weak_token_secret_is_refused_at_the_start(self, db: Engine) -> None:
-        with pytest.raises(SettingError, match="Q2O_JWT_SECRET"):
-            HttpEdge(db, jwt_secret="short", callback_secrets={})

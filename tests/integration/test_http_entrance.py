@@ -21,9 +21,10 @@ from tests.support.database import count
 from tests.support.http import JWT_SECRET, Api, accept, decide, edit, is_problem, new_quote
 from tests.support.offers import CUSTOMER, OWNER, Offers
 from tests.support.waiting import eventually
-from workers.http.auth import Role, issue_token
+from workers.http.auth import Role
 from workers.http.edge import HttpEdge, PortInUseError
 from workers.http.limits import LARGEST_BODY_BYTES
+from workers.http.tokens import issue_token, local_tokens
 from workers.runtime.database import connect
 
 
@@ -203,12 +204,12 @@ class TestTheProcess:
             port = taken.getsockname()[1]
 
             with pytest.raises(PortInUseError, match=f"cannot listen on 127.0.0.1:{port}.*Q2O_HTTP_PORT") as refused:
-                HttpEdge(db, jwt_secret=JWT_SECRET, callback_secrets={}, port=port)
+                HttpEdge(db, authenticate=local_tokens(JWT_SECRET), callback_secrets={}, port=port)
 
         assert "\n" not in str(refused.value)
 
     def test_the_loop_serves_until_it_is_stopped(self, db: Engine) -> None:
-        edge = HttpEdge(db, jwt_secret=JWT_SECRET, callback_secrets={})
+        edge = HttpEdge(db, authenticate=local_tokens(JWT_SECRET), callback_secrets={})
         stop = Event()
         loop = Thread(target=edge.run, args=(stop,))
 
@@ -225,7 +226,7 @@ class TestTheProcess:
         with socket.create_server(("127.0.0.1", 0)) as reserved:
             port = reserved.getsockname()[1]
         nobody = connect(f"postgresql+psycopg://q2o@127.0.0.1:{port}/q2o", "tests")
-        edge = HttpEdge(nobody, jwt_secret=JWT_SECRET, callback_secrets={})
+        edge = HttpEdge(nobody, authenticate=local_tokens(JWT_SECRET), callback_secrets={})
         edge.start()
         token = issue_token(JWT_SECRET, OWNER, uuid4(), [Role.SALES_AGENT], "EU", timedelta(hours=1))
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "1"}

@@ -19,6 +19,7 @@ from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit
 from tests.support.offers import BERT, PRICE_BOOK, Offer, Offers, Order
 from workers.http.app import create_app
 from workers.http.auth import DOCUMENTATION_PATHS, Role
+from workers.http.tokens import local_tokens
 
 SELLER = {Role.SALES_AGENT}
 BUYER = {Role.CUSTOMER, Role.PARTNER}
@@ -194,7 +195,7 @@ def ask(caller: Caller, route: tuple[str, str], things: OneOfEverything, **ids: 
 
 
 def test_every_route_has_a_row_in_the_matrix() -> None:
-    app = create_app(create_engine("postgresql+psycopg://"), JWT_SECRET, {})
+    app = create_app(create_engine("postgresql+psycopg://"), local_tokens(JWT_SECRET), {})
 
     assert {
         (method, route.path) for route in iter_route_contexts(app.routes) for method in route.methods or () if method != "HEAD"

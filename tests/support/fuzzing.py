@@ -30,7 +30,8 @@ from domain.offers.quotes import Quote
 from domain.store import table_of
 from tests.support.http import JWT_SECRET
 from tests.support.offers import PRICE_BOOK, SIGNATURE, Offers
-from workers.http.auth import BUYERS, Role, issue_token
+from workers.http.auth import BUYERS, Role
+from workers.http.tokens import issue_token
 
 # The first request for the document builds it, which takes long on a busy machine.
 _PATIENCE = 60.0

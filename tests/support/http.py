@@ -19,9 +19,10 @@ from standardwebhooks.webhooks import Webhook
 from domain.catalog import CATALOG, FIBRE, ROUTER
 from domain.delivery import steps
 from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offer, Offers
-from workers.http.auth import Role, issue_token
+from workers.http.auth import Role
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
+from workers.http.tokens import issue_token, local_tokens
 from workers.providers.signatures import new_secret
 from workers.runtime.secret_files import Secret
 
@@ -226,7 +227,7 @@ def serving(
     database: Engine, tenant_id: UUID, limits: Limits | None = None, callback_secret: Secret = CALLBACK_SECRET
 ) -> Iterator[Api]:
     """Run an edge of the test's own: no other test meets its faults."""
-    edge = HttpEdge(database, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [callback_secret]}, limits=limits)
+    edge = HttpEdge(database, authenticate=local_tokens(JWT_SECRET), callback_secrets={PROVIDER: [callback_secret]}, limits=limits)
     edge.start()
     try:
         with client_of(edge) as client:
@@ -238,7 +239,7 @@ def serving(
 @pytest.fixture(scope="session")
 def edge(migrated: Engine) -> Iterator[HttpEdge]:
     """The edge on the migrated database."""
-    edge = HttpEdge(migrated, jwt_secret=JWT_SECRET, callback_secrets={PROVIDER: [CALLBACK_SECRET]})
+    edge = HttpEdge(migrated, authenticate=local_tokens(JWT_SECRET), callback_secrets={PROVIDER: [CALLBACK_SECRET]})
     edge.start()
     yield edge
     edge.stop()

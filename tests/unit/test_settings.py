@@ -20,7 +20,7 @@ DATABASE = {"Q2O_DATABASE_URL": "postgresql+psycopg://q2o@127.0.0.1:1/q2o"}
 KAFKA = {"Q2O_KAFKA": "127.0.0.1:1"}
 ENGINE = {"Q2O_ENGINE_URL": "http://127.0.0.1:1/engine-rest", "Q2O_ENGINE_USER": "worker", "Q2O_ENGINE_PASSWORD": "secret"}
 PROVIDER = {"Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "token"}
-CALLERS = {"Q2O_JWT_SECRET": "x" * 32, "Q2O_CALLBACK_SECRET": "whsec_x"}
+CALLERS = {"Q2O_JWT_ISSUER": "https://login.example", "Q2O_JWT_AUDIENCE": "q2o", "Q2O_CALLBACK_SECRET": "whsec_x"}
 NEEDS: Mapping[str, Mapping[str, str]] = {
     "http": DATABASE | CALLERS,
     "tasks": DATABASE | ENGINE | PROVIDER,
@@ -91,9 +91,23 @@ def test_a_setting_that_is_not_a_number_is_named_with_its_value(name: str, value
 
 
 def test_a_token_secret_that_is_too_short_is_refused() -> None:
-    short = {**NEEDS["http"], "Q2O_JWT_SECRET": "guessable"}
+    short = {**NEEDS["http"], "Q2O_JWT_ISSUER": "", "Q2O_JWT_SECRET": "guessable"}
 
     with pytest.raises(SettingError, match="Q2O_JWT_SECRET is too short"), built("http", short):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"Q2O_JWT_SECRET": "x" * 32}, "Q2O_JWT_SECRET and Q2O_JWT_ISSUER are both set"),
+        ({"Q2O_JWT_LEEWAY_SECONDS": "301"}, "Q2O_JWT_LEEWAY_SECONDS is above 300"),
+        ({"Q2O_JWT_ROLE_NAMES": "sales"}, "Q2O_JWT_ROLE_NAMES is not a list of theirs=ours"),
+        ({"Q2O_JWT_ROLE_NAMES": "sales=boss"}, "Q2O_JWT_ROLE_NAMES names no roles of ours: boss; there are salesAgent"),
+    ],
+)
+def test_a_wrong_rule_for_tokens_is_named(changes: Mapping[str, str], fault: str) -> None:
+    with pytest.raises(SettingError, match=f"^{fault}"), built("http", {**NEEDS["http"], **changes}):
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from workers.cli import app
-from workers.http.auth import Principal, principal_of
+from workers.http.auth import Principal
+from workers.http.tokens import local_tokens
 from workers.local.credentials import environment_file
 from workers.runtime.settings import DEMO_TENANT
 
@@ -37,7 +39,7 @@ def principal(*arguments: str, **settings: str) -> Principal:
     """Read who the token that the command issues stands for."""
     issued = token(*arguments, jwt_secret=SECRET, **settings)
     assert issued.exit_code == 0, issued.output
-    return principal_of(f"Bearer {issued.stdout.strip()}", SECRET)
+    return asyncio.run(local_tokens(SECRET)(f"Bearer {issued.stdout.strip()}"))
 
 
 def demand_one_line(ended: Result, *words: str) -> None:
@@ -52,6 +54,10 @@ def test_without_a_suite_the_command_says_what_to_start() -> None:
 
 def test_for_an_unknown_role_the_command_names_the_known_ones() -> None:
     demand_one_line(token("--subject", "alice", "--role", "boss"), "boss", "salesAgent", "authorityAdmin")
+
+
+def test_no_token_is_issued_for_a_name_that_the_product_writes_itself() -> None:
+    demand_one_line(token("--subject", "reconciliation", "--role", "salesAgent", jwt_secret=SECRET), "part of the product")
 
 
 def test_a_token_is_for_the_tenant_of_the_demo_when_no_suite_was_started() -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from domain.granting import GrantAuthority
 from workers.deployment import Person
-from workers.http.auth import issue_token
+from workers.http.tokens import issue_token
 
 REGION = "ID-JAVA"
 # Long enough to try the demo out for an afternoon.

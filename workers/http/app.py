@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from domain.store.base import camel
 from workers.http import problems
-from workers.http.auth import SHORTEST_SECRET_BYTES, Authentication, require_long_enough
+from workers.http.auth import Authenticate, Authentication
 from workers.http.document import openapi
 from workers.http.execution import Executor
 from workers.http.limits import BodyLimit, Limits, RateLimit
@@ -30,19 +30,16 @@ from workers.http.routes import (
     quotes,
     withdrawals,
 )
+from workers.http.tokens import SHORTEST_SECRET_BYTES, local_tokens
 from workers.runtime.secret_files import Secret
 
 TITLE = "Quote to order"
 
 
 def create_app(
-    database: Database, jwt_secret: str, callback_secrets: Mapping[str, Sequence[Secret]], limits: Limits | None = None
+    database: Database, authenticate: Authenticate, callback_secrets: Mapping[str, Sequence[Secret]], limits: Limits | None = None
 ) -> FastAPI:
-    """Build the application on a database. `callback_secrets` maps a provider to its signing secrets (two during a rotation).
-
-    Raises SettingError if the JWT secret is too short.
-    """
-    require_long_enough(jwt_secret)
+    """Build the application on a database. `callback_secrets` maps a provider to its signing secrets (two during a rotation)."""
     # FastAPI's own pages would load their scripts from somebody else's server: `documentation` serves Swagger UI from our files.
     app = FastAPI(
         title=TITLE,
@@ -72,7 +69,7 @@ def create_app(
     limits = limits or Limits()
     # A request passes the middleware that is added last first.
     app.add_middleware(RateLimit, limits=limits)
-    app.add_middleware(Authentication, secret=jwt_secret)
+    app.add_middleware(Authentication, authenticate=authenticate)
     app.add_middleware(BodyLimit, body_time=limits.body_time)
     openapi.complete(app, TITLE, _version())
     return app
@@ -81,7 +78,10 @@ def create_app(
 def description() -> str:
     """The OpenAPI document as `docs/openapi.json` keeps it, so that a change of the edge shows in review."""
     unconnected = create_engine("postgresql+psycopg://")
-    return json.dumps(create_app(unconnected, "-" * SHORTEST_SECRET_BYTES, {}).openapi(), indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(create_app(unconnected, local_tokens("-" * SHORTEST_SECRET_BYTES), {}).openapi(), indent=2, ensure_ascii=False)
+        + "\n"
+    )
 
 
 def _version() -> str:

@@ -1,28 +1,22 @@
-"""Authentication: a bearer JWT (HS256) with subject, tenant, roles and region. A buyer's token also names the customers that they buy for.
+"""Who calls: a bearer token proves the caller, with tenant, roles and region; a buyer's also names the customers that they buy for.
 
-The rule: every path needs a token unless it is listed here as open. The token proves who calls; each path says which roles it lets in.
+The rule: every path needs a token unless it is listed here as open. The token proves who calls (`workers.http.tokens`); each path says which
+roles it lets in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
-import jwt
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import Forbidden
-from workers.http.problems import UnauthenticatedError, problem_of_request
-from workers.runtime.environment import SettingError
+from workers.http.problems import RequestError, problem_of_request
 
-ALGORITHM = "HS256"
-# RFC 7518, section 3.2: the key is at least as long as the hash.
-SHORTEST_SECRET_BYTES = 32
 DOCUMENTATION_PATHS = ("/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css")
 OPEN_PATHS = ("/healthz", "/readyz", "/metrics", *DOCUMENTATION_PATHS)
 # Callbacks carry a signature instead, which `workers.http.routes.callbacks` verifies.
@@ -63,7 +57,7 @@ FOLLOWERS = TRADERS | CASE_WORKERS | FULFILLERS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The caller, as the token proves. `subject` is the actor in every log row; `customers` are those that a buyer buys for."""
+    """The caller, as the token proves. `subject` is the actor in every log row (`workers.http.actors`); `customers` are those that a buyer buys for."""
 
     subject: str
     tenant_id: UUID
@@ -84,77 +78,22 @@ class Principal:
         return self.customers if set(roles) & set(self.roles) <= BUYERS else None
 
 
-def issue_token(  # noqa: PLR0917 - the claims in the order of the token
-    secret: str,
-    subject: str,
-    tenant: UUID,
-    roles: Sequence[str],
-    region: str,
-    lifetime: timedelta,
-    customers: Sequence[str] = (),
-) -> str:
-    """Make a bearer token; a buyer's names `customers`. Whoever has the secret can issue a token for anybody: keep it away from clients."""
-    claims = {"sub": subject, "tenant": str(tenant), "roles": list(roles), "region": region, "exp": datetime.now(UTC) + lifetime}
-    return jwt.encode({**claims, "customers": list(customers)} if customers else claims, secret, ALGORITHM)
-
-
-def principal_of(authorization: str | None, secret: str) -> Principal:
-    """The caller behind an Authorization header. Raises UnauthenticatedError."""
-    scheme, _, token = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise UnauthenticatedError("Send a bearer token in the Authorization header.")
-    try:
-        claims = jwt.decode(token.strip(), secret, [ALGORITHM], options={"require": ["exp", "sub", "tenant", "roles"]})
-        return _principal(claims)
-    except jwt.ExpiredSignatureError as error:
-        raise UnauthenticatedError("The token has expired: get a new one.") from error
-    except (jwt.InvalidTokenError, TypeError, ValueError) as error:
-        raise UnauthenticatedError("The token is not one of ours, or a claim is missing or malformed: get a new one.") from error
-
-
-def _principal(claims: dict[str, Any]) -> Principal:
-    subject, region = _text(claims["sub"]), _text(claims.get("region", ""))
-    if not subject:
-        raise ValueError("the token names no subject")
-    return Principal(
-        subject=subject,
-        tenant_id=UUID(_text(claims["tenant"])),
-        roles=_texts(claims["roles"]),
-        region=region,
-        customers=frozenset(_texts(claims.get("customers", []))),
-    )
-
-
-def _text(claim: object) -> str:
-    if not isinstance(claim, str) or "\0" in claim:
-        raise ValueError("a claim is not a string without NUL")
-    return claim
-
-
-def _texts(claim: object) -> tuple[str, ...]:
-    if not isinstance(claim, list):
-        raise TypeError("a claim is not a list of strings")
-    return tuple(map(_text, claim))
-
-
-def require_long_enough(secret: str) -> None:
-    """Raises SettingError if a secret is so short that it could be guessed."""
-    if len(secret.encode()) < SHORTEST_SECRET_BYTES:
-        raise SettingError(f"Q2O_JWT_SECRET is too short: give at least {SHORTEST_SECRET_BYTES} random bytes")
+Authenticate = Callable[[str | None], Awaitable[Principal]]
+"""Gives the caller behind an Authorization header. Raises UnauthenticatedError, KeysUnreadableError."""
 
 
 class Authentication:
     """ASGI middleware that puts the caller into `request.state.principal`, or answers 401 before anything is parsed."""
 
-    def __init__(self, app: ASGIApp, secret: str) -> None:
+    def __init__(self, app: ASGIApp, authenticate: Authenticate) -> None:
         self._app = app
-        self._secret = secret
+        self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(scope["path"]):
             try:
-                principal = principal_of(Headers(scope=scope).get("authorization"), self._secret)
-            except UnauthenticatedError as error:
+                principal = await self._authenticate(Headers(scope=scope).get("authorization"))
+            except RequestError as error:
                 await problem_of_request(error)(scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal

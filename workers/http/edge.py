@@ -16,6 +16,7 @@ import uvicorn
 from sqlalchemy import Engine as Database
 
 from workers.http.app import create_app
+from workers.http.auth import Authenticate
 from workers.http.limits import Limits
 from workers.runtime.secret_files import Secret
 
@@ -37,22 +38,19 @@ class ServerDiedError(Exception):
 
 
 class HttpEdge:
-    """The edge on a database; it listens on `host` and `port` (0 takes a free one).
-
-    Raises PortInUseError, and SettingError if the JWT secret is too short.
-    """
+    """The edge on a database; it listens on `host` and `port` (0 takes a free one). Raises PortInUseError."""
 
     def __init__(
         self,
         database: Database,
         *,
-        jwt_secret: str,
+        authenticate: Authenticate,
         callback_secrets: Mapping[str, Sequence[Secret]],
         host: str = "127.0.0.1",
         port: int = 0,
         limits: Limits | None = None,
     ) -> None:
-        app = create_app(database, jwt_secret, callback_secrets, limits)
+        app = create_app(database, authenticate, callback_secrets, limits)
         self._socket = _listen(host, port)
         self.address = f"http://{host}:{self._socket.getsockname()[1]}"
         self._server = _Server(

@@ -34,6 +34,7 @@ from domain.store.base import camel
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://errors.example.com/"
 RETRY_AFTER_SECONDS = "1"  # the transaction that has locked the row has ended by then
+RETRY_AFTER_KEYS_SECONDS = "10"  # the keys are not asked for more often (`workers.http.signing_keys.REST`)
 
 STATUS: dict[type[DomainError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
@@ -71,6 +72,15 @@ class UnauthenticatedError(RequestError):
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail, {"WWW-Authenticate": "Bearer"})
+
+
+class KeysUnreadableError(RequestError):
+    """The keys that verify tokens cannot be read right now; nothing was changed."""
+
+    status, code, safe_action = HTTPStatus.SERVICE_UNAVAILABLE, "SIGNING_KEYS_UNAVAILABLE", SafeAction.RETRY_WITH_SAME_KEY
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": RETRY_AFTER_KEYS_SECONDS})
 
 
 class SignatureRefusedError(RequestError):

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from workers.runtime.environment import Environment, SettingError, variable
 from workers.runtime.secret_files import Secret
+from workers.runtime.token_settings import TokenSettings
 
 __all__ = ["DEMO_TENANT", "TENANT", "SettingError", "Settings", "data_dir"]
 
@@ -66,8 +67,13 @@ class Settings:
         return self.environment.secret("engine_password")
 
     @property
+    def tokens(self) -> TokenSettings:
+        """Which tokens the HTTP edge accepts."""
+        return TokenSettings.of(self.environment)
+
+    @property
     def jwt_secret(self) -> Secret:
-        """Signs and verifies the tokens of the local suite (HS256)."""
+        """Signs the tokens of the local suite (HS256)."""
         return self.environment.secret("jwt_secret")
 
     @property

@@ -31,6 +31,7 @@ from workers.http.problems import (
     BodyTooSlowError,
     IdempotencyKeyInvalidError,
     IdempotencyKeyMissingError,
+    KeysUnreadableError,
     PreconditionInvalidError,
     PreconditionRequiredError,
     RequestError,
@@ -56,6 +57,7 @@ OF_EVERY_COMMAND: tuple[Refused, ...] = (
 )
 OF_EVERY_REQUEST: tuple[Refused, ...] = (
     UnauthenticatedError,
+    KeysUnreadableError,
     Forbidden,
     TooManyRequestsError,
     UnreadableRequestError,
