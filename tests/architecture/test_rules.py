@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from domain.delivery.cancelling import POLICY
+from workers.http.actors import UnusableNameError, person
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("domain", "workers", "reconciliation")
 
@@ -101,3 +104,32 @@ def test_no_module_is_longer_than_its_reader_s_patience() -> None:
     ]
 
     assert long == []
+
+
+def actors_named(tree: ast.AST) -> list[str]:
+    """The names under which a part of the product acts: the texts in `Cause(actor=…)`, of which an f-string gives its beginning."""
+    causes = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Cause"
+    ]
+    given = [keyword.value for cause in causes for keyword in cause.keywords if keyword.arg == "actor"]
+    whole = {
+        id(part): text for value in given for text in ast.walk(value) if isinstance(text, ast.JoinedStr) for part in text.values[1:]
+    }
+    texts = [text for value in given for text in ast.walk(value) if isinstance(text, ast.Constant) and id(text) not in whole]
+    return [str(text.value) for text in texts]
+
+
+def test_no_caller_can_have_a_name_under_which_a_part_of_the_product_acts() -> None:
+    found = {name for _, tree in sources(*ROOMS) for name in actors_named(tree)} | {POLICY}
+
+    assert {"worker:", "provider:", "reconciliation", "inbox"} <= found
+    for name in found:
+        with pytest.raises(UnusableNameError):
+            person(name)
+
+
+def test_the_names_of_actors_are_found_in_the_source() -> None:
+    assert actors_named(ast.parse('Cause(actor=someone or f"robot:{name}:x", command="c")')) == ["robot:"]
+    assert actors_named(ast.parse('Cause(actor="robot")')) == ["robot"]

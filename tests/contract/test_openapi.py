@@ -146,7 +146,7 @@ def test_every_command_requires_an_idempotency_key(name: tuple[str, str]) -> Non
     assert "IDEMPOTENCY_KEY_REUSED" in codes(COMMANDS[name], 422)
     assert codes(COMMANDS[name], 408) == {"BODY_TOO_SLOW"}
     assert codes(COMMANDS[name], 413) == {"BODY_TOO_LARGE"}
-    assert codes(COMMANDS[name], 503) == {"TRY_AGAIN", "OUTCOME_UNKNOWN"}
+    assert codes(COMMANDS[name], 503) == {"TRY_AGAIN", "OUTCOME_UNKNOWN", "SIGNING_KEYS_UNAVAILABLE"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

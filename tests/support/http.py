@@ -19,7 +19,7 @@ from standardwebhooks.webhooks import Webhook
 from domain.catalog import CATALOG, FIBRE, ROUTER
 from domain.delivery import steps
 from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offer, Offers
-from workers.http.auth import Role
+from workers.http.auth import Authenticate, Role
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
 from workers.http.tokens import issue_token, local_tokens
@@ -224,10 +224,20 @@ def client_of(edge: HttpEdge) -> httpx.Client:
 
 @contextmanager
 def serving(
-    database: Engine, tenant_id: UUID, limits: Limits | None = None, callback_secret: Secret = CALLBACK_SECRET
+    database: Engine,
+    tenant_id: UUID,
+    limits: Limits | None = None,
+    *,
+    callback_secret: Secret = CALLBACK_SECRET,
+    authenticate: Authenticate | None = None,
 ) -> Iterator[Api]:
     """Run an edge of the test's own: no other test meets its faults."""
-    edge = HttpEdge(database, authenticate=local_tokens(JWT_SECRET), callback_secrets={PROVIDER: [callback_secret]}, limits=limits)
+    edge = HttpEdge(
+        database,
+        authenticate=authenticate or local_tokens(JWT_SECRET),
+        callback_secrets={PROVIDER: [callback_secret]},
+        limits=limits,
+    )
     edge.start()
     try:
         with client_of(edge) as client:

@@ -67,13 +67,13 @@ class IdentityProvider:
     keys: list[Key] = field(default_factory=lambda: [rsa_key("first")])
     asked: list[str] = field(default_factory=list)
     is_down: bool = False
-    held: Event = field(default_factory=Event)
-    """While it is clear, no request is answered."""
+    answers: Event = field(default_factory=Event)
+    """While it is clear, requests wait."""
     discovery: dict[str, Any] = field(default_factory=dict)
     """Members that replace those of the discovery document."""
 
     def __post_init__(self) -> None:
-        self.held.set()
+        self.answers.set()
 
     def token(self, key: Key | None = None, *, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
         """An access token for the API; `claims` are added or replaced, and left out when they are None."""
@@ -121,7 +121,7 @@ def identity_provider(**options: Any) -> Iterator[IdentityProvider]:
 
         def _answer(self, form: Mapping[str, str]) -> None:
             provider.asked.append(self.path)
-            provider.held.wait()
+            provider.answers.wait()
             status, found = (503, {}) if provider.is_down else provider.answer(self.path, form, self.headers["Authorization"])
             body = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
@@ -140,6 +140,6 @@ def identity_provider(**options: Any) -> Iterator[IdentityProvider]:
         try:
             yield provider
         finally:
-            provider.held.set()
+            provider.answers.set()
             server.shutdown()
             thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,7 +14,9 @@ from typer.testing import CliRunner
 
 from workers import suite
 from workers.cli import app
-from workers.runtime.environment import with_files_read
+from workers.runtime import settings as settings_module
+from workers.runtime import token_settings
+from workers.runtime.environment import variable, with_files_read
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings
 
@@ -126,6 +130,16 @@ def test_topics_are_a_list_and_an_empty_list_means_all() -> None:
 
 def test_settings_do_not_show_secrets_when_they_are_printed() -> None:
     assert "secret" not in repr(Settings(ENGINE))
+
+
+def test_every_setting_has_its_place_on_the_page() -> None:
+    read = re.compile(r'environment\.(?:find|find_secret|text|names|secret|number|above_zero|seconds)\("(\w+)"')
+    sources = [inspect.getsource(module) for module in (settings_module, token_settings)]
+    found = {variable(name) for source in sources for name in read.findall(source)}
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+
+    assert len(found) > 20
+    assert {name for name in found if f"`{name}`" not in page} == set()
 
 
 class TestSecretsInFiles:
