@@ -83,7 +83,14 @@ def test_a_database_address_without_a_password_passes() -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    ["aaaaaaaaaaaaaaaa", "abcabcabcabcabcabc", "correct-horse-correct-horse-", "abcdefghijklmnopqrstuv", "2020202020202020"],
+    [
+        "aaaaaaaaaaaaaaaa",
+        "abcabcabcabcabcabc",
+        "correct-horse-correct-horse-",
+        "abcdefghijklmnopqrstuv",
+        "2020202020202020",
+        "aK5~Ka~5a5KK~~aa55Ka",
+    ],
 )
 def test_a_repetitive_secret_is_recognised(secret: str) -> None:
     assert is_repetitive(secret)

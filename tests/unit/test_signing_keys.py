@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.identity_provider import IdentityProvider, Key, ec_key, ed_key, identity_provider, rsa_key
 from workers.http import signing_keys
@@ -113,7 +114,9 @@ def test_known_keys_hold_while_the_identity_provider_is_down(outage: bytes | Exc
             assert await keys.find("first") is not None
             assert await keys.find("unknown") is None
 
-    asyncio.run(ask())
+    with capture_logs() as logs:
+        asyncio.run(ask())
+    assert [log["event"] for log in logs].count("signing_keys_unreadable") == 3
 
 
 def test_a_provider_that_keeps_us_waiting_does_not_keep_known_callers_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +230,7 @@ class TestWhereKeysComeFrom:
             loader("https://login.example", None)()
 
     def test_an_answer_that_is_too_long_is_not_read(self, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-        endless = b" " * (signing_keys.BUDGET.response_bytes + 1)
+        endless = json.dumps(provider.key_set()).encode() + b" " * signing_keys.BUDGET.response_bytes
         monkeypatch.setattr(provider, "answer", lambda *_: (200, endless))
 
         async def ask() -> None:

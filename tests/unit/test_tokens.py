@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.identity_provider import AUDIENCE, IdentityProvider, Key, rsa_key
 from tests.support.tokens import CALLER, ISSUER, TENANT, caller, provider, refusal, settings
+from workers.http import actors
 
 __all__ = ["provider"]
 
@@ -148,13 +149,25 @@ class TestWhoCannotBe:
 
         assert refusal(provider, token)
 
+    def test_a_text_that_is_too_long_to_be_a_name_is_refused(self, provider: IdentityProvider) -> None:
+        assert caller(provider, provider.token(**CALLER, region="r" * 200)).region == "r" * 200
+        assert "malformed" in refusal(provider, provider.token(**CALLER, region="r" * 201))
+
+    @pytest.mark.parametrize("name", ["person", "machine"])
+    def test_no_name_of_an_actor_has_more_than_two_hundred_characters(self, name: str) -> None:
+        make = getattr(actors, name)
+        longest = 200 - len(make("r")) + 1
+        assert len(make("r" * longest)) == 200
+
+        with pytest.raises(actors.UnusableNameError):
+            make("r" * (longest + 1))
+
     @pytest.mark.parametrize("subject", ["rina", "Rina Sari", "rina@example.com", "auth0|5f7c", "x" * 200])
     def test_usual_subjects_are_accepted(self, provider: IdentityProvider, subject: str) -> None:
         assert caller(provider, provider.token(**{**CALLER, "sub": subject})).subject == subject
 
 
 def test_a_header_that_is_nested_without_end_is_refused(provider: IdentityProvider) -> None:
-    """Kills: letting the parser's RecursionError become an answer with status 500."""
     header = base64.urlsafe_b64encode(b"[" * 40_000).decode().rstrip("=")
 
     assert "not one of ours" in refusal(provider, f"{header}.e30.e30")
