@@ -79,9 +79,9 @@ def run_process(name: str) -> None:
     from workers.runtime.process import run_loops, stop_on_signals
 
     with plain_errors():
+        settings = settings_of()
         configure_logs(name)
         stop = stop_on_signals()
-        settings = settings_of()
         database = suite.connect(settings, f"{name} health")
         require_reachable(database)
         loops = {name: suite.PROCESSES[name](settings)}
@@ -135,8 +135,8 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
         run_process("reconcile")
         return
     with plain_errors():
-        configure_logs("reconcile")
         settings = settings_of()
+        configure_logs("reconcile")
         require_reachable(suite.connect(settings, "reconcile"))
         suite.engine_of(settings).version()
         found = suite.reconcile(settings, dry_run=dry_run).run_once()
