@@ -29,6 +29,7 @@ from reconciliation.audit_agreement import (
 )
 from reconciliation.audit_sources import CamundaHistory, EngineHistory, EventRecords, KafkaTopics
 from workers.runtime.engine import Engine
+from workers.runtime.kafka_access import KafkaAccess
 
 SHOWN = 5  # violations of one invariant that a table lists
 
@@ -83,11 +84,11 @@ class Audit:
         self,
         database: sqlalchemy.Engine,
         engine: Engine,
-        kafka_bootstrap: str,
+        kafka: KafkaAccess,
         provider_ledger: Callable[[], Sequence[LedgerEntry]],
     ) -> None:
         self._database = database
-        self._outside = Outside(engine=CamundaHistory(engine), events=KafkaTopics(kafka_bootstrap), ledger=provider_ledger)
+        self._outside = Outside(engine=CamundaHistory(engine), events=KafkaTopics(kafka), ledger=provider_ledger)
 
     def run(self, tenant_id: UUID) -> AuditReport:
         """Audit one tenant. No transaction is open while the engine, Kafka and the provider are read."""

@@ -16,6 +16,7 @@ from domain.store.facts import TOPICS
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident, Trace
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
+from workers.runtime.kafka_access import KafkaAccess
 
 KAFKA_BATCH = 500
 KAFKA_SILENCE = timedelta(seconds=30)  # the longest time without a record, while more are to come
@@ -78,13 +79,13 @@ class CamundaHistory:
 class KafkaTopics:
     """The product's Kafka topics, from the first record to the last one when the reading began. Raises KafkaUnavailableError."""
 
-    def __init__(self, bootstrap: str, silence: timedelta = KAFKA_SILENCE) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: KafkaAccess, silence: timedelta = KAFKA_SILENCE) -> None:
+        self._kafka = kafka
         self._silence = silence
 
     def read(self, tenant_id: UUID) -> list[EventRecord]:
         # A group of its own that commits nothing: no other consumer's offset moves.
-        consumer = new_consumer(self._bootstrap, f"audit-{uuid4()}")
+        consumer = new_consumer(self._kafka, f"audit-{uuid4()}")
         try:
             return [record for message in self._messages(consumer) if (record := _record(message, tenant_id)) is not None]
         except KafkaException as error:

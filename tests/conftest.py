@@ -17,6 +17,7 @@ settings.register_profile("steady", derandomize=True, deadline=None, suppress_he
 settings.load_profile("steady")
 
 pytest_plugins = [
+    "tests.support.tls",
     "tests.support.services",
     "tests.support.database",
     "tests.support.offers",

@@ -58,10 +58,11 @@ def _outside_errors() -> tuple[type[Exception], ...]:
     from workers.pod.pod import WorkerIdError
     from workers.runtime.database import DatabaseUnreachableError
     from workers.runtime.engine import EngineError
+    from workers.runtime.kafka import KafkaUnavailableError
     from workers.sandbox.server import ServerStartError
 
-    outside_http = SettingError, WorkerIdError, StackError, DatabaseUnreachableError, EngineError, ServerStartError
-    return *outside_http, PortInUseError, UnusableNameError
+    services = DatabaseUnreachableError, EngineError, KafkaUnavailableError
+    return *services, SettingError, WorkerIdError, StackError, ServerStartError, PortInUseError, UnusableNameError
 
 
 def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -18,8 +18,9 @@ from workers.pod.pod import Pod
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime import database
-from workers.runtime.engine import Engine
+from workers.runtime.engine import Engine, EngineError
 from workers.runtime.kafka import ensure_topics
+from workers.runtime.outages import needs_a_person
 from workers.runtime.process import Loop
 from workers.runtime.settings import Settings
 from workers.tasks.topics import topics
@@ -33,6 +34,20 @@ def connect(settings: Settings, process: str) -> Database:
 def engine_of(settings: Settings) -> Engine:
     """The engine, with the worker id of this process."""
     return Engine(settings.engine_url, settings.engine_user, settings.engine_password, settings.worker_id)
+
+
+def trusted_engine_of(settings: Settings) -> Engine:
+    """The engine for a process that starts. Raises EngineUntrustedError, so that its person learns of a wrong certificate.
+
+    Any other failure is an outage, which the process waits out.
+    """
+    engine = engine_of(settings)
+    try:
+        engine.version()
+    except EngineError as error:
+        if needs_a_person(error):
+            raise
+    return engine
 
 
 def providers_of(settings: Settings) -> Mapping[str, Provider]:
@@ -54,7 +69,7 @@ def http(settings: Settings) -> Loop:
 
 def tasks(settings: Settings) -> Loop:
     """Works on external tasks, of all topics or of those in `settings.topics`."""
-    database, engine = connect(settings, "tasks"), engine_of(settings)
+    database, engine = connect(settings, "tasks"), trusted_engine_of(settings)
     known = topics(database, engine, providers_of(settings), settings)
     chosen = {name: topic for name, topic in known.items() if not settings.topics or name in settings.topics}
     return Pod(engine, chosen, lock_duration=settings.lock_duration)
@@ -62,7 +77,7 @@ def tasks(settings: Settings) -> Loop:
 
 def dispatch(settings: Settings) -> Loop:
     """Carries workflow commands to the engine."""
-    return Dispatcher(connect(settings, "dispatch"), engine_of(settings))
+    return Dispatcher(connect(settings, "dispatch"), trusted_engine_of(settings))
 
 
 def relay(settings: Settings) -> Loop:
@@ -82,7 +97,7 @@ def inbox(settings: Settings) -> Loop:
 def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
     """Runs the sweeps of reconciliation."""
     database, intervals = connect(settings, "reconcile"), Intervals.of(settings)
-    return Reconciler(database, engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
+    return Reconciler(database, trusted_engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
 
 
 PROCESSES: Mapping[str, Callable[[Settings], Loop]] = {

@@ -77,7 +77,7 @@ def _raw(database: Engine, topics: Topics) -> float:
     with housekeeping(database) as connection:
         events = outbox.claim(connection, EVENTS, timedelta())
     messages = [(event.topic, wire.encode(event), wire.key_of(event), wire.headers_of(event)) for event in events]
-    producer = new_producer(topics.bootstrap, None)
+    producer = new_producer(topics.kafka, None)
     producer.list_topics(ORDERS)
 
     def send() -> None:
@@ -92,7 +92,7 @@ def _relay(database: Engine, topics: Topics, relays: int) -> float:
     """Let relays carry the same number of events from the outbox, until every one is marked as published."""
     _fill(database)
     stop = Event()
-    threads = [Thread(target=Relay(database, topics.bootstrap).run, args=(stop,)) for _ in range(relays)]
+    threads = [Thread(target=Relay(database, topics.kafka).run, args=(stop,)) for _ in range(relays)]
 
     def carry() -> None:
         for thread in threads:
@@ -124,10 +124,10 @@ def _delays(database: Engine, topics: Topics) -> Iterator[float]:
     with database.begin() as connection:
         connection.execute(text("TRUNCATE outbox_event"))
     topics.empty()
-    consumer = new_consumer(topics.bootstrap, f"bench-{uuid4()}")
+    consumer = new_consumer(topics.kafka, f"bench-{uuid4()}")
     consumer.subscribe([ORDERS])
     stop = Event()
-    thread = Thread(target=Relay(database, topics.bootstrap).run, args=(stop,))
+    thread = Thread(target=Relay(database, topics.kafka).run, args=(stop,))
     thread.start()
     _delay(database, consumer)  # joins the group
     for _ in range(COMMITS):

@@ -29,6 +29,7 @@ from workers.local.stack import LocalStack
 from workers.runtime.engine import TopicRequest
 from workers.runtime.engine_history import Incident, Trace
 from workers.runtime.kafka import ensure_topics, new_producer
+from workers.runtime.kafka_access import KafkaAccess
 
 LOCK = timedelta(seconds=30)
 
@@ -253,7 +254,7 @@ def test_an_audit_of_the_real_parts_finds_missing_instances_events_and_effects(
     settled: Settled, doors: Doors, stack: LocalStack
 ) -> None:
     """The settled tenant never had an engine, a Kafka or a provider; every other check passes."""
-    audit = Audit(settled.offers.engine, doors.direct(), stack.environment["Q2O_KAFKA"], list)
+    audit = Audit(settled.offers.engine, doors.direct(), KafkaAccess(bootstrap=stack.kafka.bootstrap), list)
 
     assert broken(audit.run(settled.tenant_id)) == ["I8", "I16", "I18"]
 
@@ -285,9 +286,9 @@ def test_the_history_of_the_engine_has_the_instances_that_the_gate_turned_away(d
 
 @pytest.mark.stack
 def test_kafka_is_read_from_its_first_record_to_its_last(stack: LocalStack) -> None:
-    bootstrap, tenant_id = stack.environment["Q2O_KAFKA"], uuid4()
-    ensure_topics(bootstrap, set(TOPICS.values()))
-    producer = new_producer(bootstrap, None)
+    kafka, tenant_id = KafkaAccess(bootstrap=stack.environment["Q2O_KAFKA"]), uuid4()
+    ensure_topics(kafka, set(TOPICS.values()))
+    producer = new_producer(kafka, None)
     events = [uuid4() for _ in range(20)]
     for number, event_id in enumerate([*events, events[0]]):
         value = {"eventId": str(event_id), "tenantId": str(tenant_id), "aggregateVersion": number % 20 + 1}
@@ -296,7 +297,7 @@ def test_kafka_is_read_from_its_first_record_to_its_last(stack: LocalStack) -> N
         producer.produce(TOPICS["quote"], key=b"quote-2", value=junk)
     producer.flush(30)
 
-    records = KafkaTopics(bootstrap).read(tenant_id)
+    records = KafkaTopics(kafka).read(tenant_id)
 
     assert [record.event_id for record in records] == [*events, events[0]]
     assert {(record.topic, record.key) for record in records} == {(TOPICS["quote"], "quote-1")}

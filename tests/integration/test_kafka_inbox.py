@@ -65,7 +65,7 @@ class PublishedOrder:
 
     def send(self, *values: bytes) -> None:
         """Publish values under the order's key: one partition, in this order."""
-        producer = new_producer(self.topics.bootstrap, None)
+        producer = new_producer(self.topics.kafka, None)
         for value in values:
             producer.produce(ORDERS, value, str(self.order_id).encode())
         assert producer.flush(30) == 0
@@ -83,7 +83,7 @@ def group() -> str:
 
 @contextmanager
 def member(engine: Engine, topics: Topics, group: str) -> Iterator[Inbox]:
-    inbox = Inbox(engine, topics.bootstrap, group=group)
+    inbox = Inbox(engine, topics.kafka, group=group)
     try:
         yield inbox
     finally:
@@ -154,7 +154,7 @@ def test_offsets_that_are_set_back_change_nothing(db: Engine, order: PublishedOr
     order.publish(1, 2, 3)
     consume(db, order.topics, group, 3)
     before = sum(map(skipped, TYPES))
-    consumer = new_consumer(order.topics.bootstrap, group)
+    consumer = new_consumer(order.topics.kafka, group)
     partitions = consumer.list_topics(ORDERS).topics[ORDERS].partitions
     lows = [consumer.get_watermark_offsets(TopicPartition(ORDERS, each))[0] for each in partitions]
     offsets = [TopicPartition(ORDERS, each, low) for each, low in zip(partitions, lows, strict=True)]
@@ -214,7 +214,7 @@ def busy(inbox: Inbox) -> bool:
 def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engine, order: PublishedOrder, group: str) -> None:
     impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     stop = Event()
-    loop = Thread(target=Inbox(impatient, order.topics.bootstrap, group=group).run, args=(stop,))
+    loop = Thread(target=Inbox(impatient, order.topics.kafka, group=group).run, args=(stop,))
     with db.begin() as blocker:
         blocker.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
         loop.start()
@@ -235,7 +235,7 @@ def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engi
 
 def test_a_second_member_takes_over_from_one_that_left(db: Engine, order: PublishedOrder, group: str) -> None:
     stop = Event()
-    first = Thread(target=Inbox(db, order.topics.bootstrap, group=group).run, args=(stop,))
+    first = Thread(target=Inbox(db, order.topics.kafka, group=group).run, args=(stop,))
     first.start()
     order.publish(1)
     eventually(lambda: seen(db) == 1, "the first member works")

@@ -31,7 +31,8 @@ import sys, threading
 from datetime import timedelta
 from workers.kafka.relay import Relay
 from workers.runtime.database import connect
-Relay(connect(sys.argv[1], "doomed"), sys.argv[2], lease=timedelta(seconds=2)).run(threading.Event())
+from workers.runtime.kafka_access import KafkaAccess
+Relay(connect(sys.argv[1], "doomed"), KafkaAccess(bootstrap=sys.argv[2]), lease=timedelta(seconds=2)).run(threading.Event())
 """
 DOOMED_WAITS = text(
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'q2o doomed' AND wait_event_type = 'Lock' AND query LIKE '%PUBLISHED%'"
@@ -41,7 +42,7 @@ DOOMED_WAITS = text(
 @pytest.mark.timeout(240)
 def test_no_event_is_lost_or_overtaken_when_the_broker_dies_and_comes_back(db: Engine, topics: Topics) -> None:
     aggregates = [uuid4() for _ in range(5)]
-    with running(Relay(db, topics.bootstrap, lease=SHORT_LEASE)):
+    with running(Relay(db, topics.kafka, lease=SHORT_LEASE)):
         for aggregate in aggregates:
             write(db, aggregate, 1, 2)
         eventually(lambda: committed(db, OutboxStatus.PUBLISHED), "the relay works")
@@ -80,7 +81,7 @@ def test_a_relay_killed_after_send_and_before_mark_repeats_itself_with_one_effec
             .with_for_update()
         )
         address = db.url.render_as_string(hide_password=False)
-        doomed = subprocess.Popen([sys.executable, "-c", RELAY_PROCESS, address, topics.bootstrap], cwd=ROOT)
+        doomed = subprocess.Popen([sys.executable, "-c", RELAY_PROCESS, address, topics.kafka.bootstrap], cwd=ROOT)
         try:
             eventually(lambda: doomed_waits(db), "the relay waits to mark what it sent")
         finally:
@@ -89,7 +90,7 @@ def test_a_relay_killed_after_send_and_before_mark_repeats_itself_with_one_effec
         holder.rollback()
     assert not committed(db, OutboxStatus.PUBLISHED)
     assert set(in_kafka(topics)) == committed(db)
-    relay = Relay(db, topics.bootstrap)
+    relay = Relay(db, topics.kafka)
     eventually(relay.run_once, "the dead relay's lease ends")
     assert sorted(in_kafka(topics)) == sorted([*committed(db), *committed(db)])
     assert_consumed_once(db, topics, order.order_id, order.version)
@@ -104,7 +105,7 @@ def doomed_waits(engine: Engine) -> int:
 def assert_consumed_once(db: Engine, topics: Topics, order_id: UUID, version: int) -> None:
     """Consume every order event: three distinct ones, each twice."""
     before = duplicates()
-    inbox = Inbox(db, topics.bootstrap, group=f"test-{uuid4()}")
+    inbox = Inbox(db, topics.kafka, group=f"test-{uuid4()}")
     dealt_with = 0
 
     def all_of_them() -> bool:
@@ -128,7 +129,7 @@ def duplicates() -> float:
 
 def test_a_relay_goes_on_when_its_database_connections_are_cut(db: Engine, topics: Topics) -> None:
     aggregate = uuid4()
-    with running(Relay(db, topics.bootstrap, lease=SHORT_LEASE)):
+    with running(Relay(db, topics.kafka, lease=SHORT_LEASE)):
         for version in range(1, 6):
             write(db, aggregate, version)
             with db.connect() as connection:

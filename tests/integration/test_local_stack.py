@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -11,8 +12,8 @@ from sqlalchemy.engine import make_url
 
 from tests.support.local_stacks import plain, processes_of, refused
 from workers.local.errors import StackError
-from workers.local.kafka import reachable
 from workers.local.stack import LocalStack
+from workers.runtime.kafka import is_reachable
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 
@@ -32,7 +33,7 @@ def test_a_process_needs_only_the_environment_of_the_stack(stack: LocalStack) ->
     assert reveal(settings.callback_secret).startswith("whsec_")
     with psycopg.connect(plain(reveal(settings.database_url))) as connection:
         assert connection.info.dbname == "q2o"
-    assert reachable(settings.kafka, timeout_seconds=10)
+    assert is_reachable(settings.kafka, timedelta(seconds=10))
 
 
 @pytest.mark.stack

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,8 +21,9 @@ import requests
 from tests.support.local_stacks import holder, plain, processes_of
 from tests.support.waiting import eventually
 from workers.local.errors import StackError
-from workers.local.kafka import reachable
 from workers.local.stack import LocalStack
+from workers.runtime.kafka import is_reachable
+from workers.runtime.kafka_access import KafkaAccess
 
 
 def test_a_database_keeps_its_rows_and_its_address_from_run_to_run(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_a_killed_part_starts_again_on_the_same_address(succession: Succession, 
     handle.start()
 
     assert handle.pid != before
-    assert reachable(stack.environment["Q2O_KAFKA"], timeout_seconds=10)
+    assert is_reachable(KafkaAccess(bootstrap=stack.environment["Q2O_KAFKA"]), timedelta(seconds=10))
     # The engine's connection pool finds the new server by itself.
     eventually(lambda: login(stack), "login")
 

@@ -113,7 +113,7 @@ def publish_order(topics: Topics) -> None:
         "schemaVersion": 1,
         "data": {"orderNumber": "O-1", "quoteId": str(uuid4()), "customerId": "customer-1", "status": "IN_PROGRESS"},
     }
-    producer = new_producer(topics.bootstrap, None)
+    producer = new_producer(topics.kafka, None)
     producer.produce(ORDERS, json.dumps(envelope).encode(), order_id.encode())
     assert producer.flush(30) == 0
 
@@ -127,7 +127,7 @@ def test_the_relay_logs_an_outage_of_its_database_once_when_it_begins_and_once_w
     db: Engine, behind: Engine, cable: Cable, topics: Topics
 ) -> None:
     write_event(db)
-    with capture_logs() as logs, running(Relay(behind, topics.bootstrap)):
+    with capture_logs() as logs, running(Relay(behind, topics.kafka)):
         eventually(lambda: is_all_published(db), "the relay works")
         cable.cut()
         write_event(db)
@@ -142,7 +142,7 @@ def test_the_inbox_logs_an_outage_of_its_database_once_when_it_begins_and_once_w
     db: Engine, behind: Engine, cable: Cable, topics: Topics
 ) -> None:
     publish_order(topics)
-    with capture_logs() as logs, running(Inbox(behind, topics.bootstrap, group=f"test-{uuid4()}")):
+    with capture_logs() as logs, running(Inbox(behind, topics.kafka, group=f"test-{uuid4()}")):
         eventually(lambda: orders_shown(db) == 1, "the inbox works")
         cable.cut()
         publish_order(topics)

@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from tests.support.brokers import demanding_listeners
+from tests.support.tls import Authority
 from workers.local import postgres
 from workers.local.credentials import load_credentials
 from workers.local.errors import StackError
@@ -54,21 +56,21 @@ def open_to_tests(server: LocalStack) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[LocalStack]:
     """PostgreSQL, Kafka and the engine; `stack.environment` holds their addresses and credentials."""
-    with local_stack(tmp_path_factory, {"postgres", "kafka", "engine"}) as running:
+    with demanding_listeners(authority), local_stack(tmp_path_factory, {"postgres", "kafka", "engine"}) as running:
         _whole.append(running)
         yield running
         _whole.clear()
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def broker(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[LocalStack]:
     """Give Kafka: the stack's when the stack is up, otherwise one alone. Ask for `topics` to have the product's topics, and empty."""
     if _whole:
         yield _whole[0]
         return
-    with local_stack(tmp_path_factory, {"kafka"}) as running:
+    with demanding_listeners(authority), local_stack(tmp_path_factory, {"kafka"}) as running:
         yield running
 
 

@@ -17,6 +17,7 @@ from workers.kafka.topics import all_topics
 from workers.kafka.wire import Envelope
 from workers.local.stack import LocalStack
 from workers.runtime.kafka import ensure_topics, new_consumer
+from workers.runtime.kafka_access import KafkaAccess
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +27,19 @@ class Topics:
     stack: LocalStack
 
     @property
-    def bootstrap(self) -> str:
-        return self.stack.kafka.bootstrap
+    def kafka(self) -> KafkaAccess:
+        return KafkaAccess(bootstrap=self.stack.kafka.bootstrap)
 
     def empty(self) -> None:
         """Delete every record, so that no test reads those of an earlier one."""
-        client = AdminClient({"bootstrap.servers": self.bootstrap})
+        client = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
         known = client.list_topics(timeout=10).topics
         ends = [TopicPartition(topic, each, -1) for topic in all_topics() for each in known[topic].partitions]
         eventually(lambda: _deleted(client, ends), "every partition has a leader that deletes its records")
 
     def records(self, topic: str) -> list[Message]:
         """Read every record of a topic, each partition in its order."""
-        consumer = new_consumer(self.bootstrap, f"test-{uuid4()}")
+        consumer = new_consumer(self.kafka, f"test-{uuid4()}")
         try:
             return [
                 record
@@ -83,8 +84,9 @@ def versions_by_aggregate(events: Iterable[Envelope]) -> dict[UUID, list[int]]:
 
 @pytest.fixture(scope="session")
 def _made(broker: LocalStack) -> Topics:
-    ensure_topics(broker.kafka.bootstrap, all_topics(), partitions=3)
-    return Topics(broker)
+    topics = Topics(broker)
+    ensure_topics(topics.kafka, all_topics(), partitions=3)
+    return topics
 
 
 @pytest.fixture

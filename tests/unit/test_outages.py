@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 from domain.errors import OutcomeUnknownError, TryAgain
 from workers.runtime.engine import EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.kafka import KafkaUnavailableError
-from workers.runtime.outages import STATEMENT_TIMEOUT, is_outage, is_waited_out
+from workers.runtime.outages import STATEMENT_TIMEOUT, is_outage, is_waited_out, needs_a_person
 from workers.runtime.retries import OutageLog
 
 
@@ -89,3 +90,25 @@ def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends_with_its_
     ended = {"log_level": "info", "event": "service_available_again", "service": "engine", "attempts": 4, "seconds": 6.0}
     reason = {"reason": "connection refused", "kind": "EngineUnavailableError"}
     assert logs == [{**began, **reason}, ended] * 2
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "SSL error: certificate verify failed",
+        'server certificate for "other" does not match host name "database"',
+        "SSL error: tlsv13 alert certificate required",
+        "FATAL:  connection requires a valid client certificate",
+        'FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "q2o", database "q2o", no encryption',
+        "server does not support SSL, but SSL was required",
+    ],
+)
+def test_a_database_that_distrusts_us_or_is_distrusted_needs_a_person(reason: str) -> None:
+    assert needs_a_person(OperationalError("SELECT 1", {}, psycopg.OperationalError(reason)))
+
+
+@pytest.mark.parametrize(
+    "reason", ["connection refused", "SSL connection has been closed unexpectedly", "SSL SYSCALL error: EOF detected"]
+)
+def test_a_database_that_is_away_needs_no_person(reason: str) -> None:
+    assert not needs_a_person(OperationalError("SELECT alert, certificate", {}, psycopg.OperationalError(reason)))

@@ -17,6 +17,10 @@ PASSWORD = "Zx81-kQ7v_mPe3Lw"
 GOOD = {
     "Q2O_MODE": "production",
     "Q2O_DATABASE_URL": f"postgresql+psycopg://q2o:{PASSWORD}@db.example/q2o",
+    "Q2O_KAFKA": "kafka.example:9093",
+    "Q2O_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "Q2O_KAFKA_USER": "relay",
+    "Q2O_KAFKA_PASSWORD": PASSWORD,
     "Q2O_ENGINE_URL": "https://engine.example/engine-rest",
     "Q2O_ENGINE_USER": "worker",
     "Q2O_ENGINE_PASSWORD": PASSWORD,
@@ -56,6 +60,7 @@ def test_the_local_suite_may_have_everything() -> None:
         ("Q2O_JWT_ISSUER", "http://login.example", "Q2O_JWT_ISSUER is not encrypted"),
         ("Q2O_JWKS", "http://login.example/keys", "Q2O_JWKS is not encrypted"),
         ("Q2O_ENGINE_PASSWORD", "Demo-2026-q2o", "Q2O_ENGINE_PASSWORD is too short"),
+        ("Q2O_KAFKA_PASSWORD", "kafka-2026", "Q2O_KAFKA_PASSWORD is too short"),
         ("Q2O_PROVIDER_TOKEN", "passwordpassword", "Q2O_PROVIDER_TOKEN is repetitive"),
         ("Q2O_CALLBACK_SECRET", "whsec_" + "A" * 32, "Q2O_CALLBACK_SECRET is repetitive"),
         ("Q2O_CALLBACK_SECRET", "whsec_cGFzc3dvcmRwYXNzd29yZHBhc3N3b3Jk", "Q2O_CALLBACK_SECRET is repetitive"),
@@ -67,6 +72,12 @@ def test_production_refuses_a_setting_in_one_line(name: str, value: str, fault: 
         require_fitness({**GOOD, name: value})
     assert len(str(refused.value).splitlines()) == 1
     assert value.rpartition("://")[2] not in str(refused.value)
+
+
+@pytest.mark.parametrize(("protocol", "named"), [("", "PLAINTEXT"), ("SASL_PLAINTEXT", "SASL_PLAINTEXT")])
+def test_production_refuses_kafka_without_encryption(protocol: str, named: str) -> None:
+    with pytest.raises(SettingError, match=f"^Q2O_KAFKA_SECURITY_PROTOCOL={named} is not encrypted: set it to SSL or SASL_SSL$"):
+        require_fitness({**GOOD, "Q2O_KAFKA_SECURITY_PROTOCOL": protocol})
 
 
 def test_a_weak_secret_in_a_file_is_found(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from workers import suite
 from workers.cli import app
+from workers.runtime import kafka_access, token_settings
 from workers.runtime import settings as settings_module
-from workers.runtime import token_settings
-from workers.runtime.environment import variable, with_files_read
+from workers.runtime.environment import SECRETS, variable, with_files_read
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings
 
@@ -149,13 +149,25 @@ class TestSecretsInFiles:
 
         assert reveal(Settings({"Q2O_ENGINE_PASSWORD_FILE": str(file)}).engine_password) == "from a file"
 
-    @pytest.mark.parametrize("name", ["database_url", "engine_password", "jwt_secret", "provider_token", "callback_secret"])
+    @pytest.mark.parametrize("name", SECRETS)
     def test_every_secret_is_refused_when_it_is_given_twice(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "secret").write_text("x")
         settings = Settings({}).having(**{name: "x", f"{name}_file": str(tmp_path / "secret")})
 
         with pytest.raises(SettingError, match=f"Q2O_{name.upper()} and Q2O_{name.upper()}_FILE are both set"):
-            getattr(settings, name)
+            settings.environment.find_secret(name)
+
+    def test_every_secret_that_is_read_may_also_be_read_once(self) -> None:
+        """The local suite reads those of the list."""
+        read = re.compile(r'environment\.(?:find_)?secret\("(\w+)"')
+        sources = [inspect.getsource(module) for module in (settings_module, token_settings, kafka_access)]
+
+        assert {name for source in sources for name in read.findall(source)} == set(SECRETS)
+
+    def test_the_local_suite_leaves_files_that_are_no_secrets_alone(self) -> None:
+        given = {"Q2O_ENGINE_KEY_FILE": "/a.key", "Q2O_KAFKA_CA_FILE": "/ca.pem"}
+
+        assert with_files_read(given) == given
 
     @pytest.mark.parametrize("content", [None, "", "\n", b"\xff"])
     def test_a_file_without_a_secret_is_named(self, tmp_path: Path, content: str | bytes | None) -> None:

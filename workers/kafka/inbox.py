@@ -22,6 +22,7 @@ from workers.kafka import wire
 from workers.kafka.topics import ORDERS, dead_letters
 from workers.kafka.wire import Envelope, UnreadableMessageError
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer, new_producer
+from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import (
     INBOX_DEAD_LETTERS,
     INBOX_DUPLICATES_SKIPPED,
@@ -43,11 +44,13 @@ _log = structlog.get_logger()
 class Inbox:
     """One member of the consumer group; as many as the topic has partitions may run."""
 
-    def __init__(self, database: Database, bootstrap: str, *, group: str = f"q2o.{CONSUMER}", batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self, database: Database, kafka: KafkaAccess, *, group: str = f"q2o.{CONSUMER}", batch_size: int = BATCH_SIZE
+    ) -> None:
         self._database = database
-        self._consumer: Consumer = new_consumer(bootstrap, group)
+        self._consumer: Consumer = new_consumer(kafka, group)
         self._consumer.subscribe([ORDERS])
-        self._dead_letters: Producer = new_producer(bootstrap, DEAD_LETTER_TIMEOUT)
+        self._dead_letters: Producer = new_producer(kafka, DEAD_LETTER_TIMEOUT)
         self._batch_size = batch_size
 
     def run_once(self) -> int:

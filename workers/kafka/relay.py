@@ -25,6 +25,7 @@ from domain.store.outbox import PendingEvent
 from domain.store.unit_of_work import housekeeping
 from workers.kafka import wire
 from workers.runtime.kafka import new_producer
+from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import OUTBOX_OLDEST_UNPUBLISHED, OUTBOX_PUBLISHED, OUTBOX_UNPUBLISHED
 from workers.runtime.outages import is_waited_out
 from workers.runtime.retries import repeat
@@ -90,9 +91,9 @@ class Batch:
 class Relay:
     """One relay. Run as many as are needed; each has a producer of its own."""
 
-    def __init__(self, database: Database, bootstrap: str, *, batch_size: int = BATCH_SIZE, lease: timedelta = LEASE) -> None:
+    def __init__(self, database: Database, kafka: KafkaAccess, *, batch_size: int = BATCH_SIZE, lease: timedelta = LEASE) -> None:
         self._database = database
-        self._new_producer: Callable[[], Producer] = partial(new_producer, bootstrap, None)
+        self._new_producer: Callable[[], Producer] = partial(new_producer, kafka, None)
         self._producer = self._new_producer()
         self._batch_size = batch_size
         self._lease = lease

@@ -14,10 +14,12 @@ from workers.local.ports import HOST
 from workers.local.processes import Program, end_leftovers
 from workers.local.service import Service
 from workers.local.source import CONFIGURATION
+from workers.runtime.transport import ClientTls
 
 START_TIMEOUT_SECONDS = 120.0
 REQUEST_TIMEOUT_SECONDS = 5.0
 HEAP_MIB = 256
+PUBLIC_AUTHORITIES = ClientTls(peer="engine")
 # Our files come first on the class path and replace the vendor's of the same name: a tab of Cockpit, and the setting that loads it.
 WEBAPP = CONFIGURATION / "engine" / "webapp"
 
@@ -91,11 +93,13 @@ class Camunda(Service):
             return False
 
 
-def check_login(url: str, user: str, password: str) -> None:
-    """Raise StackError when no engine responds at the address, or when it does not accept the user's password."""
+def check_login(url: str, user: str, password: str, tls: ClientTls = PUBLIC_AUTHORITIES) -> None:
+    """Raise StackError when no engine responds at the address, or when it does not accept the user's password or certificate."""
     try:
-        response = _get(f"{url}/version", (user, password))
+        response = _get(f"{url}/version", (user, password), tls)
     except requests.RequestException as error:
+        if reason := tls.explain(error, url):
+            raise StackError(f"The engine at {url} cannot be asked: {reason}") from error
         raise StackError(
             f"No engine responds at {url} ({type(error).__name__}): start it, correct Q2O_ENGINE_URL, or unset it"
         ) from error
@@ -113,8 +117,9 @@ def _mark(data_dir: Path) -> str:
     return f"-Dq2o.engine={data_dir}"
 
 
-def _get(url: str, auth: tuple[str, str] | None = None) -> requests.Response:
+def _get(url: str, auth: tuple[str, str] | None = None, tls: ClientTls = PUBLIC_AUTHORITIES) -> requests.Response:
     with requests.Session() as session:
         # A proxy of the user's network cannot reach ports of this machine, so it is ignored for them.
         session.trust_env = not url.startswith(f"http://{HOST}:")
-        return session.get(url, auth=auth, timeout=REQUEST_TIMEOUT_SECONDS)
+        verify, cert = tls.of_requests
+        return session.get(url, auth=auth, timeout=REQUEST_TIMEOUT_SECONDS, verify=verify, cert=cert)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import psycopg
 from sqlalchemy.engine import URL, make_url
@@ -10,7 +11,9 @@ from sqlalchemy.exc import ArgumentError
 
 from workers.local.camunda import EngineDatabase, check_login
 from workers.local.errors import StackError
-from workers.local.kafka import reachable
+from workers.runtime.environment import Environment
+from workers.runtime.kafka_access import KafkaAccess
+from workers.runtime.transport import ClientTls
 
 TIMEOUT_SECONDS = 5
 OLDEST_POSTGRES = 15
@@ -38,10 +41,17 @@ def check_database(variable: str, text: str) -> URL:
     return url
 
 
-def check_kafka(bootstrap: str) -> None:
-    """Raise StackError when no broker responds."""
-    if not reachable(bootstrap, TIMEOUT_SECONDS):
-        raise StackError(f"No Kafka broker responds at {bootstrap}: start it, correct Q2O_KAFKA, or unset it")
+def check_kafka(environment: Mapping[str, str]) -> None:
+    """Raise StackError when no broker responds at Q2O_KAFKA, or when it and this process do not accept each other."""
+    from workers.runtime.kafka import KafkaUntrustedError, is_reachable
+
+    kafka = KafkaAccess.of(Environment(environment))
+    try:
+        responds = is_reachable(kafka, timedelta(seconds=TIMEOUT_SECONDS))
+    except KafkaUntrustedError as error:
+        raise StackError(str(error)) from error
+    if not responds:
+        raise StackError(f"No Kafka broker responds at {kafka.bootstrap}: start it, correct Q2O_KAFKA, or unset it")
 
 
 def check_engine(environment: Mapping[str, str]) -> None:
@@ -49,7 +59,8 @@ def check_engine(environment: Mapping[str, str]) -> None:
     missing = [name for name in ("Q2O_ENGINE_USER", "Q2O_ENGINE_PASSWORD") if not environment.get(name)]
     if missing:
         raise StackError(f"Q2O_ENGINE_URL is given without {' and '.join(missing)}: set them too")
-    check_login(environment["Q2O_ENGINE_URL"], environment["Q2O_ENGINE_USER"], environment["Q2O_ENGINE_PASSWORD"])
+    tls = ClientTls.of_url("engine", Environment(environment))
+    check_login(environment["Q2O_ENGINE_URL"], environment["Q2O_ENGINE_USER"], environment["Q2O_ENGINE_PASSWORD"], tls)
 
 
 def engine_database(text: str) -> EngineDatabase:

@@ -6,6 +6,7 @@ import base64
 import subprocess
 import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from workers.local.errors import StackError
@@ -14,9 +15,11 @@ from workers.local.ports import HOST, accepts
 from workers.local.processes import Program, end_leftovers
 from workers.local.service import Service
 from workers.local.source import CONFIGURATION
+from workers.runtime.kafka_access import KafkaAccess
 
 START_TIMEOUT_SECONDS = 90.0
 HEAP_MIB = 256
+RESPONSE_TIMEOUT = timedelta(seconds=5)
 
 
 class Kafka(Service):
@@ -81,20 +84,10 @@ class Kafka(Service):
             )
 
     def _responds(self) -> bool:
-        return accepts(HOST, self.port) and reachable(self.bootstrap, timeout_seconds=5.0)
+        # Its library takes a while to load, and a stack that only uses a given Kafka does not need this one.
+        from workers.runtime.kafka import is_reachable
 
-
-def reachable(bootstrap: str, timeout_seconds: float) -> bool:
-    """Whether a broker responds at this address."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    # log_level 0: librdkafka would print an error for every try, although a broker that is still starting is expected.
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    try:
-        return bool(client.list_topics(timeout=timeout_seconds).brokers)
-    except KafkaException:
-        return False
+        return accepts(HOST, self.port) and is_reachable(KafkaAccess(bootstrap=self.bootstrap), RESPONSE_TIMEOUT)
 
 
 def _cluster_id() -> str:

@@ -111,8 +111,8 @@ class LocalStack:
     def _check_given(self) -> None:
         if "postgres" in self._services and (url := self._given.get("Q2O_DATABASE_URL")):
             check_database("Q2O_DATABASE_URL", url)
-        if "kafka" in self._services and (bootstrap := self._given.get("Q2O_KAFKA")):
-            check_kafka(bootstrap)
+        if "kafka" in self._services and self._given.get("Q2O_KAFKA"):
+            check_kafka(self._given)
         if "engine" in self._services and self._given.get("Q2O_ENGINE_URL"):
             check_engine(self._given)
 

@@ -14,6 +14,10 @@ FILE = "_FILE"
 """Ends the name of the variable that names a file with the secret: Q2O_ENGINE_PASSWORD_FILE."""
 
 
+SECRETS = ("database_url", "kafka_password", "engine_password", "provider_token", "callback_secret", "jwt_secret")
+"""What may stand in a file; other variables that end so, such as Q2O_ENGINE_KEY_FILE, are files for a library."""
+
+
 class SettingError(Exception):
     """A setting is missing or not valid; each line of the text names one and says what to do."""
 
@@ -83,11 +87,11 @@ class Environment:
 def with_files_read(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables with each secret that stands in a file as a value. Raises SettingError for a file that cannot be read."""
     environment = Environment(variables)
-    named = [name for name, value in variables.items() if name.startswith("Q2O_") and name.endswith(FILE) and value]
-    secrets = {name.removesuffix(FILE): environment.secret(name.removeprefix("Q2O_").removesuffix(FILE)) for name in named}
+    in_files = [name for name in SECRETS if environment.find(name + FILE)]
+    named = {variable(name + FILE) for name in in_files}
     return {
         **{name: value for name, value in variables.items() if name not in named},
-        **{name: reveal(secret) for name, secret in secrets.items()},
+        **{variable(name): reveal(environment.secret(name)) for name in in_files},
     }
 
 

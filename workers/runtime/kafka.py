@@ -5,7 +5,8 @@ A producer is idempotent and waits for every in-sync copy; a consumer commits no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -14,13 +15,22 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from workers.runtime.outages import OutageError
+from workers.runtime.kafka_access import KafkaAccess
+from workers.runtime.outages import OutageError, UntrustedError
+from workers.runtime.retries import REMINDER
 
 # Long enough that the events of one burst share a request, and well below the 50 ms in which an event reaches Kafka.
 LINGER_MS = 2
 # The largest number of members of a consumer group that have work; a topic's order is per partition.
 PARTITIONS = 6
 ADMIN_TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 0.1
+# What a person corrects, by the words that the library gives as its reason.
+_ADVICE = {
+    "certificate verify failed": "set Q2O_KAFKA_CA_FILE to the authority of the brokers, or have their certificates name this address",
+    "SSL alert": "set Q2O_KAFKA_CERTIFICATE_FILE and Q2O_KAFKA_KEY_FILE to a certificate that the brokers accept",
+    "PLAINTEXT broker listener": "set Q2O_KAFKA_SECURITY_PROTOCOL to that of the listener",
+}
 
 _log = structlog.get_logger()
 
@@ -29,14 +39,18 @@ class KafkaUnavailableError(OutageError):
     """Kafka did not carry out a request, which may be sent again."""
 
 
-def new_producer(bootstrap: str, delivery_timeout: timedelta | None) -> Producer:
+class KafkaUntrustedError(KafkaUnavailableError, UntrustedError):
+    """Kafka and this process do not accept each other's certificate or password."""
+
+
+def new_producer(kafka: KafkaAccess, delivery_timeout: timedelta | None) -> Producer:
     """Make a producer whose records arrive once and in order per partition.
 
     With `delivery_timeout` None the producer tries to send a record until the caller purges it. Only so can a whole batch be given up at
     once, which keeps a later record from arriving when an earlier one does not.
     """
     return Producer(
-        _common(bootstrap)
+        _common(kafka)
         | {
             "enable.idempotence": True,
             "enable.gapless.guarantee": True,
@@ -48,10 +62,10 @@ def new_producer(bootstrap: str, delivery_timeout: timedelta | None) -> Producer
     )
 
 
-def new_consumer(bootstrap: str, group: str) -> Consumer:
+def new_consumer(kafka: KafkaAccess, group: str) -> Consumer:
     """Make a consumer that begins with the oldest record; its owner commits the offsets of processed records."""
     return Consumer(
-        _common(bootstrap)
+        _common(kafka)
         | {
             "group.id": group,
             "enable.auto.commit": False,
@@ -65,24 +79,88 @@ def new_consumer(bootstrap: str, group: str) -> Consumer:
     )
 
 
-def ensure_topics(bootstrap: str, topics: Iterable[str], *, partitions: int = PARTITIONS, replication: int = -1) -> None:
-    """Create the topics that do not exist; `replication` -1 is the broker's default. Raises KafkaUnavailableError."""
-    client = AdminClient(_common(bootstrap))
+def ensure_topics(kafka: KafkaAccess, topics: Iterable[str], *, partitions: int = PARTITIONS, replication: int = -1) -> None:
+    """Create the topics that do not exist; `replication` -1 is the broker's default.
+
+    Raises KafkaUntrustedError as soon as a broker and this process do not accept each other, and KafkaUnavailableError.
+    """
+    refusals: list[KafkaError] = []
+    client = AdminClient(_common(kafka, refusals.append))
     wanted = [NewTopic(topic, num_partitions=partitions, replication_factor=replication) for topic in topics]
-    for topic, created in client.create_topics(wanted, request_timeout=ADMIN_TIMEOUT_SECONDS).items():
+    creations = client.create_topics(wanted, request_timeout=ADMIN_TIMEOUT_SECONDS)
+    while not all(creation.done() for creation in creations.values()):
+        client.poll(POLL_SECONDS)
+        _require_trust(kafka, refusals)
+    for topic, creation in creations.items():
         try:
-            created.result()
+            creation.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise KafkaUnavailableError(f"Kafka did not create topic {topic}: {error.args[0].str()}") from error
+                raise KafkaUnavailableError(
+                    f"Kafka at {kafka.bootstrap} did not create topic {topic} ({error.args[0].str()}): "
+                    f"is it started, and is Q2O_KAFKA_SECURITY_PROTOCOL={kafka.protocol} that of its listener?"
+                ) from error
 
 
-def _common(bootstrap: str) -> dict[str, Any]:
-    # By default the library writes to standard error; `_log_client_error` takes its messages instead.
-    return {"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": _log_client_error, "reconnect.backoff.max.ms": 1_000}
+def is_reachable(kafka: KafkaAccess, timeout: timedelta) -> bool:
+    """Whether a broker responds. Raises KafkaUntrustedError when it does not accept this process, or this process not the broker."""
+    refusals: list[KafkaError] = []
+    client = AdminClient(_common(kafka, refusals.append))
+    try:
+        return bool(client.list_topics(timeout=timeout.total_seconds()).brokers)
+    except KafkaException:
+        client.poll(0)
+        _require_trust(kafka, refusals)
+        return False
 
 
-def _log_client_error(error: KafkaError) -> None:
-    # Every failed connection reports an error of its own; only the loss of all brokers is worth a warning.
-    log = _log.warning if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN else _log.debug  # noqa: SLF001 - its public name
-    log("kafka_client_error", error=error.name(), reason=error.str(), fatal=error.fatal())
+def _require_trust(kafka: KafkaAccess, errors: Iterable[KafkaError]) -> None:
+    for error in errors:
+        if advice := _advice(error):
+            raise KafkaUntrustedError(
+                f"Kafka at {kafka.bootstrap} and this process do not accept each other ({_reason(error)}): {advice}"
+            )
+
+
+def _advice(error: KafkaError) -> str | None:
+    """Say what a person corrects; None when the error may pass by itself."""
+    if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001 - its public name
+        return "correct Q2O_KAFKA_USER, Q2O_KAFKA_PASSWORD or Q2O_KAFKA_SASL_MECHANISM"
+    return next((advice for words, advice in _ADVICE.items() if words in error.str()), None)
+
+
+def _reason(error: KafkaError) -> str:
+    """The library's reason, without the time that it took."""
+    return error.str().split(" (after ")[0]
+
+
+class ClientErrors:
+    """Logs what a client reports. A broker that is not accepted, or does not accept us, is an error, and is logged again every minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._reminded: float | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if advice := _advice(error):
+            self._remind(error, advice)
+            return
+        # Every failed connection reports an error of its own; only the loss of all brokers is worth a warning.
+        log = _log.warning if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN else _log.debug  # noqa: SLF001 - its public name
+        log("kafka_client_error", error=error.name(), reason=error.str(), fatal=error.fatal())
+
+    def _remind(self, error: KafkaError, advice: str) -> None:
+        now = self._clock()
+        if self._reminded is None or now - self._reminded >= REMINDER.total_seconds():
+            self._reminded = now
+            _log.error("service_untrusted", service="Kafka", reason=f"{_reason(error)}: {advice}", kind=error.name())
+
+
+def _common(kafka: KafkaAccess, on_error: Callable[[KafkaError], object] | None = None) -> dict[str, Any]:
+    # By default the library writes to standard error; `on_error` takes its messages instead.
+    return {
+        **kafka.client_settings(),
+        "log_level": 0,
+        "error_cb": on_error or ClientErrors(),
+        "reconnect.backoff.max.ms": 1_000,
+    }

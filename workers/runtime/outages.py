@@ -5,6 +5,8 @@ The rule it keeps: an outage passes without a change of ours, so it costs no try
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -14,10 +16,23 @@ from domain.store.unit_of_work import BUSY
 # SQLSTATE classes: connection exception, insufficient resources, shutdown of the server.
 AWAY = ("08", "53", "57P")
 STATEMENT_TIMEOUT = "57014"
+# libpq has no code for a connection that it or the server does not accept, only these words.
+_DISTRUST = re.compile(r"certificate|private key|\balert\b|no encryption|does not support SSL")
 
 
 class OutageError(Exception):
     """A service cannot be reached, or gave no usable response. The doors to the engine and to Kafka raise subclasses."""
+
+
+class UntrustedError(OutageError):
+    """A service and this process do not accept each other's certificate or password: the outage lasts until a person puts that right."""
+
+
+def needs_a_person(error: BaseException) -> bool:
+    """Whether an outage ends only when a person has corrected a certificate, a password or a setting."""
+    return isinstance(error, UntrustedError) or (
+        is_database_outage(error) and _DISTRUST.search(str(getattr(error, "orig", ""))) is not None
+    )
 
 
 def is_outage(error: BaseException) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from urllib.parse import urlsplit
 
-from workers.runtime.environment import FILE, Environment, SettingError, variable
+from workers.runtime.environment import FILE, SECRETS, Environment, SettingError, variable
+from workers.runtime.kafka_access import Protocol
 from workers.runtime.secret_files import reveal
 
 LOCAL, PRODUCTION = "local", "production"
@@ -20,7 +21,8 @@ SHORTEST_SECRET = 16
 VARIETY = 8
 """A secret has at least as many different characters, and as many different steps from one character to the next."""
 ENCRYPTED = ("engine_url", "provider_url", "jwt_issuer", "jwks")
-SECRETS = ("engine_password", "provider_token", "callback_secret")
+GUESSABLE = tuple(name for name in SECRETS if name not in {"database_url", "jwt_secret"})
+"""Secrets whose whole text is judged: an address has a password inside, and a secret for tokens is refused whatever it is."""
 
 
 def is_production(variables: Mapping[str, str]) -> bool:
@@ -54,7 +56,10 @@ def _faults(environment: Environment) -> Iterator[str]:
     for name in ENCRYPTED:
         if (environment.find(name) or "").lower().startswith("http://"):
             yield f"{variable(name)} is not encrypted (http://): give an address with https://"
-    for name in SECRETS:
+    protocol = environment.text("kafka_security_protocol", Protocol.PLAINTEXT)
+    if environment.find("kafka") and protocol in {Protocol.PLAINTEXT, Protocol.SASL_PLAINTEXT}:
+        yield f"Q2O_KAFKA_SECURITY_PROTOCOL={protocol} is not encrypted: set it to {Protocol.SSL} or {Protocol.SASL_SSL}"
+    for name in GUESSABLE:
         yield from _weakness(variable(name), _current(environment, name))
     yield from _weakness("the password in Q2O_DATABASE_URL", _password(_current(environment, "database_url")))
 

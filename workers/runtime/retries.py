@@ -1,7 +1,7 @@
 """How loops live through outages of the database, the engine or Kafka, and commands through busy moments of the database.
 
-The rules it keeps: an outage is logged once when it begins and once when it ends, waited out with jitter up to ten seconds, and never
-ends a process; whatever is not an outage does. A unit of work is repeated as a whole, never a single statement of it.
+The rules it keeps: an outage is logged once when it begins and once when it ends (every minute, when only a person can end it), waited out
+with jitter up to ten seconds, and never ends a process; whatever is not an outage does. A unit of work is repeated as a whole, never a single statement of it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from tenacity.stop import stop_after_attempt, stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
 from domain.errors import OutcomeUnknownError, TryAgain
-from workers.runtime.outages import is_waited_out, sqlstate_of
+from workers.runtime.outages import is_waited_out, needs_a_person, sqlstate_of
 
 LONGEST_WAIT = timedelta(seconds=10)  # a service that came back is noticed within this time
+REMINDER = timedelta(minutes=1)  # a person who looks at the last lines of a log finds the reason
 FIRST_WAIT = timedelta(seconds=0.25)
 BUSY_REPEATS = 3  # a deadlock that comes back three times is a fault of lock order, not bad luck
 LONGEST_BUSY_WAIT = timedelta(seconds=0.2)  # rivals are done within a few commits
@@ -33,27 +34,40 @@ _log = structlog.get_logger()
 
 
 class OutageLog:
-    """Logs one line when an outage of a service begins, and one when it has ended, with how long it took."""
+    """Logs one line when an outage of a service begins, and one when it has ended, with how long it took.
+
+    An outage that only a person can end, because a certificate is not accepted, is an error, and is logged again every minute.
+    """
 
     def __init__(self, service: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._service = service
         self._clock = clock
         self._began: float | None = None
         self._failures = 0
+        self._reminded: float | None = None
 
     def failed(self, error: BaseException) -> None:
         """Note a failed call; the first one begins the outage."""
         self._failures += 1
-        if self._began is None:
-            self._began = self._clock()
+        now = self._clock()
+        if needs_a_person(error):
+            self._remind(error, now)
+        elif self._began is None:
             _log.warning("service_unavailable", service=self._service, reason=str(error), kind=type(error).__name__)
+        if self._began is None:
+            self._began = now
+
+    def _remind(self, error: BaseException, now: float) -> None:
+        if self._reminded is None or now - self._reminded >= REMINDER.total_seconds():
+            self._reminded = now
+            _log.error("service_untrusted", service=self._service, reason=str(error), kind=type(error).__name__)
 
     def worked(self) -> None:
         """Note a call that succeeded, which ends an outage."""
         if self._began is not None:
             seconds = round(self._clock() - self._began, 3)
             _log.info("service_available_again", service=self._service, attempts=self._failures + 1, seconds=seconds)
-        self._began, self._failures = None, 0
+        self._began, self._failures, self._reminded = None, 0, None
 
 
 def until_available(call: Callable[[], int], stop: Event, *, service: str, outages_too: tuple[type[Exception], ...] = ()) -> int:

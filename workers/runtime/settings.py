@@ -14,8 +14,10 @@ from pathlib import Path
 from uuid import UUID
 
 from workers.runtime.environment import Environment, SettingError, variable
+from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.secret_files import Secret
 from workers.runtime.token_settings import TokenSettings
+from workers.runtime.transport import ClientTls
 
 __all__ = ["DEMO_TENANT", "TENANT", "SettingError", "Settings", "data_dir"]
 
@@ -49,14 +51,18 @@ class Settings:
         return self.environment.secret("database_url")
 
     @property
-    def kafka(self) -> str:
-        """A bootstrap list, `host:port[,host:port]`."""
-        return self.environment.text("kafka")
+    def kafka(self) -> KafkaAccess:
+        """Where Kafka is, and how a client and the brokers prove who they are."""
+        return KafkaAccess.of(self.environment)
 
     @property
     def engine_url(self) -> str:
         """Ends in `/engine-rest`."""
         return self.environment.text("engine_url")
+
+    @property
+    def engine_tls(self) -> ClientTls:
+        return ClientTls.of_url("engine", self.environment)
 
     @property
     def engine_user(self) -> str:
@@ -79,6 +85,10 @@ class Settings:
     @property
     def provider_url(self) -> str:
         return self.environment.text("provider_url")
+
+    @property
+    def provider_tls(self) -> ClientTls:
+        return ClientTls.of_url("provider", self.environment)
 
     @property
     def provider_token(self) -> Secret:
