@@ -33,7 +33,7 @@ def connect(settings: Settings, process: str) -> Database:
 
 def engine_of(settings: Settings) -> Engine:
     """The engine, with the worker id of this process."""
-    return Engine(settings.engine_url, settings.engine_user, settings.engine_password, settings.worker_id)
+    return Engine(settings.engine_url, settings.engine_user, settings.engine_password, settings.worker_id, tls=settings.engine_tls)
 
 
 def trusted_engine_of(settings: Settings) -> Engine:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
 from domain.errors import OutcomeUnknownError, TryAgain
-from workers.runtime.engine import EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
+from workers.runtime.engine import EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError, EngineUntrustedError
 from workers.runtime.kafka import KafkaUnavailableError
 from workers.runtime.outages import STATEMENT_TIMEOUT, is_outage, is_waited_out, needs_a_person
 from workers.runtime.retries import OutageLog
@@ -112,3 +112,18 @@ def test_a_database_that_distrusts_us_or_is_distrusted_needs_a_person(reason: st
 )
 def test_a_database_that_is_away_needs_no_person(reason: str) -> None:
     assert not needs_a_person(OperationalError("SELECT alert, certificate", {}, psycopg.OperationalError(reason)))
+
+
+def test_an_outage_that_only_a_person_can_end_is_an_error_again_every_minute() -> None:
+    seconds = 0.0
+    outage = OutageLog("engine", clock=lambda: seconds)
+
+    with capture_logs() as logs:
+        for _ in range(13):
+            outage.failed(EngineUntrustedError("set Q2O_ENGINE_CA_FILE"))
+            seconds += 10
+        outage.worked()
+
+    told = {"log_level": "error", "event": "service_untrusted", "service": "engine", "reason": "set Q2O_ENGINE_CA_FILE"}
+    assert logs[:3] == [{**told, "kind": "EngineUntrustedError"}] * 3
+    assert [log["event"] for log in logs[3:]] == ["service_available_again"]

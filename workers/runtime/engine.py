@@ -16,16 +16,19 @@ from typing import Any
 from uuid import uuid4
 
 from workers.runtime.engine_connection import (
+    PUBLIC_AUTHORITIES,
     EngineConnection,
     EngineError,
     EngineOutcomeUnknownError,
     EngineRefusedError,
     EngineUnavailableError,
+    EngineUntrustedError,
 )
 from workers.runtime.engine_history import HistoryCalls
 from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.secret_files import Secret
+from workers.runtime.transport import ClientTls
 from workers.runtime.variables import EncodedVariables, TypedValue
 
 # The library declares its models in pydantic's old style; our users can do nothing about the warning.
@@ -41,6 +44,7 @@ __all__ = [
     "EngineOutcomeUnknownError",
     "EngineRefusedError",
     "EngineUnavailableError",
+    "EngineUntrustedError",
     "ExternalTask",
     "Instance",
     "TopicRequest",
@@ -111,8 +115,10 @@ class Engine(ProcessCalls, PeopleCalls, HistoryCalls):
     Every call raises EngineUnavailableError (nothing was sent), EngineOutcomeUnknownError (it may have taken effect) or EngineRefusedError.
     """
 
-    def __init__(self, url: str, user: str, password: Secret, worker_id: str | None = None, *, verify: bool | str = True) -> None:
-        super().__init__(url, user, password, verify=verify)
+    def __init__(
+        self, url: str, user: str, password: Secret, worker_id: str | None = None, *, tls: ClientTls = PUBLIC_AUTHORITIES
+    ) -> None:
+        super().__init__(url, user, password, tls=tls)
         self.worker_id = worker_id or new_worker_id()
         self._tasks = _PooledClient(self.worker_id, self)
 

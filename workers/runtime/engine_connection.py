@@ -4,6 +4,7 @@ The rule it keeps: a caller can always tell apart "nothing was sent", "it may ha
 
     EngineError
     ├── EngineUnavailableError     no connection: the engine never saw the request
+    │   └── EngineUntrustedError   the engine and this process do not accept each other's certificate
     ├── EngineOutcomeUnknownError  sent, no usable response: it may have taken effect
     └── EngineRefusedError         a response with an error: status, type, message, code
 """
@@ -20,8 +21,9 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from workers.runtime.outages import OutageError
+from workers.runtime.outages import OutageError, UntrustedError
 from workers.runtime.secret_files import Secret, reveal
+from workers.runtime.transport import ClientTls
 
 CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
 # A call runs the process up to its next wait state, which takes milliseconds without a fault.
@@ -29,6 +31,7 @@ RESPONSE_TIMEOUT = timedelta(seconds=10)
 POOL_SIZE = 64  # connections kept: one per handler thread of a large pod, one for the poll, one for the heartbeat
 OPTIMISTIC_LOCKING = 1
 DEADLOCK = 10000
+PUBLIC_AUTHORITIES = ClientTls(peer="engine")
 
 
 class EngineError(Exception):
@@ -37,6 +40,10 @@ class EngineError(Exception):
 
 class EngineUnavailableError(EngineError, OutageError):
     """The engine cannot be reached; the request was not sent."""
+
+
+class EngineUntrustedError(EngineUnavailableError, UntrustedError):
+    """The engine and this process do not accept each other's certificate; the request was not carried out."""
 
 
 class EngineOutcomeUnknownError(EngineError, OutageError):
@@ -69,12 +76,13 @@ class EngineConnection:
     Every method raises EngineUnavailableError, EngineOutcomeUnknownError or EngineRefusedError.
     """
 
-    def __init__(self, url: str, user: str, password: Secret, *, verify: bool | str = True) -> None:
+    def __init__(self, url: str, user: str, password: Secret, *, tls: ClientTls = PUBLIC_AUTHORITIES) -> None:
         self.url = url.rstrip("/")
+        self._tls = tls
         self._session = requests.Session()
         # Proxy settings and .netrc are not meant for an engine, and reading them costs more than the rest of a call.
         self._session.trust_env = False
-        self._session.verify = verify
+        self._session.verify, self._session.cert = tls.of_requests
         self._session.auth = _CurrentPassword(user, password)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE))
@@ -105,11 +113,22 @@ class EngineConnection:
         url = path if path.startswith(self.url) else f"{self.url}{path}"
         try:
             response = self._session.request(method, url, timeout=(CONNECT_TIMEOUT, timeout.total_seconds()), **options)
-        except requests.RequestException as error:
-            raise _classified(error, f"{method} {url}") from error
+        except OSError as error:  # requests' own errors are OSErrors, and a certificate file that is gone is a plain one
+            raise self._classified(error, method, url) from error
         if not response.ok:
             raise _refusal(response)
         return _parsed(response)
+
+    def _classified(self, error: OSError, method: str, url: str) -> EngineError:
+        request, reason = f"{method} {url}", self._tls.explain(error, url)
+        # Without the server's own word, a change may have been made by a connection that was accepted earlier.
+        if reason and (method == "GET" or self._tls.refusal(error)):
+            return EngineUntrustedError(f"{request} was not carried out: {reason}")
+        if _was_never_sent(error):
+            return EngineUnavailableError(f"the engine cannot be reached for {request}: {error}. Is it started?")
+        return EngineOutcomeUnknownError(
+            f"no response to {request}: {reason or error}. It may have taken effect: ask before sending it again"
+        )
 
 
 class _CurrentPassword(AuthBase):
@@ -123,14 +142,10 @@ class _CurrentPassword(AuthBase):
         return request
 
 
-def _classified(error: requests.RequestException, request: str) -> EngineError:
-    if _was_never_sent(error):
-        return EngineUnavailableError(f"the engine cannot be reached for {request}: {error}. Is it started?")
-    return EngineOutcomeUnknownError(f"no response to {request}: {error}. It may have taken effect: ask before sending it again")
-
-
-def _was_never_sent(error: requests.RequestException) -> bool:
-    if isinstance(error, (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.InvalidURL)):
+def _was_never_sent(error: OSError) -> bool:
+    if not isinstance(error, requests.RequestException) or isinstance(
+        error, (requests.ConnectTimeout, requests.exceptions.InvalidURL)
+    ):
         return True
     cause = error.args[0] if error.args else None
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
