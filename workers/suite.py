@@ -52,7 +52,7 @@ def trusted_engine_of(settings: Settings) -> Engine:
 
 def providers_of(settings: Settings) -> Mapping[str, Provider]:
     """The providers, by the names that steps have for them."""
-    return {"sandbox": HttpProvider(settings.provider_url, settings.provider_token)}
+    return {"sandbox": HttpProvider(settings.provider_url, settings.provider_token, tls=settings.provider_tls)}
 
 
 def http(settings: Settings) -> Loop:

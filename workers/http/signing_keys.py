@@ -131,7 +131,10 @@ def loader(issuer: str, key_set: str | None) -> Load:
     """How the keys of an issuer are read: from a file, from an address, or from where its discovery document says (None)."""
     if key_set is not None and urlsplit(key_set).scheme not in {"http", "https"}:
         return Path(key_set).read_bytes
-    client = httpx.Client(transport=BudgetTransport(BUDGET), headers={"Accept": "application/json", "Accept-Encoding": "identity"})
+    client = httpx.Client(
+        transport=BudgetTransport(BUDGET, httpx.create_ssl_context()),
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+    )
     return lambda: _get(client, key_set or _discovered(client, issuer))
 
 

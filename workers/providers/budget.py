@@ -40,11 +40,11 @@ class BudgetTransport(httpx.BaseTransport):
     Raises the errors of httpx: time-outs when the budget is spent, RemoteProtocolError when the response is too long.
     """
 
-    def __init__(self, budget: CallBudget) -> None:
+    def __init__(self, budget: CallBudget, ssl_context: SSLContext) -> None:
         self._budget = budget
         self._call = _Call()
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=ssl_context,
             max_connections=32,
             keepalive_expiry=budget.idle.total_seconds(),
             network_backend=_BudgetBackend(self._call),

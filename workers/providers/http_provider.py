@@ -1,7 +1,7 @@
 """The provider port over HTTP.
 
-The rule it keeps: a response is a reply only if it says, in the agreed form, what became of this key. A refused connection proves that
-nothing was sent; any other failure leaves the outcome unknown.
+The rule it keeps: a response is a reply only if it says, in the agreed form, what became of this key. A refused connection, and a
+certificate that one side does not accept, prove that nothing was carried out; any other failure leaves the outcome unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from workers.providers.port import (
     ReplyStatus,
 )
 from workers.runtime.secret_files import Secret, reveal
+from workers.runtime.transport import ClientTls
 
+PUBLIC_AUTHORITIES = ClientTls(peer="provider")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _STATUS_OF = {200: ReplyStatus.COMPLETED, 202: ReplyStatus.ACCEPTED, 422: ReplyStatus.REJECTED}
 # A gateway may send these after the provider has begun, and some ask for another try: they prove nothing.
@@ -34,10 +36,10 @@ _INCONCLUSIVE = frozenset({408, 421, 425, 429})
 class HttpProvider:
     """A provider behind an HTTP address; safe to share between threads, one connection pool per object."""
 
-    def __init__(self, url: str, token: Secret, budget: CallBudget | None = None) -> None:
+    def __init__(self, url: str, token: Secret, budget: CallBudget | None = None, *, tls: ClientTls = PUBLIC_AUTHORITIES) -> None:
         if httpx.URL(url).scheme not in {"http", "https"}:
             raise ValueError(f"the provider's address must start with http:// or https://, not {url!r}")
-        limits = budget or CallBudget()
+        self._tls = tls
 
         def with_current_token(request: httpx.Request) -> httpx.Request:
             request.headers["Authorization"] = f"Bearer {reveal(token)}"
@@ -45,7 +47,7 @@ class HttpProvider:
 
         self._http = httpx.Client(
             base_url=url,
-            transport=BudgetTransport(limits),
+            transport=BudgetTransport(budget or CallBudget(), tls.context()),
             auth=with_current_token,
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         )
@@ -109,12 +111,11 @@ class HttpProvider:
                 params=None if body else {"idempotencyKey": idempotency_key},
                 json=body,
             )
-        except _NEVER_SENT as error:
-            raise ProviderUnavailableError(f"the provider cannot be reached, nothing was sent: {error}") from error
         except httpx.HTTPError as error:
-            raise ProviderOutcomeUnknownError(
-                f"no usable response to a request that was sent: {type(error).__name__} {error}"
-            ) from error
+            reason = self._tls.explain(error, str(self._http.base_url)) or f"{type(error).__name__} {error}"
+            if isinstance(error, _NEVER_SENT) or self._tls.refusal(error):
+                raise ProviderUnavailableError(f"the provider cannot be reached, nothing was sent: {reason}") from error
+            raise ProviderOutcomeUnknownError(f"no usable response to a request that was sent: {reason}") from error
 
 
 class _Reply(BaseModel):
