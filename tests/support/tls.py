@@ -5,9 +5,9 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 
 from workers.runtime.transport import ClientTls
 
+Greeting = Callable[[socket.socket], bool]
 HOST = "127.0.0.1"
 PATIENCE = 30.0  # seconds without a byte
 
@@ -30,6 +31,15 @@ class Pair:
 
     certificate: Path
     key: Path
+
+    @property
+    def key_for_java(self) -> Path:
+        """Write the key in the one form that both Java's driver of PostgreSQL and libpq read."""
+        file = self.key.with_suffix(".pk8")
+        key = serialization.load_pem_private_key(self.key.read_bytes(), password=None)
+        file.write_bytes(as_pkcs8(key, serialization.Encoding.DER))
+        file.chmod(0o600)
+        return file
 
 
 def as_pkcs8(key: Any, encoding: serialization.Encoding) -> bytes:
@@ -76,10 +86,14 @@ class Authority:
 
 @dataclass(slots=True)
 class TlsDoor:
-    """Where clients connect. With `cuts` a request goes on to the server, and its response is never returned."""
+    """Where clients connect. `entered` has the names in the client certificates that were accepted.
+
+    With `cuts` a request goes on to the server, and its response is never returned.
+    """
 
     port: int
     target_port: int
+    entered: list[str] = field(default_factory=list)
     cuts: bool = False
 
     def url(self, scheme: str = "https", host: str = HOST) -> str:
@@ -87,11 +101,16 @@ class TlsDoor:
 
 
 @contextmanager
-def tls_door(target_port: int, context: ssl.SSLContext) -> Iterator[TlsDoor]:
-    """Open a port whose connections are decrypted and go on to a port of this machine."""
+def tls_door(target_port: int, context: ssl.SSLContext, greet: Greeting = lambda _: True) -> Iterator[TlsDoor]:
+    """Open a port whose connections are decrypted and go on to a port of this machine.
+
+    `greet` says what comes before the handshake, and whether there is one.
+    """
 
     class Connection(BaseRequestHandler):
         def handle(self) -> None:
+            if not greet(self.request):
+                return
             with (
                 suppress(OSError),
                 context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False) as client,
@@ -103,6 +122,7 @@ def tls_door(target_port: int, context: ssl.SSLContext) -> Iterator[TlsDoor]:
                     while socket.socket.recv(client, 65536):
                         continue
                 else:
+                    door.entered.append(_name_in(client.getpeercert() or {}))
                     _carry(client, door)
 
     with ThreadingTCPServer((HOST, 0), Connection) as server:
@@ -114,6 +134,11 @@ def tls_door(target_port: int, context: ssl.SSLContext) -> Iterator[TlsDoor]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def _name_in(certificate: Mapping[str, Any]) -> str:
+    subject = dict(pair for part in certificate.get("subject", ()) for pair in part)
+    return str(subject.get("commonName"))
 
 
 def _carry(client: ssl.SSLSocket, door: TlsDoor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import psycopg
 from sqlalchemy.engine import URL, make_url
@@ -17,6 +18,8 @@ from workers.runtime.transport import ClientTls
 
 TIMEOUT_SECONDS = 5
 OLDEST_POSTGRES = 15
+SAME_IN_JDBC = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey"})
+"""Parameters of an address that libpq and Java's driver understand alike. A key that both can read is PKCS #8 in DER form."""
 
 
 def check_database(variable: str, text: str) -> URL:
@@ -66,8 +69,13 @@ def check_engine(environment: Mapping[str, str]) -> None:
 def engine_database(text: str) -> EngineDatabase:
     """Check the engine's own database at Q2O_ENGINE_DATABASE_URL, and give its address the way JDBC needs it."""
     url = check_database("Q2O_ENGINE_DATABASE_URL", text)
+    if unknown := sorted(set(url.query) - SAME_IN_JDBC):
+        raise StackError(
+            f"Q2O_ENGINE_DATABASE_URL has {', '.join(unknown)}, but only {', '.join(sorted(SAME_IN_JDBC))} mean the same to Java: remove it"
+        )
+    parameters = f"?{urlencode(dict(url.query))}" if url.query else ""
     return EngineDatabase(
-        jdbc_url=f"jdbc:postgresql://{url.host}:{url.port or 5432}/{url.database}",
+        jdbc_url=f"jdbc:postgresql://{url.host}:{url.port or 5432}/{url.database}{parameters}",
         user=url.username or "",
         password=str(url.password or ""),
     )

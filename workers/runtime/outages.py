@@ -17,7 +17,7 @@ from domain.store.unit_of_work import BUSY
 AWAY = ("08", "53", "57P")
 STATEMENT_TIMEOUT = "57014"
 # libpq has no code for a connection that it or the server does not accept, only these words.
-_DISTRUST = re.compile(r"certificate|private key|\balert\b|no encryption|does not support SSL")
+_DISTRUST = re.compile(r"certificate|private key|\balert\b|no encryption|SSL required|does not support SSL")
 
 
 class OutageError(Exception):
