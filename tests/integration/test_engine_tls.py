@@ -7,13 +7,18 @@ from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+import typer
 
 from tests.support.engines import Deployer, Doors
 from tests.support.models import new_name, one_task
+from tests.support.ports import free_port_that_refuses
 from tests.support.tls import Authority, TlsDoor, tls_door
+from workers import suite
+from workers.cli import plain_errors
 from workers.local.camunda import check_login
 from workers.local.errors import StackError
 from workers.runtime.engine import Engine, EngineOutcomeUnknownError, EngineUntrustedError
+from workers.runtime.settings import Settings
 from workers.runtime.transport import ClientTls
 
 pytestmark = pytest.mark.stack
@@ -136,3 +141,29 @@ def test_a_given_engine_is_checked_with_its_certificates(
 
     with pytest.raises(StackError, match="Q2O_ENGINE_CA_FILE"):
         check_login(engine_behind_tls.url(), *engine_behind_tls.login, stranger.client("engine"))
+
+
+def settings_for(doors: Doors, url: str, authority: Authority) -> Settings:
+    given = {"Q2O_ENGINE_URL": url, "Q2O_ENGINE_CA_FILE": str(authority.file)}
+    provider = {"Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "token"}
+    return Settings({**doors.environment, **provider, **given})
+
+
+def test_a_process_that_starts_with_an_authority_that_did_not_sign_the_engines_certificate_ends_with_one_line(
+    doors: Doors, engine_behind_tls: SecuredEngine, stranger: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_for(doors, engine_behind_tls.url(), stranger)
+
+    with pytest.raises(typer.Exit) as ended, plain_errors():
+        suite.trusted_engine_of(settings)
+
+    assert ended.value.exit_code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "set Q2O_ENGINE_CA_FILE" in line
+
+
+def test_a_process_that_starts_while_the_engine_is_away_waits_for_it(doors: Doors, authority: Authority) -> None:
+    with free_port_that_refuses() as port:
+        engine = suite.trusted_engine_of(settings_for(doors, f"https://127.0.0.1:{port}/engine-rest", authority))
+
+    engine.close()

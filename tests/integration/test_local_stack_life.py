@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,13 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import psycopg
 import pytest
 import requests
 
+from tests.support import asking
 from tests.support.local_stacks import holder, plain, processes_of
 from tests.support.waiting import eventually
 from workers.local.errors import StackError
@@ -99,13 +103,13 @@ class Succession:
 
 @pytest.fixture(scope="module")
 def succession(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Succession]:
-    """Kill the process that runs a whole stack, and start the next one on the same data."""
+    """Kill the process that runs a whole stack, and start the next one on the same data, its engine as behind a proxy that ends TLS."""
     directory = tmp_path_factory.mktemp("succession")
     with holder(directory, "postgres,kafka,engine") as (process, left):
         process.kill()
         process.wait(30)
         assert all(psutil.pid_exists(pid) for pid in left.values())
-        with LocalStack(directory, environment={}) as stack:
+        with patch.dict(os.environ, {"Q2O_ENGINE_PROFILE": "behind-tls"}), LocalStack(directory, environment={}) as stack:
             yield Succession(stack, left)
     assert processes_of(directory) == []
 
@@ -125,6 +129,29 @@ def test_the_processes_of_a_killed_run_are_ended_by_the_next_one_on_the_same_dat
 @of_succession
 def test_the_administrator_of_a_killed_run_logs_in_to_the_next_one_on_the_same_data(succession: Succession) -> None:
     eventually(lambda: login(succession.stack), "login")
+
+
+@pytest.mark.stack
+@of_succession
+def test_an_engine_behind_tls_has_browsers_come_back_by_https_with_cookies_that_travel_over_nothing_else(
+    succession: Succession,
+) -> None:
+    page = eventually(lambda: welcome_page(succession.stack), "the web applications respond")
+
+    assert page is not None
+    cookies = {cookie.partition("=")[0]: cookie for cookie in page.headers.get_list("Set-Cookie")}
+    assert set(cookies) == {"JSESSIONID", "XSRF-TOKEN"}
+    assert all("Secure" in re.split("; ?", cookie) for cookie in cookies.values())
+    assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def welcome_page(stack: LocalStack) -> httpx.Response | None:
+    """Ask as a proxy that ends TLS does; None while the engine is not up again after another test."""
+    try:
+        page = asking.get(f"{stack.engine.webapps}/app/welcome/default/", headers={"X-Forwarded-Proto": "https"})
+    except httpx.TransportError:
+        return None
+    return page if page.is_success else None
 
 
 @pytest.mark.stack

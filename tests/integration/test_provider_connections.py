@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support.ports import free_port_that_refuses
 from tests.support.providers import KEY, REQUEST, SHORT
 from workers.providers.budget import CallBudget
 from workers.providers.http_provider import HttpProvider
@@ -84,14 +85,6 @@ def drips(connection: socket.socket) -> None:
             continue
         except OSError:
             return
-
-
-@contextmanager
-def free_port_that_refuses() -> Iterator[int]:
-    """Bind a port without listening on it, so that no other process can take it."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
 
 
 def test_a_refused_connection_proves_that_nothing_was_sent() -> None:

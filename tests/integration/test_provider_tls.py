@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,10 +14,15 @@ from tests.support.providers import KEY, REQUEST
 from tests.support.tls import Authority, TlsDoor, tls_door
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import ProviderError, ProviderOutcomeUnknownError, ProviderUnavailableError, ReplyStatus
+from workers.providers.signatures import new_secret
 from workers.runtime.transport import ClientTls
 from workers.sandbox.provider import SandboxProvider
 
-pytest_plugins = ["tests.support.sandbox"]
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[SandboxProvider]:
+    with SandboxProvider(tmp_path, "http://127.0.0.1:9/", new_secret(), callback_latency=timedelta(0)) as sandbox:
+        yield sandbox
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Authority:
 class TlsDoor:
     """Where clients connect. `entered` has the names in the client certificates that were accepted.
 
-    With `cuts` a request goes on to the server, and its response is never returned.
+    With `cuts` a request goes on to the server, and instead of its response comes text that is not encrypted, as from a broken gateway.
     """
 
     port: int
@@ -148,7 +148,10 @@ def _carry(client: ssl.SSLSocket, door: TlsDoor) -> None:
             ready = [client] if client.pending() else select.select([client, target], [], [], PATIENCE)[0]
             for source in ready:
                 data = source.recv(65536)
-                if not data or (source is target and door.cuts):
+                if source is target and door.cuts:
+                    socket.socket.sendall(client, b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+                    return
+                if not data:
                     return
                 (target if source is client else client).sendall(data)
             if not ready:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from workers import suite
 from workers.cli import app
-from workers.runtime import kafka_access, token_settings
+from workers.runtime import kafka_access, token_settings, transport
 from workers.runtime import settings as settings_module
 from workers.runtime.environment import SECRETS, variable, with_files_read
 from workers.runtime.secret_files import reveal
@@ -134,8 +134,9 @@ def test_settings_do_not_show_secrets_when_they_are_printed() -> None:
 
 def test_every_setting_has_its_place_on_the_page() -> None:
     read = re.compile(r'environment\.(?:find|find_secret|text|names|secret|number|above_zero|seconds)\("(\w+)"')
-    sources = [inspect.getsource(module) for module in (settings_module, token_settings)]
+    sources = [inspect.getsource(module) for module in (settings_module, token_settings, kafka_access)]
     found = {variable(name) for source in sources for name in read.findall(source)}
+    found |= {variable(f"{peer}_{name}") for peer in ("engine", "provider", "kafka") for name in transport.FILES}
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
 
     assert len(found) > 20

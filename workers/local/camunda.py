@@ -14,12 +14,12 @@ from workers.local.ports import HOST
 from workers.local.processes import Program, end_leftovers
 from workers.local.service import Service
 from workers.local.source import CONFIGURATION
+from workers.runtime.engine_connection import PUBLIC_AUTHORITIES
 from workers.runtime.transport import ClientTls
 
 START_TIMEOUT_SECONDS = 120.0
 REQUEST_TIMEOUT_SECONDS = 5.0
 HEAP_MIB = 256
-PUBLIC_AUTHORITIES = ClientTls(peer="engine")
 # Our files come first on the class path and replace the vendor's of the same name: a tab of Cockpit, and the setting that loads it.
 WEBAPP = CONFIGURATION / "engine" / "webapp"
 

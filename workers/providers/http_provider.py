@@ -113,7 +113,7 @@ class HttpProvider:
             )
         except httpx.HTTPError as error:
             reason = self._tls.explain(error, str(self._http.base_url)) or f"{type(error).__name__} {error}"
-            if isinstance(error, _NEVER_SENT) or self._tls.refusal(error):
+            if isinstance(error, _NEVER_SENT) or self._tls.proves_refusal(error):
                 raise ProviderUnavailableError(f"the provider cannot be reached, nothing was sent: {reason}") from error
             raise ProviderOutcomeUnknownError(f"no usable response to a request that was sent: {reason}") from error
 

@@ -29,6 +29,7 @@ CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP 
 # A call runs the process up to its next wait state, which takes milliseconds without a fault.
 RESPONSE_TIMEOUT = timedelta(seconds=10)
 POOL_SIZE = 64  # connections kept: one per handler thread of a large pod, one for the poll, one for the heartbeat
+PAGE = 1000  # rows; half of the most that docker/engine/application.yaml allows for one query
 OPTIMISTIC_LOCKING = 1
 DEADLOCK = 10000
 PUBLIC_AUTHORITIES = ClientTls(peer="engine")
@@ -91,7 +92,14 @@ class EngineConnection:
         self._session.close()
 
     def get(self, path: str, **params: Any) -> Any:
-        return self.call("GET", path, params=params)
+        """GET. A list is read page by page, because the engine refuses a query that may find any number of rows."""
+        if "maxResults" in params:
+            return self.call("GET", path, params=params)
+        found = page = self.call("GET", path, params={**params, "maxResults": PAGE})
+        while isinstance(page, list) and len(page) == PAGE:
+            page = self.call("GET", path, params={**params, "firstResult": len(found), "maxResults": PAGE})
+            found = [*found, *page]
+        return found
 
     def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta = RESPONSE_TIMEOUT) -> Any:
         return self.call("POST", path, json=body, timeout=timeout)
@@ -121,8 +129,8 @@ class EngineConnection:
 
     def _classified(self, error: OSError, method: str, url: str) -> EngineError:
         request, reason = f"{method} {url}", self._tls.explain(error, url)
-        # Without the server's own word, a change may have been made by a connection that was accepted earlier.
-        if reason and (method == "GET" or self._tls.refusal(error)):
+        # Without proof, a change may have been made over a connection that was accepted earlier.
+        if reason and (method == "GET" or self._tls.proves_refusal(error)):
             return EngineUntrustedError(f"{request} was not carried out: {reason}")
         if _was_never_sent(error):
             return EngineUnavailableError(f"the engine cannot be reached for {request}: {error}. Is it started?")

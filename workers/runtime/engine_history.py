@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from workers.runtime.engine_connection import EngineConnection
 
-PAGE = 1000  # rows per response of the engine
 RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
 
 
@@ -54,7 +51,12 @@ class HistoryCalls(EngineConnection):
 
     def past_instances(self, business_key_pattern: str) -> list[EngineInstance]:
         """Every instance ever started under such a business key; `%` in the pattern stands for anything."""
-        rows = self._pages("/history/process-instance", processInstanceBusinessKeyLike=business_key_pattern, sortBy="instanceId")
+        rows = self.get(
+            "/history/process-instance",
+            processInstanceBusinessKeyLike=business_key_pattern,
+            sortBy="instanceId",
+            sortOrder="asc",
+        )
         return [
             EngineInstance(
                 id=row["id"], business_key=row["businessKey"], definition_key=row["processDefinitionKey"], state=row["state"]
@@ -69,8 +71,8 @@ class HistoryCalls(EngineConnection):
 
     def trace(self, instance_id: str) -> Trace:
         """How far one instance came."""
-        activities = self._pages("/history/activity-instance", processInstanceId=instance_id, sortBy="activityId")
-        tasks = self._pages("/history/external-task-log", processInstanceId=instance_id, sortBy="topicName")
+        activities = self.get("/history/activity-instance", processInstanceId=instance_id, sortBy="activityId", sortOrder="asc")
+        tasks = self.get("/history/external-task-log", processInstanceId=instance_id, sortBy="topicName", sortOrder="asc")
         return Trace(
             ends=frozenset(str(row["activityName"]) for row in activities if row["activityType"].endswith("EndEvent")),
             topics=frozenset(str(row["topicName"]) for row in tasks),
@@ -91,15 +93,6 @@ class HistoryCalls(EngineConnection):
                 activity_id=row["activityId"],
                 message=row["incidentMessage"] or row["incidentType"],
             )
-            for row in self._pages("/incident", sortBy="incidentId")
+            for row in self.get("/incident", sortBy="incidentId", sortOrder="asc")
             if row["id"] == row["rootCauseIncidentId"]
         ]
-
-    def _pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
-        first = 0
-        while True:
-            rows = self.get(path, sortOrder="asc", firstResult=first, maxResults=PAGE, **query)
-            yield from rows
-            if len(rows) < PAGE:
-                return
-            first += PAGE

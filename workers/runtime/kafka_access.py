@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
@@ -43,7 +43,7 @@ class SaslUser:
 
     mechanism: Mechanism
     name: str
-    password: Secret
+    password: Secret = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

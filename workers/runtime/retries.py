@@ -1,7 +1,8 @@
 """How loops live through outages of the database, the engine or Kafka, and commands through busy moments of the database.
 
 The rules it keeps: an outage is logged once when it begins and once when it ends (every minute, when only a person can end it), waited out
-with jitter up to ten seconds, and never ends a process; whatever is not an outage does. A unit of work is repeated as a whole, never a single statement of it.
+with jitter up to ten seconds, and never ends a process; whatever is not an outage does. A unit of work is repeated as a whole, never a
+single statement of it.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class ClientTls:
 
     def refusal(self, error: BaseException) -> str | None:
         """Say why this peer and this process do not trust each other; None when the error is not about that."""
-        fault = next((each for each in _causes(error) if isinstance(each, ssl.SSLError)), None)
+        fault = _tls_fault(error)
         if isinstance(fault, ssl.SSLCertVerificationError):
             return self._distrust(fault)
         if fault is None or fault.reason not in _REFUSES_US | _NO_COMMON_TLS:
@@ -151,6 +151,14 @@ class ClientTls:
         except OSError as error:
             raise SettingError(f"{self.setting(name)}={file} cannot be read ({error.strerror}): correct it") from error
 
+    def proves_refusal(self, error: BaseException) -> bool:
+        """Whether nothing was carried out: our side refused the certificate, or the server said, in its encrypted words, that it refuses us.
+
+        Text without TLS proves nothing: it may come after the request, from a gateway that breaks.
+        """
+        fault = _tls_fault(error)
+        return isinstance(fault, ssl.SSLCertVerificationError) or (fault is not None and fault.reason in _REFUSES_US)
+
     def explain(self, error: BaseException, url: str) -> str | None:
         """Say why this peer and this process do not trust each other, and ask the peer when the error of a request does not tell.
 
@@ -178,6 +186,10 @@ class ClientTls:
             return f"the certificate of the {self.peer} has expired: renew it there"
         ca_file = self.setting("ca_file")
         return f"the certificate of the {self.peer} is not trusted ({reason}): set {ca_file} to the authority that signed it"
+
+
+def _tls_fault(error: BaseException) -> ssl.SSLError | None:
+    return next((each for each in _causes(error) if isinstance(each, ssl.SSLError)), None)
 
 
 def _was_cut(error: BaseException) -> bool:
