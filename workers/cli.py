@@ -156,7 +156,7 @@ def sandbox(
 
     with plain_errors():
         require_local(os.environ, "sandbox", "it is a provider to play with")
-        serve(data_dir(), callback_url, reveal(settings_of().callback_secret), host, port, stop=stop_on_signals())
+        serve(data_dir(), callback_url, settings_of().callback_secrets.read()[0], host, port, stop=stop_on_signals())
 
 
 @app.command()

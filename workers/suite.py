@@ -60,7 +60,7 @@ def http(settings: Settings) -> Loop:
     return HttpEdge(
         connect(settings, "http"),
         authenticate=tokens_of(settings.tokens),
-        callback_secrets={"sandbox": [settings.callback_secret]},
+        callback_secrets={"sandbox": settings.callback_secrets},
         host=settings.http_host,
         port=settings.http_port,
         limits=Limits(body_time=settings.http_body_time, rate=settings.http_rate, burst=settings.http_burst),

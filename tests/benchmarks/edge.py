@@ -18,6 +18,7 @@ from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
 from workers.http.tokens import local_tokens
 from workers.runtime import metrics
+from workers.runtime.callback_secrets import CallbackSecrets
 from workers.runtime.database import connect
 from workers.runtime.logs import configure_logs
 
@@ -50,7 +51,7 @@ def _serve(database_url: str, log: str, observed: bool, pipe: Connection) -> Non
         edge = HttpEdge(
             connect(database_url, "http"),
             authenticate=local_tokens(JWT_SECRET),
-            callback_secrets={PROVIDER: [CALLBACK_SECRET]},
+            callback_secrets={PROVIDER: CallbackSecrets(CALLBACK_SECRET)},
             limits=UNLIMITED,
         )
         edge.start()

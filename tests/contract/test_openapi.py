@@ -24,9 +24,10 @@ from workers.http.document.responses import refusals_of
 from workers.http.problems import MEDIA_TYPE, RequestError, status_of
 from workers.http.shapes import answers, approval_answers, order_answers, quote_answers
 from workers.http.tokens import local_tokens
+from workers.runtime.callback_secrets import CallbackSecrets
 
 UNCONNECTED = create_engine("postgresql+psycopg://nobody@localhost/nothing")
-DOCUMENT: dict[str, Any] = create_app(UNCONNECTED, local_tokens(JWT_SECRET), {PROVIDER: [CALLBACK_SECRET]}).openapi()
+DOCUMENT: dict[str, Any] = create_app(UNCONNECTED, local_tokens(JWT_SECRET), {PROVIDER: CallbackSecrets(CALLBACK_SECRET)}).openapi()
 OPERATIONS = {(method.upper(), path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()}
 COMMANDS = {
     name: operation for name, operation in OPERATIONS.items() if name[0] in ("POST", "PATCH") and "callbacks" not in name[1]

@@ -198,10 +198,36 @@ class TestWhoMaySpeak:
         assert api.call_back(event).json()["processedStatus"] == "UNMATCHED"
 
     @pytest.mark.parametrize(
-        "raw", [b"", b"[]", b"{", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\\ud800"}', b'{"a": "\\u0000"}', b"[" * 9_000]
+        "raw",
+        [b"", b"[]", b"{", b'{"a": NaN}', b'{"a": 1e999}', b"[" * 9_000],
     )
     def test_a_signed_body_that_is_no_event_is_422(self, api: Api, raw: bytes) -> None:
         is_problem(api.call_back(raw), 422, "REQUEST_INVALID")
+
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+    def test_a_signed_body_in_another_encoding_is_400(self, api: Api, offers: Offers, step_id: UUID, encoding: str) -> None:
+        event = completed(offers.tenant_id, step_id)
+
+        problem = is_problem(api.call_back(json.dumps(event).encode(encoding), id=event["eventId"]), 400, "REQUEST_INVALID")
+
+        assert "UTF-8" in problem["detail"]
+
+    @pytest.mark.parametrize("escaped", [r'"\u0000"', r'"\\\u0000"', r'{"\u0000": 1}', r'"\ud800"', "NaN", "1e999"])
+    def test_what_cannot_be_stored_is_422(self, api: Api, offers: Offers, db: Engine, step_id: UUID, escaped: str) -> None:
+        event = completed(offers.tenant_id, step_id, more="?")
+        raw = json.dumps(event).replace('"?"', escaped).encode()
+
+        is_problem(api.call_back(raw, id=event["eventId"]), 422, "REQUEST_INVALID")
+        assert count(db, ExternalCallbackRecord) == 0
+
+    def test_the_letters_of_an_escape_are_no_nul(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
+        event = completed(offers.tenant_id, step_id, more=r"written \u0000 by a person")
+
+        assert api.call_back(event).json()["processedStatus"] == "APPLIED"
+
+        record = table_of(ExternalCallbackRecord)
+        with db.connect() as connection:
+            assert connection.scalar(select(record.c.payload)) == event
 
     def test_a_payload_above_the_cap_is_413(self, api: Api, offers: Offers, step_id: UUID) -> None:
         event = completed(offers.tenant_id, step_id, more="x" * LARGEST_CALLBACK_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
@@ -62,6 +63,9 @@ class TestSchema:
             (b"[]", 422),
             (b'{"customerId": "\\ud800"}', 422),
             (b'{"a": "\xff"}', 400),
+            (b'{"a": "\xc3', 400),
+            ('{"customerId": "a"}'.encode("utf-16-le"), 400),
+            ('{"customerId": "a"}'.encode("utf-16"), 400),
             (b"[" * 100_000, 400),
         ],
     )
@@ -69,6 +73,15 @@ class TestSchema:
         headers = {"Authorization": f"Bearer {api.sales.token}", "Idempotency-Key": "1", "Content-Type": "application/json"}
 
         is_problem(api.client.post("/quotes", content=raw, headers=headers), status, "REQUEST_INVALID")
+
+    def test_a_character_may_come_in_two_pieces(self, api: Api) -> None:
+        headers = {"Authorization": f"Bearer {api.sales.token}", "Idempotency-Key": "1", "Content-Type": "application/json"}
+        body = json.dumps(new_quote(customerId="Zoë"), ensure_ascii=False).encode()
+        middle = body.index("ë".encode()) + 1
+
+        response = api.client.post("/quotes", content=iter([body[:middle], body[middle:]]), headers=headers)
+
+        assert (response.status_code, response.json()["customerId"]) == (201, "Zoë")
 
     @pytest.mark.parametrize(
         ("member", "value"),

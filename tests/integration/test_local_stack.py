@@ -30,7 +30,7 @@ def test_a_process_needs_only_the_environment_of_the_stack(stack: LocalStack) ->
     settings = Settings({**stack.environment, "Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "sandbox"})
 
     assert settings.engine_url.endswith("/engine-rest")
-    assert reveal(settings.callback_secret).startswith("whsec_")
+    assert settings.callback_secrets.read()[0].startswith("whsec_")
     with psycopg.connect(plain(reveal(settings.database_url))) as connection:
         assert connection.info.dbname == "q2o"
     assert is_reachable(settings.kafka, timedelta(seconds=10))

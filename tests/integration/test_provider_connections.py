@@ -130,6 +130,7 @@ def test_a_connection_that_is_never_made_proves_that_nothing_was_sent() -> None:
         pytest.param(says("200 OK", '{"requestId": "r", "status": "DONE", "externalRef": "x"}'), id="unknown status"),
         pytest.param(says("202 Accepted", '{"requestId": "r", "status": "COMPLETED", "externalRef": "x"}'), id="contradiction"),
         pytest.param(says("422 Unprocessable Content", '{"detail": []}'), id="422 that is no rejection"),
+        pytest.param(says("200 OK", json.dumps({**COMPLETED, "externalRef": "\0"})), id="reference that cannot be stored"),
         pytest.param(says("200 OK", json.dumps(COMPLETED) + " " * 70_000), id="too long"),
     ],
 )

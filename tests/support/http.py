@@ -24,6 +24,7 @@ from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
 from workers.http.tokens import issue_token, local_tokens
 from workers.providers.signatures import new_secret
+from workers.runtime.callback_secrets import CallbackSecrets
 from workers.runtime.secret_files import Secret
 
 JWT_SECRET = "a secret that is long enough for HS256"
@@ -235,7 +236,7 @@ def serving(
     edge = HttpEdge(
         database,
         authenticate=authenticate or local_tokens(JWT_SECRET),
-        callback_secrets={PROVIDER: [callback_secret]},
+        callback_secrets={PROVIDER: CallbackSecrets(callback_secret)},
         limits=limits,
     )
     edge.start()
@@ -249,7 +250,7 @@ def serving(
 @pytest.fixture(scope="session")
 def edge(migrated: Engine) -> Iterator[HttpEdge]:
     """The edge on the migrated database."""
-    edge = HttpEdge(migrated, authenticate=local_tokens(JWT_SECRET), callback_secrets={PROVIDER: [CALLBACK_SECRET]})
+    edge = HttpEdge(migrated, authenticate=local_tokens(JWT_SECRET), callback_secrets={PROVIDER: CallbackSecrets(CALLBACK_SECRET)})
     edge.start()
     yield edge
     edge.stop()

@@ -13,6 +13,7 @@ from rich.console import Console
 from workers import suite
 from workers.demo.command import show_addresses
 from workers.demo.local_suite import LocalSuite
+from workers.providers.signatures import new_secret
 from workers.runtime.settings import Settings
 
 DIRECT, DETOUR = "http://direct/engine-rest", "http://detour/engine-rest"
@@ -39,9 +40,9 @@ class Dying:
 @pytest.fixture
 def local(tmp_path: Path) -> LocalSuite:
     local = LocalSuite(tmp_path / "a clone", {})
-    others = ("DATABASE_URL", "KAFKA", "ENGINE_USER", "ENGINE_PASSWORD", "PROVIDER_URL", "PROVIDER_TOKEN", "CALLBACK_SECRET")
+    others = ("DATABASE_URL", "KAFKA", "ENGINE_USER", "ENGINE_PASSWORD", "PROVIDER_URL", "PROVIDER_TOKEN")
     given = {f"Q2O_{name}": "x" for name in others}
-    local.settings = Settings({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_ENGINE_URL": DIRECT})
+    local.settings = Settings({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_CALLBACK_SECRET": new_secret(), "Q2O_ENGINE_URL": DIRECT})
     return local
 
 

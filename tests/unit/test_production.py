@@ -62,8 +62,9 @@ def test_the_local_suite_may_have_everything() -> None:
         ("Q2O_ENGINE_PASSWORD", "Demo-2026-q2o", "Q2O_ENGINE_PASSWORD is too short"),
         ("Q2O_KAFKA_PASSWORD", "kafka-2026", "Q2O_KAFKA_PASSWORD is too short"),
         ("Q2O_PROVIDER_TOKEN", "passwordpassword", "Q2O_PROVIDER_TOKEN is repetitive"),
-        ("Q2O_CALLBACK_SECRET", "whsec_" + "A" * 32, "Q2O_CALLBACK_SECRET is repetitive"),
-        ("Q2O_CALLBACK_SECRET", "whsec_cGFzc3dvcmRwYXNzd29yZHBhc3N3b3Jk", "Q2O_CALLBACK_SECRET is repetitive"),
+        ("Q2O_CALLBACK_SECRET", "whsec_" + "A" * 32, "a secret in Q2O_CALLBACK_SECRET is repetitive"),
+        ("Q2O_CALLBACK_SECRET", PASSWORD + ",whsec_" + "A" * 32, "a secret in Q2O_CALLBACK_SECRET is repetitive"),
+        ("Q2O_CALLBACK_SECRET", "whsec_cGFzc3dvcmRwYXNzd29yZHBhc3N3b3Jk", "a secret in Q2O_CALLBACK_SECRET is repetitive"),
         ("Q2O_DATABASE_URL", "postgresql+psycopg://q2o:q2o@db.example/q2o", "the password in Q2O_DATABASE_URL is too short"),
     ],
 )

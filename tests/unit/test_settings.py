@@ -10,10 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from workers import suite
 from workers.cli import app
+from workers.providers.signatures import new_secret
 from workers.runtime import kafka_access, token_settings, transport
 from workers.runtime import settings as settings_module
 from workers.runtime.environment import SECRETS, variable, with_files_read
@@ -24,7 +26,7 @@ DATABASE = {"Q2O_DATABASE_URL": "postgresql+psycopg://q2o@127.0.0.1:1/q2o"}
 KAFKA = {"Q2O_KAFKA": "127.0.0.1:1"}
 ENGINE = {"Q2O_ENGINE_URL": "http://127.0.0.1:1/engine-rest", "Q2O_ENGINE_USER": "worker", "Q2O_ENGINE_PASSWORD": "secret"}
 PROVIDER = {"Q2O_PROVIDER_URL": "http://127.0.0.1:1", "Q2O_PROVIDER_TOKEN": "token"}
-CALLERS = {"Q2O_JWT_ISSUER": "https://login.example", "Q2O_JWT_AUDIENCE": "q2o", "Q2O_CALLBACK_SECRET": "whsec_x"}
+CALLERS = {"Q2O_JWT_ISSUER": "https://login.example", "Q2O_JWT_AUDIENCE": "q2o", "Q2O_CALLBACK_SECRET": new_secret()}
 NEEDS: Mapping[str, Mapping[str, str]] = {
     "http": DATABASE | CALLERS,
     "tasks": DATABASE | ENGINE | PROVIDER,
@@ -123,6 +125,28 @@ def test_a_database_address_that_cannot_be_read_is_named_without_its_text() -> N
     assert "hidden" not in str(refused.value)
 
 
+@pytest.mark.parametrize("between", [",", ", ", " ", "\n"])
+def test_several_callback_secrets_hold_during_a_rotation(between: str) -> None:
+    new, old = new_secret(), new_secret()
+
+    assert Settings({"Q2O_CALLBACK_SECRET": f"{new}{between}{old}"}).callback_secrets.read() == (new, old)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "reason"),
+    [
+        ("whsec_c2hvcnQ=", "number 1 of 1: .* 24 to 64 bytes"),
+        ("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz,guessable!", "number 2 of 2: .* base64"),
+        (",", "it names no secret"),
+    ],
+)
+def test_an_unusable_callback_secret_is_refused_by_its_position(secrets: str, reason: str) -> None:
+    with pytest.raises(SettingError, match=f"Q2O_CALLBACK_SECRET cannot be used: {reason}") as refused:
+        _ = Settings({"Q2O_CALLBACK_SECRET": secrets}).callback_secrets
+
+    assert not any(secret in str(refused.value) for secret in secrets.split(",") if secret)
+
+
 def test_topics_are_a_list_and_an_empty_list_means_all() -> None:
     assert Settings({}).topics == frozenset()
     assert Settings({"Q2O_TOPICS": "order.decompose,order.evaluate"}).topics == {"order.decompose", "order.evaluate"}
@@ -144,6 +168,21 @@ def test_every_setting_has_its_place_on_the_page() -> None:
 
 
 class TestSecretsInFiles:
+    def test_callback_secrets_in_a_file_are_renewed_together_and_only_by_usable_ones(self, tmp_path: Path) -> None:
+        old, new, file = new_secret(), new_secret(), tmp_path / "secrets"
+        file.write_text(old)
+        secrets = Settings({"Q2O_CALLBACK_SECRET_FILE": str(file)}).callback_secrets
+
+        file.write_text(f"{new}\n{old}\n")
+        assert secrets.read() == (new, old)
+
+        file.write_text(f"{new}\nguessable")
+        with capture_logs() as logs:
+            assert [secrets.read(), secrets.read()] == [(new, old)] * 2
+        assert [log["reason"] for log in logs if log["event"] == "callback_secret_unusable"] == [
+            "number 2 of 2: a callback secret must be base64, with or without whsec_ in front"
+        ]
+
     def test_a_secret_may_stand_in_a_file(self, tmp_path: Path) -> None:
         file = tmp_path / "password"
         file.write_text("from a file\n")

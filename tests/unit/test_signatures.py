@@ -33,6 +33,17 @@ def test_a_signature_by_the_new_or_the_old_secret_is_accepted_during_a_rotation(
 
 
 @pytest.mark.parametrize(
+    "malformed", ["whatever", "v1", "v1,", "v1,AAAA", "v1,a,b", "v1,not base64!", "v1a,AAAA", f"v1,{'x' * 4_000}", ",", "v1,é"]
+)
+def test_a_malformed_signature_does_not_hide_a_good_one(malformed: str) -> None:
+    secret = new_secret()
+    headers = signed(secret)
+
+    verify({**headers, "Webhook-Signature": f"{malformed} {headers['Webhook-Signature']}"}, BODY, [secret])
+    verify({**headers, "Webhook-Signature": f"{headers['Webhook-Signature']}  {malformed}"}, BODY, [secret])
+
+
+@pytest.mark.parametrize(
     ("changes", "body"),
     [
         pytest.param({}, BODY + b" ", id="altered body"),

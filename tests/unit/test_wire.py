@@ -102,6 +102,7 @@ def test_a_message_without_one_of_its_fields_is_refused_by_the_field_s_name(fiel
         ("eventId", None),
         ("eventType", ""),
         ("eventType", "Order\0Started"),
+        ("eventType", "Order\ud800Started"),
         ("eventTime", "yesterday"),
         ("eventTime", "2026-11-24T10:00:00"),
         ("aggregateVersion", "3"),
@@ -119,7 +120,7 @@ def test_a_field_of_another_kind_is_refused_by_its_name(field: str, value: objec
         decode(message(**{field: value}))
 
 
-@pytest.mark.parametrize("value", [None, b"", b"\xff", b"{", b"[]", b"17", b"[" * 100_000])
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"{", b"[]", b"17", b"[" * 100_000, message().decode().encode("utf-16-le")])
 def test_a_message_that_is_no_json_object_is_refused(value: bytes | None) -> None:
     with pytest.raises(UnreadableMessageError):
         decode(value)

@@ -206,7 +206,7 @@ class LocalSuite:
         self.provider = SandboxProvider(
             self.stack.data_dir,
             callbacks,
-            reveal(self.settings.callback_secret),
+            self.settings.callback_secrets.read()[0],
             port=provider_port,
             token=reveal(self.settings.provider_token),
         )

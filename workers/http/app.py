@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
@@ -31,15 +31,15 @@ from workers.http.routes import (
     withdrawals,
 )
 from workers.http.tokens import SHORTEST_SECRET_BYTES, local_tokens
-from workers.runtime.secret_files import Secret
+from workers.runtime.callback_secrets import CallbackSecrets
 
 TITLE = "Quote to order"
 
 
 def create_app(
-    database: Database, authenticate: Authenticate, callback_secrets: Mapping[str, Sequence[Secret]], limits: Limits | None = None
+    database: Database, authenticate: Authenticate, callback_secrets: Mapping[str, CallbackSecrets], limits: Limits | None = None
 ) -> FastAPI:
-    """Build the application on a database. `callback_secrets` maps a provider to its signing secrets (two during a rotation)."""
+    """Build the application on a database. `callback_secrets` maps a provider to its signing secrets."""
     # FastAPI's own pages would load their scripts from somebody else's server: `documentation` serves Swagger UI from our files.
     app = FastAPI(
         title=TITLE,

@@ -7,7 +7,7 @@ in progress are answered.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from threading import Event, Thread
 
@@ -18,7 +18,7 @@ from sqlalchemy import Engine as Database
 from workers.http.app import create_app
 from workers.http.auth import Authenticate
 from workers.http.limits import Limits
-from workers.runtime.secret_files import Secret
+from workers.runtime.callback_secrets import CallbackSecrets
 
 # A platform sends SIGKILL 30 s after SIGTERM. The longest command takes three lock time-outs, which is less than this.
 DRAIN_TIME = timedelta(seconds=20)
@@ -45,7 +45,7 @@ class HttpEdge:
         database: Database,
         *,
         authenticate: Authenticate,
-        callback_secrets: Mapping[str, Sequence[Secret]],
+        callback_secrets: Mapping[str, CallbackSecrets],
         host: str = "127.0.0.1",
         port: int = 0,
         limits: Limits | None = None,

@@ -1,4 +1,4 @@
-"""Limits: how large a body may be, how long it may take to arrive, and how many requests a tenant may send (OWASP API4:2023).
+"""Limits: how large a body may be, in which encoding it comes, how long it may take to arrive, and how many requests a tenant may send (OWASP API4:2023).
 
 The rule: what exceeds a limit is refused before it fills memory, occupies a connection, or makes other tenants wait. Each process counts
 for itself.
@@ -7,6 +7,7 @@ for itself.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +18,13 @@ from uuid import UUID
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workers.http.problems import BodyTooLargeError, BodyTooSlowError, TooManyRequestsError, problem_of_request
+from workers.http.problems import (
+    BodyTooLargeError,
+    BodyTooSlowError,
+    TooManyRequestsError,
+    UnreadableRequestError,
+    problem_of_request,
+)
 
 LARGEST_BODY_BYTES = 1024 * 1024  # a quote with two hundred lines has some 30 kB
 
@@ -32,7 +39,7 @@ class Limits:
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body that is too large, and 408 to one that is too slow.
+    """ASGI middleware that answers 413 to a body that is too large, 408 to one that is too slow, and 400 to one that is not UTF-8.
 
     An announced length is refused at once, any other as soon as it is exceeded. The time counts for the whole body: one that comes byte by
     byte makes progress, and occupies its connection all the same.
@@ -52,6 +59,7 @@ class BodyLimit:
             await problem_of_request(BodyTooLargeError())(scope, receive, send)
             return
         received, has_more = 0, True
+        decoder = codecs.getincrementaldecoder("utf-8")()
         deadline = asyncio.get_running_loop().time() + self._seconds
 
         async def counted() -> Message:
@@ -67,9 +75,21 @@ class BodyLimit:
             has_more = message.get("more_body", False)
             if received > self._largest:
                 raise BodyTooLargeError
+            if message["type"] == "http.request":
+                _must_be_utf8(decoder, message.get("body", b""), is_last=not has_more)
             return message
 
         await self._app(scope, counted, send)
+
+
+def _must_be_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, *, is_last: bool) -> None:
+    """Raises UnreadableRequestError. JSON in UTF-8 has no NUL; in UTF-16 it has, and Python's parser would read it all the same."""
+    try:
+        is_utf8 = "\0" not in decoder.decode(chunk, is_last)
+    except UnicodeDecodeError:
+        is_utf8 = False
+    if not is_utf8:
+        raise UnreadableRequestError("The body is not UTF-8 text: send JSON in UTF-8, and a NUL not at all.")
 
 
 class RateLimit:

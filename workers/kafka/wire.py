@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.store.outbox import PendingEvent
+from domain.texts import is_storable
 
 SCHEMA_VERSION = 1
 LARGEST_VERSION = 2**63 - 1  # PostgreSQL's bigint
@@ -118,8 +119,8 @@ class _Fields:
 
     def text(self, name: str) -> str:
         value = self._source.get(name)
-        # PostgreSQL stores no NUL, and an empty name or id is not valid.
-        if not isinstance(value, str) or not value or "\0" in value:
+        # An empty name or id is not valid.
+        if not isinstance(value, str) or not value or not is_storable(value):
             raise UnreadableMessageError(f"{name} is not a text: {value!r:.100}")
         return value
 
@@ -155,7 +156,7 @@ def _object(value: bytes | None) -> Mapping[str, Any]:
     if value is None:
         raise UnreadableMessageError("the message has no value")
     try:
-        parsed = json.loads(value)
+        parsed = json.loads(value.decode())  # given bytes, the parser would guess another encoding
     except (ValueError, RecursionError) as error:
         raise UnreadableMessageError(f"the value is not JSON: {error}") from error
     if not isinstance(parsed, dict):

@@ -7,12 +7,13 @@ certificate that one side does not accept, prove that nothing was carried out; a
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from domain.texts import is_storable
 from workers.providers.budget import BudgetTransport, CallBudget
 from workers.providers.port import (
     CancelRequest,
@@ -118,15 +119,24 @@ class HttpProvider:
             raise ProviderOutcomeUnknownError(f"no usable response to a request that was sent: {reason}") from error
 
 
+def _storable(text: str) -> str:
+    if not is_storable(text):
+        raise ValueError("a text has a NUL character")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_storable)]
+
+
 class _Reply(BaseModel):
     """A reply on the wire. A provider may add fields that we do not know, and may leave out none of these."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
 
     status: ReplyStatus
-    request_id: str | None = Field(default=None, min_length=1, max_length=200)
-    external_ref: str | None = Field(default=None, min_length=1, max_length=200)
-    reason: str | None = Field(default=None, max_length=2000)
+    request_id: _Text | None = Field(default=None, min_length=1, max_length=200)
+    external_ref: _Text | None = Field(default=None, min_length=1, max_length=200)
+    reason: _Text | None = Field(default=None, max_length=2000)
 
     @model_validator(mode="after")
     def _names_what_it_did(self) -> Self:

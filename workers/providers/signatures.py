@@ -6,6 +6,7 @@ The rule it keeps: the raw bytes are verified before anything is parsed; an unsi
 from __future__ import annotations
 
 import base64
+import re
 import secrets as randomness
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,12 @@ from datetime import timedelta
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from workers.runtime.callback_secrets import secret_bytes
+
 # The library refuses older callbacks; a caller may set a narrower limit, not a wider one.
 MAX_TOLERANCE = timedelta(minutes=5)
-_SECRET_BYTES = range(24, 65)
+# The HMAC-SHA256 of version 1 of the scheme: 32 bytes in base64.
+_SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
 
 
 class SignatureInvalidError(Exception):
@@ -29,12 +33,13 @@ def verify(headers: Mapping[str, str], raw_body: bytes, secrets: Sequence[str], 
     """
     if tolerance > MAX_TOLERANCE:
         raise ValueError(f"a tolerance above {MAX_TOLERANCE} is not supported")
-    webhooks = [Webhook(_secret_bytes(secret)) for secret in secrets]
-    if not any(_is_signed(webhook, headers, raw_body) for webhook in webhooks):
+    webhooks = [Webhook(secret_bytes(secret)) for secret in secrets]
+    readable = _readable(headers)
+    if not any(_is_signed(webhook, readable, raw_body) for webhook in webhooks):
         raise SignatureInvalidError(
             "the callback's signature is missing, wrong or too old: check the secret and the clocks of both sides"
         )
-    if abs(time.time() - float(_header(headers, "webhook-timestamp"))) > tolerance.total_seconds():
+    if abs(time.time() - float(readable["webhook-timestamp"])) > tolerance.total_seconds():
         raise SignatureInvalidError("the callback was signed too long ago")
 
 
@@ -43,24 +48,16 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(randomness.token_bytes(32)).decode()
 
 
-def _is_signed(webhook: Webhook, headers: Mapping[str, str], raw_body: bytes) -> bool:
+def _readable(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers without the signatures that the library cannot read: it gives up at the first of them, and a good one may follow."""
+    found = {name.lower(): value for name, value in headers.items()}
+    signatures = found.get("webhook-signature", "").split()
+    return {**found, "webhook-signature": " ".join(filter(_SIGNATURE.fullmatch, signatures))}
+
+
+def _is_signed(webhook: Webhook, headers: dict[str, str], raw_body: bytes) -> bool:
     try:
-        webhook.verify(raw_body, dict(headers), json_parse=False)
+        webhook.verify(raw_body, headers, json_parse=False)
     except (WebhookVerificationError, ValueError):  # ValueError: a header or a body that is no text, seen before any comparison
         return False
     return True
-
-
-def _header(headers: Mapping[str, str], name: str) -> str:
-    return next(value for key, value in headers.items() if key.lower() == name)
-
-
-def _secret_bytes(secret: str) -> bytes:
-    try:
-        text = secret.removeprefix("whsec_").rstrip("=")
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError as error:
-        raise ValueError("a callback secret must be base64, with or without whsec_ in front") from error
-    if len(key) not in _SECRET_BYTES:
-        raise ValueError(f"a callback secret must have 24 to 64 bytes, this one has {len(key)}: make one with new_secret()")
-    return key

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from urllib.parse import urlsplit
 
+from workers.runtime.callback_secrets import split
 from workers.runtime.environment import FILE, SECRETS, Environment, SettingError, variable
 from workers.runtime.kafka_access import Protocol
 from workers.runtime.secret_files import reveal
@@ -21,8 +22,8 @@ SHORTEST_SECRET = 16
 VARIETY = 8
 """A secret has at least as many different characters, and as many different steps from one character to the next."""
 ENCRYPTED = ("engine_url", "provider_url", "jwt_issuer", "jwks")
-GUESSABLE = tuple(name for name in SECRETS if name not in {"database_url", "jwt_secret"})
-"""Secrets whose whole text is judged: an address has a password inside, and a secret for tokens is refused whatever it is."""
+GUESSABLE = tuple(name for name in SECRETS if name not in {"database_url", "callback_secret", "jwt_secret"})
+"""Secrets whose whole text is judged: an address has a password inside, one variable has several secrets, and one is refused anyhow."""
 
 
 def is_production(variables: Mapping[str, str]) -> bool:
@@ -61,6 +62,8 @@ def _faults(environment: Environment) -> Iterator[str]:
         yield f"Q2O_KAFKA_SECURITY_PROTOCOL={protocol} is not encrypted: set it to {Protocol.SSL} or {Protocol.SASL_SSL}"
     for name in GUESSABLE:
         yield from _weakness(variable(name), _current(environment, name))
+    for secret in split(_current(environment, "callback_secret") or ""):
+        yield from _weakness("a secret in Q2O_CALLBACK_SECRET", secret)
     yield from _weakness("the password in Q2O_DATABASE_URL", _password(_current(environment, "database_url")))
 
 

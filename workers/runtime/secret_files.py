@@ -28,9 +28,9 @@ class SecretFile:
             if found != self._seen:
                 self._value = _content(self._path)
                 self._seen = found
-                _log().info("secret_changed", file=str(self._path))
+                log().info("secret_changed", file=str(self._path))
         except (OSError, ValueError) as error:
-            _log().warning("secret_unreadable", file=str(self._path), reason=type(error).__name__)
+            log().warning("secret_unreadable", file=str(self._path), reason=type(error).__name__)
         return self._value
 
 
@@ -43,7 +43,8 @@ def reveal(secret: Secret) -> str:
     return secret if isinstance(secret, str) else secret.read()
 
 
-def _log() -> Any:
+def log() -> Any:
+    """The log of what changes while a process runs."""
     # The command line imports this module, and structlog would double its start-up time.
     import structlog
 

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from workers.runtime.callback_secrets import CallbackSecrets
 from workers.runtime.environment import Environment, SettingError, variable
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.secret_files import Secret
@@ -95,8 +96,9 @@ class Settings:
         return self.environment.secret("provider_token")
 
     @property
-    def callback_secret(self) -> Secret:
-        return self.environment.secret("callback_secret")
+    def callback_secrets(self) -> CallbackSecrets:
+        """Those of the provider: the first one is new and signs, each of them proves a callback."""
+        return CallbackSecrets(self.environment.secret("callback_secret"))
 
     @property
     def http_host(self) -> str:

@@ -7,7 +7,8 @@ needs no Idempotency-Key header.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ from workers.http.problems import (
     SignatureRefusedError,
     UnfitRequestError,
     UnknownProviderError,
+    UnreadableRequestError,
     problem_of,
 )
 from workers.http.routes.evaluation import evaluate
@@ -36,13 +38,15 @@ from workers.http.shapes.order_answers import ShownCallback
 from workers.http.shapes.order_bodies import CallbackBody
 from workers.providers.signatures import SignatureInvalidError, verify
 from workers.runtime import metrics
+from workers.runtime.callback_secrets import CallbackSecrets
 from workers.runtime.refusals import record_refusal
-from workers.runtime.secret_files import Secret, reveal
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
 # Standard Webhooks asks senders to stay below 20 kB.
 LARGEST_CALLBACK_BYTES = 20_000
+# An escaped NUL, which jsonb refuses: after an even number of backslashes, because `\\u0000` is one backslash and five letters.
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 async def raw_body(request: Request) -> bytes:
@@ -64,6 +68,7 @@ async def raw_body(request: Request) -> bytes:
                 ProviderConflict,
                 BodyTooLargeError,
                 BodyTooSlowError,
+                UnreadableRequestError,
                 UnfitRequestError,
                 TryAgain,
                 OutcomeUnknownError,
@@ -104,18 +109,18 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
     return command_response(replace(shown.answer(HTTPStatus.OK), replayed=received.replayed))
 
 
-def _verify(headers: Mapping[str, str], raw: bytes, secrets: Sequence[Secret] | None) -> None:
+def _verify(headers: Mapping[str, str], raw: bytes, secrets: CallbackSecrets | None) -> None:
     if secrets is None:
         raise UnknownProviderError
     try:
-        verify(headers, raw, [reveal(secret) for secret in secrets])
+        verify(headers, raw, secrets.read())
     except SignatureInvalidError as error:
         raise SignatureRefusedError(str(error)) from error
 
 
 def _parse(raw: bytes) -> tuple[dict[str, Any], CallbackBody]:
-    if b"\\u0000" in raw:
-        raise UnfitRequestError
+    if _ESCAPED_NUL.search(raw):
+        raise UnfitRequestError("A text of the event contains a NUL character, which cannot be stored: leave it out.")
     try:
         payload = json.loads(raw)
         # The payload is stored as it came, so it may contain nothing that a jsonb column refuses: NaN, half a surrogate pair, NUL.
