@@ -11,6 +11,7 @@ from tests.support.waiting import eventually
 from tests.support.walk import Walk, called
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
+from workers.tasks.cancellation import SHOWN
 
 pytestmark = pytest.mark.stack
 
@@ -21,7 +22,7 @@ FACTS: dict[str, Variable] = {
     "stepsInFlight": 1,
     "stepsOpen": 2,
     "orderValue": 1000.0,
-    **dict.fromkeys(("orderNumber", "customerId", "cancellationReason", "requestedBy", "orderValueText", "stepsText"), "…"),
+    **dict.fromkeys(SHOWN, "…"),
 }
 """Facts that the worker collects, for an order whose cancellation the policy accepts."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine as Database
@@ -22,12 +23,12 @@ from domain.store import table_of
 from domain.store.facts import WorkflowCommand
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
-from domain.workflows.keys import parse
+from domain.workflows.keys import Kind, key_of, parse
 from tests.support.database import in_order
-from tests.support.fulfilment import Fulfilment
+from tests.support.fulfilment import ROLES, Fulfilment
 from tests.support.offers import BERT, MONA, Offers
+from tests.support.rules import KnownEngine
 from workers.pod.contract import Task
-from workers.runtime.engine import Engine
 from workers.tasks.fallout import Fallout
 
 COMMAND = table_of(WorkflowCommand)
@@ -40,24 +41,39 @@ class CaseInTasklist:
     def __init__(self, offers: Offers) -> None:
         self.database = offers.engine
         self.work = Fulfilment.contradicted(offers)
-        self._case_id = self.work.case().id
+        self._tenant_id, self._case_id = offers.tenant_id, self.work.case().id
         self._told = business_key(offers.tenant_id, self._case_id)
         self._key = resolution_key(offers.tenant_id, self._case_id)
         self._instance_id = offers.process_of_case(self._case_id)
-        self._workers = Fallout(offers.engine, cast("Engine", None))
+        self.engine = KnownEngine(groups=ROLES)
+        self._workers = Fallout(offers.engine, self.engine.door)
 
     def read(self) -> dict[str, Any]:
         """Have the process read the case, as it does before it asks a person."""
-        task = Task(
+        return self._workers.prepare_form(self._task("prepare-form"), parse(self._key))
+
+    def resolve(self, person: str, **typed: str) -> dict[str, Any]:
+        """Let a person complete the task with what they typed, and the worker carry it out."""
+        self.engine.completed_by = person
+        return self._workers.apply_resolution(self._task("apply-resolution", **typed), parse(self._key))
+
+    def ask_a_second_person(self) -> dict[str, Any]:
+        """Read what a second person is asked to confirm."""
+        key = key_of(Kind.CONFIRMATION, self._tenant_id, self._case_id)
+        task = replace(self._task("prepare-confirmation"), process_instance_id=self.work.offers.process_of(key), business_key=key)
+        return self._workers.prepare_confirmation(task, parse(key))
+
+    def _task(self, activity: str, **variables: str) -> Task:
+        return Task(
             id="external-task-1",
-            topic="fallout.prepare-form",
+            topic=f"fallout.{activity}",
             worker_id="worker-1",
             process_instance_id=self._instance_id,
             business_key=self._key,
-            activity_id="prepare-form",
+            activity_id=activity,
             execution_id="execution-1",
+            variables=variables,
         )
-        return self._workers.prepare_form(task, parse(self._key))
 
     def escalate(self, person: str = BERT) -> None:
         with self.work.offers.uow(person) as uow:
@@ -156,3 +172,21 @@ def test_a_change_while_the_case_is_being_read_is_shown_or_keeps_its_message(cas
 
     seen = shown["dueAt"] == case.work.case().due_at.isoformat()
     assert seen or case.told()[-1] == ("PENDING", None)
+
+
+def test_a_second_person_reads_the_first_one_s_text_as_text(case: CaseInTasklist) -> None:
+    case.read()
+    typed = {"resolution": "MARK_COMPLETED", "externalReference": "PROV-1\u202e", "evidence": "# Seen at\nwww.evil.example"}
+
+    assert case.resolve(BERT, **typed)["resolutionOutcome"] == "CONFIRMATION_NEEDED"
+
+    shown = case.ask_a_second_person()
+    assert (shown["proposedReference"], shown["proposedEvidence"]) == (r"PROV\-1", r"\# Seen at www\.evil\.example")
+
+
+def test_the_reason_why_a_resolution_was_refused_is_shown_as_text(case: CaseInTasklist) -> None:
+    case.read()
+
+    shown = case.resolve(BERT, resolution="**all**")
+
+    assert shown["resolutionRefused"].startswith(r"'\*\*all\*\*' is not a resolution")

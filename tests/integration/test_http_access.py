@@ -50,6 +50,8 @@ class TestTokens:
             ({"roles": "salesAgent"}, JWT_SECRET, "HS256"),
             ({"roles": [1]}, JWT_SECRET, "HS256"),
             ({"sub": ""}, JWT_SECRET, "HS256"),
+            ({"sub": "\u202ea"}, JWT_SECRET, "HS256"),
+            ({"sub": "\ud800"}, JWT_SECRET, "HS256"),
             ({"exp": None}, JWT_SECRET, "HS256"),
             ({"iat": None}, JWT_SECRET, "HS256"),
         ],

@@ -138,14 +138,29 @@ def test_earlier_decisions_stand_newest_first() -> None:
     [
         ("two\nlines | a column", r"two lines \| a column"),
         ("**bold** _and_ `code`", r"\*\*bold\*\* \_and\_ \`code\`"),
-        ("[click](javascript:alert(1))", r"\[click\]\(javascript:alert\(1\)\)"),
-        ("<img src=x>", r"\<img src=x\>"),
+        ("[click](javascript:alert(1))", r"\[click\]\(javascript\:alert\(1\)\)"),
+        ("<img src=x>", r"\<img src\=x\>"),
         ("# not a heading", r"\# not a heading"),
+        ("www.evil.example a@evil.example", r"www\.evil\.example a\@evil\.example"),
+        ("&#x202e;&lt;", r"\&\#x202e;\&lt;"),
+        ("left\u202e to\u200b right\x1b", "left to right"),
         ("x" * 300, "x" * 199 + "…"),
     ],
 )
 def test_input_of_people_stays_text(typed: str, expected: str) -> None:
     assert plain(typed) == expected
+
+
+def test_names_in_the_head_of_the_form_stay_text_and_the_list_column_has_no_escapes() -> None:
+    of_strangers = facts(line(1))
+    of_strangers.quote.customer_id = "# ACME **approved**\nby the director"
+    of_strangers.quote.region, of_strangers.quote.owner_user_id = "www.evil.example", "s@lly"
+
+    form = shown(of_strangers)
+
+    assert form["customerText"] == r"\# ACME \*\*approved\*\* by the director"
+    assert (form["regionText"], form["ownerText"]) == (r"www\.evil\.example", r"s\@lly")
+    assert form["customerId"] == "# ACME **approved** by the director"
 
 
 def test_tables_are_cut_to_what_the_engine_stores_and_name_what_is_left_out() -> None:

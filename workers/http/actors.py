@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 200
+from domain.texts import LONGEST_IDENTIFIER
+
 OF_THE_PRODUCT = frozenset(
     {
         "demo",
@@ -39,8 +40,8 @@ class UnusableNameError(Exception):
 
 def person(subject: str) -> str:
     """The actor that a person's subject stands for. Raises UnusableNameError."""
-    if len(subject) > LONGEST or not _VISIBLE.fullmatch(subject):
-        raise UnusableNameError(f"A subject must have 1 to {LONGEST} visible ASCII characters.")
+    if len(subject) > LONGEST_IDENTIFIER or not _VISIBLE.fullmatch(subject):
+        raise UnusableNameError(f"A subject must have 1 to {LONGEST_IDENTIFIER} visible ASCII characters.")
     name = subject.lower()
     if ":" in name or name in OF_THE_PRODUCT or name.startswith(_WORKER_ID):
         raise UnusableNameError(
@@ -51,6 +52,6 @@ def person(subject: str) -> str:
 
 def machine(client: str) -> str:
     """The actor that the id of a client stands for. Raises UnusableNameError."""
-    if len(client) > LONGEST - len(MACHINE) or not _VISIBLE.fullmatch(client):
-        raise UnusableNameError(f"The id of a client must have 1 to {LONGEST - len(MACHINE)} visible ASCII characters.")
+    if len(client) > LONGEST_IDENTIFIER - len(MACHINE) or not _VISIBLE.fullmatch(client):
+        raise UnusableNameError(f"The id of a client must have 1 to {LONGEST_IDENTIFIER - len(MACHINE)} visible ASCII characters.")
     return MACHINE + client

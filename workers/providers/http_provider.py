@@ -13,7 +13,7 @@ import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from domain.texts import is_storable
+from domain.texts import cleaned, is_identifier
 from workers.providers.budget import BudgetTransport, CallBudget
 from workers.providers.port import (
     CancelRequest,
@@ -119,13 +119,13 @@ class HttpProvider:
             raise ProviderOutcomeUnknownError(f"no usable response to a request that was sent: {reason}") from error
 
 
-def _storable(text: str) -> str:
-    if not is_storable(text):
-        raise ValueError("a text has a NUL character")
+def _identifier(text: str) -> str:
+    if not is_identifier(text):
+        raise ValueError("a reference has 1 to 200 visible characters, and no blank at its ends")
     return text
 
 
-_Text = Annotated[str, AfterValidator(_storable)]
+_Identifier = Annotated[str, AfterValidator(_identifier)]
 
 
 class _Reply(BaseModel):
@@ -134,9 +134,9 @@ class _Reply(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
 
     status: ReplyStatus
-    request_id: _Text | None = Field(default=None, min_length=1, max_length=200)
-    external_ref: _Text | None = Field(default=None, min_length=1, max_length=200)
-    reason: _Text | None = Field(default=None, max_length=2000)
+    request_id: _Identifier | None = None
+    external_ref: _Identifier | None = None
+    reason: Annotated[str, AfterValidator(cleaned)] | None = Field(default=None, max_length=2000)
 
     @model_validator(mode="after")
     def _names_what_it_did(self) -> Self:

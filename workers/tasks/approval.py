@@ -30,6 +30,7 @@ from domain.offers.facts import ApprovalFacts
 from domain.offers.prices import StalePrice
 from domain.offers.quotes import StaleRevision
 from domain.store import UnitOfWork
+from domain.texts import LONGEST_IDENTIFIER
 from domain.workflows import forms, starts
 from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
@@ -37,9 +38,10 @@ from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import approval_form
-from workers.tasks.commands import open_unit_of_work
+from workers.tasks.commands import open_unit_of_work, typed
 from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION
+from workers.tasks.markdown import plain
 from workers.tasks.persons import Person, who_completed
 from workers.tasks.rules import the_only_row
 
@@ -178,7 +180,7 @@ class Approval:
 
     def _ask_again(self, task: Task, key: BusinessKey, person: Person, refusal: Refusal) -> None:
         with open_unit_of_work(self._database, task, key) as uow:
-            deciding.ask_again(uow, key.id, f"{person.user_id}: {refusal}")
+            deciding.ask_again(uow, key.id, plain(f"{person.user_id}: {refusal}", longest=1000))
         raise BpmnError(refusal.code, str(refusal)) from refusal
 
     @topic("quote.apply-outcome", Kind.QUOTE_REVISION, sets=("approvalOutcome",))
@@ -209,8 +211,8 @@ def _command(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> d
         quote_revision_id=request.quote_revision_id,
         price_result_id=request.price_result_id,
         decision=decision,
-        reason_code=str(task.variables.get("reasonCode") or "NONE"),
-        comment=str(task.variables.get("comment") or "") or None,
+        reason_code=typed(task, "reasonCode", LONGEST_IDENTIFIER) or "NONE",
+        comment=typed(task, "comment") or None,
         decided_by=person.user_id,
         roles=person.roles,
         approval_task_id=person.task_id,

@@ -18,14 +18,15 @@ from domain.offers.precedents import Precedent
 from domain.offers.prices import LinePrice
 from domain.offers.quotes import Line
 from workers.runtime.variables import MAX_STRING, Variable
-from workers.tasks.markdown import moment, plain, table
+from workers.tasks.markdown import moment, one_line, plain, table
 
 SHOWN = (
     "quoteNumber",
     "revisionNo",
     "customerId",
-    "region",
-    "ownerUserId",
+    "customerText",
+    "regionText",
+    "ownerText",
     "paymentTermDays",
     "currency",
     "listTotal",
@@ -59,9 +60,10 @@ def shown(facts: ShownFacts, reused: Container[UUID]) -> dict[str, Variable]:
     return {
         "quoteNumber": quote.quote_number,
         "revisionNo": offer.revision_no,
-        "customerId": plain(quote.customer_id),
-        "region": plain(quote.region),
-        "ownerUserId": plain(quote.owner_user_id),
+        "customerId": one_line(quote.customer_id),
+        "customerText": plain(quote.customer_id),
+        "regionText": plain(quote.region),
+        "ownerText": plain(quote.owner_user_id),
         "paymentTermDays": quote.payment_term_days,
         "currency": price.currency,
         "listTotal": f"{price.list_total:.2f}",

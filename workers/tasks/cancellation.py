@@ -13,22 +13,26 @@ from domain.delivery.cancellations import CancellationDecided, CancellationReque
 from domain.delivery.cancelling import AssessCancellation, CancellationFacts
 from domain.errors import Refusal
 from domain.store import UnitOfWork
+from domain.texts import LONGEST_IDENTIFIER
 from domain.workflows import forms, instances
 from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
-from workers.tasks.commands import open_unit_of_work
+from workers.tasks.commands import open_unit_of_work, typed
 from workers.tasks.contracts import topic
-from workers.tasks.markdown import plain, table
+from workers.tasks.markdown import one_line, plain, table
 from workers.tasks.orders import ACCEPT, CANCELLATION_FACTS, DECLINE, POLICY, policy_inputs
 from workers.tasks.persons import Person, who_completed
 
 APPLIED, REFUSED = "APPLIED", "REFUSED"
 TYPED = ("cancellationDecision", "assessmentReason")
 """What the person fills in."""
-SHOWN = ("orderNumber", "customerId", "cancellationReason", "requestedBy", "decisionReason", "orderValueText", "stepsText")
+SHOWN = (
+    *("orderNumber", "customerId", "customerText", "cancellationReason", "cancellationReasonText", "requestedBy"),
+    *("decisionReason", "orderValueText", "stepsText"),
+)
 STEPS_HEAD = "| Step | State | Point of no return | Can be undone |\n|---|---|---|---|\n"
 
 
@@ -87,7 +91,7 @@ def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> A
         cancellation_id=key.id,
         expected_version=form.facts["request"]["version"],
         accept=task.variables.get("cancellationDecision") == ACCEPT,
-        reason=str(task.variables.get("assessmentReason") or "NONE"),
+        reason=typed(task, "assessmentReason", LONGEST_IDENTIFIER) or "NONE",
         decided_by=person.user_id,
         roles=person.roles,
         process_instance_id=task.process_instance_id,
@@ -96,14 +100,16 @@ def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> A
 
 
 def _refused(why: str) -> dict[str, Variable]:
-    return {"assessmentOutcome": REFUSED, "assessmentRefused": why}
+    return {"assessmentOutcome": REFUSED, "assessmentRefused": plain(why, longest=1000)}
 
 
 def _shown(facts: CancellationFacts) -> dict[str, Variable]:
     return {
         "orderNumber": facts.order.order_number,
-        "customerId": plain(facts.order.customer_id),
-        "cancellationReason": plain(facts.request.reason_code),
+        "customerId": one_line(facts.order.customer_id),
+        "customerText": plain(facts.order.customer_id),
+        "cancellationReason": one_line(facts.request.reason_code),
+        "cancellationReasonText": plain(facts.request.reason_code),
         "requestedBy": plain(facts.request.requested_by),
         "orderValueText": f"{facts.order_value:.2f} {facts.currency}",
         "stepsText": table(STEPS_HEAD, _rows(facts.steps)),

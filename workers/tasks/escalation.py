@@ -22,7 +22,7 @@ from workers.pod.contract import BpmnError, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks.approval_form import reminder
-from workers.tasks.commands import open_unit_of_work
+from workers.tasks.commands import open_unit_of_work, typed
 from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION, duration
 from workers.tasks.markdown import plain
@@ -99,10 +99,10 @@ class Escalation:
             escalating.escalate(uow, command)
 
     def _hand_on(self, task: Task, key: BusinessKey, asked: _Asked, person: Person) -> None:
-        why = " – ".join(plain(str(text)) for name in ("reasonCode", "comment") if (text := task.variables.get(name)))
+        why = " – ".join(plain(text) for name in ("reasonCode", "comment") if (text := typed(task, name)))
         following = self._next(task, asked)
         if following is None:
-            vain = f"{person.user_id} wanted to escalate the task ({why}), but nobody stands above {asked.group}."
+            vain = f"{plain(person.user_id)} wanted to escalate the task ({why}), but nobody stands above {asked.group}."
             self._ask_again(task, key, vain)
             return
         group, sla = following
@@ -110,7 +110,7 @@ class Escalation:
             **_at_level(task, key, asked),
             approver_group=group,
             sla=sla,
-            notice=f"{person.user_id} ({asked.group}) escalated the task: {why}",
+            notice=f"{plain(person.user_id)} ({asked.group}) escalated the task: {why}",
             decided_by=person.user_id,
             roles=person.roles,
         )
@@ -118,7 +118,7 @@ class Escalation:
             with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
                 escalating.hand_on(uow, command)
         except (FourEyesViolation, NotAsked) as refusal:
-            self._ask_again(task, key, f"{person.user_id}: {refusal}")
+            self._ask_again(task, key, plain(f"{person.user_id}: {refusal}", longest=1000))
 
     def _next(self, task: Task, asked: _Asked) -> tuple[str, timedelta] | None:
         """The group that the rules name next, and its time; the rules are evaluated with what the form has shown, as the domain keeps it."""

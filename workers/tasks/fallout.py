@@ -25,6 +25,7 @@ from domain.fallout.cases import UNRESOLVED, USER_TASK, FalloutCase, FalloutStat
 from domain.fallout.casework import CaseCommand
 from domain.fallout.triaging import OpenCase
 from domain.store import UnitOfWork
+from domain.texts import LONGEST_IDENTIFIER
 from domain.workflows import forms
 from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
@@ -32,9 +33,10 @@ from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks import fallout_form
-from workers.tasks.commands import evaluate_order, open_unit_of_work
+from workers.tasks.commands import evaluate_order, open_unit_of_work, typed
 from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION
+from workers.tasks.markdown import plain
 from workers.tasks.persons import Person, who_completed
 from workers.tasks.rules import the_only_row
 
@@ -242,8 +244,8 @@ def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, reso
         process_instance_id=task.process_instance_id,
         resolution=resolution,
         expected_step_version=form.facts["step"]["version"] if form.facts["step"] else None,
-        external_ref=str(task.variables.get("externalReference") or "") or None,
-        evidence=str(task.variables.get("evidence") or "") or None,
+        external_ref=typed(task, "externalReference", LONGEST_IDENTIFIER) or None,
+        evidence=typed(task, "evidence") or None,
         shown_form_id=form.id,
     )
 
@@ -258,12 +260,12 @@ def _about_proposal(uow: UnitOfWork, task: Task, key: BusinessKey, person: Perso
         roles=person.roles,
         process_instance_id=task.process_instance_id,
         proposal_id=form.facts["proposalId"],
-        text=str(task.variables.get("confirmationComment") or "no comment"),
+        text=typed(task, "confirmationComment") or "no comment",
     )
 
 
 def _refused(why: str) -> dict[str, Variable]:
-    return {"resolutionOutcome": REFUSED, "resolutionRefused": why}
+    return {"resolutionOutcome": REFUSED, "resolutionRefused": plain(why, longest=1000)}
 
 
 def _as_ruled(case: OpenCase, rule: Mapping[str, Any]) -> OpenCase:

@@ -13,7 +13,9 @@ from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import RULES, Resolution, resolutions_for
 from domain.delivery.steps import FulfillmentStep
 from domain.store import UnitOfWork
+from domain.texts import LONGEST_IDENTIFIER
 from workers.runtime.variables import Variable
+from workers.tasks.commands import LONGEST_PROSE
 from workers.tasks.markdown import moment, plain, table
 
 SHOWN = (
@@ -88,8 +90,8 @@ def proposed(proposal: Row[Any] | None) -> dict[str, Variable]:
         return dict.fromkeys(PROPOSED)
     return {
         "proposedBy": plain(proposal.proposed_by),
-        "proposedReference": plain(proposal.external_ref),
-        "proposedEvidence": plain(proposal.evidence, longest=1000),
+        "proposedReference": plain(proposal.external_ref, longest=LONGEST_IDENTIFIER),
+        "proposedEvidence": plain(proposal.evidence, longest=LONGEST_PROSE),
     }
 
 

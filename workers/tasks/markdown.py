@@ -1,7 +1,8 @@
 """Texts for Tasklist's forms, which render Markdown.
 
-The engine keeps 4,000 characters of a text, so a longer table ends with the number of rows that are left out. Text that people typed is
-escaped.
+The engine keeps 4,000 characters of a text, so a longer table ends with the number of rows that are left out. Everything that a person
+typed goes through `plain` before it reaches a form: form-js makes links of addresses, loads pictures, and takes line breaks, headings and
+tables from the value of a variable as from the form itself. A list column of Tasklist shows text as it is: it gets `one_line`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from domain.texts import on_one_line
 from workers.runtime.variables import MAX_STRING
 
 SHOWN_COMMENT = 200  # characters; enough to recognise a comment, which is on record in full
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~-])")
+# Every character with a meaning in Markdown, in HTML (`&`), in a bare address (`.`, `:`, `@`), or below a line that it makes a heading (`=`).
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~=&.:@-])")
 
 
 def moment(time: datetime) -> str:
@@ -21,10 +24,15 @@ def moment(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def one_line(text: str, longest: int = SHOWN_COMMENT) -> str:
+    """Text that a person typed, on one line, without unseen characters, and cut."""
+    shown = on_one_line(text)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
 def plain(text: str, longest: int = SHOWN_COMMENT) -> str:
-    """Text that a person typed, on one line and without a meaning in Markdown."""
-    line = " ".join(text.split())
-    return _MARKDOWN.sub(r"\\\1", line if len(line) <= longest else f"{line[: longest - 1]}…")
+    """Text that a person typed, as by `one_line`, without a meaning in Markdown. It may become twice as long as `longest`."""
+    return _MARKDOWN.sub(r"\\\1", one_line(text, longest))
 
 
 def table(head: str, rows: Sequence[str]) -> str:

@@ -33,6 +33,9 @@ A command names what its sender has seen, and is refused when that no longer hol
 * A request is checked in this order: who sends it (401), how much the tenant sends (429), its form (400, 408, 413, 422), whether it is a
   repeat, whether the sender may do this (403, 404), which version the sender has seen (428, 409), and then everything else that the command
   names (409).
+* A body is JSON in UTF-8. An identifier (a customer, a region, a reference, a reason code) has 1 to 200 characters, no blank at its ends and no
+  control, invisible or bidirectional character; prose (a comment, evidence) may have line breaks and tabs, but no other control and no
+  bidirectional character.
 * A token (JWT) carries `sub`, `tenant`, `roles`, and for a buyer `customers`. Quotes and orders of other customers do not exist for a buyer
   (404), and nothing of another tenant exists for anybody. Buyers get less of a quote or an order than sellers.
 """

@@ -21,7 +21,7 @@ from workers.http.document.responses import command_responses, read_responses
 from workers.http.paging import After, Limit, page
 from workers.http.preconditions import Precondition
 from workers.http.shapes import approval_answers, approval_bodies, bodies
-from workers.http.shapes.fields import WITHOUT_NUL
+from workers.http.shapes.fields import Text
 
 router = APIRouter(prefix="/authority-grants", tags=["authority"])
 
@@ -71,7 +71,7 @@ def confirm_grant(
 @router.get("", responses=read_responses(approval_answers.GrantPage))
 def list_grants(
     read: Annotated[Read, Depends(Reading(HOLDERS))],
-    subject: Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)] = None,
+    subject: Annotated[Text | None, Query()] = None,
     limit: Limit = 50,
     after: After = None,
 ) -> JSONResponse:

@@ -16,11 +16,11 @@ from workers.http.auth import PRICERS
 from workers.http.calls import Call, Commanding, Read, Reading, answer_with, read_response
 from workers.http.document.responses import command_responses, read_responses
 from workers.http.shapes import quote_answers, quote_bodies
-from workers.http.shapes.fields import WITHOUT_NUL
+from workers.http.shapes.fields import Text
 
 router = APIRouter(prefix="/price-books/{priceBookId}", tags=["price books"])
 
-PriceBookId = Annotated[str, Path(alias="priceBookId", min_length=1, max_length=200, pattern=WITHOUT_NUL)]
+PriceBookId = Annotated[Text, Path(alias="priceBookId")]
 
 
 @router.get("", responses=read_responses(quote_answers.ShownPriceBook, has_version=True))

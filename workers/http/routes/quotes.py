@@ -20,7 +20,7 @@ from workers.http.document.responses import command_responses, read_responses
 from workers.http.paging import After, Limit, page
 from workers.http.preconditions import Precondition
 from workers.http.shapes import buyer_answers, quote_answers, quote_bodies
-from workers.http.shapes.fields import WITHOUT_NUL
+from workers.http.shapes.fields import Text
 
 router = APIRouter(prefix="/quotes", tags=["quotes"])
 
@@ -49,7 +49,7 @@ def create_quote(
 def list_quotes(
     read: Annotated[Read, Depends(Reading(TRADERS))],
     status: Annotated[QuoteStatus | None, Query()] = None,
-    customer_id: Annotated[str | None, Query(alias="customerId", max_length=200, pattern=WITHOUT_NUL)] = None,
+    customer_id: Annotated[Text | None, Query(alias="customerId")] = None,
     limit: Limit = 50,
     after: After = None,
 ) -> JSONResponse:

@@ -9,9 +9,18 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+from domain.texts import LONGEST_IDENTIFIER, is_identifier, is_prose
+
 LARGEST_AMOUNT = 10**9
-# PostgreSQL's text has no NUL. Pydantic itself refuses a surrogate that stands alone.
-WITHOUT_NUL = r"^[^\x00]+$"
+# What `domain.texts` demands, for the OpenAPI document: each range in escapes that ECMA 262, Python and Rust read alike. The tags of plane 14,
+# which an identifier may not have either, cannot be written so.
+_TURNING = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_UNSEEN = (
+    r"\x00-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+)
+IDENTIFIER = rf"^[^\s{_UNSEEN}]([^{_UNSEEN}]*[^\s{_UNSEEN}])?$"
+PROSE = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_TURNING}]*$"
 
 _DATE_FIRST = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
@@ -47,13 +56,26 @@ def _storable(moment: datetime) -> datetime:
     return moment.astimezone(UTC)  # PostgreSQL refuses offsets of 16 hours and more
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=WITHOUT_NUL)]
-Comment = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
-ReasonCode = Annotated[
+def _identifier(text: str) -> str:
+    if not is_identifier(text):
+        raise ValueError("an identifier has no blank at its ends, and no control, invisible or bidirectional character")
+    return text
+
+
+def _prose(text: str) -> str:
+    if not is_prose(text):
+        raise ValueError("a text has line breaks and tabs, but no other control and no bidirectional character")
+    return text
+
+
+Text = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=200, pattern=WITHOUT_NUL),
-    Field(description="Why; a code of your own company"),
+    StringConstraints(min_length=1, max_length=LONGEST_IDENTIFIER),
+    AfterValidator(_identifier),
+    Field(json_schema_extra={"pattern": IDENTIFIER}),
 ]
+Comment = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_prose), Field(json_schema_extra={"pattern": PROSE})]
+ReasonCode = Annotated[Text, Field(description="Why; a code of your own company")]
 Count = BeforeValidator(_counted)
 Quantity = Annotated[int, Field(ge=1, le=1_000_000, description="Pieces"), Count]
 Months = Annotated[int, Field(ge=1, le=120, description="Months"), Count]
