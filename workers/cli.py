@@ -86,14 +86,14 @@ def run_process(name: str) -> None:
         database = suite.connect(settings, f"{name} health")
         require_reachable(database)
         loops = {name: suite.PROCESSES[name](settings)}
-        if name != "http" and settings.health_port:
+        if settings.health_port:
             serve_health(settings.http_host, settings.health_port, lambda: is_reachable(database))
         raise typer.Exit(run_loops(loops, stop))
 
 
 @app.command()
 def http() -> None:
-    """Serve the HTTP API: commands, callbacks, health, OpenAPI."""
+    """Serve the HTTP API: commands, callbacks, OpenAPI."""
     run_process("http")
 
 

@@ -56,14 +56,16 @@ def providers_of(settings: Settings) -> Mapping[str, Provider]:
 
 
 def http(settings: Settings) -> Loop:
-    """Serves the HTTP edge: commands, callbacks, health, OpenAPI."""
+    """Serves the HTTP edge: commands, callbacks, OpenAPI."""
     return HttpEdge(
         connect(settings, "http"),
         authenticate=tokens_of(settings.tokens),
         callback_secrets={"sandbox": settings.callback_secrets},
         host=settings.http_host,
         port=settings.http_port,
-        limits=Limits(body_time=settings.http_body_time, rate=settings.http_rate, burst=settings.http_burst),
+        limits=Limits(
+            head_time=settings.http_head_time, body_time=settings.http_body_time, rate=settings.http_rate, burst=settings.http_burst
+        ),
     )
 
 

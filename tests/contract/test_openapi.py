@@ -67,7 +67,7 @@ MOVES = {
     ("POST", "/fallout-cases/{caseId}/resolutions"): ["fallout_case.resolve", *(move.name for move in DECISIONS.values())],
 }
 # These paths have no rate limit and need no token.
-FOR_EVERYBODY = ("/callbacks/", "/healthz", "/readyz", "/metrics")
+FOR_EVERYBODY = ("/callbacks/",)
 
 
 def codes(operation: dict[str, Any], status: int) -> set[str]:
@@ -245,6 +245,5 @@ def test_every_answer_has_its_documented_shape(api: Api, offers: Offers) -> None
     has_documented_shape(api.sales.get("/orders"), order_answers.OrderPage)
     offers.start_step(order.steps["RESERVE_INVENTORY"])
     has_documented_shape(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), order_answers.ShownCallback)
-    has_documented_shape(api.client.get("/readyz"), answers.Health)
     problem = api.sales.get("/quotes/none")
     assert answers.Problem.model_validate_json(problem.text).code == "REQUEST_INVALID"

@@ -72,9 +72,6 @@ WHO = {
     },
     ("POST", "/fallout-cases/{caseId}/information"): CASE_WORKER | SELLER | FULFILLER,
     ("POST", "/callbacks/{provider}"): ANYBODY,
-    ("GET", "/healthz"): ANYBODY,
-    ("GET", "/readyz"): ANYBODY,
-    ("GET", "/metrics"): ANYBODY,
     **{("GET", path): ANYBODY for path in DOCUMENTATION_PATHS},
 }
 GUARDED = [route for route, roles in WHO.items() if roles]

@@ -7,12 +7,15 @@ from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
+import httpx
 import pytest
 from rich.console import Console
 
+from tests.support import asking
 from workers import suite
 from workers.demo.command import show_addresses
 from workers.demo.local_suite import LocalSuite
+from workers.local.ports import PortBook
 from workers.providers.signatures import new_secret
 from workers.runtime.settings import Settings
 
@@ -44,6 +47,26 @@ def local(tmp_path: Path) -> LocalSuite:
     given = {f"Q2O_{name}": "x" for name in others}
     local.settings = Settings({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_CALLBACK_SECRET": new_secret(), "Q2O_ENGINE_URL": DIRECT})
     return local
+
+
+def test_health_and_metrics_are_served_beside_the_api(local: LocalSuite) -> None:
+    local.settings = local.settings.having(database_url="postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+    local.stack.data_dir.mkdir()
+    with local._cleanup:
+        port = PortBook(local.stack.data_dir / "ports.json").take("health", None)
+        local._serve_health(port)
+
+        assert asking.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        assert asking.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+
+    with pytest.raises(httpx.ConnectError):
+        asking.get(f"http://127.0.0.1:{port}/healthz")
+
+
+def test_a_process_that_joins_in_does_not_take_the_port_of_health(tmp_path: Path) -> None:
+    joined = LocalSuite(tmp_path, {"Q2O_HEALTH_PORT": "18083", "Q2O_LOCK_DURATION_SECONDS": "5"})._own_environment
+
+    assert ("Q2O_HEALTH_PORT" in joined, joined["Q2O_LOCK_DURATION_SECONDS"]) == (False, "5")
 
 
 def test_a_detour_lasts_as_long_as_its_block(local: LocalSuite, monkeypatch: pytest.MonkeyPatch) -> None:

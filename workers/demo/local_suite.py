@@ -31,7 +31,9 @@ from workers.kafka.topics import all_topics
 from workers.local.credentials import environment_file
 from workers.local.ports import HOST, PortBook, check_fixed
 from workers.local.stack import LocalStack
+from workers.runtime.database import is_reachable
 from workers.runtime.environment import with_files_read
+from workers.runtime.health import serve_health
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.process import EXIT_SOFTWARE, Loop, run_loops
 from workers.runtime.secret_files import reveal
@@ -112,7 +114,9 @@ class LocalSuite:
     @property
     def _own_environment(self) -> dict[str, str]:
         given = {name: value for name, value in self._given.items() if name.startswith("Q2O_") and value}
-        return {**given, **self.stack.environment}
+        whole = {**given, **self.stack.environment}
+        whole.pop("Q2O_HEALTH_PORT", None)  # this program has it; a process that joins in would not start on the same one
+        return whole
 
     def start(self, only: frozenset[str] = frozenset(suite.PROCESSES)) -> None:
         """Run the loops of these processes as threads."""
@@ -211,7 +215,14 @@ class LocalSuite:
             token=reveal(self.settings.provider_token),
         )
         self._cleanup.enter_context(self.provider)
+        self._serve_health(ports.take("health", check_fixed("Q2O_HEALTH_PORT", self._given)))
         self._write_environment()
+
+    def _serve_health(self, port: int) -> None:
+        database = suite.connect(self.settings, "health")
+        self._cleanup.callback(database.dispose)
+        server = self._cleanup.enter_context(serve_health(HOST, port, lambda: is_reachable(database)))
+        self._cleanup.callback(server.shutdown)
 
     def _write_environment(self) -> None:
         """Write the settings to a file that other shells can source. Only its owner can read it, because it has secrets."""

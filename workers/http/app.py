@@ -9,13 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from sqlalchemy import Engine as Database
 from sqlalchemy import create_engine
+from starlette.middleware.gzip import GZipMiddleware
 
 from domain.store.base import camel
 from workers.http import problems
 from workers.http.auth import Authenticate, Authentication
 from workers.http.document import openapi
 from workers.http.execution import Executor
-from workers.http.limits import BodyLimit, Limits, RateLimit
+from workers.http.headers import AnswerHeaders
+from workers.http.limits import BodyLimit, Limits, RateLimit, Rates
 from workers.http.routes import (
     approvals,
     authority,
@@ -23,7 +25,6 @@ from workers.http.routes import (
     cancellations,
     documentation,
     fallout,
-    health,
     offers,
     orders,
     price_books,
@@ -34,6 +35,9 @@ from workers.http.tokens import SHORTEST_SECRET_BYTES, local_tokens
 from workers.runtime.callback_secrets import CallbackSecrets
 
 TITLE = "Quote to order"
+# A smaller answer fits into one packet with its head; zlib's own compromise between time and size.
+SMALLEST_TO_COMPRESS = 1000
+COMPRESSION = 6
 
 
 def create_app(
@@ -46,6 +50,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        # A redirect to the path with a slash, or without one, would be built from the Host header, which the client chooses.
+        redirect_slashes=False,
         generate_unique_id_function=lambda route: camel(route.name),
     )
     app.state.executor = Executor(database)
@@ -62,15 +68,17 @@ def create_app(
         cancellations,
         fallout,
         callbacks,
-        health,
         documentation,
     ):
         app.include_router(routes.router)
     limits = limits or Limits()
+    app.state.rates = rates = Rates(limits)
     # A request passes the middleware that is added last first.
-    app.add_middleware(RateLimit, limits=limits)
+    app.add_middleware(RateLimit, rates=rates)
     app.add_middleware(Authentication, authenticate=authenticate)
     app.add_middleware(BodyLimit, body_time=limits.body_time)
+    app.add_middleware(GZipMiddleware, minimum_size=SMALLEST_TO_COMPRESS, compresslevel=COMPRESSION)
+    app.add_middleware(AnswerHeaders)
     openapi.complete(app, TITLE, _version())
     return app
 

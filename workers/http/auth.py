@@ -18,7 +18,6 @@ from domain.errors import Forbidden
 from workers.http.problems import RequestError, problem_of_request
 
 DOCUMENTATION_PATHS = ("/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css")
-OPEN_PATHS = ("/healthz", "/readyz", "/metrics", *DOCUMENTATION_PATHS)
 # Callbacks carry a signature instead, which `workers.http.routes.callbacks` verifies.
 SIGNED_PATHS = "/callbacks/"
 
@@ -101,4 +100,4 @@ class Authentication:
 
 
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(SIGNED_PATHS)
+    return path in DOCUMENTATION_PATHS or path.startswith(SIGNED_PATHS)

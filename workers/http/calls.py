@@ -22,7 +22,7 @@ from domain.store import Answer, Cause, UnitOfWork
 from workers.http.auth import Principal, Role
 from workers.http.execution import Executor, Work
 from workers.http.ownership import must_own
-from workers.http.preconditions import etag
+from workers.http.preconditions import etag, plain_tag
 from workers.http.problems import IdempotencyKeyInvalidError, IdempotencyKeyMissingError
 
 # Printable ASCII without the quotes of a structured-field string, which are taken off.
@@ -96,7 +96,7 @@ class Commanding:
             key=read_key(idempotency_key),
             path=request.url.path,
             path_parameters=request.path_params,
-            if_match=request.headers.get("if-match"),
+            if_match=plain_tag(request.headers.get("if-match")),
             executor=request.app.state.executor,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from threading import Event, Thread
 
 import structlog
@@ -18,6 +19,7 @@ from sqlalchemy import Engine as Database
 from workers.http.app import create_app
 from workers.http.auth import Authenticate
 from workers.http.limits import Limits
+from workers.http.protocol import HeadLimit
 from workers.runtime.callback_secrets import CallbackSecrets
 
 # A platform sends SIGKILL 30 s after SIGTERM. The longest command takes three lock time-outs, which is less than this.
@@ -50,6 +52,7 @@ class HttpEdge:
         port: int = 0,
         limits: Limits | None = None,
     ) -> None:
+        limits = limits or Limits()
         app = create_app(database, authenticate, callback_secrets, limits)
         self._socket = _listen(host, port)
         self.address = f"http://{host}:{self._socket.getsockname()[1]}"
@@ -60,6 +63,7 @@ class HttpEdge:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                http=partial(HeadLimit, head_time=limits.head_time),  # type: ignore[arg-type]  # uvicorn only calls it
                 timeout_graceful_shutdown=int(DRAIN_TIME.total_seconds()),
             )
         )

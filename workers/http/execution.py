@@ -11,13 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine as Database
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.errors import DomainError, NotFound, OutcomeUnknownError, Refusal, TryAgain
 from domain.store import Answer, Cause, UnitOfWork, once, remember, unit_of_work
-from domain.store.unit_of_work import housekeeping
 from workers.runtime import metrics
 from workers.runtime.outages import is_outage, sqlstate_of
 from workers.runtime.refusals import record_refusal
@@ -86,14 +84,6 @@ class Executor:
             raise
         tries.resolve("replayed" if getattr(result, "replayed", False) else "executed")
         return result
-
-    def reach_database(self) -> None:
-        """Ask the database for a sign of life. Raises TryAgain if it gives none."""
-        try:
-            with housekeeping(self._database) as connection:
-                connection.execute(text("SELECT 1"))
-        except (DBAPIError, PoolTimeoutError) as error:
-            raise TryAgain(UNREACHABLE) from error
 
     def read(self, cause: Cause, read: Callable[[UnitOfWork], _Value]) -> _Value:
         """Run a read. Raises NotFound, TryAgain."""

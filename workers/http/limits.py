@@ -10,17 +10,20 @@ import asyncio
 import codecs
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
+from threading import Lock
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workers.http.problems import (
     BodyTooLargeError,
     BodyTooSlowError,
+    ClientHungUpError,
+    ContradictoryLengthError,
     TooManyRequestsError,
     UnreadableRequestError,
     problem_of_request,
@@ -28,11 +31,16 @@ from workers.http.problems import (
 
 LARGEST_BODY_BYTES = 1024 * 1024  # a quote with two hundred lines has some 30 kB
 
+_log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """A body arrives within `body_time`; each tenant sends `rate` requests a second on average, and `burst` at once."""
+    """The head of a request arrives within `head_time` and its body within `body_time`; each tenant sends `rate` requests a second on
+    average, and `burst` at once.
+    """
 
+    head_time: timedelta = timedelta(seconds=10)  # a head has some hundred bytes and comes in one packet
     body_time: timedelta = timedelta(seconds=20)  # for the largest body this is half a megabit a second
     rate: float = 500  # more than one process can serve: a tenant that is alone may use all of it
     burst: int = 1000
@@ -54,7 +62,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
+        if announced and "transfer-encoding" in headers:
+            await problem_of_request(ContradictoryLengthError())(scope, receive, send)
+            return
         if announced.isdecimal() and int(announced) > self._largest:
             await problem_of_request(BodyTooLargeError())(scope, receive, send)
             return
@@ -71,12 +83,14 @@ class BodyLimit:
                     message = await receive()
             except TimeoutError:
                 raise BodyTooSlowError from None
+            if message["type"] == "http.disconnect":
+                _log.info("client_hung_up", method=scope["method"], path=scope["path"], receivedBytes=received)
+                raise ClientHungUpError
             received += len(message.get("body", b""))
             has_more = message.get("more_body", False)
             if received > self._largest:
                 raise BodyTooLargeError
-            if message["type"] == "http.request":
-                _must_be_utf8(decoder, message.get("body", b""), is_last=not has_more)
+            _must_be_utf8(decoder, message.get("body", b""), is_last=not has_more)
             return message
 
         await self._app(scope, counted, send)
@@ -92,33 +106,49 @@ def _must_be_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, *, is_last: 
         raise UnreadableRequestError("The body is not UTF-8 text: send JSON in UTF-8, and a NUL not at all.")
 
 
-class RateLimit:
-    """ASGI middleware that answers 429 to a tenant whose bucket of tokens is empty.
+class Rates:
+    """A bucket of tokens for each sender who has proved who they are, and one for all the others.
 
-    Authentication comes first and proves the tenant, so nobody can fill the memory with buckets of invented tenants.
+    So nobody fills the memory with buckets of invented senders, and a stranger takes nothing from anybody's bucket.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._app = app
+    STRANGERS = "strangers"
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = limits.rate
         self._burst = limits.burst
         self._clock = clock
-        self._buckets: dict[UUID, tuple[float, float]] = {}
+        self._buckets: dict[Hashable, tuple[float, float]] = {}
+        self._lock = Lock()  # middleware runs in the event loop, routes in threads
+
+    def count(self, sender: Hashable) -> None:
+        """Take a token of this sender. Raises TooManyRequestsError when there is none."""
+        with self._lock:
+            now = self._clock()
+            tokens, since = self._buckets.get(sender, (float(self._burst), now))
+            tokens = min(self._burst, tokens + (now - since) * self._rate)
+            taken = tokens >= 1
+            self._buckets[sender] = (tokens - taken, now)
+        if not taken:
+            raise TooManyRequestsError(headers={"Retry-After": str(math.ceil((1 - tokens) / self._rate))})
+
+
+class RateLimit:
+    """ASGI middleware that answers 429 to a tenant whose bucket is empty. Authentication comes first and proves the tenant.
+
+    Callbacks have no tenant yet: their route counts them, after it has looked at the signature.
+    """
+
+    def __init__(self, app: ASGIApp, rates: Rates) -> None:
+        self._app = app
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = scope.get("state", {}).get("principal")
-        wait = self._take(principal.tenant_id) if principal is not None else 0.0
-        if wait:
-            refusal = TooManyRequestsError(headers={"Retry-After": str(math.ceil(wait))})
+        try:
+            if principal is not None:
+                self._rates.count(principal.tenant_id)
+        except TooManyRequestsError as refusal:
             await problem_of_request(refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-    def _take(self, tenant_id: UUID) -> float:
-        """Take a token; returns 0, or the seconds until there is one."""
-        now = self._clock()
-        tokens, since = self._buckets.get(tenant_id, (float(self._burst), now))
-        tokens = min(self._burst, tokens + (now - since) * self._rate)
-        taken = tokens >= 1
-        self._buckets[tenant_id] = (tokens - taken, now)
-        return 0.0 if taken else (1 - tokens) / self._rate

@@ -1,6 +1,7 @@
 """If-Match: the version that the sender of a command has seen, as one strong entity tag in quotes.
 
-The rule: a version must be comparable exactly, so weak tags, lists and `*` are refused.
+The rule: a version must be comparable exactly, so weak tags, lists and `*` are refused. The tag of a compressed answer (`"17-gzip"`) names the
+same version as that of a plain one (`"17"`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Annotated
 
 from fastapi import Depends, Header
 
+from workers.http.headers import GZIPPED
 from workers.http.problems import PreconditionInvalidError, PreconditionRequiredError
 
 # Every number of at most eighteen digits fits the bigint column.
-_STRONG_VERSION = re.compile(r'"([0-9]{1,18})"')
+_STRONG_VERSION = re.compile(rf'"([0-9]{{1,18}})(?:{GZIPPED})?"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ def read_if_match(
     if found is None:
         raise PreconditionInvalidError
     return IfMatch(int(found[1]))
+
+
+def plain_tag(if_match: str | None) -> str | None:
+    """If-Match without the encoding, so that a repeat is the same request whichever of the two tags it carries."""
+    return if_match.replace(f'{GZIPPED}"', '"') if if_match else if_match
 
 
 def etag(version: int) -> str:

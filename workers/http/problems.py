@@ -135,8 +135,22 @@ class BodyTooSlowError(RequestError):
         super().__init__(headers={"Connection": "close"})
 
 
+class ContradictoryLengthError(RequestError):
+    """The request has both Content-Length and Transfer-Encoding: send one of them."""
+
+    code = "LENGTH_CONTRADICTORY"
+
+    def __init__(self) -> None:
+        # Somebody before us may have ended the body elsewhere: what follows must not be read as the next request (RFC 9112, section 6.1).
+        super().__init__(headers={"Connection": "close"})
+
+
+class ClientHungUpError(RequestError):
+    """The client has closed the connection before its request was complete."""
+
+
 class TooManyRequestsError(RequestError):
-    """Your tenant sends too many requests: wait as many seconds as Retry-After says."""
+    """You send too many requests: wait as many seconds as Retry-After says."""
 
     status, code, safe_action = HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", SafeAction.RETRY_WITH_SAME_KEY
 

@@ -35,6 +35,7 @@ NEEDS: Mapping[str, Need] = {
     "Q2O_HTTP_PORT": Need(whose="the HTTP edge", port=18080),
     "Q2O_ENGINE_PORT": Need(whose="Camunda (REST, Tasklist, Cockpit)", port=18081, unless="Q2O_ENGINE_URL"),
     "Q2O_PROVIDER_PORT": Need(whose="the sandbox provider", port=18082),
+    "Q2O_HEALTH_PORT": Need(whose="health and metrics", port=18083),
     "Q2O_DATABASE_PORT": Need(whose="PostgreSQL", port=15432, unless="Q2O_DATABASE_URL"),
     "Q2O_KAFKA_PORT": Need(whose="Kafka", port=19092, unless="Q2O_KAFKA"),
     "Q2O_KAFKA_CONTROLLER_PORT": Need(whose="Kafka's controller", port=19093, unless="Q2O_KAFKA"),

@@ -1,4 +1,8 @@
-"""What the platform asks every service process: alive (`/healthz`), ready (`/readyz`), metrics (`/metrics`)."""
+"""What the platform asks every service process: alive (`/healthz`), ready (`/readyz`), metrics (`/metrics`).
+
+The rule: it has a port of its own, which nobody outside reaches: metrics tell strangers how much business there is, and a question for
+readiness asks the database.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,20 @@ from threading import Thread
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from workers.runtime.environment import SettingError
+
+REQUEST_SECONDS = 10  # a probe sends its request in one packet
+
 
 def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHTTPServer:
-    """Serve on a port until `shutdown()`. The process is alive as long as it responds; `ready` returns whether it can work."""
+    """Serve on a port until `shutdown()`. The process is alive as long as it responds; `ready` returns whether it can work.
+
+    Raises SettingError when the port cannot be opened.
+    """
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_SECONDS
+
         def do_GET(self) -> None:
             status, kind, body = _answer(self.path, ready)
             self.send_response(status)
@@ -24,7 +37,12 @@ def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHT
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited name
             """Log nothing: probes come every few seconds."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise SettingError(
+            f"health and metrics cannot listen on {host}:{port} ({error.strerror}): set Q2O_HEALTH_PORT to a free port"
+        ) from error
     Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server
 

@@ -109,6 +109,11 @@ class Settings:
         return int(self.environment.number("http_port", "8080"))
 
     @property
+    def http_head_time(self) -> timedelta:
+        """How long the head of a request may take to arrive. It has some hundred bytes, and comes in one packet."""
+        return self.environment.seconds("http_head_seconds", "10")
+
+    @property
     def http_body_time(self) -> timedelta:
         """How long a body may take to arrive. The default is half a megabit a second for the largest body (1 MiB)."""
         return self.environment.seconds("http_body_seconds", "20")
@@ -128,7 +133,7 @@ class Settings:
 
     @property
     def health_port(self) -> int | None:
-        """The port for the platform's probes in processes other than the HTTP edge; None: no port."""
+        """The port for the platform's probes and for metrics, which are never public; None: no port."""
         return int(self.environment.number("health_port", "0")) or None
 
     @property

@@ -20,7 +20,7 @@ from workers.http.shapes.order_bodies import CallbackBody
 
 REQUIRED_HEADERS: Mapping[str, Mapping[str, Any]] = {
     "Idempotency-Key": {"minLength": 1, "maxLength": 255},
-    "If-Match": {"pattern": '^"[0-9]{1,18}"$'},
+    "If-Match": {"pattern": '^"[0-9]{1,18}(-gzip)?"$'},
 }
 DESCRIPTION = """
 A command names what its sender has seen, and is refused when that no longer holds.
@@ -29,6 +29,7 @@ A command names what its sender has seen, and is refused when that no longer hol
   `Idempotent-Replayed: true`; with another request it is refused. A refused command stores nothing.
 * **If-Match** carries the version from the last `ETag`. A stale version gets **409** with a code (RFC 9110 would allow 412 too; a stale
   revision, price or approval is the same kind of news and also gets 409), a missing one **428**.
+* An answer may come gzipped; then its ETag is `"17-gzip"`, and names the same version in If-Match as `"17"`. Weak tags are refused.
 * Refusals are problem documents (RFC 9457): branch on `code`, show `detail`, do what `safeUserAction` says.
 * A request is checked in this order: who sends it (401), how much the tenant sends (429), its form (400, 408, 413, 422), whether it is a
   repeat, whether the sender may do this (403, 404), which version the sender has seen (428, 409), and then everything else that the command

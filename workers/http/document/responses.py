@@ -29,6 +29,7 @@ from workers.http.problems import (
     MEDIA_TYPE,
     BodyTooLargeError,
     BodyTooSlowError,
+    ContradictoryLengthError,
     IdempotencyKeyInvalidError,
     IdempotencyKeyMissingError,
     KeysUnreadableError,
@@ -52,6 +53,7 @@ OF_EVERY_COMMAND: tuple[Refused, ...] = (
     IdempotencyKeyReused,
     BodyTooLargeError,
     BodyTooSlowError,
+    ContradictoryLengthError,
     TryAgain,
     OutcomeUnknownError,
 )
@@ -70,7 +72,9 @@ REPLAY_HEADER = {
         "schema": {"type": "string"},
     }
 }
-VERSION_HEADER = {"ETag": {"description": "The version, for If-Match", "schema": {"type": "string", "pattern": '^"[0-9]+"$'}}}
+VERSION_HEADER = {
+    "ETag": {"description": "The version, for If-Match", "schema": {"type": "string", "pattern": '^"[0-9]+(-gzip)?"$'}}
+}
 
 RETRY_AFTER = {"headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "string", "pattern": "^[0-9]+$"}}}}
 HEADERS = dict.fromkeys((HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE), RETRY_AFTER)

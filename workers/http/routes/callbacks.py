@@ -24,10 +24,13 @@ from domain.store import Cause
 from workers.http.calls import command_response
 from workers.http.document.responses import problem_responses
 from workers.http.execution import Executor
+from workers.http.limits import Rates
 from workers.http.problems import (
     BodyTooLargeError,
     BodyTooSlowError,
+    ContradictoryLengthError,
     SignatureRefusedError,
+    TooManyRequestsError,
     UnfitRequestError,
     UnknownProviderError,
     UnreadableRequestError,
@@ -68,6 +71,8 @@ async def raw_body(request: Request) -> bytes:
                 ProviderConflict,
                 BodyTooLargeError,
                 BodyTooSlowError,
+                ContradictoryLengthError,
+                TooManyRequestsError,
                 UnreadableRequestError,
                 UnfitRequestError,
                 TryAgain,
@@ -88,7 +93,8 @@ async def raw_body(request: Request) -> bytes:
 )
 def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depends(raw_body)]) -> JSONResponse:
     """Take a provider's event. A repeat changes nothing; the same id with other content is kept and refused as a conflict."""
-    _verify(request.headers, raw, request.app.state.callback_secrets.get(provider))
+    _verify(request.headers, raw, request.app.state.callback_secrets.get(provider), request.app.state.rates)
+    request.app.state.rates.count(provider)
     payload, event = _parse(raw)
     if request.headers["webhook-id"] != event.event_id:
         raise UnfitRequestError("webhook-id and eventId must be the same.")
@@ -109,13 +115,17 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
     return command_response(replace(shown.answer(HTTPStatus.OK), replayed=received.replayed))
 
 
-def _verify(headers: Mapping[str, str], raw: bytes, secrets: CallbackSecrets | None) -> None:
-    if secrets is None:
-        raise UnknownProviderError
+def _verify(headers: Mapping[str, str], raw: bytes, secrets: CallbackSecrets | None, rates: Rates) -> None:
+    # Only what is signed counts for the provider: whoever sends unsigned callbacks in its name, or from its address, takes nothing from it.
     try:
-        verify(headers, raw, secrets.read())
+        if secrets is not None:
+            verify(headers, raw, secrets.read())
+            return
     except SignatureInvalidError as error:
+        rates.count(Rates.STRANGERS)
         raise SignatureRefusedError(str(error)) from error
+    rates.count(Rates.STRANGERS)
+    raise UnknownProviderError
 
 
 def _parse(raw: bytes) -> tuple[dict[str, Any], CallbackBody]:

@@ -33,7 +33,3 @@ class Problem(BaseModel):
     expected_version: int | None = None
     current_version: int | None = None
     safe_user_action: str = Field(description="What may safely be done next")
-
-
-class Health(Shown):
-    status: str
