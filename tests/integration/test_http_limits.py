@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from starlette.types import Message, Scope
 
@@ -15,6 +16,7 @@ from tests.support.offers import OWNER, Offers
 from tests.support.raw import connected, head, rest, trickle
 from workers.http.auth import Principal, Role
 from workers.http.limits import Limits, RateLimit, Rates
+from workers.http.routes.callbacks import LARGEST_CALLBACK_BYTES
 
 
 class TestSlowBodies:
@@ -67,21 +69,22 @@ class TestRates:
 
     def test_strangers_who_send_callbacks_are_counted_together_and_take_nothing_from_a_provider(self, offers: Offers) -> None:
         event = completed(offers.tenant_id, uuid4())
-        with serving(offers.engine, offers.tenant_id, Limits(rate=0.1, burst=2)) as api:
-            unsigned = [
-                api.call_back(event, signature="v1,AAAA"),
-                api.call_back(event, provider="nobody"),
-                api.call_back(event, id="x"),
-            ]
-            strangers = [api.call_back(event, signature="v1,AAAA"), api.call_back(event, provider="nobody")]
-            signed = [api.call_back(event) for _ in range(2)]
+        with serving(offers.engine, offers.tenant_id, Limits(rate=0.1, burst=3)) as api:
+            too_large = {**event, "more": "x" * LARGEST_CALLBACK_BYTES}
+
+            def by_strangers() -> list[httpx.Response]:
+                unsigned = [api.call_back(each, signature="v1,AAAA") for each in (event, too_large)]
+                return [*unsigned, api.call_back(event, provider="nobody")]
+
+            first, second = by_strangers(), by_strangers()
+            signed = [api.call_back(event, id="x"), *(api.call_back(event) for _ in range(3))]
             tenant = api.sales.get("/quotes")
 
-        assert [answer.status_code for answer in unsigned] == [401, 404, 422]
-        for answer in strangers:
-            assert is_problem(answer, 429, "TOO_MANY_REQUESTS")
-        assert [answer.status_code for answer in signed] == [200, 429]
-        assert int(signed[1].headers["Retry-After"]) >= 1
+        assert [answer.status_code for answer in first] == [401, 413, 404]
+        for answer in second:
+            is_problem(answer, 429, "TOO_MANY_REQUESTS")
+        assert [answer.status_code for answer in signed] == [422, 200, 200, 429]
+        assert int(signed[-1].headers["Retry-After"]) >= 1
         assert tenant.status_code == 200
 
     def test_unused_requests_come_back_with_time_up_to_the_burst(self) -> None:

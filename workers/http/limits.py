@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
+from typing import ClassVar
 
 import structlog
 from starlette.datastructures import Headers
@@ -112,7 +113,7 @@ class Rates:
     So nobody fills the memory with buckets of invented senders, and a stranger takes nothing from anybody's bucket.
     """
 
-    STRANGERS = "strangers"
+    STRANGERS: ClassVar[Hashable] = object()  # equal to no name
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = limits.rate

@@ -29,6 +29,7 @@ from workers.http.problems import (
     BodyTooLargeError,
     BodyTooSlowError,
     ContradictoryLengthError,
+    RequestError,
     SignatureRefusedError,
     TooManyRequestsError,
     UnfitRequestError,
@@ -53,9 +54,10 @@ _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 async def raw_body(request: Request) -> bytes:
-    """The bytes that the signature covers. Raises BodyTooLargeError."""
+    """The bytes that the signature covers. Raises BodyTooLargeError, TooManyRequestsError."""
     body = await request.body()
     if len(body) > LARGEST_CALLBACK_BYTES:
+        request.app.state.rates.count(Rates.STRANGERS)
         raise BodyTooLargeError
     return body
 
@@ -117,15 +119,16 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
 
 def _verify(headers: Mapping[str, str], raw: bytes, secrets: CallbackSecrets | None, rates: Rates) -> None:
     # Only what is signed counts for the provider: whoever sends unsigned callbacks in its name, or from its address, takes nothing from it.
-    try:
-        if secrets is not None:
+    refusal: RequestError = UnknownProviderError()
+    if secrets is not None:
+        try:
             verify(headers, raw, secrets.read())
+        except SignatureInvalidError as error:
+            refusal = SignatureRefusedError(str(error))
+        else:
             return
-    except SignatureInvalidError as error:
-        rates.count(Rates.STRANGERS)
-        raise SignatureRefusedError(str(error)) from error
     rates.count(Rates.STRANGERS)
-    raise UnknownProviderError
+    raise refusal
 
 
 def _parse(raw: bytes) -> tuple[dict[str, Any], CallbackBody]:
