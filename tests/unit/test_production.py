@@ -16,7 +16,7 @@ from workers.runtime.production import is_repetitive, require_fitness
 PASSWORD = "Zx81-kQ7v_mPe3Lw"
 GOOD = {
     "Q2O_MODE": "production",
-    "Q2O_DATABASE_URL": f"postgresql+psycopg://q2o:{PASSWORD}@db.example/q2o",
+    "Q2O_DATABASE_URL": f"postgresql+psycopg://q2o:{PASSWORD}@db.example/q2o?sslmode=verify-full",
     "Q2O_KAFKA": "kafka.example:9093",
     "Q2O_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
     "Q2O_KAFKA_USER": "relay",
@@ -65,7 +65,11 @@ def test_the_local_suite_may_have_everything() -> None:
         ("Q2O_CALLBACK_SECRET", "whsec_" + "A" * 32, "a secret in Q2O_CALLBACK_SECRET is repetitive"),
         ("Q2O_CALLBACK_SECRET", PASSWORD + ",whsec_" + "A" * 32, "a secret in Q2O_CALLBACK_SECRET is repetitive"),
         ("Q2O_CALLBACK_SECRET", "whsec_cGFzc3dvcmRwYXNzd29yZHBhc3N3b3Jk", "a secret in Q2O_CALLBACK_SECRET is repetitive"),
-        ("Q2O_DATABASE_URL", "postgresql+psycopg://q2o:q2o@db.example/q2o", "the password in Q2O_DATABASE_URL is too short"),
+        (
+            "Q2O_DATABASE_URL",
+            "postgresql+psycopg://q2o:q2o@db.example/q2o?sslmode=verify-full",
+            "the password in Q2O_DATABASE_URL is too short",
+        ),
     ],
 )
 def test_production_refuses_a_setting_in_one_line(name: str, value: str, fault: str) -> None:
@@ -81,6 +85,15 @@ def test_production_refuses_kafka_without_encryption(protocol: str, named: str) 
         require_fitness({**GOOD, "Q2O_KAFKA_SECURITY_PROTOCOL": protocol})
 
 
+@pytest.mark.parametrize("parameters", ["", "?sslmode=require", "?sslmode=verify-ca", "?sslmode=verify-full&sslmode=disable"])
+def test_production_refuses_a_database_whose_certificate_is_not_checked(parameters: str) -> None:
+    address = f"postgresql+psycopg://q2o:{PASSWORD}@db.example/q2o{parameters}"
+
+    with pytest.raises(SettingError, match=r"^Q2O_DATABASE_URL does not demand a certificate that is checked: .*$") as refused:
+        require_fitness({**GOOD, "Q2O_DATABASE_URL": address})
+    assert PASSWORD not in str(refused.value)
+
+
 def test_a_weak_secret_in_a_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("short\n")
     others = {name: value for name, value in GOOD.items() if name != "Q2O_ENGINE_PASSWORD"}
@@ -90,7 +103,7 @@ def test_a_weak_secret_in_a_file_is_found(tmp_path: Path) -> None:
 
 
 def test_a_database_address_without_a_password_passes() -> None:
-    require_fitness({**GOOD, "Q2O_DATABASE_URL": "postgresql+psycopg://q2o@db.example/q2o"})
+    require_fitness({**GOOD, "Q2O_DATABASE_URL": "postgresql+psycopg://q2o@db.example/q2o?sslmode=verify-full"})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from workers.runtime.callback_secrets import split
 from workers.runtime.environment import FILE, SECRETS, Environment, SettingError, variable
@@ -22,6 +22,8 @@ SHORTEST_SECRET = 16
 VARIETY = 8
 """A secret has at least as many different characters, and as many different steps from one character to the next."""
 ENCRYPTED = ("engine_url", "provider_url", "jwt_issuer", "jwks")
+VERIFIED = "verify-full"
+"""The only sslmode that compares the server's certificate with its name: every other one accepts a server that pretends to be ours."""
 GUESSABLE = tuple(name for name in SECRETS if name not in {"database_url", "callback_secret", "jwt_secret"})
 """Secrets whose whole text is judged: an address has a password inside, one variable has several secrets, and one is refused anyhow."""
 
@@ -54,17 +56,24 @@ def _faults(environment: Environment) -> Iterator[str]:
             "Q2O_JWT_SECRET makes tokens that every process which verifies them could forge (HS256): "
             "unset it, and set Q2O_JWT_ISSUER and Q2O_JWT_AUDIENCE"
         )
+    yield from _unencrypted(environment)
+    for name in GUESSABLE:
+        yield from _weakness(variable(name), _current(environment, name))
+    for secret in split(_current(environment, "callback_secret") or ""):
+        yield from _weakness("a secret in Q2O_CALLBACK_SECRET", secret)
+    yield from _weakness("the password in Q2O_DATABASE_URL", _password(_current(environment, "database_url")))
+
+
+def _unencrypted(environment: Environment) -> Iterator[str]:
     for name in ENCRYPTED:
         if (environment.find(name) or "").lower().startswith("http://"):
             yield f"{variable(name)} is not encrypted (http://): give an address with https://"
     protocol = environment.text("kafka_security_protocol", Protocol.PLAINTEXT)
     if environment.find("kafka") and protocol in {Protocol.PLAINTEXT, Protocol.SASL_PLAINTEXT}:
         yield f"Q2O_KAFKA_SECURITY_PROTOCOL={protocol} is not encrypted: set it to {Protocol.SSL} or {Protocol.SASL_SSL}"
-    for name in GUESSABLE:
-        yield from _weakness(variable(name), _current(environment, name))
-    for secret in split(_current(environment, "callback_secret") or ""):
-        yield from _weakness("a secret in Q2O_CALLBACK_SECRET", secret)
-    yield from _weakness("the password in Q2O_DATABASE_URL", _password(_current(environment, "database_url")))
+    database = _current(environment, "database_url")
+    if database and _parameters(database).get("sslmode") != [VERIFIED]:
+        yield f"Q2O_DATABASE_URL does not demand a certificate that is checked: add sslmode={VERIFIED} to its parameters"
 
 
 def _current(environment: Environment, name: str) -> str | None:
@@ -98,6 +107,13 @@ def _decoded(secret: str) -> str:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True).decode("latin-1") or secret
     except (binascii.Error, ValueError):
         return secret
+
+
+def _parameters(address: str) -> Mapping[str, list[str]]:
+    try:
+        return parse_qs(urlsplit(address).query)
+    except ValueError:
+        return {}
 
 
 def _password(address: str | None) -> str | None:
