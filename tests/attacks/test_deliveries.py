@@ -97,7 +97,7 @@ def test_a_case_worker_without_authority_in_this_tenant_gets_the_task_back(shop:
 
     again = task(shop, key, after=asked.id)
     assert shop.engine.task_variables(again.id)["resolutionRefused"].startswith(
-        f"{outsider}: The case is in a queue that you do not"
+        rf"{outsider}\: The case is in a queue that you do not"
     )
     assert shop.rows(FalloutCase, id=case.id)[0].resolution is None
 
@@ -133,7 +133,7 @@ def test_only_a_manager_with_authority_decides_on_a_cancellation_and_on_no_other
 
     again = task(shop, key, after=asked.id)
     refused = shop.engine.task_variables(again.id)["assessmentRefused"]
-    assert refused.startswith(f"{outsider}: You may not decide on this cancellation")
+    assert refused.startswith(rf"{outsider}\: You may not decide on this cancellation")
     complete(shop, FULFILLMENT_MANAGER.id, again, **ACCEPT, **forged)
     eventually(lambda: shop.rows(CancellationRequest, id=own.id)[0].decided_by, "the cancellation is decided")
     decided = shop.rows(CancellationRequest, id=own.id)[0]

@@ -162,7 +162,7 @@ def test_what_a_colleague_has_written_into_an_open_form_is_not_signed(small: Off
 
     renewed = small.task(after=task.id)
     seen = small.shop.engine.task_variables(renewed.id)
-    assert seen["decisionRefused"] == f"{RSM.id}: What the form shows has changed since it was opened."
+    assert seen["decisionRefused"] == rf"{RSM.id}\: What the form shows has changed since it was opened\."
     assert seen["netTotal"] != "1.00"
     small.complete(RSM.id, renewed, **APPROVE)
     small.ends_as("APPROVED")

@@ -64,8 +64,9 @@ def assessment(offers: Offers) -> Assessment:
 
 
 def refused(answer: dict[str, Any]) -> str:
+    """The reason, as the form shows it."""
     assert answer["assessmentOutcome"] == "REFUSED"
-    return str(answer["assessmentRefused"])
+    return str(answer["assessmentRefused"]).replace("\\", "")
 
 
 def test_a_person_decides_and_what_they_were_shown_is_kept(assessment: Assessment) -> None:

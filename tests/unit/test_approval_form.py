@@ -153,8 +153,8 @@ def test_input_of_people_stays_text(typed: str, expected: str) -> None:
 
 def test_names_in_the_head_of_the_form_stay_text_and_the_list_column_has_no_escapes() -> None:
     of_strangers = facts(line(1))
-    of_strangers.quote.customer_id = "# ACME **approved**\nby the director"
-    of_strangers.quote.region, of_strangers.quote.owner_user_id = "www.evil.example", "s@lly"
+    of_strangers.offer.quote.customer_id = "# ACME **approved**\nby the director"
+    of_strangers.offer.quote.region, of_strangers.offer.quote.owner_user_id = "www.evil.example", "s@lly"
 
     form = shown(of_strangers)
 

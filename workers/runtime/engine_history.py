@@ -78,11 +78,10 @@ class HistoryCalls(EngineConnection):
             topics=frozenset(str(row["topicName"]) for row in tasks),
         )
 
-    def completions(self) -> Iterator[tuple[str, str]]:
+    def completions(self) -> list[tuple[str, str]]:
         """Every completion of a user task that the operation log still knows: the process instance, and who completed the task."""
-        for row in self._pages("/history/user-operation", operationType="Complete", entityType="Task", sortBy="timestamp"):
-            if row["processInstanceId"] and row["userId"]:
-                yield row["processInstanceId"], row["userId"]
+        rows = self.get("/history/user-operation", operationType="Complete", entityType="Task", sortBy="timestamp", sortOrder="asc")
+        return [(row["processInstanceId"], row["userId"]) for row in rows if row["processInstanceId"] and row["userId"]]
 
     def incidents(self) -> list[Incident]:
         """Every open incident, once: the engine repeats it in each process that called the one where it happened."""
