@@ -16,10 +16,14 @@ from workers.runtime.engine import Engine
 APPLICATION, FILTER, PROCESS_DEFINITION, TASK, DECISION_DEFINITION = 0, 5, 6, 7, 10
 PROCESSES = (
     "quote-approval",
+    "approve-requirement",
     "order-fulfillment",
     "fulfillment-step",
     "cancel-step",
+    "cancellation-assessment",
     "fallout-case",
+    "resolve-case",
+    "confirm-case",
     "late-compensation",
 )
 DECISIONS = (

@@ -12,6 +12,7 @@ from lxml import etree
 from tests.support.models import Plant, change
 from tests.support.rendering import MODELS
 from workers.bpmn_contract import MESSAGES, problems
+from workers.deployment import PROCESSES
 from workers.tasks.contracts import Contract
 from workers.tasks.topics import CONTRACTS
 
@@ -162,6 +163,15 @@ def test_the_check_names_the_element_of_a_planted_fault(tmp_path: Path, plant: P
     shutil.copytree(MODELS, folder)
     plant(folder)
     assert [found for found in problems(folder, CONTRACTS) if expected in found]
+
+
+def test_operators_see_the_instances_of_every_model() -> None:
+    models = {
+        process.get("id")
+        for file in MODELS.glob("*.bpmn")
+        for process in etree.parse(file).iter("{http://www.omg.org/spec/BPMN/20100524/MODEL}process")
+    }
+    assert set(PROCESSES) == models
 
 
 def test_a_topic_that_no_model_uses_is_a_problem() -> None:

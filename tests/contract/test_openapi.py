@@ -42,6 +42,10 @@ MOVES = {
     ("POST", "/quotes/{quoteId}/acceptances"): ["quote.accept"],
     ("POST", "/quotes/{quoteId}/declines"): ["quote.decline"],
     ("POST", "/approval-tasks/{taskId}/decisions"): [f"approval_requirement.{event}" for event in ("approve", "reject", "rework")],
+    ("POST", "/authority-grants/{grantId}/confirmations"): ["authority_grant.confirm"],
+    ("POST", "/cancellations/{cancellationId}/decisions"): [
+        *("cancellation_request.decide", "cancellation_request.accept", "cancellation_request.decline"),
+    ],
     ("POST", "/authority-grants/{grantId}/delegations"): ["authority_grant.delegate"],
     ("POST", "/authority-grants/{grantId}/revocations"): ["authority_grant.revoke"],
     ("POST", "/price-books/{priceBookId}/publications"): ["price_book_head.publish"],

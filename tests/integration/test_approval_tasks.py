@@ -23,6 +23,7 @@ from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.variables import MAX_STRING, encode
 from workers.tasks.approval import Approval
+from workers.tasks.markdown import plain
 from workers.tasks.topics import CONTRACTS
 
 DISCOUNT: dict[str, Any] = {
@@ -276,7 +277,7 @@ class TestADecision:
         """The model has another path for an escalation; a person who completes the task without the form gets a new task."""
         assert self.refused(desk, asked, "ESCALATE") == (
             "AUTHORITY_EXCEEDED",
-            f"{APPROVER}: Please choose APPROVE, REJECT, REWORK or ESCALATE.",
+            plain(f"{APPROVER}: Please choose APPROVE, REJECT, REWORK or ESCALATE."),
         )
 
     def test_does_not_count_when_somebody_wrote_variables_while_the_form_was_open(
@@ -287,7 +288,7 @@ class TestADecision:
 
         code, notice = self.refused(desk, asked)
 
-        assert (code, notice) == ("FORM_CHANGED", f"{APPROVER}: What the form shows has changed since it was opened.")
+        assert (code, notice) == ("FORM_CHANGED", plain(f"{APPROVER}: What the form shows has changed since it was opened."))
         assert self.decisions(offers) == []
 
     def test_does_not_count_when_its_facts_have_changed(self, desk: Desk, offers: Offers, asked: UUID) -> None:

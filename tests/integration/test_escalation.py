@@ -20,6 +20,7 @@ from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.tasks.approval import Approval
 from workers.tasks.escalation import Escalation
+from workers.tasks.markdown import plain
 from workers.tasks.topics import CONTRACTS
 
 RULES = "approval-escalation"
@@ -195,7 +196,7 @@ def test_nobody_escalates_who_is_not_asked(late: Late, person: str, reason: str)
 
     after = late.requirement
     assert (after.approver_group, after.escalation_level) == ("approverRsm", 0)
-    assert after.refusal_notice == f"{person}: {reason}"
+    assert after.refusal_notice == plain(f"{person}: {reason}")
 
 
 def test_an_escalation_by_hand_without_a_group_above_does_not_extend_the_deadline(late: Late) -> None:

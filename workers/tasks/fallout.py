@@ -138,7 +138,7 @@ class Fallout:
         with open_unit_of_work(self._database, task, key) as uow:
             case = triaging.take_up(uow, key.id)
             proposal = proposing.last_proposal(uow, case)
-            shown = {**fallout_form.evidence(uow, case), "proposal_id": proposal.id if proposal else None}
+            shown = {**fallout_form.evidence(uow, case), "proposal_id": _id_of(proposal)}
             forms.show(uow, case.id, shown, task.process_instance_id)
             return {
                 "isOpen": proposal is not None,
@@ -221,12 +221,20 @@ class Fallout:
         return person
 
 
+def _answered(uow: UnitOfWork, task: Task, case: Row[Any], **more: Any) -> Row[Any]:
+    """The form that a person has answered. Raises FormChanged when it showed other facts than those of now."""
+    form = forms.last_shown(uow, task.process_instance_id)
+    forms.answer(uow, case.id, {**fallout_form.evidence(uow, case), **more}, form.id)
+    return form
+
+
 def _as_shown(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> CaseCommand:
-    """A command on the case in the version that the form has shown."""
-    shown = forms.last_shown(uow, task.process_instance_id).facts["case"]
+    """A command on the case whose facts the form has shown. Raises FormChanged."""
+    case = uow.read(FalloutCase, key.id)
+    _answered(uow, task, case)
     return CaseCommand(
         case_id=key.id,
-        expected_version=shown["version"],
+        expected_version=case.version,
         person=person.user_id,
         roles=person.roles,
         process_instance_id=task.process_instance_id,
@@ -234,11 +242,12 @@ def _as_shown(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> 
 
 
 def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, resolution: Resolution) -> ResolveCase:
-    """The person's decision on the step in the version that the form has shown; the claim before it has changed the case."""
-    form = forms.last_shown(uow, task.process_instance_id)
+    """The person's decision on exactly what the form has shown. Raises FormChanged."""
+    case = uow.read(FalloutCase, key.id)
+    form = _answered(uow, task, case)
     return ResolveCase(
         case_id=key.id,
-        expected_version=uow.read(FalloutCase, key.id).version,
+        expected_version=case.version,
         person=person.user_id,
         roles=person.roles,
         process_instance_id=task.process_instance_id,
@@ -251,17 +260,22 @@ def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, reso
 
 
 def _about_proposal(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> AnswerProposal:
-    """What the second person says about exactly the proposal that the form has shown."""
-    form = forms.last_shown(uow, task.process_instance_id)
+    """What the second person says about exactly the proposal that the form has shown. Raises FormChanged."""
+    case = uow.read(FalloutCase, key.id)
+    form = _answered(uow, task, case, proposal_id=_id_of(proposing.last_proposal(uow, case)))
     return AnswerProposal(
         case_id=key.id,
-        expected_version=form.facts["case"]["version"],
+        expected_version=case.version,
         person=person.user_id,
         roles=person.roles,
         process_instance_id=task.process_instance_id,
         proposal_id=form.facts["proposalId"],
         text=typed(task, "confirmationComment") or "no comment",
     )
+
+
+def _id_of(proposal: Row[Any] | None) -> UUID | None:
+    return proposal.id if proposal is not None else None
 
 
 def _refused(why: str) -> dict[str, Variable]:

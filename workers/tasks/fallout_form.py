@@ -33,7 +33,7 @@ SHOWN = (
     "confirmationText",
 )
 PROPOSED = ("proposedBy", "proposedReference", "proposedEvidence")
-OF_CASE = ("version", "status", "case_number", "type", "severity", "queue", "detail", "owner_user_id", "escalation_level")
+OF_CASE = ("case_number", "type", "severity", "queue", "detail", "escalation_level")
 OF_STEP = ("version", "status", "step_code", "attempt_no", "failure_class", "external_ref")
 OF_ORDER = ("version", "status", "order_number")
 TIMELINE_HEAD = "| Our clock (UTC) | Provider's clock | What | Step | Who |\n|---|---|---|---|---|\n"
@@ -73,7 +73,7 @@ def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
 
 
 def evidence(uow: UnitOfWork, case: Row[Any]) -> dict[str, Any]:
-    """What a person decides by, as it is kept with the decision: the case and its step in the versions that were shown."""
+    """What a person decides by, as it is kept with the decision. Who owns the case is left out: whoever claims it sees the same facts."""
     step = uow.read(FulfillmentStep, case.step_id) if case.step_id else None
     order = uow.read(SalesOrder, case.order_id) if case.order_id else None
     return {
