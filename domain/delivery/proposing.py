@@ -9,18 +9,27 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Row, Text, Uuid, select
+from sqlalchemy import BigInteger, Row, Text, Uuid, exists, select
 
 from domain.delivery import resolving
-from domain.delivery.resolving import PROPOSAL, Resolution, ResolveCase
+from domain.delivery.resolving import NOTE, PROPOSAL, Resolution, ResolveCase
 from domain.errors import Conflict, Forbidden
 from domain.fallout.cases import FalloutCase, FalloutNote, NoteKind, ResolutionProposal
-from domain.fallout.casework import EXPECTED_VERSION, HIGH_ENOUGH, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand
+from domain.fallout.casework import (
+    EXPECTED_VERSION,
+    HIGH_ENOUGH,
+    IN_MY_QUEUE,
+    MINE,
+    OF_THIS_PROCESS,
+    CaseCommand,
+    QueueNotYours,
+    ResolutionNeedsAuthority,
+)
 from domain.store import Check, Guard, UnitOfWork, param
 
 
 class StaleProposal(Conflict):
-    """This was proposed about another state of the case."""
+    """This was proposed about another state of the case, or was declined, or its proposer may not decide it any more."""
 
     aggregate = "fallout_case"
 
@@ -29,6 +38,14 @@ class OwnProposal(Forbidden):
     """A second person must confirm it: you have proposed it yourself."""
 
 
+# What a second person has declined stays declined.
+DECLINED = exists(
+    select(FalloutNote.id).where(
+        FalloutNote.tenant_id == FalloutCase.tenant_id,
+        FalloutNote.proposal_id == param("proposal_id", Uuid()),
+        FalloutNote.kind == NoteKind.DECLINED,
+    )
+)
 PROPOSE = Check(FalloutCase, "propose", OF_THIS_PROCESS, IN_MY_QUEUE, HIGH_ENOUGH, EXPECTED_VERSION, MINE)
 CONFIRM = Check(
     FalloutCase,
@@ -38,6 +55,7 @@ CONFIRM = Check(
     EXPECTED_VERSION,
     Guard(StaleProposal, FalloutCase.id == param("proposed_case_id", Uuid())),
     Guard(StaleProposal, FalloutCase.version == param("case_version", BigInteger())),
+    Guard(StaleProposal, ~DECLINED),
     Guard(OwnProposal, param("person", Text()) != param("proposed_by", Text())),
 )
 
@@ -76,7 +94,10 @@ def propose(uow: UnitOfWork, command: ResolveCase) -> UUID:
 
 def last_proposal(uow: UnitOfWork, case: Row[Any]) -> Row[Any] | None:
     """The newest proposal that still holds for a case; None when there is none."""
-    query = select(*PROPOSAL.c).filter_by(tenant_id=uow.tenant_id, case_id=case.id, case_version=case.version)
+    declined = exists().where(
+        NOTE.c.tenant_id == PROPOSAL.c.tenant_id, NOTE.c.proposal_id == PROPOSAL.c.id, NOTE.c.kind == NoteKind.DECLINED
+    )
+    query = select(*PROPOSAL.c).filter_by(tenant_id=uow.tenant_id, case_id=case.id, case_version=case.version).where(~declined)
     return uow.connection.execute(query.order_by(PROPOSAL.c.created_at.desc()).limit(1)).one_or_none()
 
 
@@ -88,20 +109,21 @@ def confirm(uow: UnitOfWork, command: AnswerProposal) -> Row[Any]:
     resolving.lock_delivery(uow, uow.read(FalloutCase, command.case_id))
     proposal = uow.read(ResolutionProposal, command.proposal_id)
     _answer(uow, command, proposal, NoteKind.CONFIRMATION, external_ref=proposal.external_ref)
-    return resolving.resolve(
-        uow,
-        ResolveCase(
-            case_id=proposal.case_id,
-            expected_version=proposal.case_version,
-            person=proposal.proposed_by,
-            roles=proposal.roles,
-            resolution=Resolution(proposal.resolution),
-            expected_step_version=proposal.step_version,
-            external_ref=proposal.external_ref,
-            evidence=proposal.evidence,
-            shown_form_id=proposal.shown_form_id,
-        ),
+    of_the_first = ResolveCase(
+        case_id=proposal.case_id,
+        expected_version=proposal.case_version,
+        person=proposal.proposed_by,
+        roles=proposal.roles,
+        resolution=Resolution(proposal.resolution),
+        expected_step_version=proposal.step_version,
+        external_ref=proposal.external_ref,
+        evidence=proposal.evidence,
+        shown_form_id=proposal.shown_form_id,
     )
+    try:
+        return resolving.resolve(uow, of_the_first)
+    except (QueueNotYours, ResolutionNeedsAuthority) as refusal:
+        raise StaleProposal(f"{proposal.proposed_by} may not decide this any more: propose it again.") from refusal
 
 
 def decline(uow: UnitOfWork, command: AnswerProposal) -> None:

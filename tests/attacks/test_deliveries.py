@@ -43,9 +43,11 @@ def outsider(shop: Shop) -> Iterator[str]:
 
 
 @pytest.fixture
-def rejected(shop: Shop) -> None:
-    """The provider rejects one step of each order."""
+def rejected(shop: Shop) -> Iterator[None]:
+    """The provider rejects one step of each order. It serves other tests after this one, so no fault stays behind."""
     shop.local.provider.faults.add(FaultKind.REJECT, step_code=CHECK, times=2)
+    yield
+    shop.local.provider.faults.clear()
 
 
 def case_of(shop: Shop, order_id: UUID) -> Row[Any]:

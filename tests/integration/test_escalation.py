@@ -71,7 +71,7 @@ class Late:
     def hand_on(self, person: str = APPROVER, **variables: Any) -> dict[str, Any]:
         """Let a person escalate the task in Tasklist."""
         self.engine.completed_by = person
-        return self.escalate(**{"reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine", **variables})
+        return self.escalate(**{"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine", **variables})
 
     def count_events(self, event_type: str) -> int:
         """The number of events of this type."""
@@ -199,12 +199,24 @@ def test_nobody_escalates_who_is_not_asked(late: Late, person: str, reason: str)
     assert after.refusal_notice == plain(f"{person}: {reason}")
 
 
+@pytest.mark.parametrize("decision", ["APPROVE", "ESCALATE"])
+def test_nobody_escalates_who_did_not_choose_it_on_the_form(late: Late, decision: str) -> None:
+    """Kills: an operator who starts the escalation after somebody has approved, so that it is in that person's name."""
+    late.engine.was_tampered_with = decision == "ESCALATE"
+
+    late.hand_on(decision=decision)
+
+    after = late.requirement
+    assert (after.approver_group, after.escalation_level) == ("approverRsm", 0)
+    assert after.refusal_notice == plain(f"{APPROVER}: What the form shows has changed since it was opened.")
+
+
 def test_an_escalation_by_hand_without_a_group_above_does_not_extend_the_deadline(late: Late) -> None:
     before = late.requirement
     late.engine.rows.clear()
     late.engine.completed_by = APPROVER
 
-    late.extend(reasonCode="ABOVE_MY_AUTHORITY", comment="Not | mine")
+    late.extend(decision="ESCALATE", reasonCode="ABOVE_MY_AUTHORITY", comment="Not | mine")
 
     after = late.requirement
     assert after.refusal_notice == (

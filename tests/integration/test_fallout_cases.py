@@ -313,3 +313,23 @@ def test_a_contradiction_about_a_final_step_can_be_closed_without_a_change(offer
     resolved = work.resolve(BERT, resolving.Resolution.KEEP_AS_IS)
 
     assert resolved.status == "CLOSED"
+
+
+def test_what_a_second_person_has_declined_cannot_be_confirmed(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    proposal_id = held.propose(ANNA, external_ref="r-7")
+    held.answer_proposal(BERT, proposal_id, confirm=False)
+
+    assert held.proposal(held.case()) is None
+    with pytest.raises(StaleProposal):
+        held.answer_proposal(MONA, proposal_id)
+
+
+def test_a_proposal_ends_with_the_authority_of_who_made_it(held: Fulfilment) -> None:
+    held.claim(ANNA)
+    proposal_id = held.propose(ANNA, external_ref="r-7")
+    with held.offers.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE authority_grant SET status = 'REVOKED' WHERE subject = 'anna'")
+
+    with pytest.raises(StaleProposal, match="anna may not decide this any more: propose it again"):
+        held.answer_proposal(BERT, proposal_id)

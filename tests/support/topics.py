@@ -50,8 +50,15 @@ class Topics:
             consumer.close()
 
     def events(self, *topics: str) -> list[Envelope]:
-        """Read the events of topics, each partition in its order."""
-        return [wire.decode(record.value()) for topic in topics for record in self.records(topic)]
+        """Read the events of topics, each partition in its order. What nobody can read is left out: other tests have sent it."""
+        return [event for topic in topics for record in self.records(topic) for event in _readable(record)]
+
+
+def _readable(record: Message) -> list[Envelope]:
+    try:
+        return [wire.decode(record.value())]
+    except wire.UnreadableMessageError:
+        return []
 
 
 def _deleted(client: AdminClient, ends: list[TopicPartition]) -> bool:

@@ -70,6 +70,16 @@ def test_the_local_suite_may_have_everything() -> None:
             "postgresql+psycopg://q2o:q2o@db.example/q2o?sslmode=verify-full",
             "the password in Q2O_DATABASE_URL is too short",
         ),
+        (
+            "Q2O_DATABASE_URL",
+            "postgresql+psycopg://q2o@db.example/q2o?password=q2o&sslmode=verify-full",
+            "the password in Q2O_DATABASE_URL is too short",
+        ),
+        (
+            "Q2O_DATABASE_URL",
+            "postgresql+psycopg://q2o:%71%32%6f%71%32%6f@db.example/q2o?sslmode=verify-full",
+            "the password in Q2O_DATABASE_URL is too short",
+        ),
     ],
 )
 def test_production_refuses_a_setting_in_one_line(name: str, value: str, fault: str) -> None:

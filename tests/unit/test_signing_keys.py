@@ -184,6 +184,12 @@ class TestWhichKeysAreUsed:
 
         assert list(found) == ["ed"]
 
+    @pytest.mark.parametrize("broken", [{"x": None}, {"x": 7}, {"x": "AAAA"}, {"x": "not base64!", "y": "*"}])
+    def test_a_broken_key_does_not_take_the_others_with_it(self, broken: dict[str, Any]) -> None:
+        odd = {**ec_key("ec").jwk, **broken}
+
+        assert list(keys_in(json.dumps({"keys": [odd, dict(ed_key("ed").jwk)]}).encode())) == ["ed"]
+
     def test_a_key_without_use_and_algorithm_is_used_with_the_one_of_its_kind(self) -> None:
         bare = {name: value for name, value in rsa_key("rsa").jwk.items() if name not in {"use", "alg"}}
 

@@ -82,11 +82,11 @@ class PeopleCalls(EngineConnection):
         return True
 
     def who_completed(self, process_instance_id: str, activity_id: str) -> Completion | None:
-        """Who completed the last user task `activity_id` of an instance; None when it is open, or was ended by a timer or a message.
+        """Who completed the last user task `activity_id` of an instance; None when one is open, or was ended by a timer or a message.
 
         Raises LookupError when the operation log does not say who it was.
         """
-        newest = {"finished": "true", "sortBy": "endTime", "sortOrder": "desc", "maxResults": 1}
+        newest = {"sortBy": "startTime", "sortOrder": "desc", "maxResults": 1}
         tasks = self.get("/history/task", processInstanceId=process_instance_id, taskDefinitionKey=activity_id, **newest)
         if not tasks or tasks[0]["deleteReason"] != "completed":
             return None
@@ -171,9 +171,10 @@ def _just_before(moment: str) -> str:
 
 
 def _wrote_variables(operation: Mapping[str, Any], task_id: str) -> bool:
-    """Whether an operation wrote variables and left the task open: `resolve`, or a change of the instance in Cockpit."""
+    """Whether an operation may have written variables beside the completion: `resolve`, or a change or modification in Cockpit."""
     left_open = operation["taskId"] == task_id and operation["operationType"] == "Resolve"
-    return bool(operation["entityType"] == "Variable" or left_open)
+    is_modified = operation["operationType"] == "ModifyProcessInstance"
+    return bool(operation["entityType"] == "Variable" or left_open or is_modified)
 
 
 def _user_task(row: Mapping[str, Any]) -> UserTask:

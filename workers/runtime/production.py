@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from workers.runtime.callback_secrets import split
 from workers.runtime.environment import FILE, SECRETS, Environment, SettingError, variable
@@ -117,7 +117,11 @@ def _parameters(address: str) -> Mapping[str, list[str]]:
 
 
 def _password(address: str | None) -> str | None:
+    """The password in an address, before the host or as a parameter."""
+    if not address:
+        return None
     try:
-        return urlsplit(address).password if address else None
+        written = urlsplit(address).password
+        return unquote(written) if written else next(iter(_parameters(address).get("password", ())), None)
     except ValueError:
         return None  # `workers.runtime.database` says how to write it

@@ -17,6 +17,7 @@ from domain.offers import deciding, escalating, reading
 from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, FourEyesViolation, NotAsked, StaleApproval
 from domain.offers.escalating import EscalateRequirement, HandOn
 from domain.workflows import forms
+from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, Task
 from workers.runtime.engine import Engine
@@ -30,6 +31,8 @@ from workers.tasks.persons import Person, who_completed
 from workers.tasks.rules import evaluated
 
 RULES = "approval-escalation"
+BY_HAND = "ESCALATE"
+"""What an approver chooses to hand a signature on."""
 
 
 class Escalation:
@@ -54,7 +57,7 @@ class Escalation:
     @topic(
         "approval.escalate-requirement",
         Kind.APPROVAL_REQUIREMENT,
-        reads=("reasonCode", "comment"),
+        reads=("decision", "reasonCode", "comment"),
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
     def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
@@ -64,7 +67,7 @@ class Escalation:
     @topic(
         "approval.extend-deadline",
         Kind.APPROVAL_REQUIREMENT,
-        reads=("reasonCode", "comment"),
+        reads=("decision", "reasonCode", "comment"),
         configured=("slaDuration",),
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
@@ -99,6 +102,9 @@ class Escalation:
             escalating.escalate(uow, command)
 
     def _hand_on(self, task: Task, key: BusinessKey, asked: _Asked, person: Person) -> None:
+        if person.may_have_seen_other_facts or task.variables.get("decision") != BY_HAND:
+            self._ask_again(task, key, plain(f"{person.user_id}: {FormChanged()}", longest=1000))
+            return
         why = " – ".join(plain(text) for name in ("reasonCode", "comment") if (text := typed(task, name)))
         following = self._next(task, asked)
         if following is None:

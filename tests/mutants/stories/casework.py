@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from domain.delivery.resolving import Resolution
+from sqlalchemy import select
+
+from domain.delivery.resolving import PROPOSAL, Resolution
 from domain.fallout import casework
 from domain.fallout.cases import Queue
 from tests.mutants.conditions import ON
-from tests.mutants.telling import refused_by
+from tests.mutants.telling import allowed_by, refused_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, BERT, MONA
@@ -215,6 +217,34 @@ def confirming_a_proposal_about_an_earlier_state(trial: Trial) -> None:
     work = claimed(trial)
     proposal_id = work.propose(BERT, external_ref="r-1")
     do(work, casework.claim)
+    work.answer_proposal(MONA, proposal_id, confirm=False)
+
+
+DECLINED = "fallout_case.confirm/STALE_PROPOSAL#3"
+
+
+@refused_by(DECLINED)
+def confirming_a_proposal_that_was_declined(trial: Trial) -> None:
+    work = claimed(trial)
+    proposal_id = work.propose(BERT, external_ref="r-1")
+    for _ in range(2):
+        work.answer_proposal(MONA, proposal_id, confirm=False)
+
+
+@allowed_by(f"{DECLINED}{ON}fallout_note.proposal_id")
+def confirming_a_proposal_after_another_one_was_declined(trial: Trial) -> None:
+    work = claimed(trial)
+    first, second = (work.propose(BERT, external_ref=reference) for reference in ("r-1", "r-2"))
+    work.answer_proposal(MONA, first, confirm=False)
+    work.answer_proposal(MONA, second, confirm=False)
+
+
+@allowed_by(f"{DECLINED}{ON}fallout_note.kind")
+def declining_a_proposal_that_somebody_else_has_confirmed(trial: Trial) -> None:
+    work = claimed(trial)
+    noted(trial, work)
+    with trial.uow() as uow:
+        [proposal_id] = uow.connection.scalars(select(PROPOSAL.c.id).filter_by(tenant_id=trial.tenant_id))
     work.answer_proposal(MONA, proposal_id, confirm=False)
 
 
