@@ -88,6 +88,12 @@ class AuthorityGrant(Aggregate, Base):
 GRANT = table_of(AuthorityGrant)
 
 
+def active_now() -> tuple[ColumnElement[bool], ...]:
+    """What makes a grant count at this moment."""
+    grant, now = AuthorityGrant, func.clock_timestamp()
+    return grant.status == GrantStatus.ACTIVE, grant.valid_from <= now, func.coalesce(grant.valid_until > now, true())
+
+
 def is_granted(
     tenant_id: SQLColumnExpression[UUID], subject: ColumnElement[str], *limits: ColumnElement[bool]
 ) -> ColumnElement[bool]:
@@ -95,22 +101,11 @@ def is_granted(
 
     A grant that is revoked at the same moment may still count once: its act is then the earlier of the two.
     """
-    grant, now = AuthorityGrant, func.clock_timestamp()
-    return exists(
-        select(grant.id).where(
-            grant.tenant_id == tenant_id,
-            grant.subject == subject,
-            grant.status == GrantStatus.ACTIVE,
-            grant.valid_from <= now,
-            func.coalesce(grant.valid_until > now, true()),
-            *limits,
-        )
-    )
+    grant = AuthorityGrant
+    return exists(select(grant.id).where(grant.tenant_id == tenant_id, grant.subject == subject, *active_now(), *limits))
 
 
 def granted_roles(uow: UnitOfWork, subject: str, among: Collection[str]) -> frozenset[str]:
     """Those of these roles for which the subject has a grant that is active now."""
-    now = func.clock_timestamp()
-    query = select(GRANT.c.role).filter_by(tenant_id=uow.tenant_id, subject=subject, status=GrantStatus.ACTIVE)
-    query = query.where(GRANT.c.role.in_(among), GRANT.c.valid_from <= now, func.coalesce(GRANT.c.valid_until > now, true()))
-    return frozenset(uow.connection.scalars(query))
+    query = select(GRANT.c.role).filter_by(tenant_id=uow.tenant_id, subject=subject)
+    return frozenset(uow.connection.scalars(query.where(GRANT.c.role.in_(among), *active_now())))

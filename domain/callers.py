@@ -25,7 +25,7 @@ CALLING_KEYS: Mapping[Kind, Callable[[UnitOfWork, UUID], Sequence[str]]] = {
 
 
 def keys_of_callers(uow: UnitOfWork, business_key: str) -> Sequence[str]:
-    """The keys of the processes that may call the process of a key; none when the domain starts it itself, or knows nothing of its subject."""
+    """The business keys of the possible callers of a process; none when the domain starts the process itself, or does not know its subject."""
     try:
         key = parse(business_key)
         calling = CALLING_KEYS.get(key.kind)

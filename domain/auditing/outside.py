@@ -110,8 +110,7 @@ class Snapshot(NamedTuple):
 
     `sent_keys`: the idempotency key of every provider request that may have been sent. `explained_keys`: business keys that wait for a
     person, so that an incident there is explained. `callbacks`: how many different callbacks came. `called_keys`: business keys of the
-    processes that
-    a started one has called. `signatures`: what people decided in Tasklist.
+    processes that a started one has called. `signatures`: what people decided in Tasklist.
     """
 
     tenant_id: UUID

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domain.auditing.rule import Rule, count
 
-# Everything that a person has decided. A signature that carries over is a decision of before.
+# Everything that a person has decided. A signature that carries over was given before.
 _SIGNATURES = """(
     SELECT tenant_id, 'decision' AS what, id, requirement_id AS subject_id, shown_form_id, decided_by AS person
     FROM approval_decision WHERE decision <> 'REUSED'

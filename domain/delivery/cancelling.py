@@ -167,9 +167,8 @@ def request(uow: UnitOfWork, command: RequestCancellation) -> Row[Any]:
 
 def last_request(uow: UnitOfWork, order_id: UUID) -> Row[Any]:
     """The newest request to cancel an order. Raises NotFound."""
-    request = table_of(CancellationRequest)
-    query = select(*request.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
-    return uow.one(query.order_by(request.c.created_at.desc()).limit(1), "A request to cancel the order")
+    query = select(*REQUEST.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id)
+    return uow.one(query.order_by(REQUEST.c.created_at.desc()).limit(1), "A request to cancel the order")
 
 
 def assess(uow: UnitOfWork, cancellation_id: UUID) -> CancellationFacts:

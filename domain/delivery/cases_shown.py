@@ -1,5 +1,5 @@
-"""Reads fallout cases as people see them: a case with its step, its notes, and the resolutions that this person may choose, and
-what waits for a second person.
+"""Reads fallout cases as people see them: a case with its step, its notes, the resolutions that this person may choose, and the proposal
+that waits for a second person.
 
 Reads only, of one tenant.
 """

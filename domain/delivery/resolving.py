@@ -125,7 +125,7 @@ class ResolveCase(CaseCommand):
 
     @property
     def needed_role(self) -> str:
-        """The lowest role that may choose it."""
+        """The lowest role that may choose this resolution."""
         return RULES[self.resolution].role
 
     @property

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Row, exists, func, literal, se
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import aliased
 
-from domain.authority import AuthorityGrant, GrantStatus
+from domain.authority import AuthorityGrant, active_now
 from domain.offers import approvals, facts
 from domain.offers.approvals import (
     REQUEST_MATRIX,
@@ -92,7 +92,7 @@ def reaching(signer: ColumnElement[str], product_family: ColumnElement[str]) -> 
 
     A grant that the quote's owner has delegated does not: the owner would sign by another hand.
     """
-    grant, now = AuthorityGrant, func.clock_timestamp()
+    grant = AuthorityGrant
     return exists(
         select(ApprovalRequest.id)
         .join(Quote, (Quote.tenant_id == ApprovalRequest.tenant_id) & (Quote.id == ApprovalRequest.quote_id))
@@ -105,9 +105,7 @@ def reaching(signer: ColumnElement[str], product_family: ColumnElement[str]) -> 
             grant.tenant_id == ApprovalRequirement.tenant_id,
             grant.subject == signer,
             grant.role == ApprovalRequirement.approver_group,
-            grant.status == GrantStatus.ACTIVE,
-            grant.valid_from <= now,
-            func.coalesce(grant.valid_until > now, true()),
+            *active_now(),
             func.coalesce(grant.region == Quote.region, true()),
             func.coalesce(grant.product_family == product_family, true()),
             grant.max_discount_percent >= ApprovalRequirement.min_authority,

@@ -22,7 +22,7 @@ from domain.workflows.keys import parse
 
 
 class NotThisProcess(Conflict):
-    """This process instance does not act for it."""
+    """This process instance acts for something else."""
 
     safe_action = SafeAction.NOTHING_TO_DO
 

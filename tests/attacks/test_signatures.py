@@ -168,18 +168,32 @@ def test_what_a_colleague_has_written_into_an_open_form_is_not_signed(small: Off
     small.ends_as("APPROVED")
 
 
-@pytest.mark.parametrize(
-    "first", [[{"type": "cancel", "activityId": "approve-quote"}], []], ids=["the task is taken away", "it stays"]
-)
-def test_an_operator_who_moves_the_token_past_the_approver_signs_nothing(small: Offered, first: list[dict[str, str]]) -> None:
-    small.task()
+def start_recording(small: Offered, *before: dict[str, Any]) -> str:
+    """Start the task after the approver's by hand, as an operator, with a decision; returns what stopped it."""
     [instance] = small.shop.engine.find_instances(approvals.business_key(small.shop.tenant_id, small.requirement().id))
     variables = {name: {"value": value, "type": "String"} for name, value in APPROVE.items()}
-    past_the_approver = [*first, {"type": "startBeforeActivity", "activityId": "record-decision", "variables": variables}]
+    past_the_approver = [*before, {"type": "startBeforeActivity", "activityId": "record-decision", "variables": variables}]
     with logged_in(small.shop, OPERATOR.id) as engine:
         engine.post(f"/process-instance/{instance.id}/modification", {"instructions": past_the_approver})
-
     [incident] = eventually(lambda: small.shop.engine.get("/incident", processInstanceId=instance.id), "an incident")
+    return str(incident["incidentMessage"])
 
-    assert incident["incidentMessage"].startswith("Nobody has completed the task of this requirement")
+
+def test_an_operator_who_moves_the_token_past_the_approver_signs_nothing(small: Offered) -> None:
+    small.task()
+
+    stopped = start_recording(small, {"type": "cancel", "activityId": "approve-quote"})
+
+    assert stopped.startswith("Nobody has completed the task of this requirement")
+    assert small.decisions() == []
+
+
+def test_an_operator_cannot_use_an_earlier_completion_that_was_refused(small: Offered) -> None:
+    refused = small.task()
+    small.complete(RSM.id, refused, **{**APPROVE, "decision": "NONSENSE"})
+    small.task(after=refused.id)
+
+    stopped = start_recording(small)
+
+    assert stopped.startswith("Nobody has completed the task of this requirement")
     assert small.decisions() == []

@@ -30,6 +30,7 @@ from tests.support.offers import BERT, MONA, Offers
 from tests.support.rules import KnownEngine
 from workers.pod.contract import Task
 from workers.tasks.fallout import Fallout
+from workers.tasks.markdown import plain
 
 COMMAND = table_of(WorkflowCommand)
 STATEMENTS = range(1, 7)  # the handler reads the case with the fourth; `act` runs before, between and after
@@ -44,7 +45,8 @@ class CaseInTasklist:
         self._tenant_id, self._case_id = offers.tenant_id, self.work.case().id
         self._told = business_key(offers.tenant_id, self._case_id)
         self._key = resolution_key(offers.tenant_id, self._case_id)
-        self._instance_id = offers.process_of_case(self._case_id)
+        self._instance_id, self._second_id = offers.process_of_case(self._case_id), ""
+        self._second_key = key_of(Kind.CONFIRMATION, self._tenant_id, self._case_id)
         self.engine = KnownEngine(groups=ROLES)
         self._workers = Fallout(offers.engine, self.engine.door)
 
@@ -59,11 +61,20 @@ class CaseInTasklist:
 
     def ask_a_second_person(self) -> dict[str, Any]:
         """Read what a second person is asked to confirm."""
-        key = key_of(Kind.CONFIRMATION, self._tenant_id, self._case_id)
-        task = replace(self._task("prepare-confirmation"), process_instance_id=self.work.offers.process_of(key), business_key=key)
-        return self._workers.prepare_confirmation(task, parse(key))
+        self._second_id = self.work.offers.process_of(self._second_key)
+        return self._workers.prepare_confirmation(self._second_task("prepare-confirmation"), parse(self._second_key))
 
-    def _task(self, activity: str, **variables: str) -> Task:
+    def confirm(self, person: str) -> None:
+        """Let a second person confirm what they were shown."""
+        self.engine.completed_by = person
+        task = self._second_task("confirm-resolution", confirmed=True)
+        self._workers.confirm_resolution(task, parse(self._second_key))
+
+    def _second_task(self, activity: str, **variables: Any) -> Task:
+        task = self._task(activity, **variables)
+        return replace(task, process_instance_id=self._second_id, business_key=self._second_key)
+
+    def _task(self, activity: str, **variables: Any) -> Task:
         return Task(
             id="external-task-1",
             topic=f"fallout.{activity}",
@@ -190,3 +201,39 @@ def test_the_reason_why_a_resolution_was_refused_is_shown_as_text(case: CaseInTa
     shown = case.resolve(BERT, resolution="**all**")
 
     assert shown["resolutionRefused"].startswith(r"'\*\*all\*\*' is not a resolution")
+
+
+CHANGED = "What the form shows has changed since it was opened."
+
+
+def test_a_resolution_of_a_case_that_was_escalated_meanwhile_is_refused(case: CaseInTasklist) -> None:
+    """Kills: carrying out what a person decided about another queue than the form has shown."""
+    case.read()
+    case.escalate()
+
+    answer = case.resolve(MONA, resolution="RETRY")
+
+    assert (answer["resolutionOutcome"], answer["resolutionRefused"]) == ("REFUSED", plain(f"{MONA}: {CHANGED}"))
+
+
+def test_whoever_has_claimed_the_case_meanwhile_decides_on_what_they_were_shown(case: CaseInTasklist) -> None:
+    """Kills: taking the claim of the very person for a change of what the form shows."""
+    case.read()
+    case.work.claim(BERT)
+
+    assert case.resolve(BERT, resolution="RETRY")["resolutionOutcome"] == "APPLIED"
+
+
+@pytest.mark.parametrize(("proposed_since", "resolution"), [("r-2", None), (None, "MARK_COMPLETED")])
+def test_a_second_person_confirms_the_proposal_that_they_were_shown_and_no_later_one(
+    case: CaseInTasklist, proposed_since: str | None, resolution: str | None
+) -> None:
+    case.read()
+    case.resolve(BERT, resolution="MARK_COMPLETED", externalReference="r-1", evidence="seen")
+    case.ask_a_second_person()
+    if proposed_since:
+        case.work.propose(BERT, external_ref=proposed_since)
+
+    case.confirm(MONA)
+
+    assert case.work.case().resolution == resolution

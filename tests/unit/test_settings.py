@@ -198,7 +198,7 @@ class TestSecretsInFiles:
             settings.environment.find_secret(name)
 
     def test_every_secret_that_is_read_may_also_be_read_once(self) -> None:
-        """The local suite reads those of the list."""
+        """The local suite reads the secrets of the list from their files, and leaves other files alone."""
         read = re.compile(r'environment\.(?:find_)?secret\("(\w+)"')
         sources = [inspect.getsource(module) for module in (settings_module, token_settings, kafka_access)]
 

@@ -1,4 +1,4 @@
-"""The settings of encrypted connections: files that cannot be used, and combinations that mean nothing, are one line at the start."""
+"""The settings of encrypted connections: a file that cannot be used, or a combination without a meaning, ends a process with one line."""
 
 from __future__ import annotations
 
