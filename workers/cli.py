@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -172,13 +173,33 @@ def migrate() -> None:
 
 
 @app.command()
-def deploy() -> None:
-    """Deploy the models to the engine, with groups, permissions and filters."""
+def deploy(
+    tenant: Annotated[
+        list[UUID] | None,
+        typer.Option(
+            help="The tenant; the engine need not know it. May be given several times. Default: every tenant with our models."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The name of a new tenant. Default: its id.")] = "",
+    models: Annotated[
+        Path | None, typer.Option(help="A folder with the tenant's own models.", exists=True, file_okay=False)
+    ] = None,
+) -> None:
+    """Deploy the models to the engine for each tenant, with groups, permissions and filters. A new tenant is added by this command."""
     from workers import suite
     from workers.deployment import deploy as bring_models
+    from workers.deployment import set_up, tenants_with_our_models
 
     with plain_errors():
-        err.print(f"deployment {bring_models(suite.engine_of(settings_of()))}")
+        if models and not tenant:
+            raise SettingError("models of its own belong to a tenant: name it by --tenant")
+        engine = suite.engine_of(settings_of())
+        set_up(engine)
+        chosen = tenant or tenants_with_our_models(engine)
+        if not chosen:
+            raise SettingError("the engine has no tenant yet: add one by q2o deploy --tenant and its id, a UUID")
+        for each in chosen:
+            err.print(f"tenant {each}: deployment {bring_models(engine, each, name, models)}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
-"""Deploys what the suite needs in the engine: models, the groups that work in them, their permissions, their Tasklist filters.
+"""Deploys what the suite needs in the engine: the models of each tenant, and the groups, permissions and Tasklist filters of all.
 
-It may be repeated at any time: the engine keeps a deployment whose files did not change, and `ensure_…` changes only what differs.
+The rule it keeps: a model belongs to one tenant, so the engine shows its work to the members of that tenant alone. Groups hold in every tenant
+of a person; whose signature counts for which tenant, the domain decides by its authority grants. It may be repeated at any time: the engine keeps a deployment whose files did not change, and `ensure_…` changes only what differs.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import bpmn
 from workers.runtime.engine import Engine
@@ -36,7 +38,10 @@ DECISIONS = (
 )
 MODEL_FILES = ("*.bpmn", "*.dmn", "forms/*.form")
 DEPLOYMENT = "quote-to-order"
+OUR_MODELS, OWN_MODELS = "q2o", "own models"
 OPERATORS = "operators"
+WORKERS = "workers"
+"""The group of the suite's own users; it is a member of every tenant."""
 
 
 OF_FALLOUT = ("fallout-case", "resolve-case", "confirm-case")
@@ -98,22 +103,40 @@ def models_root() -> Path:
     return Path(next(iter(bpmn.__path__)))
 
 
-def model_files() -> list[Path]:
-    """Every file in that folder that the engine deploys."""
-    return sorted(path for pattern in MODEL_FILES for path in models_root().glob(pattern))
+def model_files(folder: Path | None = None) -> list[Path]:
+    """Every file in a folder of models that the engine deploys; by default in that of the suite."""
+    return sorted(path for pattern in MODEL_FILES for path in (folder or models_root()).glob(pattern))
 
 
-def deploy(engine: Engine, people: Sequence[Person] = (), password: str = "") -> str:
-    """Deploy the models together and set up groups and permissions; returns the deployment's id. `people` get the same first password."""
-    deployment_id = engine.deploy(DEPLOYMENT, model_files())
+def set_up(engine: Engine) -> None:
+    """Bring the engine what all tenants share: groups, their permissions, their Tasklist filters."""
     for group in GROUPS:
         _set_up(engine, group)
+
+
+def deploy(engine: Engine, tenant_id: UUID, name: str = "", folder: Path | None = None) -> str:
+    """Give a tenant the models of a folder, by default those of the suite; returns the deployment's id.
+
+    The tenant is created unless the engine has it. The workers become members before its first process can start.
+    """
+    engine.ensure_group(WORKERS, "Workers")
+    engine.ensure_tenant(tenant_id, name or str(tenant_id))
+    engine.ensure_group_in_tenant(tenant_id, WORKERS)
+    return engine.deploy(tenant_id, DEPLOYMENT, model_files(folder), source=OWN_MODELS if folder else OUR_MODELS)
+
+
+def tenants_with_our_models(engine: Engine) -> list[UUID]:
+    """The tenants of the engine, except those that were last given models of their own."""
+    return [tenant_id for tenant_id in engine.tenants() if engine.source_of_models(tenant_id, DEPLOYMENT) != OWN_MODELS]
+
+
+def add_people(engine: Engine, people: Sequence[Person], password: str) -> None:
+    """Give people a login; all get the same first password."""
     for person in people:
         address = f"{person.id}@example.org"
         engine.ensure_user(person.id, first_name=person.first_name, last_name=person.last_name, email=address, password=password)
         for group_id in person.groups:
             engine.ensure_membership(group_id, person.id)
-    return deployment_id
 
 
 def _set_up(engine: Engine, group: Group) -> None:

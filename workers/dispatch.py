@@ -120,7 +120,7 @@ class Dispatcher:
             self._settle(row, lambda uow: requests.expire(uow, row.id, "EXPIRED"))
             _log.info("workflow_command_expired", **_facts(row))
         elif row.kind == WorkflowCommandKind.CORRELATE:
-            self._deliver(row, lambda: self._engine.correlate(row.name, row.business_key, row.variables))
+            self._deliver(row, lambda: self._engine.correlate(row.tenant_id, row.name, row.business_key, row.variables))
         elif row.kind == WorkflowCommandKind.ASSIGN_TASK:
             self._deliver(row, lambda: self._assign_task(row))
         else:
@@ -131,7 +131,7 @@ class Dispatcher:
             self._start_unknown(row, "an earlier dispatcher may have sent it")
             return
         try:
-            instance_id = self._engine.start_process(row.name, row.business_key, row.variables)
+            instance_id = self._engine.start_process(row.tenant_id, row.name, row.business_key, row.variables)
         except EngineOutcomeUnknownError as error:
             self._start_unknown(row, str(error))
         except EngineRefusedError as refusal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import structlog
 from sqlalchemy import Engine as Database
 
 from reconciliation.loop import Intervals, Reconciler
@@ -25,6 +26,8 @@ from workers.runtime.process import Loop
 from workers.runtime.settings import Settings
 from workers.tasks.topics import topics
 
+_log = structlog.get_logger()
+
 
 def connect(settings: Settings, process: str) -> Database:
     """The product's database; its sessions carry the name of the process."""
@@ -37,17 +40,24 @@ def engine_of(settings: Settings) -> Engine:
 
 
 def trusted_engine_of(settings: Settings) -> Engine:
-    """The engine for a process that starts. Raises EngineUntrustedError, so that its person learns of a wrong certificate.
+    """The engine for a process that starts; tenants that it does not serve are named in the log.
 
-    Any other failure is an outage, which the process waits out.
+    Raises EngineUntrustedError, so that its person learns of a wrong certificate. Any other failure is an outage, which the process waits out.
     """
     engine = engine_of(settings)
     try:
-        engine.version()
+        _name_unserved_tenants(engine)
     except EngineError as error:
         if needs_a_person(error):
             raise
     return engine
+
+
+def _name_unserved_tenants(engine: Engine) -> None:
+    unserved = [str(tenant) for tenant in engine.unserved_tenants()]
+    if unserved:
+        remedy = "q2o deploy --tenant makes the group workers a member"
+        _log.error("engine_tenants_not_served", tenants=unserved, engineUser=engine.user, remedy=remedy)
 
 
 def providers_of(settings: Settings) -> Mapping[str, Provider]:

@@ -16,10 +16,9 @@ from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.cancellations import business_key as cancellation_key
 from domain.fallout.cases import FalloutCase, resolution_key
 from domain.workflows.keys import Kind, key_of
-from tests.support.logins import complete
+from tests.support.logins import complete, hired
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
-from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import FIRST_LEVEL, FULFILLMENT_MANAGER, SECOND_LEVEL
 from workers.runtime.engine import UserTask
 from workers.sandbox.faults import FaultKind
@@ -35,11 +34,8 @@ OUTSIDER = "otto"
 @pytest.fixture
 def outsider(shop: Shop) -> Iterator[str]:
     """Somebody who is in the groups, but has no authority in this tenant."""
-    shop.engine.ensure_user(OUTSIDER, first_name="Otto", last_name="Tan", email="otto@example.org", password=PEOPLE_PASSWORD)
-    for group in (FIRST_LEVEL.groups[0], FULFILLMENT_MANAGER.groups[0]):
-        shop.engine.ensure_membership(group, OUTSIDER)
-    yield OUTSIDER
-    shop.engine.call("DELETE", f"/user/{OUTSIDER}")
+    with hired(OUTSIDER, FIRST_LEVEL.groups[0], FULFILLMENT_MANAGER.groups[0], by=(shop,)) as outsider:
+        yield outsider
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from requests.adapters import HTTPAdapter
 
 from tests.benchmarks.figures import Figure, figure, ratio, tell
 from tests.support.engines import running
-from tests.support.models import new_name, one_task
+from tests.support.models import TENANT, new_name, one_task
 from tests.support.services import local_stack
 from workers.pod.pod import Pod, Task, Topic
 from workers.runtime.engine import Engine, new_worker_id
@@ -71,13 +71,13 @@ class Bench:
         key = new_name("bench")
         file = directory / f"{key}.bpmn"
         file.write_text(one_task(key, key), encoding="utf-8")
-        self.engine.deploy(key, [file])
+        self.engine.deploy(TENANT, key, [file])
         return key
 
     def begin(self, key: str, tasks: int) -> None:
         """Create the tasks before the clock runs."""
         with ThreadPoolExecutor(STARTERS) as starters:
-            list(starters.map(lambda _: self.engine.start_process(key, new_name("business"), {}), range(tasks)))
+            list(starters.map(lambda _: self.engine.start_process(TENANT, key, new_name("business"), {}), range(tasks)))
 
     def session(self) -> requests.Session:
         session = requests.Session()

@@ -120,5 +120,5 @@ def test_an_operator_sees_what_runs_but_ends_and_starts_nothing(shop: Shop, appr
             as_operator.call("DELETE", f"/process-instance/{approval.instance_id}")
         assert refused.value.status == HTTPStatus.FORBIDDEN
         with pytest.raises(EngineRefusedError) as refused:
-            as_operator.start_process("quote-approval", approval.business_key, {})
+            as_operator.start_process(shop.tenant_id, "quote-approval", approval.business_key, {})
         assert refused.value.status == HTTPStatus.FORBIDDEN

@@ -12,9 +12,9 @@ from playwright.sync_api import expect
 from domain.fallout.cases import FalloutCase, resolution_key
 from domain.workflows.keys import Kind, key_of
 from tests.browser.web_apps import WebApps
+from tests.support.logins import hired
 from tests.support.suite import Shop
 from tests.support.waiting import eventually
-from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import FIRST_LEVEL, SECOND_LEVEL
 from workers.sandbox.faults import FaultKind
 
@@ -42,10 +42,8 @@ def case_of(shop: Shop) -> FalloutCase:
 @pytest.fixture
 def colleague(shop: Shop) -> Iterator[str]:
     """Somebody else of the first level."""
-    shop.engine.ensure_user("carl", first_name="Carl", last_name="Ong", email="carl@example.org", password=PEOPLE_PASSWORD)
-    shop.engine.ensure_membership(FIRST_LEVEL.groups[0], "carl")
-    yield "carl"
-    shop.engine.call("DELETE", "/user/carl")
+    with hired("carl", FIRST_LEVEL.groups[0], by=(shop,)) as carl:
+        yield carl
 
 
 def test_a_case_worker_reads_what_happened_decides_and_the_order_goes_on(web: WebApps, shop: Shop, order_id: UUID) -> None:

@@ -16,11 +16,11 @@ from domain.offers.approvals import ApprovalDecision, FourEyesViolation
 from domain.store.facts import ConflictLog
 from tests.browser import web_apps
 from tests.browser.web_apps import Tasklist, WebApps, load_until
+from tests.support.logins import hired
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
 from workers.demo.driver import SampleQuote
-from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import DIRECTOR, MANAGER, RSM, SALES
 from workers.runtime.engine import UserTask
 
@@ -86,11 +86,8 @@ def asked(shop: Shop) -> Asked:
 @pytest.fixture
 def selling_approver(shop: Shop) -> Iterator[str]:
     """Put the owner of the quote into the group that approves it."""
-    name = SALES.subject
-    shop.engine.ensure_user(name, first_name="Alice", last_name="Tan", email="alice@example.org", password=PEOPLE_PASSWORD)
-    shop.engine.ensure_membership(RSM.groups[0], name)
-    yield name
-    shop.engine.call("DELETE", f"/user/{name}")
+    with hired(SALES.subject, RSM.groups[0], by=(shop,)) as seller:
+        yield seller
 
 
 def test_an_approver_reads_a_quote_and_the_decision_is_bound_to_what_was_read(web: WebApps, asked: Asked) -> None:

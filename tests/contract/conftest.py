@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.models import TENANT
 from workers.deployment import DEPLOYMENT, model_files
 from workers.local.stack import LocalStack
 from workers.runtime.engine import Engine
@@ -16,6 +17,6 @@ def engine(stack: LocalStack) -> Iterator[Engine]:
     """Give a door to the engine, with the models of this checkout deployed."""
     environment = stack.environment
     engine = Engine(environment["Q2O_ENGINE_URL"], environment["Q2O_ENGINE_USER"], environment["Q2O_ENGINE_PASSWORD"])
-    engine.deploy(DEPLOYMENT, model_files())
+    engine.deploy(TENANT, DEPLOYMENT, model_files())
     yield engine
     engine.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.models import TENANT
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 
@@ -59,13 +60,13 @@ PAYMENT_TERMS, STALE_PRICE = (1, "PAYMENT_TERMS", "dealDesk"), (1, "STALE_PRICE"
 def test_the_policy_requires_signatures_and_gives_the_reason(
     engine: Engine, changes: dict[str, Variable], expected: Mapping[tuple[int, str, str], str]
 ) -> None:
-    rows = engine.evaluate("approval-requirements", HARMLESS | changes)
+    rows = engine.evaluate(TENANT, "approval-requirements", HARMLESS | changes)
     assert {(row["level"], row["requirementType"], row["approverGroup"]): row["because"] for row in rows} == expected
     assert all(row["slaDuration"] in {"PT24H", "PT48H"} for row in rows)
 
 
 def test_the_required_authority_is_the_discount_except_for_support_only(engine: Engine) -> None:
-    rows = engine.evaluate("approval-requirements", HARMLESS | {"maxDiscountPercent": 30.0})
+    rows = engine.evaluate(TENANT, "approval-requirements", HARMLESS | {"maxDiscountPercent": 30.0})
     assert {row["approverGroup"]: row["minAuthorityDiscountPercent"] for row in rows} == {"approverRsm": 25, "approverDirector": 30}
 
 
@@ -89,7 +90,7 @@ def test_each_group_escalates_to_the_group_above_it(
     engine: Engine, group: str, level: int, requirement: str, expected: str | None
 ) -> None:
     facts: dict[str, Variable] = {"approverGroup": group, "escalationLevel": level, "requirementType": requirement}
-    rows = engine.evaluate("approval-escalation", facts)
+    rows = engine.evaluate(TENANT, "approval-escalation", facts)
     assert rows == ([{"nextApproverGroup": expected, "slaDuration": "PT24H"}] if expected else [])
 
 
@@ -104,7 +105,7 @@ def test_no_chain_of_escalations_is_a_circle(engine: Engine, group: str, require
 
 def _above(engine: Engine, group: str, level: int, requirement: str) -> list[dict[str, Any]]:
     facts: dict[str, Variable] = {"approverGroup": group, "escalationLevel": level, "requirementType": requirement}
-    return engine.evaluate("approval-escalation", facts)
+    return engine.evaluate(TENANT, "approval-escalation", facts)
 
 
 SAME: dict[str, Variable] = {
@@ -140,4 +141,4 @@ SAME: dict[str, Variable] = {
     ],
 )
 def test_signatures_carry_over_only_when_no_value_is_worse(engine: Engine, changes: dict[str, Variable], *, expected: bool) -> None:
-    assert engine.evaluate("reapproval-reuse", SAME | changes) == [{"reuse": expected}]
+    assert engine.evaluate(TENANT, "reapproval-reuse", SAME | changes) == [{"reuse": expected}]

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.models import TENANT
 from tests.support.walk import Walk
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
@@ -143,6 +144,6 @@ POLICY = [
 
 @pytest.mark.parametrize(("facts", "answer"), POLICY, ids=str)
 def test_the_fallout_policy_gives_an_action_and_a_wait(engine: Engine, facts: dict[str, Variable], answer: tuple[str, str]) -> None:
-    [rule] = engine.evaluate("fallout-policy", {"stepCode": "SHIP_ROUTER", "providerName": "sandbox", **facts})
+    [rule] = engine.evaluate(TENANT, "fallout-policy", {"stepCode": "SHIP_ROUTER", "providerName": "sandbox", **facts})
 
     assert (rule["falloutAction"], rule["retryAfter"]) == answer

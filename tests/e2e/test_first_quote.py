@@ -34,7 +34,7 @@ def answers(stack: LocalStack) -> Iterator[list[str]]:
     """The output of each step of the page. The page does not name the tenant; `q2o token` finds it."""
     tenant_id = uuid4()
     with prepared(stack, **{TENANT: str(tenant_id)}) as local, working(local.settings, *EVERYTHING):
-        local.seed(tenant_id)
+        local.add_tenant(tenant_id)
         yield followed(stack.data_dir, local.api_url)
 
 

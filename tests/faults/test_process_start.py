@@ -20,7 +20,7 @@ from reconciliation.starts import Starts
 from tests.support.database import in_order
 from tests.support.engines import DeployedProcess, Deployer, Doors
 from tests.support.metrics import metric
-from tests.support.models import external_task, flow, model, one_task
+from tests.support.models import TENANT, external_task, flow, model, one_task
 from tests.support.waiting import eventually
 from tests.support.wanted import Wanted
 from workers.dispatch import Dispatcher
@@ -222,7 +222,7 @@ def test_a_conclusion_about_one_start_is_not_applied_to_the_next(link: Link, dep
 def test_an_instance_without_the_start_token_is_not_attached(link: Link, deploy: Deployer) -> None:
     process = deploy(one_task)
     wanted = start_that_never_arrives(link, process)
-    process.engine.start_process(process.key, wanted.business_key, {"startToken": "made up"})
+    process.engine.start_process(TENANT, process.key, wanted.business_key, {"startToken": "made up"})
 
     assert link.reconcile() == 0
 

@@ -91,6 +91,7 @@ def _task(topic: str, instance_id: str, key: BusinessKey, **variables: Any) -> T
         id="external-task-1",
         topic=topic,
         worker_id="worker-1",
+        tenant_id=str(key.tenant_id),
         process_instance_id=instance_id,
         business_key=str(key),
         activity_id="activity",

@@ -262,10 +262,10 @@ def test_an_audit_of_the_real_parts_finds_missing_instances_events_and_effects(
 @pytest.mark.stack
 def test_the_history_of_the_engine_has_the_instances_that_the_gate_turned_away(doors: Doors) -> None:
     engine, tenant_id = doors.direct(), uuid4()
-    deploy(engine)
+    deploy(engine, tenant_id)
     key = f"order:{tenant_id}:{uuid4()}"
     variables = {"tenantId": str(tenant_id), "orderId": str(uuid4()), "startToken": "t"}
-    first, second = (engine.start_process("order-fulfillment", key, variables) for _ in range(2))
+    first, second = (engine.start_process(tenant_id, "order-fulfillment", key, variables) for _ in range(2))
     # Tasks of other tests under this topic stay locked; the task of this test may come in a later batch.
     gate = TopicRequest(name="workflow.register", lock_duration=LOCK, variables=())
     tasks: dict[str, str] = {}

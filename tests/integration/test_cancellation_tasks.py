@@ -50,6 +50,7 @@ class Assessment:
             id="external-task-1",
             topic=f"cancellation.{activity}",
             worker_id="worker-1",
+            tenant_id=str(parse(self.key).tenant_id),
             process_instance_id=self.instance_id,
             business_key=self.key,
             activity_id=activity,

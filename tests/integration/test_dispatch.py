@@ -13,7 +13,7 @@ from sqlalchemy import Engine as Database
 from domain.store.facts import WorkflowCommandKind
 from tests.support.engines import Deployer, Doors
 from tests.support.metrics import metric
-from tests.support.models import approval_per_group, flow, model, new_name, one_task, waiting_for_message
+from tests.support.models import TENANT, approval_per_group, flow, model, new_name, one_task, waiting_for_message
 from tests.support.waiting import eventually
 from tests.support.wanted import Wanted, claimed_by_a_dead_dispatcher
 from workers.dispatch import Dispatcher
@@ -150,7 +150,7 @@ def test_a_start_waits_until_its_model_is_deployed(db: Database, dispatcher: Dis
 
     file = tmp_path / "late.bpmn"
     file.write_text(one_task(key, "late"), encoding="utf-8")
-    doors.direct().deploy(key, [file])
+    doors.direct().deploy(TENANT, key, [file])
 
     eventually(settled(wanted, dispatcher), "the start is carried out")
     assert wanted.history == ["REQUESTED", "STARTED"]
@@ -226,7 +226,7 @@ def test_a_message_waits_until_a_process_waits_for_it(db: Database, deploy: Depl
     dispatcher.run_once()
     assert wanted.commands[-1].status == "PENDING"
 
-    instance = process.engine.start_process(process.key, wanted.business_key, {})
+    instance = process.engine.start_process(TENANT, process.key, wanted.business_key, {})
 
     eventually(settled(wanted, dispatcher), "the message is delivered")
     process.reaches(instance, "done")
@@ -263,7 +263,7 @@ def test_the_user_task_of_a_signature_is_completed(db: Database, deploy: Deploye
     wanted = Wanted.of(db, process.key)
     claimed_by_a_dead_dispatcher(db)
     dispatcher.run_once()
-    process.engine.start_process(process.key, wanted.business_key, {"groups": ["legal"]})
+    process.engine.start_process(TENANT, process.key, wanted.business_key, {"groups": ["legal"]})
 
     wanted.ask(COMPLETE_TASK, "approve", decision="APPROVE", reason_code="WITHIN_POLICY", comment="")
     wanted.ask(COMPLETE_TASK, "nobody", expires_after=timedelta(milliseconds=200))

@@ -7,7 +7,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.support.engines import DeployedProcess, Deployer, Doors
-from tests.support.models import approval_per_group, calling, decision, new_name, one_task, waiting_for_message
+from tests.support.models import TENANT, approval_per_group, calling, decision, new_name, one_task, waiting_for_message
 from tests.support.waiting import eventually
 from workers.runtime.engine import (
     Engine,
@@ -17,6 +17,7 @@ from workers.runtime.engine import (
     TopicRequest,
     UserTask,
 )
+from workers.runtime.engine_processes import start_path
 
 pytestmark = pytest.mark.stack
 
@@ -33,11 +34,11 @@ def test_the_same_files_again_are_the_same_deployment(engine: Engine, tmp_path: 
     file = tmp_path / "model.bpmn"
     file.write_text(one_task(key, "topic"), encoding="utf-8")
 
-    first = engine.deploy(key, [file])
+    first = engine.deploy(TENANT, key, [file])
 
-    assert engine.deploy(key, [file]) == first
+    assert engine.deploy(TENANT, key, [file]) == first
     file.write_text(one_task(key, "another-topic"), encoding="utf-8")
-    assert engine.deploy(key, [file]) != first
+    assert engine.deploy(TENANT, key, [file]) != first
 
 
 def test_a_model_that_cannot_be_parsed_is_refused_with_the_reason(engine: Engine, tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_a_model_that_cannot_be_parsed_is_refused_with_the_reason(engine: Engine
     file.write_text("<nothing/>", encoding="utf-8")
 
     with pytest.raises(EngineRefusedError) as refusal:
-        engine.deploy("broken", [file])
+        engine.deploy(TENANT, "broken", [file])
 
     assert (refusal.value.status, refusal.value.kind) == (400, "ParseException")
 
@@ -53,8 +54,8 @@ def test_a_model_that_cannot_be_parsed_is_refused_with_the_reason(engine: Engine
 def test_instances_are_found_by_business_key_while_they_run_and_after(deploy: Deployer) -> None:
     process = deploy(one_task)
     business_key = new_name("quote")
-    running = process.engine.start_process(process.key, business_key, {"startToken": "a"})
-    ended = process.engine.start_process(process.key, business_key, {"startToken": "b"})
+    running = process.engine.start_process(TENANT, process.key, business_key, {"startToken": "a"})
+    ended = process.engine.start_process(TENANT, process.key, business_key, {"startToken": "b"})
 
     assert process.engine.instance_variables(running) == {"startToken": "a"}
     assert process.engine.delete_instance(ended, "duplicate start")
@@ -83,10 +84,10 @@ def test_a_message_that_no_process_waits_for_is_no_error(deploy: Deployer) -> No
     process = deploy(lambda key, _: waiting_for_message(key, message))
     business_key = new_name("step")
 
-    assert not process.engine.correlate(message, business_key, {"outcome": "early"})
-    instance = process.engine.start_process(process.key, business_key, {})
-    assert process.engine.correlate(message, business_key, {"outcome": "in time"})
-    assert not process.engine.correlate(message, business_key, {"outcome": "again"})
+    assert not process.engine.correlate(TENANT, message, business_key, {"outcome": "early"})
+    instance = process.engine.start_process(TENANT, process.key, business_key, {})
+    assert process.engine.correlate(TENANT, message, business_key, {"outcome": "in time"})
+    assert not process.engine.correlate(TENANT, message, business_key, {"outcome": "again"})
 
     process.reaches(instance, "done")
     rows = process.engine.get("/history/variable-instance", processInstanceId=instance, variableName="outcome")
@@ -96,7 +97,7 @@ def test_a_message_that_no_process_waits_for_is_no_error(deploy: Deployer) -> No
 def test_a_user_task_is_completed_once(deploy: Deployer) -> None:
     process = deploy(approval_per_group)
     business_key = new_name("quote")
-    process.engine.start_process(process.key, business_key, {"groups": ["legal"]})
+    process.engine.start_process(TENANT, process.key, business_key, {"groups": ["legal"]})
     (task,) = process.engine.user_tasks(business_key)
 
     assert (task.name, task.definition_key) == ("Approve", "approve")
@@ -116,7 +117,7 @@ class TestWhoCompletedAUserTask:
     @pytest.fixture
     def task(self, process: DeployedProcess) -> UserTask:
         key = new_name("quote")
-        process.engine.start_process(process.key, key, {"groups": ["legal"]})
+        process.engine.start_process(TENANT, process.key, key, {"groups": ["legal"]})
         (task,) = process.engine.user_tasks(key)
         return task
 
@@ -178,10 +179,10 @@ def test_a_decision_table_can_be_evaluated_directly(engine: Engine, tmp_path: Pa
     key = new_name("decision").replace("-", "_")
     file = tmp_path / "levels.dmn"
     file.write_text(decision(key), encoding="utf-8")
-    engine.deploy(key, [file])
+    engine.deploy(TENANT, key, [file])
 
-    assert engine.evaluate(key, {"amount": 50.0}) == [{"level": 1}]
-    assert sorted(row["level"] for row in engine.evaluate(key, {"amount": 500.0})) == [1, 2]
+    assert engine.evaluate(TENANT, key, {"amount": 50.0}) == [{"level": 1}]
+    assert sorted(row["level"] for row in engine.evaluate(TENANT, key, {"amount": 500.0})) == [1, 2]
 
 
 def test_people_and_permissions_can_be_set_up_repeatedly(engine: Engine) -> None:
@@ -217,10 +218,10 @@ def test_a_start_without_a_reply_has_an_unknown_outcome_and_its_instance_is_foun
     process = deploy(one_task)
     engine, proxy = doors.through_proxy()
     business_key = new_name("order")
-    proxy.drop_response(f"/process-definition/key/{process.key}/start")
+    proxy.drop_response(start_path(TENANT, process.key))
 
     with pytest.raises(EngineOutcomeUnknownError):
-        engine.start_process(process.key, business_key, {})
+        engine.start_process(TENANT, process.key, business_key, {})
 
     assert len(engine.find_instances(business_key)) == 1
 
@@ -232,14 +233,14 @@ def test_a_start_whose_request_was_lost_has_an_unknown_outcome(deploy: Deployer,
     proxy.drop_request("/start")
 
     with pytest.raises(EngineOutcomeUnknownError):
-        engine.start_process(process.key, business_key, {})
+        engine.start_process(TENANT, process.key, business_key, {})
 
     assert engine.find_instances(business_key) == []
 
 
 def test_a_refusal_carries_status_type_and_message(engine: Engine) -> None:
     with pytest.raises(EngineRefusedError, match="nobody-deployed-this") as refusal:
-        engine.start_process("nobody-deployed-this", "key", {})
+        engine.start_process(TENANT, "nobody-deployed-this", "key", {})
 
     assert (refusal.value.status, refusal.value.kind) == (404, "RestException")
 

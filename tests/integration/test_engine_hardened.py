@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import asking
 from tests.support.engines import Deployer, Doors
-from tests.support.models import flow, model, new_name, one_task
+from tests.support.models import TENANT, flow, model, new_name, one_task
 from tests.support.waiting import eventually
 from workers.runtime import engine_connection
 from workers.runtime.engine import Engine, EngineRefusedError
@@ -88,7 +88,7 @@ def test_a_model_with_an_external_entity_is_refused(engine: Engine, tmp_path: Pa
     declaration, rest = one_task(key, "topic").split("?>", 1)
     file.write_text(f"{declaration}?>{EXTERNAL_ENTITY}{rest}", encoding="utf-8")
 
-    assert "DOCTYPE" in refused(lambda: engine.deploy(key, [file]))
+    assert "DOCTYPE" in refused(lambda: engine.deploy(TENANT, key, [file]))
 
 
 def test_a_query_without_a_limit_is_refused_and_our_lists_come_page_by_page(engine: Engine) -> None:

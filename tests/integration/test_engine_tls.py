@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from tests.support.engines import Deployer, Doors
-from tests.support.models import new_name, one_task
+from tests.support.models import TENANT, new_name, one_task
 from tests.support.ports import free_port_that_refuses
 from tests.support.tls import Authority, TlsDoor, tls_door
 from workers import suite
@@ -77,7 +77,7 @@ def test_a_private_authority_and_a_client_certificate_open_the_engine(
     process = deploy(one_task)
 
     with closing(engine_behind_tls.as_client(ours)) as engine:
-        instance = engine.start_process(process.key, new_name("quote"), {"startToken": "a"})
+        instance = engine.start_process(TENANT, process.key, new_name("quote"), {"startToken": "a"})
 
     assert process.engine.instance_variables(instance) == {"startToken": "a"}
 
@@ -110,7 +110,7 @@ def test_without_a_client_certificate_nothing_reaches_the_engine(
             (EngineUntrustedError, EngineOutcomeUnknownError), match="Q2O_ENGINE_CERTIFICATE_FILE and Q2O_ENGINE_KEY_FILE"
         ),
     ):
-        engine.start_process(process.key, business_key, {})
+        engine.start_process(TENANT, process.key, business_key, {})
 
     assert "Q2O_ENGINE_CERTIFICATE_FILE" in refused(engine_behind_tls.as_client(authority.client("engine")))
     assert process.engine.find_instances(business_key) == []
@@ -129,7 +129,7 @@ def test_a_connection_that_is_cut_after_the_request_has_an_unknown_outcome(
     engine_behind_tls.door.cuts = True
 
     with closing(engine_behind_tls.as_client(ours)) as engine, pytest.raises(EngineOutcomeUnknownError):
-        engine.start_process(process.key, business_key, {})
+        engine.start_process(TENANT, process.key, business_key, {})
 
     assert len(process.engine.find_instances(business_key)) == 1
 

@@ -89,6 +89,7 @@ class Late:
             id="external-task-1",
             topic=topic,
             worker_id="worker-1",
+            tenant_id=str(self.key.tenant_id),
             process_instance_id=instance_id or self.instance_id,
             business_key=str(self.key),
             activity_id="escalate-requirement",

@@ -79,6 +79,7 @@ class CaseInTasklist:
             id="external-task-1",
             topic=f"fallout.{activity}",
             worker_id="worker-1",
+            tenant_id=str(self.work.offers.tenant_id),
             process_instance_id=self._instance_id,
             business_key=self._key,
             activity_id=activity,

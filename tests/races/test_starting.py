@@ -43,7 +43,7 @@ def start_and_pass(shop: Shop, command: Any) -> Callable[[], str]:
     """Start an instance as the command says and wait until it was at the gate; returns its id."""
 
     def start() -> str:
-        instance_id = shop.engine.start_process(command.name, command.business_key, command.variables)
+        instance_id = shop.engine.start_process(shop.tenant_id, command.name, command.business_key, command.variables)
         gate = {"processInstanceId": instance_id, "topicName": "workflow.register"}
         eventually(lambda: not shop.engine.get("/external-task", **gate), f"instance {instance_id} was at the gate")
         return instance_id

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.models import new_name
+from tests.support.models import TENANT, new_name
 from tests.support.waiting import eventually
 from workers.local.stack import LocalStack
 from workers.pod.pod import Pod
@@ -50,7 +50,7 @@ class DeployedProcess:
     topic: str
 
     def start(self, **variables: Any) -> str:
-        return self.engine.start_process(self.key, new_name("business"), variables)
+        return self.engine.start_process(TENANT, self.key, new_name("business"), variables)
 
     def end_of(self, instance_id: str) -> str | None:
         """Name the end event that an instance reached."""
@@ -95,7 +95,7 @@ def deploy(doors: Doors, tmp_path: Path) -> Deployer:
         process = DeployedProcess(doors.direct(), new_name("process"), new_name("topic"))
         file = tmp_path / f"{process.key}.bpmn"
         file.write_text(make(process.key, process.topic), encoding="utf-8")
-        process.engine.deploy(process.key, [file])
+        process.engine.deploy(TENANT, process.key, [file])
         return process
 
     return deployed

@@ -221,7 +221,7 @@ def new_sample(discount: str) -> SampleQuote:
 def open_shop(local: LocalSuite) -> Iterator[Shop]:
     """Make a new tenant on a prepared suite; the HTTP edge has to run for its API."""
     tenant_id = uuid4()
-    local.seed(tenant_id)
+    local.add_tenant(tenant_id)
     database, engine = seeing_every_tenant(suite.connect(local.settings, "tests")), suite.engine_of(local.settings)
     api = Api(local.api_url, reveal(local.settings.jwt_secret), tenant_id)
     manager = as_manager(local)

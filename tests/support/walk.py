@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from tests.support.models import TENANT
 from tests.support.waiting import eventually
 from workers.runtime.engine import Engine, EngineRefusedError, UserTask
 from workers.runtime.variables import Variable, decode, encode
@@ -38,7 +39,9 @@ class Walk:
     @classmethod
     def start(cls, engine: Engine, process: str, prefix: str, **variables: Variable) -> Walk:
         business_key = f"{prefix}:{uuid4()}"
-        return cls(engine=engine, business_key=business_key, instance_id=engine.start_process(process, business_key, variables))
+        return cls(
+            engine=engine, business_key=business_key, instance_id=engine.start_process(TENANT, process, business_key, variables)
+        )
 
     def take(self, topic: str, *variables: str) -> Taken:
         """Wait for the task of a topic, lock it and read the named variables."""
@@ -75,7 +78,7 @@ class Walk:
 
     def _tell(self, message: str, variables: dict[str, Variable]) -> bool:
         try:
-            return self.engine.correlate(message, self.business_key, variables)
+            return self.engine.correlate(TENANT, message, self.business_key, variables)
         except EngineRefusedError as error:
             # A job is moving the instance on: the dispatcher would try again, too.
             if LOST_UPDATE not in str(error):

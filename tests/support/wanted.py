@@ -15,11 +15,12 @@ from domain.store.facts import TransitionLog, WorkflowCommand, WorkflowCommandKi
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
 from domain.workflows.starts import RegisterWorkflow
+from tests.support.models import TENANT
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One process instance of a new tenant, requested in the database; the engine need not have it."""
+    """One process instance of the tenant of small models, requested in the database; the engine need not have it."""
 
     database: Engine
     process: str
@@ -30,7 +31,7 @@ class Wanted:
     @classmethod
     def of(cls, database: Engine, process: str, **variables: Any) -> Wanted:
         """Ask for an instance of `process`, as a command of the product does."""
-        tenant_id, aggregate_id = uuid4(), uuid4()
+        tenant_id, aggregate_id = TENANT, uuid4()
         wanted = cls(database, process, f"order:{tenant_id}:{aggregate_id}", tenant_id, aggregate_id)
         with unit_of_work(database, wanted.cause) as uow:
             begin = starts.BeginWorkflow(

@@ -20,6 +20,7 @@ def fetched(**changes: Any) -> ExternalTask:
         "id": "task-1",
         "topic": "order.decompose",
         "worker_id": "q2o-host-01234567",
+        "tenant_id": "1",
         "process_instance_id": "instance-1",
         "business_key": "order:1:2",
         "activity_id": "decompose",

@@ -19,7 +19,7 @@ INVISIBLE = ["\0", "\x1b", "\x7f", "\x85", "\u00ad", "\u200b", "\u2028", "\u2060
 
 
 def with_text(**variables: Any) -> Task:
-    names = ("id", "topic", "worker_id", "process_instance_id", "business_key", "activity_id", "execution_id")
+    names = ("id", "topic", "worker_id", "tenant_id", "process_instance_id", "business_key", "activity_id", "execution_id")
     given: dict[str, Any] = {**dict.fromkeys(names, "1"), "variables": variables}
     return Task(**given)
 

@@ -55,6 +55,7 @@ def a_task() -> Task:
         id="1",
         topic="order.decompose",
         worker_id="w",
+        tenant_id=str(KEY.tenant_id),
         process_instance_id="i",
         business_key=str(KEY),
         activity_id="a",

@@ -96,7 +96,7 @@ def run_up(console: Console) -> int:
     environment = with_fixed_ports(os.environ) | {TENANT: str(DEMO_TENANT)}
     with LocalSuite(data_dir(), environment, say=console.print) as running:
         logs.configure_logs("up", stream=running.log_file.open("a"))
-        running.seed(DEMO_TENANT)
+        running.add_tenant(DEMO_TENANT)
         running.start()
         stay_up(console, running, DEMO_TENANT)
     return running.exit_code
@@ -127,7 +127,7 @@ def run_demo(console: Console, *, once: bool, as_json: bool, quotes: int) -> int
 
 def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, began: float) -> Outcome:
     """Take all sample quotes to their ends in disorder, wait until everything is quiet, and audit."""
-    running.seed(tenant_id)
+    running.add_tenant(tenant_id)
     database = suite.connect(running.settings, "demo")
     samples = sample_quotes(quotes)
     with (

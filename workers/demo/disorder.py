@@ -93,7 +93,7 @@ class Disorder:
         self._killer = Thread(target=self._kill_waiting_worker, name="killer", daemon=True)
 
     def __enter__(self) -> Self:
-        self.wire.drop_response(start_path("order-fulfillment"), times=1)
+        self.wire.drop_response(start_path(self._cause.tenant_id, "order-fulfillment"), times=1)
         faults = self._running.provider.faults
         faults.clear()
         faults.add(FaultKind.HOLD_ANSWER, step_code=VICTIM_STEP, duration=REPLY_DELAY)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from secrets import token_urlsafe
@@ -26,7 +26,7 @@ from domain.offers import price_books, reading
 from domain.store import Cause, UnitOfWork, unit_of_work
 from workers import suite
 from workers.demo.people import ADMINISTRATORS, AUTHORITY, PEOPLE
-from workers.deployment import deploy
+from workers.deployment import add_people, deploy, set_up
 from workers.kafka.topics import all_topics
 from workers.local.credentials import environment_file
 from workers.local.ports import HOST, PortBook, check_fixed
@@ -172,8 +172,16 @@ class LocalSuite:
         """The log of the loops."""
         return self.stack.data_dir / "logs" / "suite.log"
 
-    def seed(self, tenant_id: UUID) -> None:
-        """Publish the demo's price book for a tenant, and grant authority to its approvers, unless that has been done."""
+    def add_tenant(self, tenant_id: UUID, name: str = "Demo") -> None:
+        """Give a tenant its models, let the demo's people work for it, and seed its rows, unless that has been done."""
+        with closing(suite.engine_of(self.settings)) as engine:
+            deploy(engine, tenant_id, name)
+            for person in PEOPLE:
+                engine.ensure_user_in_tenant(tenant_id, person.id)
+        self._seed(tenant_id)
+
+    def _seed(self, tenant_id: UUID) -> None:
+        """Publish the demo's price book for a tenant, and grant authority to its approvers."""
         book = price_books.PublishPriceBook(
             price_book=PRICE_BOOK, expected_active_version=None, price_book_version=PRICE_BOOK_VERSION, entries=PRICES
         )
@@ -205,7 +213,9 @@ class LocalSuite:
         database = suite.connect(self.settings, "migrate")
         migrate(database)
         database.dispose()
-        deploy(suite.engine_of(self.settings), PEOPLE, PEOPLE_PASSWORD)
+        with closing(suite.engine_of(self.settings)) as engine:
+            set_up(engine)
+            add_people(engine, PEOPLE, PEOPLE_PASSWORD)
         ensure_topics(self.settings.kafka, all_topics())
         self.provider = SandboxProvider(
             self.stack.data_dir,

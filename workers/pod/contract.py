@@ -47,11 +47,15 @@ class GiveUp(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One external task. `cancelled` is set when its outcome no longer counts, or the pod must stop; a long handler may check it."""
+    """One external task. `cancelled` is set when its outcome no longer counts, or the pod must stop; a long handler may check it.
+
+    `tenant_id` is the engine's tenant of the instance; empty for an instance that was started without one.
+    """
 
     id: str
     topic: str
     worker_id: str
+    tenant_id: str
     process_instance_id: str
     business_key: str
     activity_id: str
@@ -69,6 +73,7 @@ class Task:
             id=task.id,
             topic=task.topic,
             worker_id=task.worker_id or "",
+            tenant_id=task.tenant_id,
             process_instance_id=task.process_instance_id,
             business_key=task.business_key,
             activity_id=task.activity_id,

@@ -27,6 +27,7 @@ from workers.runtime.engine_connection import (
 from workers.runtime.engine_history import HistoryCalls
 from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
+from workers.runtime.engine_tenants import TenantCalls
 from workers.runtime.secret_files import Secret
 from workers.runtime.transport import ClientTls
 from workers.runtime.variables import EncodedVariables, TypedValue
@@ -77,6 +78,7 @@ class ExternalTask:
     id: str
     topic: str
     worker_id: str | None
+    tenant_id: str
     process_instance_id: str
     business_key: str
     activity_id: str
@@ -93,6 +95,7 @@ class ExternalTask:
             id=row["id"],
             topic=row["topicName"],
             worker_id=row.get("workerId"),
+            tenant_id=row.get("tenantId") or "",
             process_instance_id=row["processInstanceId"],
             business_key=row.get("businessKey") or "",
             activity_id=row["activityId"],
@@ -109,7 +112,7 @@ class ExternalTask:
 _NO_TOPIC = TopicRequest(name="q2o.no-topic", lock_duration=timedelta(seconds=1), variables=())
 
 
-class Engine(ProcessCalls, PeopleCalls, HistoryCalls):
+class Engine(ProcessCalls, PeopleCalls, TenantCalls, HistoryCalls):
     """Every call of the suite to the engine. Safe to share between threads; close it when done.
 
     Every call raises EngineUnavailableError (nothing was sent), EngineOutcomeUnknownError (it may have taken effect) or EngineRefusedError.

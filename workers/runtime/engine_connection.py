@@ -79,6 +79,7 @@ class EngineConnection:
 
     def __init__(self, url: str, user: str, password: Secret, *, tls: ClientTls = PUBLIC_AUTHORITIES) -> None:
         self.url = url.rstrip("/")
+        self.user = user
         self._tls = tls
         self._session = requests.Session()
         # Proxy settings and .netrc are not meant for an engine, and reading them costs more than the rest of a call.

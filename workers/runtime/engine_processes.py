@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
 from workers.runtime.engine_history import RUNNING
@@ -42,18 +43,22 @@ class CalledInstance:
 class ProcessCalls(EngineConnection):
     """Start, find, message and end process instances; deploy their models."""
 
-    def start_process(self, key: str, business_key: str, variables: Mapping[str, Variable]) -> str:
-        """Start the latest version of process `key` and return the instance's id.
+    def start_process(self, tenant_id: UUID, key: str, business_key: str, variables: Mapping[str, Variable]) -> str:
+        """Start the latest version of process `key` that the tenant has, and return the instance's id; the instance is the tenant's.
 
         The engine does not keep business keys unique: after EngineOutcomeUnknownError call `find_instances` before starting again.
         """
         body = {"businessKey": business_key, "variables": encode(variables)}
-        return str(self.post(start_path(key), body)["id"])
+        return str(self.post(start_path(tenant_id, key), body)["id"])
 
-    def correlate(self, message: str, business_key: str, variables: Mapping[str, Variable] | None = None) -> bool:
-        """Deliver a message to every instance with this business key that waits for it; False when none waits (yet, or any more)."""
+    def correlate(self, tenant_id: UUID, message: str, business_key: str, variables: Mapping[str, Variable] | None = None) -> bool:
+        """Deliver a message to every instance of the tenant with this business key that waits for it.
+
+        Returns False when none waits (yet, or any more).
+        """
         body = {
             "messageName": message,
+            "tenantId": str(tenant_id),
             "businessKey": business_key,
             "processVariables": encode(variables or {}),
             # With `all` the response is empty when no instance waits; without it, it is a 400 that only its text tells from a fault.
@@ -105,9 +110,10 @@ class ProcessCalls(EngineConnection):
             raise
         return True
 
-    def evaluate(self, decision_key: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
-        """Evaluate the latest version of a decision; returns the rows that it gives for these inputs."""
-        rows = self.post(f"/decision-definition/key/{decision_key}/evaluate", {"variables": encode(variables)})
+    def evaluate(self, tenant_id: UUID, decision_key: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
+        """Evaluate the latest version of a decision that the tenant has; returns the rows that it gives for these inputs."""
+        path = f"/decision-definition/key/{decision_key}/tenant-id/{tenant_id}/evaluate"
+        rows = self.post(path, {"variables": encode(variables)})
         return [decode(row) for row in rows]
 
     def evaluate_version(self, definition_id: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
@@ -129,23 +135,35 @@ class ProcessCalls(EngineConnection):
             raise EngineRefusedError(404, "NotFound", f"{decision_key} was not evaluated in instance {process_instance_id}", None)
         return str(rows[0]["decisionDefinitionId"])
 
-    def deploy(self, name: str, files: Sequence[Path]) -> str:
-        """Deploy files together and return the deployment's id; the same files again change nothing.
+    def deploy(self, tenant_id: UUID, name: str, files: Sequence[Path], source: str = "") -> str:
+        """Deploy files together for a tenant and return the deployment's id; the same files again change nothing.
 
-        All or none: models bind their forms and decisions by deployment, so a single changed file redeploys the set.
+        `source` says where the files come from. All or none: models bind their forms and decisions by deployment, so a single changed file redeploys the set.
         """
-        fields = {"deployment-name": name, "enable-duplicate-filtering": "true", "deploy-changed-only": "false"}
+        fields = {
+            "deployment-name": name,
+            "tenant-id": str(tenant_id),
+            **({"deployment-source": source} if source else {}),
+            "enable-duplicate-filtering": "true",
+            "deploy-changed-only": "false",
+        }
         with ExitStack() as opened:
             parts = [(path.name, (path.name, opened.enter_context(path.open("rb")))) for path in files]
             return str(self.call("POST", "/deployment/create", data=fields, files=parts, timeout=DEPLOY_TIMEOUT)["id"])
+
+    def source_of_models(self, tenant_id: UUID, name: str) -> str | None:
+        """Where the files of a tenant's latest deployment of this name come from; None when it has none."""
+        latest = {"sortBy": "deploymentTime", "sortOrder": "desc", "maxResults": 1}
+        rows = self.get("/deployment", name=name, tenantIdIn=str(tenant_id), **latest)
+        return rows[0]["source"] if rows else None
 
     def version(self) -> str:
         return str(self.get("/version")["version"])
 
 
-def start_path(key: str) -> str:
-    """The path under which the engine starts process `key`: a fault proxy recognises a start by it."""
-    return f"/process-definition/key/{key}/start"
+def start_path(tenant_id: UUID, key: str) -> str:
+    """The path under which the engine starts process `key` of a tenant: a fault proxy recognises a start by it."""
+    return f"/process-definition/key/{key}/tenant-id/{tenant_id}/start"
 
 
 def _instance(row: Mapping[str, Any]) -> Instance:

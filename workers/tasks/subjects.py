@@ -64,11 +64,18 @@ class Subjects:
 
 
 def named_by(task: Task) -> BusinessKey:
-    """Read the business key of a task's instance. Raises GiveUp for any other text."""
+    """Read the business key of a task's instance. Raises GiveUp for any other text, and for the key of another tenant.
+
+    The engine sets the tenant of an instance when it starts, and no request changes it; the key of a called instance comes from variables.
+    """
     try:
-        return parse(task.business_key)
+        key = parse(task.business_key)
     except ValueError:
         raise GiveUp(f"{task.business_key!r} is not a business key of this suite: end the instance in Cockpit") from None
+    if task.tenant_id != str(key.tenant_id):
+        whose = f"belongs to tenant {task.tenant_id}" if task.tenant_id else "belongs to no tenant"
+        raise GiveUp(f"process instance {task.process_instance_id} {whose}, and acts for {task.business_key}: end it in Cockpit")
+    return key
 
 
 def _may_call(uow: UnitOfWork, caller: str, called: Called) -> bool:

@@ -1,0 +1,58 @@
+"""The tenants of the engine, and who is a member of them: a member sees the work of a tenant, nobody else does.
+
+The engine answers for the work of a tenant to others as if there were none, so a worker outside of a tenant waits for ever and nothing
+says why. `unserved_tenants` says it.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
+
+ADMINISTRATORS = "camunda-admin"
+"""The engine's group of administrators; its members see every tenant."""
+
+
+class TenantCalls(EngineConnection):
+    """Create tenants, make people and groups members of them, and find what a user cannot see."""
+
+    def ensure_tenant(self, tenant_id: UUID, name: str) -> None:
+        """Create the tenant unless the engine has it; an existing name is not changed."""
+        address = f"/tenant/{tenant_id}"
+        if self.find(address) is not None:
+            return
+        try:
+            self.post("/tenant/create", {"id": str(tenant_id), "name": name})
+        except EngineRefusedError:
+            # Two processes that start together both find nothing; the engine refuses the second one's insert.
+            if self.find(address) is None:
+                raise
+
+    def ensure_user_in_tenant(self, tenant_id: UUID, user_id: str) -> None:
+        if not self.get("/tenant/count", id=str(tenant_id), userMember=user_id)["count"]:
+            self.put(f"/tenant/{tenant_id}/user-members/{user_id}")
+
+    def ensure_group_in_tenant(self, tenant_id: UUID, group_id: str) -> None:
+        if not self.get("/tenant/count", id=str(tenant_id), groupMember=group_id)["count"]:
+            self.put(f"/tenant/{tenant_id}/group-members/{group_id}")
+
+    def tenants(self) -> list[UUID]:
+        """Every tenant of the engine that this user may read and that the suite can have made, in the order of their ids."""
+        return [UUID(row["id"]) for row in self.get("/tenant", sortBy="id", sortOrder="asc") if _is_ours(row["id"])]
+
+    def unserved_tenants(self) -> list[UUID]:
+        """The tenants whose work this user does not see."""
+        groups = [str(row["id"]) for row in self.get("/group", member=self.user)]
+        if ADMINISTRATORS in groups:
+            return []
+        mine = self.get("/tenant", userMember=self.user, includingGroupsOfUser="true")
+        served = {str(row["id"]) for row in mine}
+        return [tenant for tenant in self.tenants() if str(tenant) not in served]
+
+
+def _is_ours(tenant_id: str) -> bool:
+    try:
+        return str(UUID(tenant_id)) == tenant_id
+    except ValueError:
+        return False
