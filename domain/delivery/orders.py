@@ -10,11 +10,11 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, Sequence, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Invalid, SafeAction
-from domain.store import Aggregate, Base, Matrix, Owned, ref, sql_list, table_of
+from domain.store import Aggregate, Base, Matrix, Owned, next_number, ref, sql_list, table_of
 from domain.workflows.keys import Kind, key_of
 
 
@@ -139,7 +139,6 @@ class OrderInvalid(Invalid):
     """The order cannot be decomposed into steps of the catalog."""
 
 
-ORDER_NUMBER = Sequence("order_number", metadata=Base.metadata)
 ONE_ORDER_PER_REVISION = "uq_order_quote_revision_primary"
 
 
@@ -162,7 +161,7 @@ class SalesOrder(Aggregate, Base):
         ),
         ref("quote_revision", of={"quote_id": "quote_id"}),
     )
-    order_number: Mapped[str] = mapped_column(server_default=text("'O-' || nextval('order_number')"))
+    order_number: Mapped[str] = mapped_column(server_default=next_number("O"))
     order_kind: Mapped[str]
     quote_id: Mapped[UUID]
     quote_revision_id: Mapped[UUID]

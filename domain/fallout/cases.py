@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, Sequence, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, append_only, check_in, ref
+from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, append_only, check_in, next_number, ref
 from domain.workflows.keys import Kind, key_of
 
 
@@ -134,7 +134,6 @@ class NoteKind(StrEnum):
     DECLINED = "DECLINED"
 
 
-CASE_NUMBER = Sequence("fallout_case_number", metadata=Base.metadata)
 ONE_OPEN_CASE = "uq_fallout_case_open"
 
 
@@ -166,7 +165,7 @@ class FalloutCase(Aggregate, Base):
         Index("ix_fallout_case_order", "tenant_id", "order_id"),
         Index("ix_fallout_case_claimed", "claim_expires_at", postgresql_where=text("status = 'IN_PROGRESS'")),
     )
-    case_number: Mapped[str] = mapped_column(server_default=text("'F-' || nextval('fallout_case_number')"))
+    case_number: Mapped[str] = mapped_column(server_default=next_number("F"))
     order_id: Mapped[UUID | None]
     step_id: Mapped[UUID | None]
     type: Mapped[str]

@@ -15,11 +15,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, Numeric, Row, UniqueConstraint, delete, event, func, select, text
-from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Invalid, SafeAction
-from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, ref, table_of
+from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, next_number, ref, table_of
 from domain.store.base import ddl
 from domain.store.idempotency import request_hash
 from domain.store.moves import param
@@ -113,9 +112,6 @@ class UnknownLine(Invalid):
     """The revision has no such line."""
 
 
-QUOTE_NUMBER = DatabaseSequence("quote_number", metadata=Base.metadata)
-
-
 class Quote(Aggregate, Base):
     """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision that commands may name.
 
@@ -130,7 +126,7 @@ class Quote(Aggregate, Base):
         ref("quote_revision", "current_revision_id", of={"id": "quote_id"}, deferrable=True, initially="DEFERRED", use_alter=True),
         Index("ix_quote_expiring", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
     )
-    quote_number: Mapped[str] = mapped_column(server_default=text("'Q-' || nextval('quote_number')"))
+    quote_number: Mapped[str] = mapped_column(server_default=next_number("Q"))
     customer_id: Mapped[str]
     owner_user_id: Mapped[str]
     region: Mapped[str]

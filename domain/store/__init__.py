@@ -33,6 +33,7 @@ from domain.store.facts import Cause
 from domain.store.idempotency import Answer, once, remember
 from domain.store.matrix import CellKind, Matrix
 from domain.store.moves import Check, Guard, Move, is_one_of, param
+from domain.store.numbers import next_number
 from domain.store.unit_of_work import UnitOfWork, unit_of_work
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "as_json",
     "check_in",
     "is_one_of",
+    "next_number",
     "once",
     "param",
     "ref",

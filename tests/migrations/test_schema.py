@@ -14,10 +14,10 @@ CATALOGUE = {
     "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
     "triggers": "SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
-    "sequences": "SELECT sequence_name, data_type, start_value, increment FROM information_schema.sequences WHERE sequence_schema = 'public'",
+    "sequences": "SELECT sequence_name, data_type, start_value, increment FROM information_schema.sequences",
     "policies": "SELECT tablename, policyname, permissive, roles::text, cmd, qual, with_check FROM pg_policies WHERE schemaname = 'public'",
     "row security": "SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace",
-    "functions": "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "functions": "SELECT proname, prosrc, prosecdef, proconfig::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
 }
 
 LEFT_BEHIND = "ALTER TABLE fulfillment_step ADD COLUMN required BOOLEAN DEFAULT true NOT NULL"

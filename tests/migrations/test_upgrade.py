@@ -121,6 +121,21 @@ def test_rows_of_the_first_release_survive_the_upgrade(two_databases: tuple[Engi
     assert acceptance["active_version_published_at"].isoformat().startswith("2026-01-01")
 
 
+def test_the_numbers_of_a_tenant_go_on_after_its_highest_one(two_databases: tuple[Engine, Engine]) -> None:
+    engine, _ = two_databases
+    first_release(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE quote SET quote_number = 'Q-75'"))
+
+    migrate(engine)
+
+    with engine.connect() as connection:
+        name_tenant(connection, TENANT)
+        assert [connection.scalar(text(f"SELECT next_number('{prefix}')")) for prefix in ("Q", "O", "F")] == ["Q-76", "O-2", "F-1"]
+        name_tenant(connection, str(uuid4()))
+        assert connection.scalar(text("SELECT next_number('Q')")) == "Q-1"
+
+
 def planned_step(connection: Connection, **more: Any) -> None:
     """Plan one more step of the order as a pod does, with the columns of its release."""
     columns = {

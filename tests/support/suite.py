@@ -167,6 +167,10 @@ class Shop:
         """End the instances that still run: those of a failed test must not reach the workers of the next one."""
         eventually(self._end_running_ones, "every process can be ended")
 
+    def part(self) -> None:
+        """End every membership: the demo's people work for each new tenant, and would see the numbers of one twice."""
+        self.engine.call("DELETE", f"/tenant/{self.tenant_id}")
+
     def _end_running_ones(self) -> bool:
         """Try to end the instances that still run; returns whether there were none."""
         left = [instance for instance in self.instances() if instance.is_running]
@@ -228,7 +232,7 @@ def open_shop(local: LocalSuite) -> Iterator[Shop]:
     driver = Driver(api, local.stopped, tasklist(manager))
     shop = Shop(local=local, database=database, engine=engine, api=api, driver=driver)
     with ExitStack() as at_the_end:
-        for close in (database.dispose, engine.close, api.close, manager.close, driver.close, shop.end_processes):
+        for close in (database.dispose, engine.close, api.close, manager.close, driver.close, shop.part, shop.end_processes):
             at_the_end.callback(close)
         yield shop
 
