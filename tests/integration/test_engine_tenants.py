@@ -1,0 +1,174 @@
+"""The tenants of the engine: a model, its instances and its messages belong to one, and a worker outside of it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+from typer.testing import CliRunner, Result
+
+from tests.support.engines import Doors
+from tests.support.models import new_name, one_task, waiting_for_message
+from workers import suite
+from workers.cli import app
+from workers.deployment import WORKERS, deploy, model_files, set_up
+from workers.runtime.engine import Engine, EngineRefusedError, TopicRequest
+from workers.runtime.settings import Settings
+
+pytestmark = pytest.mark.stack
+
+PASSWORD = "Demo-2026-q2o"
+WORKER_NEEDS = ["READ", "READ_INSTANCE", "UPDATE_INSTANCE"]
+TENANT_RESOURCE = 11
+PROCESS_DEFINITION = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """One small model, deployed for two tenants."""
+
+    engine: Engine
+    key: str
+    topic: str
+    mine: UUID
+    others: UUID
+
+
+@pytest.fixture
+def engine(doors: Doors) -> Engine:
+    return doors.direct()
+
+
+@pytest.fixture
+def deployed(engine: Engine, tmp_path: Path) -> Deployed:
+    key, topic, tenants = new_name("process"), new_name("topic"), (uuid4(), uuid4())
+    file = tmp_path / f"{key}.bpmn"
+    file.write_text(one_task(key, topic), encoding="utf-8")
+    for tenant in tenants:
+        engine.ensure_tenant(tenant, "A tenant")
+        engine.deploy(tenant, key, [file])
+    return Deployed(engine=engine, key=key, topic=topic, mine=tenants[0], others=tenants[1])
+
+
+@pytest.fixture
+def worker(engine: Engine, doors: Doors) -> Iterator[Engine]:
+    """A user with the rights of a worker, who is in no tenant yet."""
+    name = new_name("worker").replace("-", "")
+    engine.ensure_user(name, first_name="A", last_name="Worker", email=f"{name}@example.org", password=PASSWORD)
+    engine.ensure_authorization(PROCESS_DEFINITION, "*", WORKER_NEEDS, user_id=name)
+    engine.ensure_authorization(TENANT_RESOURCE, "*", ["READ"], user_id=name)
+    door = Engine(doors.environment["Q2O_ENGINE_URL"], name, PASSWORD)
+    yield door
+    door.close()
+    engine.call("DELETE", f"/user/{name}")
+
+
+def fetched(worker: Engine, topic: str) -> set[str]:
+    """The tenants of the tasks that a worker is given."""
+    request = TopicRequest(name=topic, lock_duration=timedelta(seconds=1), variables=())
+    return {task.tenant_id for task in worker.fetch_and_lock([request], max_tasks=10, poll=timedelta(0))}
+
+
+def test_a_worker_is_given_the_tasks_of_its_tenants_and_no_others(deployed: Deployed, worker: Engine) -> None:
+    for tenant in (deployed.mine, deployed.others):
+        deployed.engine.start_process(tenant, deployed.key, new_name("business"), {})
+    assert fetched(worker, deployed.topic) == set()
+
+    deployed.engine.ensure_user_in_tenant(deployed.mine, worker.user)
+
+    assert fetched(worker, deployed.topic) == {str(deployed.mine)}
+
+
+def test_a_process_that_starts_names_the_tenants_that_it_does_not_serve(deployed: Deployed, worker: Engine, doors: Doors) -> None:
+    deployed.engine.ensure_user_in_tenant(deployed.mine, worker.user)
+    settings = Settings({**doors.environment, "Q2O_ENGINE_USER": worker.user, "Q2O_ENGINE_PASSWORD": PASSWORD})
+
+    with capture_logs() as logs:
+        suite.trusted_engine_of(settings).close()
+
+    [said] = [log for log in logs if log["event"] == "engine_tenants_not_served"]
+    assert str(deployed.others) in said["tenants"]
+    assert str(deployed.mine) not in said["tenants"]
+    assert said["engineUser"] == worker.user
+
+
+def test_a_tenant_that_is_served_through_a_group_is_not_named(deployed: Deployed, worker: Engine) -> None:
+    deployed.engine.ensure_group(WORKERS, "Workers")
+    deployed.engine.ensure_membership(WORKERS, worker.user)
+    deployed.engine.ensure_group_in_tenant(deployed.mine, WORKERS)
+
+    assert deployed.mine not in worker.unserved_tenants()
+    assert deployed.others in worker.unserved_tenants()
+
+
+def test_a_message_reaches_the_instance_of_its_tenant_alone(engine: Engine, tmp_path: Path) -> None:
+    key, message, business_key, tenants = new_name("process"), new_name("message"), new_name("order"), (uuid4(), uuid4())
+    file = tmp_path / "model.bpmn"
+    file.write_text(waiting_for_message(key, message), encoding="utf-8")
+    for tenant in tenants:
+        engine.deploy(tenant, key, [file])
+        engine.start_process(tenant, key, business_key, {})
+
+    assert engine.correlate(tenants[0], message, business_key)
+    assert not engine.correlate(tenants[0], message, business_key)
+    assert engine.correlate(tenants[1], message, business_key)
+
+
+def test_a_process_is_not_started_for_a_tenant_without_its_model(deployed: Deployed) -> None:
+    with pytest.raises(EngineRefusedError, match="tenant-id") as refused:
+        deployed.engine.start_process(uuid4(), deployed.key, new_name("order"), {})
+    assert refused.value.is_not_found
+
+
+def run_deploy(doors: Doors, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["deploy", *arguments], env=doors.environment)
+
+
+def deployments(engine: Engine, tenant: UUID) -> int:
+    return int(engine.get("/deployment/count", tenantIdIn=str(tenant))["count"])
+
+
+def test_one_command_adds_a_tenant_that_the_workers_serve(engine: Engine, doors: Doors) -> None:
+    tenant = uuid4()
+
+    assert run_deploy(doors, "--tenant", str(tenant), "--name", "Acme").exit_code == 0
+
+    assert engine.get(f"/tenant/{tenant}")["name"] == "Acme"
+    assert engine.get("/tenant/count", id=str(tenant), groupMember=WORKERS) == {"count": 1}
+    assert (
+        engine.get("/process-definition/count", tenantIdIn=str(tenant))["count"] == len(list(model_files())) - decisions_and_forms()
+    )
+
+
+def decisions_and_forms() -> int:
+    return len([file for file in model_files() if file.suffix != ".bpmn"])
+
+
+def test_deploying_again_changes_nothing_and_leaves_the_models_of_a_tenant_alone(
+    engine: Engine, doors: Doors, tmp_path: Path
+) -> None:
+    ours, own = uuid4(), uuid4()
+    set_up(engine)
+    deploy(engine, ours)
+    (tmp_path / "forms").mkdir()
+    for file in model_files():
+        text = file.read_text(encoding="utf-8").replace("<text>1</text>", "<text>2</text>")
+        target = tmp_path / ("forms" if file.suffix == ".form" else "") / file.name
+        target.write_text(text, encoding="utf-8")
+    assert run_deploy(doors, "--tenant", str(own), "--models", str(tmp_path)).exit_code == 0
+
+    assert run_deploy(doors).exit_code == 0
+
+    assert (deployments(engine, ours), deployments(engine, own)) == (1, 1)
+
+
+def test_models_of_its_own_need_a_tenant(doors: Doors, tmp_path: Path) -> None:
+    ended = run_deploy(doors, "--models", str(tmp_path))
+
+    assert ended.exit_code == 2
+    assert "name it by --tenant" in ended.output
