@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 
 def connect(settings: Settings, process: str) -> Database:
     """The product's database; its sessions carry the name of the process."""
-    return database.connect(settings.database_url, process)
+    return database.connect(settings.database_url, process, only_tenant=settings.only_tenant)
 
 
 def engine_of(settings: Settings) -> Engine:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import Connection, MetaData, event, text
+from sqlalchemy import Connection, Engine, MetaData, event, text
 
 from domain.store.base import Base
 from domain.store.declared import send
 
 EveryTenant = Literal["*"]
 EVERY_TENANT: Final = "*"
+ONLY_TENANT: Final = "q2o_only_tenant"
+"""The option of a database whose process serves one tenant: its machinery, too, sees the rows of this tenant alone."""
 # Compared as text: a setting that was never made, or that ended with its transaction, is no UUID.
 POLICY = (
     "CREATE POLICY tenant ON {table} USING "
@@ -27,6 +29,12 @@ NAME_TENANT = text("SELECT set_config('q2o.tenant', :tenant, true)")
 def name_tenant(connection: Connection, tenant: UUID | str) -> None:
     """Name the tenant of this transaction, or EVERY_TENANT."""
     connection.execute(NAME_TENANT, {"tenant": str(tenant)})
+
+
+def tenant_of_machinery(database: Engine) -> UUID | EveryTenant:
+    """For whom claims, marks and sweeps of this process work: for every tenant, or for the only one that it serves."""
+    tenant: UUID | EveryTenant = database.get_execution_options().get(ONLY_TENANT, EVERY_TENANT)
+    return tenant
 
 
 def open_for(connection: Connection, tenant: UUID | EveryTenant) -> None:

@@ -32,7 +32,7 @@ from domain.store.facts import (
     conflict_row,
     origin,
 )
-from domain.store.isolation import EVERY_TENANT, EveryTenant, open_for
+from domain.store.isolation import EveryTenant, open_for, tenant_of_machinery
 from domain.store.moves import PREFIX, Check, Move, param
 from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
 
@@ -294,7 +294,7 @@ def _record_conflict(database: Database, cause: Cause, refusal: Refusal) -> None
 
 @contextmanager
 def housekeeping(database: Database) -> Iterator[Connection]:
-    """A transaction of the machinery itself (claims and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
-    with _transaction(database, EVERY_TENANT) as connection:
+    """A transaction of the machinery (claims and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
+    with _transaction(database, tenant_of_machinery(database)) as connection:
         yield connection
         connection.commit()

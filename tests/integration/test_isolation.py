@@ -89,3 +89,15 @@ def test_the_id_of_another_tenant_s_quote_is_not_found(offers: Offers, stranger:
 
     with pytest.raises(NotFound):
         stranger.body(quote)
+
+
+def test_a_process_that_serves_one_tenant_sees_the_work_of_no_other(db: Engine, offers: Offers, stranger: Offers) -> None:
+    """For a tenant with an engine of its own: no claim and no sweep of its processes finds a row of somebody else."""
+    counts = []
+    for tenant_id in (offers.tenant_id, stranger.tenant_id, None):
+        database = connect(db.url.render_as_string(hide_password=False), "tests", only_tenant=tenant_id)
+        with housekeeping(database) as connection:
+            counts.append(connection.scalar(EVERY_ROW))
+        database.dispose()
+
+    assert counts == [1, 0, 1]

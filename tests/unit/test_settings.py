@@ -96,6 +96,11 @@ def test_a_setting_that_is_not_a_number_is_named_with_its_value(name: str, value
         getattr(settings, name.removesuffix("_seconds"))
 
 
+def test_a_tenant_that_is_no_uuid_is_named_with_its_value() -> None:
+    with pytest.raises(SettingError, match="Q2O_ONLY_TENANT=acme is not a UUID"):
+        _ = Settings({"Q2O_ONLY_TENANT": "acme"}).only_tenant
+
+
 def test_a_token_secret_that_is_too_short_is_refused() -> None:
     short = {**NEEDS["http"], "Q2O_JWT_ISSUER": "", "Q2O_JWT_SECRET": "guessable"}
 

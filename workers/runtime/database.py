@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import select
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError
 
+from domain.store.isolation import ONLY_TENANT
 from workers.runtime.environment import SettingError
 from workers.runtime.lock_waits import time_locks
 from workers.runtime.secret_files import Secret, reveal
@@ -24,10 +26,10 @@ class DatabaseUnreachableError(Exception):
     """The database cannot be used; the text gives the address and the reason."""
 
 
-def connect(database_url: Secret, process: str, pool_size: int = 10) -> Engine:
+def connect(database_url: Secret, process: str, pool_size: int = 10, only_tenant: UUID | None = None) -> Engine:
     """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection.
 
-    An address in a file holds for every new connection as it is at that time. Raises SettingError when it is no address.
+    With `only_tenant`, the machinery of the process sees the rows of this tenant alone. An address in a file holds for every new connection as it is at that time. Raises SettingError when it is no address.
     """
     options = (
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} "
@@ -40,6 +42,8 @@ def connect(database_url: Secret, process: str, pool_size: int = 10) -> Engine:
         "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
     }
     engine = create_engine(_address(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size)
+    if only_tenant:
+        engine.update_execution_options(**{ONLY_TENANT: only_tenant})
     event.listen(engine, "checkout", _refuse_a_dead_connection)
     time_locks(engine)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 from workers.runtime.secret_files import Secret, SecretFile, reveal
 
@@ -63,6 +64,14 @@ class Environment:
                 f"{variable(name)} is not set: give its value, or a file in {variable(name)}{FILE}, or start the local stack with `q2o up`"
             )
         return secret
+
+    def uuid(self, name: str) -> UUID | None:
+        """A UUID; None when the variable is not set."""
+        value = self.find(name)
+        try:
+            return UUID(value) if value else None
+        except ValueError:
+            raise SettingError(f"{variable(name)}={value} is not a UUID: correct it, or unset it") from None
 
     def number(self, name: str, fallback: str) -> float:
         value = self.text(name, fallback)

@@ -147,6 +147,11 @@ class Settings:
         return frozenset(self.environment.names("topics"))
 
     @property
+    def only_tenant(self) -> UUID | None:
+        """The one tenant whose work this process carries out, for an engine of its own; None: every tenant."""
+        return self.environment.uuid("only_tenant")
+
+    @property
     def start_safe_interval(self) -> timedelta:
         """Longer than the engine may take for a start, so that "not found" then means "never arrived"."""
         return self.environment.seconds("start_safe_interval_seconds", "15")
