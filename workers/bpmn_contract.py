@@ -16,7 +16,7 @@ from lxml import etree
 
 from workers import bpmn_variables
 from workers.bpmn_variables import Models, Promises
-from workers.deployment import GROUPS
+from workers.deployment import GROUPS, missing_models
 from workers.pod.retry_policy import PROPERTY, RetryPolicy
 from workers.tasks.topics import COLUMNS, ELEMENTS, SENT, STARTS
 
@@ -90,6 +90,12 @@ class _Model:
         event_subprocess = event.getparent()
         scope = None if event_subprocess is None else event_subprocess.getparent()
         return scope is not None and scope.get("id") in around
+
+
+def unfit(folder: Path, topics: Mapping[str, TopicContract]) -> list[str]:
+    """What keeps the models of a tenant's own folder from being deployed: files that it lacks, and the problems of those that it has."""
+    lacks = [f"{name} is missing in {folder}: copy it from the models of the suite" for name in missing_models(folder)]
+    return [*lacks, *problems(folder, topics)]
 
 
 def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: Iterable[str] = MESSAGES) -> list[str]:

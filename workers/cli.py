@@ -187,12 +187,16 @@ def deploy(
 ) -> None:
     """Deploy the models to the engine for each tenant, with groups, permissions and filters. A new tenant is added by this command."""
     from workers import suite
+    from workers.bpmn_contract import unfit
     from workers.deployment import deploy as bring_models
     from workers.deployment import set_up, tenants_with_our_models
+    from workers.tasks.topics import CONTRACTS
 
     with plain_errors():
         if models and not tenant:
             raise SettingError("models of its own belong to a tenant: name it by --tenant")
+        if models and (faults := unfit(models, CONTRACTS)):
+            raise SettingError("\n".join(faults))
         engine = suite.engine_of(settings_of())
         set_up(engine)
         chosen = tenant or tenants_with_our_models(engine)

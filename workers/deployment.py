@@ -1,7 +1,9 @@
 """Deploys what the suite needs in the engine: the models of each tenant, and the groups, permissions and Tasklist filters of all.
 
-The rule it keeps: a model belongs to one tenant, so the engine shows its work to the members of that tenant alone. Groups hold in every tenant
-of a person; whose signature counts for which tenant, the domain decides by its authority grants. It may be repeated at any time: the engine keeps a deployment whose files did not change, and `ensure_…` changes only what differs.
+The rule it keeps: a model belongs to one tenant, so the engine shows its work to the members of that tenant alone. Groups hold in every
+tenant of a person; whose signature counts for which tenant, the domain decides by its authority grants.
+
+All of it may be repeated at any time: the engine keeps a deployment whose files did not change, and `ensure_…` changes only what differs.
 """
 
 from __future__ import annotations
@@ -108,6 +110,12 @@ def model_files(folder: Path | None = None) -> list[Path]:
     return sorted(path for pattern in MODEL_FILES for path in (folder or models_root()).glob(pattern))
 
 
+def missing_models(folder: Path) -> list[str]:
+    """The files of the suite's models that a folder lacks, as paths inside it. A process that the suite starts would not be found."""
+    wanted = [file.relative_to(models_root()) for file in model_files()]
+    return [str(name) for name in wanted if not (folder / name).is_file()]
+
+
 def set_up(engine: Engine) -> None:
     """Bring the engine what all tenants share: groups, their permissions, their Tasklist filters."""
     for group in GROUPS:
@@ -126,8 +134,8 @@ def deploy(engine: Engine, tenant_id: UUID, name: str = "", folder: Path | None 
 
 
 def tenants_with_our_models(engine: Engine) -> list[UUID]:
-    """The tenants of the engine, except those that were last given models of their own."""
-    return [tenant_id for tenant_id in engine.tenants() if engine.source_of_models(tenant_id, DEPLOYMENT) != OWN_MODELS]
+    """The tenants that `deploy` has given models, except those that were last given models of their own."""
+    return [tenant_id for tenant_id in engine.tenants() if engine.source_of_models(tenant_id, DEPLOYMENT) == OUR_MODELS]
 
 
 def add_people(engine: Engine, people: Sequence[Person], password: str) -> None:

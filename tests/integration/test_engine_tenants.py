@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,7 @@ from tests.support.engines import Doors
 from tests.support.models import new_name, one_task, waiting_for_message
 from workers import suite
 from workers.cli import app
-from workers.deployment import WORKERS, deploy, model_files, set_up
+from workers.deployment import PROCESSES, WORKERS, deploy, models_root, set_up
 from workers.runtime.engine import Engine, EngineRefusedError, TopicRequest
 from workers.runtime.settings import Settings
 
@@ -140,13 +141,7 @@ def test_one_command_adds_a_tenant_that_the_workers_serve(engine: Engine, doors:
 
     assert engine.get(f"/tenant/{tenant}")["name"] == "Acme"
     assert engine.get("/tenant/count", id=str(tenant), groupMember=WORKERS) == {"count": 1}
-    assert (
-        engine.get("/process-definition/count", tenantIdIn=str(tenant))["count"] == len(list(model_files())) - decisions_and_forms()
-    )
-
-
-def decisions_and_forms() -> int:
-    return len([file for file in model_files() if file.suffix != ".bpmn"])
+    assert engine.get("/process-definition/count", tenantIdIn=str(tenant)) == {"count": len(PROCESSES)}
 
 
 def test_deploying_again_changes_nothing_and_leaves_the_models_of_a_tenant_alone(
@@ -155,16 +150,26 @@ def test_deploying_again_changes_nothing_and_leaves_the_models_of_a_tenant_alone
     ours, own = uuid4(), uuid4()
     set_up(engine)
     deploy(engine, ours)
-    (tmp_path / "forms").mkdir()
-    for file in model_files():
-        text = file.read_text(encoding="utf-8").replace("<text>1</text>", "<text>2</text>")
-        target = tmp_path / ("forms" if file.suffix == ".form" else "") / file.name
-        target.write_text(text, encoding="utf-8")
-    assert run_deploy(doors, "--tenant", str(own), "--models", str(tmp_path)).exit_code == 0
+    shutil.copytree(models_root(), tmp_path / "own")
+    assert run_deploy(doors, "--tenant", str(own), "--models", str(tmp_path / "own")).exit_code == 0
 
     assert run_deploy(doors).exit_code == 0
 
     assert (deployments(engine, ours), deployments(engine, own)) == (1, 1)
+
+
+def test_models_that_the_workers_do_not_carry_out_are_not_deployed(engine: Engine, doors: Doors, tmp_path: Path) -> None:
+    tenant = uuid4()
+    shutil.copytree(models_root(), tmp_path / "own", ignore=shutil.ignore_patterns("late-compensation.bpmn"))
+    model = tmp_path / "own" / "fallout-case.bpmn"
+    model.write_text(model.read_text(encoding="utf-8").replace('camunda:topic="workflow.register"', 'camunda:topic="nobody"'))
+
+    ended = run_deploy(doors, "--tenant", str(tenant), "--models", str(tmp_path / "own"))
+
+    assert ended.exit_code == 2
+    assert "late-compensation.bpmn is missing" in ended.output
+    assert "nobody" in ended.output
+    assert engine.find(f"/tenant/{tenant}") is None
 
 
 def test_models_of_its_own_need_a_tenant(doors: Doors, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class DatabaseUnreachableError(Exception):
 def connect(database_url: Secret, process: str, pool_size: int = 10, only_tenant: UUID | None = None) -> Engine:
     """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection.
 
-    With `only_tenant`, the machinery of the process sees the rows of this tenant alone. An address in a file holds for every new connection as it is at that time. Raises SettingError when it is no address.
+    With `only_tenant`, the machinery of the process sees the rows of this tenant alone. An address in a file holds for every new connection
+    as it is at that time. Raises SettingError when it is no address.
     """
     options = (
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} "

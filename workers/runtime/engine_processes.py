@@ -138,7 +138,8 @@ class ProcessCalls(EngineConnection):
     def deploy(self, tenant_id: UUID, name: str, files: Sequence[Path], source: str = "") -> str:
         """Deploy files together for a tenant and return the deployment's id; the same files again change nothing.
 
-        `source` says where the files come from. All or none: models bind their forms and decisions by deployment, so a single changed file redeploys the set.
+        All or none: models bind their forms and decisions by deployment, so a single changed file redeploys the set. `source` says where
+        the files come from.
         """
         fields = {
             "deployment-name": name,
