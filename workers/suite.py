@@ -26,9 +26,9 @@ from workers.runtime.settings import Settings
 from workers.tasks.topics import topics
 
 
-def connect(settings: Settings, process: str) -> Database:
-    """The product's database; its sessions carry the name of the process."""
-    return database.connect(settings.database_url, process)
+def connect(settings: Settings, process: str, purpose: str = "") -> Database:
+    """The product's database, with the login of a process; its sessions carry the name of the process, and what they are for."""
+    return database.connect(settings.of(process).database_url, f"{process} {purpose}".rstrip())
 
 
 def engine_of(settings: Settings) -> Engine:

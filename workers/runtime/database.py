@@ -39,18 +39,19 @@ def connect(database_url: Secret, process: str, pool_size: int = 10) -> Engine:
         "connect_timeout": 5,
         "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
     }
-    engine = create_engine(_address(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size)
+    engine = create_engine(parsed(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size)
     event.listen(engine, "checkout", _refuse_a_dead_connection)
     time_locks(engine)
 
     def use_the_current_address(dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
-        parameters.update({**dialect.create_connect_args(_address(reveal(database_url)))[1], **ours})
+        parameters.update({**dialect.create_connect_args(parsed(reveal(database_url)))[1], **ours})
 
     event.listen(engine, "do_connect", use_the_current_address)
     return engine
 
 
-def _address(text: str) -> URL:
+def parsed(text: str) -> URL:
+    """The parts of a database address. Raises SettingError."""
     try:
         return make_url(text)
     except ArgumentError as error:
