@@ -15,14 +15,13 @@ PROCESSES: Final = ("http", "tasks", "dispatch", "relay", "inbox", "reconcile", 
 ACROSS_TENANTS: Final = frozenset({"dispatch", "relay", "reconcile", "audit"})
 """They may work for every tenant at once; the others act for one tenant at a time."""
 
-# S: SELECT, I: INSERT, U: UPDATE, D: DELETE, u: UPDATE of the columns in COLUMNS alone. L: lock a row, for which PostgreSQL demands the UPDATE
-# of some column: it is the one that says when the row was changed last.
+# S: SELECT, I: INSERT, U: UPDATE, D: DELETE, u: UPDATE of the columns in COLUMNS alone.
 _TABLES = """
                              http  tasks dispatch relay inbox reconcile audit
 approval_decision            SI    SI    -        -     -     -         S
 approval_request             SU    SIU   S        -     -     SU        S
 approval_requirement         SU    SIU   S        -     -     SU        S
-authority_grant              SIU   SL    -        -     -     S         S
+authority_grant              SIU   Su    -        -     -     S         S
 cancellation_request         SIU   SU    S        -     -     SU        S
 configuration_result         SI    S     -        -     -     -         S
 conflict_log                 I     I     I        -     I     I         S
@@ -66,11 +65,12 @@ SEQUENCES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Sequence -> the processes that take numbers from it."""
 COLUMNS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    # To lock a grant FOR SHARE; PostgreSQL demands the UPDATE of some column for that.
+    ("authority_grant", "tasks"): ("updated_at",),
     ("outbox_event", "relay"): ("status", "attempts", "due_at", "published_at"),
 }
 """Table and process -> the columns that the process may change."""
-_LOCKED_BY: Final = ("updated_at",)
-_PRIVILEGES: Final = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE", "u": "UPDATE", "L": "UPDATE"}
+_PRIVILEGES: Final = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE", "u": "UPDATE"}
 
 
 class Right(NamedTuple):
@@ -110,5 +110,5 @@ def _of_tables() -> Iterator[Right]:
 
 def _cell(process: str, name: str, cell: str) -> Iterator[Right]:
     for letter in cell.strip("-"):
-        columns = COLUMNS[name, process] if letter == "u" else _LOCKED_BY if letter == "L" else (None,)
+        columns = COLUMNS[name, process] if letter == "u" else (None,)
         yield from (Right(process, _PRIVILEGES[letter], name, column) for column in columns)

@@ -1,9 +1,8 @@
 """The database keeps tenants apart, too: row level security on every table, for the owner of the tables as well (decision 0011).
 
 A transaction sees and writes the rows of the tenant that it names, and no row before it names one. So a query that forgets its tenant finds
-no row of another tenant. Relay, dispatcher, sweeps and audit name EVERY_TENANT; the name counts only for members of the role
-EVERY_TENANT_ROLE, so that nobody gets past his tenant from an entry that serves one (decision 0026). A superuser is not bound: never
-connect as one.
+no row of another tenant. Relay, dispatcher, sweeps and audit name EVERY_TENANT, which counts only for members of EVERY_TENANT_ROLE: an
+entry that serves one tenant at a time cannot name all of them (decision 0026). A superuser is not bound: never connect as one.
 """
 
 from __future__ import annotations

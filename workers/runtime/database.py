@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError
 
-from workers.runtime.environment import SettingError
+from workers.runtime.environment import SettingError, variable
 from workers.runtime.lock_waits import time_locks
 from workers.runtime.secret_files import Secret, reveal
 
@@ -50,13 +50,13 @@ def connect(database_url: Secret, process: str, pool_size: int = 10) -> Engine:
     return engine
 
 
-def parsed(text: str) -> URL:
-    """The parts of a database address. Raises SettingError."""
+def parsed(text: str, name: str = "database_url") -> URL:
+    """The parts of a database address. Raises SettingError, which names the setting."""
     try:
         return make_url(text)
     except ArgumentError as error:
         raise SettingError(
-            "Q2O_DATABASE_URL is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
+            f"{variable(name)} is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
         ) from error
 
 

@@ -31,7 +31,7 @@ def logins_of(settings: Settings) -> dict[str, Login]:
         secret = settings.environment.find_secret(name)
         if secret is None:
             continue
-        address = parsed(reveal(secret))
+        address = parsed(reveal(secret), name)
         if address.username == group_of(process):
             raise SettingError(f"{variable(name)} names the group {group_of(process)}, with which nobody logs in: name a login")
         if address.username:
@@ -41,16 +41,17 @@ def logins_of(settings: Settings) -> dict[str, Login]:
 
 def require_role(database: Engine, process: str, *, production: bool) -> None:
     """Refuse the role of a process that starts, unless it has the process's rights, and in production no others. Raises DatabaseRoleError."""
+    named = f"{variable('database_url')} or {variable(f'{process}_database_url')}"
     with database.connect() as connection:
         mine = connection.execute(_MINE, {"group": group_of(process)}).one()
     if not (mine.is_member or mine.is_owner or mine.is_mighty):
         raise DatabaseRoleError(
             f"the database role {mine.name} has not the rights of `q2o {process}`: run `q2o migrate`, then GRANT {group_of(process)} "
-            f"TO {mine.name}, or name another login in {variable('database_url')}"
+            f"TO {mine.name}, or name another login in {named}"
         )
     if production and (mine.is_owner or mine.is_mighty):
         raise DatabaseRoleError(
             f"the database role {mine.name} is refused with Q2O_MODE=production, because it "
             + ("owns the tables" if mine.is_owner else "is a superuser, or gets past row level security, or makes roles")
-            + f": name a login in {variable('database_url')} that is only a member of {group_of(process)}"
+            + f": name a login in {named} that is only a member of {group_of(process)}"
         )
