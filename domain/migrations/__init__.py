@@ -7,6 +7,7 @@ This room needs `domain.schema`; only the command line and the tests need it. A 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-from domain.migrations.roles import RolesMissingError, grant_rights, prepare_roles
+from domain.migrations.roles import MetAnotherError, RolesMissingError, grant_rights, prepare_roles
 from domain.rights import Login
 from domain.store.isolation import EVERY_TENANT, name_tenant
 
@@ -22,6 +23,8 @@ __all__ = ["MIGRATION_LOCK", "RolesMissingError", "configuration", "migrate"]
 
 # Any fixed number: every process that migrates this schema takes the same lock.
 MIGRATION_LOCK = 4_202_046
+# How often a migration may meet others that make the same roles: each time, another one is done.
+_TRIES = 10
 _NO_LOGINS: Mapping[str, Login] = MappingProxyType({})
 
 
@@ -38,7 +41,7 @@ def migrate(engine: Engine, logins: Mapping[str, Login] = _NO_LOGINS) -> None:
     `logins`: the logins of processes, which are made when they are missing; others an administrator makes, as members of their groups.
     Raises RolesMissingError when roles are missing and this one may not make them.
     """
-    prepare_roles(engine, logins)
+    _prepare_roles(engine, logins)
     config = configuration()
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
@@ -46,3 +49,11 @@ def migrate(engine: Engine, logins: Mapping[str, Login] = _NO_LOGINS) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         grant_rights(connection)
+
+
+def _prepare_roles(engine: Engine, logins: Mapping[str, Login]) -> None:
+    for _ in range(_TRIES):
+        with suppress(MetAnotherError), engine.begin() as connection:
+            prepare_roles(connection, logins)
+            return
+    raise MetAnotherError

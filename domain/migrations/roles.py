@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from domain.rights import ACROSS_TENANTS, PROCESSES, SEQUENCES, Login, group_of, rights
@@ -26,13 +25,12 @@ _MEMBERS = text("""
 SELECT g.rolname, m.rolname FROM pg_roles g, pg_roles m
 WHERE g.rolname = ANY(:roles) AND m.rolname = ANY(:roles) AND pg_has_role(m.oid, g.oid, 'USAGE')
 """)
-# Another migration made the same role or membership at the same time.
+# duplicate_object, unique_violation, and `tuple concurrently updated`, which has no state of its own.
 _MET_ANOTHER = frozenset({"42710", "23505", "XX000"})
-_TRIES = 10
 
 
-class _MetAnotherError(Exception):
-    """Another migration makes the same roles for another database."""
+class MetAnotherError(Exception):
+    """Another migration makes the same roles for another database at the same time."""
 
 
 class RolesMissingError(Exception):
@@ -58,31 +56,22 @@ class _Step:
         return f"{self.statement};\n" + (f"\\password {_quoted(connection, self.login.name)}\n" if self.login else "")
 
 
-def prepare_roles(engine: Engine, logins: Mapping[str, Login]) -> None:
+def prepare_roles(connection: Connection, logins: Mapping[str, Login]) -> None:
     """Make the groups, logins and memberships that are missing. A login that exists keeps its password.
 
-    A transaction of its own: one that met another migration does not see what that one made. Raises RolesMissingError.
+    Raises RolesMissingError, and MetAnotherError: this transaction will not see what the other migration made, the next one will.
     """
-    for _ in range(_TRIES - 1):
-        with suppress(_MetAnotherError):
-            _prepare(engine, logins)
-            return
-    _prepare(engine, logins)
-
-
-def _prepare(engine: Engine, logins: Mapping[str, Login]) -> None:
-    with engine.begin() as connection:
-        steps = _missing(connection, logins)
-        try:
-            for step in steps:
-                connection.exec_driver_sql(step.statement + _password(connection, step.login))
-        except DBAPIError as error:
-            state = getattr(error.orig, "sqlstate", None)
-            if state in _MET_ANOTHER:
-                raise _MetAnotherError from error
-            if state != INSUFFICIENT_PRIVILEGE:
-                raise
-            raise RolesMissingError("".join(step.for_an_administrator(connection) for step in steps)) from error
+    steps = _missing(connection, logins)
+    try:
+        for step in steps:
+            connection.exec_driver_sql(step.statement + _password(connection, step.login))
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        if state in _MET_ANOTHER:
+            raise MetAnotherError from error
+        if state != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise RolesMissingError("".join(step.for_an_administrator(connection) for step in steps)) from error
 
 
 def grant_rights(connection: Connection) -> None:

@@ -13,7 +13,6 @@ from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner, Result
 
 from domain.migrations import migrate
-from domain.migrations.roles import prepare_roles
 from domain.rights import PROCESSES, Login
 from domain.store.isolation import EVERY_TENANT_ROLE
 from tests.support.database import acting
@@ -118,7 +117,7 @@ def test_of_two_databases_that_need_the_same_roles_at_once_the_second_waits_for_
     with ThreadPoolExecutor(1) as others:
         with first.begin() as connection:
             connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")
-            late = others.submit(prepare_roles, second, {"http": Login(name)})
+            late = others.submit(migrate, second, {"http": Login(name)})
             eventually(lambda: connection.scalar(WAITING), "the second one waits")
         late.result(30)
 
