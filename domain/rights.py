@@ -90,6 +90,17 @@ class Login:
     password: str | None = field(default=None, repr=False)
 
 
+class RolesMissingError(Exception):
+    """The role that migrates may not make the roles. `sql`: what an administrator runs instead; it has no password."""
+
+    def __init__(self, sql: str) -> None:
+        super().__init__(
+            "the database has not all roles of the processes, and this one may not make them: nothing has changed; "
+            "let an administrator run the SQL that `q2o migrate` prints, then run it again"
+        )
+        self.sql = sql
+
+
 def group_of(process: str) -> str:
     """The role that has the rights of a process; logins are members of it."""
     return f"q2o_{process}"

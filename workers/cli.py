@@ -52,7 +52,7 @@ def plain_errors() -> Iterator[None]:
 
 def _outside_errors() -> tuple[type[Exception], ...]:
     """The errors that need no traceback. They are imported after a failure only, so a command that succeeds loads no part it does not use."""
-    from domain.migrations.roles import RolesMissingError
+    from domain.rights import RolesMissingError
     from workers.http.actors import UnusableNameError
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
@@ -169,8 +169,8 @@ def sandbox(
 @app.command()
 def migrate() -> None:
     """Migrate the database to the newest schema, and make the roles of the processes with their rights."""
-    from domain.migrations import RolesMissingError
     from domain.migrations import migrate as bring_up_to_date
+    from domain.rights import RolesMissingError
     from workers.runtime.database import connect, require_reachable
     from workers.runtime.database_roles import logins_of
 

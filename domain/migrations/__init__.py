@@ -15,11 +15,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-from domain.migrations.roles import MetAnotherError, RolesMissingError, grant_rights, prepare_roles
+from domain.migrations.roles import MetAnotherError, grant_rights, prepare_roles
 from domain.rights import Login
 from domain.store.isolation import EVERY_TENANT, name_tenant
-
-__all__ = ["MIGRATION_LOCK", "RolesMissingError", "configuration", "migrate"]
 
 # Any fixed number: every process that migrates this schema takes the same lock.
 MIGRATION_LOCK = 4_202_046

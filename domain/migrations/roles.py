@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from domain.rights import ACROSS_TENANTS, PROCESSES, SEQUENCES, Login, group_of, rights
+from domain.rights import ACROSS_TENANTS, PROCESSES, SEQUENCES, Login, RolesMissingError, group_of, rights
 from domain.schema import METADATA
 from domain.store.isolation import EVERY_TENANT_ROLE
 
@@ -31,17 +31,6 @@ _MET_ANOTHER = frozenset({"42710", "23505", "XX000"})
 
 class MetAnotherError(Exception):
     """Another migration makes the same roles for another database at the same time."""
-
-
-class RolesMissingError(Exception):
-    """The role that migrates may not make the roles. `sql`: what an administrator runs instead; it has no password."""
-
-    def __init__(self, sql: str) -> None:
-        super().__init__(
-            "the database has not all roles of the processes, and this one may not make them: nothing has changed; "
-            "let an administrator run the SQL that `q2o migrate` prints, then run it again"
-        )
-        self.sql = sql
 
 
 @dataclass(frozen=True, slots=True)
