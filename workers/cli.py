@@ -18,7 +18,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from workers.runtime.production import require_fitness, require_local
+from workers.runtime.production import is_production, require_fitness, require_local
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings, data_dir
 
@@ -53,16 +53,18 @@ def plain_errors() -> Iterator[None]:
 
 def _outside_errors() -> tuple[type[Exception], ...]:
     """The errors that need no traceback. They are imported after a failure only, so a command that succeeds loads no part it does not use."""
+    from domain.rights import RolesMissingError
     from workers.http.actors import UnusableNameError
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
     from workers.pod.pod import WorkerIdError
     from workers.runtime.database import DatabaseUnreachableError
+    from workers.runtime.database_roles import DatabaseRoleError
     from workers.runtime.engine import EngineError
     from workers.runtime.kafka import KafkaUnavailableError
     from workers.sandbox.server import ServerStartError
 
-    services = DatabaseUnreachableError, EngineError, KafkaUnavailableError
+    services = DatabaseUnreachableError, DatabaseRoleError, RolesMissingError, EngineError, KafkaUnavailableError
     return *services, SettingError, WorkerIdError, StackError, ServerStartError, PortInUseError, UnusableNameError
 
 
@@ -76,6 +78,7 @@ def run_process(name: str) -> None:
     """Run the loop of one process until a signal comes."""
     from workers import suite
     from workers.runtime.database import is_reachable, require_reachable
+    from workers.runtime.database_roles import require_role
     from workers.runtime.health import serve_health
     from workers.runtime.logs import configure_logs
     from workers.runtime.process import run_loops, stop_on_signals
@@ -84,8 +87,9 @@ def run_process(name: str) -> None:
         settings = settings_of()
         configure_logs(name)
         stop = stop_on_signals()
-        database = suite.connect(settings, f"{name} health")
+        database = suite.connect(settings, name, "health")
         require_reachable(database)
+        require_role(database, name, production=is_production(os.environ))
         loops = {name: suite.PROCESSES[name](settings)}
         if settings.health_port:
             serve_health(settings.http_host, settings.health_port, lambda: is_reachable(database))
@@ -131,6 +135,7 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
     """Find what a fault left behind, and repair it by the same commands as normal work."""
     from workers import suite
     from workers.runtime.database import require_reachable
+    from workers.runtime.database_roles import require_role
     from workers.runtime.logs import configure_logs
 
     if not (once or dry_run):
@@ -139,7 +144,9 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
     with plain_errors():
         settings = settings_of()
         configure_logs("reconcile")
-        require_reachable(suite.connect(settings, "reconcile"))
+        database = suite.connect(settings, "reconcile")
+        require_reachable(database)
+        require_role(database, "reconcile", production=is_production(os.environ))
         suite.engine_of(settings).version()
         found = suite.reconcile(settings, dry_run=dry_run).run_once()
     err.print(f"{found} {'to repair' if dry_run else 'repaired'}")
@@ -162,14 +169,23 @@ def sandbox(
 
 @app.command()
 def migrate() -> None:
-    """Migrate the database to the newest schema."""
+    """Migrate the database to the newest schema, and make the roles of the processes with their rights."""
     from domain.migrations import migrate as bring_up_to_date
+    from domain.rights import RolesMissingError
     from workers.runtime.database import connect, require_reachable
+    from workers.runtime.database_roles import logins_of
 
     with plain_errors():
-        database = connect(settings_of().database_url, "migrate")
+        settings = settings_of()
+        database = connect(settings.database_url, "migrate")
         require_reachable(database)
-        bring_up_to_date(database)
+        try:
+            bring_up_to_date(database, logins_of(settings))
+        except RolesMissingError as missing:
+            sys.stdout.write(missing.sql)
+            raise
+        finally:
+            database.dispose()
 
 
 @app.command()

@@ -29,9 +29,10 @@ from workers.tasks.topics import topics
 _log = structlog.get_logger()
 
 
-def connect(settings: Settings, process: str) -> Database:
-    """The product's database; its sessions carry the name of the process."""
-    return database.connect(settings.database_url, process, only_tenant=settings.only_tenant)
+def connect(settings: Settings, process: str, purpose: str = "") -> Database:
+    """The product's database, with the login of a process; its sessions carry the name of the process, and what they are for."""
+    name = f"{process} {purpose}".rstrip()
+    return database.connect(settings.of(process).database_url, name, only_tenant=settings.only_tenant)
 
 
 def engine_of(settings: Settings) -> Engine:

@@ -20,6 +20,7 @@ from domain.workflows import instances
 from reconciliation.assignees import Assignees
 from reconciliation.cases import Cases
 from reconciliation.repairs import Repairs
+from tests.support.database import acting
 from tests.support.fulfilment import ROLES, Fulfilment
 from tests.support.offers import ANNA, BERT, Offers
 from workers.runtime.engine import Engine, UserTask
@@ -37,7 +38,9 @@ def held(offers: Offers) -> Fulfilment:
 
 
 def sweep(work: Fulfilment, grace: timedelta = timedelta(0)) -> int:
-    return Cases(work.offers.engine, Repairs(work.offers.engine, dry_run=False), grace).sweep()
+    return Cases(
+        acting(work.offers.engine, "reconcile"), Repairs(acting(work.offers.engine, "reconcile"), dry_run=False), grace
+    ).sweep()
 
 
 def execute(work: Fulfilment, statement: str) -> None:
@@ -101,7 +104,9 @@ def compare(work: Fulfilment, assignee: str) -> int:
         due=None,
     )
     engine.assigned_tasks.return_value = [task]
-    return Assignees(work.offers.engine, engine, Repairs(work.offers.engine, dry_run=False)).sweep()
+    return Assignees(
+        acting(work.offers.engine, "reconcile"), engine, Repairs(acting(work.offers.engine, "reconcile"), dry_run=False)
+    ).sweep()
 
 
 def test_a_task_that_was_taken_in_tasklist_is_claimed_in_the_domain(case: Fulfilment) -> None:

@@ -17,7 +17,7 @@ from domain.store import table_of, unit_of_work
 from domain.workflows import requests, starts
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
-from tests.support.database import in_order
+from tests.support.database import acting, in_order
 from tests.support.engines import DeployedProcess, Deployer, Doors
 from tests.support.metrics import metric
 from tests.support.models import TENANT, external_task, flow, model, one_task
@@ -61,10 +61,15 @@ class Link:
     proxy: FaultProxy
 
     def dispatch(self) -> int:
-        return Dispatcher(self.database, self.engine).run_once()
+        return Dispatcher(acting(self.database, "dispatch"), self.engine).run_once()
 
     def reconcile(self, start_safe_interval: timedelta = NEVER, *, dry_run: bool = False) -> int:
-        return Starts(self.database, self.engine, Repairs(self.database, dry_run=dry_run), start_safe_interval).sweep()
+        return Starts(
+            acting(self.database, "reconcile"),
+            self.engine,
+            Repairs(acting(self.database, "reconcile"), dry_run=dry_run),
+            start_safe_interval,
+        ).sweep()
 
 
 @pytest.fixture
@@ -136,7 +141,9 @@ def test_of_three_instances_exactly_one_passes_the_gate_and_works(link: Link, de
         worked.append(task.process_instance_id)
         return {}
 
-    [register] = topics_of([Registration(link.database)], Subjects(link.database, process.engine)).values()
+    [register] = topics_of(
+        [Registration(acting(link.database, "tasks"))], Subjects(acting(link.database, "tasks"), process.engine)
+    ).values()
     gate = replace(register, name=f"{process.topic}-register")
     pod = Pod(doors.direct(), {gate.name: gate, process.topic: Topic(name=process.topic, handler=work)})
 

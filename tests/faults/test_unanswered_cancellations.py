@@ -17,6 +17,7 @@ from domain.delivery.resolving import RULES, SENT_AGAIN, Resolution, resolutions
 from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.delivery.steps import FailureClass, StepEvent
 from reconciliation.loop import Intervals, Reconciler
+from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, Offers
 from tests.support.reconciling import OnlyAsked
@@ -57,7 +58,7 @@ def reconcile(work: Fulfilment, intervals: Intervals = AT_ONCE, **says: Provider
     engine = create_autospec(Engine, instance=True)
     engine.find_instances.return_value = []
     engine.assigned_tasks.return_value = []
-    Reconciler(work.offers.engine, engine, {"sandbox": ledger}, intervals).run_once()
+    Reconciler(acting(work.offers.engine, "reconcile"), engine, {"sandbox": ledger}, intervals).run_once()
     return ledger
 
 

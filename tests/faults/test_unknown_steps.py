@@ -15,7 +15,7 @@ from domain.store import table_of
 from domain.store.facts import ConflictLog, WorkflowCommand
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
-from tests.support.database import in_order
+from tests.support.database import acting, in_order
 from tests.support.metrics import metric
 from tests.support.offers import Offers
 from tests.support.reconciling import (
@@ -71,7 +71,12 @@ def sweep(
     dry_run: bool = False,
 ) -> int:
     waits = silence(attempt_stale_after=attempt_stale_after, request_safe_interval=request_safe_interval)
-    return Steps(offers.engine, {"sandbox": provider}, Repairs(offers.engine, dry_run=dry_run), waits).sweep()
+    return Steps(
+        acting(offers.engine, "reconcile"),
+        {"sandbox": provider},
+        Repairs(acting(offers.engine, "reconcile"), dry_run=dry_run),
+        waits,
+    ).sweep()
 
 
 def test_a_step_whose_worker_died_between_effect_and_report_completes_without_a_second_effect(

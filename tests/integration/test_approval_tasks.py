@@ -17,7 +17,7 @@ from domain.workflows import instances
 from domain.workflows.forms import ShownForm
 from domain.workflows.instances import NotThisProcess
 from domain.workflows.keys import BusinessKey, Kind
-from tests.support.database import in_order
+from tests.support.database import acting, in_order
 from tests.support.offers import APPROVER, PRICE_BOOK_VERSION, Offer, Offers, line
 from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
@@ -51,7 +51,7 @@ class Desk:
     def __init__(self, offers: Offers) -> None:
         self._offers = offers
         self.engine = KnownEngine(groups={APPROVER: ["approverRsm"]}, completed_by=APPROVER)
-        self._workers = Approval(offers.engine, self.engine.door)
+        self._workers = Approval(acting(offers.engine, "tasks"), self.engine.door)
 
     def facts(self, offer: Offer) -> dict[str, Any]:
         return self._workers.collect_facts(*self._of_offer("quote.collect-approval-facts", offer))

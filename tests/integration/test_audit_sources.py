@@ -19,6 +19,7 @@ from reconciliation.audit import Audit
 from reconciliation.audit_sources import CamundaHistory, EventRecord, KafkaTopics
 from tests.support.audits import broken, figures
 from tests.support.bad_histories import IN_DATABASE, REOPEN_ORDER
+from tests.support.database import acting
 from tests.support.engines import Doors
 from tests.support.planting import NEW, copy
 from tests.support.settled import Settled
@@ -254,7 +255,7 @@ def test_an_audit_of_the_real_parts_finds_missing_instances_events_and_effects(
     settled: Settled, doors: Doors, stack: LocalStack
 ) -> None:
     """The settled tenant never had an engine, a Kafka or a provider; every other check passes."""
-    audit = Audit(settled.offers.engine, doors.direct(), KafkaAccess(bootstrap=stack.kafka.bootstrap), list)
+    audit = Audit(acting(settled.offers.engine, "audit"), doors.direct(), KafkaAccess(bootstrap=stack.kafka.bootstrap), list)
 
     assert broken(audit.run(settled.tenant_id)) == ["I8", "I16", "I18"]
 

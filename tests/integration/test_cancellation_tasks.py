@@ -14,6 +14,7 @@ from domain.store import table_of
 from domain.store.facts import WorkflowCommand
 from domain.workflows.forms import ShownForm
 from domain.workflows.keys import parse
+from tests.support.database import acting
 from tests.support.fulfilment import ROLES, Fulfilment
 from tests.support.offers import CUSTOMER, FELIX, STAFF, Offers
 from tests.support.rules import KnownEngine
@@ -35,7 +36,7 @@ class Assessment:
         self.instance_id = offers.process_of(self.key)
         rows: dict[str, Any] = {POLICY: [{"cancellationDecision": "HUMAN", "decisionReason": "HIGH_VALUE"}]}
         self.engine = KnownEngine(rows=rows, groups=dict.fromkeys((FELIX, CUSTOMER), ROLES[FELIX]))
-        self._workers = Cancellation(offers.engine, self.engine.door)
+        self._workers = Cancellation(acting(offers.engine, "tasks"), self.engine.door)
 
     def show(self) -> dict[str, Any]:
         return self._workers.prepare_form(self._task("prepare-form"), parse(self.key))

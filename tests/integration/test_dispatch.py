@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine as Database
 
 from domain.store.facts import WorkflowCommandKind
+from tests.support.database import acting
 from tests.support.engines import Deployer, Doors
 from tests.support.metrics import metric
 from tests.support.models import TENANT, approval_per_group, flow, model, new_name, one_task, waiting_for_message
@@ -26,7 +27,7 @@ CORRELATE, COMPLETE_TASK = WorkflowCommandKind.CORRELATE, WorkflowCommandKind.CO
 
 @pytest.fixture
 def dispatcher(db: Database, doors: Doors) -> Dispatcher:
-    return Dispatcher(db, doors.direct())
+    return Dispatcher(acting(db, "dispatch"), doors.direct())
 
 
 def settled(wanted: Wanted, dispatcher: Dispatcher) -> Callable[[], bool]:
@@ -98,7 +99,7 @@ def test_an_instance_that_registers_before_the_reply_to_its_start_is_attached_on
     engine, proxy = doors.through_proxy()
     wanted, released = Wanted.of(db, process.key), Event()
     proxy.hold("/start", released)
-    thread = Thread(target=Dispatcher(db, engine).run_once)
+    thread = Thread(target=Dispatcher(acting(db, "dispatch"), engine).run_once)
 
     thread.start()
     found = eventually(lambda: process.engine.find_instances(wanted.business_key), "the engine has started it")
@@ -128,7 +129,7 @@ def test_a_start_that_a_dead_dispatcher_may_have_sent_is_not_sent_again(
 def test_an_engine_that_cannot_be_reached_costs_a_start_nothing(db: Database, deploy: Deployer, doors: Doors) -> None:
     process = deploy(one_task)
     engine, proxy = doors.through_proxy()
-    dispatcher, wanted = Dispatcher(db, engine), Wanted.of(db, process.key)
+    dispatcher, wanted = Dispatcher(acting(db, "dispatch"), engine), Wanted.of(db, process.key)
     proxy.down()
 
     for _ in range(3):
@@ -181,7 +182,7 @@ def test_the_outcome_of_a_start_follows_from_the_status_of_a_gateways_answer(db:
 
     with gateway_answering(status) as url:
         engine = Engine(url, "user", "password")
-        Dispatcher(db, engine).run_once()
+        Dispatcher(acting(db, "dispatch"), engine).run_once()
         engine.close()
 
     assert wanted.history == history
@@ -191,7 +192,7 @@ def test_a_start_is_not_sent_when_its_lease_is_nearly_over(db: Database, deploy:
     process = deploy(one_task)
     wanted = Wanted.of(db, process.key)
 
-    Dispatcher(db, doors.direct(), lease=timedelta(0)).run_once()
+    Dispatcher(acting(db, "dispatch"), doors.direct(), lease=timedelta(0)).run_once()
 
     assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
     assert process.engine.find_instances(wanted.business_key) == []
@@ -277,7 +278,7 @@ def test_two_dispatchers_start_everything_once(db: Database, deploy: Deployer, d
     process = deploy(one_task)
     everything = [Wanted.of(db, process.key) for _ in range(40)]
     stop = Event()
-    threads = [Thread(target=Dispatcher(db, doors.direct()).run, args=(stop,)) for _ in range(2)]
+    threads = [Thread(target=Dispatcher(acting(db, "dispatch"), doors.direct()).run, args=(stop,)) for _ in range(2)]
     for thread in threads:
         thread.start()
 

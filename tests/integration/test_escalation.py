@@ -14,7 +14,7 @@ from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog
 from domain.workflows.instances import NotThisProcess
 from domain.workflows.keys import BusinessKey, Kind
-from tests.support.database import in_order
+from tests.support.database import acting, in_order
 from tests.support.offers import APPROVER, OWNER, Offer, Offers
 from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
@@ -54,7 +54,7 @@ class Late:
 
     def show(self) -> None:
         """Let the worker prepare the form."""
-        Approval(self.offers.engine, self.engine.door).prepare_form(self._task("approval.prepare-form"), self.key)
+        Approval(acting(self.offers.engine, "tasks"), self.engine.door).prepare_form(self._task("approval.prepare-form"), self.key)
 
     def escalate(self, instance_id: str | None = None, **variables: Any) -> dict[str, Any]:
         """Let the worker ask the next group; somebody completed the task when `engine.completed_by` says so."""
@@ -82,7 +82,7 @@ class Late:
 
     @property
     def _workers(self) -> Escalation:
-        return Escalation(self.offers.engine, self.engine.door)
+        return Escalation(acting(self.offers.engine, "tasks"), self.engine.door)
 
     def _task(self, topic: str, instance_id: str | None = None, **variables: Any) -> Task:
         return Task(

@@ -24,7 +24,7 @@ from domain.store.facts import WorkflowCommand
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
 from domain.workflows.keys import Kind, key_of, parse
-from tests.support.database import in_order
+from tests.support.database import acting, in_order
 from tests.support.fulfilment import ROLES, Fulfilment
 from tests.support.offers import BERT, MONA, Offers
 from tests.support.rules import KnownEngine
@@ -48,7 +48,7 @@ class CaseInTasklist:
         self._instance_id, self._second_id = offers.process_of_case(self._case_id), ""
         self._second_key = key_of(Kind.CONFIRMATION, self._tenant_id, self._case_id)
         self.engine = KnownEngine(groups=ROLES)
-        self._workers = Fallout(offers.engine, self.engine.door)
+        self._workers = Fallout(acting(offers.engine, "tasks"), self.engine.door)
 
     def read(self) -> dict[str, Any]:
         """Have the process read the case, as it does before it asks a person."""

@@ -14,7 +14,7 @@ from domain.delivery.orders import SalesOrder
 from domain.offers.quotes import Quote
 from domain.store import table_of
 from domain.store.idempotency import IdempotencyRecord
-from tests.support.database import count
+from tests.support.database import acting, count
 from tests.support.http import Api, accept, edit, is_problem, serving
 from tests.support.offers import Offers
 from workers.runtime.database import connect
@@ -34,7 +34,7 @@ def edge_on(database: Engine, offers: Offers) -> Iterator[Api]:
 
 @pytest.fixture
 def own_pool(db: Engine) -> Engine:
-    return connect(db.url.render_as_string(hide_password=False), "tests")
+    return connect(acting(db, "http").url.render_as_string(hide_password=False), "tests")
 
 
 def committed_without_response(connection: Connection) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, create_engine, func, select, text
 from domain.errors import TryAgain
 from domain.projections import ConsumerInbox, OrderSearchProjection
 from domain.store import table_of
+from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
@@ -83,7 +84,7 @@ def group() -> str:
 
 @contextmanager
 def member(engine: Engine, topics: Topics, group: str) -> Iterator[Inbox]:
-    inbox = Inbox(engine, topics.kafka, group=group)
+    inbox = Inbox(acting(engine, "inbox"), topics.kafka, group=group)
     try:
         yield inbox
     finally:
@@ -192,7 +193,7 @@ def test_an_unreadable_message_goes_to_the_dead_letters_with_its_reason_and_stop
 
 
 def test_a_message_comes_again_when_the_database_could_not_take_it(db: Engine, order: PublishedOrder, group: str) -> None:
-    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
+    impatient = create_engine(acting(db, "inbox").url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     order.publish(1, 2)
     with member(impatient, order.topics, group) as inbox:
         with db.begin() as blocker:
@@ -212,7 +213,7 @@ def busy(inbox: Inbox) -> bool:
 
 
 def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engine, order: PublishedOrder, group: str) -> None:
-    impatient = create_engine(db.url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
+    impatient = create_engine(acting(db, "inbox").url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     stop = Event()
     loop = Thread(target=Inbox(impatient, order.topics.kafka, group=group).run, args=(stop,))
     with db.begin() as blocker:
@@ -235,7 +236,7 @@ def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engi
 
 def test_a_second_member_takes_over_from_one_that_left(db: Engine, order: PublishedOrder, group: str) -> None:
     stop = Event()
-    first = Thread(target=Inbox(db, order.topics.kafka, group=group).run, args=(stop,))
+    first = Thread(target=Inbox(acting(db, "inbox"), order.topics.kafka, group=group).run, args=(stop,))
     first.start()
     order.publish(1)
     eventually(lambda: seen(db) == 1, "the first member works")

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, insert
 from domain.store import outbox
 from domain.store.facts import OutboxStatus
 from domain.store.unit_of_work import housekeeping
+from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.offers import Offers
 from tests.support.relays import OUTBOX, SHORT_LEASE, committed, in_kafka, rows_of, running, write
@@ -25,7 +26,7 @@ from workers.runtime.kafka import ensure_topics
 def test_every_committed_event_reaches_kafka_with_its_key_and_is_marked(db: Engine, topics: Topics, offers: Offers) -> None:
     order = offers.running_order()
     published = metric("q2o_outbox_published_total")
-    assert Relay(db, topics.kafka).run_once() == len(committed(db))
+    assert Relay(acting(db, "relay"), topics.kafka).run_once() == len(committed(db))
     assert set(in_kafka(topics)) == committed(db) == committed(db, OutboxStatus.PUBLISHED)
     assert metric("q2o_outbox_published_total") == published + len(committed(db))
     records = [record for record in topics.records(ORDERS) if record.key() == str(order.order_id).encode()]
@@ -37,7 +38,7 @@ def test_every_committed_event_reaches_kafka_with_its_key_and_is_marked(db: Engi
 
 
 def test_no_event_of_an_open_or_rolled_back_transaction_is_published(db: Engine, topics: Topics) -> None:
-    relay = Relay(db, topics.kafka)
+    relay = Relay(acting(db, "relay"), topics.kafka)
     with db.connect() as connection:
         connection.execute(insert(OUTBOX), rows_of(uuid4(), 1))
         assert relay.run_once() == 0
@@ -47,7 +48,7 @@ def test_no_event_of_an_open_or_rolled_back_transaction_is_published(db: Engine,
 
 
 def test_a_lower_position_that_commits_late_is_not_lost(db: Engine, topics: Topics) -> None:
-    relay = Relay(db, topics.kafka)
+    relay = Relay(acting(db, "relay"), topics.kafka)
     early, late = uuid4(), uuid4()
     with db.begin() as connection:
         connection.execute(insert(OUTBOX), rows_of(late, 1))
@@ -64,7 +65,7 @@ def test_a_new_event_does_not_overtake_one_that_another_relay_has_claimed(db: En
         assert len(outbox.claim(connection, 10, SHORT_LEASE)) == 1
     write(db, aggregate, 2)
     write(db, other, 1)
-    relay = Relay(db, topics.kafka)
+    relay = Relay(acting(db, "relay"), topics.kafka)
     assert relay.run_once() == 1
     assert versions_by_aggregate(topics.events(ORDERS)) == {other: [1]}
     eventually(lambda: relay.run_once() == 2, "the lease of the other relay ends")
@@ -83,7 +84,7 @@ def test_a_claim_skips_the_aggregates_of_another_claim(db: Engine) -> None:
 
 def test_two_relays_keep_the_order_of_every_aggregate_and_lose_nothing(db: Engine, topics: Topics) -> None:
     aggregates = [uuid4() for _ in range(10)]
-    with running(Relay(db, topics.kafka, batch_size=7), Relay(db, topics.kafka, batch_size=7)):
+    with running(Relay(acting(db, "relay"), topics.kafka, batch_size=7), Relay(acting(db, "relay"), topics.kafka, batch_size=7)):
         for version in range(1, 21):
             for aggregate in aggregates:
                 write(db, aggregate, version)
@@ -95,7 +96,7 @@ def test_two_relays_keep_the_order_of_every_aggregate_and_lose_nothing(db: Engin
 def test_a_batch_may_end_in_the_middle_of_an_aggregate_and_the_next_goes_on_there(db: Engine, topics: Topics) -> None:
     aggregate = uuid4()
     write(db, aggregate, 1, 2, 3, 4, 5)
-    relay = Relay(db, topics.kafka, batch_size=2)
+    relay = Relay(acting(db, "relay"), topics.kafka, batch_size=2)
     assert [relay.run_once() for _ in range(4)] == [2, 2, 1, 0]
     assert versions_by_aggregate(topics.events(ORDERS)) == {aggregate: [1, 2, 3, 4, 5]}
 
@@ -106,7 +107,7 @@ def test_an_event_that_kafka_cannot_take_stops_its_aggregate_only(db: Engine, to
     write(db, blocked, 2, padding="x" * 2_000_000)
     write(db, blocked, 3)
     write(db, free, 1)
-    relay = Relay(db, topics.kafka)
+    relay = Relay(acting(db, "relay"), topics.kafka)
     assert relay.run_once() == 2
     write(db, free, 2)
     assert relay.run_once() == 1

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, func, select, text
 from domain.projections import ConsumerInbox, OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import OutboxStatus
+from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.offers import Offers
 from tests.support.relays import OUTBOX, SHORT_LEASE, committed, in_kafka, in_order, running, write
@@ -42,7 +43,7 @@ DOOMED_WAITS = text(
 @pytest.mark.timeout(240)
 def test_no_event_is_lost_or_overtaken_when_the_broker_dies_and_comes_back(db: Engine, topics: Topics) -> None:
     aggregates = [uuid4() for _ in range(5)]
-    with running(Relay(db, topics.kafka, lease=SHORT_LEASE)):
+    with running(Relay(acting(db, "relay"), topics.kafka, lease=SHORT_LEASE)):
         for aggregate in aggregates:
             write(db, aggregate, 1, 2)
         eventually(lambda: committed(db, OutboxStatus.PUBLISHED), "the relay works")
@@ -80,7 +81,7 @@ def test_a_relay_killed_after_send_and_before_mark_repeats_itself_with_one_effec
             .where(OUTBOX.c.aggregate_id == order.order_id, OUTBOX.c.event_type == "OrderStarted")
             .with_for_update()
         )
-        address = db.url.render_as_string(hide_password=False)
+        address = acting(db, "relay").url.render_as_string(hide_password=False)
         doomed = subprocess.Popen([sys.executable, "-c", RELAY_PROCESS, address, topics.kafka.bootstrap], cwd=ROOT)
         try:
             eventually(lambda: doomed_waits(db), "the relay waits to mark what it sent")
@@ -90,7 +91,7 @@ def test_a_relay_killed_after_send_and_before_mark_repeats_itself_with_one_effec
         holder.rollback()
     assert not committed(db, OutboxStatus.PUBLISHED)
     assert set(in_kafka(topics)) == committed(db)
-    relay = Relay(db, topics.kafka)
+    relay = Relay(acting(db, "relay"), topics.kafka)
     eventually(relay.run_once, "the dead relay's lease ends")
     assert sorted(in_kafka(topics)) == sorted([*committed(db), *committed(db)])
     assert_consumed_once(db, topics, order.order_id, order.version)
@@ -105,7 +106,7 @@ def doomed_waits(engine: Engine) -> int:
 def assert_consumed_once(db: Engine, topics: Topics, order_id: UUID, version: int) -> None:
     """Consume every order event: three distinct ones, each twice."""
     before = duplicates()
-    inbox = Inbox(db, topics.kafka, group=f"test-{uuid4()}")
+    inbox = Inbox(acting(db, "inbox"), topics.kafka, group=f"test-{uuid4()}")
     dealt_with = 0
 
     def all_of_them() -> bool:
@@ -129,7 +130,7 @@ def duplicates() -> float:
 
 def test_a_relay_goes_on_when_its_database_connections_are_cut(db: Engine, topics: Topics) -> None:
     aggregate = uuid4()
-    with running(Relay(db, topics.kafka, lease=SHORT_LEASE)):
+    with running(Relay(acting(db, "relay"), topics.kafka, lease=SHORT_LEASE)):
         for version in range(1, 6):
             write(db, aggregate, version)
             with db.connect() as connection:

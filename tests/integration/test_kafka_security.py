@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from tests.support.brokers import MUTUAL, PASSWORD, PLAIN_USER, SASL, SCRAM_USER, add_scram_user, address_of
+from tests.support.database import acting
 from tests.support.relays import committed, write
 from tests.support.tls import Authority, Pair
 from tests.support.topics import Topics
@@ -83,10 +84,10 @@ def test_events_are_published_and_read_as(access: Change, listeners: Listeners, 
     ensure_topics(kafka, all_topics())
     write(db, uuid4(), 1)
 
-    assert Relay(db, kafka).run_once() == 1
+    assert Relay(acting(db, "relay"), kafka).run_once() == 1
 
     assert {event.event_id for event in topics.events(ORDERS)} == committed(db)
-    assert read_by(Inbox(db, kafka, group=f"test-{uuid4()}")) == 1
+    assert read_by(Inbox(acting(db, "inbox"), kafka, group=f"test-{uuid4()}")) == 1
 
 
 def read_by(inbox: Inbox) -> int:

@@ -15,7 +15,7 @@ from domain.fallout import casework
 from domain.offers import withdrawing
 from domain.workflows import requests, starts
 from reconciliation.loop import Intervals, Reconciler
-from tests.support.database import new_database
+from tests.support.database import acting, new_database
 from tests.support.offers import Offers
 from tests.support.waiting import eventually
 from workers.runtime.engine import Engine as Door
@@ -76,7 +76,7 @@ def test_the_loop_goes_on_while_the_engine_cannot_be_reached(offers: Offers) -> 
     proxy.down()
     door, none, stop = Door(f"{proxy.url}/engine-rest", "user", "password"), timedelta(0), Event()
     intervals = Intervals(start_safe_interval=none, attempt_stale_after=none, request_safe_interval=none, evaluation_grace=none)
-    loop = Thread(target=Reconciler(offers.engine, door, {}, intervals).run, args=(stop,))
+    loop = Thread(target=Reconciler(acting(offers.engine, "reconcile"), door, {}, intervals).run, args=(stop,))
     loop.start()
 
     def is_unknown() -> bool:

@@ -17,7 +17,7 @@ from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog, WorkflowCommand
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
-from tests.support.database import count, in_order
+from tests.support.database import acting, count, in_order
 from tests.support.offers import SIGNATURE, Offer, Offers
 
 REASON = "CUSTOMER_ASKED"
@@ -161,7 +161,7 @@ def test_an_accepted_quote_is_neither_cancelled_nor_declined(offers: Offers) -> 
 def test_the_sweep_expires_each_overdue_quote_once_and_leaves_the_others(offers: Offers) -> None:
     late = let_pass(offers, offers.quote_in_approval())
     valid = offers.draft_quote()
-    sweep = Quotes(offers.engine, Repairs(offers.engine, dry_run=False))
+    sweep = Quotes(acting(offers.engine, "reconcile"), Repairs(acting(offers.engine, "reconcile"), dry_run=False))
 
     assert (sweep.sweep(), sweep.sweep()) == (1, 0)
 
@@ -173,7 +173,7 @@ def test_the_sweep_expires_each_overdue_quote_once_and_leaves_the_others(offers:
 def test_a_dry_run_of_the_sweep_counts_and_changes_nothing(offers: Offers) -> None:
     late = let_pass(offers, offers.draft_quote())
 
-    assert Quotes(offers.engine, Repairs(offers.engine, dry_run=True)).sweep() == 1
+    assert Quotes(acting(offers.engine, "reconcile"), Repairs(acting(offers.engine, "reconcile"), dry_run=True)).sweep() == 1
     assert offers.quote(late.quote_id).status == QuoteStatus.DRAFT
 
 

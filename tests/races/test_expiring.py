@@ -22,7 +22,7 @@ from domain.offers.withdrawing import EXPIRE, ExpireQuote, QuoteStillValid, expi
 from domain.store import table_of
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
-from tests.support.database import count
+from tests.support.database import acting, count
 from tests.support.guards import without
 from tests.support.http import Api, accept, is_problem
 from tests.support.offers import Offer, Offers
@@ -254,7 +254,7 @@ def around_the_end(new_offers: NewOffers, api_of: ApiOf) -> Sequence[Round]:
 
 
 def one_round(offers: Offers, api: Api, offer: Offer) -> Round:
-    sweep = Quotes(offers.engine, Repairs(offers.engine, dry_run=False))
+    sweep = Quotes(acting(offers.engine, "reconcile"), Repairs(acting(offers.engine, "reconcile"), dry_run=False))
     together = Barrier(2)
     with offers.engine.begin() as connection:
         end = ends(connection, offer, MOMENT)

@@ -17,7 +17,10 @@ from domain.migrations import migrate
 from domain.schema import METADATA
 from domain.store import table_of
 from domain.store.isolation import EVERY_TENANT
+from workers.local.logins import address_of, addresses_of_processes
 from workers.runtime.database import connect
+from workers.runtime.database_roles import logins_of
+from workers.runtime.settings import Settings
 
 _NAME = "q2o_tests"
 
@@ -38,13 +41,25 @@ def new_database(database: str, name: str) -> Iterator[Engine]:
     server.dispose()
     address = make_url(database).set(database=name).render_as_string(hide_password=False)
     engine = seeing_every_tenant(connect(address, "tests", pool_size=20))
-    migrate(engine)
+    migrate(engine, logins_of(Settings(addresses_of_processes(address))))
     cleaner = _CLEANERS[engine.url] = Cleaner(address)
     try:
         yield engine
     finally:
         cleaner.close()
-        engine.dispose()
+        for pool in (engine, *(_ACTING.pop(key) for key in list(_ACTING) if key[0] == engine.url)):
+            pool.dispose()
+
+
+def acting(engine: Engine, process: str) -> Engine:
+    """The pool of a process on the same database, with its login: a right that it misses fails the test. A pool that has it is returned."""
+    address = address_of(process, engine.url.render_as_string(hide_password=False))
+    if engine.url.username == make_url(address).username:
+        return engine
+    key = engine.url, process
+    if key not in _ACTING:
+        _ACTING[key] = connect(address, process)
+    return _ACTING[key]
 
 
 def seeing_every_tenant(engine: Engine) -> Engine:
@@ -106,6 +121,7 @@ class Cleaner:
 
 
 _CLEANERS: dict[URL, Cleaner] = {}
+_ACTING: dict[tuple[URL, str], Engine] = {}
 
 
 def in_order(query: Select[Any], table: FromClause) -> Select[Any]:

@@ -18,6 +18,7 @@ from standardwebhooks.webhooks import Webhook
 
 from domain.catalog import CATALOG, FIBRE, ROUTER
 from domain.delivery import steps
+from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offer, Offers
 from workers.http.auth import Authenticate, Role
@@ -233,7 +234,7 @@ def serving(
 ) -> Iterator[Api]:
     """Run an edge of the test's own: no other test meets its faults."""
     edge = HttpEdge(
-        database,
+        acting(database, "http"),
         authenticate=authenticate or local_tokens(JWT_SECRET),
         callback_secrets={PROVIDER: CallbackSecrets(callback_secret)},
         limits=limits,
@@ -249,7 +250,11 @@ def serving(
 @pytest.fixture(scope="session")
 def edge(migrated: Engine) -> Iterator[HttpEdge]:
     """The edge on the migrated database."""
-    edge = HttpEdge(migrated, authenticate=local_tokens(JWT_SECRET), callback_secrets={PROVIDER: CallbackSecrets(CALLBACK_SECRET)})
+    edge = HttpEdge(
+        acting(migrated, "http"),
+        authenticate=local_tokens(JWT_SECRET),
+        callback_secrets={PROVIDER: CallbackSecrets(CALLBACK_SECRET)},
+    )
     edge.start()
     yield edge
     edge.stop()

@@ -45,13 +45,14 @@ def database(server: LocalStack) -> str:
 
 
 def open_to_tests(server: LocalStack) -> str:
-    """Grant the product's role what tests and explorers need on their own server; returns its address."""
+    """Grant the owner's role what tests and explorers need on their own server; returns its address."""
     password = load_credentials(server.data_dir / "credentials.json").postgres
     administrator = make_url(server.postgres.database_url).set(
         drivername="postgresql", username="postgres", password=password, database="postgres"
     )
     with psycopg.connect(administrator.render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute("GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO q2o")
+        connection.execute("GRANT pg_signal_backend, pg_read_all_stats TO q2o")  # to see and to end the sessions of processes
     return server.postgres.database_url
 
 

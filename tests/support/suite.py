@@ -78,8 +78,8 @@ def working(settings: Settings, *names: str) -> Iterator[None]:
 def closing_what_is_opened() -> Iterator[None]:
     """Close the connections that parts of the suite open in this block: a process would close them when it ends, a thread does not."""
 
-    def connect(settings: Settings, process: str) -> Database:
-        opened.callback((database := _connect(settings, process)).dispose)
+    def connect(settings: Settings, process: str, purpose: str = "") -> Database:
+        opened.callback((database := _connect(settings, process, purpose)).dispose)
         return database
 
     def engine_of(settings: Settings) -> Engine:
@@ -147,7 +147,9 @@ class Shop:
     def audit(self) -> AuditReport:
         """Audit the tenant: compare database, engine, Kafka and provider."""
         ledger = self.local.provider.ledger.entries
-        return Audit(self.database, self.engine, self.local.settings.kafka, ledger).run(self.tenant_id)
+        with closing_what_is_opened():
+            reading = suite.connect(self.local.settings, "audit")
+            return Audit(reading, self.engine, self.local.settings.kafka, ledger).run(self.tenant_id)
 
     def ledger(self) -> dict[UUID, dict[str, Any]]:
         """Read the provider's ledger for this tenant, by step."""

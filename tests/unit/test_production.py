@@ -80,6 +80,16 @@ def test_the_local_suite_may_have_everything() -> None:
             "postgresql+psycopg://q2o:%71%32%6f%71%32%6f@db.example/q2o?sslmode=verify-full",
             "the password in Q2O_DATABASE_URL is too short",
         ),
+        (
+            "Q2O_RELAY_DATABASE_URL",
+            "postgresql+psycopg://relay:q2o@db.example/q2o?sslmode=verify-full",
+            "the password in Q2O_RELAY_DATABASE_URL is too short",
+        ),
+        (
+            "Q2O_RELAY_DATABASE_URL",
+            f"postgresql+psycopg://relay:{PASSWORD}@db.example/q2o",
+            "Q2O_RELAY_DATABASE_URL does not demand a certificate that is checked",
+        ),
     ],
 )
 def test_production_refuses_a_setting_in_one_line(name: str, value: str, fault: str) -> None:

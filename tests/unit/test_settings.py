@@ -8,17 +8,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from domain.rights import Login
 from workers import suite
 from workers.cli import app
 from workers.providers.signatures import new_secret
 from workers.runtime import kafka_access, token_settings, transport
 from workers.runtime import settings as settings_module
-from workers.runtime.environment import SECRETS, variable, with_files_read
+from workers.runtime.database_roles import logins_of
+from workers.runtime.environment import DATABASES, SECRETS, variable, with_files_read
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings
 
@@ -172,6 +175,46 @@ def test_every_setting_has_its_place_on_the_page() -> None:
     assert {name for name in found if f"`{name}`" not in page} == set()
 
 
+class TestAddressesOfOneProcess:
+    COMMON: Final = {"Q2O_DATABASE_URL": "common", "Q2O_RELAY_DATABASE_URL": "of the relay"}
+
+    def test_the_own_address_of_a_process_goes_before_the_common_one(self) -> None:
+        settings = Settings(self.COMMON)
+
+        assert [reveal(settings.of(process).database_url) for process in ("relay", "inbox")] == ["of the relay", "common"]
+
+    def test_the_own_address_may_stand_in_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "address").write_text("of the inbox")
+        settings = Settings({**self.COMMON, "Q2O_INBOX_DATABASE_URL_FILE": str(tmp_path / "address")})
+
+        assert reveal(settings.of("inbox").database_url) == "of the inbox"
+
+    def test_the_own_address_goes_before_a_common_file(self, tmp_path: Path) -> None:
+        (tmp_path / "address").write_text("common")
+        given = {"Q2O_RELAY_DATABASE_URL": "of the relay", "Q2O_DATABASE_URL_FILE": str(tmp_path / "address")}
+
+        assert reveal(Settings(given).of("relay").database_url) == "of the relay"
+
+    def test_a_migration_makes_the_logins_of_the_own_addresses(self) -> None:
+        given = {
+            "Q2O_DATABASE_URL": "postgresql+psycopg://q2o@db/q2o",
+            "Q2O_RELAY_DATABASE_URL": "postgresql+psycopg://relay:secret@db/q2o",
+        }
+
+        assert logins_of(Settings(given)) == {"relay": Login("relay", "secret")}
+        assert "secret" not in repr(logins_of(Settings(given)))
+
+    def test_nobody_logs_in_as_a_group(self) -> None:
+        with pytest.raises(
+            SettingError, match=r"^Q2O_RELAY_DATABASE_URL names the group q2o_relay, with which nobody logs in: name a login$"
+        ):
+            logins_of(Settings({"Q2O_RELAY_DATABASE_URL": "postgresql+psycopg://q2o_relay:secret@db/q2o"}))
+
+    def test_an_own_address_that_is_none_is_named(self) -> None:
+        with pytest.raises(SettingError, match=r"^Q2O_RELAY_DATABASE_URL is not a database address"):
+            logins_of(Settings({"Q2O_RELAY_DATABASE_URL": "db.example"}))
+
+
 class TestSecretsInFiles:
     def test_callback_secrets_in_a_file_are_renewed_together_and_only_by_usable_ones(self, tmp_path: Path) -> None:
         old, new, file = new_secret(), new_secret(), tmp_path / "secrets"
@@ -207,7 +250,7 @@ class TestSecretsInFiles:
         read = re.compile(r'environment\.(?:find_)?secret\("(\w+)"')
         sources = [inspect.getsource(module) for module in (settings_module, token_settings, kafka_access)]
 
-        assert {name for source in sources for name in read.findall(source)} == set(SECRETS)
+        assert {name for source in sources for name in read.findall(source)} | set(DATABASES) == set(SECRETS)
 
     def test_the_local_suite_leaves_files_that_are_no_secrets_alone(self) -> None:
         given = {"Q2O_ENGINE_KEY_FILE": "/a.key", "Q2O_KAFKA_CA_FILE": "/ca.pem"}

@@ -128,7 +128,7 @@ def run_demo(console: Console, *, once: bool, as_json: bool, quotes: int) -> int
 def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, began: float) -> Outcome:
     """Take all sample quotes to their ends in disorder, wait until everything is quiet, and audit."""
     running.add_tenant(tenant_id)
-    database = suite.connect(running.settings, "demo")
+    database = suite.connect(running.settings, "audit")
     samples = sample_quotes(quotes)
     with (
         Pods(running.environment, running.stack.data_dir / "logs") as pods,

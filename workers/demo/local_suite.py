@@ -32,6 +32,7 @@ from workers.local.credentials import environment_file
 from workers.local.ports import HOST, PortBook, check_fixed
 from workers.local.stack import LocalStack
 from workers.runtime.database import is_reachable
+from workers.runtime.database_roles import logins_of
 from workers.runtime.environment import with_files_read
 from workers.runtime.health import serve_health
 from workers.runtime.kafka import ensure_topics
@@ -185,7 +186,7 @@ class LocalSuite:
         book = price_books.PublishPriceBook(
             price_book=PRICE_BOOK, expected_active_version=None, price_book_version=PRICE_BOOK_VERSION, entries=PRICES
         )
-        database = suite.connect(self.settings, "seed")
+        database = suite.connect(self.settings, "http")
         cause = Cause(tenant_id=tenant_id, actor="demo", command="seed")
         try:
             with unit_of_work(database, cause) as uow, suppress(price_books.PriceBookConflict):
@@ -211,7 +212,7 @@ class LocalSuite:
             }
         )
         database = suite.connect(self.settings, "migrate")
-        migrate(database)
+        migrate(database, logins_of(self.settings))
         database.dispose()
         with closing(suite.engine_of(self.settings)) as engine:
             set_up(engine)
@@ -229,7 +230,7 @@ class LocalSuite:
         self._write_environment()
 
     def _serve_health(self, port: int) -> None:
-        database = suite.connect(self.settings, "health")
+        database = suite.connect(self.settings, "http")
         self._cleanup.callback(database.dispose)
         server = self._cleanup.enter_context(serve_health(HOST, port, lambda: is_reachable(database)))
         self._cleanup.callback(server.shutdown)

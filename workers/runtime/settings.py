@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from workers.runtime.callback_secrets import CallbackSecrets
-from workers.runtime.environment import Environment, SettingError, variable
+from workers.runtime.environment import Environment, SettingError, of_process, variable
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.secret_files import Secret
 from workers.runtime.token_settings import TokenSettings
@@ -41,6 +41,10 @@ class Settings:
     def having(self, **changes: str) -> Settings:
         """These settings with some changed, by the names of their variables: `having(engine_url="http://…")`."""
         return Settings({**self.variables, **{variable(name): value for name, value in changes.items()}})
+
+    def of(self, process: str) -> Settings:
+        """These settings for one process: what it has of its own goes before what all have in common."""
+        return Settings(of_process(process, self.variables))
 
     @property
     def environment(self) -> Environment:

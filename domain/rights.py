@@ -1,0 +1,121 @@
+"""Which process may do what in the database, and whose rows it may see: one table, from which `q2o migrate` makes grants (decision 0026).
+
+The rights of a process belong to a group role, `q2o_http` for `q2o http`; the login of a process is a member of its group. Only the owner of
+the tables, who is the login of `q2o migrate`, may change the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+PROCESSES: Final = ("http", "tasks", "dispatch", "relay", "inbox", "reconcile", "audit")
+"""The processes in the order of the columns below. `audit` reads for the audit and for reports."""
+ACROSS_TENANTS: Final = frozenset({"dispatch", "relay", "reconcile", "audit"})
+"""They may work for every tenant at once; the others act for one tenant at a time."""
+
+# S: SELECT, I: INSERT, U: UPDATE, D: DELETE, u: UPDATE of the columns in COLUMNS alone.
+_TABLES = """
+                             http  tasks dispatch relay inbox reconcile audit
+approval_decision            SI    SI    -        -     -     -         S
+approval_request             SU    SIU   S        -     -     SU        S
+approval_requirement         SU    SIU   S        -     -     SU        S
+authority_grant              SIU   Su    -        -     -     S         S
+cancellation_request         SIU   SU    S        -     -     SU        S
+configuration_result         SI    S     -        -     -     -         S
+conflict_log                 I     I     I        -     I     I         S
+consumer_inbox               -     -     -        -     SI    -         S
+external_callback_conflict   SI    S     -        -     -     -         S
+external_callback_record     SIU   S     -        -     -     -         S
+fallout_case                 SIU   SIU   S        -     -     SIU       S
+fallout_note                 SI    SI    -        -     -     SI        S
+fulfillment_plan             S     SI    -        -     -     S         S
+fulfillment_step             SIU   SIU   S        -     -     SIU       S
+fulfillment_step_dependency  SI    SI    -        -     -     SI        S
+idempotency_record           SIU   -     -        -     -     -         S
+jeopardy_alert               S     SI    -        -     -     S         S
+order_search_projection      -     -     -        -     SIU   -         S
+outbox_event                 I     I     -        Su    -     I         S
+price_book_entry             SI    S     -        -     -     -         S
+price_book_head              SIU   S     -        -     -     -         S
+price_book_version           SI    S     -        -     -     -         S
+price_result                 SI    S     -        -     -     S         S
+provider_attempt             SU    SIU   -        -     -     SU        S
+quote                        SIU   SU    -        -     -     SU        S
+quote_acceptance             SI    S     -        -     -     S         S
+quote_document               SI    S     -        -     -     S         S
+quote_line                   SID   S     -        -     -     -         S
+quote_revision               SIU   S     -        -     -     S         S
+reconciliation_finding       -     -     -        -     -     I         S
+resolution_proposal          SI    SI    -        -     -     S         S
+sales_order                  SIU   SU    -        -     -     SU        S
+sales_order_line             SI    S     -        -     -     S         S
+shown_form                   SI    SI    -        -     -     -         S
+step_contradiction           SIU   SIU   -        -     -     SIU       S
+transition_log               SI    SI    I        -     -     SI        S
+workflow_command             SIU   SIU   SU       -     -     SIU       S
+workflow_correlation         SI    SIU   SU       -     -     SIU       S
+workflow_instance            S     SI    SI       -     -     SI        S
+"""
+FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {"next_number": ("http", "tasks", "reconcile")}
+"""Function -> the processes that may call it: those that make quotes, orders or cases, which have numbers."""
+COLUMNS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    # To lock a grant FOR SHARE; PostgreSQL demands the UPDATE of some column for that.
+    ("authority_grant", "tasks"): ("updated_at",),
+    ("outbox_event", "relay"): ("status", "attempts", "due_at", "published_at"),
+}
+"""Table and process -> the columns that the process may change."""
+_PRIVILEGES: Final = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE", "u": "UPDATE"}
+
+
+class Right(NamedTuple):
+    """What a process may do with a table, with one of its columns, or with a function."""
+
+    process: str
+    privilege: str
+    name: str
+    column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A role with which a process connects. Without a password, an administrator says how it logs in."""
+
+    name: str
+    password: str | None = field(default=None, repr=False)
+
+
+class RolesMissingError(Exception):
+    """The role that migrates may not make the roles. `sql`: what an administrator runs instead; it has no password."""
+
+    def __init__(self, sql: str) -> None:
+        super().__init__(
+            "the database has not all roles of the processes, and the role that migrates may not make them: nothing has changed; "
+            "let an administrator run the SQL that `q2o migrate` prints, then run it again"
+        )
+        self.sql = sql
+
+
+def group_of(process: str) -> str:
+    """The role that has the rights of a process; logins are members of it."""
+    return f"q2o_{process}"
+
+
+def rights() -> frozenset[Right]:
+    """Every right of every process."""
+    functions = (Right(process, "EXECUTE", name) for name, processes in FUNCTIONS.items() for process in processes)
+    return frozenset((*_of_tables(), *functions))
+
+
+def _of_tables() -> Iterator[Right]:
+    head, *rows = (line.split() for line in _TABLES.strip().splitlines())
+    for name, *cells in rows:
+        for process, cell in zip(head, cells, strict=True):
+            yield from _cell(process, name, cell)
+
+
+def _cell(process: str, name: str, cell: str) -> Iterator[Right]:
+    for letter in cell.strip("-"):
+        columns = COLUMNS[name, process] if letter == "u" else (None,)
+        yield from (Right(process, _PRIVILEGES[letter], name, column) for column in columns)
