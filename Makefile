@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices topics faults storm bench models openapi fuzz evidence sbom lock help
+.PHONY: demo up test check races mutants matrices topics rights faults storm bench models openapi fuzz evidence sbom lock help
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
@@ -41,6 +41,9 @@ matrices: $(VENV)/.development ## write the state machines, event by state, to d
 
 topics: $(VENV)/.development ## write what every topic reads, sets and raises to docs/topics.md
 	@$(BIN)/python -m tests.support.topics_page
+
+rights: $(VENV)/.development ## write who may do what in the engine to docs/rights-engine.md
+	@$(BIN)/python -m tests.support.engine_rights_page
 
 faults: $(VENV)/.development ## run the tests of faults: lost replies, dead workers, killed processes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

@@ -173,12 +173,16 @@ def migrate() -> None:
 
 @app.command()
 def deploy() -> None:
-    """Deploy the models to the engine, with groups, permissions and filters."""
+    """Deploy the models to the engine, with groups, permissions, filters, and the accounts of the service processes."""
     from workers import suite
+    from workers.accounts import set_up_accounts
     from workers.deployment import deploy as bring_models
 
     with plain_errors():
-        err.print(f"deployment {bring_models(suite.engine_of(settings_of()))}")
+        settings = settings_of()
+        engine = suite.engine_of(settings)
+        set_up_accounts(engine, settings)
+        err.print(f"deployment {bring_models(engine)}")
 
 
 @app.command()

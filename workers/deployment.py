@@ -13,7 +13,7 @@ import bpmn
 from workers.runtime.engine import Engine
 
 # The engine's numbers for the kinds of resource of a permission (its Resources enumeration).
-APPLICATION, FILTER, PROCESS_DEFINITION, TASK, DECISION_DEFINITION = 0, 5, 6, 7, 10
+APPLICATION, GROUP, FILTER, PROCESS_DEFINITION, TASK, PROCESS_INSTANCE, DECISION_DEFINITION = 0, 2, 5, 6, 7, 8, 10
 PROCESSES = (
     "quote-approval",
     "approve-requirement",
@@ -53,7 +53,8 @@ class Group:
     name: str
     applications: Sequence[str] = ("tasklist",)
     processes: Sequence[str] = ("quote-approval", "approve-requirement")
-    sees: Sequence[str] = ("READ", "READ_INSTANCE", "READ_HISTORY")
+    # The model alone: whoever may read instances or history reads all of them, not only those whose tasks they are asked to do.
+    sees: Sequence[str] = ("READ",)
     columns: Mapping[str, str] = field(default_factory=lambda: OF_QUOTES)
 
 
@@ -87,8 +88,9 @@ GROUPS = (
         name="Operators",
         applications=("cockpit",),
         processes=PROCESSES,
-        # A failed external task can be retried only with the right to change instances.
-        sees=("READ", "READ_INSTANCE", "READ_HISTORY", "RETRY_JOB", "UPDATE_INSTANCE"),
+        # A failed external task can be retried only with the right to change instances. A task whose assignee is away can be given to
+        # others only with TASK_ASSIGN, which no assignee has.
+        sees=("READ", "READ_INSTANCE", "READ_HISTORY", "RETRY_JOB", "UPDATE_INSTANCE", "TASK_ASSIGN"),
     ),
 )
 

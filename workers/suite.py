@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
+import structlog
 from sqlalchemy import Engine as Database
+from tenacity import Retrying, retry_if_exception_type, wait_fixed
 
 from reconciliation.loop import Intervals, Reconciler
 from workers.dispatch import Dispatcher
@@ -18,12 +21,17 @@ from workers.pod.pod import Pod
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime import database
-from workers.runtime.engine import Engine, EngineError
+from workers.runtime.engine import Engine, EngineError, EngineLockedOutError
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.outages import needs_a_person
 from workers.runtime.process import Loop
-from workers.runtime.settings import Settings
+from workers.runtime.production import is_production
+from workers.runtime.settings import SettingError, Settings
 from workers.tasks.topics import topics
+
+LOCKED_OUT_WAIT = timedelta(seconds=3)  # the shortest lock after a wrong password
+
+_log = structlog.get_logger()
 
 
 def connect(settings: Settings, process: str) -> Database:
@@ -37,17 +45,34 @@ def engine_of(settings: Settings) -> Engine:
 
 
 def trusted_engine_of(settings: Settings) -> Engine:
-    """The engine for a process that starts. Raises EngineUntrustedError, so that its person learns of a wrong certificate.
+    """The engine for a process that starts.
 
-    Any other failure is an outage, which the process waits out.
+    Raises EngineUntrustedError, so that its person learns of a wrong certificate or password; the latter after a minute, because it is
+    like a lock until then. In production raises SettingError for a user that may deploy. Any other failure is an outage, which the
+    process waits out.
     """
     engine = engine_of(settings)
     try:
-        engine.version()
+        may_deploy = _once_not_locked_out(engine.may_deploy)
     except EngineError as error:
         if needs_a_person(error):
             raise
+    else:
+        if may_deploy and is_production(settings.variables):
+            raise SettingError(
+                f"Q2O_ENGINE_USER={settings.engine_user} may deploy models, which only `q2o deploy` needs: "
+                "set it to the account of this process (docs/rights-engine.md)"
+            )
     return engine
+
+
+def _once_not_locked_out(ask: Callable[[], bool]) -> bool:
+    return Retrying(
+        retry=retry_if_exception_type(EngineLockedOutError),
+        wait=wait_fixed(LOCKED_OUT_WAIT.total_seconds()),
+        before_sleep=lambda state: _log.warning("engine_login_refused", reason=str(state.outcome and state.outcome.exception())),
+        reraise=True,
+    )(ask)
 
 
 def providers_of(settings: Settings) -> Mapping[str, Provider]:

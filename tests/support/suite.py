@@ -32,6 +32,7 @@ from reconciliation.audit_sources import CamundaHistory
 from tests.support.database import seeing_every_tenant
 from tests.support.waiting import eventually
 from workers import suite
+from workers.accounts import settings_of
 from workers.demo.api import Api
 from workers.demo.command import as_manager, tasklist
 from workers.demo.courses import approved_automatically
@@ -62,7 +63,7 @@ def prepared(stack: LocalStack, **environment: str) -> Iterator[LocalSuite]:
 def working(settings: Settings, *names: str) -> Iterator[None]:
     """Run these processes of the suite as threads for the length of the block."""
     with closing_what_is_opened():
-        loops = {name: suite.PROCESSES[name](settings) for name in names}
+        loops = {name: suite.PROCESSES[name](settings_of(name, settings)) for name in names}
         stop, codes = Event(), list[int]()
         runner = Thread(target=lambda: codes.append(run_loops(loops, stop)), name="loops")
         runner.start()

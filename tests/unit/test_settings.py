@@ -72,6 +72,14 @@ def test_a_tool_asks_only_for_the_service_that_it_changes(command: str, name: st
     assert ended.stderr.count("\n") == 1
 
 
+def test_a_deployment_names_the_password_of_an_account_that_it_misses() -> None:
+    ended = CliRunner().invoke(app, ["deploy"], env={**ENGINE, "Q2O_ENGINE_TASKS_PASSWORD": ""})
+
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("q2o: Q2O_ENGINE_TASKS_PASSWORD is not set")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_a_setting_has_a_default_only_when_the_default_is_safe() -> None:
     settings = Settings({})
 

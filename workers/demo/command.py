@@ -23,6 +23,7 @@ from domain.auditing.open_work import open_work
 from domain.store.unit_of_work import housekeeping
 from reconciliation.audit import Audit, AuditReport, as_table
 from workers import suite
+from workers.accounts import settings_of
 from workers.demo import board
 from workers.demo.api import Api
 from workers.demo.casework import CaseWorker
@@ -131,7 +132,7 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
     database = suite.connect(running.settings, "demo")
     samples = sample_quotes(quotes)
     with (
-        Pods(running.environment, running.stack.data_dir / "logs") as pods,
+        Pods(settings_of("tasks", running.settings).variables, running.stack.data_dir / "logs") as pods,
         Disorder(running, database, tenant_id, pods) as disorder,
         running.detour("dispatch", disorder.engine_url),
         closing(as_manager(running)) as manager,

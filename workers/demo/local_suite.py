@@ -25,6 +25,7 @@ from domain.migrations import migrate
 from domain.offers import price_books, reading
 from domain.store import Cause, UnitOfWork, unit_of_work
 from workers import suite
+from workers.accounts import set_up_accounts, settings_of
 from workers.demo.people import ADMINISTRATORS, AUTHORITY, PEOPLE
 from workers.deployment import deploy
 from workers.kafka.topics import all_topics
@@ -120,7 +121,7 @@ class LocalSuite:
 
     def start(self, only: frozenset[str] = frozenset(suite.PROCESSES)) -> None:
         """Run the loops of these processes as threads."""
-        loops = {name: build(self.settings) for name, build in suite.PROCESSES.items() if name in only}
+        loops = {name: build(settings_of(name, self.settings)) for name, build in suite.PROCESSES.items() if name in only}
         runner = Thread(target=self._run, args=(loops,), name="loops")
         runner.start()
         self._cleanup.callback(runner.join)
@@ -138,7 +139,7 @@ class LocalSuite:
     def detour(self, name: str, engine_url: str) -> Iterator[None]:
         """Run the loop of one process while the block runs, with another address of the engine. If it ends early, the suite stops."""
         over = Event()
-        loop = suite.PROCESSES[name](self.settings.having(engine_url=engine_url))
+        loop = suite.PROCESSES[name](settings_of(name, self.settings).having(engine_url=engine_url))
 
         def run() -> None:
             if run_loops({name: loop}, over, on_early_end=self._record_early_end) != 0:
@@ -205,7 +206,9 @@ class LocalSuite:
         database = suite.connect(self.settings, "migrate")
         migrate(database)
         database.dispose()
-        deploy(suite.engine_of(self.settings), PEOPLE, PEOPLE_PASSWORD)
+        engine = suite.engine_of(self.settings)
+        set_up_accounts(engine, self.settings)
+        deploy(engine, PEOPLE, PEOPLE_PASSWORD)
         ensure_topics(self.settings.kafka, all_topics())
         self.provider = SandboxProvider(
             self.stack.data_dir,

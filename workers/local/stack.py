@@ -97,6 +97,8 @@ class LocalStack:
         self.environment |= {"Q2O_DATA_DIR": str(self.data_dir)}
         self.environment.setdefault("Q2O_JWT_SECRET", credentials.jwt_secret)
         self.environment.setdefault("Q2O_CALLBACK_SECRET", credentials.callback_secret)
+        for process in ("tasks", "dispatch", "reconcile"):
+            self.environment.setdefault(f"Q2O_ENGINE_{process.upper()}_PASSWORD", getattr(credentials, f"engine_{process}"))
         self._check_given()
         self._choose(credentials, fixed)
         self._run()

@@ -14,7 +14,17 @@ FILE = "_FILE"
 """Ends the name of the variable that names a file with the secret: Q2O_ENGINE_PASSWORD_FILE."""
 
 
-SECRETS = ("database_url", "kafka_password", "engine_password", "provider_token", "callback_secret", "jwt_secret")
+SECRETS = (
+    "database_url",
+    "kafka_password",
+    "engine_password",
+    "engine_tasks_password",
+    "engine_dispatch_password",
+    "engine_reconcile_password",
+    "provider_token",
+    "callback_secret",
+    "jwt_secret",
+)
 """What may stand in a file; other variables that end so, such as Q2O_ENGINE_KEY_FILE, are files for a library."""
 
 

@@ -74,6 +74,15 @@ class Settings:
         return self.environment.secret("engine_password")
 
     @property
+    def engine_passwords(self) -> Mapping[str, Secret]:
+        """The passwords that `q2o deploy` gives to the engine users of the processes, by process."""
+        return {
+            "tasks": self.environment.secret("engine_tasks_password"),
+            "dispatch": self.environment.secret("engine_dispatch_password"),
+            "reconcile": self.environment.secret("engine_reconcile_password"),
+        }
+
+    @property
     def tokens(self) -> TokenSettings:
         """Which tokens the HTTP edge accepts."""
         return TokenSettings.of(self.environment)
