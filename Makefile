@@ -42,8 +42,9 @@ matrices: $(VENV)/.development ## write the state machines, event by state, to d
 topics: $(VENV)/.development ## write what every topic reads, sets and raises to docs/topics.md
 	@$(BIN)/python -m tests.support.topics_page
 
-rights: $(VENV)/.development ## write what every process may do to docs/rights.md
+rights: $(VENV)/.development ## write what every process may do to docs/rights.md and docs/rights-engine.md
 	@$(BIN)/python -m tests.support.rights_page
+	@$(BIN)/python -m tests.support.engine_rights_page
 
 faults: $(VENV)/.development ## run the tests of faults: lost replies, dead workers, killed processes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

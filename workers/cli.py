@@ -84,7 +84,7 @@ def run_process(name: str) -> None:
     from workers.runtime.process import run_loops, stop_on_signals
 
     with plain_errors():
-        settings = settings_of()
+        settings = settings_of().of(name)
         configure_logs(name)
         stop = stop_on_signals()
         database = suite.connect(settings, name, "health")
@@ -142,7 +142,7 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
         run_process("reconcile")
         return
     with plain_errors():
-        settings = settings_of()
+        settings = settings_of().of("reconcile")
         configure_logs("reconcile")
         database = suite.connect(settings, "reconcile")
         require_reachable(database)
@@ -201,8 +201,9 @@ def deploy(
         Path | None, typer.Option(help="A folder with the tenant's own models.", exists=True, file_okay=False)
     ] = None,
 ) -> None:
-    """Deploy the models to the engine for each tenant, with groups, permissions and filters. A new tenant is added by this command."""
+    """Deploy the models to the engine for each tenant, with groups, permissions, filters, and the accounts of the processes. A new tenant is added by this command."""
     from workers import suite
+    from workers.accounts import set_up_accounts
     from workers.bpmn_contract import unfit
     from workers.deployment import deploy as bring_models
     from workers.deployment import set_up, tenants_with_our_models
@@ -213,7 +214,9 @@ def deploy(
             raise SettingError("models of its own belong to a tenant: name it by --tenant")
         if models and (faults := unfit(models, CONTRACTS)):
             raise SettingError("\n".join(faults))
-        engine = suite.engine_of(settings_of())
+        settings = settings_of()
+        engine = suite.engine_of(settings)
+        set_up_accounts(engine, settings)
         set_up(engine)
         chosen = tenant or tenants_with_our_models(engine)
         if not chosen:

@@ -17,7 +17,7 @@ import bpmn
 from workers.runtime.engine import Engine
 
 # The engine's numbers for the kinds of resource of a permission (its Resources enumeration).
-APPLICATION, FILTER, PROCESS_DEFINITION, TASK, DECISION_DEFINITION = 0, 5, 6, 7, 10
+APPLICATION, GROUP, FILTER, PROCESS_DEFINITION, TASK, PROCESS_INSTANCE, DECISION_DEFINITION, TENANT = 0, 2, 5, 6, 7, 8, 10, 11
 PROCESSES = (
     "quote-approval",
     "approve-requirement",
@@ -60,7 +60,8 @@ class Group:
     name: str
     applications: Sequence[str] = ("tasklist",)
     processes: Sequence[str] = ("quote-approval", "approve-requirement")
-    sees: Sequence[str] = ("READ", "READ_INSTANCE", "READ_HISTORY")
+    # The model alone: whoever may read instances or history reads all of them, not only those whose tasks they are asked to do.
+    sees: Sequence[str] = ("READ",)
     columns: Mapping[str, str] = field(default_factory=lambda: OF_QUOTES)
 
 
@@ -94,8 +95,9 @@ GROUPS = (
         name="Operators",
         applications=("cockpit",),
         processes=PROCESSES,
-        # A failed external task can be retried only with the right to change instances.
-        sees=("READ", "READ_INSTANCE", "READ_HISTORY", "RETRY_JOB", "UPDATE_INSTANCE"),
+        # A failed external task can be retried only with the right to change instances. A task whose assignee is away can be given to
+        # others only with TASK_ASSIGN, which no assignee has.
+        sees=("READ", "READ_INSTANCE", "READ_HISTORY", "RETRY_JOB", "UPDATE_INSTANCE", "TASK_ASSIGN"),
     ),
 )
 
@@ -127,7 +129,7 @@ def deploy(engine: Engine, tenant_id: UUID, name: str = "", folder: Path | None 
 
     The tenant is created unless the engine has it. The workers become members before its first process can start.
     """
-    engine.ensure_group(WORKERS, "Workers")
+    engine.ensure_group(WORKERS, "Service processes", kind="SYSTEM")
     engine.ensure_tenant(tenant_id, name or str(tenant_id))
     engine.ensure_group_in_tenant(tenant_id, WORKERS)
     return engine.deploy(tenant_id, DEPLOYMENT, model_files(folder), source=OWN_MODELS if folder else OUR_MODELS)

@@ -43,9 +43,8 @@ SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
 # After an engine has failed a start for so long, reconciliation asks what it has, and the start is not sent again.
 START_TRIES_FOR = timedelta(seconds=60)
 NOT_THIS_START = frozenset(
-    # Wrong credentials, a model that is not deployed yet, a gateway's limit: they concern every start, and nothing was started.
+    # A right that is missing, a model that is not deployed yet, a gateway's limit: they concern every start, and nothing was started.
     {
-        HTTPStatus.UNAUTHORIZED,
         HTTPStatus.FORBIDDEN,
         HTTPStatus.NOT_FOUND,
         HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,

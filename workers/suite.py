@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import structlog
 from sqlalchemy import Engine as Database
+from tenacity import Retrying, retry_if_exception_type, wait_fixed
 
 from reconciliation.loop import Intervals, Reconciler
 from workers.dispatch import Dispatcher
@@ -19,12 +21,15 @@ from workers.pod.pod import Pod
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime import database
-from workers.runtime.engine import Engine, EngineError
+from workers.runtime.engine import Engine, EngineError, EngineLockedOutError
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.outages import needs_a_person
 from workers.runtime.process import Loop
-from workers.runtime.settings import Settings
+from workers.runtime.production import is_production
+from workers.runtime.settings import SettingError, Settings
 from workers.tasks.topics import topics
+
+LOCKED_OUT_WAIT = timedelta(seconds=3)  # the shortest lock after a wrong password
 
 _log = structlog.get_logger()
 
@@ -43,11 +48,19 @@ def engine_of(settings: Settings) -> Engine:
 def trusted_engine_of(settings: Settings) -> Engine:
     """The engine for a process that starts; tenants that it does not serve are named in the log.
 
-    Raises EngineUntrustedError, so that its person learns of a wrong certificate. Any other failure is an outage, which the process waits out.
+    Raises EngineUntrustedError, so that its person learns of a wrong certificate or password; the latter after a minute, because it is
+    like a lock until then. In production raises SettingError for a user that may deploy. Any other failure is an outage, which the
+    process waits out.
     """
     engine = engine_of(settings)
     try:
-        _name_unserved_tenants(engine)
+        if not _once_not_locked_out(engine.may_deploy):
+            _name_unserved_tenants(engine)
+        elif is_production(settings.variables):
+            raise SettingError(
+                f"Q2O_ENGINE_USER={settings.engine_user} may deploy models, which only `q2o deploy` needs: "
+                "set it to the account of this process (docs/rights-engine.md)"
+            )
     except EngineError as error:
         if needs_a_person(error):
             raise
@@ -59,6 +72,15 @@ def _name_unserved_tenants(engine: Engine) -> None:
     if unserved:
         remedy = "q2o deploy --tenant makes the group workers a member"
         _log.error("engine_tenants_not_served", tenants=unserved, engineUser=engine.user, remedy=remedy)
+
+
+def _once_not_locked_out(ask: Callable[[], bool]) -> bool:
+    return Retrying(
+        retry=retry_if_exception_type(EngineLockedOutError),
+        wait=wait_fixed(LOCKED_OUT_WAIT.total_seconds()),
+        before_sleep=lambda state: _log.warning("engine_login_refused", reason=str(state.outcome and state.outcome.exception())),
+        reraise=True,
+    )(ask)
 
 
 def providers_of(settings: Settings) -> Mapping[str, Provider]:

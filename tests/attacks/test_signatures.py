@@ -90,15 +90,15 @@ def test_the_first_level_cannot_make_up_the_second(large: Offered, small: Offere
 def test_what_a_colleague_has_written_into_an_open_form_is_not_signed(small: Offered, colleague: str) -> None:
     task = small.task()
     with logged_in(small.shop, colleague) as engine:
-        engine.post(f"/task/{task.id}/resolve", {"variables": {"netTotal": {"value": "1.00", "type": "String"}}})
-    assert small.shop.engine.task_variables(task.id)["netTotal"] == "1.00"
+        engine.post(f"/task/{task.id}/resolve", {"variables": {"listTotal": {"value": "1.00", "type": "String"}}})
+    assert small.shop.engine.task_variables(task.id)["listTotal"] == "1.00"
 
     small.complete(RSM.id, task, **APPROVE)
 
     renewed = small.task(after=task.id)
     seen = small.shop.engine.task_variables(renewed.id)
     assert seen["decisionRefused"] == rf"{RSM.id}\: What the form shows has changed since it was opened\."
-    assert seen["netTotal"] != "1.00"
+    assert seen["listTotal"] != "1.00"
     small.complete(RSM.id, renewed, **APPROVE)
     small.ends_as("APPROVED")
 
@@ -120,6 +120,17 @@ def test_an_operator_who_moves_the_token_past_the_approver_signs_nothing(small: 
     stopped = start_recording(small, {"type": "cancel", "activityId": "approve-quote"})
 
     assert stopped.startswith("Nobody has completed the task of this requirement")
+    assert small.decisions() == []
+
+
+def test_an_operator_who_takes_the_task_signs_nothing(small: Offered) -> None:
+    task = small.task()
+    with logged_in(small.shop, OPERATOR.id) as engine:
+        assert engine.assign_user_task(task.id, OPERATOR.id)
+
+    small.complete(OPERATOR.id, task, **APPROVE)
+
+    small.task(after=task.id)
     assert small.decisions() == []
 
 

@@ -97,7 +97,7 @@ def step_worker(
     shop: Shop, *, lock: timedelta, attempt_stale_after: timedelta, capacity: int = 8, wire: Wire | None = None
 ) -> Iterator[StepWorker]:
     """Make a worker as the suite does, which executes steps only."""
-    settings = shop.local.settings.having(attempt_stale_after_seconds=str(attempt_stale_after.total_seconds()))
+    settings = shop.local.settings.of("tasks").having(attempt_stale_after_seconds=str(attempt_stale_after.total_seconds()))
     if wire is not None:
         engine_url = f"{wire.engine.url}{urlsplit(settings.engine_url).path}"
         settings = settings.having(engine_url=engine_url, provider_url=wire.provider.url)
@@ -209,7 +209,7 @@ def process(shop: Shop, wire: Wire, log: Path) -> Iterator[subprocess.Popen[byte
         "Q2O_LOCK_DURATION_SECONDS": str(SHORT_LOCK.total_seconds()),
         "Q2O_PROVIDER_URL": wire.provider.url,
     }
-    environment = {**os.environ, **shop.local.environment, **added}
+    environment = {**os.environ, **shop.local.settings.of("tasks").variables, **added}
     with log.open("wb") as output:
         worker = subprocess.Popen(TASKS, env=environment, stdout=output, stderr=output)
     try:
@@ -230,7 +230,8 @@ def test_the_step_of_a_killed_worker_is_asked_for_and_never_sent_again(shop: Sho
     with step_worker(shop, lock=LONG_LOCK, attempt_stale_after=SOON) as other, running(other.pod):
         eventually(lambda: status_of(shop, step_id) == StepStatus.UNKNOWN, "the dead worker's step is UNKNOWN")
         assert [attempt.status for attempt in shop.attempts(step_id)] == [AttemptStatus.UNKNOWN]
-        reconciler = suite.reconcile(shop.local.settings.having(attempt_stale_after_seconds=str(SOON.total_seconds())))
+        settings = shop.local.settings.of("reconcile")
+        reconciler = suite.reconcile(settings.having(attempt_stale_after_seconds=str(SOON.total_seconds())))
         eventually(lambda: reconciler.run_once() and shop.rows(ReconciliationFinding), "the provider is asked")
         one_effect_each(shop, order_id)
 

@@ -18,7 +18,7 @@ from tests.support.models import TENANT, approval_per_group, flow, model, new_na
 from tests.support.waiting import eventually
 from tests.support.wanted import Wanted, claimed_by_a_dead_dispatcher
 from workers.dispatch import Dispatcher
-from workers.runtime.engine import Engine, EngineUnavailableError
+from workers.runtime.engine import Engine, EngineLockedOutError, EngineUnavailableError
 
 pytestmark = pytest.mark.stack
 
@@ -173,7 +173,6 @@ def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, deploy
         (502, ["REQUESTED", "START_UNKNOWN"]),
         (503, ["REQUESTED", "START_UNKNOWN"]),
         (500, ["REQUESTED", "START_UNKNOWN"]),
-        (401, ["REQUESTED"]),
         (429, ["REQUESTED"]),
     ],
 )
@@ -186,6 +185,19 @@ def test_the_outcome_of_a_start_follows_from_the_status_of_a_gateways_answer(db:
         engine.close()
 
     assert wanted.history == history
+
+
+def test_a_start_waits_while_the_engine_does_not_accept_the_password(db: Database) -> None:
+    wanted = Wanted.of(db, "order-fulfillment")
+
+    with gateway_answering(401) as url:
+        engine = Engine(url, "user", "password")
+        with pytest.raises(EngineLockedOutError):
+            Dispatcher(db, engine).run_once()
+        engine.close()
+
+    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
+    assert wanted.history == ["REQUESTED"]
 
 
 def test_a_start_is_not_sent_when_its_lease_is_nearly_over(db: Database, deploy: Deployer, doors: Doors) -> None:

@@ -38,6 +38,8 @@ def form(kind: str, group: str, **changes: Variable) -> dict[str, Variable]:
     return {
         "isDecided": False,
         "quoteNumber": "Q-1",
+        "customerId": "C-1001",
+        "netTotal": "4214.80",
         "requirementType": kind,
         "approverGroup": group,
         "because": f"The rules ask for {kind}.",

@@ -62,7 +62,7 @@ def prepared(stack: LocalStack, **environment: str) -> Iterator[LocalSuite]:
 def working(settings: Settings, *names: str) -> Iterator[None]:
     """Run these processes of the suite as threads for the length of the block."""
     with closing_what_is_opened():
-        loops = {name: suite.PROCESSES[name](settings) for name in names}
+        loops = {name: suite.PROCESSES[name](settings.of(name)) for name in names}
         stop, codes = Event(), list[int]()
         runner = Thread(target=lambda: codes.append(run_loops(loops, stop)), name="loops")
         runner.start()

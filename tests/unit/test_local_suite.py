@@ -44,7 +44,7 @@ class Dying:
 def local(tmp_path: Path) -> LocalSuite:
     local = LocalSuite(tmp_path / "a clone", {})
     others = ("DATABASE_URL", "KAFKA", "ENGINE_USER", "ENGINE_PASSWORD", "PROVIDER_URL", "PROVIDER_TOKEN")
-    given = {f"Q2O_{name}": "x" for name in others}
+    given = {f"Q2O_{name}": "x" for name in others} | {"Q2O_DISPATCH_ENGINE_USER": "q2o-dispatch"}
     local.settings = Settings({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_CALLBACK_SECRET": new_secret(), "Q2O_ENGINE_URL": DIRECT})
     return local
 
@@ -69,11 +69,11 @@ def test_a_process_that_joins_in_does_not_take_the_port_of_health(tmp_path: Path
     assert ("Q2O_HEALTH_PORT" in joined, joined["Q2O_LOCK_DURATION_SECONDS"]) == (False, "5")
 
 
-def test_a_detour_lasts_as_long_as_its_block(local: LocalSuite, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, addresses = Waiting(), list[str]()
+def test_a_detour_lasts_as_long_as_its_block_and_runs_as_its_process(local: LocalSuite, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, engines = Waiting(), list[tuple[str, str]]()
 
     def build(settings: Settings) -> Waiting:
-        addresses.append(settings.engine_url)
+        engines.append((settings.engine_url, settings.engine_user))
         return loop
 
     monkeypatch.setattr(suite, "PROCESSES", {"dispatch": build})
@@ -82,7 +82,7 @@ def test_a_detour_lasts_as_long_as_its_block(local: LocalSuite, monkeypatch: pyt
         assert not loop.has_ended
 
     assert loop.has_ended
-    assert addresses == [DETOUR]
+    assert engines == [(DETOUR, "q2o-dispatch")]
     assert not local.stopped.is_set()
 
 

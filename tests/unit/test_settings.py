@@ -21,7 +21,7 @@ from workers.providers.signatures import new_secret
 from workers.runtime import kafka_access, token_settings, transport
 from workers.runtime import settings as settings_module
 from workers.runtime.database_roles import logins_of
-from workers.runtime.environment import DATABASES, SECRETS, variable, with_files_read
+from workers.runtime.environment import DATABASES, ENGINE_PASSWORDS, SECRETS, variable, with_files_read
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings
 
@@ -72,6 +72,14 @@ def test_a_tool_asks_only_for_the_service_that_it_changes(command: str, name: st
 
     assert ended.exit_code == 2
     assert ended.stderr.startswith(f"q2o: {name} is not set")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_deployment_names_the_password_of_an_account_that_it_misses() -> None:
+    ended = CliRunner().invoke(app, ["deploy"], env={**ENGINE, "Q2O_TASKS_ENGINE_PASSWORD": ""})
+
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("q2o: Q2O_TASKS_ENGINE_PASSWORD is not set")
     assert ended.stderr.count("\n") == 1
 
 
@@ -250,7 +258,7 @@ class TestSecretsInFiles:
         read = re.compile(r'environment\.(?:find_)?secret\("(\w+)"')
         sources = [inspect.getsource(module) for module in (settings_module, token_settings, kafka_access)]
 
-        assert {name for source in sources for name in read.findall(source)} | set(DATABASES) == set(SECRETS)
+        assert {name for source in sources for name in read.findall(source)} | {*DATABASES, *ENGINE_PASSWORDS} == set(SECRETS)
 
     def test_the_local_suite_leaves_files_that_are_no_secrets_alone(self) -> None:
         given = {"Q2O_ENGINE_KEY_FILE": "/a.key", "Q2O_KAFKA_CA_FILE": "/ca.pem"}

@@ -25,6 +25,7 @@ from domain.migrations import migrate
 from domain.offers import price_books, reading
 from domain.store import Cause, UnitOfWork, unit_of_work
 from workers import suite
+from workers.accounts import set_up_accounts
 from workers.demo.people import ADMINISTRATORS, AUTHORITY, PEOPLE
 from workers.deployment import add_people, deploy, set_up
 from workers.kafka.topics import all_topics
@@ -121,7 +122,7 @@ class LocalSuite:
 
     def start(self, only: frozenset[str] = frozenset(suite.PROCESSES)) -> None:
         """Run the loops of these processes as threads."""
-        loops = {name: build(self.settings) for name, build in suite.PROCESSES.items() if name in only}
+        loops = {name: build(self.settings.of(name)) for name, build in suite.PROCESSES.items() if name in only}
         runner = Thread(target=self._run, args=(loops,), name="loops")
         runner.start()
         self._cleanup.callback(runner.join)
@@ -139,7 +140,7 @@ class LocalSuite:
     def detour(self, name: str, engine_url: str) -> Iterator[None]:
         """Run the loop of one process while the block runs, with another address of the engine. If it ends early, the suite stops."""
         over = Event()
-        loop = suite.PROCESSES[name](self.settings.having(engine_url=engine_url))
+        loop = suite.PROCESSES[name](self.settings.of(name).having(engine_url=engine_url))
 
         def run() -> None:
             if run_loops({name: loop}, over, on_early_end=self._record_early_end) != 0:
@@ -215,6 +216,7 @@ class LocalSuite:
         migrate(database, logins_of(self.settings))
         database.dispose()
         with closing(suite.engine_of(self.settings)) as engine:
+            set_up_accounts(engine, self.settings)
             set_up(engine)
             add_people(engine, PEOPLE, PEOPLE_PASSWORD)
         ensure_topics(self.settings.kafka, all_topics())

@@ -27,7 +27,7 @@ def _webhook_secret() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Passwords of the PostgreSQL roles and of the engine's administrator, and the keys that sign API tokens and callbacks."""
+    """Passwords of the PostgreSQL roles and of the engine's users, and the keys that sign API tokens and callbacks."""
 
     postgres: str
     q2o: str
@@ -35,17 +35,28 @@ class Credentials:
     engine_admin: str
     jwt_secret: str
     callback_secret: str
+    engine_tasks: str
+    engine_dispatch: str
+    engine_reconcile: str
+
+
+ADDED = ("engine_tasks", "engine_dispatch", "engine_reconcile")
+"""What files of earlier releases do not have. Nobody has used such a password before, so it can be made at any time."""
 
 
 def load_credentials(file: Path) -> Credentials:
     """Read the file, or create it. Raises StackError when it does not hold credentials."""
     if file.exists():
         try:
-            return Credentials(**json.loads(file.read_text()))
+            stored = json.loads(file.read_text())
+            found = Credentials(**{name: _password() for name in ADDED} | stored)
         except (ValueError, TypeError) as error:
             raise StackError(
                 f"{file} is damaged: delete the directory {file.parent} to start over (this deletes its database)"
             ) from error
+        if asdict(found) != stored:
+            _store(file, found)
+        return found
     created = Credentials(
         postgres=_password(),
         q2o=_password(),
@@ -53,12 +64,17 @@ def load_credentials(file: Path) -> Credentials:
         engine_admin=_password(),
         jwt_secret=secrets.token_urlsafe(48),
         callback_secret=_webhook_secret(),
+        **{name: _password() for name in ADDED},
     )
+    _store(file, created)
+    return created
+
+
+def _store(file: Path, credentials: Credentials) -> None:
     new = file.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        json.dump(asdict(created), out)
+        json.dump(asdict(credentials), out)
     new.replace(file)
-    return created
 
 
 def environment_file(data_dir: Path) -> Path:

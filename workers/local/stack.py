@@ -27,6 +27,7 @@ from workers.local.logins import addresses_of_processes
 from workers.local.ports import NEEDS, PortBook, check_fixed
 from workers.local.postgres import Postgres
 from workers.local.source import CONFIGURATION
+from workers.runtime.environment import ENGINE_USERS, variable
 
 _Service = TypeVar("_Service")
 ALL_SERVICES = frozenset({"postgres", "kafka", "engine"})
@@ -98,6 +99,9 @@ class LocalStack:
         self.environment |= {"Q2O_DATA_DIR": str(self.data_dir)}
         self.environment.setdefault("Q2O_JWT_SECRET", credentials.jwt_secret)
         self.environment.setdefault("Q2O_CALLBACK_SECRET", credentials.callback_secret)
+        for process, user in ENGINE_USERS.items():
+            self.environment.setdefault(variable(f"{process}_engine_user"), user)
+            self.environment.setdefault(variable(f"{process}_engine_password"), getattr(credentials, f"engine_{process}"))
         self._check_given()
         self._choose(credentials, fixed)
         self._run()

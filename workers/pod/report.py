@@ -17,7 +17,7 @@ import structlog
 
 from workers.pod.lease import Clock, Lease, LockState, examine, regain
 from workers.pod.outcomes import Completed, Failed, Outcome, Raised, failure
-from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError
+from workers.runtime.engine import Engine, EngineError, EngineLockedOutError, EngineOutcomeUnknownError, EngineRefusedError
 from workers.runtime.metrics import EXTERNAL_TASK_REPORT_RETRIES
 
 RACES = 12  # tries while the engine names a concurrent transaction: joins of many branches need several rounds
@@ -125,7 +125,7 @@ class _Delivery:
                 self._engine.failure(task_id, message=message, details=details, retries=retries, retry_after=wait)
 
     def _refused(self, refusal: EngineRefusedError) -> Settled | None:
-        if refusal.status in _ACCESS:
+        if refusal.status == HTTPStatus.FORBIDDEN:
             return self._again("access", FAULTS, refusal)
         if refusal.status in _GATEWAY:
             return self._silent(refusal)
@@ -151,8 +151,10 @@ class _Delivery:
     def _silent(self, error: EngineError) -> Settled | None:
         self._may_have_arrived = self._may_have_arrived or isinstance(error, EngineOutcomeUnknownError)
         self._lease.check_clock()
-        # While the lock lasts no other worker can take the task, so further tries cost nothing.
-        return self._again("silence", SILENCES if self._lease.lock_state is LockState.EXPIRED else None, error)
+        # While the lock of the task lasts no other worker can take it, so further tries cost nothing. No pod can while their user is
+        # locked out.
+        keeps = self._lease.lock_state is not LockState.EXPIRED or isinstance(error, EngineLockedOutError)
+        return self._again("silence", None if keeps else SILENCES, error)
 
     def _again(self, reason: str, limit: int | None, error: EngineError) -> Settled | None:
         if limit is not None and self.tries >= limit:
@@ -183,5 +185,4 @@ def _settled(outcome: Outcome) -> Settled:
 
 
 _OPERATIONS = {Completed: "complete", Raised: "bpmn_error", Failed: "failure"}
-_ACCESS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)

@@ -15,17 +15,19 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from workers.runtime.engine_accounts import AccountCalls
 from workers.runtime.engine_connection import (
     PUBLIC_AUTHORITIES,
     EngineConnection,
     EngineError,
+    EngineLockedOutError,
     EngineOutcomeUnknownError,
     EngineRefusedError,
     EngineUnavailableError,
     EngineUntrustedError,
 )
 from workers.runtime.engine_history import HistoryCalls
-from workers.runtime.engine_people import Completion, PeopleCalls, UserTask
+from workers.runtime.engine_people import Completion, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.engine_tenants import TenantCalls
 from workers.runtime.secret_files import Secret
@@ -42,6 +44,7 @@ __all__ = [
     "Completion",
     "Engine",
     "EngineError",
+    "EngineLockedOutError",
     "EngineOutcomeUnknownError",
     "EngineRefusedError",
     "EngineUnavailableError",
@@ -112,7 +115,7 @@ class ExternalTask:
 _NO_TOPIC = TopicRequest(name="q2o.no-topic", lock_duration=timedelta(seconds=1), variables=())
 
 
-class Engine(ProcessCalls, PeopleCalls, TenantCalls, HistoryCalls):
+class Engine(ProcessCalls, AccountCalls, TenantCalls, HistoryCalls):
     """Every call of the suite to the engine. Safe to share between threads; close it when done.
 
     Every call raises EngineUnavailableError (nothing was sent), EngineOutcomeUnknownError (it may have taken effect) or EngineRefusedError.

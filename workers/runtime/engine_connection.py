@@ -4,7 +4,8 @@ The rule it keeps: a caller can always tell apart "nothing was sent", "it may ha
 
     EngineError
     ├── EngineUnavailableError     no connection: the engine never saw the request
-    │   └── EngineUntrustedError   the engine and this process do not accept each other's certificate
+    │   ├── EngineLockedOutError   the engine does not accept the password for now
+    │   └── EngineUntrustedError   the engine and this process do not accept each other's certificate or password
     ├── EngineOutcomeUnknownError  sent, no usable response: it may have taken effect
     └── EngineRefusedError         a response with an error: status, type, message, code
 """
@@ -18,11 +19,11 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from workers.runtime.engine_login import LONGEST_LOCK, Login
 from workers.runtime.outages import OutageError, UntrustedError
-from workers.runtime.secret_files import Secret, reveal
+from workers.runtime.secret_files import Secret
 from workers.runtime.transport import ClientTls
 
 CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
@@ -43,8 +44,15 @@ class EngineUnavailableError(EngineError, OutageError):
     """The engine cannot be reached; the request was not sent."""
 
 
+class EngineLockedOutError(EngineUnavailableError):
+    """The engine does not accept the password for now; the request was not carried out.
+
+    Somebody's wrong password locks a user for some seconds. When this lasts longer than any lock, it becomes EngineUntrustedError.
+    """
+
+
 class EngineUntrustedError(EngineUnavailableError, UntrustedError):
-    """The engine and this process do not accept each other's certificate; the request was not carried out."""
+    """The engine and this process do not accept each other's certificate or password; the request was not carried out."""
 
 
 class EngineOutcomeUnknownError(EngineError, OutageError):
@@ -85,7 +93,7 @@ class EngineConnection:
         # Proxy settings and .netrc are not meant for an engine, and reading them costs more than the rest of a call.
         self._session.trust_env = False
         self._session.verify, self._session.cert = tls.of_requests
-        self._session.auth = _CurrentPassword(user, password)
+        self._login = self._session.auth = Login(user, password)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE))
 
@@ -124,9 +132,21 @@ class EngineConnection:
             response = self._session.request(method, url, timeout=(CONNECT_TIMEOUT, timeout.total_seconds()), **options)
         except OSError as error:  # requests' own errors are OSErrors, and a certificate file that is gone is a plain one
             raise self._classified(error, method, url) from error
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise self._not_believed(f"{method} {url}")
+        self._login.accepted()
         if not response.ok:
             raise _refusal(response)
         return _parsed(response)
+
+    def _not_believed(self, request: str) -> EngineUnavailableError:
+        refused = f"{request} was not carried out: the engine does not accept the password of user {self._login.user}"
+        longest, settings = f"{LONGEST_LOCK.total_seconds():.0f} s", "Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD"
+        if self._login.refused():
+            return EngineLockedOutError(
+                f"{refused}. Somebody else's wrong password locks a user for up to {longest}: try again, or correct {settings}"
+            )
+        return EngineUntrustedError(f"{refused}, and has not for longer than a lock lasts ({longest}): correct {settings}")
 
     def _classified(self, error: OSError, method: str, url: str) -> EngineError:
         request, reason = f"{method} {url}", self._tls.explain(error, url)
@@ -138,17 +158,6 @@ class EngineConnection:
         return EngineOutcomeUnknownError(
             f"no response to {request}: {reason or error}. It may have taken effect: ask before sending it again"
         )
-
-
-class _CurrentPassword(AuthBase):
-    def __init__(self, user: str, password: Secret) -> None:
-        self._user = user
-        self._password = password
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # Bytes, because text would be sent as Latin-1.
-        HTTPBasicAuth(self._user.encode(), reveal(self._password).encode())(request)
-        return request
 
 
 def _was_never_sent(error: OSError) -> bool:

@@ -16,10 +16,13 @@ FILE = "_FILE"
 """Ends the name of the variable that names a file with the secret: Q2O_ENGINE_PASSWORD_FILE."""
 
 
-OF_A_PROCESS = ("database_url",)
+OF_A_PROCESS = ("database_url", "engine_user", "engine_password")
 """Settings that a process may have of its own: Q2O_RELAY_DATABASE_URL goes before Q2O_DATABASE_URL in `q2o relay`."""
+ENGINE_USERS = {process: f"q2o-{process}" for process in ("tasks", "dispatch", "reconcile")}
+"""The engine's user of each process that calls it. No caller of the HTTP API can have such a name (`workers.http.actors`)."""
 DATABASES = ("database_url", *(f"{process}_database_url" for process in PROCESSES))
-SECRETS = (*DATABASES, "kafka_password", "engine_password", "provider_token", "callback_secret", "jwt_secret")
+ENGINE_PASSWORDS = ("engine_password", *(f"{process}_engine_password" for process in ENGINE_USERS))
+SECRETS = (*DATABASES, *ENGINE_PASSWORDS, "kafka_password", "provider_token", "callback_secret", "jwt_secret")
 """What may stand in a file; other variables that end so, such as Q2O_ENGINE_KEY_FILE, are files for a library."""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from workers.runtime.callback_secrets import CallbackSecrets
-from workers.runtime.environment import Environment, SettingError, of_process, variable
+from workers.runtime.environment import ENGINE_USERS, Environment, SettingError, of_process, variable
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.secret_files import Secret
 from workers.runtime.token_settings import TokenSettings
@@ -76,6 +76,11 @@ class Settings:
     @property
     def engine_password(self) -> Secret:
         return self.environment.secret("engine_password")
+
+    @property
+    def engine_passwords(self) -> Mapping[str, Secret]:
+        """The passwords that `q2o deploy` gives to the engine users of the processes, by process."""
+        return {process: self.environment.secret(f"{process}_engine_password") for process in ENGINE_USERS}
 
     @property
     def tokens(self) -> TokenSettings:

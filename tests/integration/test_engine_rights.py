@@ -1,0 +1,299 @@
+"""What the engine refuses to the accounts of the processes, and to people who are asked to do a task (docs/rights-engine.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Event
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from tests.support import asking
+from tests.support.engines import Deployer, Doors, running
+from tests.support.handlers import Calls, topics
+from tests.support.models import new_name, one_task
+from tests.support.waiting import PATIENCE, eventually
+from workers import suite
+from workers.accounts import ACCOUNTS, set_up_accounts
+from workers.demo.local_suite import PEOPLE_PASSWORD
+from workers.demo.people import OPERATOR, PEOPLE, RSM
+from workers.deployment import OF_QUOTES, PROCESS_DEFINITION, add_people, model_files, set_up
+from workers.deployment import deploy as deploy_models
+from workers.local.stack import LocalStack
+from workers.pod.pod import Pod
+from workers.runtime.engine import Engine, EngineLockedOutError, EngineRefusedError, TopicRequest, UserTask
+from workers.runtime.settings import SettingError, Settings
+
+pytestmark = pytest.mark.stack
+
+PROCESSES = tuple(ACCOUNTS)
+LOCK = timedelta(seconds=20)
+OTHER_TENANT = uuid4()
+ASKED = {
+    "isDecided": False,
+    "approverGroup": RSM.groups[0],
+    "escalationLevel": 0,
+    "quoteNumber": "Q-1",
+    "requirementType": "DISCOUNT",
+    "customerId": "C-1001",
+    "netTotal": "12.00",
+    "remindAt": "2999-01-01T00:00:00",
+    "dueAt": "2999-01-02T00:00:00",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """An engine with models, people and accounts, an order's instance without a worker, and a task that asks a regional sales manager."""
+
+    settings: Settings
+    administrator: Engine
+    tenant: UUID
+    deployment: str
+    order: str
+    task: UserTask
+
+    def account(self, process: str) -> closing[Engine]:
+        return closing(suite.engine_of(self.settings.of(process)))
+
+    def person(self, name: str) -> closing[Engine]:
+        return closing(Engine(self.settings.engine_url, name, PEOPLE_PASSWORD))
+
+
+@pytest.fixture(scope="module")
+def site(stack: LocalStack) -> Iterator[Site]:
+    settings = Settings(stack.environment)
+    with closing(suite.engine_of(settings)) as engine:
+        set_up_accounts(engine, settings)
+        set_up(engine)
+        add_people(engine, PEOPLE, PEOPLE_PASSWORD)
+        tenant = uuid4()
+        deployment = deploy_models(engine, tenant)
+        for person in PEOPLE:
+            engine.ensure_user_in_tenant(tenant, person.id)
+        variables = {"tenantId": str(tenant), "orderId": "o", "startToken": "s"}
+        order = engine.start_process(tenant, "order-fulfillment", new_name("order"), variables)
+        task = ask_approver(engine, tenant)
+        yield Site(settings=settings, administrator=engine, tenant=tenant, deployment=deployment, order=order, task=task)
+        for instance in (order, task.process_instance_id):
+            engine.delete_instance(instance, "its test is over")
+
+
+def ask_approver(engine: Engine, tenant: UUID) -> UserTask:
+    """Start the process of a signature, and prepare its form as a worker does."""
+    key = new_name("approval")
+    instance = engine.start_process(tenant, "approve-requirement", key, {})
+    [row] = engine.get("/external-task", processInstanceId=instance)
+    engine.lock(row["id"], LOCK)
+    engine.complete(row["id"], {name: {"value": value} for name, value in ASKED.items()})
+    [task] = eventually(lambda: engine.user_tasks(key), "somebody is asked")
+    return task
+
+
+def status_of(call: Callable[[], object]) -> int:
+    """The status with which the engine refuses a call."""
+    with pytest.raises(EngineRefusedError) as refusal:
+        call()
+    return refusal.value.status
+
+
+def new_user(name: str) -> dict[str, object]:
+    profile = {"id": name, "firstName": "A", "lastName": "B", "email": "a@example.org"}
+    return {"profile": profile, "credentials": {"password": PEOPLE_PASSWORD}}
+
+
+Attempt = Callable[[Engine, Site, str], object]
+FORBIDDEN: dict[str, Attempt] = {
+    "deploy models": lambda engine, site, _: engine.deploy(site.tenant, "forbidden", model_files()),
+    "delete a deployment": lambda engine, site, _: engine.call("DELETE", f"/deployment/{site.deployment}"),
+    "suspend a process": lambda engine, _, __: engine.put(
+        "/process-definition/suspended", {"processDefinitionKey": "order-fulfillment", "suspended": True}
+    ),
+    "delete an instance": lambda engine, site, _: engine.call("DELETE", f"/process-instance/{site.order}"),
+    "delete history": lambda engine, site, _: engine.call("DELETE", f"/history/process-instance/{site.order}"),
+    "create a user": lambda engine, _, __: engine.post("/user/create", new_user("mallory")),
+    "change the own password": lambda engine, _, user: engine.set_password(user, "Another-2026-one"),
+    "delete itself": lambda engine, _, user: engine.call("DELETE", f"/user/{user}"),
+    "create a group": lambda engine, _, __: engine.post("/group/create", {"id": "mallory", "name": "M", "type": "WORKFLOW"}),
+    "join a group": lambda engine, _, user: engine.put(f"/group/{RSM.groups[0]}/members/{user}"),
+    "create a tenant": lambda engine, _, __: engine.post("/tenant/create", {"id": "mallory", "name": "M"}),
+    "join another tenant": lambda engine, _, user: engine.put(f"/tenant/{OTHER_TENANT}/user-members/{user}"),
+    "grant itself a right": lambda engine, _, user: engine.ensure_authorization(0, "*", ["ACCESS"], user_id=user),
+    "make a filter": lambda engine, _, __: engine.post(
+        "/filter/create", {"resourceType": "Task", "name": new_name("filter"), "query": {}}
+    ),
+    "start a process that others call": lambda engine, site, _: engine.start_process(
+        site.tenant, "confirm-case", new_name("confirmation"), {}
+    ),
+}
+"""What no account may do."""
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_account_may(site: Site, process: str, what: str) -> None:
+    account = ACCOUNTS[process]
+
+    with site.account(process) as engine:
+        assert status_of(lambda: FORBIDDEN[what](engine, site, account.user_id)) in {403, 404}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_an_account_reads_no_users(site: Site, process: str) -> None:
+    with site.account(process) as engine:
+        assert engine.get("/user") == []
+        assert engine.get("/authorization") == []
+
+
+@pytest.mark.parametrize("process", ["tasks", "reconcile"])
+def test_only_dispatch_starts_processes_and_completes_tasks(site: Site, process: str) -> None:
+    with site.account(process) as engine:
+        assert status_of(lambda: engine.start_process(site.tenant, "order-fulfillment", new_name("order"), {})) in {403, 404}
+        assert status_of(lambda: engine.post(f"/task/{site.task.id}/complete", {})) == 403
+
+
+@pytest.mark.parametrize("process", ["dispatch", "reconcile"])
+def test_only_tasks_gets_external_tasks_of_every_process(site: Site, process: str) -> None:
+    with site.account(process) as engine:
+        topic = TopicRequest(name="approval.prepare-form", lock_duration=LOCK, variables=())
+        assert engine.get("/external-task", processInstanceId=site.task.process_instance_id) == []
+        assert engine.fetch_and_lock([topic], max_tasks=1, poll=timedelta(0)) == []
+
+
+def test_reconcile_changes_nothing_in_the_engine(site: Site) -> None:
+    with site.account("reconcile") as engine:
+        variables = f"/process-instance/{site.order}/variables"
+        assert status_of(lambda: engine.get(variables)) == 403
+        assert status_of(lambda: engine.post(variables, {"modifications": {"orderId": {"value": "other"}}})) == 403
+
+
+def web_login(site: Site, application: str, user: str, password: str) -> httpx.Response:
+    address = site.settings.engine_url.removesuffix("/engine-rest") + "/camunda"
+    cookies = asking.get(f"{address}/app/welcome/default/").cookies
+    headers = {"X-XSRF-TOKEN": str(cookies["XSRF-TOKEN"])}
+    form = {"username": user, "password": password}
+    return asking.post(f"{address}/api/admin/auth/user/default/login/{application}", data=form, cookies=cookies, headers=headers)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_nobody_enters_an_application_with_the_login_of_an_account(site: Site, process: str) -> None:
+    own = site.settings.of(process)
+    login = own.engine_user, str(own.engine_password)
+
+    assert web_login(site, "tasklist", RSM.id, PEOPLE_PASSWORD).status_code == 200
+    assert {web_login(site, each, *login).status_code for each in ("tasklist", "cockpit", "admin")} == {403}
+    # The page with the links to the applications has no data, and everybody may see it.
+    assert web_login(site, "welcome", *login).json()["authorizedApps"] == ["welcome"]
+
+
+def test_what_is_not_declared_is_taken_away(site: Site) -> None:
+    account = ACCOUNTS["reconcile"]
+    site.administrator.ensure_authorization(PROCESS_DEFINITION, "confirm-case", ["DELETE_INSTANCE"], user_id=account.user_id)
+    site.administrator.ensure_authorization(PROCESS_DEFINITION, "resolve-case", ["ALL"], user_id=account.user_id)
+
+    set_up_accounts(site.administrator, site.settings)
+
+    rows = site.administrator.get("/authorization", userIdIn=account.user_id)
+    held = {(row["resourceType"], row["resourceId"]): frozenset(row["permissions"]) for row in rows}
+    assert held == account.grants
+
+
+def test_an_account_gets_the_password_of_the_settings(site: Site) -> None:
+    changed = site.settings.having(reconcile_engine_password="Changed-2026-twice")
+
+    set_up_accounts(site.administrator, changed)
+
+    with closing(suite.engine_of(changed.of("reconcile"))) as engine:
+        assert not engine.may_deploy()
+    set_up_accounts(site.administrator, site.settings)
+    with site.account("reconcile") as engine:
+        assert not engine.may_deploy()
+
+
+def test_a_weak_password_is_named_before_anything_is_changed(site: Site) -> None:
+    weak = site.settings.having(tasks_engine_password="Changed-2026-twice", reconcile_engine_password="short")
+
+    with pytest.raises(SettingError) as refused:
+        set_up_accounts(site.administrator, weak)
+
+    assert str(refused.value) == (
+        "Q2O_RECONCILE_ENGINE_PASSWORD is too weak for the engine: "
+        "give a digit, a special character, an upper-case letter, at least 10 characters"
+    )
+    with site.account("tasks") as engine:
+        assert not engine.may_deploy()
+
+
+def test_results_are_reported_when_the_lock_by_somebody_elses_wrong_password_ends(
+    site: Site, deploy: Deployer, doors: Doors
+) -> None:
+    process, account, release = deploy(one_task), ACCOUNTS["tasks"], Event()
+    calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
+    site.administrator.ensure_authorization(
+        PROCESS_DEFINITION, process.key, ["READ_INSTANCE", "UPDATE_INSTANCE"], user_id=account.user_id
+    )
+    instances = [process.start() for _ in range(4)]
+
+    with site.account("tasks") as engine, running(Pod(engine, topics(process, calls), lock_duration=LOCK)):
+        eventually(lambda: len(calls.tasks) == len(instances), "every task is in work")
+        with closing(Engine(site.settings.engine_url, account.user_id, "a guess")) as guessing:
+            for _ in range(3):
+                with pytest.raises(EngineLockedOutError):
+                    guessing.may_deploy()
+        with pytest.raises(EngineLockedOutError):
+            engine.may_deploy()
+        release.set()
+        for instance in instances:
+            process.reaches(instance, "done")
+        process.reaches(process.start(), "done")
+
+    assert len(calls.tasks) == len(instances) + 1
+
+
+def listed(site: Site, person: str, task: UserTask) -> dict[str, object]:
+    """The columns of a task in a person's list, asked for as Tasklist does."""
+    url, login = site.settings.engine_url, (person, PEOPLE_PASSWORD)
+    [one] = asking.get(f"{url}/filter?maxResults=2", auth=login).json()
+    hal = {"Accept": "application/hal+json"}
+    rows = asking.get(f"{url}/filter/{one['id']}/list?maxResults=2000", auth=login, headers=hal).json()["_embedded"]["task"]
+    [row] = [row for row in rows if row["id"] == task.id]
+    return {variable["name"]: variable["value"] for variable in row["_embedded"]["variable"]}
+
+
+def test_an_approver_sees_the_columns_and_the_form_of_the_task_and_nothing_else_of_its_instance(site: Site) -> None:
+    assert listed(site, RSM.id, site.task) == {name: ASKED[name] for name in OF_QUOTES}
+    with site.person(RSM.id) as engine:
+        assert engine.task_variables(site.task.id).items() >= ASKED.items()
+        assert engine.get("/variable-instance", variableName="dueAt") == []
+        for unseen in (
+            "/process-instance",
+            "/history/process-instance",
+            "/history/variable-instance",
+            "/history/task",
+            "/history/user-operation",
+        ):
+            assert engine.get(unseen) == []
+
+
+def test_an_approver_may_claim_and_complete_but_not_write_or_pass_on(site: Site) -> None:
+    task = ask_approver(site.administrator, site.tenant)
+
+    with site.person(RSM.id) as engine:
+        engine.post(f"/task/{task.id}/claim", {"userId": RSM.id})
+        for path, body in (
+            ("variables", {"modifications": {"netTotal": {"value": "1.00"}}}),
+            ("localVariables", {"modifications": {"netTotal": {"value": "1.00"}}}),
+            ("assignee", {"userId": "dewi"}),
+            ("unclaim", {}),
+            ("identity-links", {"groupId": "dealDesk", "type": "candidate"}),
+        ):
+            assert status_of(lambda path=path, body=body: engine.post(f"/task/{task.id}/{path}", body)) == 403  # type: ignore[misc]
+    with site.person(OPERATOR.id) as operator:
+        assert operator.assign_user_task(task.id, None)
+    with site.person(RSM.id) as engine:
+        assert engine.complete_user_task(task.id, {"decision": "APPROVE", "reasonCode": "STRATEGIC_DEAL", "comment": ""})
+    site.administrator.delete_instance(task.process_instance_id, "its test is over")
