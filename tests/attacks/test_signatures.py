@@ -6,83 +6,21 @@ Each attack was once possible. A person who completes a task may write any varia
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 import pytest
-from sqlalchemy import Row
 
 from domain.offers import approvals
-from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
-from tests.support.logins import complete, logged_in
-from tests.support.suite import Shop, new_sample
+from tests.support.logins import logged_in
+from tests.support.offered import APPROVE, ESCALATE, Offered
+from tests.support.suite import Shop
 from tests.support.waiting import eventually
-from workers.demo.driver import SampleQuote
 from workers.demo.local_suite import PEOPLE_PASSWORD
-from workers.demo.people import DIRECTOR, MANAGER, OPERATOR, RSM
-from workers.runtime.engine import UserTask
+from workers.demo.people import DIRECTOR, OPERATOR, RSM
 
 pytestmark = pytest.mark.stack
 
 COLLEAGUE = "rolf"
-APPROVE = {"decision": "APPROVE", "reasonCode": "STRATEGIC_DEAL", "comment": ""}
-ESCALATE = {**APPROVE, "decision": "ESCALATE"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offered:
-    """A quote in approval, and what its approvers do with their own logins."""
-
-    shop: Shop
-    sample: SampleQuote = field(default_factory=lambda: new_sample("18"))
-
-    @classmethod
-    def at(cls, shop: Shop, discount: str) -> Offered:
-        offered = cls(shop=shop, sample=new_sample(discount))
-        shop.driver.offer(offered.sample)
-        shop.driver.task_for(offered.sample, MANAGER)
-        return offered
-
-    @property
-    def request(self) -> Row[Any]:
-        [request] = self.shop.rows(ApprovalRequest, quote_revision_id=UUID(self.sample.quote["revisionId"]))
-        return request
-
-    def requirement(self, level: int = 1, kind: str = "DISCOUNT") -> Row[Any]:
-        [row] = self.shop.rows(ApprovalRequirement, request_id=self.request.id, level=level, type=kind)
-        return row
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """What a forger would have to know to point at this quote's first signature."""
-        request = self.request
-        return {
-            "tenantId": str(self.shop.tenant_id),
-            "requirementId": str(self.requirement().id),
-            "quoteId": str(request.quote_id),
-            "quoteRevisionId": str(request.quote_revision_id),
-            "priceResultId": str(request.price_result_id),
-        }
-
-    def task(self, level: int = 1, *, after: str | None = None) -> UserTask:
-        """Wait for the user task of a level, or for the one that follows task `after`."""
-        key = approvals.business_key(self.shop.tenant_id, self.requirement(level).id)
-        found = eventually(
-            lambda: [task for task in self.shop.engine.user_tasks(key) if task.id != after], f"somebody is asked in {key}"
-        )
-        return found[0]
-
-    def complete(self, person: str, task: UserTask, **variables: Any) -> None:
-        complete(self.shop, person, task, **variables)
-
-    def decisions(self) -> list[tuple[UUID, str]]:
-        """Who has signed what of this quote."""
-        rows = self.shop.rows(ApprovalDecision, quote_id=UUID(self.sample.quote["quoteId"]))
-        return [(row.requirement_id, row.decided_by) for row in rows]
-
-    def ends_as(self, status: str) -> None:
-        eventually(lambda: self.shop.driver.refresh(self.sample) == status, f"the quote is {status}")
 
 
 @pytest.fixture

@@ -63,12 +63,15 @@ class Desk:
 
     def show(self, requirement_id: UUID) -> dict[str, Any]:
         """Prepare the form of a signature."""
-        return self._workers.prepare_form(*self._of_signature("approval.prepare-form", requirement_id))
+        task, key = self._of_signature("approval.prepare-form", requirement_id)
+        values = self._workers.prepare_form(task, key)
+        self.engine.offer(task.process_instance_id, values)
+        return values
 
     def answer(self, requirement_id: UUID, decision: str, **variables: Any) -> dict[str, Any]:
         """Complete the form that was shown, as the person does whom the engine names."""
-        typed = {"decision": decision, "reasonCode": "WITHIN_POLICY", "comment": "", **variables}
-        return self._workers.record_decision(*self._of_signature("approval.record-decision", requirement_id, **typed))
+        self.engine.typed = encode({"decision": decision, "reasonCode": "WITHIN_POLICY", "comment": "", **variables})
+        return self._workers.record_decision(*self._of_signature("approval.record-decision", requirement_id))
 
     def record(self, requirement_id: UUID, decision: str) -> dict[str, Any]:
         """Show the form of a signature, and complete it."""
@@ -276,7 +279,7 @@ class TestADecision:
     def test_is_not_an_escalation(self, desk: Desk, asked: UUID) -> None:
         """The model has another path for an escalation; a person who completes the task without the form gets a new task."""
         assert self.refused(desk, asked, "ESCALATE") == (
-            "AUTHORITY_EXCEEDED",
+            "FORM_CHANGED",
             plain(f"{APPROVER}: Please choose APPROVE, REJECT, REWORK or ESCALATE."),
         )
 
@@ -284,7 +287,7 @@ class TestADecision:
         self, desk: Desk, offers: Offers, asked: UUID
     ) -> None:
         """Kills: trusting what a form shows although a colleague may have written its variables."""
-        desk.engine.was_tampered_with = True
+        desk.engine.forge(netTotal="1.00")
 
         code, notice = self.refused(desk, asked)
 

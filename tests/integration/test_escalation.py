@@ -18,6 +18,7 @@ from tests.support.database import in_order
 from tests.support.offers import APPROVER, OWNER, Offer, Offers
 from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
+from workers.runtime.variables import encode
 from workers.tasks.approval import Approval
 from workers.tasks.escalation import Escalation
 from workers.tasks.markdown import plain
@@ -25,6 +26,7 @@ from workers.tasks.topics import CONTRACTS
 
 RULES = "approval-escalation"
 DIRECTOR = {"nextApproverGroup": "approverDirector", "slaDuration": "PT24H"}
+BY_HAND = {"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine"}
 GROUPS = dict.fromkeys((APPROVER, OWNER, "rolf"), ("approverRsm",))
 
 
@@ -54,15 +56,16 @@ class Late:
 
     def show(self) -> None:
         """Let the worker prepare the form."""
-        Approval(self.offers.engine, self.engine.door).prepare_form(self._task("approval.prepare-form"), self.key)
+        values = Approval(self.offers.engine, self.engine.door).prepare_form(self._task("approval.prepare-form"), self.key)
+        self.engine.offer(self.instance_id, values)
 
     def escalate(self, instance_id: str | None = None, **variables: Any) -> dict[str, Any]:
         """Let the worker ask the next group; somebody completed the task when `engine.completed_by` says so."""
         return self._workers.escalate(self._task("approval.escalate-requirement", instance_id, **variables), self.key)
 
-    def extend(self, lasting: str = "PT24H", **variables: Any) -> dict[str, Any]:
+    def extend(self, lasting: str = "PT24H") -> dict[str, Any]:
         """Let the worker give the same group more time."""
-        task = self._task("approval.extend-deadline", **variables)
+        task = self._task("approval.extend-deadline")
         return self._workers.extend(replace(task, properties={"slaDuration": lasting}), self.key)
 
     def remind(self, level: int = 0) -> dict[str, Any]:
@@ -71,7 +74,8 @@ class Late:
     def hand_on(self, person: str = APPROVER, **variables: Any) -> dict[str, Any]:
         """Let a person escalate the task in Tasklist."""
         self.engine.completed_by = person
-        return self.escalate(**{"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine", **variables})
+        self.engine.typed = encode({**BY_HAND, **variables})
+        return self.escalate()
 
     def count_events(self, event_type: str) -> int:
         """The number of events of this type."""
@@ -202,7 +206,8 @@ def test_nobody_escalates_who_is_not_asked(late: Late, person: str, reason: str)
 @pytest.mark.parametrize("decision", ["APPROVE", "ESCALATE"])
 def test_nobody_escalates_who_did_not_choose_it_on_the_form(late: Late, decision: str) -> None:
     """Kills: an operator who starts the escalation after somebody has approved, so that it is in that person's name."""
-    late.engine.was_tampered_with = decision == "ESCALATE"
+    if decision == "ESCALATE":
+        late.engine.forge(netTotal="1.00")
 
     late.hand_on(decision=decision)
 
@@ -214,9 +219,9 @@ def test_nobody_escalates_who_did_not_choose_it_on_the_form(late: Late, decision
 def test_an_escalation_by_hand_without_a_group_above_does_not_extend_the_deadline(late: Late) -> None:
     before = late.requirement
     late.engine.rows.clear()
-    late.engine.completed_by = APPROVER
+    late.engine.completed_by, late.engine.typed = APPROVER, encode(BY_HAND)
 
-    late.extend(decision="ESCALATE", reasonCode="ABOVE_MY_AUTHORITY", comment="Not | mine")
+    late.extend()
 
     after = late.requirement
     assert after.refusal_notice == (
