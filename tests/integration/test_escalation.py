@@ -63,13 +63,16 @@ class Late:
         """Let the worker ask the next group; somebody completed the task when `engine.completed_by` says so."""
         return self._workers.escalate(self._task("approval.escalate-requirement", instance_id, **variables), self.key)
 
+    def collect(self) -> dict[str, Any]:
+        return self._workers.collect_facts(self._task("approval.collect-escalation-facts"), self.key)
+
     def extend(self, lasting: str = "PT24H") -> dict[str, Any]:
         """Let the worker give the same group more time."""
         task = self._task("approval.extend-deadline")
         return self._workers.extend(replace(task, properties={"slaDuration": lasting}), self.key)
 
-    def remind(self, level: int = 0) -> dict[str, Any]:
-        return self._workers.remind(self._task("approval.remind-approver", escalationLevel=level), self.key)
+    def remind(self) -> dict[str, Any]:
+        return self._workers.remind(self._task("approval.remind-approver"), self.key)
 
     def hand_on(self, person: str = APPROVER, **variables: Any) -> dict[str, Any]:
         """Let a person escalate the task in Tasklist."""
@@ -104,6 +107,7 @@ class Late:
 @pytest.fixture
 def late(offers: Offers) -> Late:
     late = Late(offers)
+    offers.make_late()
     late.show()
     return late
 
@@ -117,6 +121,14 @@ def test_an_escalation_asks_the_group_that_the_rules_name(late: Late) -> None:
     assert (after.approver_group, after.escalation_level) == ("approverDirector", 1)
     assert after.due_at > before.due_at
     assert after.escalation_notice == "approverRsm did not decide in time. The task was escalated."
+
+
+def test_the_process_is_given_the_inputs_of_the_rules_by_the_domain(late: Late) -> None:
+    """Kills: evaluating the rules with variables that whoever completed the task has written."""
+    facts = {"approverGroup": "approverRsm", "escalationLevel": 0, "requirementType": "DISCOUNT"}
+
+    assert late.collect() == facts
+    assert set(facts) == set(CONTRACTS["approval.collect-escalation-facts"].sets)
 
 
 def test_the_rules_are_asked_with_what_the_domain_has_kept_of_the_form(late: Late) -> None:
@@ -136,6 +148,15 @@ def test_an_escalation_that_is_repeated_after_a_lost_reply_has_one_effect(late: 
     assert late.count_events("ApprovalEscalated") == 1
 
 
+def test_a_timer_that_is_fired_before_its_time_has_no_effect(offers: Offers) -> None:
+    early = Late(offers)
+    early.show()
+
+    assert (early.escalate(), early.remind()) == ({}, {})
+
+    assert (early.requirement.escalation_level, early.requirement.reminded_at) == (0, None)
+
+
 def test_a_repeated_reminder_makes_one_event(late: Late) -> None:
     first = late.remind()
 
@@ -148,7 +169,7 @@ def test_a_repeated_reminder_makes_one_event(late: Late) -> None:
 def test_a_reminder_for_an_earlier_level_is_dropped(late: Late) -> None:
     late.escalate()
 
-    assert late.remind(level=0) == {}
+    assert late.remind() == {}
     assert late.requirement.reminded_at is None
 
 
@@ -268,6 +289,7 @@ def test_an_escalation_of_which_nobody_knows_who_made_it_makes_an_incident(late:
 def test_the_process_of_another_signature_escalates_nothing(late: Late, offers: Offers) -> None:
     """Kills: a guard that does not ask which process acts for the requirement."""
     other = Late(offers)
+    offers.make_late()
     other.show()
 
     with pytest.raises(NotThisProcess):

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row, event, select
 
+from domain.delivery.proposing import ConfirmationNotYours
 from domain.errors import Conflict
 from domain.fallout import casework
 from domain.fallout.cases import business_key, resolution_key
@@ -26,11 +27,12 @@ from domain.workflows import requests
 from domain.workflows.keys import Kind, key_of, parse
 from tests.support.database import in_order
 from tests.support.fulfilment import ROLES, Fulfilment
-from tests.support.offers import BERT, MONA, Offers
+from tests.support.offers import ANNA, BERT, MONA, STAFF, Offers
 from tests.support.rules import KnownEngine
 from workers.pod.contract import Task
 from workers.runtime.variables import encode
 from workers.tasks.casework import Casework
+from workers.tasks.fallout import Fallout
 from workers.tasks.markdown import plain
 
 COMMAND = table_of(WorkflowCommand)
@@ -69,10 +71,19 @@ class CaseInTasklist:
         self.engine.offer(self._second_id, values)
         return values
 
-    def confirm(self, person: str) -> None:
+    def ask_again(self) -> dict[str, Any]:
+        """Renew the form of the second person."""
+        return self._workers.prepare_confirmation(self._second_task("prepare-confirmation"), parse(self._second_key))
+
+    def is_proposed(self) -> bool:
+        """Have the process of the case read whether a second person must be asked."""
+        task = replace(self._task("read-case"), process_instance_id="instance", business_key=self._told)
+        return bool(Fallout(self.database, self.engine.door).read_case(task, parse(self._told))["isProposed"])
+
+    def confirm(self, person: str) -> dict[str, Any]:
         """Let a second person confirm what they were shown."""
         self.engine.completed_by, self.engine.typed = person, encode({"confirmed": True})
-        self._workers.confirm_resolution(self._second_task("confirm-resolution"), parse(self._second_key))
+        return self._workers.confirm_resolution(self._second_task("confirm-resolution"), parse(self._second_key))
 
     def _second_task(self, activity: str) -> Task:
         task = self._task(activity)
@@ -91,7 +102,7 @@ class CaseInTasklist:
 
     def escalate(self, person: str = BERT) -> None:
         with self.work.offers.uow(person) as uow:
-            casework.escalate(uow, self.work.as_seen(person))
+            casework.hand_on(uow, self.work.as_seen(person))
 
     def messages(self) -> list[Row[Any]]:
         """The messages about changes of this case, oldest first."""
@@ -267,3 +278,53 @@ def test_a_second_person_confirms_the_proposal_that_they_were_shown_and_no_later
     case.confirm(MONA)
 
     assert case.work.case().resolution == resolution
+
+
+def test_a_refused_confirmation_says_why_on_the_renewed_form(case: CaseInTasklist) -> None:
+    """Kills: ending the process of a confirmation that was refused, so that nobody learns why."""
+    case.read()
+    case.resolve(BERT, resolution="MARK_COMPLETED", externalReference="r-1", evidence="seen")
+    case.ask_a_second_person()
+
+    assert case.confirm(BERT) == {"confirmationOutcome": "REFUSED"}
+
+    assert case.ask_again()["confirmationRefused"] == plain(
+        f"{BERT}: A second person must confirm it: you have proposed it yourself."
+    )
+
+
+def test_a_proposal_over_http_is_confirmed_in_tasklist(case: CaseInTasklist) -> None:
+    case.work.claim(BERT)
+
+    case.work.propose(BERT, external_ref="r-1")
+
+    assert case.told() == [("PENDING", None)]
+    assert case.is_proposed()
+    assert case.ask_a_second_person()["proposedReference"] == r"r\-1"
+
+
+def test_a_proposal_that_was_declined_over_http_lets_the_first_be_asked_again(case: CaseInTasklist) -> None:
+    case.work.claim(BERT)
+    proposal_id = case.work.propose(BERT, external_ref="r-1")
+    case.is_proposed()
+
+    case.work.answer_proposal(MONA, proposal_id, confirm=False)
+
+    assert case.told()[-1] == ("PENDING", None)
+    assert not case.is_proposed()
+
+
+@pytest.mark.parametrize(("queue", "groups"), [("falloutL1", 2), ("falloutL2", 2), ("falloutManagers", 1)])
+def test_those_who_are_asked_to_confirm_are_those_who_may(case: CaseInTasklist, queue: str, groups: int) -> None:
+    with case.database.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE fallout_case SET queue = '{queue}'")
+    case.work.claim(MONA)
+    proposal_id = case.work.propose(MONA, external_ref="r-1")
+
+    asked = case.ask_a_second_person()["confirmers"].split(",")
+
+    assert len(asked) == groups
+    for person in (ANNA, BERT):
+        if STAFF[person] not in asked:
+            with pytest.raises(ConfirmationNotYours):
+                case.work.answer_proposal(person, proposal_id, confirm=False)

@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
 HEAD = """# Topics
 
 Every topic that a model may use: the variables that its worker reads and sets, the fields of a form that a person has filled in before it
-(the worker reads them from the engine's history of that completion, never from variables), the BPMN errors that it may raise, which a boundary event
-must catch, and the retry policy that the models give it. What the variables mean is explained in
+(answers: the worker reads them from the engine's history of that completion, never from variables), the BPMN errors that it may raise,
+which a boundary event must catch, and the retry policy that the models give it. What the variables mean is explained in
 [bpmn/README.md](../bpmn/README.md#variables-of-the-topics). `q2o check` compares the models with the same declarations.
 
 Written by `make topics`; do not edit.

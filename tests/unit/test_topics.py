@@ -98,7 +98,6 @@ FORMS = {
 """The form that a person has filled in, by the handler of what they decided."""
 HINTS = {
     ("workflow.register", "startToken"): "the domain compares it with the token of its own start, and refuses any other",
-    ("approval.remind-approver", "escalationLevel"): "a wrong level can only prevent a reminder, which changes nothing else",
 }
 """Why a handler may read a variable, although whoever completes a user task can write it."""
 

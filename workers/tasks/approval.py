@@ -25,6 +25,7 @@ from domain.offers.approvals import (
     EarlierLevelOpen,
     FourEyesViolation,
     RequestStatus,
+    RequirementStatus,
     StaleApproval,
 )
 from domain.offers.facts import ApprovalFacts
@@ -139,6 +140,8 @@ class Approval:
             if requirement.request_status != RequestStatus.OPEN and requirement.decision is None:
                 raise BpmnError(StaleApproval.code, f"The approval request is {requirement.request_status}.")
             shown = facts.shown_to_approver(uow, requirement, uow.read(ApprovalRequest, requirement.request_id))
+            if any(row.level < requirement.level and row.status == RequirementStatus.PENDING for row in shown.requirements):
+                raise BpmnError(StaleApproval.code, str(EarlierLevelOpen()))
             values: dict[str, Variable] = {
                 "isDecided": requirement.decision is not None,
                 **approval_form.shown(shown, _reused(uow, requirement.quote_id)),
@@ -189,13 +192,16 @@ class Approval:
             deciding.ask_again(uow, key.id, plain(why, LONGEST_NOTICE))
         raise BpmnError(code, str(refusal)) from refusal
 
-    @topic("quote.apply-outcome", Kind.QUOTE_REVISION, sets=("approvalOutcome",))
+    @topic("quote.apply-outcome", Kind.QUOTE_REVISION, sets=("approvalOutcome", "levels"))
     def apply_outcome(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Read from the domain how the request of the revision ended: the process only shows it."""
+        """Read from the domain how the request of the revision stands, and the signatures that are missing while it is open.
+
+        However the processes of the signatures ended: an approver may end one by an error, and an operator may move its token.
+        """
         with open_unit_of_work(self._database, task, key) as uow:
-            status = reading.request_status_of(uow, key.id)
-        outcome = OUTCOME.get(RequestStatus(status), "VOID")
-        return {"approvalOutcome": "VOID" if outcome == "OPEN" else outcome}
+            request = reading.request_of(uow, key.id)
+            missing = [row for row in reading.requirements_of(uow, request.id) if row.status == RequirementStatus.PENDING]
+        return {"approvalOutcome": OUTCOME.get(RequestStatus(request.status), "VOID"), "levels": _levels(missing, ())}
 
 
 def _submitted_price(uow: UnitOfWork, task: Task) -> UUID:

@@ -90,12 +90,14 @@ class Casework:
             outcome = self._carry_out(task, key, person)
         except Refusal as refusal:
             outcome = self._refuse(task, key, person, refusal)
+        if outcome == APPLIED:
+            self._evaluate(task, key)
         return {"resolutionOutcome": outcome}
 
     @topic(
         "fallout.prepare-confirmation",
         Kind.CONFIRMATION,
-        sets=("isOpen", "dueAt", *fallout_form.SHOWN, *fallout_form.PROPOSED, *CONFIRMATION),
+        sets=("isOpen", "confirmers", "dueAt", "confirmationRefused", *fallout_form.SHOWN, *fallout_form.PROPOSED, *CONFIRMATION),
     )
     def prepare_confirmation(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read what the first person has proposed, and keep what the second one is shown."""
@@ -104,7 +106,9 @@ class Casework:
             proposal = proposing.last_proposal(uow, case)
             values: dict[str, Variable] = {
                 "isOpen": proposal is not None,
+                "confirmers": ",".join(proposing.confirmers(case)),
                 "dueAt": _iso(case.due_at),
+                "confirmationRefused": notice(forms.why_refused(uow, task.process_instance_id)),
                 **fallout_form.shown(uow, case),
                 **fallout_form.proposed(proposal),
                 **dict.fromkeys(CONFIRMATION),
@@ -113,7 +117,7 @@ class Casework:
             forms.show(uow, case.id, shown, task.process_instance_id, encode(values))
         return values
 
-    @topic("fallout.confirm-resolution", Kind.CONFIRMATION, answers=CONFIRMATION)
+    @topic("fallout.confirm-resolution", Kind.CONFIRMATION, answers=CONFIRMATION, sets=("confirmationOutcome",))
     def confirm_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Record what the second person says; what is confirmed is carried out on behalf of the first, exactly as it was proposed."""
         second = self._who(task, SECOND_TASK)
@@ -122,11 +126,10 @@ class Casework:
         try:
             self._act(task, key, second, lambda uow: answer(uow, _about_proposal(uow, task, key, second)))
         except Refusal as refusal:
-            self._refuse(task, key, second, refusal)
-            return {}
+            return {"confirmationOutcome": self._refuse(task, key, second, refusal)}
         if is_confirmed:
             self._evaluate(task, key)
-        return {}
+        return {"confirmationOutcome": APPLIED}
 
     def _carry_out(self, task: Task, key: BusinessKey, person: Person) -> str:
         """Carry out what a person has chosen; returns the outcome. Raises the refusals of the commands."""
@@ -146,7 +149,6 @@ class Casework:
         except SecondPersonMissing:
             self._act(task, key, person, lambda uow: proposing.propose(uow, _decided(uow, task, key, person, resolution)))
             return CONFIRMATION_NEEDED
-        self._evaluate(task, key)
         return APPLIED
 
     def _act(self, task: Task, key: BusinessKey, person: Person, act: Callable[[UnitOfWork], object]) -> None:

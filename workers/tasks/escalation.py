@@ -27,6 +27,7 @@ from domain.store import UnitOfWork
 from domain.workflows import forms
 from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
+from domain.workflows.timers import NotDue
 from workers.pod.contract import BpmnError, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
@@ -50,17 +51,26 @@ class Escalation:
         self._database = database
         self._engine = engine
 
-    @topic("approval.remind-approver", Kind.APPROVAL_REQUIREMENT, reads=("escalationLevel",), sets=("reminderNotice",))
+    @topic("approval.remind-approver", Kind.APPROVAL_REQUIREMENT, sets=("reminderNotice",))
     def remind(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Announce the reminder and put a notice on the form, unless the signature was given, or another group is asked."""
+        """Announce the reminder and put a notice on the form, unless the signature was given, or the reminder is not due.
+
+        It is not due when another group is asked by now, or when somebody has fired the timer before its time.
+        """
         try:
             with open_unit_of_work(self._database, task, key) as uow:
-                requirement = reading.requirement(uow, key.id)
-                if requirement.escalation_level != task.variables.get("escalationLevel"):
-                    return {}
                 return {"reminderNotice": approval_form.reminder(escalating.remind(uow, key.id, task.process_instance_id))}
-        except (StaleApproval, ApprovalAlreadyDecided):
+        except (StaleApproval, ApprovalAlreadyDecided, NotDue):
             return {}
+
+    @topic(
+        "approval.collect-escalation-facts", Kind.APPROVAL_REQUIREMENT, sets=("approverGroup", "escalationLevel", "requirementType")
+    )
+    def collect_facts(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Collect the inputs of DMN `approval-escalation`."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            asked = reading.requirement(uow, key.id)
+        return {"approverGroup": asked.approver_group, "escalationLevel": asked.escalation_level, "requirementType": asked.type}
 
     @topic(
         "approval.escalate-requirement",
@@ -92,6 +102,8 @@ class Escalation:
                 self._hand_on(task, key, person)
         except AlreadyEscalated:
             pass  # this very task escalated it, and its report to the engine was lost
+        except NotDue:
+            pass  # somebody has fired the timer before its time: the form is renewed, with a timer of its own
         except (StaleApproval, ApprovalAlreadyDecided) as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         return {}

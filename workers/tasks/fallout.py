@@ -10,13 +10,14 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import fulfilling, reading, troubles
+from domain.delivery import fulfilling, proposing, reading, troubles
 from domain.delivery.steps import FINAL, StepStatus
 from domain.fallout import casework, triaging
 from domain.fallout.cases import UNRESOLVED, FalloutCase, FalloutStatus, Queue, Severity
 from domain.fallout.casework import CaseCommand
 from domain.fallout.triaging import OpenCase
 from domain.workflows.keys import BusinessKey, Kind
+from domain.workflows.timers import NotDue
 from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
@@ -62,26 +63,36 @@ class Fallout:
             is_held = held.status == StepStatus.HELD
             return UUID(str(triaging.open_case(uow, _as_ruled(troubles.of_held_step(held), rule)).id)) if is_held else None
 
-    @topic("fallout.read-case", Kind.FALLOUT_CASE, sets=("caseStatus",))
+    @topic("fallout.read-case", Kind.FALLOUT_CASE, sets=("caseStatus", "isProposed"))
     def read_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Read how the case stands."""
+        """Read how the case stands, and whether a second person must confirm a resolution."""
         with open_unit_of_work(self._database, task, key) as uow:
-            return {"caseStatus": triaging.take_up(uow, key.id).status}
+            case = triaging.take_up(uow, key.id)
+            return {"caseStatus": case.status, "isProposed": proposing.last_proposal(uow, case) is not None}
 
     @topic("fallout.escalate", Kind.RESOLUTION, configured=("escalationCause",))
     def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Escalate the case when nobody claimed it, or nobody resolved it, in time."""
+        """Escalate the case when nobody claimed it, or nobody resolved it, in time.
+
+        A timer that somebody has fired before its time escalates nothing: the case's process asks anew, with timers of its own.
+        """
+        is_unclaimed = task.configured("escalationCause") == "CLAIM"
         with open_unit_of_work(self._database, task, key) as uow:
             case = uow.read(FalloutCase, key.id)
-            is_due = (
-                case.status == FalloutStatus.OPEN if task.configured("escalationCause") == "CLAIM" else case.status in UNRESOLVED
-            )
-            if is_due:
-                worker = f"worker:{task.worker_id}"
-                command = CaseCommand(
-                    case_id=case.id, expected_version=case.version, person=worker, process_instance_id=task.process_instance_id
-                )
-                casework.escalate(uow, command)
+        if not (case.status == FalloutStatus.OPEN if is_unclaimed else case.status in UNRESOLVED):
+            return {}
+        command = CaseCommand(
+            case_id=case.id,
+            expected_version=case.version,
+            person=f"worker:{task.worker_id}",
+            process_instance_id=task.process_instance_id,
+        )
+        try:
+            with open_unit_of_work(self._database, task, key) as uow:
+                casework.escalate(uow, command, is_unclaimed=is_unclaimed)
+        except NotDue:
+            with open_unit_of_work(self._database, task, key) as uow:
+                triaging.notify_case(uow, case)
         return {}
 
 
