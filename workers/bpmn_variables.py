@@ -39,6 +39,8 @@ class TopicContract(Protocol):
     @property
     def variables(self) -> Sequence[str]: ...
     @property
+    def answers(self) -> Sequence[str]: ...
+    @property
     def sets(self) -> Sequence[str]: ...
 
 
@@ -140,7 +142,7 @@ def _read_in(file: str, process: etree._Element, models: Models, promises: Promi
         reader = _named(file, element)
         topic_name = str(element.get(f"{_CAMUNDA}topic"))
         topic = promises.topics.get(topic_name)
-        yield from ((f"{reader}: {topic_name}", name) for name in (topic.variables if topic else ()))
+        yield from ((f"{reader}: {topic_name}", name) for name in ((*topic.variables, *topic.answers) if topic else ()))
         for text in (element.text or "", *map(str, element.attrib.values())):
             for expression in _EXPRESSION.findall(text):
                 yield from ((f"{reader}: ${{{expression}}}", name) for name in _names(expression))

@@ -24,7 +24,10 @@ _CONFIRMED = """EXISTS (SELECT FROM fallout_note n WHERE n.tenant_id = f.tenant_
 SIGNED_AS_SHOWN = Rule(
     code="I31",
     title="people decide in the process that asked them, about what they were shown, in their own name",
-    counts={"forms": count("shown_form"), "decisions": count("approval_decision", "decision <> 'REUSED'")},
+    counts={
+        "forms": count("shown_form", "facts ->> 'refused' IS NULL"),
+        "decisions": count("approval_decision", "decision <> 'REUSED'"),
+    },
     violations=(
         f"""SELECT format('The %s %s answers form %s of process %s, which acts for something else.', s.what, s.id, f.id, f.process_instance_id)
         FROM {_SIGNATURES} s JOIN shown_form f ON f.tenant_id = s.tenant_id AND f.id = s.shown_form_id

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Row, Text, Uuid, exists, select
+from sqlalchemy import BigInteger, Row, Text, Uuid, exists, func, literal, select
 
 from domain.delivery import resolving
 from domain.delivery.resolving import NOTE, PROPOSAL, Resolution, ResolveCase
 from domain.errors import Conflict, Forbidden
-from domain.fallout.cases import FalloutCase, FalloutNote, NoteKind, ResolutionProposal
+from domain.fallout import triaging
+from domain.fallout.cases import LADDER, FalloutCase, FalloutNote, NoteKind, Queue, ResolutionProposal
 from domain.fallout.casework import (
     EXPECTED_VERSION,
     HIGH_ENOUGH,
@@ -24,6 +25,8 @@ from domain.fallout.casework import (
     CaseCommand,
     QueueNotYours,
     ResolutionNeedsAuthority,
+    level_of,
+    works_at,
 )
 from domain.store import Check, Guard, UnitOfWork, param
 
@@ -32,6 +35,10 @@ class StaleProposal(Conflict):
     """This was proposed about another state of the case, or was declined, or its proposer may not decide it any more."""
 
     aggregate = "fallout_case"
+
+
+class ConfirmationNotYours(Forbidden):
+    """A second person works on the second level at least, and in the queue of the case: that needs its role, and an authority grant for it."""
 
 
 class OwnProposal(Forbidden):
@@ -46,12 +53,14 @@ DECLINED = exists(
         FalloutNote.kind == NoteKind.DECLINED,
     )
 )
+# Whoever confirms stands on the second level at least, and on that of the case's queue.
+SECOND_LEVEL = func.greatest(level_of(FalloutCase.queue), level_of(literal(str(Queue.SECOND_LEVEL))))
 PROPOSE = Check(FalloutCase, "propose", OF_THIS_PROCESS, IN_MY_QUEUE, HIGH_ENOUGH, EXPECTED_VERSION, MINE)
 CONFIRM = Check(
     FalloutCase,
     "confirm",
     OF_THIS_PROCESS,
-    IN_MY_QUEUE,
+    Guard(ConfirmationNotYours, works_at(SECOND_LEVEL)),
     EXPECTED_VERSION,
     Guard(StaleProposal, FalloutCase.id == param("proposed_case_id", Uuid())),
     Guard(StaleProposal, FalloutCase.version == param("case_version", BigInteger())),
@@ -71,6 +80,8 @@ class AnswerProposal(CaseCommand):
 def propose(uow: UnitOfWork, command: ResolveCase) -> UUID:
     """Keep a resolution for a second person to confirm; returns the id of the proposal. The case stays as it is.
 
+    Over HTTP the case's process is told, so that it asks a second person; from Tasklist the process goes on by itself.
+
     Raises EvidenceMissing, ResolutionNeedsAuthority, QueueNotYours, FalloutCaseConflict.
     """
     resolving.must_be_complete(command)
@@ -89,7 +100,13 @@ def propose(uow: UnitOfWork, command: ResolveCase) -> UUID:
             "shown_form_id": command.shown_form_id,
         },
     )
+    _tell(uow, case, command)
     return proposal_id
+
+
+def confirmers(case: Row[Any]) -> tuple[Queue, ...]:
+    """Who may confirm a proposal about a case, by their role: see `CONFIRM`."""
+    return LADDER[max(LADDER.index(Queue(case.queue)), LADDER.index(Queue.SECOND_LEVEL)) :]
 
 
 def last_proposal(uow: UnitOfWork, case: Row[Any]) -> Row[Any] | None:
@@ -104,7 +121,7 @@ def last_proposal(uow: UnitOfWork, case: Row[Any]) -> Row[Any] | None:
 def confirm(uow: UnitOfWork, command: AnswerProposal) -> Row[Any]:
     """Confirm a proposal as the second person, and carry it out in the name of the first; returns the case.
 
-    Raises QueueNotYours, FalloutCaseConflict, StaleProposal, OwnProposal, and the refusals of `resolving.resolve`.
+    Raises ConfirmationNotYours, FalloutCaseConflict, StaleProposal, OwnProposal, and the refusals of `resolving.resolve`.
     """
     resolving.lock_delivery(uow, uow.read(FalloutCase, command.case_id))
     proposal = uow.read(ResolutionProposal, command.proposal_id)
@@ -127,8 +144,9 @@ def confirm(uow: UnitOfWork, command: AnswerProposal) -> Row[Any]:
 
 
 def decline(uow: UnitOfWork, command: AnswerProposal) -> None:
-    """Do not confirm a proposal; the case keeps the reason. Raises QueueNotYours, FalloutCaseConflict, StaleProposal, OwnProposal."""
+    """Do not confirm a proposal; the case keeps the reason. Raises ConfirmationNotYours, FalloutCaseConflict, StaleProposal, OwnProposal."""
     _answer(uow, command, uow.read(ResolutionProposal, command.proposal_id), NoteKind.DECLINED)
+    _tell(uow, uow.read(FalloutCase, command.case_id), command)
 
 
 def _answer(uow: UnitOfWork, command: AnswerProposal, proposal: Row[Any], kind: NoteKind, **more: Any) -> None:
@@ -136,3 +154,8 @@ def _answer(uow: UnitOfWork, command: AnswerProposal, proposal: Row[Any], kind: 
     uow.require(CONFIRM, command, proposed_case_id=proposal.case_id, **of_proposal)
     note = {"case_id": proposal.case_id, "kind": kind, "author": command.person, "text": command.text, "proposal_id": proposal.id}
     uow.add(FalloutNote, {**note, **more})
+
+
+def _tell(uow: UnitOfWork, case: Row[Any], command: CaseCommand) -> None:
+    if command.process_instance_id is None:
+        triaging.notify_case(uow, case)

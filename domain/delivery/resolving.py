@@ -115,7 +115,11 @@ RESOLVE = case_move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveCase(CaseCommand):
-    """`expected_step_version` is the version of the step that was seen; None for a case without a step. From Tasklist it names the form."""
+    """`expected_step_version` is the version of the step that was seen; None for a case without a step.
+
+    From Tasklist it names the form that was shown. Over HTTP there is none: the command names the versions of case and step that the person
+    has read, and what they were then stands in the transition log.
+    """
 
     resolution: Resolution
     expected_step_version: int | None = None

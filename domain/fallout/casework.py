@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     ColumnElement,
     Connection,
     Row,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Text,
     and_,
     any_,
+    case,
     exists,
     func,
     literal,
@@ -49,6 +51,7 @@ from domain.store import Guard, Move, UnitOfWork, is_one_of, param
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows.instances import INSTANCE, NotThisProcess, acts_for
 from domain.workflows.requests import COMMAND
+from domain.workflows.timers import NotDue, is_due
 
 
 class FalloutCaseConflict(Conflict):
@@ -79,7 +82,7 @@ class CaseCommand:
     process_instance_id: str | None = None
 
 
-def _level(queue: SQLColumnExpression[str] | ColumnElement[str]) -> ColumnElement[int]:
+def level_of(queue: SQLColumnExpression[str] | ColumnElement[str]) -> ColumnElement[int]:
     """How high a queue, or a role of its name, stands; NULL for another role."""
     return func.array_position(array([literal(str(each)) for each in LADDER]), queue)
 
@@ -88,7 +91,7 @@ def works_at(level: ColumnElement[int]) -> ColumnElement[bool]:
     """For guards: the person has a role, and a grant for it, that stands at least so high. Who works on a level may work on those below."""
     role = AuthorityGrant.role
     has_role = role == any_(param("roles", ARRAY(Text())))
-    return is_granted(FalloutCase.tenant_id, param("person", Text()), has_role, _level(role) >= level)
+    return is_granted(FalloutCase.tenant_id, param("person", Text()), has_role, level_of(role) >= level)
 
 
 def queues_of(uow: UnitOfWork, person: str, roles: Collection[str]) -> Sequence[Queue]:
@@ -98,8 +101,8 @@ def queues_of(uow: UnitOfWork, person: str, roles: Collection[str]) -> Sequence[
 
 
 OF_THIS_PROCESS = Guard(NotThisProcess, acts_for(FalloutCase.id))
-IN_MY_QUEUE = Guard(QueueNotYours, works_at(_level(FalloutCase.queue)))
-HIGH_ENOUGH = Guard(ResolutionNeedsAuthority, works_at(_level(param("needed_role", Text()))))
+IN_MY_QUEUE = Guard(QueueNotYours, works_at(level_of(FalloutCase.queue)))
+HIGH_ENOUGH = Guard(ResolutionNeedsAuthority, works_at(level_of(param("needed_role", Text()))))
 """The person may choose this resolution, in whatever queue the case is."""
 EXPECTED_VERSION = Guard(FalloutCaseConflict, FalloutCase.version == param("expected_version"))
 MINE = Guard(FalloutCaseConflict, FalloutCase.owner_user_id == param("person"))
@@ -147,7 +150,10 @@ NEXT_LEVEL: Mapping[Any, Any] = {
     FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
     FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
 }
-ESCALATE = case_move(FalloutEvent.ESCALATE, OF_THIS_PROCESS, EXPECTED_VERSION, sets=NEXT_LEVEL, emits="FalloutEscalated")
+LATE = case((param("is_unclaimed", Boolean()), is_due(FalloutCase.claim_due_at)), else_=is_due(FalloutCase.due_at))
+ESCALATE = case_move(
+    FalloutEvent.ESCALATE, OF_THIS_PROCESS, EXPECTED_VERSION, Guard(NotDue, LATE), sets=NEXT_LEVEL, emits="FalloutEscalated"
+)
 HAND_ON = case_move(
     FalloutEvent.HAND_ON, OF_THIS_PROCESS, IN_MY_QUEUE, EXPECTED_VERSION, NOT_ANOTHERS, sets=NEXT_LEVEL, emits="FalloutEscalated"
 )
@@ -210,9 +216,12 @@ def resume(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
     return uow.apply(RESUME, command)
 
 
-def escalate(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
-    """Pass a late case one level up, with new deadlines; on the highest level it gets more time. Raises FalloutCaseConflict."""
-    return _pass_up(uow, ESCALATE, command)
+def escalate(uow: UnitOfWork, command: CaseCommand, *, is_unclaimed: bool = False) -> Row[Any]:
+    """Pass a late case one level up, with new deadlines; on the highest level it gets more time.
+
+    It is late when nobody has resolved it in time; `is_unclaimed`: when nobody has claimed it in time. Raises NotDue, FalloutCaseConflict.
+    """
+    return _pass_up(uow, ESCALATE, command, is_unclaimed=is_unclaimed)
 
 
 def hand_on(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
@@ -220,10 +229,10 @@ def hand_on(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
     return _pass_up(uow, HAND_ON, command)
 
 
-def _pass_up(uow: UnitOfWork, move: Move, command: CaseCommand) -> Row[Any]:
+def _pass_up(uow: UnitOfWork, move: Move, command: CaseCommand, **more: Any) -> Row[Any]:
     case = uow.read(FalloutCase, command.case_id)
     times = deadlines(uow, TIME_TO_RESOLVE[Severity(case.severity)])
-    escalated = uow.apply(move, command, next_queue=next_queue(case.queue), **times)
+    escalated = uow.apply(move, command, next_queue=next_queue(case.queue), **times, **more)
     triaging.notify_case(uow, escalated)
     return escalated
 

@@ -28,6 +28,7 @@ from domain.offers.approvals import (
 from domain.offers.deciding import NO_LONGER_ASKED, NOT_THE_OWNER
 from domain.store import Guard, Move, UnitOfWork, param
 from domain.workflows.instances import NotThisProcess, acts_for
+from domain.workflows.timers import NotDue, is_due
 
 
 class AlreadyReminded(Conflict):
@@ -56,6 +57,7 @@ ESCALATE = Move(
     REQUIREMENT_MATRIX,
     RequirementEvent.ESCALATE,
     *ESCALATE_GUARDS,
+    Guard(NotDue, is_due(ApprovalRequirement.due_at)),
     sets=NEXT_GROUP,
     emits="ApprovalEscalated",
     illegal=NO_LONGER_ASKED,
@@ -78,6 +80,7 @@ REMIND = Move(
     RequirementEvent.REMIND,
     Guard(NotThisProcess, acts_for(ApprovalRequirement.id)),
     Guard(AlreadyReminded, ApprovalRequirement.reminded_at.is_(None)),
+    Guard(NotDue, is_due(ApprovalRequirement.remind_at)),
     sets={ApprovalRequirement.reminded_at: func.clock_timestamp()},
     emits="ApprovalReminded",
     illegal=NO_LONGER_ASKED,
@@ -108,17 +111,17 @@ class HandOn(EscalateRequirement):
 
 
 def escalate(uow: UnitOfWork, command: EscalateRequirement) -> Row[Any]:
-    """Ask another group for a late signature. Raises AlreadyEscalated, StaleApproval, ApprovalAlreadyDecided, NotThisProcess."""
+    """Ask another group for a late signature. Raises AlreadyEscalated, NotDue, StaleApproval, ApprovalAlreadyDecided, NotThisProcess."""
     return uow.apply(ESCALATE, command, remind_after=command.sla / 2)
 
 
 def hand_on(uow: UnitOfWork, command: HandOn) -> Row[Any]:
-    """Ask another group, because somebody who is asked does not want to decide. Raises as `escalate`; FourEyesViolation, NotAsked."""
+    """Ask another group, because somebody who is asked does not want to decide. Raises as `escalate` but for NotDue; FourEyesViolation, NotAsked."""
     return uow.apply(HAND_ON, command, remind_after=command.sla / 2)
 
 
 def remind(uow: UnitOfWork, requirement_id: UUID, process_instance_id: str | None = None) -> Row[Any]:
-    """Remind the present approvers, once. Raises StaleApproval, ApprovalAlreadyDecided when nobody is asked any more."""
+    """Remind the present approvers, once. Raises NotDue; StaleApproval, ApprovalAlreadyDecided when nobody is asked any more."""
     try:
         return uow.apply(REMIND, requirement_id=requirement_id, process_instance_id=process_instance_id)
     except AlreadyReminded:

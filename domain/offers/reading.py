@@ -140,10 +140,10 @@ def requirements_of(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:
     return uow.connection.execute(query.order_by(REQUIREMENT.c.level, REQUIREMENT.c.type)).all()
 
 
-def request_status_of(uow: UnitOfWork, revision_id: UUID) -> str:
-    """The status of the approval request of a revision. Raises NotFound."""
-    query = select(REQUEST.c.status).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id)
-    return str(uow.one(query, "The approval request").status)
+def request_of(uow: UnitOfWork, revision_id: UUID) -> Row[Any]:
+    """The approval request of a revision. Raises NotFound."""
+    query = select(*REQUEST.c).filter_by(tenant_id=uow.tenant_id, quote_revision_id=revision_id)
+    return uow.one(query, "The approval request")
 
 
 def price_book(uow: UnitOfWork, name: str) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""What a person was shown in a form, kept as it was: the facts and their fingerprint. A decision names the form that it answers.
+"""What a person was shown in a form, kept as it was: the facts, their fingerprint, and the form's own values. A decision names its form.
 
-Facts are read from the database each time a form is offered. A decision is refused when they have changed since, so nobody signs what they
-did not see (docs/decisions/0022-what-a-process-acts-for.md).
+Facts are read from the database each time a form is offered. A decision is refused when they have changed since, or when the engine says
+that the form showed anything else, so nobody signs what they did not see (docs/decisions/0022-what-a-process-acts-for.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,10 @@ from domain.store.idempotency import request_hash
 
 class FormChanged(Conflict):
     """What the form shows has changed since it was opened."""
+
+
+VALUES, REFUSED = "form", "refused"
+"""Beside the facts: the values that were given to the form, by the names that it shows; or why the answer to the form before was refused."""
 
 
 class ShownForm(Owned, Base):
@@ -41,24 +45,46 @@ append_only(ShownForm)
 FORM = table_of(ShownForm)
 
 
-def show(uow: UnitOfWork, subject_id: UUID, facts: Mapping[str, Any], process_instance_id: str | None = None) -> UUID:
-    """Keep what a form shows about a subject; returns the form's id."""
-    [form_id] = uow.add(
-        ShownForm,
-        {
-            "subject_id": subject_id,
-            "process_instance_id": process_instance_id,
-            "facts": as_json(facts),
-            "facts_hash": request_hash(facts),
-        },
-    )
-    return form_id
+def show(
+    uow: UnitOfWork,
+    subject_id: UUID,
+    facts: Mapping[str, Any],
+    process_instance_id: str | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> UUID:
+    """Keep what a form shows about a subject, and the values that the engine is given for it; returns the form's id."""
+    given = {} if values is None else {VALUES: dict(values)}
+    return _keep(uow, subject_id, process_instance_id, {**as_json(facts), **given}, request_hash(facts))
+
+
+def refuse(uow: UnitOfWork, subject_id: UUID, process_instance_id: str, why: str) -> None:
+    """Keep why the answer to the last form was refused: it counts as answered, and the next form says why."""
+    _keep(uow, subject_id, process_instance_id, {REFUSED: why}, request_hash(why))
+
+
+def why_refused(uow: UnitOfWork, process_instance_id: str) -> str | None:
+    """Why the answer to the form that a process instance offered last was refused; None when it was not."""
+    last = _last(uow, process_instance_id)
+    return str(last.facts[REFUSED]) if last is not None and REFUSED in last.facts else None
 
 
 def last_shown(uow: UnitOfWork, process_instance_id: str) -> Row[Any]:
-    """The form that a process instance offered last. Raises NotFound."""
-    query = select(*FORM.c).filter_by(tenant_id=uow.tenant_id, process_instance_id=process_instance_id)
-    return uow.one(query.order_by(FORM.c.created_at.desc()).limit(1), "The form")
+    """The form that a process instance offered last. Raises FormChanged when it offers none, or its answer was refused."""
+    last = _last(uow, process_instance_id)
+    if last is None or REFUSED in last.facts:
+        raise FormChanged
+    return last
+
+
+def must_have_shown(form: Row[Any], seen: Mapping[str, Collection[Any]], later: Mapping[str, Any]) -> None:
+    """Refuse an answer to a form that showed anything but what was kept. Raises FormChanged.
+
+    `seen` are the values that the form may have shown, by name, as the engine tells them; `later` are those that a worker writes into it
+    while it is open.
+    """
+    kept: Mapping[str, Any] = form.facts.get(VALUES, {})
+    if not kept or not all(_is_among(seen.get(name, ()), (value, later.get(name, value))) for name, value in kept.items()):
+        raise FormChanged
 
 
 def answer(uow: UnitOfWork, subject_id: UUID, facts: Mapping[str, Any], form_id: UUID | None) -> UUID:
@@ -67,4 +93,20 @@ def answer(uow: UnitOfWork, subject_id: UUID, facts: Mapping[str, Any], form_id:
         return show(uow, subject_id, facts)
     if uow.read(ShownForm, form_id).facts_hash != request_hash(facts):
         raise FormChanged
+    return form_id
+
+
+def _is_among(seen: Collection[Any], allowed: Collection[Any]) -> bool:
+    return bool(seen) and all(value in allowed for value in seen)
+
+
+def _last(uow: UnitOfWork, process_instance_id: str) -> Row[Any] | None:
+    query = select(*FORM.c).filter_by(tenant_id=uow.tenant_id, process_instance_id=process_instance_id)
+    return uow.connection.execute(query.order_by(FORM.c.created_at.desc()).limit(1)).one_or_none()
+
+
+def _keep(uow: UnitOfWork, subject_id: UUID, process_instance_id: str | None, facts: Mapping[str, Any], fingerprint: str) -> UUID:
+    [form_id] = uow.add(
+        ShownForm, {"subject_id": subject_id, "process_instance_id": process_instance_id, "facts": facts, "facts_hash": fingerprint}
+    )
     return form_id

@@ -16,10 +16,10 @@ from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.cancellations import business_key as cancellation_key
 from domain.fallout.cases import FalloutCase, resolution_key
 from domain.workflows.keys import Kind, key_of
-from tests.support.logins import complete, hired
+from tests.support.logins import complete, hired, logged_in
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
-from workers.demo.people import FIRST_LEVEL, FULFILLMENT_MANAGER, SECOND_LEVEL
+from workers.demo.people import FIRST_LEVEL, FULFILLMENT_MANAGER, OPERATOR, SECOND_LEVEL
 from workers.runtime.engine import UserTask
 from workers.sandbox.faults import FaultKind
 
@@ -98,6 +98,20 @@ def test_a_case_worker_without_authority_in_this_tenant_gets_the_task_back(shop:
         rf"{outsider}\: The case is in a queue that you do not"
     )
     assert shop.rows(FalloutCase, id=case.id)[0].resolution is None
+
+
+@pytest.mark.usefixtures("rejected")
+def test_an_operator_who_fires_a_timer_before_its_time_escalates_no_case(shop: Shop) -> None:
+    case = case_of(shop, shop.accepted_order())
+    key = resolution_key(shop.tenant_id, case.id)
+    asked = task(shop, key)
+    with logged_in(shop, OPERATOR.id) as engine:
+        [job] = engine.get("/job", processInstanceId=asked.process_instance_id, activityId="claim-due")
+        engine.post(f"/job/{job['id']}/execute", {})
+
+    task(shop, key, after=asked.id)
+
+    assert (shop.rows(FalloutCase, id=case.id)[0].queue, case.queue) == (FIRST_LEVEL.groups[0], FIRST_LEVEL.groups[0])
 
 
 def a_large_order(shop: Shop) -> UUID:

@@ -57,7 +57,7 @@ def test_an_escalation_cannot_be_pointed_at_another_quote(small: Offered, large:
 
 
 def test_an_escalation_cannot_name_the_group_that_is_asked_next(small: Offered) -> None:
-    forged = {"nextApproverGroup": "dealDesk", "approverGroup": "dealDesk", "escalationLevel": 2, "slaDuration": "PT9999H"}
+    forged = {"nextApproverGroup": "dealDesk", "approverGroup": "dealDesk", "escalationLevel": "high", "slaDuration": "PT9999H"}
 
     small.complete(RSM.id, small.task(), **ESCALATE, **forged)
 
@@ -143,3 +143,63 @@ def test_an_operator_cannot_use_an_earlier_completion_that_was_refused(small: Of
 
     assert stopped.startswith("Nobody has completed the task of this requirement")
     assert small.decisions() == []
+
+
+@pytest.mark.parametrize(
+    ("how", "body"),
+    [
+        ("bpmnError", {"errorCode": "STALE_APPROVAL"}),
+        ("bpmnEscalation", {"escalationCode": "LEVEL_REFUSED"}),
+    ],
+    ids=["an error of the model", "an escalation of the model"],
+)
+def test_an_approver_who_ends_the_task_otherwise_is_asked_again(small: Offered, how: str, body: dict[str, str]) -> None:
+    task = small.task()
+
+    with logged_in(small.shop, RSM.id) as engine:
+        engine.post(f"/task/{task.id}/{how}", body)
+
+    small.complete(RSM.id, small.task(after=task.id), **APPROVE)
+    small.ends_as("APPROVED")
+
+
+def test_a_level_that_an_operator_left_out_is_asked_before_the_next_one(large: Offered) -> None:
+    task = large.task()
+
+    with logged_in(large.shop, OPERATOR.id) as engine:
+        past_the_approver = [
+            {"type": "cancel", "activityId": "approve-quote"},
+            {"type": "startBeforeActivity", "activityId": "requirement-approved"},
+        ]
+        engine.post(f"/process-instance/{task.process_instance_id}/modification", {"instructions": past_the_approver})
+
+    again = large.task(after=task.id)
+    assert large.open_tasks(level=2) == []
+    large.complete(RSM.id, again, **APPROVE)
+    large.complete(DIRECTOR.id, large.task(level=2), **APPROVE)
+    large.ends_as("APPROVED")
+
+
+def test_an_operator_who_fires_a_timer_before_its_time_escalates_nothing(small: Offered) -> None:
+    task, before = small.task(), small.requirement()
+    with logged_in(small.shop, OPERATOR.id) as engine:
+        [job] = engine.get("/job", processInstanceId=task.process_instance_id, activityId="decision-overdue")
+        engine.post(f"/job/{job['id']}/execute", {})
+
+    small.task(after=task.id)
+
+    assert (small.requirement().approver_group, small.requirement().due_at) == (before.approver_group, before.due_at)
+
+
+def test_a_decision_of_another_type_than_text_gets_a_renewed_form(small: Offered) -> None:
+    task = small.task()
+    with logged_in(small.shop, RSM.id) as engine:
+        sent = {
+            "decision": {"type": "Json", "value": "[]"},
+            "comment": {"type": "File", "value": "aGk=", "valueInfo": {"filename": "a"}},
+        }
+        engine.post(f"/task/{task.id}/complete", {"variables": sent})
+
+    seen = small.shop.engine.task_variables(small.task(after=task.id).id)
+
+    assert seen["decisionRefused"].startswith(rf"{RSM.id}\: decision must be text, and is of type Json")

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.approval_walk import DUE, FACTS, asked, asks, decide, groups, signature, submitted, under_approval
+from tests.support.approval_walk import DUE, FACTS, asked, asks, decide, groups, level, signature, submitted, under_approval
 from tests.support.walk import Walk
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
@@ -57,7 +57,7 @@ def test_levels_follow_each_other_and_the_requirements_of_a_level_are_parallel(e
     third = asks(walk, "r3")
     decide(third, "APPROVE")
     third.work("approval.record-decision", approvalOutcome="APPROVED")
-    walk.work("quote.apply-outcome", approvalOutcome="APPROVED")
+    walk.work("quote.apply-outcome", approvalOutcome="APPROVED", levels=[])
     walk.ends_as("Quote approved")
 
 
@@ -121,7 +121,7 @@ def test_the_first_rejection_ends_all_open_requirements_and_levels(engine: Engin
     first.work("approval.record-decision", approvalOutcome=outcome)
     apply = walk.take("quote.apply-outcome")
     assert engine.user_tasks(second.business_key) == []
-    walk.done(apply, approvalOutcome=outcome)
+    walk.done(apply, approvalOutcome=outcome, levels=[])
     walk.ends_as(end)
 
 
@@ -131,13 +131,34 @@ def test_a_stale_approval_is_void_although_other_requirements_are_open(engine: E
     signing = asks(walk, "r1")
     decide(signing, "APPROVE")
     signing.refuse(signing.take("approval.record-decision"), "STALE_APPROVAL")
+    walk.work("quote.apply-outcome", approvalOutcome="VOID", levels=[])
     walk.ends_as("Approval void")
+
+
+@pytest.mark.parametrize(
+    ("how", "body"),
+    [
+        ("bpmnError", {"errorCode": "STALE_APPROVAL"}),
+        ("bpmnEscalation", {"escalationCode": "LEVEL_REFUSED"}),
+    ],
+)
+def test_a_signature_is_asked_for_again_when_somebody_ends_its_task_otherwise(
+    engine: Engine, how: str, body: dict[str, str]
+) -> None:
+    walk = under_approval(engine, level(1, "r1"))
+    before = asked(asks(walk, "r1"))
+
+    engine.post(f"/task/{before.id}/{how}", body)
+
+    walk.work("quote.apply-outcome", approvalOutcome="OPEN", levels=[level(1, "r1")])
+    assert asked(asks(walk, "r1"), after=before)
 
 
 def test_an_approval_that_is_stale_before_somebody_is_asked_is_void(engine: Engine) -> None:
     walk = under_approval(engine)
     signing = signature(walk, "r1")
     signing.refuse(signing.take("approval.prepare-form"), "STALE_APPROVAL")
+    walk.work("quote.apply-outcome", approvalOutcome="VOID", levels=[])
     walk.ends_as("Approval void")
 
 
@@ -152,7 +173,7 @@ def test_an_outcome_that_became_void_ends_as_void(engine: Engine) -> None:
     signing = asks(walk, "r1")
     decide(signing, "REJECT")
     signing.work("approval.record-decision", approvalOutcome="REJECTED")
-    walk.work("quote.apply-outcome", approvalOutcome="VOID")
+    walk.work("quote.apply-outcome", approvalOutcome="VOID", levels=[])
     walk.ends_as("Approval void")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from tests.support.walk import Walk, called
-from workers.runtime.engine import Engine, UserTask
+from workers.runtime.engine import Engine, EngineRefusedError, UserTask
 from workers.runtime.variables import Variable
 
 pytestmark = pytest.mark.stack
@@ -51,7 +51,7 @@ def asking(case: Walk, kind: str = "resolution") -> Walk:
 
 def asks(case: Walk, **changes: object) -> Walk:
     """Read an open case and prepare its form, so that somebody is asked; returns the process that asks."""
-    case.work("fallout.read-case", caseStatus="OPEN")
+    case.work("fallout.read-case", caseStatus="OPEN", isProposed=False)
     resolving = asking(case)
     resolving.work("fallout.prepare-form", **form(**changes))  # type: ignore[arg-type]  # the fields of the form
     return resolving
@@ -61,7 +61,7 @@ def decided(resolving: Walk, outcome: str, **typed: Variable) -> None:
     """Complete the task as a person does, and carry the decision out as the worker does."""
     [task] = resolving.people(1)
     assert resolving.engine.complete_user_task(task.id, typed)
-    resolving.work("fallout.apply-resolution", resolutionOutcome=outcome, resolutionRefused=None)
+    resolving.work("fallout.apply-resolution", resolutionOutcome=outcome)
 
 
 def test_a_case_ends_after_its_resolution_has_proven_right(case: Walk) -> None:
@@ -71,13 +71,13 @@ def test_a_case_ends_after_its_resolution_has_proven_right(case: Walk) -> None:
     resolving.engine.complete_user_task(task.id, {"resolution": "RETRY", "externalReference": "", "evidence": "seen"})
     apply = resolving.take("fallout.apply-resolution", "resolution", "evidence")
     assert apply.variables == {"resolution": "RETRY", "evidence": "seen"}
-    resolving.done(apply, resolutionOutcome="APPLIED", resolutionRefused=None)
+    resolving.done(apply, resolutionOutcome="APPLIED")
     resolving.ends_as("Case decided")
-    case.work("fallout.read-case", caseStatus="RESOLVED")
+    case.work("fallout.read-case", caseStatus="RESOLVED", isProposed=False)
     case.let_time_pass("verification-wait-over")
-    case.work("fallout.read-case", caseStatus="RESOLVED")
+    case.work("fallout.read-case", caseStatus="RESOLVED", isProposed=False)
     case.tell("FalloutCaseChanged")
-    case.work("fallout.read-case", caseStatus="CLOSED")
+    case.work("fallout.read-case", caseStatus="CLOSED", isProposed=False)
     case.ends_as("Case closed")
 
 
@@ -96,15 +96,15 @@ def test_nothing_that_a_case_worker_writes_reaches_the_case(case: Walk, engine: 
     forged: dict[str, Variable] = {"caseId": "another", "tenantId": "another", "caseStatus": "CLOSED", "surprise": True}
     decided(resolving, "APPLIED", resolution="RETRY", **forged)
     case.take("fallout.read-case")
-    assert engine.instance_variables(case.instance_id) == {**before, "resolutionOutcome": "APPLIED"}
+    assert engine.instance_variables(case.instance_id) == before
 
 
 def test_a_refused_resolution_gets_a_renewed_form_with_the_reason(case: Walk) -> None:
     resolving = asks(case)
     [task] = resolving.people(1)
     resolving.engine.complete_user_task(task.id, {"resolution": "SKIP"})
-    resolving.work("fallout.apply-resolution", resolutionOutcome="REFUSED", resolutionRefused="anna: not yours to choose")
-    resolving.work("fallout.prepare-form", **form())
+    resolving.work("fallout.apply-resolution", resolutionOutcome="REFUSED")
+    resolving.work("fallout.prepare-form", **form(), resolutionRefused="anna: not yours to choose")
     [again] = resolving.people(1)
 
     assert again.id != task.id
@@ -114,17 +114,23 @@ def test_a_refused_resolution_gets_a_renewed_form_with_the_reason(case: Walk) ->
 def test_nobody_is_asked_about_a_case_that_was_resolved_meanwhile(case: Walk) -> None:
     resolving = asks(case, is_open=False)
     resolving.ends_as("Nothing left to do")
-    case.work("fallout.read-case", caseStatus="CLOSED")
+    case.work("fallout.read-case", caseStatus="CLOSED", isProposed=False)
     case.ends_as("Case closed")
 
 
 def confirming(case: Walk, *, is_open: bool = True) -> Walk:
     """Let the first person propose something that a second one must confirm; returns the process that asks the second."""
     decided(asks(case), "CONFIRMATION_NEEDED", resolution="MARK_COMPLETED", externalReference="r-7", evidence="seen")
+    case.work("fallout.read-case", caseStatus="IN_PROGRESS", isProposed=True)
     second = asking(case, "confirmation")
-    shown: dict[str, Variable] = {**form(), **dict.fromkeys(("proposedBy", "proposedReference", "proposedEvidence"), "…")}
-    second.work("fallout.prepare-confirmation", **{**shown, "isOpen": is_open}, confirmed=None, confirmationComment=None)
+    second.work("fallout.prepare-confirmation", **proposed(isOpen=is_open))
     return second
+
+
+def proposed(**changes: Variable) -> dict[str, Variable]:
+    """What the worker sets before a second person is asked."""
+    shown: dict[str, Variable] = {**form(), **dict.fromkeys(("proposedBy", "proposedReference", "proposedEvidence"), "…")}
+    return {**shown, "confirmers": "falloutL2,falloutManagers", "confirmed": None, "confirmationComment": None, **changes}
 
 
 def test_marking_a_step_completed_needs_the_confirmation_of_a_second_person(case: Walk) -> None:
@@ -134,10 +140,42 @@ def test_marking_a_step_completed_needs_the_confirmation_of_a_second_person(case
     second.engine.complete_user_task(task.id, {"confirmed": True, "confirmationComment": "seen too"})
     confirm = second.take("fallout.confirm-resolution", "confirmed", "confirmationComment")
     assert confirm.variables == {"confirmed": True, "confirmationComment": "seen too"}
-    second.done(confirm)
+    second.done(confirm, confirmationOutcome="APPLIED")
     second.ends_as("Confirmation recorded")
-    case.work("fallout.read-case", caseStatus="CLOSED")
+    case.work("fallout.read-case", caseStatus="CLOSED", isProposed=False)
     case.ends_as("Case closed")
+
+
+def test_a_second_person_is_one_of_those_whom_the_domain_names(case: Walk, engine: Engine) -> None:
+    [task] = confirming(case).people(1)
+
+    links = engine.get(f"/task/{task.id}/identity-links")
+
+    assert {link["groupId"] for link in links} == {"falloutL2", "falloutManagers"}
+
+
+def test_a_refused_confirmation_gets_a_renewed_form_with_the_reason(case: Walk) -> None:
+    second = confirming(case)
+    [task] = second.people(1)
+    second.engine.complete_user_task(task.id, {"confirmed": True, "confirmationComment": "seen too"})
+    second.work("fallout.confirm-resolution", confirmationOutcome="REFUSED")
+    second.work("fallout.prepare-confirmation", **proposed(confirmationRefused="bert: it is yours"))
+
+    [again] = second.people(1)
+
+    assert again.id != task.id
+    assert second.seen_by(again)["confirmationRefused"] == "bert: it is yours"
+
+
+@pytest.mark.parametrize("waiting", ["resolve", "confirm"])
+def test_nobody_ends_a_task_of_a_case_by_an_error(case: Walk, waiting: str) -> None:
+    asked = confirming(case) if waiting == "confirm" else asks(case)
+    [task] = asked.people(1)
+
+    with pytest.raises(EngineRefusedError):
+        asked.engine.post(f"/task/{task.id}/bpmnError", {"errorCode": "DUPLICATE_WORKFLOW"})
+
+    assert [each.id for each in asked.people(1)] == [task.id]
 
 
 def test_a_proposal_that_does_not_hold_any_more_asks_nobody(case: Walk) -> None:
@@ -150,7 +188,7 @@ def test_a_case_that_was_cancelled_ends_its_open_task(case: Walk, waiting: str) 
     asked = confirming(case) if waiting == "confirm" else asks(case)
     asked.people(1)
     case.tell("FalloutCaseChanged")
-    case.work("fallout.read-case", caseStatus="CANCELLED")
+    case.work("fallout.read-case", caseStatus="CANCELLED", isProposed=False)
     case.ends_as("Case closed")
     assert asked.engine.user_tasks(asked.business_key) == []
 
@@ -164,7 +202,7 @@ def test_a_case_that_is_not_claimed_or_resolved_in_time_is_escalated(case: Walk,
     assert escalate.properties["escalationCause"] == cause
     resolving.done(escalate)
     case.tell("FalloutCaseChanged")
-    case.work("fallout.read-case", caseStatus="OPEN")
+    case.work("fallout.read-case", caseStatus="OPEN", isProposed=False)
 
     def asked_again() -> list[UserTask]:
         return [each for each in case.engine.user_tasks(resolving.business_key) if each.id != task.id]

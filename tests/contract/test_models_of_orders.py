@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from tests.support.walk import Walk, called
-from workers.runtime.engine import Engine
+from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.variables import Variable
 from workers.tasks.cancellation import SHOWN
 
@@ -171,19 +171,38 @@ def test_a_person_decides_a_cancellation_that_the_policy_leaves_open(assessment:
     decided = assessment.take("cancellation.record-decision", "cancellationDecision", "assessmentReason")
 
     assert decided.variables == {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"}
-    assessment.done(decided, assessmentOutcome="APPLIED", assessmentRefused=None)
+    assessment.done(decided, assessmentOutcome="APPLIED")
     assessment.ends_as("Cancellation assessed")
 
 
 def test_a_refused_decision_on_a_cancellation_gets_a_renewed_form(assessment: Walk) -> None:
     [task] = assessment.people(1)
     assessment.engine.complete_user_task(task.id, {"cancellationDecision": "ACCEPT", "assessmentReason": "good customer"})
-    assessment.work("cancellation.record-decision", assessmentOutcome="REFUSED", assessmentRefused="felix: it is yours.")
-    assessment.work("cancellation.prepare-form", **assessed())
+    assessment.work("cancellation.record-decision", assessmentOutcome="REFUSED")
+    assessment.work("cancellation.prepare-form", **assessed(assessmentRefused="felix: it is yours."))
 
     [again] = assessment.people(1)
 
     assert assessment.seen_by(again)["assessmentRefused"] == "felix: it is yours."
+
+
+def test_a_cancellation_is_asked_about_again_when_somebody_ends_its_process(engine: Engine) -> None:
+    order = ordered(engine, step())
+    key = request_cancellation(order, orderValue=90_000.0)
+    order.work("order.decide-cancellation", cancellationOutcome="HUMAN")
+    assessing = called(order, key)
+    assessing.work("cancellation.prepare-form", **assessed())
+    [task] = assessing.people(1)
+    with pytest.raises(EngineRefusedError):
+        engine.post(f"/task/{task.id}/bpmnError", {"errorCode": "made up"})
+
+    past_the_person = [
+        {"type": "cancel", "activityId": "assess-cancellation"},
+        {"type": "startBeforeActivity", "activityId": "cancellation-assessed"},
+    ]
+    engine.post(f"/process-instance/{assessing.instance_id}/modification", {"instructions": past_the_person})
+
+    assert order.take("order.decide-cancellation")
 
 
 def test_nobody_is_asked_about_a_cancellation_that_was_decided_over_http(engine: Engine) -> None:

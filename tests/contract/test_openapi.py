@@ -63,6 +63,7 @@ MOVES = {
             ("proposals", "propose"),
         )
     },
+    ("POST", "/fallout-cases/{caseId}/declines"): ["fallout_case.confirm"],
     ("POST", "/fallout-cases/{caseId}/confirmations"): [
         "fallout_case.confirm",
         "fallout_case.resolve",

@@ -73,7 +73,7 @@ def test_no_form_shows_what_a_person_typed_unless_it_was_escaped() -> None:
 
 
 def test_no_handler_takes_the_text_of_a_form_as_it_comes() -> None:
-    """`workers.tasks.commands.typed` cleans it and cuts it."""
+    """`workers.tasks.persons.Person` cleans prose, and refuses what is too long or no identifier."""
     code = "".join(file.read_text(encoding="utf-8") for file in Path(tasks.__path__[0]).glob("*.py"))
 
     assert [

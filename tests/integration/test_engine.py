@@ -19,6 +19,7 @@ from workers.runtime.engine import (
     UserTask,
 )
 from workers.runtime.engine_processes import start_path
+from workers.runtime.variables import encode
 
 pytestmark = pytest.mark.stack
 
@@ -129,7 +130,6 @@ class TestWhoCompletedAUserTask:
 
         assert completion is not None
         assert (completion.user_id, completion.task_id) == (doors.environment["Q2O_ENGINE_USER"], task.id)
-        assert not completion.was_tampered_with
 
     def test_is_nobody_while_it_is_open(self, process: DeployedProcess, task: UserTask) -> None:
         assert process.engine.who_completed(task.process_instance_id, "approve") is None
@@ -140,10 +140,10 @@ class TestWhoCompletedAUserTask:
         assert process.engine.who_completed(task.process_instance_id, "approve") is None
 
     @pytest.mark.parametrize("how", ["resolve", "variables of the task", "variables of the instance"])
-    def test_shows_that_somebody_wrote_variables_while_it_was_open(
+    def test_tells_what_somebody_wrote_into_its_form_while_it_was_open(
         self, process: DeployedProcess, task: UserTask, how: str
     ) -> None:
-        engine, forged = process.engine, {"netTotal": {"value": "1.00", "type": "String"}}
+        engine, forged = process.engine, {"groups": {"value": "forged", "type": "String"}}
         if how == "resolve":
             engine.post(f"/task/{task.id}/resolve", {"variables": forged})
         elif how == "variables of the task":
@@ -155,15 +155,29 @@ class TestWhoCompletedAUserTask:
         completion = engine.who_completed(task.process_instance_id, "approve")
 
         assert completion is not None
-        assert completion.was_tampered_with
+        assert completion.shown["groups"] == [{"type": "Json", "value": '["legal"]'}, {"type": "String", "value": "forged"}]
 
-    def test_the_variables_of_its_completion_are_no_tampering(self, process: DeployedProcess, task: UserTask) -> None:
-        process.engine.complete_user_task(task.id, {"decision": "APPROVE", "netTotal": "1.00"})
+    def test_tells_that_somebody_removed_a_value_from_its_form(self, process: DeployedProcess, task: UserTask) -> None:
+        process.engine.post(f"/process-instance/{task.process_instance_id}/variables", {"deletions": ["groups"]})
+        process.engine.complete_user_task(task.id)
 
         completion = process.engine.who_completed(task.process_instance_id, "approve")
 
         assert completion is not None
-        assert not completion.was_tampered_with
+        assert [each["value"] for each in completion.shown["groups"]] == ['["legal"]', None]
+
+    def test_tells_what_was_typed_and_nothing_that_was_written_before_or_after(
+        self, process: DeployedProcess, task: UserTask
+    ) -> None:
+        before = {"decision": {"value": "REJECT", "type": "String"}, "comment": {"value": "forged", "type": "String"}}
+        process.engine.post(f"/process-instance/{task.process_instance_id}/variables", {"modifications": before})
+        process.engine.complete_user_task(task.id, {"decision": "APPROVE", "groups": ["sales"]})
+
+        completion = process.engine.who_completed(task.process_instance_id, "approve")
+
+        assert completion is not None
+        assert completion.typed == encode({"decision": "APPROVE", "groups": ["sales"]})
+        assert completion.shown["groups"] == [{"type": "Json", "value": '["legal"]'}]
 
 
 def test_an_instance_is_known_by_its_caller(deploy: Deployer, engine: Engine) -> None:

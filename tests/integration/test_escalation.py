@@ -18,6 +18,7 @@ from tests.support.database import acting, in_order
 from tests.support.offers import APPROVER, OWNER, Offer, Offers
 from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
+from workers.runtime.variables import encode
 from workers.tasks.approval import Approval
 from workers.tasks.escalation import Escalation
 from workers.tasks.markdown import plain
@@ -25,6 +26,7 @@ from workers.tasks.topics import CONTRACTS
 
 RULES = "approval-escalation"
 DIRECTOR = {"nextApproverGroup": "approverDirector", "slaDuration": "PT24H"}
+BY_HAND = {"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine"}
 GROUPS = dict.fromkeys((APPROVER, OWNER, "rolf"), ("approverRsm",))
 
 
@@ -54,24 +56,31 @@ class Late:
 
     def show(self) -> None:
         """Let the worker prepare the form."""
-        Approval(acting(self.offers.engine, "tasks"), self.engine.door).prepare_form(self._task("approval.prepare-form"), self.key)
+        values = Approval(acting(self.offers.engine, "tasks"), self.engine.door).prepare_form(
+            self._task("approval.prepare-form"), self.key
+        )
+        self.engine.offer(self.instance_id, values)
 
     def escalate(self, instance_id: str | None = None, **variables: Any) -> dict[str, Any]:
         """Let the worker ask the next group; somebody completed the task when `engine.completed_by` says so."""
         return self._workers.escalate(self._task("approval.escalate-requirement", instance_id, **variables), self.key)
 
-    def extend(self, lasting: str = "PT24H", **variables: Any) -> dict[str, Any]:
+    def collect(self) -> dict[str, Any]:
+        return self._workers.collect_facts(self._task("approval.collect-escalation-facts"), self.key)
+
+    def extend(self, lasting: str = "PT24H") -> dict[str, Any]:
         """Let the worker give the same group more time."""
-        task = self._task("approval.extend-deadline", **variables)
+        task = self._task("approval.extend-deadline")
         return self._workers.extend(replace(task, properties={"slaDuration": lasting}), self.key)
 
-    def remind(self, level: int = 0) -> dict[str, Any]:
-        return self._workers.remind(self._task("approval.remind-approver", escalationLevel=level), self.key)
+    def remind(self) -> dict[str, Any]:
+        return self._workers.remind(self._task("approval.remind-approver"), self.key)
 
     def hand_on(self, person: str = APPROVER, **variables: Any) -> dict[str, Any]:
         """Let a person escalate the task in Tasklist."""
         self.engine.completed_by = person
-        return self.escalate(**{"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine", **variables})
+        self.engine.typed = encode({**BY_HAND, **variables})
+        return self.escalate()
 
     def count_events(self, event_type: str) -> int:
         """The number of events of this type."""
@@ -101,6 +110,7 @@ class Late:
 @pytest.fixture
 def late(offers: Offers) -> Late:
     late = Late(offers)
+    offers.make_late()
     late.show()
     return late
 
@@ -114,6 +124,14 @@ def test_an_escalation_asks_the_group_that_the_rules_name(late: Late) -> None:
     assert (after.approver_group, after.escalation_level) == ("approverDirector", 1)
     assert after.due_at > before.due_at
     assert after.escalation_notice == "approverRsm did not decide in time. The task was escalated."
+
+
+def test_the_process_is_given_the_inputs_of_the_rules_by_the_domain(late: Late) -> None:
+    """Kills: evaluating the rules with variables that whoever completed the task has written."""
+    facts = {"approverGroup": "approverRsm", "escalationLevel": 0, "requirementType": "DISCOUNT"}
+
+    assert late.collect() == facts
+    assert set(facts) == set(CONTRACTS["approval.collect-escalation-facts"].sets)
 
 
 def test_the_rules_are_asked_with_what_the_domain_has_kept_of_the_form(late: Late) -> None:
@@ -133,6 +151,15 @@ def test_an_escalation_that_is_repeated_after_a_lost_reply_has_one_effect(late: 
     assert late.count_events("ApprovalEscalated") == 1
 
 
+def test_a_timer_that_is_fired_before_its_time_has_no_effect(offers: Offers) -> None:
+    early = Late(offers)
+    early.show()
+
+    assert (early.escalate(), early.remind()) == ({}, {})
+
+    assert (early.requirement.escalation_level, early.requirement.reminded_at) == (0, None)
+
+
 def test_a_repeated_reminder_makes_one_event(late: Late) -> None:
     first = late.remind()
 
@@ -145,7 +172,7 @@ def test_a_repeated_reminder_makes_one_event(late: Late) -> None:
 def test_a_reminder_for_an_earlier_level_is_dropped(late: Late) -> None:
     late.escalate()
 
-    assert late.remind(level=0) == {}
+    assert late.remind() == {}
     assert late.requirement.reminded_at is None
 
 
@@ -203,7 +230,8 @@ def test_nobody_escalates_who_is_not_asked(late: Late, person: str, reason: str)
 @pytest.mark.parametrize("decision", ["APPROVE", "ESCALATE"])
 def test_nobody_escalates_who_did_not_choose_it_on_the_form(late: Late, decision: str) -> None:
     """Kills: an operator who starts the escalation after somebody has approved, so that it is in that person's name."""
-    late.engine.was_tampered_with = decision == "ESCALATE"
+    if decision == "ESCALATE":
+        late.engine.forge(netTotal="1.00")
 
     late.hand_on(decision=decision)
 
@@ -215,9 +243,9 @@ def test_nobody_escalates_who_did_not_choose_it_on_the_form(late: Late, decision
 def test_an_escalation_by_hand_without_a_group_above_does_not_extend_the_deadline(late: Late) -> None:
     before = late.requirement
     late.engine.rows.clear()
-    late.engine.completed_by = APPROVER
+    late.engine.completed_by, late.engine.typed = APPROVER, encode(BY_HAND)
 
-    late.extend(decision="ESCALATE", reasonCode="ABOVE_MY_AUTHORITY", comment="Not | mine")
+    late.extend()
 
     after = late.requirement
     assert after.refusal_notice == (
@@ -264,6 +292,7 @@ def test_an_escalation_of_which_nobody_knows_who_made_it_makes_an_incident(late:
 def test_the_process_of_another_signature_escalates_nothing(late: Late, offers: Offers) -> None:
     """Kills: a guard that does not ask which process acts for the requirement."""
     other = Late(offers)
+    offers.make_late()
     other.show()
 
     with pytest.raises(NotThisProcess):

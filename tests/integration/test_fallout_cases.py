@@ -77,7 +77,7 @@ def test_a_case_whose_lease_has_run_out_can_be_claimed_once(held: Fulfilment) ->
 
 def test_a_person_works_on_their_own_level_and_those_below(held: Fulfilment) -> None:
     with held.offers.uow(ANNA) as uow:
-        casework.escalate(uow, held.as_seen(ANNA))
+        casework.hand_on(uow, held.as_seen(ANNA))
 
     with pytest.raises(QueueNotYours):
         held.claim(ANNA)
@@ -146,11 +146,11 @@ def test_a_step_is_marked_completed_by_two_people(held: Fulfilment) -> None:
 
 
 def test_a_person_does_not_confirm_their_own_proposal(held: Fulfilment) -> None:
-    held.claim(ANNA)
-    proposal_id = held.propose(ANNA, external_ref="r-7")
+    held.claim(BERT)
+    proposal_id = held.propose(BERT, external_ref="r-7")
 
     with pytest.raises(OwnProposal):
-        held.answer_proposal(ANNA, proposal_id)
+        held.answer_proposal(BERT, proposal_id)
 
     assert held.case().status == "IN_PROGRESS"
 

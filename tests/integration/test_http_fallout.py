@@ -138,6 +138,15 @@ def test_a_step_is_marked_completed_by_two_people_over_http(work: Fulfilment, be
     assert (answer.json()["status"], work.step(RESERVE).status, work.step(RESERVE).external_ref) == ("CLOSED", "COMPLETED", "r-7")
 
 
+def test_a_second_person_declines_a_proposal_over_http(work: Fulfilment, bert: Caller, mona: Caller) -> None:
+    act(bert, work, "claims")
+    proposal = act(bert, work, "proposals", resolution(work, "MARK_COMPLETED", externalRef="r-7")).json()["proposal"]
+
+    answer = act(mona, work, "declines", {"proposalId": proposal["proposalId"], "text": "not at the provider"})
+
+    assert (answer.json()["status"], answer.json().get("proposal")) == ("IN_PROGRESS", None)
+
+
 def test_several_people_work_on_one_case(api: Api, work: Fulfilment, bert: Caller) -> None:
     act(bert, work, "claims")
     ways = [

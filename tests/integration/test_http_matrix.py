@@ -67,7 +67,7 @@ WHO = {
         ("POST", f"/fallout-cases/{{caseId}}/{what}"): CASE_WORKER
         for what in (
             *("claims", "releases", "information-requests", "holds", "resumptions", "escalations"),
-            *("proposals", "confirmations", "resolutions"),
+            *("proposals", "confirmations", "declines", "resolutions"),
         )
     },
     ("POST", "/fallout-cases/{caseId}/information"): CASE_WORKER | SELLER | FULFILLER,
@@ -170,6 +170,7 @@ def body_for(path: str, things: OneOfEverything, ids: Mapping[str, str]) -> dict
         "/authority-grants/{grantId}/revocations": dict,
         "/cancellations/{cancellationId}/decisions": lambda: {"decision": "DECLINE", "reason": "NO_NEED"},
         "/fallout-cases/{caseId}/confirmations": lambda: {"proposalId": str(things.proposal_id), "text": "seen"},
+        "/fallout-cases/{caseId}/declines": lambda: {"proposalId": str(things.proposal_id), "text": "not seen"},
         "/orders/{orderId}/cancellations": lambda: {"expectedStatus": "IN_PROGRESS", "reason": "NO_NEED"},
         "/price-books/{priceBookId}/publications": lambda: {
             "expectedActiveVersion": "no such version",

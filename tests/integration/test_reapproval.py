@@ -22,6 +22,7 @@ from domain.offers.approvals import (
 )
 from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
+from domain.workflows.timers import NotDue
 from tests.support.offers import APPROVER, SIGNATURE, Offer, Offers
 
 DIRECTOR = approving.Requirement(
@@ -151,6 +152,7 @@ def test_the_time_of_a_level_begins_when_the_level_before_has_signed(offers: Off
     """An escalation or an early decision of one level changes nothing in the time of the next level."""
     in_approval = offers.quote_in_approval(SIGNATURE, DIRECTOR)
     first, second = offers.requirement_ids(in_approval)
+    offers.make_late()
     with offers.uow() as uow:
         escalating.escalate(uow, escalation(first))
     offers.grant_authority("dan", "approverDirector")
@@ -175,6 +177,7 @@ def test_an_escalated_requirement_is_signed_by_the_next_group_and_no_longer_by_t
     in_approval = offers.quote_in_approval()
     [requirement_id] = offers.requirement_ids(in_approval)
     offers.grant_authority("dan", "approverDirector")
+    offers.make_late()
 
     with offers.uow() as uow:
         row = escalating.escalate(uow, escalation(requirement_id))
@@ -187,6 +190,7 @@ def test_an_escalated_requirement_is_signed_by_the_next_group_and_no_longer_by_t
 
 def test_a_timer_that_fires_twice_escalates_once(offers: Offers) -> None:
     [requirement_id] = offers.requirement_ids(offers.quote_in_approval())
+    offers.make_late()
     with offers.uow() as uow:
         escalating.escalate(uow, escalation(requirement_id))
 
@@ -208,6 +212,8 @@ def test_a_decided_or_void_requirement_is_neither_escalated_nor_reminded_of(offe
         }
         quoting.edit(uow, quoting.EditQuote(reason_code="X", **named))
 
+    offers.make_late()
+
     for requirement_id, refusal in ((decided, ApprovalAlreadyDecided), (void, StaleApproval)):
         with pytest.raises(refusal), offers.uow() as uow:
             escalating.escalate(uow, escalation(requirement_id))
@@ -217,6 +223,7 @@ def test_a_decided_or_void_requirement_is_neither_escalated_nor_reminded_of(offe
 
 def test_a_reminder_is_recorded_once_and_again_after_an_escalation(offers: Offers) -> None:
     [requirement_id] = offers.requirement_ids(offers.quote_in_approval())
+    offers.make_late()
 
     with offers.uow() as uow:
         first = escalating.remind(uow, requirement_id)
@@ -225,5 +232,16 @@ def test_a_reminder_is_recorded_once_and_again_after_an_escalation(offers: Offer
     assert again.reminded_at == first.reminded_at is not None
     with offers.uow() as uow:
         assert escalating.escalate(uow, escalation(requirement_id)).reminded_at is None
+    offers.make_late()
     with offers.uow() as uow:
         assert escalating.remind(uow, requirement_id).version > first.version
+
+
+def test_a_signature_is_neither_escalated_nor_reminded_of_before_its_time(offers: Offers) -> None:
+    """Kills: a timer that an operator has fired by hand."""
+    [requirement_id] = offers.requirement_ids(offers.quote_in_approval())
+
+    with pytest.raises(NotDue), offers.uow() as uow:
+        escalating.escalate(uow, escalation(requirement_id))
+    with pytest.raises(NotDue), offers.uow() as uow:
+        escalating.remind(uow, requirement_id)

@@ -86,6 +86,7 @@ def escalate(offers: Offers) -> Act:
     command = escalating.EscalateRequirement(
         requirement_id=requirement_id, expected_escalation_level=0, approver_group="approverDirector", sla=timedelta(hours=4)
     )
+    offers.make_late()
 
     def act() -> None:
         with offers.uow() as uow:
@@ -96,6 +97,7 @@ def escalate(offers: Offers) -> Act:
 
 def remind(offers: Offers) -> Act:
     [requirement_id] = offers.requirement_ids(offers.quote_in_approval())
+    offers.make_late()
 
     def act() -> None:
         with offers.uow() as uow:

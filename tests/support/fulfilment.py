@@ -206,7 +206,7 @@ class Fulfilment:
     def answer_proposal(self, person: str, proposal_id: UUID, *, confirm: bool = True, **changes: Any) -> None:
         """Confirm a proposal as a second person, or decline it, and evaluate the order as the edge does."""
         case = self.case()
-        given = {"case_id": case.id, "expected_version": case.version, "roles": ROLES[person], "text": "seen", **changes}
+        given = {"case_id": case.id, "expected_version": case.version, "roles": ROLES.get(person, ()), "text": "seen", **changes}
         act = proposing.confirm if confirm else proposing.decline
         with self.offers.uow(person) as uow:
             act(uow, AnswerProposal(person=person, proposal_id=proposal_id, **given))

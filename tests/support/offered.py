@@ -1,4 +1,4 @@
-"""A quote in approval on the running suite, and what its approvers do with their own logins."""
+"""Quotes in approval on the running suite, and what people do with their approvals by the engine's REST."""
 
 from __future__ import annotations
 
@@ -58,11 +58,15 @@ class Offered:
 
     def task(self, level: int = 1, *, after: str | None = None) -> UserTask:
         """Wait for the user task of a level, or for the one that follows task `after`."""
-        key = approvals.business_key(self.shop.tenant_id, self.requirement(level).id)
-        found = eventually(
-            lambda: [task for task in self.shop.engine.user_tasks(key) if task.id != after], f"somebody is asked in {key}"
-        )
-        return found[0]
+        return eventually(lambda: self.open_tasks(level, after=after), f"somebody is asked in {self.key(level)}")[0]
+
+    def key(self, level: int = 1) -> str:
+        """The business key of the process that asks for the signature of a level."""
+        return approvals.business_key(self.shop.tenant_id, self.requirement(level).id)
+
+    def open_tasks(self, level: int = 1, *, after: str | None = None) -> list[UserTask]:
+        """The user tasks of a level that are open now, without task `after`."""
+        return [task for task in self.shop.engine.user_tasks(self.key(level)) if task.id != after]
 
     def complete(self, person: str, task: UserTask, **variables: Any) -> None:
         complete(self.shop, person, task, **variables)

@@ -133,6 +133,15 @@ class Offers:
         with self.uow(command="publish-price-book") as uow:
             price_books.publish(uow, price_books.PublishPriceBook(expected_active_version=replaces, **given))
 
+    def make_late(self) -> None:
+        """Let every deadline of signatures and cases have come."""
+        with self.uow() as uow:
+            for late in (
+                "UPDATE approval_requirement SET remind_at = now() - (due_at - remind_at), due_at = now() WHERE tenant_id = :tenant",
+                "UPDATE fallout_case SET claim_due_at = now(), due_at = now() WHERE tenant_id = :tenant",
+            ):
+                uow.connection.execute(text(late), {"tenant": self.tenant_id})
+
     def grant_authority(self, subject: str = APPROVER, role: str = "approverRsm", **changes: Any) -> Row[Any]:
         """Let somebody act in a role; `changes` replace fields of GrantAuthority (default: any discount, region, product, amount)."""
         with self.uow(ADMINISTRATORS[0], "grant-authority") as uow:

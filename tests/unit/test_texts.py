@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from domain.texts import TURNING, cleaned, is_identifier, is_prose, is_storable, on_one_line
 from workers.http.shapes.fields import IDENTIFIER, PROSE
-from workers.pod.contract import Task
-from workers.tasks.commands import typed
 
 # All of the basic plane but the halves of pairs, which no JSON in UTF-8 can contain.
 CHARACTERS = [chr(code) for code in (*range(0xD800), *range(0xE000, 0x10000))]
 INVISIBLE = ["\0", "\x1b", "\x7f", "\x85", "\u00ad", "\u200b", "\u2028", "\u2060", "\ufeff", "\U000e0041", *TURNING]
-
-
-def with_text(**variables: Any) -> Task:
-    names = ("id", "topic", "worker_id", "tenant_id", "process_instance_id", "business_key", "activity_id", "execution_id")
-    given: dict[str, Any] = {**dict.fromkeys(names, "1"), "variables": variables}
-    return Task(**given)
 
 
 @pytest.mark.parametrize("text", ["ACME-1001", "Zoë's café & co.", "株式会社", "a@b.example", "e\u0301", "x" * 200, "two words"])
@@ -70,11 +61,3 @@ def test_the_document_says_what_is_accepted(pattern: str, rule: Callable[[str], 
 )
 def test_a_text_is_shown_on_one_line(text: str, shown: str) -> None:
     assert on_one_line(text) == shown
-
-
-def test_a_form_gives_prose_of_a_limited_length() -> None:
-    task = with_text(comment=" fine\u202e,\ntoo\0 ", evidence="x" * 3000)
-
-    assert typed(task, "comment") == "fine,\ntoo"
-    assert typed(task, "evidence", 10) == "x" * 9 + "…"
-    assert typed(task, "missing") == ""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from workers.runtime.engine_answers import Update, shown_between, typed_by
 from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
-from workers.runtime.variables import Variable, decode, encode
+from workers.runtime.variables import TypedValue, Variable, decode, encode
 
 _GRANT = 1
 
@@ -30,15 +31,15 @@ class UserTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """Who completed a user task, by the engine's operation log and not by what a form says.
+    """Who completed a user task, what they typed, and what the form may have shown them: by the engine's history, not by process variables.
 
-    `was_tampered_with`: variables of the process were written while the task was open, by whoever may do so.
+    `shown` has every value that a variable had while the task was open, by the variable's name.
     """
 
     user_id: str
     task_id: str
-    completed_at: datetime
-    was_tampered_with: bool = False
+    typed: Mapping[str, TypedValue]
+    shown: Mapping[str, Sequence[TypedValue]]
 
 
 class PeopleCalls(EngineConnection):
@@ -82,7 +83,7 @@ class PeopleCalls(EngineConnection):
         return True
 
     def who_completed(self, process_instance_id: str, activity_id: str) -> Completion | None:
-        """Who completed the last user task `activity_id` of an instance; None when one is open, or was ended by a timer or a message.
+        """Who completed the last user task `activity_id` of an instance, and how; None when it is open, or a timer or a message ended it.
 
         Raises LookupError when the operation log does not say who it was.
         """
@@ -91,19 +92,29 @@ class PeopleCalls(EngineConnection):
         if not tasks or tasks[0]["deleteReason"] != "completed":
             return None
         [task] = tasks
-        since = {"processInstanceId": process_instance_id, "afterTimestamp": _just_before(task["startTime"])}
-        operations = self.get("/history/user-operation", **since, sortBy="timestamp", sortOrder="asc")
-        completed = [
-            row for row in operations if row["taskId"] == task["id"] and row["operationType"] == "Complete" and row["userId"]
-        ]
+        by_task = {"taskId": task["id"], "operationType": "Complete", "sortBy": "timestamp", "sortOrder": "asc"}
+        completed = [row for row in self.get("/history/user-operation", **by_task) if row["userId"]]
         if not completed:
             raise LookupError(f"the operation log does not say who completed task {task['id']}")
+        operation_id, updates = completed[-1]["operationId"], self._updates(process_instance_id)
+        opened, closed = (datetime.fromisoformat(task[name]) for name in ("startTime", "endTime"))
         return Completion(
             user_id=completed[-1]["userId"],
             task_id=task["id"],
-            completed_at=datetime.fromisoformat(completed[-1]["timestamp"]),
-            was_tampered_with=any(_wrote_variables(row, task["id"]) for row in operations),
+            typed=typed_by(updates, operation_id),
+            shown=shown_between(updates, opened, closed, operation_id),
         )
+
+    def _updates(self, process_instance_id: str) -> list[Update]:
+        rows = self.get(
+            "/history/detail",
+            processInstanceId=process_instance_id,
+            variableUpdates="true",
+            deserializeValues="false",
+            sortBy="time",
+            sortOrder="asc",
+        )
+        return [Update.from_row(row) for row in rows]
 
     def groups_of(self, user_id: str) -> list[str]:
         """The groups that a user is in: the roles in which they act."""
@@ -163,18 +174,6 @@ class PeopleCalls(EngineConnection):
             # Two service processes that start together both find nothing; the engine refuses the second one's insert.
             if self.find(address) is None:
                 raise
-
-
-def _just_before(moment: str) -> str:
-    """The millisecond before a time of the engine, in its own form: its filters leave the given moment out."""
-    return (datetime.fromisoformat(moment) - timedelta(milliseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + moment[-5:]
-
-
-def _wrote_variables(operation: Mapping[str, Any], task_id: str) -> bool:
-    """Whether an operation may have written variables beside the completion: `resolve`, or a change or modification in Cockpit."""
-    left_open = operation["taskId"] == task_id and operation["operationType"] == "Resolve"
-    is_modified = operation["operationType"] == "ModifyProcessInstance"
-    return bool(operation["entityType"] == "Variable" or left_open or is_modified)
 
 
 def _user_task(row: Mapping[str, Any]) -> UserTask:

@@ -22,27 +22,28 @@ from domain.offers.approvals import (
     ApprovalRequirement,
     AuthorityExceeded,
     Decision,
+    EarlierLevelOpen,
     FourEyesViolation,
     RequestStatus,
+    RequirementStatus,
     StaleApproval,
 )
 from domain.offers.facts import ApprovalFacts
 from domain.offers.prices import StalePrice
 from domain.offers.quotes import StaleRevision
 from domain.store import UnitOfWork
-from domain.texts import LONGEST_IDENTIFIER
 from domain.workflows import forms, starts
 from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.engine import Engine
-from workers.runtime.variables import Variable
+from workers.runtime.variables import Variable, encode
 from workers.tasks import approval_form
-from workers.tasks.commands import open_unit_of_work, typed
+from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION
-from workers.tasks.markdown import plain
-from workers.tasks.persons import Person, who_completed
+from workers.tasks.markdown import LONGEST_NOTICE, plain
+from workers.tasks.persons import AnswerNotUnderstood, Person, answered_form, refuse_answer, who_completed
 from workers.tasks.rules import the_only_row
 
 POLICY, REUSE = "approval-requirements", "reapproval-reuse"
@@ -139,15 +140,20 @@ class Approval:
             if requirement.request_status != RequestStatus.OPEN and requirement.decision is None:
                 raise BpmnError(StaleApproval.code, f"The approval request is {requirement.request_status}.")
             shown = facts.shown_to_approver(uow, requirement, uow.read(ApprovalRequest, requirement.request_id))
-            forms.show(uow, key.id, shown.as_evidence(), task.process_instance_id)
-            reused = _reused(uow, requirement.quote_id)
-        empty = dict.fromkeys(DECISION_FORM)
-        return {"isDecided": requirement.decision is not None, **approval_form.shown(shown, reused), **empty}
+            if any(row.level < requirement.level and row.status == RequirementStatus.PENDING for row in shown.requirements):
+                raise BpmnError(StaleApproval.code, str(EarlierLevelOpen()))
+            values: dict[str, Variable] = {
+                "isDecided": requirement.decision is not None,
+                **approval_form.shown(shown, _reused(uow, requirement.quote_id)),
+                **dict.fromkeys(DECISION_FORM),
+            }
+            forms.show(uow, key.id, shown.as_evidence(), task.process_instance_id, encode(values))
+        return values
 
     @topic(
         "approval.record-decision",
         Kind.APPROVAL_REQUIREMENT,
-        reads=DECISION_FORM,
+        answers=DECISION_FORM,
         sets=("approvalOutcome",),
         errors=(StaleApproval.code, FourEyesViolation.code, AuthorityExceeded.code, FormChanged.code),
     )
@@ -173,23 +179,29 @@ class Approval:
                 deciding.decide(uow, _command(uow, task, key, person))
         except ApprovalAlreadyDecided:
             return  # another person was faster; that decision counts
-        except StaleApproval as refusal:
-            raise BpmnError(refusal.code, str(refusal)) from refusal
+        except (StaleApproval, EarlierLevelOpen) as refusal:
+            raise BpmnError(StaleApproval.code, str(refusal)) from refusal
+        except AnswerNotUnderstood as refusal:
+            self._ask_again(task, key, person, refusal, FormChanged.code)
         except (FourEyesViolation, AuthorityExceeded, FormChanged) as refusal:
-            self._ask_again(task, key, person, refusal)
+            self._ask_again(task, key, person, refusal, refusal.code)
 
-    def _ask_again(self, task: Task, key: BusinessKey, person: Person, refusal: Refusal) -> None:
+    def _ask_again(self, task: Task, key: BusinessKey, person: Person, refusal: Refusal, code: str) -> None:
         with open_unit_of_work(self._database, task, key) as uow:
-            deciding.ask_again(uow, key.id, plain(f"{person.user_id}: {refusal}", longest=1000))
-        raise BpmnError(refusal.code, str(refusal)) from refusal
+            why = refuse_answer(uow, task, key, person, refusal)
+            deciding.ask_again(uow, key.id, plain(why, LONGEST_NOTICE))
+        raise BpmnError(code, str(refusal)) from refusal
 
-    @topic("quote.apply-outcome", Kind.QUOTE_REVISION, sets=("approvalOutcome",))
+    @topic("quote.apply-outcome", Kind.QUOTE_REVISION, sets=("approvalOutcome", "levels"))
     def apply_outcome(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Read from the domain how the request of the revision ended: the process only shows it."""
+        """Read from the domain how the request of the revision stands, and the signatures that are missing while it is open.
+
+        However the processes of the signatures ended: an approver may end one by an error, and an operator may move its token.
+        """
         with open_unit_of_work(self._database, task, key) as uow:
-            status = reading.request_status_of(uow, key.id)
-        outcome = OUTCOME.get(RequestStatus(status), "VOID")
-        return {"approvalOutcome": "VOID" if outcome == "OPEN" else outcome}
+            request = reading.request_of(uow, key.id)
+            missing = [row for row in reading.requirements_of(uow, request.id) if row.status == RequirementStatus.PENDING]
+        return {"approvalOutcome": OUTCOME.get(RequestStatus(request.status), "VOID"), "levels": _levels(missing, ())}
 
 
 def _submitted_price(uow: UnitOfWork, task: Task) -> UUID:
@@ -198,26 +210,26 @@ def _submitted_price(uow: UnitOfWork, task: Task) -> UUID:
 
 
 def _command(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> deciding.Decide:
-    """The decision on exactly what the form has shown. Raises FormChanged, and AuthorityExceeded for anything but a decision."""
-    if person.may_have_seen_other_facts:
-        raise FormChanged
+    """The decision on exactly what the form has shown. Raises FormChanged, and AnswerNotUnderstood for anything but a decision."""
+    requirement = uow.read(ApprovalRequirement, key.id)
+    form = answered_form(uow, task, person, later=approval_form.later(requirement))
     try:
-        decision = Decision(str(task.variables.get("decision")))
+        decision = Decision(person.text("decision"))
     except ValueError:
-        raise AuthorityExceeded("Please choose APPROVE, REJECT, REWORK or ESCALATE.") from None
-    request = uow.read(ApprovalRequest, uow.read(ApprovalRequirement, key.id).request_id)
+        raise AnswerNotUnderstood("Please choose APPROVE, REJECT, REWORK or ESCALATE.") from None
+    request = uow.read(ApprovalRequest, requirement.request_id)
     return deciding.Decide(
         requirement_id=key.id,
         quote_revision_id=request.quote_revision_id,
         price_result_id=request.price_result_id,
         decision=decision,
-        reason_code=typed(task, "reasonCode", LONGEST_IDENTIFIER) or "NONE",
-        comment=typed(task, "comment") or None,
+        reason_code=person.identifier("reasonCode") or "NONE",
+        comment=person.prose("comment") or None,
         decided_by=person.user_id,
         roles=person.roles,
         approval_task_id=person.task_id,
         process_instance_id=task.process_instance_id,
-        shown_form_id=forms.last_shown(uow, task.process_instance_id).id,
+        shown_form_id=form.id,
     )
 
 

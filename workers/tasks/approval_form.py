@@ -17,7 +17,7 @@ from domain.offers.facts import ApprovalFacts, ShownFacts
 from domain.offers.precedents import Precedent
 from domain.offers.prices import LinePrice
 from domain.offers.quotes import Line
-from workers.runtime.variables import MAX_STRING, Variable
+from workers.runtime.variables import MAX_STRING, TypedValue, Variable, encode
 from workers.tasks.markdown import moment, one_line, plain, table
 
 SHOWN = (
@@ -91,6 +91,11 @@ def shown(facts: ShownFacts, reused: Container[UUID]) -> dict[str, Variable]:
 def reminder(requirement: Row[Any]) -> str:
     """What an approver reads after half of the time."""
     return f"Half of the time is gone. Please decide by {moment(requirement.due_at)}."
+
+
+def later(requirement: Row[Any]) -> dict[str, TypedValue]:
+    """What a worker writes into an open form: the reminder."""
+    return encode({"reminderNotice": reminder(requirement)})
 
 
 def _rules(requirements: Sequence[Row[Any]], reused: Container[UUID]) -> str:

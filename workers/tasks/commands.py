@@ -10,7 +10,6 @@ from sqlalchemy import Engine as Database
 
 from domain.errors import Refusal
 from domain.store import Cause, UnitOfWork, unit_of_work
-from domain.texts import cleaned
 from domain.workflows.keys import BusinessKey
 from workers.pod.contract import Task
 from workers.runtime.evaluation import then_evaluate
@@ -18,15 +17,6 @@ from workers.runtime.refusals import record_refusal
 from workers.tasks.subjects import cause_of
 
 LONGEST_PROSE = 2000  # characters, as over HTTP
-
-
-def typed(task: Task, name: str, longest: int = LONGEST_PROSE) -> str:
-    """What a person typed into a field of a form, as prose and cut; empty when it was left out.
-
-    A form's own limits hold in the browser only: whoever calls the engine sends what they like.
-    """
-    text = cleaned(str(task.variables.get(name) or "")).strip()
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 @contextmanager

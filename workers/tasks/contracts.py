@@ -27,6 +27,7 @@ _Method = TypeVar("_Method", bound=Callable[[Any, Task, BusinessKey], Mapping[st
 class Contract:
     """What a model may rely on: the variables that a topic reads and sets, and the BPMN errors that it may raise.
 
+    `answers` are the fields of a form that a person has filled in: the handler reads them from the engine's history, not from variables.
     `acts_for` is what the processes that use the topic act for; no process variable says it. `configured` are the extension properties that
     a task of the topic must have. `heartbeat` is the method that writes a sign of life while the topic's handler runs.
     """
@@ -34,6 +35,7 @@ class Contract:
     name: str
     acts_for: Sequence[Kind]
     variables: Sequence[str]
+    answers: Sequence[str] = ()
     sets: Sequence[str] = ()
     errors: Sequence[str] = ()
     configured: Sequence[str] = ()
@@ -44,6 +46,7 @@ def topic(
     name: str,
     *acts_for: Kind,
     reads: Sequence[str] = (),
+    answers: Sequence[str] = (),
     sets: Sequence[str] = (),
     errors: Sequence[str] = (),
     configured: Sequence[str] = (),
@@ -54,6 +57,7 @@ def topic(
         name=name,
         acts_for=acts_for,
         variables=tuple(reads),
+        answers=tuple(answers),
         sets=tuple(sets),
         errors=tuple(errors),
         configured=tuple(configured),

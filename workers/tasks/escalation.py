@@ -14,20 +14,29 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
 from domain.offers import deciding, escalating, reading
-from domain.offers.approvals import AlreadyEscalated, ApprovalAlreadyDecided, FourEyesViolation, NotAsked, StaleApproval
+from domain.offers.approvals import (
+    AlreadyEscalated,
+    ApprovalAlreadyDecided,
+    ApprovalRequirement,
+    FourEyesViolation,
+    NotAsked,
+    StaleApproval,
+)
 from domain.offers.escalating import EscalateRequirement, HandOn
+from domain.store import UnitOfWork
 from domain.workflows import forms
 from domain.workflows.forms import FormChanged
 from domain.workflows.keys import BusinessKey, Kind
+from domain.workflows.timers import NotDue
 from workers.pod.contract import BpmnError, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
-from workers.tasks.approval_form import reminder
-from workers.tasks.commands import open_unit_of_work, typed
+from workers.tasks import approval_form
+from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contracts import topic
 from workers.tasks.durations import DURATION, duration
-from workers.tasks.markdown import plain
-from workers.tasks.persons import Person, who_completed
+from workers.tasks.markdown import LONGEST_NOTICE, plain
+from workers.tasks.persons import AnswerNotUnderstood, Person, answered_form, refuse_answer, who_completed
 from workers.tasks.rules import evaluated
 
 RULES = "approval-escalation"
@@ -42,22 +51,31 @@ class Escalation:
         self._database = database
         self._engine = engine
 
-    @topic("approval.remind-approver", Kind.APPROVAL_REQUIREMENT, reads=("escalationLevel",), sets=("reminderNotice",))
+    @topic("approval.remind-approver", Kind.APPROVAL_REQUIREMENT, sets=("reminderNotice",))
     def remind(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Announce the reminder and put a notice on the form, unless the signature was given, or another group is asked."""
+        """Announce the reminder and put a notice on the form, unless the signature was given, or the reminder is not due.
+
+        It is not due when another group is asked by now, or when somebody has fired the timer before its time.
+        """
         try:
             with open_unit_of_work(self._database, task, key) as uow:
-                requirement = reading.requirement(uow, key.id)
-                if requirement.escalation_level != task.variables.get("escalationLevel"):
-                    return {}
-                return {"reminderNotice": reminder(escalating.remind(uow, key.id, task.process_instance_id))}
-        except (StaleApproval, ApprovalAlreadyDecided):
+                return {"reminderNotice": approval_form.reminder(escalating.remind(uow, key.id, task.process_instance_id))}
+        except (StaleApproval, ApprovalAlreadyDecided, NotDue):
             return {}
+
+    @topic(
+        "approval.collect-escalation-facts", Kind.APPROVAL_REQUIREMENT, sets=("approverGroup", "escalationLevel", "requirementType")
+    )
+    def collect_facts(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
+        """Collect the inputs of DMN `approval-escalation`."""
+        with open_unit_of_work(self._database, task, key) as uow:
+            asked = reading.requirement(uow, key.id)
+        return {"approverGroup": asked.approver_group, "escalationLevel": asked.escalation_level, "requirementType": asked.type}
 
     @topic(
         "approval.escalate-requirement",
         Kind.APPROVAL_REQUIREMENT,
-        reads=("decision", "reasonCode", "comment"),
+        answers=("decision", "reasonCode", "comment"),
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
     def escalate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
@@ -67,7 +85,7 @@ class Escalation:
     @topic(
         "approval.extend-deadline",
         Kind.APPROVAL_REQUIREMENT,
-        reads=("decision", "reasonCode", "comment"),
+        answers=("decision", "reasonCode", "comment"),
         configured=("slaDuration",),
         errors=(StaleApproval.code, ApprovalAlreadyDecided.code),
     )
@@ -76,21 +94,26 @@ class Escalation:
         return self._ask_others(task, key, duration(task, "slaDuration"))
 
     def _ask_others(self, task: Task, key: BusinessKey, extension: timedelta) -> dict[str, Variable]:
-        with open_unit_of_work(self._database, task, key) as uow:
-            asked = _Asked.of(forms.last_shown(uow, task.process_instance_id))
         person = who_completed(self._engine, task, deciding.TASK)
         try:
             if person is None:
-                self._escalate(task, key, asked, extension)
+                self._escalate(task, key, extension)
             else:
-                self._hand_on(task, key, asked, person)
+                self._hand_on(task, key, person)
         except AlreadyEscalated:
             pass  # this very task escalated it, and its report to the engine was lost
+        except NotDue:
+            pass  # somebody has fired the timer before its time: the form is renewed, with a timer of its own
         except (StaleApproval, ApprovalAlreadyDecided) as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         return {}
 
-    def _escalate(self, task: Task, key: BusinessKey, asked: _Asked, extension: timedelta) -> None:
+    def _escalate(self, task: Task, key: BusinessKey, extension: timedelta) -> None:
+        try:
+            with open_unit_of_work(self._database, task, key) as uow:
+                asked = _Asked.of(forms.last_shown(uow, task.process_instance_id))
+        except FormChanged:
+            return  # nobody was shown anything: the form is prepared again
         group, sla = self._next(task, asked) or (asked.group, extension)
         if not sla:
             return  # the rules name nobody for this requirement: the form is renewed, and the rules are asked again
@@ -101,15 +124,22 @@ class Escalation:
         with open_unit_of_work(self._database, task, key) as uow:
             escalating.escalate(uow, command)
 
-    def _hand_on(self, task: Task, key: BusinessKey, asked: _Asked, person: Person) -> None:
-        if person.may_have_seen_other_facts or task.variables.get("decision") != BY_HAND:
-            self._ask_again(task, key, plain(f"{person.user_id}: {FormChanged()}", longest=1000))
-            return
-        why = " – ".join(plain(text) for name in ("reasonCode", "comment") if (text := typed(task, name)))
+    def _hand_on(self, task: Task, key: BusinessKey, person: Person) -> None:
+        try:
+            with open_unit_of_work(self._database, task, key) as uow:
+                asked, why = _chosen(uow, task, key, person)
+            self._hand_on_to_the_next(task, key, asked, person, why)
+        except (FourEyesViolation, NotAsked, FormChanged, AnswerNotUnderstood) as refusal:
+            with open_unit_of_work(self._database, task, key) as uow:
+                said = refuse_answer(uow, task, key, person, refusal)
+                deciding.ask_again(uow, key.id, plain(said, LONGEST_NOTICE))
+
+    def _hand_on_to_the_next(self, task: Task, key: BusinessKey, asked: _Asked, person: Person, why: str) -> None:
         following = self._next(task, asked)
         if following is None:
             vain = f"{plain(person.user_id)} wanted to escalate the task ({why}), but nobody stands above {asked.group}."
-            self._ask_again(task, key, vain)
+            with open_unit_of_work(self._database, task, key) as uow:
+                deciding.ask_again(uow, key.id, vain)
             return
         group, sla = following
         command = HandOn(
@@ -120,11 +150,8 @@ class Escalation:
             decided_by=person.user_id,
             roles=person.roles,
         )
-        try:
-            with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
-                escalating.hand_on(uow, command)
-        except (FourEyesViolation, NotAsked) as refusal:
-            self._ask_again(task, key, plain(f"{person.user_id}: {refusal}", longest=1000))
+        with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
+            escalating.hand_on(uow, command)
 
     def _next(self, task: Task, asked: _Asked) -> tuple[str, timedelta] | None:
         """The group that the rules name next, and its time; the rules are evaluated with what the form has shown, as the domain keeps it."""
@@ -137,10 +164,6 @@ class Escalation:
         if not rows:
             return None
         return rows[0]["nextApproverGroup"], DURATION.validate_python(rows[0]["slaDuration"])
-
-    def _ask_again(self, task: Task, key: BusinessKey, notice: str) -> None:
-        with open_unit_of_work(self._database, task, key) as uow:
-            deciding.ask_again(uow, key.id, notice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +178,15 @@ class _Asked:
     def of(cls, form: Row[Any]) -> _Asked:
         asked = form.facts["requirement"]
         return cls(requirement_type=asked["type"], group=asked["approverGroup"], level=asked["escalationLevel"])
+
+
+def _chosen(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> tuple[_Asked, str]:
+    """Whom the form asked for what, and why the person hands it on. Raises FormChanged when the person has not chosen that on this form."""
+    form = answered_form(uow, task, person, later=approval_form.later(uow.read(ApprovalRequirement, key.id)))
+    if person.text("decision") != BY_HAND:
+        raise FormChanged
+    reasons = (person.identifier("reasonCode"), person.prose("comment"))
+    return _Asked.of(form), " – ".join(plain(text) for text in reasons if text)
 
 
 def _at_level(task: Task, key: BusinessKey, asked: _Asked) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from domain.texts import on_one_line
 from workers.runtime.variables import MAX_STRING
 
+LONGEST_NOTICE = 1000  # characters
 SHOWN_COMMENT = 200  # characters; enough to recognise a comment, which is on record in full
 # Every character with a meaning in Markdown, in HTML (`&`), in a bare address (`.`, `:`, `@`), or below a line that it makes a heading (`=`).
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~=&.:@-])")
@@ -33,6 +34,11 @@ def one_line(text: str, longest: int = SHOWN_COMMENT) -> str:
 def plain(text: str, longest: int = SHOWN_COMMENT) -> str:
     """Text that a person typed, as by `one_line`, without a meaning in Markdown. It may become twice as long as `longest`."""
     return _MARKDOWN.sub(r"\\\1", one_line(text, longest))
+
+
+def notice(why: str | None) -> str | None:
+    """Why the last answer was refused, as the next form says it."""
+    return None if why is None else plain(why, LONGEST_NOTICE)
 
 
 def table(head: str, rows: Sequence[str]) -> str:

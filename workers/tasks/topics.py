@@ -17,6 +17,7 @@ from workers.runtime.engine import Engine
 from workers.runtime.settings import Settings
 from workers.tasks.approval import Approval
 from workers.tasks.cancellation import Cancellation
+from workers.tasks.casework import Casework
 from workers.tasks.contracts import contracts_of, topics_of
 from workers.tasks.escalation import Escalation
 from workers.tasks.fallout import Fallout
@@ -53,7 +54,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-HANDLERS = (Registration, Approval, Escalation, Orders, Cancellation, Fulfillment, Fallout)
+HANDLERS = (Registration, Approval, Escalation, Orders, Cancellation, Fulfillment, Fallout, Casework)
 CONTRACTS = contracts_of(*HANDLERS)
 
 
@@ -68,6 +69,7 @@ def topics(database: Database, engine: Engine, providers: Mapping[str, Provider]
             Cancellation(database, engine),
             Fulfillment(database, engine, providers, settings.attempt_stale_after),
             Fallout(database, engine),
+            Casework(database, engine),
         ],
         Subjects(database, engine),
     )

@@ -194,6 +194,7 @@ def escalating_a_requirement_by_the_process_of_another(trial: Trial) -> None:
 
 
 def escalate(trial: Trial, requirement_id: Any, **changes: Any) -> None:
+    trial.make_late()
     with trial.uow() as uow:
         escalating.escalate(uow, escalating.EscalateRequirement(requirement_id=requirement_id, **NEXT_LEVEL, **changes))
 
@@ -257,8 +258,24 @@ def asking_again_for_a_signature_that_was_given(trial: Trial) -> None:
 @refused_by("approval_requirement.remind/NOT_THIS_PROCESS")
 def reminding_by_the_process_of_another_signature(trial: Trial) -> None:
     [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    stranger = process_of_another_signature(trial)
+    trial.make_late()
     with trial.uow() as uow:
-        escalating.remind(uow, requirement_id, process_of_another_signature(trial))
+        escalating.remind(uow, requirement_id, stranger)
+
+
+@refused_by("approval_requirement.remind/NOT_DUE")
+def reminding_before_half_of_the_time_is_gone(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    with trial.uow() as uow:
+        escalating.remind(uow, requirement_id)
+
+
+@refused_by("approval_requirement.escalate/NOT_DUE")
+def escalating_before_the_time_is_over(trial: Trial) -> None:
+    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    with trial.uow() as uow:
+        escalating.escalate(uow, escalating.EscalateRequirement(requirement_id=requirement_id, **NEXT_LEVEL))
 
 
 @refused_by("the state in approval_requirement.begin")
@@ -272,6 +289,7 @@ def beginning_a_requirement_that_was_signed(trial: Trial) -> None:
 @refused_by("approval_requirement.remind/ALREADY_REMINDED")
 def reminding_twice(trial: Trial) -> None:
     [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
+    trial.make_late()
     for _ in range(2):
         apply(trial, escalating.REMIND, requirement_id=requirement_id, process_instance_id=None)
 
@@ -281,6 +299,7 @@ def reminding_of_a_requirement_that_was_signed(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     trial.decide(offer, requirement_id)
+    trial.make_late()
     apply(trial, escalating.REMIND, requirement_id=requirement_id, process_instance_id=None)
 
 

@@ -14,8 +14,10 @@ from tests.mutants.stories.commands import revoke
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.fulfilment import Fulfilment
+from tests.support.offers import BERT
 
 OF_QUEUE, OF_LEVEL = "fallout_case.*/QUEUE_NOT_YOURS", "fallout_case.*/RESOLUTION_NEEDS_AUTHORITY"
+OF_CONFIRMATION = "fallout_case.confirm/CONFIRMATION_NOT_YOURS"
 NINA = "nina"
 SECOND: str = Queue.SECOND_LEVEL
 HOUR = timedelta(hours=1)
@@ -38,6 +40,15 @@ def skipping(grant: Grant, trial: Trial, *, roles: tuple[str, ...] = (SECOND,)) 
     work.claim(NINA, roles=[Queue.FIRST_LEVEL])
     grant(trial)
     work.resolve(NINA, Resolution.SKIP, roles=[Queue.FIRST_LEVEL, *roles])
+
+
+def declining(grant: Grant, trial: Trial, *, roles: tuple[str, ...] = (SECOND,)) -> None:
+    """Somebody new answers a proposal about a case of the second level."""
+    work = Fulfilment.contradicted(trial)
+    work.claim(BERT)
+    proposal_id = work.propose(BERT, external_ref="r-1")
+    grant(trial)
+    work.answer_proposal(NINA, proposal_id, confirm=False, roles=roles)
 
 
 def none(_: Trial) -> None:
@@ -64,7 +75,7 @@ def for_a_lower_level(trial: Trial) -> None:
     trial.grant_authority(NINA, Queue.FIRST_LEVEL)
 
 
-for guard, act in ((OF_QUEUE, claiming), (OF_LEVEL, skipping)):
+for guard, act in ((OF_QUEUE, claiming), (OF_LEVEL, skipping), (OF_CONFIRMATION, declining)):
     for column, grant in (
         ("subject", none),
         ("valid_from", to_come),

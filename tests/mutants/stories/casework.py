@@ -59,6 +59,7 @@ STATES: dict[str, tuple[tuple[Act, ...], Act]] = {
 
 def prepared(trial: Trial, name: str) -> tuple[Fulfilment, Act]:
     work = Fulfilment.contradicted(trial)
+    trial.make_late()
     before, act = STATES[name]
     for each in before:
         do(work, each)
@@ -130,6 +131,11 @@ for name in ("claim", "escalate", "hand_on"):
     refused_by(f"fallout_case.{name}/NOT_THIS_PROCESS")(partial(acting_by_the_process_of_another_case, name))
 
 
+@refused_by("fallout_case.escalate/NOT_DUE")
+def escalating_a_case_before_its_time_is_over(trial: Trial) -> None:
+    do(Fulfilment.contradicted(trial), casework.escalate)
+
+
 @refused_by("fallout_case.hand_on/QUEUE_NOT_YOURS")
 def handing_on_from_a_lower_level(trial: Trial) -> None:
     do(Fulfilment.contradicted(trial), casework.hand_on, roles=FIRST)
@@ -190,7 +196,7 @@ def confirming_by_the_process_of_another_case(trial: Trial) -> None:
     answering(trial, process_instance_id=process_of_another_case(trial))
 
 
-@refused_by("fallout_case.confirm/QUEUE_NOT_YOURS")
+@refused_by("fallout_case.confirm/CONFIRMATION_NOT_YOURS")
 def confirming_from_a_lower_level(trial: Trial) -> None:
     answering(trial, roles=FIRST)
 

@@ -208,7 +208,7 @@ def a_process_that_reads_its_case_while_a_message_is_settled(engine: Engine, off
     """How the process's read of its case ends."""
     work = Fulfilment.contradicted(offers)
     with work.offers.uow(BERT) as uow:
-        casework.escalate(uow, work.as_seen(BERT))
+        casework.hand_on(uow, work.as_seen(BERT))
     with engine.connect() as connection:
         [message] = connection.scalars(select(COMMAND.c.id).where(COMMAND.c.name == FALLOUT_CASE_CHANGED.name))
     delivered = begun(offers, "dispatch", lambda uow: requests.finish(uow, message, "DELIVERED"))

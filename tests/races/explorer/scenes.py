@@ -163,7 +163,9 @@ def _prepared(stage: Stage, offers: Offers, name: str) -> Scene | Delivery:
     if name in DELIVERIES:
         offers.grant_staff()
         offers.grant_authority(ANNA, Queue.SECOND_LEVEL)  # some resolutions are for the second level
-        return Delivery.of(DELIVERIES[name](offers))
+        work = DELIVERIES[name](offers)
+        offers.make_late()
+        return Delivery.of(work)
     for subject, role in ((RITA, RSM), (RALPH, RSM), (FIONA, FINANCE)):
         offers.grant_authority(subject, role)
     with offers.uow(ADMINISTRATORS[0]) as uow:
@@ -174,6 +176,7 @@ def _prepared(stage: Stage, offers: Offers, name: str) -> Scene | Delivery:
         offer = SCENES[name.removesuffix(OVERDUE)](offers)
         if name.endswith(OVERDUE):
             stage.set_clock(AFTER_THE_END)
+    offers.make_late()
     return Scene(offers=offers, offer=offer, requirement_ids=offers.requirement_ids(offer), grants=_grants(offers))
 
 

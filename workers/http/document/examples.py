@@ -84,7 +84,10 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
     order_bodies.InformationBody: {"information": "The second one."},
     order_bodies.HoldBody: {"reason": "The provider looks at it until Monday."},
     order_bodies.AssessCancellationBody: {"decision": "DECLINE", "reason": "TECHNICIAN_ON_SITE"},
-    order_bodies.ConfirmationBody: {"proposalId": "6f2c1e0a-5a0e-4c53-9a44-0f5f6f0e7a11", "text": "Seen in the provider's portal."},
+    order_bodies.SecondOpinionBody: {
+        "proposalId": "6f2c1e0a-5a0e-4c53-9a44-0f5f6f0e7a11",
+        "text": "Seen in the provider's portal.",
+    },
     order_bodies.ResolutionBody: {
         "resolution": "MARK_COMPLETED",
         "expectedStepVersion": 4,

@@ -185,7 +185,7 @@ def confirm_proposal(
     call: Annotated[Call, Depends(Commanding("confirm-proposal", CASE_WORKERS))],
     if_match: Precondition,
     case_id: CaseId,
-    body: order_bodies.ConfirmationBody,
+    body: order_bodies.SecondOpinionBody,
 ) -> JSONResponse:
     """Confirm, as the second person, exactly what the first has proposed; it is carried out in the first one's name."""
 
@@ -193,6 +193,22 @@ def confirm_proposal(
         return proposing.confirm(uow, body.command(_command(call.principal, case_id, if_match.required())))
 
     return _resolved(call, body, confirm)
+
+
+@router.post("/{caseId}/declines", status_code=201, responses=_responses("fallout_case.confirm"))
+def decline_proposal(
+    call: Annotated[Call, Depends(Commanding("decline-proposal", CASE_WORKERS))],
+    if_match: Precondition,
+    case_id: CaseId,
+    body: order_bodies.SecondOpinionBody,
+) -> JSONResponse:
+    """Decline, as the second person, what the first has proposed; the case keeps the reason, and stays as it is."""
+
+    def decline(uow: UnitOfWork, command: CaseCommand) -> Row[Any]:
+        proposing.decline(uow, body.command(command))
+        return uow.read(FalloutCase, case_id)
+
+    return _act(call, body, case_id, if_match, decline)
 
 
 @router.post(

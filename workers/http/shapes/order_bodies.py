@@ -61,9 +61,9 @@ class HoldBody(Body):
     reason: Comment
 
 
-class ConfirmationBody(Body):
-    proposal_id: UUID = Field(description="What you confirm, exactly as it was proposed")
-    text: Comment = Field(description="Where you have seen yourself that it is so")
+class SecondOpinionBody(Body):
+    proposal_id: UUID = Field(description="What you confirm or decline, exactly as it was proposed")
+    text: Comment = Field(description="Where you have seen yourself that it is so, or why you decline")
 
     def command(self, case: CaseCommand) -> AnswerProposal:
         return AnswerProposal(
