@@ -1,7 +1,7 @@
 """The command line `q2o`, with a command for every process. A process reads its settings here, once, and nowhere else.
 
-Exit codes: 0 success; 1 `demo` or `check` found something wrong; 2 a person must put something right outside of the product (one line says
-what); 70 a fault of ours.
+Exit codes: 0 success; 1 `demo`, `check` or `restart-instances` found something wrong; 2 a person must put something right outside of the
+product (one line says what); 70 a fault of ours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be repaired, and change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and change nothing.")]
 Once = Annotated[bool, typer.Option("--once", help="Run once, then exit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -203,6 +203,17 @@ def deploy(
 
 
 @app.command()
+def restart_instances(*, dry_run: DryRun = False) -> None:
+    """Restart the process instances of 0.1.0, which belong to no tenant: each goes on in its tenant, where its business stands."""
+    from workers import suite
+    from workers.restarts import report
+
+    with plain_errors():
+        is_complete = report(suite.restarts(settings_of(), dry_run=dry_run), err.out)
+    raise typer.Exit(0 if is_complete else 1)
+
+
+@app.command()
 def check() -> None:
     """Compare the models with the workers: topics, variables, error codes, references."""
     from workers.bpmn_contract import problems
@@ -220,12 +231,8 @@ def token(
     *,
     subject: Annotated[str, typer.Option(help="Who acts; the name is written to every row of the log.")],
     role: Annotated[list[str], typer.Option(help="A role of this person. May be given several times.")],
-    customer: Annotated[
-        list[str] | None, typer.Option(help="A customer for whom a buyer buys. May be given several times.")
-    ] = None,
-    tenant: Annotated[
-        UUID | None, typer.Option(help="The tenant. Default: that of the suite or demo that was started last.")
-    ] = None,
+    customer: Annotated[list[str] | None, typer.Option(help="A customer of a buyer. May be given several times.")] = None,
+    tenant: Annotated[UUID | None, typer.Option(help="The tenant. Default: that of the suite that was started last.")] = None,
     region: Annotated[str, typer.Option(help="The region in which this person acts.")] = "ID-JAVA",
     hours: Annotated[float, typer.Option(help="How long the token is valid, in hours.")] = 8,
 ) -> None:

@@ -28,7 +28,7 @@ from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
-from domain.workflows.starts import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow
+from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow
 from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.retries import repeat
@@ -212,13 +212,15 @@ class Dispatcher:
 
     def _is_over(self, row: Row[Any], business_key: str) -> bool:
         instances = self._engine.find_instances(business_key)
-        if instances:
-            return not any(instance.runtime for instance in instances)
+        if any(instance.runtime for instance in instances):
+            return False
         try:
             with unit_of_work(self._database, _cause(row)) as uow:
-                return bool(starts.find(uow, business_key).status == starts.CorrelationStatus.START_FAILED)
+                status = starts.find(uow, business_key).status
         except NotFound:
-            return False  # a called process has no correlation of its own
+            return bool(instances)  # a called process has no correlation of its own
+        # While a start is not settled, an instance may still come that has the place of those that have ended.
+        return status == CorrelationStatus.START_FAILED or bool(instances and status not in starts.UNSETTLED)
 
     def _complete_task(self, row: Row[Any]) -> bool:
         for task in self._engine.user_tasks(row.business_key):
