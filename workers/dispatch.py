@@ -23,7 +23,7 @@ import structlog
 from sqlalchemy import Row
 
 from domain.callers import keys_of_callers
-from domain.errors import Conflict, NotFound
+from domain.errors import Conflict
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
@@ -214,10 +214,9 @@ class Dispatcher:
         instances = self._engine.find_instances(business_key)
         if any(instance.runtime for instance in instances):
             return False
-        try:
-            with unit_of_work(self._database, _cause(row)) as uow:
-                status = starts.find(uow, business_key).status
-        except NotFound:
+        with unit_of_work(self._database, _cause(row)) as uow:
+            status = starts.status_of(uow, business_key)
+        if status is None:
             return bool(instances)  # a called process has no correlation of its own
         # While a start is not settled, an instance may still come that has the place of those that have ended.
         return status == CorrelationStatus.START_FAILED or bool(instances and status not in starts.UNSETTLED)

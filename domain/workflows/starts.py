@@ -210,6 +210,12 @@ def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
     return uow.one(query, f"A workflow for {business_key}")
 
 
+def status_of(uow: UnitOfWork, business_key: str) -> CorrelationStatus | None:
+    """How the start of a process stands; None for a business key that has no correlation."""
+    status = uow.connection.scalar(select(CORRELATION.c.status).filter_by(tenant_id=uow.tenant_id, business_key=business_key))
+    return CorrelationStatus(status) if status else None
+
+
 def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
     """Mark a start without a reply as START_UNKNOWN; returns False when the instance has registered meanwhile."""
     try:
