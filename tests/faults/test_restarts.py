@@ -14,6 +14,7 @@ from domain.store.facts import WorkflowCommandKind
 from domain.workflows.keys import Kind
 from tests.support.engines import DeployedProcess, Deployer, Doors
 from tests.support.models import TENANT, one_task
+from tests.support.waiting import eventually
 from tests.support.wanted import Wanted
 from workers.dispatch import Dispatcher
 from workers.restarts import Outcome, Restarts, Result
@@ -142,8 +143,11 @@ def test_a_message_for_the_new_instance_waits_while_its_start_is_not_settled(sha
     dispatcher.run_once()
     wanted.ask(WorkflowCommandKind.CORRELATE, "OrderResumed")
 
-    for _ in range(3):
+    def was_tried_again() -> bool:
         dispatcher.run_once()
+        return bool(wanted.commands[-1].attempts > 1)
+
+    eventually(was_tried_again, "the message is tried again")
 
     assert wanted.correlation.status == "START_UNKNOWN"
     assert wanted.commands[-1].status == "PENDING"
