@@ -16,15 +16,16 @@ from domain.auditing import inspect
 from domain.delivery import cancelling, decomposing
 from domain.delivery.cancelling import RequestCancellation
 from domain.delivery.steps import StepKind
+from domain.errors import Conflict
 from domain.store import table_of, unit_of_work
 from domain.store.facts import WorkflowCommand, WorkflowCommandKind
-from domain.workflows import restarts, starts
+from domain.workflows import requests, restarts, starts
 from domain.workflows.restarts import Standing
 from domain.workflows.starts import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow, WorkflowCorrelation
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import CUSTOMER, Offers
 from tests.support.races import race_for_row, refusals, started
-from tests.support.wanted import Wanted
+from tests.support.wanted import Wanted, claimed_by_a_dead_dispatcher
 
 OLD = "old instance"
 RESERVE = "RESERVE_INVENTORY"
@@ -151,6 +152,17 @@ def test_of_two_restarts_at_once_one_gives_the_place_away(wanted: Wanted) -> Non
 
     assert refusals(rivals) == [None, CorrelationMovedOn]
     assert [command.kind for command in wanted.commands] == [WorkflowCommandKind.START] * 2
+
+
+def test_a_dispatcher_that_settles_the_old_start_after_a_restart_changes_nothing(wanted: Wanted) -> None:
+    [old] = claimed_by_a_dead_dispatcher(wanted.database)
+    restart(wanted)
+
+    with pytest.raises(Conflict), unit_of_work(wanted.database, wanted.cause) as uow:
+        starts.start_timed_out(uow, wanted.business_key)
+        requests.finish(uow, old.id, "START_UNKNOWN")
+
+    assert wanted.correlation.status == "REQUESTED"
 
 
 def not_registered(wanted: Wanted) -> None:
