@@ -24,5 +24,7 @@ def restart(uow: UnitOfWork, business_key: str, process_instance_id: str) -> Non
         return
     # A request to cancel the order waits, or is seen: it must not expire with what is queued for the old instance.
     uow.read(SalesOrder, key.id, lock=True)
+    cancellation = cancelling.open_request(uow, key.id)
     restarts.restart(uow, business_key, process_instance_id)
-    cancelling.tell_again(uow, key.id)
+    if cancellation is not None:
+        cancelling.tell_again(uow, cancellation)

@@ -254,12 +254,9 @@ def open_request(uow: UnitOfWork, order_id: UUID) -> Row[Any] | None:
     return uow.connection.execute(query).one_or_none()
 
 
-def tell_again(uow: UnitOfWork, order_id: UUID) -> None:
-    """Tell a new process of an order how far its cancellation has come. The order's row must be locked."""
-    cancellation = open_request(uow, order_id)
-    if cancellation is None:
-        return
-    key = orders.business_key(uow.tenant_id, order_id)
+def tell_again(uow: UnitOfWork, cancellation: Row[Any]) -> None:
+    """Tell a new process of an order how far its open cancellation has come."""
+    key = orders.business_key(uow.tenant_id, cancellation.order_id)
     if cancellation.status in cancellations.UNDECIDED:
         messages.ORDER_CANCELLATION_REQUESTED.correlate(uow, key, cancellation_id=cancellation.id)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,7 +33,6 @@ class Shared:
     process: DeployedProcess
     engine: Engine
     proxy: FaultProxy
-    wanted: list[Wanted] = field(default_factory=list)
 
     def before_tenants(self) -> tuple[Wanted, str]:
         """Start and register an instance without tenant; returns its id as well."""
