@@ -39,6 +39,6 @@ from domain.offers import (
     withdrawing,
 )
 from domain.store import Base, facts, idempotency
-from domain.workflows import forms, instances, requests, starts
+from domain.workflows import forms, instances, requests, restarts, starts
 
 METADATA = Base.metadata

@@ -60,18 +60,21 @@ def _completions(snapshot: Snapshot, own: Sequence[LedgerEntry]) -> Iterator[str
 
 
 def one_instance(snapshot: Snapshot, instances: Sequence[EngineInstance], history: EngineHistory) -> CheckResult:
-    """I14: however often a process was started, one instance did the work."""
+    """I14: however often a process was started, one instance did the work; one that was replaced has ended."""
     registered = {workflow.business_key: workflow.process_instance_id for workflow in snapshot.workflows}
     by_key: dict[str, list[EngineInstance]] = defaultdict(list)
     for instance in instances:
         by_key[instance.business_key].append(instance)
-    extras = [one for one in instances if registered.get(one.business_key) not in (None, one.id)]
+    others = [one for one in instances if registered.get(one.business_key) not in (None, one.id)]
+    replaced = [one for one in others if one.id in snapshot.replaced_instances]
+    extras = [one for one in others if one.id not in snapshot.replaced_instances]
     return CheckResult(
         code="I14",
         title="one process instance per business key did the work",
-        counted={"instances": len(instances), "businessKeys": len(by_key), "turnedAway": len(extras)},
+        counted={"instances": len(instances), "businessKeys": len(by_key), "turnedAway": len(extras), "replaced": len(replaced)},
         violations=(
             *(f"{key} has {n} running instances." for key, n in _running(by_key) if n > 1),
+            *(f"Instance {one.id} of {one.business_key} was replaced, and still runs." for one in replaced if one.is_running),
             *(sentence for extra in extras for sentence in _beyond_the_gate(extra, history)),
         ),
     )

@@ -1,28 +1,25 @@
 """The command line `q2o`, with a command for every process. A process reads its settings here, once, and nowhere else.
 
-Exit codes: 0 success; 1 `demo` or `check` found something wrong; 2 a person must put something right outside of the product (one line says
-what); 70 a fault of ours.
+Exit codes: 0 success; 1 `demo`, `check` or `restart-instances` found something wrong; 2 a person must put something right outside of the
+product (one line says what); 70 a fault of ours.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
 
-from workers.runtime.production import is_production, require_fitness, require_local
+from workers.cli_errors import err, plain_errors, settings_of
+from workers.cli_installing import DryRun, check, deploy, migrate, restart_instances
+from workers.runtime.production import is_production, require_local
 from workers.runtime.secret_files import reveal
-from workers.runtime.settings import SettingError, Settings, data_dir
+from workers.runtime.settings import SettingError, data_dir
 
-EXIT_ASK_USER = 2
 # Printed before the suite is imported, because on a busy machine the import takes seconds.
 LOADING = "Loading the suite …"
 LOCAL_SUITE = "it has demo logins with a known password, and a sandbox in the place of providers"
@@ -33,45 +30,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Quote-to-order on Camunda 7: the whole suite, its single processes, and tools.",
 )
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be repaired, and change nothing.")]
 Once = Annotated[bool, typer.Option("--once", help="Run once, then exit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn errors that a person can put right outside of the product into one line and exit code 2."""
-    try:
-        yield
-    except _outside_errors() as error:
-        for line in str(error).splitlines():
-            err.print(f"[red]q2o:[/red] {line}", markup=True)
-        raise typer.Exit(EXIT_ASK_USER) from error
-
-
-def _outside_errors() -> tuple[type[Exception], ...]:
-    """The errors that need no traceback. They are imported after a failure only, so a command that succeeds loads no part it does not use."""
-    from domain.rights import RolesMissingError
-    from workers.http.actors import UnusableNameError
-    from workers.http.edge import PortInUseError
-    from workers.local.errors import StackError
-    from workers.pod.pod import WorkerIdError
-    from workers.runtime.database import DatabaseUnreachableError
-    from workers.runtime.database_roles import DatabaseRoleError
-    from workers.runtime.engine import EngineError
-    from workers.runtime.kafka import KafkaUnavailableError
-    from workers.sandbox.server import ServerStartError
-
-    services = DatabaseUnreachableError, DatabaseRoleError, RolesMissingError, EngineError, KafkaUnavailableError
-    return *services, SettingError, WorkerIdError, StackError, ServerStartError, PortInUseError, UnusableNameError
-
-
-def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of this process. Raises SettingError for those that production does not allow."""
-    require_fitness(environment)
-    return Settings(environment)
+for installing in (migrate, deploy, restart_instances, check):
+    app.command()(installing)
 
 
 def run_process(name: str) -> None:
@@ -168,87 +131,12 @@ def sandbox(
 
 
 @app.command()
-def migrate() -> None:
-    """Migrate the database to the newest schema, and make the roles of the processes with their rights."""
-    from domain.migrations import migrate as bring_up_to_date
-    from domain.rights import RolesMissingError
-    from workers.runtime.database import connect, require_reachable
-    from workers.runtime.database_roles import logins_of
-
-    with plain_errors():
-        settings = settings_of()
-        database = connect(settings.database_url, "migrate")
-        require_reachable(database)
-        try:
-            bring_up_to_date(database, logins_of(settings))
-        except RolesMissingError as missing:
-            sys.stdout.write(missing.sql)
-            raise
-        finally:
-            database.dispose()
-
-
-@app.command()
-def deploy(
-    tenant: Annotated[
-        list[UUID] | None,
-        typer.Option(
-            help="The tenant; the engine need not know it. May be given several times. Default: every tenant with our models."
-        ),
-    ] = None,
-    name: Annotated[str, typer.Option(help="The name of a new tenant. Default: its id.")] = "",
-    models: Annotated[
-        Path | None, typer.Option(help="A folder with the tenant's own models.", exists=True, file_okay=False)
-    ] = None,
-) -> None:
-    """Deploy the models to the engine for each tenant, with groups, permissions, filters, and the accounts of the processes. A new tenant is added by this command."""
-    from workers import suite
-    from workers.accounts import set_up_accounts
-    from workers.bpmn_contract import unfit
-    from workers.deployment import deploy as bring_models
-    from workers.deployment import set_up, tenants_with_our_models
-    from workers.tasks.topics import CONTRACTS
-
-    with plain_errors():
-        if models and not tenant:
-            raise SettingError("models of its own belong to a tenant: name it by --tenant")
-        if models and (faults := unfit(models, CONTRACTS)):
-            raise SettingError("\n".join(faults))
-        settings = settings_of()
-        engine = suite.engine_of(settings)
-        set_up_accounts(engine, settings)
-        set_up(engine)
-        chosen = tenant or tenants_with_our_models(engine)
-        if not chosen:
-            raise SettingError("the engine has no tenant yet: add one by q2o deploy --tenant and its id, a UUID")
-        for each in chosen:
-            err.print(f"tenant {each}: deployment {bring_models(engine, each, name, models)}")
-
-
-@app.command()
-def check() -> None:
-    """Compare the models with the workers: topics, variables, error codes, references."""
-    from workers.bpmn_contract import problems
-    from workers.deployment import models_root
-    from workers.tasks.topics import CONTRACTS
-
-    found = problems(models_root(), CONTRACTS)
-    for problem in found:
-        err.print(problem, markup=False)
-    raise typer.Exit(1 if found else 0)
-
-
-@app.command()
 def token(
     *,
     subject: Annotated[str, typer.Option(help="Who acts; the name is written to every row of the log.")],
     role: Annotated[list[str], typer.Option(help="A role of this person. May be given several times.")],
-    customer: Annotated[
-        list[str] | None, typer.Option(help="A customer for whom a buyer buys. May be given several times.")
-    ] = None,
-    tenant: Annotated[
-        UUID | None, typer.Option(help="The tenant. Default: that of the suite or demo that was started last.")
-    ] = None,
+    customer: Annotated[list[str] | None, typer.Option(help="A customer of a buyer. May be given several times.")] = None,
+    tenant: Annotated[UUID | None, typer.Option(help="The tenant. Default: that of the suite that was started last.")] = None,
     region: Annotated[str, typer.Option(help="The region in which this person acts.")] = "ID-JAVA",
     hours: Annotated[float, typer.Option(help="How long the token is valid, in hours.")] = 8,
 ) -> None:

@@ -23,12 +23,12 @@ import structlog
 from sqlalchemy import Row
 
 from domain.callers import keys_of_callers
-from domain.errors import Conflict, NotFound
+from domain.errors import Conflict
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
-from domain.workflows.starts import CorrelationMovedOn, DuplicateWorkflow, RegisterWorkflow
+from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow
 from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.retries import repeat
@@ -211,13 +211,14 @@ class Dispatcher:
 
     def _is_over(self, row: Row[Any], business_key: str) -> bool:
         instances = self._engine.find_instances(business_key)
-        if instances:
-            return not any(instance.runtime for instance in instances)
-        try:
-            with unit_of_work(self._database, _cause(row)) as uow:
-                return bool(starts.find(uow, business_key).status == starts.CorrelationStatus.START_FAILED)
-        except NotFound:
-            return False  # a called process has no correlation of its own
+        if any(instance.runtime for instance in instances):
+            return False
+        with unit_of_work(self._database, _cause(row)) as uow:
+            status = starts.status_of(uow, business_key)
+        if status is None:
+            return bool(instances)  # a called process has no correlation of its own
+        # While a start is not settled, an instance may still come that has the place of those that have ended.
+        return status == CorrelationStatus.START_FAILED or bool(instances and status not in starts.UNSETTLED)
 
     def _complete_task(self, row: Row[Any]) -> bool:
         for task in self._engine.user_tasks(row.business_key):

@@ -10,6 +10,7 @@ from sqlalchemy import Engine as Database
 from tenacity import Retrying, retry_if_exception_type, wait_fixed
 
 from reconciliation.loop import Intervals, Reconciler
+from workers import deployment
 from workers.dispatch import Dispatcher
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
@@ -20,7 +21,9 @@ from workers.kafka.topics import all_topics
 from workers.pod.pod import Pod
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
+from workers.restarts import Restarts
 from workers.runtime import database
+from workers.runtime.database import require_reachable
 from workers.runtime.engine import Engine, EngineError, EngineLockedOutError
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.outages import needs_a_person
@@ -133,6 +136,13 @@ def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
     """Runs the sweeps of reconciliation."""
     database, intervals = connect(settings, "reconcile"), Intervals.of(settings)
     return Reconciler(database, trusted_engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
+
+
+def restarts(settings: Settings, *, dry_run: bool) -> Restarts:
+    """Restarts the instances of our processes that belong to no tenant."""
+    database = connect(settings, "reconcile", "restart-instances")
+    require_reachable(database)
+    return Restarts(database, engine_of(settings), deployment.PROCESSES, dry_run=dry_run)
 
 
 PROCESSES: Mapping[str, Callable[[Settings], Loop]] = {

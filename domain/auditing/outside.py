@@ -98,6 +98,10 @@ FROM outbox_event WHERE tenant_id = :tenant_id ORDER BY position
 """)
 _CALLBACKS = text(count("external_callback_record"))
 _CALLED = text("SELECT business_key FROM workflow_instance WHERE tenant_id = :tenant_id AND caller_instance_id IS NOT NULL")
+_RESTARTED = text("""
+SELECT process_instance_id FROM transition_log
+WHERE tenant_id = :tenant_id AND aggregate_type = 'workflow_correlation' AND reason = 'RESTART' AND process_instance_id IS NOT NULL
+""")
 # What a person has to see to in any case: a held step, an open finding.
 _EXPLAINED = text("""
 SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
@@ -110,7 +114,8 @@ class Snapshot(NamedTuple):
 
     `sent_keys`: the idempotency key of every provider request that may have been sent. `explained_keys`: business keys that wait for a
     person, so that an incident there is explained. `callbacks`: how many different callbacks came. `called_keys`: business keys of the
-    processes that a started one has called. `signatures`: what people decided in Tasklist.
+    processes that a started one has called. `signatures`: what people decided in Tasklist. `replaced_instances`: ids of instances whose
+    place another one has taken.
     """
 
     tenant_id: UUID
@@ -123,6 +128,7 @@ class Snapshot(NamedTuple):
     callbacks: int
     called_keys: frozenset[str]
     signatures: Sequence[Signature]
+    replaced_instances: frozenset[str]
 
 
 def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
@@ -139,4 +145,5 @@ def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
         callbacks=int(connection.scalar(_CALLBACKS, tenant) or 0),
         called_keys=frozenset(connection.scalars(_CALLED, tenant)),
         signatures=[Signature._make(row) for row in connection.execute(text(SIGNED_IN_TASKLIST), tenant)],
+        replaced_instances=frozenset(connection.scalars(_RESTARTED, tenant)),
     )

@@ -254,6 +254,15 @@ def open_request(uow: UnitOfWork, order_id: UUID) -> Row[Any] | None:
     return uow.connection.execute(query).one_or_none()
 
 
+def tell_again(uow: UnitOfWork, cancellation: Row[Any]) -> None:
+    """Tell a new process of an order how far its open cancellation has come."""
+    key = orders.business_key(uow.tenant_id, cancellation.order_id)
+    if cancellation.status in cancellations.UNDECIDED:
+        messages.ORDER_CANCELLATION_REQUESTED.correlate(uow, key, cancellation_id=cancellation.id)
+    else:
+        messages.ORDER_CANCELLATION_ACCEPTED.correlate(uow, key)
+
+
 def cancel_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]]) -> None:
     """Cancel the steps of kind FULFILL that are not final: at once without a live attempt, otherwise by asking the provider."""
     for step in locked_steps:

@@ -17,7 +17,7 @@ from domain.catalog import CATALOG, Catalog, StepSpecification
 from domain.delivery import steps, troubles
 from domain.delivery.order_moves import BLOCK, UNBLOCK
 from domain.delivery.orders import ORDER_MATRIX, OrderEvent, OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
-from domain.delivery.steps import DEPENDENCY, FulfillmentPlan, FulfillmentStep, StepKind, StepStatus
+from domain.delivery.steps import DEPENDENCY, STEP, FulfillmentPlan, FulfillmentStep, StepKind, StepStatus
 from domain.fallout import triaging
 from domain.store import Move, UnitOfWork, table_of
 from domain.store.idempotency import request_hash
@@ -58,7 +58,7 @@ def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> De
     Raises OrderNotRunning while a cancellation is being assessed.
     """
     order = uow.read(SalesOrder, order_id, lock=True)
-    planned = steps.of_order(uow, order_id)
+    planned = _planned_steps(uow, order_id)
     if planned or order.status in NOT_WANTED:
         return Decomposition(steps=planned)
     if order.status == OrderStatus.CANCEL_REQUESTED:
@@ -80,7 +80,12 @@ def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> De
     if order.status != OrderStatus.IN_PROGRESS:
         uow.apply(UNBLOCK if order.status == OrderStatus.HELD else PLAN_READY, order_id=order_id)
     _write(uow, order_id, lines, catalog)
-    return Decomposition(steps=steps.of_order(uow, order_id))
+    return Decomposition(steps=_planned_steps(uow, order_id))
+
+
+def _planned_steps(uow: UnitOfWork, order_id: UUID) -> Sequence[Row[Any]]:
+    # Undo steps belong to the cancellation of the order, or to a process of their own.
+    return steps.of_order(uow, order_id, STEP.c.kind == StepKind.FULFILL)
 
 
 def fault_of(catalog: Catalog) -> str | None:

@@ -70,8 +70,15 @@ def expire(uow: UnitOfWork, command_id: UUID, outcome: str) -> None:
 
 def expire_messages(uow: UnitOfWork, business_key: str, name: str, outcome: str) -> None:
     """Expire the pending messages of this name to the process of a business key, including those that are being sent."""
-    waiting = select(COMMAND.c.id).filter_by(
-        tenant_id=uow.tenant_id, business_key=business_key, kind=WorkflowCommandKind.CORRELATE, name=name, status="PENDING"
-    )
+    _expire_pending(uow, outcome, business_key=business_key, kind=WorkflowCommandKind.CORRELATE, name=name)
+
+
+def expire_all(uow: UnitOfWork, business_key: str, outcome: str) -> None:
+    """Expire every pending command for the process of a business key, including those that are being sent."""
+    _expire_pending(uow, outcome, business_key=business_key)
+
+
+def _expire_pending(uow: UnitOfWork, outcome: str, **named: str) -> None:
+    waiting = select(COMMAND.c.id).filter_by(tenant_id=uow.tenant_id, status="PENDING", **named)
     for command_id in uow.connection.scalars(waiting.order_by(COMMAND.c.position).with_for_update()).all():
         expire(uow, command_id, outcome)

@@ -39,10 +39,12 @@ class CorrelationEvent(StrEnum):
     REFUSE = "REFUSE"
     END = "END"
     LOSE = "LOSE"
+    RESTART = "RESTART"
 
 
 # S and E stand for states and events in the matrix below.
 S, E = CorrelationStatus, CorrelationEvent
+UNSETTLED = (S.REQUESTED, S.START_UNKNOWN)
 
 CORRELATION_MATRIX = Matrix(
     CorrelationStatus,
@@ -54,6 +56,7 @@ CORRELATION_MATRIX = Matrix(
         E.REFUSE: {S.REQUESTED: S.START_FAILED},
         E.END: {S.STARTED: S.ENDED},
         E.LOSE: {S.STARTED: S.LOST},
+        E.RESTART: {S.STARTED: S.REQUESTED},
     },
     keeps={
         E.REGISTER: frozenset({S.STARTED, S.ENDED}),
@@ -77,7 +80,7 @@ class CorrelationMovedOn(Conflict):
 
 
 class WorkflowCorrelation(Aggregate, Base):
-    """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start."""
+    """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start; a restart has a new one."""
 
     ID_FIELD = "correlation_id"
     __tablename__ = "workflow_correlation"
@@ -207,6 +210,12 @@ def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
     return uow.one(query, f"A workflow for {business_key}")
 
 
+def status_of(uow: UnitOfWork, business_key: str) -> CorrelationStatus | None:
+    """How the start of a process stands; None for a business key that has no correlation."""
+    status = uow.connection.scalar(select(CORRELATION.c.status).filter_by(tenant_id=uow.tenant_id, business_key=business_key))
+    return CorrelationStatus(status) if status else None
+
+
 def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
     """Mark a start without a reply as START_UNKNOWN; returns False when the instance has registered meanwhile."""
     try:
@@ -249,7 +258,7 @@ def unresolved_starts(connection: Connection, limit: int, start_safe_interval: t
     query = (
         select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - start_safe_interval).label("is_past_safe_interval"))
         .add_columns(START_IS_QUEUED.label("start_is_queued"))
-        .where(is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN), c.next_check_at <= NOW)
+        .where(is_one_of(c.status, *UNSETTLED), c.next_check_at <= NOW)
         .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - start_safe_interval))
         .order_by(c.next_check_at)
         .limit(limit)
@@ -260,6 +269,6 @@ def unresolved_starts(connection: Connection, limit: int, start_safe_interval: t
 def unknown_starts(connection: Connection) -> int:
     """How many starts are START_UNKNOWN."""
     c = CORRELATION.c
-    unresolved = is_one_of(c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)
+    unresolved = is_one_of(c.status, *UNSETTLED)
     query = select(func.count()).select_from(CORRELATION).where(unresolved, c.status == CorrelationStatus.START_UNKNOWN)
     return int(connection.execute(query).scalar_one())

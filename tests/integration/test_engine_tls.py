@@ -14,7 +14,7 @@ from tests.support.models import TENANT, new_name, one_task
 from tests.support.ports import free_port_that_refuses
 from tests.support.tls import Authority, TlsDoor, tls_door
 from workers import suite
-from workers.cli import plain_errors
+from workers.cli_errors import plain_errors
 from workers.local.camunda import check_login
 from workers.local.errors import StackError
 from workers.runtime.engine import Engine, EngineOutcomeUnknownError, EngineUntrustedError

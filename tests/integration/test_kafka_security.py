@@ -19,7 +19,7 @@ from tests.support.relays import committed, write
 from tests.support.tls import Authority, Pair
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
-from workers.cli import plain_errors
+from workers.cli_errors import plain_errors
 from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
 from workers.kafka.topics import ORDERS, all_topics

@@ -34,7 +34,7 @@ def race_for_row(
     """
     with engine.connect() as holder, ThreadPoolExecutor(len(callers)) as pool:
         holder.execute(select(table.c.id).where(table.c.id == row_id).with_for_update()).one()
-        futures = [_started(pool, holder, caller, number) for number, caller in enumerate(callers, start=1)]
+        futures = [started(pool, holder, caller, number) for number, caller in enumerate(callers, start=1)]
         if meanwhile:
             meanwhile(holder)
         holder.commit()
@@ -48,7 +48,8 @@ def refusals(rivals: Sequence[Future[Any]]) -> list[type[BaseException] | None]:
     return [type(error) if (error := rival.exception()) else None for rival in rivals]
 
 
-def _started(pool: ThreadPoolExecutor, holder: Connection, caller: Callable[[], _Value], waiting: int) -> Future[_Value]:
+def started(pool: ThreadPoolExecutor, holder: Connection, caller: Callable[[], _Value], waiting: int = 1) -> Future[_Value]:
+    """Start a caller, and return once it is done or waits for a lock, the number `waiting` of those that wait."""
     future = pool.submit(caller)
     eventually(lambda: future.done() or holder.scalar(_WAITING) >= waiting, f"{waiting} callers wait for the row")
     return future

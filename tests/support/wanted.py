@@ -14,6 +14,7 @@ from domain.store import Cause, unit_of_work
 from domain.store.facts import TransitionLog, WorkflowCommand, WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
+from domain.workflows.keys import Kind, key_of
 from domain.workflows.starts import RegisterWorkflow
 from tests.support.models import TENANT
 
@@ -29,10 +30,10 @@ class Wanted:
     aggregate_id: UUID
 
     @classmethod
-    def of(cls, database: Engine, process: str, **variables: Any) -> Wanted:
-        """Ask for an instance of `process`, as a command of the product does."""
+    def of(cls, database: Engine, process: str, kind: Kind = Kind.ORDER, **variables: Any) -> Wanted:
+        """Ask for an instance of `process`, as a command of the product does; what it acts for (`kind`) does not exist."""
         tenant_id, aggregate_id = TENANT, uuid4()
-        wanted = cls(database, process, f"order:{tenant_id}:{aggregate_id}", tenant_id, aggregate_id)
+        wanted = cls(database, process, key_of(kind, tenant_id, aggregate_id), tenant_id, aggregate_id)
         with unit_of_work(database, wanted.cause) as uow:
             begin = starts.BeginWorkflow(
                 workflow_name=process,

@@ -16,7 +16,7 @@ import typer
 from tests.support.models import TENANT
 from tests.unit.test_outcomes import fetched
 from workers import suite
-from workers.cli import plain_errors
+from workers.cli_errors import plain_errors
 from workers.pod.contract import Topic
 from workers.pod.lease import Lease
 from workers.pod.outcomes import Completed

@@ -23,6 +23,7 @@ OF_THE_PRODUCT = frozenset(
         "reconcile",
         "reconciliation",
         "relay",
+        "restart-instances",
         "sandbox",
         "system",
         "tasks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from workers.runtime.engine_connection import EngineConnection
@@ -51,15 +52,19 @@ class HistoryCalls(EngineConnection):
 
     def past_instances(self, business_key_pattern: str) -> list[EngineInstance]:
         """Every instance ever started under such a business key; `%` in the pattern stands for anything."""
-        rows = self.get(
-            "/history/process-instance",
-            processInstanceBusinessKeyLike=business_key_pattern,
-            sortBy="instanceId",
-            sortOrder="asc",
+        return self._instances(processInstanceBusinessKeyLike=business_key_pattern)
+
+    def running_without_tenant(self, definition_keys: Collection[str]) -> list[EngineInstance]:
+        """Every running instance of these processes that belongs to no tenant and that no other instance has called."""
+        return self._instances(
+            processDefinitionKeyIn=",".join(definition_keys), withoutTenantId="true", rootProcessInstances="true", unfinished="true"
         )
+
+    def _instances(self, **query: str) -> list[EngineInstance]:
+        rows = self.get("/history/process-instance", **query, sortBy="instanceId", sortOrder="asc")
         return [
             EngineInstance(
-                id=row["id"], business_key=row["businessKey"], definition_key=row["processDefinitionKey"], state=row["state"]
+                id=row["id"], business_key=row["businessKey"] or "", definition_key=row["processDefinitionKey"], state=row["state"]
             )
             for row in rows
         ]

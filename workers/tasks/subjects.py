@@ -73,8 +73,9 @@ def named_by(task: Task) -> BusinessKey:
     except ValueError:
         raise GiveUp(f"{task.business_key!r} is not a business key of this suite: end the instance in Cockpit") from None
     if task.tenant_id != str(key.tenant_id):
-        whose = f"belongs to tenant {task.tenant_id}" if task.tenant_id else "belongs to no tenant"
-        raise GiveUp(f"process instance {task.process_instance_id} {whose}, and acts for {task.business_key}: end it in Cockpit")
+        whose = f"tenant {task.tenant_id}" if task.tenant_id else "no tenant"
+        remedy = "end it in Cockpit" if task.tenant_id else "run q2o restart-instances"
+        raise GiveUp(f"process instance {task.process_instance_id} belongs to {whose}, and acts for {task.business_key}: {remedy}")
     return key
 
 

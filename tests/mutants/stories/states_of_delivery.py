@@ -137,6 +137,7 @@ OF_CORRELATIONS = {
     "time_out": Wrong(state="STARTED"),
     "find_absent": Wrong(state="STARTED"),
     "refuse": Wrong(state="STARTED"),
+    "restart": Wrong(state="ENDED", beside="process_instance_id = 'one'"),
 }
 OF_COMMANDS = {"finish": Wrong(state="EXPIRED"), "expire": Wrong(state="DONE")}
 
@@ -148,6 +149,10 @@ def a_move_in_another_state(look: str, wrong: Wrong, made: Callable[[Trial], UUI
     query = text(f"SELECT * FROM {move.table.name} WHERE id = :id")
     with trial.uow(BERT) as uow:
         uow.apply(move, **parameters_of(uow.connection.execute(query, {"id": row_id}).one()))
+
+
+OWN = ("business_key", "start_token", "variables", "process_instance_id", "claim_due_at", "due_at")
+"""Parameters that have the value of the row's own column, if it has one."""
 
 
 def parameters_of(row: Row[Any]) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def parameters_of(row: Row[Any]) -> dict[str, Any]:
     return {
         **dict.fromkeys(ids, row.id),
         **dict.fromkeys(unsaid),
-        **{name: getattr(row, name, None) for name in ("business_key", "start_token", "claim_due_at", "due_at")},
+        **{name: getattr(row, name, None) for name in OWN},
         "expected_version": row.version,
         "expected_status": row.status,
         "failure_class": "NONE",
@@ -180,7 +185,6 @@ def parameters_of(row: Row[Any]) -> dict[str, Any]:
         "next_queue": LADDER[-1],
         "resolution": "RETRY",
         "is_alone_enough": True,
-        "process_instance_id": None,
         "decision_reason": None,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from domain.offers.quotes import business_key
-from domain.workflows import starts
+from domain.workflows import restarts, starts
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 
@@ -26,6 +26,18 @@ def starting_a_process_again_on_an_older_version(trial: Trial) -> None:
         seen = starts.find(uow, key).version
     with trial.uow() as uow:
         starts.start_again(uow, key, seen - 1)
+
+
+@refused_by("workflow_correlation.restart/CORRELATION_MOVED_ON")
+def restarting_an_instance_that_is_not_the_registered_one(trial: Trial) -> None:
+    key = submitted_key(trial)
+    with trial.uow() as uow:
+        command = starts.RegisterWorkflow(
+            business_key=key, start_token=starts.find(uow, key).start_token, process_instance_id="registered"
+        )
+        starts.register(uow, command)
+    with trial.uow() as uow:
+        restarts.restart(uow, key, "another")
 
 
 def submitted_key(trial: Trial) -> str:

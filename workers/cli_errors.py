@@ -1,0 +1,50 @@
+"""What all commands of `q2o` have in common: their settings, and how they tell a person what to put right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from workers.runtime.production import require_fitness
+from workers.runtime.settings import SettingError, Settings
+
+EXIT_ASK_USER = 2
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn errors that a person can put right outside of the product into one line and exit code 2."""
+    try:
+        yield
+    except _outside_errors() as error:
+        for line in str(error).splitlines():
+            err.print(f"[red]q2o:[/red] {line}", markup=True)
+        raise typer.Exit(EXIT_ASK_USER) from error
+
+
+def _outside_errors() -> tuple[type[Exception], ...]:
+    """The errors that need no traceback. They are imported after a failure only, so a command that succeeds loads no part it does not use."""
+    from domain.rights import RolesMissingError
+    from workers.http.actors import UnusableNameError
+    from workers.http.edge import PortInUseError
+    from workers.local.errors import StackError
+    from workers.pod.pod import WorkerIdError
+    from workers.runtime.database import DatabaseUnreachableError
+    from workers.runtime.database_roles import DatabaseRoleError
+    from workers.runtime.engine import EngineError
+    from workers.runtime.kafka import KafkaUnavailableError
+    from workers.sandbox.server import ServerStartError
+
+    services = DatabaseUnreachableError, DatabaseRoleError, RolesMissingError, EngineError, KafkaUnavailableError
+    return *services, SettingError, WorkerIdError, StackError, ServerStartError, PortInUseError, UnusableNameError
+
+
+def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this process. Raises SettingError for those that production does not allow."""
+    require_fitness(environment)
+    return Settings(environment)

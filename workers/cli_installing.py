@@ -1,0 +1,96 @@
+"""The commands that install and upgrade the suite: schema, roles, models, and the instances of an earlier release."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from workers.cli_errors import err, plain_errors, settings_of
+from workers.runtime.settings import SettingError
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and change nothing.")]
+
+
+def migrate() -> None:
+    """Migrate the database to the newest schema, and make the roles of the processes with their rights."""
+    from domain.migrations import migrate as bring_up_to_date
+    from domain.rights import RolesMissingError
+    from workers.runtime.database import connect, require_reachable
+    from workers.runtime.database_roles import logins_of
+
+    with plain_errors():
+        settings = settings_of()
+        database = connect(settings.database_url, "migrate")
+        require_reachable(database)
+        try:
+            bring_up_to_date(database, logins_of(settings))
+        except RolesMissingError as missing:
+            sys.stdout.write(missing.sql)
+            raise
+        finally:
+            database.dispose()
+
+
+def deploy(
+    tenant: Annotated[
+        list[UUID] | None,
+        typer.Option(
+            help="The tenant; the engine need not know it. May be given several times. Default: every tenant with our models."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The name of a new tenant. Default: its id.")] = "",
+    models: Annotated[
+        Path | None, typer.Option(help="A folder with the tenant's own models.", exists=True, file_okay=False)
+    ] = None,
+) -> None:
+    """Deploy the models to the engine for each tenant, with groups, permissions, filters, and the accounts of the processes.
+
+    A tenant that the engine does not know is added.
+    """
+    from workers import suite
+    from workers.accounts import set_up_accounts
+    from workers.bpmn_contract import unfit
+    from workers.deployment import deploy as bring_models
+    from workers.deployment import set_up, tenants_with_our_models
+    from workers.tasks.topics import CONTRACTS
+
+    with plain_errors():
+        if models and not tenant:
+            raise SettingError("models of its own belong to a tenant: name it by --tenant")
+        if models and (faults := unfit(models, CONTRACTS)):
+            raise SettingError("\n".join(faults))
+        settings = settings_of()
+        engine = suite.engine_of(settings)
+        set_up_accounts(engine, settings)
+        set_up(engine)
+        chosen = tenant or tenants_with_our_models(engine)
+        if not chosen:
+            raise SettingError("the engine has no tenant yet: add one by q2o deploy --tenant and its id, a UUID")
+        for each in chosen:
+            err.print(f"tenant {each}: deployment {bring_models(engine, each, name, models)}")
+
+
+def restart_instances(*, dry_run: DryRun = False) -> None:
+    """Restart the process instances of 0.1.0, which belong to no tenant: each goes on in its tenant, where its business stands."""
+    from workers import suite
+    from workers.restarts import report
+
+    with plain_errors():
+        is_complete = report(suite.restarts(settings_of(), dry_run=dry_run), err.out)
+    raise typer.Exit(0 if is_complete else 1)
+
+
+def check() -> None:
+    """Compare the models with the workers: topics, variables, error codes, references."""
+    from workers.bpmn_contract import problems
+    from workers.deployment import models_root
+    from workers.tasks.topics import CONTRACTS
+
+    found = problems(models_root(), CONTRACTS)
+    for problem in found:
+        err.print(problem, markup=False)
+    raise typer.Exit(1 if found else 0)
