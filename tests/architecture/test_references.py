@@ -1,4 +1,4 @@
-"""What pages and docstrings refer to exists: paths, anchors, modules, decisions, and the codes of the register of races."""
+"""What pages and docstrings refer to exists: paths, tests, anchors, modules, decisions, and the codes of the register of races."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ WIDTH = 140
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)", re.MULTILINE)
 A_PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`")
 A_MODULE = re.compile(r"`((?:domain|workers|reconciliation|tests)\.[\w.]+)`")
+# A test of a file: the file, then the names of tests in it.
+TESTS_OF_A_FILE = re.compile(r"`(tests/[\w/]+\.py)`:\s(`test_\w+`(?:,\s`test_\w+`)*)")
+A_TEST = re.compile(r"`(test_\w+)`")
 A_PAGE = re.compile(r"\b([\w/-]+\.md)\b(?:#([\w-]+))?")
 CODE = re.compile(r"^```.*?^```$|^    [^\n]*$|^#[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 REFERENCE = re.compile(r"\[([^\]\n]+)\](?![(:\]])")
@@ -97,6 +100,35 @@ def test_every_path_that_a_page_or_a_docstring_names_exists() -> None:
     assert [
         f"{named(path)}: {found}" for path, text in texts for found in A_PATH.findall(text) if not (ROOT / found).exists()
     ] == []
+
+
+def missing_tests(text: str) -> list[str]:
+    """The tests that a text names and that are not in the file before them, or have no file before them."""
+    of_files = [(ROOT / file, name) for file, names in TESTS_OF_A_FILE.findall(text) for name in A_TEST.findall(names)]
+    return [
+        *(f"{named(file)}: {name}" for file, name in of_files if name not in functions(file)),
+        *(f"of no file: {name}" for name in A_TEST.findall(TESTS_OF_A_FILE.sub("", text))),
+    ]
+
+
+@cache
+def functions(path: Path) -> frozenset[str]:
+    """The names of the functions of a file, also of those in its classes; none when there is no such file."""
+    tree = ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    assert missing_tests(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_test_that_is_gone_is_missed() -> None:
+    assert missing_tests(f"`{named(Path(__file__))}`: `test_a_test_that_is_gone_is_missed`, `test_that_is_gone`") == [
+        f"{named(Path(__file__))}: test_that_is_gone"
+    ]
+    assert missing_tests("`tests/gone.py`: `test_that_is_gone`") == ["tests/gone.py: test_that_is_gone"]
+    assert missing_tests("`test_of_anything`") == ["of no file: test_of_anything"]
 
 
 def test_every_module_that_a_docstring_names_exists() -> None:

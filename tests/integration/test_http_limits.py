@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,6 +19,7 @@ from tests.support.offers import OWNER, Offers
 from tests.support.raw import connected, head, rest, trickle
 from workers.http.auth import Principal, Role
 from workers.http.limits import Limits, RateLimit, Rates
+from workers.http.problems import TooManyRequestsError
 from workers.http.routes.callbacks import LARGEST_CALLBACK_BYTES
 
 
@@ -112,6 +116,47 @@ class TestRates:
         sent = asyncio.run(answered(limit, tenant))
 
         assert dict(sent["headers"])[b"retry-after"] == wait.encode()
+
+    def test_of_two_threads_that_ask_for_the_last_token_one_gets_it(self) -> None:
+        """Kills: buckets without a lock."""
+        rates = Rates(Limits(rate=1, burst=1), Clock())
+        refused: list[str] = []
+
+        def count(who: str, sender: Hashable) -> None:
+            try:
+                rates.count(sender)
+            except TooManyRequestsError:
+                refused.append(who)
+
+        rival = Thread(target=count, args=("rival", "acme"))
+        count("first", Interrupted("acme", lambda: run_unless_it_has_to_wait(rival)))
+        rival.join()
+
+        assert refused == ["rival"]
+
+
+@dataclass(eq=False)
+class Interrupted:
+    """A sender for whom something happens between the look at the bucket and its change: each looks the bucket up by the hash."""
+
+    name: str
+    happens: Callable[[], None]
+    lookups: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return self.name == other
+
+    def __hash__(self) -> int:
+        self.lookups += 1
+        if self.lookups == 2:
+            self.happens()
+        return hash(self.name)
+
+
+def run_unless_it_has_to_wait(rival: Thread) -> None:
+    """Start a thread, and let it end if it can: the caller holds the lock that it may wait for, so there is nothing to wait on."""
+    rival.start()
+    rival.join(0.2)
 
 
 class Clock:
