@@ -17,6 +17,7 @@ from domain.store.facts import ConflictLog
 from tests.browser import web_apps
 from tests.browser.web_apps import Tasklist, WebApps, load_until
 from tests.support.logins import hired
+from tests.support.offers import Offers
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from tests.support.walk import Walk
@@ -160,6 +161,7 @@ def test_an_approver_escalates_and_the_director_reads_who_did_and_why(web: WebAp
 
 def test_a_reminder_stands_on_the_form(web: WebApps, asked: Asked) -> None:
     task = asked.user_task()
+    Offers(asked.shop.database, asked.shop.tenant_id).make_late()
     asked.walk.let_time_pass("reminder-due", task)
     eventually(lambda: asked.walk.seen_by(task).get("reminderNotice"), "the reminder is on the form")
 

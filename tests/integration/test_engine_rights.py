@@ -15,7 +15,7 @@ import pytest
 from tests.support import asking
 from tests.support.engines import Deployer, Doors, running
 from tests.support.handlers import Calls, topics
-from tests.support.models import new_name, one_task
+from tests.support.models import TENANT, new_name, one_task
 from tests.support.waiting import PATIENCE, eventually
 from workers import suite
 from workers.accounts import ACCOUNTS, set_up_accounts
@@ -236,6 +236,8 @@ def test_results_are_reported_when_the_lock_by_somebody_elses_wrong_password_end
     site.administrator.ensure_authorization(
         PROCESS_DEFINITION, process.key, ["READ_INSTANCE", "UPDATE_INSTANCE"], user_id=account.user_id
     )
+    site.administrator.ensure_tenant(TENANT, "Small models")
+    site.administrator.ensure_user_in_tenant(TENANT, account.user_id)
     instances = [process.start() for _ in range(4)]
 
     with site.account("tasks") as engine, running(Pod(engine, topics(process, calls), lock_duration=LOCK)):
