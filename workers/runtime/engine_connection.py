@@ -129,7 +129,10 @@ class EngineConnection:
         """Send one request and return the parsed JSON of the response, or None when the response has no body."""
         url = path if path.startswith(self.url) else f"{self.url}{path}"
         try:
-            response = self._session.request(method, url, timeout=(CONNECT_TIMEOUT, timeout.total_seconds()), **options)
+            # An engine never redirects, and another host must not get its password.
+            response = self._session.request(
+                method, url, timeout=(CONNECT_TIMEOUT, timeout.total_seconds()), allow_redirects=False, **options
+            )
         except OSError as error:  # requests' own errors are OSErrors, and a certificate file that is gone is a plain one
             raise self._classified(error, method, url) from error
         if response.status_code == HTTPStatus.UNAUTHORIZED:
@@ -181,11 +184,15 @@ def _refusal(response: requests.Response) -> EngineRefusedError:
 
 
 def _parsed(response: requests.Response) -> Any:
+    if response.is_redirect:
+        raise _no_engine(response, "a redirect")
     if response.status_code == HTTPStatus.NO_CONTENT or not response.content:
         return None
     try:
         return response.json()
     except ValueError as error:
-        raise EngineOutcomeUnknownError(
-            f"the response of {response.url} is not JSON: is this address an engine's REST interface?"
-        ) from error
+        raise _no_engine(response, "not JSON") from error
+
+
+def _no_engine(response: requests.Response, what: str) -> EngineOutcomeUnknownError:
+    return EngineOutcomeUnknownError(f"the response of {response.url} is {what}: is this address an engine's REST interface?")
