@@ -37,6 +37,7 @@ LOCK = timedelta(seconds=30)
 IN_TIME = "2099-01-01T00:00:00Z"
 MADE_UP: dict[str, Any] = {
     "quoteNumber": "Q-1",
+    "customerId": "C-1",
     "netTotal": "1.00",
     "maxDiscountPercent": 1.0,
     "linesText": "nothing",

@@ -18,7 +18,7 @@ from domain.store.isolation import EVERY_TENANT_ROLE
 from tests.support.database import acting
 from tests.support.suite import closing_what_is_opened
 from tests.support.waiting import eventually
-from workers import cli
+from workers import cli, cli_errors
 from workers.local.credentials import load_credentials
 from workers.local.stack import LocalStack
 from workers.runtime.database_roles import DatabaseRoleError, require_role
@@ -178,7 +178,7 @@ def test_a_process_with_the_wrong_role_exits_with_one_line(migrated: Engine, com
 def test_the_owner_s_role_is_refused_at_the_start_in_production(
     migrated: Engine, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "require_fitness", lambda _: None)  # this server has no certificate
+    monkeypatch.setattr(cli_errors, "require_fitness", lambda _: None)  # this server has no certificate
 
     ended = q2o(*command, database_url=plain(migrated.url), mode="production")
 
