@@ -17,6 +17,7 @@ from domain.offers.quotes import Quote
 from domain.store import Cause, UnitOfWork, table_of, unit_of_work
 from domain.store.facts import OutboxEvent
 from tests.support.approval_walk import asked, groups
+from tests.support.offers import Offers
 from tests.support.suite import Shop, new_sample
 from tests.support.waiting import eventually
 from tests.support.walk import Walk, called
@@ -70,6 +71,11 @@ class Approval:
         walk = self.walk
         return str(eventually(lambda: walk.seen_by(task).get(name), f"{name} on the form"))
 
+    def let_time_pass(self, timer: str, task: UserTask) -> None:
+        """Let the deadlines of the requirement come, in the database and in the engine."""
+        Offers(self.shop.database, self.shop.tenant_id).make_late()
+        self.signature.let_time_pass(timer, task)
+
     def events(self) -> list[str]:
         """The types of the events about the requirement, in their order."""
         events = sorted(self.shop.rows(OutboxEvent, aggregate_id=self.requirement.id), key=lambda row: row.aggregate_version)
@@ -89,7 +95,7 @@ def approval(shop: Shop) -> Approval:
 def test_an_approver_is_reminded_after_half_of_the_time(approval: Approval) -> None:
     task, opened = approval.task(), approval.requirement
     assert opened.due_at - opened.remind_at == timedelta(hours=12)
-    approval.signature.let_time_pass("reminder-due", task)
+    approval.let_time_pass("reminder-due", task)
     assert approval.shown(task, "reminderNotice").startswith("Half of the time is gone. Please decide by ")
     assert approval.requirement.reminded_at is not None
     assert approval.events() == ["ApprovalReminded"]
@@ -97,7 +103,7 @@ def test_an_approver_is_reminded_after_half_of_the_time(approval: Approval) -> N
 
 def test_an_overdue_requirement_is_escalated_to_the_director_who_signs(approval: Approval) -> None:
     task, opened = approval.task(), approval.requirement
-    approval.signature.let_time_pass("decision-overdue", task)
+    approval.let_time_pass("decision-overdue", task)
     again = approval.task(after=task)
     late = approval.requirement
     assert (late.status, late.approver_group, late.escalation_level) == ("PENDING", "approverDirector", 1)
@@ -125,11 +131,11 @@ def test_the_next_group_sees_who_escalated_by_hand(approval: Approval) -> None:
 def test_the_same_group_gets_more_time_when_there_is_no_group_above(approval: Approval) -> None:
     task = approval.task()
     for group in ("approverDirector", "dealDesk"):
-        approval.signature.let_time_pass("decision-overdue", task)
+        approval.let_time_pass("decision-overdue", task)
         task = approval.task(after=task)
         assert approval.requirement.approver_group == group
     before = approval.requirement
-    approval.signature.let_time_pass("decision-overdue", task)
+    approval.let_time_pass("decision-overdue", task)
     again = approval.task(after=task)
     after = approval.requirement
     assert (after.approver_group, after.escalation_level) == ("dealDesk", 3)
