@@ -1,7 +1,8 @@
 """Makes the owner of a fallout case and the assignee of its task in Tasklist the same person (docs/domain.md#reconcilers).
 
 The rule it keeps: the domain's owner counts. When somebody takes a task in Tasklist, the case is claimed for them, by the same command and
-with the same authority as over HTTP. When another person was faster, the task goes to that person.
+with the same authority as over HTTP. When another person was faster, the task goes to that person. A task that somebody was given by another
+person is given back: nobody owns a case without having asked for it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Assignees:
         if row.owner_user_id == task.assignee:
             return False
         if row.status != FalloutStatus.OPEN:
+            return self._repairs.make(_repair(row, task, Action.ASSIGNED), partial(_assign, row))
+        if self._engine.who_assigned(task.id) != task.assignee:
             return self._repairs.make(_repair(row, task, Action.ASSIGNED), partial(_assign, row))
         roles = self._engine.groups_of(str(task.assignee))
         command = CaseCommand(case_id=row.id, expected_version=row.version, person=str(task.assignee), roles=roles)

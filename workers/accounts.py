@@ -29,6 +29,7 @@ from workers.runtime.environment import ENGINE_USERS, SettingError, variable
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 
+FIRST_NAME = "q2o"
 STARTED = (quoting.WORKFLOW, accepting.WORKFLOW, "fallout-case", "late-compensation")
 """The processes that the domain starts; the others are called by them."""
 RECEIVING = (quoting.WORKFLOW, accepting.WORKFLOW, "fulfillment-step", "cancel-step", "fallout-case")
@@ -63,6 +64,11 @@ class Account:
     @property
     def user_id(self) -> str:
         return ENGINE_USERS[self.process]
+
+    @property
+    def email(self) -> str:
+        """The engine wants one; nobody reads it."""
+        return f"{self.user_id}@example.org"
 
     @property
     def grants(self) -> Mapping[tuple[int, str], frozenset[str]]:
@@ -124,13 +130,21 @@ ACCOUNTS: Mapping[str, Account] = {
             process="reconcile",
             rights=(
                 _process(STARTED, "READ_HISTORY", needed_for="find the instance of a start whose reply was lost"),
-                _process((WITH_PEOPLE[cases.USER_TASK],), "READ_TASK", needed_for="see who has taken the task of a case"),
+                _process(
+                    (WITH_PEOPLE[cases.USER_TASK],), "READ_TASK", "READ_HISTORY", needed_for="see who has taken the task of a case"
+                ),
                 _ROLES,
                 _TENANTS,
             ),
         ),
     )
 }
+
+
+def require_passwords(settings: Settings) -> None:
+    """Ask for the passwords of all accounts, before anything is asked of the engine. Raises SettingError."""
+    for password in settings.engine_passwords.values():
+        reveal(password)
 
 
 def set_up_accounts(engine: Engine, settings: Settings) -> None:
@@ -144,13 +158,14 @@ def set_up_accounts(engine: Engine, settings: Settings) -> None:
     engine.ensure_group(WORKERS, "Service processes", kind="SYSTEM")
     for account, password in passwords.items():
         user, name = account.user_id, account.process
-        engine.ensure_user(user, first_name="q2o", last_name=name, email=f"{user}@example.org", password=password)
+        engine.ensure_user(user, first_name=FIRST_NAME, last_name=name, email=account.email, password=password)
         engine.set_password(user, password)
         engine.ensure_membership(WORKERS, user)
         engine.grant_exactly(user, account.grants)
 
 
 def _faults(engine: Engine, account: Account, password: str) -> Sequence[str]:
-    unmet = engine.unmet_rules(account.user_id, password)
+    profile = {"id": account.user_id, "firstName": FIRST_NAME, "lastName": account.process, "email": account.email}
+    unmet = engine.unmet_rules(profile, password)
     name = variable(f"{account.process}_engine_password")
     return [f"{name} is too weak for the engine: give {', '.join(unmet)}"] if unmet else []

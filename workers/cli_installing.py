@@ -36,42 +36,58 @@ def migrate() -> None:
 
 
 def deploy(
+    *,
     tenant: Annotated[
         list[UUID] | None,
         typer.Option(
-            help="The tenant; the engine need not know it. May be given several times. Default: every tenant with our models."
+            help="The tenant; a new one is added. May be given several times. Default: all but those with models of their own."
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="The name of a new tenant. Default: its id.")] = "",
+    name: Annotated[str, typer.Option(help="The name of the tenant. Default for a new one: its id.")] = "",
     models: Annotated[
         Path | None, typer.Option(help="A folder with the tenant's own models.", exists=True, file_okay=False)
     ] = None,
+    suite_models: Annotated[
+        bool, typer.Option("--suite-models", help="Replace the tenant's own models by those of the suite.")
+    ] = False,
+    accounts_only: Annotated[
+        bool, typer.Option("--accounts-only", help="Set the rights and passwords of the accounts, and deploy nothing.")
+    ] = False,
 ) -> None:
-    """Deploy the models to the engine for each tenant, with groups, permissions, filters, and the accounts of the processes.
-
-    A tenant that the engine does not know is added.
-    """
+    """Deploy the models to the engine for each tenant, with groups, permissions, filters, and the accounts of the processes."""
     from workers import suite
-    from workers.accounts import set_up_accounts
+    from workers.accounts import require_passwords, set_up_accounts
     from workers.bpmn_contract import unfit
     from workers.deployment import deploy as bring_models
-    from workers.deployment import set_up, tenants_with_our_models
+    from workers.deployment import has_own_models, set_up, tenants_with_models
     from workers.tasks.topics import CONTRACTS
 
     with plain_errors():
-        if models and not tenant:
-            raise SettingError("models of its own belong to a tenant: name it by --tenant")
+        if (models or name or suite_models) and len(tenant or ()) != 1:
+            raise SettingError("--models, --suite-models and --name are for one tenant: name it by --tenant")
         if models and (faults := unfit(models, CONTRACTS)):
             raise SettingError("\n".join(faults))
         settings = settings_of()
         engine = suite.engine_of(settings)
+        require_passwords(settings)
+        known = [] if accounts_only else tenant or tenants_with_models(engine)
+        left_alone = [each for each in known if has_own_models(engine, each)] if not (models or suite_models) else []
+        if tenant and left_alone:
+            raise SettingError(
+                f"tenant {left_alone[0]} has models of its own: name their folder by --models, or give them up by --suite-models"
+            )
         set_up_accounts(engine, settings)
+        if accounts_only:
+            return
+        if not known:
+            raise SettingError("the engine has no tenant with models yet: add one by q2o deploy --tenant and its id, a UUID")
         set_up(engine)
-        chosen = tenant or tenants_with_our_models(engine)
-        if not chosen:
-            raise SettingError("the engine has no tenant yet: add one by q2o deploy --tenant and its id, a UUID")
-        for each in chosen:
-            err.print(f"tenant {each}: deployment {bring_models(engine, each, name, models)}")
+        for each in known:
+            if each in left_alone:
+                done = "left alone, because it has models of its own"
+            else:
+                done = "deployed" if bring_models(engine, each, name, models) else "unchanged"
+            err.print(f"tenant {each} ({engine.name_of_tenant(each)}): {done}", markup=False)
 
 
 def restart_instances(*, dry_run: DryRun = False) -> None:

@@ -124,20 +124,33 @@ def set_up(engine: Engine) -> None:
         _set_up(engine, group)
 
 
-def deploy(engine: Engine, tenant_id: UUID, name: str = "", folder: Path | None = None) -> str:
-    """Give a tenant the models of a folder, by default those of the suite; returns the deployment's id.
+def deploy(engine: Engine, tenant_id: UUID, name: str = "", folder: Path | None = None) -> bool:
+    """Give a tenant the models of a folder, by default those of the suite; returns whether it did not have them yet.
 
     The tenant is created unless the engine has it. The workers become members before its first process can start.
     """
     engine.ensure_group(WORKERS, "Service processes", kind="SYSTEM")
-    engine.ensure_tenant(tenant_id, name or str(tenant_id))
+    engine.ensure_tenant(tenant_id, name)
     engine.ensure_group_in_tenant(tenant_id, WORKERS)
-    return engine.deploy(tenant_id, DEPLOYMENT, model_files(folder), source=OWN_MODELS if folder else OUR_MODELS)
+    before, source = engine.deployment_in_force(tenant_id, DEPLOYMENT), OWN_MODELS if folder else OUR_MODELS
+    comes_back = before is not None and before.source != source
+    engine.deploy(tenant_id, DEPLOYMENT, model_files(folder), source, anew=comes_back)
+    return engine.deployment_in_force(tenant_id, DEPLOYMENT) != before
 
 
-def tenants_with_our_models(engine: Engine) -> list[UUID]:
-    """The tenants that `deploy` has given models, except those that were last given models of their own."""
-    return [tenant_id for tenant_id in engine.tenants() if engine.source_of_models(tenant_id, DEPLOYMENT) == OUR_MODELS]
+def has_own_models(engine: Engine, tenant_id: UUID) -> bool:
+    """Whether a tenant was last given models of its own."""
+    return _source_of(engine, tenant_id) == OWN_MODELS
+
+
+def tenants_with_models(engine: Engine) -> list[UUID]:
+    """The tenants that `deploy` has given models, the suite's or their own."""
+    return [tenant_id for tenant_id in engine.tenants() if _source_of(engine, tenant_id) in {OUR_MODELS, OWN_MODELS}]
+
+
+def _source_of(engine: Engine, tenant_id: UUID) -> str | None:
+    in_force = engine.deployment_in_force(tenant_id, DEPLOYMENT)
+    return in_force.source if in_force else None
 
 
 def add_people(engine: Engine, people: Sequence[Person], password: str) -> None:

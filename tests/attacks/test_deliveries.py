@@ -69,6 +69,18 @@ def test_a_resolution_cannot_be_pointed_at_another_case(shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("rejected")
+def test_nobody_becomes_the_owner_of_a_case_by_the_claim_of_another(shop: Shop) -> None:
+    case = case_of(shop, shop.accepted_order())
+    asked = task(shop, resolution_key(shop.tenant_id, case.id))
+
+    with logged_in(shop, FIRST_LEVEL.id) as engine:
+        engine.post(f"/task/{asked.id}/claim", {"userId": SECOND_LEVEL.id})
+
+    eventually(lambda: task(shop, resolution_key(shop.tenant_id, case.id)).assignee is None, "the task is given back")
+    assert shop.rows(FalloutCase, id=case.id)[0].owner_user_id is None
+
+
+@pytest.mark.usefixtures("rejected")
 def test_the_second_person_cannot_replace_what_the_first_has_proposed(shop: Shop) -> None:
     case = case_of(shop, shop.accepted_order())
     complete(shop, FIRST_LEVEL.id, task(shop, resolution_key(shop.tenant_id, case.id)), **MARK_COMPLETED)

@@ -5,6 +5,7 @@ Each attack was once possible. A person who completes a task may write any varia
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.support.logins import hired, logged_in
 from tests.support.offered import APPROVE, ESCALATE, Offered
 from tests.support.suite import Shop
 from tests.support.waiting import eventually
-from workers.demo.people import DIRECTOR, OPERATOR, RSM
+from workers.demo.people import DIRECTOR, MANAGER, OPERATOR, RSM
 
 pytestmark = pytest.mark.stack
 
@@ -100,6 +101,22 @@ def test_what_a_colleague_has_written_into_an_open_form_is_not_signed(small: Off
     assert seen["decisionRefused"] == rf"{RSM.id}\: What the form shows has changed since it was opened\."
     assert seen["listTotal"] != "1.00"
     small.complete(RSM.id, renewed, **APPROVE)
+    small.ends_as("APPROVED")
+
+
+def test_values_without_measure_are_not_read_and_sign_nothing(small: Offered) -> None:
+    """A variable of this type may have any size, and a person may write any number of them."""
+    task = small.task()
+    with logged_in(small.shop, RSM.id) as engine:
+        engine.post(f"/task/{task.id}/resolve", {"variables": {"junk": {"type": "Json", "value": json.dumps("x" * 100_000)}}})
+        updates = "/history/detail/count?variableUpdates=true&variableTypeIn=json"
+        assert small.shop.engine.get(updates, processInstanceId=task.process_instance_id)["count"] == 1
+
+    small.complete(RSM.id, task, **APPROVE)
+
+    small.task(after=task.id)
+    assert small.decisions() == []
+    small.shop.driver.decide(small.sample, MANAGER, "APPROVE")
     small.ends_as("APPROVED")
 
 
@@ -202,4 +219,4 @@ def test_a_decision_of_another_type_than_text_gets_a_renewed_form(small: Offered
 
     seen = small.shop.engine.task_variables(small.task(after=task.id).id)
 
-    assert seen["decisionRefused"].startswith(rf"{RSM.id}\: decision must be text, and is of type Json")
+    assert seen["decisionRefused"].startswith(rf"{RSM.id}\: Please choose APPROVE")

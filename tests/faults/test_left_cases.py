@@ -91,8 +91,8 @@ def asking(work: Fulfilment) -> str:
     return instance_id
 
 
-def compare(work: Fulfilment, assignee: str) -> int:
-    """Let the sweep find the task of the case with this assignee."""
+def compare(work: Fulfilment, assignee: str, assigned_by: str | None = None) -> int:
+    """Let the sweep find the task of the case with this assignee, who has taken it unless `assigned_by` says otherwise."""
     engine: Mock = create_autospec(Engine, instance=True)
     engine.groups_of.side_effect = lambda person: [str(role) for role in ROLES.get(person, ())]
     task = UserTask(
@@ -104,6 +104,7 @@ def compare(work: Fulfilment, assignee: str) -> int:
         due=None,
     )
     engine.assigned_tasks.return_value = [task]
+    engine.who_assigned.return_value = assigned_by or assignee
     return Assignees(
         acting(work.offers.engine, "reconcile"), engine, Repairs(acting(work.offers.engine, "reconcile"), dry_run=False)
     ).sweep()
@@ -115,6 +116,14 @@ def test_a_task_that_was_taken_in_tasklist_is_claimed_in_the_domain(case: Fulfil
 
     assert (case.case().status, case.case().owner_user_id) == ("IN_PROGRESS", ANNA)
     assert assigned(case) == []
+
+
+def test_a_task_that_somebody_was_given_by_another_person_is_given_back(case: Fulfilment) -> None:
+    """Whoever may claim a task may claim it for anybody, so an assignee need not know of it."""
+    assert compare(case, ANNA, assigned_by=BERT) == 1
+
+    assert (case.case().status, case.case().owner_user_id) == ("OPEN", None)
+    assert assigned(case) == [{"assignee": ""}]
 
 
 def test_a_task_is_assigned_to_the_owner_of_its_case(case: Fulfilment) -> None:

@@ -21,7 +21,7 @@ from workers import suite
 from workers.accounts import ACCOUNTS, set_up_accounts
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import OPERATOR, PEOPLE, RSM
-from workers.deployment import OF_QUOTES, PROCESS_DEFINITION, add_people, model_files, set_up
+from workers.deployment import DEPLOYMENT, OF_QUOTES, PROCESS_DEFINITION, add_people, model_files, set_up
 from workers.deployment import deploy as deploy_models
 from workers.local.stack import LocalStack
 from workers.pod.pod import Pod
@@ -72,13 +72,15 @@ def site(stack: LocalStack) -> Iterator[Site]:
         set_up(engine)
         add_people(engine, PEOPLE, PEOPLE_PASSWORD)
         tenant = uuid4()
-        deployment = deploy_models(engine, tenant)
+        deploy_models(engine, tenant)
+        in_force = engine.deployment_in_force(tenant, DEPLOYMENT)
+        assert in_force is not None
         for person in PEOPLE:
             engine.ensure_user_in_tenant(tenant, person.id)
         variables = {"tenantId": str(tenant), "orderId": "o", "startToken": "s"}
         order = engine.start_process(tenant, "order-fulfillment", new_name("order"), variables)
         task = ask_approver(engine, tenant)
-        yield Site(settings=settings, administrator=engine, tenant=tenant, deployment=deployment, order=order, task=task)
+        yield Site(settings=settings, administrator=engine, tenant=tenant, deployment=in_force.id, order=order, task=task)
         for instance in (order, task.process_instance_id):
             engine.delete_instance(instance, "its test is over")
 
@@ -226,6 +228,13 @@ def test_a_weak_password_is_named_before_anything_is_changed(site: Site) -> None
     )
     with site.account("tasks") as engine:
         assert not engine.may_deploy()
+
+
+def test_a_password_with_the_name_of_its_process_is_named_too(site: Site) -> None:
+    with pytest.raises(
+        SettingError, match=r"^Q2O_TASKS_ENGINE_PASSWORD is too weak for the engine: give no name of the user in it$"
+    ):
+        set_up_accounts(site.administrator, site.settings.having(tasks_engine_password="Eng-tasks-9wPq27Zr!"))
 
 
 def test_results_are_reported_when_the_lock_by_somebody_elses_wrong_password_ends(

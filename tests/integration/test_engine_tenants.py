@@ -17,7 +17,7 @@ from tests.support.engines import Doors
 from tests.support.models import new_name, one_task, waiting_for_message
 from workers import suite
 from workers.cli import app
-from workers.deployment import PROCESSES, WORKERS, deploy, models_root, set_up
+from workers.deployment import DEPLOYMENT, OWN_MODELS, PROCESSES, WORKERS, deploy, models_root, set_up
 from workers.runtime.engine import Engine, EngineRefusedError, TopicRequest
 from workers.runtime.settings import Settings
 
@@ -144,18 +144,62 @@ def test_one_command_adds_a_tenant_that_the_workers_serve(engine: Engine, doors:
     assert engine.get("/process-definition/count", tenantIdIn=str(tenant)) == {"count": len(PROCESSES)}
 
 
-def test_deploying_again_changes_nothing_and_leaves_the_models_of_a_tenant_alone(
+def with_threshold(folder: Path, percent: int) -> Path:
+    """The models of the suite with another text in one of them."""
+    shutil.copytree(models_root(), folder, dirs_exist_ok=True)
+    model = folder / "approval-requirements.dmn"
+    model.write_text(f"{model.read_text(encoding='utf-8')}<!-- {percent} -->", encoding="utf-8")
+    return folder
+
+
+def test_models_of_a_tenant_are_replaced_only_by_who_says_so_and_come_back(engine: Engine, doors: Doors, tmp_path: Path) -> None:
+    own, id_of_own = with_threshold(tmp_path / "own", 5), str(uuid4())
+    given = ("--tenant", id_of_own, "--models", str(own))
+    assert "deployed" in run_deploy(doors, *given).output
+    assert "unchanged" in run_deploy(doors, *given).output
+
+    forgotten = run_deploy(doors, "--tenant", id_of_own)
+    assert (forgotten.exit_code, deployments(engine, UUID(id_of_own))) == (2, 1)
+    assert "has models of its own" in forgotten.output
+
+    assert "deployed" in run_deploy(doors, "--tenant", id_of_own, "--suite-models").output
+    assert "deployed" in run_deploy(doors, *given).output
+    latest = engine.deployment_in_force(UUID(id_of_own), DEPLOYMENT)
+    assert latest is not None
+    assert latest.source == OWN_MODELS
+    assert deployments(engine, UUID(id_of_own)) == 3
+
+
+def test_a_new_release_goes_to_every_tenant_but_those_with_models_of_their_own(
     engine: Engine, doors: Doors, tmp_path: Path
 ) -> None:
     ours, own = uuid4(), uuid4()
     set_up(engine)
     deploy(engine, ours)
-    shutil.copytree(models_root(), tmp_path / "own")
-    assert run_deploy(doors, "--tenant", str(own), "--models", str(tmp_path / "own")).exit_code == 0
+    deploy(engine, own, folder=with_threshold(tmp_path / "own", 5))
 
-    assert run_deploy(doors).exit_code == 0
+    ended = run_deploy(doors)
 
-    assert (deployments(engine, ours), deployments(engine, own)) == (1, 1)
+    assert (ended.exit_code, deployments(engine, ours), deployments(engine, own)) == (0, 1, 1)
+    assert f"tenant {ours} ({ours}): unchanged" in ended.output
+    assert f"tenant {own} ({own}): left alone" in ended.output
+
+
+def test_a_tenant_is_renamed_and_two_tenants_get_no_common_name(engine: Engine, doors: Doors) -> None:
+    tenant = str(uuid4())
+    run_deploy(doors, "--tenant", tenant, "--name", "Acme")
+
+    assert run_deploy(doors, "--tenant", tenant, "--name", "Acme Ltd").exit_code == 0
+    assert engine.name_of_tenant(UUID(tenant)) == "Acme Ltd"
+    assert run_deploy(doors, "--tenant", tenant, "--tenant", str(uuid4()), "--name", "Both").exit_code == 2
+
+
+def test_accounts_are_set_without_a_deployment(engine: Engine, doors: Doors) -> None:
+    before = engine.get("/deployment/count")
+
+    assert run_deploy(doors, "--accounts-only").exit_code == 0
+
+    assert engine.get("/deployment/count") == before
 
 
 def test_models_that_the_workers_do_not_carry_out_are_not_deployed(engine: Engine, doors: Doors, tmp_path: Path) -> None:

@@ -114,6 +114,19 @@ def test_a_signal_only_requests_a_stop() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.timeout(20)
+def test_a_signal_that_meets_the_main_thread_inside_the_event_stops_the_process_all_the_same() -> None:
+    """As the second of two signals does, or the first one when the main thread begins to wait."""
+    stop = stop_on_signals()
+
+    with stop._cond:  # type: ignore[attr-defined]  # the lock that `set` and `wait` take
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert stop.wait(10)
+
+
 def test_an_outage_is_logged_once_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.runtime.retries.FIRST_WAIT", timedelta(milliseconds=1))
     answers: Iterator[Any] = iter([OutageError("away"), OutageError("away"), OutageError("away"), 7])

@@ -107,9 +107,11 @@ def test_a_setting_that_is_not_a_number_is_named_with_its_value(name: str, value
         getattr(settings, name.removesuffix("_seconds"))
 
 
-def test_a_tenant_that_is_no_uuid_is_named_with_its_value() -> None:
-    with pytest.raises(SettingError, match="Q2O_ONLY_TENANT=acme is not a UUID"):
-        _ = Settings({"Q2O_ONLY_TENANT": "acme"}).only_tenant
+@pytest.mark.parametrize("value", ["acme", "", "*"])
+def test_a_tenant_that_is_no_uuid_is_named_with_its_value(value: str) -> None:
+    """An empty one would open a process to every tenant."""
+    with pytest.raises(SettingError, match=re.escape(f"Q2O_ONLY_TENANT={value} is not a UUID")):
+        _ = Settings({"Q2O_ONLY_TENANT": value}).only_tenant
 
 
 def test_a_token_secret_that_is_too_short_is_refused() -> None:

@@ -13,10 +13,10 @@ _DEPLOYMENT = 9  # the engine's number for deployments (its Resources enumeratio
 class AccountCalls(PeopleCalls):
     """Set up accounts of processes, and ask what the own account may do."""
 
-    def unmet_rules(self, user_id: str, password: str) -> list[str]:
-        """The rules of the engine's password policy that a password does not satisfy; empty when the engine has no policy."""
+    def unmet_rules(self, profile: Mapping[str, str], password: str) -> list[str]:
+        """The rules of the engine's password policy that a password does not satisfy for a user; empty when the engine has no policy."""
         try:
-            policy = self.post("/identity/password-policy", {"password": password, "profile": {"id": user_id}})
+            policy = self.post("/identity/password-policy", {"password": password, "profile": dict(profile)})
         except EngineRefusedError as refusal:
             if refusal.is_not_found:
                 return []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from workers.runtime.engine_answers import Update, shown_between, typed_by
@@ -15,6 +15,11 @@ from workers.runtime.engine_connection import EngineConnection, EngineRefusedErr
 from workers.runtime.variables import TypedValue, Variable, decode, encode
 
 _GRANT = 1
+# The engine bounds a value of a small type by 4,000 characters, and one of a large type not at all. No form has a large one.
+SMALL_TYPES, LARGE_TYPES = "string,boolean,integer,long,short,double,date,null", "json,bytes,file,object,xml"
+MOST_UPDATES = 2000  # a form has some 40 values; each may change a few times while it is open
+PREPARING = timedelta(minutes=1)  # a form gets its values in the transaction that opens it
+A_MOMENT = timedelta(seconds=1)  # between the times of one transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +101,9 @@ class PeopleCalls(EngineConnection):
         completed = [row for row in self.get("/history/user-operation", **by_task) if row["userId"]]
         if not completed:
             raise LookupError(f"the operation log does not say who completed task {task['id']}")
-        operation_id, updates = completed[-1]["operationId"], self._updates(process_instance_id)
         opened, closed = (datetime.fromisoformat(task[name]) for name in ("startTime", "endTime"))
+        operation_id = completed[-1]["operationId"]
+        updates = self._updates(process_instance_id, opened, closed, operation_id)
         return Completion(
             user_id=completed[-1]["userId"],
             task_id=task["id"],
@@ -105,16 +111,34 @@ class PeopleCalls(EngineConnection):
             shown=shown_between(updates, opened, closed, operation_id),
         )
 
-    def _updates(self, process_instance_id: str) -> list[Update]:
-        rows = self.get(
-            "/history/detail",
-            processInstanceId=process_instance_id,
-            variableUpdates="true",
-            deserializeValues="false",
-            sortBy="time",
-            sortOrder="asc",
-        )
+    def _updates(self, process_instance_id: str, opened: datetime, closed: datetime, completion: str) -> list[Update]:
+        """The values that a form was given, and all that came while it was open; none, when that is more than a form can show.
+
+        A person may write as many and as large values as they like: neither the engine nor this process reads them into its memory. Large
+        ones that the completion itself has written were not shown, and are left out.
+        """
+        of_form = {
+            "processInstanceId": process_instance_id,
+            "variableUpdates": "true",
+            "occurredBefore": _moment(closed + A_MOMENT),
+        }
+        large = self._count(of_form, LARGE_TYPES, opened - A_MOMENT)
+        if large and large > self._count({**of_form, "userOperationId": completion}, LARGE_TYPES, opened):
+            return []
+        if self._count(of_form, SMALL_TYPES, opened - PREPARING) > MOST_UPDATES:
+            return []
+        query = {**of_form, "variableTypeIn": SMALL_TYPES, "occurredAfter": _moment(opened - PREPARING)}
+        rows = self.get("/history/detail", **query, deserializeValues="false", sortBy="time", sortOrder="asc")
         return [Update.from_row(row) for row in rows]
+
+    def _count(self, of_form: Mapping[str, str], types: str, since: datetime) -> int:
+        return int(self.get("/history/detail/count", **of_form, variableTypeIn=types, occurredAfter=_moment(since))["count"])
+
+    def who_assigned(self, task_id: str) -> str | None:
+        """Who has last claimed an open user task or assigned it; None when the operation log does not say."""
+        newest = {"sortBy": "timestamp", "sortOrder": "desc", "maxResults": 1}
+        rows = self.get("/history/user-operation", taskId=task_id, property="assignee", **newest)
+        return rows[0]["userId"] if rows else None
 
     def groups_of(self, user_id: str) -> list[str]:
         """The groups that a user is in: the roles in which they act."""
@@ -174,6 +198,11 @@ class PeopleCalls(EngineConnection):
             # Two service processes that start together both find nothing; the engine refuses the second one's insert.
             if self.find(address) is None:
                 raise
+
+
+def _moment(time: datetime) -> str:
+    """A time in the form that the engine's filters want."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}" + time.strftime("%z")
 
 
 def _user_task(row: Mapping[str, Any]) -> UserTask:

@@ -40,6 +40,14 @@ class CalledInstance:
     business_key: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Files that were deployed together, and where they come from."""
+
+    id: str
+    source: str
+
+
 class ProcessCalls(EngineConnection):
     """Start, find, message and end process instances; deploy their models."""
 
@@ -135,28 +143,28 @@ class ProcessCalls(EngineConnection):
             raise EngineRefusedError(404, "NotFound", f"{decision_key} was not evaluated in instance {process_instance_id}", None)
         return str(rows[0]["decisionDefinitionId"])
 
-    def deploy(self, tenant_id: UUID, name: str, files: Sequence[Path], source: str = "") -> str:
-        """Deploy files together for a tenant and return the deployment's id; the same files again change nothing.
+    def deploy(self, tenant_id: UUID, name: str, files: Sequence[Path], source: str = "", *, anew: bool = False) -> str:
+        """Deploy files together for a tenant and return the deployment's id; the same files again change nothing, unless `anew`.
 
         All or none: models bind their forms and decisions by deployment, so a single changed file redeploys the set. `source` says where
-        the files come from.
+        the files come from; the engine compares with the last deployment of the same source, which need not be the one in force.
         """
         fields = {
             "deployment-name": name,
             "tenant-id": str(tenant_id),
             **({"deployment-source": source} if source else {}),
-            "enable-duplicate-filtering": "true",
+            "enable-duplicate-filtering": "false" if anew else "true",
             "deploy-changed-only": "false",
         }
         with ExitStack() as opened:
             parts = [(path.name, (path.name, opened.enter_context(path.open("rb")))) for path in files]
             return str(self.call("POST", "/deployment/create", data=fields, files=parts, timeout=DEPLOY_TIMEOUT)["id"])
 
-    def source_of_models(self, tenant_id: UUID, name: str) -> str | None:
-        """Where the files of a tenant's latest deployment of this name come from; None when it has none."""
+    def deployment_in_force(self, tenant_id: UUID, name: str) -> Deployment | None:
+        """A tenant's latest deployment of this name; None when it has none."""
         latest = {"sortBy": "deploymentTime", "sortOrder": "desc", "maxResults": 1}
         rows = self.get("/deployment", name=name, tenantIdIn=str(tenant_id), **latest)
-        return rows[0]["source"] if rows else None
+        return Deployment(id=rows[0]["id"], source=rows[0]["source"] or "") if rows else None
 
     def version(self) -> str:
         return str(self.get("/version")["version"])

@@ -14,13 +14,15 @@ from workers.runtime.engine_connection import EngineConnection, EngineRefusedErr
 class TenantCalls(EngineConnection):
     """Create tenants, make people and groups members of them, and find what a user cannot see."""
 
-    def ensure_tenant(self, tenant_id: UUID, name: str) -> None:
-        """Create the tenant unless the engine has it; an existing name is not changed."""
-        address = f"/tenant/{tenant_id}"
-        if self.find(address) is not None:
+    def ensure_tenant(self, tenant_id: UUID, name: str = "") -> None:
+        """Create the tenant unless the engine has it, and give it a name; without one, a tenant keeps its name, and a new one has its id."""
+        address, known = f"/tenant/{tenant_id}", self.find(f"/tenant/{tenant_id}")
+        if known is not None:
+            if name and known["name"] != name:
+                self.put(address, {"id": str(tenant_id), "name": name})
             return
         try:
-            self.post("/tenant/create", {"id": str(tenant_id), "name": name})
+            self.post("/tenant/create", {"id": str(tenant_id), "name": name or str(tenant_id)})
         except EngineRefusedError:
             # Two processes that start together both find nothing; the engine refuses the second one's insert.
             if self.find(address) is None:
@@ -33,6 +35,10 @@ class TenantCalls(EngineConnection):
     def ensure_group_in_tenant(self, tenant_id: UUID, group_id: str) -> None:
         if not self.get("/tenant/count", id=str(tenant_id), groupMember=group_id)["count"]:
             self.put(f"/tenant/{tenant_id}/group-members/{group_id}")
+
+    def name_of_tenant(self, tenant_id: UUID) -> str:
+        """The name of a tenant that the engine has."""
+        return str(self.get(f"/tenant/{tenant_id}")["name"])
 
     def tenants(self) -> list[UUID]:
         """Every tenant of the engine that this user may read and that the suite can have made, in the order of their ids."""

@@ -73,10 +73,10 @@ class Environment:
         return secret
 
     def uuid(self, name: str) -> UUID | None:
-        """A UUID; None when the variable is not set."""
-        value = self.find(name)
+        """A UUID; None when the variable is not set. An empty one is not valid: it may stand for a value that got lost."""
+        value = self.variables.get(variable(name))
         try:
-            return UUID(value) if value else None
+            return None if value is None else UUID(value)
         except ValueError:
             raise SettingError(f"{variable(name)}={value} is not a UUID: correct it, or unset it") from None
 

@@ -6,6 +6,7 @@ ends the process, so that the platform restarts it: a process without one of its
 
 from __future__ import annotations
 
+import _thread
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -35,9 +36,13 @@ def stop_on_signals() -> Event:
     """Return an event that SIGTERM and SIGINT set; a second SIGINT interrupts the waiting too. Call it in the main thread."""
     stop = Event()
 
-    def request(number: int, _: FrameType | None) -> None:
+    def tell(number: int) -> None:
         _log.info("stop_requested", signal=signal.Signals(number).name)
         stop.set()
+
+    def request(number: int, _: FrameType | None) -> None:
+        # The main thread may hold the event's lock, or that of the log, in this moment: here it would wait for itself for ever.
+        _thread.start_new_thread(tell, (number,))
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for number in (signal.SIGTERM, signal.SIGINT):

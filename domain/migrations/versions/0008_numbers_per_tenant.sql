@@ -6,6 +6,9 @@ CREATE FUNCTION next_number(prefix TEXT) RETURNS TEXT LANGUAGE plpgsql SECURITY 
 DECLARE
     series TEXT := format('numbers.%I', prefix || '-' || current_setting('q2o.tenant')::UUID);
 BEGIN
+    IF prefix NOT IN ('Q', 'O', 'F') THEN
+        RAISE EXCEPTION 'nothing has a number that begins with %', prefix;
+    END IF;
     IF to_regclass(series) IS NULL THEN
         -- Of two transactions that need the first number, one waits here for the other.
         PERFORM pg_advisory_xact_lock(hashtext(series));
