@@ -120,6 +120,22 @@ def test_values_without_measure_are_not_read_and_sign_nothing(small: Offered) ->
     small.ends_as("APPROVED")
 
 
+def test_a_signature_under_a_task_that_an_operator_has_renamed_does_not_count(small: Offered) -> None:
+    """The name and the description of a task stand above the form."""
+    task = small.task()
+    with logged_in(small.shop, OPERATOR.id) as engine:
+        row = engine.get(f"/task/{task.id}")
+        told = {name: row[name] for name in ("owner", "assignee", "due", "priority", "tenantId")}
+        engine.put(f"/task/{task.id}", {**told, "name": "Already checked by legal", "description": "The discount is 1 %."})
+
+    small.complete(RSM.id, task, **APPROVE)
+
+    renewed = small.task(after=task.id)
+    assert (small.decisions(), renewed.name) == ([], f"Approve quote {small.sample.quote['quoteNumber']}")
+    small.complete(RSM.id, renewed, **APPROVE)
+    small.ends_as("APPROVED")
+
+
 def start_recording(small: Offered, *before: dict[str, Any]) -> str:
     """Start the task after the approver's by hand, as an operator, with a decision; returns what stopped it."""
     [instance] = small.shop.engine.find_instances(approvals.business_key(small.shop.tenant_id, small.requirement().id))

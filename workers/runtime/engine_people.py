@@ -103,7 +103,9 @@ class PeopleCalls(EngineConnection):
             raise LookupError(f"the operation log does not say who completed task {task['id']}")
         opened, closed = (datetime.fromisoformat(task[name]) for name in ("startTime", "endTime"))
         operation_id = completed[-1]["operationId"]
-        updates = self._updates(process_instance_id, opened, closed, operation_id)
+        # Name and description of a task stand above its form; whoever may assign it may change them.
+        is_renamed = self.get("/history/user-operation/count", taskId=task["id"], operationType="Update")["count"]
+        updates = [] if is_renamed else self._updates(process_instance_id, opened, closed, operation_id)
         return Completion(
             user_id=completed[-1]["userId"],
             task_id=task["id"],
