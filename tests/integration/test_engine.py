@@ -7,7 +7,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.support.engines import DeployedProcess, Deployer, Doors
-from tests.support.models import TENANT, approval_per_group, calling, decision, new_name, one_task, waiting_for_message
+from tests.support.models import TENANT, approval_per_group, asking, calling, decision, new_name, one_task, waiting_for_message
 from tests.support.waiting import eventually
 from workers.runtime.engine import (
     Engine,
@@ -114,12 +114,12 @@ class TestWhoCompletedAUserTask:
 
     @pytest.fixture
     def process(self, deploy: Deployer) -> DeployedProcess:
-        return deploy(approval_per_group)
+        return deploy(asking)
 
     @pytest.fixture
     def task(self, process: DeployedProcess) -> UserTask:
         key = new_name("quote")
-        process.engine.start_process(TENANT, process.key, key, {"groups": ["legal"]})
+        process.engine.start_process(TENANT, process.key, key, {"groups": "legal"})
         (task,) = process.engine.user_tasks(key)
         return task
 
@@ -155,7 +155,7 @@ class TestWhoCompletedAUserTask:
         completion = engine.who_completed(task.process_instance_id, "approve")
 
         assert completion is not None
-        assert completion.shown["groups"] == [{"type": "Json", "value": '["legal"]'}, {"type": "String", "value": "forged"}]
+        assert completion.shown["groups"] == [{"type": "String", "value": "legal"}, {"type": "String", "value": "forged"}]
 
     def test_tells_that_somebody_removed_a_value_from_its_form(self, process: DeployedProcess, task: UserTask) -> None:
         process.engine.post(f"/process-instance/{task.process_instance_id}/variables", {"deletions": ["groups"]})
@@ -164,20 +164,20 @@ class TestWhoCompletedAUserTask:
         completion = process.engine.who_completed(task.process_instance_id, "approve")
 
         assert completion is not None
-        assert [each["value"] for each in completion.shown["groups"]] == ['["legal"]', None]
+        assert [each["value"] for each in completion.shown["groups"]] == ["legal", None]
 
     def test_tells_what_was_typed_and_nothing_that_was_written_before_or_after(
         self, process: DeployedProcess, task: UserTask
     ) -> None:
         before = {"decision": {"value": "REJECT", "type": "String"}, "comment": {"value": "forged", "type": "String"}}
         process.engine.post(f"/process-instance/{task.process_instance_id}/variables", {"modifications": before})
-        process.engine.complete_user_task(task.id, {"decision": "APPROVE", "groups": ["sales"]})
+        process.engine.complete_user_task(task.id, {"decision": "APPROVE", "groups": "sales"})
 
         completion = process.engine.who_completed(task.process_instance_id, "approve")
 
         assert completion is not None
-        assert completion.typed == encode({"decision": "APPROVE", "groups": ["sales"]})
-        assert completion.shown["groups"] == [{"type": "Json", "value": '["legal"]'}]
+        assert completion.typed == encode({"decision": "APPROVE", "groups": "sales"})
+        assert completion.shown["groups"] == [{"type": "String", "value": "legal"}]
 
 
 def test_an_instance_is_known_by_its_caller(deploy: Deployer, engine: Engine) -> None:

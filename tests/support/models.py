@@ -99,6 +99,16 @@ def waiting_for_message(key: str, message: str) -> str:
     )
 
 
+def asking(key: str, _topic: str) -> str:
+    """One user task `approve`."""
+    return model(
+        key,
+        '<bpmn:startEvent id="start"/><bpmn:endEvent id="done"/><bpmn:userTask id="approve" name="Approve"/>',
+        flow("start", "approve"),
+        flow("approve", "done"),
+    )
+
+
 def approval_per_group(key: str, topic: str) -> str:
     """Per element of collection `groups`: user task `approve` for the group, then external task `record`."""
     inner = "".join(
