@@ -91,7 +91,7 @@ class RolesMissingError(Exception):
 
     def __init__(self, sql: str) -> None:
         super().__init__(
-            "the database has not all roles of the processes, and the role that migrates may not make them: nothing has changed; "
+            "the database lacks roles of the processes, and the role that migrates may not make them: nothing has changed; "
             "let an administrator run the SQL that `q2o migrate` prints, then run it again"
         )
         self.sql = sql

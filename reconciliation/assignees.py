@@ -46,9 +46,7 @@ class Assignees:
     def _agree(self, row: Row[Any], task: UserTask) -> bool:
         if row.owner_user_id == task.assignee:
             return False
-        if row.status != FalloutStatus.OPEN:
-            return self._repairs.make(_repair(row, task, Action.ASSIGNED), partial(_assign, row))
-        if self._engine.who_assigned(task.id) != task.assignee:
+        if row.status != FalloutStatus.OPEN or self._engine.who_assigned(task.id) != task.assignee:
             return self._repairs.make(_repair(row, task, Action.ASSIGNED), partial(_assign, row))
         roles = self._engine.groups_of(str(task.assignee))
         command = CaseCommand(case_id=row.id, expected_version=row.version, person=str(task.assignee), roles=roles)

@@ -141,12 +141,6 @@ ACCOUNTS: Mapping[str, Account] = {
 }
 
 
-def require_passwords(settings: Settings) -> None:
-    """Ask for the passwords of all accounts, before anything is asked of the engine. Raises SettingError."""
-    for password in settings.engine_passwords.values():
-        reveal(password)
-
-
 def set_up_accounts(engine: Engine, settings: Settings) -> None:
     """Make the accounts with exactly their rights, and with the passwords of the settings, also where an account has another one.
 

@@ -56,7 +56,7 @@ def deploy(
 ) -> None:
     """Deploy the models to the engine for each tenant, with groups, permissions, filters, and the accounts of the processes."""
     from workers import suite
-    from workers.accounts import require_passwords, set_up_accounts
+    from workers.accounts import set_up_accounts
     from workers.bpmn_contract import unfit
     from workers.deployment import deploy as bring_models
     from workers.deployment import has_own_models, set_up, tenants_with_models
@@ -69,7 +69,7 @@ def deploy(
             raise SettingError("\n".join(faults))
         settings = settings_of()
         engine = suite.engine_of(settings)
-        require_passwords(settings)
+        _ = settings.engine_passwords  # a missing one is named before the engine is asked for anything
         known = [] if accounts_only else tenant or tenants_with_models(engine)
         left_alone = [each for each in known if has_own_models(engine, each)] if not (models or suite_models) else []
         if tenant and left_alone:

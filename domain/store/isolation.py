@@ -18,7 +18,7 @@ from domain.store.declared import send
 EveryTenant = Literal["*"]
 EVERY_TENANT: Final = "*"
 ONLY_TENANT: Final = "q2o_only_tenant"
-"""The option of a database whose process serves one tenant: its machinery, too, sees the rows of this tenant alone."""
+"""An option of a database whose process serves one tenant: its claims and sweeps, too, see the rows of this tenant alone."""
 EVERY_TENANT_ROLE: Final = "q2o_every_tenant"
 POLICIES = (
     # Compared as text: a setting that was never made, or that ended with its transaction, is no UUID.

@@ -67,7 +67,7 @@ class Worker:
     pod: Pod
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
-        """Work until something has come about."""
+        """Work until a condition holds."""
 
         def turn() -> Any:
             self.pod.run_once()

@@ -72,7 +72,7 @@ def test_a_migration_that_may_not_make_roles_prints_the_sql_for_an_administrator
     ended = q2o("migrate", **given)
 
     assert ended.exit_code == 2
-    assert ended.stderr.startswith("q2o: the database has not all roles of the processes")
+    assert ended.stderr.startswith("q2o: the database lacks roles of the processes")
     assert ended.stderr.count("\n") == 1
     assert ended.stdout.splitlines() == [
         f"CREATE ROLE {login} LOGIN;",
@@ -140,7 +140,7 @@ def test_a_process_starts_with_a_member_of_its_group(migrated: Engine, process: 
 
 
 def test_a_process_does_not_start_with_the_login_of_another_one(migrated: Engine) -> None:
-    with pytest.raises(DatabaseRoleError, match=r"local_http has not the rights of `q2o relay`.*GRANT q2o_relay TO local_http"):
+    with pytest.raises(DatabaseRoleError, match=r"local_http lacks the rights of `q2o relay`.*GRANT q2o_relay TO local_http"):
         require_role(acting(migrated, "http"), "relay", production=False)
 
 
@@ -170,7 +170,7 @@ def test_a_process_with_the_wrong_role_exits_with_one_line(migrated: Engine, com
     ended = q2o(*command, database_url=plain(acting(migrated, "http").url))
 
     assert ended.exit_code == 2
-    assert ended.stderr.startswith("q2o: the database role local_http has not the rights of")
+    assert ended.stderr.startswith("q2o: the database role local_http lacks the rights of")
     assert ended.stderr.count("\n") == 1
 
 

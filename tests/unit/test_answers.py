@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from workers.runtime.engine_answers import Update, shown_between, typed_by
+from workers.runtime.engine_people import LARGE_TYPES, MOST_UPDATES, SMALL_TYPES, PeopleCalls
 from workers.runtime.variables import encode
 from workers.tasks.persons import AnswerNotUnderstood, Person
 
@@ -100,3 +101,50 @@ def test_too_much_text_is_refused_and_not_cut() -> None:
 def test_a_reference_that_is_not_what_it_looks_like_is_refused(reference: str) -> None:
     with pytest.raises(AnswerNotUnderstood, match="externalReference must be one line"):
         person(externalReference=reference).identifier("externalReference")
+
+
+class KeptHistory(PeopleCalls):
+    """An engine whose history has so many values of large and of small types, `by_completion` of the large ones by the completion."""
+
+    def __init__(self, *, large: int = 0, by_completion: int = 0, small: int = 1, renamed: int = 0) -> None:
+        self.counts = {LARGE_TYPES: large, SMALL_TYPES: small}
+        self.by_completion = by_completion
+        self.renamed = renamed
+        self.has_read = False
+
+    def get(self, path: str, **params: Any) -> Any:
+        if path == "/history/detail/count":
+            return {"count": self.by_completion if "userOperationId" in params else self.counts[params["variableTypeIn"]]}
+        if path == "/history/user-operation/count":
+            return {"count": self.renamed}
+        if path == "/history/task":
+            return [{"id": "1", "deleteReason": "completed", "startTime": OPENED.isoformat(), "endTime": CLOSED.isoformat()}]
+        if path == "/history/user-operation":
+            return [{"userId": "rina", "operationId": COMPLETION}]
+        self.has_read = True
+        row = {"variableName": "decision", "variableType": "String", "value": "APPROVE"}
+        return [{**row, "time": CLOSED.isoformat(), "userOperationId": COMPLETION}]
+
+
+@pytest.mark.parametrize(
+    ("history", "is_read"),
+    [
+        (KeptHistory(), True),
+        (KeptHistory(large=1), False),
+        (KeptHistory(large=1, by_completion=1), True),
+        (KeptHistory(large=2, by_completion=1), False),
+        (KeptHistory(small=MOST_UPDATES), True),
+        (KeptHistory(small=MOST_UPDATES + 1), False),
+        (KeptHistory(renamed=1), False),
+    ],
+    ids=["a form", "a large value", "typed", "typed and another", "many values", "too many values", "a renamed task"],
+)
+def test_a_history_without_measure_or_of_a_renamed_task_is_not_read_and_says_nothing(
+    history: KeptHistory, *, is_read: bool
+) -> None:
+    completion = history.who_completed("instance", "approve-quote")
+
+    assert completion is not None
+    assert history.has_read == is_read
+    assert completion.typed == ({"decision": {"type": "String", "value": "APPROVE"}} if is_read else {})
+    assert completion.shown == {}

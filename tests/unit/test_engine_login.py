@@ -169,7 +169,7 @@ def test_a_process_that_starts_with_a_wrong_password_ends_with_one_line(door: Do
 
     assert ended.value.exit_code == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "has not for longer than a lock lasts (60 s): correct Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD" in line
+    assert "for longer than any lock lasts (60 s): correct Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD" in line
 
 
 def test_production_refuses_a_process_whose_user_may_deploy(door: Door) -> None:

@@ -46,7 +46,7 @@ def require_role(database: Engine, process: str, *, production: bool) -> None:
         mine = connection.execute(_MINE, {"group": group_of(process)}).one()
     if not (mine.is_member or mine.is_owner or mine.is_mighty):
         raise DatabaseRoleError(
-            f"the database role {mine.name} has not the rights of `q2o {process}`: run `q2o migrate`, then GRANT {group_of(process)} "
+            f"the database role {mine.name} lacks the rights of `q2o {process}`: run `q2o migrate`, then GRANT {group_of(process)} "
             f"TO {mine.name}, or name another login in {named}"
         )
     if production and (mine.is_owner or mine.is_mighty):

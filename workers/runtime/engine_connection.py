@@ -149,7 +149,7 @@ class EngineConnection:
             return EngineLockedOutError(
                 f"{refused}. Somebody else's wrong password locks a user for up to {longest}: try again, or correct {settings}"
             )
-        return EngineUntrustedError(f"{refused}, and has not for longer than a lock lasts ({longest}): correct {settings}")
+        return EngineUntrustedError(f"{refused}, for longer than any lock lasts ({longest}): correct {settings}")
 
     def _classified(self, error: OSError, method: str, url: str) -> EngineError:
         request, reason = f"{method} {url}", self._tls.explain(error, url)

@@ -212,7 +212,7 @@ def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, reso
 
 
 def _about_proposal(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> AnswerProposal:
-    """What the second person says about exactly the proposal that the form has shown. Raises FormChanged, AnswerNotUnderstood."""
+    """The second person's answer to exactly the proposal that the form showed. Raises FormChanged, AnswerNotUnderstood."""
     case = uow.read(FalloutCase, key.id)
     form = _answered(uow, task, case, person, proposal_id=_id_of(proposing.last_proposal(uow, case)))
     return AnswerProposal(
