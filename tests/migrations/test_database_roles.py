@@ -16,6 +16,7 @@ from domain.migrations import migrate
 from domain.rights import PROCESSES, Login
 from domain.store.isolation import EVERY_TENANT_ROLE
 from tests.support.database import acting
+from tests.support.in_process import keeping_signals_and_logs
 from tests.support.suite import closing_what_is_opened
 from tests.support.waiting import eventually
 from workers import cli, cli_errors
@@ -59,10 +60,11 @@ def pool(address: URL) -> Engine:
 
 def q2o(*command: str, **variables: str) -> Result:
     """Run a command in this process, and close what it opens, as the end of a process would."""
-    with closing_what_is_opened():
+    with keeping_signals_and_logs(), closing_what_is_opened():
         return CliRunner().invoke(cli.app, command, env={f"Q2O_{name.upper()}": value for name, value in variables.items()})
 
 
+@pytest.mark.usefixtures("migrated")  # the first migration on a server makes the groups
 def test_a_migration_that_may_not_make_roles_prints_the_sql_for_an_administrator_and_changes_nothing(
     unprivileged: URL, administrator: Engine
 ) -> None:

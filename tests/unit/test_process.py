@@ -14,6 +14,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from tests.support.in_process import keeping_signals_and_logs
 from workers.runtime.logs import configure_logs
 from workers.runtime.outages import OutageError
 from workers.runtime.process import EXIT_SOFTWARE, run_loops, stop_on_signals
@@ -46,15 +47,8 @@ class Ignores:
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Keep the signal handlers and the logging of the test run."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    root = logging.getLogger()
-    log_handlers, level = root.handlers, root.level
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-    root.handlers = log_handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with keeping_signals_and_logs():
+        yield
 
 
 def test_a_process_whose_loops_end_when_they_are_stopped_exits_with_success() -> None:

@@ -1,0 +1,29 @@
+"""What a process sets for itself, and a test that runs it inside the test run must give back: signal handlers and logging."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+
+@contextmanager
+def keeping_signals_and_logs() -> Iterator[None]:
+    """Give the signal handlers and the logging of the test run back at the end of the block.
+
+    A logger of the product keeps the configuration with which it was first used, so one left behind would hide its records from other tests.
+    """
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    log_handlers, level = root.handlers, root.level
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        root.handlers = log_handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
