@@ -60,6 +60,7 @@ def deploy(
     from workers.bpmn_contract import unfit
     from workers.deployment import deploy as bring_models
     from workers.deployment import has_own_models, set_up, tenants_with_models
+    from workers.runtime.engine_connection import SET_UP_TIMEOUT
     from workers.tasks.topics import CONTRACTS
 
     with plain_errors():
@@ -68,7 +69,7 @@ def deploy(
         if models and (faults := unfit(models, CONTRACTS)):
             raise SettingError("\n".join(faults))
         settings = settings_of()
-        engine = suite.engine_of(settings)
+        engine = suite.engine_of(settings, response_timeout=SET_UP_TIMEOUT)
         _ = settings.engine_passwords  # a missing one is named before the engine is asked for anything
         known = [] if accounts_only else tenant or tenants_with_models(engine)
         left_alone = [each for each in known if has_own_models(engine, each)] if not (models or suite_models) else []

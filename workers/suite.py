@@ -25,6 +25,7 @@ from workers.restarts import Restarts
 from workers.runtime import database
 from workers.runtime.database import require_reachable
 from workers.runtime.engine import Engine, EngineError, EngineLockedOutError
+from workers.runtime.engine_connection import RESPONSE_TIMEOUT
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.outages import needs_a_person
 from workers.runtime.process import Loop
@@ -43,9 +44,16 @@ def connect(settings: Settings, process: str, purpose: str = "") -> Database:
     return database.connect(settings.of(process).database_url, name, only_tenant=settings.only_tenant)
 
 
-def engine_of(settings: Settings) -> Engine:
+def engine_of(settings: Settings, *, response_timeout: timedelta = RESPONSE_TIMEOUT) -> Engine:
     """The engine, with the worker id of this process."""
-    return Engine(settings.engine_url, settings.engine_user, settings.engine_password, settings.worker_id, tls=settings.engine_tls)
+    return Engine(
+        settings.engine_url,
+        settings.engine_user,
+        settings.engine_password,
+        settings.worker_id,
+        tls=settings.engine_tls,
+        response_timeout=response_timeout,
+    )
 
 
 def trusted_engine_of(settings: Settings) -> Engine:

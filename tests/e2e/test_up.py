@@ -46,10 +46,12 @@ def suite_up(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 
 def customers_token(process: subprocess.Popen[str]) -> str:
     """The customer's token, which is printed last when everything is up."""
+    printed = []
     for line in process.stderr or ():
+        printed.append(line)
         if line.startswith("token of carla"):
             return line.rpartition(" ")[2].strip()
-    raise AssertionError(f"q2o up ended with {process.wait()}")
+    raise AssertionError(f"q2o up ended with {process.wait()}: {''.join(printed)}")
 
 
 class Dies:

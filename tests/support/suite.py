@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
 from unittest.mock import patch
@@ -82,8 +83,8 @@ def closing_what_is_opened() -> Iterator[None]:
         opened.callback((database := _connect(settings, process, purpose)).dispose)
         return database
 
-    def engine_of(settings: Settings) -> Engine:
-        opened.callback((engine := _engine_of(settings)).close)
+    def engine_of(settings: Settings, **options: timedelta) -> Engine:
+        opened.callback((engine := _engine_of(settings, **options)).close)
         return engine
 
     def providers_of(settings: Settings) -> Mapping[str, Provider]:

@@ -34,6 +34,7 @@ from workers.local.ports import HOST, PortBook, check_fixed
 from workers.local.stack import LocalStack
 from workers.runtime.database import is_reachable
 from workers.runtime.database_roles import logins_of
+from workers.runtime.engine_connection import SET_UP_TIMEOUT
 from workers.runtime.environment import with_files_read
 from workers.runtime.health import serve_health
 from workers.runtime.kafka import ensure_topics
@@ -176,7 +177,7 @@ class LocalSuite:
 
     def add_tenant(self, tenant_id: UUID, name: str = "Demo") -> None:
         """Give a tenant its models, let the demo's people work for it, and seed its rows, unless that has been done."""
-        with closing(suite.engine_of(self.settings)) as engine:
+        with closing(suite.engine_of(self.settings, response_timeout=SET_UP_TIMEOUT)) as engine:
             deploy(engine, tenant_id, name)
             for person in PEOPLE:
                 engine.ensure_user_in_tenant(tenant_id, person.id)
@@ -215,7 +216,7 @@ class LocalSuite:
         database = suite.connect(self.settings, "migrate")
         migrate(database, logins_of(self.settings))
         database.dispose()
-        with closing(suite.engine_of(self.settings)) as engine:
+        with closing(suite.engine_of(self.settings, response_timeout=SET_UP_TIMEOUT)) as engine:
             set_up_accounts(engine, self.settings)
             set_up(engine)
             add_people(engine, PEOPLE, PEOPLE_PASSWORD)

@@ -87,8 +87,8 @@ class Camunda(Service):
 
     def _responds(self) -> bool:
         try:
-            # The list of engines is the only resource that needs no login.
-            return _get(f"{self.url}/engine").ok
+            # The list of engines needs no login; the first login on a cold JVM takes long, so a person is told of it only when it answers.
+            return _get(f"{self.url}/engine").ok and _get(f"{self.url}/version", (self.user, self.password)) is not None
         except requests.RequestException:
             return False
 

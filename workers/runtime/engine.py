@@ -18,6 +18,7 @@ from uuid import uuid4
 from workers.runtime.engine_accounts import AccountCalls
 from workers.runtime.engine_connection import (
     PUBLIC_AUTHORITIES,
+    RESPONSE_TIMEOUT,
     EngineConnection,
     EngineError,
     EngineLockedOutError,
@@ -122,9 +123,16 @@ class Engine(ProcessCalls, AccountCalls, TenantCalls, HistoryCalls):
     """
 
     def __init__(
-        self, url: str, user: str, password: Secret, worker_id: str | None = None, *, tls: ClientTls = PUBLIC_AUTHORITIES
+        self,
+        url: str,
+        user: str,
+        password: Secret,
+        worker_id: str | None = None,
+        *,
+        tls: ClientTls = PUBLIC_AUTHORITIES,
+        response_timeout: timedelta = RESPONSE_TIMEOUT,
     ) -> None:
-        super().__init__(url, user, password, tls=tls)
+        super().__init__(url, user, password, tls=tls, response_timeout=response_timeout)
         self.worker_id = worker_id or new_worker_id()
         self._tasks = _PooledClient(self.worker_id, self)
 

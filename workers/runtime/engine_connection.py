@@ -29,6 +29,8 @@ from workers.runtime.transport import ClientTls
 CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
 # A call runs the process up to its next wait state, which takes milliseconds without a fault.
 RESPONSE_TIMEOUT = timedelta(seconds=10)
+# For what sets an engine up: a JVM that has just started, on a busy machine, takes several seconds for the first call of each kind.
+SET_UP_TIMEOUT = timedelta(seconds=60)
 POOL_SIZE = 64  # connections kept: one per handler thread of a large pod, one for the poll, one for the heartbeat
 PAGE = 1000  # rows; half of the most that docker/engine/application.yaml allows for one query
 OPTIMISTIC_LOCKING = 1
@@ -85,10 +87,19 @@ class EngineConnection:
     Every method raises EngineUnavailableError, EngineOutcomeUnknownError or EngineRefusedError.
     """
 
-    def __init__(self, url: str, user: str, password: Secret, *, tls: ClientTls = PUBLIC_AUTHORITIES) -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: Secret,
+        *,
+        tls: ClientTls = PUBLIC_AUTHORITIES,
+        response_timeout: timedelta = RESPONSE_TIMEOUT,
+    ) -> None:
         self.url = url.rstrip("/")
         self.user = user
         self._tls = tls
+        self._response_timeout = response_timeout
         self._session = requests.Session()
         # Proxy settings and .netrc are not meant for an engine, and reading them costs more than the rest of a call.
         self._session.trust_env = False
@@ -110,7 +121,7 @@ class EngineConnection:
             found = [*found, *page]
         return found
 
-    def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta = RESPONSE_TIMEOUT) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta | None = None) -> Any:
         return self.call("POST", path, json=body, timeout=timeout)
 
     def put(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -125,14 +136,13 @@ class EngineConnection:
                 return None
             raise
 
-    def call(self, method: str, path: str, *, timeout: timedelta = RESPONSE_TIMEOUT, **options: Any) -> Any:
+    def call(self, method: str, path: str, *, timeout: timedelta | None = None, **options: Any) -> Any:
         """Send one request and return the parsed JSON of the response, or None when the response has no body."""
         url = path if path.startswith(self.url) else f"{self.url}{path}"
+        limits = CONNECT_TIMEOUT, (timeout or self._response_timeout).total_seconds()
         try:
             # An engine never redirects, and another host must not get its password.
-            response = self._session.request(
-                method, url, timeout=(CONNECT_TIMEOUT, timeout.total_seconds()), allow_redirects=False, **options
-            )
+            response = self._session.request(method, url, timeout=limits, allow_redirects=False, **options)
         except OSError as error:  # requests' own errors are OSErrors, and a certificate file that is gone is a plain one
             raise self._classified(error, method, url) from error
         if response.status_code == HTTPStatus.UNAUTHORIZED:

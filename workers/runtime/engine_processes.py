@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
+from workers.runtime.engine_connection import SET_UP_TIMEOUT, EngineConnection, EngineRefusedError
 from workers.runtime.engine_history import RUNNING
 from workers.runtime.variables import Variable, decode, encode
-
-DEPLOY_TIMEOUT = timedelta(seconds=60)  # parsing all models on a cold JVM takes several seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +156,7 @@ class ProcessCalls(EngineConnection):
         }
         with ExitStack() as opened:
             parts = [(path.name, (path.name, opened.enter_context(path.open("rb")))) for path in files]
-            return str(self.call("POST", "/deployment/create", data=fields, files=parts, timeout=DEPLOY_TIMEOUT)["id"])
+            return str(self.call("POST", "/deployment/create", data=fields, files=parts, timeout=SET_UP_TIMEOUT)["id"])
 
     def deployment_in_force(self, tenant_id: UUID, name: str) -> Deployment | None:
         """A tenant's latest deployment of this name; None when it has none."""
