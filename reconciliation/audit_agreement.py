@@ -132,8 +132,11 @@ def _orphans(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> Iterato
     wanted = {workflow.business_key for workflow in snapshot.workflows} | snapshot.called_keys
     settled = {steps.business_key(snapshot.tenant_id, step.step_id): step.is_order_settled for step in snapshot.steps}
     ours = steps.business_keys(snapshot.tenant_id)
+    callers = {one.id for one in instances if one.business_key in wanted}
     for one in instances:
-        if one.business_key not in (settled if one.business_key.startswith(ours) else wanted):
+        is_known = one.business_key in (settled if one.business_key.startswith(ours) else wanted)
+        # A called instance is recorded by its first task. One that its caller ended before that task has done nothing.
+        if not (is_known or (one.caller_id in callers and not one.is_running)):
             yield f"Instance {one.id} has the business key {one.business_key}, which nobody asked for."
         elif one.is_running and settled.get(one.business_key):
             yield f"The order of {one.business_key} is settled, and instance {one.id} still runs."

@@ -28,7 +28,7 @@ from tests.support.waiting import eventually
 from workers.deployment import deploy
 from workers.local.stack import LocalStack
 from workers.runtime.engine import TopicRequest
-from workers.runtime.engine_history import Incident, Trace
+from workers.runtime.engine_history import EngineInstance, Incident, Trace
 from workers.runtime.kafka import ensure_topics, new_producer
 from workers.runtime.kafka_access import KafkaAccess
 
@@ -251,6 +251,26 @@ def test_a_second_instance_that_was_ended_from_outside_is_no_violation(settled: 
 
 
 @pytest.mark.stack
+def called_by_an_approval(settled: Settled, around: Surroundings, state: str) -> EngineInstance:
+    """An instance of a requirement that is recorded nowhere, which the approval of the open quote has called."""
+    caller = around.instance(approval_key(settled)).id
+    return instance("y", f"approval:{settled.tenant_id}:{NEW}", "approve-requirement", state, caller)
+
+
+def test_a_called_instance_that_ended_before_its_first_task_is_no_violation(settled: Settled, planted: Connection) -> None:
+    around = settled.surroundings(planted)
+    around.engine.recorded.append(called_by_an_approval(settled, around, "INTERNALLY_TERMINATED"))
+
+    assert broken(settled.audit(planted, around)) == []
+
+
+def test_a_called_instance_that_runs_and_that_nobody_asked_for_is_found(settled: Settled, planted: Connection) -> None:
+    around = settled.surroundings(planted)
+    around.engine.recorded.append(called_by_an_approval(settled, around, "ACTIVE"))
+
+    assert broken(settled.audit(planted, around)) == ["I16"]
+
+
 def test_an_audit_of_the_real_parts_finds_missing_instances_events_and_effects(
     settled: Settled, doors: Doors, stack: LocalStack
 ) -> None:

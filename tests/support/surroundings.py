@@ -75,9 +75,13 @@ def engine_of(snapshot: auditing.Snapshot) -> RecordedEngine:
     return engine
 
 
-def instance(instance_id: str, business_key: str, definition_key: str, state: str = "COMPLETED") -> EngineInstance:
+def instance(
+    instance_id: str, business_key: str, definition_key: str, state: str = "COMPLETED", caller_id: str | None = None
+) -> EngineInstance:
     """Make an instance."""
-    return EngineInstance(id=instance_id, business_key=business_key, definition_key=definition_key, state=state)
+    return EngineInstance(
+        id=instance_id, business_key=business_key, definition_key=definition_key, state=state, caller_id=caller_id
+    )
 
 
 def record(event: auditing.CommittedEvent, offset: int) -> EventRecord:

@@ -12,12 +12,13 @@ RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInstance:
-    """A process instance in the engine's history, running or ended."""
+    """A process instance in the engine's history, running or ended. `caller_id`: the instance that has called it."""
 
     id: str
     business_key: str
     definition_key: str
     state: str
+    caller_id: str | None = None
 
     @property
     def is_running(self) -> bool:
@@ -64,7 +65,11 @@ class HistoryCalls(EngineConnection):
         rows = self.get("/history/process-instance", **query, sortBy="instanceId", sortOrder="asc")
         return [
             EngineInstance(
-                id=row["id"], business_key=row["businessKey"] or "", definition_key=row["processDefinitionKey"], state=row["state"]
+                id=row["id"],
+                business_key=row["businessKey"] or "",
+                definition_key=row["processDefinitionKey"],
+                state=row["state"],
+                caller_id=row["superProcessInstanceId"],
             )
             for row in rows
         ]
