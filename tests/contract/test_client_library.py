@@ -4,53 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
-from threading import Thread
 from typing import Any
 
 import pytest
 
+from tests.support.answering import Reply, Request, answering
 from workers.runtime.engine import Engine, TopicRequest
 from workers.runtime.variables import encode
 
 
-class _Recorder(HTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Note)
-        self.requests: list[tuple[str, Any]] = []
+def requests_of(calls: Callable[[Engine], object]) -> list[tuple[str, Any]]:
+    """The paths and bodies of the requests that the calls send."""
+    sent: list[tuple[str, Any]] = []
 
+    def note(request: Request) -> Reply:
+        sent.append((request.path, json.loads(request.body)))
+        return Reply(body=b"[]")
 
-class _Note(BaseHTTPRequestHandler):
-    server: _Recorder
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, body))
-        answer = b"[]"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def requests_of(url_to_calls: Any) -> list[tuple[str, Any]]:
-    server = _Recorder()
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    engine = Engine(f"http://127.0.0.1:{server.server_port}/engine-rest", "worker", "very secret", "q2o-host-0123abcd")
-    try:
-        url_to_calls(engine)
-    finally:
-        engine.close()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-    return server.requests
+    with (
+        answering(note) as address,
+        closing(Engine(f"{address}/engine-rest", "worker", "very secret", "q2o-host-0123abcd")) as engine,
+    ):
+        calls(engine)
+    return sent
 
 
 def test_the_version_is_the_one_that_was_read() -> None:

@@ -5,57 +5,40 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 
+from tests.support.answering import Reply, Request, answering
 from workers.local.jars import JarStore, LockedJar
 
 CONTENT = b"a jar"
 JAR = LockedJar(group="org.example", artifact="thing", version="1.0", classifier="", sha256=hashlib.sha256(CONTENT).hexdigest())
 
 
-class Registry(ThreadingHTTPServer):
-    """A registry that hangs up on the first requests, and then serves the jar."""
+class Registry:
+    """A registry that hangs up on the first requests for a jar, and then serves it."""
 
     def __init__(self, failures: int) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
         self.failures = failures
 
-
-class Answer(BaseHTTPRequestHandler):
-    server: Registry
-
-    def do_GET(self) -> None:
-        if not self.path.endswith(".jar"):
-            self.send_error(404)
-        elif self.server.failures:
-            self.server.failures -= 1
-            self.connection.close()
-        else:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(CONTENT)))
-            self.end_headers()
-            self.wfile.write(CONTENT)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    def answer(self, request: Request) -> Reply | None:
+        if not request.path.endswith(".jar"):
+            return Reply(status=404)
+        if self.failures:
+            self.failures -= 1
+            return None
+        return Reply(body=CONTENT)
 
 
 @contextmanager
 def registry(failures: int, home: Path) -> Iterator[Registry]:
     """Serve, and name it as the mirror in the user's settings."""
-    with Registry(failures) as server:
+    registry = Registry(failures)
+    with answering(registry.answer) as address:
         (home / ".config").mkdir()
-        (home / ".config" / "jgo.conf").write_text(f"[repositories]\nmirror = http://127.0.0.1:{server.server_port}\n")
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
+        (home / ".config" / "jgo.conf").write_text(f"[repositories]\nmirror = {address}\n")
+        yield registry
 
 
 def test_a_download_that_breaks_off_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from time import time
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,6 +20,8 @@ from urllib.parse import parse_qs
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from tests.support.answering import Reply, Request, answering
 
 AUDIENCE = "q2o-api"
 CLIENT, CLIENT_SECRET = "billing", "the secret of billing"
@@ -111,35 +112,16 @@ def identity_provider(**options: Any) -> Iterator[IdentityProvider]:
     """Run the server for the length of the block."""
     provider = IdentityProvider(**options)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._answer({})
+    def answer(request: Request) -> Reply:
+        provider.asked.append(request.path)
+        provider.answers.wait()
+        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        status, found = (503, {}) if provider.is_down else provider.answer(request.path, form, request.headers.get("Authorization"))
+        body = found if isinstance(found, bytes) else json.dumps(found).encode()
+        return Reply(status=status, body=body, headers={"Content-Type": "application/json"})
 
-        def do_POST(self) -> None:
-            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self._answer({name: values[0] for name, values in form.items()})
-
-        def _answer(self, form: Mapping[str, str]) -> None:
-            provider.asked.append(self.path)
-            provider.answers.wait()
-            status, found = (503, {}) if provider.is_down else provider.answer(self.path, form, self.headers["Authorization"])
-            body = found if isinstance(found, bytes) else json.dumps(found).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Keep the test output clean."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        provider.issuer = f"http://127.0.0.1:{server.server_port}"
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with answering(answer) as provider.issuer:
         try:
             yield provider
         finally:
             provider.answers.set()
-            server.shutdown()
-            thread.join()

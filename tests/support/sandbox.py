@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.answering import Reply, Request, answering
 from workers.providers.signatures import new_secret
 from workers.sandbox.callbacks import Courier
 from workers.sandbox.faults import Faults
@@ -66,24 +66,13 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.deliveries.put(Delivery(headers=dict(self.headers.items()), body=body))
-            self.send_response(200 if receiver.answers.empty() else receiver.answers.get())
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def take(request: Request) -> Reply:
+        receiver.deliveries.put(Delivery(headers=request.headers, body=request.body))
+        return Reply(status=200 if receiver.answers.empty() else receiver.answers.get())
 
-        def log_message(self, *_: object) -> None:
-            """Keep the test output clean."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.url = f"http://127.0.0.1:{server.server_port}/callbacks/sandbox"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with answering(take) as address:
+        receiver.url = f"{address}/callbacks/sandbox"
         yield receiver
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

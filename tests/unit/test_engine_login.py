@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
-from threading import Thread
 
 import pytest
 import typer
 
+from tests.support.answering import Reply, Request, answering
 from tests.support.models import TENANT
 from tests.unit.test_outcomes import fetched
 from workers import suite
@@ -28,26 +27,27 @@ from workers.runtime.outages import is_outage, needs_a_person
 from workers.runtime.settings import SettingError, Settings
 
 FOR_EVER = 10**6
-OK, UNAUTHORIZED = 200, 401
+UNAUTHORIZED = 401
 
 
 class Door:
     """An engine that does not believe the next requests (`refusals`), and then does what it is asked. `may_deploy`: what the user may."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    url: str
+
+    def __init__(self) -> None:
         self.refusals = 0
         self.may_deploy = False
         self.seen = 0
 
-    def answer(self, path: str) -> tuple[int, bytes]:
-        if path.startswith("/tenant"):
-            return OK, b"[]"
+    def answer(self, request: Request) -> Reply:
+        if request.path.startswith("/tenant"):
+            return Reply(body=b"[]")
         self.seen += 1
         if self.refusals:
             self.refusals -= 1
-            return UNAUTHORIZED, b""
-        return OK, json.dumps({"authorized": self.may_deploy}).encode()
+            return Reply(status=UNAUTHORIZED)
+        return Reply(body=json.dumps({"authorized": self.may_deploy}).encode())
 
     def engine(self) -> closing[Engine]:
         return closing(Engine(self.url, "q2o-tasks", "password"))
@@ -59,27 +59,9 @@ class Door:
 
 @pytest.fixture
 def door() -> Iterator[Door]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, body = asked.answer(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
-
-        def log_message(self, *_: object) -> None:
-            """Keep the test output clean."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        asked = Door(f"http://127.0.0.1:{server.server_port}")
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield asked
-        server.shutdown()
-        thread.join()
+    door = Door()
+    with answering(door.answer) as door.url:
+        yield door
 
 
 @pytest.fixture

@@ -4,55 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
+from tests.support.answering import Reply, Request, answering
 from workers.local.camunda import Camunda, EngineDatabase
 from workers.local.errors import StackError
 
 PASSWORD_REFUSED = 401
 
 
-class ColdEngine(ThreadingHTTPServer):
+class ColdEngine:
     """Lists its engines at once, drops its first logins without an answer, and then answers each with `status`."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
         self.status = status
         self.drops = 2
         self.logins = 0
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: ColdEngine
-
-    def do_GET(self) -> None:
-        if self.path.endswith("/version"):
-            self.server.logins += 1
-            if self.server.logins <= self.server.drops:
-                return
-        self.send_response(self.server.status if self.path.endswith("/version") else 200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"[]")
-
-    def log_message(self, *_: object) -> None:
-        """Keep the test output clean."""
-
-
-@contextmanager
-def serving(status: int) -> Iterator[ColdEngine]:
-    with ColdEngine(status) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    def answer(self, request: Request) -> Reply | None:
+        if not request.path.endswith("/version"):
+            return Reply(body=b"[]")
+        self.logins += 1
+        return None if self.logins <= self.drops else Reply(status=self.status, body=b"{}")
 
 
 @pytest.fixture
@@ -65,28 +40,27 @@ def java(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def started(server: ColdEngine, java: Path) -> Iterator[Camunda]:
+def started(cold: ColdEngine, java: Path) -> Iterator[Camunda]:
     database = EngineDatabase(jdbc_url="jdbc:none", user="nobody", password="none")
     (java.parent / "logs").mkdir()
-    engine = Camunda(java.parent, server.server_port, java, database, ("admin", "secret"))
-    engine.launch([])
-    try:
-        yield engine
-    finally:
-        engine.stop()
+    with answering(cold.answer) as address:
+        engine = Camunda(java.parent, int(address.rpartition(":")[2]), java, database, ("admin", "secret"))
+        engine.launch([])
+        try:
+            yield engine
+        finally:
+            engine.stop()
 
 
 def test_an_engine_that_drops_its_first_logins_is_waited_for(java: Path) -> None:
-    with serving(200) as server, started(server, java) as engine:
+    cold = ColdEngine(200)
+
+    with started(cold, java) as engine:
         engine.wait()
 
-        assert server.logins > server.drops
+    assert cold.logins > cold.drops
 
 
 def test_an_engine_that_refuses_the_administrators_password_is_not_waited_for(java: Path) -> None:
-    with (
-        serving(PASSWORD_REFUSED) as server,
-        started(server, java) as engine,
-        pytest.raises(StackError, match="refuses the password"),
-    ):
+    with started(ColdEngine(PASSWORD_REFUSED), java) as engine, pytest.raises(StackError, match="refuses the password"):
         engine.wait()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
+from tests.support.answering import Reply, Request, answering
 from workers.providers.http_provider import HttpProvider
 from workers.runtime.engine_connection import EngineConnection
 from workers.runtime.secret_files import SecretFile
@@ -76,24 +75,12 @@ def peer() -> Iterator[tuple[str, list[str]]]:
     """A server that keeps the Authorization header of each request; gives its address and these headers."""
     seen = list[str]()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.headers["Authorization"])
-            body = b'{"status": "COMPLETED", "requestId": "1", "externalRef": "1"}'
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(request: Request) -> Reply:
+        seen.append(request.headers["Authorization"])
+        return Reply(body=b'{"status": "COMPLETED", "requestId": "1", "externalRef": "1"}')
 
-        def log_message(self, *_: object) -> None:
-            """Keep the test output clean."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
-        thread.join()
+    with answering(answer) as address:
+        yield address, seen
 
 
 def test_the_engine_is_asked_with_the_current_password(file: Path, peer: tuple[str, list[str]]) -> None:
