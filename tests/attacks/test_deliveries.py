@@ -46,11 +46,6 @@ def rejected(shop: Shop) -> Iterator[None]:
     shop.local.provider.faults.clear()
 
 
-def case_of(shop: Shop, order_id: UUID) -> Row[Any]:
-    """Wait for the case of an order."""
-    return eventually(lambda: shop.rows(FalloutCase, order_id=order_id), "a case is opened", patience=60)[0]
-
-
 def task(shop: Shop, key: str, *, after: str | None = None) -> UserTask:
     """Wait for the user task of a process, or for the one that follows task `after`."""
     return eventually(lambda: [each for each in shop.engine.user_tasks(key) if each.id != after], f"somebody is asked in {key}")[0]
@@ -58,7 +53,7 @@ def task(shop: Shop, key: str, *, after: str | None = None) -> UserTask:
 
 @pytest.mark.usefixtures("rejected")
 def test_a_resolution_cannot_be_pointed_at_another_case(shop: Shop) -> None:
-    own, other = (case_of(shop, shop.accepted_order()) for _ in range(2))
+    own, other = (shop.case_of(shop.accepted_order()) for _ in range(2))
     asked = task(shop, resolution_key(shop.tenant_id, own.id))
     forged = {"caseId": str(other.id), "stepId": str(other.step_id), "tenantId": str(uuid4()), "caseStatus": "CLOSED"}
 
@@ -70,7 +65,7 @@ def test_a_resolution_cannot_be_pointed_at_another_case(shop: Shop) -> None:
 
 @pytest.mark.usefixtures("rejected")
 def test_nobody_becomes_the_owner_of_a_case_by_the_claim_of_another(shop: Shop) -> None:
-    case = case_of(shop, shop.accepted_order())
+    case = shop.case_of(shop.accepted_order())
     asked = task(shop, resolution_key(shop.tenant_id, case.id))
 
     with logged_in(shop, FIRST_LEVEL.id) as engine:
@@ -82,7 +77,7 @@ def test_nobody_becomes_the_owner_of_a_case_by_the_claim_of_another(shop: Shop) 
 
 @pytest.mark.usefixtures("rejected")
 def test_the_second_person_cannot_replace_what_the_first_has_proposed(shop: Shop) -> None:
-    case = case_of(shop, shop.accepted_order())
+    case = shop.case_of(shop.accepted_order())
     complete(shop, FIRST_LEVEL.id, task(shop, resolution_key(shop.tenant_id, case.id)), **MARK_COMPLETED)
     asked = task(shop, key_of(Kind.CONFIRMATION, shop.tenant_id, case.id))
     assert shop.engine.task_variables(asked.id)["proposedReference"] == r"CHECK\-4711"
@@ -99,7 +94,7 @@ def test_the_second_person_cannot_replace_what_the_first_has_proposed(shop: Shop
 
 @pytest.mark.usefixtures("rejected")
 def test_a_case_worker_without_authority_in_this_tenant_gets_the_task_back(shop: Shop, outsider: str) -> None:
-    case = case_of(shop, shop.accepted_order())
+    case = shop.case_of(shop.accepted_order())
     key = resolution_key(shop.tenant_id, case.id)
     asked = task(shop, key)
 
@@ -114,7 +109,7 @@ def test_a_case_worker_without_authority_in_this_tenant_gets_the_task_back(shop:
 
 @pytest.mark.usefixtures("rejected")
 def test_an_operator_who_fires_a_timer_before_its_time_escalates_no_case(shop: Shop) -> None:
-    case = case_of(shop, shop.accepted_order())
+    case = shop.case_of(shop.accepted_order())
     key = resolution_key(shop.tenant_id, case.id)
     asked = task(shop, key)
     with logged_in(shop, OPERATOR.id) as engine:
@@ -140,7 +135,7 @@ def a_large_order(shop: Shop) -> UUID:
 def unwanted(shop: Shop) -> Row[Any]:
     """A request to cancel such an order, after its first step was completed."""
     order_id = a_large_order(shop)
-    case_of(shop, order_id)
+    shop.case_of(order_id)
     eventually(lambda: any(each["status"] == "COMPLETED" for each in shop.order(order_id)["steps"]), "a step is completed")
     shop.api.cancel_order(shop.order(order_id)).expect(201)
     return shop.rows(CancellationRequest, order_id=order_id)[0]

@@ -140,7 +140,7 @@ def test_an_operator_who_prepares_the_form_cannot_make_up_what_is_signed(shop: S
 
 
 def test_an_operator_who_reports_another_resolution_resolves_nothing(shop: Shop, worker: Worker, rejected: UUID) -> None:
-    case = eventually(lambda: shop.rows(FalloutCase, order_id=rejected), "a case is opened", patience=60)[0]
+    case = shop.case_of(rejected)
     key = resolution_key(shop.tenant_id, case.id)
     [asked] = eventually(lambda: shop.engine.user_tasks(key), "somebody is asked")
     complete(shop, FIRST_LEVEL.id, asked, resolution="FAIL_STEP", evidence="The building is gone")

@@ -5,7 +5,7 @@ Before the engine knew tenants, whoever was in a group saw and decided the tasks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from uuid import UUID
 
@@ -18,9 +18,8 @@ from domain.offers.approvals import ApprovalDecision
 from domain.store import Cause, unit_of_work
 from tests.support.logins import hired, logged_in
 from tests.support.offered import APPROVE, Offered
-from tests.support.suite import Shop, open_shop
+from tests.support.suite import Shop
 from tests.support.waiting import eventually
-from workers.demo.local_suite import LocalSuite
 from workers.demo.people import FIRST_LEVEL, OPERATOR, REGION, RSM
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.sandbox.faults import FaultKind
@@ -29,13 +28,6 @@ pytestmark = pytest.mark.stack
 
 APPROVERS = RSM.groups[0]
 CASE_WORKERS = FIRST_LEVEL.groups[0]
-
-
-@pytest.fixture
-def rival(running_suite: LocalSuite) -> Iterator[Shop]:
-    """Another tenant on the same engine."""
-    with open_shop(running_suite) as rival:
-        yield rival
 
 
 def authorize(shop: Shop, person: str) -> None:
@@ -131,7 +123,7 @@ def test_an_approver_reads_and_does_nothing_with_a_task_of_another_tenant(shop: 
 def test_a_case_worker_resolves_no_case_of_another_tenant(shop: Shop, rival: Shop) -> None:
     shop.local.provider.faults.add(FaultKind.REJECT, step_code="CHECK_SERVICEABILITY", times=2)
     order_id = shop.accepted_order()
-    [case] = eventually(lambda: shop.rows(FalloutCase, order_id=order_id), "a case is opened", patience=60)
+    case = shop.case_of(order_id)
     [asked] = eventually(lambda: shop.engine.user_tasks(resolution_key(shop.tenant_id, case.id)), "somebody is asked")
 
     with hired("bea", CASE_WORKERS, by=(rival,)) as stranger, logged_in(shop, stranger) as engine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -13,21 +12,13 @@ from playwright.sync_api import Page, expect
 from tests.browser.web_apps import WebApps
 from tests.support.logins import hired
 from tests.support.offered import Offered
-from tests.support.suite import Shop, open_shop
-from workers.demo.local_suite import LocalSuite
+from tests.support.suite import Shop
 from workers.demo.people import OPERATOR, RSM
 from workers.deployment import PROCESSES
 
 pytestmark = pytest.mark.stack
 
 APPROVERS = RSM.groups[0]
-
-
-@pytest.fixture
-def rival(running_suite: LocalSuite) -> Iterator[Shop]:
-    """Another tenant on the same engine."""
-    with open_shop(running_suite) as rival:
-        yield rival
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

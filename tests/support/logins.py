@@ -31,5 +31,7 @@ def hired(person: str, *groups: str, by: tuple[Shop, ...]) -> Iterator[str]:
         engine.ensure_membership(group, person)
     for shop in by:
         engine.ensure_user_in_tenant(shop.tenant_id, person)
-    yield person
-    engine.call("DELETE", f"/user/{person}")
+    try:
+        yield person
+    finally:
+        engine.call("DELETE", f"/user/{person}")

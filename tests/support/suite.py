@@ -23,6 +23,7 @@ from domain.auditing import open_work
 from domain.delivery import orders, steps
 from domain.delivery.attempts import ProviderAttempt
 from domain.delivery.orders import SalesOrder
+from domain.fallout.cases import FalloutCase
 from domain.offers import approvals
 from domain.offers.approvals import ApprovalRequest, ApprovalRequirement
 from domain.projections import OrderSearchProjection
@@ -124,6 +125,10 @@ class Shop:
         """Make such a quote and accept it; returns the order's id."""
         quote = self.approved_quote()
         return UUID(self.api.accept(quote, self.api.acceptance(quote), str(uuid4())).expect(201)["orderId"])
+
+    def case_of(self, order_id: UUID) -> Row[Any]:
+        """Wait for the case of an order."""
+        return eventually(lambda: self.rows(FalloutCase, order_id=order_id), "a case is opened", patience=60)[0]
 
     def order(self, order_id: UUID) -> dict[str, Any]:
         order: dict[str, Any] = self.api.get(f"/orders/{order_id}")
@@ -252,3 +257,10 @@ def shop(running_suite: LocalSuite) -> Iterator[Shop]:
     """Give a new tenant on the running suite."""
     with open_shop(running_suite) as shop:
         yield shop
+
+
+@pytest.fixture
+def rival(running_suite: LocalSuite) -> Iterator[Shop]:
+    """Give another new tenant on the same suite."""
+    with open_shop(running_suite) as rival:
+        yield rival

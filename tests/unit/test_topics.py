@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -12,9 +11,9 @@ import pytest
 from domain.workflows.keys import BusinessKey, Kind, parse
 from tests.support.rendering import MODELS
 from tests.support.topics_page import PAGE, page
-from workers.pod.contract import GiveUp, Task
+from workers.pod.contract import Task
 from workers.tasks.contracts import contracts_of, topic, topics_of
-from workers.tasks.subjects import Subjects, named_by
+from workers.tasks.subjects import Subjects
 from workers.tasks.topics import CONTRACTS, topics
 
 
@@ -62,18 +61,6 @@ def a_task() -> Task:
         activity_id="a",
         execution_id="e",
     )
-
-
-@pytest.mark.parametrize(
-    ("tenant_id", "why"),
-    [
-        ("", "process instance i belongs to no tenant, .*: run q2o restart-instances"),
-        ("another", "process instance i belongs to tenant another, .*: end it in Cockpit"),
-    ],
-)
-def test_nothing_is_carried_out_for_an_instance_that_is_not_of_the_tenant_of_its_key(tenant_id: str, why: str) -> None:
-    with pytest.raises(GiveUp, match=why):
-        named_by(replace(a_task(), tenant_id=tenant_id))
 
 
 def test_the_pod_runs_every_topic_that_the_check_compares() -> None:
