@@ -14,17 +14,8 @@ from domain import accepting
 from domain.delivery import cancelling
 from domain.fallout import cases
 from domain.offers import deciding, quoting
-from workers.deployment import (
-    DECISION_DEFINITION,
-    DECISIONS,
-    GROUP,
-    PROCESS_DEFINITION,
-    PROCESS_INSTANCE,
-    PROCESSES,
-    TENANT,
-    WORKERS,
-)
-from workers.runtime.engine import Engine
+from workers.deployment import DECISIONS, PROCESSES, WORKERS
+from workers.runtime.engine import Engine, Resource
 from workers.runtime.environment import ENGINE_USERS, SettingError, variable
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
@@ -48,7 +39,7 @@ COMPLETED_OVER_HTTP = (WITH_PEOPLE[deciding.TASK], WITH_PEOPLE[cancelling.TASK])
 class Right:
     """Permissions on some resources of one kind (`*`: on all of them), and what a process needs them for."""
 
-    kind: int
+    kind: Resource
     ids: Sequence[str]
     permissions: Sequence[str]
     needed_for: str
@@ -71,9 +62,9 @@ class Account:
         return f"{self.user_id}@example.org"
 
     @property
-    def grants(self) -> Mapping[tuple[int, str], frozenset[str]]:
+    def grants(self) -> Mapping[tuple[Resource, str], frozenset[str]]:
         """All permissions, by kind and id of the resource."""
-        added: dict[tuple[int, str], set[str]] = defaultdict(set)
+        added: dict[tuple[Resource, str], set[str]] = defaultdict(set)
         for right in self.rights:
             for resource_id in right.ids:
                 added[right.kind, resource_id] |= set(right.permissions)
@@ -81,11 +72,13 @@ class Account:
 
 
 def _process(ids: Sequence[str], *permissions: str, needed_for: str) -> Right:
-    return Right(kind=PROCESS_DEFINITION, ids=ids, permissions=permissions, needed_for=needed_for)
+    return Right(kind=Resource.PROCESS_DEFINITION, ids=ids, permissions=permissions, needed_for=needed_for)
 
 
-_ROLES = Right(kind=GROUP, ids=("*",), permissions=("READ",), needed_for="read the roles of a person")
-_TENANTS = Right(kind=TENANT, ids=("*",), permissions=("READ",), needed_for="name at its start the tenants that it does not serve")
+_ROLES = Right(kind=Resource.GROUP, ids=("*",), permissions=("READ",), needed_for="read the roles of a person")
+_TENANTS = Right(
+    kind=Resource.TENANT, ids=("*",), permissions=("READ",), needed_for="name at its start the tenants that it does not serve"
+)
 
 ACCOUNTS: Mapping[str, Account] = {
     account.process: account
@@ -101,7 +94,7 @@ ACCOUNTS: Mapping[str, Account] = {
                 ),
                 _process(tuple(WITH_PEOPLE.values()), "READ_HISTORY", needed_for="read who completed a user task"),
                 Right(
-                    kind=DECISION_DEFINITION,
+                    kind=Resource.DECISION_DEFINITION,
                     ids=DECISIONS,
                     permissions=("READ", "CREATE_INSTANCE", "READ_HISTORY"),
                     needed_for="evaluate a decision in the version that the instance has evaluated",
@@ -114,7 +107,7 @@ ACCOUNTS: Mapping[str, Account] = {
             process="dispatch",
             rights=(
                 _process(STARTED, "READ", "CREATE_INSTANCE", needed_for="start a process"),
-                Right(kind=PROCESS_INSTANCE, ids=("*",), permissions=("CREATE",), needed_for="start a process"),
+                Right(kind=Resource.PROCESS_INSTANCE, ids=("*",), permissions=("CREATE",), needed_for="start a process"),
                 _process(RECEIVING, "READ_INSTANCE", "UPDATE_INSTANCE", needed_for="deliver a message"),
                 _process(PROCESSES, "READ_HISTORY", needed_for="see that no instance is left that could receive a message"),
                 _process(
@@ -142,7 +135,7 @@ ACCOUNTS: Mapping[str, Account] = {
 
 
 def set_up_accounts(engine: Engine, settings: Settings) -> None:
-    """Make the accounts with exactly their rights, and with the passwords of the settings, also where an account has another one.
+    """Make the accounts with exactly their rights. Each gets its password of the settings, also an account that has another one.
 
     Raises SettingError, before anything is changed, for a password that is missing or that the engine's policy refuses.
     """

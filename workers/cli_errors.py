@@ -28,7 +28,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def _outside_errors() -> tuple[type[Exception], ...]:
-    """The errors that need no traceback. They are imported after a failure only, so a command that succeeds loads no part it does not use."""
+    """The errors that need no traceback. They are imported after a failure, so that a command loads no part that it does not use."""
     from domain.rights import RolesMissingError
     from workers.http.actors import UnusableNameError
     from workers.http.edge import PortInUseError

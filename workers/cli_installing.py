@@ -58,8 +58,8 @@ def deploy(
     from workers import suite
     from workers.accounts import set_up_accounts
     from workers.bpmn_contract import unfit
+    from workers.deployment import choose_tenants, set_up
     from workers.deployment import deploy as bring_models
-    from workers.deployment import has_own_models, set_up, tenants_with_models
     from workers.runtime.engine_connection import SET_UP_TIMEOUT
     from workers.tasks.topics import CONTRACTS
 
@@ -71,24 +71,17 @@ def deploy(
         settings = settings_of()
         engine = suite.engine_of(settings, response_timeout=SET_UP_TIMEOUT)
         _ = settings.engine_passwords  # a missing one is named before the engine is asked for anything
-        known = [] if accounts_only else tenant or tenants_with_models(engine)
-        left_alone = [each for each in known if has_own_models(engine, each)] if not (models or suite_models) else []
-        if tenant and left_alone:
-            raise SettingError(
-                f"tenant {left_alone[0]} has models of its own: name their folder by --models, or give them up by --suite-models"
-            )
-        set_up_accounts(engine, settings)
         if accounts_only:
+            set_up_accounts(engine, settings)
             return
-        if not known:
-            raise SettingError("the engine has no tenant with models yet: add one by q2o deploy --tenant and its id, a UUID")
+        wanted, left_alone = choose_tenants(engine, tenant or (), may_replace=bool(models or suite_models))
+        set_up_accounts(engine, settings)
         set_up(engine)
-        for each in known:
-            if each in left_alone:
-                done = "left alone, because it has models of its own"
-            else:
-                done = "deployed" if bring_models(engine, each, name, models) else "unchanged"
+        for each in wanted:
+            done = "deployed" if bring_models(engine, each, name, models) else "unchanged"
             err.print(f"tenant {each} ({engine.name_of_tenant(each)}): {done}", markup=False)
+        for each in left_alone:
+            err.print(f"tenant {each} ({engine.name_of_tenant(each)}): left alone, because it has models of its own", markup=False)
 
 
 def restart_instances(*, dry_run: DryRun = False) -> None:

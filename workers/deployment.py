@@ -14,10 +14,9 @@ from pathlib import Path
 from uuid import UUID
 
 import bpmn
-from workers.runtime.engine import Engine
+from workers.runtime.engine import Engine, Resource
+from workers.runtime.environment import SettingError
 
-# The engine's numbers for the kinds of resource of a permission (its Resources enumeration).
-APPLICATION, GROUP, FILTER, PROCESS_DEFINITION, TASK, PROCESS_INSTANCE, DECISION_DEFINITION, TENANT = 0, 2, 5, 6, 7, 8, 10, 11
 PROCESSES = (
     "quote-approval",
     "approve-requirement",
@@ -138,14 +137,21 @@ def deploy(engine: Engine, tenant_id: UUID, name: str = "", folder: Path | None 
     return engine.deployment_in_force(tenant_id, DEPLOYMENT) != before
 
 
-def has_own_models(engine: Engine, tenant_id: UUID) -> bool:
-    """Whether a tenant was last given models of its own."""
-    return _source_of(engine, tenant_id) == OWN_MODELS
+def choose_tenants(engine: Engine, named: Sequence[UUID], *, may_replace: bool) -> tuple[list[UUID], list[UUID]]:
+    """The tenants that get models, and those that keep models of their own; when none is `named`, all that have models.
 
-
-def tenants_with_models(engine: Engine) -> list[UUID]:
-    """The tenants that `deploy` has given models, the suite's or their own."""
-    return [tenant_id for tenant_id in engine.tenants() if _source_of(engine, tenant_id) in {OUR_MODELS, OWN_MODELS}]
+    `may_replace`: somebody has said that own models may be replaced. Raises SettingError when a named tenant has own models and nobody has
+    said so, and when there is no tenant.
+    """
+    known = list(named) or [each for each in engine.tenants() if _source_of(engine, each) in {OUR_MODELS, OWN_MODELS}]
+    if not known:
+        raise SettingError("the engine has no tenant with models yet: add one by q2o deploy --tenant and its id, a UUID")
+    with_own = [] if may_replace else [each for each in known if _source_of(engine, each) == OWN_MODELS]
+    if named and with_own:
+        raise SettingError(
+            f"tenant {with_own[0]} has models of its own: name their folder by --models, or give them up by --suite-models"
+        )
+    return [each for each in known if each not in with_own], with_own
 
 
 def _source_of(engine: Engine, tenant_id: UUID) -> str | None:
@@ -165,9 +171,9 @@ def add_people(engine: Engine, people: Sequence[Person], password: str) -> None:
 def _set_up(engine: Engine, group: Group) -> None:
     engine.ensure_group(group.id, group.name)
     for application in group.applications:
-        engine.ensure_authorization(APPLICATION, application, ["ACCESS"], group_id=group.id)
+        engine.ensure_authorization(Resource.APPLICATION, application, ["ACCESS"], group_id=group.id)
     for process in group.processes:
-        engine.ensure_authorization(PROCESS_DEFINITION, process, group.sees, group_id=group.id)
+        engine.ensure_authorization(Resource.PROCESS_DEFINITION, process, group.sees, group_id=group.id)
     if group.id == OPERATORS:
         _let_explain(engine, group)
     else:
@@ -176,9 +182,9 @@ def _set_up(engine: Engine, group: Group) -> None:
 
 def _let_explain(engine: Engine, group: Group) -> None:
     """Let operators see in Cockpit whom an instance waits for, and which rules asked; Cockpit queries all tasks, so they may read all."""
-    engine.ensure_authorization(TASK, "*", ["READ"], group_id=group.id)
+    engine.ensure_authorization(Resource.TASK, "*", ["READ"], group_id=group.id)
     for decision in DECISIONS:
-        engine.ensure_authorization(DECISION_DEFINITION, decision, ["READ", "READ_HISTORY"], group_id=group.id)
+        engine.ensure_authorization(Resource.DECISION_DEFINITION, decision, ["READ", "READ_HISTORY"], group_id=group.id)
 
 
 def _make_filter(engine: Engine, group: Group) -> None:
@@ -187,4 +193,4 @@ def _make_filter(engine: Engine, group: Group) -> None:
     query = {"candidateGroup": group.id, "includeAssignedTasks": True}
     shown = [{"name": name, "label": label} for name, label in group.columns.items()]
     filter_id = engine.ensure_filter(group.name, query, {"priority": -10, "refresh": True, "variables": shown})
-    engine.ensure_authorization(FILTER, filter_id, ["READ"], group_id=group.id)
+    engine.ensure_authorization(Resource.FILTER, filter_id, ["READ"], group_id=group.id)

@@ -101,7 +101,7 @@ class Restarts:
 
 
 def report(restarts: Restarts, say: Callable[[str], object]) -> bool:
-    """Restart every instance, say a line about each and one about all; returns whether none is left to a person or a repeat."""
+    """Restart every instance; say a line about each, then the totals. Returns whether nothing is left for a person or for a repeat."""
     found: Counter[Outcome] = Counter()
     for result in restarts.run():
         found[result.outcome] += 1

@@ -1,5 +1,6 @@
-"""The schema's history, and the roles of the processes. `migrate` brings a database to the newest version; of two that start together one
-waits for the other.
+"""The schema's history, and the roles of the processes.
+
+`migrate` brings a database to the newest version. Of two migrations that start together, one waits for the other.
 
 This room needs `domain.schema`; only the command line and the tests need it. A released version is never edited.
 """

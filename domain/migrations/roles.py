@@ -64,7 +64,7 @@ def prepare_roles(connection: Connection, logins: Mapping[str, Login]) -> None:
 
 
 def grant_rights(connection: Connection) -> None:
-    """Give the groups their rights on the tables of this database, and take every other one from them."""
+    """Give the groups their rights on the tables of this database, and take all other rights from them."""
     groups = ", ".join(map(group_of, PROCESSES))
     database = _quoted(connection, str(connection.scalar(text("SELECT current_database()"))))
     statements = (

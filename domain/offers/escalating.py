@@ -116,7 +116,10 @@ def escalate(uow: UnitOfWork, command: EscalateRequirement) -> Row[Any]:
 
 
 def hand_on(uow: UnitOfWork, command: HandOn) -> Row[Any]:
-    """Ask another group, because somebody who is asked does not want to decide. Raises as `escalate` but for NotDue; FourEyesViolation, NotAsked."""
+    """Ask another group, because somebody who is asked does not want to decide.
+
+    Raises FourEyesViolation, NotAsked, and what `escalate` raises except NotDue.
+    """
     return uow.apply(HAND_ON, command, remind_after=command.sla / 2)
 
 

@@ -29,7 +29,7 @@ END $$
 
 
 def next_number(prefix: str) -> TextClause:
-    """The default of a column with such a number."""
+    """The default of a column that holds such a number: the next one of the tenant."""
     return text(f"next_number('{prefix}')")
 
 

@@ -1,4 +1,4 @@
-"""Whether a moment has come that a timer of the engine waits for.
+"""Whether the moment has come that a timer of the engine waits for.
 
 The domain asks its own clock: an operator may execute a timer's job by hand, or change its due date.
 """

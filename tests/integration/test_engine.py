@@ -15,6 +15,7 @@ from workers.runtime.engine import (
     EngineOutcomeUnknownError,
     EngineRefusedError,
     EngineUnavailableError,
+    Resource,
     TopicRequest,
     UserTask,
 )
@@ -208,7 +209,7 @@ def test_people_and_permissions_can_be_set_up_repeatedly(engine: Engine) -> None
         engine.ensure_user(user, first_name="A", last_name="B", email="a@example.test", password="Long-enough-1")
         engine.ensure_group(group, "A group")
         engine.ensure_membership(group, user)
-        engine.ensure_authorization(5, "*", permissions, group_id=group)
+        engine.ensure_authorization(Resource.FILTER, "*", permissions, group_id=group)
         filters.add(engine.ensure_filter(filter_name, {"candidateGroup": group}, {"priority": 10}))
 
     assert [row["id"] for row in engine.get("/user", memberOfGroup=group)] == [user]

@@ -21,11 +21,11 @@ from workers import suite
 from workers.accounts import ACCOUNTS, set_up_accounts
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import OPERATOR, PEOPLE, RSM
-from workers.deployment import DEPLOYMENT, OF_QUOTES, PROCESS_DEFINITION, add_people, model_files, set_up
+from workers.deployment import DEPLOYMENT, OF_QUOTES, add_people, model_files, set_up
 from workers.deployment import deploy as deploy_models
 from workers.local.stack import LocalStack
 from workers.pod.pod import Pod
-from workers.runtime.engine import Engine, EngineLockedOutError, EngineRefusedError, TopicRequest, UserTask
+from workers.runtime.engine import Engine, EngineLockedOutError, EngineRefusedError, Resource, TopicRequest, UserTask
 from workers.runtime.settings import SettingError, Settings
 
 pytestmark = pytest.mark.stack
@@ -124,7 +124,9 @@ FORBIDDEN: dict[str, Attempt] = {
     "join a group": lambda engine, _, user: engine.put(f"/group/{RSM.groups[0]}/members/{user}"),
     "create a tenant": lambda engine, _, __: engine.post("/tenant/create", {"id": "mallory", "name": "M"}),
     "join another tenant": lambda engine, _, user: engine.put(f"/tenant/{OTHER_TENANT}/user-members/{user}"),
-    "grant itself a right": lambda engine, _, user: engine.ensure_authorization(0, "*", ["ACCESS"], user_id=user),
+    "grant itself a right": lambda engine, _, user: engine.ensure_authorization(
+        Resource.APPLICATION, "*", ["ACCESS"], user_id=user
+    ),
     "make a filter": lambda engine, _, __: engine.post(
         "/filter/create", {"resourceType": "Task", "name": new_name("filter"), "query": {}}
     ),
@@ -194,8 +196,10 @@ def test_nobody_enters_an_application_with_the_login_of_an_account(site: Site, p
 
 def test_what_is_not_declared_is_taken_away(site: Site) -> None:
     account = ACCOUNTS["reconcile"]
-    site.administrator.ensure_authorization(PROCESS_DEFINITION, "confirm-case", ["DELETE_INSTANCE"], user_id=account.user_id)
-    site.administrator.ensure_authorization(PROCESS_DEFINITION, "resolve-case", ["ALL"], user_id=account.user_id)
+    site.administrator.ensure_authorization(
+        Resource.PROCESS_DEFINITION, "confirm-case", ["DELETE_INSTANCE"], user_id=account.user_id
+    )
+    site.administrator.ensure_authorization(Resource.PROCESS_DEFINITION, "resolve-case", ["ALL"], user_id=account.user_id)
 
     set_up_accounts(site.administrator, site.settings)
 
@@ -243,7 +247,7 @@ def test_results_are_reported_when_the_lock_by_somebody_elses_wrong_password_end
     process, account, release = deploy(one_task), ACCOUNTS["tasks"], Event()
     calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
     site.administrator.ensure_authorization(
-        PROCESS_DEFINITION, process.key, ["READ_INSTANCE", "UPDATE_INSTANCE"], user_id=account.user_id
+        Resource.PROCESS_DEFINITION, process.key, ["READ_INSTANCE", "UPDATE_INSTANCE"], user_id=account.user_id
     )
     site.administrator.ensure_tenant(TENANT, "Small models")
     site.administrator.ensure_user_in_tenant(TENANT, account.user_id)

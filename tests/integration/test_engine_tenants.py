@@ -18,15 +18,13 @@ from tests.support.models import new_name, one_task, waiting_for_message
 from workers import suite
 from workers.cli import app
 from workers.deployment import DEPLOYMENT, OWN_MODELS, PROCESSES, WORKERS, deploy, models_root, set_up
-from workers.runtime.engine import Engine, EngineRefusedError, TopicRequest
+from workers.runtime.engine import Engine, EngineRefusedError, Resource, TopicRequest
 from workers.runtime.settings import Settings
 
 pytestmark = pytest.mark.stack
 
 PASSWORD = "Demo-2026-q2o"
 WORKER_NEEDS = ["READ", "READ_INSTANCE", "UPDATE_INSTANCE"]
-TENANT_RESOURCE = 11
-PROCESS_DEFINITION = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +59,8 @@ def worker(engine: Engine, doors: Doors) -> Iterator[Engine]:
     """A user with the rights of a worker, who is in no tenant yet."""
     name = new_name("worker").replace("-", "")
     engine.ensure_user(name, first_name="A", last_name="Worker", email=f"{name}@example.org", password=PASSWORD)
-    engine.ensure_authorization(PROCESS_DEFINITION, "*", WORKER_NEEDS, user_id=name)
-    engine.ensure_authorization(TENANT_RESOURCE, "*", ["READ"], user_id=name)
+    engine.ensure_authorization(Resource.PROCESS_DEFINITION, "*", WORKER_NEEDS, user_id=name)
+    engine.ensure_authorization(Resource.TENANT, "*", ["READ"], user_id=name)
     door = Engine(doors.environment["Q2O_ENGINE_URL"], name, PASSWORD)
     yield door
     door.close()

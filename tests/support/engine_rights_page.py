@@ -6,26 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workers.accounts import ACCOUNTS, Account, Right
-from workers.deployment import (
-    DECISION_DEFINITION,
-    DECISIONS,
-    GROUP,
-    GROUPS,
-    PROCESS_DEFINITION,
-    PROCESS_INSTANCE,
-    PROCESSES,
-    TENANT,
-    WORKERS,
-    Group,
-)
+from workers.deployment import DECISIONS, GROUPS, PROCESSES, WORKERS, Group
+from workers.runtime.engine import Resource
 
 PAGE = Path(__file__).parents[2] / "docs" / "rights-engine.md"
 KINDS = {
-    GROUP: ("group", ()),
-    PROCESS_DEFINITION: ("process", PROCESSES),
-    PROCESS_INSTANCE: ("instance", ()),
-    DECISION_DEFINITION: ("decision", DECISIONS),
-    TENANT: ("tenant", ()),
+    Resource.GROUP: ("group", ()),
+    Resource.PROCESS_DEFINITION: ("process", PROCESSES),
+    Resource.PROCESS_INSTANCE: ("instance", ()),
+    Resource.DECISION_DEFINITION: ("decision", DECISIONS),
+    Resource.TENANT: ("tenant", ()),
 }
 HEAD = f"""# Rights in the engine
 

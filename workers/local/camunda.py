@@ -87,10 +87,13 @@ class Camunda(Service):
 
     def _responds(self) -> bool:
         try:
-            # The list of engines needs no login; the first login on a cold JVM takes long, so a person is told of it only when it answers.
-            return _get(f"{self.url}/engine").ok and _get(f"{self.url}/version", (self.user, self.password)) is not None
+            # The list of engines needs no login. The first login of a cold JVM takes longer, and is answered when the engine is ready.
+            if not _get(f"{self.url}/engine").ok:
+                return False
+            _get(f"{self.url}/version", (self.user, self.password))
         except requests.RequestException:
             return False
+        return True
 
 
 def check_login(url: str, user: str, password: str, tls: ClientTls = PUBLIC_AUTHORITIES) -> None:

@@ -40,7 +40,7 @@ def logins_of(settings: Settings) -> dict[str, Login]:
 
 
 def require_role(database: Engine, process: str, *, production: bool) -> None:
-    """Refuse the role of a process that starts, unless it has the process's rights, and in production no others. Raises DatabaseRoleError."""
+    """Refuse to start a process with a role that lacks its rights, or that has more in production. Raises DatabaseRoleError."""
     named = f"{variable('database_url')} or {variable(f'{process}_database_url')}"
     with database.connect() as connection:
         mine = connection.execute(_MINE, {"group": group_of(process)}).one()

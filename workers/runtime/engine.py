@@ -28,7 +28,7 @@ from workers.runtime.engine_connection import (
     EngineUntrustedError,
 )
 from workers.runtime.engine_history import HistoryCalls
-from workers.runtime.engine_people import Completion, UserTask
+from workers.runtime.engine_people import Completion, Resource, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.engine_tenants import TenantCalls
 from workers.runtime.secret_files import Secret
@@ -52,6 +52,7 @@ __all__ = [
     "EngineUntrustedError",
     "ExternalTask",
     "Instance",
+    "Resource",
     "TopicRequest",
     "UserTask",
     "new_worker_id",

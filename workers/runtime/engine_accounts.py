@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from workers.runtime.engine_connection import EngineRefusedError
-from workers.runtime.engine_people import PeopleCalls
-
-_DEPLOYMENT = 9  # the engine's number for deployments (its Resources enumeration)
+from workers.runtime.engine_people import PeopleCalls, Resource
 
 
 class AccountCalls(PeopleCalls):
@@ -27,7 +25,7 @@ class AccountCalls(PeopleCalls):
         """Give an existing user this password. The engine asks for the caller's own password once more."""
         self.put(f"/user/{user_id}/credentials", {"password": password, "authenticatedUserPassword": self._login.password})
 
-    def grant_exactly(self, user_id: str, grants: Mapping[tuple[int, str], Collection[str]]) -> None:
+    def grant_exactly(self, user_id: str, grants: Mapping[tuple[Resource, str], Collection[str]]) -> None:
         """Give a user these permissions, by kind and id of the resource, and take all others of the user away.
 
         Among the others is what the engine grants to a new user: to change their own password and profile, and to delete themselves.
@@ -43,7 +41,7 @@ class AccountCalls(PeopleCalls):
 
     def may_deploy(self) -> bool:
         """Whether the caller's own account may bring models to the engine, which is to run code in it."""
-        query = {"permissionName": "CREATE", "resourceName": "Deployment", "resourceType": _DEPLOYMENT}
+        query = {"permissionName": "CREATE", "resourceName": "Deployment", "resourceType": Resource.DEPLOYMENT}
         return bool(self.get("/authorization/check", **query)["authorized"])
 
 

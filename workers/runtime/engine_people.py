@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Any
 
 from workers.runtime.engine_answers import Update, shown_between, typed_by
@@ -15,6 +16,22 @@ from workers.runtime.engine_connection import EngineConnection, EngineRefusedErr
 from workers.runtime.variables import TypedValue, Variable, decode, encode
 
 _GRANT = 1
+
+
+class Resource(IntEnum):
+    """The kinds of resource that a permission may be about, by the engine's numbers for them."""
+
+    APPLICATION = 0
+    GROUP = 2
+    FILTER = 5
+    PROCESS_DEFINITION = 6
+    TASK = 7
+    PROCESS_INSTANCE = 8
+    DEPLOYMENT = 9
+    DECISION_DEFINITION = 10
+    TENANT = 11
+
+
 # The engine bounds a value of a small type by 4,000 characters, and one of a large type not at all. No form has a large one.
 SMALL_TYPES, LARGE_TYPES = "string,boolean,integer,long,short,double,date,null", "json,bytes,file,object,xml"
 MOST_UPDATES = 2000  # a form has some 40 values; each may change a few times while it is open
@@ -160,7 +177,7 @@ class PeopleCalls(EngineConnection):
 
     def ensure_authorization(
         self,
-        resource_type: int,
+        resource_type: Resource,
         resource_id: str,
         permissions: Sequence[str],
         *,

@@ -15,7 +15,10 @@ class TenantCalls(EngineConnection):
     """Create tenants, make people and groups members of them, and find what a user cannot see."""
 
     def ensure_tenant(self, tenant_id: UUID, name: str = "") -> None:
-        """Create the tenant unless the engine has it, and give it a name; without one, a tenant keeps its name, and a new one has its id."""
+        """Create the tenant unless the engine has it, and give it this name.
+
+        Without a name, a tenant keeps the one that it has, and a new one is named by its id.
+        """
         address, known = f"/tenant/{tenant_id}", self.find(f"/tenant/{tenant_id}")
         if known is not None:
             if name and known["name"] != name:

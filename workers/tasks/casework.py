@@ -184,13 +184,7 @@ def _as_shown(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> 
     """A command on the case whose facts the form has shown. Raises FormChanged."""
     case = uow.read(FalloutCase, key.id)
     _answered(uow, task, case, person)
-    return CaseCommand(
-        case_id=key.id,
-        expected_version=case.version,
-        person=person.user_id,
-        roles=person.roles,
-        process_instance_id=task.process_instance_id,
-    )
+    return CaseCommand(**_by(person, task, case))
 
 
 def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, resolution: Resolution) -> ResolveCase:
@@ -198,11 +192,7 @@ def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, reso
     case = uow.read(FalloutCase, key.id)
     form = _answered(uow, task, case, person)
     return ResolveCase(
-        case_id=key.id,
-        expected_version=case.version,
-        person=person.user_id,
-        roles=person.roles,
-        process_instance_id=task.process_instance_id,
+        **_by(person, task, case),
         resolution=resolution,
         expected_step_version=form.facts["step"]["version"] if form.facts["step"] else None,
         external_ref=person.identifier("externalReference") or None,
@@ -216,14 +206,21 @@ def _about_proposal(uow: UnitOfWork, task: Task, key: BusinessKey, person: Perso
     case = uow.read(FalloutCase, key.id)
     form = _answered(uow, task, case, person, proposal_id=_id_of(proposing.last_proposal(uow, case)))
     return AnswerProposal(
-        case_id=key.id,
-        expected_version=case.version,
-        person=person.user_id,
-        roles=person.roles,
-        process_instance_id=task.process_instance_id,
+        **_by(person, task, case),
         proposal_id=form.facts["proposalId"],
         text=person.prose("confirmationComment") or "no comment",
     )
+
+
+def _by(person: Person, task: Task, case: Row[Any]) -> dict[str, Any]:
+    """What every command on a case names: the case as it is now, who acts, and by which process instance."""
+    return {
+        "case_id": case.id,
+        "expected_version": case.version,
+        "person": person.user_id,
+        "roles": person.roles,
+        "process_instance_id": task.process_instance_id,
+    }
 
 
 def _id_of(proposal: Row[Any] | None) -> UUID | None:

@@ -16,14 +16,13 @@ from workers.runtime.evaluation import then_evaluate
 from workers.runtime.refusals import record_refusal
 from workers.tasks.subjects import cause_of
 
-LONGEST_PROSE = 2000  # characters, as over HTTP
-
 
 @contextmanager
 def open_unit_of_work(database: Database, task: Task, key: BusinessKey, on_behalf_of: str | None = None) -> Iterator[UnitOfWork]:
     """The transaction of one command of this task; its log rows carry instance and business key, a refusal is logged and counted.
 
-    `key` is what the task's instance acts for, and names the tenant. `on_behalf_of` is the person whose act the task passes on: that person is the actor, in place of the worker.
+    `key` is what the task's instance acts for, and names the tenant. `on_behalf_of` is the person whose act the task passes on: that person
+    is the actor, in place of the worker.
     """
     with _recording_refusals(database, cause_of(task, key, on_behalf_of)) as uow:
         yield uow

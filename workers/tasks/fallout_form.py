@@ -15,8 +15,7 @@ from domain.delivery.steps import FulfillmentStep
 from domain.store import UnitOfWork
 from domain.texts import LONGEST_IDENTIFIER
 from workers.runtime.variables import Variable
-from workers.tasks.commands import LONGEST_PROSE
-from workers.tasks.markdown import moment, plain, table
+from workers.tasks.markdown import LONGEST_PROSE, moment, plain, table
 
 SHOWN = (
     "caseNumber",

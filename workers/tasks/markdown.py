@@ -15,6 +15,7 @@ from domain.texts import on_one_line
 from workers.runtime.variables import MAX_STRING
 
 LONGEST_NOTICE = 1000  # characters
+LONGEST_PROSE = 2000  # characters, as over HTTP
 SHOWN_COMMENT = 200  # characters; enough to recognise a comment, which is on record in full
 # Every character with a meaning in Markdown, in HTML (`&`), in a bare address (`.`, `:`, `@`), or below a line that it makes a heading (`=`).
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~=&.:@-])")

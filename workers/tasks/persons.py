@@ -16,7 +16,7 @@ from domain.workflows.keys import BusinessKey
 from workers.pod.contract import GiveUp, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import TypedValue
-from workers.tasks.commands import LONGEST_PROSE
+from workers.tasks.markdown import LONGEST_PROSE
 
 _LEFT_OUT: TypedValue = {"type": "Null", "value": None}
 
