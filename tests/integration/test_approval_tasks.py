@@ -18,8 +18,9 @@ from domain.workflows import instances
 from domain.workflows.forms import ShownForm
 from domain.workflows.instances import NotThisProcess
 from domain.workflows.keys import BusinessKey, Kind
+from tests.support.as_read import Offer
 from tests.support.database import acting, in_order
-from tests.support.offers import APPROVER, PRICE_BOOK_VERSION, Offer, Offers, line
+from tests.support.offers import APPROVER, PRICE_BOOK_VERSION, Offers, line
 from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.variables import MAX_STRING, encode

@@ -15,7 +15,8 @@ from domain.errors import Invalid
 from domain.offers.approvals import ApprovalDecision, AuthorityExceeded, FourEyesViolation
 from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
-from tests.support.offers import APPROVER, OWNER, Offer, Offers
+from tests.support.as_read import Offer
+from tests.support.offers import APPROVER, OWNER, Offers
 
 DEPUTY = "dora"
 

@@ -13,7 +13,8 @@ from domain.offers.quotes import Quote
 from domain.store import param, table_of
 from domain.store.declared import _declared, run
 from domain.store.isolation import EVERY_TENANT, open_for
-from tests.support.offers import Offer, Offers
+from tests.support.as_read import Offer
+from tests.support.offers import Offers
 from workers.runtime.database import connect
 
 QUOTE = table_of(Quote)

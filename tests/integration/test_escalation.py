@@ -14,8 +14,9 @@ from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog
 from domain.workflows.instances import NotThisProcess
 from domain.workflows.keys import BusinessKey, Kind
+from tests.support.as_read import Offer
 from tests.support.database import acting, in_order
-from tests.support.offers import APPROVER, OWNER, Offer, Offers
+from tests.support.offers import APPROVER, OWNER, Offers
 from tests.support.rules import KnownEngine
 from workers.pod.contract import BpmnError, GiveUp, Task
 from workers.runtime.variables import encode

@@ -6,8 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.as_read import Offer
 from tests.support.http import Api, edit, is_problem, withdraw
-from tests.support.offers import CUSTOMER, OWNER, Offer, Offers
+from tests.support.offers import CUSTOMER, OWNER, Offers
 from workers.http.auth import Role
 
 INSIDE = (

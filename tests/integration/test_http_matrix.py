@@ -14,9 +14,10 @@ from sqlalchemy import create_engine
 
 from domain.catalog import CATALOG
 from domain.delivery.steps import StepEvent
+from tests.support.as_read import Offer, Order
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
-from tests.support.offers import BERT, PRICE_BOOK, Offer, Offers, Order
+from tests.support.offers import BERT, PRICE_BOOK, Offers
 from workers.http.app import create_app
 from workers.http.auth import DOCUMENTATION_PATHS, Role
 from workers.http.tokens import local_tokens

@@ -13,7 +13,8 @@ from domain.offers.approvals import Decision
 from domain.offers.quotes import Quote
 from domain.store import table_of
 from domain.store.facts import WorkflowCommand
-from tests.support.offers import CUSTOMER, SIGNATURE, Offer, Offers
+from tests.support.as_read import Offer
+from tests.support.offers import CUSTOMER, SIGNATURE, Offers
 from tests.support.races import race_for_row
 
 DIRECTOR = replace(SIGNATURE, level=2, approver_group="approverDirector")

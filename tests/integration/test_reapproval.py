@@ -23,7 +23,8 @@ from domain.offers.approvals import (
 from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
 from domain.workflows.timers import NotDue
-from tests.support.offers import APPROVER, SIGNATURE, Offer, Offers
+from tests.support.as_read import Offer
+from tests.support.offers import APPROVER, SIGNATURE, Offers
 
 DIRECTOR = approving.Requirement(
     type="DISCOUNT",

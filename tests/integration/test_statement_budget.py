@@ -18,8 +18,9 @@ from sqlalchemy import text
 from domain import accepting, granting
 from domain.offers import escalating, quoting, withdrawing
 from domain.store import Answer, Cause, once, remember, unit_of_work
+from tests.support.as_read import Offer
 from tests.support.evidence import record
-from tests.support.offers import CUSTOMER, SIGNATURE, Offer, Offers
+from tests.support.offers import CUSTOMER, SIGNATURE, Offers
 from tests.support.statements import listening
 
 Act = Callable[[], object]

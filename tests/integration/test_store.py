@@ -17,9 +17,10 @@ from domain.offers import quoting
 from domain.offers.quotes import Quote, QuoteVersionConflict
 from domain.store import Answer, Cause, UnitOfWork, once, remember, table_of, unit_of_work
 from domain.store.facts import ConflictLog, OutboxEvent, TransitionLog
+from tests.support.as_read import Offer
 from tests.support.database import count
 from tests.support.evidence import record
-from tests.support.offers import CUSTOMER, Offer, Offers
+from tests.support.offers import CUSTOMER, Offers
 from tests.support.waiting import eventually
 
 QUOTE, CONFLICTS = table_of(Quote), table_of(ConflictLog)

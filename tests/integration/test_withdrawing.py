@@ -17,8 +17,9 @@ from domain.store import table_of
 from domain.store.facts import OutboxEvent, TransitionLog, WorkflowCommand
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
+from tests.support.as_read import Offer
 from tests.support.database import acting, count, in_order
-from tests.support.offers import SIGNATURE, Offer, Offers
+from tests.support.offers import SIGNATURE, Offers
 
 REASON = "CUSTOMER_ASKED"
 

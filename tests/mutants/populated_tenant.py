@@ -22,8 +22,9 @@ from domain.store import Answer, once, remember
 from domain.store.isolation import name_tenant
 from domain.workflows.forms import FORM
 from tests.mutants.trial import Trial
+from tests.support.as_read import Offer
 from tests.support.fulfilment import Fulfilment
-from tests.support.offers import BERT, Offer
+from tests.support.offers import BERT
 
 
 class PopulatedTenant(Trial):

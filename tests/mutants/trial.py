@@ -15,8 +15,9 @@ from domain.offers import withdrawing
 from domain.offers.approvals import Decision
 from domain.store import Cause, UnitOfWork, table_of
 from domain.store.isolation import name_tenant
+from tests.support.as_read import Offer, read_offer
 from tests.support.database import in_order
-from tests.support.offers import OWNER, SIGNATURE, Offer, Offers, read_offer
+from tests.support.offers import OWNER, SIGNATURE, Offers
 
 
 class Trial(Offers):

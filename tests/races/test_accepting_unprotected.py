@@ -20,10 +20,11 @@ from domain.errors import InvalidTransition, TryAgain
 from domain.offers.acceptances import QuoteAcceptance
 from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import Move, UnitOfWork, table_of
+from tests.support.as_read import Offer
 from tests.support.database import count
 from tests.support.guards import allowed_in, without, without_unique
 from tests.support.http import accept, acceptance
-from tests.support.offers import CUSTOMER, Offer, Offers
+from tests.support.offers import CUSTOMER, Offers
 from tests.support.races import ApiOf, NewOffers, race_for_row
 from workers.http import execution
 from workers.runtime.retries import until_decided

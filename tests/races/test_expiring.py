@@ -22,10 +22,11 @@ from domain.offers.withdrawing import EXPIRE, ExpireQuote, QuoteStillValid, expi
 from domain.store import table_of
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
+from tests.support.as_read import Offer
 from tests.support.database import acting, count
 from tests.support.guards import without
 from tests.support.http import Api, accept, is_problem
-from tests.support.offers import Offer, Offers
+from tests.support.offers import Offers
 from tests.support.races import ApiOf, NewOffers, race_for_row
 from tests.support.waiting import eventually
 

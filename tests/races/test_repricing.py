@@ -24,9 +24,10 @@ from domain.offers.prices import StalenessPolicy
 from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import table_of
 from domain.store.facts import OutboxEvent
+from tests.support.as_read import Offer
 from tests.support.database import count, in_order
 from tests.support.http import Api, accept, is_problem
-from tests.support.offers import PRICE_BOOK_VERSION, SIGNATURE, Offer, Offers
+from tests.support.offers import PRICE_BOOK_VERSION, SIGNATURE, Offers
 from tests.support.races import ApiOf, NewOffers, race_for_row
 
 NEXT = "p-45"

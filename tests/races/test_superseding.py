@@ -20,10 +20,11 @@ from domain.offers.approvals import ApprovalDecision, ApprovalRequest, Decision,
 from domain.offers.deciding import DECIDE, QUOTE_OUTCOME
 from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import table_of
+from tests.support.as_read import Offer
 from tests.support.database import count, in_order
 from tests.support.guards import without
 from tests.support.http import Api, acceptance, decide, edit, is_problem
-from tests.support.offers import Offer, Offers
+from tests.support.offers import Offers
 from tests.support.races import ApiOf, NewOffers, race_for_row
 
 NOTHING = UUID(int=0)

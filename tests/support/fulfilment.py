@@ -22,8 +22,9 @@ from domain.fallout import casework
 from domain.fallout.cases import FalloutCase
 from domain.fallout.casework import CaseCommand
 from domain.store import CellKind, table_of
+from tests.support.as_read import Order
 from tests.support.database import in_order
-from tests.support.offers import CUSTOMER, FELIX, STAFF, Offers, Order
+from tests.support.offers import CUSTOMER, FELIX, STAFF, Offers
 
 ROLES = {person: (role,) for person, role in STAFF.items()}
 

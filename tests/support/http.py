@@ -18,9 +18,10 @@ from standardwebhooks.webhooks import Webhook
 
 from domain.catalog import CATALOG, FIBRE, ROUTER
 from domain.delivery import steps
+from tests.support.as_read import Offer
 from tests.support.database import acting
 from tests.support.metrics import metric
-from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offer, Offers
+from tests.support.offers import APPROVER, CUSTOMER, OWNER, Offers
 from workers.http.auth import Authenticate, Role
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits

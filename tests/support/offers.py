@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Engine, Row, text
 
-from domain import accepting, granting
-from domain.authority import GrantStatus
+from domain import accepting
 from domain.callers import keys_of_callers
 from domain.catalog import CATALOG, FIBRE, ROUTER, SUPPORT
 from domain.delivery import decomposing, starting
@@ -30,13 +28,14 @@ from domain.offers.quotes import Line
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.workflows import instances
 from domain.workflows.instances import Called
+from tests.support.as_read import Offer, Order, read_offer
+from tests.support.grants import ADMINISTRATORS, granted
 
 OWNER = "sally"
 APPROVER = "rita"
 ANNA, BERT, MONA, FELIX = "anna", "bert", "mona", "felix"
 STAFF = {ANNA: "falloutL1", BERT: "falloutL2", MONA: "falloutManagers", FELIX: "fulfillmentManagers"}
 """Case workers of the first and the second level, their manager, and who decides on cancellations; each with their role."""
-ADMINISTRATORS = ("admin", "second admin")
 CUSTOMER = "customer-1"
 PRICE_BOOK, PRICE_BOOK_VERSION = "STANDARD", "p-44"
 ENTRIES = {FIBRE: (Decimal(80), Decimal(40)), ROUTER: (Decimal(12), Decimal(6)), SUPPORT: (Decimal(15), Decimal(5))}
@@ -50,68 +49,12 @@ SIGNATURE = approving.Requirement(
     sla=timedelta(hours=24),
 )
 """What the decision table asks for a discount of 20 %."""
-# A command that is built too early names this id instead of None, and is refused because there is no such row.
-NO_ID = UUID(int=0)
-_IDS = ("config_result_id", "price_result_id", "approval_request_id", "document_id", "order_id")
-_QUOTE = text("""
-    SELECT q.status, q.version, r.id AS revision_id, r.config_result_id, r.price_result_id, a.id AS approval_request_id, o.order_id,
-        (SELECT d.id FROM quote_document d WHERE d.tenant_id = :tenant AND d.quote_revision_id = r.id ORDER BY d.created_at DESC LIMIT 1)
-            AS document_id
-    FROM quote q JOIN quote_revision r ON r.tenant_id = :tenant AND r.id = q.current_revision_id
-    LEFT JOIN approval_request a ON a.tenant_id = :tenant AND a.quote_revision_id = r.id
-    LEFT JOIN quote_acceptance o ON o.tenant_id = :tenant AND o.quote_revision_id = r.id
-    WHERE q.tenant_id = :tenant AND q.id = :id
-""")
 
 
 def line(line_no: int, offering: str, **changes: Any) -> Line:
     """Make a line of one piece over twelve months with 20 % off."""
     given = {"quantity": 1, "term_months": 12, "discount_percent": Decimal(20), **changes}
     return Line(line_no=line_no, product_offering_id=offering, **given)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """A quote: its version, and the ids that its next commands must name."""
-
-    quote_id: UUID
-    status: str
-    version: int
-    revision_id: UUID
-    config_result_id: UUID
-    price_result_id: UUID
-    approval_request_id: UUID
-    document_id: UUID
-    order_id: UUID
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """The ids as a client has read them, and names them in the next request."""
-        return {
-            "revisionId": str(self.revision_id),
-            "configResultId": str(self.config_result_id),
-            "priceResultId": str(self.price_result_id),
-            "approvalRequestId": str(self.approval_request_id),
-            "documentId": str(self.document_id),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """An order. `steps` maps step code -> step id."""
-
-    order_id: UUID
-    status: str
-    version: int
-    steps: dict[str, UUID]
-    body: dict[str, Any] = field(repr=False)
-
-
-def read_offer(connection: Connection, tenant_id: UUID, quote_id: UUID) -> Offer:
-    """Read by one statement what the next command must name: every builder does so after each of its commands."""
-    row = connection.execute(_QUOTE, {"tenant": tenant_id, "id": quote_id}).one()
-    ids = {name: getattr(row, name) or NO_ID for name in _IDS}
-    return Offer(quote_id=quote_id, status=row.status, version=row.version, revision_id=row.revision_id, **ids)
 
 
 class Offers:
@@ -145,14 +88,14 @@ class Offers:
     def grant_authority(self, subject: str = APPROVER, role: str = "approverRsm", **changes: Any) -> Row[Any]:
         """Let somebody act in a role; `changes` replace fields of GrantAuthority (default: any discount, region, product, amount)."""
         with self.uow(ADMINISTRATORS[0], "grant-authority") as uow:
-            return _granted(uow, subject, role, {"max_discount_percent": Decimal(100), **changes})
+            return granted(uow, subject, role, {"max_discount_percent": Decimal(100), **changes})
 
     def grant_staff(self) -> None:
         """Let the approver sign anything, and the case workers work on cases."""
         with self.uow(ADMINISTRATORS[0], "grant-authority") as uow:
-            _granted(uow, APPROVER, "approverRsm", {"max_discount_percent": Decimal(100)})
+            granted(uow, APPROVER, "approverRsm", {"max_discount_percent": Decimal(100)})
             for person, role in STAFF.items():
-                _granted(uow, person, role, {})
+                granted(uow, person, role, {})
 
     def quote(self, quote_id: UUID) -> Offer:
         """Read the version and the ids that the next command on the quote must name."""
@@ -322,15 +265,6 @@ class Offers:
                 step_id=step_id, expected_version=version, worker_id=worker_id, external_task_id=external_task_id
             )
             return starting.start_step(uow, command)
-
-
-def _granted(uow: UnitOfWork, subject: str, role: str, limits: dict[str, Any]) -> Row[Any]:
-    first, second = ADMINISTRATORS
-    grant = granting.grant(uow, granting.GrantAuthority(subject=subject, role=role, granted_by=first, **limits))
-    if grant.status == GrantStatus.ACTIVE:
-        return grant
-    confirmation = granting.ConfirmAuthority(grant_id=grant.id, expected_version=grant.version, confirmed_by=second)
-    return granting.confirm(uow, confirmation)
 
 
 def offers_of_new_tenant(engine: Engine) -> Offers:

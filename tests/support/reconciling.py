@@ -18,7 +18,8 @@ from domain.delivery.steps import StepEvent
 from domain.findings import ReconciliationFinding
 from domain.store.facts import TransitionLog
 from reconciliation.questions import Silence
-from tests.support.offers import Offers, Order
+from tests.support.as_read import Order
+from tests.support.offers import Offers
 from workers.providers.port import (
     CancelRequest,
     ProviderOutcomeUnknownError,

@@ -12,7 +12,8 @@ from tests.mutants.stories.accepting import APPROVAL_OF_ITS_REVISION, accepting_
 from tests.mutants.stories.commands import accept, publish
 from tests.mutants.telling import allowed_by, refused_by
 from tests.mutants.trial import Trial
-from tests.support.offers import ENTRIES, PRICE_BOOK_VERSION, SIGNATURE, Offer, line
+from tests.support.as_read import Offer
+from tests.support.offers import ENTRIES, PRICE_BOOK_VERSION, SIGNATURE, line
 
 STALE_APPROVAL, APPROVAL_MISSING = "quote.accept/STALE_APPROVAL", "quote.accept/APPROVAL_MISSING"
 STALE_PRICE, DOCUMENT = "quote.accept/STALE_PRICE", "quote.accept/DOCUMENT_MISMATCH"

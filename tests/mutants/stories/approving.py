@@ -16,7 +16,8 @@ from tests.mutants.statements import LOOK_AT_GRANT
 from tests.mutants.stories.commands import decide
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
-from tests.support.offers import APPROVER, OWNER, SIGNATURE, Offer
+from tests.support.as_read import Offer
+from tests.support.offers import APPROVER, OWNER, SIGNATURE
 
 DECISION_OF_ITS_QUOTE = "fk_approval_decision_tenant_id_quote_id_quote_revision_id"
 NEXT_LEVEL: dict[str, Any] = {"expected_escalation_level": 0, "approver_group": "approverDirector", "sla": timedelta(hours=4)}

@@ -10,7 +10,8 @@ from domain.catalog import CATALOG
 from domain.offers import deciding, documents, price_books, quoting, withdrawing
 from domain.offers.approvals import Decision
 from tests.mutants.trial import Trial
-from tests.support.offers import APPROVER, ENTRIES, PRICE_BOOK, Offer
+from tests.support.as_read import Offer
+from tests.support.offers import APPROVER, ENTRIES, PRICE_BOOK
 
 WITHDRAWALS: dict[str, Any] = {
     "recall": (withdrawing.recall, withdrawing.RecallQuote),

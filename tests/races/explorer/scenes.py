@@ -24,7 +24,9 @@ from domain.offers.quotes import QuoteStatus
 from domain.store import table_of
 from tests.races.explorer.delivery_scenes import DELIVERIES, Delivery
 from tests.races.explorer.stage import Stage
-from tests.support.offers import ADMINISTRATORS, ANNA, SIGNATURE, Offer, Offers
+from tests.support.as_read import Offer
+from tests.support.grants import ADMINISTRATORS
+from tests.support.offers import ANNA, SIGNATURE, Offers
 
 TENANT = UUID("7e2a2e00-0000-4000-8000-000000000001")
 RITA, RALPH, FIONA, DORA, PETRA = "rita", "ralph", "fiona", "dora", "petra"
