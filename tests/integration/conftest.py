@@ -1,8 +1,10 @@
-"""Fixtures of the tests that talk to the real engine."""
+"""Fixtures that several modules of tests in this folder ask for."""
 
 from __future__ import annotations
 
+from tests.support.approval_desk import desk
 from tests.support.audits import planted, settled
 from tests.support.engines import deploy, doors
+from tests.support.late import late
 
-__all__ = ["deploy", "doors", "planted", "settled"]
+__all__ = ["deploy", "desk", "doors", "late", "planted", "settled"]

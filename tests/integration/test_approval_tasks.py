@@ -5,37 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select
 
 from domain.catalog import SUPPORT
 from domain.offers import quoting, reading
-from domain.offers.approvals import ApprovalDecision
-from domain.store import table_of
-from domain.workflows import instances
-from domain.workflows.forms import ShownForm
-from domain.workflows.instances import NotThisProcess
-from domain.workflows.keys import BusinessKey, Kind
+from tests.support.approval_desk import DISCOUNT, Desk, first
 from tests.support.as_read import Offer
-from tests.support.database import acting, in_order
-from tests.support.offers import APPROVER, PRICE_BOOK_VERSION, Offers, line
-from tests.support.rules import KnownEngine
-from workers.pod.contract import BpmnError, GiveUp, Task
+from tests.support.offers import Offers, line
+from workers.pod.contract import BpmnError
 from workers.runtime.variables import MAX_STRING, encode
-from workers.tasks.approval import Approval
-from workers.tasks.markdown import plain
 from workers.tasks.topics import CONTRACTS
 
-DISCOUNT: dict[str, Any] = {
-    "level": 1,
-    "requirementType": "DISCOUNT",
-    "approverGroup": "approverRsm",
-    "minAuthorityDiscountPercent": 20.0,
-    "slaDuration": "PT24H",
-    "because": "A discount of 20.0 % is more than sales may give alone (10 %).",
-}
 FINANCE: dict[str, Any] = {**DISCOUNT, "level": 2, "requirementType": "FINANCE", "approverGroup": "approverFinance"}
 UNCHANGED = {
     "hasBasis": True,
@@ -45,77 +27,6 @@ UNCHANGED = {
     "paymentTermChange": 0,
     "linesAdded": False,
 }
-
-
-class Desk:
-    """The handlers, called for one offer as the engine calls them: the rules give what the test says."""
-
-    def __init__(self, offers: Offers) -> None:
-        self._offers = offers
-        self.engine = KnownEngine(groups={APPROVER: ["approverRsm"]}, completed_by=APPROVER)
-        self._workers = Approval(acting(offers.engine, "tasks"), self.engine.door)
-
-    def facts(self, offer: Offer) -> dict[str, Any]:
-        return self._workers.collect_facts(*self._of_offer("quote.collect-approval-facts", offer))
-
-    def open(self, offer: Offer, *rows: dict[str, Any], reuse: bool = False) -> dict[str, Any]:
-        self.engine.rows = {"approval-requirements": rows, "reapproval-reuse": [{"reuse": reuse}]}
-        opened: dict[str, Any] = self._workers.open_requirements(*self._of_offer("quote.open-requirements", offer))
-        return opened
-
-    def outcome(self, offer: Offer) -> dict[str, Any]:
-        return self._workers.apply_outcome(*self._of_offer("quote.apply-outcome", offer))
-
-    def show(self, requirement_id: UUID) -> dict[str, Any]:
-        """Prepare the form of a signature."""
-        task, key = self._of_signature("approval.prepare-form", requirement_id)
-        values = self._workers.prepare_form(task, key)
-        self.engine.offer(task.process_instance_id, values)
-        return values
-
-    def answer(self, requirement_id: UUID, decision: str, **variables: Any) -> dict[str, Any]:
-        """Complete the form that was shown, as the person does whom the engine names."""
-        self.engine.typed = encode({"decision": decision, "reasonCode": "WITHIN_POLICY", "comment": "", **variables})
-        return self._workers.record_decision(*self._of_signature("approval.record-decision", requirement_id))
-
-    def record(self, requirement_id: UUID, decision: str) -> dict[str, Any]:
-        """Show the form of a signature, and complete it."""
-        self.show(requirement_id)
-        return self.answer(requirement_id, decision)
-
-    def _of_offer(self, topic: str, offer: Offer) -> tuple[Task, BusinessKey]:
-        key = BusinessKey(Kind.QUOTE_REVISION, self._offers.tenant_id, (offer.quote_id, offer.revision_id))
-        return _task(topic, f"instance-{offer.revision_id}", key), key
-
-    def _of_signature(self, topic: str, requirement_id: UUID, **variables: Any) -> tuple[Task, BusinessKey]:
-        key = BusinessKey(Kind.APPROVAL_REQUIREMENT, self._offers.tenant_id, (requirement_id,))
-        with self._offers.uow() as uow:
-            known = instances.acting_for(uow, [str(key)])
-        return _task(topic, known[0] if known else self._offers.process_of_signature(requirement_id), key, **variables), key
-
-
-def _task(topic: str, instance_id: str, key: BusinessKey, **variables: Any) -> Task:
-    return Task(
-        id="external-task-1",
-        topic=topic,
-        worker_id="worker-1",
-        tenant_id=str(key.tenant_id),
-        process_instance_id=instance_id,
-        business_key=str(key),
-        activity_id="activity",
-        execution_id="execution-1",
-        variables=variables,
-    )
-
-
-def first(opened: dict[str, Any]) -> UUID:
-    """The first signature that is asked for."""
-    return UUID(opened["levels"][0]["requirements"][0]["requirementId"])
-
-
-@pytest.fixture
-def desk(offers: Offers) -> Desk:
-    return Desk(offers)
 
 
 def offer_again(offers: Offers, offer: Offer, **changes: Any) -> Offer:
@@ -266,104 +177,3 @@ def test_a_rule_is_asked_with_facts_from_the_database(desk: Desk, offers: Offers
     offer = offers.submitted_quote()
     desk.open(offer, DISCOUNT)
     assert desk.engine.asked["approval-requirements"] == desk.facts(offer)
-
-
-class TestADecision:
-    """What may be signed, by whom, and what is kept with it."""
-
-    @pytest.fixture
-    def asked(self, desk: Desk, offers: Offers) -> UUID:
-        """A signature whose form somebody has open."""
-        requirement_id = first(desk.open(offers.submitted_quote(), DISCOUNT))
-        desk.show(requirement_id)
-        return requirement_id
-
-    def decisions(self, offers: Offers) -> list[Any]:
-        table = table_of(ApprovalDecision)
-        with offers.engine.connect() as connection:
-            return list(connection.execute(in_order(select(*table.c), table)))
-
-    def refused(self, desk: Desk, requirement_id: UUID, decision: str = "APPROVE") -> tuple[str, str]:
-        """The code of the refusal, and what the next form says about it."""
-        with pytest.raises(BpmnError) as refusal:
-            desk.answer(requirement_id, decision)
-        return refusal.value.code, desk.show(requirement_id)["decisionRefused"]
-
-    def test_keeps_what_the_form_has_shown(self, desk: Desk, offers: Offers, asked: UUID) -> None:
-        desk.answer(asked, "APPROVE")
-
-        [decision] = self.decisions(offers)
-        with offers.uow() as uow:
-            form = uow.read(ShownForm, decision.shown_form_id)
-        assert form.facts["price"]["netTotal"] == "883.20"
-        assert form.facts["requirement"]["type"] == "DISCOUNT"
-        assert (form.subject_id, decision.decided_by) == (asked, APPROVER)
-
-    def test_takes_nothing_but_the_form_from_variables(self, desk: Desk, offers: Offers, asked: UUID) -> None:
-        other = offers.quote_in_approval()
-        [theirs] = offers.requirement_ids(other)
-        forged = {"requirementId": str(theirs), "quoteRevisionId": str(other.revision_id), "tenantId": str(uuid4())}
-
-        desk.answer(asked, "APPROVE", **forged)
-
-        assert [row.requirement_id for row in self.decisions(offers)] == [asked]
-
-    def test_is_not_an_escalation(self, desk: Desk, asked: UUID) -> None:
-        """The model has another path for an escalation; a person who completes the task without the form gets a new task."""
-        assert self.refused(desk, asked, "ESCALATE") == (
-            "FORM_CHANGED",
-            plain(f"{APPROVER}: Please choose APPROVE, REJECT, REWORK or ESCALATE."),
-        )
-
-    def test_does_not_count_when_somebody_wrote_variables_while_the_form_was_open(
-        self, desk: Desk, offers: Offers, asked: UUID
-    ) -> None:
-        """Kills: trusting what a form shows although a colleague may have written its variables."""
-        desk.engine.forge(netTotal="1.00")
-
-        code, notice = self.refused(desk, asked)
-
-        assert (code, notice) == ("FORM_CHANGED", plain(f"{APPROVER}: What the form shows has changed since it was opened."))
-        assert self.decisions(offers) == []
-
-    def test_does_not_count_when_its_facts_have_changed(self, desk: Desk, offers: Offers, asked: UUID) -> None:
-        """Kills: signing what the form showed although the database has moved on."""
-        offers.publish_prices("p-2", replaces=PRICE_BOOK_VERSION)
-
-        assert self.refused(desk, asked)[0] == "FORM_CHANGED"
-        assert self.decisions(offers) == []
-
-    def test_counts_once_the_form_was_renewed(self, desk: Desk, offers: Offers, asked: UUID) -> None:
-        offers.publish_prices("p-2", replaces=PRICE_BOOK_VERSION)
-        self.refused(desk, asked)
-
-        desk.answer(asked, "APPROVE")
-
-        assert [row.decision for row in self.decisions(offers)] == ["APPROVE"]
-
-    def test_of_a_colleague_at_the_same_level_does_not_change_the_facts(self, desk: Desk, offers: Offers) -> None:
-        opened = desk.open(offers.submitted_quote(), DISCOUNT, {**DISCOUNT, "requirementType": "STALE_PRICE"})
-        one, other = (UUID(row["requirementId"]) for row in opened["levels"][0]["requirements"])
-        desk.show(one)
-        desk.record(other, "APPROVE")
-
-        assert desk.answer(one, "APPROVE")["approvalOutcome"] == "APPROVED"
-
-    def test_that_nobody_made_makes_an_incident(self, desk: Desk, offers: Offers, asked: UUID) -> None:
-        desk.engine.completed_by = None
-
-        with pytest.raises(GiveUp, match="Nobody has completed the task"):
-            desk.answer(asked, "APPROVE")
-
-        assert self.decisions(offers) == []
-
-    def test_of_another_process_is_refused(self, offers: Offers, asked: UUID) -> None:
-        """Kills: a guard that does not ask which process acts for the requirement."""
-        other = offers.quote_in_approval()
-        [theirs] = offers.requirement_ids(other)
-        stranger = offers.process_of_signature(asked)
-
-        with pytest.raises(NotThisProcess):
-            offers.decide(other, theirs, process_instance_id=stranger)
-
-        assert self.decisions(offers) == []

@@ -2,118 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
-from sqlalchemy import Row, select
 
 from domain.offers import withdrawing
-from domain.offers.approvals import ApprovalRequirement
-from domain.store import table_of
-from domain.store.facts import OutboxEvent, TransitionLog
 from domain.workflows.instances import NotThisProcess
-from domain.workflows.keys import BusinessKey, Kind
-from tests.support.as_read import Offer
-from tests.support.database import acting, in_order
-from tests.support.offers import APPROVER, OWNER, Offers
-from tests.support.rules import KnownEngine
-from workers.pod.contract import BpmnError, GiveUp, Task
-from workers.runtime.variables import encode
-from workers.tasks.approval import Approval
-from workers.tasks.escalation import Escalation
-from workers.tasks.markdown import plain
+from tests.support.late import RULES, Late
+from tests.support.offers import Offers
+from workers.pod.contract import BpmnError, GiveUp
 from workers.tasks.topics import CONTRACTS
-
-RULES = "approval-escalation"
-DIRECTOR = {"nextApproverGroup": "approverDirector", "slaDuration": "PT24H"}
-BY_HAND = {"decision": "ESCALATE", "reasonCode": "ABOVE_MY_AUTHORITY", "comment": "Not | mine"}
-GROUPS = dict.fromkeys((APPROVER, OWNER, "rolf"), ("approverRsm",))
-
-
-class Late:
-    """A quote in approval whose requirement is overdue, and the tasks that the process of its signature gives to the workers."""
-
-    def __init__(self, offers: Offers) -> None:
-        self.offers = offers
-        self.offer: Offer = offers.quote_in_approval()
-        (self.requirement_id,) = offers.requirement_ids(self.offer)
-        self.engine = KnownEngine(rows={RULES: [DIRECTOR]}, groups=GROUPS)
-        self.key = BusinessKey(Kind.APPROVAL_REQUIREMENT, offers.tenant_id, (self.requirement_id,))
-        self.instance_id = offers.process_of_signature(self.requirement_id)
-
-    @property
-    def requirement(self) -> Row[Any]:
-        table = table_of(ApprovalRequirement)
-        with self.offers.engine.connect() as connection:
-            return connection.execute(select(*table.c).where(table.c.id == self.requirement_id)).one()
-
-    def actors(self) -> list[str]:
-        """Who escalated, by the log."""
-        log = table_of(TransitionLog)
-        escalated = (log.c.aggregate_id == self.requirement_id) & log.c.reason.in_(("ESCALATE", "HAND_ON"))
-        with self.offers.engine.connect() as connection:
-            return list(connection.scalars(in_order(select(log.c.actor), log).where(escalated)))
-
-    def show(self) -> None:
-        """Let the worker prepare the form."""
-        values = Approval(acting(self.offers.engine, "tasks"), self.engine.door).prepare_form(
-            self._task("approval.prepare-form"), self.key
-        )
-        self.engine.offer(self.instance_id, values)
-
-    def escalate(self, instance_id: str | None = None, **variables: Any) -> dict[str, Any]:
-        """Let the worker ask the next group; somebody completed the task when `engine.completed_by` says so."""
-        return self._workers.escalate(self._task("approval.escalate-requirement", instance_id, **variables), self.key)
-
-    def collect(self) -> dict[str, Any]:
-        return self._workers.collect_facts(self._task("approval.collect-escalation-facts"), self.key)
-
-    def extend(self, lasting: str = "PT24H") -> dict[str, Any]:
-        """Let the worker give the same group more time."""
-        task = self._task("approval.extend-deadline")
-        return self._workers.extend(replace(task, properties={"slaDuration": lasting}), self.key)
-
-    def remind(self) -> dict[str, Any]:
-        return self._workers.remind(self._task("approval.remind-approver"), self.key)
-
-    def hand_on(self, person: str = APPROVER, **variables: Any) -> dict[str, Any]:
-        """Let a person escalate the task in Tasklist."""
-        self.engine.completed_by = person
-        self.engine.typed = encode({**BY_HAND, **variables})
-        return self.escalate()
-
-    def count_events(self, event_type: str) -> int:
-        """The number of events of this type."""
-        table = table_of(OutboxEvent)
-        query = select(table.c.id).where(table.c.aggregate_id == self.requirement_id, table.c.event_type == event_type)
-        with self.offers.engine.connect() as connection:
-            return len(connection.execute(query).all())
-
-    @property
-    def _workers(self) -> Escalation:
-        return Escalation(acting(self.offers.engine, "tasks"), self.engine.door)
-
-    def _task(self, topic: str, instance_id: str | None = None, **variables: Any) -> Task:
-        return Task(
-            id="external-task-1",
-            topic=topic,
-            worker_id="worker-1",
-            tenant_id=str(self.key.tenant_id),
-            process_instance_id=instance_id or self.instance_id,
-            business_key=str(self.key),
-            activity_id="escalate-requirement",
-            execution_id="execution-1",
-            variables=variables,
-        )
-
-
-@pytest.fixture
-def late(offers: Offers) -> Late:
-    late = Late(offers)
-    offers.make_late()
-    late.show()
-    return late
 
 
 def test_an_escalation_asks_the_group_that_the_rules_name(late: Late) -> None:
@@ -202,59 +98,6 @@ def test_the_escalation_of_a_void_requirement_is_refused_as_stale(late: Late) ->
     assert late.remind() == {}
 
 
-def test_an_escalation_by_hand_names_the_person_and_the_reason(late: Late) -> None:
-    late.hand_on()
-
-    after = late.requirement
-    assert after.escalation_notice == rf"{APPROVER} (approverRsm) escalated the task: ABOVE\_MY\_AUTHORITY – Not \| mine"
-    assert late.actors() == [APPROVER]
-    assert after.approver_group == "approverDirector"
-
-
-@pytest.mark.parametrize(
-    ("person", "reason"),
-    [
-        (OWNER, "The owner of a quote must not decide on it."),
-        ("stranger", "You are not one of those who are asked for this signature."),
-        ("rolf", "You are not one of those who are asked for this signature."),
-    ],
-    ids=["the owner", "somebody of another group", "somebody without a grant in this tenant"],
-)
-def test_nobody_escalates_who_is_not_asked(late: Late, person: str, reason: str) -> None:
-    late.hand_on(person)
-
-    after = late.requirement
-    assert (after.approver_group, after.escalation_level) == ("approverRsm", 0)
-    assert after.refusal_notice == plain(f"{person}: {reason}")
-
-
-@pytest.mark.parametrize("decision", ["APPROVE", "ESCALATE"])
-def test_nobody_escalates_who_did_not_choose_it_on_the_form(late: Late, decision: str) -> None:
-    """Kills: an operator who starts the escalation after somebody has approved, so that it is in that person's name."""
-    if decision == "ESCALATE":
-        late.engine.forge(netTotal="1.00")
-
-    late.hand_on(decision=decision)
-
-    after = late.requirement
-    assert (after.approver_group, after.escalation_level) == ("approverRsm", 0)
-    assert after.refusal_notice == plain(f"{APPROVER}: What the form shows has changed since it was opened.")
-
-
-def test_an_escalation_by_hand_without_a_group_above_does_not_extend_the_deadline(late: Late) -> None:
-    before = late.requirement
-    late.engine.rows.clear()
-    late.engine.completed_by, late.engine.typed = APPROVER, encode(BY_HAND)
-
-    late.extend()
-
-    after = late.requirement
-    assert after.refusal_notice == (
-        rf"{APPROVER} wanted to escalate the task (ABOVE\_MY\_AUTHORITY – Not \| mine), but nobody stands above approverRsm."
-    )
-    assert (after.due_at, after.escalation_level) == (before.due_at, 0)
-
-
 def test_a_deadline_that_passed_without_a_group_above_is_extended(late: Late) -> None:
     before = late.requirement
     late.engine.rows.clear()
@@ -279,15 +122,6 @@ def test_without_a_group_above_only_the_model_gives_more_time(late: Late) -> Non
 def test_a_duration_that_is_none_makes_an_incident(late: Late) -> None:
     with pytest.raises(GiveUp, match="slaDuration must be an ISO duration such as PT24H, it is 'a day'"):
         late.extend("a day")
-
-
-def test_an_escalation_of_which_nobody_knows_who_made_it_makes_an_incident(late: Late) -> None:
-    late.engine.is_logged = False
-
-    with pytest.raises(GiveUp, match="does not say who completed task task-1: check that history level is full"):
-        late.escalate()
-
-    assert late.requirement.escalation_level == 0
 
 
 def test_the_process_of_another_signature_escalates_nothing(late: Late, offers: Offers) -> None:
