@@ -1,9 +1,9 @@
+"""The dispatcher starts each process once, and delivers messages and completes tasks for those that wait."""
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
 
@@ -13,21 +13,14 @@ from sqlalchemy import Engine as Database
 from domain.store.facts import WorkflowCommandKind
 from tests.support.database import acting
 from tests.support.engines import Deployer, Doors
-from tests.support.metrics import metric
-from tests.support.models import TENANT, approval_per_group, flow, model, new_name, one_task, waiting_for_message
+from tests.support.models import TENANT, approval_per_group, new_name, one_task, waiting_for_message
 from tests.support.waiting import eventually
 from tests.support.wanted import Wanted, claimed_by_a_dead_dispatcher
 from workers.dispatch import Dispatcher
-from workers.runtime.engine import Engine, EngineLockedOutError, EngineUnavailableError
 
 pytestmark = pytest.mark.stack
 
 CORRELATE, COMPLETE_TASK = WorkflowCommandKind.CORRELATE, WorkflowCommandKind.COMPLETE_TASK
-
-
-@pytest.fixture
-def dispatcher(db: Database, doors: Doors) -> Dispatcher:
-    return Dispatcher(acting(db, "dispatch"), doors.direct())
 
 
 def settled(wanted: Wanted, dispatcher: Dispatcher) -> Callable[[], bool]:
@@ -38,41 +31,6 @@ def settled(wanted: Wanted, dispatcher: Dispatcher) -> Callable[[], bool]:
         return all(command.status != "PENDING" for command in wanted.commands)
 
     return probe
-
-
-def fails_at_once(key: str, _: str) -> str:
-    """A model whose first expression cannot be evaluated, so that the engine rolls the start back."""
-    return model(
-        key,
-        '<bpmn:startEvent id="start"/><bpmn:serviceTask id="fail" camunda:expression="${nobodySetThis}"/><bpmn:endEvent id="done"/>',
-        flow("start", "fail"),
-        flow("fail", "done"),
-    )
-
-
-@contextmanager
-def gateway_answering(status: int) -> Iterator[str]:
-    """A gateway that answers every request itself, with a page for people."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Length", "4")
-            self.end_headers()
-            self.wfile.write(b"oops")
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Page)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/engine-rest"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_a_process_is_started_once_and_registered(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
@@ -111,38 +69,6 @@ def test_an_instance_that_registers_before_the_reply_to_its_start_is_attached_on
     assert wanted.history == ["REQUESTED", "STARTED"]
 
 
-def test_a_start_that_a_dead_dispatcher_may_have_sent_is_not_sent_again(
-    db: Database, deploy: Deployer, dispatcher: Dispatcher
-) -> None:
-    process = deploy(one_task)
-    wanted = Wanted.of(db, process.key)
-    before = metric("q2o_workflow_start_unknown_total", workflow=process.key)
-    claimed_by_a_dead_dispatcher(db)
-
-    dispatcher.run_once()
-
-    assert (wanted.correlation.status, wanted.commands[0].outcome) == ("START_UNKNOWN", "START_UNKNOWN")
-    assert process.engine.find_instances(wanted.business_key) == []
-    assert metric("q2o_workflow_start_unknown_total", workflow=process.key) == before + 1
-
-
-def test_an_engine_that_cannot_be_reached_costs_a_start_nothing(db: Database, deploy: Deployer, doors: Doors) -> None:
-    process = deploy(one_task)
-    engine, proxy = doors.through_proxy()
-    dispatcher, wanted = Dispatcher(acting(db, "dispatch"), engine), Wanted.of(db, process.key)
-    proxy.down()
-
-    for _ in range(3):
-        with pytest.raises(EngineUnavailableError):
-            dispatcher.run_once()
-
-    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
-    proxy.up()
-    dispatcher.run_once()
-    assert wanted.history == ["REQUESTED", "STARTED"]
-    assert len(process.engine.find_instances(wanted.business_key)) == 1
-
-
 def test_a_start_waits_until_its_model_is_deployed(db: Database, dispatcher: Dispatcher, doors: Doors, tmp_path: Path) -> None:
     key = new_name("process")
     wanted = Wanted.of(db, key)
@@ -157,59 +83,6 @@ def test_a_start_waits_until_its_model_is_deployed(db: Database, dispatcher: Dis
     assert wanted.history == ["REQUESTED", "STARTED"]
 
 
-def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
-    process = deploy(fails_at_once)
-    wanted = Wanted.of(db, process.key)
-
-    dispatcher.run_once()
-
-    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
-    assert wanted.history == ["REQUESTED"]
-
-
-@pytest.mark.parametrize(
-    ("status", "history"),
-    [
-        (502, ["REQUESTED", "START_UNKNOWN"]),
-        (503, ["REQUESTED", "START_UNKNOWN"]),
-        (500, ["REQUESTED", "START_UNKNOWN"]),
-        (429, ["REQUESTED"]),
-    ],
-)
-def test_the_outcome_of_a_start_follows_from_the_status_of_a_gateways_answer(db: Database, status: int, history: list[str]) -> None:
-    wanted = Wanted.of(db, "order-fulfillment")
-
-    with gateway_answering(status) as url:
-        engine = Engine(url, "user", "password")
-        Dispatcher(acting(db, "dispatch"), engine).run_once()
-        engine.close()
-
-    assert wanted.history == history
-
-
-def test_a_start_waits_while_the_engine_does_not_accept_the_password(db: Database) -> None:
-    wanted = Wanted.of(db, "order-fulfillment")
-
-    with gateway_answering(401) as url:
-        engine = Engine(url, "user", "password")
-        with pytest.raises(EngineLockedOutError):
-            Dispatcher(db, engine).run_once()
-        engine.close()
-
-    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
-    assert wanted.history == ["REQUESTED"]
-
-
-def test_a_start_is_not_sent_when_its_lease_is_nearly_over(db: Database, deploy: Deployer, doors: Doors) -> None:
-    process = deploy(one_task)
-    wanted = Wanted.of(db, process.key)
-
-    Dispatcher(acting(db, "dispatch"), doors.direct(), lease=timedelta(0)).run_once()
-
-    assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
-    assert process.engine.find_instances(wanted.business_key) == []
-
-
 def test_a_second_instance_is_recorded_as_a_duplicate(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
     wanted = Wanted.of(db, deploy(one_task).key)
     wanted.pass_gate("the-first-instance")
@@ -218,15 +91,6 @@ def test_a_second_instance_is_recorded_as_a_duplicate(db: Database, deploy: Depl
 
     assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "DUPLICATE_WORKFLOW")]
     assert wanted.correlation.process_instance_id == "the-first-instance"
-
-
-def test_a_start_that_the_engine_never_accepts_fails(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:
-    wanted = Wanted.of(db, deploy(one_task).key, novel="x" * 5000)
-
-    dispatcher.run_once()
-
-    assert wanted.history == ["REQUESTED", "START_FAILED"]
-    assert [(command.status, command.outcome) for command in wanted.commands] == [("DONE", "START_FAILED")]
 
 
 def test_a_message_waits_until_a_process_waits_for_it(db: Database, deploy: Deployer, dispatcher: Dispatcher) -> None:

@@ -2,98 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
-from threading import Event
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.support import asking
-from tests.support.engines import Deployer, Doors, running
-from tests.support.handlers import Calls, topics
-from tests.support.models import TENANT, new_name, one_task
-from tests.support.waiting import PATIENCE, eventually
-from workers import suite
-from workers.accounts import ACCOUNTS, set_up_accounts
+from tests.support.engine_site import ASKED, LOCK, Site, ask_approver
+from tests.support.models import new_name
+from workers.accounts import ACCOUNTS
 from workers.demo.local_suite import PEOPLE_PASSWORD
-from workers.demo.people import OPERATOR, PEOPLE, RSM
-from workers.deployment import DEPLOYMENT, OF_QUOTES, add_people, model_files, set_up
-from workers.deployment import deploy as deploy_models
-from workers.local.stack import LocalStack
-from workers.pod.pod import Pod
-from workers.runtime.engine import Engine, EngineLockedOutError, EngineRefusedError, Resource, TopicRequest, UserTask
-from workers.runtime.settings import SettingError, Settings
+from workers.demo.people import OPERATOR, RSM
+from workers.deployment import OF_QUOTES, model_files
+from workers.runtime.engine import Engine, EngineRefusedError, Resource, TopicRequest, UserTask
 
 pytestmark = pytest.mark.stack
 
 PROCESSES = tuple(ACCOUNTS)
-LOCK = timedelta(seconds=20)
 OTHER_TENANT = uuid4()
-ASKED = {
-    "isDecided": False,
-    "approverGroup": RSM.groups[0],
-    "escalationLevel": 0,
-    "quoteNumber": "Q-1",
-    "requirementType": "DISCOUNT",
-    "customerId": "C-1001",
-    "netTotal": "12.00",
-    "remindAt": "2999-01-01T00:00:00",
-    "dueAt": "2999-01-02T00:00:00",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """An engine with models, people and accounts, an order's instance without a worker, and a task that asks a regional sales manager."""
-
-    settings: Settings
-    administrator: Engine
-    tenant: UUID
-    deployment: str
-    order: str
-    task: UserTask
-
-    def account(self, process: str) -> closing[Engine]:
-        return closing(suite.engine_of(self.settings.of(process)))
-
-    def person(self, name: str) -> closing[Engine]:
-        return closing(Engine(self.settings.engine_url, name, PEOPLE_PASSWORD))
-
-
-@pytest.fixture(scope="module")
-def site(stack: LocalStack) -> Iterator[Site]:
-    settings = Settings(stack.environment)
-    with closing(suite.engine_of(settings)) as engine:
-        set_up_accounts(engine, settings)
-        set_up(engine)
-        add_people(engine, PEOPLE, PEOPLE_PASSWORD)
-        tenant = uuid4()
-        deploy_models(engine, tenant)
-        in_force = engine.deployment_in_force(tenant, DEPLOYMENT)
-        assert in_force is not None
-        for person in PEOPLE:
-            engine.ensure_user_in_tenant(tenant, person.id)
-        variables = {"tenantId": str(tenant), "orderId": "o", "startToken": "s"}
-        order = engine.start_process(tenant, "order-fulfillment", new_name("order"), variables)
-        task = ask_approver(engine, tenant)
-        yield Site(settings=settings, administrator=engine, tenant=tenant, deployment=in_force.id, order=order, task=task)
-        for instance in (order, task.process_instance_id):
-            engine.delete_instance(instance, "its test is over")
-
-
-def ask_approver(engine: Engine, tenant: UUID) -> UserTask:
-    """Start the process of a signature, and prepare its form as a worker does."""
-    key = new_name("approval")
-    instance = engine.start_process(tenant, "approve-requirement", key, {})
-    [row] = engine.get("/external-task", processInstanceId=instance)
-    engine.lock(row["id"], LOCK)
-    engine.complete(row["id"], {name: {"value": value} for name, value in ASKED.items()})
-    [task] = eventually(lambda: engine.user_tasks(key), "somebody is asked")
-    return task
 
 
 def status_of(call: Callable[[], object]) -> int:
@@ -124,9 +52,7 @@ FORBIDDEN: dict[str, Attempt] = {
     "join a group": lambda engine, _, user: engine.put(f"/group/{RSM.groups[0]}/members/{user}"),
     "create a tenant": lambda engine, _, __: engine.post("/tenant/create", {"id": "mallory", "name": "M"}),
     "join another tenant": lambda engine, _, user: engine.put(f"/tenant/{OTHER_TENANT}/user-members/{user}"),
-    "grant itself a right": lambda engine, _, user: engine.ensure_authorization(
-        Resource.APPLICATION, "*", ["ACCESS"], user_id=user
-    ),
+    "grant itself a right": lambda engine, _, user: engine.ensure_authorization(Resource.APPLICATION, "*", ["ACCESS"], user_id=user),
     "make a filter": lambda engine, _, __: engine.post(
         "/filter/create", {"resourceType": "Task", "name": new_name("filter"), "query": {}}
     ),
@@ -192,81 +118,6 @@ def test_nobody_enters_an_application_with_the_login_of_an_account(site: Site, p
     assert {web_login(site, each, *login).status_code for each in ("tasklist", "cockpit", "admin")} == {403}
     # The page with the links to the applications has no data, and everybody may see it.
     assert web_login(site, "welcome", *login).json()["authorizedApps"] == ["welcome"]
-
-
-def test_what_is_not_declared_is_taken_away(site: Site) -> None:
-    account = ACCOUNTS["reconcile"]
-    site.administrator.ensure_authorization(
-        Resource.PROCESS_DEFINITION, "confirm-case", ["DELETE_INSTANCE"], user_id=account.user_id
-    )
-    site.administrator.ensure_authorization(Resource.PROCESS_DEFINITION, "resolve-case", ["ALL"], user_id=account.user_id)
-
-    set_up_accounts(site.administrator, site.settings)
-
-    rows = site.administrator.get("/authorization", userIdIn=account.user_id)
-    held = {(row["resourceType"], row["resourceId"]): frozenset(row["permissions"]) for row in rows}
-    assert held == account.grants
-
-
-def test_an_account_gets_the_password_of_the_settings(site: Site) -> None:
-    changed = site.settings.having(reconcile_engine_password="Changed-2026-twice")
-
-    set_up_accounts(site.administrator, changed)
-
-    with closing(suite.engine_of(changed.of("reconcile"))) as engine:
-        assert not engine.may_deploy()
-    set_up_accounts(site.administrator, site.settings)
-    with site.account("reconcile") as engine:
-        assert not engine.may_deploy()
-
-
-def test_a_weak_password_is_named_before_anything_is_changed(site: Site) -> None:
-    weak = site.settings.having(tasks_engine_password="Changed-2026-twice", reconcile_engine_password="short")
-
-    with pytest.raises(SettingError) as refused:
-        set_up_accounts(site.administrator, weak)
-
-    assert str(refused.value) == (
-        "Q2O_RECONCILE_ENGINE_PASSWORD is too weak for the engine: "
-        "give a digit, a special character, an upper-case letter, at least 10 characters"
-    )
-    with site.account("tasks") as engine:
-        assert not engine.may_deploy()
-
-
-def test_a_password_with_the_name_of_its_process_is_named_too(site: Site) -> None:
-    with pytest.raises(
-        SettingError, match=r"^Q2O_TASKS_ENGINE_PASSWORD is too weak for the engine: give no name of the user in it$"
-    ):
-        set_up_accounts(site.administrator, site.settings.having(tasks_engine_password="Eng-tasks-9wPq27Zr!"))
-
-
-def test_results_are_reported_when_the_lock_by_somebody_elses_wrong_password_ends(
-    site: Site, deploy: Deployer, doors: Doors
-) -> None:
-    process, account, release = deploy(one_task), ACCOUNTS["tasks"], Event()
-    calls = Calls(lambda _: {"released": release.wait(PATIENCE)})
-    site.administrator.ensure_authorization(
-        Resource.PROCESS_DEFINITION, process.key, ["READ_INSTANCE", "UPDATE_INSTANCE"], user_id=account.user_id
-    )
-    site.administrator.ensure_tenant(TENANT, "Small models")
-    site.administrator.ensure_user_in_tenant(TENANT, account.user_id)
-    instances = [process.start() for _ in range(4)]
-
-    with site.account("tasks") as engine, running(Pod(engine, topics(process, calls), lock_duration=LOCK)):
-        eventually(lambda: len(calls.tasks) == len(instances), "every task is in work")
-        with closing(Engine(site.settings.engine_url, account.user_id, "a guess")) as guessing:
-            for _ in range(3):
-                with pytest.raises(EngineLockedOutError):
-                    guessing.may_deploy()
-        with pytest.raises(EngineLockedOutError):
-            engine.may_deploy()
-        release.set()
-        for instance in instances:
-            process.reaches(instance, "done")
-        process.reaches(process.start(), "done")
-
-    assert len(calls.tasks) == len(instances) + 1
 
 
 def listed(site: Site, person: str, task: UserTask) -> dict[str, object]:

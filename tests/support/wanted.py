@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import Engine, Row, select
 
 from domain.store import Cause, unit_of_work
@@ -16,7 +17,10 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
 from domain.workflows.keys import Kind, key_of
 from domain.workflows.starts import RegisterWorkflow
+from tests.support.database import acting
+from tests.support.engines import Doors
 from tests.support.models import TENANT
+from workers.dispatch import Dispatcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,8 @@ def claimed_by_a_dead_dispatcher(database: Engine) -> list[Row[Any]]:
     """Claim everything due, with a lease that is over at once."""
     with housekeeping(database) as connection:
         return requests.claim(connection, 100, timedelta(0))
+
+
+@pytest.fixture
+def dispatcher(db: Engine, doors: Doors) -> Dispatcher:
+    return Dispatcher(acting(db, "dispatch"), doors.direct())
