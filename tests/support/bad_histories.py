@@ -5,16 +5,12 @@ They are for a transaction that is rolled back, after UNPROTECT: with the produc
 
 from __future__ import annotations
 
-from tests.support.planting import NEW, OTHER_TENANT, copy, one
+from tests.support.bad_records import IN_RECORDS
+from tests.support.planting import ACCEPTED_QUOTE, NEW, ORDER, copy, one
 
-ORDER = one("sales_order", "status <> 'CANCELLED'")
 CANCELLED = one("sales_order", "status = 'CANCELLED'")
-ACCEPTED_QUOTE = one("quote", "status = 'ACCEPTED'")
-ACCEPTED_VERSION = one("quote", "status = 'ACCEPTED'", "version")
 OTHER_REVISION = one("quote_revision", "status <> 'ACCEPTED'")
 OTHER_PRICE = one("price_result", "revision_id NOT IN (SELECT quote_revision_id FROM quote_acceptance)")
-PRICED = one("outbox_event", "event_type = 'QuotePriced'")
-REVISED_QUOTE = one("quote", "status = 'PRICED'")
 RETRIED_STEP = one("fulfillment_step", f"step_code = 'CHECK_SERVICEABILITY' AND order_id = {CANCELLED}")
 LATER_DECISION = "(SELECT id FROM approval_decision WHERE tenant_id = :tenant ORDER BY created_at DESC LIMIT 1)"
 FORM = one("approval_decision", "shown_form_id IS NOT NULL", "shown_form_id")
@@ -57,8 +53,6 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         "I1",
         (copy("quote_acceptance", "true", id=NEW, order_id=NEW, quote_revision_id=NEW),),
     ),
-    "a key still in progress": ("I2", ("UPDATE idempotency_record SET status = 'IN_PROGRESS' WHERE tenant_id = :tenant",)),
-    "a key without answer": ("I2", ("UPDATE idempotency_record SET response_body = NULL WHERE tenant_id = :tenant",)),
     "an acceptance of another price": (
         "I3",
         (f"UPDATE quote_acceptance SET price_result_id = {OTHER_PRICE} WHERE order_id = {ORDER}",),
@@ -112,12 +106,6 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "a signature without decision": ("I4", (f"DELETE FROM approval_decision WHERE id = {one('approval_decision')}",)),
-    "a version that no log entry tells": ("I5", (f"UPDATE quote SET version = version + 1 WHERE id = {REVISED_QUOTE}",)),
-    "a gap in the log": ("I5", ("DELETE FROM transition_log WHERE reason = 'PRICE' AND transition_from = 'PRICED'",)),
-    "a gap in the revisions": (
-        "I5",
-        ("UPDATE quote_revision SET revision_no = 3 WHERE tenant_id = :tenant AND revision_no = 2",),
-    ),
     "an acceptance after the offer ended": (
         "I6",
         (f"UPDATE quote SET valid_until = created_at WHERE id = {ACCEPTED_QUOTE}",),
@@ -149,52 +137,6 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
                 f"WHERE order_id = {ORDER}"
             ),
         ),
-    ),
-    "a refusal without code": ("I7", (f"UPDATE conflict_log SET conflict_code = '' WHERE id = {one('conflict_log')}",)),
-    "a change without event": (
-        "I7",
-        (f"DELETE FROM outbox_event WHERE id = {one('outbox_event', chr(39).join(['event_type = ', 'QuotePriced', '']))}",),
-    ),
-    "a birth without event": (
-        "I7",
-        (f"DELETE FROM outbox_event WHERE event_type = 'QuoteCreated' AND aggregate_id = {ACCEPTED_QUOTE}",),
-    ),
-    "an event of another transaction": (
-        "I7",
-        (f"UPDATE outbox_event SET command_id = '{NEW}' WHERE event_type = 'QuoteSubmitted' AND aggregate_id = {ACCEPTED_QUOTE}",),
-    ),
-    "a move that is no cell": (
-        "I9",
-        (f"UPDATE transition_log SET reason = 'SUBMIT' WHERE reason = 'PRICE' AND aggregate_id = {ACCEPTED_QUOTE}",),
-    ),
-    "a move from a state that it was not in": (
-        "I9",
-        (f"UPDATE transition_log SET transition_from = 'APPROVED' WHERE reason = 'PRICE' AND aggregate_id = {ACCEPTED_QUOTE}",),
-    ),
-    "a birth in the middle of life": (
-        "I9",
-        (f"UPDATE transition_log SET transition_to = 'PRICED' WHERE aggregate_version = 1 AND aggregate_id = {ACCEPTED_QUOTE}",),
-    ),
-    "a state that the log does not give": ("I9", (f"UPDATE quote SET status = 'REJECTED' WHERE id = {REVISED_QUOTE}",)),
-    "a final state left": (
-        "I10",
-        (
-            copy(
-                "transition_log",
-                f"transition_to = 'ACCEPTED' AND aggregate_id = {ACCEPTED_QUOTE}",
-                id=NEW,
-                transition_from="ACCEPTED",
-                transition_to="APPROVED",
-                reason="OPEN_REQUIREMENTS",
-                aggregate_version=1000,
-            ),
-            f"UPDATE transition_log SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'",
-            f"UPDATE quote SET version = version + 1, status = 'APPROVED' WHERE id = {ACCEPTED_QUOTE}",
-        ),
-    ),
-    "a contradiction that nobody was told": (
-        "I10",
-        ("UPDATE outbox_event SET event_type = 'StepHeld' WHERE event_type = 'ContradictionRecorded'",),
     ),
     "a fulfilled order with an open step": (
         "I11",
@@ -258,22 +200,6 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
             "UPDATE workflow_correlation SET status = 'REQUESTED', version = 1, process_instance_id = NULL WHERE tenant_id = :tenant",
         ),
     ),
-    "a view behind its order": ("I20", (f"UPDATE order_search_projection SET status = 'CREATED' WHERE order_id = {ORDER}",)),
-    "an order that is in no view": ("I20", (f"DELETE FROM order_search_projection WHERE order_id = {ORDER}",)),
-    "a view of no order": ("I20", (copy("order_search_projection", "true", order_id=NEW),)),
-    "an event that a consumer missed": (
-        "I20",
-        (f"DELETE FROM consumer_inbox WHERE event_id = {one('consumer_inbox', column='event_id')}",),
-    ),
-    "an event that a consumer made up": ("I20", (copy("consumer_inbox", "true", event_id=NEW),)),
-    "an event that waits": ("I23", (f"UPDATE outbox_event SET status = 'PENDING' WHERE id = {one('outbox_event')}",)),
-    "a workflow command that waits": (
-        "I23",
-        (
-            "DELETE FROM transition_log WHERE tenant_id = :tenant AND aggregate_type = 'workflow_command'",
-            "UPDATE workflow_command SET status = 'PENDING', version = 1 WHERE tenant_id = :tenant",
-        ),
-    ),
     "a decision about another subject's form": (
         "I31",
         (f"UPDATE shown_form SET subject_id = '{NEW}' WHERE id = {FORM}",),
@@ -308,17 +234,5 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         "I31",
         ("UPDATE cancellation_request SET decided_by = 'frank' WHERE shown_form_id IS NOT NULL",),
     ),
-    "a row with another tenant's business key": (
-        "I28",
-        (f"UPDATE transition_log SET business_key = 'order:{OTHER_TENANT}:1' WHERE id = {one('transition_log')}",),
-    ),
-    "a consumer fed with another tenant's event": (
-        "I28",
-        (
-            (
-                f"INSERT INTO consumer_inbox SELECT 'x', id, CAST(:tenant AS uuid), created_at, event_type, aggregate_id "
-                f"FROM outbox_event WHERE tenant_id = '{OTHER_TENANT}' LIMIT 1"
-            ),
-        ),
-    ),
+    **IN_RECORDS,
 }

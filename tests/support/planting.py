@@ -29,3 +29,7 @@ def copy(table: str, where: str, always: str = "", **changes: Any) -> str:
 def one(table: str, where: str = "true", column: str = "id") -> str:
     """Select one row's id, always the same one."""
     return f"(SELECT {column} FROM {table} WHERE tenant_id = :tenant AND {where} ORDER BY {column} LIMIT 1)"
+
+
+ORDER = one("sales_order", "status <> 'CANCELLED'")
+ACCEPTED_QUOTE = one("quote", "status = 'ACCEPTED'")

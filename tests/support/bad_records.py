@@ -1,0 +1,97 @@
+"""Bad records: statements that falsify how a settled tenant's history was recorded, in one way each, and the check that must find it.
+
+Records are the log, events, stored answers, business keys, and the views that consumers keep. As `bad_histories`, for after UNPROTECT.
+"""
+
+from __future__ import annotations
+
+from tests.support.planting import ACCEPTED_QUOTE, NEW, ORDER, OTHER_TENANT, copy, one
+
+ACCEPTED_VERSION = one("quote", "status = 'ACCEPTED'", "version")
+PRICED = one("outbox_event", "event_type = 'QuotePriced'")
+REVISED_QUOTE = one("quote", "status = 'PRICED'")
+IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a key still in progress": ("I2", ("UPDATE idempotency_record SET status = 'IN_PROGRESS' WHERE tenant_id = :tenant",)),
+    "a key without answer": ("I2", ("UPDATE idempotency_record SET response_body = NULL WHERE tenant_id = :tenant",)),
+    "a version that no log entry tells": ("I5", (f"UPDATE quote SET version = version + 1 WHERE id = {REVISED_QUOTE}",)),
+    "a gap in the log": ("I5", ("DELETE FROM transition_log WHERE reason = 'PRICE' AND transition_from = 'PRICED'",)),
+    "a gap in the revisions": (
+        "I5",
+        ("UPDATE quote_revision SET revision_no = 3 WHERE tenant_id = :tenant AND revision_no = 2",),
+    ),
+    "a refusal without code": ("I7", (f"UPDATE conflict_log SET conflict_code = '' WHERE id = {one('conflict_log')}",)),
+    "a change without event": (
+        "I7",
+        (f"DELETE FROM outbox_event WHERE id = {PRICED}",),
+    ),
+    "a birth without event": (
+        "I7",
+        (f"DELETE FROM outbox_event WHERE event_type = 'QuoteCreated' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "an event of another transaction": (
+        "I7",
+        (f"UPDATE outbox_event SET command_id = '{NEW}' WHERE event_type = 'QuoteSubmitted' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a move that is no cell": (
+        "I9",
+        (f"UPDATE transition_log SET reason = 'SUBMIT' WHERE reason = 'PRICE' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a move from a state that it was not in": (
+        "I9",
+        (f"UPDATE transition_log SET transition_from = 'APPROVED' WHERE reason = 'PRICE' AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a birth in the middle of life": (
+        "I9",
+        (f"UPDATE transition_log SET transition_to = 'PRICED' WHERE aggregate_version = 1 AND aggregate_id = {ACCEPTED_QUOTE}",),
+    ),
+    "a state that the log does not give": ("I9", (f"UPDATE quote SET status = 'REJECTED' WHERE id = {REVISED_QUOTE}",)),
+    "a final state left": (
+        "I10",
+        (
+            copy(
+                "transition_log",
+                f"transition_to = 'ACCEPTED' AND aggregate_id = {ACCEPTED_QUOTE}",
+                id=NEW,
+                transition_from="ACCEPTED",
+                transition_to="APPROVED",
+                reason="OPEN_REQUIREMENTS",
+                aggregate_version=1000,
+            ),
+            f"UPDATE transition_log SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'",
+            f"UPDATE quote SET version = version + 1, status = 'APPROVED' WHERE id = {ACCEPTED_QUOTE}",
+        ),
+    ),
+    "a contradiction that nobody was told": (
+        "I10",
+        ("UPDATE outbox_event SET event_type = 'StepHeld' WHERE event_type = 'ContradictionRecorded'",),
+    ),
+    "a view behind its order": ("I20", (f"UPDATE order_search_projection SET status = 'CREATED' WHERE order_id = {ORDER}",)),
+    "an order that is in no view": ("I20", (f"DELETE FROM order_search_projection WHERE order_id = {ORDER}",)),
+    "a view of no order": ("I20", (copy("order_search_projection", "true", order_id=NEW),)),
+    "an event that a consumer missed": (
+        "I20",
+        (f"DELETE FROM consumer_inbox WHERE event_id = {one('consumer_inbox', column='event_id')}",),
+    ),
+    "an event that a consumer made up": ("I20", (copy("consumer_inbox", "true", event_id=NEW),)),
+    "an event that waits": ("I23", (f"UPDATE outbox_event SET status = 'PENDING' WHERE id = {one('outbox_event')}",)),
+    "a workflow command that waits": (
+        "I23",
+        (
+            "DELETE FROM transition_log WHERE tenant_id = :tenant AND aggregate_type = 'workflow_command'",
+            "UPDATE workflow_command SET status = 'PENDING', version = 1 WHERE tenant_id = :tenant",
+        ),
+    ),
+    "a row with another tenant's business key": (
+        "I28",
+        (f"UPDATE transition_log SET business_key = 'order:{OTHER_TENANT}:1' WHERE id = {one('transition_log')}",),
+    ),
+    "a consumer fed with another tenant's event": (
+        "I28",
+        (
+            (
+                f"INSERT INTO consumer_inbox SELECT 'x', id, CAST(:tenant AS uuid), created_at, event_type, aggregate_id "
+                f"FROM outbox_event WHERE tenant_id = '{OTHER_TENANT}' LIMIT 1"
+            ),
+        ),
+    ),
+}
