@@ -6,12 +6,12 @@ import pytest
 
 from domain.fallout.casework import QueueNotYours, ResolutionNeedsAuthority
 from tests.mutants.conditions import NAMED, ON, REACHING, columns_of
-from tests.mutants.stories import accepting_conditions, approving, assessing, case_authority, casework, delivery_conditions, limits
+from tests.mutants.stories import accepting_conditions, approving, assessing, case_authority, delivery_conditions, limits, resolving
 from tests.mutants.telling import STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (accepting_conditions, approving, assessing, case_authority, casework, delivery_conditions, limits)
+LOADED = (accepting_conditions, approving, assessing, case_authority, delivery_conditions, limits, resolving)
 CONDITIONS = sorted(layer for layer in STORIES if ON in layer)
 
 

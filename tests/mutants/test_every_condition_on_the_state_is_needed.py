@@ -8,12 +8,12 @@ from __future__ import annotations
 import pytest
 
 from tests.mutants.layers import MOVES, elsewhere
-from tests.mutants.stories import accepting, approving, authority, quoting, states_of_delivery, withdrawing
+from tests.mutants.stories import accepting, approving, authority, escalating, quoting, states_of_delivery, withdrawing
 from tests.mutants.telling import STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (accepting, approving, authority, quoting, states_of_delivery, withdrawing)
+LOADED = (accepting, approving, authority, escalating, quoting, states_of_delivery, withdrawing)
 STATES = sorted(state for state, move in MOVES.items() if elsewhere(move))
 
 

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from domain.schema import METADATA
-from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, TABLES, write
+from tests.mutants.constraints import APPEND_ONLY, CONSTRAINTS, POLICIES, TABLES
 from tests.mutants.layers import FUNCTIONS
 from tests.mutants.populated_tenant import PopulatedTenant
+from tests.mutants.rows import write
 from tests.mutants.stories import commands_kept_by_constraints, delivery_kept_by_constraints, hand_typed
 from tests.mutants.telling import COMMANDS, STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial

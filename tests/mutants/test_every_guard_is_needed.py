@@ -14,9 +14,11 @@ from tests.mutants.stories import (
     authority,
     cancelling,
     casework,
+    escalating,
     fulfilment,
     price_books,
     quoting,
+    resolving,
     withdrawing,
     workflows,
 )
@@ -24,7 +26,20 @@ from tests.mutants.telling import STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (accepting, approving, authority, cancelling, casework, fulfilment, price_books, quoting, withdrawing, workflows)
+LOADED = (
+    accepting,
+    approving,
+    authority,
+    cancelling,
+    casework,
+    escalating,
+    fulfilment,
+    price_books,
+    quoting,
+    resolving,
+    withdrawing,
+    workflows,
+)
 
 
 def test_every_guard_has_a_story() -> None:

@@ -1,14 +1,13 @@
-"""Requirements are opened, signed, escalated and reminded of. An approval holds for one revision at one price."""
+"""Requirements are opened and signed. An approval holds for one revision at one price."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from domain.offers import approving, deciding, escalating
+from domain.offers import approving, deciding
 from domain.offers.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST, VOID_REQUIREMENT, Decision
 from domain.store import Move
 from tests.mutants.layers import STATE
@@ -17,10 +16,9 @@ from tests.mutants.stories.commands import decide
 from tests.mutants.telling import refused_by
 from tests.mutants.trial import Trial
 from tests.support.as_read import Offer
-from tests.support.offers import APPROVER, OWNER, SIGNATURE
+from tests.support.offers import OWNER, SIGNATURE
 
 DECISION_OF_ITS_QUOTE = "fk_approval_decision_tenant_id_quote_id_quote_revision_id"
-NEXT_LEVEL: dict[str, Any] = {"expected_escalation_level": 0, "approver_group": "approverDirector", "sla": timedelta(hours=4)}
 ONE_DECISION_EACH = "uq_approval_decision_tenant_id_requirement_id"
 
 
@@ -172,81 +170,6 @@ for each in Decision:
         refused_by(layer, masked_by=masks)(partial(tell, each))
 
 
-@refused_by("approval_requirement.escalate/ALREADY_ESCALATED")
-def escalating_a_requirement_that_was_escalated_before(trial: Trial) -> None:
-    offer = trial.quote_in_approval()
-    [requirement_id] = trial.requirement_ids(offer)
-    for _ in range(2):
-        escalate(trial, requirement_id)
-
-
-@refused_by("the state in approval_requirement.escalate")
-def escalating_a_requirement_that_was_signed(trial: Trial) -> None:
-    offer = trial.quote_in_approval()
-    [requirement_id] = trial.requirement_ids(offer)
-    trial.decide(offer, requirement_id)
-    escalate(trial, requirement_id)
-
-
-@refused_by("approval_requirement.escalate/NOT_THIS_PROCESS")
-def escalating_a_requirement_by_the_process_of_another(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    escalate(trial, requirement_id, process_instance_id=process_of_another_signature(trial))
-
-
-def escalate(trial: Trial, requirement_id: Any, **changes: Any) -> None:
-    trial.make_late()
-    with trial.uow() as uow:
-        escalating.escalate(uow, escalating.EscalateRequirement(requirement_id=requirement_id, **NEXT_LEVEL, **changes))
-
-
-@refused_by("approval_requirement.hand_on/ALREADY_ESCALATED")
-def handing_on_a_requirement_that_was_escalated_before(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    trial.grant_authority(role="approverDirector")
-    for _ in range(2):
-        hand_on(trial, requirement_id, roles=("approverRsm", "approverDirector"))
-
-
-@refused_by("the state in approval_requirement.hand_on")
-def handing_on_a_requirement_that_was_signed(trial: Trial) -> None:
-    offer = trial.quote_in_approval()
-    [requirement_id] = trial.requirement_ids(offer)
-    trial.decide(offer, requirement_id)
-    hand_on(trial, requirement_id)
-
-
-@refused_by("approval_requirement.hand_on/NOT_THIS_PROCESS")
-def handing_on_a_requirement_by_the_process_of_another(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    hand_on(trial, requirement_id, process_instance_id=process_of_another_signature(trial))
-
-
-@refused_by("approval_requirement.hand_on/FOUR_EYES_VIOLATION")
-def handing_on_by_the_owner_of_the_quote(trial: Trial) -> None:
-    trial.grant_authority(OWNER)
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    hand_on(trial, requirement_id, decided_by=OWNER)
-
-
-@refused_by("approval_requirement.hand_on/NOT_ASKED")
-def handing_on_without_the_role(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    hand_on(trial, requirement_id, roles=("salesAgent",))
-
-
-@refused_by("approval_requirement.hand_on/NOT_ASKED#2")
-def handing_on_without_a_grant(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    hand_on(trial, requirement_id, decided_by="robin")
-
-
-def hand_on(trial: Trial, requirement_id: Any, **changes: Any) -> None:
-    given = {"decided_by": APPROVER, "roles": ("approverRsm",), **changes}
-    with trial.uow(given["decided_by"]) as uow:
-        escalating.hand_on(uow, escalating.HandOn(requirement_id=requirement_id, **NEXT_LEVEL, **given))
-
-
 @refused_by("the state in approval_requirement.ask_again")
 def asking_again_for_a_signature_that_was_given(trial: Trial) -> None:
     offer = trial.quote_in_approval()
@@ -256,52 +179,12 @@ def asking_again_for_a_signature_that_was_given(trial: Trial) -> None:
         deciding.ask_again(uow, requirement_id, "rita: no.")
 
 
-@refused_by("approval_requirement.remind/NOT_THIS_PROCESS")
-def reminding_by_the_process_of_another_signature(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    stranger = process_of_another_signature(trial)
-    trial.make_late()
-    with trial.uow() as uow:
-        escalating.remind(uow, requirement_id, stranger)
-
-
-@refused_by("approval_requirement.remind/NOT_DUE")
-def reminding_before_half_of_the_time_is_gone(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    with trial.uow() as uow:
-        escalating.remind(uow, requirement_id)
-
-
-@refused_by("approval_requirement.escalate/NOT_DUE")
-def escalating_before_the_time_is_over(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    with trial.uow() as uow:
-        escalating.escalate(uow, escalating.EscalateRequirement(requirement_id=requirement_id, **NEXT_LEVEL))
-
-
 @refused_by("the state in approval_requirement.begin")
 def beginning_a_requirement_that_was_signed(trial: Trial) -> None:
     offer = trial.quote_in_approval()
     [requirement_id] = trial.requirement_ids(offer)
     trial.decide(offer, requirement_id)
     apply(trial, deciding.BEGIN, requirement_id=requirement_id)
-
-
-@refused_by("approval_requirement.remind/ALREADY_REMINDED")
-def reminding_twice(trial: Trial) -> None:
-    [requirement_id] = trial.requirement_ids(trial.quote_in_approval())
-    trial.make_late()
-    for _ in range(2):
-        apply(trial, escalating.REMIND, requirement_id=requirement_id, process_instance_id=None)
-
-
-@refused_by("the state in approval_requirement.remind")
-def reminding_of_a_requirement_that_was_signed(trial: Trial) -> None:
-    offer = trial.quote_in_approval()
-    [requirement_id] = trial.requirement_ids(offer)
-    trial.decide(offer, requirement_id)
-    trial.make_late()
-    apply(trial, escalating.REMIND, requirement_id=requirement_id, process_instance_id=None)
 
 
 @refused_by("the state in approval_requirement.invalidate")

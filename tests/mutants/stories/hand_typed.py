@@ -6,8 +6,8 @@ from functools import partial
 from uuid import UUID
 
 from domain.schema import METADATA
-from tests.mutants.constraints import write
 from tests.mutants.populated_tenant import PopulatedTenant, of
+from tests.mutants.rows import write
 from tests.mutants.stories.commands import edit
 from tests.mutants.telling import refused_by
 from tests.support.offers import OWNER

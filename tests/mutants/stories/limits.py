@@ -9,9 +9,10 @@ from typing import Any
 
 from domain.offers.approvals import RECALL_REQUEST
 from tests.mutants.conditions import ON, REACHING
-from tests.mutants.stories.approving import DECISION_OF_ITS_QUOTE, apply, hand_on
+from tests.mutants.stories.approving import DECISION_OF_ITS_QUOTE, apply
 from tests.mutants.stories.authority import in_hours, read
 from tests.mutants.stories.commands import decide, delegate, revoke
+from tests.mutants.stories.escalating import hand_on
 from tests.mutants.telling import Tell, allowed_by, refused_by
 from tests.mutants.trial import Trial
 from tests.support.offers import OWNER, SIGNATURE
