@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import pytest
 from sqlalchemy import Engine as Database
 
+from tests.support.answering import Reply, answering
 from tests.support.database import acting
 from tests.support.engines import Deployer, Doors
 from tests.support.metrics import metric
@@ -33,28 +32,13 @@ def fails_at_once(key: str, _: str) -> str:
 
 
 @contextmanager
-def gateway_answering(status: int) -> Iterator[str]:
-    """A gateway that answers every request itself, with a page for people."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Length", "4")
-            self.end_headers()
-            self.wfile.write(b"oops")
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Page)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/engine-rest"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def engine_behind_a_gateway(status: int) -> Iterator[Engine]:
+    """An engine whose gateway answers every request itself, with a page for people."""
+    with (
+        answering(lambda _: Reply(status=status, body=b"oops")) as address,
+        closing(Engine(f"{address}/engine-rest", "user", "password")) as engine,
+    ):
+        yield engine
 
 
 def test_a_start_that_a_dead_dispatcher_may_have_sent_is_not_sent_again(
@@ -111,10 +95,8 @@ def test_a_start_that_the_engine_rolled_back_is_tried_again(db: Database, deploy
 def test_the_outcome_of_a_start_follows_from_the_status_of_a_gateways_answer(db: Database, status: int, history: list[str]) -> None:
     wanted = Wanted.of(db, "order-fulfillment")
 
-    with gateway_answering(status) as url:
-        engine = Engine(url, "user", "password")
+    with engine_behind_a_gateway(status) as engine:
         Dispatcher(acting(db, "dispatch"), engine).run_once()
-        engine.close()
 
     assert wanted.history == history
 
@@ -122,11 +104,8 @@ def test_the_outcome_of_a_start_follows_from_the_status_of_a_gateways_answer(db:
 def test_a_start_waits_while_the_engine_does_not_accept_the_password(db: Database) -> None:
     wanted = Wanted.of(db, "order-fulfillment")
 
-    with gateway_answering(401) as url:
-        engine = Engine(url, "user", "password")
-        with pytest.raises(EngineLockedOutError):
-            Dispatcher(db, engine).run_once()
-        engine.close()
+    with engine_behind_a_gateway(401) as engine, pytest.raises(EngineLockedOutError):
+        Dispatcher(acting(db, "dispatch"), engine).run_once()
 
     assert [(command.status, command.attempts) for command in wanted.commands] == [("PENDING", 0)]
     assert wanted.history == ["REQUESTED"]

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.stack
 
 def test_what_is_not_declared_is_taken_away(site: Site) -> None:
     account = ACCOUNTS["reconcile"]
-    site.administrator.ensure_authorization(Resource.PROCESS_DEFINITION, "confirm-case", ["DELETE_INSTANCE"], user_id=account.user_id)
+    site.administrator.ensure_authorization(
+        Resource.PROCESS_DEFINITION, "confirm-case", ["DELETE_INSTANCE"], user_id=account.user_id
+    )
     site.administrator.ensure_authorization(Resource.PROCESS_DEFINITION, "resolve-case", ["ALL"], user_id=account.user_id)
 
     set_up_accounts(site.administrator, site.settings)

@@ -52,7 +52,9 @@ FORBIDDEN: dict[str, Attempt] = {
     "join a group": lambda engine, _, user: engine.put(f"/group/{RSM.groups[0]}/members/{user}"),
     "create a tenant": lambda engine, _, __: engine.post("/tenant/create", {"id": "mallory", "name": "M"}),
     "join another tenant": lambda engine, _, user: engine.put(f"/tenant/{OTHER_TENANT}/user-members/{user}"),
-    "grant itself a right": lambda engine, _, user: engine.ensure_authorization(Resource.APPLICATION, "*", ["ACCESS"], user_id=user),
+    "grant itself a right": lambda engine, _, user: engine.ensure_authorization(
+        Resource.APPLICATION, "*", ["ACCESS"], user_id=user
+    ),
     "make a filter": lambda engine, _, __: engine.post(
         "/filter/create", {"resourceType": "Task", "name": new_name("filter"), "query": {}}
     ),
