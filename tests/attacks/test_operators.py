@@ -49,7 +49,7 @@ MADE_UP: dict[str, Any] = {
     "remindAt": IN_TIME,
     "dueAt": IN_TIME,
 }
-"""What the model needs, and some of what the form shows."""
+"""What the model needs, and a part of what the form shows."""
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def start_ups(stack: LocalStack) -> list[float]:
 
 
 def old_generation(stack: LocalStack) -> float:
-    """The MiB of objects that have outlived several collections."""
+    """How many MiB the objects take that have outlived several collections."""
     log = Path(stack.data_dir) / "logs" / "engine.log"
     before = log.stat().st_size
     os.kill(stack.engine.pid, signal.SIGQUIT)

@@ -92,7 +92,7 @@ def asking(work: Fulfilment) -> str:
 
 
 def compare(work: Fulfilment, assignee: str, assigned_by: str | None = None) -> int:
-    """Let the sweep find the task of the case with this assignee, who has taken it unless `assigned_by` says otherwise."""
+    """Let the sweep find the task of the case with this assignee, who took it, unless `assigned_by` names somebody else."""
     engine: Mock = create_autospec(Engine, instance=True)
     engine.groups_of.side_effect = lambda person: [str(role) for role in ROLES.get(person, ())]
     task = UserTask(

@@ -68,7 +68,7 @@ def assessment(offers: Offers) -> Assessment:
 
 
 def refused(assessment: Assessment, by: str = FELIX, **filled_in: Any) -> str:
-    """Decide in vain; returns the reason, as the next form shows it."""
+    """Make a decision that is refused; returns the reason that the next form shows."""
     assert assessment.decide(by, **filled_in)["assessmentOutcome"] == "REFUSED"
     return str(assessment.show()["assessmentRefused"]).replace("\\", "")
 

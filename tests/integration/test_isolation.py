@@ -92,7 +92,7 @@ def test_the_id_of_another_tenant_s_quote_is_not_found(offers: Offers, stranger:
 
 
 def test_a_process_that_serves_one_tenant_sees_the_work_of_no_other(db: Engine, offers: Offers, stranger: Offers) -> None:
-    """For a tenant with an engine of its own: no claim and no sweep of its processes finds a row of somebody else."""
+    """Such a process belongs to a tenant with an engine of its own: no claim and no sweep finds a row of another tenant."""
     counts = []
     for tenant_id in (offers.tenant_id, stranger.tenant_id, None):
         database = connect(db.url.render_as_string(hide_password=False), "tests", only_tenant=tenant_id)

@@ -166,7 +166,7 @@ def test_a_dispatcher_that_settles_the_old_start_after_a_restart_changes_nothing
 
 
 def not_registered(wanted: Wanted) -> None:
-    """Leave everything as it is: the instance under test has never come to the gate."""
+    """Change nothing: the instance of the test has never come to the gate."""
 
 
 def replaced(wanted: Wanted) -> None:

@@ -30,7 +30,7 @@ WHOLE_SUITE = Settings(
 
 
 def in_models(path: str, name: Callable[[etree._Element], str]) -> dict[str, set[str]]:
-    """What the processes have at a path, by process; those that have nothing there are left out."""
+    """What each process has at a path of its model, by process; a process that has nothing there is left out."""
     found: dict[str, set[str]] = {}
     for file in models_root().glob("*.bpmn"):
         for process in etree.parse(file).iterfind(".//bpmn:process", BPMN):

@@ -73,7 +73,7 @@ def no_lock_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a process that starts ask again at once."""
+    """Let a starting process ask again without a pause."""
     monkeypatch.setattr(suite, "LOCKED_OUT_WAIT", timedelta(0))
 
 

@@ -14,7 +14,7 @@ KEY = f"order:{TENANT}:{UUID(int=2)}"
 
 
 def violations(state: str, *, is_replaced: bool) -> tuple[str, ...]:
-    """What the audit finds when an instance of this state has done work, and another one is registered."""
+    """What the audit finds when an instance in this state has done work while another one is registered."""
     registered = WantedWorkflow(KEY, "order-fulfillment", "STARTED", "new", is_settled=False, is_cancelled=False)
     snapshot = Snapshot(
         tenant_id=TENANT,
