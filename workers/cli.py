@@ -14,7 +14,8 @@ from uuid import UUID
 
 import typer
 
-from workers.cli_errors import err, plain_errors, settings_of
+from workers.cli_asking import explain, status
+from workers.cli_errors import AsJson, err, plain_errors, settings_of
 from workers.cli_installing import DryRun, check, deploy, migrate, restart_instances
 from workers.runtime.production import is_production, require_local
 from workers.runtime.secret_files import reveal
@@ -31,10 +32,9 @@ app = typer.Typer(
     help="Quote-to-order on Camunda 7: the whole suite, its single processes, and tools.",
 )
 Once = Annotated[bool, typer.Option("--once", help="Run once, then exit.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
-for installing in (migrate, deploy, restart_instances, check):
-    app.command()(installing)
+for command in (migrate, deploy, restart_instances, check, status, explain):
+    app.command()(command)
 
 
 def run_process(name: str) -> None:

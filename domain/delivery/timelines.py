@@ -33,17 +33,26 @@ Entry = dict[str, Any]
 def timeline(uow: UnitOfWork, order_id: UUID) -> list[dict[str, Any]]:
     """The whole history of an order, oldest first. `providerAt` is the provider's own clock, where it sends one. Raises NotFound."""
     uow.read(SalesOrder, order_id)
+    return in_order(entries(uow, order_id))
+
+
+def in_order(found: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Entries as JSON, oldest first."""
+    return [as_json(each) for each in sorted(found, key=lambda each: (each["at"], each["kind"], each.get("version") or 0))]
+
+
+def entries(uow: UnitOfWork, order_id: UUID) -> list[Entry]:
+    """The entries of a timeline, in no order."""
     steps = {step.id: step for step in of_order(uow, order_id)}
     cases = {case.id: case for case in _rows(uow, CASE, order_id=order_id)}
     requests = [row.id for row in _rows(uow, REQUEST, order_id=order_id)]
-    entries = [
-        *_transitions(uow, [order_id, *steps, *cases, *requests], steps, cases),
+    return [
+        *transitions(uow, [order_id, *steps, *cases, *requests], steps, cases),
         *_attempts(uow, steps),
         *_callbacks(uow, steps),
         *_contradictions(uow, order_id, steps),
         *_notes(uow, cases),
     ]
-    return [as_json(entry) for entry in sorted(entries, key=lambda entry: (entry["at"], entry["kind"], entry.get("version") or 0))]
 
 
 def _rows(uow: UnitOfWork, table: Table, **named: Any) -> Sequence[Row[Any]]:
@@ -51,22 +60,25 @@ def _rows(uow: UnitOfWork, table: Table, **named: Any) -> Sequence[Row[Any]]:
     return uow.connection.execute(query).all()
 
 
-def _among(uow: UnitOfWork, table: Table, column: str, ids: Iterable[UUID]) -> Sequence[Row[Any]]:
+def among(uow: UnitOfWork, table: Table, column: str, ids: Iterable[UUID]) -> Sequence[Row[Any]]:
+    """The tenant's rows of a table that name one of these ids."""
     query: Select[Any] = select(*table.c).where(table.c.tenant_id == uow.tenant_id, table.c[column].in_(list(ids)))
     return uow.connection.execute(query).all()
 
 
-def _entry(kind: str, at: Any, step: Row[Any] | None = None, **facts: Any) -> Entry:
+def entry(kind: str, at: Any, step: Row[Any] | None = None, **facts: Any) -> Entry:
+    """One entry: what happened, when, and to which step; facts that are not known are left out."""
     named = {"step_id": step.id, "step_code": step.step_code} if step is not None else {}
     return {"kind": kind, "at": at, **named, **{name: value for name, value in facts.items() if value is not None}}
 
 
-def _transitions(
+def transitions(
     uow: UnitOfWork, ids: Iterable[UUID], steps: Mapping[UUID, Row[Any]], cases: Mapping[UUID, Row[Any]]
 ) -> Iterator[Entry]:
-    for row in _among(uow, LOG, "aggregate_id", ids):
+    """Every change of these aggregates."""
+    for row in among(uow, LOG, "aggregate_id", ids):
         case = cases.get(row.aggregate_id)
-        yield _entry(
+        yield entry(
             "TRANSITION",
             row.created_at,
             steps.get(row.aggregate_id),
@@ -83,7 +95,7 @@ def _transitions(
 
 
 def _attempts(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
-    for row in _among(uow, ATTEMPT, "step_id", steps):
+    for row in among(uow, ATTEMPT, "step_id", steps):
         request = {
             "command": row.command,
             "attempt_no": row.attempt_no,
@@ -91,16 +103,16 @@ def _attempts(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry
             "actor": row.worker_id,
             "external_request_id": row.external_request_id,
         }
-        yield _entry("ATTEMPT_SENT", row.sent_at, steps[row.step_id], **request)
+        yield entry("ATTEMPT_SENT", row.sent_at, steps[row.step_id], **request)
         if row.settled_at is not None:
             outcome = {"status": row.status, "source": row.outcome_source, "reason": row.reason}
-            yield _entry("ATTEMPT_SETTLED", row.settled_at, steps[row.step_id], **request, **outcome)
+            yield entry("ATTEMPT_SETTLED", row.settled_at, steps[row.step_id], **request, **outcome)
 
 
 def _callbacks(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
-    received = {(row.provider_name, row.external_event_id): row for row in _among(uow, RECORD, "step_id", steps)}
+    received = {(row.provider_name, row.external_event_id): row for row in among(uow, RECORD, "step_id", steps)}
     for row in received.values():
-        yield _entry(
+        yield entry(
             "CALLBACK",
             row.received_at,
             steps[row.step_id],
@@ -116,22 +128,24 @@ def _callbacks(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entr
         first = received.get((row.provider_name, row.external_event_id))
         if first is not None:
             facts = {"actor": row.provider_name, "external_event_id": row.external_event_id}
-            yield _entry("CALLBACK_CONFLICT", row.created_at, steps[first.step_id], **facts)
+            yield entry("CALLBACK_CONFLICT", row.created_at, steps[first.step_id], **facts)
 
 
 def _contradictions(uow: UnitOfWork, order_id: UUID, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
     for row in compensating.contradictions_of(uow, order_id):
         facts = {"said": row.said, "known": row.known, "source": row.source, "external_event_id": row.external_event_id}
-        yield _entry(
+        yield entry(
             "CONTRADICTION", row.created_at, steps[row.step_id], provider_at=row.external_event_at, reason=row.reason, **facts
         )
         if row.answered_at is not None:
-            yield _entry("CONTRADICTION_ANSWERED", row.answered_at, steps[row.step_id], status=row.answer, **facts)
+            yield entry(
+                "CONTRADICTION_ANSWERED", max(row.answered_at, row.created_at), steps[row.step_id], status=row.answer, **facts
+            )
 
 
 def _notes(uow: UnitOfWork, cases: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
-    for row in _among(uow, NOTE, "case_id", cases):
-        yield _entry(
+    for row in among(uow, NOTE, "case_id", cases):
+        yield entry(
             "NOTE",
             row.created_at,
             case_number=cases[row.case_id].case_number,

@@ -12,6 +12,7 @@ from domain.texts import LONGEST_IDENTIFIER
 
 OF_THE_PRODUCT = frozenset(
     {
+        "audit",
         "demo",
         "deploy",
         "dispatch",

@@ -6,7 +6,7 @@ import select
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError
 
 from domain.store.isolation import ONLY_TENANT
@@ -92,3 +92,10 @@ def is_reachable(engine: Engine) -> bool:
     except DatabaseUnreachableError:
         return False
     return True
+
+
+def processes_at_work(connection: Connection) -> dict[str, int]:
+    """Process -> the number of its sessions now, by the name that each process gives its sessions (`connect`)."""
+    query = """SELECT split_part(application_name, ' ', 2) AS process, count(*) FROM pg_stat_activity
+        WHERE application_name LIKE 'q2o %' GROUP BY process"""
+    return {str(process): int(number) for process, number in connection.execute(text(query))}

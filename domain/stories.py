@@ -1,0 +1,123 @@
+"""The story of an order: what happened to its offer and to itself, what was refused, what was found and repaired, and who did it.
+
+Reads only, of one tenant. It adds to the timeline of the order what came before it and what left no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, or_, select
+
+from domain.delivery.orders import ORDER
+from domain.delivery.steps import of_order
+from domain.delivery.timelines import Entry, among, entries, entry, in_order, transitions
+from domain.fallout.triaging import CASE
+from domain.findings import ReconciliationFinding
+from domain.offers.acceptances import QuoteAcceptance
+from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.store import UnitOfWork, table_of
+from domain.store.facts import ConflictLog
+from domain.workflows.starts import CORRELATION
+
+REQUEST, REQUIREMENT, DECISION, ACCEPTANCE, REFUSAL, FINDING = (
+    table_of(entity)
+    for entity in (ApprovalRequest, ApprovalRequirement, ApprovalDecision, QuoteAcceptance, ConflictLog, ReconciliationFinding)
+)
+
+
+def find_orders(connection: Connection, named: str, tenant_id: UUID | None = None) -> list[Row[Any]]:
+    """The orders with this number or id, of one tenant or of all: numbers count per tenant."""
+    order_id = _as_uuid(named)
+    query = select(*ORDER.c).where(or_(ORDER.c.order_number == named, ORDER.c.id == order_id))
+    query = query.where(ORDER.c.tenant_id == tenant_id) if tenant_id else query
+    return list(connection.execute(query))
+
+
+def story(uow: UnitOfWork, order: Row[Any]) -> list[dict[str, Any]]:
+    """Everything that is known of an order and of its offer, oldest first."""
+    steps = {step.id: step for step in of_order(uow, order.id)}
+    cases = {case.id: case for case in among(uow, CASE, "order_id", [order.id])}
+    requests = [row.id for row in among(uow, REQUEST, "quote_id", [order.quote_id])]
+    requirements = {row.id: row for row in among(uow, REQUIREMENT, "request_id", requests)}
+    subjects = [order.id, order.quote_id, *steps, *cases, *requests, *requirements]
+    return in_order(
+        [
+            *entries(uow, order.id),
+            *transitions(uow, [order.quote_id, *requests, *requirements], {}, {}),
+            *_decisions(uow, requirements),
+            *_acceptances(uow, order.quote_id),
+            *_refusals(uow, subjects, steps),
+            *_findings(uow, subjects, steps),
+            *_processes(uow, subjects),
+        ]
+    )
+
+
+def _as_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _decisions(uow: UnitOfWork, requirements: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for row in among(uow, DECISION, "requirement_id", requirements):
+        asked = requirements[row.requirement_id]
+        yield entry(
+            "DECISION",
+            row.created_at,
+            actor=row.decided_by,
+            status=row.decision,
+            reason=row.reason_code,
+            signature=asked.type,
+            level=asked.level,
+            authority=row.authority_snapshot.get("role"),
+        )
+
+
+def _acceptances(uow: UnitOfWork, quote_id: UUID) -> Iterator[Entry]:
+    for row in among(uow, ACCEPTANCE, "quote_id", [quote_id]):
+        yield entry(
+            "ACCEPTANCE",
+            row.created_at,
+            actor=row.accepted_by,
+            price_book_version=row.price_book_version,
+            active_version=row.active_price_book_version_seen,
+            policy=row.staleness_policy,
+        )
+
+
+def _refusals(uow: UnitOfWork, subjects: list[UUID], steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for row in among(uow, REFUSAL, "aggregate_id", subjects):
+        yield entry(
+            "REFUSAL",
+            row.created_at,
+            steps.get(row.aggregate_id),
+            actor=row.actor,
+            command=row.command,
+            code=row.conflict_code,
+            aggregate_type=row.aggregate_type,
+            expected_version=row.expected_version,
+            actual_version=row.actual_version,
+        )
+
+
+def _findings(uow: UnitOfWork, subjects: list[UUID], steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for row in among(uow, FINDING, "aggregate_id", subjects):
+        facts = {"sweep": row.kind, "status": row.action, "evidence": row.evidence}
+        yield entry("FINDING", row.created_at, steps.get(row.aggregate_id), **facts)
+
+
+def _processes(uow: UnitOfWork, subjects: list[UUID]) -> Iterator[Entry]:
+    for row in among(uow, CORRELATION, "aggregate_id", subjects):
+        yield entry(
+            "PROCESS",
+            row.updated_at,
+            workflow=row.workflow_name,
+            status=row.status,
+            process_instance_id=row.process_instance_id,
+            attempts=row.attempts,
+        )

@@ -1,0 +1,83 @@
+"""The commands that tell people how things stand, and why. They read with the rights of `audit`, and change nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from workers.cli_errors import AsJson, out, plain_errors, settings_of
+from workers.runtime.settings import SettingError
+
+
+def explain(
+    order: Annotated[str, typer.Argument(help="The number or the id of the order.")],
+    *,
+    tenant: Annotated[UUID | None, typer.Option(help="The tenant, where several have an order with this number.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the story of an order in sentences: its offer, its steps, what was refused, found and repaired, and who did it."""
+    from domain import stories
+    from domain.store import Cause, unit_of_work
+    from domain.store.unit_of_work import housekeeping
+    from workers import suite
+    from workers.explaining import sentences
+    from workers.runtime.database import require_reachable
+
+    with plain_errors():
+        database = suite.connect(settings_of(), "audit")
+        require_reachable(database)
+        with housekeeping(database) as connection:
+            found = stories.find_orders(connection, order, tenant)
+        if not found:
+            raise SettingError(f"no order has the number or id {order!r}: look for it with GET /orders")
+        if len(found) > 1:
+            tenants = ", ".join(sorted(str(row.tenant_id) for row in found))
+            raise SettingError(f"{len(found)} tenants have an order {order!r}: give one by --tenant ({tenants})")
+        [row] = found
+        with unit_of_work(database, Cause(tenant_id=row.tenant_id, actor="audit", command="explain")) as uow:
+            told = stories.story(uow, row)
+    if as_json:
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        return
+    out.print(
+        f"[bold]Order {escape(row.order_number)}[/bold] of customer {escape(row.customer_id)} is {row.status} (version {row.version})."
+    )
+    for at, text in sentences(told):
+        out.print(f"[dim]{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}[/dim]  {escape(text)}")
+
+
+def status(*, as_json: AsJson = False) -> None:
+    """Show which processes run, what waits for each, and since when."""
+    from domain.auditing.backlog import PEOPLE, backlog
+    from domain.store.unit_of_work import housekeeping
+    from workers import suite
+    from workers.runtime.database import processes_at_work, require_reachable
+
+    with plain_errors():
+        database = suite.connect(settings_of(), "audit")
+        require_reachable(database)
+        with housekeeping(database) as connection:
+            waiting = backlog(connection)
+            running = processes_at_work(connection)
+    if as_json:
+        sys.stdout.write(json.dumps({"sessions": running, "waiting": [each.as_json() for each in waiting]}, indent=2) + "\n")
+        return
+    table = Table("process", "sessions", "waiting", "what", "oldest", title="The suite", title_justify="left")
+    for process in (*suite.PROCESSES, PEOPLE):
+        sessions = "" if process == PEOPLE else str(running.get(process, 0) or "[red]none[/red]")
+        items = [(str(each.count), each.what, _age(each.oldest)) for each in waiting if each.process == process]
+        for name, number, item in zip_longest([process], [sessions], items or [("", "", "")], fillvalue=""):
+            table.add_row(name, number, *item)
+    out.print(table)
+
+
+def _age(since: datetime | None) -> str:
+    return "" if since is None else f"{str(datetime.now(UTC) - since).split('.')[0]} ago"
