@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices topics rights faults storm bench models openapi fuzz evidence sbom lock help
+.PHONY: demo up test check races mutants matrices topics rights settings faults storm bench models openapi fuzz evidence sbom lock help
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
@@ -45,6 +45,9 @@ topics: $(VENV)/.development ## write what every topic reads, sets and raises to
 rights: $(VENV)/.development ## write what every process may do to docs/rights.md and docs/rights-engine.md
 	@$(BIN)/python -m tests.support.rights_page
 	@$(BIN)/python -m tests.support.engine_rights_page
+
+settings: $(VENV)/.development ## write the tables of settings to docs/settings.md
+	@$(BIN)/python -m tests.support.settings_page
 
 faults: $(VENV)/.development ## run the tests of faults: lost replies, dead workers, killed processes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

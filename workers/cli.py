@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -15,10 +16,11 @@ from uuid import UUID
 import typer
 
 from workers.cli_asking import explain, status
-from workers.cli_errors import AsJson, err, plain_errors, settings_of
+from workers.cli_errors import AsJson, err, plain_errors, require, settings_of
 from workers.cli_installing import DryRun, check, deploy, migrate, restart_instances
 from workers.runtime.production import is_production, require_local
 from workers.runtime.secret_files import reveal
+from workers.runtime.setting_kinds import HIGHEST_PORT, HOST, LIFETIME, NAME, URL
 from workers.runtime.settings import SettingError, data_dir
 
 # Printed before the suite is imported, because on a busy machine the import takes seconds.
@@ -37,26 +39,33 @@ for command in (migrate, deploy, restart_instances, check, status, explain):
     app.command()(command)
 
 
-def run_process(name: str) -> None:
-    """Run the loop of one process until a signal comes."""
+def run_process(name: str, **given: str) -> None:
+    """Run the loop of one process until a signal comes; `given` are variables that its options set."""
     from workers import suite
-    from workers.runtime.database import is_reachable, require_reachable
+    from workers.needs import needs_of
+    from workers.runtime.database import require_reachable
     from workers.runtime.database_roles import require_role
     from workers.runtime.health import serve_health
     from workers.runtime.logs import configure_logs
     from workers.runtime.process import run_loops, stop_on_signals
+    from workers.runtime.readiness import Readiness
 
-    with plain_errors():
-        settings = settings_of().of(name)
+    with plain_errors(), ExitStack() as opened:
+        opens = ("http_port", "health_port") if name == "http" else ("health_port",)
+        settings = settings_of(name, opens=opens, **given)
         configure_logs(name)
         stop = stop_on_signals()
-        database = suite.connect(settings, name, "health")
+        readiness = Readiness(stop)
+        if settings.health_port:
+            # At once, so that a platform sees a process that waits for its database as alive, and not as ready.
+            serve_health(settings.http_host, settings.health_port, readiness.complaints)
+        database = suite.connect(settings, name, "start")
+        opened.callback(database.dispose)
         require_reachable(database)
         require_role(database, name, production=is_production(os.environ))
-        loops = {name: suite.PROCESSES[name](settings)}
-        if settings.health_port:
-            serve_health(settings.http_host, settings.health_port, lambda: is_reachable(database))
-        raise typer.Exit(run_loops(loops, stop))
+        loop = suite.PROCESSES[name](settings)
+        readiness.watch(needs_of(name, settings, loop, opened))
+        raise typer.Exit(run_loops({name: loop}, stop))
 
 
 @app.command()
@@ -70,9 +79,7 @@ def tasks(
     topic: Annotated[list[str] | None, typer.Option(help="Work on this topic only. May be given several times.")] = None,
 ) -> None:
     """Work on external tasks, of all topics or of those given."""
-    if topic:
-        os.environ["Q2O_TOPICS"] = ",".join(topic)
-    run_process("tasks")
+    run_process("tasks", **({"Q2O_TOPICS": ",".join(topic)} if topic else {}))
 
 
 @app.command()
@@ -105,7 +112,7 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
         run_process("reconcile")
         return
     with plain_errors():
-        settings = settings_of().of("reconcile")
+        settings = settings_of("reconcile")
         configure_logs("reconcile")
         database = suite.connect(settings, "reconcile")
         require_reachable(database)
@@ -119,7 +126,7 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
 def sandbox(
     callback_url: Annotated[str, typer.Option(help="Where to send callbacks: …/callbacks/sandbox of the HTTP API.")],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=HIGHEST_PORT)] = 0,
 ) -> None:
     """Run the sandbox provider. The first line on standard output is its address."""
     from workers.runtime.process import stop_on_signals
@@ -127,7 +134,9 @@ def sandbox(
 
     with plain_errors():
         require_local(os.environ, "sandbox", "it is a provider to play with")
-        serve(data_dir(), callback_url, settings_of().callback_secrets.read()[0], host, port, stop=stop_on_signals())
+        require("--callback-url", URL, callback_url)
+        require("--host", HOST, host)
+        serve(data_dir(), callback_url, settings_of("sandbox").callback_secrets.read()[0], host, port, stop=stop_on_signals())
 
 
 @app.command()
@@ -148,11 +157,15 @@ def token(
 
     with plain_errors():
         require_local(os.environ, "token", "tokens come from the identity provider")
+        require("--hours", LIFETIME, f"{hours:f}")
+        for name, texts in {"--region": [region], "--customer": customer or ()}.items():
+            for text in texts:
+                require(name, NAME, text)
         if unknown := set(role) - set(Role):
             raise SettingError(f"no such role: {', '.join(sorted(unknown))}; there are {', '.join(Role)}")
         if BUYERS & set(role) and not customer:
             raise SettingError("a buyer's token must name the customers for whom they buy: give --customer")
-        given = settings_of().environment.find_secret("jwt_secret")
+        given = settings_of("token").environment.find_secret("jwt_secret")
         secret = reveal(given) if given else known_secret(data_dir())
         lifetime, whose = timedelta(hours=hours), tenant or known_tenant(data_dir(), os.environ)
         sys.stdout.write(issue_token(secret, person(subject), whose, role, region, lifetime, customer or ()) + "\n")
@@ -171,6 +184,7 @@ def up() -> None:
     """Run the whole suite on this machine until Ctrl-C."""
     with plain_errors():
         require_local(os.environ, "up", LOCAL_SUITE)
+        settings_of("up")
         err.print(LOADING)
         from workers.demo.command import run_up
 
@@ -187,6 +201,7 @@ def demo(
     """Take sample quotes to fulfilled orders while faults happen, and audit the result. Then stay up."""
     with plain_errors():
         require_local(os.environ, "demo", LOCAL_SUITE)
+        settings_of("up")
         err.print(LOADING)
         from workers.demo.command import run_demo
 

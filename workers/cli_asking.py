@@ -32,7 +32,7 @@ def explain(
     from workers.runtime.database import require_reachable
 
     with plain_errors():
-        database = suite.connect(settings_of(), "audit")
+        database = suite.connect(settings_of("audit"), "audit")
         require_reachable(database)
         with housekeeping(database) as connection:
             found = stories.find_orders(connection, order, tenant)
@@ -62,7 +62,7 @@ def status(*, as_json: AsJson = False) -> None:
     from workers.runtime.database import processes_at_work, require_reachable
 
     with plain_errors():
-        database = suite.connect(settings_of(), "audit")
+        database = suite.connect(settings_of("audit"), "audit")
         require_reachable(database)
         with housekeeping(database) as connection:
             waiting = backlog(connection)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from workers.runtime.production import require_fitness
+from workers.runtime.setting_kinds import Kind
 from workers.runtime.settings import SettingError, Settings
 
 EXIT_ASK_USER = 2
@@ -26,7 +27,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except _outside_errors() as error:
         for line in str(error).splitlines():
-            err.print(f"[red]q2o:[/red] {line}", markup=True)
+            err.print(f"[red]q2o:[/red] {escape(line)}", markup=True)
         raise typer.Exit(EXIT_ASK_USER) from error
 
 
@@ -47,7 +48,17 @@ def _outside_errors() -> tuple[type[Exception], ...]:
     return *services, SettingError, WorkerIdError, StackError, ServerStartError, PortInUseError, UnusableNameError
 
 
-def settings_of(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of this process. Raises SettingError for those that production does not allow."""
-    require_fitness(environment)
-    return Settings(environment)
+def settings_of(command: str, *, opens: Sequence[str] = (), **given: str) -> Settings:
+    """The settings of a command, all of them checked; `opens` names those of its ports, `given` are variables that its options set.
+
+    Raises SettingError with a line for each problem.
+    """
+    from workers.start_checks import require_settings
+
+    return require_settings(command, {**os.environ, **given}, opens=opens)
+
+
+def require(option: str, kind: Kind, text: str) -> None:
+    """Raises SettingError unless the value of an option is of a kind."""
+    if not kind.accepts(text):
+        raise SettingError(f"{option} {text} is not {kind.wanted}: correct it")

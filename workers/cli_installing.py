@@ -23,7 +23,7 @@ def migrate() -> None:
     from workers.runtime.database_roles import logins_of
 
     with plain_errors():
-        settings = settings_of()
+        settings = settings_of("migrate")
         database = connect(settings.database_url, "migrate")
         require_reachable(database)
         try:
@@ -68,9 +68,8 @@ def deploy(
             raise SettingError("--models, --suite-models and --name are for one tenant: name it by --tenant")
         if models and (faults := unfit(models, CONTRACTS)):
             raise SettingError("\n".join(faults))
-        settings = settings_of()
+        settings = settings_of("deploy")
         engine = suite.engine_of(settings, response_timeout=SET_UP_TIMEOUT)
-        _ = settings.engine_passwords  # a missing one is named before the engine is asked for anything
         if accounts_only:
             set_up_accounts(engine, settings)
             return
@@ -90,7 +89,7 @@ def restart_instances(*, dry_run: DryRun = False) -> None:
     from workers.restarts import report
 
     with plain_errors():
-        is_complete = report(suite.restarts(settings_of(), dry_run=dry_run), err.out)
+        is_complete = report(suite.restarts(settings_of("restart-instances"), dry_run=dry_run), err.out)
     raise typer.Exit(0 if is_complete else 1)
 
 

@@ -128,11 +128,6 @@ def test_a_broken_jar_is_named_and_nothing_starts(tmp_path: Path) -> None:
     assert left_running(tmp_path / "data") == []
 
 
-@pytest.mark.parametrize("process", ["http", "tasks", "dispatch", "relay", "inbox", "reconcile"])
-def test_a_process_without_settings_names_the_first_that_is_missing(tmp_path: Path, process: str) -> None:
-    assert_one_line(q2o(tmp_path, process), "Q2O_DATABASE_URL", "q2o up")
-
-
 def test_the_openapi_document_is_written_without_any_service(tmp_path: Path) -> None:
     ended = q2o(tmp_path, "openapi")
 

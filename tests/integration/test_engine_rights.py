@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
+from threading import Event
 from uuid import uuid4
 
 import httpx
@@ -16,7 +18,9 @@ from workers.accounts import ACCOUNTS
 from workers.demo.local_suite import PEOPLE_PASSWORD
 from workers.demo.people import OPERATOR, RSM
 from workers.deployment import OF_QUOTES, model_files
-from workers.runtime.engine import Engine, EngineRefusedError, Resource, TopicRequest, UserTask
+from workers.needs import QUESTIONS, RightMissingError
+from workers.runtime.engine import Engine, EngineLockedOutError, EngineRefusedError, Resource, TopicRequest, UserTask
+from workers.runtime.readiness import Ask
 
 pytestmark = pytest.mark.stack
 
@@ -72,6 +76,33 @@ def test_no_account_may(site: Site, process: str, what: str) -> None:
 
     with site.account(process) as engine:
         assert status_of(lambda: FORBIDDEN[what](engine, site, account.user_id)) in {403, 404}
+
+
+class NoLoop:
+    def run(self, stop: Event) -> None: ...
+
+
+def question(site: Site, process: str, opened: ExitStack, **changes: str) -> Ask:
+    """What `/readyz` of a process asks the engine."""
+    return QUESTIONS["engine"](process, site.settings.of(process).having(**changes), NoLoop(), opened)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_with_its_account_is_ready_for_the_engine(site: Site, process: str) -> None:
+    with ExitStack() as opened:
+        question(site, process, opened)()
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_with_an_account_that_the_engine_does_not_know_is_not_ready(site: Site, process: str) -> None:
+    with ExitStack() as opened, pytest.raises(EngineLockedOutError):
+        question(site, process, opened, engine_user=new_name("nobody"))()
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_with_the_account_of_a_person_is_not_ready(site: Site, process: str) -> None:
+    with ExitStack() as opened, pytest.raises(RightMissingError, match="may not"):
+        question(site, process, opened, engine_user=RSM.id, engine_password=PEOPLE_PASSWORD)()
 
 
 @pytest.mark.parametrize("process", PROCESSES)

@@ -14,23 +14,31 @@ from workers.runtime.settings import SettingError
 
 
 @contextmanager
-def served(*, ready: bool) -> Iterator[str]:
-    with serve_health("127.0.0.1", 0, lambda: ready) as server:
+def served(*complaints: str) -> Iterator[str]:
+    with serve_health("127.0.0.1", 0, lambda: complaints) as server:
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
 
 
-@pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
-def test_a_process_is_alive_while_it_answers_and_ready_while_it_can_work(ready: bool, status: int) -> None:  # noqa: FBT001 - a parameter
-    with served(ready=ready) as address:
+def test_a_process_is_ready_while_nothing_is_missing() -> None:
+    with served() as address:
+        answer = asking.get(f"{address}/readyz")
+
+    assert (answer.status_code, answer.text) == (200, "ready\n")
+
+
+def test_a_process_that_cannot_work_says_why_and_is_alive() -> None:
+    with served("database: it is away", "engine: no answer within 2 s") as address:
+        answer = asking.get(f"{address}/readyz")
+
         assert asking.get(f"{address}/healthz").status_code == 200
-        assert asking.get(f"{address}/readyz").status_code == status
+    assert (answer.status_code, answer.text) == (503, "database: it is away\nengine: no answer within 2 s\n")
 
 
 def test_metrics_are_in_the_text_format_of_prometheus() -> None:
-    with served(ready=True) as address:
+    with served() as address:
         answer = asking.get(f"{address}/metrics")
 
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -38,7 +46,7 @@ def test_metrics_are_in_the_text_format_of_prometheus() -> None:
 
 
 def test_any_other_path_is_unknown() -> None:
-    with served(ready=True) as address:
+    with served() as address:
         assert asking.get(f"{address}/quotes").status_code == 404
 
 
@@ -47,4 +55,4 @@ def test_a_taken_port_is_reported_in_one_line() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(SettingError, match=f"cannot listen on 127.0.0.1:{port} .*Q2O_HEALTH_PORT"):
-            serve_health("127.0.0.1", port, lambda: True)
+            serve_health("127.0.0.1", port, list)

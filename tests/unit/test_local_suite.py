@@ -45,7 +45,15 @@ def local(tmp_path: Path) -> LocalSuite:
     local = LocalSuite(tmp_path / "a clone", {})
     others = ("DATABASE_URL", "KAFKA", "ENGINE_USER", "ENGINE_PASSWORD", "PROVIDER_URL", "PROVIDER_TOKEN")
     given = {f"Q2O_{name}": "x" for name in others} | {"Q2O_DISPATCH_ENGINE_USER": "q2o-dispatch"}
-    local.settings = Settings({**given, "Q2O_JWT_SECRET": "s" * 32, "Q2O_CALLBACK_SECRET": new_secret(), "Q2O_ENGINE_URL": DIRECT})
+    local.settings = Settings(
+        {
+            **given,
+            "Q2O_JWT_SECRET": "s" * 32,
+            "Q2O_CALLBACK_SECRET": new_secret(),
+            "Q2O_ENGINE_URL": DIRECT,
+            "Q2O_PROVIDER_URL": DIRECT,
+        }
+    )
     return local
 
 

@@ -28,6 +28,8 @@ GOOD = {
     "Q2O_PROVIDER_TOKEN": PASSWORD,
     "Q2O_CALLBACK_SECRET": new_secret(),
     "Q2O_JWT_ISSUER": "https://login.example",
+    "Q2O_JWT_AUDIENCE": "q2o",
+    **{f"Q2O_{process}_ENGINE_PASSWORD": PASSWORD for process in ("TASKS", "DISPATCH", "RECONCILE")},
 }
 
 
@@ -174,9 +176,9 @@ def test_what_belongs_to_the_local_suite_does_not_start(command: tuple[str, ...]
     assert (ended.stderr.count("\n"), ended.stdout) == (1, "")
 
 
-@pytest.mark.parametrize("command", ["relay", "up"])
+@pytest.mark.parametrize("command", ["migrate", "up"])
 def test_a_mode_that_does_not_exist_is_named(command: str) -> None:
-    ended = q2o(command, Q2O_MODE="prod")
+    ended = q2o(command, Q2O_MODE="prod", Q2O_DATABASE_URL="postgresql+psycopg://q2o@127.0.0.1:1/q2o")
 
     assert (ended.exit_code, ended.stderr.count("\n")) == (2, 1)
-    assert "Q2O_MODE=prod is no mode" in ended.stderr
+    assert "Q2O_MODE=prod is not one of local, production" in ended.stderr

@@ -32,13 +32,14 @@ from workers.kafka.topics import all_topics
 from workers.local.credentials import environment_file
 from workers.local.ports import HOST, PortBook, check_fixed
 from workers.local.stack import LocalStack
-from workers.runtime.database import is_reachable
+from workers.needs import needs_of
 from workers.runtime.database_roles import logins_of
 from workers.runtime.engine_connection import SET_UP_TIMEOUT
 from workers.runtime.environment import with_files_read
 from workers.runtime.health import serve_health
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.process import EXIT_SOFTWARE, Loop, run_loops
+from workers.runtime.readiness import Readiness
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 from workers.sandbox.provider import SandboxProvider
@@ -74,6 +75,7 @@ class LocalSuite:
         self.stack = stack or LocalStack(data_dir, environment=self._given)
         self._cleanup = ExitStack()
         self._stop = Event()
+        self._readiness = Readiness(self._stop)
         self._early_ends: list[str] = []
         self._exit_codes: list[int] = []
         self.settings: Settings
@@ -124,6 +126,13 @@ class LocalSuite:
     def start(self, only: frozenset[str] = frozenset(suite.PROCESSES)) -> None:
         """Run the loops of these processes as threads."""
         loops = {name: build(self.settings.of(name)) for name, build in suite.PROCESSES.items() if name in only}
+        self._readiness.watch(
+            {
+                f"{process}: {need}": ask
+                for process, loop in loops.items()
+                for need, ask in needs_of(process, self.settings.of(process), loop, self._cleanup).items()
+            }
+        )
         runner = Thread(target=self._run, args=(loops,), name="loops")
         runner.start()
         self._cleanup.callback(runner.join)
@@ -233,9 +242,7 @@ class LocalSuite:
         self._write_environment()
 
     def _serve_health(self, port: int) -> None:
-        database = suite.connect(self.settings, "http")
-        self._cleanup.callback(database.dispose)
-        server = self._cleanup.enter_context(serve_health(HOST, port, lambda: is_reachable(database)))
+        server = self._cleanup.enter_context(serve_health(HOST, port, self._readiness.complaints))
         self._cleanup.callback(server.shutdown)
 
     def _write_environment(self) -> None:

@@ -31,8 +31,9 @@ from workers.http.routes import (
     quotes,
     withdrawals,
 )
-from workers.http.tokens import SHORTEST_SECRET_BYTES, local_tokens
+from workers.http.tokens import local_tokens
 from workers.runtime.callback_secrets import CallbackSecrets
+from workers.runtime.setting_kinds import SHORTEST_SECRET_BYTES
 
 TITLE = "Quote to order"
 # A smaller answer fits into one packet with its head; zlib's own compromise between time and size.

@@ -54,6 +54,7 @@ class HttpEdge:
     ) -> None:
         limits = limits or Limits()
         app = create_app(database, authenticate, callback_secrets, limits)
+        self.authenticate = authenticate
         self._socket = _listen(host, port)
         self.address = f"http://{host}:{self._socket.getsockname()[1]}"
         self._server = _Server(

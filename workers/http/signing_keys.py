@@ -37,6 +37,7 @@ _ALGORITHMS: Mapping[tuple[str, str | None], tuple[str, tuple[str, ...]]] = {
     ("EC", "P-256"): ("ES256", ("crv", "x", "y")),
     ("OKP", "Ed25519"): ("EdDSA", ("crv", "x")),
 }
+UNREADABLE = (OSError, ValueError, RecursionError, httpx.HTTPError, httpx.InvalidURL)
 _log = structlog.get_logger()
 
 
@@ -86,6 +87,17 @@ class SigningKeys:
             raise KeysUnavailableError
         return key
 
+    def require(self) -> None:
+        """Read the set here and now, unless one is known. Raises KeysUnavailableError, which says why."""
+        if self._keys:
+            return
+        try:
+            self._keys = keys_in(self._load())
+        except UNREADABLE as error:
+            raise KeysUnavailableError(
+                f"the keys of the identity provider cannot be read ({type(error).__name__}: {error})"
+            ) from error
+
     def _pick(self, kid: str | None) -> VerificationKey | None:
         """The key of this id; without an id, the only key that there is."""
         if kid is None and len(self._keys) == 1:
@@ -95,7 +107,7 @@ class SigningKeys:
     async def _read(self) -> None:
         try:
             self._keys = keys_in(await asyncio.to_thread(self._load))
-        except (OSError, ValueError, RecursionError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except UNREADABLE as error:
             self._has_failed = True
             _log.warning("signing_keys_unreadable", reason=f"{type(error).__name__}: {error}", known=len(self._keys))
         else:

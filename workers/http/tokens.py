@@ -21,10 +21,9 @@ from workers.http.problems import KeysUnreadableError, UnauthenticatedError
 from workers.http.signing_keys import KeysUnavailableError, SigningKeys, VerificationKey, loader
 from workers.runtime.environment import SettingError
 from workers.runtime.secret_files import Secret, reveal
+from workers.runtime.setting_kinds import HS256_SECRET
 from workers.runtime.token_settings import TokenSettings
 
-# RFC 7518, section 3.2: the key is at least as long as the hash.
-SHORTEST_SECRET_BYTES = 32
 # An access token and nothing else that an identity provider signs, such as its logout token (RFC 8725, 3.11; RFC 9068, 2.1).
 TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 CLIENT_CLAIMS = ("client_id", "azp", "appid")
@@ -32,6 +31,8 @@ CLIENT_CLAIMS = ("client_id", "azp", "appid")
 
 class _KeyRing(Protocol):
     async def find(self, kid: str | None) -> VerificationKey | None: ...
+
+    def require(self) -> None: ...
 
 
 class Tokens:
@@ -45,6 +46,10 @@ class Tokens:
         self._keys = keys
         self._rules = rules
         self._role_names = rules.role_names or {role: role for role in Role}
+
+    def require_keys(self) -> None:
+        """Read the keys, unless some are known: known ones stay valid. Raises KeysUnavailableError."""
+        self._keys.require()
 
     async def __call__(self, authorization: str | None) -> Principal:
         scheme, _, token = (authorization or "").partition(" ")
@@ -135,12 +140,15 @@ class _SharedSecret:
     async def find(self, _kid: str | None) -> VerificationKey:
         return VerificationKey(algorithm="HS256", key=reveal(self._secret))
 
+    def require(self) -> None:
+        """Nothing is read: the secret is here."""
+
 
 def tokens_of(settings: TokenSettings) -> Tokens:
     """Read and verify tokens by these settings. Raises SettingError."""
     if settings.secret is not None:
-        if len(reveal(settings.secret).encode()) < SHORTEST_SECRET_BYTES:
-            raise SettingError(f"Q2O_JWT_SECRET is too short: give at least {SHORTEST_SECRET_BYTES} random bytes")
+        if not HS256_SECRET.accepts(reveal(settings.secret)):
+            raise SettingError(f"Q2O_JWT_SECRET is not {HS256_SECRET.wanted}")
         return Tokens(_SharedSecret(settings.secret), settings)
     return Tokens(SigningKeys(loader(str(settings.issuer), settings.key_set)), settings)
 

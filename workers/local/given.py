@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 
 import psycopg
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from workers.local.camunda import EngineDatabase, check_login
 from workers.local.errors import StackError
 from workers.runtime.environment import Environment
 from workers.runtime.kafka_access import KafkaAccess
+from workers.runtime.setting_kinds import DATABASE
 from workers.runtime.transport import ClientTls
 
 TIMEOUT_SECONDS = 5
@@ -24,12 +24,9 @@ SAME_IN_JDBC = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey"})
 
 def check_database(variable: str, text: str) -> URL:
     """Read the address that the variable gives. Raises StackError when no usable PostgreSQL responds there."""
-    try:
-        url = make_url(text)
-    except ArgumentError as error:
-        raise StackError(
-            f"{variable} is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
-        ) from error
+    if not DATABASE.accepts(text):
+        raise StackError(f"{variable} is not {DATABASE.wanted}")
+    url = make_url(text)
     where = f"{url.host}:{url.port or 5432}/{url.database} as {url.username}"
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
     try:

@@ -7,7 +7,6 @@ raises never ends the pod; two pods never share a worker id, which is all that t
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from workers.runtime.metrics import (
     EXTERNAL_TASK_LOCK_REMAINING,
 )
 from workers.runtime.retries import until_available
+from workers.runtime.setting_kinds import UNIQUE_WORKER_ID
 
 __all__ = ["BpmnError", "GiveUp", "Handler", "Pod", "RetryLater", "Task", "Topic", "WorkerIdError"]
 
@@ -40,7 +40,6 @@ POLL = timedelta(seconds=10)  # also the longest time until a task that another 
 DRAIN = timedelta(seconds=30)
 CANCEL_GRACE = timedelta(seconds=3)
 _GATHER = 0.02  # seconds in which a busy pod frees more than one place: a fetch per task costs the engine half its throughput
-_UNIQUE = re.compile(r".+-[0-9a-f]{8,}")
 
 _log = structlog.get_logger()
 _polling: set[str] = set()
@@ -265,7 +264,7 @@ class Pod:
 
 
 def _check_worker_id(worker_id: str) -> None:
-    if not _UNIQUE.fullmatch(worker_id):
+    if not UNIQUE_WORKER_ID.fullmatch(worker_id):
         raise WorkerIdError(
             f"worker id {worker_id!r} may be shared with another pod, and the engine tells pods apart by nothing else: "
             "leave it out (one is made per process), or let it end in a dash and eight random hex digits"

@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 
 from domain.store.isolation import ONLY_TENANT
 from workers.runtime.environment import SettingError, variable
 from workers.runtime.lock_waits import time_locks
 from workers.runtime.secret_files import Secret, reveal
+from workers.runtime.setting_kinds import DATABASE
 
 # A command that waits longer than this for a row raises TryAgain: transactions are short (docs/architecture.md#rules).
 LOCK_TIMEOUT_MS = 5_000
@@ -57,12 +58,9 @@ def connect(database_url: Secret, process: str, pool_size: int = 10, only_tenant
 
 def parsed(text: str, name: str = "database_url") -> URL:
     """The parts of a database address. Raises SettingError, which names the setting."""
-    try:
-        return make_url(text)
-    except ArgumentError as error:
-        raise SettingError(
-            f"{variable(name)} is not a database address: write it as postgresql+psycopg://user:password@host:port/database"
-        ) from error
+    if not DATABASE.accepts(text):
+        raise SettingError(f"{variable(name)} is not {DATABASE.wanted}")
+    return make_url(text)
 
 
 def _refuse_a_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
@@ -83,15 +81,6 @@ def require_reachable(engine: Engine) -> None:
         address = make_url(str(engine.url)).render_as_string(hide_password=True)
         reason = str(error.orig).strip().splitlines()[-1]
         raise DatabaseUnreachableError(f"cannot use the database {address}: {reason}. Check Q2O_DATABASE_URL") from error
-
-
-def is_reachable(engine: Engine) -> bool:
-    """Whether the database can be used now."""
-    try:
-        require_reachable(engine)
-    except DatabaseUnreachableError:
-        return False
-    return True
 
 
 def processes_at_work(connection: Connection) -> dict[str, int]:

@@ -41,7 +41,11 @@ class AccountCalls(PeopleCalls):
 
     def may_deploy(self) -> bool:
         """Whether the caller's own account may bring models to the engine, which is to run code in it."""
-        query = {"permissionName": "CREATE", "resourceName": "Deployment", "resourceType": Resource.DEPLOYMENT}
+        return self.may("CREATE", Resource.DEPLOYMENT)
+
+    def may(self, permission: str, kind: Resource, resource_id: str = "*") -> bool:
+        """Whether the caller's own account has a permission on a resource (default: on all of the kind)."""
+        query = {"permissionName": permission, "resourceName": kind.name, "resourceType": kind, "resourceId": resource_id}
         return bool(self.get("/authorization/check", **query)["authorized"])
 
 

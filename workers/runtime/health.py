@@ -1,12 +1,12 @@
 """What the platform asks every service process: alive (`/healthz`), ready (`/readyz`), metrics (`/metrics`).
 
 The rule: it has a port of its own, which nobody outside reaches: metrics tell strangers how much business there is, and a question for
-readiness asks the database.
+readiness asks the services (`workers.runtime.readiness`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -17,8 +17,8 @@ from workers.runtime.environment import SettingError
 REQUEST_SECONDS = 10  # a probe sends its request in one packet
 
 
-def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHTTPServer:
-    """Serve on a port until `shutdown()`. The process is alive as long as it responds; `ready` returns whether it can work.
+def serve_health(host: str, port: int, complaints: Callable[[], Sequence[str]]) -> ThreadingHTTPServer:
+    """Serve on a port until `shutdown()`. The process is alive as long as it responds; `complaints` says why it cannot work, if it cannot.
 
     Raises SettingError when the port cannot be opened.
     """
@@ -27,7 +27,7 @@ def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHT
         timeout = REQUEST_SECONDS
 
         def do_GET(self) -> None:
-            status, kind, body = _answer(self.path, ready)
+            status, kind, body = _answer(self.path, complaints)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -47,11 +47,13 @@ def serve_health(host: str, port: int, ready: Callable[[], bool]) -> ThreadingHT
     return server
 
 
-def _answer(path: str, ready: Callable[[], bool]) -> tuple[int, str, bytes]:
+def _answer(path: str, complaints: Callable[[], Sequence[str]]) -> tuple[int, str, bytes]:
     if path == "/metrics":
         return 200, CONTENT_TYPE_LATEST, generate_latest()
     if path == "/healthz":
         return 200, "text/plain", b"alive\n"
     if path == "/readyz":
-        return (200, "text/plain", b"ready\n") if ready() else (503, "text/plain", b"not ready\n")
+        lines = complaints()
+        text = "".join(f"{line}\n" for line in lines) or "ready\n"
+        return 503 if lines else 200, "text/plain; charset=utf-8", text.encode(errors="replace")
     return 404, "text/plain", b"ask /healthz, /readyz or /metrics\n"

@@ -4,37 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TypeVar
 
 from workers.runtime.environment import Environment, SettingError, variable
+from workers.runtime.kafka_words import Mechanism, Protocol
 from workers.runtime.secret_files import Secret, reveal
 from workers.runtime.transport import ClientTls
-
-
-class Protocol(StrEnum):
-    """Kafka's own words for a listener: with TLS or without, with a user (SASL) or without."""
-
-    PLAINTEXT = "PLAINTEXT"
-    SSL = "SSL"
-    SASL_PLAINTEXT = "SASL_PLAINTEXT"
-    SASL_SSL = "SASL_SSL"
-
-    @property
-    def has_tls(self) -> bool:
-        return self in {Protocol.SSL, Protocol.SASL_SSL}
-
-    @property
-    def has_user(self) -> bool:
-        return self in {Protocol.SASL_PLAINTEXT, Protocol.SASL_SSL}
-
-
-class Mechanism(StrEnum):
-    """How a user proves the password to a broker; PLAIN sends the password itself."""
-
-    SCRAM_SHA_512 = "SCRAM-SHA-512"
-    SCRAM_SHA_256 = "SCRAM-SHA-256"
-    PLAIN = "PLAIN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +31,7 @@ class KafkaAccess:
     @classmethod
     def of(cls, environment: Environment) -> KafkaAccess:
         """Read `Q2O_KAFKA` and `Q2O_KAFKA_…`. Raises SettingError for a value that is unknown, missing, or not used by the protocol."""
-        bootstrap, protocol = environment.text("kafka"), _one_of(Protocol, "kafka_security_protocol", environment)
+        bootstrap, protocol = environment.text("kafka"), Protocol(environment.text("kafka_security_protocol"))
         chosen = f"Q2O_KAFKA_SECURITY_PROTOCOL={protocol}"
         tls = ClientTls.of("kafka", environment, unencrypted=None if protocol.has_tls else chosen)
         return cls(bootstrap=bootstrap, tls=tls if protocol.has_tls else None, user=_user(protocol, chosen, environment))
@@ -91,7 +65,7 @@ def _user(protocol: Protocol, chosen: str, environment: Environment) -> SaslUser
     given: Mapping[str, object] = {
         "kafka_user": environment.find("kafka_user"),
         "kafka_password": environment.find_secret("kafka_password"),
-        "kafka_sasl_mechanism": environment.find("kafka_sasl_mechanism"),
+        "kafka_sasl_mechanism": environment.variables.get(variable("kafka_sasl_mechanism")),
     }
     if not protocol.has_user:
         if unused := [variable(name) for name, value in given.items() if value]:
@@ -99,21 +73,9 @@ def _user(protocol: Protocol, chosen: str, environment: Environment) -> SaslUser
         return None
     if missing := [variable(name) for name in ("kafka_user", "kafka_password") if not given[name]]:
         raise SettingError(f"{chosen} needs {' and '.join(missing)}: set {'them' if len(missing) > 1 else 'it'}")
-    mechanism = _one_of(Mechanism, "kafka_sasl_mechanism", environment)
+    mechanism = Mechanism(environment.text("kafka_sasl_mechanism"))
     if mechanism is Mechanism.PLAIN and not protocol.has_tls:
         raise SettingError(
             f"Q2O_KAFKA_SASL_MECHANISM=PLAIN would send the password unencrypted with {chosen}: use SASL_SSL or SCRAM-SHA-512"
         )
     return SaslUser(mechanism=mechanism, name=environment.text("kafka_user"), password=environment.secret("kafka_password"))
-
-
-_Word = TypeVar("_Word", bound=StrEnum)
-
-
-def _one_of(words: type[_Word], name: str, environment: Environment) -> _Word:
-    """Read one of the words; the first one is the default."""
-    value = environment.text(name, next(iter(words)))
-    try:
-        return words(value)
-    except ValueError:
-        raise SettingError(f"{variable(name)}={value} is not known: choose one of {', '.join(words)}") from None

@@ -80,8 +80,9 @@ def _guarded(name: str, loop: Loop, stop: Event, died: Event, on_early_end: OnEn
         if not stop.is_set():
             on_early_end(name, None)
     except BaseException as error:  # noqa: BLE001 - a thread's SystemExit would vanish without a trace
-        _log.exception("loop_died", loop=name)
         died.set()
+        stop.set()  # first, so that nobody takes the process for ready any more
+        _log.exception("loop_died", loop=name)
         on_early_end(name, error)
     finally:
         # Also when a loop returns before `stop` is set: the process must not go on without it.

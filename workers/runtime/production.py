@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from workers.runtime.callback_secrets import split
 from workers.runtime.environment import DATABASES, FILE, SECRETS, Environment, SettingError, variable
-from workers.runtime.kafka_access import Protocol
+from workers.runtime.kafka_words import Protocol
 from workers.runtime.secret_files import reveal
 
-LOCAL, PRODUCTION = "local", "production"
+PRODUCTION = "production"
 SHORTEST_SECRET = 16
 """Characters; with the variety below, they cannot be guessed over a network."""
 VARIETY = 8
@@ -30,10 +30,7 @@ GUESSABLE = tuple(name for name in SECRETS if name not in {*DATABASES, "callback
 
 def is_production(variables: Mapping[str, str]) -> bool:
     """Whether the mode is production. Raises SettingError for a mode that does not exist."""
-    mode = Environment(variables).text("mode", LOCAL)
-    if mode not in {LOCAL, PRODUCTION}:
-        raise SettingError(f"Q2O_MODE={mode} is no mode: set it to {PRODUCTION}, or unset it for the local suite")
-    return mode == PRODUCTION
+    return Environment(variables).text("mode") == PRODUCTION
 
 
 def require_fitness(variables: Mapping[str, str]) -> None:
@@ -51,7 +48,7 @@ def require_local(variables: Mapping[str, str], command: str, reason: str) -> No
 
 
 def _faults(environment: Environment) -> Iterator[str]:
-    if environment.find("jwt_secret") or environment.find("jwt_secret" + FILE):
+    if any(environment.variables.get(variable("jwt_secret") + ending) for ending in ("", FILE)):
         yield (
             "Q2O_JWT_SECRET makes tokens that every process which verifies them could forge (HS256): "
             "unset it, and set Q2O_JWT_ISSUER and Q2O_JWT_AUDIENCE"
@@ -67,10 +64,10 @@ def _faults(environment: Environment) -> Iterator[str]:
 
 def _unencrypted(environment: Environment) -> Iterator[str]:
     for name in ENCRYPTED:
-        if (environment.find(name) or "").lower().startswith("http://"):
+        if environment.variables.get(variable(name), "").lower().startswith("http://"):
             yield f"{variable(name)} is not encrypted (http://): give an address with https://"
-    protocol = environment.text("kafka_security_protocol", Protocol.PLAINTEXT)
-    if environment.find("kafka") and protocol in {Protocol.PLAINTEXT, Protocol.SASL_PLAINTEXT}:
+    protocol = environment.variables.get(variable("kafka_security_protocol")) or Protocol.PLAINTEXT
+    if environment.variables.get(variable("kafka")) and protocol in {Protocol.PLAINTEXT, Protocol.SASL_PLAINTEXT}:
         yield f"Q2O_KAFKA_SECURITY_PROTOCOL={protocol} is not encrypted: set it to {Protocol.SSL} or {Protocol.SASL_SSL}"
     for name in DATABASES:
         database = _current(environment, name)

@@ -1,7 +1,8 @@
 """The settings of the service processes, read from the environment.
 
-Every variable has a name that starts with `Q2O_` (docs/settings.md lists them). The local stack (`workers.local`) gives those that are not
-set. The rule: a setting is read when a process asks for it, so a process needs only its own; it asks for all of them before its loop runs.
+Every variable has a name that starts with `Q2O_` (`workers.runtime.setting_table` lists them). The local stack (`workers.local`) gives those that are not
+set. The rule: a setting is read when a process asks for it, so a process needs only its own; all of them are checked before it starts
+(`workers.start_checks`).
 """
 
 from __future__ import annotations
@@ -111,21 +112,21 @@ class Settings:
 
     @property
     def http_host(self) -> str:
-        return self.environment.text("http_host", "127.0.0.1")
+        return self.environment.text("http_host")
 
     @property
     def http_port(self) -> int:
-        return int(self.environment.number("http_port", "8080"))
+        return self.environment.whole("http_port")
 
     @property
     def http_head_time(self) -> timedelta:
         """How long the head of a request may take to arrive. It has some hundred bytes, and comes in one packet."""
-        return self.environment.seconds("http_head_seconds", "10")
+        return self.environment.seconds("http_head_seconds")
 
     @property
     def http_body_time(self) -> timedelta:
         """How long a body may take to arrive. The default is half a megabit a second for the largest body (1 MiB)."""
-        return self.environment.seconds("http_body_seconds", "20")
+        return self.environment.seconds("http_body_seconds")
 
     @property
     def http_rate(self) -> float:
@@ -133,17 +134,17 @@ class Settings:
 
         A tenant that is alone may use a whole process; one that sends far too much leaves the others their share.
         """
-        return self.environment.above_zero("http_rate_per_second", "500")
+        return self.environment.number("http_rate_per_second")
 
     @property
     def http_burst(self) -> int:
         """How many requests one tenant may send at once."""
-        return int(self.environment.above_zero("http_burst", "1000"))
+        return self.environment.whole("http_burst")
 
     @property
     def health_port(self) -> int | None:
         """The port for the platform's probes and for metrics, which are never public; None: no port."""
-        return int(self.environment.number("health_port", "0")) or None
+        return int(self.environment.find("health_port") or 0) or None
 
     @property
     def worker_id(self) -> str | None:
@@ -163,14 +164,14 @@ class Settings:
     @property
     def start_safe_interval(self) -> timedelta:
         """Longer than the engine may take for a start, so that "not found" then means "never arrived"."""
-        return self.environment.seconds("start_safe_interval_seconds", "15")
+        return self.environment.seconds("start_safe_interval_seconds")
 
     @property
     def attempt_stale_after(self) -> timedelta:
         """Three heartbeats of a pod (it extends a lock at a third of its duration): a pod that is silent for longer is dead."""
-        return self.environment.seconds("attempt_stale_after_seconds", "20")
+        return self.environment.seconds("attempt_stale_after_seconds")
 
     @property
     def lock_duration(self) -> timedelta:
         """Short enough that a dead pod's task is soon fetched again, long enough for three heartbeats."""
-        return self.environment.seconds("lock_duration_seconds", "20")
+        return self.environment.seconds("lock_duration_seconds")

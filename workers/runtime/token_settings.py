@@ -14,9 +14,6 @@ from typing import Self
 from workers.runtime.environment import Environment, SettingError
 from workers.runtime.secret_files import Secret
 
-# A clock that is more than some minutes wrong is a fault to repair (RFC 7519, 4.1.4), not one to allow for.
-LONGEST_LEEWAY = timedelta(minutes=5)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimNames:
@@ -65,8 +62,8 @@ class TokenSettings:
             issuer=issuer,
             audiences=environment.names("jwt_audience") or (_missing_audience() if issuer else ()),
             key_set=environment.find("jwks"),
-            leeway=_leeway(environment),
-            longest=environment.seconds("jwt_longest_seconds", "86400"),
+            leeway=environment.seconds("jwt_leeway_seconds"),
+            longest=environment.seconds("jwt_longest_seconds"),
             claims=_claim_names(environment),
             role_names=_role_names(environment),
             machine_mark=environment.find("jwt_machine"),
@@ -77,24 +74,14 @@ def _missing_audience() -> tuple[str, ...]:
     raise SettingError("Q2O_JWT_AUDIENCE is not set: give the audience that the issuer's tokens for this API have")
 
 
-def _leeway(environment: Environment) -> timedelta:
-    leeway = environment.seconds("jwt_leeway_seconds", "10")
-    if leeway > LONGEST_LEEWAY:
-        raise SettingError(
-            f"Q2O_JWT_LEEWAY_SECONDS is above {LONGEST_LEEWAY.total_seconds():.0f}: correct the clocks, and give a smaller number"
-        )
-    return leeway
-
-
 def _claim_names(environment: Environment) -> ClaimNames:
-    known = ClaimNames()
     return ClaimNames(
-        subject=environment.text("jwt_subject_claim", known.subject),
-        tenant=environment.text("jwt_tenant_claim", known.tenant),
-        roles=environment.names("jwt_roles_claim") or known.roles,
-        scopes=environment.names("jwt_scope_claim") or known.scopes,
-        region=environment.text("jwt_region_claim", known.region),
-        customers=environment.text("jwt_customers_claim", known.customers),
+        subject=environment.text("jwt_subject_claim"),
+        tenant=environment.text("jwt_tenant_claim"),
+        roles=environment.names("jwt_roles_claim"),
+        scopes=environment.names("jwt_scope_claim"),
+        region=environment.text("jwt_region_claim"),
+        customers=environment.text("jwt_customers_claim"),
     )
 
 

@@ -1,0 +1,132 @@
+"""Checks the settings of a command before it connects to anything: every problem is named, all at once, one line each.
+
+The rule: what the table of settings says about one variable is judged first; then what several of them say together; then whether the ports
+can be opened. A setting that exists nowhere is refused too, because it may be one that is misspelt.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+
+from workers.runtime.environment import FILE, SettingError, variable
+from workers.runtime.production import require_fitness
+from workers.runtime.setting_table import OF_A_PROCESS, PREFIX, SETTINGS, Setting, read_by, unknown
+from workers.runtime.settings import Settings
+
+Reading = Callable[[Settings], object]
+
+
+def require_settings(command: str, variables: Mapping[str, str], *, opens: Sequence[str] = ()) -> Settings:
+    """The settings of a command, as its process reads them; `opens` names the settings of the ports that it opens.
+
+    Raises SettingError with a line for each problem.
+    """
+    if problems := list(_problems(command, variables, opens)):
+        raise SettingError("\n".join(problems))
+    return Settings(variables).of(command)
+
+
+def _problems(command: str, variables: Mapping[str, str], opens: Sequence[str]) -> Iterator[str]:
+    settings, named = Settings(variables), set[str]()
+    alone = [(_reading(setting, command), settings) for setting in _judged(command, variables)]
+    together = [(reading, settings.of(command)) for reading in (*_TOGETHER.get(command, ()), lambda its: _require_free(its, opens))]
+    yield from unknown(variables)
+    for reading, its in ((lambda its: require_fitness(its.variables), settings), *alone, *together):
+        # A variable that was named before is named once: its faults have one cause.
+        lines = [line for line in _complaints(reading, its) if _subject(line) not in named]
+        named.update(filter(None, map(_subject, lines)))
+        yield from lines
+
+
+def _subject(line: str) -> str | None:
+    """The variable that a line begins with."""
+    return line.split(maxsplit=1)[0].partition("=")[0] if line.startswith(PREFIX) else None
+
+
+def _judged(command: str, variables: Mapping[str, str]) -> Sequence[Setting]:
+    """The settings that a command reads; where its process has its own, that one and not the common one."""
+    own = {name: f"{command}_{name}" for name, processes in OF_A_PROCESS.items() if command in processes}
+    replaced = {name for name, its in own.items() if any(variables.get(variable(its) + ending) for ending in ("", FILE))}
+    if command == "up":  # it starts every process
+        return [setting for setting in SETTINGS.values() if variables.get(setting.variable)]
+    return [setting for setting in read_by(command) if setting.name not in replaced]
+
+
+def _reading(setting: Setting, command: str) -> Reading:
+    is_needed = command in setting.needed_by
+    if setting.is_secret:
+        return lambda its: (its.environment.secret if is_needed else its.environment.find_secret)(setting.name)
+    return lambda its: (its.environment.text if is_needed else its.environment.find)(setting.name)
+
+
+def _complaints(reading: Reading, settings: Settings) -> Sequence[str]:
+    try:
+        reading(settings)
+    except SettingError as error:
+        return str(error).splitlines()
+    return ()
+
+
+def _tokens(settings: Settings) -> None:
+    from workers.http.tokens import tokens_of
+
+    tokens_of(settings.tokens)
+
+
+def _topics(settings: Settings) -> None:
+    from workers.tasks.topics import CONTRACTS
+
+    unknown_ones = [_named(topic, CONTRACTS) for topic in sorted(settings.topics - CONTRACTS.keys())]
+    if unknown_ones:
+        raise SettingError("\n".join(unknown_ones))
+
+
+def _named(topic: str, known: Mapping[str, object]) -> str:
+    close = get_close_matches(topic, known, 1, cutoff=0.0)
+    return f"there is no topic {topic!r}: did you mean {close[0]}? Correct --topic or Q2O_TOPICS (docs/topics.md lists all)"
+
+
+def _locks(settings: Settings) -> None:
+    lock, stale = settings.lock_duration, settings.attempt_stale_after
+    if stale < lock:
+        raise SettingError(
+            f"Q2O_ATTEMPT_STALE_AFTER_SECONDS={stale.total_seconds():g} is shorter than Q2O_LOCK_DURATION_SECONDS={lock.total_seconds():g}: "
+            "a worker between two heartbeats would count as dead; give at least the duration of the lock"
+        )
+
+
+def _require_free(settings: Settings, opens: Sequence[str]) -> None:
+    """Raises SettingError for a port that is in use, or that two parts of the process want."""
+    ports = {variable(name): port for name in opens if (port := getattr(settings, name))}
+    if len(set(ports.values())) < len(ports):
+        raise SettingError(f"{' and '.join(ports)} are both {next(iter(ports.values()))}: give each a port of its own")
+    if taken := [line for name, port in ports.items() if (line := _taken(name, settings.http_host, port))]:
+        raise SettingError("\n".join(taken))
+
+
+def _taken(name: str, host: str, port: int) -> str | None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # `create_server` repeats the address in brackets
+        return f"{name}={port} cannot be opened on {host} ({reason}): set {name} to a free port"
+    return None
+
+
+_ENGINE: tuple[Reading, ...] = (lambda its: its.engine_tls,)
+_PROVIDER: tuple[Reading, ...] = (lambda its: its.provider_tls,)
+_KAFKA: tuple[Reading, ...] = (lambda its: its.kafka,)
+_TOGETHER: Mapping[str, Sequence[Reading]] = {
+    "http": (_tokens, lambda its: its.callback_secrets),
+    "tasks": (*_ENGINE, *_PROVIDER, _topics, _locks),
+    "dispatch": _ENGINE,
+    "relay": _KAFKA,
+    "inbox": _KAFKA,
+    "reconcile": (*_ENGINE, *_PROVIDER),
+    "deploy": _ENGINE,
+    "restart-instances": (*_ENGINE, lambda its: its.of("reconcile").database_url),
+    "sandbox": (lambda its: its.callback_secrets,),
+}
+"""Command -> what several of its settings say together, or more than the table says."""
