@@ -88,6 +88,7 @@ ACCEPT = Move(
     ),
     Guard(QuoteVersionConflict, Quote.version == param("expected_version")),
     emits="QuoteAccepted",
+    end_first=True,
 )
 
 PRICE, HEAD = table_of(PriceResult), table_of(PriceBookHead)

@@ -139,6 +139,13 @@ class TryAgain(DomainError):
     safe_action = SafeAction.RETRY_WITH_SAME_KEY
 
 
+class UnknownTenantError(DomainError):
+    """The stepRef names a tenant for which nothing was ever asked of a provider: correct the stepRef."""
+
+    # No refusal, because a refusal is logged in its tenant, and nobody would see it there.
+    safe_action = SafeAction.CORRECT_THE_REQUEST
+
+
 class OutcomeUnknownError(DomainError):
     """The connection to the database was lost during the commit: it is not known yet whether the command took effect."""
 

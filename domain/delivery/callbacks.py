@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from domain.delivery import troubles
 from domain.delivery.fulfilling import OutcomeSource, RecordFact, record_fact
 from domain.delivery.steps import FailureClass, FulfillmentStep, StepEvent
-from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction
+from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction, UnknownTenantError
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.store import Base, CellKind, Owned, UnitOfWork, append_only, check_in, table_of
@@ -73,7 +73,7 @@ class ExternalCallbackConflict(Owned, Base):
 
 
 append_only(ExternalCallbackConflict)
-RECORD = table_of(ExternalCallbackRecord)
+RECORD, STEP = table_of(ExternalCallbackRecord), table_of(FulfillmentStep)
 
 EVENTS = {
     "step.accepted": StepEvent.ACKNOWLEDGE,
@@ -114,7 +114,7 @@ class Received:
 
 
 def receive(uow: UnitOfWork, command: ReceiveCallback) -> Received:
-    """Record the event and let it act. Raises nothing: an event that cannot be applied is kept with its status."""
+    """Record the event and let it act; an event that cannot be applied is kept with its status. Raises UnknownTenantError."""
     digest = request_hash(command.payload)
     identity = {
         "tenant_id": uow.tenant_id,
@@ -140,16 +140,17 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
     status = ProcessedStatus(first.processed_status)
     if first.payload_hash == digest:
         return Received(processed_status=status, replayed=True)
-    uow.add(
-        ExternalCallbackConflict,
-        {
-            "provider_name": command.provider_name,
-            "external_event_id": command.external_event_id,
-            "first_hash": first.payload_hash,
-            "second_hash": digest,
-            "payload": command.payload,
-        },
-    )
+    row = {
+        "tenant_id": uow.tenant_id,
+        # One row for each content: its id follows from what it says, so a repeat finds it.
+        "id": uuid5(NAMESPACE_OID, f"{command.provider_name} {command.external_event_id} {digest}"),
+        "provider_name": command.provider_name,
+        "external_event_id": command.external_event_id,
+        "first_hash": first.payload_hash,
+        "second_hash": digest,
+        "payload": command.payload,
+    }
+    uow.connection.execute(insert(table_of(ExternalCallbackConflict)).on_conflict_do_nothing(), row)
     step = uow.read(FulfillmentStep, first.step_id) if first.step_id is not None else None
     triaging.open_case(
         uow, troubles.of_callback(FalloutType.PROVIDER_CONFLICT, _as_evidence(command), "came twice with different content", step)
@@ -182,6 +183,9 @@ def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UU
 
 
 def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:
+    # A tenant without any step may be one that does not exist: nobody would see the case.
+    if uow.connection.scalar(select(STEP.c.id).filter_by(tenant_id=uow.tenant_id).limit(1)) is None:
+        raise UnknownTenantError
     detail = "belongs to no step of this provider"
     triaging.open_case(uow, troubles.of_callback(FalloutType.UNSOLICITED_CALLBACK, _as_evidence(command), detail))
     return ProcessedStatus.UNMATCHED, None

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Row, exists, func, literal, se
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import aliased
 
-from domain.authority import AuthorityGrant, active_now
+from domain.authority import AuthorityGrant, active_now, granted_roles
 from domain.offers import approvals, facts
 from domain.offers.approvals import (
     REQUEST_MATRIX,
@@ -198,7 +198,7 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     shown = facts.shown_to_approver(uow, requirement, request)
     family = shown.offer.product_family
     grant = _lock_grant(uow, command, family)
-    decided = uow.apply(DECIDE[command.decision], command, grant_id=grant.id if grant else NO_GRANT, product_family=family)
+    decided = _apply(uow, command, requirement, grant_id=grant.id if grant else NO_GRANT, product_family=family)
     form_id = None if command.basis_decision_id else forms.answer(uow, decided.id, shown.as_evidence(), command.shown_form_id)
     _record(uow, command, request, decided, grant, form_id)
     if command.decision is not Decision.APPROVE:
@@ -210,6 +210,18 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
     elif pending[0].level > decided.level:
         _begin(uow, pending)
     return decided
+
+
+def _apply(uow: UnitOfWork, command: Decide, requirement: Row[Any], **facts: Any) -> Row[Any]:
+    try:
+        return uow.apply(DECIDE[command.decision], command, **facts)
+    except AuthorityExceeded as refusal:
+        role = requirement.approver_group
+        if role not in command.roles:
+            refusal.args = (f"This needs the role {role}, and you do not have it.",)
+        elif not granted_roles(uow, command.decided_by, [role]):
+            refusal.args = (f"You have no authority grant for the role {role}: ask an administrator for one.",)
+        raise
 
 
 def _lock_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[Any] | None:

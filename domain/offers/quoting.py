@@ -87,6 +87,7 @@ EDIT = Move(
         Quote.reason_code: param("reason_code"),
     },
     emits="QuoteRevised",
+    end_first=True,
 )
 PRICE = Move(
     Quote,
@@ -98,6 +99,7 @@ PRICE = Move(
     CONFIGURATION_VALID,
     sets={Quote.current_revision_id: case((STILL_WORKING, Quote.current_revision_id), else_=param("next_revision_id"))},
     emits="QuotePriced",
+    end_first=True,
 )
 SUBMIT = Move(
     Quote,
@@ -109,6 +111,7 @@ SUBMIT = Move(
     CURRENT_PRICE,
     Guard(QuoteExpired, Quote.valid_until > func.clock_timestamp()),
     emits="QuoteSubmitted",
+    end_first=True,
 )
 
 

@@ -36,6 +36,7 @@ RECALL = Move(
     CURRENT_REVISION,
     sets={**BECAUSE, Quote.current_revision_id: param("next_revision_id")},
     emits="QuoteRecalled",
+    end_first=True,
 )
 DECLINE = Move(
     Quote,
@@ -46,6 +47,7 @@ DECLINE = Move(
     CURRENT_REVISION,
     sets=BECAUSE,
     emits="QuoteDeclined",
+    end_first=True,
 )
 CANCEL = Move(Quote, QUOTE_MATRIX, QuoteEvent.CANCEL, EXPECTED_VERSION, CURRENT_REVISION, sets=BECAUSE, emits="QuoteCancelled")
 EXPIRE = Move(

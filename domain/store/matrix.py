@@ -74,6 +74,12 @@ class Matrix(Generic[State, Event]):
             if candidate == event and cell.kind is not CellKind.KEEP
         }
 
+    @property
+    def final(self) -> frozenset[State]:
+        """The states that no event leaves."""
+        left = {state for (_, state), cell in self._cells.items() if cell.target is not state}
+        return frozenset(self.states) - left
+
     def check_status(self) -> CheckConstraint:
         """The CHECK that keeps a status column inside this matrix."""
         names = ", ".join(f"'{state.value}'" for state in self.states)

@@ -5,16 +5,16 @@ A guard that reads another table or a clock is sound only under three rules: doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import BindParameter, ColumnElement, Text, bindparam, case, func, literal_column, select, update
+from sqlalchemy import BindParameter, Column, ColumnElement, Text, bindparam, case, func, literal_column, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
-from domain.errors import InvalidTransition, Refusal
+from domain.errors import Forbidden, InvalidTransition, Refusal
 from domain.store.base import table_of
 from domain.store.matrix import Matrix
 
@@ -62,15 +62,18 @@ class Check:
 
     def first_refusal(self, found: Mapping[str, Any]) -> type[Refusal] | None:
         """The first guard that does not hold on a row of `diagnosis`."""
+        return next((guard.refusal for guard in self._failed(found)), None)
+
+    def _failed(self, found: Mapping[str, Any]) -> Iterator[Guard]:
         # NULL is not true: a guard over a missing row refuses.
-        return next((guard.refusal for number, guard in enumerate(self.guards) if found[f"guard_{number}"] is not True), None)
+        return (guard for number, guard in enumerate(self.guards) if found[f"guard_{number}"] is not True)
 
 
 class Move(Check):
     """A guarded transition: one `UPDATE … WHERE guards … RETURNING`, or the named refusal.
 
     `sets` maps columns to parameters or SQL; `emits` names the event for the outbox; `illegal` names the refusal
-    for states that have a more exact one than INVALID_TRANSITION.
+    for states that have a more exact one than INVALID_TRANSITION; `end_first`: see `first_refusal`.
     """
 
     def __init__(
@@ -83,10 +86,12 @@ class Move(Check):
         emits: str | None = None,
         illegal: Mapping[Any, type[Refusal]] | None = None,
         key: InstrumentedAttribute[Any] | None = None,
+        end_first: bool = False,
     ) -> None:
         self.event = event
         self.emits = emits
         self.targets = matrix.targets(event)
+        self.ends = matrix.final if end_first else frozenset[Any]()
         self.illegal = dict(illegal or {})
         self.sets = {column.name: value for column, value in (sets or {}).items()}
         super().__init__(entity, event.value.lower(), *guards, key=key)
@@ -110,10 +115,19 @@ class Move(Check):
         self.parameters |= parameters_of(self.write)
 
     def first_refusal(self, found: Mapping[str, Any]) -> type[Refusal] | None:
-        """The guards come first, because they say more than the state; then the state."""
+        """The guards come first, because they say more than the state; then the state.
+
+        With `end_first`, in a state that nothing leaves, a guard on other rows would say what the end did to them, and not why this is
+        refused. There, only guards on the row's own status and version come first, and those that say who may.
+        """
         if found["status"] in self.targets:
             return super().first_refusal(found)
-        return super().first_refusal(found) or self.illegal.get(found["status"], InvalidTransition)
+        failed = (guard for guard in self._failed(found) if found["status"] not in self.ends or self._is_of_the_row(guard))
+        return next((guard.refusal for guard in failed), self.illegal.get(found["status"], InvalidTransition))
+
+    def _is_of_the_row(self, guard: Guard) -> bool:
+        columns = {element for element in visitors.iterate(guard.condition) if isinstance(element, Column)}
+        return issubclass(guard.refusal, Forbidden) or columns <= {self.table.c.status, self.table.c.version}
 
 
 def is_one_of(column: ColumnElement[str] | InstrumentedAttribute[str], *states: StrEnum) -> ColumnElement[bool]:

@@ -87,6 +87,25 @@ def test_a_signature_reaches_no_further_than_its_grant(offers: Offers, limit: di
         sign(offers, offers.quote_in_approval(), by="sara")
 
 
+@pytest.mark.parametrize(
+    ("granted", "sentence"),
+    [
+        ({"region": "APAC"}, "Your authority does not reach as far as this requirement demands."),
+        (None, "You have no authority grant for the role approverRsm: ask an administrator for one."),
+        ({"role": "approverDirector"}, "You have no authority grant for the role approverRsm: ask an administrator for one."),
+        ({"valid_from": in_time(days=1)}, "You have no authority grant for the role approverRsm: ask an administrator for one."),
+    ],
+)
+def test_a_refused_signature_says_whether_there_is_a_grant(offers: Offers, granted: dict[str, Any] | None, sentence: str) -> None:
+    if granted is not None:
+        offers.grant_authority("sara", **granted)
+
+    with pytest.raises(AuthorityExceeded) as refusal:
+        sign(offers, offers.quote_in_approval(), by="sara")
+
+    assert str(refusal.value) == sentence
+
+
 def test_a_grant_that_has_ended_allows_no_signature(offers: Offers) -> None:
     offers.grant_authority("sara", valid_from=in_time(days=-7), valid_until=in_time(days=-1))
 

@@ -16,7 +16,9 @@ from domain.delivery import evaluating
 from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallbackRecord
 from domain.delivery.steps import FulfillmentStep
 from domain.errors import TryAgain
+from domain.fallout.cases import FalloutCase
 from domain.store import table_of
+from domain.store.facts import ConflictLog
 from tests.support.database import count
 from tests.support.http import PROVIDER, Api, completed, is_problem, serving
 from tests.support.offers import Offers
@@ -67,6 +69,16 @@ class TestWhatHappens:
 
         assert api.call_back(completed(offers.tenant_id, step_id)).json()["processedStatus"] == "APPLIED"
 
+    def test_a_callback_for_a_tenant_that_does_not_exist_is_refused_and_leaves_nothing(
+        self, api: Api, db: Engine, step_id: UUID
+    ) -> None:
+        nobody = uuid4()
+
+        is_problem(api.call_back(completed(nobody, step_id)), 404, "UNKNOWN_TENANT")
+
+        assert [count(db, table) for table in (ExternalCallbackRecord, FalloutCase, ConflictLog)] == [0, 0, 0]
+
+    @pytest.mark.usefixtures("step_id")
     def test_a_callback_about_an_unknown_step_is_recorded_as_unmatched(self, api: Api, offers: Offers) -> None:
         response = api.call_back(completed(offers.tenant_id, uuid4()))
 
@@ -126,6 +138,19 @@ class TestRepeats:
         [record] = [log for log in logs if log["event"] == "command_refused"]
         assert record["externalEventId"] == event["eventId"]
         assert record["businessKey"] == event["stepRef"]
+
+    def test_a_conflict_that_is_repeated_is_kept_once_and_refused_each_time(
+        self, api: Api, offers: Offers, db: Engine, step_id: UUID
+    ) -> None:
+        event = completed(offers.tenant_id, step_id)
+        api.call_back(event)
+        conflicts = api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="false")
+
+        answers = [api.call_back({**event, "externalRef": reference}) for reference in ("external-2", "external-2", "external-3")]
+
+        assert [answer.status_code for answer in answers] == [409] * 3
+        assert count(db, ExternalCallbackConflict) == 2
+        assert api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="false") == conflicts + 3
 
     def test_of_two_deliveries_at_once_one_has_an_effect(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
         """Kills: reading the event id first, in place of the claim by insert."""

@@ -72,6 +72,7 @@ class TestRates:
             assert "Idempotent-Replayed" not in api.sales.post("/quotes", new_quote(), key="create-1").headers
 
     def test_strangers_who_send_callbacks_are_counted_together_and_take_nothing_from_a_provider(self, offers: Offers) -> None:
+        offers.running_order()
         event = completed(offers.tenant_id, uuid4())
         with serving(offers.engine, offers.tenant_id, Limits(rate=0.1, burst=3)) as api:
             too_large = {**event, "more": "x" * LARGEST_CALLBACK_BYTES}

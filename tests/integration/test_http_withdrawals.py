@@ -52,7 +52,14 @@ class TestCancellations:
         cancelled = withdraw(api.sales, offer, "cancellations")
 
         assert (cancelled.status_code, cancelled.json()["status"]) == (201, "CANCELLED")
-        assert accept(api.customer, offer, version=cancelled.json()["version"]).status_code == 409
+        problem = is_problem(accept(api.customer, offer, version=cancelled.json()["version"]), 409, "INVALID_TRANSITION")
+        assert problem["detail"] == "A quote that is CANCELLED does not allow this."
+
+    def test_an_acceptance_that_has_not_seen_the_cancellation_is_a_version_conflict(self, api: Api, offers: Offers) -> None:
+        offer = offers.approved_quote()
+        withdraw(api.sales, offer, "cancellations")
+
+        is_problem(accept(api.customer, offer), 409, "QUOTE_VERSION_CONFLICT")
 
     def test_cancelling_a_cancelled_quote_changes_nothing(self, api: Api, offers: Offers) -> None:
         first = withdraw(api.sales, offer := offers.draft_quote(), "cancellations").json()

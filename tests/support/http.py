@@ -114,6 +114,7 @@ class Api:
         secret: str = CALLBACK_SECRET,
         provider: str = PROVIDER,
         sends: bytes | None = None,
+        content_type: str = "application/json",
         **changes: str,
     ) -> httpx.Response:
         """Deliver an event as a provider does; `changes` replace signed headers (`id`, `timestamp`, `signature`), `sends` what was signed."""
@@ -124,7 +125,7 @@ class Api:
         headers = {"id": event_id, "timestamp": str(int(sent_at.timestamp())), "signature": signature, **changes}
         signed = {f"webhook-{name}": value for name, value in headers.items()}
         content = raw if sends is None else sends
-        return self.client.post(f"/callbacks/{provider}", content=content, headers={**signed, "Content-Type": "application/json"})
+        return self.client.post(f"/callbacks/{provider}", content=content, headers={**signed, "Content-Type": content_type})
 
 
 def new_quote(**changes: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from sqlalchemy import Engine as Database
 from sqlalchemy import create_engine
-from starlette.middleware.gzip import GZipMiddleware
 
 from domain.store.base import camel
 from workers.http import problems
 from workers.http.auth import Authenticate, Authentication
 from workers.http.document import openapi
+from workers.http.entrance import Compression, SingleHeaders
 from workers.http.execution import Executor
 from workers.http.headers import AnswerHeaders
 from workers.http.limits import BodyLimit, Limits, RateLimit, Rates
@@ -78,7 +78,8 @@ def create_app(
     app.add_middleware(RateLimit, rates=rates)
     app.add_middleware(Authentication, authenticate=authenticate)
     app.add_middleware(BodyLimit, body_time=limits.body_time)
-    app.add_middleware(GZipMiddleware, minimum_size=SMALLEST_TO_COMPRESS, compresslevel=COMPRESSION)
+    app.add_middleware(SingleHeaders)
+    app.add_middleware(Compression, minimum_size=SMALLEST_TO_COMPRESS, compresslevel=COMPRESSION)
     app.add_middleware(AnswerHeaders)
     openapi.complete(app, TITLE, _version())
     return app

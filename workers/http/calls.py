@@ -20,7 +20,9 @@ from pydantic import BaseModel
 
 from domain.store import Answer, Cause, UnitOfWork
 from workers.http.auth import Principal, Role
+from workers.http.entrance import require_json
 from workers.http.execution import Executor, Work
+from workers.http.headers import BLANKS
 from workers.http.ownership import must_own
 from workers.http.preconditions import etag, plain_tag
 from workers.http.problems import IdempotencyKeyInvalidError, IdempotencyKeyMissingError
@@ -89,6 +91,7 @@ class Commanding:
             Header(alias="Idempotency-Key", description="Names this one command of yours: send it again with every repeat."),
         ] = None,
     ) -> Call:
+        require_json(request.headers)
         return Call(
             name=self.name,
             principal=request.state.principal,
@@ -103,9 +106,9 @@ class Commanding:
 
 def read_key(header: str | None) -> str:
     """The idempotency key. Raises IdempotencyKeyMissingError, IdempotencyKeyInvalidError."""
-    if not (header or "").strip():
+    if not (header or "").strip(BLANKS):
         raise IdempotencyKeyMissingError
-    found = _KEY.fullmatch(str(header).strip())
+    found = _KEY.fullmatch(str(header).strip(BLANKS))
     if found is None:
         raise IdempotencyKeyInvalidError
     return found[1]

@@ -18,6 +18,8 @@ OF_EVERY_ANSWER = {
 # A year, as the preload lists of browsers ask at least; only after TLS, because browsers ignore it otherwise.
 HSTS = "max-age=31536000"
 GZIPPED = "-gzip"
+BLANKS = " \t"
+"""What may stand around the value of a header; Python would strip the blanks of other scripts as well."""
 
 
 class AnswerHeaders:

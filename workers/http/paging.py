@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
+from pydantic import BeforeValidator
 
 LARGEST_PAGE = 200
+_DIGITS = re.compile("[0-9]{1,9}")
 
-Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Items on this page")]
+
+def _digits(value: object) -> object:
+    # What stands in an address is text. Pydantic would also take blanks, underscores, signs and "5.0".
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise ValueError("a number is written in digits")
+    return value
+
+
+Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Items on this page"), BeforeValidator(_digits)]
 After = Annotated[UUID | None, Query(description="`next` of the previous page")]
 
 

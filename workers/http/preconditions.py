@@ -12,7 +12,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header
 
-from workers.http.headers import GZIPPED
+from workers.http.headers import BLANKS, GZIPPED
 from workers.http.problems import PreconditionInvalidError, PreconditionRequiredError
 
 # Every number of at most eighteen digits fits the bigint column.
@@ -41,7 +41,7 @@ def read_if_match(
     """Parse the header. Raises PreconditionInvalidError."""
     if if_match is None:
         return IfMatch(None)
-    found = _STRONG_VERSION.fullmatch(if_match.strip())
+    found = _STRONG_VERSION.fullmatch(if_match.strip(BLANKS))
     if found is None:
         raise PreconditionInvalidError
     return IfMatch(int(found[1]))

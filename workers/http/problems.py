@@ -14,7 +14,9 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from domain.errors import (
     Conflict,
@@ -27,6 +29,7 @@ from domain.errors import (
     Refusal,
     SafeAction,
     TryAgain,
+    UnknownTenantError,
 )
 from domain.store import Aggregate, table_of
 from domain.store.base import camel
@@ -41,6 +44,7 @@ STATUS: dict[type[DomainError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     Forbidden: HTTPStatus.FORBIDDEN,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnknownTenantError: HTTPStatus.NOT_FOUND,
     TryAgain: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknownError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -117,6 +121,18 @@ class PreconditionInvalidError(RequestError):
     """If-Match must be one strong version in quotes; weak versions, lists and * are refused."""
 
     code = "PRECONDITION_INVALID"
+
+
+class RepeatedHeaderError(RequestError):
+    """A header that decides something comes more than once: send it once."""
+
+    code = "HEADER_REPEATED"
+
+
+class UnsupportedMediaTypeError(RequestError):
+    """Send the body as application/json in UTF-8."""
+
+    status, code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "MEDIA_TYPE_UNSUPPORTED"
 
 
 class BodyTooLargeError(RequestError):
@@ -256,13 +272,25 @@ def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _on_http_error(_: Request, error: Exception) -> JSONResponse:
+def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     if isinstance(error, RequestError):
         return problem_of_request(error)
     status = HTTPStatus(error.status_code)
     code = OTHER_CODES.get(status, RequestError.code)
-    return _problem(status, code, error.detail, SafeAction.CORRECT_THE_REQUEST, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_of(request))
+    return _problem(status, code, error.detail, SafeAction.CORRECT_THE_REQUEST, headers=headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods of a path: Starlette names only those of the first route that has it."""
+    app: FastAPI = request.app
+    routes = [
+        route for route in iter_route_contexts(app.routes) if route.path and compile_path(route.path)[0].match(request.url.path)
+    ]
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 def _on_fault(request: Request, error: Exception) -> JSONResponse:

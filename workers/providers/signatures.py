@@ -19,6 +19,7 @@ from workers.runtime.callback_secrets import secret_bytes
 # The library refuses older callbacks; a caller may set a narrower limit, not a wider one.
 MAX_TOLERANCE = timedelta(minutes=5)
 # The HMAC-SHA256 of version 1 of the scheme: 32 bytes in base64.
+_SECONDS = re.compile("[0-9]{1,12}")
 _SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
 
 
@@ -52,6 +53,8 @@ def _readable(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers without the signatures that the library cannot read: it gives up at the first of them, and a good one may follow."""
     found = {name.lower(): value for name, value in headers.items()}
     signatures = found.get("webhook-signature", "").split()
+    if not _SECONDS.fullmatch(found.get("webhook-timestamp", "")):
+        found["webhook-timestamp"] = ""
     return {**found, "webhook-signature": " ".join(filter(_SIGNATURE.fullmatch, signatures))}
 
 

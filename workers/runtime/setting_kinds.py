@@ -99,7 +99,7 @@ HOST = Kind(wanted="a host name or an IP address", accepts=_is_host)
 IDENTITY = Kind(wanted="a UUID", accepts=_is_uuid)
 URL = Kind(wanted="an address such as https://host:443/path, without a user in it", accepts=_is_url)
 KEY_SET = Kind(wanted="a file, or an address such as https://host/keys", accepts=lambda text: "://" not in text or _is_url(text))
-BROKERS = Kind(wanted="a list host:port[,host:port]", accepts=_are_brokers)
+BROKERS = Kind(wanted="a list of brokers: host:port,host:port", accepts=_are_brokers)
 DATABASE = Kind(wanted=f"a database address: write it as {DRIVER}://user:password@host:port/database", accepts=_is_database)
 WORKER_ID = Kind(
     wanted="a name that ends in a dash and eight random hex digits, so that no other process has it",

@@ -31,7 +31,7 @@ A command names what its sender has seen, and is refused when that no longer hol
   revision, price or approval is the same kind of news and also gets 409), a missing one **428**.
 * An answer may come gzipped; then its ETag is `"17-gzip"`, and names the same version in If-Match as `"17"`. Weak tags are refused.
 * Refusals are problem documents (RFC 9457): branch on `code`, show `detail`, do what `safeUserAction` says.
-* A request is checked in this order: who sends it (401), how much the tenant sends (429), its form (400, 408, 413, 422), whether it is a
+* A request is checked in this order: who sends it (401), how much the tenant sends (429), its form (400, 408, 413, 415, 422), whether it is a
   repeat, whether the sender may do this (403, 404), which version the sender has seen (428, 409), and then everything else that the command
   names (409).
 * A body is JSON in UTF-8. An identifier (a customer, a region, a reference, a reason code) has 1 to 200 characters, no blank at its ends and no

@@ -35,11 +35,13 @@ from workers.http.problems import (
     KeysUnreadableError,
     PreconditionInvalidError,
     PreconditionRequiredError,
+    RepeatedHeaderError,
     RequestError,
     TooManyRequestsError,
     UnauthenticatedError,
     UnfitRequestError,
     UnreadableRequestError,
+    UnsupportedMediaTypeError,
     status_of,
 )
 
@@ -54,6 +56,7 @@ OF_EVERY_COMMAND: tuple[Refused, ...] = (
     BodyTooLargeError,
     BodyTooSlowError,
     ContradictoryLengthError,
+    UnsupportedMediaTypeError,
     TryAgain,
     OutcomeUnknownError,
 )
@@ -62,6 +65,7 @@ OF_EVERY_REQUEST: tuple[Refused, ...] = (
     KeysUnreadableError,
     Forbidden,
     TooManyRequestsError,
+    RepeatedHeaderError,
     UnreadableRequestError,
     UnfitRequestError,
 )

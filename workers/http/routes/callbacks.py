@@ -14,27 +14,31 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from domain.delivery import callbacks
 from domain.delivery.callbacks import ProviderConflict
-from domain.errors import OutcomeUnknownError, TryAgain
+from domain.errors import OutcomeUnknownError, TryAgain, UnknownTenantError
 from domain.store import Cause
 from workers.http.calls import command_response
 from workers.http.document.responses import problem_responses
+from workers.http.entrance import require_json
 from workers.http.execution import Executor
 from workers.http.limits import Rates
 from workers.http.problems import (
     BodyTooLargeError,
     BodyTooSlowError,
     ContradictoryLengthError,
+    RepeatedHeaderError,
     RequestError,
     SignatureRefusedError,
     TooManyRequestsError,
     UnfitRequestError,
     UnknownProviderError,
     UnreadableRequestError,
+    UnsupportedMediaTypeError,
     problem_of,
 )
 from workers.http.routes.evaluation import evaluate
@@ -49,6 +53,7 @@ router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
 # Standard Webhooks asks senders to stay below 20 kB.
 LARGEST_CALLBACK_BYTES = 20_000
+_log = structlog.get_logger()
 # An escaped NUL, which jsonb refuses: after an even number of backslashes, because `\\u0000` is one backslash and five letters.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -71,10 +76,13 @@ async def raw_body(request: Request) -> bytes:
                 SignatureRefusedError,
                 UnknownProviderError,
                 ProviderConflict,
+                UnknownTenantError,
                 BodyTooLargeError,
                 BodyTooSlowError,
                 ContradictoryLengthError,
                 TooManyRequestsError,
+                RepeatedHeaderError,
+                UnsupportedMediaTypeError,
                 UnreadableRequestError,
                 UnfitRequestError,
                 TryAgain,
@@ -97,6 +105,7 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
     """Take a provider's event. A repeat changes nothing; the same id with other content is kept and refused as a conflict."""
     _verify(request.headers, raw, request.app.state.callback_secrets.get(provider), request.app.state.rates)
     request.app.state.rates.count(provider)
+    require_json(request.headers)
     payload, event = _parse(raw)
     if request.headers["webhook-id"] != event.event_id:
         raise UnfitRequestError("webhook-id and eventId must be the same.")
@@ -152,7 +161,11 @@ def _step(step_ref: str) -> tuple[UUID, UUID | None]:
 
 
 def _receive(executor: Executor, cause: Cause, command: callbacks.ReceiveCallback) -> callbacks.Received:
-    received = executor.decided(cause, lambda uow: callbacks.receive(uow, command))
+    try:
+        received = executor.decided(cause, lambda uow: callbacks.receive(uow, command))
+    except UnknownTenantError:
+        _log.warning("callback_of_unknown_tenant", provider=command.provider_name, externalEventId=command.external_event_id)
+        raise
     if received.replayed or received.conflict:
         metrics.CALLBACK_DUPLICATES.labels(command.provider_name, str(received.replayed).lower()).inc()
     if received.order_id is not None:

@@ -38,15 +38,19 @@ def _counted(value: object) -> object:
     return value
 
 
-def _numeric(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("true and false are not numbers")  # noqa: TRY004 - as above
-    return value
-
-
-def _decimal(most: int, digits: int) -> WithJsonSchema:
+def _decimal(most: int, digits: int) -> tuple[BeforeValidator, WithJsonSchema]:
+    """A number, or text by the pattern that the document shows; Decimal would also take blanks, underscores and the digits of other scripts."""
+    written = rf"[0-9]{{1,{digits}}}(\.[0-9]{{1,2}})?"
     number = {"type": "number", "minimum": 0, "maximum": most, "multipleOf": 0.01}
-    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": rf"^[0-9]{{1,{digits}}}(\.[0-9]{{1,2}})?$"}]})
+
+    def numeric(value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("true and false are not numbers")  # noqa: TRY004 - as above
+        if isinstance(value, str) and not re.fullmatch(written, value):
+            raise ValueError(f"a number in text is written as {written}")
+        return value
+
+    return BeforeValidator(numeric), WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": f"^{written}$"}]})
 
 
 def _storable(moment: datetime) -> datetime:
@@ -82,14 +86,12 @@ Months = Annotated[int, Field(ge=1, le=120, description="Months"), Count]
 Percent = Annotated[
     Decimal,
     Field(ge=0, le=100, decimal_places=2, description="0 to 100; a number or a decimal string"),
-    BeforeValidator(_numeric),
-    _decimal(100, 3),
+    *_decimal(100, 3),
 ]
 Money = Annotated[
     Decimal,
     Field(ge=0, le=LARGEST_AMOUNT, decimal_places=2, description="In the currency of the quote; a number or a decimal string"),
-    BeforeValidator(_numeric),
-    _decimal(LARGEST_AMOUNT, 10),
+    *_decimal(LARGEST_AMOUNT, 10),
 ]
 LineNumber = Annotated[int, Field(ge=1, le=2_147_483_647), Count]
 Version = Annotated[int, Field(ge=1, lt=10**18), Count]
