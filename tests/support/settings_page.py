@@ -28,7 +28,9 @@ def page(now: str) -> str:
 def _commands() -> Iterator[str]:
     yield "| command | does not start without | is ready while these answer |"
     yield "|---|---|---|"
-    for command in sorted(COMMANDS - {"up"}, key=[*NEEDS, "migrate", "deploy", "restart-instances", "audit", "sandbox", "token"].index):
+    for command in sorted(
+        COMMANDS - {"up"}, key=[*NEEDS, "migrate", "deploy", "restart-instances", "audit", "sandbox", "token"].index
+    ):
         needed = ", ".join(f"`{setting.variable}`" for setting in read_by(command) if command in setting.needed_by)
         name = LABELS.get(command, f"`q2o {command}`")
         yield f"| {name} | {needed} | {', '.join(NEEDS.get(command, ()))} |"
