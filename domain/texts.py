@@ -1,24 +1,79 @@
-"""Which characters a text may have: what PostgreSQL stores, and what cannot deceive whoever reads it.
+"""Which texts and which JSON come in from outside: what PostgreSQL stores, and what cannot deceive whoever reads it.
 
 The rule: an identifier is one line that is what it looks like; prose may have several lines. No text has characters that turn the direction
-of the text around them (CVE-2021-42574), and no identifier has any that nobody sees (Unicode Technical Report 36).
+of the text around them (CVE-2021-42574), and no identifier has any that nobody sees (Unicode Technical Report 36). A JSON document that
+cannot be stored, or that costs its reader the stack, is refused as a whole, by the same rule at every door (docs/security.md#texts-and-json).
 """
 
 from __future__ import annotations
 
+import json
+import math
 import unicodedata
+from collections.abc import Iterable
+from typing import Any
 
 LONGEST_IDENTIFIER = 200
+DEEPEST = 50  # levels of a JSON document; ours have five, and the stack of Python ends at some hundred
+WHOLE_NUMBERS = range(-(2**63), 2**63)  # 64 bits, as every reader of JSON can take them
 LINES_AND_TABS = "\n\r\t"
 TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """The bidirectional controls of Unicode (UAX 9)."""
+TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"
 # By general category: controls, format characters, halves of surrogate pairs, separators of lines and of paragraphs.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+class UnfitJsonError(ValueError):
+    """A JSON document cannot be taken. The text says why, for whoever sent it."""
+
+
 def is_storable(text: str) -> bool:
     """Whether PostgreSQL stores a text: it has no NUL, and no half of a surrogate pair, which JSON can escape and UTF-8 cannot write."""
-    return "\0" not in text and not any(unicodedata.category(character) == "Cs" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def json_from(document: bytes | str) -> Any:
+    """Parse a JSON document in UTF-8. Raises UnfitJsonError when it is none, or when `require_fit` refuses what is in it."""
+    try:
+        # Given bytes, the parser would guess another encoding.
+        value = json.loads(document if isinstance(document, str) else document.decode())
+    except RecursionError:
+        raise UnfitJsonError(TOO_DEEP) from None
+    except ValueError as error:
+        raise UnfitJsonError(f"it is not JSON: {error}") from error
+    require_fit(value)
+    return value
+
+
+def require_fit(value: Any) -> None:
+    """Demand that a parsed document can be stored and walked through. Raises UnfitJsonError."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        if not level:
+            return
+        for each in level:
+            _require_fit(each)
+        level = [member for each in level for member in _members(each)]
+    raise UnfitJsonError(TOO_DEEP)
+
+
+def _require_fit(value: Any) -> None:
+    texts: Iterable[str] = (value,) if isinstance(value, str) else value if isinstance(value, dict) else ()
+    if not all(map(is_storable, texts)):
+        raise UnfitJsonError("a text in it has a NUL or half of a surrogate pair, which cannot be stored")
+    if (isinstance(value, int) and value not in WHOLE_NUMBERS) or (isinstance(value, float) and not math.isfinite(value)):
+        raise UnfitJsonError("a number in it does not fit into 64 bits")
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def is_identifier(text: str) -> bool:

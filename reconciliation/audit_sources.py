@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from uuid import UUID, uuid4
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from domain.store.facts import TOPICS
+from domain.texts import json_from
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident, Trace
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
@@ -126,7 +126,7 @@ def _position(consumer: Consumer, place: tuple[str, int]) -> int:
 def _record(message: Message, tenant_id: UUID) -> EventRecord | None:
     """Read a record; None when it is another tenant's, or not an event."""
     try:
-        event = json.loads(message.value() or b"null")
+        event = json_from(message.value() or b"null")
         if event["tenantId"] != str(tenant_id):
             return None
         return EventRecord(

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from domain.texts import TURNING, cleaned, is_identifier, is_prose, is_storable, on_one_line
+from domain.texts import (
+    DEEPEST,
+    TURNING,
+    UnfitJsonError,
+    cleaned,
+    is_identifier,
+    is_prose,
+    is_storable,
+    json_from,
+    on_one_line,
+    require_fit,
+)
+from tests.support.unfit import UNFIT, nested
 from workers.http.shapes.fields import IDENTIFIER, PROSE
 
 # All of the basic plane but the halves of pairs, which no JSON in UTF-8 can contain.
@@ -61,3 +75,34 @@ def test_the_document_says_what_is_accepted(pattern: str, rule: Callable[[str], 
 )
 def test_a_text_is_shown_on_one_line(text: str, shown: str) -> None:
     assert on_one_line(text) == shown
+
+
+@pytest.mark.parametrize("document", UNFIT.values(), ids=UNFIT)
+@pytest.mark.parametrize("frame", ["{}", "[{}]", '{{"a": [{}]}}'])
+def test_a_document_that_cannot_be_stored_or_walked_through_is_refused(document: str, frame: str) -> None:
+    with pytest.raises(UnfitJsonError):
+        json_from(frame.format(document).encode())
+
+
+@pytest.mark.parametrize("document", ["", "{", b"\xff", '"a"'.encode("utf-16"), "\ufeff1"])
+def test_what_is_no_json_in_utf_8_is_refused(document: str | bytes) -> None:
+    with pytest.raises(UnfitJsonError, match="not JSON"):
+        json_from(document)
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": ["\U0001f600", "\\u0000", -(2**63), 2**63 - 1, 1.5, None, True]}, "text", 7, [[]], {"written \\ud83d": 1}]
+)
+def test_any_other_document_is_read_as_it_was_written(value: Any) -> None:
+    assert json_from(json.dumps(value)) == value
+
+
+def test_as_many_levels_are_taken_as_the_limit_says() -> None:
+    assert json_from(nested(DEEPEST)) is not None
+
+    with pytest.raises(UnfitJsonError, match="50 levels"):
+        json_from(nested(DEEPEST + 1))
+
+
+def test_a_document_of_a_megabyte_is_looked_at_without_recursion() -> None:
+    require_fit([["a" * 10_000] * 100] * 2)

@@ -5,7 +5,6 @@ The rule it keeps: an event is read as it was written, and a message that cannot
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.store.outbox import PendingEvent
-from domain.texts import is_storable
+from domain.texts import UnfitJsonError, json_from
 
 SCHEMA_VERSION = 1
 LARGEST_VERSION = 2**63 - 1  # PostgreSQL's bigint
@@ -120,7 +119,7 @@ class _Fields:
     def text(self, name: str) -> str:
         value = self._source.get(name)
         # An empty name or id is not valid.
-        if not isinstance(value, str) or not value or not is_storable(value):
+        if not isinstance(value, str) or not value:
             raise UnreadableMessageError(f"{name} is not a text: {value!r:.100}")
         return value
 
@@ -156,9 +155,9 @@ def _object(value: bytes | None) -> Mapping[str, Any]:
     if value is None:
         raise UnreadableMessageError("the message has no value")
     try:
-        parsed = json.loads(value.decode())  # given bytes, the parser would guess another encoding
-    except (ValueError, RecursionError) as error:
-        raise UnreadableMessageError(f"the value is not JSON: {error}") from error
+        parsed = json_from(value)
+    except UnfitJsonError as error:
+        raise UnreadableMessageError(f"the value cannot be read: {error}") from error
     if not isinstance(parsed, dict):
         raise UnreadableMessageError(f"the value is not a JSON object but {type(parsed).__name__}")
     return parsed

@@ -13,7 +13,7 @@ import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from domain.texts import cleaned, is_identifier
+from domain.texts import cleaned, is_identifier, on_one_line
 from workers.providers.budget import BudgetTransport, CallBudget
 from workers.providers.port import (
     CancelRequest,
@@ -148,8 +148,10 @@ class _Reply(BaseModel):
 
 
 class _Problem(BaseModel):
-    code: str | None = None
-    detail: str | None = None
+    """Why the provider refuses; whatever a person is shown of it is on one line."""
+
+    code: Annotated[str, AfterValidator(on_one_line)] | None = None
+    detail: Annotated[str, AfterValidator(on_one_line)] | None = None
 
 
 def _settled(response: httpx.Response, idempotency_key: str) -> ProviderReply:

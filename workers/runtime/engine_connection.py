@@ -185,7 +185,7 @@ def _was_never_sent(error: OSError) -> bool:
 def _refusal(response: requests.Response) -> EngineRefusedError:
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
     if not isinstance(body, dict):
         body = {}
@@ -200,7 +200,7 @@ def _parsed(response: requests.Response) -> Any:
         return None
     try:
         return response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _no_engine(response, "not JSON") from error
 
 

@@ -16,6 +16,8 @@ from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from domain.texts import UnfitJsonError, json_from, require_fit
+
 Variable: TypeAlias = (
     str | bool | int | float | Decimal | datetime | date | UUID | Enum | bytes | Mapping[str, Any] | Sequence[Any] | None
 )
@@ -101,9 +103,9 @@ def _decoded(name: str, variable: TypedValue) -> Any:
         case "Json":
             return _parsed(name, value)
         case "Date":
-            return datetime.fromisoformat(value)
+            return _read(name, value, datetime.fromisoformat)
         case "Bytes":
-            return base64.b64decode(value)
+            return _read(name, value, base64.b64decode)
         case "Object":
             return _object(name, variable)
         case "File":
@@ -111,7 +113,22 @@ def _decoded(name: str, variable: TypedValue) -> Any:
                 f"variable {name!r} is a file: read it through the engine's variable data address, not as an input of a task"
             )
         case _:
-            return value
+            return _fit(name, value)
+
+
+def _read(name: str, value: Any, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(value)
+    except (TypeError, ValueError) as error:
+        raise VariableError(f"variable {name!r} cannot be read: {error}") from error
+
+
+def _fit(name: str, value: Any) -> Any:
+    try:
+        require_fit(value)
+    except UnfitJsonError as error:
+        raise VariableError(f"variable {name!r} cannot be taken: {error}") from error
+    return value
 
 
 def _object(name: str, variable: TypedValue) -> Any:
@@ -123,11 +140,11 @@ def _object(name: str, variable: TypedValue) -> Any:
 
 def _parsed(name: str, text: Any) -> Any:
     if not isinstance(text, str):
-        return text
+        return _fit(name, text)
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise VariableError(f"variable {name!r} is not valid JSON: {error}") from error
+        return json_from(text)
+    except UnfitJsonError as error:
+        raise VariableError(f"variable {name!r} cannot be read as Json: {error}") from error
 
 
 # In this order: a bool is an int, a datetime is a date.

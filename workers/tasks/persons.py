@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from domain.errors import Invalid, Refusal
 from domain.store import UnitOfWork
-from domain.texts import LONGEST_IDENTIFIER, cleaned, is_identifier
+from domain.texts import LONGEST_IDENTIFIER, cleaned, is_identifier, is_storable
 from domain.workflows import forms
 from domain.workflows.keys import BusinessKey
 from workers.pod.contract import GiveUp, Task
@@ -41,14 +41,14 @@ class Person:
 
     def text(self, name: str) -> str:
         """What the person chose or typed into a field; empty when it was left out."""
-        given = self.typed.get(name, _LEFT_OUT)
-        if given["type"] not in {"String", "Null"}:
-            raise AnswerNotUnderstood(f"{name} must be text, and is of type {given['type']}: fill in the form of the task.")
-        return (given["value"] or "").strip()
+        text = self._written(name)
+        if not is_storable(text):
+            raise AnswerNotUnderstood(f"{name} has a character that cannot be stored: type it again.")
+        return text
 
     def prose(self, name: str) -> str:
         """What the person wrote, without characters that could deceive whoever reads it."""
-        text = cleaned(self.text(name))
+        text = cleaned(self._written(name))
         if len(text) > LONGEST_PROSE:
             raise AnswerNotUnderstood(f"{name} has {len(text):,} characters: write at most {LONGEST_PROSE:,}.")
         return text
@@ -63,6 +63,12 @@ class Person:
     def has_checked(self, name: str) -> bool:
         """Whether the person has ticked a box."""
         return self.typed.get(name) == {"type": "Boolean", "value": True}
+
+    def _written(self, name: str) -> str:
+        given = self.typed.get(name, _LEFT_OUT)
+        if given["type"] not in {"String", "Null"}:
+            raise AnswerNotUnderstood(f"{name} must be text, and is of type {given['type']}: fill in the form of the task.")
+        return (given["value"] or "").strip()
 
 
 def who_completed(engine: Engine, task: Task, user_task: str) -> Person | None:

@@ -6,8 +6,6 @@ needs no Idempotency-Key header.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -17,11 +15,13 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 
 from domain.delivery import callbacks
 from domain.delivery.callbacks import ProviderConflict
 from domain.errors import OutcomeUnknownError, TryAgain, UnknownTenantError
 from domain.store import Cause
+from domain.texts import UnfitJsonError, json_from
 from workers.http.calls import command_response
 from workers.http.document.responses import problem_responses
 from workers.http.entrance import require_json
@@ -54,8 +54,6 @@ router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 # Standard Webhooks asks senders to stay below 20 kB.
 LARGEST_CALLBACK_BYTES = 20_000
 _log = structlog.get_logger()
-# An escaped NUL, which jsonb refuses: after an even number of backslashes, because `\\u0000` is one backslash and five letters.
-_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 async def raw_body(request: Request) -> bytes:
@@ -141,14 +139,13 @@ def _verify(headers: Mapping[str, str], raw: bytes, secrets: CallbackSecrets | N
 
 
 def _parse(raw: bytes) -> tuple[dict[str, Any], CallbackBody]:
-    if _ESCAPED_NUL.search(raw):
-        raise UnfitRequestError("A text of the event contains a NUL character, which cannot be stored: leave it out.")
     try:
-        payload = json.loads(raw)
-        # The payload is stored as it came, so it may contain nothing that a jsonb column refuses: NaN, half a surrogate pair, NUL.
-        json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
+        # The payload is stored as it came.
+        payload = json_from(raw)
         return payload, CallbackBody.model_validate(payload)
-    except (ValueError, RecursionError) as error:
+    except UnfitJsonError as error:
+        raise UnfitRequestError(f"The event cannot be taken: {error}.") from error
+    except ValidationError as error:
         raise UnfitRequestError from error
 
 

@@ -6,14 +6,25 @@ path, the version of If-Match, the caller) its method takes as arguments.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
+
+from domain.texts import require_fit
 
 
 class Body(BaseModel):
     """A request's JSON, in camelCase."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, validate_by_alias=True, validate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_stored(cls, body: Any) -> Any:
+        # First, because the name of a member that nobody knows is repeated in the refusal.
+        require_fit(body)
+        return body
 
 
 class EmptyBody(Body):
