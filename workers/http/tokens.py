@@ -61,7 +61,7 @@ class Tokens:
             return self._principal(self._verified(token.strip(), header, key))
         except KeysUnavailableError as error:
             raise KeysUnreadableError from error
-        except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (jwt.InvalidTokenError, TypeError, ValueError) as error:
             raise UnauthenticatedError(self._reason(error)) from error
         except actors.UnusableNameError as error:
             raise UnauthenticatedError(str(error)) from error

@@ -1,27 +1,26 @@
 """Brings order events from Kafka into the product's own view of orders: each event once, however often Kafka delivers it.
 
 The rules it keeps: a message's offset is committed after the database has its change, so nothing is lost; the inbox row is written in
-the same transaction as the change, so nothing counts twice; an unreadable message goes to the dead letters and delays no other message.
+the same transaction as the change, so nothing counts twice; a message that cannot be processed goes to the dead letters and delays no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from threading import Event
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from sqlalchemy import Engine as Database
-from sqlalchemy.exc import DataError
 
 from domain.projections import Consumed, OrderChanged, project_order
 from domain.store import Cause, unit_of_work
 from workers.kafka import wire
-from workers.kafka.topics import ORDERS, dead_letters
+from workers.kafka.dead_letters import DeadLetters, ids_of
+from workers.kafka.topics import ORDERS
 from workers.kafka.wire import Envelope, UnreadableMessageError
-from workers.runtime.kafka import KafkaUnavailableError, new_consumer, new_producer
+from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import (
     INBOX_DEAD_LETTERS,
@@ -29,14 +28,15 @@ from workers.runtime.metrics import (
     PROJECTION_LAG,
     PROJECTION_STALE_EVENTS_IGNORED,
 )
+from workers.runtime.outages import is_about_every_item, is_waited_out
 from workers.runtime.retries import repeat
+from workers.runtime.set_aside import set_aside
 
 CONSUMER = "order-search"
 PROJECTION = "order_search"
 # Offsets are committed once per batch. A consumer that dies repeats at most this many messages, and recognises each by its id.
 BATCH_SIZE = 200
 POLL_SECONDS = 0.2
-DEAD_LETTER_TIMEOUT = timedelta(seconds=10)
 
 _log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class Inbox:
         self._database = database
         self._consumer: Consumer = new_consumer(kafka, group)
         self._consumer.subscribe([ORDERS])
-        self._dead_letters: Producer = new_producer(kafka, DEAD_LETTER_TIMEOUT)
+        self._dead_letters = DeadLetters(kafka)
         self._batch_size = batch_size
 
     def run_once(self) -> int:
@@ -90,8 +90,10 @@ class Inbox:
         try:
             envelope = wire.decode(message.value())
             self._project(envelope, _order_changed(envelope))
-        except (UnreadableMessageError, DataError) as error:
-            self._put_aside(message, str(getattr(error, "orig", error)))
+        except Exception as error:
+            if is_waited_out(error) or is_about_every_item(error):
+                raise
+            self._put_aside(message, error)
 
     def _project(self, envelope: Envelope, event: OrderChanged) -> None:
         cause = Cause(
@@ -110,19 +112,16 @@ class Inbox:
         else:
             PROJECTION_LAG.labels(PROJECTION).set((datetime.now(UTC) - envelope.event_time).total_seconds())
 
-    def _put_aside(self, message: Message, reason: str) -> None:
-        """Send the message as it is to the dead-letter topic. Raises KafkaUnavailableError unless Kafka confirms it."""
-        source = f"{message.topic()}/{message.partition()}/{message.offset()}"
-        headers = [*(message.headers() or []), ("deadLetterReason", reason.encode()), ("deadLetterSource", source.encode())]
-        answers: list[KafkaError | None] = []
-        self._dead_letters.produce(
-            dead_letters(ORDERS), message.value(), message.key(), headers=headers, on_delivery=partial(_keep, answers)
+    def _put_aside(self, message: Message, error: Exception) -> None:
+        """Send a message to the dead letters. Raises KafkaUnavailableError unless Kafka confirms it."""
+        reason = (
+            error
+            if isinstance(error, UnreadableMessageError)
+            else getattr(error, "orig", None) or f"{type(error).__name__}: {error}"
         )
-        self._dead_letters.flush(2 * DEAD_LETTER_TIMEOUT.total_seconds())
-        if answers != [None]:
-            raise KafkaUnavailableError(f"Kafka did not take the dead letter of {source}: {answers}")
+        self._dead_letters.put(message, str(reason))
         INBOX_DEAD_LETTERS.labels(CONSUMER, ORDERS).inc()
-        _log.error("message_unreadable", source=source, reason=reason)
+        set_aside("inbox", "message", error, **ids_of(message))
 
     def _conclude(self, processed: list[Message], left: list[Message]) -> None:
         """Go back to the first unprocessed message of each partition, and commit the others."""
@@ -148,10 +147,6 @@ def _is_record(message: Message) -> bool:
         # Kafka is away, or the Kafka topic does not exist yet; the client goes on trying.
         _log.warning("inbox_kafka_error", error=error.name(), reason=error.str())
     return error is None
-
-
-def _keep(answers: list[KafkaError | None], error: KafkaError | None, _: Message) -> None:
-    answers.append(error)
 
 
 def _order_changed(envelope: Envelope) -> OrderChanged:

@@ -100,4 +100,9 @@ PROJECTION_STALE_EVENTS_IGNORED = Counter(
     "q2o_projection_stale_events_ignored_total", "Events older than what the projection shows", ["projection", "event_type"]
 )
 PROJECTION_LAG = Gauge("q2o_projection_lag_seconds", "Age of the event last applied, when it was applied", ["projection"])
+ITEMS_SET_ASIDE = Counter(
+    "q2o_items_set_aside_total",
+    "Items that a loop could not carry out for a reason of their own, so that it went on without them",
+    ["loop", "item"],
+)
 INBOX_DEAD_LETTERS = Counter("q2o_inbox_dead_letters_total", "Unreadable messages, sent to the dead letters", ["consumer", "topic"])

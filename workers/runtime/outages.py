@@ -16,6 +16,7 @@ from domain.store.unit_of_work import BUSY
 # SQLSTATE classes: connection exception, insufficient resources, shutdown of the server.
 AWAY = ("08", "53", "57P")
 STATEMENT_TIMEOUT = "57014"
+ACCESS_RULE = "42"  # the class of SQLSTATEs for a table, a column or a right that is not there
 # libpq has no code for a connection that it or the server does not accept, only these words.
 _DISTRUST = re.compile(r"certificate|private key|\balert\b|no encryption|SSL required|does not support SSL")
 
@@ -59,6 +60,14 @@ def is_waited_out(error: BaseException) -> bool:
     A task counts such a statement as a failed attempt. A loop has no attempts to count, and its end would make no statement faster.
     """
     return is_outage(error) or sqlstate_of(error) == STATEMENT_TIMEOUT
+
+
+def is_about_every_item(error: BaseException) -> bool:
+    """Whether the database refuses what a loop does with each item, because its schema or the rights of its login are of another release.
+
+    To set items aside would lose them all, one after the other.
+    """
+    return (sqlstate_of(error) or "").startswith(ACCESS_RULE)
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
