@@ -16,7 +16,7 @@ from uuid import UUID
 import typer
 
 from workers.cli_asking import explain, status
-from workers.cli_errors import AsJson, err, plain_errors, require, settings_of
+from workers.cli_errors import AsJson, err, plain_errors, require, settings_of, tell_end, tell_fault
 from workers.cli_installing import DryRun, check, deploy, migrate, restart_instances
 from workers.runtime.production import is_production, require_local
 from workers.runtime.secret_files import reveal
@@ -65,7 +65,7 @@ def run_process(name: str, **given: str) -> None:
         require_role(database, name, production=is_production(os.environ))
         loop = suite.PROCESSES[name](settings)
         readiness.watch(needs_of(name, settings, loop, opened))
-        raise typer.Exit(run_loops({name: loop}, stop))
+        raise typer.Exit(run_loops({name: loop}, stop, say=tell_end))
 
 
 @app.command()
@@ -210,7 +210,13 @@ def demo(
 
 def main() -> None:
     """The entry point `q2o`."""
-    app()
+    try:
+        app()
+    except Exception as fault:  # noqa: BLE001 - whatever it is, the person who gave the command gets a sentence
+        from workers.runtime.process import EXIT_SOFTWARE
+
+        tell_fault(fault)
+        sys.exit(EXIT_SOFTWARE)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
@@ -29,6 +30,21 @@ def plain_errors() -> Iterator[None]:
         for line in str(error).splitlines():
             err.print(f"[red]q2o:[/red] {escape(line)}", markup=True)
         raise typer.Exit(EXIT_ASK_USER) from error
+
+
+def tell_end(end: str) -> None:
+    """Say on standard error how a loop of this process ended, and where its trace is."""
+    err.print(
+        f"[red]q2o:[/red] {escape(end)}, so this process ends with exit code 70; its trace is in the log above, beside the loop's name"
+    )
+
+
+def tell_fault(fault: Exception) -> None:
+    """Print the trace of a fault of ours, and a sentence below it."""
+    traceback.print_exception(fault)
+    err.print(
+        f"[red]q2o:[/red] a fault of ours ends this command: {type(fault).__name__}: {escape(str(fault))}; its trace stands above"
+    )
 
 
 def _outside_errors() -> tuple[type[Exception], ...]:

@@ -69,32 +69,33 @@ def test_a_loop_that_dies_stops_the_process_with_70() -> None:
     assert [(log["event"], log["loop"]) for log in logs] == [("loop_died", "bad")]
 
 
-def test_the_caller_gets_the_loop_that_died_and_its_error() -> None:
-    heard: list[tuple[str, str]] = []
+def test_a_loop_that_dies_is_told_with_its_error() -> None:
+    told: list[str] = []
 
-    run_loops({"one": Waits(), "bad": Dies()}, Event(), on_early_end=lambda name, error: heard.append((name, repr(error))))
+    run_loops({"one": Waits(), "bad": Dies()}, Event(), say=told.append)
 
-    assert heard == [("bad", "RuntimeError('bug')")]
+    assert told == ["the loop `bad` died of RuntimeError: bug"]
 
 
-def test_the_caller_gets_a_loop_that_returns_before_it_is_stopped() -> None:
-    heard: list[tuple[str, BaseException | None]] = []
+def test_a_loop_that_returns_before_it_is_stopped_is_told_and_ends_the_process_with_70() -> None:
+    told: list[str] = []
 
-    run_loops({"one": Waits(), "short": Returns()}, Event(), on_early_end=lambda name, error: heard.append((name, error)))
+    code = run_loops({"one": Waits(), "short": Returns()}, Event(), say=told.append)
 
-    assert heard == [("short", None)]
+    assert (code, told) == (EXIT_SOFTWARE, ["the loop `short` ended by itself"])
 
 
 def test_a_loop_that_does_not_end_is_named() -> None:
-    stop, release = Event(), Event()
+    stop, release, told = Event(), Event(), list[str]()
     stop.set()
 
     with capture_logs() as logs:
-        code = run_loops({"stubborn": Ignores(release)}, stop, stop_timeout=timedelta(seconds=0.05))
+        code = run_loops({"stubborn": Ignores(release)}, stop, stop_timeout=timedelta(seconds=0.05), say=told.append)
     release.set()
 
     assert code == EXIT_SOFTWARE
     assert logs[0]["loops"] == ["stubborn"]
+    assert told == ["the loop `stubborn` did not end within 0.05 s"]
 
 
 @pytest.mark.usefixtures("handlers")

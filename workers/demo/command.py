@@ -249,9 +249,11 @@ def stay_up(console: Console, running: LocalSuite, tenant_id: UUID) -> None:
 
 
 def tell_early_ends(console: Console, running: LocalSuite) -> None:
-    """Print one line for each loop that ended before it was asked to."""
+    """Print one line for each loop that ended before it was asked to, with what ends because of it and where its trace is."""
     for end in running.early_ends:
-        console.print(f"[red]q2o:[/red] {escape(end)}, so the suite ends; the log is {running.log_file}")
+        console.print(
+            f"[red]q2o:[/red] {escape(end)}, so the suite ends, and PostgreSQL, Kafka and Camunda with it; the log is {running.log_file}"
+        )
 
 
 def wait_for_signal(running: LocalSuite) -> None:

@@ -139,12 +139,7 @@ class LocalSuite:
         self._cleanup.callback(self._stop.set)
 
     def _run(self, loops: Mapping[str, Loop]) -> None:
-        self._exit_codes.append(run_loops(loops, self._stop, on_early_end=self._record_early_end))
-
-    def _record_early_end(self, name: str, error: BaseException | None) -> None:
-        self._early_ends.append(
-            f"the loop `{name}` " + (f"died of {type(error).__name__}: {error}" if error else "ended by itself")
-        )
+        self._exit_codes.append(run_loops(loops, self._stop, say=self._early_ends.append))
 
     @contextmanager
     def detour(self, name: str, engine_url: str) -> Iterator[None]:
@@ -153,7 +148,7 @@ class LocalSuite:
         loop = suite.PROCESSES[name](self.settings.of(name).having(engine_url=engine_url))
 
         def run() -> None:
-            if run_loops({name: loop}, over, on_early_end=self._record_early_end) != 0:
+            if run_loops({name: loop}, over, say=self._early_ends.append) != 0:
                 self._stop.set()
 
         runner = Thread(target=run, name="detour")
@@ -171,7 +166,7 @@ class LocalSuite:
 
     @property
     def early_ends(self) -> list[str]:
-        """A sentence for each loop that ended before it was asked to, with its error."""
+        """A sentence for each loop that ended before it was asked to, with its error, and for each that did not end."""
         return list(self._early_ends)
 
     @property

@@ -1,7 +1,7 @@
 """One service process: its loops as threads, its signals, its exit code.
 
 The rule it keeps: a signal only sets an event, and the loops end by themselves in good order. A loop that dies of anything but an outage
-ends the process, so that the platform restarts it: a process without one of its loops must not look healthy.
+ends the process, so that the platform restarts it: a process without one of its loops must not look healthy. It says so in a sentence.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import structlog
 EXIT_SOFTWARE = 70  # sysexits.h: internal software error
 STOP_TIMEOUT = timedelta(seconds=60)  # a pod's poll, drain and grace together, with room
 
-OnEnd = Callable[[str, BaseException | None], None]
-"""Is told the name of a loop that ended before it was told to, and what it died of (None: it returned)."""
+Say = Callable[[str], object]
+"""Gets a sentence for the person who started the process: which loop ended before it was told to, or did not end, and why."""
 
 _log = structlog.get_logger()
 
@@ -50,20 +50,18 @@ def stop_on_signals() -> Event:
     return stop
 
 
-def run_loops(
-    loops: Mapping[str, Loop], stop: Event, *, stop_timeout: timedelta = STOP_TIMEOUT, on_early_end: OnEnd = lambda *_: None
-) -> int:
-    """Run all loops until `stop` is set and they have ended; return the exit code: 0, or 70 when one of them died or did not end."""
+def run_loops(loops: Mapping[str, Loop], stop: Event, *, stop_timeout: timedelta = STOP_TIMEOUT, say: Say = lambda _: None) -> int:
+    """Run all loops until `stop` is set and they have ended; return the exit code: 0, or 70 when one of them ended early or not at all."""
     died = Event()
-    threads = [
-        Thread(target=_guarded, args=(name, loop, stop, died, on_early_end), name=name, daemon=True) for name, loop in loops.items()
-    ]
+    threads = [Thread(target=_guarded, args=(name, loop, stop, died, say), name=name, daemon=True) for name, loop in loops.items()]
     for thread in threads:
         thread.start()
     stop.wait()
     late = _join(threads, stop_timeout)
     if late:
         _log.error("loops_did_not_end", loops=late, seconds=stop_timeout.total_seconds())
+        for name in late:
+            say(f"the loop `{name}` did not end within {stop_timeout.total_seconds():g} s")
     return EXIT_SOFTWARE if died.is_set() or late else 0
 
 
@@ -74,16 +72,23 @@ def _join(threads: list[Thread], timeout: timedelta) -> list[str]:
     return [thread.name for thread in threads if thread.is_alive()]
 
 
-def _guarded(name: str, loop: Loop, stop: Event, died: Event, on_early_end: OnEnd) -> None:
+def _guarded(name: str, loop: Loop, stop: Event, died: Event, say: Say) -> None:
     try:
         loop.run(stop)
         if not stop.is_set():
-            on_early_end(name, None)
+            died.set()
+            _log.error("loop_ended", loop=name)
+            say(f"the loop `{name}` ended by itself")
     except BaseException as error:  # noqa: BLE001 - a thread's SystemExit would vanish without a trace
         died.set()
         stop.set()  # first, so that nobody takes the process for ready any more
         _log.exception("loop_died", loop=name)
-        on_early_end(name, error)
+        say(f"the loop `{name}` died of {type(error).__name__}: {_on_one_line(error)}")
     finally:
         # Also when a loop returns before `stop` is set: the process must not go on without it.
         stop.set()
+
+
+def _on_one_line(error: BaseException) -> str:
+    """What an error says, without the statement that a database error repeats below it."""
+    return " ".join(str(getattr(error, "orig", None) or error).splitlines()[:1])
