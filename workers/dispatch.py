@@ -31,7 +31,9 @@ from domain.workflows import requests, starts
 from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow
 from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
+from workers.runtime.outages import is_outage
 from workers.runtime.retries import repeat
+from workers.runtime.set_aside import set_aside
 from workers.runtime.variables import VariableError
 
 THREADS = 8  # calls at the same time; each takes the engine milliseconds
@@ -111,6 +113,12 @@ class Dispatcher:
             except EngineUnavailableError:
                 self._give_back(row, timedelta(0), was_sent=False)
                 raise
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                # A start is not sent a second time: whether this one has arrived is not known.
+                set_aside("dispatch", "command", error, commandId=row.id, **_facts(row))
+                self._give_back(row, self._longer(row), was_sent=True)
 
     def _carry_out(self, row: Row[Any]) -> None:
         if row.kind == WorkflowCommandKind.START:

@@ -64,6 +64,24 @@ def test_no_event_is_lost_or_overtaken_when_the_broker_dies_and_comes_back(db: E
     assert all(in_order(versions[aggregate]) for aggregate in aggregates)
 
 
+@pytest.mark.timeout(240)
+def test_a_relay_goes_on_after_it_gave_up_events_that_were_on_their_way(db: Engine, topics: Topics) -> None:
+    """To the library a record that may or may not have arrived is a fatal error."""
+    aggregate = uuid4()
+    with running(Relay(acting(db, "relay"), topics.kafka, lease=SHORT_LEASE)):
+        write(db, aggregate, 1)
+        eventually(lambda: committed(db, OutboxStatus.PUBLISHED), "the relay works")
+        os.kill(topics.stack.kafka.pid, signal.SIGSTOP)
+        try:
+            write(db, aggregate, 2, 3)
+            eventually(lambda: postponed(db), "the relay gives up what the silent broker has not confirmed")
+        finally:
+            os.kill(topics.stack.kafka.pid, signal.SIGCONT)
+        eventually(lambda: not committed(db, OutboxStatus.PENDING), "everything is published", patience=120)
+    assert set(in_kafka(topics)) == committed(db)
+    assert in_order(versions_by_aggregate(topics.events(ORDERS))[aggregate])
+
+
 def postponed(engine: Engine) -> int:
     with engine.connect() as connection:
         query = select(func.count()).where(OUTBOX.c.status == OutboxStatus.PENDING, OUTBOX.c.attempts > 1)

@@ -10,9 +10,10 @@ import pytest
 
 from tests.support.sandbox import ASYNCHRONOUS, KEY, SECRET, Clock, Receiver
 from workers.providers.signatures import verify
-from workers.sandbox.callbacks import Courier
+from workers.sandbox.callbacks import CallbackEvent, Courier, say
 from workers.sandbox.faults import FaultKind, Faults
 from workers.sandbox.ledger import Ledger
+from workers.sandbox.store import Store
 
 
 def test_a_callback_is_signed_and_sent_when_the_request_is_completed(
@@ -123,3 +124,19 @@ def test_a_request_rejected_later_is_accepted_first_and_has_no_effect(
     event = json.loads(receiver.next().body)
     assert (event["eventType"], event["externalRef"]) == ("step.rejected", None)
     assert [(entry["status"], entry["effects"]) for entry in ledger.entries()] == [("REJECTED", 0)]
+
+
+def test_a_callback_that_cannot_be_sent_keeps_no_other_waiting(
+    store: Store, ledger: Ledger, courier: Courier, receiver: Receiver, clock: Clock
+) -> None:
+    poison = CallbackEvent(
+        event_id="évènement", event_type="step.completed", step_ref="s", request_id="r", external_ref=None, occurred_at="now"
+    )
+    ledger.receive(KEY, ASYNCHRONOUS)
+    with store.transaction() as connection:
+        say(connection, poison, KEY, clock.now - 1)
+    clock.now += 0.3
+
+    assert courier.run_once() == 2
+
+    assert json.loads(receiver.next().body)["stepRef"] == ASYNCHRONOUS.step_ref

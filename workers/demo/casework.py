@@ -36,8 +36,14 @@ class CaseWorker:
 
     def _work_on(self) -> None:
         while not self._over.wait(POLL_SECONDS):
-            for case in self._api.get("/fallout-cases", CASE_WORKER, status="OPEN")["items"]:
-                if case["type"] == "PROVIDER_REJECTED":
-                    is_done = self._api.resolve_case(case, "REPAIR_AND_RETRY", "The customer's record was corrected in the portal.")
-                    self.resolved += is_done
-                    log.info("demo_case_worked_on", caseNumber=case["caseNumber"], resolved=is_done)
+            try:
+                self._look()
+            except Exception:
+                log.exception("demo_cases_not_worked_on")
+
+    def _look(self) -> None:
+        for case in self._api.get("/fallout-cases", CASE_WORKER, status="OPEN")["items"]:
+            if case["type"] == "PROVIDER_REJECTED":
+                is_done = self._api.resolve_case(case, "REPAIR_AND_RETRY", "The customer's record was corrected in the portal.")
+                self.resolved += is_done
+                log.info("demo_case_worked_on", caseNumber=case["caseNumber"], resolved=is_done)

@@ -29,6 +29,7 @@ from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import OUTBOX_OLDEST_UNPUBLISHED, OUTBOX_PUBLISHED, OUTBOX_UNPUBLISHED
 from workers.runtime.outages import is_waited_out
 from workers.runtime.retries import repeat
+from workers.runtime.set_aside import isolated
 
 BATCH_SIZE = 2_000
 # How long, from the claim, no other relay may take the same aggregates. The delivery window is two thirds of it, so that a relay has
@@ -42,6 +43,10 @@ GAUGE_INTERVAL_SECONDS = 5.0
 # At the end: events that Kafka confirms within this time are marked, the next relay sends the others.
 STOP_GRACE_SECONDS = 5.0
 PURGE_SECONDS = 1.0
+ABANDONS = 3
+# What the library's calls raise after a fatal error: to give up a record that is on its way is one, because a gap may be left behind it.
+# `flush` raises it as a SystemError.
+PRODUCER_DIED = (KafkaException, SystemError)
 
 _log = structlog.get_logger()
 
@@ -139,20 +144,37 @@ class Relay:
         return True
 
     def _send(self, batch: Batch, event: PendingEvent) -> bool:
+        with isolated("relay", "event", eventId=event.event_id, tenantId=event.tenant_id, aggregateId=event.aggregate_id):
+            return self._produce(batch, event)
+        return False
+
+    def _produce(self, batch: Batch, event: PendingEvent) -> bool:
         report, value = partial(batch.report, event.position), wire.encode(event)
         while time.monotonic() < batch.deadline:
             try:
                 self._producer.produce(event.topic, value, wire.key_of(event), on_delivery=report, headers=wire.headers_of(event))
             except BufferError:
-                self._producer.poll(0.1)
+                self._poll(batch, 0.1)
             except KafkaException as error:
                 reason: KafkaError = error.args[0]
                 _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=reason.str())
                 batch.broken = batch.broken or reason.fatal()
                 return False
+            except SystemError as error:
+                batch.broken = True
+                _log.warning("relay_producer_died", reason=str(error))
+                return False
             else:
                 return True
         return False
+
+    def _poll(self, batch: Batch, seconds: float) -> None:
+        """Take Kafka's answers. A producer that met a fatal error raises it here, and sends nothing any more."""
+        try:
+            self._producer.poll(seconds)
+        except PRODUCER_DIED as error:
+            batch.broken = True
+            _log.warning("relay_producer_died", reason=str(error))
 
     def _settle(self, stop: Event | None = None) -> int:
         """Wait for the oldest batch, mark its confirmed events, postpone the others; return how many events were published."""
@@ -176,15 +198,14 @@ class Relay:
     def _await(self, batch: Batch, stop: Event | None) -> None:
         deadline = batch.deadline
         while not batch.settled and time.monotonic() < deadline:
-            self._producer.poll(0.05)
+            self._poll(batch, 0.05)
             if stop is not None and stop.is_set():
                 deadline = min(deadline, time.monotonic() + STOP_GRACE_SECONDS)
                 stop = None
 
     def _replace_producer(self) -> None:
         """Give up at once everything that is on its way, so that no later event overtakes an earlier one, and begin anew."""
-        self._producer.purge()
-        self._producer.flush(PURGE_SECONDS)
+        self._abandon()
         self._producer = self._new_producer()
 
     def _finish(self) -> None:
@@ -197,8 +218,18 @@ class Relay:
             if not is_waited_out(error):
                 raise
             _log.warning("relay_ends_without_marking", error=str(error.orig))
-        self._producer.purge()
-        self._producer.flush(PURGE_SECONDS)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Give up what is on its way, until every event of it is reported: a fatal error interrupts the library's calls once."""
+        for _ in range(ABANDONS):
+            try:
+                self._producer.purge()
+                self._producer.flush(PURGE_SECONDS)
+            except PRODUCER_DIED as error:
+                _log.warning("relay_producer_died", reason=str(error))
+            else:
+                return
 
     def _gauge(self) -> None:
         if time.monotonic() - self._gauged_at < GAUGE_INTERVAL_SECONDS:

@@ -19,6 +19,7 @@ from workers.pod.contract import Task
 from workers.pod.lease import Clock, Lease, LockState, regain
 from workers.runtime.engine import Engine, EngineError, EngineRefusedError
 from workers.runtime.metrics import EXTERNAL_TASK_LOCK_EXTENSIONS
+from workers.runtime.set_aside import set_aside
 
 LONGEST_CALL = timedelta(seconds=5)  # a silent engine must not keep the other locks waiting
 
@@ -59,7 +60,11 @@ class Heartbeat:
 
     def _run(self) -> None:
         while (lease := self._next_due()) is not None:
-            self._beat(lease)
+            try:
+                self._beat(lease)
+            except Exception as error:  # noqa: BLE001 - what one task raises must not end the locks of the others
+                set_aside("tasks", "lock", error, topic=lease.task.topic, taskId=lease.task.id)
+                lease.postpone_beat()
 
     def _next_due(self) -> Lease | None:
         with self._changed:

@@ -30,6 +30,7 @@ from workers.runtime.metrics import (
     EXTERNAL_TASK_LOCK_REMAINING,
 )
 from workers.runtime.retries import until_available
+from workers.runtime.set_aside import Pauses, isolated, set_aside
 from workers.runtime.setting_kinds import UNIQUE_WORKER_ID
 
 __all__ = ["BpmnError", "GiveUp", "Handler", "Pod", "RetryLater", "Task", "Topic", "WorkerIdError"]
@@ -39,6 +40,8 @@ LOCK_DURATION = timedelta(seconds=20)
 POLL = timedelta(seconds=10)  # also the longest time until a task that another engine node created is seen
 DRAIN = timedelta(seconds=30)
 CANCEL_GRACE = timedelta(seconds=3)
+# After an answer of the engine that nobody understands: its tasks stay locked for a lock duration, and others wait.
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=250), timedelta(seconds=30)
 _GATHER = 0.02  # seconds in which a busy pod frees more than one place: a fetch per task costs the engine half its throughput
 
 _log = structlog.get_logger()
@@ -78,6 +81,7 @@ class Pod:
         self._in_flight: dict[str, Lease] = {}
         self._changed = Condition()
         self._draining = False
+        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
         self._requests = [
             TopicRequest(name=topic.name, lock_duration=topic.lock_duration or lock_duration, variables=topic.variables)
             for topic in topics.values()
@@ -102,8 +106,17 @@ class Pod:
             Thread(target=self._finish_poll, args=(stop, self._polls), name="poll-finisher", daemon=True).start()
             _log.info("pod_started", workerId=self._engine.worker_id, topics=sorted(self._topics), capacity=self._capacity)
             while not stop.is_set():
-                until_available(lambda: self._turn(stop), stop, service="engine", outages_too=(EngineError,))
+                self._isolated_turn(stop)
             self._drain()
+
+    def _isolated_turn(self, stop: Event) -> None:
+        try:
+            until_available(lambda: self._turn(stop), stop, service="engine", outages_too=(EngineError,))
+        except Exception as error:  # noqa: BLE001 - what one answer of the engine raises must not end the tasks that are in work
+            set_aside("tasks", "poll", error)
+            stop.wait(self._pauses.prolong("poll").total_seconds())
+        else:
+            self._pauses.end("poll")
 
     def _turn(self, stop: Event) -> int:
         room = self._await_room(stop)
@@ -155,10 +168,11 @@ class Pod:
     def _new_leases(self, tasks: Sequence[ExternalTask], requested_at: float) -> list[Lease]:
         """Make leases of the fetched tasks; a task in work only gets its lease renewed."""
         durations = {request.name: request.lock_duration for request in self._requests}
-        leases = [
-            Lease(task, self._topics[task.topic], durations[task.topic], requested_at=requested_at, clock=self._clock)
-            for task in tasks
-        ]
+        leases = []
+        for task in tasks:
+            with isolated("tasks", "task", topic=task.topic, taskId=task.id):
+                lease = Lease(task, self._topics[task.topic], durations[task.topic], requested_at=requested_at, clock=self._clock)
+                leases.append(lease)
         return [lease for lease in leases if not self._is_known(lease, requested_at)]
 
     def _is_known(self, lease: Lease, requested_at: float) -> bool:
@@ -193,8 +207,8 @@ class Pod:
         ):
             try:
                 self._run(lease)
-            except Exception:  # noqa: BLE001 - one task never ends the pod; the engine offers it again when its lock expires
-                _log.exception("task_not_settled")
+            except Exception as error:  # noqa: BLE001 - one task never ends the pod; the engine offers it again when its lock expires
+                set_aside("tasks", "task", error)
             finally:
                 self._put_away(lease)
 

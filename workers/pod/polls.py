@@ -19,6 +19,7 @@ import structlog
 from workers.pod.lease import Clock
 from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, ExternalTask, TopicRequest
 from workers.runtime.metrics import EXTERNAL_TASK_POLL_DURATION, EXTERNAL_TASK_POLLS
+from workers.runtime.set_aside import set_aside
 
 _DUE_MARGIN = 0.02  # seconds; a task can be fetched just after its wait, not yet at its end
 _WORTH = 0.05  # seconds; cutting a poll that has less left is not worth a request
@@ -139,6 +140,8 @@ class Polls:
                 self._engine.end_poll()
             except EngineError as error:
                 _log.debug("poll_not_cut", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - without this thread no poll would end before its time
+                set_aside("tasks", "poll", error)
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped.is_set() or self._number != number, timeout=_CUT_WAIT)  # noqa: B023 - waits in place
 

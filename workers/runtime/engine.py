@@ -32,6 +32,7 @@ from workers.runtime.engine_people import Completion, Resource, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.engine_tenants import TenantCalls
 from workers.runtime.secret_files import Secret
+from workers.runtime.set_aside import isolated
 from workers.runtime.transport import ClientTls
 from workers.runtime.variables import EncodedVariables, TypedValue
 
@@ -60,6 +61,7 @@ __all__ = [
 
 POLL_GRACE = timedelta(seconds=5)  # a working engine ends a long poll by itself, well within this time after the poll's end
 MAX_ERROR_MESSAGE = 666  # characters; the engine cuts here
+LONGEST_ROW = 200  # characters of a task in the log that is not understood: its ids come first
 
 
 def new_worker_id(service: str = "q2o") -> str:
@@ -138,8 +140,12 @@ class Engine(ProcessCalls, AccountCalls, TenantCalls, HistoryCalls):
         self._tasks = _PooledClient(self.worker_id, self)
 
     def fetch_and_lock(self, topics: Sequence[TopicRequest], *, max_tasks: int, poll: timedelta) -> list[ExternalTask]:
-        """Lock up to `max_tasks` tasks; wait up to `poll` for the first one (zero: do not wait)."""
-        return [ExternalTask.from_row(row) for row in self._tasks.fetch(topics, max_tasks, poll)]
+        """Lock up to `max_tasks` tasks; wait up to `poll` for the first one (zero: do not wait). A task that is not understood is left out."""
+        tasks = []
+        for row in self._tasks.fetch(topics, max_tasks, poll):
+            with isolated("tasks", "task", row=repr(row)[:LONGEST_ROW]):
+                tasks.append(ExternalTask.from_row(row))
+        return tasks
 
     def end_poll(self) -> None:
         """Make the engine end this worker's waiting poll: a new poll of the same worker replaces it, where the engine is configured so."""

@@ -7,22 +7,37 @@ and the loop goes on with the next one. An item that stays where it is gets paus
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
 
 from workers.runtime.metrics import ITEMS_SET_ASIDE
+from workers.runtime.outages import is_outage
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=10)
 
 _log = structlog.get_logger()
 
 
-def set_aside(loop: str, item: str, error: BaseException, **ids: object) -> None:
+def set_aside(loop: str, item: str, error: BaseException, /, **ids: object) -> None:
     """Log and count an item of a loop that ended in `error`; `item` is its kind, such as `message`."""
     ITEMS_SET_ASIDE.labels(loop=loop, item=item).inc()
-    _log.error("item_set_aside", loop=loop, item=item, kind=type(error).__name__, reason=str(error), exc_info=error, **ids)
+    reason = str(getattr(error, "orig", None) or error)  # without the statement and its parameters
+    facts = {"loop": loop, "item": item, "raised": type(error).__name__, "reason": reason, "exc_info": error}
+    _log.error("item_set_aside", **{**ids, **facts})
+
+
+@contextmanager
+def isolated(loop: str, item: str, /, **ids: object) -> Iterator[None]:
+    """Set an item aside when the block that works on it raises; only an outage passes. What stands behind the block is for that case."""
+    try:
+        yield
+    except Exception as error:
+        if is_outage(error):
+            raise
+        set_aside(loop, item, error, **ids)
 
 
 class Pauses:
@@ -41,21 +56,18 @@ class Pauses:
         self._clock = clock
         self._pauses: dict[Hashable, tuple[float, float]] = {}
 
-    def __len__(self) -> int:
-        """The number of items that have a pause."""
-        return len(self._pauses)
-
     def __contains__(self, item_id: Hashable) -> bool:
         """Whether this item is left alone now."""
         until, _ = self._pauses.get(item_id, (0.0, 0.0))
         return self._clock() < until
 
-    def begin(self, item_id: Hashable) -> None:
-        """Leave an item alone that has just failed, twice as long as after its last failure."""
+    def prolong(self, item_id: Hashable) -> timedelta:
+        """Leave an item alone that has just failed, twice as long as after its last failure; returns how long."""
         self._forget_the_past()
         _, last = self._pauses.get(item_id, (0.0, 0.0))
         pause = min(max(last * 2, self._first), self._longest)
         self._pauses[item_id] = (self._clock() + pause, pause)
+        return timedelta(seconds=pause)
 
     def end(self, item_id: Hashable) -> None:
         """Forget the failures of an item that was carried out."""

@@ -116,8 +116,13 @@ class Courier:
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            self.run_once()
-            stop.wait(self._pause())
+            try:
+                self.run_once()
+                pause = self._pause()
+            except Exception:
+                log.exception("sandbox_callbacks_not_sent")
+                pause = _LONGEST_PAUSE.total_seconds()
+            stop.wait(pause)
 
     def run_once(self) -> int:
         """Send the callbacks that are due, at most one batch. Returns their number."""
@@ -135,6 +140,14 @@ class Courier:
 
     def _send(self, delivery: sqlite3.Row) -> str:
         """Send it once. Returns the status code of the response, or the name of the error."""
+        try:
+            return str(self._post(delivery).status_code)
+        except Exception as error:
+            if not isinstance(error, httpx.HTTPError):
+                log.exception("sandbox_callback_not_sent", externalEventId=delivery["event_id"])
+            return type(error).__name__
+
+    def _post(self, delivery: sqlite3.Row) -> httpx.Response:
         sent_at = datetime.fromtimestamp(self._clock(), UTC)
         headers = {
             "Content-Type": "application/json",
@@ -142,10 +155,7 @@ class Courier:
             "webhook-timestamp": str(int(sent_at.timestamp())),
             "webhook-signature": self._webhook.sign(delivery["event_id"], sent_at, delivery["body"]),
         }
-        try:
-            return str(self._http.post(self._url, content=delivery["body"].encode(), headers=headers).status_code)
-        except httpx.HTTPError as error:
-            return type(error).__name__
+        return self._http.post(self._url, content=delivery["body"].encode(), headers=headers)
 
     def _record(self, delivery: sqlite3.Row, response: str) -> None:
         attempts = delivery["attempts"] + 1
