@@ -18,6 +18,7 @@ from domain.fallout.cases import FalloutStatus
 from domain.fallout.casework import CaseCommand, QueueNotYours
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.runtime.engine import Engine, UserTask
 
@@ -41,7 +42,7 @@ class Assignees:
             return 0
         with housekeeping(self._database) as connection:
             rows = casework.cases_of_processes(connection, tasks)
-        return sum(self._agree(row, tasks[row.process_instance_id]) for row in rows)
+        return sum(alone(self.kind, self._agree, row, tasks[row.process_instance_id]) for row in rows)
 
     def _agree(self, row: Row[Any], task: UserTask) -> bool:
         if row.owner_user_id == task.assignee:

@@ -18,6 +18,7 @@ from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import StepEvent, StepStatus
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Silence, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.steps import MEANING
@@ -49,7 +50,7 @@ class Cancellations:
             rows = unanswered.unanswered_cancellations(
                 connection, LIMIT, each.attempt_stale_after, each.request_safe_interval, each.give_up_after
             )
-        return sum(self._act_on(row, outcome) for row, outcome in self._questions.put(rows))
+        return sum(alone(self.kind, self._act_on, row, outcome) for row, outcome in self._questions.put(rows))
 
     def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
         if outcome is NO_REPLY:

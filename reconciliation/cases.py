@@ -14,6 +14,7 @@ from domain.delivery.steps import FulfillmentStep, StepStatus
 from domain.fallout import casework, triaging
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 
 LIMIT = 200  # cases released, and cases opened, per sweep
@@ -34,8 +35,14 @@ class Cases:
         with housekeeping(self._database) as connection:
             abandoned_cases = casework.expired_claims(connection, LIMIT)
             held_steps = unsettled.held_without_case(connection, LIMIT, self._grace)
-        released = sum(self._repairs.make(_repair_of_case(row), partial(_release, row)) for row in abandoned_cases)
-        return released + sum(self._repairs.make(_repair_of_step(row), partial(_open, row)) for row in held_steps)
+        released = sum(alone(self.kind, self._release, row) for row in abandoned_cases)
+        return released + sum(alone(self.kind, self._open, row) for row in held_steps)
+
+    def _release(self, row: Row[Any]) -> bool:
+        return self._repairs.make(_repair_of_case(row), partial(_release, row))
+
+    def _open(self, row: Row[Any]) -> bool:
+        return self._repairs.make(_repair_of_step(row), partial(_open, row))
 
 
 def _release(row: Row[Any], uow: UnitOfWork) -> bool:

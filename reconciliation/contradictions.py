@@ -15,6 +15,7 @@ from sqlalchemy import Row
 from domain.delivery import attempts, compensating, unanswered
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Silence
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.providers.port import Provider, ReplyStatus
@@ -38,7 +39,7 @@ class Contradictions:
         each = self._silence
         with housekeeping(self._database) as connection:
             rows = unanswered.unsettled_contradictions(connection, LIMIT, each.request_safe_interval, each.give_up_after)
-        return sum(self._act_on(row, outcome) for row, outcome in self._questions.put(rows))
+        return sum(alone(self.kind, self._act_on, row, outcome) for row, outcome in self._questions.put(rows))
 
     def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
         in_effect = _is_in_effect(row, outcome)

@@ -1,6 +1,7 @@
 """The reconciliation loop: every sweep in turn. An outage of the engine stops only the sweeps that ask it.
 
-The rule it keeps: any number of loops may run side by side, at any time; a sweep acts by compare-and-set, and loses to a faster command.
+The rule it keeps: any number of loops may run side by side, at any time; a sweep acts by compare-and-set, and loses to a faster command. A
+sweep that fails for a reason of its own stops no other; it is made again after a pause that doubles.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from reconciliation.starts import Starts
 from reconciliation.steps import Steps
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine, EngineError
+from workers.runtime.outages import is_outage
 from workers.runtime.retries import OutageLog, repeat
+from workers.runtime.set_aside import Pauses, set_aside
 from workers.runtime.settings import Settings
 
 INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most for the first question
@@ -90,6 +93,7 @@ class Reconciler:
             Quotes(database, repairs),
         )
         self._outages = {sweep.kind: OutageLog(f"{sweep.kind} sweep") for sweep in self._sweeps}
+        self._pauses = Pauses()
 
     def run(self, stop: Event) -> None:
         """Sweep every two seconds until `stop` is set."""
@@ -104,11 +108,19 @@ class Reconciler:
         return 0  # what is left needs time: the next round comes after the interval
 
     def _sweep(self, sweep: Sweep) -> int:
+        if sweep.kind in self._pauses:
+            return 0
         try:
             changed = sweep.sweep()
         except (EngineError, TryAgain, OutcomeUnknownError) as error:
             # This sweep alone is interrupted: the others may not need what it lacks. An unreachable database stops them all.
             self._outages[sweep.kind].failed(error)
             return 0
+        except Exception as error:
+            if is_outage(error):
+                raise
+            set_aside("reconcile", "sweep", error, sweep=sweep.kind, pause=self._pauses.prolong(sweep.kind))
+            return 0
         self._outages[sweep.kind].worked()
+        self._pauses.end(sweep.kind)
         return changed

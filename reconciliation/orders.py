@@ -13,6 +13,7 @@ from domain.delivery import evaluating, orders, unsettled
 from domain.delivery.orders import SalesOrder
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 
 LIMIT = 200  # orders evaluated per sweep
@@ -32,7 +33,10 @@ class Orders:
         """Evaluate every such order; returns how many were evaluated."""
         with housekeeping(self._database) as connection:
             rows = unsettled.unevaluated_orders(connection, LIMIT, self._grace)
-        return sum(self._repairs.make(_repair(row), partial(_evaluate, row)) for row in rows)
+        return sum(alone(self.kind, self._settle, row) for row in rows)
+
+    def _settle(self, row: Row[Any]) -> bool:
+        return self._repairs.make(_repair(row), partial(_evaluate, row))
 
 
 def _evaluate(row: Row[Any], uow: UnitOfWork) -> bool:

@@ -19,6 +19,7 @@ from sqlalchemy import Row
 
 from reconciliation.backoff import Backoff
 from workers.providers.port import Provider, ProviderError, ProviderReply, ProviderUnavailableError
+from workers.runtime.set_aside import set_aside
 
 BUDGET = timedelta(seconds=5)  # for the questions of one sweep: the other sweeps wait meanwhile
 
@@ -100,6 +101,10 @@ class Questions:
             return NO_REPLY
         except ProviderError as error:
             _log.warning("provider_gave_no_answer", provider=row.provider_name, idempotencyKey=key, reason=str(error))
+            self._backoff.wait(row.question_id)
+            return NO_REPLY
+        except Exception as error:  # noqa: BLE001 - what one answer raises must not end the questions about the other rows
+            set_aside("reconcile", "answer", error, provider=row.provider_name, idempotencyKey=key)
             self._backoff.wait(row.question_id)
             return NO_REPLY
         return NEVER_SEEN if reply is None else Replied(reply)

@@ -14,6 +14,7 @@ from sqlalchemy import Row
 from domain.offers import quotes, withdrawing
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 
 LIMIT = 200  # quotes expired per sweep
@@ -32,7 +33,10 @@ class Quotes:
         """Expire every such quote; returns how many were expired."""
         with housekeeping(self._database) as connection:
             rows = withdrawing.expired_quotes(connection, LIMIT)
-        return sum(self._repairs.make(_repair(row), partial(_expire, row)) for row in rows)
+        return sum(alone(self.kind, self._settle, row) for row in rows)
+
+    def _settle(self, row: Row[Any]) -> bool:
+        return self._repairs.make(_repair(row), partial(_expire, row))
 
 
 def _expire(row: Row[Any], uow: UnitOfWork) -> bool:

@@ -18,6 +18,7 @@ from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import starts
 from domain.workflows.starts import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
+from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.runtime.engine import Engine, EngineRefusedError, Instance
 from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
@@ -45,7 +46,7 @@ class Starts:
         with housekeeping(self._database) as connection:
             rows = starts.unresolved_starts(connection, LIMIT, self._start_safe_interval)
             WORKFLOW_START_UNRESOLVED.set(starts.unknown_starts(connection))
-        return sum(self._settle(row) for row in rows)
+        return sum(alone(self.kind, self._settle, row) for row in rows)
 
     def _settle(self, row: Row[Any]) -> bool:
         is_settled = False

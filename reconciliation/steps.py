@@ -18,6 +18,7 @@ from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.store import CellKind, UnitOfWork
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Replied, Silence, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
 from workers.providers.port import Provider, ProviderReply, ReplyStatus
@@ -51,7 +52,7 @@ class Steps:
     def _time_out_silent(self) -> int:
         with housekeeping(self._database) as connection:
             rows = unanswered.silent_steps(connection, LIMIT, self._silence.attempt_stale_after)
-        return sum(self._time_out(row) for row in rows)
+        return sum(alone(self.kind, self._time_out, row) for row in rows)
 
     def _time_out(self, row: Row[Any]) -> bool:
         is_changed = self._conclude(row, Action.TIMED_OUT, StepEvent.TIME_OUT, "the worker gave no sign of life")
@@ -65,7 +66,7 @@ class Steps:
             rows = unanswered.unanswered_steps(
                 connection, LIMIT, each.attempt_stale_after, each.request_safe_interval, each.give_up_after
             )
-        return sum(self._act_on(row, outcome) for row, outcome in self._questions.put(rows))
+        return sum(alone(self.kind, self._act_on, row, outcome) for row, outcome in self._questions.put(rows))
 
     def _give_up(self, row: Row[Any]) -> bool:
         """Leave an UNKNOWN step to a person when no reply will come: the provider has no look-up, or has been silent for too long.

@@ -1,0 +1,35 @@
+"""How a sweep acts on one row: what the row raises stops neither the other rows nor the other sweeps.
+
+The rule it keeps: an outage passes, because it concerns every row. Any other error is the row's own: it is logged with the row's ids, it is
+counted, and nothing of the row is changed, so that a later sweep finds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy import Row
+
+from domain.errors import TryAgain
+from domain.store.base import camel
+from workers.runtime.set_aside import isolated
+
+_IDS = frozenset({"tenant_id", "id", "question_id", "business_key", "order_id", "step_id", "process_instance_id", "provider_name"})
+
+_log = structlog.get_logger()
+
+
+def alone(sweep: str, act: Callable[..., bool], row: Row[Any], *more: object) -> bool:
+    """Act on a row, and say whether that changed something; not when the row fails or is locked by another process. Raises outages."""
+    try:
+        with isolated("reconcile", sweep, **_ids_of(row)):
+            return act(row, *more)
+    except TryAgain as busy:
+        _log.info("reconciliation_row_busy", sweep=sweep, reason=str(busy), **_ids_of(row))
+    return False
+
+
+def _ids_of(row: Row[Any]) -> Mapping[str, object]:
+    return {camel(name): value for name, value in row._mapping.items() if name in _IDS}
