@@ -31,7 +31,7 @@ from workers.kafka.wire import UnreadableMessageError, decode
 from workers.pod.contract import Topic
 from workers.pod.outcomes import Failed, run_handler
 from workers.providers.http_provider import HttpProvider
-from workers.providers.port import ProviderContractError, ProviderError, ProviderOutcomeUnknownError
+from workers.providers.port import CancelRequest, ProviderContractError, ProviderError, ProviderOutcomeUnknownError
 from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError
 from workers.tasks.persons import AnswerNotUnderstood, Person
 
@@ -112,10 +112,9 @@ def test_an_answer_of_a_provider_leaves_the_outcome_unknown(document: str) -> No
 
 def test_the_reason_of_a_provider_for_its_refusal_is_one_line_that_can_be_stored() -> None:
     body = r'{"code": "A", "detail": "no\u0000 such\n thing"}'
+    request = CancelRequest(idempotency_key="k", request_key="r", step_ref="s")
 
-    error = provider_saying(
-        400, body, lambda provider: provider.cancel(SimpleNamespace(idempotency_key="k", step_ref="s", request_key="r"))
-    )  # type: ignore[arg-type]  # its fields
+    error = provider_saying(400, body, lambda provider: provider.cancel(request))
 
     assert isinstance(error, ProviderContractError)
     assert "(no such thing)" in str(error)
