@@ -102,6 +102,19 @@ def test_a_sweep_goes_on_behind_a_row_that_fails(offers: Offers, logs: list[Any]
     assert (log["id"], log["tenantId"], "this row fails" in log["reason"]) == (ids[0], offers.tenant_id, True)
 
 
+def test_a_row_that_failed_is_left_alone_for_a_while(offers: Offers) -> None:
+    [quote_id] = ended_quotes(offers, 1)
+    database = acting(offers.engine, "reconcile")
+    quotes = Quotes(database, Repairs(database, dry_run=False))
+    with no_finding_about(offers.engine, quote_id):
+        quotes.sweep()
+        before = set_aside("reconcile", "quote")
+
+        quotes.sweep()
+
+        assert set_aside("reconcile", "quote") == before
+
+
 def unknown_steps(offers: Offers) -> list[UUID]:
     order = offers.running_order()
     ids = [order.steps[RESERVE], order.steps[CHECK]]
