@@ -212,6 +212,8 @@ def _create_order(uow: UnitOfWork, quote: Row[Any], command: AcceptQuote) -> Row
         quote_id=quote.id,
         quote_revision_id=command.revision_id,
         customer_id=quote.customer_id,
+        currency=quote.currency,
+        net_total=quote.net_total,
     )
     quotes.change_revision(uow, command.revision_id, status=quotes.RevisionStatus.ACCEPTED)
     uow.write(COPY_LINES, order_id=order_id, revision_id=command.revision_id)

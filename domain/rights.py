@@ -18,7 +18,7 @@ ACROSS_TENANTS: Final = frozenset({"dispatch", "relay", "reconcile", "audit"})
 # S: SELECT, I: INSERT, U: UPDATE, D: DELETE, u: UPDATE of the columns in COLUMNS alone.
 _TABLES = """
                              http  tasks dispatch relay inbox reconcile audit
-approval_decision            SI    SI    -        -     -     -         S
+approval_decision            SI    SI    -        -     -     S         S
 approval_request             SU    SIU   S        -     -     SU        S
 approval_requirement         SU    SIU   S        -     -     SU        S
 authority_grant              SIU   Su    -        -     -     S         S
@@ -35,7 +35,7 @@ fulfillment_step             SIU   SIU   S        -     -     SIU       S
 fulfillment_step_dependency  SI    SI    -        -     -     SI        S
 idempotency_record           SIU   -     -        -     -     -         S
 jeopardy_alert               S     SI    -        -     -     S         S
-order_search_projection      -     -     -        -     SIU   -         S
+order_search_projection      S     -     -        -     SIU   SIU       S
 outbox_event                 I     I     -        Su    -     I         S
 price_book_entry             SI    S     -        -     -     -         S
 price_book_head              SIU   S     -        -     -     -         S
@@ -44,9 +44,11 @@ price_result                 SI    S     -        -     -     S         S
 provider_attempt             SU    SIU   -        -     -     SU        S
 quote                        SIU   SU    -        -     -     SU        S
 quote_acceptance             SI    S     -        -     -     S         S
+quote_approval_projection_decision S -  -        -     SIU   SIU       S
 quote_document               SI    S     -        -     -     S         S
 quote_line                   SID   S     -        -     -     -         S
 quote_revision               SIU   S     -        -     -     S         S
+quote_search                 S     -     -        -     SIU   SIU       S
 reconciliation_finding       -     -     -        -     -     I         S
 resolution_proposal          SI    SI    -        -     -     S         S
 sales_order                  SIU   SU    -        -     -     SU        S

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: F401 - imported for the tables and moves that they declare
-from domain import accepting, authority, findings, granting, projections
+from domain import accepting, authority, findings, granting
 from domain.delivery import (
     attempts,
     callbacks,
@@ -38,6 +38,7 @@ from domain.offers import (
     revising,
     withdrawing,
 )
+from domain.projections import tables
 from domain.store import Base, facts, idempotency
 from domain.workflows import forms, instances, requests, restarts, starts
 

@@ -15,7 +15,7 @@ from workers.dispatch import Dispatcher
 from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
 from workers.http.tokens import tokens_of
-from workers.kafka.inbox import Inbox
+from workers.kafka.inbox import Inboxes
 from workers.kafka.relay import Relay
 from workers.kafka.topics import all_topics
 from workers.pod.pod import Pod
@@ -134,10 +134,10 @@ def relay(settings: Settings) -> Loop:
 
 
 def inbox(settings: Settings) -> Loop:
-    """Builds the search view from the events in Kafka."""
+    """Builds the projections from the events in Kafka."""
     database = connect(settings, "inbox")
     ensure_topics(settings.kafka, all_topics())
-    return Inbox(database, settings.kafka)
+    return Inboxes.of(database, settings.kafka)
 
 
 def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:

@@ -11,12 +11,12 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 import domain.schema  # noqa: F401 - registers every move and every refusal
-from domain.auditing import delivery, history, offers, signatures
+from domain.auditing import delivery, history, offers, projections, signatures
 from domain.auditing.rule import Rule
 from domain.errors import DomainError
 from domain.store import CellKind, Check, Matrix, Move
 
-RULES: tuple[Rule, ...] = (*offers.RULES, *history.RULES, *delivery.RULES, *signatures.RULES)
+RULES: tuple[Rule, ...] = (*offers.RULES, *history.RULES, *delivery.RULES, *projections.RULES, *signatures.RULES)
 # A creation is no move, so the registry of moves does not say that these are announced by an event.
 ANNOUNCED_WHEN_CREATED = ("quote", "sales_order", "approval_request")
 

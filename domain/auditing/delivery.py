@@ -94,28 +94,6 @@ EVERY_TROUBLE_HAS_A_CASE = Rule(
         AND earlier.payload ->> 'ownerUserId' <> later.payload ->> 'ownerUserId'""",
     ),
 )
-PROJECTION = Rule(
-    code="I20",
-    title="consumers saw every event once, and their view of an order is the order",
-    counts={"consumed": count("consumer_inbox"), "orders": count("sales_order"), "projected": count("order_search_projection")},
-    violations=(
-        """SELECT format('Consumer %s has event %s (%s), which no transaction committed.', i.consumer_name, i.event_id, i.event_type)
-        FROM consumer_inbox i LEFT JOIN outbox_event o ON o.id = i.event_id WHERE i.tenant_id = :tenant_id AND o.id IS NULL""",
-        """WITH order_consumers AS (
-            SELECT DISTINCT i.consumer_name FROM consumer_inbox i JOIN outbox_event o ON o.id = i.event_id
-            WHERE i.tenant_id = :tenant_id AND o.aggregate_type = 'sales_order')
-        SELECT format('Consumer %s never saw %s of order %s.', c.consumer_name, o.event_type, o.aggregate_id)
-        FROM order_consumers c JOIN outbox_event o ON o.aggregate_type = 'sales_order' AND o.status = 'PUBLISHED'
-        LEFT JOIN consumer_inbox i ON i.consumer_name = c.consumer_name AND i.event_id = o.id
-        WHERE o.tenant_id = :tenant_id AND i.event_id IS NULL""",
-        """SELECT format('Order %s is %s at version %s, its search view says %s at version %s.',
-            coalesce(o.id, p.order_id), coalesce(o.status, 'absent'), o.version, coalesce(p.status, 'nothing'), p.aggregate_version)
-        FROM (SELECT * FROM sales_order WHERE tenant_id = :tenant_id) o
-        FULL JOIN (SELECT * FROM order_search_projection WHERE tenant_id = :tenant_id) p ON p.order_id = o.id
-        WHERE (o.order_number, o.quote_id, o.customer_id, o.status, o.version)
-            IS DISTINCT FROM (p.order_number, p.quote_id, p.customer_id, p.status, p.aggregate_version)""",
-    ),
-)
 NOTHING_WAITS = Rule(
     code="I23",
     title="nothing waits to be sent, and every incident is explained",
@@ -131,4 +109,4 @@ NOTHING_WAITS = Rule(
         FROM workflow_command WHERE tenant_id = :tenant_id AND status = 'PENDING'""",
     ),
 )
-RULES = (FULFILLED, CALLBACKS, NOTHING_UNKNOWN, EVERY_TROUBLE_HAS_A_CASE, PROJECTION, NOTHING_WAITS)
+RULES = (FULFILLED, CALLBACKS, NOTHING_UNKNOWN, EVERY_TROUBLE_HAS_A_CASE, NOTHING_WAITS)

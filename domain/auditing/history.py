@@ -153,7 +153,9 @@ _POINTERS = (
     ("transition_log", "aggregate_id", f"({_ROWS})", "aggregate_id", "true"),
     ("outbox_event", "aggregate_id", f"({_ROWS})", "aggregate_id", "true"),
     ("consumer_inbox", "event_id", "outbox_event", "id", "true"),
+    ("quote_search", "quote_id", "quote", "id", "true"),
     ("order_search_projection", "order_id", "sales_order", "id", "true"),
+    ("quote_approval_projection_decision", "approval_decision_id", "approval_decision", "id", "true"),
     # A callback may name any step, but act only on one of its own tenant.
     ("external_callback_record", "step_id", "fulfillment_step", "id", "p.processed_status <> 'UNMATCHED'"),
 )

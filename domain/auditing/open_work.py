@@ -9,11 +9,13 @@ from sqlalchemy import Connection, exists, func, select
 from domain.delivery import orders
 from domain.delivery.orders import ORDER
 from domain.delivery.steps import STEP, StepStatus
-from domain.projections import INBOX
+from domain.projections.tables import INBOX
 from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandStatus
 from domain.workflows.requests import COMMAND
 from domain.workflows.starts import CORRELATION, CorrelationStatus
+
+PROJECTED = tuple(TOPICS[aggregate] for aggregate in ("quote", "approval_requirement", "sales_order"))
 
 
 def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
@@ -27,7 +29,7 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
         "events": (event, event.c.status == OutboxStatus.PENDING),
         "unread_events": (
             event,
-            (event.c.topic == TOPICS["sales_order"]) & ~exists(select(INBOX.c.event_id).where(INBOX.c.event_id == event.c.id)),
+            event.c.topic.in_(PROJECTED) & ~exists(select(INBOX.c.event_id).where(INBOX.c.event_id == event.c.id)),
         ),
     }
     counts = [

@@ -7,6 +7,7 @@ The header moves only when the whole order does; steps have rows and versions of
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
@@ -143,7 +144,10 @@ ONE_ORDER_PER_REVISION = "uq_order_quote_revision_primary"
 
 
 class SalesOrder(Aggregate, Base):
-    """TMF622 Product Order. At most one PRIMARY order per accepted revision, whatever the layers above do."""
+    """TMF622 Product Order. At most one PRIMARY order per accepted revision, whatever the layers above do.
+
+    `net_total` is the accepted price, in `currency`.
+    """
 
     ID_FIELD = "order_id"
     __tablename__ = "sales_order"
@@ -159,6 +163,7 @@ class SalesOrder(Aggregate, Base):
             "updated_at",
             postgresql_where=text(f"status IN {sql_list(UNSETTLED)}"),
         ),
+        Index("ix_sales_order_changed", "updated_at", "id"),
         ref("quote_revision", of={"quote_id": "quote_id"}),
     )
     order_number: Mapped[str] = mapped_column(server_default=next_number("O"))
@@ -169,6 +174,8 @@ class SalesOrder(Aggregate, Base):
     priority: Mapped[int] = mapped_column(server_default="4")  # TMF622: 0 highest, 4 lowest
     requested_completion: Mapped[datetime | None]
     hold_reason: Mapped[str | None]
+    currency: Mapped[str | None]
+    net_total: Mapped[Decimal | None]
 
 
 class SalesOrderLine(Owned, Base):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -48,26 +48,6 @@ def order(uow: UnitOfWork, order_id: UUID) -> dict[str, Any]:
         }
     )
     return body
-
-
-def orders_of(
-    uow: UnitOfWork,
-    limit: int,
-    after: UUID | None,
-    *,
-    quote_id: UUID | None = None,
-    status: str | None = None,
-    customers: Collection[str] | None = None,
-) -> list[dict[str, Any]]:
-    """Orders, a page at a time, ordered by id; only those of `customers`, unless that is None."""
-    query = select(*ORDER.c).where(ORDER.c.tenant_id == uow.tenant_id).order_by(ORDER.c.id).limit(limit)
-    query = query.where(ORDER.c.quote_id == quote_id) if quote_id else query
-    query = query.where(ORDER.c.status == status) if status else query
-    query = query.where(ORDER.c.customer_id.in_(customers)) if customers is not None else query
-    query = query.where(ORDER.c.id > after) if after else query
-    return [
-        as_json({**without(row, "tenant_id", "id", "prior_status"), "order_id": row.id}) for row in uow.connection.execute(query)
-    ]
 
 
 def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:

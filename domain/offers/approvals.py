@@ -213,6 +213,7 @@ class ApprovalDecision(Owned, Base):
         ref("approval_decision", "basis_decision_id"),
         CheckConstraint("decision IN ('APPROVE', 'REJECT', 'REWORK', 'REUSED')", name="decision"),
         CheckConstraint("(decision = 'REUSED') = (basis_decision_id IS NOT NULL)", name="basis"),
+        Index("ix_approval_decision_made", "created_at", "id"),
     )
     requirement_id: Mapped[UUID]
     quote_id: Mapped[UUID]

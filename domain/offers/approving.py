@@ -49,6 +49,7 @@ OPEN_REQUIREMENTS = Move(
     QuoteEvent.OPEN_REQUIREMENTS,
     APPROVAL_OF_CURRENT_REVISION,
     APPROVAL_OF_CURRENT_PRICE,
+    emits="QuoteApprovalStarted",
     illegal=dict.fromkeys(QUOTE_MATRIX.states, StaleApproval),
 )
 NONE_REQUIRED = Move(

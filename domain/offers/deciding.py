@@ -214,7 +214,7 @@ def decide(uow: UnitOfWork, command: Decide) -> Row[Any]:
 
 def _apply(uow: UnitOfWork, command: Decide, requirement: Row[Any], **facts: Any) -> Row[Any]:
     try:
-        return uow.apply(DECIDE[command.decision], command, **facts)
+        return uow.apply(DECIDE[command.decision], command, announce=False, **facts)  # `_record` announces it
     except AuthorityExceeded as refusal:
         role = requirement.approver_group
         if role not in command.roles:
@@ -240,28 +240,26 @@ def _lock_grant(uow: UnitOfWork, command: Decide, product_family: str) -> Row[An
 def _record(  # noqa: PLR0917 - what one row is made of
     uow: UnitOfWork, command: Decide, request: Row[Any], decided: Row[Any], grant: Any, form_id: UUID | None
 ) -> None:
-    names = (
-        "quote_revision_id",
-        "price_result_id",
-        "decided_by",
-        "reason_code",
-        "comment",
-        "approval_task_id",
-        "basis_decision_id",
-    )
+    """Keep the decision as evidence, and announce it: the event carries the decision beside its requirement."""
     limits = ("role", "region", "product_family", "max_discount_percent", "max_deal_amount", "delegated_by")
     snapshot = {"grant_id": grant.id, **{name: getattr(grant, name) for name in limits}, "min_authority": decided.min_authority}
-    uow.add(
+    told = {
+        "quote_id": request.quote_id,
+        "decision": REUSED if command.basis_decision_id else command.decision,
+        **{name: getattr(command, name) for name in ("quote_revision_id", "price_result_id", "decided_by", "reason_code")},
+    }
+    [decision_id] = uow.add(
         ApprovalDecision,
         {
             "requirement_id": decided.id,
-            "quote_id": request.quote_id,
             "shown_form_id": form_id,
-            "decision": REUSED if command.basis_decision_id else command.decision,
             "authority_snapshot": as_json({**snapshot, "roles": list(command.roles)}),
-            **{name: getattr(command, name) for name in names},
+            "created_at": decided.updated_at,
+            **told,
+            **{name: getattr(command, name) for name in ("comment", "approval_task_id", "basis_decision_id")},
         },
     )
+    uow.emit("approval_requirement", decided, "ApprovalDecided", approval_decision_id=decision_id, **told)
 
 
 def _pending(uow: UnitOfWork, request_id: UUID) -> Sequence[Row[Any]]:

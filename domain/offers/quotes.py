@@ -115,7 +115,7 @@ class UnknownLine(Invalid):
 class Quote(Aggregate, Base):
     """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision that commands may name.
 
-    `reason_code` is the reason of the last change or withdrawal.
+    `reason_code` is the reason of the last change or withdrawal, `net_total` the price of the current revision, which the events carry.
     """
 
     ID_FIELD = "quote_id"
@@ -125,6 +125,7 @@ class Quote(Aggregate, Base):
         UniqueConstraint("tenant_id", "quote_number"),
         ref("quote_revision", "current_revision_id", of={"id": "quote_id"}, deferrable=True, initially="DEFERRED", use_alter=True),
         Index("ix_quote_expiring", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
+        Index("ix_quote_changed", "updated_at", "id"),
     )
     quote_number: Mapped[str] = mapped_column(server_default=next_number("Q"))
     customer_id: Mapped[str]
@@ -135,6 +136,7 @@ class Quote(Aggregate, Base):
     current_revision_id: Mapped[UUID]
     valid_until: Mapped[datetime]
     reason_code: Mapped[str | None]
+    net_total: Mapped[Decimal | None]
 
 
 class RevisionStatus(StrEnum):

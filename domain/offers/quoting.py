@@ -85,6 +85,7 @@ EDIT = Move(
         Quote.current_revision_id: case((STILL_WORKING, Quote.current_revision_id), else_=param("next_revision_id")),
         Quote.valid_until: func.coalesce(param("valid_until", TIME), Quote.valid_until),
         Quote.reason_code: param("reason_code"),
+        Quote.net_total: None,
     },
     emits="QuoteRevised",
     end_first=True,
@@ -216,7 +217,7 @@ def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
     """Price the current configuration. Raises the refusals of PRICE, PriceMissing."""
     active_version = price_books.share_head(uow, command.price_book).active_version
     next_revision_id, former = uuid4(), uow.read(Quote, command.quote_id).current_revision_id
-    quote = uow.apply(PRICE, command, next_revision_id=next_revision_id)
+    quote = uow.apply(PRICE, command, announce=False, next_revision_id=next_revision_id)
     config_result_id, lines = command.config_result_id, quotes.read_lines(uow, former)
     content = quotes.content_hash(lines, quote.payment_term_days, quote.currency)
     if quote.current_revision_id == next_revision_id:
@@ -239,6 +240,8 @@ def price(uow: UnitOfWork, command: PriceQuote) -> Row[Any]:
         },
     )
     quotes.change_revision(uow, quote.current_revision_id, price_result_id=price_result_id)
+    uow.change(Quote, quote.id, net_total=totals.net_total)
+    uow.emit("quote", quote, "QuotePriced", net_total=totals.net_total)
     return quote
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -72,25 +72,6 @@ def quote(uow: UnitOfWork, quote_id: UUID) -> dict[str, Any]:
         }
     )
     return body
-
-
-def quotes_of(  # noqa: PLR0917 - a question and its page
-    uow: UnitOfWork,
-    status: str | None,
-    customer_id: str | None,
-    limit: int,
-    after: UUID | None,
-    customers: Collection[str] | None = None,
-) -> list[dict[str, Any]]:
-    """Quotes by status and customer, a page at a time, ordered by id; of these `customers` only, unless it is None."""
-    query = select(*QUOTE.c).where(QUOTE.c.tenant_id == uow.tenant_id).order_by(QUOTE.c.id).limit(limit)
-    query = query.where(QUOTE.c.status == status) if status else query
-    query = query.where(QUOTE.c.customer_id == customer_id) if customer_id else query
-    query = query.where(QUOTE.c.customer_id.in_(customers)) if customers is not None else query
-    query = query.where(QUOTE.c.id > after) if after else query
-    return [
-        as_json({**without(row, "tenant_id", "id", "prior_status"), "quote_id": row.id}) for row in uow.connection.execute(query)
-    ]
 
 
 def approval_tasks(uow: UnitOfWork, roles: Sequence[str], limit: int, after: UUID | None = None) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ RECALL = Move(
     QuoteEvent.RECALL,
     EXPECTED_VERSION,
     CURRENT_REVISION,
-    sets={**BECAUSE, Quote.current_revision_id: param("next_revision_id")},
+    sets={**BECAUSE, Quote.current_revision_id: param("next_revision_id"), Quote.net_total: None},
     emits="QuoteRecalled",
     end_first=True,
 )

@@ -63,16 +63,16 @@ class UnitOfWork:
         self._writes.send()
         return self._connection
 
-    def apply(self, move: Move, command: Any = None, *, emits: str | None = None, **more: Any) -> Row[Any]:
+    def apply(self, move: Move, command: Any = None, *, emits: str | None = None, announce: bool = True, **more: Any) -> Row[Any]:
         """Carry out a guarded transition and log it; `more` adds to the command's fields or replaces them, `emits` replaces the event.
 
-        Returns the row after the change. Raises the refusal of the first guard that does not hold, NotFound, or TryAgain.
+        Without `announce` the caller emits it, with more than the row has. Raises the first refusal, NotFound, or TryAgain.
         """
         values = self._values(move, command, more)
         for _ in range(2):  # the state may change between the write that found no row and the diagnosis
             row = run(self.connection, move.write, values).one_or_none()
             if row is not None:
-                self._record(move.table.name, row, str(move.event), emits or move.emits)
+                self._record(move.table.name, row, str(move.event), (emits or move.emits) if announce else None)
                 return row
             self._refuse(move, values)
         raise TryAgain

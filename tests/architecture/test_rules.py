@@ -106,6 +106,24 @@ def test_no_module_is_longer_than_its_reader_s_patience() -> None:
     assert long == []
 
 
+VIEWS = ("quote_search", "order_search_projection", "quote_approval_projection_decision")
+MAY_NAME_VIEWS = ("domain/auditing/", "domain/migrations/", "domain/projections/", "domain/rights.py")
+
+
+def test_no_statement_of_a_room_that_decides_names_a_projection() -> None:
+    """An import contract holds the tables; this holds statements that are written as text."""
+    named = [
+        str(path)
+        for path, tree in sources(*ROOMS)
+        if not str(path).startswith(MAY_NAME_VIEWS)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if any(f" {view}" in f" {node.value}" for view in VIEWS) and "SELECT" in node.value.upper()
+    ]
+
+    assert named == []
+
+
 def actors_named(tree: ast.AST) -> list[str]:
     """The names under which a part of the product acts: the texts in `Cause(actor=…)`, of which an f-string gives its beginning."""
     causes = [

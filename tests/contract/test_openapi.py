@@ -16,6 +16,7 @@ from domain.store import Check, Move
 from domain.workflows.instances import NotThisProcess
 from tests.support.http import CALLBACK_SECRET, JWT_SECRET, PROVIDER, Api, completed, named, new_quote, priced
 from tests.support.offers import Offers
+from tests.support.projected import show_all
 from workers.http.app import create_app, description
 from workers.http.auth import Role
 from workers.http.document.examples import EXAMPLES
@@ -225,7 +226,6 @@ def has_documented_shape(response: httpx.Response, model: type[BaseModel]) -> di
 
 def test_every_answer_has_its_documented_shape(api: Api, offers: Offers) -> None:
     quote = has_documented_shape(api.sales.post("/quotes", new_quote()), quote_answers.ShownQuote)
-    has_documented_shape(api.sales.get("/quotes"), quote_answers.QuotePage)
     has_documented_shape(api.sales.get(f"/quotes/{quote['quoteId']}"), quote_answers.ShownQuote)
     quote_answers.ShownQuote.model_validate(priced(api.sales, quote))
     signed = offers.quote_in_approval()
@@ -247,7 +247,9 @@ def test_every_answer_has_its_documented_shape(api: Api, offers: Offers) -> None
     has_documented_shape(api.customer.post(f"{path}/acceptances", body, version=offer.version), quote_answers.ShownAcceptance)
     order = offers.running_order()
     has_documented_shape(api.sales.get(f"/orders/{order.order_id}"), order_answers.ShownOrder)
-    has_documented_shape(api.sales.get("/orders"), order_answers.OrderPage)
+    show_all(offers.engine)
+    assert has_documented_shape(api.sales.get("/orders"), order_answers.OrderPage)["items"]
+    assert has_documented_shape(api.sales.get("/quotes"), quote_answers.QuotePage)["items"]
     offers.start_step(order.steps["RESERVE_INVENTORY"])
     has_documented_shape(api.call_back(completed(offers.tenant_id, order.steps["RESERVE_INVENTORY"])), order_answers.ShownCallback)
     problem = api.sales.get("/quotes/none")

@@ -16,7 +16,7 @@ import pytest
 
 from domain.offers import quotes
 from domain.offers.approvals import ApprovalDecision
-from domain.projections import OrderSearchProjection
+from domain.projections.tables import OrderSearchProjection
 from tests.support.evidence import record
 from tests.support.settled import IN_ORDER
 from tests.support.suite import Shop, new_sample, open_shop

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from reconciliation.audit import as_table
 from tests.support.audits import broken, figures
 from tests.support.bad_histories import IN_DATABASE
+from tests.support.planting import follow
 from tests.support.settled import Settled
 
 
@@ -47,6 +48,8 @@ def test_a_fault_in_the_database_is_found_by_its_check_alone(
 ) -> None:
     for statement in statements:
         planted.execute(text(statement), {"tenant": settled.tenant_id})
+    if code != "I20":
+        follow(planted, settled.tenant_id)
 
     assert broken(settled.audit(planted)) == [code]
 

@@ -9,6 +9,7 @@ import pytest
 from tests.support.as_read import Offer
 from tests.support.http import Api, edit, is_problem, withdraw
 from tests.support.offers import CUSTOMER, OWNER, Offers
+from tests.support.projected import show_all
 from workers.http.auth import Role
 
 INSIDE = (
@@ -30,6 +31,7 @@ HEADER = {
     "status",
     "customerId",
     "currency",
+    "netTotal",
     "paymentTermDays",
     "validUntil",
     "createdAt",
@@ -44,6 +46,8 @@ ORDER_HEADER = {
     "quoteId",
     "quoteRevisionId",
     "customerId",
+    "currency",
+    "netTotal",
     "requestedCompletion",
     "createdAt",
     "updatedAt",
@@ -75,6 +79,7 @@ def test_a_buyer_sees_only_listed_members_of_a_quote(api: Api, offer: Offer) -> 
 
 def test_a_buyer_sees_only_listed_members_in_lists(api: Api, offers: Offers, offer: Offer) -> None:
     offers.accepted_quote()
+    show_all(offers.engine)
 
     for path, members in (("/quotes", HEADER | {"currentRevisionId"}), ("/orders", ORDER_HEADER)):
         answer = api.customer.get(path)
@@ -120,6 +125,7 @@ def test_a_buyer_who_declines_gets_the_answer_for_buyers(api: Api, offers: Offer
 
 def test_a_buyer_does_not_see_another_customer(api: Api, offers: Offers, offer: Offer) -> None:
     offers.draft_quote(customer_id="customer-2")
+    show_all(offers.engine)
 
     assert api.customer.get("/quotes", customerId="customer-2").json()["items"] == []
     assert {item["customerId"] for item in api.customer.get("/quotes").json()["items"]} == {CUSTOMER}
@@ -128,6 +134,7 @@ def test_a_buyer_does_not_see_another_customer(api: Api, offers: Offers, offer: 
 def test_a_buyer_of_two_customers_sees_both(api: Api, offers: Offers, offer: Offer) -> None:
     other = offers.draft_quote(customer_id="customer-2")
     broker = api.caller("bea", Role.PARTNER, customers=[CUSTOMER, "customer-2"])
+    show_all(offers.engine)
 
     assert {item["quoteId"] for item in broker.get("/quotes").json()["items"]} == {str(offer.quote_id), str(other.quote_id)}
 

@@ -25,6 +25,7 @@ from tests.support.http import (
     priced,
 )
 from tests.support.offers import APPROVER, OWNER, SIGNATURE, Offers
+from tests.support.projected import show_all
 from workers.http.auth import Role
 
 
@@ -56,6 +57,7 @@ class TestTheWholeWay:
         order = api.customer.get(accepted.headers["Location"]).json()
         assert (order["status"], order["quoteId"]) == ("CREATED", quote["quoteId"])
         assert api.customer.get(path).json()["orderId"] == order["orderId"]
+        show_all(offers.engine)
         assert [found["orderId"] for found in api.customer.get("/orders", quoteId=quote["quoteId"]).json()["items"]] == [
             order["orderId"]
         ]

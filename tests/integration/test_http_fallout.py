@@ -16,6 +16,7 @@ from domain.store import table_of
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import Api, Caller, is_problem
 from tests.support.offers import ANNA, BERT, MONA, Offers
+from tests.support.projected import show_all
 from tests.support.races import race_for_row
 from workers.http.auth import Role
 
@@ -178,6 +179,7 @@ def test_cases_are_found_by_status_queue_and_order(work: Fulfilment, bert: Calle
 
 
 def test_orders_are_found_by_status_and_show_why_their_steps_are_held(api: Api, work: Fulfilment) -> None:
+    show_all(work.offers.engine)
     [found] = api.sales.get("/orders", status="IN_PROGRESS").json()["items"]
     body = api.sales.get(f"/orders/{work.order_id}").json()
 

@@ -18,6 +18,7 @@ from tests.support.as_read import Offer, Order
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
 from tests.support.offers import BERT, PRICE_BOOK, Offers
+from tests.support.projected import show_all
 from workers.http.app import create_app
 from workers.http.auth import DOCUMENTATION_PATHS, Role
 from workers.http.tokens import local_tokens
@@ -131,6 +132,7 @@ def things(offers: Offers) -> OneOfEverything:
     unwanted = Fulfilment.running(offers)
     unwanted.ask_to_cancel()
     grant = offers.grant_authority("gina")
+    show_all(offers.engine)
     return OneOfEverything(
         offer=offers.approved_quote(),
         order=work.order,

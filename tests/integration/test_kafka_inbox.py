@@ -17,19 +17,31 @@ from confluent_kafka import TopicPartition
 from sqlalchemy import Engine, create_engine, func, select, text
 
 from domain.errors import TryAgain
-from domain.projections import ConsumerInbox, OrderSearchProjection
+from domain.projections.tables import ConsumerInbox, OrderSearchProjection
 from domain.store import table_of
 from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
-from workers.kafka.inbox import CONSUMER, PROJECTION, Inbox
+from workers.kafka import views
+from workers.kafka.inbox import Inbox
 from workers.kafka.topics import ORDERS, dead_letters
 from workers.runtime.kafka import new_consumer, new_producer
 
 SEARCH, SEEN = table_of(OrderSearchProjection), table_of(ConsumerInbox)
 TYPES = {1: "OrderCreated", 2: "OrderStarted", 3: "OrderCancelled"}
 STATUSES = {1: "CREATED", 2: "IN_PROGRESS", 3: "CANCELLED"}
+HEADER = {
+    "orderNumber": "O-1",
+    "orderKind": "PRIMARY",
+    "customerId": "customer-1",
+    "priority": 4,
+    "currency": "EUR",
+    "netTotal": "10.00",
+    "requestedCompletion": None,
+    "holdReason": None,
+    **dict.fromkeys(("createdAt", "updatedAt"), "2026-11-24T10:00:00Z"),
+}
 
 
 @dataclass
@@ -46,7 +58,7 @@ class PublishedOrder:
         self.send(*(self.message(version) for version in versions))
 
     def message(self, version: int) -> bytes:
-        header = {"orderNumber": "O-1", "quoteId": str(self.quote_id), "customerId": "customer-1", "status": STATUSES[version]}
+        header = {**HEADER, "quoteId": str(self.quote_id), "quoteRevisionId": str(self.quote_id), "status": STATUSES[version]}
         envelope = {
             "eventId": str(self.event_ids[version]),
             "eventType": TYPES[version],
@@ -84,7 +96,7 @@ def group() -> str:
 
 @contextmanager
 def member(engine: Engine, topics: Topics, group: str) -> Iterator[Inbox]:
-    inbox = Inbox(acting(engine, "inbox"), topics.kafka, group=group)
+    inbox = Inbox(acting(engine, "inbox"), topics.kafka, views.ORDERS, group=group)
     try:
         yield inbox
     finally:
@@ -122,11 +134,11 @@ def seen(engine: Engine) -> int:
 
 
 def skipped(version: int) -> float:
-    return metric("q2o_inbox_duplicates_skipped_total", consumer=CONSUMER, event_type=TYPES[version])
+    return metric("q2o_inbox_duplicates_skipped_total", consumer=views.ORDERS.consumer, event_type=TYPES[version])
 
 
 def ignored(version: int) -> float:
-    return metric("q2o_projection_stale_events_ignored_total", projection=PROJECTION, event_type=TYPES[version])
+    return metric("q2o_projection_stale_events_ignored_total", projection=views.ORDERS.projection, event_type=TYPES[version])
 
 
 @pytest.mark.parametrize("versions", [(3, 1, 2), (1, 2, 3), (2, 3, 1), (3, 2, 1)])
@@ -215,7 +227,7 @@ def busy(inbox: Inbox) -> bool:
 def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engine, order: PublishedOrder, group: str) -> None:
     impatient = create_engine(acting(db, "inbox").url, connect_args={"options": "-c lock_timeout=200", "prepare_threshold": None})
     stop = Event()
-    loop = Thread(target=Inbox(impatient, order.topics.kafka, group=group).run, args=(stop,))
+    loop = Thread(target=Inbox(impatient, order.topics.kafka, views.ORDERS, group=group).run, args=(stop,))
     with db.begin() as blocker:
         blocker.execute(text("LOCK TABLE consumer_inbox IN EXCLUSIVE MODE"))
         loop.start()
@@ -236,7 +248,7 @@ def test_the_loop_waits_out_a_busy_database_and_ends_when_it_is_stopped(db: Engi
 
 def test_a_second_member_takes_over_from_one_that_left(db: Engine, order: PublishedOrder, group: str) -> None:
     stop = Event()
-    first = Thread(target=Inbox(acting(db, "inbox"), order.topics.kafka, group=group).run, args=(stop,))
+    first = Thread(target=Inbox(acting(db, "inbox"), order.topics.kafka, views.ORDERS, group=group).run, args=(stop,))
     first.start()
     order.publish(1)
     eventually(lambda: seen(db) == 1, "the first member works")

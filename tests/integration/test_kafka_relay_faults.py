@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, func, select, text
 
-from domain.projections import ConsumerInbox, OrderSearchProjection
+from domain.projections.tables import ConsumerInbox, OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import OutboxStatus
 from tests.support.database import acting
@@ -21,8 +21,8 @@ from tests.support.offers import Offers
 from tests.support.relays import OUTBOX, SHORT_LEASE, committed, in_kafka, in_order, running, write
 from tests.support.topics import Topics, versions_by_aggregate
 from tests.support.waiting import eventually
-from workers.kafka import wire
-from workers.kafka.inbox import CONSUMER, Inbox
+from workers.kafka import views, wire
+from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
 from workers.kafka.topics import ORDERS
 
@@ -124,7 +124,7 @@ def doomed_waits(engine: Engine) -> int:
 def assert_consumed_once(db: Engine, topics: Topics, order_id: UUID, version: int) -> None:
     """Consume every order event: three distinct ones, each twice."""
     before = duplicates()
-    inbox = Inbox(acting(db, "inbox"), topics.kafka, group=f"test-{uuid4()}")
+    inbox = Inbox(acting(db, "inbox"), topics.kafka, views.ORDERS, group=f"test-{uuid4()}")
     dealt_with = 0
 
     def all_of_them() -> bool:
@@ -143,7 +143,7 @@ def assert_consumed_once(db: Engine, topics: Topics, order_id: UUID, version: in
 
 def duplicates() -> float:
     types = ("OrderCreated", "OrderSubmitted", "OrderStarted")
-    return sum(metric("q2o_inbox_duplicates_skipped_total", consumer=CONSUMER, event_type=each) for each in types)
+    return sum(metric("q2o_inbox_duplicates_skipped_total", consumer=views.ORDERS.consumer, event_type=each) for each in types)
 
 
 def test_a_relay_goes_on_when_its_database_connections_are_cut(db: Engine, topics: Topics) -> None:

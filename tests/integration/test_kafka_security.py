@@ -20,6 +20,7 @@ from tests.support.tls import Authority, Pair
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
 from workers.cli_errors import plain_errors
+from workers.kafka import views
 from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
 from workers.kafka.topics import ORDERS, all_topics
@@ -87,7 +88,7 @@ def test_events_are_published_and_read_as(access: Change, listeners: Listeners, 
     assert Relay(acting(db, "relay"), kafka).run_once() == 1
 
     assert {event.event_id for event in topics.events(ORDERS)} == committed(db)
-    assert read_by(Inbox(acting(db, "inbox"), kafka, group=f"test-{uuid4()}")) == 1
+    assert read_by(Inbox(acting(db, "inbox"), kafka, views.ORDERS, group=f"test-{uuid4()}")) == 1
 
 
 def read_by(inbox: Inbox) -> int:

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, func, insert, select
 from structlog.testing import capture_logs
 
-from domain.projections import OrderSearchProjection
+from domain.projections.tables import OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import OutboxEvent, OutboxStatus
 from reconciliation.loop import Intervals, Reconciler
@@ -22,6 +22,7 @@ from tests.support.cable import Cable
 from tests.support.engines import Doors
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
+from workers.kafka import views
 from workers.kafka.inbox import Inbox
 from workers.kafka.relay import Relay
 from workers.kafka.topics import ORDERS
@@ -142,7 +143,7 @@ def test_the_inbox_logs_an_outage_of_its_database_once_when_it_begins_and_once_w
     db: Engine, behind: Engine, cable: Cable, topics: Topics
 ) -> None:
     publish_order(topics)
-    with capture_logs() as logs, running(Inbox(behind, topics.kafka, group=f"test-{uuid4()}")):
+    with capture_logs() as logs, running(Inbox(behind, topics.kafka, views.ORDERS, group=f"test-{uuid4()}")):
         eventually(lambda: orders_shown(db) == 1, "the inbox works")
         cable.cut()
         publish_order(topics)

@@ -10,13 +10,13 @@ from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from domain.migrations import migrate
-from domain.projections import OrderChanged, project_order
 from domain.rights import ACROSS_TENANTS, PROCESSES, Right, group_of, rights
 from domain.schema import METADATA
 from domain.store.isolation import EVERY_TENANT, EVERY_TENANT_ROLE, name_tenant
 from domain.store.unit_of_work import housekeeping
 from tests.support.database import acting
 from tests.support.offers import Offers
+from tests.support.projected import feed_all
 
 GRANTED = text("""
 SELECT g.rolname, a.privilege_type, c.relname, NULL FROM pg_class c, aclexplode(c.relacl) a, pg_roles g
@@ -110,20 +110,8 @@ def test_no_process_may_change_evidence(migrated: Engine) -> None:
 @pytest.fixture
 def in_use(offers: Offers) -> Engine:
     """A database in which every process has a row that it may read."""
-    order = offers.running_order()
-    event = OrderChanged(
-        consumer_name="test",
-        event_id=uuid4(),
-        event_type="OrderStarted",
-        order_id=order.order_id,
-        aggregate_version=1,
-        order_number="O-1",
-        quote_id=uuid4(),
-        customer_id="customer-1",
-        status="IN_PROGRESS",
-    )
-    with offers.uow() as uow:
-        project_order(uow, event)
+    offers.running_order()
+    feed_all(offers.engine, offers.tenant_id)
     return offers.engine
 
 

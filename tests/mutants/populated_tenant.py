@@ -10,14 +10,15 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import findings, projections
+from domain import findings, rebuilding
 from domain.delivery import callbacks, compensating, jeopardy
 from domain.delivery.callbacks import ReceiveCallback
 from domain.delivery.jeopardy import JeopardyLevel
 from domain.delivery.steps import StepEvent
 from domain.errors import NotFound
 from domain.fallout import casework
-from domain.projections import OrderChanged
+from domain.projections.merging import Seen, consume
+from domain.projections.tables import Projection
 from domain.store import Answer, once, remember
 from domain.store.isolation import name_tenant
 from domain.workflows.forms import FORM
@@ -61,10 +62,25 @@ class PopulatedTenant(Trial):
             findings.record(
                 uow, kind="order", aggregate_type="sales_order", aggregate_id=self.work.order_id, evidence={}, action="EVALUATED"
             )
-            projections.project_order(uow, changed(self.work.order_id))
+            consume(
+                uow,
+                Seen(consumer_name="search", event_id=uuid4(), event_type="OrderStarted", aggregate_id=self.work.order_id),
+                None,
+            )
             for content in ({}, {"other": "content"}):
                 callbacks.receive(uow, callback(content))
         self.work.ask_to_cancel()
+        self.show()
+
+    def show(self) -> None:
+        """Put a row into every projection."""
+        row_ids = {
+            Projection.QUOTES: self.accepted.quote_id,
+            Projection.ORDERS: self.work.order_id,
+            Projection.DECISIONS: self.id_in("approval_decision"),
+        }
+        with self.uow() as uow:
+            assert all(rebuilding.rebuild_row(uow, projection, row_id) for projection, row_id in row_ids.items())
 
     def forms_of(self, subject_id: UUID) -> list[UUID]:
         """The forms that were shown about a subject."""
@@ -120,20 +136,6 @@ class PopulatedTenant(Trial):
         finally:
             savepoint.rollback()
         return None
-
-
-def changed(order_id: UUID) -> OrderChanged:
-    return OrderChanged(
-        consumer_name="search",
-        event_id=uuid4(),
-        event_type="OrderStarted",
-        order_id=order_id,
-        aggregate_version=1,
-        order_number="O-1",
-        quote_id=uuid4(),
-        customer_id="customer-1",
-        status="IN_PROGRESS",
-    )
 
 
 def callback(payload: dict[str, Any]) -> ReceiveCallback:

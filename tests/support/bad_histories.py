@@ -17,10 +17,8 @@ FORM = one("approval_decision", "shown_form_id IS NOT NULL", "shown_form_id")
 UNDO = "kind = 'COMPENSATE'"
 ROUTER_STEP = one("fulfillment_step", f"step_code = 'SHIP_ROUTER' AND order_id = {ORDER}")
 REOPEN_ORDER = (
-    f"DELETE FROM consumer_inbox WHERE event_id IN (SELECT id FROM outbox_event WHERE event_type = 'OrderFulfilled' AND aggregate_id = {ORDER})",
     f"DELETE FROM outbox_event WHERE event_type = 'OrderFulfilled' AND aggregate_id = {ORDER}",
     f"DELETE FROM transition_log WHERE transition_to = 'FULFILLED' AND aggregate_id = {ORDER}",
-    f"UPDATE order_search_projection SET status = 'IN_PROGRESS', aggregate_version = aggregate_version - 1 WHERE order_id = {ORDER}",
     f"UPDATE sales_order SET status = 'IN_PROGRESS', version = version - 1 WHERE id = {ORDER}",
 )
 IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -36,15 +34,7 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
                 id=NEW,
                 aggregate_id=NEW,
             ),
-            copy("consumer_inbox", "true", event_id=NEW),
-            copy(
-                "order_search_projection",
-                f"order_id = {ORDER}",
-                order_id=NEW,
-                order_number="O-0",
-                status="CREATED",
-                aggregate_version=1,
-            ),
+            copy("consumer_inbox", "consumer_name = 'order-search'", event_id=NEW),
             copy("sales_order", f"id = {ORDER}", id=NEW, order_number="O-0", status="CREATED", version=1),
         ),
     ),

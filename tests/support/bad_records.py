@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.support.planting import ACCEPTED_QUOTE, NEW, ORDER, OTHER_TENANT, copy, one
 
+LOGGED = ("transition_log", "outbox_event")
 ACCEPTED_VERSION = one("quote", "status = 'ACCEPTED'", "version")
 PRICED = one("outbox_event", "event_type = 'QuotePriced'")
 REVISED_QUOTE = one("quote", "status = 'PRICED'")
@@ -57,7 +58,14 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
                 reason="OPEN_REQUIREMENTS",
                 aggregate_version=1000,
             ),
-            f"UPDATE transition_log SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'",
+            copy(
+                "outbox_event",
+                f"event_type = 'QuoteAccepted' AND aggregate_id = {ACCEPTED_QUOTE}",
+                "OVERRIDING SYSTEM VALUE",
+                id=NEW,
+                event_type="QuoteApprovalStarted",
+            ),
+            *(f"UPDATE {table} SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'" for table in LOGGED),
             f"UPDATE quote SET version = version + 1, status = 'APPROVED' WHERE id = {ACCEPTED_QUOTE}",
         ),
     ),
@@ -68,6 +76,27 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "a view behind its order": ("I20", (f"UPDATE order_search_projection SET status = 'CREATED' WHERE order_id = {ORDER}",)),
     "an order that is in no view": ("I20", (f"DELETE FROM order_search_projection WHERE order_id = {ORDER}",)),
     "a view of no order": ("I20", (copy("order_search_projection", "true", order_id=NEW),)),
+    "a list of quotes behind its quote": ("I20", (f"UPDATE quote_search SET net_total = 1 WHERE quote_id = {ACCEPTED_QUOTE}",)),
+    "a quote that is in no list": ("I20", (f"DELETE FROM quote_search WHERE quote_id = {ACCEPTED_QUOTE}",)),
+    "a decision that no view counts": (
+        "I20",
+        ("DELETE FROM quote_approval_projection_decision WHERE tenant_id = :tenant",),
+    ),
+    "a decision that counts twice": (
+        "I20",
+        (copy("quote_approval_projection_decision", "true", approval_decision_id=NEW),),
+    ),
+    "a view and its quote that say what no event said": (
+        "I20",
+        (
+            f"UPDATE quote_search SET customer_id = 'x' WHERE quote_id = {ACCEPTED_QUOTE}",
+            f"UPDATE quote SET customer_id = 'x' WHERE id = {ACCEPTED_QUOTE}",
+        ),
+    ),
+    "a view with a gap": (
+        "I20",
+        (f"UPDATE order_search_projection SET missing = '{{[2,3)}}', gap_since = created_at WHERE order_id = {ORDER}",),
+    ),
     "an event that a consumer missed": (
         "I20",
         (f"DELETE FROM consumer_inbox WHERE event_id = {one('consumer_inbox', column='event_id')}",),

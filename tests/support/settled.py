@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from domain import auditing, projections
+from domain import auditing
 from domain.delivery import callbacks, evaluating, fulfilling, troubles
 from domain.delivery.fulfilling import OutcomeSource
 from domain.delivery.resolving import Resolution
@@ -26,6 +26,7 @@ from domain.workflows import requests, starts
 from reconciliation.audit import AuditReport, Outside, compare
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, Offers
+from tests.support.projected import feed_all
 from tests.support.surroundings import RecordedEvents, Surroundings, engine_of, entry, record
 
 IN_ORDER = (
@@ -37,7 +38,6 @@ IN_ORDER = (
     "UPDATE_INSTALLED_BASE",
     "NOTIFY_CUSTOMER",
 )
-CONSUMER = "order-search"
 DAY = timedelta(days=1)
 
 
@@ -190,25 +190,7 @@ class Settled:
                 outbox.mark_published(connection, [event.position for event in events])
 
     def _consume(self) -> None:
-        with self.offers.engine.connect() as connection:
-            query = "SELECT * FROM outbox_event WHERE tenant_id = :tenant AND aggregate_type = 'sales_order' ORDER BY position"
-            events = connection.execute(text(query), {"tenant": self.tenant_id}).all()
-        for event in events:
-            with self.offers.uow(CONSUMER) as uow:
-                projections.project_order(
-                    uow,
-                    projections.OrderChanged(
-                        consumer_name=CONSUMER,
-                        event_id=event.id,
-                        event_type=event.event_type,
-                        order_id=event.aggregate_id,
-                        aggregate_version=event.aggregate_version,
-                        order_number=event.payload["orderNumber"],
-                        quote_id=UUID(event.payload["quoteId"]),
-                        customer_id=event.payload["customerId"],
-                        status=event.payload["status"],
-                    ),
-                )
+        feed_all(self.offers.engine, self.tenant_id)
 
 
 def _with_payload(callback: callbacks.ReceiveCallback, payload: dict[str, Any]) -> callbacks.ReceiveCallback:

@@ -26,7 +26,7 @@ from domain.delivery.orders import SalesOrder
 from domain.fallout.cases import FalloutCase
 from domain.offers import approvals
 from domain.offers.approvals import ApprovalRequest, ApprovalRequirement
-from domain.projections import OrderSearchProjection
+from domain.projections.tables import OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import TransitionLog
 from reconciliation.audit import Audit, AuditReport

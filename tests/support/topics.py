@@ -90,14 +90,14 @@ def versions_by_aggregate(events: Iterable[Envelope]) -> dict[UUID, list[int]]:
 
 
 @pytest.fixture(scope="session")
-def _made(broker: LocalStack) -> Topics:
+def made_topics(broker: LocalStack) -> Topics:
     topics = Topics(broker)
     ensure_topics(topics.kafka, all_topics(), partitions=3)
     return topics
 
 
 @pytest.fixture
-def topics(_made: Topics) -> Topics:
+def topics(made_topics: Topics) -> Topics:
     """Give the product's topics, without a record."""
-    _made.empty()
-    return _made
+    made_topics.empty()
+    return made_topics

@@ -1,4 +1,4 @@
-"""Brings order events from Kafka into the product's own view of orders: each event once, however often Kafka delivers it.
+"""Brings events from Kafka into the product's own views: each event once, however often Kafka delivers it.
 
 The rules it keeps: a message's offset is committed after the database has its change, so nothing is lost; the inbox row is written in
 the same transaction as the change, so nothing counts twice; a message that cannot be processed goes to the dead letters and delays no other.
@@ -6,19 +6,19 @@ the same transaction as the change, so nothing counts twice; a message that cann
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from threading import Event
+from threading import Event, Thread
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from sqlalchemy import Engine as Database
 
-from domain.projections import Consumed, OrderChanged, project_order
+from domain.projections.merging import Change, Consumed, Seen, consume
 from domain.store import Cause, unit_of_work
 from workers.kafka import wire
 from workers.kafka.dead_letters import DeadLetters, ids_of
-from workers.kafka.topics import ORDERS
+from workers.kafka.views import VIEWS, View
 from workers.kafka.wire import Envelope, UnreadableMessageError
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
@@ -29,11 +29,10 @@ from workers.runtime.metrics import (
     PROJECTION_STALE_EVENTS_IGNORED,
 )
 from workers.runtime.outages import is_about_every_item, is_waited_out
+from workers.runtime.process import Loop
 from workers.runtime.retries import repeat
 from workers.runtime.set_aside import set_aside
 
-CONSUMER = "order-search"
-PROJECTION = "order_search"
 # Offsets are committed once per batch. A consumer that dies repeats at most this many messages, and recognises each by its id.
 BATCH_SIZE = 200
 POLL_SECONDS = 0.2
@@ -42,14 +41,15 @@ _log = structlog.get_logger()
 
 
 class Inbox:
-    """One member of the consumer group; as many as the topic has partitions may run."""
+    """One member of the consumer group of a view; as many as its topic has partitions may run. `group`: default `q2o.` and the consumer."""
 
     def __init__(
-        self, database: Database, kafka: KafkaAccess, *, group: str = f"q2o.{CONSUMER}", batch_size: int = BATCH_SIZE
+        self, database: Database, kafka: KafkaAccess, view: View, *, group: str | None = None, batch_size: int = BATCH_SIZE
     ) -> None:
         self._database = database
-        self._consumer: Consumer = new_consumer(kafka, group)
-        self._consumer.subscribe([ORDERS])
+        self._view = view
+        self._consumer: Consumer = new_consumer(kafka, group or f"q2o.{view.consumer}")
+        self._consumer.subscribe([view.topic])
         self._dead_letters = DeadLetters(kafka)
         self._batch_size = batch_size
 
@@ -89,28 +89,30 @@ class Inbox:
     def _process(self, message: Message) -> None:
         try:
             envelope = wire.decode(message.value())
-            self._project(envelope, _order_changed(envelope))
+            self._project(envelope, self._view.change_by(envelope))
         except Exception as error:
             if is_waited_out(error) or is_about_every_item(error):
                 raise
             self._put_aside(message, error)
 
-    def _project(self, envelope: Envelope, event: OrderChanged) -> None:
+    def _project(self, envelope: Envelope, change: Change | None) -> None:
+        consumer, projection, event_type = self._view.consumer, self._view.projection, envelope.event_type
         cause = Cause(
             tenant_id=envelope.tenant_id,
             actor="inbox",
-            command="project-order",
+            command=f"project-{consumer}",
             event_id=envelope.event_id,
             business_key=envelope.business_key,
         )
+        seen = Seen(consumer_name=consumer, event_id=envelope.event_id, event_type=event_type, aggregate_id=envelope.aggregate_id)
         with unit_of_work(self._database, cause) as uow:
-            consumed = project_order(uow, event)
+            consumed = consume(uow, seen, change)
         if consumed is Consumed.DUPLICATE:
-            INBOX_DUPLICATES_SKIPPED.labels(CONSUMER, event.event_type).inc()
+            INBOX_DUPLICATES_SKIPPED.labels(consumer, event_type).inc()
         elif consumed is Consumed.OUTDATED:
-            PROJECTION_STALE_EVENTS_IGNORED.labels(PROJECTION, event.event_type).inc()
-        else:
-            PROJECTION_LAG.labels(PROJECTION).set((datetime.now(UTC) - envelope.event_time).total_seconds())
+            PROJECTION_STALE_EVENTS_IGNORED.labels(projection, event_type).inc()
+        elif consumed is Consumed.APPLIED:
+            PROJECTION_LAG.labels(projection).set((datetime.now(UTC) - envelope.event_time).total_seconds())
 
     def _put_aside(self, message: Message, error: Exception) -> None:
         """Send a message to the dead letters. Raises KafkaUnavailableError unless Kafka confirms it."""
@@ -120,25 +122,56 @@ class Inbox:
             else getattr(error, "orig", None) or f"{type(error).__name__}: {error}"
         )
         self._dead_letters.put(message, str(reason))
-        INBOX_DEAD_LETTERS.labels(CONSUMER, ORDERS).inc()
+        INBOX_DEAD_LETTERS.labels(self._view.consumer, self._view.topic).inc()
         set_aside("inbox", "message", error, **ids_of(message))
 
     def _conclude(self, processed: list[Message], left: list[Message]) -> None:
         """Go back to the first unprocessed message of each partition, and commit the others."""
-        for place in _places(reversed(left), 0):
+        for place in self._places(reversed(left), 0):
             try:
                 self._consumer.seek(place)
             except KafkaException as error:
                 # The partition went to another member, which begins at the offset that we committed.
                 _log.info("inbox_lost_partition", partition=place.partition, reason=str(error))
-        if places := _places(processed, 1):
+        if places := self._places(processed, 1):
             self._consumer.commit(offsets=places, asynchronous=False)
 
+    def _places(self, messages: Iterable[Message], beyond: int) -> list[TopicPartition]:
+        """The last of the messages in each partition, or `beyond` it."""
+        offsets = {message.partition(): message.offset() for message in messages}
+        topic = self._view.topic
+        return [TopicPartition(topic, int(partition or 0), int(offset or 0) + beyond) for partition, offset in offsets.items()]
 
-def _places(messages: Iterable[Message], beyond: int) -> list[TopicPartition]:
-    """The last of the messages in each partition, or `beyond` it."""
-    offsets = {message.partition(): message.offset() for message in messages}
-    return [TopicPartition(ORDERS, int(partition or 0), int(offset or 0) + beyond) for partition, offset in offsets.items()]
+
+class Inboxes:
+    """The inboxes of all views in one process, each in a thread and with a consumer group of its own, so that none waits for another."""
+
+    def __init__(self, inboxes: Mapping[str, Loop]) -> None:
+        self._inboxes = inboxes
+        self._errors: list[BaseException] = []
+
+    @classmethod
+    def of(cls, database: Database, kafka: KafkaAccess) -> Inboxes:
+        """One inbox for each view."""
+        return cls({view.consumer: Inbox(database, kafka, view) for view in VIEWS})
+
+    def run(self, stop: Event) -> None:
+        """Consume until `stop` is set. Raises what one of the inboxes died of, once the others have ended in good order."""
+        threads = [Thread(target=self._run, args=(inbox, stop), name=name) for name, inbox in self._inboxes.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+
+    def _run(self, inbox: Loop, stop: Event) -> None:
+        try:
+            inbox.run(stop)
+        except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
+            self._errors.append(error)
+        finally:
+            stop.set()
 
 
 def _is_record(message: Message) -> bool:
@@ -147,17 +180,3 @@ def _is_record(message: Message) -> bool:
         # Kafka is away, or the Kafka topic does not exist yet; the client goes on trying.
         _log.warning("inbox_kafka_error", error=error.name(), reason=error.str())
     return error is None
-
-
-def _order_changed(envelope: Envelope) -> OrderChanged:
-    return OrderChanged(
-        consumer_name=CONSUMER,
-        event_id=envelope.event_id,
-        event_type=envelope.event_type,
-        order_id=envelope.aggregate_id,
-        aggregate_version=envelope.aggregate_version,
-        order_number=wire.text_in(envelope.data, "orderNumber"),
-        quote_id=wire.uuid_in(envelope.data, "quoteId"),
-        customer_id=wire.text_in(envelope.data, "customerId"),
-        status=wire.text_in(envelope.data, "status"),
-    )

@@ -5,9 +5,11 @@ The rule it keeps: an event is read as it was written, and a message that cannot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 from uuid import UUID
@@ -17,6 +19,7 @@ from domain.texts import UnfitJsonError, json_from
 
 SCHEMA_VERSION = 1
 LARGEST_VERSION = 2**63 - 1  # PostgreSQL's bigint
+_AMOUNT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,2})?")  # as PostgreSQL's NUMERIC(14, 2) has it
 
 
 class UnreadableMessageError(Exception):
@@ -95,14 +98,9 @@ def decode(value: bytes | None) -> Envelope:
     )
 
 
-def text_in(data: Mapping[str, Any], name: str) -> str:
-    """Read a text of an event's data. Raises UnreadableMessageError."""
-    return _Fields(data).text(name)
-
-
-def uuid_in(data: Mapping[str, Any], name: str) -> UUID:
-    """Read an id of an event's data. Raises UnreadableMessageError."""
-    return _Fields(data).uuid(name)
+def read_member(data: Mapping[str, Any], name: str, kind: type) -> Any:
+    """Read a member of an event's data as a text, UUID, datetime, int or Decimal. Raises UnreadableMessageError."""
+    return _READERS[kind](_Fields(data), name)
 
 
 class _Fields:
@@ -138,17 +136,32 @@ class _Fields:
             raise UnreadableMessageError(f"{name} has no time zone: {self._source[name]!r:.100}")
         return time
 
-    def whole(self, name: str, largest: int) -> int:
+    def whole(self, name: str, largest: int, smallest: int = 1) -> int:
         value = self._source.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-            raise UnreadableMessageError(f"{name} is not a whole number from 1 to {largest}: {value!r:.100}")
+        if not isinstance(value, int) or isinstance(value, bool) or not smallest <= value <= largest:
+            raise UnreadableMessageError(f"{name} is not a whole number from {smallest} to {largest}: {value!r:.100}")
         return value
+
+    def amount(self, name: str) -> Decimal:
+        value = self.text(name)
+        if not _AMOUNT.fullmatch(value):
+            raise UnreadableMessageError(f"{name} is not an amount: {value!r:.100}")
+        return Decimal(value)
 
     def object(self, name: str) -> Mapping[str, Any]:
         value = self._source.get(name)
         if not isinstance(value, dict):
             raise UnreadableMessageError(f"{name} is not a JSON object: {value!r:.100}")
         return value
+
+
+_READERS: Mapping[type, Callable[[_Fields, str], Any]] = {
+    str: _Fields.text,
+    UUID: _Fields.uuid,
+    datetime: _Fields.time,
+    Decimal: _Fields.amount,
+    int: lambda fields, name: fields.whole(name, 2**31 - 1, 0),
+}
 
 
 def _object(value: bytes | None) -> Mapping[str, Any]:

@@ -6,21 +6,19 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
 from domain.errors import Invalid
 from domain.offers import quoting, reading
 from domain.offers.prices import PriceMissing, PriceTooLarge
-from domain.offers.quotes import QuoteStatus, UnknownLine
+from domain.offers.quotes import UnknownLine
 from domain.store import Answer, UnitOfWork
 from workers.http.auth import SELLERS, TRADERS
 from workers.http.calls import Call, Commanding, Read, Reading, answer_with, read_response
 from workers.http.document.responses import command_responses, read_responses
-from workers.http.paging import After, Limit, page
 from workers.http.preconditions import Precondition
 from workers.http.shapes import buyer_answers, quote_answers, quote_bodies
-from workers.http.shapes.fields import Text
 
 router = APIRouter(prefix="/quotes", tags=["quotes"])
 
@@ -43,19 +41,6 @@ def create_quote(
         return quote_as_it_stands(uow, created.id, HTTPStatus.CREATED)
 
     return call.run(body, work, location="/quotes/{quoteId}")
-
-
-@router.get("", responses=read_responses(quote_answers.QuotePage | buyer_answers.OfferPage))
-def list_quotes(
-    read: Annotated[Read, Depends(Reading(TRADERS))],
-    status: Annotated[QuoteStatus | None, Query()] = None,
-    customer_id: Annotated[Text | None, Query(alias="customerId")] = None,
-    limit: Limit = 50,
-    after: After = None,
-) -> JSONResponse:
-    """List quotes by status and customer. A buyer gets only those of the customers in the token."""
-    found = read.run(lambda uow: reading.quotes_of(uow, status, customer_id, limit + 1, after, read.customers))
-    return read_response(buyer_answers.OfferPage.for_customers(read.customers, page(found, limit, "quoteId")))
 
 
 @router.get("/{quoteId}", responses=read_responses(quote_answers.ShownQuote | buyer_answers.OfferedQuote, has_version=True))

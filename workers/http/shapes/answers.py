@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,16 @@ class Shown(BaseModel):
     def answer(self, status: HTTPStatus, version: int | None = None) -> Answer:
         """The answer to a command that shows this; `version` becomes the ETag."""
         return Answer(status=status, body=self.model_dump(mode="json", by_alias=True), version=version)
+
+
+class ListPage(Shown):
+    """A page of a list that may be behind: `next` is the value for `after` that gives the next page, null on the last one."""
+
+    next: str | None
+    total: int = Field(description="How many items fit the filters, on all pages")
+    as_of: datetime | None = Field(
+        description="The time of the newest change that the list has taken in; null before the first one"
+    )
 
 
 class Problem(BaseModel):

@@ -40,6 +40,14 @@ class Offered(Shown):
         return body if customers is None else cls.of(body)
 
 
+class OfferedPage(Offered):
+    """A page of a list: see `ListPage`."""
+
+    next: str | None
+    total: int
+    as_of: datetime | None
+
+
 class OfferedPrice(Offered):
     list_total: Decimal
     net_total: Decimal
@@ -61,6 +69,7 @@ class OfferHeader(Offered):
     customer_id: str
     currency: str
     payment_term_days: int
+    net_total: Decimal | None
     valid_until: datetime
     created_at: datetime
     updated_at: datetime
@@ -70,11 +79,10 @@ class ListedOffer(OfferHeader):
     current_revision_id: UUID
 
 
-class OfferPage(Offered):
+class OfferPage(OfferedPage):
     """As a buyer sees it."""
 
     items: list[ListedOffer]
-    next: UUID | None
 
 
 class OfferedQuote(OfferHeader):
@@ -107,6 +115,8 @@ class PlacedOrderHeader(Offered):
     quote_revision_id: UUID
     customer_id: str
     requested_completion: datetime | None
+    currency: str | None
+    net_total: Decimal | None
     created_at: datetime
     updated_at: datetime
 
@@ -117,8 +127,7 @@ class PlacedOrder(PlacedOrderHeader):
     steps: list[OrderedStep]
 
 
-class PlacedOrderPage(Offered):
+class PlacedOrderPage(OfferedPage):
     """As a buyer sees it."""
 
     items: list[PlacedOrderHeader]
-    next: UUID | None

@@ -6,13 +6,14 @@ Buyers get `buyer_answers` instead of orders.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from workers.http.shapes.answers import Shown
+from workers.http.shapes.answers import ListPage, Shown
 
 
 class ShownStep(Shown):
@@ -43,6 +44,8 @@ class OrderHeader(Shown):
     priority: int
     requested_completion: datetime | None
     hold_reason: str | None
+    currency: str | None
+    net_total: Decimal | None = Field(description="The accepted price, in `currency`")
     created_at: datetime
     updated_at: datetime
 
@@ -54,11 +57,8 @@ class ShownOrder(OrderHeader):
     steps: list[ShownStep]
 
 
-class OrderPage(Shown):
-    """`next` is the value for `after` that gives the next page; null on the last one."""
-
+class OrderPage(ListPage):
     items: list[OrderHeader]
-    next: UUID | None
 
 
 class ShownCancellation(Shown):

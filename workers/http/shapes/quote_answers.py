@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from workers.http.shapes.answers import Shown
+from workers.http.shapes.answers import ListPage, Shown
 
 
 class ShownPrice(Shown):
@@ -49,13 +49,17 @@ class QuoteHeader(Shown):
     currency: str
     payment_term_days: int
     valid_until: datetime
+    net_total: Decimal | None = Field(description="Of the current revision, if it is priced; in the currency of the quote")
     reason_code: str | None = Field(description="Why it was last changed or withdrawn; the code of the person who did it")
     created_at: datetime
     updated_at: datetime
 
 
 class ListedQuote(QuoteHeader):
+    """As the list shows it, at `version`."""
+
     current_revision_id: UUID
+    approval_count: int = Field(description="Signatures that approve the current revision")
 
 
 class ShownQuote(QuoteHeader):
@@ -75,11 +79,8 @@ class ShownQuote(QuoteHeader):
     lines: list[ShownLine]
 
 
-class QuotePage(Shown):
-    """`next` is the value for `after` that gives the next page; null on the last one."""
-
+class QuotePage(ListPage):
     items: list[ListedQuote]
-    next: UUID | None
 
 
 class ShownDocument(Shown):
