@@ -20,6 +20,7 @@ from reconciliation.cancellations import Cancellations
 from reconciliation.cases import Cases
 from reconciliation.contradictions import Contradictions
 from reconciliation.orders import Orders
+from reconciliation.projections import Projections
 from reconciliation.questions import Silence
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
@@ -35,6 +36,7 @@ from workers.runtime.settings import Settings
 INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most for the first question
 EVALUATION_GRACE = timedelta(seconds=5)  # the normal path takes milliseconds from a step to its order
 CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case, and may have to wait for a pod
+PROJECTION_LIMIT = timedelta(minutes=1)  # the inbox takes milliseconds, and a relay or an inbox that is restarted takes seconds
 GIVE_UP_AFTER = timedelta(hours=1)  # longer than most outages, shorter than a customer's patience
 
 
@@ -48,12 +50,18 @@ class Intervals:
     evaluation_grace: timedelta = EVALUATION_GRACE
     case_grace: timedelta = CASE_GRACE
     give_up_after: timedelta = GIVE_UP_AFTER
+    projection_limit: timedelta = PROJECTION_LIMIT
 
     @classmethod
     def of(cls, settings: Settings) -> Intervals:
         # A worker that is silent for that long has given up its call, so its request has arrived, or never will.
         stale = settings.attempt_stale_after
-        return cls(start_safe_interval=settings.start_safe_interval, attempt_stale_after=stale, request_safe_interval=stale)
+        return cls(
+            start_safe_interval=settings.start_safe_interval,
+            attempt_stale_after=stale,
+            request_safe_interval=stale,
+            projection_limit=settings.projection_limit,
+        )
 
 
 class Sweep(Protocol):
@@ -91,6 +99,7 @@ class Reconciler:
             Cases(database, repairs, intervals.case_grace),
             Assignees(database, engine, repairs),
             Quotes(database, repairs),
+            Projections(database, repairs, intervals.projection_limit),
         )
         self._outages = {sweep.kind: OutageLog(f"{sweep.kind} sweep") for sweep in self._sweeps}
         self._pauses = Pauses()

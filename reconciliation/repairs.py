@@ -48,6 +48,7 @@ class Action(StrEnum):
     CASE_OPENED = "case_opened"
     CLAIMED = "claimed"
     ASSIGNED = "assigned"
+    REBUILT = "rebuilt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ import typer
 from workers.cli_asking import explain, status
 from workers.cli_errors import AsJson, err, plain_errors, require, settings_of, tell_end, tell_fault
 from workers.cli_installing import DryRun, check, deploy, migrate, restart_instances
+from workers.cli_repairing import rebuild
 from workers.runtime.production import is_production, require_local
 from workers.runtime.secret_files import reveal
 from workers.runtime.setting_kinds import HIGHEST_PORT, HOST, LIFETIME, NAME, URL
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 Once = Annotated[bool, typer.Option("--once", help="Run once, then exit.")]
 
-for command in (migrate, deploy, restart_instances, check, status, explain):
+for command in (migrate, deploy, restart_instances, check, status, explain, rebuild):
     app.command()(command)
 
 
@@ -96,7 +97,7 @@ def relay() -> None:
 
 @app.command()
 def inbox() -> None:
-    """Build the search view from the events in Kafka."""
+    """Build the projections, which lists read, from the events in Kafka."""
     run_process("inbox")
 
 

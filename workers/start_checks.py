@@ -127,6 +127,7 @@ _TOGETHER: Mapping[str, Sequence[Reading]] = {
     "reconcile": (*_ENGINE, *_PROVIDER),
     "deploy": _ENGINE,
     "restart-instances": (*_ENGINE, lambda its: its.of("reconcile").database_url),
+    "rebuild": (lambda its: its.of("reconcile").database_url,),
     "sandbox": (lambda its: its.callback_secrets,),
 }
 """Command -> what several of its settings say together, or more than the table says."""

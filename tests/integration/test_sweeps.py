@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
+from domain import rebuilding
 from domain.delivery import reading, unanswered, unsettled
 from domain.fallout import casework
 from domain.offers import withdrawing
+from domain.projections.tables import Projection
 from domain.workflows import requests, starts
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.database import acting, new_database
@@ -22,6 +25,7 @@ from workers.runtime.engine import Engine as Door
 from workers.sandbox.proxy import FaultProxy
 
 LONG = timedelta(minutes=1)
+PLACE = rebuilding.Place(datetime(2026, 1, 1, tzinfo=UTC), uuid4())
 OPEN_STEPS = {"ix_fulfillment_step_unsettled", "uq_provider_attempt_live"}
 QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: requests.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
@@ -39,6 +43,11 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     ),
     (lambda connection: unsettled.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_unsettled"}),
     (lambda connection: withdrawing.expired_quotes(connection, 10), {"ix_quote_expiring"}),
+    (lambda connection: rebuilding.gaps(connection, Projection.QUOTES, 10, LONG), {"ix_quote_search_gap"}),
+    (lambda connection: rebuilding.gaps(connection, Projection.ORDERS, 10, LONG), {"ix_order_search_projection_gap"}),
+    (lambda connection: rebuilding.behind(connection, Projection.QUOTES, None, 10, LONG), {"ix_quote_changed"}),
+    (lambda connection: rebuilding.behind(connection, Projection.ORDERS, PLACE, 10, LONG), {"ix_sales_order_changed"}),
+    (lambda connection: rebuilding.behind(connection, Projection.DECISIONS, PLACE, 10, LONG), {"ix_approval_decision_made"}),
 ]
 
 

@@ -29,7 +29,7 @@ def _commands() -> Iterator[str]:
     yield "| command | does not start without | is ready while these answer |"
     yield "|---|---|---|"
     for command in sorted(
-        COMMANDS - {"up"}, key=[*NEEDS, "migrate", "deploy", "restart-instances", "audit", "sandbox", "token"].index
+        COMMANDS - {"up"}, key=[*NEEDS, "migrate", "deploy", "restart-instances", "rebuild", "audit", "sandbox", "token"].index
     ):
         needed = ", ".join(f"`{setting.variable}`" for setting in read_by(command) if command in setting.needed_by)
         name = LABELS.get(command, f"`q2o {command}`")

@@ -47,7 +47,7 @@ SERVING = frozenset({"http", "tasks", "dispatch", "relay", "inbox", "reconcile"}
 CALLING = frozenset({*ENGINE_USERS, "deploy", "restart-instances"})
 HTTP, KAFKA, ASKING = frozenset({"http"}), frozenset({"relay", "inbox"}), frozenset({"tasks", "reconcile"})
 LOCAL = frozenset({"up"})
-COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "sandbox", "token", "audit"}
+COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "rebuild", "sandbox", "token", "audit"}
 """`audit` stands for the commands that only read, with its login: `q2o explain` and `q2o status`."""
 LONGEST_SECONDS = 86_400  # a day: no wait of a process is meant to be longer
 
@@ -101,12 +101,12 @@ _COMMON = (
     Setting(
         name="database_url",
         kind=DATABASE,
-        readers=SERVING | {"migrate", "restart-instances", "audit"},
+        readers=SERVING | {"migrate", "restart-instances", "rebuild", "audit"},
         needed_by=SERVING | {"migrate", "audit"},
         says="the product's database",
         is_secret=True,
     ),
-    _is("only_tenant", IDENTITY, SERVING | {"audit"}, None, "the one tenant that the process serves; without it, every tenant"),
+    _is("only_tenant", IDENTITY, SERVING | {"audit", "rebuild"}, None, "the one tenant that the process serves; without it, every tenant"),
     _is("health_port", PORT, SERVING, None, "`/healthz`, `/readyz` and `/metrics`, on `Q2O_HTTP_HOST`; never public; 0: none"),
     _is("http_host", HOST, SERVING, "127.0.0.1", "the address on which ports are opened"),
 )
@@ -144,6 +144,13 @@ _ENGINE = (
         frozenset({"reconcile"}),
         "15",
         "a start of a process that the engine has not seen for so long never arrives",
+    ),
+    _is(
+        "projection_limit_seconds",
+        number(0.1, LONGEST_SECONDS),
+        frozenset({"reconcile"}),
+        "60",
+        "how long a change may be missing from a list, before its row is rebuilt",
     ),
 )
 _OTHERS = (

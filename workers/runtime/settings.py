@@ -172,6 +172,11 @@ class Settings:
         return self.environment.seconds("attempt_stale_after_seconds")
 
     @property
+    def projection_limit(self) -> timedelta:
+        """How long a change may be missing from a projection, before its row is rebuilt from the authority."""
+        return self.environment.seconds("projection_limit_seconds")
+
+    @property
     def lock_duration(self) -> timedelta:
         """Short enough that a dead pod's task is soon fetched again, long enough for three heartbeats."""
         return self.environment.seconds("lock_duration_seconds")

@@ -1,0 +1,85 @@
+"""Rebuilds rows of projections (R10): those that have skipped a version for too long, and those that show less than the authority.
+
+An event may be lost before the inbox: Kafka keeps it for a limited time only, and an operator may skip a message. The next event of its
+aggregate shows the gap, which is noted in the row. When there is no next event, the order of the last changes shows it: every change is
+looked at once, when it is old enough.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from sqlalchemy import Engine as Database
+
+from domain import rebuilding
+from domain.projections.tables import Projection
+from domain.rebuilding import Place, Stale
+from domain.store import UnitOfWork
+from domain.store.unit_of_work import housekeeping
+from reconciliation.repairs import Action, Repair, Repairs
+
+LIMIT = 500  # rows that one statement reads
+# After its start a reconciler looks at every row, the oldest change first. So many statements a sweep leave time for other sweeps.
+PAGES = 10
+AGGREGATES = {
+    Projection.QUOTES: "quote",
+    Projection.ORDERS: "sales_order",
+    Projection.DECISIONS: "approval_decision",
+}
+
+
+class Projections:
+    """`limit`: how long the inbox may take for an event, before its row is rebuilt from the authority."""
+
+    kind = "projection"
+
+    def __init__(self, database: Database, repairs: Repairs, limit: timedelta) -> None:
+        self._database = database
+        self._repairs = repairs
+        self._limit = limit
+        self._places: dict[Projection, Place | None] = dict.fromkeys(Projection)
+
+    def sweep(self) -> int:
+        """Rebuild every such row once; returns how many were rebuilt."""
+        return sum(self._rebuild(projection, stale) for projection in Projection for stale in self._found(projection))
+
+    def _found(self, projection: Projection) -> list[Stale]:
+        with housekeeping(self._database) as connection:
+            found = rebuilding.gaps(connection, projection, LIMIT, self._limit)
+        return [*found, *self._behind(projection)]
+
+    def _behind(self, projection: Projection) -> list[Stale]:
+        found: list[Stale] = []
+        for _ in range(PAGES):
+            with housekeeping(self._database) as connection:
+                stale, place = rebuilding.behind(connection, projection, self._places[projection], LIMIT, self._limit)
+            if place is None:
+                break
+            found += stale
+            self._places[projection] = place
+        return found
+
+    def _rebuild(self, projection: Projection, stale: Stale) -> bool:
+        return self._repairs.make(_repair(projection, stale), partial(_rebuild, projection, stale))
+
+
+def _rebuild(projection: Projection, stale: Stale, uow: UnitOfWork) -> bool:
+    return rebuilding.rebuild_row(uow, projection, stale.row_id)
+
+
+def _repair(projection: Projection, stale: Stale) -> Repair:
+    return Repair(
+        kind=Projections.kind,
+        tenant_id=stale.tenant_id,
+        aggregate_type=AGGREGATES[projection],
+        aggregate_id=stale.row_id,
+        business_key=stale.business_key,
+        action=Action.REBUILT,
+        evidence={
+            "projection": projection,
+            "version": stale.version,
+            "shownVersion": stale.shown,
+            "missingVersions": stale.missing,
+        },
+    )
