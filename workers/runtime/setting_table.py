@@ -106,7 +106,13 @@ _COMMON = (
         says="the product's database",
         is_secret=True,
     ),
-    _is("only_tenant", IDENTITY, SERVING | {"audit", "rebuild"}, None, "the one tenant that the process serves; without it, every tenant"),
+    _is(
+        "only_tenant",
+        IDENTITY,
+        SERVING | {"audit", "rebuild"},
+        None,
+        "the one tenant that the process serves; without it, every tenant",
+    ),
     _is("health_port", PORT, SERVING, None, "`/healthz`, `/readyz` and `/metrics`, on `Q2O_HTTP_HOST`; never public; 0: none"),
     _is("http_host", HOST, SERVING, "127.0.0.1", "the address on which ports are opened"),
 )
