@@ -50,6 +50,7 @@ quote_line                   SID   S     -        -     -     -         S
 quote_revision               SIU   S     -        -     -     S         S
 quote_search                 S     -     -        -     SIU   SIU       S
 reconciliation_finding       -     -     -        -     -     I         S
+reconciliation_lease         -     -     -        -     -     SIUD      S
 resolution_proposal          SI    SI    -        -     -     S         S
 sales_order                  SIU   SU    -        -     -     SU        S
 sales_order_line             SI    S     -        -     -     S         S

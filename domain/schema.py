@@ -39,7 +39,7 @@ from domain.offers import (
     withdrawing,
 )
 from domain.projections import tables
-from domain.store import Base, facts, idempotency
+from domain.store import Base, facts, idempotency, leases
 from domain.workflows import forms, instances, requests, restarts, starts
 
 METADATA = Base.metadata

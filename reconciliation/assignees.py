@@ -7,22 +7,23 @@ person is given back: nobody owns a case without having asked for it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
-from sqlalchemy import Row
 
 from domain.fallout import cases, casework
 from domain.fallout.cases import FalloutStatus
 from domain.fallout.casework import CaseCommand, QueueNotYours
 from domain.store import UnitOfWork
-from domain.store.unit_of_work import housekeeping
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import Leased
 from workers.runtime.engine import Engine, UserTask
 
-LIMIT = 200  # tasks compared per sweep
+PAGE, PAGES = 200, 5  # tasks of one request to the engine, and requests of one sweep; the next sweep goes on behind them
 
 
 class Assignees:
@@ -31,22 +32,33 @@ class Assignees:
     kind = "assignee"
 
     def __init__(self, database: Database, engine: Engine, repairs: Repairs) -> None:
-        self._database = database
+        self._found = Leased(database, self.kind, dry_run=repairs.dry_run)
         self._engine = engine
         self._repairs = repairs
+        self._first = 0  # of the next page
 
     def sweep(self) -> int:
         """Make owner and assignee agree; returns how many did not. Raises EngineError."""
-        tasks = {task.process_instance_id: task for task in self._engine.assigned_tasks(cases.USER_TASK, LIMIT)}
-        if not tasks:
-            return 0
-        with housekeeping(self._database) as connection:
-            rows = casework.cases_of_processes(connection, tasks)
-        return sum(alone(self.kind, self._agree, row, tasks[row.process_instance_id]) for row in rows)
+        changed = 0
+        for _ in range(PAGES):
+            tasks = self._engine.assigned_tasks(cases.USER_TASK, PAGE, self._first)
+            changed += self._compare({task.process_instance_id: task for task in tasks})
+            self._first = self._first + PAGE if len(tasks) == PAGE else 0
+            if not self._first:
+                break
+        return changed
+
+    def _compare(self, tasks: Mapping[str, UserTask]) -> int:
+        def differing(connection: Connection, _: int) -> list[Row[Any]]:
+            rows = casework.cases_of_processes(connection, tasks) if tasks else []
+            return [row for row in rows if row.owner_user_id != tasks[row.process_instance_id].assignee]
+
+        def agree(row: Row[Any]) -> bool:
+            return self._agree(row, tasks[row.process_instance_id])
+
+        return sum(alone(self.kind, self._found.settle, row, agree) for row in self._found.take(differing))
 
     def _agree(self, row: Row[Any], task: UserTask) -> bool:
-        if row.owner_user_id == task.assignee:
-            return False
         if row.status != FalloutStatus.OPEN or self._engine.who_assigned(task.id) != task.assignee:
             return self._repairs.make(_repair(row, task, Action.ASSIGNED), partial(_assign, row))
         roles = self._engine.groups_of(str(task.assignee))

@@ -6,25 +6,24 @@ cancellation is to stop. The step's own process may send again what is proven ab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
-from sqlalchemy import Row
 
 from domain.delivery import fulfilling, starting, unanswered
-from domain.delivery.attempts import AttemptCommand, AttemptStatus
+from domain.delivery.attempts import ATTEMPT, AttemptCommand, AttemptStatus
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import StepEvent, StepStatus
+from domain.delivery.unanswered import KEY, Silence
 from domain.store import UnitOfWork
-from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
-from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Silence, key_of_attempt
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.steps import MEANING
-from workers.providers.port import Provider, ProviderReply, ReplyStatus
+from workers.providers.port import ProviderReply, ReplyStatus
 
-LIMIT = 200  # questions per sweep
 SOURCE = OutcomeSource.RECONCILIATION
 OF_CANCELLATION = {
     ReplyStatus.COMPLETED: (Action.CANCELLED, StepEvent.CONFIRM_CANCEL),
@@ -37,28 +36,24 @@ class Cancellations:
 
     kind = "cancellation"
 
-    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, silence: Silence) -> None:
-        self._database = database
-        self._questions = Questions(providers, key_of_attempt)
+    def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
+        self._questions = Questions(
+            database, places, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
+        )
         self._repairs = repairs
         self._silence = silence
 
     def sweep(self) -> int:
         """Ask about every unanswered cancellation; returns how many were settled."""
-        each = self._silence
-        with housekeeping(self._database) as connection:
-            rows = unanswered.unanswered_cancellations(
-                connection, LIMIT, each.attempt_stale_after, each.request_safe_interval, each.give_up_after
-            )
-        return sum(alone(self.kind, self._act_on, row, outcome) for row, outcome in self._questions.put(rows))
+        return self._questions.put(self.kind, self._act_on)
+
+    def _take(self, connection: Connection, limit: int, lease: timedelta | None, skip: Collection[str]) -> list[Row[Any]]:
+        return unanswered.unanswered_cancellations(connection, limit, lease, self._silence, skip)
 
     def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
         if outcome is NO_REPLY:
             return self._give_up(row)
-        is_settled = self._find_absent(row) if outcome is NEVER_SEEN else self._record(row, outcome.reply)
-        if not is_settled:
-            self._questions.ask_later(row.question_id)
-        return is_settled
+        return self._find_absent(row) if outcome is NEVER_SEEN else self._record(row, outcome.reply)
 
     def _give_up(self, row: Row[Any]) -> bool:
         """Leave the cancellation to a person when no reply will come. One that the provider has accepted waits the full time."""

@@ -13,11 +13,8 @@ from domain.delivery import troubles, unsettled
 from domain.delivery.steps import FulfillmentStep, StepStatus
 from domain.fallout import casework, triaging
 from domain.store import UnitOfWork
-from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-
-LIMIT = 200  # cases released, and cases opened, per sweep
+from reconciliation.rounds import Leased
 
 
 class Cases:
@@ -26,23 +23,20 @@ class Cases:
     kind = "case"
 
     def __init__(self, database: Database, repairs: Repairs, grace: timedelta) -> None:
-        self._database = database
+        self._claimed = Leased(database, self.kind, dry_run=repairs.dry_run)
+        self._held = Leased(database, "held step", dry_run=repairs.dry_run)
         self._repairs = repairs
         self._grace = grace
 
     def sweep(self) -> int:
         """Release cases whose claim has expired, and open the missing ones; returns how many cases were changed or opened."""
-        with housekeeping(self._database) as connection:
-            abandoned_cases = casework.expired_claims(connection, LIMIT)
-            held_steps = unsettled.held_without_case(connection, LIMIT, self._grace)
-        released = sum(alone(self.kind, self._release, row) for row in abandoned_cases)
-        return released + sum(alone(self.kind, self._open, row) for row in held_steps)
-
-    def _release(self, row: Row[Any]) -> bool:
-        return self._repairs.make(_repair_of_case(row), partial(_release, row))
-
-    def _open(self, row: Row[Any]) -> bool:
-        return self._repairs.make(_repair_of_step(row), partial(_open, row))
+        released = self._claimed.each(
+            casework.expired_claims, lambda row: self._repairs.make(_repair_of_case(row), partial(_release, row))
+        )
+        return released + self._held.each(
+            partial(unsettled.held_without_case, grace=self._grace),
+            lambda row: self._repairs.make(_repair_of_step(row), partial(_open, row)),
+        )
 
 
 def _release(row: Row[Any], uow: UnitOfWork) -> bool:

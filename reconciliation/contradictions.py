@@ -6,21 +6,20 @@ it has only accepted. What no provider can tell is for a person as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
-from sqlalchemy import Row
 
 from domain.delivery import attempts, compensating, unanswered
+from domain.delivery.contradictions import CONTRADICTION
+from domain.delivery.unanswered import Silence
 from domain.store import UnitOfWork
-from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
-from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Silence
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions
 from reconciliation.repairs import Action, Repair, Repairs
-from workers.providers.port import Provider, ReplyStatus
-
-LIMIT = 200  # questions per sweep
+from workers.providers.port import ReplyStatus
 
 
 class Contradictions:
@@ -28,25 +27,23 @@ class Contradictions:
 
     kind = "contradiction"
 
-    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, silence: Silence) -> None:
-        self._database = database
-        self._questions = Questions(providers, _key_of)
+    def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
+        self._questions = Questions(database, places, CONTRADICTION, take=self._take, key_of=_key_of, dry_run=repairs.dry_run)
         self._repairs = repairs
         self._silence = silence
 
     def sweep(self) -> int:
         """Ask about every unsettled contradiction; returns how many were settled."""
-        each = self._silence
-        with housekeeping(self._database) as connection:
-            rows = unanswered.unsettled_contradictions(connection, LIMIT, each.request_safe_interval, each.give_up_after)
-        return sum(alone(self.kind, self._act_on, row, outcome) for row, outcome in self._questions.put(rows))
+        return self._questions.put(self.kind, self._act_on)
+
+    def _take(self, connection: Connection, limit: int, lease: timedelta | None, skip: Collection[str]) -> list[Row[Any]]:
+        return unanswered.unsettled_contradictions(connection, limit, lease, self._silence, skip)
 
     def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
         in_effect = _is_in_effect(row, outcome)
         if in_effect is None and row.is_to_be_given_up:
             return self._make(row, Action.GIVEN_UP, {}, lambda uow: compensating.leave_to_a_person(uow, row.id))
         if in_effect is None:
-            self._questions.ask_later(row.question_id)
             return False
         evidence = {"inEffect": in_effect}
         return self._make(

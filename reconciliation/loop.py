@@ -14,6 +14,7 @@ from typing import Protocol
 
 from sqlalchemy import Engine as Database
 
+from domain.delivery.unanswered import Silence
 from domain.errors import OutcomeUnknownError, TryAgain
 from reconciliation.assignees import Assignees
 from reconciliation.cancellations import Cancellations
@@ -21,7 +22,7 @@ from reconciliation.cases import Cases
 from reconciliation.contradictions import Contradictions
 from reconciliation.orders import Orders
 from reconciliation.projections import Projections
-from reconciliation.questions import Silence
+from reconciliation.questions import ProviderPlaces
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
@@ -84,7 +85,7 @@ class Reconciler:
         *,
         dry_run: bool = False,
     ) -> None:
-        repairs = Repairs(database, dry_run=dry_run)
+        repairs, places = Repairs(database, dry_run=dry_run), ProviderPlaces(providers)
         silence = Silence(
             attempt_stale_after=intervals.attempt_stale_after,
             request_safe_interval=intervals.request_safe_interval,
@@ -92,9 +93,9 @@ class Reconciler:
         )
         self._sweeps: tuple[Sweep, ...] = (
             Starts(database, engine, repairs, intervals.start_safe_interval),
-            Steps(database, providers, repairs, silence),
-            Cancellations(database, providers, repairs, silence),
-            Contradictions(database, providers, repairs, silence),
+            Steps(database, places, repairs, silence),
+            Cancellations(database, places, repairs, silence),
+            Contradictions(database, places, repairs, silence),
             Orders(database, repairs, intervals.evaluation_grace),
             Cases(database, repairs, intervals.case_grace),
             Assignees(database, engine, repairs),

@@ -12,11 +12,8 @@ from sqlalchemy import Row
 from domain.delivery import evaluating, orders, unsettled
 from domain.delivery.orders import SalesOrder
 from domain.store import UnitOfWork
-from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-
-LIMIT = 200  # orders evaluated per sweep
+from reconciliation.rounds import Leased
 
 
 class Orders:
@@ -25,18 +22,16 @@ class Orders:
     kind = "order"
 
     def __init__(self, database: Database, repairs: Repairs, grace: timedelta) -> None:
-        self._database = database
+        self._found = Leased(database, self.kind, dry_run=repairs.dry_run)
         self._repairs = repairs
         self._grace = grace
 
     def sweep(self) -> int:
         """Evaluate every such order; returns how many were evaluated."""
-        with housekeeping(self._database) as connection:
-            rows = unsettled.unevaluated_orders(connection, LIMIT, self._grace)
-        return sum(alone(self.kind, self._settle, row) for row in rows)
-
-    def _settle(self, row: Row[Any]) -> bool:
-        return self._repairs.make(_repair(row), partial(_evaluate, row))
+        return self._found.each(
+            partial(unsettled.unevaluated_orders, grace=self._grace),
+            lambda row: self._repairs.make(_repair(row), partial(_evaluate, row)),
+        )
 
 
 def _evaluate(row: Row[Any], uow: UnitOfWork) -> bool:

@@ -1,43 +1,39 @@
 """Questions to providers, each under the idempotency key of the request that it is about.
 
-The rule it keeps: a provider that is away or slow does not delay the questions to others. A question that brought no news is asked again
-after twice as long a pause.
+The rule it keeps: a provider that hangs, is slow or away costs its own share alone. Each provider has places of its own, and a sweep leaves
+behind what is not answered in time: the answer counts in the next sweep. A question that brought no news is asked again after twice as
+long a wait, which stands in the database.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from threading import Lock
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 import structlog
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, Table
+from sqlalchemy import Engine as Database
 
-from reconciliation.backoff import Backoff
+from domain.store import claims
+from domain.store.claims import LONGEST_WAIT
+from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
+from reconciliation.rounds import BUDGET, LEASE, ROUND
 from workers.providers.port import Provider, ProviderError, ProviderReply, ProviderUnavailableError
 from workers.runtime.set_aside import set_aside
 
-BUDGET = timedelta(seconds=5)  # for the questions of one sweep: the other sweeps wait meanwhile
+PLACES = 4  # questions to one provider at the same time, of all sweeps together
+PATIENCE = timedelta(seconds=1)  # without any answer, a sweep waits so long for those that are left
+LONGEST_WAIT_WITHOUT_REPLY = timedelta(seconds=30)  # a provider that is back is asked again soon
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
-    """How long each kind of silence may last; the same for every question.
-
-    `attempt_stale_after`: after this time a silent worker counts as dead, and a callback as overdue.
-    `request_safe_interval`: the longest time that a request may be on its way; before it is over, "never seen" proves nothing.
-    `give_up_after`: after this time a person must find out.
-    """
-
-    attempt_stale_after: timedelta
-    request_safe_interval: timedelta
-    give_up_after: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,57 +53,143 @@ class Unreplied(Enum):
 NEVER_SEEN: Final = Unreplied.NEVER_SEEN
 NO_REPLY: Final = Unreplied.NO_REPLY
 Outcome: TypeAlias = Replied | Unreplied
+Take: TypeAlias = Callable[[Connection, int, timedelta | None, Collection[str]], Sequence[Row[Any]]]
+"""Claims rows: how many, for how long (None: a dry run), and which providers to leave out."""
+
+
+class ProviderPlaces:
+    """Asks each provider in threads of its own."""
+
+    def __init__(self, providers: Mapping[str, Provider], places: int = PLACES) -> None:
+        self._providers = providers
+        self._places = places
+        self._threads = {name: ThreadPoolExecutor(places, thread_name_prefix=f"ask {name}") for name in providers}
+        self._running: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._providers
+
+    def full(self) -> set[str]:
+        """The providers whose places are all taken."""
+        with self._lock:
+            return {name for name, running in self._running.items() if running >= self._places}
+
+    def ask(self, name: str, key: str, away: set[str]) -> Future[Outcome]:
+        """Ask when a place is free; a provider that is found unreachable is put into `away`, and is not asked while it is there."""
+        return self._threads[name].submit(self._ask, name, key, away)
+
+    def _ask(self, name: str, key: str, away: set[str]) -> Outcome:
+        with self._lock:
+            self._running[name] += 1
+        try:
+            return NO_REPLY if name in away else _outcome(self._providers[name], key)
+        except ProviderUnavailableError:
+            # One question that finds a provider unreachable speaks for all of its questions.
+            away.add(name)
+        except ProviderError as error:
+            _log.warning("provider_gave_no_answer", provider=name, idempotencyKey=key, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - what one answer raises must not end the questions about the other rows
+            set_aside("reconcile", "answer", error, provider=name, idempotencyKey=key)
+        finally:
+            with self._lock:
+                self._running[name] -= 1
+        return NO_REPLY
+
+
+def _outcome(provider: Provider, key: str) -> Outcome:
+    reply = provider.query(key)
+    return NEVER_SEEN if reply is None else Replied(reply)
 
 
 class Questions:
-    """Asks about rows that bring `question_id`, `provider_name` and `has_lookup`, under the key that `key_of` returns for a row."""
+    """Asks about rows of `table` that bring `provider_name` and `has_lookup`, under the key that `key_of` returns for a row.
 
-    def __init__(self, providers: Mapping[str, Provider], key_of: Callable[[Row[Any]], str]) -> None:
-        self._providers = providers
+    `row_key` is the name that the rows give to the id of the table.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        places: ProviderPlaces,
+        table: Table,
+        *,
+        take: Take,
+        key_of: Callable[[Row[Any]], str],
+        row_key: str = "id",
+        dry_run: bool = False,
+    ) -> None:
+        self._database = database
+        self._places = places
+        self._table = table
+        self._claim = take
         self._key_of = key_of
-        self._backoff = Backoff()
-        self._unreachable: set[str] = set()
+        self._row_key = row_key
+        self._dry_run = dry_run
+        self._away: set[str] = set()
+        self._late: dict[Future[Outcome], Row[Any]] = {}
 
-    def put(self, rows: Sequence[Row[Any]]) -> Iterator[tuple[Row[Any], Outcome]]:
-        """Ask about every row that may be asked again now, and yield it with the outcome. Ends when the budget is used up."""
-        self._backoff.keep_only({row.question_id for row in rows})
+    def put(self, sweep: str, act: Callable[[Row[Any], Outcome], bool]) -> int:
+        """Ask about every row that is due, until the budget is used up; returns how often `act` says that the outcome changed something."""
+        known, self._away = self._away, set()
         ends_at = time.monotonic() + BUDGET.total_seconds()
-        known, self._unreachable = self._unreachable, set()
-        for row in rows:
-            if time.monotonic() > ends_at:
+        changed = self._deal(sweep, self._answered_late(), act)
+        while rows := self._take():
+            changed += self._deal(sweep, self._ask(rows, ends_at), act)
+            if self._dry_run or time.monotonic() >= ends_at:
                 break
-            if self._backoff.may_ask(row.question_id):
-                yield row, self._ask(row)
-        for name in self._unreachable - known:
+        for name in self._away - known:
             _log.error("provider_cannot_be_asked", provider=name, hint="is it configured, and started?")
+        return changed
 
-    def ask_later(self, question_id: UUID) -> None:
-        """Postpone a question whose outcome brought no news."""
-        self._backoff.wait(question_id)
+    def _take(self) -> Sequence[Row[Any]]:
+        with housekeeping(self._database) as connection:
+            return self._claim(connection, ROUND, None if self._dry_run else LEASE, self._places.full() | self._away)
 
-    def _ask(self, row: Row[Any]) -> Outcome:
-        provider = self._providers.get(row.provider_name)
-        if not row.has_lookup or row.provider_name in self._unreachable:
-            return NO_REPLY
-        # The first row that finds a provider unreachable speaks for all of this provider's rows.
-        if provider is None:
-            self._unreachable.add(row.provider_name)
-            return NO_REPLY
-        key = self._key_of(row)
-        try:
-            reply = provider.query(key)
-        except ProviderUnavailableError:
-            self._unreachable.add(row.provider_name)
-            return NO_REPLY
-        except ProviderError as error:
-            _log.warning("provider_gave_no_answer", provider=row.provider_name, idempotencyKey=key, reason=str(error))
-            self._backoff.wait(row.question_id)
-            return NO_REPLY
-        except Exception as error:  # noqa: BLE001 - what one answer raises must not end the questions about the other rows
-            set_aside("reconcile", "answer", error, provider=row.provider_name, idempotencyKey=key)
-            self._backoff.wait(row.question_id)
-            return NO_REPLY
-        return NEVER_SEEN if reply is None else Replied(reply)
+    def _deal(
+        self, sweep: str, outcomes: Iterator[tuple[Row[Any], Outcome | None]], act: Callable[[Row[Any], Outcome], bool]
+    ) -> int:
+        changed, unasked = 0, []
+        no_news: list[tuple[Row[Any], timedelta]] = []
+        for row, outcome in outcomes:
+            if outcome is None:
+                unasked.append(row)
+            elif alone(sweep, act, row, outcome):
+                changed += 1
+            else:
+                longest = LONGEST_WAIT_WITHOUT_REPLY if outcome is NO_REPLY else LONGEST_WAIT
+                no_news.append((row, claims.longer(row.claim_no, longest)))
+        if not self._dry_run and (no_news or unasked):
+            with housekeeping(self._database) as connection:
+                claims.check_later(connection, self._table, no_news, key=self._row_key)
+                claims.give_back(connection, self._table, unasked, key=self._row_key)
+        return changed
+
+    def _ask(self, rows: Sequence[Row[Any]], ends_at: float) -> Iterator[tuple[Row[Any], Outcome | None]]:
+        """Each row with its outcome; None: it was not asked. What is under way when patience ends comes with the next sweep."""
+        calls: dict[Future[Outcome], Row[Any]] = {}
+        for row in rows:
+            if row.has_lookup and row.provider_name in self._places:
+                calls[self._places.ask(row.provider_name, self._key_of(row), self._away)] = row
+            else:
+                if row.has_lookup:
+                    self._away.add(row.provider_name)
+                yield row, NO_REPLY
+        while calls and (left := ends_at - time.monotonic()) > 0:
+            done, _ = wait(calls, timeout=min(PATIENCE.total_seconds(), left), return_when=FIRST_COMPLETED)
+            if not done:
+                break
+            for call in done:
+                yield calls.pop(call), call.result()
+        for call, row in calls.items():
+            if call.cancel():
+                yield row, None
+            else:
+                self._late[call] = row
+
+    def _answered_late(self) -> Iterator[tuple[Row[Any], Outcome]]:
+        for call in [call for call in self._late if call.done()]:
+            yield self._late.pop(call), call.result()
 
 
 def key_of_attempt(row: Row[Any]) -> str:

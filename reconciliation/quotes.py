@@ -13,11 +13,8 @@ from sqlalchemy import Row
 
 from domain.offers import quotes, withdrawing
 from domain.store import UnitOfWork
-from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-
-LIMIT = 200  # quotes expired per sweep
+from reconciliation.rounds import Leased
 
 
 class Quotes:
@@ -26,17 +23,12 @@ class Quotes:
     kind = "quote"
 
     def __init__(self, database: Database, repairs: Repairs) -> None:
-        self._database = database
+        self._found = Leased(database, self.kind, dry_run=repairs.dry_run)
         self._repairs = repairs
 
     def sweep(self) -> int:
         """Expire every such quote; returns how many were expired."""
-        with housekeeping(self._database) as connection:
-            rows = withdrawing.expired_quotes(connection, LIMIT)
-        return sum(alone(self.kind, self._settle, row) for row in rows)
-
-    def _settle(self, row: Row[Any]) -> bool:
-        return self._repairs.make(_repair(row), partial(_expire, row))
+        return self._found.each(withdrawing.expired_quotes, lambda row: self._repairs.make(_repair(row), partial(_expire, row)))
 
 
 def _expire(row: Row[Any], uow: UnitOfWork) -> bool:

@@ -14,16 +14,15 @@ import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.store import UnitOfWork
+from domain.store import UnitOfWork, claims
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import starts
 from domain.workflows.starts import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import LEASE, ROUND, in_rounds
 from workers.runtime.engine import Engine, EngineRefusedError, Instance
 from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
 
-LIMIT = 200  # starts per sweep; each takes one or two calls to the engine
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=200), timedelta(seconds=60)
 TERMINATED = frozenset({"EXTERNALLY_TERMINATED", "INTERNALLY_TERMINATED"})
 
@@ -44,9 +43,13 @@ class Starts:
     def sweep(self) -> int:
         """Resolve every unresolved start that is due; returns how many were settled. Raises EngineError."""
         with housekeeping(self._database) as connection:
-            rows = starts.unresolved_starts(connection, LIMIT, self._start_safe_interval)
             WORKFLOW_START_UNRESOLVED.set(starts.unknown_starts(connection))
-        return sum(alone(self.kind, self._settle, row) for row in rows)
+        return in_rounds(self.kind, self._take, self._settle, once=self._repairs.dry_run)
+
+    def _take(self) -> Sequence[Row[Any]]:
+        lease = None if self._repairs.dry_run else LEASE
+        with housekeeping(self._database) as connection:
+            return starts.unresolved_starts(connection, ROUND, lease, self._start_safe_interval)
 
     def _settle(self, row: Row[Any]) -> bool:
         is_settled = False
@@ -64,7 +67,7 @@ class Starts:
         if not self._repairs.dry_run:
             delay = min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT)
             with housekeeping(self._database) as connection:
-                starts.check_again_later(connection, row, delay)
+                claims.check_later(connection, starts.CORRELATION, [(row, delay)])
 
     def _time_out(self, row: Row[Any]) -> bool:
         """A request without an outcome that has left the dispatcher's queue becomes START_UNKNOWN, and is asked about like any other."""

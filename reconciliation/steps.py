@@ -7,24 +7,26 @@ that was read before the question; it loses to any callback that came meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
-from sqlalchemy import Row
 
 from domain.delivery import fulfilling, unanswered
+from domain.delivery.attempts import ATTEMPT
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
+from domain.delivery.unanswered import KEY, Silence
 from domain.store import CellKind, UnitOfWork
 from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
-from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Replied, Silence, key_of_attempt
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions, Replied, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
-from workers.providers.port import Provider, ProviderReply, ReplyStatus
+from reconciliation.rounds import LEASE, ROUND, in_rounds
+from workers.providers.port import ProviderReply, ReplyStatus
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
 
-LIMIT = 1000  # steps per sweep, oldest first
 SOURCE = OutcomeSource.RECONCILIATION
 MEANING = {
     ReplyStatus.ACCEPTED: (Action.ACCEPTED, StepEvent.ACKNOWLEDGE),
@@ -39,20 +41,24 @@ class Steps:
 
     kind = "step"
 
-    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, silence: Silence) -> None:
+    def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
         self._database = database
-        self._questions = Questions(providers, key_of_attempt)
+        self._questions = Questions(
+            database, places, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
+        )
         self._repairs = repairs
         self._silence = silence
 
     def sweep(self) -> int:
         """Time out steps whose worker is silent, and ask about unanswered ones; returns how many steps were changed."""
-        return self._time_out_silent() + self._ask_about_unanswered()
+        return self._time_out_silent() + self._questions.put(self.kind, self._act_on)
 
     def _time_out_silent(self) -> int:
+        return in_rounds(self.kind, self._silent, self._time_out, once=self._repairs.dry_run)
+
+    def _silent(self) -> list[Row[Any]]:
         with housekeeping(self._database) as connection:
-            rows = unanswered.silent_steps(connection, LIMIT, self._silence.attempt_stale_after)
-        return sum(alone(self.kind, self._time_out, row) for row in rows)
+            return unanswered.silent_steps(connection, ROUND, None if self._repairs.dry_run else LEASE, self._silence)
 
     def _time_out(self, row: Row[Any]) -> bool:
         is_changed = self._conclude(row, Action.TIMED_OUT, StepEvent.TIME_OUT, "the worker gave no sign of life")
@@ -60,13 +66,8 @@ class Steps:
             PROVIDER_UNKNOWN_OUTCOMES.labels(provider=row.provider_name).inc()
         return is_changed
 
-    def _ask_about_unanswered(self) -> int:
-        each = self._silence
-        with housekeeping(self._database) as connection:
-            rows = unanswered.unanswered_steps(
-                connection, LIMIT, each.attempt_stale_after, each.request_safe_interval, each.give_up_after
-            )
-        return sum(alone(self.kind, self._act_on, row, outcome) for row, outcome in self._questions.put(rows))
+    def _take(self, connection: Connection, limit: int, lease: timedelta | None, skip: Collection[str]) -> list[Row[Any]]:
+        return unanswered.unanswered_steps(connection, limit, lease, self._silence, skip)
 
     def _give_up(self, row: Row[Any]) -> bool:
         """Leave an UNKNOWN step to a person when no reply will come: the provider has no look-up, or has been silent for too long.
@@ -82,7 +83,6 @@ class Steps:
         if outcome is NO_REPLY:
             return self._give_up(row)
         if not _is_news(row, outcome):
-            self._questions.ask_later(row.question_id)
             return False
         if outcome is NEVER_SEEN:
             action = Action.ABSENT

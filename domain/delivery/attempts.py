@@ -13,9 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Index, func, select, text, update
-from sqlalchemy.orm import Mapped
+from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.store import Base, Owned, UnitOfWork, check_in, ref, sql_list, table_of
+from domain.store.claims import Checked, Groups
 
 
 class AttemptStatus(StrEnum):
@@ -38,10 +39,10 @@ LIVE_STATUSES = (AttemptStatus.SENT, AttemptStatus.ACKNOWLEDGED, AttemptStatus.U
 LIVE = f"status IN {sql_list(LIVE_STATUSES)}"
 
 
-class ProviderAttempt(Owned, Base):
+class ProviderAttempt(Owned, Checked, Base):
     """One sending of a provider request. Written as SENT in the transaction that starts the step: from its commit on it may have left.
 
-    At most one is live per step and command; a retry is a new attempt with the same idempotency key.
+    At most one is live per step and command; a retry is a new attempt with the same idempotency key. `provider_name` is that of its step.
     """
 
     __tablename__ = "provider_attempt"
@@ -50,8 +51,11 @@ class ProviderAttempt(Owned, Base):
         check_in("status", AttemptStatus),
         check_in("command", AttemptCommand),
         Index("uq_provider_attempt_live", "tenant_id", "step_id", "command", unique=True, postgresql_where=text(LIVE)),
+        Index("ix_provider_attempt_check", "provider_name", "tenant_id", "next_check_at", postgresql_where=text(LIVE)),
     )
     step_id: Mapped[UUID]
+    # The default is for pods of the release before, which do not know this column.
+    provider_name: Mapped[str] = mapped_column(server_default="")
     command: Mapped[str]
     attempt_no: Mapped[int]
     idempotency_key: Mapped[str]
@@ -68,6 +72,10 @@ class ProviderAttempt(Owned, Base):
 
 
 ATTEMPT = table_of(ProviderAttempt)
+OF_PROVIDERS = Groups(by=(ATTEMPT.c.provider_name, ATTEMPT.c.tenant_id), among=LIVE)
+
+DUE_AT_ONCE = {"next_check_at": func.clock_timestamp(), "checks": 0}
+"""What an attempt in another state has: whatever was known of it is news, and earlier waits do not count."""
 
 
 def idempotency_key(step_id: UUID, command: AttemptCommand = AttemptCommand.EXECUTE, request_no: int = 1) -> str:
@@ -85,7 +93,7 @@ def settle(uow: UnitOfWork, which: Mapping[str, Any], status: AttemptStatus, **k
     """
     live = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, **which).where(text(LIVE))
     settled_at = None if status in LIVE_STATUSES else func.clock_timestamp()
-    settled = live.values(status=status, settled_at=settled_at, **known).returning(ATTEMPT.c.id)
+    settled = live.values(status=status, settled_at=settled_at, **DUE_AT_ONCE, **known).returning(ATTEMPT.c.id)
     return uow.connection.execute(settled).first() is not None
 
 

@@ -10,9 +10,12 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, text
-from sqlalchemy.orm import Mapped
+from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.store import Base, Owned, check_in, ref, table_of
+from domain.store.claims import Checked, Groups
+
+UNANSWERED = "answer IS NULL"
 
 
 class Verdict(StrEnum):
@@ -23,7 +26,7 @@ class Verdict(StrEnum):
     LEFT_TO_A_PERSON = "LEFT_TO_A_PERSON"
 
 
-class StepContradiction(Owned, Base):
+class StepContradiction(Owned, Checked, Base):
     """`said` is the event that came, `known` the state that it met; times are the provider's own clock beside ours (`created_at`).
 
     `answer` is the verdict; it is empty until the provider's ledger has settled the contradiction.
@@ -35,9 +38,11 @@ class StepContradiction(Owned, Base):
         check_in("answer", Verdict),
         CheckConstraint("(answer IS NULL) = (answered_at IS NULL)", name="answered"),
         Index("ix_step_contradiction_step", "tenant_id", "step_id"),
-        Index("ix_step_contradiction_unanswered", "created_at", postgresql_where=text("answer IS NULL")),
+        Index("ix_step_contradiction_unanswered", "provider_name", "tenant_id", "next_check_at", postgresql_where=text(UNANSWERED)),
     )
     step_id: Mapped[UUID]
+    # The default is for pods of the release before, which do not know this column.
+    provider_name: Mapped[str] = mapped_column(server_default="")
     said: Mapped[str]
     known: Mapped[str]
     source: Mapped[str]
@@ -50,3 +55,4 @@ class StepContradiction(Owned, Base):
 
 
 CONTRADICTION = table_of(StepContradiction)
+OF_PROVIDERS = Groups(by=(CONTRADICTION.c.provider_name, CONTRADICTION.c.tenant_id), among=UNANSWERED)

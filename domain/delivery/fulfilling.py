@@ -150,6 +150,7 @@ def _contradict(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[A
         StepContradiction,
         {
             "step_id": step.id,
+            "provider_name": step.provider_name,
             "said": command.event,
             "known": before.status,
             **{name: getattr(command, name) for name in facts},
@@ -214,7 +215,7 @@ def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
     latest = update(ATTEMPT).filter_by(
         tenant_id=uow.tenant_id, step_id=step.id, command=AttemptCommand.EXECUTE, attempt_no=step.attempt_no
     )
-    uow.connection.execute(latest.values(status=AttemptStatus.UNKNOWN, settled_at=None))
+    uow.connection.execute(latest.values(status=AttemptStatus.UNKNOWN, settled_at=None, **attempts.DUE_AT_ONCE))
 
 
 def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer) -> None:

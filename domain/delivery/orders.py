@@ -160,6 +160,7 @@ class SalesOrder(Aggregate, Base):
         ),
         Index(
             "ix_sales_order_unsettled",
+            "tenant_id",
             "updated_at",
             postgresql_where=text(f"status IN {sql_list(UNSETTLED)}"),
         ),

@@ -140,6 +140,7 @@ def _claim(uow: UnitOfWork, step: Row[Any], command: StartStep, attempted: Attem
             tenant_id=uow.tenant_id,
             id=uuid4(),
             step_id=step.id,
+            provider_name=step.provider_name,
             command=attempted,
             attempt_no=step.attempt_no,
             idempotency_key=attempts.idempotency_key(step.id, attempted, step.request_no),

@@ -17,7 +17,7 @@ from sqlalchemy import CheckConstraint, ColumnElement, Index, Row, UniqueConstra
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, check_in, ref, sql_list, table_of
+from domain.store import Aggregate, Base, Matrix, Owned, UnitOfWork, check_in, ref, table_of
 from domain.workflows.keys import Kind, key_of
 
 
@@ -58,7 +58,6 @@ class StepEvent(StrEnum):
 S, E = StepStatus, StepEvent  # for the matrix below
 FINAL = frozenset({S.COMPLETED, S.CANCELLED, S.SKIPPED, S.FAILED})
 DONE = (S.COMPLETED, S.SKIPPED)
-UNDER_WAY = (S.IN_PROGRESS, S.UNKNOWN)
 
 STEP_MATRIX = Matrix(
     StepStatus,
@@ -222,8 +221,7 @@ class FulfillmentStep(Aggregate, Base):
         CheckConstraint(f"(kind = '{StepKind.COMPENSATE}') = (compensates_step_id IS NOT NULL)", name="compensation"),
         check_in("kind", StepKind),
         check_in("failure_class", FailureClass),
-        Index("ix_fulfillment_step_unsettled", "updated_at", postgresql_where=text(f"status IN {sql_list(UNDER_WAY)}")),
-        Index("ix_fulfillment_step_held", "updated_at", postgresql_where=text("status = 'HELD'")),
+        Index("ix_fulfillment_step_held", "tenant_id", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
     )
     plan_id: Mapped[UUID]

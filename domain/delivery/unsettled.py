@@ -1,7 +1,7 @@
 """Orders and steps that did not settle by themselves: queries across tenants for reconciliation. They only read, and lock nothing.
 
-A partial index over unsettled rows answers each, so the cost of a sweep grows with what is wrong, not with what there is. A row is an
-inference from its version: a repair names that version.
+A partial index over unsettled rows answers each, in turns between tenants and without what a reconciler has leased. So the cost of a sweep
+grows with what is wrong, not with what there is. A row is an inference from its version: a repair names that version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
 from domain.delivery.steps import STEP, StepStatus
 from domain.fallout import cases
 from domain.fallout.triaging import CASE
-from domain.store import is_one_of
+from domain.store import is_one_of, sql_list
+from domain.store.claims import Groups, fairly
+from domain.store.leases import is_free
 
 NOW = func.clock_timestamp()
 
@@ -42,8 +44,9 @@ IS_STILL_UNCLEAR = and_(ORDER.c.status == OrderStatus.CANCELLING, IS_UNCLEAR)
 
 def unevaluated_orders(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
     """Orders whose steps have all been final and clear, or that have had a ready step without its message, for longer than `grace`."""
-    query = _needing_evaluation().where(STEPS_OF_ORDER.c.last_change < NOW - grace).order_by(ORDER.c.updated_at)
-    return list(connection.execute(query.limit(limit)))
+    query = _needing_evaluation().where(STEPS_OF_ORDER.c.last_change < NOW - grace, is_free("order", ORDER))
+    groups = Groups(by=(ORDER.c.tenant_id,), among=f"status IN {sql_list(UNSETTLED)}")
+    return list(connection.execute(select(fairly(query, groups, ORDER.c.updated_at, limit))))
 
 
 def needs_evaluation(connection: Connection, tenant_id: UUID, order_id: UUID) -> bool:
@@ -59,14 +62,15 @@ def held_without_case(connection: Connection, limit: int, grace: timedelta) -> l
             CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, ~is_one_of(CASE.c.status, *cases.FINAL)
         )
     )
-    query = select(*STEP.c).where(STEP.c.status == StepStatus.HELD, STEP.c.updated_at < NOW - grace, ~has_case)
-    return list(connection.execute(query.order_by(STEP.c.updated_at).limit(limit)))
+    query = select(*STEP.c).where(STEP.c.updated_at < NOW - grace, ~has_case, is_free("held step", STEP))
+    groups = Groups(by=(STEP.c.tenant_id,), among="status = 'HELD'")
+    return list(connection.execute(select(fairly(query, groups, STEP.c.updated_at, limit))))
 
 
 def _needing_evaluation() -> Select[Any]:
     return (
         select(*ORDER.c)
-        .join(STEPS_OF_ORDER, true())
+        .select_from(ORDER.join(STEPS_OF_ORDER, true()))
         .where(is_one_of(ORDER.c.status, *UNSETTLED))
         .where((STEPS_OF_ORDER.c.all_final & ~IS_STILL_UNCLEAR) | STEPS_OF_ORDER.c.one_unannounced)
     )

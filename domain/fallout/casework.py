@@ -48,7 +48,9 @@ from domain.fallout.cases import (
 )
 from domain.fallout.triaging import CASE, DISOWNED, deadlines, next_queue
 from domain.store import Guard, Move, UnitOfWork, is_one_of, param
+from domain.store.claims import NOW, Groups, fairly
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.store.leases import is_free
 from domain.workflows.instances import INSTANCE, NotThisProcess, acts_for
 from domain.workflows.requests import COMMAND
 from domain.workflows.timers import NotDue, is_due
@@ -255,13 +257,14 @@ def assign(uow: UnitOfWork, case: Row[Any]) -> None:
 
 
 def expired_claims(connection: Connection, limit: int) -> list[Row[Any]]:
-    """Cases whose owner's lease has run out, the longest first."""
-    query = select(*CASE.c).where(CASE.c.status == FalloutStatus.IN_PROGRESS, CASE.c.claim_expires_at <= func.clock_timestamp())
-    return list(connection.execute(query.order_by(CASE.c.claim_expires_at).limit(limit)))
+    """Cases whose owner's lease has run out, and that no reconciler has leased: in turns between tenants, the longest first."""
+    query = select(*CASE.c).where(CASE.c.claim_expires_at <= NOW, is_free("case", CASE))
+    groups = Groups(by=(CASE.c.tenant_id,), among="status = 'IN_PROGRESS'")
+    return list(connection.execute(select(fairly(query, groups, CASE.c.claim_expires_at, limit))))
 
 
 def cases_of_processes(connection: Connection, process_instance_ids: Collection[str]) -> list[Row[Any]]:
-    """The unresolved cases of these processes, without those whose assignment is still on its way to the engine."""
+    """The unresolved cases of these processes that no reconciler has leased and whose assignment is not on its way to the engine."""
     is_on_its_way = exists(
         select(COMMAND.c.id).where(
             COMMAND.c.tenant_id == INSTANCE.c.tenant_id,
@@ -274,6 +277,6 @@ def cases_of_processes(connection: Connection, process_instance_ids: Collection[
         select(*CASE.c, INSTANCE.c.process_instance_id)
         .join(INSTANCE, and_(INSTANCE.c.tenant_id == CASE.c.tenant_id, INSTANCE.c.subject_id == CASE.c.id))
         .where(INSTANCE.c.process_instance_id.in_(list(process_instance_ids)), ~is_on_its_way)
-        .where(is_one_of(CASE.c.status, *cases.UNRESOLVED))
+        .where(is_one_of(CASE.c.status, *cases.UNRESOLVED), is_free("assignee", CASE))
     )
     return list(connection.execute(query))

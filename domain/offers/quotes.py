@@ -124,7 +124,7 @@ class Quote(Aggregate, Base):
         QUOTE_MATRIX.check_status(),
         UniqueConstraint("tenant_id", "quote_number"),
         ref("quote_revision", "current_revision_id", of={"id": "quote_id"}, deferrable=True, initially="DEFERRED", use_alter=True),
-        Index("ix_quote_expiring", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
+        Index("ix_quote_expiring", "tenant_id", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
         Index("ix_quote_changed", "updated_at", "id"),
     )
     quote_number: Mapped[str] = mapped_column(server_default=next_number("Q"))

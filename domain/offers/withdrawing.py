@@ -15,9 +15,11 @@ from domain import messages
 from domain.errors import Conflict, InvalidTransition, SafeAction
 from domain.offers import quotes, revising
 from domain.offers.approvals import EXPIRE_REQUEST, RECALL_REQUEST, VOID_REQUEST
-from domain.offers.quotes import EXPIRING, QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteStatus
+from domain.offers.quotes import EXPIRING_SQL, QUOTE_MATRIX, Quote, QuoteEvent, QuoteExpired, QuoteStatus
 from domain.offers.revising import CURRENT_REVISION, EXPECTED_VERSION
-from domain.store import Guard, Move, UnitOfWork, is_one_of, param, table_of
+from domain.store import Guard, Move, UnitOfWork, param, table_of
+from domain.store.claims import NOW, Groups, fairly
+from domain.store.leases import is_free
 
 
 class QuoteStillValid(Conflict):
@@ -142,7 +144,8 @@ def _as_it_is(uow: UnitOfWork, refusal: InvalidTransition, status: QuoteStatus) 
 
 
 def expired_quotes(connection: Connection, limit: int) -> list[Row[Any]]:
-    """Quotes of all tenants that are past their end and still open, the longest overdue first. Reads only, from a partial index."""
+    """Quotes past their end that are still open, and that no reconciler has leased: in turns between tenants, the longest overdue first."""
     quote = table_of(Quote)
-    query = select(*quote.c).where(is_one_of(quote.c.status, *EXPIRING), quote.c.valid_until <= func.clock_timestamp())
-    return list(connection.execute(query.order_by(quote.c.valid_until).limit(limit)))
+    query = select(*quote.c).where(quote.c.valid_until <= NOW, is_free("quote", quote))
+    groups = Groups(by=(quote.c.tenant_id,), among=f"status IN ({EXPIRING_SQL})")
+    return list(connection.execute(select(fairly(query, groups, quote.c.valid_until, limit))))

@@ -86,7 +86,7 @@ class OutboxEvent(Owned, Base):
         UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version", "event_type"),
         CheckConstraint("status IN ('PENDING', 'PUBLISHED')", name="status"),
         Index("ix_outbox_event_pending", "aggregate_id", "position", postgresql_where=text("status = 'PENDING'")),
-        Index("ix_outbox_event_oldest", "position", postgresql_where=text("status = 'PENDING'")),
+        Index("ix_outbox_event_oldest", "tenant_id", "position", postgresql_where=text("status = 'PENDING'")),
     )
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     event_type: Mapped[str]
@@ -134,6 +134,9 @@ WORKFLOW_COMMAND_MATRIX = Matrix(
 )
 
 
+PENDING_START = "status = 'PENDING' AND kind = 'START'"
+
+
 class WorkflowCommand(Aggregate, Base):
     """A request to the engine, carried out by the dispatcher until it is proven done or no longer matters (`expires_at`).
 
@@ -144,7 +147,8 @@ class WorkflowCommand(Aggregate, Base):
     __tablename__ = "workflow_command"
     __table_args__ = (
         WORKFLOW_COMMAND_MATRIX.check_status(),
-        Index("ix_workflow_command_due", "due_at", postgresql_where=text("status = 'PENDING'")),
+        Index("ix_workflow_command_due", "tenant_id", "due_at", postgresql_where=text("status = 'PENDING'")),
+        Index("ix_workflow_command_start", "tenant_id", "business_key", postgresql_where=text(PENDING_START)),
     )
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kind: Mapped[str]

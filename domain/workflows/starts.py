@@ -13,11 +13,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Index, Row, UniqueConstraint, exists, func, or_, select, text, update
+from sqlalchemy import Connection, Index, Row, UniqueConstraint, exists, func, or_, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, is_one_of, param, table_of
+from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, is_one_of, param, sql_list, table_of
+from domain.store.claims import Checked, Groups, claim
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import instances
 from domain.workflows.requests import COMMAND
@@ -79,7 +80,10 @@ class CorrelationMovedOn(Conflict):
     safe_action = SafeAction.NOTHING_TO_DO
 
 
-class WorkflowCorrelation(Aggregate, Base):
+UNRESOLVED = f"status IN {sql_list(UNSETTLED)}"
+
+
+class WorkflowCorrelation(Aggregate, Checked, Base):
     """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start; a restart has a new one."""
 
     ID_FIELD = "correlation_id"
@@ -89,9 +93,7 @@ class WorkflowCorrelation(Aggregate, Base):
         UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "workflow_name"),
         UniqueConstraint("tenant_id", "business_key"),
         Index("ix_workflow_correlation_instance", "process_instance_id"),
-        Index(
-            "ix_workflow_correlation_unresolved", "next_check_at", postgresql_where=text("status IN ('REQUESTED', 'START_UNKNOWN')")
-        ),
+        Index("ix_workflow_correlation_unresolved", "tenant_id", "next_check_at", postgresql_where=text(UNRESOLVED)),
     )
     aggregate_type: Mapped[str]
     aggregate_id: Mapped[UUID]
@@ -102,7 +104,6 @@ class WorkflowCorrelation(Aggregate, Base):
     variables: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(server_default="1")
     requested_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    next_check_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,31 +240,22 @@ def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> No
     uow.ask_engine(WorkflowCommandKind.START, row.workflow_name, business_key, row.variables)
 
 
-def check_again_later(connection: Connection, row: Row[Any], delay: timedelta) -> None:
-    """Check an unresolved start again after `delay`."""
-    connection.execute(
-        update(CORRELATION)
-        .where(CORRELATION.c.tenant_id == row.tenant_id, CORRELATION.c.id == row.id)
-        .values(next_check_at=func.clock_timestamp() + delay)
-    )
-
-
-def unresolved_starts(connection: Connection, limit: int, start_safe_interval: timedelta) -> list[Row[Any]]:
-    """Starts to check now: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
+def unresolved_starts(
+    connection: Connection, limit: int, lease: timedelta | None, start_safe_interval: timedelta
+) -> list[Row[Any]]:
+    """Claim starts to check now, in turns between tenants: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
 
     `age` is the time in that state (for START_UNKNOWN: since the dispatcher gave up waiting), `is_past_safe_interval` whether it exceeds
     `start_safe_interval`, `start_is_queued` whether the dispatcher still has the command.
     """
     c = CORRELATION.c
     query = (
-        select(*c, (NOW - c.updated_at).label("age"), (c.updated_at < NOW - start_safe_interval).label("is_past_safe_interval"))
+        select(*(column for column in c if column.name != "next_check_at"), (NOW - c.updated_at).label("age"))
+        .add_columns((c.updated_at < NOW - start_safe_interval).label("is_past_safe_interval"))
         .add_columns(START_IS_QUEUED.label("start_is_queued"))
-        .where(is_one_of(c.status, *UNSETTLED), c.next_check_at <= NOW)
         .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - start_safe_interval))
-        .order_by(c.next_check_at)
-        .limit(limit)
     )
-    return list(connection.execute(query))
+    return claim(connection, query, CORRELATION, Groups(by=(c.tenant_id,), among=UNRESOLVED), limit=limit, lease=lease)
 
 
 def unknown_starts(connection: Connection) -> int:

@@ -20,7 +20,7 @@ from reconciliation.loop import Intervals, Reconciler
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, Offers
-from tests.support.reconciling import OnlyAsked
+from tests.support.reconciling import OnlyAsked, all_are_due
 from workers.providers.port import ProviderReply, ProviderUnavailableError, ReplyStatus
 from workers.runtime.engine import Engine
 
@@ -58,6 +58,7 @@ def reconcile(work: Fulfilment, intervals: Intervals = AT_ONCE, **says: Provider
     engine = create_autospec(Engine, instance=True)
     engine.find_instances.return_value = []
     engine.assigned_tasks.return_value = []
+    all_are_due(work.offers.engine)
     Reconciler(acting(work.offers.engine, "reconcile"), engine, {"sandbox": ledger}, intervals).run_once()
     return ledger
 

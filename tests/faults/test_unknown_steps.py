@@ -13,6 +13,7 @@ from domain.delivery import evaluating, starting, steps
 from domain.delivery.steps import StepEvent, StepObsolete
 from domain.store import table_of
 from domain.store.facts import ConflictLog, WorkflowCommand
+from reconciliation.questions import ProviderPlaces
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
 from tests.support.database import acting, in_order
@@ -23,6 +24,7 @@ from tests.support.reconciling import (
     NOW,
     Scripted,
     actions,
+    all_are_due,
     callback,
     complete,
     history,
@@ -70,10 +72,11 @@ def sweep(
     request_safe_interval: timedelta = NOW,
     dry_run: bool = False,
 ) -> int:
+    all_are_due(offers.engine)
     waits = silence(attempt_stale_after=attempt_stale_after, request_safe_interval=request_safe_interval)
     return Steps(
         acting(offers.engine, "reconcile"),
-        {"sandbox": provider},
+        ProviderPlaces({"sandbox": provider}),
         Repairs(acting(offers.engine, "reconcile"), dry_run=dry_run),
         waits,
     ).sweep()

@@ -11,10 +11,9 @@ from domain.store import CellKind
 from domain.store.unit_of_work import housekeeping
 from tests.support.offers import Offers
 from tests.support.reconciling import (
-    NEVER,
-    NOW,
     conclude,
     look,
+    silence,
     time_out,
 )
 
@@ -51,7 +50,7 @@ def test_an_acknowledged_request_that_was_taken_for_absent_is_asked_about_again(
 
     assert (kind, step.status) == (CellKind.CONTRADICTION, "UNKNOWN")
     with housekeeping(offers.engine) as connection:
-        found = unanswered.unanswered_steps(connection, 10, NOW, NOW, NEVER)
+        found = unanswered.unanswered_steps(connection, 10, None, silence())
     assert [row.id for row in found] == [step_id]
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 
 from domain import rebuilding
 from domain.delivery import reading, unanswered, unsettled
+from domain.delivery.unanswered import Silence
 from domain.fallout import casework
 from domain.offers import withdrawing
 from domain.projections.tables import Projection
@@ -26,15 +27,16 @@ from workers.sandbox.proxy import FaultProxy
 
 LONG = timedelta(minutes=1)
 PLACE = rebuilding.Place(datetime(2026, 1, 1, tzinfo=UTC), uuid4())
-OPEN_STEPS = {"ix_fulfillment_step_unsettled", "uq_provider_attempt_live"}
+SILENCE = Silence(attempt_stale_after=LONG, request_safe_interval=LONG, give_up_after=LONG)
+OPEN_ATTEMPTS = {"ix_provider_attempt_check"}
 QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: requests.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
-    (lambda connection: starts.unresolved_starts(connection, 10, LONG), {"ix_workflow_correlation_unresolved"}),
+    (lambda connection: starts.unresolved_starts(connection, 10, LONG, LONG), {"ix_workflow_correlation_unresolved"}),
     (starts.unknown_starts, {"ix_workflow_correlation_unresolved"}),
-    (lambda connection: unanswered.silent_steps(connection, 10, LONG), OPEN_STEPS),
-    (lambda connection: unanswered.unanswered_steps(connection, 10, LONG, LONG, LONG), OPEN_STEPS),
-    (lambda connection: unanswered.unanswered_cancellations(connection, 10, LONG, LONG, LONG), {"uq_provider_attempt_live"}),
-    (lambda connection: unanswered.unsettled_contradictions(connection, 10, LONG, LONG), {"ix_step_contradiction_unanswered"}),
+    (lambda connection: unanswered.silent_steps(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
+    (lambda connection: unanswered.unanswered_steps(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
+    (lambda connection: unanswered.unanswered_cancellations(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
+    (lambda connection: unanswered.unsettled_contradictions(connection, 10, LONG, SILENCE), {"ix_step_contradiction_unanswered"}),
     (lambda connection: casework.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
     (lambda connection: unsettled.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
     (

@@ -8,16 +8,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, select
+from sqlalchemy import Engine, Row, select, text
 
 from domain.delivery import callbacks, evaluating, fulfilling, reading, steps
 from domain.delivery.callbacks import ReceiveCallback
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.starting import StartedStep
 from domain.delivery.steps import StepEvent
+from domain.delivery.unanswered import Silence
 from domain.findings import ReconciliationFinding
 from domain.store.facts import TransitionLog
-from reconciliation.questions import Silence
 from tests.support.as_read import Order
 from tests.support.offers import Offers
 from workers.providers.port import (
@@ -38,6 +38,13 @@ def silence(
     return Silence(
         attempt_stale_after=attempt_stale_after, request_safe_interval=request_safe_interval, give_up_after=give_up_after
     )
+
+
+def all_are_due(engine: Engine) -> None:
+    """Let every wait until the next check be over, as if time had passed."""
+    with engine.begin() as connection:
+        for table in ("provider_attempt", "step_contradiction", "workflow_correlation", "reconciliation_lease"):
+            connection.execute(text(f"UPDATE {table} SET next_check_at = clock_timestamp()"))
 
 
 class OnlyAsked:

@@ -72,11 +72,10 @@ class PeopleCalls(EngineConnection):
         rows = self.get("/task", processInstanceBusinessKey=business_key, sortBy="created", sortOrder="asc")
         return [_user_task(row) for row in rows]
 
-    def assigned_tasks(self, definition_key: str, limit: int) -> list[UserTask]:
-        """Find assigned open user tasks with this id in their model, oldest first."""
-        rows = self.get(
-            "/task", taskDefinitionKey=definition_key, assigned="true", sortBy="created", sortOrder="asc", maxResults=limit
-        )
+    def assigned_tasks(self, definition_key: str, limit: int, first: int = 0) -> list[UserTask]:
+        """Find assigned open user tasks with this id in their model, oldest first, beginning with the number `first`."""
+        order = {"sortBy": "created", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
+        rows = self.get("/task", taskDefinitionKey=definition_key, assigned="true", **order)
         return [_user_task(row) for row in rows]
 
     def task_variables(self, task_id: str) -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""Rows that wait for a check: which are due, and which one process has taken (docs/domain.md#fair-shares-and-leases).
+
+The rule it keeps: a claim moves `next_check_at` into the future, in one statement that skips rows which another process claims meanwhile.
+So one process at a time checks a row, and a row of a killed process comes back. No group can keep another one waiting: each gets its
+share of a claim, its longest waiting rows first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Column,
+    Connection,
+    Interval,
+    Row,
+    Select,
+    Subquery,
+    Table,
+    TextClause,
+    bindparam,
+    func,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=60)
+
+# Stable within the statement, so that an index can find the rows; the transaction of a claim has only this statement.
+NOW = func.statement_timestamp()
+
+
+class Checked:
+    """Columns of a row that is checked until it is settled: when again, and how often it was checked without news.
+
+    An index over the rows that are not settled, by the columns of their group and `next_check_at`, finds the due ones.
+    """
+
+    next_check_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=92)
+    checks: Mapped[int] = mapped_column(server_default="0", sort_order=93)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Groups of the rows that `among` (the condition of their partial index) selects, by the leading columns of that index."""
+
+    by: Sequence[Column[Any]]
+    among: str
+
+    @property
+    def condition(self) -> TextClause:
+        return text(f"{self.by[0].table.name}.{self.among}")
+
+    def there_are(self, skip: Collection[str] = ()) -> CTE:
+        """Every group, without those whose first column is in `skip`. It steps from one group to the next, and reads no other row."""
+        first = select(*self.by).where(self.condition).order_by(*self.by).limit(1).subquery()
+        steps = select(first).cte("steps", recursive=True)
+        later = select(*self.by).where(self.condition, tuple_(*self.by) > tuple_(*steps.c)).order_by(*self.by).limit(1)
+        following = later.correlate(steps).lateral("following")
+        steps = steps.union_all(select(*following.c).select_from(steps.join(following, true())))
+        found = select(steps)
+        return (found.where(next(iter(steps.c)).not_in(skip)) if skip else found).cte("groups")
+
+
+def fairly(
+    rows: Select[Any], groups: Groups, first: Column[Any], limit: int, *, lock: Table | None = None, skip: Collection[str] = ()
+) -> Subquery:
+    """At most `limit` of `rows`, in turns: of each group the first one by the column `first`, then of each the second one.
+
+    `turn` numbers the rows of a group. With `lock` the rows of that table stay locked until commit; those locked by others are left out.
+    """
+    group = groups.there_are(skip)
+    share = select(func.greatest(1, limit / func.count())).select_from(group).scalar_subquery()
+    of_group = rows.where(groups.condition, *(column == group.c[column.name] for column in groups.by))
+    of_group = of_group.correlate(group).order_by(first).limit(share)
+    if lock is not None:
+        of_group = of_group.with_for_update(of=lock, skip_locked=True)
+    own = of_group.lateral("own")
+    turn = func.row_number().over(partition_by=list(group.c), order_by=own.c[first.name]).label("turn")
+    return select(*own.c, turn).select_from(group.join(own, true())).order_by(turn, own.c[first.name]).limit(limit).subquery("due")
+
+
+def claim(
+    connection: Connection,
+    rows: Select[Any],
+    table: Table,
+    groups: Groups,
+    *,
+    limit: int,
+    lease: timedelta | None,
+    key: str = "id",
+    skip: Collection[str] = (),
+) -> list[Row[Any]]:
+    """Take due rows of `table` for `lease`, in turns between the groups; `key` is the name that `rows` give to the id of the table.
+
+    `checks` counts the claim, and proves it to `check_later`. Without `lease` (a dry run) nothing is taken.
+    """
+    c = table.c
+    due = fairly(
+        rows.add_columns(c.next_check_at, c.checks.label("claim_no")).where(c.next_check_at <= NOW),
+        groups,
+        c.next_check_at,
+        limit,
+        lock=table if lease else None,
+        skip=skip,
+    )
+    if lease is None:
+        return list(connection.execute(select(due).order_by(due.c.turn)))
+    taken = select(due).cte("taken")
+    move = (
+        update(table)
+        .where(c.tenant_id == taken.c.tenant_id, c.id == taken.c[key])
+        .values(next_check_at=NOW + lease, checks=c.checks + 1)
+        .returning(*(column for column in taken.c if column.name != "claim_no"), c.checks.label("claim_no"))
+    )
+    return sorted(connection.execute(move), key=lambda row: row.turn)
+
+
+def check_later(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], *, key: str = "id") -> None:
+    """Check claimed rows that are not settled again after these waits; a row that has changed, or was claimed anew, stays as it is."""
+    _put_back(connection, table, waits, key, checked=0)
+
+
+def give_back(connection: Connection, table: Table, rows: Sequence[Row[Any]], *, key: str = "id") -> None:
+    """Give back claimed rows that were not checked: they are due at once, behind those that wait already."""
+    _put_back(connection, table, [(row, timedelta()) for row in rows], key, checked=1)
+
+
+def longer(checks: int, longest: timedelta = LONGEST_WAIT) -> timedelta:
+    """The wait after so many checks without news: twice as long each time."""
+    return min(FIRST_WAIT * 2 ** min(checks - 1, 16), longest)
+
+
+def _put_back(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], key: str, *, checked: int) -> None:
+    if not waits:
+        return
+    c = table.c
+    mine = (c.tenant_id == bindparam("of_tenant")) & (c.id == bindparam("of_id")) & (c.checks == bindparam("claim_no"))
+    connection.execute(
+        update(table)
+        .where(mine)
+        .values(next_check_at=func.clock_timestamp() + bindparam("wait", type_=Interval()), checks=c.checks - checked),
+        [{"of_tenant": row.tenant_id, "of_id": row._mapping[key], "claim_no": row.claim_no, "wait": wait} for row, wait in waits],
+    )
