@@ -94,7 +94,10 @@ class Dispatcher:
         for row in rows:
             by_key[row.tenant_id, row.business_key].append(row)
         send_until = claimed_at + self._lease.total_seconds() / 2
-        work = [self._threads.submit(self._carry_out_all, _Claim(rows=same, send_until=send_until)) for same in by_key.values()]
+        in_order = (sorted(same, key=lambda row: row.position) for same in by_key.values())
+        work = [
+            self._threads.submit(self._carry_out_all, _Claim(rows=rows_of_key, send_until=send_until)) for rows_of_key in in_order
+        ]
         errors = [error for error in [future.exception() for future in work] if error is not None]
         if errors:
             raise errors[0]

@@ -78,7 +78,7 @@ def fairly(
     `turn` numbers the rows of a group. With `lock` the rows of that table stay locked until commit; those locked by others are left out.
     """
     group = groups.there_are(skip)
-    share = select(func.greatest(1, limit / func.count())).select_from(group).scalar_subquery()
+    share = select(func.greatest(1, limit // func.count())).select_from(group).scalar_subquery()
     of_group = rows.where(groups.condition, *(column == group.c[column.name] for column in groups.by))
     of_group = of_group.correlate(group).order_by(first).limit(share)
     if lock is not None:
@@ -136,7 +136,8 @@ def give_back(connection: Connection, table: Table, rows: Sequence[Row[Any]], *,
 
 def longer(checks: int, longest: timedelta = LONGEST_WAIT) -> timedelta:
     """The wait after so many checks without news: twice as long each time."""
-    return min(FIRST_WAIT * 2 ** min(checks - 1, 16), longest)
+    doubled: int = 2 ** min(checks - 1, 16)
+    return min(FIRST_WAIT * doubled, longest)
 
 
 def _put_back(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], key: str, *, checked: int) -> None:

@@ -86,7 +86,8 @@ class OutboxEvent(Owned, Base):
         UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version", "event_type"),
         CheckConstraint("status IN ('PENDING', 'PUBLISHED')", name="status"),
         Index("ix_outbox_event_pending", "aggregate_id", "position", postgresql_where=text("status = 'PENDING'")),
-        Index("ix_outbox_event_oldest", "tenant_id", "position", postgresql_where=text("status = 'PENDING'")),
+        Index("ix_outbox_event_oldest", "position", postgresql_where=text("status = 'PENDING'")),
+        Index("ix_outbox_event_turn", "tenant_id", "position", postgresql_where=text("status = 'PENDING'")),
     )
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     event_type: Mapped[str]

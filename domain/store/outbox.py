@@ -47,17 +47,30 @@ class Backlog(NamedTuple):
     oldest: datetime | None
 
 
+# Each tenant with pending events has the same share of a claim, and the events of the tenants come in turns: `tenants` steps from one
+# tenant to the next.
 # Each row looks at the lease of its aggregate's oldest pending event, so `front` has whole aggregates from their oldest event on.
 # `heads` skips locked rows, and reads a row again that changed after the statement began: an event that another relay leased or
 # published meanwhile drops out.
 CLAIM = text("""
-WITH front AS MATERIALIZED (
-    SELECT e.* FROM outbox_event e
-    WHERE e.status = 'PENDING' AND (
-        SELECT o.due_at FROM outbox_event o
-        WHERE o.aggregate_id = e.aggregate_id AND o.status = 'PENDING' ORDER BY o.position LIMIT 1
-    ) <= clock_timestamp()
-    ORDER BY e.position LIMIT :limit
+WITH RECURSIVE tenants AS (
+    (SELECT tenant_id FROM outbox_event WHERE status = 'PENDING' ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT following.tenant_id FROM tenants CROSS JOIN LATERAL (
+        SELECT n.tenant_id FROM outbox_event n
+        WHERE n.status = 'PENDING' AND n.tenant_id > tenants.tenant_id ORDER BY n.tenant_id LIMIT 1
+    ) following
+), front AS MATERIALIZED (
+    SELECT own.* FROM tenants CROSS JOIN LATERAL (
+        SELECT oldest.*, row_number() OVER () AS turn FROM (
+            SELECT e.* FROM outbox_event e
+            WHERE e.tenant_id = tenants.tenant_id AND e.status = 'PENDING' AND (
+                SELECT o.due_at FROM outbox_event o
+                WHERE o.aggregate_id = e.aggregate_id AND o.status = 'PENDING' ORDER BY o.position LIMIT 1
+            ) <= clock_timestamp()
+            ORDER BY e.position LIMIT (SELECT greatest(1, CAST(:limit AS bigint) / count(*)) FROM tenants)
+        ) oldest
+    ) own
 ), heads AS MATERIALIZED (
     SELECT h.position, h.aggregate_id FROM outbox_event h
     WHERE h.position = ANY(ARRAY(SELECT min(position) FROM front GROUP BY aggregate_id))
@@ -70,7 +83,7 @@ WITH front AS MATERIALIZED (
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
        CAST(e.aggregate_id AS text), e.aggregate_version, CAST(e.command_id AS text), CAST(e.causation_id AS text), e.business_key,
        to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
-FROM front e JOIN heads USING (aggregate_id) ORDER BY e.position
+FROM front e JOIN heads USING (aggregate_id) ORDER BY e.turn, e.position
 """)
 MARK = text("""
 UPDATE outbox_event SET status = 'PUBLISHED', published_at = clock_timestamp()
@@ -91,7 +104,7 @@ SELECT (SELECT count(*) FROM outbox_event WHERE status = 'PENDING'),
 
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[PendingEvent]:
-    """Lease aggregates that no relay has, and return their pending events, oldest first, at most `limit`."""
+    """Lease aggregates that no relay has, and return their pending events, in turns between tenants, at most `limit` or one of each."""
     events = [PendingEvent._make(row) for row in run(connection, CLAIM, {"limit": limit, "lease": lease})]
     if events:
         run(connection, WITHOUT_DISK_WAIT, {})

@@ -8,10 +8,18 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from domain.store import Move, UnitOfWork, param, table_of
-from domain.store.facts import WORKFLOW_COMMAND_MATRIX, WorkflowCommand, WorkflowCommandEvent, WorkflowCommandKind
+from domain.store import Move, UnitOfWork, is_one_of, param, table_of
+from domain.store.claims import NOW, Groups, fairly
+from domain.store.facts import (
+    WORKFLOW_COMMAND_MATRIX,
+    WorkflowCommand,
+    WorkflowCommandEvent,
+    WorkflowCommandKind,
+    WorkflowCommandStatus,
+)
 
 COMMAND = table_of(WorkflowCommand)
+OF_TENANTS = Groups(by=(COMMAND.c.tenant_id,), among="status = 'PENDING'")
 
 FINISH = Move(
     WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.FINISH, sets={WorkflowCommand.outcome: param("outcome")}
@@ -22,30 +30,24 @@ EXPIRE = Move(
 
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]]:
-    """Lease due commands, oldest first. Commands for one business key wait until its start is settled."""
+    """Lease due commands, in turns between tenants. Commands for one business key wait until its start is settled."""
     earlier = COMMAND.alias("earlier")
     blocked = select(earlier.c.id).where(
         earlier.c.tenant_id == COMMAND.c.tenant_id,
         earlier.c.business_key == COMMAND.c.business_key,
-        earlier.c.kind == WorkflowCommandKind.START,
-        earlier.c.status == "PENDING",
+        is_one_of(earlier.c.kind, WorkflowCommandKind.START),
+        is_one_of(earlier.c.status, WorkflowCommandStatus.PENDING),
         earlier.c.position < COMMAND.c.position,
     )
-    due = (
-        select(COMMAND.c.tenant_id, COMMAND.c.id)
-        .where(COMMAND.c.status == "PENDING", COMMAND.c.due_at <= func.clock_timestamp(), ~blocked.exists())
-        .order_by(COMMAND.c.position)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
+    waiting = select(COMMAND.c.tenant_id, COMMAND.c.id, COMMAND.c.due_at).where(COMMAND.c.due_at <= NOW, ~blocked.exists())
+    due = select(fairly(waiting, OF_TENANTS, COMMAND.c.due_at, limit, lock=COMMAND)).cte("taken")
     taken = (
         update(COMMAND)
         .where(COMMAND.c.tenant_id == due.c.tenant_id, COMMAND.c.id == due.c.id)
         .values(due_at=func.clock_timestamp() + lease, attempts=COMMAND.c.attempts + 1)
-        .returning(*COMMAND.c, (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"))
+        .returning(*COMMAND.c, (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"), due.c.turn)
     )
-    return sorted(connection.execute(taken), key=lambda row: row.position)
+    return sorted(connection.execute(taken), key=lambda row: (row.turn, row.position))
 
 
 def give_back(connection: Connection, row: Row[Any], delay: timedelta, *, was_sent: bool) -> None:

@@ -16,13 +16,14 @@ HEAD = """# Topics
 
 Every topic that a model may use: the variables that its worker reads and sets, the fields of a form that a person has filled in before it
 (answers: the worker reads them from the engine's history of that completion, never from variables), the BPMN errors that it may raise,
-which a boundary event must catch, and the retry policy that the models give it. What the variables mean is explained in
+which a boundary event must catch, the retry policy that the models give it, and whether the worker waits for a provider: such tasks never
+get all places of a pod. What the variables mean is explained in
 [bpmn/README.md](../bpmn/README.md#variables-of-the-topics). `q2o check` compares the models with the same declarations.
 
 Written by `make topics`; do not edit.
 
-| topic | reads | answers | sets | BPMN errors | retries |
-|---|---|---|---|---|---|
+| topic | reads | answers | sets | BPMN errors | retries | asks a provider |
+|---|---|---|---|---|---|---|
 """
 NAMESPACES = {"bpmn": "http://www.omg.org/spec/BPMN/20100524/MODEL", "camunda": "http://camunda.org/schema/1.0/bpmn"}
 
@@ -30,7 +31,7 @@ NAMESPACES = {"bpmn": "http://www.omg.org/spec/BPMN/20100524/MODEL", "camunda": 
 def page() -> str:
     rows = [
         f"| `{contract.name}` | {_names(contract.variables)} | {_names(contract.answers)} | {_names(contract.sets)} "
-        f"| {_names(contract.errors)} | {', '.join(sorted(set(_retries(contract.name))))} |"
+        f"| {_names(contract.errors)} | {', '.join(sorted(set(_retries(contract.name))))} | {'yes' if contract.asks_provider else ''} |"
         for contract in sorted(CONTRACTS.values(), key=lambda contract: contract.name)
     ]
     return HEAD + "\n".join(rows) + "\n"

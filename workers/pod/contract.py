@@ -108,12 +108,13 @@ Handler: TypeAlias = Callable[[Task], Mapping[str, Variable]]
 class Topic:
     """A topic and its handler: the variables that it reads and the BPMN errors that it may raise.
 
-    `lock_duration` None: the pod's. `heartbeat` is called after each extension of a running task's lock, to write a sign of life.
+    `asks_provider`: its handler waits for a provider, so it never gets all places of a pod. `lock_duration` None: the pod's. `heartbeat` is called after each extension of a running task's lock, to write a sign of life.
     """
 
     name: str
     handler: Handler
     variables: Sequence[str] = ()
     errors: Sequence[str] = ()
+    asks_provider: bool = False
     lock_duration: timedelta | None = None
     heartbeat: Callable[[Task], None] | None = None

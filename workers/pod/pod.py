@@ -1,7 +1,7 @@
 """The pod: fetches external tasks, runs their handlers and reports the outcomes.
 
 One long poll for all topics, never more tasks than can start at once, a lock that is kept alive while a handler runs, and an end that
-gives back the tasks that were not started. The rules it keeps: a task that another worker has locked is never reported; a handler that
+gives back the tasks that were not started. The rules it keeps: tasks that ask a provider never take all places; a task that another worker has locked is never reported; a handler that
 raises never ends the pod; two pods never share a worker id, which is all that the engine tells them apart by.
 """
 
@@ -19,6 +19,7 @@ from workers.pod.contract import BpmnError, GiveUp, Handler, RetryLater, Task, T
 from workers.pod.heartbeat import Heartbeat
 from workers.pod.lease import Clock, Lease
 from workers.pod.outcomes import Failed, run_handler
+from workers.pod.places import NOTHING, Offer, Places
 from workers.pod.polls import Polls
 from workers.pod.report import Reporter, Settled
 from workers.runtime.engine import Engine, EngineError, ExternalTask, TopicRequest
@@ -86,6 +87,7 @@ class Pod:
             TopicRequest(name=topic.name, lock_duration=topic.lock_duration or lock_duration, variables=topic.variables)
             for topic in topics.values()
         ]
+        self._places = Places(topics, self._requests, capacity)
         # Each run has its own threads, made by `_open`.
         self._heartbeat: Heartbeat
         self._polls: Polls
@@ -94,7 +96,7 @@ class Pod:
         """Fetch once, run everything to its end, and return how many tasks that was. Raises EngineError when the fetch fails."""
         with self._open():
             requested_at = self._clock()
-            leases = self._new_leases(self._polls.fetch(self._capacity, poll), requested_at)
+            leases = self._new_leases(self._polls.fetch(self._offer(), poll), requested_at)
             for lease in leases:
                 self._begin(lease)
             self._await_idle(None)
@@ -119,11 +121,11 @@ class Pod:
             self._pauses.end("poll")
 
     def _turn(self, stop: Event) -> int:
-        room = self._await_room(stop)
-        if not room:
+        offer = self._await_room(stop)
+        if not offer.room:
             return 0
         requested_at = self._clock()
-        leases = self._new_leases(self._polls.wait_for_tasks(room), requested_at)
+        leases = self._new_leases(self._polls.wait_for_tasks(offer), requested_at)
         for lease in leases:
             if stop.is_set():
                 self._give_back(lease)
@@ -144,7 +146,7 @@ class Pod:
             _polling.add(worker_id)
         self._draining = False
         self._heartbeat = Heartbeat(self._engine, self._clock)
-        self._polls = Polls(self._engine, self._requests, self._poll, in_flight=lambda: list(self._in_flight), clock=self._clock)
+        self._polls = Polls(self._engine, self._poll, in_flight=lambda: list(self._in_flight), offer=self._offer, clock=self._clock)
         self._heartbeat.start()
         self._polls.start()
         try:
@@ -155,12 +157,18 @@ class Pod:
             with _polling_lock:
                 _polling.discard(worker_id)
 
-    def _await_room(self, stop: Event) -> int:
+    def _await_room(self, stop: Event) -> Offer:
         with self._changed:
             self._changed.wait_for(lambda: stop.is_set() or self._room() > 0, timeout=1)
             if self._in_flight:
-                self._changed.wait_for(lambda: self._room() >= self._capacity // 2, timeout=_GATHER)
-            return 0 if stop.is_set() else max(0, self._room())
+                self._changed.wait_for(self._is_worth_a_fetch, timeout=_GATHER)
+            return NOTHING if stop.is_set() else self._offer()
+
+    def _is_worth_a_fetch(self) -> bool:
+        return self._room() >= self._capacity // 2 and not self._offer().is_narrow
+
+    def _offer(self) -> Offer:
+        return self._places.offer([lease.task.topic for lease in list(self._in_flight.values())])
 
     def _room(self) -> int:
         return self._capacity - len(self._in_flight)
@@ -240,6 +248,7 @@ class Pod:
             EXTERNAL_TASK_CAPACITY_FREE.set(self._room())
             successor = lease.successor
             self._changed.notify_all()
+        self._polls.look_again()
         if successor is None:
             return
         if self._draining:

@@ -1,7 +1,7 @@
 """The long poll of a pod, and when to cut it short.
 
 The rules it keeps: nothing in the engine ends a poll when the wait of a failed task is over. So the pod remembers when the failures that
-it reported fall due, and no poll lasts longer. The pod never closes the connection of a poll, because the engine would lock tasks for a
+it reported fall due, and no poll lasts longer; nor does one that leaves out topics when they have a place again. The pod never closes the connection of a poll, because the engine would lock tasks for a
 response that nobody reads; it sends a new request of the same worker, at which the engine ends the old one. When a response is lost all
 the same, the tasks that it locked are unlocked.
 """
@@ -9,7 +9,7 @@ the same, the tasks that it locked are unlocked.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from http import HTTPStatus
 from threading import Condition, Event, Thread
@@ -17,7 +17,8 @@ from threading import Condition, Event, Thread
 import structlog
 
 from workers.pod.lease import Clock
-from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, ExternalTask, TopicRequest
+from workers.pod.places import Offer
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, ExternalTask
 from workers.runtime.metrics import EXTERNAL_TASK_POLL_DURATION, EXTERNAL_TASK_POLLS
 from workers.runtime.set_aside import set_aside
 
@@ -35,17 +36,18 @@ class Polls:
     def __init__(
         self,
         engine: Engine,
-        topics: Sequence[TopicRequest],
         longest: timedelta,
         *,
         in_flight: Callable[[], Collection[str]],
+        offer: Callable[[], Offer],
         clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._topics = topics
         self._longest = longest
         self._clock = clock
         self._in_flight = in_flight
+        self._offer = offer
+        self._is_narrow = False
         self._due: dict[str, float] = {}
         self._response_lost = False
         self._changed = Condition()
@@ -75,8 +77,12 @@ class Polls:
             self._due[task_id] = self._clock() + wait.total_seconds() + _DUE_MARGIN
             self._changed.notify_all()
 
-    def wait_for_tasks(self, room: int) -> list[ExternalTask]:
-        """Fetch up to `room` tasks; wait for the first one until the next known task falls due."""
+    def look_again(self) -> None:
+        """Cut the running poll short if it leaves out topics that have a place now."""
+        self._notify()
+
+    def wait_for_tasks(self, offer: Offer) -> list[ExternalTask]:
+        """Fetch what `offer` allows; wait for the first task until the next known one falls due."""
         if self._response_lost:
             self._free_lost_tasks()
         now = self._clock()
@@ -86,9 +92,10 @@ class Polls:
             self._number += 1
             self._cuts = 0
             self._ends_at = ends_at
+            self._is_narrow = offer.is_narrow
             self._changed.notify_all()
         try:
-            return self.fetch(room, timedelta(seconds=ends_at - now))
+            return self.fetch(offer, timedelta(seconds=ends_at - now))
         except EngineRefusedError as refusal:
             if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE and self._cuts:
                 return []
@@ -101,11 +108,11 @@ class Polls:
                 self._ends_at = None
                 self._changed.notify_all()
 
-    def fetch(self, room: int, poll: timedelta) -> list[ExternalTask]:
-        """Fetch up to `room` tasks, waiting `poll` for the first one."""
+    def fetch(self, offer: Offer, poll: timedelta) -> list[ExternalTask]:
+        """Fetch what `offer` allows, waiting `poll` for the first task."""
         try:
             with EXTERNAL_TASK_POLL_DURATION.time():
-                tasks = self._engine.fetch_and_lock(self._topics, max_tasks=room, poll=poll)
+                tasks = self._engine.fetch_and_lock(offer.topics, max_tasks=offer.room, poll=poll)
         except EngineError:
             EXTERNAL_TASK_POLLS.labels("error").inc()
             raise
@@ -148,6 +155,6 @@ class Polls:
     def _lasts_too_long(self) -> bool:
         if self._ends_at is None or self._cuts >= _CUTS:
             return False
-        if self._finishing:
+        if self._finishing or (self._is_narrow and not self._offer().is_narrow):
             return True
         return min(self._due.values(), default=self._ends_at) < self._ends_at - _WORTH

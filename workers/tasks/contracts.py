@@ -29,7 +29,7 @@ class Contract:
 
     `answers` are the fields of a form that a person has filled in: the handler reads them from the engine's history, not from variables.
     `acts_for` is what the processes that use the topic act for; no process variable says it. `configured` are the extension properties that
-    a task of the topic must have. `heartbeat` is the method that writes a sign of life while the topic's handler runs.
+    a task of the topic must have. `asks_provider`: the handler waits for a provider. `heartbeat` is the method that writes a sign of life while the topic's handler runs.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Contract:
     sets: Sequence[str] = ()
     errors: Sequence[str] = ()
     configured: Sequence[str] = ()
+    asks_provider: bool = False
     heartbeat: HeartbeatMethod | None = None
 
 
@@ -50,6 +51,7 @@ def topic(
     sets: Sequence[str] = (),
     errors: Sequence[str] = (),
     configured: Sequence[str] = (),
+    asks_provider: bool = False,
     heartbeat: HeartbeatMethod | None = None,
 ) -> Callable[[_Method], _Method]:
     """Declare a method as the handler of a topic."""
@@ -61,6 +63,7 @@ def topic(
         sets=tuple(sets),
         errors=tuple(errors),
         configured=tuple(configured),
+        asks_provider=asks_provider,
         heartbeat=heartbeat,
     )
 
@@ -94,6 +97,7 @@ def _topics(handlers: object, subjects: Subjects) -> Iterator[Topic]:
             handler=_knowing_its_subject(getattr(handlers, method), subjects, contract.acts_for),
             variables=contract.variables,
             errors=contract.errors,
+            asks_provider=contract.asks_provider,
             heartbeat=_knowing_its_subject(beat, subjects, contract.acts_for) if beat else None,
         )
 

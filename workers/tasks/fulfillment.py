@@ -93,7 +93,14 @@ class Fulfillment:
         with open_unit_of_work(self._database, task, key) as uow:
             starting.heartbeat(uow, task.id, task.worker_id)
 
-    @topic("fulfillment.execute-step", Kind.STEP, sets=OUTCOME, errors=(steps.StepObsolete.code,), heartbeat=heartbeat)
+    @topic(
+        "fulfillment.execute-step",
+        Kind.STEP,
+        sets=OUTCOME,
+        errors=(steps.StepObsolete.code,),
+        asks_provider=True,
+        heartbeat=heartbeat,
+    )
     def execute(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the step, once."""
         step = self._read(task, key)
@@ -102,7 +109,7 @@ class Fulfillment:
         started = self._start(task, key, step)
         return fulfilling.process_variables(self._read(task, key) if started is None else self._send(task, key, started))
 
-    @topic("fulfillment.cancel-step", Kind.STEP, sets=OUTCOME, heartbeat=heartbeat)
+    @topic("fulfillment.cancel-step", Kind.STEP, sets=OUTCOME, asks_provider=True, heartbeat=heartbeat)
     def cancel(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Ask the provider to cancel the step, once, unless the outcome is known already."""
         step = self._read(task, key)

@@ -29,10 +29,10 @@ CREATE INDEX ix_sales_order_unsettled ON sales_order (tenant_id, updated_at) WHE
 CREATE INDEX ix_fallout_case_claimed ON fallout_case (tenant_id, claim_expires_at) WHERE status = 'IN_PROGRESS';
 CREATE INDEX ix_quote_expiring ON quote (tenant_id, valid_until) WHERE status IN ('DRAFT', 'PRICED', 'SUBMITTED_FOR_APPROVAL', 'APPROVAL_IN_PROGRESS', 'APPROVED', 'REWORK_REQUIRED', 'REJECTED', 'DECLINED');
 
-DROP INDEX ix_workflow_command_due, ix_outbox_event_oldest;
+DROP INDEX ix_workflow_command_due;
 CREATE INDEX ix_workflow_command_due ON workflow_command (tenant_id, due_at) WHERE status = 'PENDING';
 CREATE INDEX ix_workflow_command_start ON workflow_command (tenant_id, business_key) WHERE status = 'PENDING' AND kind = 'START';
-CREATE INDEX ix_outbox_event_oldest ON outbox_event (tenant_id, position) WHERE status = 'PENDING';
+CREATE INDEX ix_outbox_event_turn ON outbox_event (tenant_id, position) WHERE status = 'PENDING';
 
 -- What a sweep has found, and nobody else takes meanwhile.
 
