@@ -6,6 +6,7 @@ The comparison with the assignees of tasks is described in docs/domain.md#reconc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock, create_autospec
@@ -17,7 +18,7 @@ from domain.delivery.steps import StepEvent
 from domain.fallout import cases
 from domain.store.facts import WorkflowCommand
 from domain.workflows import instances
-from reconciliation.assignees import Assignees
+from reconciliation.assignees import PAGE, Assignees
 from reconciliation.cases import Cases
 from reconciliation.repairs import Repairs
 from tests.support.database import acting
@@ -91,8 +92,11 @@ def asking(work: Fulfilment) -> str:
     return instance_id
 
 
-def compare(work: Fulfilment, assignee: str, assigned_by: str | None = None) -> int:
-    """Let the sweep find the task of the case with this assignee, who took it, unless `assigned_by` names somebody else."""
+def compare(work: Fulfilment, assignee: str, assigned_by: str | None = None, behind: int = 0) -> int:
+    """Let the sweep find the task of the case with this assignee, who took it, unless `assigned_by` names somebody else.
+
+    In the engine's list it stands behind so many tasks that the domain does not know.
+    """
     engine: Mock = create_autospec(Engine, instance=True)
     engine.groups_of.side_effect = lambda person: [str(role) for role in ROLES.get(person, ())]
     task = UserTask(
@@ -103,11 +107,16 @@ def compare(work: Fulfilment, assignee: str, assigned_by: str | None = None) -> 
         assignee=assignee,
         due=None,
     )
-    engine.assigned_tasks.return_value = [task]
+    tasks = [*(replace(task, process_instance_id=f"unknown {number}") for number in range(behind)), task]
+    engine.assigned_tasks.side_effect = lambda _, limit, first: tasks[first : first + limit]
     engine.who_assigned.return_value = assigned_by or assignee
     return Assignees(
         acting(work.offers.engine, "reconcile"), engine, Repairs(acting(work.offers.engine, "reconcile"), dry_run=False)
     ).sweep()
+
+
+def test_a_task_behind_a_page_of_others_is_compared(case: Fulfilment) -> None:
+    assert compare(case, ANNA, behind=PAGE) == 1
 
 
 def test_a_task_that_was_taken_in_tasklist_is_claimed_in_the_domain(case: Fulfilment) -> None:
