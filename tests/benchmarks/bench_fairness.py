@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from domain.delivery.steps import StepEvent
 from domain.store import outbox
@@ -25,11 +26,12 @@ from tests.benchmarks.figures import Figure, figure, ratio, tell
 from tests.support.database import acting, new_database
 from tests.support.engines import Deployer, Doors, running
 from tests.support.handlers import Calls
-from tests.support.loading import copied_tenant, insert_attempted_steps, insert_copies, insert_events
+from tests.support.loading import copied_tenant, insert_attempted_steps, insert_copies, insert_events, loading
 from tests.support.models import one_task
 from tests.support.offers import Offers
 from tests.support.reconciling import OnlyAsked, record, silence, status, time_out
 from tests.support.sweep_costs import SELECTIONS, analyze, buffers_of, load_finished, make_open_work
+from tests.support.waiting import eventually
 from workers.pod.pod import Pod, Topic
 from workers.providers.port import ProviderReply, ReplyStatus
 
@@ -55,18 +57,33 @@ class Hanging(OnlyAsked):
     def __init__(self) -> None:
         self.ends = Event()
 
-    def query(self, idempotency_key: str) -> ProviderReply:
+    def query(self, _: str) -> ProviderReply:
         self.ends.wait(CALL.total_seconds())
         return ACCEPTED
 
 
-def settling(offers: Offers, sweep: Steps) -> float:
-    """Let a step become UNKNOWN; the seconds of sweeping until it is settled."""
+@contextmanager
+def sweeping(sweep: Steps) -> Iterator[None]:
+    """Sweep again and again, as the loop does, but without a pause."""
+    stop = Event()
+
+    def loop() -> None:
+        while not stop.is_set():
+            sweep.sweep()
+
+    thread = Thread(target=loop)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def settling(offers: Offers) -> float:
+    """Let a step become UNKNOWN; the seconds until it is settled."""
     started = offers.start_step(offers.running_order().steps[CHECK])
     time_out(offers, started)
     begin = time.perf_counter()
-    while status(offers, started.step.id) != "COMPLETED":
-        sweep.sweep()
+    eventually(lambda: status(offers, started.step.id) == "COMPLETED", "the step is settled")
     return time.perf_counter() - begin
 
 
@@ -74,7 +91,7 @@ def flood_with_steps(offers: Offers) -> None:
     """Ten thousand accepted steps whose callbacks are overdue, and steps of a provider that hangs, all of another tenant and longer due."""
     waiting = offers.start_step(offers.running_order().steps[CHECK])
     record(offers, waiting.step.id, StepEvent.ACKNOWLEDGE)
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         other = copied_tenant(connection, offers.tenant_id)
         step = str(waiting.step.id)
         insert_attempted_steps(connection, other, WAITING, code="FLOOD", step=step, next_check_at=AGO)
@@ -86,10 +103,12 @@ def delays_of_a_step(offers: Offers) -> Iterator[Figure]:
     database, hanging = acting(offers.engine, "reconcile"), Hanging()
     places = ProviderPlaces({"sandbox": Provider(), "hanging": hanging})
     sweep = Steps(database, places, Repairs(database, dry_run=False), silence())
-    alone = [settling(offers, sweep) for _ in range(ROUNDS)]
+    with sweeping(sweep):
+        alone = [settling(offers) for _ in range(ROUNDS)]
     flood_with_steps(offers)
-    crowded = [settling(offers, sweep) for _ in range(ROUNDS)]
-    hanging.ends.set()
+    with sweeping(sweep):
+        crowded = [settling(offers) for _ in range(ROUNDS)]
+        hanging.ends.set()
     yield ratio("P16 unknown step settled: 10,000 steps wait, a provider hangs / alone", crowded, alone)
     yield figure("unknown step settled while 10,000 steps wait and a provider hangs", crowded, "s")
 
@@ -104,7 +123,7 @@ def turns(offers: Offers, process: str, claim: Callable[[Connection], Sequence[A
 
 
 def order_of_claims(offers: Offers) -> Iterator[Figure]:
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         insert_events(connection, offers.tenant_id, 1)
         quiet = copied_tenant(connection, offers.tenant_id)
         insert_events(connection, offers.tenant_id, FLOOD)
@@ -163,9 +182,7 @@ def test_the_selections_of_sweeps_are_measured_beside_a_million_finished_orders(
 def selections_beside(engine: Engine) -> Iterator[list[int]]:
     offers = make_open_work(engine, TENANTS)
     for finished, named in ((FEW, "few"), (MANY - FEW, "many")):
-        with engine.begin() as connection:
-            # The copies are right by themselves; checking ten million foreign keys would take an hour.
-            connection.execute(text("SET LOCAL session_replication_role = replica"))
+        with loading(engine) as connection:
             load_finished(connection, offers.tenant_id, finished, named)
         analyze(engine)
         yield [buffers_of(engine, select) for select in SELECTIONS.values()]

@@ -24,7 +24,7 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
-from tests.support.loading import copied_tenant, insert_copies, insert_events, numbered
+from tests.support.loading import copied_tenant, insert_copies, insert_events, loading, numbered
 from tests.support.offers import ANNA, Offers
 
 LEASE, FLOOD = timedelta(seconds=30), 20
@@ -95,13 +95,13 @@ def other(held: Fulfilment) -> UUID:
 
 
 def copy_of(offers: Offers) -> UUID:
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         return copied_tenant(connection, offers.tenant_id)
 
 
 def flood(offers: Offers, found: Found) -> None:
     """Let both tenants have one finding, and the tenant of `offers` many older ones."""
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         connection.execute(text(found.make))
         for entity, changes in found.many:
             mine = f"tenant_id = '{offers.tenant_id}' AND {found.which}"
@@ -151,7 +151,7 @@ def test_a_lease_is_given_once_until_it_is_over(held: Fulfilment) -> None:
 def test_the_dispatcher_alternates_between_tenants(held: Fulfilment) -> None:
     offers = held.offers
     other = copy_of(offers)
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         which = f"position = (SELECT min(position) FROM workflow_command WHERE tenant_id = '{offers.tenant_id}')"
         changes = {"business_key": "'order:' || n", "due_at": LONG_AGO, "status": "'PENDING'"}
         insert_copies(connection, WorkflowCommand, 100, changes, which)
@@ -163,7 +163,7 @@ def test_the_dispatcher_alternates_between_tenants(held: Fulfilment) -> None:
 
 def test_the_relay_alternates_between_tenants(held: Fulfilment) -> None:
     offers = held.offers
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         insert_events(connection, offers.tenant_id, 100)
     other = copy_of(offers)
 

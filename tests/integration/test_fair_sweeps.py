@@ -17,7 +17,7 @@ from reconciliation.questions import PLACES, ProviderPlaces
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
 from tests.support.database import acting
-from tests.support.loading import copied_tenant, insert_attempted_steps
+from tests.support.loading import copied_tenant, insert_attempted_steps, loading
 from tests.support.offers import Offers
 from tests.support.reconciling import OnlyAsked, Scripted, all_are_due, record, silence, status, time_out
 from tests.support.waiting import PATIENCE, eventually
@@ -66,7 +66,7 @@ def unknown_step(offers: Offers, code: str = RESERVE) -> tuple[UUID, str]:
 
 
 def copies(offers: Offers, number: int, step_id: UUID, code: str, tenant_id: UUID | None = None, **changes: str) -> None:
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         insert_attempted_steps(connection, tenant_id or offers.tenant_id, number, code=code, step=str(step_id), **changes)
 
 
@@ -174,7 +174,7 @@ def test_each_wait_is_twice_the_one_before_up_to_the_longest() -> None:
 
 def test_tenants_and_providers_take_turns_in_a_claim(offers: Offers) -> None:
     step_id, _ = unknown_step(offers)
-    with offers.engine.begin() as connection:
+    with loading(offers.engine) as connection:
         other = copied_tenant(connection, offers.tenant_id)
     copies(offers, 300, step_id, "FLOOD", next_check_at=LONG_AGO)
     copies(offers, 1, step_id, "QUIET", provider_name="'quiet'")

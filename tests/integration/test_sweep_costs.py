@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from tests.support.database import new_database
 from tests.support.held import CHECK
-from tests.support.loading import insert_attempted_steps
+from tests.support.loading import insert_attempted_steps, loading
 from tests.support.sweep_costs import SELECTIONS, analyze, buffers_of, load_finished, make_open_work
 
 FEW, MANY, TENANTS, WAITING = 100, 10_000, 20, 5_000
@@ -34,20 +34,20 @@ def costs(database: str) -> Iterator[Costs]:
         offers = make_open_work(engine, TENANTS)
 
         def beside(finished: int) -> Mapping[str, int]:
-            with engine.begin() as connection:
+            with loading(engine) as connection:
                 load_finished(connection, offers.tenant_id, finished, str(finished))
             analyze(engine)
             return {name: buffers_of(engine, select) for name, select in SELECTIONS.items()}
 
         few, many = beside(FEW), beside(MANY - FEW)
-        with engine.begin() as connection:
+        with loading(engine) as connection:
             step = connection.scalars(
                 text(f"SELECT id FROM fulfillment_step WHERE tenant_id = '{offers.tenant_id}' AND step_code = '{CHECK}' LIMIT 1")
             ).one()
             later = "clock_timestamp() + interval '1 hour'"
             insert_attempted_steps(connection, offers.tenant_id, WAITING, code="WAITING", step=str(step), next_check_at=later)
         waiting = of_unanswered(engine)
-        with engine.begin() as connection:
+        with loading(engine) as connection:
             connection.execute(text("UPDATE provider_attempt SET next_check_at = clock_timestamp() WHERE next_check_at > now()"))
         yield Costs(few, many, waiting, of_unanswered(engine))
 

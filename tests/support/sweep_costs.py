@@ -24,7 +24,7 @@ from domain.workflows import starts
 from domain.workflows.starts import WorkflowCorrelation
 from tests.support.fulfilment import Fulfilment
 from tests.support.held import CHECK, RESERVE, open_case
-from tests.support.loading import copied_tenant, insert_copies, numbered
+from tests.support.loading import copied_tenant, insert_copies, loading, numbered
 from tests.support.offers import ANNA, Offers, offers_of_new_tenant
 
 NONE = timedelta(0)
@@ -109,7 +109,7 @@ def make_open_work(engine: Engine, tenants: int) -> Offers:
     open_case(work)
     work.claim(ANNA)
     Fulfilment.contradicted(offers)
-    with engine.begin() as connection:
+    with loading(engine) as connection:
         connection.execute(text("UPDATE step_contradiction SET answer = NULL, answered_at = NULL"))
         for _ in range(tenants - 1):
             copied_tenant(connection, offers.tenant_id)
