@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +20,7 @@ from domain.errors import NotFound
 from domain.fallout import casework
 from domain.projections.merging import Seen, consume
 from domain.projections.tables import Projection
-from domain.store import Answer, once, remember
+from domain.store import Answer, leases, once, remember
 from domain.store.isolation import name_tenant
 from domain.workflows.forms import FORM
 from tests.mutants.trial import Trial
@@ -59,6 +60,7 @@ class PopulatedTenant(Trial):
             compensating.plan_undo(uow, [self.work.step("RESERVE_INVENTORY")])
             casework.request_information(uow, self.work.as_seen(BERT), "Which one?")
             jeopardy.raise_alert(uow, self.work.order_id, JeopardyLevel.HAZARD)
+            leases.take(uow.connection, "order", [self.work.row()], timedelta(seconds=30))
             findings.record(
                 uow, kind="order", aggregate_type="sales_order", aggregate_id=self.work.order_id, evidence={}, action="EVALUATED"
             )

@@ -47,6 +47,7 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "external_callback_record": lambda _: {"external_event_id": "by hand"},
     "workflow_correlation": lambda _: {"aggregate_id": uuid4(), "business_key": "by hand"},
     "consumer_inbox": lambda _: {"event_id": uuid4()},
+    "reconciliation_lease": lambda _: {"subject_id": uuid4()},
     "quote_search": lambda _: {"quote_id": uuid4()},
     "order_search_projection": lambda _: {"order_id": uuid4()},
     "quote_approval_projection_decision": lambda _: {"approval_decision_id": uuid4()},
