@@ -20,6 +20,7 @@ from tests.unit.test_outcomes import fetched
 from workers.pod.contract import Topic
 from workers.pod.heartbeat import Heartbeat
 from workers.pod.lease import Lease
+from workers.pod.places import NOTHING
 from workers.pod.pod import Pod
 from workers.pod.polls import Polls
 from workers.runtime.engine import Engine
@@ -132,7 +133,7 @@ def test_the_locks_of_other_tasks_are_kept_when_that_of_one_cannot_be() -> None:
 
 def test_a_poll_that_cannot_be_ended_is_tried_again() -> None:
     engine = FailingFor("none")
-    polls = Polls(cast("Engine", engine), [], SECOND, in_flight=list)
+    polls = Polls(cast("Engine", engine), SECOND, in_flight=list, offer=lambda: NOTHING)
     polls._ends_at = float("inf")
     polls.start()
 
