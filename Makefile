@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices topics rights settings faults storm bench models openapi fuzz evidence sbom lock help
+.PHONY: demo up test check races mutants matrices topics rights settings faults storm pgbouncer bench models openapi fuzz evidence sbom lock help
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
@@ -54,6 +54,10 @@ faults: $(VENV)/.development ## run the tests of faults: lost replies, dead work
 
 storm: $(VENV)/.development ## run the demo with 100 sample quotes; ARGS="--quotes 200" for more
 	$(BIN)/q2o demo --once --quotes 100 $(ARGS)
+
+pgbouncer: $(VENV)/.development ## install PgBouncer 1.24 and 1.18 below build/ (as root, with debootstrap), and run the suite by way of them
+	$(BIN)/python -m tests.support.pgbouncer_install
+	$(BIN)/python -m pytest tests/pgbouncer $(ARGS)
 
 bench: $(VENV)/.development ## run the benchmarks: each prints its ratio to a peer or a bound
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -m benchmark -s $(ARGS)

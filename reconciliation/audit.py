@@ -16,7 +16,8 @@ from rich.text import Text
 
 from domain import auditing
 from domain.auditing import CheckResult, Snapshot
-from domain.store.isolation import EVERY_TENANT, name_tenant
+from domain.store.isolation import EVERY_TENANT
+from domain.store.transactions import transaction
 from reconciliation.audit_agreement import (
     LedgerEntry,
     events_agree,
@@ -92,10 +93,9 @@ class Audit:
 
     def run(self, tenant_id: UUID) -> AuditReport:
         """Audit one tenant. No transaction is open while the engine, Kafka and the provider are read."""
-        with self._database.connect() as connection:
-            reading = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            name_tenant(reading, EVERY_TENANT)  # rows that mix two tenants are visible only to all tenants
-            snapshot = auditing.inspect(reading, tenant_id)
+        # Rows that mix two tenants are visible only to all tenants.
+        with transaction(self._database, EVERY_TENANT, "ISOLATION LEVEL REPEATABLE READ READ ONLY") as connection:
+            snapshot = auditing.inspect(connection, tenant_id)
         return compare(snapshot, self._outside)
 
 

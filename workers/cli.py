@@ -41,11 +41,12 @@ for command in (migrate, deploy, restart_instances, check, status, explain, rebu
 
 
 def run_process(name: str, **given: str) -> None:
-    """Run the loop of one process until a signal comes; `given` are variables that its options set."""
+    """Run the loop of one process until a signal comes; `given` are variables that its options set.
+
+    Services that are away when it starts are waited for; it is not ready meanwhile.
+    """
     from workers import suite
     from workers.needs import needs_of
-    from workers.runtime.database import require_reachable
-    from workers.runtime.database_roles import require_role
     from workers.runtime.health import serve_health
     from workers.runtime.logs import configure_logs
     from workers.runtime.process import run_loops, stop_on_signals
@@ -62,9 +63,9 @@ def run_process(name: str, **given: str) -> None:
             serve_health(settings.http_host, settings.health_port, readiness.complaints)
         database = suite.connect(settings, name, "start")
         opened.callback(database.dispose)
-        require_reachable(database)
-        require_role(database, name, production=is_production(os.environ))
-        loop = suite.PROCESSES[name](settings)
+        loop = suite.prepare(name, settings, database, stop)
+        if loop is None:
+            raise typer.Exit(0)
         readiness.watch(needs_of(name, settings, loop, opened))
         raise typer.Exit(run_loops({name: loop}, stop, say=tell_end))
 
@@ -105,7 +106,7 @@ def inbox() -> None:
 def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
     """Find what a fault left behind, and repair it by the same commands as normal work."""
     from workers import suite
-    from workers.runtime.database import require_reachable
+    from workers.runtime.database_fitness import require_fit
     from workers.runtime.database_roles import require_role
     from workers.runtime.logs import configure_logs
 
@@ -116,7 +117,7 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
         settings = settings_of("reconcile")
         configure_logs("reconcile")
         database = suite.connect(settings, "reconcile")
-        require_reachable(database)
+        require_fit(database)
         require_role(database, "reconcile", production=is_production(os.environ))
         suite.engine_of(settings).version()
         found = suite.reconcile(settings, dry_run=dry_run).run_once()

@@ -29,11 +29,11 @@ def explain(
     from domain.store.unit_of_work import housekeeping
     from workers import suite
     from workers.explaining import sentences
-    from workers.runtime.database import require_reachable
+    from workers.runtime.database_fitness import require_fit
 
     with plain_errors():
         database = suite.connect(settings_of("audit"), "audit")
-        require_reachable(database)
+        require_fit(database, only_to_read=True)
         with housekeeping(database) as connection:
             found = stories.find_orders(connection, order, tenant)
         if not found:
@@ -59,11 +59,12 @@ def status(*, as_json: AsJson = False) -> None:
     from domain.auditing.backlog import PEOPLE, backlog
     from domain.store.unit_of_work import housekeeping
     from workers import suite
-    from workers.runtime.database import processes_at_work, require_reachable
+    from workers.runtime.database import processes_at_work
+    from workers.runtime.database_fitness import require_fit
 
     with plain_errors():
         database = suite.connect(settings_of("audit"), "audit")
-        require_reachable(database)
+        require_fit(database, only_to_read=True)
         with housekeeping(database) as connection:
             waiting = backlog(connection)
             running = processes_at_work(connection)

@@ -54,13 +54,14 @@ def _outside_errors() -> tuple[type[Exception], ...]:
     from workers.http.edge import PortInUseError
     from workers.local.errors import StackError
     from workers.pod.pod import WorkerIdError
-    from workers.runtime.database import DatabaseUnreachableError
+    from workers.runtime.database_fitness import DatabaseUnfitError, DatabaseUnreachableError
     from workers.runtime.database_roles import DatabaseRoleError
     from workers.runtime.engine import EngineError
     from workers.runtime.kafka import KafkaUnavailableError
     from workers.sandbox.server import ServerStartError
 
-    services = DatabaseUnreachableError, DatabaseRoleError, RolesMissingError, EngineError, KafkaUnavailableError
+    databases = DatabaseUnreachableError, DatabaseUnfitError, DatabaseRoleError, RolesMissingError
+    services = *databases, EngineError, KafkaUnavailableError
     return *services, SettingError, WorkerIdError, StackError, ServerStartError, PortInUseError, UnusableNameError
 
 

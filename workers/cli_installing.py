@@ -19,13 +19,14 @@ def migrate() -> None:
     """Migrate the database to the newest schema, and make the roles of the processes with their rights."""
     from domain.migrations import migrate as bring_up_to_date
     from domain.rights import RolesMissingError
-    from workers.runtime.database import connect, require_reachable
+    from workers.runtime.database import OF_MIGRATION, connect
+    from workers.runtime.database_fitness import require_fit
     from workers.runtime.database_roles import logins_of
 
     with plain_errors():
         settings = settings_of("migrate")
-        database = connect(settings.database_url, "migrate")
-        require_reachable(database)
+        database = connect(settings.database_url, "migrate", limits=OF_MIGRATION)
+        require_fit(database)
         try:
             bring_up_to_date(database, logins_of(settings))
         except RolesMissingError as missing:

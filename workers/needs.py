@@ -13,7 +13,7 @@ from workers import suite
 from workers.accounts import ACCOUNTS
 from workers.http.edge import HttpEdge
 from workers.http.tokens import Tokens
-from workers.runtime.database import require_reachable
+from workers.runtime.database_fitness import require_fit
 from workers.runtime.engine import Engine
 from workers.runtime.environment import ENGINE_USERS
 from workers.runtime.kafka import KafkaUnavailableError, is_reachable
@@ -34,7 +34,7 @@ def needs_of(process: str, settings: Settings, loop: Loop, opened: ExitStack) ->
 def _database(process: str, settings: Settings, _: Loop, opened: ExitStack) -> Ask:
     database = suite.connect(settings, process, "health")
     opened.callback(database.dispose)
-    return lambda: require_reachable(database)
+    return lambda: require_fit(database)
 
 
 def _engine(process: str, settings: Settings, _: Loop, opened: ExitStack) -> Ask:

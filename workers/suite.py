@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from threading import Event
 
 import structlog
 from sqlalchemy import Engine as Database
@@ -23,13 +24,16 @@ from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.restarts import Restarts
 from workers.runtime import database
-from workers.runtime.database import require_reachable
+from workers.runtime.database import OF_REPORTS
+from workers.runtime.database_fitness import require_fit
+from workers.runtime.database_roles import require_role
 from workers.runtime.engine import Engine, EngineError, EngineLockedOutError
 from workers.runtime.engine_connection import RESPONSE_TIMEOUT
 from workers.runtime.kafka import ensure_topics
 from workers.runtime.outages import needs_a_person
 from workers.runtime.process import Loop
 from workers.runtime.production import is_production
+from workers.runtime.retries import until_begun
 from workers.runtime.settings import SettingError, Settings
 from workers.tasks.topics import topics
 
@@ -41,7 +45,8 @@ _log = structlog.get_logger()
 def connect(settings: Settings, process: str, purpose: str = "") -> Database:
     """The product's database, with the login of a process; its sessions carry the name of the process, and what they are for."""
     name = f"{process} {purpose}".rstrip()
-    return database.connect(settings.of(process).database_url, name, only_tenant=settings.only_tenant)
+    limits = OF_REPORTS if process == "audit" else None
+    return database.connect(settings.of(process).database_url, name, only_tenant=settings.only_tenant, limits=limits)
 
 
 def engine_of(settings: Settings, *, response_timeout: timedelta = RESPONSE_TIMEOUT) -> Engine:
@@ -149,7 +154,7 @@ def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
 def restarts(settings: Settings, *, dry_run: bool) -> Restarts:
     """Restarts the instances of our processes that belong to no tenant."""
     database = connect(settings, "reconcile", "restart-instances")
-    require_reachable(database)
+    require_fit(database)
     return Restarts(database, engine_of(settings), deployment.PROCESSES, dry_run=dry_run)
 
 
@@ -161,3 +166,19 @@ PROCESSES: Mapping[str, Callable[[Settings], Loop]] = {
     "inbox": inbox,
     "reconcile": reconcile,
 }
+
+
+def prepare(process: str, settings: Settings, database: Database, stop: Event) -> Loop | None:
+    """The loop of a process, made when its database and its Kafka are there; a loop waits for the engine itself. None: `stop` was set before.
+
+    Raises what a person has to put right: DatabaseUntrustedError, DatabaseUnfitError, DatabaseRoleError, EngineUntrustedError, SettingError.
+    """
+
+    def require_database() -> bool:
+        require_fit(database)
+        require_role(database, process, production=is_production(settings.variables))
+        return True
+
+    if not until_begun(require_database, stop, service="database"):
+        return None
+    return until_begun(lambda: PROCESSES[process](settings), stop, service="Kafka")

@@ -18,7 +18,8 @@ from sqlalchemy import Engine, text
 
 from domain.migrations.roles import MetAnotherError, grant_rights, prepare_roles
 from domain.rights import Login
-from domain.store.isolation import EVERY_TENANT, name_tenant
+from domain.store.isolation import EVERY_TENANT
+from domain.store.transactions import transaction
 
 # Any fixed number: every process that migrates this schema takes the same lock.
 MIGRATION_LOCK = 4_202_046
@@ -42,17 +43,18 @@ def migrate(engine: Engine, logins: Mapping[str, Login] = _NO_LOGINS) -> None:
     """
     _prepare_roles(engine, logins)
     config = configuration()
-    with engine.begin() as connection:
+    with transaction(engine, EVERY_TENANT) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
-        name_tenant(connection, EVERY_TENANT)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         grant_rights(connection)
+        connection.commit()
 
 
 def _prepare_roles(engine: Engine, logins: Mapping[str, Login]) -> None:
     for _ in range(_TRIES):
-        with suppress(MetAnotherError), engine.begin() as connection:
+        with suppress(MetAnotherError), transaction(engine, EVERY_TENANT) as connection:
             prepare_roles(connection, logins)
+            connection.commit()
             return
     raise MetAnotherError

@@ -22,6 +22,8 @@ Which verb when:
 | keep a refusal although the transaction commits | `uow.flag_conflict(refusal)` | no | conflict log |
 | run a command once for an idempotency key | `once(uow, key, request)`, then `remember(uow, key, answer)` | yes, no | the stored answer |
 
+A read opens `reading(database, cause)` instead of `unit_of_work`: its transaction cannot write, and may be repeated.
+
 What does not wait is collected, and sent together before the next look at the database and before COMMIT. Statements that meet one table
 keep their order. A rule about an aggregate belongs into its move: `change` and `write` have no guard.
 """
@@ -34,6 +36,7 @@ from domain.store.idempotency import Answer, once, remember
 from domain.store.matrix import CellKind, Matrix
 from domain.store.moves import Check, Guard, Move, is_one_of, param
 from domain.store.numbers import next_number
+from domain.store.reading import reading
 from domain.store.unit_of_work import UnitOfWork, unit_of_work
 
 __all__ = [
@@ -55,6 +58,7 @@ __all__ = [
     "next_number",
     "once",
     "param",
+    "reading",
     "ref",
     "remember",
     "sql_list",

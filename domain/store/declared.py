@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from psycopg import OperationalError
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
+from psycopg.generators import execute as response
 from psycopg.pq import ExecStatus
 from sqlalchemy import Connection, Insert, Result, Select, TextClause, Update
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -94,7 +95,8 @@ class _ServerSession:
     def execute(self, declared: _Declared, parameters: Mapping[str, Any]) -> Result[Any]:
         prepared = self._prepared.get(declared) or self._prepare(declared)
         values = self._types.dump_sequence([parameters[name] for name in declared.names], declared.formats)
-        result = _checked(self.driver.pgconn.exec_prepared(prepared.name, values))
+        self.driver.pgconn.send_query_prepared(prepared.name, values)
+        result = self._result()
         if prepared.columns is None:
             prepared.columns = SimpleResultMetaData([result.fname(number).decode() for number in range(result.nfields)])
         if not result.ntuples:
@@ -107,10 +109,24 @@ class _ServerSession:
         names = [column.name for column in cursor.description or []]
         return IteratorResult(SimpleResultMetaData(names), iter(cursor.fetchall() if names else ()))
 
+    def send(self, text: str) -> None:
+        self.driver.pgconn.send_query(text.encode())
+        self._result()
+
+    def _result(self) -> Any:
+        """The last result of what was sent; the connection says how long the server may take (`workers.runtime.database_connection`)."""
+        for result in (results := self.driver.wait(response(self.driver.pgconn))):
+            if result.status not in _SUCCESS:
+                error = error_from_result(result)
+                # An error without an SQLSTATE comes from libpq, not from the server: the connection is lost.
+                raise error if error.sqlstate else OperationalError(str(error))
+        return results[-1]
+
     def _prepare(self, declared: _Declared) -> _Prepared:
         name = b"declared_%d" % len(self._prepared)
         # The server infers the types: each parameter stands where its type is clear, or is cast.
-        _checked(self.driver.pgconn.prepare(name, declared.sent))
+        self.driver.pgconn.send_prepare(name, declared.sent)
+        self._result()
         self._prepared[declared] = _Prepared(name)
         return self._prepared[declared]
 
@@ -132,16 +148,19 @@ def run(connection: Connection, statement: Statement, values: Mapping[str, Any])
 
 def send(connection: Connection, text: str) -> None:
     """Send a text that has no parameters and returns no rows, in one round trip. Raises what `Connection.execute` raises."""
-    _with_listeners(connection, text, {}, lambda session, outgoing: _checked(session.driver.pgconn.exec_(outgoing.text.encode())))
+    _with_listeners(connection, text, {}, lambda session, outgoing: session.send(outgoing.text))
+
+
+def server_version(connection: Connection) -> int:
+    """The version of the server as libpq writes it (180006 is 18.6), without a round trip."""
+    return int(_session_of(connection).driver.pgconn.server_version)
 
 
 def _with_listeners(
     connection: Connection, text: str, parameters: dict[str, Any], execute: Callable[[_ServerSession, _Outgoing], _T]
 ) -> _T:
     # As SQLAlchemy does it: it calls the listeners, and decides which errors mean that the connection is lost.
-    session = connection.info.get(_ServerSession)
-    if session is None:
-        session = connection.info[_ServerSession] = _ServerSession(connection.connection.driver_connection)
+    session = _session_of(connection)
     declared_text = text
     try:
         for listener in connection.dispatch.before_cursor_execute:
@@ -153,9 +172,8 @@ def _with_listeners(
     return result
 
 
-def _checked(result: Any) -> Any:
-    if result.status in _SUCCESS:
-        return result
-    error = error_from_result(result)
-    # An error without an SQLSTATE comes from libpq, not from the server: the connection is lost.
-    raise error if error.sqlstate else OperationalError(str(error))
+def _session_of(connection: Connection) -> _ServerSession:
+    session: _ServerSession | None = connection.info.get(_ServerSession)
+    if session is None:
+        session = connection.info[_ServerSession] = _ServerSession(connection.connection.driver_connection)
+    return session

@@ -13,7 +13,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, MetaData, event, text
 
 from domain.store.base import Base
-from domain.store.declared import send
+from domain.store.declared import send, server_version
+from domain.store.limits import LIMITS, Limits, setting
 
 EveryTenant = Literal["*"]
 EVERY_TENANT: Final = "*"
@@ -40,12 +41,21 @@ def tenant_of_machinery(database: Engine) -> UUID | EveryTenant:
     return tenant
 
 
-def open_for(connection: Connection, tenant: UUID | EveryTenant) -> None:
-    """Begin a transaction and name its tenant in one round trip, because every command begins like this (decision 0014).
+def open_for(connection: Connection, tenant: UUID | EveryTenant, mode: str = "") -> None:
+    """Begin a transaction, and name its tenant and its limits in one round trip, because every command begins like this (decision 0014).
 
-    The driver finds an open transaction and begins none. Its commit and rollback, and those of SQLAlchemy, end this one as usual.
+    `mode`: what BEGIN says of it, such as READ ONLY. The driver finds an open transaction and begins none. Its commit and rollback, and
+    those of SQLAlchemy, end this one as usual.
     """
-    send(connection, f"BEGIN; SET LOCAL q2o.tenant = '{tenant}'")
+    limits = connection.get_execution_options().get(LIMITS)
+    limiting = setting(limits, server_version(connection)) if limits else ""
+    send(connection, f"BEGIN {mode}; SET LOCAL q2o.tenant = '{tenant}'{limiting}")
+
+
+def limits_of(connection: Connection) -> dict[str, int]:
+    """The limits that every transaction on this pool sets, by their names, in milliseconds."""
+    limits: Limits | None = connection.get_execution_options().get(LIMITS)
+    return limits.by_name(server_version(connection)) if limits else {}
 
 
 def _isolate(target: MetaData, connection: Connection, **_: Any) -> None:

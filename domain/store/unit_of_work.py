@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Insert, Result, Row, Select, Table, Update, select
 from sqlalchemy import Engine as Database
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from domain.errors import AlreadyExists, InvalidTransition, NotFound, OutcomeUnknownError, Refusal, TryAgain
 from domain.store.base import as_json, in_camel_case, table_of
@@ -32,9 +32,10 @@ from domain.store.facts import (
     conflict_row,
     origin,
 )
-from domain.store.isolation import EveryTenant, open_for, tenant_of_machinery
+from domain.store.isolation import tenant_of_machinery
 from domain.store.moves import PREFIX, Check, Move, param
 from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
+from domain.store.transactions import transaction
 
 BUSY = {"55P03": "lock_timeout", "40P01": "deadlock", "40001": "serialization"}
 """SQLSTATEs that mean: nothing was decided, the whole unit of work may be run again."""
@@ -247,14 +248,6 @@ def _by_id(table: Table, lock: bool) -> Select[Any]:  # noqa: FBT001 - private
 
 
 @contextmanager
-def _transaction(database: Database, tenant: UUID | EveryTenant) -> Iterator[Connection]:
-    with database.connect() as connection:
-        connection.begin()
-        open_for(connection, tenant)
-        yield connection
-
-
-@contextmanager
 def unit_of_work(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
     """Open the transaction of one command; commit when the block ends, leave nothing when it raises.
 
@@ -262,7 +255,7 @@ def unit_of_work(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
     OutcomeUnknownError when the connection was lost during COMMIT.
     """
     try:
-        with _transaction(database, cause.tenant_id) as connection:
+        with transaction(database, cause.tenant_id) as connection:
             connection.info["command"] = cause.command
             uow = UnitOfWork(connection, cause)
             yield uow
@@ -280,14 +273,14 @@ def unit_of_work(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
 def _commit(connection: Connection) -> None:
     try:
         connection.commit()
-    except OperationalError as error:
+    except DBAPIError as error:
         if not error.connection_invalidated:
             raise  # the database replied: it rolled back
         raise OutcomeUnknownError from error
 
 
 def _record_conflict(database: Database, cause: Cause, refusal: Refusal) -> None:
-    with _transaction(database, cause.tenant_id) as connection:
+    with transaction(database, cause.tenant_id) as connection:
         run(connection, _RECORD_CONFLICT, conflict_row(cause, refusal))
         connection.commit()
 
@@ -295,6 +288,6 @@ def _record_conflict(database: Database, cause: Cause, refusal: Refusal) -> None
 @contextmanager
 def housekeeping(database: Database) -> Iterator[Connection]:
     """A transaction of the machinery (claims and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
-    with _transaction(database, tenant_of_machinery(database)) as connection:
+    with transaction(database, tenant_of_machinery(database)) as connection:
         yield connection
         connection.commit()

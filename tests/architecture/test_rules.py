@@ -50,6 +50,7 @@ def test_only_the_unit_of_work_and_the_migrations_commit() -> None:
 
     # The sandbox provider is no part of the product: it keeps a ledger of its own.
     assert {path for path in found if "sandbox" not in path and "local" not in path} == {
+        "domain/store/transactions.py",
         "domain/store/unit_of_work.py",
         "domain/migrations/__init__.py",
     }

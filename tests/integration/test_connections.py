@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -13,6 +14,8 @@ from tests.support.offers import Offers
 from tests.support.statements import listening
 from workers.http.edge import HttpEdge
 from workers.runtime.database import connect
+from workers.runtime.database_connection import PatientConnection
+from workers.runtime.outages import is_database_outage
 from workers.runtime.secret_files import SecretFile
 
 END = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'q2o victim'")
@@ -43,6 +46,23 @@ def test_a_new_connection_uses_the_address_that_its_file_has_by_then(db: Engine,
     with pool.connect() as connection:
         assert connection.scalar(text("SHOW application_name")) == "q2o rotated"
     pool.dispose()
+
+
+def test_a_connection_that_is_lost_while_it_is_new_is_an_outage(db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first connection of a pool is asked about the server. Kills: a listener that raises an error of its own."""
+
+    def lost(*arguments: Any, **parameters: Any) -> PatientConnection:
+        connection = open_it(*arguments, **parameters)
+        connection.close()
+        return connection
+
+    open_it = PatientConnection.open
+    monkeypatch.setattr(PatientConnection, "open", lost)
+
+    with pytest.raises(OperationalError) as lost_at_once:
+        connect(db.url.render_as_string(hide_password=False), "lost").connect()
+
+    assert is_database_outage(lost_at_once.value)
 
 
 def test_taking_a_connection_from_the_pool_asks_the_server_nothing(db: Engine) -> None:

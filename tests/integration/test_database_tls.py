@@ -23,7 +23,8 @@ from workers.local.given import check_database, engine_database
 from workers.local.jars import JarStore, default_jar_directory, read_lock
 from workers.local.java import class_path, find_java, jvm_command
 from workers.local.source import CONFIGURATION
-from workers.runtime.database import DatabaseUnreachableError, connect, require_reachable
+from workers.runtime.database import connect
+from workers.runtime.database_fitness import DatabaseUnreachableError, require_fit
 from workers.runtime.outages import needs_a_person
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +61,7 @@ def ours(authority: Authority) -> Pair:
 
 def test_pool_migrations_and_declared_statements_work_with_a_client_certificate(demanding: DemandingDatabase, ours: Pair) -> None:
     with new_database(demanding.address(ours), "q2o_encrypted") as engine:
-        require_reachable(engine)
+        require_fit(engine)
         with housekeeping(engine) as connection:
             assert outbox.claim(connection, 1, timedelta(seconds=1)) == []
 
@@ -92,7 +93,7 @@ def test_a_refusal_is_one_line_that_names_the_setting_and_no_outage_that_passes(
     engine = connect(address(demanding, ours, stranger), "tests")
 
     with pytest.raises(DatabaseUnreachableError) as refused:
-        require_reachable(engine)
+        require_fit(engine)
 
     message, cause = str(refused.value), refused.value.__cause__
     assert words in message

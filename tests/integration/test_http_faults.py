@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.dialects.postgresql import insert
+from structlog.testing import capture_logs
 
 from domain.delivery.orders import SalesOrder
+from domain.errors import TryAgain
 from domain.offers.quotes import Quote
-from domain.store import table_of
+from domain.store import Cause, UnitOfWork, reading, table_of
 from domain.store.idempotency import IdempotencyRecord
+from domain.store.limits import Limits
 from tests.support.database import acting, count
-from tests.support.http import Api, accept, edit, is_problem, serving
+from tests.support.http import Api, accept, edit, is_problem, new_quote, serving
 from tests.support.offers import Offers
+from workers.http.execution import Executor
 from workers.runtime.database import connect
 
 Fault = Callable[[Connection], None]
@@ -44,6 +49,25 @@ def committed_without_response(connection: Connection) -> None:
 
 
 def lost_before_commit(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    driver.close()
+
+
+@contextmanager
+def losing_one(database: Engine, name: str) -> Iterator[None]:
+    """The connection of this pool is lost at the next event of this name."""
+    left = [1]
+
+    def lose(connection: Connection, *_: object) -> None:
+        if left.pop() if left else 0:
+            lost_before_commit(connection)
+
+    event.listen(database, name, lose)
+    yield
+    event.remove(database, name, lose)
+
+
+def end_session(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
     driver.close()
 
@@ -102,17 +126,75 @@ class TestALostCommit:
         assert count(db, SalesOrder) == 1
 
 
+class TestALostConnection:
+    """A read changes nothing, so nothing about it is ever unknown."""
+
+    def test_at_the_end_of_a_read_leaves_its_outcome_known(self, own_pool: Engine, offers: Offers) -> None:
+        quote = offers.draft_quote()
+        with edge_on(own_pool, offers) as api, fail_commits(lost_before_commit, own_pool, times=10):
+            assert api.sales.get(f"/quotes/{quote.quote_id}").status_code == 200
+
+    @pytest.mark.parametrize("name", ["before_cursor_execute", "rollback"])
+    def test_within_a_read_is_replaced_by_another(self, name: str, own_pool: Engine, offers: Offers) -> None:
+        quote = offers.draft_quote()
+        with edge_on(own_pool, offers) as api, losing_one(own_pool, name):
+            assert api.sales.get(f"/quotes/{quote.quote_id}").status_code == 200
+
+    def test_within_a_command_is_replaced_by_another(self, own_pool: Engine, offers: Offers, db: Engine) -> None:
+        with edge_on(own_pool, offers) as api, losing_one(own_pool, "before_cursor_execute"):
+            assert api.sales.post("/quotes", new_quote()).status_code == 201
+        assert count(db, Quote) == 1
+
+    def test_that_is_lost_again_at_once_is_no_error_of_ours(self, own_pool: Engine, offers: Offers) -> None:
+        """The idle session has ended, and so has the one that takes its place."""
+        quote = offers.draft_quote()
+        with edge_on(own_pool, offers) as api:
+            api.sales.get(f"/quotes/{quote.quote_id}")
+            with own_pool.connect() as idle:
+                end_session(idle)
+            event.listen(own_pool, "connect", lambda connection, _: connection.close())
+
+            refused = api.sales.get(f"/quotes/{quote.quote_id}")
+
+        is_problem(refused, 503, "TRY_AGAIN")
+
+    def test_is_logged_when_the_outage_begins_and_when_it_ends(self, own_pool: Engine, offers: Offers) -> None:
+        quote = offers.draft_quote()
+        with edge_on(own_pool, offers) as api, capture_logs() as logs, losing_one(own_pool, "before_cursor_execute"):
+            api.sales.get(f"/quotes/{quote.quote_id}")
+
+        assert [log["event"] for log in logs if "service" in log] == ["service_unavailable", "service_available_again"]
+
+
+def test_a_read_that_would_write_is_an_error_of_ours(own_pool: Engine, offers: Offers) -> None:
+    """It is no failover, although the server refuses both with the same code."""
+    cause = Cause(tenant_id=offers.tenant_id, actor="sally", command="read")
+
+    with pytest.raises(TypeError, match="must not write"), reading(own_pool, cause) as uow:
+        uow.connection.execute(text("UPDATE quote SET region = 'X'"))
+
+    own_pool.dispose()
+
+
+def test_a_statement_that_takes_too_long_is_503(own_pool: Engine, offers: Offers) -> None:
+    cause = Cause(tenant_id=offers.tenant_id, actor="sally", command="slow", idempotency_key="slow")
+
+    def slow(uow: UnitOfWork) -> None:
+        uow.connection.execute(text("SET LOCAL statement_timeout = 50"))
+        uow.connection.execute(text("SELECT pg_sleep(60)"))
+
+    with pytest.raises(TryAgain):
+        Executor(own_pool).decided(cause, slow)
+
+    own_pool.dispose()
+
+
 class TestABusyDatabase:
     @pytest.fixture
-    def hasty_pool(self, own_pool: Engine) -> Engine:
+    def hasty_pool(self, db: Engine) -> Engine:
         """A pool whose commands wait for a locked row only for a moment."""
-
-        def set_timeout(connection: Any, _: object) -> None:
-            connection.execute("SET lock_timeout = '100ms'")
-            connection.commit()
-
-        event.listen(own_pool, "connect", set_timeout)
-        return own_pool
+        address = acting(db, "http").url.render_as_string(hide_password=False)
+        return connect(address, "tests", limits=Limits(lock=timedelta(milliseconds=100)))
 
     def test_a_row_that_stays_locked_is_503_and_leaves_no_rows(self, hasty_pool: Engine, offers: Offers, db: Engine) -> None:
         offer = offers.draft_quote()

@@ -1,10 +1,10 @@
-"""A TCP connection that a test may cut and mend: an outage of a service that goes on by itself."""
+"""A TCP connection that a test may cut, silence and mend: an outage of a service that goes on by itself."""
 
 from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +12,10 @@ CHUNK = 65536  # bytes
 
 
 class Cable:
-    """Forwards a local port to a target. While it is cut, a connection is accepted and closed at once; `refused` counts them."""
+    """Forwards a local port to a target. While it is cut, a connection is accepted and closed at once; `refused` counts them.
+
+    While it is silent, every connection stays open, new ones too, and nothing passes: the peer was stopped, or the line is half-open.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -22,6 +25,8 @@ class Cable:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.refused = 0
+        self._passes = Event()
+        self._passes.set()
         Thread(target=self._accept, name="cable", daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -36,13 +41,19 @@ class Cable:
         with self._lock:
             self._is_cut = True
             ends, self._ends = self._ends, set()
+        self._passes.set()
         for end in ends:
             _close(end)
 
+    def silence(self) -> None:
+        """Hold everything back from now on."""
+        self._passes.clear()
+
     def mend(self) -> None:
-        """Let new connections through."""
+        """Let new connections through, and what was held back."""
         with self._lock:
             self._is_cut = False
+        self._passes.set()
 
     def _accept(self) -> None:
         while True:
@@ -58,12 +69,13 @@ class Cable:
                 server = socket.create_connection(self._target)
                 self._ends |= {client, server}
             for source, sink in ((client, server), (server, client)):
-                Thread(target=_pump, args=(source, sink), name="cable-pump", daemon=True).start()
+                Thread(target=_pump, args=(source, sink, self._passes), name="cable-pump", daemon=True).start()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, passes: Event) -> None:
     with suppress(OSError):
         while chunk := source.recv(CHUNK):
+            passes.wait()
             sink.sendall(chunk)
     # Both ends close together, as on a real line.
     _close(source)

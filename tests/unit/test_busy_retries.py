@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from psycopg.errors import DeadlockDetected, LockNotAvailable
+from psycopg.errors import ConnectionTimeout, DeadlockDetected, LockNotAvailable, QueryCanceled, TransactionTimeout
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.errors import Conflict, DomainError, OutcomeUnknownError, TryAgain
+from workers.runtime.database_connection import NoResponseError
 from workers.runtime.retries import BUSY_REPEATS, until_decided
 
 
@@ -38,8 +40,24 @@ def test_a_unit_of_work_runs_again_after_a_transient_error(error: DomainError) -
     assert work.runs == 3
 
 
-@pytest.mark.parametrize("error", [busy(LockNotAvailable()), Conflict()])
-def test_a_unit_of_work_does_not_run_again_after_a_refusal_or_a_lock_timeout(error: DomainError) -> None:
+def away(cause: Exception) -> TryAgain:
+    error = TryAgain()
+    error.__cause__ = cause
+    return error
+
+
+WAITED = [
+    busy(LockNotAvailable()),
+    busy(QueryCanceled()),
+    busy(TransactionTimeout()),
+    busy(NoResponseError()),
+    busy(ConnectionTimeout()),
+    away(PoolTimeoutError()),
+]
+
+
+@pytest.mark.parametrize("error", [*WAITED, Conflict()], ids=lambda error: repr(error.__cause__))
+def test_a_unit_of_work_does_not_run_again_after_a_refusal_or_when_it_has_spent_the_time_of_a_limit(error: DomainError) -> None:
     work = Work(error)
 
     with pytest.raises(type(error)):

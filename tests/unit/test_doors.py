@@ -33,6 +33,7 @@ from workers.pod.outcomes import Failed, run_handler
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import CancelRequest, ProviderContractError, ProviderError, ProviderOutcomeUnknownError
 from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError
+from workers.runtime.retries import OutageLog
 from workers.tasks.persons import AnswerNotUnderstood, Person
 
 SECRET = "s" * 32
@@ -59,7 +60,7 @@ def test_a_record_is_no_event_to_the_audit(document: str) -> None:
 def test_a_process_variable_is_an_incident_that_names_it(document: str) -> None:
     task = fetched(variables={"facts": {"type": "Json", "value": document}})
 
-    outcome = run_handler(Topic(name="order.decompose", handler=lambda _: {}), task, Event())
+    outcome = run_handler(Topic(name="order.decompose", handler=lambda _: {}), task, Event(), OutageLog("database"))
 
     assert isinstance(outcome, Failed)
     assert (outcome.retries, "'facts'" in outcome.message) == (0, True)
@@ -76,7 +77,9 @@ def test_a_process_variable_is_an_incident_that_names_it(document: str) -> None:
     ],
 )
 def test_a_variable_that_its_type_does_not_allow_is_an_incident_too(variable: dict[str, Any]) -> None:
-    outcome = run_handler(Topic(name="order.decompose", handler=lambda _: {}), fetched(variables={"facts": variable}), Event())
+    outcome = run_handler(
+        Topic(name="order.decompose", handler=lambda _: {}), fetched(variables={"facts": variable}), Event(), OutageLog("database")
+    )
 
     assert isinstance(outcome, Failed)
     assert outcome.retries == 0

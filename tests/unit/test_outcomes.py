@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
 from workers.pod.outcomes import MAX_MESSAGE, Completed, Failed, Outcome, Raised, run_handler
 from workers.runtime.engine import ExternalTask
+from workers.runtime.retries import OutageLog
 from workers.runtime.variables import Variable
 
 
@@ -35,7 +36,8 @@ def fetched(**changes: Any) -> ExternalTask:
 
 
 def outcome_of(behaviour: Callable[[Task], Mapping[str, Variable]], **changes: Any) -> Outcome:
-    return run_handler(Topic(name="order.decompose", handler=behaviour, errors=("ORDER_INVALID",)), fetched(**changes), Event())
+    topic = Topic(name="order.decompose", handler=behaviour, errors=("ORDER_INVALID",))
+    return run_handler(topic, fetched(**changes), Event(), OutageLog("database"))
 
 
 def raising(error: BaseException, **changes: Any) -> Outcome:

@@ -155,7 +155,7 @@ def test_a_stop_ends_the_waiting_for_a_service() -> None:
         stop.set()
         raise OutageError
 
-    assert until_available(call, stop, service="engine") == 0
+    assert until_available(call, stop, service="engine") is None
 
 
 def test_a_loop_goes_on_at_once_while_there_is_work() -> None:

@@ -7,19 +7,19 @@ preconditions and the command. A refusal leaves nothing behind, not even its cla
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine as Database
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 
-from domain.errors import DomainError, NotFound, OutcomeUnknownError, Refusal, TryAgain
-from domain.store import Answer, Cause, UnitOfWork, once, remember, unit_of_work
+from domain.errors import DomainError, OutcomeUnknownError, Refusal, TryAgain
+from domain.store import Answer, Cause, UnitOfWork, once, reading, remember, unit_of_work
 from workers.runtime import metrics
-from workers.runtime.outages import is_outage, sqlstate_of
+from workers.runtime.outages import is_waited_out, sqlstate_of
 from workers.runtime.refusals import record_refusal
-from workers.runtime.retries import until_decided
+from workers.runtime.retries import OutageLog, until_decided
 
 DEADLOCK = "40P01"
 UNREACHABLE = "The database cannot be reached right now; nothing was changed."
@@ -34,6 +34,7 @@ class Executor:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._outage = _Outage()
 
     def command(self, cause: Cause, request: Mapping[str, Any], allow: Allow, work: Work) -> Answer:
         """Carry out `work` once for the cause's idempotency key; a repeat gets the stored answer. `allow` raises Forbidden, NotFound.
@@ -70,7 +71,7 @@ class Executor:
 
         Raises refusals (logged and counted), TryAgain when nothing was changed, OutcomeUnknownError when it is not known what was changed.
         """
-        tries = _Tries(self._database, cause, work)
+        tries = _Tries(self._database, self._outage, cause, work)
         try:
             result = until_decided(tries.run)
         except Refusal as refusal:
@@ -86,34 +87,48 @@ class Executor:
         return result
 
     def read(self, cause: Cause, read: Callable[[UnitOfWork], _Value]) -> _Value:
-        """Run a read. Raises NotFound, TryAgain."""
-        missing: NotFound | None = None
+        """Run a read, again when its connection is lost. Raises NotFound, TryAgain."""
+
+        def read_once() -> _Value:
+            with self._outage.as_try_again(), reading(self._database, cause) as uow:
+                return read(uow)
+
+        return until_decided(read_once)
+
+
+class _Outage:
+    """Logs when the database went away and when it came back, and answers TRY_AGAIN meanwhile."""
+
+    def __init__(self) -> None:
+        self._log = OutageLog("database of the HTTP edge")
+
+    @contextmanager
+    def as_try_again(self) -> Iterator[None]:
         try:
-            with unit_of_work(self._database, cause) as uow:
-                try:
-                    return read(uow)
-                except NotFound as refusal:
-                    # The unit of work would log a refused command, and a read is no command.
-                    missing = refusal
-        except (DBAPIError, PoolTimeoutError) as error:
-            if not is_outage(error):
+            yield
+        except SQLAlchemyError as error:
+            if not is_waited_out(error):
                 raise
+            self._log.failed(error)
             raise TryAgain(UNREACHABLE) from error
-        raise missing
+        else:
+            self._log.worked()
 
 
 class _Tries(Generic[_Value]):
     """The tries of one unit of work, and whether the reply to one of their commits was lost."""
 
-    def __init__(self, database: Database, cause: Cause, work: Callable[[UnitOfWork], _Value]) -> None:
+    def __init__(self, database: Database, outage: _Outage, cause: Cause, work: Callable[[UnitOfWork], _Value]) -> None:
         self._database = database
+        self._outage = outage
         self._cause = cause
         self._work = work
         self.lost_commit = False
 
     def run(self) -> _Value:
         try:
-            with unit_of_work(self._database, self._cause) as uow:
+            # When COMMIT was not sent, the database has rolled back, or will when it notices the lost connection.
+            with self._outage.as_try_again(), unit_of_work(self._database, self._cause) as uow:
                 return self._work(uow)
         except OutcomeUnknownError:
             self.lost_commit = True
@@ -122,11 +137,6 @@ class _Tries(Generic[_Value]):
             if sqlstate_of(busy.__cause__) == DEADLOCK:
                 metrics.DATABASE_DEADLOCKS.labels(self._cause.command).inc()
             raise
-        except (DBAPIError, PoolTimeoutError) as error:
-            if not is_outage(error):
-                raise
-            # COMMIT was not sent, so the database has rolled back, or will when it notices the lost connection.
-            raise TryAgain(UNREACHABLE) from error
 
     def resolve(self, resolution: str) -> None:
         if self.lost_commit:

@@ -18,7 +18,6 @@ from threading import Event
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sqlalchemy import Engine as Database
-from sqlalchemy.exc import DBAPIError
 
 from domain.store import outbox
 from domain.store.outbox import PendingEvent
@@ -214,10 +213,10 @@ class Relay:
         try:
             while self._in_flight:
                 self._settle(stopped)
-        except DBAPIError as error:
+        except Exception as error:
             if not is_waited_out(error):
                 raise
-            _log.warning("relay_ends_without_marking", error=str(error.orig))
+            _log.warning("relay_ends_without_marking", error=str(error))
         self._abandon()
 
     def _abandon(self) -> None:

@@ -16,7 +16,8 @@ from typing import TypeAlias
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
 from workers.pod.retry_policy import RetryPolicy
 from workers.runtime.engine import ExternalTask
-from workers.runtime.outages import is_outage
+from workers.runtime.outages import is_database_outage, is_outage
+from workers.runtime.retries import OutageLog
 from workers.runtime.variables import EncodedVariables, VariableError, encode
 
 MAX_MESSAGE = 666  # characters; the engine cuts here, and the advice comes last
@@ -53,11 +54,15 @@ class Failed:
 Outcome: TypeAlias = Completed | Raised | Failed
 
 
-def run_handler(topic: Topic, task: ExternalTask, cancelled: Event) -> Outcome:
-    """Run the handler once and name the outcome; never raises."""
+def run_handler(topic: Topic, task: ExternalTask, cancelled: Event, database_outage: OutageLog) -> Outcome:
+    """Run the handler once and name the outcome; never raises. The log gets to know whether the database was there."""
     try:
-        return Completed(variables=encode(topic.handler(Task.of(task, cancelled)) or {}))
+        variables = topic.handler(Task.of(task, cancelled))
+        database_outage.worked()
+        return Completed(variables=encode(variables or {}))
     except BaseException as error:  # noqa: BLE001 - a handler that ends in SystemExit must not leave its task locked without a report
+        if is_database_outage(error):
+            database_outage.failed(error)
         return _outcome_of(error, topic, task, traceback.format_exc())
 
 

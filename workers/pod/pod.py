@@ -30,7 +30,7 @@ from workers.runtime.metrics import (
     EXTERNAL_TASK_LOCK_LOST,
     EXTERNAL_TASK_LOCK_REMAINING,
 )
-from workers.runtime.retries import until_available
+from workers.runtime.retries import OutageLog, until_available
 from workers.runtime.set_aside import Pauses, isolated, set_aside
 from workers.runtime.setting_kinds import UNIQUE_WORKER_ID
 
@@ -79,6 +79,7 @@ class Pod:
         self._cancel_grace = cancel_grace
         self._clock = clock
         self._reporter = Reporter(engine, clock=clock)
+        self._database_outage = OutageLog("database of the tasks")
         self._in_flight: dict[str, Lease] = {}
         self._changed = Condition()
         self._draining = False
@@ -222,7 +223,7 @@ class Pod:
 
     def _run(self, lease: Lease) -> None:
         topic, started = lease.task.topic, self._clock()
-        outcome = run_handler(lease.topic, lease.task, lease.cancelled)
+        outcome = run_handler(lease.topic, lease.task, lease.cancelled, self._database_outage)
         EXTERNAL_TASK_LOCK_REMAINING.labels(topic).observe(max(0.0, lease.seconds_left()) / lease.duration.total_seconds())
         if self._draining and lease.cancelled.is_set() and isinstance(outcome, Failed) and not lease.is_over:
             self._give_back(lease)

@@ -1,58 +1,68 @@
-"""Connections to the product's database, with time limits that keep one slow command from stopping the others."""
+"""Connections to the product's database, with limits that keep one slow command, or one silent server, from stopping the others.
+
+docs/database.md has all limits in one table, with their reasons.
+"""
 
 from __future__ import annotations
 
 import select
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 
 from domain.store.isolation import ONLY_TENANT
+from domain.store.limits import LIMITS, Limits
+from workers.runtime.database_connection import MARGIN, PatientConnection
+from workers.runtime.database_states import is_useless
 from workers.runtime.environment import SettingError, variable
 from workers.runtime.lock_waits import time_locks
+from workers.runtime.outages import sqlstate_of
 from workers.runtime.secret_files import Secret, reveal
 from workers.runtime.setting_kinds import DATABASE
 
-# A command that waits longer than this for a row raises TryAgain: transactions are short (docs/architecture.md#rules).
-LOCK_TIMEOUT_MS = 5_000
-# No statement of a command comes near this; a statement that takes longer is a fault.
-STATEMENT_TIMEOUT_MS = 30_000
-# A transaction that is left open delays vacuum, and every transaction that waits for its rows.
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
+POOL_WAIT: Final = timedelta(seconds=5)
+"""The longest wait for a connection of the pool: as long as for a row. By then, each command that waits for a row has given back its own."""
+NO_LIMIT: Final = timedelta(0)
+OF_MIGRATION: Final = Limits(statement=NO_LIMIT, transaction=NO_LIMIT)
+"""An index on a large table takes its time. A wait for a lock stays short, because every command waits behind it."""
+OF_REPORTS: Final = Limits(statement=timedelta(minutes=5), idle=timedelta(minutes=1), transaction=timedelta(minutes=15))
+"""An audit reads all rows of a tenant in one snapshot, and locks none."""
+_FRESH: Final = "is_fresh"
 
 
-class DatabaseUnreachableError(Exception):
-    """The database cannot be used; the text gives the address and the reason."""
-
-
-def connect(database_url: Secret, process: str, pool_size: int = 10, only_tenant: UUID | None = None) -> Engine:
+def connect(
+    database_url: Secret, process: str, pool_size: int = 10, only_tenant: UUID | None = None, limits: Limits | None = None
+) -> Engine:
     """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection.
 
-    With `only_tenant`, the machinery of the process sees the rows of this tenant alone. An address in a file holds for every new connection
-    as it is at that time. Raises SettingError when it is no address.
+    With `only_tenant`, the machinery of the process sees the rows of this tenant alone. `limits`: those of its transactions, if they are
+    not a command's. An address in a file holds for every new connection as it is at that time. Raises SettingError when it is no address.
     """
-    options = (
-        f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} "
-        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
-    )
+    limits = limits or Limits()
     ours: dict[str, Any] = {
-        "options": options,
         "application_name": f"q2o {process}",
-        "connect_timeout": 5,
         "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
     }
-    engine = create_engine(parsed(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size)
-    if only_tenant:
-        engine.update_execution_options(**{ONLY_TENANT: only_tenant})
+    engine = create_engine(
+        parsed(reveal(database_url)), pool_size=pool_size, max_overflow=pool_size, pool_timeout=POOL_WAIT.total_seconds()
+    )
+    engine.update_execution_options(**{LIMITS: limits, **({ONLY_TENANT: only_tenant} if only_tenant else {})})
+    event.listen(engine, "connect", _note_that_it_is_fresh)
     event.listen(engine, "checkout", _refuse_a_dead_connection)
+    event.listen(engine, "handle_error", _drop_a_useless_session)
     time_locks(engine)
 
-    def use_the_current_address(dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
-        parameters.update({**dialect.create_connect_args(parsed(reveal(database_url)))[1], **ours})
+    def open_by_the_current_address(
+        dialect: Dialect, _record: object, _arguments: object, _parameters: object
+    ) -> PatientConnection:
+        parameters = dialect.create_connect_args(parsed(reveal(database_url)))[1]
+        return PatientConnection.open(limits.statement + MARGIN if limits.statement else None, **{**parameters, **ours})
 
-    event.listen(engine, "do_connect", use_the_current_address)
+    event.listen(engine, "do_connect", open_by_the_current_address)
     return engine
 
 
@@ -63,8 +73,14 @@ def parsed(text: str, name: str = "database_url") -> URL:
     return make_url(text)
 
 
-def _refuse_a_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
+def _note_that_it_is_fresh(_connection: object, record: Any) -> None:
+    record.info[_FRESH] = True
+
+
+def _refuse_a_dead_connection(connection: Any, record: Any, _proxy: object) -> None:
     # On an idle connection there is nothing to read but its end. A question to the server would be a round trip for every command.
+    if record.info.pop(_FRESH, False):
+        return  # it takes the place of a dead one: to refuse it too would be an error that is not one of the database's
     readable = select.poll()
     if not connection.closed:
         readable.register(connection.fileno(), select.POLLIN)
@@ -72,15 +88,10 @@ def _refuse_a_dead_connection(connection: Any, _record: object, _proxy: object) 
         raise DisconnectionError
 
 
-def require_reachable(engine: Engine) -> None:
-    """Connect once before a process starts, so that the person who starts it learns of a wrong address. Raises DatabaseUnreachableError."""
-    try:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-    except OperationalError as error:
-        address = make_url(str(engine.url)).render_as_string(hide_password=True)
-        reason = str(error.orig).strip().splitlines()[-1]
-        raise DatabaseUnreachableError(f"cannot use the database {address}: {reason}. Check Q2O_DATABASE_URL") from error
+def _drop_a_useless_session(context: ExceptionContext) -> None:
+    # The driver sees only that the connection itself has ended.
+    if is_useless(sqlstate_of(context.sqlalchemy_exception)):
+        context.is_disconnect = True
 
 
 def processes_at_work(connection: Connection) -> dict[str, int]:

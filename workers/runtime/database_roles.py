@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Engine, text
 
 from domain.rights import PROCESSES, Login, group_of
+from domain.store.isolation import EVERY_TENANT
+from domain.store.transactions import transaction
 from workers.runtime.database import parsed
 from workers.runtime.environment import SettingError, variable
 from workers.runtime.secret_files import reveal
@@ -42,7 +44,7 @@ def logins_of(settings: Settings) -> dict[str, Login]:
 def require_role(database: Engine, process: str, *, production: bool) -> None:
     """Refuse to start a process with a role that lacks its rights, or that has more in production. Raises DatabaseRoleError."""
     named = f"{variable('database_url')} or {variable(f'{process}_database_url')}"
-    with database.connect() as connection:
+    with transaction(database, EVERY_TENANT) as connection:
         mine = connection.execute(_MINE, {"group": group_of(process)}).one()
     if not (mine.is_member or mine.is_owner or mine.is_mighty):
         raise DatabaseRoleError(

@@ -7,6 +7,7 @@ lock. Their own work takes about the same time every time, so a long time is a w
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -47,4 +48,6 @@ def _end(connection: Any) -> None:
 
 def _end_in_an_error(error: ExceptionContext) -> None:
     if error.connection is not None and not error.connection.invalidated:
-        _end(error.connection)
+        # While SQLAlchemy gets to know the server, nothing is timed, and a connection keeps no notes.
+        with suppress(NotImplementedError):
+            _end(error.connection)

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import re
 
+from psycopg.errors import ConnectionTimeout
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.errors import OutcomeUnknownError, TryAgain
 from domain.store.unit_of_work import BUSY
+from workers.runtime.database_connection import NoResponseError
+from workers.runtime.database_states import NO_ROOM, SESSION_IS_USELESS, TOO_SLOW
 
-# SQLSTATE classes: connection exception, insufficient resources, shutdown of the server.
-AWAY = ("08", "53", "57P")
-STATEMENT_TIMEOUT = "57014"
 ACCESS_RULE = "42"  # the class of SQLSTATEs for a table, a column or a right that is not there
-# libpq has no code for a connection that it or the server does not accept, only these words.
-_DISTRUST = re.compile(r"certificate|private key|\balert\b|no encryption|SSL required|does not support SSL")
+LOCK_TIMEOUT = "55P03"
+_PASSES = (*SESSION_IS_USELESS, *NO_ROOM, *BUSY)
+# libpq has no code for a connection that it, the server or a pooler does not accept, only these words.
+_DISTRUST = re.compile(
+    r"certificate|private key|\balert\b|no encryption|SSL required|does not support SSL"
+    r"|authentication failed|no pg_hba\.conf entry|no password supplied|not permitted to log in|permission denied for database"
+    r'|(?:role|database|user) "[^"]*" does not exist|no such (?:user|database)'
+    r"|unsupported startup parameter|statement pooling"
+)
 
 
 class OutageError(Exception):
@@ -48,18 +55,32 @@ def is_database_outage(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     state = sqlstate_of(error)
+    if state in TOO_SLOW:
+        return False
+    if error.connection_invalidated:
+        return True
     if state is None:
         # Without a state no server has responded: the connection is gone, or never came about.
         return isinstance(error, (OperationalError, InterfaceError))
-    return error.connection_invalidated or state.startswith(AWAY) or state in BUSY
+    return state.startswith(_PASSES)
 
 
 def is_waited_out(error: BaseException) -> bool:
-    """Whether a loop goes on after this error: every outage, and a statement that took too long.
+    """Whether a loop goes on after this error: every outage, and work of the database that took too long.
 
-    A task counts such a statement as a failed attempt. A loop has no attempts to count, and its end would make no statement faster.
+    A task counts such work as a failed attempt. A loop has no attempts to count, and its end would make no statement faster.
     """
-    return is_outage(error) or sqlstate_of(error) == STATEMENT_TIMEOUT
+    return is_outage(error) or sqlstate_of(error) in TOO_SLOW
+
+
+def has_waited(error: BaseException | None) -> bool:
+    """Whether the caller has spent the time of a limit, so that nobody should have to wait for a second try."""
+    orig = getattr(error, "orig", None)
+    return (
+        isinstance(error, PoolTimeoutError)
+        or isinstance(orig, (NoResponseError, ConnectionTimeout))
+        or sqlstate_of(error) in {LOCK_TIMEOUT, *TOO_SLOW}
+    )
 
 
 def is_about_every_item(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from threading import Event
+from threading import Event, Lock
 from typing import TypeVar
 
 import structlog
@@ -20,14 +20,13 @@ from tenacity.stop import stop_after_attempt, stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
 from domain.errors import OutcomeUnknownError, TryAgain
-from workers.runtime.outages import is_waited_out, needs_a_person, sqlstate_of
+from workers.runtime.outages import has_waited, is_waited_out, needs_a_person
 
 LONGEST_WAIT = timedelta(seconds=10)  # a service that came back is noticed within this time
 REMINDER = timedelta(minutes=1)  # a person who looks at the last lines of a log finds the reason
 FIRST_WAIT = timedelta(seconds=0.25)
 BUSY_REPEATS = 3  # a deadlock that comes back three times is a fault of lock order, not bad luck
 LONGEST_BUSY_WAIT = timedelta(seconds=0.2)  # rivals are done within a few commits
-LOCK_TIMEOUT_STATE = "55P03"
 
 _Value = TypeVar("_Value")
 
@@ -43,12 +42,17 @@ class OutageLog:
     def __init__(self, service: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._service = service
         self._clock = clock
+        self._lock = Lock()
         self._began: float | None = None
         self._failures = 0
         self._reminded: float | None = None
 
     def failed(self, error: BaseException) -> None:
-        """Note a failed call; the first one begins the outage."""
+        """Note a failed call; the first one begins the outage. Any thread may call it."""
+        with self._lock:
+            self._note(error)
+
+    def _note(self, error: BaseException) -> None:
         self._failures += 1
         now = self._clock()
         if needs_a_person(error):
@@ -64,32 +68,46 @@ class OutageLog:
             _log.error("service_untrusted", service=self._service, reason=str(error), kind=type(error).__name__)
 
     def worked(self) -> None:
-        """Note a call that succeeded, which ends an outage."""
-        if self._began is not None:
-            seconds = round(self._clock() - self._began, 3)
-            _log.info("service_available_again", service=self._service, attempts=self._failures + 1, seconds=seconds)
-        self._began, self._failures, self._reminded = None, 0, None
+        """Note a call that succeeded, which ends an outage. Any thread may call it."""
+        if self._began is None:
+            return
+        with self._lock:
+            if self._began is not None:
+                seconds = round(self._clock() - self._began, 3)
+                _log.info("service_available_again", service=self._service, attempts=self._failures + 1, seconds=seconds)
+            self._began, self._failures, self._reminded = None, 0, None
 
 
-def until_available(call: Callable[[], int], stop: Event, *, service: str, outages_too: tuple[type[Exception], ...] = ()) -> int:
-    """Call until it succeeds, and wait out outages; other errors pass. Returns 0 when `stop` is set first.
+def until_available(
+    call: Callable[[], _Value], stop: Event, *, service: str, outages_too: tuple[type[Exception], ...] = ()
+) -> _Value | None:
+    """Call until it succeeds, and wait out outages; other errors pass. Returns None when `stop` is set first.
 
     `outages_too`: further errors that this caller waits out.
     """
+    return _until(call, stop, service, lambda error: is_waited_out(error) or isinstance(error, outages_too))
+
+
+def until_begun(call: Callable[[], _Value], stop: Event, *, service: str) -> _Value | None:
+    """As `until_available`, for a process that starts: an outage that only a person can end passes, because that person is there."""
+    return _until(call, stop, service, lambda error: is_waited_out(error) and not needs_a_person(error))
+
+
+def _until(call: Callable[[], _Value], stop: Event, service: str, is_waited: Callable[[BaseException], bool]) -> _Value | None:
     outage = OutageLog(service)
 
-    def call_and_note() -> int:
+    def call_and_note() -> _Value:
         result = call()
         outage.worked()
         return result
 
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: is_waited_out(error) or isinstance(error, outages_too)),
+        retry=retry_if_exception(is_waited),
         wait=wait_random_exponential(multiplier=FIRST_WAIT.total_seconds(), max=LONGEST_WAIT.total_seconds()),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
         before_sleep=lambda state: _note_failure(state, outage),
-        retry_error_callback=lambda _: 0,
+        retry_error_callback=lambda _: None,
     )
     return retrying(call_and_note)
 
@@ -106,7 +124,7 @@ def until_decided(unit_of_work: Callable[[], _Value]) -> _Value:
 
     Only for units of work that are safe to repeat: one that begins with a claim (idempotency key, event id) learns from the claim whether
     a lost COMMIT happened.
-    A lock time-out is not repeated: its caller has waited long enough. Raises what the last run raised.
+    What has spent the time of a limit is not repeated: its caller has waited long enough. Raises what the last run raised.
     """
     retrying = Retrying(
         retry=retry_if_exception(_may_be_decided_now),
@@ -119,7 +137,7 @@ def until_decided(unit_of_work: Callable[[], _Value]) -> _Value:
 
 def _may_be_decided_now(error: BaseException) -> bool:
     if isinstance(error, TryAgain):
-        return sqlstate_of(error.__cause__) != LOCK_TIMEOUT_STATE
+        return not has_waited(error.__cause__)
     return isinstance(error, OutcomeUnknownError)
 
 
