@@ -23,13 +23,13 @@ def rebuild(
     from workers import suite
     from workers.rebuilds import projection_named, rows_to_read
     from workers.rebuilds import rebuild as run
-    from workers.runtime.database import require_reachable
+    from workers.runtime.database_fitness import require_fit
     from workers.runtime.database_roles import require_role
 
     with plain_errors():
         chosen = projection_named(projection)
         database = suite.connect(settings_of("rebuild"), "reconcile", "rebuild")
-        require_reachable(database)
+        require_fit(database)
         require_role(database, "reconcile", production=is_production(os.environ))
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=err) as progress:
