@@ -8,6 +8,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
+from tests.support.database import UNPREPARED
+
 
 @pytest.fixture
 def two_databases(database: str) -> Iterator[tuple[Engine, Engine]]:
@@ -17,7 +19,7 @@ def two_databases(database: str) -> Iterator[tuple[Engine, Engine]]:
     with server.connect() as connection:
         for name in names:
             connection.execute(text(f"CREATE DATABASE {name}"))
-    engines = [create_engine(make_url(database).set(database=name)) for name in names]
+    engines = [create_engine(make_url(database).set(database=name), connect_args=UNPREPARED) for name in names]
     yield engines[0], engines[1]
     for engine in (*engines, server):
         engine.dispose()

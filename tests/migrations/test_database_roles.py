@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 from domain.migrations import migrate
 from domain.rights import PROCESSES, Login
 from domain.store.isolation import EVERY_TENANT_ROLE
-from tests.support.database import acting
+from tests.support.database import UNPREPARED, acting
 from tests.support.in_process import keeping_signals_and_logs
 from tests.support.suite import closing_what_is_opened
 from tests.support.waiting import eventually
-from workers import cli, cli_errors
+from workers import cli, start_checks
 from workers.local.credentials import load_credentials
 from workers.local.stack import LocalStack
 from workers.runtime.database_roles import DatabaseRoleError, require_role
@@ -55,13 +55,24 @@ def plain(address: URL) -> str:
 
 def pool(address: URL) -> Engine:
     """A pool that keeps no connection open."""
-    return create_engine(address, poolclass=NullPool)
+    return create_engine(address, poolclass=NullPool, connect_args=UNPREPARED)
 
 
 def q2o(*command: str, **variables: str) -> Result:
     """Run a command in this process, and close what it opens, as the end of a process would."""
     with keeping_signals_and_logs(), closing_what_is_opened():
         return CliRunner().invoke(cli.app, command, env={f"Q2O_{name.upper()}": value for name, value in variables.items()})
+
+
+NOWHERE = {
+    "kafka": "127.0.0.1:9",
+    "engine_url": "http://127.0.0.1:9/engine-rest",
+    "engine_user": "q2o",
+    "engine_password": PASSWORD,
+    "provider_url": "http://127.0.0.1:9",
+    "provider_token": PASSWORD,
+}
+"""Settings that a process needs before it looks at its role."""
 
 
 @pytest.mark.usefixtures("migrated")  # the first migration on a server makes the groups
@@ -169,7 +180,7 @@ def test_a_role_that_may_do_more_than_any_process_is_refused_in_production(
 
 @pytest.mark.parametrize("command", [["relay"], ["reconcile", "--once"]])
 def test_a_process_with_the_wrong_role_exits_with_one_line(migrated: Engine, command: list[str]) -> None:
-    ended = q2o(*command, database_url=plain(acting(migrated, "http").url))
+    ended = q2o(*command, database_url=plain(acting(migrated, "http").url), **NOWHERE)
 
     assert ended.exit_code == 2
     assert ended.stderr.startswith("q2o: the database role local_http lacks the rights of")
@@ -180,9 +191,9 @@ def test_a_process_with_the_wrong_role_exits_with_one_line(migrated: Engine, com
 def test_the_owner_s_role_is_refused_at_the_start_in_production(
     migrated: Engine, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_errors, "require_fitness", lambda _: None)  # this server has no certificate
+    monkeypatch.setattr(start_checks, "require_fitness", lambda _: None)  # this server has no certificate
 
-    ended = q2o(*command, database_url=plain(migrated.url), mode="production")
+    ended = q2o(*command, database_url=plain(migrated.url), mode="production", **NOWHERE)
 
     assert ended.exit_code == 2
     assert ended.stderr.startswith("q2o: the database role q2o is refused with Q2O_MODE=production")

@@ -65,6 +65,7 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
                 id=NEW,
                 event_type="QuoteApprovalStarted",
             ),
+            copy("consumer_inbox", f"event_type = 'QuoteAccepted' AND aggregate_id = {ACCEPTED_QUOTE}", event_id=NEW),
             *(f"UPDATE {table} SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'" for table in LOGGED),
             f"UPDATE quote SET version = version + 1, status = 'APPROVED' WHERE id = {ACCEPTED_QUOTE}",
         ),

@@ -32,6 +32,10 @@ def migrated(database: str) -> Iterator[Engine]:
         yield engine
 
 
+UNPREPARED = {"prepare_threshold": None}
+"""For pools that tests make by hand: statements that are declared prepare themselves."""
+
+
 @contextmanager
 def new_database(database: str, name: str) -> Iterator[Engine]:
     """Make a migrated database that nobody has used, on the server of `database`."""
