@@ -5,15 +5,17 @@ A finding is written in the transaction of its repair, so there is never one wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import CheckConstraint, Connection, Index, select, text
 from sqlalchemy.orm import Mapped
 
-from domain.store import Base, Owned, UnitOfWork, append_only, as_json
+from domain.store import Base, Owned, UnitOfWork, append_only, as_json, table_of
+
+OF_INSTANCES = "kind IN ('instance', 'duplicate')"
 
 
 class FindingStatus(StrEnum):
@@ -30,6 +32,9 @@ class ReconciliationFinding(Owned, Base):
     __table_args__ = (
         CheckConstraint("status IN ('REPAIRED', 'OPEN')", name="status"),
         Index("ix_reconciliation_finding_aggregate", "tenant_id", "aggregate_id"),
+        Index(
+            "ix_reconciliation_finding_instance", text("(evidence ->> 'processInstanceId')"), postgresql_where=text(OF_INSTANCES)
+        ),
     )
     kind: Mapped[str]
     aggregate_type: Mapped[str]
@@ -64,3 +69,11 @@ def record(
 
 
 append_only(ReconciliationFinding)
+FINDING = table_of(ReconciliationFinding)
+
+
+def recorded_of(connection: Connection, kind: str, process_instance_ids: Collection[str]) -> set[str]:
+    """Those of these process instances about which a sweep of this kind has recorded a finding."""
+    instance_id = FINDING.c.evidence["processInstanceId"].astext
+    query = select(instance_id).where(FINDING.c.kind == kind, instance_id.in_(process_instance_ids))
+    return set(connection.scalars(query))

@@ -27,14 +27,14 @@ configuration_result         SI    S     -        -     -     -         S
 conflict_log                 I     I     I        -     I     I         S
 consumer_inbox               -     -     -        -     SI    -         S
 external_callback_conflict   SI    S     -        -     -     -         S
-external_callback_record     SIU   S     -        -     -     -         S
+external_callback_record     SIU   S     -        -     -     SU        S
 fallout_case                 SIU   SIU   S        -     -     SIU       S
 fallout_note                 SI    SI    -        -     -     SI        S
 fulfillment_plan             S     SI    -        -     -     S         S
 fulfillment_step             SIU   SIU   S        -     -     SIU       S
 fulfillment_step_dependency  SI    SI    -        -     -     SI        S
 idempotency_record           SIU   -     -        -     -     -         S
-jeopardy_alert               S     SI    -        -     -     S         S
+jeopardy_alert               S     SIU   -        -     -     SU        S
 order_search_projection      S     -     -        -     SIU   SIU       S
 outbox_event                 I     I     -        Su    -     I         S
 price_book_entry             SI    S     -        -     -     -         S
@@ -49,7 +49,7 @@ quote_document               SI    S     -        -     -     S         S
 quote_line                   SID   S     -        -     -     -         S
 quote_revision               SIU   S     -        -     -     S         S
 quote_search                 S     -     -        -     SIU   SIU       S
-reconciliation_finding       -     -     -        -     -     I         S
+reconciliation_finding       -     -     -        -     -     SI        S
 reconciliation_lease         -     -     -        -     -     SIUD      S
 resolution_proposal          SI    SI    -        -     -     S         S
 sales_order                  SIU   SU    -        -     -     SU        S
@@ -58,7 +58,7 @@ shown_form                   SI    SI    -        -     -     -         S
 step_contradiction           SIU   SIU   -        -     -     SIU       S
 transition_log               SI    SI    I        -     -     SI        S
 workflow_command             SIU   SIU   SU       -     -     SIU       S
-workflow_correlation         SI    SIU   SU       -     -     SIU       S
+workflow_correlation         SIU   SIU   SU       -     -     SIU       S
 workflow_instance            S     SI    SI       -     -     SI        S
 """
 FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {"next_number": ("http", "tasks", "reconcile")}

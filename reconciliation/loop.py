@@ -16,17 +16,24 @@ from sqlalchemy import Engine as Database
 
 from domain.delivery.unanswered import Silence
 from domain.errors import OutcomeUnknownError, TryAgain
+from reconciliation.approvals import Approvals
 from reconciliation.assignees import Assignees
 from reconciliation.cancellations import Cancellations
 from reconciliation.cases import Cases
 from reconciliation.contradictions import Contradictions
+from reconciliation.deadlines import Deadlines
+from reconciliation.duplicates import Duplicates
+from reconciliation.incidents import Incidents
+from reconciliation.instances import Instances
 from reconciliation.orders import Orders
+from reconciliation.orphans import Orphans
 from reconciliation.projections import Projections
 from reconciliation.questions import ProviderPlaces
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
 from reconciliation.steps import Steps
+from reconciliation.unmatched import Unmatched
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine, EngineError
 from workers.runtime.outages import is_outage
@@ -38,6 +45,8 @@ INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most fo
 EVALUATION_GRACE = timedelta(seconds=5)  # the normal path takes milliseconds from a step to its order
 CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case, and may have to wait for a pod
 PROJECTION_LIMIT = timedelta(minutes=1)  # the inbox takes milliseconds, and a relay or an inbox that is restarted takes seconds
+GATE_GRACE = timedelta(minutes=2)  # a new instance comes to the registration gate when a pod is free
+DONE_GRACE = timedelta(minutes=15)  # a process that missed a message asks the domain by itself within ten minutes
 GIVE_UP_AFTER = timedelta(hours=1)  # longer than most outages, shorter than a customer's patience
 
 
@@ -50,6 +59,8 @@ class Intervals:
     request_safe_interval: timedelta
     evaluation_grace: timedelta = EVALUATION_GRACE
     case_grace: timedelta = CASE_GRACE
+    gate_grace: timedelta = GATE_GRACE
+    done_grace: timedelta = DONE_GRACE
     give_up_after: timedelta = GIVE_UP_AFTER
     projection_limit: timedelta = PROJECTION_LIMIT
 
@@ -101,6 +112,13 @@ class Reconciler:
             Assignees(database, engine, repairs),
             Quotes(database, repairs),
             Projections(database, repairs, intervals.projection_limit),
+            Unmatched(database, repairs),
+            Deadlines(database, repairs),
+            Orphans(database, repairs, intervals.case_grace),
+            Approvals(database, engine, repairs, intervals.case_grace),
+            Instances(database, engine, repairs, intervals.done_grace),
+            Duplicates(database, engine, repairs, intervals.gate_grace),
+            Incidents(database, engine, repairs, intervals.case_grace),
         )
         self._outages = {sweep.kind: OutageLog(f"{sweep.kind} sweep") for sweep in self._sweeps}
         self._pauses = Pauses()

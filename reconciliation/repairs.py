@@ -19,6 +19,7 @@ from domain import findings
 from domain.delivery import steps
 from domain.errors import Conflict, Refusal
 from domain.fallout import cases
+from domain.findings import FindingStatus
 from domain.store import Cause, UnitOfWork, unit_of_work
 from workers.runtime.evaluation import then_evaluate
 from workers.runtime.metrics import RECONCILIATION_ACTIONS
@@ -49,11 +50,20 @@ class Action(StrEnum):
     CLAIMED = "claimed"
     ASSIGNED = "assigned"
     REBUILT = "rebuilt"
+    ENDED = "ended"
+    LOST = "lost"
+    TERMINATED = "terminated"
+    LEFT = "left"
+    CASE_CLOSED = "case_closed"
+    CASE_REOPENED = "case_reopened"
+    TOLD_AGAIN = "told_again"
+    MATCHED = "matched"
+    CLEARED = "cleared"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One disagreement and what a sweep does about it. `kind` is that of the sweep that found it."""
+    """One disagreement and what a sweep does about it. `kind` is that of the sweep that found it; OPEN: a person has to look at it."""
 
     kind: str
     tenant_id: UUID
@@ -62,6 +72,7 @@ class Repair:
     business_key: str
     action: Action
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    status: FindingStatus = FindingStatus.REPAIRED
 
     @classmethod
     def of_step(cls, kind: str, action: Action, tenant_id: UUID, step_id: UUID, evidence: Mapping[str, Any]) -> Self:
@@ -157,4 +168,5 @@ def _record_finding(uow: UnitOfWork, repair: Repair) -> None:
         aggregate_id=repair.aggregate_id,
         evidence=repair.evidence,
         action=repair.action,
+        status=repair.status,
     )

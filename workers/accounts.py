@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domain import accepting
-from domain.delivery import cancelling
-from domain.fallout import cases
+from domain.delivery import cancelling, compensating
+from domain.fallout import cases, triaging
 from domain.offers import deciding, quoting
 from workers.deployment import DECISIONS, PROCESSES, WORKERS
 from workers.runtime.engine import Engine, Resource
@@ -21,7 +21,7 @@ from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 
 FIRST_NAME = "q2o"
-STARTED = (quoting.WORKFLOW, accepting.WORKFLOW, "fallout-case", "late-compensation")
+STARTED = (quoting.WORKFLOW, accepting.WORKFLOW, triaging.WORKFLOW, compensating.WORKFLOW)
 """The processes that the domain starts; the others are called by them."""
 RECEIVING = (quoting.WORKFLOW, accepting.WORKFLOW, "fulfillment-step", "cancel-step", "fallout-case")
 """The processes that wait for messages."""
@@ -110,6 +110,7 @@ ACCOUNTS: Mapping[str, Account] = {
                 Right(kind=Resource.PROCESS_INSTANCE, ids=("*",), permissions=("CREATE",), needed_for="start a process"),
                 _process(RECEIVING, "READ_INSTANCE", "UPDATE_INSTANCE", needed_for="deliver a message"),
                 _process(PROCESSES, "READ_HISTORY", needed_for="see that no instance is left that could receive a message"),
+                _process(PROCESSES, "READ_INSTANCE", "UPDATE_INSTANCE", needed_for="try a failed task or job again"),
                 _process(
                     COMPLETED_OVER_HTTP, "READ_TASK", "TASK_WORK", needed_for="complete the task of what was decided over HTTP"
                 ),
@@ -122,7 +123,15 @@ ACCOUNTS: Mapping[str, Account] = {
         Account(
             process="reconcile",
             rights=(
-                _process(STARTED, "READ_HISTORY", needed_for="find the instance of a start whose reply was lost"),
+                _process(PROCESSES, "READ_HISTORY", needed_for="see what has become of an instance, and which there are"),
+                _process(PROCESSES, "READ_INSTANCE", needed_for="see which tasks and jobs have failed for good"),
+                _process(
+                    STARTED,
+                    "UPDATE_INSTANCE",
+                    "DELETE_INSTANCE",
+                    needed_for="end, with its reason, an instance that nobody needs: a duplicate, or one whose business is done",
+                ),
+                _process((WITH_PEOPLE[deciding.TASK],), "READ_TASK", needed_for="see the tasks that a decision has left behind"),
                 _process(
                     (WITH_PEOPLE[cases.USER_TASK],), "READ_TASK", "READ_HISTORY", needed_for="see who has taken the task of a case"
                 ),

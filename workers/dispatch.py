@@ -1,4 +1,4 @@
-"""Carries workflow commands to the engine: start a process, send a message, complete or assign a user task.
+"""Carries workflow commands to the engine: start a process, send a message, complete or assign a user task, try a failed task again.
 
 The rule it keeps: a command stays in its row until it is proven done or no longer matters. A start whose outcome is not known is never sent
 a second time; it becomes START_UNKNOWN, and reconciliation asks the engine (docs/domain.md#process-starts). Messages and completions may be
@@ -133,6 +133,8 @@ class Dispatcher:
             self._deliver(row, lambda: self._engine.correlate(row.tenant_id, row.name, row.business_key, row.variables))
         elif row.kind == WorkflowCommandKind.ASSIGN_TASK:
             self._deliver(row, lambda: self._assign_task(row))
+        elif row.kind == WorkflowCommandKind.RETRY_TASK:
+            self._deliver(row, lambda: self._retry_task(row))
         else:
             self._deliver(row, lambda: self._complete_task(row))
 
@@ -242,6 +244,11 @@ class Dispatcher:
             if task.definition_key == row.name:
                 return self._engine.assign_user_task(task.id, row.variables["assignee"] or None)
         return False
+
+    def _retry_task(self, row: Row[Any]) -> bool:
+        for incident in self._engine.incidents_at(row.variables["processInstanceId"], row.name):
+            self._engine.retry(incident)
+        return True  # without an incident, somebody was faster
 
     def _settle(self, row: Row[Any], act: Callable[[UnitOfWork], None]) -> None:
         with unit_of_work(self._database, _cause(row)) as uow:

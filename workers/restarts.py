@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine as Database
 
-from domain import restarting
+from domain.delivery import restarting
 from domain.errors import NotFound, OutcomeUnknownError, Refusal, TryAgain
 from domain.store import Cause, unit_of_work
 from domain.workflows import restarts

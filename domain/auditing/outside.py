@@ -99,13 +99,17 @@ FROM outbox_event WHERE tenant_id = :tenant_id ORDER BY position
 _CALLBACKS = text(count("external_callback_record"))
 _CALLED = text("SELECT business_key FROM workflow_instance WHERE tenant_id = :tenant_id AND caller_instance_id IS NOT NULL")
 _RESTARTED = text("""
-SELECT process_instance_id FROM transition_log
-WHERE tenant_id = :tenant_id AND aggregate_type = 'workflow_correlation' AND reason = 'RESTART' AND process_instance_id IS NOT NULL
+SELECT i.process_instance_id FROM workflow_instance i
+JOIN workflow_correlation c ON c.tenant_id = i.tenant_id AND c.business_key = i.business_key
+WHERE i.tenant_id = :tenant_id AND i.caller_instance_id IS NULL AND i.process_instance_id IS DISTINCT FROM c.process_instance_id
+  AND EXISTS (SELECT FROM transition_log l WHERE l.tenant_id = c.tenant_id AND l.aggregate_id = c.id AND l.reason = 'RESTART')
 """)
-# What a person has to see to in any case: a held step, an open finding.
+# What a person has to see to in any case: a held step, an open finding, a process that cannot go on.
 _EXPLAINED = text("""
 SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
 UNION SELECT :step_keys || id FROM fulfillment_step WHERE tenant_id = :tenant_id AND status = 'HELD'
+UNION SELECT evidence ->> 'businessKey' FROM fallout_case
+WHERE tenant_id = :tenant_id AND type = 'WORKFLOW_INCIDENT' AND status NOT IN ('CLOSED', 'CANCELLED') AND evidence ? 'businessKey'
 """)
 
 

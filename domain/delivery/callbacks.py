@@ -12,17 +12,17 @@ from enum import StrEnum
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, Index, Row, and_, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.delivery import troubles
 from domain.delivery.fulfilling import OutcomeSource, RecordFact, record_fact
-from domain.delivery.steps import FailureClass, FulfillmentStep, StepEvent
+from domain.delivery.steps import STEP, FailureClass, FulfillmentStep, StepEvent
 from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction, UnknownTenantError
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
-from domain.store import Base, CellKind, Owned, UnitOfWork, append_only, check_in, table_of
+from domain.store import Base, CellKind, Owned, UnitOfWork, append_only, check_in, is_one_of, table_of
 from domain.store.idempotency import request_hash
 
 _REFERENCE = re.compile(r"step:([0-9a-fA-F-]{36}):(.+)")
@@ -48,7 +48,14 @@ class ExternalCallbackRecord(Base):
     """An event as it came first. The primary key is the claim: a repeat finds it, and does not act."""
 
     __tablename__ = "external_callback_record"
-    __table_args__ = (check_in("processed_status", ProcessedStatus),)
+    __table_args__ = (
+        check_in("processed_status", ProcessedStatus),
+        Index(
+            "ix_external_callback_record_unmatched",
+            "received_at",
+            postgresql_where=text("processed_status = 'UNMATCHED' AND step_id IS NOT NULL"),
+        ),
+    )
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     provider_name: Mapped[str] = mapped_column(primary_key=True)
     external_event_id: Mapped[str] = mapped_column(primary_key=True)
@@ -73,7 +80,7 @@ class ExternalCallbackConflict(Owned, Base):
 
 
 append_only(ExternalCallbackConflict)
-RECORD, STEP = table_of(ExternalCallbackRecord), table_of(FulfillmentStep)
+RECORD = table_of(ExternalCallbackRecord)
 
 EVENTS = {
     "step.accepted": StepEvent.ACKNOWLEDGE,
@@ -159,10 +166,62 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
     return Received(processed_status=status, conflict=True)
 
 
+def unmatched_after(connection: Connection, last: tuple[datetime, str] | None, limit: int) -> list[Row[Any]]:
+    """Callbacks that matched no step, in the order in which they came, from the one after `last` on.
+
+    `order_id` is that of the provider's step when it is there by now, otherwise None.
+    """
+    is_its_step = and_(
+        STEP.c.tenant_id == RECORD.c.tenant_id, STEP.c.id == RECORD.c.step_id, STEP.c.provider_name == RECORD.c.provider_name
+    )
+    query = (
+        select(*RECORD.c, STEP.c.order_id)
+        .outerjoin(STEP, is_its_step)
+        .where(is_one_of(RECORD.c.processed_status, ProcessedStatus.UNMATCHED), RECORD.c.step_id.is_not(None))
+        .order_by(RECORD.c.received_at, RECORD.c.external_event_id)
+    )
+    if last is not None:
+        query = query.where(tuple_(RECORD.c.received_at, RECORD.c.external_event_id) > last)
+    return list(connection.execute(query.limit(limit)))
+
+
+def match(uow: UnitOfWork, provider_name: str, external_event_id: str) -> bool:
+    """Let an unmatched callback act on the step that has turned up, as it would have acted when it came; its case ends.
+
+    Returns False when it acts on nothing, still or already.
+    """
+    identity = {"tenant_id": uow.tenant_id, "provider_name": provider_name, "external_event_id": external_event_id}
+    row = uow.one(select(*RECORD.c).filter_by(**identity).with_for_update(), "The callback")
+    acted = _apply(uow, _command_of(row)) if row.processed_status == ProcessedStatus.UNMATCHED else None
+    if acted is None:
+        return False
+    uow.connection.execute(update(RECORD).filter_by(**identity).values(processed_status=PROCESSED[acted[0]]))
+    triaging.close(uow, troubles.key_of_callback(FalloutType.UNSOLICITED_CALLBACK, provider_name, external_event_id), "MATCHED")
+    return True
+
+
+def _command_of(row: Row[Any]) -> ReceiveCallback:
+    columns = ("provider_name", "external_event_id", "event_type", "step_id", "external_event_at", "payload")
+    return ReceiveCallback(
+        **{name: getattr(row, name) for name in columns},
+        external_ref=row.payload.get("externalRef"),
+        external_request_id=row.payload.get("requestId"),
+    )
+
+
 def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UUID | None]:
+    acted = _apply(uow, command)
+    if acted is None:
+        return _unmatched(uow, command)
+    kind, step = acted
+    return PROCESSED[kind], None if kind is CellKind.KEEP else step.order_id
+
+
+def _apply(uow: UnitOfWork, command: ReceiveCallback) -> tuple[CellKind, Row[Any]] | None:
+    """Record the fact at its step; None when there is no step that it can be about."""
     event = EVENTS.get(command.event_type)
     if command.step_id is None or event is None:
-        return _unmatched(uow, command)
+        return None
     names = ("external_ref", "external_request_id", "external_event_id", "external_event_at")
     failure = FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE
     fact = RecordFact(
@@ -175,11 +234,10 @@ def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UU
     try:
         # A valid signature proves who sends; a provider may still speak only about its own steps.
         if uow.read(FulfillmentStep, command.step_id).provider_name != command.provider_name:
-            return _unmatched(uow, command)
-        kind, step = record_fact(uow, fact)
+            return None
+        return record_fact(uow, fact)
     except (NotFound, InvalidTransition):
-        return _unmatched(uow, command)
-    return PROCESSED[kind], None if kind is CellKind.KEEP else step.order_id
+        return None
 
 
 def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:

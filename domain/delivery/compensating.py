@@ -21,6 +21,7 @@ from domain.store import UnitOfWork
 from domain.workflows import starts
 from domain.workflows.keys import Kind, key_of
 
+WORKFLOW = "late-compensation"
 UNWANTED = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
 
 
@@ -87,7 +88,7 @@ def undo_late(uow: UnitOfWork, step: Row[Any]) -> Row[Any] | None:
         starts.begin(
             uow,
             starts.BeginWorkflow(
-                workflow_name="late-compensation",
+                workflow_name=WORKFLOW,
                 aggregate_type="fulfillment_step",
                 aggregate_id=undo.id,
                 business_key=key_of(Kind.UNDO_STEP, uow.tenant_id, undo.id),

@@ -20,6 +20,7 @@ from domain.delivery.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
 from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
 from domain.delivery.steps import DEPENDENCY, DONE, STEP, StepKind, StepStatus
 from domain.fallout import triaging
+from domain.fallout.cases import FalloutType
 from domain.store import UnitOfWork
 
 PREDECESSOR_LOST = "PREDECESSOR_LOST"
@@ -151,10 +152,10 @@ def _is_unclear(uow: UnitOfWork, order_id: UUID) -> bool:
 
 
 def _verify_cases(uow: UnitOfWork, order_id: UUID, rows: Sequence[Row[Any]]) -> None:
-    """Close the resolved cases whose step is final: that proves their resolution."""
+    """Close the resolved cases whose step is final: that proves their resolution. The case of a process is proven by its process."""
     settled = {step.id for step in rows if step.status in steps.FINAL}
     for case in triaging.resolved_cases(uow, order_id):
-        if case.step_id in settled or (case.step_id is None and rows):
+        if case.step_id in settled or (case.type == FalloutType.DECOMPOSITION_FAILED and rows):
             triaging.verify(uow, case)
 
 

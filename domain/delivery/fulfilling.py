@@ -186,8 +186,10 @@ def infer(uow: UnitOfWork, command: Infer) -> Row[Any]:
 
 
 def hold(uow: UnitOfWork, step_id: UUID, reason: str) -> Row[Any]:
-    """Give up: a step that is RETRYABLE or UNKNOWN becomes HELD. Any other is left as it is."""
+    """Give up: a step that is RETRYABLE or UNKNOWN becomes HELD. Any other is left as it is, and one that a person has just released."""
     step = uow.read(FulfillmentStep, step_id, lock=True)
+    if step.failure_class == FailureClass.RELEASED:
+        return step
     if step.status == StepStatus.RETRYABLE:
         failure = FailureClass(step.failure_class)
         fact = RecordFact(

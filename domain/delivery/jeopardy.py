@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Numeric, Row, UniqueConstraint, func, select
+from sqlalchemy import ColumnElement, Connection, Index, Numeric, Row, UniqueConstraint, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.catalog import CATALOG
 from domain.delivery import orders, steps
-from domain.delivery.orders import SalesOrder
+from domain.delivery.orders import ORDER, SalesOrder
 from domain.delivery.steps import StepStatus
-from domain.errors import AlreadyExists
-from domain.store import Aggregate, Base, Matrix, UnitOfWork, check_in, ref
+from domain.fallout import triaging
+from domain.fallout.cases import FalloutType
+from domain.fallout.triaging import CASE, OpenCase
+from domain.store import Aggregate, Base, Matrix, Move, UnitOfWork, check_in, is_one_of, param, ref, table_of
 
 
 class JeopardyLevel(StrEnum):
@@ -28,17 +31,29 @@ class JeopardyLevel(StrEnum):
 
 class AlertStatus(StrEnum):
     RAISED = "RAISED"
+    CLEARED = "CLEARED"
 
 
 class AlertEvent(StrEnum):
-    """None: an alert is raised once, and never changes."""
+    RAISE_AGAIN = "RAISE_AGAIN"
+    CLEAR = "CLEAR"
 
 
-ALERT_MATRIX = Matrix(AlertStatus, AlertEvent, moves={})
+ALERT_MATRIX = Matrix(
+    AlertStatus,
+    AlertEvent,
+    moves={
+        AlertEvent.CLEAR: {AlertStatus.RAISED: AlertStatus.CLEARED},
+        AlertEvent.RAISE_AGAIN: {AlertStatus.CLEARED: AlertStatus.RAISED},
+    },
+)
 
 
 class JeopardyAlert(Aggregate, Base):
-    """Raised once per order and level; `used_percent` is the part of the promised time that was over by then."""
+    """One per order and level, RAISED while the order is in that jeopardy.
+
+    `used_percent` is the part of the promised time that was over when it was raised last.
+    """
 
     ID_FIELD = "alert_id"
     __tablename__ = "jeopardy_alert"
@@ -47,12 +62,29 @@ class JeopardyAlert(Aggregate, Base):
         check_in("level", JeopardyLevel),
         ref("sales_order", "order_id"),
         UniqueConstraint("tenant_id", "order_id", "level"),
+        Index("ix_jeopardy_alert_raised", "updated_at", postgresql_where=text("status = 'RAISED'")),
     )
     order_id: Mapped[UUID]
     level: Mapped[str]
     used_percent: Mapped[Decimal] = mapped_column(Numeric(10, 1))
     open_steps: Mapped[int]
     held_steps: Mapped[int]
+
+
+ALERT = table_of(JeopardyAlert)
+NOW = func.clock_timestamp()
+CLEAR = Move(JeopardyAlert, ALERT_MATRIX, AlertEvent.CLEAR, emits="OrderJeopardyCleared")
+RAISE_AGAIN = Move(
+    JeopardyAlert,
+    ALERT_MATRIX,
+    AlertEvent.RAISE_AGAIN,
+    sets={
+        JeopardyAlert.used_percent: param("used_percent"),
+        JeopardyAlert.open_steps: param("open_steps"),
+        JeopardyAlert.held_steps: param("held_steps"),
+    },
+    emits="OrderJeopardyRaised",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,21 +113,106 @@ def progress(uow: UnitOfWork, order_id: UUID, lead_time: timedelta = CATALOG.lea
 
 
 def raise_alert(uow: UnitOfWork, order_id: UUID, level: JeopardyLevel) -> Row[Any] | None:
-    """Raise an alert once per level; None if it was raised before, or the order is final by now."""
+    """Raise the alert of a level, and clear those of other levels; None if it is raised already, or the order is final by now."""
+    order = uow.read(SalesOrder, order_id, lock=True)
+    _clear(uow, [alert for alert in _alerts(uow, order_id, status=AlertStatus.RAISED) if alert.level != level])
+    if order.status in orders.FINAL:
+        return None
     seen = progress(uow, order_id)
-    if seen.is_final:
-        return None
-    try:
-        return uow.create(
-            JeopardyAlert,
-            reason="RAISE",
-            emits="OrderJeopardyRaised",
-            status=AlertStatus.RAISED,
-            order_id=order_id,
-            level=level,
-            used_percent=seen.used_percent,
-            open_steps=seen.open_steps,
-            held_steps=seen.held_steps,
+    known = _alerts(uow, order_id, level=level)
+    values = {name: getattr(seen, name) for name in ("used_percent", "open_steps", "held_steps")}
+    if known:
+        return uow.apply(RAISE_AGAIN, alert_id=known[0].id, **values) if known[0].status == AlertStatus.CLEARED else None
+    return uow.create(
+        JeopardyAlert,
+        reason="RAISE",
+        emits="OrderJeopardyRaised",
+        status=AlertStatus.RAISED,
+        order_id=order_id,
+        level=level,
+        **values,
+    )
+
+
+def clear_all(uow: UnitOfWork, order_id: UUID) -> int:
+    """Clear the raised alerts of an order that is in no jeopardy any more; returns how many."""
+    uow.read(SalesOrder, order_id, lock=True)
+    return _clear(uow, _alerts(uow, order_id, status=AlertStatus.RAISED))
+
+
+def clear_over(uow: UnitOfWork, order_id: UUID) -> int:
+    """Clear the raised alerts of an order that are over: all when it is final, otherwise those about steps that were held; returns how many."""
+    order = uow.read(SalesOrder, order_id, lock=True)
+    raised = _alerts(uow, order_id, status=AlertStatus.RAISED)
+    if order.status in orders.FINAL:
+        return _clear(uow, raised)
+    held = steps.of_order(uow, order_id, is_one_of(steps.STEP.c.status, StepStatus.HELD))
+    return 0 if held else _clear(uow, [alert for alert in raised if alert.held_steps])
+
+
+def over(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead_time) -> list[Row[Any]]:
+    """Raised alerts that are over: their order is final, or was in jeopardy because of held steps, none is held now, and it is not late."""
+    step = steps.STEP.c
+    is_held = exists(
+        select(step.id).where(
+            step.tenant_id == ALERT.c.tenant_id, step.order_id == ALERT.c.order_id, is_one_of(step.status, StepStatus.HELD)
         )
-    except AlreadyExists:
-        return None
+    )
+    is_released = and_(ALERT.c.held_steps > 0, ~is_held, _promised(lead_time) > NOW)
+    query = (
+        select(*ALERT.c)
+        .join(ORDER, and_(ORDER.c.tenant_id == ALERT.c.tenant_id, ORDER.c.id == ALERT.c.order_id))
+        .where(is_one_of(ALERT.c.status, AlertStatus.RAISED), or_(is_one_of(ORDER.c.status, *orders.FINAL), is_released))
+    )
+    return list(connection.execute(query.order_by(ALERT.c.updated_at).limit(limit)))
+
+
+def late_orders(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead_time) -> list[Row[Any]]:
+    """Live orders whose promised time is over and that never had a case for it, the longest overdue first."""
+    has_case = exists(
+        select(CASE.c.id).where(
+            CASE.c.tenant_id == ORDER.c.tenant_id,
+            CASE.c.order_id == ORDER.c.id,
+            is_one_of(CASE.c.type, FalloutType.SLA_BREACH),
+        )
+    )
+    promised = _promised(lead_time)
+    query = (
+        select(*ORDER.c, promised.label("promised"))
+        .where(is_one_of(ORDER.c.status, *orders.LIVE), ORDER.c.created_at < NOW - lead_time, promised < NOW, ~has_case)
+        .order_by(ORDER.c.created_at)
+    )
+    return list(connection.execute(query.limit(limit)))
+
+
+def report_late(uow: UnitOfWork, order_id: UUID, promised: datetime) -> bool:
+    """Open the case of an order whose promised time is over; returns False when it is final by now."""
+    order = uow.read(SalesOrder, order_id, lock=True)
+    if order.status in orders.FINAL:
+        return False
+    triaging.open_case(
+        uow,
+        OpenCase(
+            type=FalloutType.SLA_BREACH,
+            dedupe_key=f"late:{order_id}",
+            detail=f"Order {order.order_number} was promised for {promised.isoformat()} and is {order.status}: tell the customer.",
+            order_id=order_id,
+            evidence={"promised": promised, "order_status": order.status},
+        ),
+    )
+    return True
+
+
+def _alerts(uow: UnitOfWork, order_id: UUID, **named: str) -> list[Row[Any]]:
+    query = select(*ALERT.c).filter_by(tenant_id=uow.tenant_id, order_id=order_id, **named)
+    return list(uow.connection.execute(query.order_by(ALERT.c.id)))
+
+
+def _promised(lead_time: timedelta) -> ColumnElement[datetime]:
+    return func.coalesce(ORDER.c.requested_completion, ORDER.c.created_at + lead_time)
+
+
+def _clear(uow: UnitOfWork, over: Sequence[Row[Any]]) -> int:
+    for alert in over:
+        uow.apply(CLEAR, alert_id=alert.id)
+    return len(over)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, Invalid, SafeAction
@@ -53,6 +53,7 @@ S, E = OrderStatus, OrderEvent  # for the matrix below
 FINAL = frozenset({S.FULFILLED, S.PARTIALLY_FULFILLED, S.FAILED, S.CANCELLED, S.REJECTED})
 RUNNING = (S.IN_PROGRESS, S.HELD, S.CANCEL_REQUESTED)
 UNSETTLED = (*RUNNING, S.CANCELLING)
+LIVE = (S.CREATED, S.SUBMITTED, *UNSETTLED)
 
 ORDER_MATRIX = Matrix(
     OrderStatus,
@@ -165,7 +166,18 @@ class SalesOrder(Aggregate, Base):
             postgresql_where=text(f"status IN {sql_list(UNSETTLED)}"),
         ),
         Index("ix_sales_order_changed", "updated_at", "id"),
+        Index("ix_sales_order_created", "created_at", postgresql_where=text("status = 'CREATED'")),
+        Index("ix_sales_order_live", "created_at", postgresql_where=text(f"status IN {sql_list(LIVE)}")),
         ref("quote_revision", of={"quote_id": "quote_id"}),
+        # What is ordered was accepted, in the same transaction; the acceptance names the order and is written after it.
+        ForeignKeyConstraint(
+            ["tenant_id", "quote_revision_id"],
+            ["quote_acceptance.tenant_id", "quote_acceptance.quote_revision_id"],
+            name="fk_sales_order_acceptance",
+            deferrable=True,
+            initially="DEFERRED",
+            use_alter=True,
+        ),
     )
     order_number: Mapped[str] = mapped_column(server_default=next_number("O"))
     order_kind: Mapped[str]

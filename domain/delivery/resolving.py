@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, Text, Uuid, and_, exists, or_, select
 
-from domain.delivery import attempts, compensating, fulfilling
+from domain.delivery import attempts, compensating, fulfilling, incidents
 from domain.delivery.attempts import AttemptCommand, AttemptStatus
 from domain.delivery.orders import SalesOrder
 from domain.delivery.step_moves import DECISIONS, EMITS, ResolutionNotAllowed
@@ -72,6 +72,8 @@ RULES: Mapping[Resolution, Rule] = {
     Resolution.COMPENSATE: Rule(role=Queue.SECOND_LEVEL),
     Resolution.KEEP_AS_IS: Rule(),
 }
+PROVEN_LATER = frozenset({FalloutType.DECOMPOSITION_FAILED, FalloutType.WORKFLOW_INCIDENT})
+"""Cases without a step that are closed when the trouble has proven to be over."""
 SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
 ATTEMPT_AFTER = {
     (StepEvent.RESOLVE_COMPLETED, AttemptCommand.EXECUTE): AttemptStatus.SUCCEEDED,
@@ -151,7 +153,7 @@ def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     step = _act_on(uow, command, case, step)
     triaging.notify_case(uow, case)
     is_proven = step is None or step.status in FINAL
-    return triaging.verify(uow, case) if is_proven and case.type != FalloutType.DECOMPOSITION_FAILED else case
+    return triaging.verify(uow, case) if is_proven and case.type not in PROVEN_LATER else case
 
 
 def lock_delivery(uow: UnitOfWork, case: Row[Any]) -> tuple[Row[Any] | None, Row[Any] | None]:
@@ -186,6 +188,8 @@ def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any
     if step is None:
         if RULES[command.resolution].event not in {None, *SENT_AGAIN}:
             raise ResolutionNotAllowed.about(case, "The case is about no step.", aggregate_type="fallout_case")
+        if command.resolution is Resolution.RETRY:
+            incidents.retry(uow, case)
         return None
     if command.expected_step_version != step.version:
         raise StepVersionConflict.about(step, expected_version=command.expected_step_version)

@@ -57,12 +57,17 @@ def of_contradiction(step: Row[Any], said: StepEvent, detail: str, evidence: Map
     )
 
 
+def key_of_callback(kind: FalloutType, provider_name: str, external_event_id: str) -> str:
+    """The key of the trouble with a provider's event."""
+    return f"{kind}:{provider_name}:{external_event_id}"
+
+
 def of_callback(kind: FalloutType, event: Mapping[str, Any], detail: str, step: Row[Any] | None = None) -> OpenCase:
     """The case of a provider's event that cannot act. `event` has its provider, id, type and payload; `step` is the step that it names, if any."""
     provider, event_id = event["provider_name"], event["external_event_id"]
     return OpenCase(
         type=kind,
-        dedupe_key=f"{kind}:{provider}:{event_id}",
+        dedupe_key=key_of_callback(kind, provider, event_id),
         detail=f"Event {event_id} ({event['event_type']}) of {provider} {detail}.",
         order_id=step.order_id if step is not None else None,
         step_id=step.id if step is not None else None,

@@ -164,6 +164,12 @@ class FalloutCase(Aggregate, Base):
         ref("shown_form", of={"id": "subject_id"}),
         Index("ix_fallout_case_order", "tenant_id", "order_id"),
         Index("ix_fallout_case_claimed", "tenant_id", "claim_expires_at", postgresql_where=text("status = 'IN_PROGRESS'")),
+        Index("ix_fallout_case_untouched", "created_at", postgresql_where=text("status = 'OPEN'")),
+        Index(
+            "ix_fallout_case_incident",
+            "id",
+            postgresql_where=text("type = 'WORKFLOW_INCIDENT' AND status NOT IN ('CLOSED', 'CANCELLED')"),
+        ),
     )
     case_number: Mapped[str] = mapped_column(server_default=next_number("F"))
     order_id: Mapped[UUID | None]

@@ -51,6 +51,7 @@ class OpenCase:
 
 
 CASE = table_of(FalloutCase)
+WORKFLOW = "fallout-case"
 DISOWNED = {FalloutCase.owner_user_id: None, FalloutCase.claim_expires_at: None}
 
 SELF_HEAL = Move(
@@ -140,7 +141,7 @@ def _begin(uow: UnitOfWork, case: Row[Any]) -> None:
     starts.begin(
         uow,
         starts.BeginWorkflow(
-            workflow_name="fallout-case",
+            workflow_name=WORKFLOW,
             aggregate_type="fallout_case",
             aggregate_id=case.id,
             business_key=cases.business_key(uow.tenant_id, case.id),
@@ -182,6 +183,13 @@ def verify(uow: UnitOfWork, case: Row[Any]) -> Row[Any]:
     closed = uow.apply(VERIFY, case_id=case.id)
     notify_case(uow, closed)
     return closed
+
+
+def close(uow: UnitOfWork, dedupe_key: str, resolution: str) -> None:
+    """Close the cases of a trouble that has proven to be over; `resolution` says why those are closed that nobody has resolved."""
+    self_heal(uow, dedupe_key, resolution)
+    for case in _cases(uow, dedupe_key=dedupe_key):
+        verify(uow, case)
 
 
 def resolved_cases(uow: UnitOfWork, order_id: UUID) -> list[Row[Any]]:

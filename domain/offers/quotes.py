@@ -125,6 +125,8 @@ class Quote(Aggregate, Base):
         UniqueConstraint("tenant_id", "quote_number"),
         ref("quote_revision", "current_revision_id", of={"id": "quote_id"}, deferrable=True, initially="DEFERRED", use_alter=True),
         Index("ix_quote_expiring", "tenant_id", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
+        Index("ix_quote_submitted", "updated_at", postgresql_where=text("status = 'SUBMITTED_FOR_APPROVAL'")),
+        Index("ix_quote_accepted", "updated_at", postgresql_where=text("status = 'ACCEPTED'")),
         Index("ix_quote_changed", "updated_at", "id"),
     )
     quote_number: Mapped[str] = mapped_column(server_default=next_number("Q"))

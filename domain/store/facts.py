@@ -112,6 +112,7 @@ class WorkflowCommandKind(StrEnum):
     CORRELATE = "CORRELATE"
     COMPLETE_TASK = "COMPLETE_TASK"
     ASSIGN_TASK = "ASSIGN_TASK"
+    RETRY_TASK = "RETRY_TASK"
 
 
 class WorkflowCommandStatus(StrEnum):

@@ -165,7 +165,7 @@ class UnitOfWork:
         expires_after: timedelta | None = None,
     ) -> None:
         """Queue a workflow command: start process `name`, correlate message `name`, complete the user task of requirement `name`,
-        or assign the user task `name`.
+        assign the user task `name`, or try the failed activity `name` again.
         """
         expires_after_seconds = expires_after.total_seconds() if expires_after else None
         self._workflow_commands.append(

@@ -51,3 +51,11 @@ def parse(text: str) -> BusinessKey:
     if len(ids) != (2 if kind == Kind.QUOTE_REVISION else 1):
         raise ValueError(f"{text!r} is not a business key")
     return BusinessKey(Kind(kind), UUID(tenant_id), tuple(map(UUID, ids)))
+
+
+def key_in(text: str) -> BusinessKey | None:
+    """The business key that a text is, or None."""
+    try:
+        return parse(text)
+    except ValueError:
+        return None

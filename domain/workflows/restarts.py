@@ -11,12 +11,13 @@ from uuid import uuid4
 
 from sqlalchemy import func
 
-from domain.store import Guard, Move, UnitOfWork, param
+from domain.store import Move, UnitOfWork, param
 from domain.store.facts import WorkflowCommandKind
 from domain.workflows import instances, starts
 from domain.workflows.requests import expire_all
 from domain.workflows.starts import (
     CORRELATION_MATRIX,
+    IS_REGISTERED,
     CorrelationEvent,
     CorrelationMovedOn,
     CorrelationStatus,
@@ -27,7 +28,7 @@ RESTART = Move(
     WorkflowCorrelation,
     CORRELATION_MATRIX,
     CorrelationEvent.RESTART,
-    Guard(CorrelationMovedOn, WorkflowCorrelation.process_instance_id == param("process_instance_id")),
+    IS_REGISTERED,
     sets={
         WorkflowCorrelation.process_instance_id: None,
         WorkflowCorrelation.start_token: param("start_token"),

@@ -55,9 +55,10 @@ CORRELATION_MATRIX = Matrix(
         E.TIME_OUT: {S.REQUESTED: S.START_UNKNOWN},
         E.FIND_ABSENT: {S.START_UNKNOWN: S.REQUESTED},
         E.REFUSE: {S.REQUESTED: S.START_FAILED},
-        E.END: {S.STARTED: S.ENDED},
+        # What a lost instance was for may be settled without it.
+        E.END: {S.STARTED: S.ENDED, S.LOST: S.ENDED},
         E.LOSE: {S.STARTED: S.LOST},
-        E.RESTART: {S.STARTED: S.REQUESTED},
+        E.RESTART: {S.STARTED: S.REQUESTED, S.LOST: S.REQUESTED},
     },
     keeps={
         E.REGISTER: frozenset({S.STARTED, S.ENDED}),
@@ -81,6 +82,7 @@ class CorrelationMovedOn(Conflict):
 
 
 UNRESOLVED = f"status IN {sql_list(UNSETTLED)}"
+WATCHED = f"status IN {sql_list((S.STARTED, S.LOST))}"
 
 
 class WorkflowCorrelation(Aggregate, Checked, Base):
@@ -94,6 +96,7 @@ class WorkflowCorrelation(Aggregate, Checked, Base):
         UniqueConstraint("tenant_id", "business_key"),
         Index("ix_workflow_correlation_instance", "process_instance_id"),
         Index("ix_workflow_correlation_unresolved", "tenant_id", "next_check_at", postgresql_where=text(UNRESOLVED)),
+        Index("ix_workflow_correlation_watched", "tenant_id", "next_check_at", postgresql_where=text(WATCHED)),
     )
     aggregate_type: Mapped[str]
     aggregate_id: Mapped[UUID]
@@ -138,13 +141,19 @@ START_IS_QUEUED = exists(
 )
 
 EXPECTED_VERSION = Guard(CorrelationMovedOn, WorkflowCorrelation.version == param("expected_version"))
+IS_REGISTERED = Guard(CorrelationMovedOn, WorkflowCorrelation.process_instance_id == param("process_instance_id"))
+"""The command is about the registered instance, not about one whose place was given away."""
+FIRST_LOOK = timedelta(minutes=1)  # after its registration: most instances without a fault have ended by then
 
 REGISTER = Move(
     WorkflowCorrelation,
     CORRELATION_MATRIX,
     E.REGISTER,
     Guard(DuplicateWorkflow, WorkflowCorrelation.start_token == param("start_token")),
-    sets={WorkflowCorrelation.process_instance_id: param("process_instance_id")},
+    sets={
+        WorkflowCorrelation.process_instance_id: param("process_instance_id"),
+        WorkflowCorrelation.next_check_at: func.clock_timestamp() + FIRST_LOOK,
+    },
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys((S.START_FAILED, S.LOST, S.STARTED, S.ENDED), DuplicateWorkflow),
 )
@@ -209,6 +218,12 @@ def find(uow: UnitOfWork, business_key: str) -> Row[Any]:
     """The correlation of a business key, or NotFound."""
     query = select(*CORRELATION.c).filter_by(tenant_id=uow.tenant_id, business_key=business_key)
     return uow.one(query, f"A workflow for {business_key}")
+
+
+def find_locked(uow: UnitOfWork, business_key: str) -> Row[Any] | None:
+    """The correlation of a business key, locked until commit; None when the domain has asked for no process of this key."""
+    query = select(*CORRELATION.c).filter_by(tenant_id=uow.tenant_id, business_key=business_key)
+    return uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
 
 
 def status_of(uow: UnitOfWork, business_key: str) -> CorrelationStatus | None:

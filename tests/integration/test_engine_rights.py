@@ -47,7 +47,9 @@ FORBIDDEN: dict[str, Attempt] = {
     "suspend a process": lambda engine, _, __: engine.put(
         "/process-definition/suspended", {"processDefinitionKey": "order-fulfillment", "suspended": True}
     ),
-    "delete an instance": lambda engine, site, _: engine.call("DELETE", f"/process-instance/{site.order}"),
+    "delete an instance that asks people": lambda engine, site, _: engine.call(
+        "DELETE", f"/process-instance/{site.task.process_instance_id}"
+    ),
     "delete history": lambda engine, site, _: engine.call("DELETE", f"/history/process-instance/{site.order}"),
     "create a user": lambda engine, _, __: engine.post("/user/create", new_user("mallory")),
     "change the own password": lambda engine, _, user: engine.set_password(user, "Another-2026-one"),
@@ -119,19 +121,22 @@ def test_only_dispatch_starts_processes_and_completes_tasks(site: Site, process:
         assert status_of(lambda: engine.post(f"/task/{site.task.id}/complete", {})) == 403
 
 
-@pytest.mark.parametrize("process", ["dispatch", "reconcile"])
-def test_only_tasks_gets_external_tasks_of_every_process(site: Site, process: str) -> None:
-    with site.account(process) as engine:
+def test_reconcile_gets_no_external_task_of_a_process_that_asks_people(site: Site) -> None:
+    with site.account("reconcile") as engine:
         topic = TopicRequest(name="approval.prepare-form", lock_duration=LOCK, variables=())
-        assert engine.get("/external-task", processInstanceId=site.task.process_instance_id) == []
         assert engine.fetch_and_lock([topic], max_tasks=1, poll=timedelta(0)) == []
 
 
-def test_reconcile_changes_nothing_in_the_engine(site: Site) -> None:
+def test_reconcile_writes_no_variable_of_a_process_that_asks_people(site: Site) -> None:
     with site.account("reconcile") as engine:
-        variables = f"/process-instance/{site.order}/variables"
-        assert status_of(lambda: engine.get(variables)) == 403
-        assert status_of(lambda: engine.post(variables, {"modifications": {"orderId": {"value": "other"}}})) == 403
+        variables = f"/process-instance/{site.task.process_instance_id}/variables"
+        assert status_of(lambda: engine.post(variables, {"modifications": {"decision": {"value": "APPROVE"}}})) == 403
+
+
+@pytest.mark.parametrize("process", ["tasks", "dispatch"])
+def test_only_reconcile_ends_an_instance(site: Site, process: str) -> None:
+    with site.account(process) as engine:
+        assert status_of(lambda: engine.call("DELETE", f"/process-instance/{site.order}")) == 403
 
 
 def web_login(site: Site, application: str, user: str, password: str) -> httpx.Response:

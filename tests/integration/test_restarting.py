@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row, select
 
-from domain import messages, restarting
+from domain import messages
 from domain.auditing import inspect
-from domain.delivery import cancelling, decomposing
+from domain.delivery import cancelling, decomposing, restarting
 from domain.delivery.cancelling import RequestCancellation
 from domain.delivery.steps import StepKind
 from domain.errors import Conflict
@@ -137,9 +136,7 @@ def test_the_new_instance_can_be_restarted_too(wanted: Wanted) -> None:
 
 
 def test_the_audit_knows_which_instance_was_replaced(wanted: Wanted) -> None:
-    cause = replace(wanted.cause, process_instance_id=OLD)
-    with unit_of_work(wanted.database, cause) as uow:
-        restarts.restart(uow, wanted.business_key, OLD)
+    restart(wanted)
 
     with wanted.database.connect() as connection:
         assert OLD in inspect(connection, wanted.tenant_id).replaced_instances

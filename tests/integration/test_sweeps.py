@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from domain import rebuilding
-from domain.delivery import reading, unanswered, unsettled
+from domain import findings, rebuilding
+from domain.delivery import callbacks, incidents, jeopardy, orphans, reading, unanswered, unsettled
 from domain.delivery.unanswered import Silence
 from domain.fallout import casework
-from domain.offers import withdrawing
+from domain.offers import open_tasks, withdrawing
 from domain.projections.tables import Projection
-from domain.workflows import requests, starts
+from domain.workflows import requests, starts, watching
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.database import acting, new_database
 from tests.support.offers import Offers
@@ -50,6 +50,16 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: rebuilding.behind(connection, Projection.QUOTES, None, 10, LONG), {"ix_quote_changed"}),
     (lambda connection: rebuilding.behind(connection, Projection.ORDERS, PLACE, 10, LONG), {"ix_sales_order_changed"}),
     (lambda connection: rebuilding.behind(connection, Projection.DECISIONS, PLACE, 10, LONG), {"ix_approval_decision_made"}),
+    (lambda connection: watching.due_instances(connection, 10, LONG), {"ix_workflow_correlation_watched"}),
+    (lambda connection: incidents.cases_after(connection, UUID(int=0), 10), {"ix_fallout_case_incident"}),
+    (lambda connection: callbacks.unmatched_after(connection, None, 10), {"ix_external_callback_record_unmatched"}),
+    (lambda connection: jeopardy.late_orders(connection, 10), {"ix_sales_order_live"}),
+    (lambda connection: jeopardy.over(connection, 10), {"ix_jeopardy_alert_raised"}),
+    (lambda connection: orphans.accepted_since(connection, None, 10, LONG), {"ix_quote_accepted"}),
+    (lambda connection: orphans.without_process(connection, 10, LONG), {"uq_cancellation_request_open"}),
+    (lambda connection: open_tasks.needless(connection, ["a"], LONG), {"uq_workflow_instance_tenant_id_process_instance_id"}),
+    (lambda connection: findings.recorded_of(connection, "duplicate", ["a"]), {"ix_reconciliation_finding_instance"}),
+    (lambda connection: incidents.with_case(connection, [(UUID(int=0), "a")]), {"uq_fallout_case_open"}),
 ]
 
 

@@ -106,6 +106,10 @@ def a_row_that_names_a_row_of_another_offer(table: Table, constraint: ForeignKey
     write(table, tenant, {**of(tenant.in_approval), column: other[column]})
 
 
+def an_order_of_what_was_not_accepted(tenant: PopulatedTenant) -> None:
+    write(METADATA.tables["sales_order"], tenant, of(tenant.in_approval))
+
+
 def a_row_that_breaks_the_check(table: Table, constraint: CheckConstraint, tenant: PopulatedTenant) -> None:
     broken = BROKEN[name_of(constraint)](tenant) if name_of(constraint) in BROKEN else (unknown_word(constraint),)
     tenant.each_refused(*(partial(write, table, tenant, changes) for changes in broken))
@@ -163,6 +167,7 @@ BY_HAND: dict[str, Callable[[PopulatedTenant], Any]] = {
     "fk_fallout_case_tenant_id_id_shown_form_id": partial(a_row_that_names_the_form_of_a_signature, "fallout_case"),
     "fk_cancellation_request_tenant_id_id_shown_form_id": partial(a_row_that_names_the_form_of_a_signature, "cancellation_request"),
     "fk_fallout_note_tenant_id_case_id_proposal_id": a_note_about_the_proposal_of_another_case,
+    "fk_sales_order_acceptance": an_order_of_what_was_not_accepted,
 }
 """Foreign keys whose rows are found otherwise than by an id."""
 LEANED_ON = {
@@ -172,7 +177,10 @@ LEANED_ON = {
     "uq_shown_form_tenant_id_subject_id_id": METADATA.tables["shown_form"],
     "uq_resolution_proposal_tenant_id_case_id_id": METADATA.tables["resolution_proposal"],
 }
-MASKED = {name_of(leaning.primary_key): (name,) for name, leaning in LEANED_ON.items()}
+MASKED = {
+    **{name_of(leaning.primary_key): (name,) for name, leaning in LEANED_ON.items()},
+    "fk_sales_order_tenant_id_quote_id_quote_revision_id": ("fk_sales_order_acceptance",),
+}
 CONSTRAINTS = {name_of(constraint): (table, constraint) for table, constraint in modelled()}
 APPEND_ONLY = {f"{name}_append_only": METADATA.tables[name] for name in EVIDENCE}
 POLICIES = {f"{POLICY}{name}": METADATA.tables[name] for name in TABLES}

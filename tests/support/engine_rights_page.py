@@ -49,7 +49,9 @@ REST = """
   external task a new try needs `UPDATE_INSTANCE`, and the engine cannot split it; they may assign tasks, also to themselves. What they
   change there decides nothing and signs nothing: handlers take no identity and no evidence from variables, and the domain asks for the
   group and the authority of whoever completed a task ([decision 0022](decisions/0022-what-a-process-acts-for.md); `tests/attacks/`).
-* **`UPDATE_INSTANCE` of `q2o-tasks` and `q2o-dispatch`** cannot be split either: external tasks and messages need it.
+* **`UPDATE_INSTANCE` of `q2o-tasks`, `q2o-dispatch` and `q2o-reconcile`** cannot be split either: external tasks, messages, a new try of a
+  failed task, and the reason of a deletion need it. `q2o-reconcile` has it for the processes that the domain starts, and for none that asks
+  people.
 """
 
 

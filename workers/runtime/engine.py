@@ -27,7 +27,7 @@ from workers.runtime.engine_connection import (
     EngineUnavailableError,
     EngineUntrustedError,
 )
-from workers.runtime.engine_history import HistoryCalls
+from workers.runtime.engine_history import HistoryCalls, Incident
 from workers.runtime.engine_people import Completion, Resource, UserTask
 from workers.runtime.engine_processes import Instance, ProcessCalls
 from workers.runtime.engine_tenants import TenantCalls
@@ -186,6 +186,16 @@ class Engine(ProcessCalls, AccountCalls, TenantCalls, HistoryCalls):
     def set_retries(self, task_id: str, retries: int) -> None:
         """Give a failed task further attempts, which also resolves its incident."""
         self.put(f"/external-task/{task_id}/retries", {"retries": retries})
+
+    def retry(self, incident: Incident) -> None:
+        """Have the task or job of an incident tried once more, which resolves the incident. Nothing happens when it is gone."""
+        is_task = incident.type == "failedExternalTask"
+        path = f"/{'external-task' if is_task else 'job'}/{incident.configuration}"
+        try:
+            self.put(f"{path}/retries", {"retries": 1})
+        except EngineRefusedError:
+            if self.find(path) is not None:
+                raise
 
 
 class _PooledClient(ExternalTaskClient):  # type: ignore[misc]  # the library ships no types

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from workers.runtime.engine_connection import EngineConnection
 
@@ -12,13 +14,17 @@ RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInstance:
-    """A process instance in the engine's history, running or ended. `caller_id`: the instance that has called it."""
+    """A process instance in the engine's history, running or ended.
+
+    `caller_id`: the instance that has called it. `tenant_id` is empty when it belongs to none.
+    """
 
     id: str
     business_key: str
     definition_key: str
     state: str
     caller_id: str | None = None
+    tenant_id: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -40,12 +46,17 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """A task or job that the engine does not retry any more: its instance stands still until a person acts."""
+    """A task or job that the engine does not retry any more: its instance stands still until a person acts.
+
+    `configuration` is the id of the task or job.
+    """
 
     id: str
     process_instance_id: str
     activity_id: str
     message: str
+    type: str = ""
+    configuration: str = ""
 
 
 class HistoryCalls(EngineConnection):
@@ -61,18 +72,22 @@ class HistoryCalls(EngineConnection):
             processDefinitionKeyIn=",".join(definition_keys), withoutTenantId="true", rootProcessInstances="true", unfinished="true"
         )
 
+    def running_roots(self, first: int, limit: int, *, started_before: datetime) -> list[EngineInstance]:
+        """One page of the running instances that no other instance has called, the oldest first."""
+        query = {"rootProcessInstances": "true", "unfinished": "true", "startedBefore": _time(started_before)}
+        page = {"sortBy": "startTime", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
+        return [_instance(row) for row in self.get("/history/process-instance", **query, **page)]
+
+    def instances_by_id(self, instance_ids: Collection[str]) -> dict[str, EngineInstance]:
+        """These instances, running or ended, by their ids; those that the history does not know are missing."""
+        if not instance_ids:
+            return {}
+        body = {"processInstanceIds": list(instance_ids)}
+        rows = self.call("POST", "/history/process-instance", params={"maxResults": len(instance_ids)}, json=body)
+        return {row["id"]: _instance(row) for row in rows}
+
     def _instances(self, **query: str) -> list[EngineInstance]:
-        rows = self.get("/history/process-instance", **query, sortBy="instanceId", sortOrder="asc")
-        return [
-            EngineInstance(
-                id=row["id"],
-                business_key=row["businessKey"] or "",
-                definition_key=row["processDefinitionKey"],
-                state=row["state"],
-                caller_id=row["superProcessInstanceId"],
-            )
-            for row in rows
-        ]
+        return [_instance(row) for row in self.get("/history/process-instance", **query, sortBy="instanceId", sortOrder="asc")]
 
     def past_variable(self, instance_id: str, name: str) -> str | None:
         """The last value of a text variable of an instance, also after the instance has ended; None when it never had it."""
@@ -94,14 +109,46 @@ class HistoryCalls(EngineConnection):
         return [(row["processInstanceId"], row["userId"]) for row in rows if row["processInstanceId"] and row["userId"]]
 
     def incidents(self) -> list[Incident]:
-        """Every open incident, once: the engine repeats it in each process that called the one where it happened."""
-        return [
-            Incident(
-                id=row["id"],
-                process_instance_id=row["processInstanceId"],
-                activity_id=row["activityId"],
-                message=row["incidentMessage"] or row["incidentType"],
-            )
-            for row in self.get("/incident", sortBy="incidentId", sortOrder="asc")
-            if row["id"] == row["rootCauseIncidentId"]
-        ]
+        """Every open incident, once."""
+        return _incidents(self.get("/incident", sortBy="incidentId", sortOrder="asc"))
+
+    def incidents_from(self, first: int, limit: int) -> tuple[list[Incident], bool]:
+        """One page of the open incidents, the oldest first, and whether it is the last one."""
+        page = {"sortBy": "incidentTimestamp", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
+        rows = self.get("/incident", **page)
+        return _incidents(rows), len(rows) < limit
+
+    def incidents_at(self, instance_id: str, activity_id: str) -> list[Incident]:
+        """The open incidents of an instance at one activity."""
+        return _incidents(self.get("/incident", processInstanceId=instance_id, activityId=activity_id))
+
+
+def _instance(row: Mapping[str, Any]) -> EngineInstance:
+    return EngineInstance(
+        id=row["id"],
+        business_key=row["businessKey"] or "",
+        definition_key=row["processDefinitionKey"],
+        state=row["state"],
+        caller_id=row["superProcessInstanceId"],
+        tenant_id=row["tenantId"] or "",
+    )
+
+
+def _incidents(rows: Sequence[Mapping[str, Any]]) -> list[Incident]:
+    # The engine repeats an incident in each process that called the one where it happened.
+    return [
+        Incident(
+            id=row["id"],
+            process_instance_id=row["processInstanceId"],
+            activity_id=row["activityId"],
+            message=row["incidentMessage"] or row["incidentType"],
+            type=row["incidentType"],
+            configuration=row["configuration"] or "",
+        )
+        for row in rows
+        if row["id"] == row["rootCauseIncidentId"]
+    ]
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.000%z")

@@ -78,6 +78,11 @@ class PeopleCalls(EngineConnection):
         rows = self.get("/task", taskDefinitionKey=definition_key, assigned="true", **order)
         return [_user_task(row) for row in rows]
 
+    def open_tasks(self, definition_key: str, first: int, limit: int) -> list[UserTask]:
+        """One page of the open user tasks with this id in their model, the oldest first."""
+        page = {"sortBy": "created", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
+        return [_user_task(row) for row in self.get("/task", taskDefinitionKey=definition_key, **page)]
+
     def task_variables(self, task_id: str) -> dict[str, Any]:
         """Every variable that the user task can see."""
         return decode(self.get(f"/task/{task_id}/variables", deserializeValues="false"))

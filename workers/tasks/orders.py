@@ -98,11 +98,13 @@ class Orders:
 
     @topic("order.record-jeopardy", Kind.ORDER)
     def record_jeopardy(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
-        """Announce that the order will probably be late, when the rules find it in jeopardy."""
+        """Announce that the order will probably be late, when the rules find it in jeopardy, or that this is over."""
         with open_unit_of_work(self._database, task, key) as uow:
             seen = jeopardy.progress(uow, key.id)
         level = the_only_row(self._engine, task, JEOPARDY, _jeopardy_inputs(seen))["jeopardyLevel"]
         if level == NO_JEOPARDY:
+            with open_unit_of_work(self._database, task, key) as uow:
+                jeopardy.clear_all(uow, key.id)
             return {}
         try:
             jeopardy_level = JeopardyLevel(level)

@@ -14,6 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
+from domain.delivery import jeopardy
+from domain.delivery.jeopardy import JeopardyLevel
 from domain.fallout.cases import LADDER
 from tests.mutants.layers import MOVES, STATE
 from tests.mutants.telling import refused_by
@@ -55,6 +57,14 @@ def cancellation_requested(trial: Trial) -> UUID:
     work = Fulfilment.running(trial)
     work.ask_to_cancel()
     return UUID(str(work.cancellation().id))
+
+
+def in_jeopardy(trial: Trial) -> UUID:
+    work = Fulfilment.running(trial)
+    with trial.uow() as uow:
+        alert = jeopardy.raise_alert(uow, work.order_id, JeopardyLevel.HAZARD)
+    assert alert is not None
+    return UUID(str(alert.id))
 
 
 def of_steps(states: str, trial: Trial) -> UUID:
@@ -138,7 +148,10 @@ OF_CORRELATIONS = {
     "find_absent": Wrong(state="STARTED"),
     "refuse": Wrong(state="STARTED"),
     "restart": Wrong(state="ENDED", beside="process_instance_id = 'one'"),
+    "end": Wrong(state="REQUESTED", beside="process_instance_id = 'one'"),
+    "lose": Wrong(state="ENDED", beside="process_instance_id = 'one'"),
 }
+OF_ALERTS = {"clear": Wrong(state="CLEARED"), "raise_again": Wrong(state="RAISED")}
 OF_COMMANDS = {"finish": Wrong(state="EXPIRED"), "expire": Wrong(state="DONE")}
 
 
@@ -151,13 +164,23 @@ def a_move_in_another_state(look: str, wrong: Wrong, made: Callable[[Trial], UUI
         uow.apply(move, **parameters_of(uow.connection.execute(query, {"id": row_id}).one()))
 
 
-OWN = ("business_key", "start_token", "variables", "process_instance_id", "claim_due_at", "due_at")
+OWN = (
+    "business_key",
+    "start_token",
+    "variables",
+    "process_instance_id",
+    "claim_due_at",
+    "due_at",
+    "used_percent",
+    "open_steps",
+    "held_steps",
+)
 """Parameters that have the value of the row's own column, if it has one."""
 
 
 def parameters_of(row: Row[Any]) -> dict[str, Any]:
     """A value for every parameter of every move, as it fits the row."""
-    ids = ("step_id", "order_id", "case_id", "cancellation_id", "command_id", "workflow_command_id")
+    ids = ("step_id", "order_id", "case_id", "cancellation_id", "command_id", "workflow_command_id", "alert_id")
     unsaid = (
         "reason",
         "external_ref",
@@ -200,6 +223,7 @@ register("fulfillment_step", BEFORE_SENDING, planned)
 register("fallout_case", OF_CASES, contradicted)
 register("cancellation_request", OF_REQUESTS, cancellation_requested)
 register("workflow_correlation", OF_CORRELATIONS, partial(begun, "workflow_correlation"))
+register("jeopardy_alert", OF_ALERTS, in_jeopardy)
 register("workflow_command", OF_COMMANDS, partial(begun, "workflow_command"))
 for verb, (state, states) in OF_ORDERS.items():
     register("sales_order", {verb: Wrong(state=state)}, partial(of_steps, states))

@@ -1,0 +1,74 @@
+"""User tasks of approvers that are still open although nobody is asked any more: what should have ended them is said once more.
+
+A decision that was made over HTTP completes its task, the end of an approval ends its process; each by the request that the command made the
+first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select
+
+from domain import messages
+from domain.offers import approvals, deciding, quotes
+from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus
+from domain.store import UnitOfWork, is_one_of, table_of
+from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.workflows.instances import INSTANCE
+from domain.workflows.requests import COMMAND
+
+REQUIREMENT, REQUEST, DECISION = table_of(ApprovalRequirement), table_of(ApprovalRequest), table_of(ApprovalDecision)
+ENDING = {
+    RequestStatus.RECALLED: messages.QUOTE_APPROVAL_RECALLED,
+    RequestStatus.EXPIRED: messages.QUOTE_EXPIRED,
+    RequestStatus.INVALIDATED: messages.QUOTE_REVISION_SUPERSEDED,
+}
+"""What ends the process of an approval that was not decided."""
+
+
+def needless(connection: Connection, process_instance_ids: Collection[str], grace: timedelta) -> list[Row[Any]]:
+    """The requirements, not pending for longer than `grace`, that these instances ask approvers about.
+
+    Those that the engine is still being told about are left out.
+    """
+    is_on_its_way = exists(
+        select(COMMAND.c.id).where(
+            COMMAND.c.tenant_id == INSTANCE.c.tenant_id,
+            COMMAND.c.business_key == INSTANCE.c.business_key,
+            COMMAND.c.status == WorkflowCommandStatus.PENDING,
+        )
+    )
+    query = (
+        select(*REQUIREMENT.c, INSTANCE.c.process_instance_id, REQUEST.c.status.label("request_status"))
+        .join(INSTANCE, and_(INSTANCE.c.tenant_id == REQUIREMENT.c.tenant_id, INSTANCE.c.subject_id == REQUIREMENT.c.id))
+        .join(REQUEST, and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id))
+        .where(INSTANCE.c.process_instance_id.in_(list(process_instance_ids)), ~is_on_its_way)
+        .where(or_(~is_one_of(REQUIREMENT.c.status, RequirementStatus.PENDING), ~is_one_of(REQUEST.c.status, RequestStatus.OPEN)))
+        .where(REQUIREMENT.c.updated_at < func.clock_timestamp() - grace)
+    )
+    return list(connection.execute(query))
+
+
+def end_task(uow: UnitOfWork, requirement_id: UUID) -> bool:
+    """Ask the engine once more to end the task of a requirement; returns False when its signature is still wanted."""
+    requirement = uow.read(ApprovalRequirement, requirement_id)
+    request = uow.read(ApprovalRequest, requirement.request_id)
+    if requirement.status == RequirementStatus.PENDING and request.status == RequestStatus.OPEN:
+        return False
+    message = ENDING.get(RequestStatus(request.status))
+    if message is not None:
+        message.correlate(uow, quotes.business_key(uow.tenant_id, request.quote_id, request.quote_revision_id))
+        return True
+    key = approvals.business_key(uow.tenant_id, requirement_id)
+    uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, deciding.TASK, key, _decided(uow, requirement_id))
+    return True
+
+
+def _decided(uow: UnitOfWork, requirement_id: UUID) -> dict[str, Any]:
+    query = select(DECISION.c.decision, DECISION.c.reason_code, DECISION.c.comment)
+    row = uow.connection.execute(query.filter_by(tenant_id=uow.tenant_id, requirement_id=requirement_id)).one_or_none()
+    return {"decision": row.decision, "reason_code": row.reason_code, "comment": row.comment or ""} if row is not None else {}

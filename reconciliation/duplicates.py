@@ -1,0 +1,137 @@
+"""Running process instances that the domain does not count: a second one of the same business, or one that somebody started by hand.
+
+The rule it keeps: the registered instance is never ended. Any other instance of our processes can do nothing, because the registration gate
+refuses it; it is ended after the gate had its time. What belongs to another tenant or to another process is left alone, and reported once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import structlog
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import accepting, findings
+from domain.delivery import compensating
+from domain.fallout import triaging
+from domain.findings import FindingStatus
+from domain.offers import quoting
+from domain.store import UnitOfWork
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import starts, watching
+from domain.workflows.keys import BusinessKey, key_in
+from domain.workflows.starts import CorrelationStatus
+from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.walks import PAGE, Walk
+from workers.runtime.engine import Engine, EngineRefusedError
+from workers.runtime.engine_history import EngineInstance
+from workers.runtime.set_aside import isolated
+
+REASON = "The domain does not count it: another instance has its place, or nobody has asked for it."
+STARTED = frozenset((quoting.WORKFLOW, accepting.WORKFLOW, triaging.WORKFLOW, compensating.WORKFLOW))
+SETTLED = frozenset({CorrelationStatus.STARTED, CorrelationStatus.ENDED, CorrelationStatus.LOST})
+"""Whether an instance of another start may still be on its way is not known before."""
+
+NOBODY = UUID(int=0)
+
+_log = structlog.get_logger()
+
+
+class Duplicates:
+    """`gate_grace`: how long an instance may take to come to the registration gate. `ours`: the processes that the domain starts."""
+
+    kind = "duplicate"
+
+    def __init__(
+        self, database: Database, engine: Engine, repairs: Repairs, gate_grace: timedelta, ours: frozenset[str] = STARTED
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._repairs = repairs
+        self._ours = ours
+        self._gate_grace = gate_grace
+        self._walk = Walk()
+
+    def sweep(self) -> int:
+        """Look at one page of the running instances; returns how many were ended or reported. Raises EngineError."""
+        page = self._engine.running_roots(self._walk.first, PAGE, started_before=datetime.now(UTC) - self._gate_grace)
+        self._walk.go_on(len(page))
+        keys = {one.id: key for one in page if (key := key_in(one.business_key)) is not None}
+        with housekeeping(self._database) as connection:
+            known = watching.correlations_of(connection, keys.values())
+            recorded = findings.recorded_of(connection, self.kind, [one.id for one in page])
+            tenants = watching.tenants_among(connection, {each for one in page if (each := _tenant_of(one)) is not None})
+        return sum(
+            self._look_at_alone(one, keys.get(one.id), known.get(one.business_key), one.id in recorded)
+            for one in page
+            if _tenant_of(one) in tenants or one.id in keys
+        )
+
+    def _look_at_alone(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, is_recorded: bool) -> bool:  # noqa: FBT001 - private
+        with isolated("reconcile", self.kind, processInstanceId=one.id):
+            return self._look_at(one, key, known, is_recorded)
+        return False
+
+    def _look_at(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, is_recorded: bool) -> bool:  # noqa: FBT001 - private
+        if one.definition_key not in self._ours or (key is not None and one.tenant_id != str(key.tenant_id)):
+            return key is not None and not is_recorded and self._report(one, key)
+        if known is not None and not _is_duplicate(one, known):
+            return False
+        return self._terminate(one, key, known, is_recorded=is_recorded)
+
+    def _report(self, one: EngineInstance, key: BusinessKey) -> bool:
+        repair = replace(_repair(one, Action.LEFT, None), tenant_id=key.tenant_id, aggregate_id=key.id, status=FindingStatus.OPEN)
+        return self._repairs.make(repair, lambda _: True)
+
+    def _terminate(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, *, is_recorded: bool) -> bool:
+        repair = _repair(one, Action.TERMINATED, known)
+        repair = replace(repair, aggregate_id=key.id) if key is not None else repair
+        is_made = is_recorded or self._repairs.make(repair, lambda uow: _still_counts_not(uow, one))
+        if is_made and not self._repairs.dry_run:
+            try:
+                self._engine.delete_instance(one.id, REASON)
+            except EngineRefusedError as refusal:
+                # The refusal is about this instance alone; the others must not wait for it.
+                _log.warning("process_instance_not_ended", processInstanceId=one.id, reason=str(refusal))
+        return is_made and not is_recorded
+
+
+def _repair(one: EngineInstance, action: Action, known: Row[Any] | None) -> Repair:
+    evidence: Mapping[str, Any] = {
+        "processInstanceId": one.id,
+        "workflow": one.definition_key,
+        "engineTenant": one.tenant_id,
+        "registeredInstanceId": known.process_instance_id if known is not None else None,
+    }
+    return Repair(
+        kind=Duplicates.kind,
+        tenant_id=_tenant_of(one) or NOBODY,
+        aggregate_type="process_instance",
+        aggregate_id=uuid5(NAMESPACE_URL, one.id),  # it acts for nothing that has an id
+        business_key=one.business_key,
+        action=action,
+        evidence=evidence,
+    )
+
+
+def _tenant_of(one: EngineInstance) -> UUID | None:
+    try:
+        return UUID(one.tenant_id)
+    except ValueError:
+        return None
+
+
+def _is_duplicate(one: EngineInstance, known: Row[Any]) -> bool:
+    is_its_process = one.definition_key == known.workflow_name
+    return known.status in SETTLED and not (is_its_process and known.process_instance_id == one.id)
+
+
+def _still_counts_not(uow: UnitOfWork, one: EngineInstance) -> bool:
+    """Whether the instance still has no place, now that its correlation is locked."""
+    known = starts.find_locked(uow, one.business_key)
+    return known is None or _is_duplicate(one, known)

@@ -1,0 +1,139 @@
+"""Registered process instances: compares what the engine says of each with what the domain still needs (docs/domain.md#process-starts).
+
+The rule it keeps: an instance is asked about by its id, when it is due, so the cost does not depend on the engine's history. The engine says
+what has become of an instance; whether anybody misses it, the domain says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain import findings
+from domain.delivery import incidents, processes
+from domain.errors import NotFound
+from domain.store import Cause, UnitOfWork, claims, unit_of_work
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import watching
+from domain.workflows.keys import key_in
+from domain.workflows.starts import CORRELATION, CorrelationMovedOn, CorrelationStatus, WorkflowCorrelation
+from reconciliation.alone import alone
+from reconciliation.repairs import Action, Repair, Repairs
+from workers.runtime.engine import Engine, EngineRefusedError
+from workers.runtime.engine_history import EngineInstance
+
+LIMIT = 200  # instances per sweep; all of them cost one call to the engine
+LEASE = timedelta(seconds=30)  # several times what one sweep takes
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(minutes=10)
+REASON = "Its business is done: nobody needs it any more."
+COMPLETED = "COMPLETED"  # the engine's word for an instance that has reached an end event
+UNKNOWN = "UNKNOWN"  # what we say of an instance that the engine's history does not have
+
+_log = structlog.get_logger()
+
+
+class Instances:
+    """`grace`: how long an instance may go on after its business is done. A process that missed a message asks by itself within ten minutes."""
+
+    kind = "instance"
+
+    def __init__(self, database: Database, engine: Engine, repairs: Repairs, grace: timedelta) -> None:
+        self._database = database
+        self._engine = engine
+        self._repairs = repairs
+        self._grace = grace
+
+    def sweep(self) -> int:
+        """Look at every instance that is due; returns how many were settled. Raises EngineError."""
+        rows = self._take()
+        known = self._engine.instances_by_id([row.process_instance_id for row in rows])
+        running = {id_ for id_, instance in known.items() if instance.is_running}
+        keys = {row.process_instance_id: key for row in rows if (key := key_in(row.business_key)) is not None}
+        with housekeeping(self._database) as connection:
+            done = processes.done(connection, [key for id_, key in keys.items() if id_ not in running])
+            done |= processes.done(connection, [key for id_, key in keys.items() if id_ in running], self._grace)
+            recorded = findings.recorded_of(connection, self.kind, running)
+        return sum(
+            alone(self.kind, self._settle, row, known.get(row.process_instance_id), done, recorded)
+            for row in rows
+            if row.process_instance_id in keys  # a key that was typed by hand is nobody's
+        )
+
+    def _take(self) -> list[Row[Any]]:
+        with housekeeping(self._database) as connection:
+            return watching.due_instances(connection, LIMIT, None if self._repairs.dry_run else LEASE)
+
+    def _settle(self, row: Row[Any], instance: EngineInstance | None, done: Collection[str], recorded: Collection[str]) -> bool:
+        is_settled, is_done = False, row.business_key in done
+        try:
+            if instance is None or not instance.is_running:
+                is_settled = self._record_end(row, UNKNOWN if instance is None else instance.state, is_done=is_done)
+            elif is_done:
+                is_settled = self._terminate(row, is_recorded=row.process_instance_id in recorded)
+        except (EngineRefusedError, NotFound) as refusal:
+            # The refusal is about this instance alone; the others must not wait for it.
+            _log.warning("process_instance_not_settled", businessKey=row.business_key, reason=str(refusal))
+        if not is_settled:
+            self._look_again(row, min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT))
+        return is_settled
+
+    def _look_again(self, row: Row[Any], delay: timedelta) -> None:
+        if not self._repairs.dry_run:
+            with housekeeping(self._database) as connection:
+                claims.check_later(connection, CORRELATION, [(row, delay)])
+
+    def _record_end(self, row: Row[Any], state: str, *, is_done: bool) -> bool:
+        key, instance_id = row.business_key, row.process_instance_id
+        if is_done and state == COMPLETED:
+            return self._note_end(row)
+        if is_done:
+            return self._make(row, Action.ENDED, state, lambda uow: _end(uow, key, instance_id))
+        if row.status == CorrelationStatus.LOST:
+            return False  # its case waits for a person
+        return self._make(row, Action.LOST, state, lambda uow: incidents.lose(uow, key, instance_id, state))
+
+    def _note_end(self, row: Row[Any]) -> bool:
+        """Record the normal end of a process, which is no disagreement and no finding."""
+        if self._repairs.dry_run:
+            return False
+        cause = Cause(tenant_id=row.tenant_id, actor="reconciliation", command="note-end", business_key=row.business_key)
+        try:
+            with unit_of_work(self._database, cause) as uow:
+                watching.end(uow, row.business_key, row.process_instance_id)
+        except CorrelationMovedOn:
+            return False
+        return True
+
+    def _terminate(self, row: Row[Any], *, is_recorded: bool) -> bool:
+        is_made = is_recorded or self._make(row, Action.TERMINATED, "ACTIVE", lambda uow: _is_registered(uow, row))
+        if is_made and not self._repairs.dry_run:
+            self._engine.delete_instance(row.process_instance_id, REASON)
+            self._look_again(row, timedelta(0))
+        return is_made and not is_recorded
+
+    def _make(self, row: Row[Any], action: Action, state: str, command: Callable[[UnitOfWork], bool]) -> bool:
+        evidence = {"processInstanceId": row.process_instance_id, "state": state, "workflow": row.workflow_name}
+        repair = Repair(
+            kind=self.kind,
+            tenant_id=row.tenant_id,
+            aggregate_type="workflow_correlation",
+            aggregate_id=row.id,
+            business_key=row.business_key,
+            action=action,
+            evidence=evidence,
+        )
+        return self._repairs.make(repair, command)
+
+
+def _end(uow: UnitOfWork, business_key: str, process_instance_id: str) -> bool:
+    watching.end(uow, business_key, process_instance_id)
+    return True
+
+
+def _is_registered(uow: UnitOfWork, row: Row[Any]) -> bool:
+    return bool(uow.read(WorkflowCorrelation, row.id, lock=True).process_instance_id == row.process_instance_id)

@@ -1,0 +1,67 @@
+"""Aggregates without the row that was written in their own transaction: should be impossible, so it is an alarm for a person.
+
+Nothing is repaired: whoever has changed the database by hand has to say what it should be.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Engine as Database
+
+from domain.delivery import orphans
+from domain.delivery.orphans import Orphan
+from domain.findings import FindingStatus
+from domain.store import UnitOfWork
+from domain.store.unit_of_work import housekeeping
+from reconciliation.repairs import Action, Repair, Repairs
+from workers.runtime.set_aside import isolated
+
+LIMIT = 200  # orphans of each kind per sweep
+ACCEPTED = 1000  # accepted quotes looked at per sweep
+
+_log = structlog.get_logger()
+
+
+class Orphans:
+    """`grace`: longer than any transaction may take. Accepted quotes are looked at once, in the order of their acceptance."""
+
+    kind = orphans.KIND
+
+    def __init__(self, database: Database, repairs: Repairs, grace: timedelta) -> None:
+        self._database = database
+        self._repairs = repairs
+        self._grace = grace
+        self._seen: datetime | None = None
+
+    def sweep(self) -> int:
+        """Report every orphan; returns how many were reported."""
+        with housekeeping(self._database) as connection:
+            found = orphans.without_process(connection, LIMIT, self._grace)
+            accepted, self._seen = orphans.accepted_since(connection, self._seen, ACCEPTED, self._grace)
+        return sum(self._report(orphan) for orphan in (*found, *accepted))
+
+    def _report(self, orphan: Orphan) -> bool:
+        with isolated("reconcile", self.kind, aggregateId=orphan.id):
+            return self._raise_alarm(orphan)
+        return False
+
+    def _raise_alarm(self, orphan: Orphan) -> bool:
+        _log.error("impossible_state", aggregateType=orphan.aggregate_type, aggregateId=orphan.id, lacks=orphan.lacks)
+        repair = Repair(
+            kind=self.kind,
+            tenant_id=orphan.tenant_id,
+            aggregate_type=orphan.aggregate_type,
+            aggregate_id=orphan.id,
+            business_key=f"{orphan.aggregate_type}:{orphan.id}",
+            action=Action.CASE_OPENED,
+            evidence={"lacks": orphan.lacks},
+            status=FindingStatus.OPEN,
+        )
+        return self._repairs.make(repair, lambda uow: _open(uow, orphan))
+
+
+def _open(uow: UnitOfWork, orphan: Orphan) -> bool:
+    orphans.report(uow, orphan)
+    return True

@@ -1,0 +1,133 @@
+"""Tasks of approvers that nobody needs any more: the engine is told once more what should have ended them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from unittest.mock import Mock, create_autospec
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, text
+
+from domain.offers import deciding, withdrawing
+from domain.store import table_of
+from domain.store.facts import WorkflowCommand
+from reconciliation.approvals import Approvals
+from reconciliation.repairs import Repairs
+from tests.support.as_read import Offer
+from tests.support.database import acting, in_order
+from tests.support.offers import Offers
+from tests.support.reconciling import actions
+from workers.runtime.engine import Engine, UserTask
+
+
+class Asked:
+    """A quote in approval, whose only signature a process asks for."""
+
+    def __init__(self, offers: Offers) -> None:
+        self.offers = offers
+        self.offer: Offer = offers.quote_in_approval()
+        [self.requirement_id] = offers.requirement_ids(self.offer)
+        self.instance_id = offers.process_of_signature(self.requirement_id)
+        self.engine: Mock = create_autospec(Engine, instance=True)
+        task = UserTask(
+            id="t", name="Approve", definition_key=deciding.TASK, process_instance_id=self.instance_id, assignee=None, due=None
+        )
+        self.engine.open_tasks.return_value = [task]
+
+    def sweeps(self, grace: timedelta = timedelta(0), *, dry_run: bool = False) -> Approvals:
+        database = acting(self.offers.engine, "reconcile")
+        return Approvals(database, self.engine, Repairs(database, dry_run=dry_run), grace)
+
+    def sweep(self, grace: timedelta = timedelta(0), *, dry_run: bool = False) -> int:
+        return self.sweeps(grace, dry_run=dry_run).sweep()
+
+    def the_engine_forgot_it(self) -> None:
+        """Let every command be done, as if the engine had lost what it was told."""
+        with self.offers.engine.begin() as connection:
+            connection.execute(text("UPDATE workflow_command SET status = 'DONE'"))
+
+    def told(self) -> list[tuple[str, str, dict[str, Any]]]:
+        command = table_of(WorkflowCommand)
+        with self.offers.engine.connect() as connection:
+            rows = connection.execute(in_order(select(*command.c), command).where(command.c.status == "PENDING"))
+            return [(row.kind, row.name, row.variables) for row in rows]
+
+
+@pytest.fixture
+def asked(offers: Offers) -> Asked:
+    asked = Asked(offers)
+    asked.the_engine_forgot_it()
+    return asked
+
+
+def recall(asked: Asked) -> UUID:
+    offer = asked.offer
+    command = withdrawing.RecallQuote(
+        quote_id=offer.quote_id, expected_version=offer.version, revision_id=offer.revision_id, reason_code="WRONG"
+    )
+    with asked.offers.uow() as uow:
+        return UUID(str(withdrawing.recall(uow, command).id))
+
+
+def test_a_task_whose_signature_is_wanted_stays(asked: Asked) -> None:
+    assert asked.sweep() == 0
+
+    assert asked.told() == []
+
+
+def test_a_task_whose_signature_was_given_is_completed_with_that_decision(asked: Asked) -> None:
+    asked.offers.decide(asked.offer, asked.requirement_id)
+    asked.the_engine_forgot_it()
+
+    assert asked.sweep() == 1
+
+    assert asked.told() == [("COMPLETE_TASK", deciding.TASK, {"decision": "APPROVE", "reasonCode": "WITHIN_POLICY", "comment": ""})]
+    assert actions(asked.offers) == ["told_again"]
+
+
+def test_a_task_of_an_approval_that_was_recalled_is_ended_by_its_message(asked: Asked) -> None:
+    recall(asked)
+    asked.the_engine_forgot_it()
+
+    assert asked.sweep() == 1
+
+    assert [(kind, name) for kind, name, _ in asked.told()] == [("CORRELATE", "QuoteApprovalRecalled")]
+
+
+def test_what_the_engine_is_still_being_told_is_not_said_twice(asked: Asked) -> None:
+    asked.sweep()
+    asked.offers.decide(asked.offer, asked.requirement_id)
+    asked.the_engine_forgot_it()
+    asked.sweep()
+
+    assert asked.sweep() == 0
+
+    assert len(asked.told()) == 1
+
+
+def test_a_decision_has_time_to_end_its_task(asked: Asked) -> None:
+    asked.offers.decide(asked.offer, asked.requirement_id)
+    asked.the_engine_forgot_it()
+
+    assert asked.sweep(timedelta(hours=1)) == 0
+
+
+def test_a_task_that_stays_although_the_engine_was_told_is_not_told_in_every_round(asked: Asked) -> None:
+    asked.offers.decide(asked.offer, asked.requirement_id)
+    asked.the_engine_forgot_it()
+    approvals = asked.sweeps()
+    approvals.sweep()
+    asked.the_engine_forgot_it()
+
+    assert approvals.sweep() == 0
+
+
+def test_a_dry_run_tells_the_engine_nothing(asked: Asked) -> None:
+    asked.offers.decide(asked.offer, asked.requirement_id)
+    asked.the_engine_forgot_it()
+
+    assert asked.sweep(dry_run=True) == 1
+
+    assert asked.told() == []
