@@ -1,4 +1,4 @@
-"""Carries workflow commands to the engine: start a process, send a message, complete or assign a user task, try a failed task again.
+"""Carries workflow commands to the engine: start a process, send a message, complete or assign a user task, retry a task.
 
 The rule it keeps: a command stays in its row until it is proven done or no longer matters. A start whose outcome is not known is never sent
 a second time; it becomes START_UNKNOWN, and reconciliation asks the engine (docs/domain.md#process-starts). Messages and completions may be
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from threading import Event
 from typing import Any
@@ -29,6 +30,7 @@ from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
 from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow
+from workers.runtime.deliveries import DELIVERIES
 from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.outages import is_outage
@@ -129,14 +131,8 @@ class Dispatcher:
         elif row.expired:
             self._settle(row, lambda uow: requests.expire(uow, row.id, "EXPIRED"))
             _log.info("workflow_command_expired", **_facts(row))
-        elif row.kind == WorkflowCommandKind.CORRELATE:
-            self._deliver(row, lambda: self._engine.correlate(row.tenant_id, row.name, row.business_key, row.variables))
-        elif row.kind == WorkflowCommandKind.ASSIGN_TASK:
-            self._deliver(row, lambda: self._assign_task(row))
-        elif row.kind == WorkflowCommandKind.RETRY_TASK:
-            self._deliver(row, lambda: self._retry_task(row))
         else:
-            self._deliver(row, lambda: self._complete_task(row))
+            self._deliver(row, partial(DELIVERIES[row.kind], self._engine, row))
 
     def _start(self, row: Row[Any]) -> None:
         if row.attempts > 1:
@@ -232,23 +228,6 @@ class Dispatcher:
             return bool(instances)  # a called process has no correlation of its own
         # While a start is not settled, an instance may still come that has the place of those that have ended.
         return status == CorrelationStatus.START_FAILED or bool(instances and status not in starts.UNSETTLED)
-
-    def _complete_task(self, row: Row[Any]) -> bool:
-        for task in self._engine.user_tasks(row.business_key):
-            if task.definition_key == row.name:
-                return self._engine.complete_user_task(task.id, row.variables)
-        return False
-
-    def _assign_task(self, row: Row[Any]) -> bool:
-        for task in self._engine.user_tasks(row.business_key):
-            if task.definition_key == row.name:
-                return self._engine.assign_user_task(task.id, row.variables["assignee"] or None)
-        return False
-
-    def _retry_task(self, row: Row[Any]) -> bool:
-        for incident in self._engine.incidents_at(row.variables["processInstanceId"], row.name):
-            self._engine.retry(incident)
-        return True  # without an incident, somebody was faster
 
     def _settle(self, row: Row[Any], act: Callable[[UnitOfWork], None]) -> None:
         with unit_of_work(self._database, _cause(row)) as uow:

@@ -1,0 +1,40 @@
+"""What workflow commands ask of the engine beside a start. Each may be repeated: what is done already is found done, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Row
+
+from domain.store.facts import WorkflowCommandKind
+from workers.runtime.engine import Engine
+
+
+def _correlate(engine: Engine, row: Row[Any]) -> bool:
+    return engine.correlate(row.tenant_id, row.name, row.business_key, row.variables)
+
+
+def _complete_task(engine: Engine, row: Row[Any]) -> bool:
+    tasks = [task for task in engine.user_tasks(row.business_key) if task.definition_key == row.name]
+    return bool(tasks) and engine.complete_user_task(tasks[0].id, row.variables)
+
+
+def _assign_task(engine: Engine, row: Row[Any]) -> bool:
+    tasks = [task for task in engine.user_tasks(row.business_key) if task.definition_key == row.name]
+    return bool(tasks) and engine.assign_user_task(tasks[0].id, row.variables["assignee"] or None)
+
+
+def _retry_task(engine: Engine, row: Row[Any]) -> bool:
+    for incident in engine.incidents_at(row.variables["processInstanceId"], row.name):
+        engine.retry(incident)
+    return True  # without an incident, somebody was faster
+
+
+DELIVERIES: Mapping[str, Callable[[Engine, Row[Any]], bool]] = {
+    WorkflowCommandKind.CORRELATE: _correlate,
+    WorkflowCommandKind.COMPLETE_TASK: _complete_task,
+    WorkflowCommandKind.ASSIGN_TASK: _assign_task,
+    WorkflowCommandKind.RETRY_TASK: _retry_task,
+}
+"""How each kind of command is carried out; returns whether it is done."""
