@@ -25,7 +25,9 @@ def ask(db: Engine, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setattr(suite, "connect", lambda *_: acting(db, "audit"))
 
     def run(*arguments: str, code: int = 0) -> str:
-        ended = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+        ended = CliRunner().invoke(
+            app, arguments, env={"COLUMNS": "200", "Q2O_DATABASE_URL": db.url.render_as_string(hide_password=False)}
+        )
         assert ended.exit_code == code, ended.output
         return ended.output
 

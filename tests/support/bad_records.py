@@ -67,6 +67,7 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
             ),
             copy("consumer_inbox", f"event_type = 'QuoteAccepted' AND aggregate_id = {ACCEPTED_QUOTE}", event_id=NEW),
             *(f"UPDATE {table} SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'" for table in LOGGED),
+            f"UPDATE outbox_event SET position = DEFAULT WHERE id = '{NEW}'",
             f"UPDATE quote SET version = version + 1, status = 'APPROVED' WHERE id = {ACCEPTED_QUOTE}",
         ),
     ),
