@@ -35,6 +35,7 @@ class ReconciliationFinding(Owned, Base):
         Index(
             "ix_reconciliation_finding_instance", text("(evidence ->> 'processInstanceId')"), postgresql_where=text(OF_INSTANCES)
         ),
+        Index("ix_reconciliation_finding_old", "created_at", postgresql_where=text("status = 'REPAIRED'")),
     )
     kind: Mapped[str]
     aggregate_type: Mapped[str]
@@ -68,7 +69,7 @@ def record(
     uow.add(ReconciliationFinding, finding)
 
 
-append_only(ReconciliationFinding)
+append_only(ReconciliationFinding, until_old=True)
 FINDING = table_of(ReconciliationFinding)
 
 

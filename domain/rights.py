@@ -10,63 +10,75 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-PROCESSES: Final = ("http", "tasks", "dispatch", "relay", "inbox", "reconcile", "audit")
+PROCESSES: Final = ("http", "tasks", "dispatch", "relay", "inbox", "reconcile", "retain", "audit")
 """The processes in the order of the columns below. `audit` reads for the audit and for reports."""
-ACROSS_TENANTS: Final = frozenset({"dispatch", "relay", "reconcile", "audit"})
+ACROSS_TENANTS: Final = frozenset({"dispatch", "relay", "reconcile", "retain", "audit"})
 """They may work for every tenant at once; the others act for one tenant at a time."""
 
 # S: SELECT, I: INSERT, U: UPDATE, D: DELETE, u: UPDATE of the columns in COLUMNS alone.
 _TABLES = """
-                             http  tasks dispatch relay inbox reconcile audit
-approval_decision            SI    SI    -        -     -     S         S
-approval_request             SU    SIU   S        -     -     SU        S
-approval_requirement         SU    SIU   S        -     -     SU        S
-authority_grant              SIU   Su    -        -     -     S         S
-cancellation_request         SIU   SU    S        -     -     SU        S
-configuration_result         SI    S     -        -     -     -         S
-conflict_log                 I     I     I        -     I     I         S
-consumer_inbox               -     -     -        -     SI    -         S
-external_callback_conflict   SI    S     -        -     -     -         S
-external_callback_record     SIU   S     -        -     -     SU        S
-fallout_case                 SIU   SIU   S        -     -     SIU       S
-fallout_note                 SI    SI    -        -     -     SI        S
-fulfillment_plan             S     SI    -        -     -     S         S
-fulfillment_step             SIU   SIU   S        -     -     SIU       S
-fulfillment_step_dependency  SI    SI    -        -     -     SI        S
-idempotency_record           SIU   -     -        -     -     -         S
-jeopardy_alert               S     SIU   -        -     -     SU        S
-order_search_projection      S     -     -        -     SIU   SIU       S
-outbox_event                 I     I     -        Su    -     I         S
-price_book_entry             SI    S     -        -     -     -         S
-price_book_head              SIU   S     -        -     -     -         S
-price_book_version           SI    S     -        -     -     -         S
-price_result                 SI    S     -        -     -     S         S
-provider_attempt             SU    SIU   -        -     -     SU        S
-quote                        SIU   SU    -        -     -     SU        S
-quote_acceptance             SI    S     -        -     -     S         S
-quote_approval_projection_decision S -  -        -     SIU   SIU       S
-quote_document               SI    S     -        -     -     S         S
-quote_line                   SID   S     -        -     -     -         S
-quote_revision               SIU   S     -        -     -     S         S
-quote_search                 S     -     -        -     SIU   SIU       S
-reconciliation_finding       -     -     -        -     -     SI        S
-reconciliation_lease         -     -     -        -     -     SIUD      S
-resolution_proposal          SI    SI    -        -     -     S         S
-sales_order                  SIU   SU    -        -     -     SU        S
-sales_order_line             SI    S     -        -     -     S         S
-shown_form                   SI    SI    -        -     -     -         S
-step_contradiction           SIU   SIU   -        -     -     SIU       S
-transition_log               SI    SI    I        -     -     SI        S
-workflow_command             SIU   SIU   SU       -     -     SIU       S
-workflow_correlation         SIU   SIU   SU       -     -     SIU       S
-workflow_instance            S     SI    SI       -     -     SI        S
+                             http  tasks dispatch relay inbox reconcile retain audit
+approval_decision            SI    SI    -        -     -     S         SD     S
+approval_request             SU    SIU   S        -     -     SU        SD     S
+approval_requirement         SU    SIU   S        -     -     SU        SD     S
+archive_file                 -     -     -        -     -     -         SIu    S
+authority_grant              SIU   Su    -        -     -     S         -      S
+cancellation_request         SIU   SU    S        -     -     SU        SD     S
+configuration_result         SI    S     -        -     -     -         SD     S
+conflict_log                 I     I     I        -     I     I         SD     S
+consumer_inbox               -     -     -        -     SI    -         SuD    S
+customer_key                 -     -     -        -     -     -         SI     S
+external_callback_conflict   SI    S     -        -     -     -         SD     S
+external_callback_record     SIU   S     -        -     -     SU        SuD    S
+fallout_case                 SIU   SIU   S        -     -     SIU       SuD    S
+fallout_note                 SI    SI    -        -     -     SI        SD     S
+fulfillment_plan             S     SI    -        -     -     S         SD     S
+fulfillment_step             SIU   SIU   S        -     -     SIU       SuD    S
+fulfillment_step_dependency  SI    SI    -        -     -     SI        SD     S
+idempotency_record           SIU   -     -        -     -     -         SuD    S
+jeopardy_alert               S     SIU   -        -     -     SU        SD     S
+order_search_projection      S     -     -        -     SIU   SIU       SD     S
+outbox_event                 I     I     -        SuD   -     I         SuD    S
+price_book_entry             SI    S     -        -     -     -         -      S
+price_book_head              SIU   S     -        -     -     -         -      S
+price_book_version           SI    S     -        -     -     -         -      S
+price_result                 SI    S     -        -     -     S         SD     S
+provider_attempt             SU    SIU   -        -     -     SU        SD     S
+quote                        SIU   SU    -        -     -     SU        SuD    S
+quote_acceptance             SI    S     -        -     -     S         SD     S
+quote_approval_projection_decision S -  -        -     SIU   SIU       SD     S
+quote_document               SI    S     -        -     -     S         SD     S
+quote_line                   SID   S     -        -     -     -         SD     S
+quote_revision               SIU   S     -        -     -     S         SD     S
+quote_search                 S     -     -        -     SIU   SIU       SD     S
+reconciliation_finding       -     -     -        -     -     SI        SD     S
+reconciliation_lease         -     -     -        -     -     SIUD      -      S
+resolution_proposal          SI    SI    -        -     -     S         SD     S
+sales_order                  SIU   SU    -        -     -     SU        SuD    S
+sales_order_line             SI    S     -        -     -     S         SD     S
+shown_form                   SI    SI    -        -     -     -         SD     S
+step_contradiction           SIU   SIU   -        -     -     SIU       SD     S
+transition_log               SI    SI    I        -     -     SI        SD     S
+workflow_command             SIU   SIU   SU       -     -     SIU       SuD    S
+workflow_correlation         SIU   SIU   SU       -     -     SIU       SD     S
+workflow_instance            S     SI    SI       -     -     SI        SD     S
 """
 FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {"next_number": ("http", "tasks", "reconcile")}
 """Function -> the processes that may call it: those that make quotes, orders or cases, which have numbers."""
 COLUMNS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     # To lock a grant FOR SHARE; PostgreSQL demands the UPDATE of some column for that.
     ("authority_grant", "tasks"): ("updated_at",),
+    # A relay of the release before marks what it has published.
     ("outbox_event", "relay"): ("status", "attempts", "due_at", "published_at"),
+    # To lock old rows before they are deleted.
+    **{
+        (table, "retain"): ("updated_at",)
+        for table in ("fallout_case", "fulfillment_step", "idempotency_record", "quote", "sales_order", "workflow_command")
+    },
+    ("outbox_event", "retain"): ("due_at",),
+    ("consumer_inbox", "retain"): ("processed_at",),
+    ("external_callback_record", "retain"): ("payload",),
+    ("archive_file", "retain"): ("settled_at",),
 }
 """Table and process -> the columns that the process may change."""
 _PRIVILEGES: Final = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE", "u": "UPDATE"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: F401 - imported for the tables and moves that they declare
-from domain import accepting, authority, findings, granting
+from domain import accepting, archives, authority, findings, granting
 from domain.delivery import (
     attempts,
     callbacks,

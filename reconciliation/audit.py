@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from domain import auditing
 from domain.auditing import CheckResult, Snapshot
 from domain.store.isolation import EVERY_TENANT
 from domain.store.transactions import transaction
+from reconciliation.archived_rows import load
 from reconciliation.audit_agreement import (
     LedgerEntry,
     events_agree,
@@ -87,19 +89,25 @@ class Audit:
         engine: Engine,
         kafka: KafkaAccess,
         provider_ledger: Callable[[], Sequence[LedgerEntry]],
+        archive: Path | None = None,
     ) -> None:
         self._database = database
+        self._archive = archive
         self._outside = Outside(engine=CamundaHistory(engine), events=KafkaTopics(kafka), ledger=provider_ledger)
 
     def run(self, tenant_id: UUID) -> AuditReport:
         """Audit one tenant. No transaction is open while the engine, Kafka and the provider are read."""
-        # Rows that mix two tenants are visible only to all tenants.
-        with transaction(self._database, EVERY_TENANT, "ISOLATION LEVEL REPEATABLE READ READ ONLY") as connection:
-            snapshot = auditing.inspect(connection, tenant_id)
-        return compare(snapshot, self._outside)
+        return compare(*self.inspect(tenant_id), self._outside)
+
+    def inspect(self, tenant_id: UUID) -> tuple[Snapshot, CheckResult]:
+        """The database's side at one moment, with the rows that are archived, and whether the archive is whole."""
+        # Rows that mix two tenants are visible only to all tenants. Nothing is written but tables of this transaction.
+        with transaction(self._database, EVERY_TENANT, "ISOLATION LEVEL REPEATABLE READ") as connection:
+            whole = load(connection, tenant_id, self._archive)
+            return auditing.inspect(connection, tenant_id), whole
 
 
-def compare(snapshot: Snapshot, outside: Outside) -> AuditReport:
+def compare(snapshot: Snapshot, archive: CheckResult, outside: Outside) -> AuditReport:
     """Compare the database's side with the others."""
     ledger = outside.ledger()
     instances = outside.engine.instances(snapshot.tenant_id)
@@ -109,10 +117,11 @@ def compare(snapshot: Snapshot, outside: Outside) -> AuditReport:
     results["I23"] = with_incidents(results["I23"], snapshot, instances, outside.engine)
     checks = [
         *results.values(),
+        archive,
         provider_agrees(snapshot, ledger),
         one_instance(snapshot, instances, outside.engine),
         processes_agree(snapshot, instances),
-        *events_agree(snapshot, outside.events.read(snapshot.tenant_id)),
+        *events_agree(snapshot, outside.events.read(snapshot.tenant_id), outside.events.lost_before()),
     ]
     return AuditReport(tenant_id=snapshot.tenant_id, checks=tuple(sorted(checks, key=lambda check: int(check.code[1:]))))
 

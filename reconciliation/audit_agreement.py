@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from domain.auditing import CheckResult, Snapshot, WantedWorkflow
+from domain.auditing import CheckResult, CommittedEvent, Snapshot, WantedWorkflow
 from domain.delivery import steps
+from domain.store.facts import TOPICS
 from reconciliation.audit_sources import EngineHistory, EventRecord
 from workers.runtime.engine_history import EngineInstance
 
@@ -116,6 +118,8 @@ def processes_agree(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> 
 
 def _together(workflow: WantedWorkflow, known: Mapping[str, EngineInstance]) -> Iterator[str]:
     instance = known.get(workflow.process_instance_id or "")
+    if instance is None and workflow.is_settled and workflow.is_forgotten:
+        return
     if instance is None:
         yield f"{workflow.business_key} is {workflow.status}, and its instance {workflow.process_instance_id} is not in the engine."
     elif instance.business_key != workflow.business_key:
@@ -142,8 +146,11 @@ def _orphans(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> Iterato
             yield f"The order of {one.business_key} is settled, and instance {one.id} still runs."
 
 
-def events_agree(snapshot: Snapshot, records: Sequence[EventRecord]) -> list[CheckResult]:
-    """I18, I19 and I22: what was committed is what Kafka has, in order."""
+def events_agree(snapshot: Snapshot, records: Sequence[EventRecord], lost_before: Mapping[str, datetime]) -> list[CheckResult]:
+    """I18, I19 and I22: what was committed is what Kafka has, in order.
+
+    `lost_before`: topic -> events from before this time may be gone, because Kafka keeps them no longer.
+    """
     committed = {event.event_id for event in snapshot.events}
     published = [event for event in snapshot.events if event.is_published]
     seen = {record.event_id for record in records}
@@ -160,7 +167,7 @@ def events_agree(snapshot: Snapshot, records: Sequence[EventRecord]) -> list[Che
             violations=tuple(
                 f"Event {event.event_id} ({event.event_type}) of {event.aggregate_type} {event.aggregate_id} is not in Kafka."
                 for event in published
-                if event.event_id not in seen
+                if event.event_id not in seen and not _is_lost(event, lost_before)
             ),
         ),
         CheckResult(
@@ -180,6 +187,11 @@ def events_agree(snapshot: Snapshot, records: Sequence[EventRecord]) -> list[Che
             ),
         ),
     ]
+
+
+def _is_lost(event: CommittedEvent, lost_before: Mapping[str, datetime]) -> bool:
+    limit = lost_before.get(TOPICS[event.aggregate_type])
+    return limit is not None and event.created_at < limit
 
 
 def _astray(records: Sequence[EventRecord]) -> Iterator[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -56,6 +56,9 @@ class EventRecords(Protocol):
     def read(self, tenant_id: UUID) -> Sequence[EventRecord]:
         """Every record of the tenant; the records of one partition in their order."""
 
+    def lost_before(self) -> Mapping[str, datetime]:
+        """Topics that no longer have all their records -> the time from which on they have them all."""
+
 
 class CamundaHistory:
     """The history of one engine. Every call raises EngineError."""
@@ -93,6 +96,28 @@ class KafkaTopics:
         finally:
             consumer.close()
 
+    def lost_before(self) -> dict[str, datetime]:
+        consumer = new_consumer(self._kafka, f"audit-{uuid4()}")
+        try:
+            found: dict[str, datetime] = {}
+            for place, (low, high) in self._marks(consumer).items():
+                if low > 0:
+                    since = self._time_of(consumer, place, low) if low < high else datetime.now(UTC)
+                    found[place[0]] = max(since, found.get(place[0], since))
+        except KafkaException as error:
+            raise KafkaUnavailableError(f"Kafka did not tell its oldest records: {error.args[0].str()}") from error
+        else:
+            return found
+        finally:
+            consumer.close()
+
+    def _time_of(self, consumer: Consumer, place: tuple[str, int], offset: int) -> datetime:
+        consumer.assign([TopicPartition(*place, offset)])
+        message = consumer.poll(self._silence.total_seconds())
+        if message is None or message.error() is not None:
+            raise KafkaUnavailableError(f"Kafka did not give the first record of {place}")
+        return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+
     def _messages(self, consumer: Consumer) -> Iterator[Message]:
         ends = self._ends(consumer)
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in ends])
@@ -109,13 +134,16 @@ class KafkaTopics:
 
     def _ends(self, consumer: Consumer) -> dict[tuple[str, int], int]:
         """Partitions with records -> the offset after their last one."""
+        return {place: high for place, (low, high) in self._marks(consumer).items() if low < high}
+
+    def _marks(self, consumer: Consumer) -> dict[tuple[str, int], tuple[int, int]]:
+        """Partitions -> the offset of their first record, and the one after their last."""
         seconds = self._silence.total_seconds()
         known = consumer.list_topics(timeout=seconds).topics
         places = [
             (topic, partition) for topic in sorted(set(TOPICS.values())) if topic in known for partition in known[topic].partitions
         ]
-        marks = {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds) for place in places}
-        return {place: high for place, (low, high) in marks.items() if low < high}
+        return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds) for place in places}
 
 
 def _position(consumer: Consumer, place: tuple[str, int]) -> int:

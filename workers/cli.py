@@ -1,6 +1,6 @@
 """The command line `q2o`, with a command for every process. A process reads its settings here, once, and nowhere else.
 
-Exit codes: 0 success; 1 `demo`, `check` or `restart-instances` found something wrong; 2 a person must put something right outside of the
+Exit codes: 0 success; 1 `demo`, `check`, `restart-instances` or `retain` found something wrong; 2 a person must put something right outside of the
 product (one line says what); 70 a fault of ours.
 """
 
@@ -122,6 +122,35 @@ def reconcile(*, once: Once = False, dry_run: DryRun = False) -> None:
         suite.engine_of(settings).version()
         found = suite.reconcile(settings, dry_run=dry_run).run_once()
     err.print(f"{found} {'to repair' if dry_run else 'repaired'}")
+
+
+@app.command()
+def retain(
+    *,
+    loop: Annotated[bool, typer.Option("--loop", help="Go on, every five minutes, until a signal comes.")] = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Delete what is older than its age, and archive finished business. Once, or with --loop for good."""
+    from reconciliation import retention
+    from workers import suite
+    from workers.runtime.database_fitness import require_fit
+    from workers.runtime.database_roles import require_role
+    from workers.runtime.logs import configure_logs
+
+    if loop:
+        run_process("retain")
+        return
+    with plain_errors():
+        settings = settings_of("retain")
+        retainer = suite.retain(settings, dry_run=dry_run, wait=timedelta())
+        configure_logs("retain")
+        database = suite.connect(settings, "retain")
+        require_fit(database)
+        require_role(database, "retain", production=is_production(os.environ))
+        done = retainer.run_once()
+    sys.stdout.write(retention.as_text(done, dry_run=dry_run, as_json=json))
+    raise typer.Exit(1 if any(each.failed for each in done) else 0)
 
 
 @app.command()

@@ -74,6 +74,7 @@ QUESTIONS: Mapping[str, Callable[[str, Settings, Loop, ExitStack], Ask]] = {
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "http": ("database", "keys of tokens"),
     **dict.fromkeys(("relay", "inbox"), ("database", "Kafka")),
+    "retain": ("database",),
     **dict.fromkeys(ENGINE_USERS, ("database", "engine")),
 }
 """Process -> what must answer before it is ready."""

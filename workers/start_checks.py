@@ -125,6 +125,7 @@ _TOGETHER: Mapping[str, Sequence[Reading]] = {
     "relay": _KAFKA,
     "inbox": _KAFKA,
     "reconcile": (*_ENGINE, *_PROVIDER),
+    "retain": (lambda its: its.retention,),
     "deploy": _ENGINE,
     "restart-instances": (*_ENGINE, lambda its: its.of("reconcile").database_url),
     "rebuild": (lambda its: its.of("reconcile").database_url,),

@@ -11,6 +11,7 @@ from sqlalchemy import Engine as Database
 from tenacity import Retrying, retry_if_exception_type, wait_fixed
 
 from reconciliation.loop import Intervals, Reconciler
+from reconciliation.retention import Retainer
 from workers import deployment
 from workers.dispatch import Dispatcher
 from workers.http.edge import HttpEdge
@@ -37,6 +38,7 @@ from workers.runtime.retries import until_begun
 from workers.runtime.settings import SettingError, Settings
 from workers.tasks.topics import topics
 
+ARCHIVE_WAIT = timedelta(days=1)  # a small tenant gets one file a day, not one for each order
 LOCKED_OUT_WAIT = timedelta(seconds=3)  # the shortest lock after a wrong password
 
 _log = structlog.get_logger()
@@ -151,6 +153,12 @@ def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
     return Reconciler(database, trusted_engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
 
 
+def retain(settings: Settings, *, dry_run: bool = False, wait: timedelta = ARCHIVE_WAIT) -> Retainer:
+    """Deletes old data, and archives finished business."""
+    database, keep = connect(settings, "retain"), settings.retention
+    return Retainer(database, keep.ages, keep.archive, dry_run=dry_run, wait=wait)
+
+
 def restarts(settings: Settings, *, dry_run: bool) -> Restarts:
     """Restarts the instances of our processes that belong to no tenant."""
     database = connect(settings, "reconcile", "restart-instances")
@@ -165,6 +173,7 @@ PROCESSES: Mapping[str, Callable[[Settings], Loop]] = {
     "relay": relay,
     "inbox": inbox,
     "reconcile": reconcile,
+    "retain": retain,
 }
 
 

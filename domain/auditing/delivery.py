@@ -85,13 +85,15 @@ EVERY_TROUBLE_HAS_A_CASE = Rule(
         """SELECT format('Event %s came with two contents and has no case.', c.external_event_id) FROM external_callback_conflict c
         WHERE c.tenant_id = :tenant_id AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id
             AND f.type = 'PROVIDER_CONFLICT' AND f.evidence ->> 'externalEventId' = c.external_event_id)""",
-        """SELECT format('Case %s went from %s to %s while %s owned it, at version %s.', later.aggregate_id, earlier.payload ->> 'ownerUserId',
-            later.payload ->> 'ownerUserId', earlier.payload ->> 'ownerUserId', later.aggregate_version)
-        FROM outbox_event earlier JOIN outbox_event later ON later.tenant_id = earlier.tenant_id
-            AND later.aggregate_type = earlier.aggregate_type AND later.aggregate_id = earlier.aggregate_id
-            AND later.aggregate_version = earlier.aggregate_version + 1
-        WHERE earlier.tenant_id = :tenant_id AND earlier.aggregate_type = 'fallout_case'
-        AND earlier.payload ->> 'ownerUserId' <> later.payload ->> 'ownerUserId'""",
+        # Whoever claims a case that is in progress prolongs their own claim.
+        """SELECT format('Case %s went from %s to %s while %s owned it, at version %s.', later.aggregate_id, earlier.actor,
+            later.actor, earlier.actor, later.aggregate_version)
+        FROM transition_log later CROSS JOIN LATERAL (
+            SELECT c.actor FROM transition_log c WHERE c.tenant_id = later.tenant_id AND c.aggregate_type = later.aggregate_type
+            AND c.aggregate_id = later.aggregate_id AND c.reason = 'CLAIM' AND c.aggregate_version < later.aggregate_version
+            ORDER BY c.aggregate_version DESC LIMIT 1) earlier
+        WHERE later.tenant_id = :tenant_id AND later.aggregate_type = 'fallout_case' AND later.reason = 'CLAIM'
+        AND later.transition_from = 'IN_PROGRESS' AND earlier.actor <> later.actor""",
     ),
 )
 NOTHING_WAITS = Rule(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from domain.auditing.rule import Rule, count
+from domain.auditing.rule import COMMITTED, Rule, count
 from domain.delivery.cancellations import CANCELLATION_MATRIX, CancellationStatus
 from domain.delivery.orders import ORDER_MATRIX, OrderStatus
 from domain.delivery.steps import STEP_MATRIX, StepStatus
@@ -77,7 +77,7 @@ NO_LOST_UPDATE = Rule(
 EXPLAINED = Rule(
     code="I7",
     title="every refusal has its code, every change its event",
-    counts={"refusals": count("conflict_log"), "events": count("outbox_event")},
+    counts={"refusals": count("conflict_log"), "events": count("transition_log", "emitted_event_id IS NOT NULL")},
     violations=(
         """SELECT format('Refusal %s of %s by %s has an unknown code: "%s".', id, command, actor, conflict_code)
         FROM conflict_log WHERE tenant_id = :tenant_id AND conflict_code <> ALL(:codes)""",
@@ -87,9 +87,9 @@ EXPLAINED = Rule(
             l.aggregate_type, l.aggregate_id, l.transition_to, l.reason, l.aggregate_version)
         FROM log l JOIN announced a ON a.aggregate = l.aggregate_type AND (
             a.event = l.reason AND l.transition_from IS NOT NULL OR a.event IS NULL AND l.transition_from IS NULL)
-        LEFT JOIN outbox_event o ON o.tenant_id = l.tenant_id AND o.aggregate_type = l.aggregate_type
+        LEFT JOIN {COMMITTED} o ON o.tenant_id = l.tenant_id AND o.aggregate_type = l.aggregate_type
             AND o.aggregate_id = l.aggregate_id AND o.aggregate_version = l.aggregate_version AND o.command_id = l.command_id
-        WHERE o.id IS NULL""",  # noqa: S608 - names of this module
+        WHERE o.id IS NULL OR o.id IS DISTINCT FROM l.emitted_event_id""",  # noqa: S608 - names of this module
     ),
 )
 LEGAL_MOVES = Rule(
@@ -130,7 +130,7 @@ FINAL_STAYS = Rule(
     counts={
         "final": f"WITH {_OWN_ROWS}, {_FINALS} SELECT count(*) FROM rows r JOIN finals f "  # noqa: S608 - names of this module
         "ON f.aggregate = r.aggregate_type AND f.state = r.status",
-        "contradictions": count("outbox_event", "event_type = 'ContradictionRecorded'"),
+        "contradictions": count("transition_log", "emitted_event_type = 'ContradictionRecorded'"),
     },
     violations=(
         f"""WITH {_LOG}, {_FINALS}
@@ -143,16 +143,14 @@ FINAL_STAYS = Rule(
             l.aggregate_id, l.reason, l.aggregate_version)
         FROM log l JOIN cells c ON c.aggregate = l.aggregate_type AND c.event = l.reason AND c."from" = l.transition_from
             AND c."to" = l.transition_to AND c.contradiction
-        LEFT JOIN outbox_event o ON o.tenant_id = l.tenant_id AND o.aggregate_type = l.aggregate_type
-            AND o.aggregate_id = l.aggregate_id AND o.aggregate_version = l.aggregate_version AND o.event_type = 'ContradictionRecorded'
-        WHERE o.id IS NULL""",  # noqa: S608 - names of this module
+        WHERE l.emitted_event_type IS DISTINCT FROM 'ContradictionRecorded'""",  # noqa: S608 - names of this module
     ),
 )
 _NAMES_A_TENANT = ("transition_log", "outbox_event", "workflow_command", "workflow_correlation", "reconciliation_finding")
 _POINTERS = (
     ("transition_log", "aggregate_id", f"({_ROWS})", "aggregate_id", "true"),
     ("outbox_event", "aggregate_id", f"({_ROWS})", "aggregate_id", "true"),
-    ("consumer_inbox", "event_id", "outbox_event", "id", "true"),
+    ("consumer_inbox", "event_id", COMMITTED, "id", "true"),
     ("quote_search", "quote_id", "quote", "id", "true"),
     ("order_search_projection", "order_id", "sales_order", "id", "true"),
     ("quote_approval_projection_decision", "approval_decision_id", "approval_decision", "id", "true"),

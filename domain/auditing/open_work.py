@@ -11,16 +11,21 @@ from domain.delivery.orders import ORDER
 from domain.delivery.steps import STEP, StepStatus
 from domain.projections.tables import INBOX
 from domain.store import is_one_of, table_of
-from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, WorkflowCommandStatus
+from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, TransitionLog, WorkflowCommandStatus
 from domain.workflows.requests import COMMAND
 from domain.workflows.starts import CORRELATION, CorrelationStatus
 
-PROJECTED = tuple(TOPICS[aggregate] for aggregate in ("quote", "approval_requirement", "sales_order"))
+PROJECTED = tuple(
+    aggregate
+    for aggregate, topic in TOPICS.items()
+    if topic in {TOPICS[name] for name in ("quote", "approval_requirement", "sales_order")}
+)
+"""The aggregates whose events a projection reads."""
 
 
 def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
     """Count the open work of one tenant, by kind; all zero means that the tenant is quiet."""
-    event = table_of(OutboxEvent)
+    event, log = table_of(OutboxEvent), table_of(TransitionLog)
     waiting = {
         "workflow_commands": (COMMAND, COMMAND.c.status == WorkflowCommandStatus.PENDING),
         "starts": (CORRELATION, is_one_of(CORRELATION.c.status, CorrelationStatus.REQUESTED, CorrelationStatus.START_UNKNOWN)),
@@ -28,8 +33,10 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
         "orders": (ORDER, ~is_one_of(ORDER.c.status, *orders.FINAL)),
         "events": (event, event.c.status == OutboxStatus.PENDING),
         "unread_events": (
-            event,
-            event.c.topic.in_(PROJECTED) & ~exists(select(INBOX.c.event_id).where(INBOX.c.event_id == event.c.id)),
+            log,
+            log.c.aggregate_type.in_(PROJECTED)
+            & log.c.emitted_event_id.is_not(None)
+            & ~exists(select(INBOX.c.event_id).where(INBOX.c.event_id == log.c.emitted_event_id)),
         ),
     }
     counts = [

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from domain.auditing.checking import CheckResult, check
-from domain.auditing.rule import count
+from domain.auditing.rule import COMMITTED, count
 from domain.auditing.signatures import SIGNED_IN_TASKLIST
 from domain.delivery import steps
 
 
 class WantedWorkflow(NamedTuple):
-    """A process that should have been started. `is_settled`: its aggregate needs it no more; `is_cancelled`: it may have been terminated."""
+    """A process that should have been started. `is_settled`: its aggregate needs it no more; `is_cancelled`: it may have been terminated;
+    `is_forgotten`: it ended so long ago that the engine may have deleted its history.
+    """
 
     business_key: str
     workflow_name: str
@@ -23,6 +26,7 @@ class WantedWorkflow(NamedTuple):
     process_instance_id: str | None
     is_settled: bool
     is_cancelled: bool
+    is_forgotten: bool = False
 
 
 class StepOutcome(NamedTuple):
@@ -40,7 +44,7 @@ class StepOutcome(NamedTuple):
 
 
 class CommittedEvent(NamedTuple):
-    """An event that a transaction left in the outbox."""
+    """An event of a transaction, also one that the outbox has lost because Kafka has it."""
 
     event_id: UUID
     event_type: str
@@ -48,6 +52,7 @@ class CommittedEvent(NamedTuple):
     aggregate_id: UUID
     aggregate_version: int
     is_published: bool
+    created_at: datetime
 
 
 class Signature(NamedTuple):
@@ -59,6 +64,8 @@ class Signature(NamedTuple):
     process_instance_id: str
 
 
+ENGINE_HISTORY = timedelta(days=180)
+"""How long the engine keeps what has ended (docker/engine/application.yaml, and the models)."""
 _ORDER_SETTLED = "o.status IN ('FULFILLED', 'PARTIALLY_FULFILLED', 'FAILED', 'CANCELLED', 'REJECTED')"
 # An approval is settled once its quote waits for it no more (it is decided, or the quote has another revision), a case once it is closed, a late
 # compensation once its undo step is final.
@@ -67,7 +74,8 @@ SELECT c.business_key, c.workflow_name, c.status, c.process_instance_id,
     coalesce({_ORDER_SETTLED}, f.status IN ('CLOSED', 'CANCELLED'), u.status IN ('COMPLETED', 'CANCELLED', 'SKIPPED', 'FAILED'),
         NOT (q.status IN ('SUBMITTED_FOR_APPROVAL', 'APPROVAL_IN_PROGRESS') AND q.current_revision_id = v.id),
         false),
-    coalesce(o.status = 'CANCELLED', false)
+    coalesce(o.status = 'CANCELLED', false),
+    coalesce(o.updated_at, f.updated_at, u.updated_at, q.updated_at) < clock_timestamp() - CAST('{ENGINE_HISTORY.days} days' AS interval)
 FROM workflow_correlation c
 LEFT JOIN sales_order o ON o.tenant_id = c.tenant_id AND o.id = c.aggregate_id AND c.aggregate_type = 'sales_order'
 LEFT JOIN quote_revision v ON v.tenant_id = c.tenant_id AND v.id = c.aggregate_id AND c.aggregate_type = 'quote_revision'
@@ -92,10 +100,10 @@ FROM fulfillment_step s JOIN sales_order o ON o.tenant_id = s.tenant_id AND o.id
 WHERE s.tenant_id = :tenant_id
 """)  # noqa: S608 - written in this module
 _SENT = text("SELECT DISTINCT idempotency_key FROM provider_attempt WHERE tenant_id = :tenant_id")
-_EVENTS = text("""
-SELECT id, event_type, aggregate_type, aggregate_id, aggregate_version, status = 'PUBLISHED'
-FROM outbox_event WHERE tenant_id = :tenant_id ORDER BY position
-""")
+_EVENTS = text(f"""
+SELECT id, event_type, aggregate_type, aggregate_id, aggregate_version, is_published, created_at
+FROM {COMMITTED} committed WHERE tenant_id = :tenant_id ORDER BY created_at, aggregate_id, aggregate_version
+""")  # noqa: S608 - written in these modules
 _CALLBACKS = text(count("external_callback_record"))
 _CALLED = text("SELECT business_key FROM workflow_instance WHERE tenant_id = :tenant_id AND caller_instance_id IS NOT NULL")
 _RESTARTED = text("""

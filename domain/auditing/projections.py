@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from domain.auditing.rule import Rule, count
+from domain.auditing.rule import COMMITTED, Rule, count
 from domain.projections.tables import IDENTITY, TABLES, Projection, header_of
 from domain.store.base import camel
+from domain.store.outbox import INBOX_IS_WHOLE_FOR
 
 _TRUTH = {
     Projection.QUOTES: "SELECT q.*, q.id AS quote_id, q.version AS aggregate_version FROM quote q",
@@ -44,7 +45,10 @@ def _unlike_the_truth(projection: Projection) -> str:
 
 
 def _unlike_its_events(projection: Projection) -> str:
-    """The newest event of a row is its fold, because every event carries the whole header. Events of 0.1.0 lack members, and are left out."""
+    """The newest event of a row is its fold, because every event carries the whole header; compared as long as the outbox has the event.
+
+    Events of 0.1.0 lack members, and are left out.
+    """
     identity, table, (aggregate, known) = IDENTITY[projection], TABLES[projection].name, _TOLD[projection]
     told = {column.name: column for column in header_of(projection) if column.name not in known}
     values = [
@@ -80,15 +84,16 @@ PROJECTIONS = Rule(
         "projected": " + ".join(f"({count(table.name)})" for table in TABLES.values()).join(("SELECT ", "")),
     },
     violations=(
-        """SELECT format('Consumer %s has event %s (%s), which no transaction committed.', i.consumer_name, i.event_id, i.event_type)
-        FROM consumer_inbox i LEFT JOIN outbox_event o ON o.id = i.event_id WHERE i.tenant_id = :tenant_id AND o.id IS NULL""",
-        """WITH consumers AS (
+        f"""SELECT format('Consumer %s has event %s (%s), which no transaction committed.', i.consumer_name, i.event_id, i.event_type)
+        FROM consumer_inbox i LEFT JOIN {COMMITTED} o ON o.id = i.event_id WHERE i.tenant_id = :tenant_id AND o.id IS NULL""",  # noqa: S608
+        f"""WITH consumers AS (
             SELECT DISTINCT i.consumer_name, o.topic FROM consumer_inbox i
-            JOIN outbox_event o ON o.id = i.event_id AND o.tenant_id = i.tenant_id WHERE i.tenant_id = :tenant_id)
+            JOIN {COMMITTED} o ON o.id = i.event_id AND o.tenant_id = i.tenant_id WHERE i.tenant_id = :tenant_id)
         SELECT format('Consumer %s never saw %s of %s %s.', c.consumer_name, o.event_type, o.aggregate_type, o.aggregate_id)
-        FROM consumers c JOIN outbox_event o ON o.topic = c.topic AND o.status = 'PUBLISHED'
+        FROM consumers c JOIN {COMMITTED} o ON o.topic = c.topic AND o.is_published
+            AND o.created_at > clock_timestamp() - CAST('{INBOX_IS_WHOLE_FOR.days} days' AS interval)
         LEFT JOIN consumer_inbox i ON i.consumer_name = c.consumer_name AND i.event_id = o.id
-        WHERE o.tenant_id = :tenant_id AND i.event_id IS NULL""",
+        WHERE o.tenant_id = :tenant_id AND i.event_id IS NULL""",  # noqa: S608 - names of the declarations
         *(_unlike_the_truth(projection) for projection in Projection),
         *(_unlike_its_events(projection) for projection in Projection),
         *(_gaps(projection) for projection in (Projection.QUOTES, Projection.ORDERS)),

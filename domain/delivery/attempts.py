@@ -50,6 +50,7 @@ class ProviderAttempt(Owned, Checked, Base):
         ref("fulfillment_step", "step_id"),
         check_in("status", AttemptStatus),
         check_in("command", AttemptCommand),
+        Index("ix_provider_attempt_step", "tenant_id", "step_id"),
         Index("uq_provider_attempt_live", "tenant_id", "step_id", "command", unique=True, postgresql_where=text(LIVE)),
         Index("ix_provider_attempt_check", "provider_name", "tenant_id", "next_check_at", postgresql_where=text(LIVE)),
     )

@@ -55,6 +55,12 @@ class ExternalCallbackRecord(Base):
             "received_at",
             postgresql_where=text("processed_status = 'UNMATCHED' AND step_id IS NOT NULL"),
         ),
+        Index("ix_external_callback_record_step", "tenant_id", "step_id"),
+        Index(
+            "ix_external_callback_record_old",
+            "received_at",
+            postgresql_where=text("payload IS NOT NULL AND processed_status <> 'UNMATCHED'"),
+        ),
     )
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     provider_name: Mapped[str] = mapped_column(primary_key=True)
@@ -65,13 +71,15 @@ class ExternalCallbackRecord(Base):
     event_type: Mapped[str]
     external_event_at: Mapped[datetime | None]
     step_id: Mapped[UUID | None]
-    payload: Mapped[dict[str, Any]]
+    # None: the payload was old and is deleted; its hash still finds a repeat.
+    payload: Mapped[dict[str, Any] | None]
 
 
 class ExternalCallbackConflict(Owned, Base):
     """The same event id with another content: kept, never applied."""
 
     __tablename__ = "external_callback_conflict"
+    __table_args__ = (Index("ix_external_callback_conflict_event", "tenant_id", "provider_name", "external_event_id"),)
     provider_name: Mapped[str]
     external_event_id: Mapped[str]
     first_hash: Mapped[str]

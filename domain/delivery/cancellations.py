@@ -77,6 +77,7 @@ class CancellationRequest(Aggregate, Base):
         CANCELLATION_MATRIX.check_status(),
         ref("sales_order", "order_id"),
         ref("shown_form", of={"id": "subject_id"}),
+        Index("ix_cancellation_request_order", "tenant_id", "order_id"),
         Index(
             "uq_cancellation_request_open",
             "tenant_id",

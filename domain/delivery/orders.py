@@ -156,6 +156,8 @@ class SalesOrder(Aggregate, Base):
         ORDER_MATRIX.check_status(),
         CheckConstraint("order_kind IN ('PRIMARY', 'CHANGE', 'RETURN')", name="kind"),
         UniqueConstraint("tenant_id", "order_number"),
+        Index("ix_sales_order_quote", "tenant_id", "quote_id"),
+        Index("ix_sales_order_acceptance", "tenant_id", "quote_revision_id"),
         Index(
             ONE_ORDER_PER_REVISION, "tenant_id", "quote_revision_id", unique=True, postgresql_where=text("order_kind = 'PRIMARY'")
         ),

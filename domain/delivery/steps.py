@@ -220,6 +220,7 @@ class FulfillmentStep(Aggregate, Base):
         UniqueConstraint("tenant_id", "compensates_step_id"),
         CheckConstraint(f"(kind = '{StepKind.COMPENSATE}') = (compensates_step_id IS NOT NULL)", name="compensation"),
         check_in("kind", StepKind),
+        Index("ix_fulfillment_step_line", "tenant_id", "line_id"),
         check_in("failure_class", FailureClass),
         Index("ix_fulfillment_step_held", "tenant_id", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
@@ -253,7 +254,11 @@ class FulfillmentStepDependency(Base):
     """`step_id` may start when `depends_on_step_id` is done."""
 
     __tablename__ = "fulfillment_step_dependency"
-    __table_args__ = (ref("fulfillment_step", "step_id"), ref("fulfillment_step", "depends_on_step_id"))
+    __table_args__ = (
+        ref("fulfillment_step", "step_id"),
+        ref("fulfillment_step", "depends_on_step_id"),
+        Index("ix_fulfillment_step_dependency_other_side", "tenant_id", "depends_on_step_id"),
+    )
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     step_id: Mapped[UUID] = mapped_column(primary_key=True)
     depends_on_step_id: Mapped[UUID] = mapped_column(primary_key=True)

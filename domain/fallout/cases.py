@@ -152,6 +152,8 @@ class FalloutCase(Aggregate, Base):
         ),
         CheckConstraint("(status = 'IN_PROGRESS') = (claim_expires_at IS NOT NULL)", name="lease"),
         ref("sales_order", "order_id"),
+        Index("ix_fallout_case_step", "tenant_id", "step_id"),
+        Index("ix_fallout_case_of_no_order", "updated_at", postgresql_where=text("order_id IS NULL")),
         ref("fulfillment_step", "step_id"),
         UniqueConstraint("tenant_id", "case_number"),
         Index(

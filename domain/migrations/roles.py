@@ -74,6 +74,8 @@ def grant_rights(connection: Connection) -> None:
         f"REVOKE CREATE ON SCHEMA public FROM {groups}",
         f"GRANT USAGE ON SCHEMA public TO {groups}",
         f"GRANT CONNECT ON DATABASE {database} TO {groups}",
+        # The audit reads archived rows into tables of its own session.
+        f"GRANT TEMPORARY ON DATABASE {database} TO {group_of('audit')}",
         *_grants(),
     )
     connection.exec_driver_sql("; ".join(statements))

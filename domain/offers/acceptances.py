@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlalchemy.orm import Mapped
 
 from domain.store import Base, Owned, append_only, ref
@@ -26,6 +26,8 @@ class QuoteAcceptance(Owned, Base):
         ref("quote_document", "document_id"),
         ref("sales_order", "order_id"),
         UniqueConstraint("tenant_id", "quote_revision_id"),
+        Index("ix_quote_acceptance_order", "tenant_id", "order_id"),
+        Index("ix_quote_acceptance_document", "tenant_id", "document_id"),
     )
     quote_id: Mapped[UUID]
     quote_revision_id: Mapped[UUID]

@@ -211,6 +211,8 @@ class ApprovalDecision(Owned, Base):
         UniqueConstraint("tenant_id", "approval_task_id"),
         ref("shown_form", of={"requirement_id": "subject_id"}),
         ref("approval_decision", "basis_decision_id"),
+        Index("ix_approval_decision_revision", "tenant_id", "quote_revision_id"),
+        Index("ix_approval_decision_basis", "tenant_id", "basis_decision_id"),
         CheckConstraint("decision IN ('APPROVE', 'REJECT', 'REWORK', 'REUSED')", name="decision"),
         CheckConstraint("(decision = 'REUSED') = (basis_decision_id IS NOT NULL)", name="basis"),
         Index("ix_approval_decision_made", "created_at", "id"),

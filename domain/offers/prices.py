@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ColumnElement, Numeric, Row, UniqueConstraint, exists, func, or_, select
+from sqlalchemy import CheckConstraint, ColumnElement, Index, Numeric, Row, UniqueConstraint, exists, func, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.catalog import CATALOG, Catalog
@@ -72,7 +72,7 @@ class ConfigurationResult(Owned, Base):
     """What the catalog says about one content. `messages` are sentences for people; there are none when it is valid."""
 
     __tablename__ = "configuration_result"
-    __table_args__ = (ref("quote_revision", "revision_id"),)
+    __table_args__ = (ref("quote_revision", "revision_id"), Index("ix_configuration_result_revision", "tenant_id", "revision_id"))
     revision_id: Mapped[UUID]
     catalog_version: Mapped[str]
     input_hash: Mapped[str]
@@ -89,6 +89,7 @@ class PriceResult(Owned, Base):
         ref("configuration_result", "config_result_id"),
         # Lets a row that names a revision and a price prove by a foreign key that they belong together.
         UniqueConstraint("tenant_id", "revision_id", "id"),
+        Index("ix_price_result_configuration", "tenant_id", "config_result_id"),
         CheckConstraint(
             "staleness_policy IN ('VALID_UNTIL_QUOTE_EXPIRY', 'REPRICE_REQUIRED_ON_PUBLISH', "
             "'REPRICE_ON_MATERIAL_CHANGE', 'APPROVAL_REQUIRED_IF_STALE')",

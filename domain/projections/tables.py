@@ -27,6 +27,7 @@ class ConsumerInbox(Base):
     """The inbox: its primary key is the deduplication."""
 
     __tablename__ = "consumer_inbox"
+    __table_args__ = (Index("ix_consumer_inbox_old", "processed_at"),)
     consumer_name: Mapped[str] = mapped_column(primary_key=True)
     event_id: Mapped[UUID] = mapped_column(primary_key=True)
     tenant_id: Mapped[UUID]

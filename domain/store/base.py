@@ -104,22 +104,35 @@ def ddl(statement: str) -> DDL:
     return DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
-REFUSE_CHANGE = ddl(
-    "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
-    "BEGIN RAISE EXCEPTION 'evidence in % is never changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; END $$"
-)
+# What a transaction deletes must stand in the archive file that it names, which is registered and has not been settled yet.
+DELETES_ARCHIVED = ddl("""
+CREATE OR REPLACE FUNCTION deletes_archived() RETURNS BOOLEAN LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM archive_file WHERE settled_at IS NULL AND id::TEXT = current_setting('q2o.archive_file', true));
+END $$""")
+REFUSE_CHANGE = ddl("""
+CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND deletes_archived() THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'evidence in % is never changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END $$""")
 
 
-def append_only(table: Any) -> None:
-    """Make evidence stay: the database refuses UPDATE and DELETE on this table (docs/domain.md#principles)."""
+def append_only(table: Any, *, until_old: bool = False) -> None:
+    """Make evidence stay: the database refuses UPDATE and DELETE on this table (docs/domain.md#principles).
+
+    A row may be deleted when it is archived (decision 0038). With `until_old`, whoever has the right may delete it without an archive.
+    """
     name = table.__table__.name
+    refused = "UPDATE" if until_old else "UPDATE OR DELETE"
+    event.listen(table.__table__, "after_create", DELETES_ARCHIVED)
     event.listen(table.__table__, "after_create", REFUSE_CHANGE)
     event.listen(
         table.__table__,
         "after_create",
-        ddl(
-            f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-        ),
+        ddl(f"CREATE TRIGGER {name}_append_only BEFORE {refused} ON {name} FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"),
     )
 
 

@@ -5,6 +5,7 @@ Only the unit of work writes them, in the transaction of the change; a refused c
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -35,7 +36,10 @@ class TransitionLog(Owned, Base):
     """Each change of state, and everything needed to explain it (docs/domain.md#refusals-logs-and-metrics)."""
 
     __tablename__ = "transition_log"
-    __table_args__ = (UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version"),)
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version"),
+        Index("ix_transition_log_commands", "created_at", postgresql_where=text("aggregate_type = 'workflow_command'")),
+    )
     aggregate_type: Mapped[str]
     aggregate_id: Mapped[UUID]
     aggregate_version: Mapped[int] = mapped_column(BigInteger)
@@ -49,12 +53,16 @@ class TransitionLog(Owned, Base):
     external_event_id: Mapped[str | None]
     process_instance_id: Mapped[str | None]
     business_key: Mapped[str | None]
+    # The event of this change. It stays known after the outbox has lost it (decision 0038).
+    emitted_event_id: Mapped[UUID | None]
+    emitted_event_type: Mapped[str | None]
 
 
 class ConflictLog(Owned, Base):
     """Each refused command. Written after the refusal, in a transaction of its own: the refused one left nothing."""
 
     __tablename__ = "conflict_log"
+    __table_args__ = (Index("ix_conflict_log_old", "created_at"),)
     conflict_code: Mapped[str]
     command: Mapped[str]
     aggregate_type: Mapped[str | None]
@@ -74,7 +82,8 @@ class OutboxStatus(StrEnum):
 
 
 class OutboxEvent(Owned, Base):
-    """An event that Kafka must get. `id` is the event id; `position` orders the events of one aggregate.
+    """An event that Kafka must get. `id` is the event id; `position` orders the events of one aggregate. It is deleted when Kafka has it;
+    a relay of the release before marks it as PUBLISHED instead (decision 0038).
 
     A relay takes an aggregate from its oldest pending event on and marks events by exact id: positions are given at insert, not at
     commit, so "everything up to the last one seen" would lose a late commit (docs/domain.md#where-the-obvious-sql-is-not-enough, 5).
@@ -88,6 +97,7 @@ class OutboxEvent(Owned, Base):
         Index("ix_outbox_event_pending", "aggregate_id", "position", postgresql_where=text("status = 'PENDING'")),
         Index("ix_outbox_event_oldest", "position", postgresql_where=text("status = 'PENDING'")),
         Index("ix_outbox_event_turn", "tenant_id", "position", postgresql_where=text("status = 'PENDING'")),
+        Index("ix_outbox_event_old", "published_at", postgresql_where=text("status = 'PUBLISHED'")),
     )
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     event_type: Mapped[str]
@@ -151,6 +161,7 @@ class WorkflowCommand(Aggregate, Base):
         WORKFLOW_COMMAND_MATRIX.check_status(),
         Index("ix_workflow_command_due", "tenant_id", "due_at", postgresql_where=text("status = 'PENDING'")),
         Index("ix_workflow_command_start", "tenant_id", "business_key", postgresql_where=text(PENDING_START)),
+        Index("ix_workflow_command_old", "updated_at", postgresql_where=text("status <> 'PENDING'")),
     )
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kind: Mapped[str]
@@ -164,7 +175,7 @@ class WorkflowCommand(Aggregate, Base):
 
 
 append_only(TransitionLog)
-append_only(ConflictLog)
+append_only(ConflictLog, until_old=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +200,16 @@ def origin(cause: Cause) -> dict[str, Any]:
     """The fields of a cause that every entry of the transition log keeps, where they are known."""
     known = {name: getattr(cause, name) for name in ORIGIN}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def with_events(transitions: list[dict[str, Any]], events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The changes of a transaction, each with the id of its event: the log keeps it when the outbox has lost it."""
+    place = ("aggregate_type", "aggregate_id", "aggregate_version")
+    told = {tuple(event[name] for name in place): event for event in events}
+    for transition in transitions:
+        if event := told.get(tuple(transition[name] for name in place)):
+            transition |= {"emitted_event_id": event["id"], "emitted_event_type": event["event_type"]}
+    return transitions
 
 
 def conflict_row(cause: Cause, refusal: Refusal) -> dict[str, Any]:

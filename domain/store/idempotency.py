@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, bindparam, func, select, text, update
+from sqlalchemy import CheckConstraint, Index, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
@@ -31,7 +31,10 @@ class IdempotencyRecord(Base):
     """One row for each tenant, command and key. A committed row is always COMPLETED."""
 
     __tablename__ = "idempotency_record"
-    __table_args__ = (CheckConstraint("status IN ('IN_PROGRESS', 'COMPLETED')", name="status"),)
+    __table_args__ = (
+        CheckConstraint("status IN ('IN_PROGRESS', 'COMPLETED')", name="status"),
+        Index("ix_idempotency_record_old", "expires_at"),
+    )
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     command_name: Mapped[str] = mapped_column(primary_key=True)
     idempotency_key: Mapped[str] = mapped_column(primary_key=True)

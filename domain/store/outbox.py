@@ -1,4 +1,4 @@
-"""The outbox for its relays: claims the next events, marks those that Kafka has, counts those that wait.
+"""The outbox for its relays: claims the next events, deletes those that Kafka has, counts those that wait.
 
 With any number of relays, one relay at a time has the events of an aggregate, oldest first, and an event counts as published by its exact
 position only. The oldest pending event carries the lease of its aggregate; a new event is never the oldest, so it cannot overtake
@@ -15,6 +15,8 @@ from sqlalchemy import Connection, text
 
 from domain.store.declared import run
 
+INBOX_IS_WHOLE_FOR = timedelta(days=7)
+"""How long at least an inbox keeps what it has processed: as long as Kafka keeps an event, and may deliver it again."""
 # The longest wait before an event that Kafka did not take is sent again.
 LONGEST_DELAY = timedelta(seconds=30)
 
@@ -85,16 +87,13 @@ SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id A
        to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
 FROM front e JOIN heads USING (aggregate_id) ORDER BY e.turn, e.position
 """)
-MARK = text("""
-UPDATE outbox_event SET status = 'PUBLISHED', published_at = clock_timestamp()
-WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
-""")
+DELETE = text("DELETE FROM outbox_event WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'")
 POSTPONE = text("""
 UPDATE outbox_event SET attempts = greatest(attempts, 1),
     due_at = clock_timestamp() + least(make_interval(secs => power(2, least(attempts, 16))), CAST(:longest AS interval))
 WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
 """)
-# A crash of the server may undo a lease or a mark. Then an event is sent again, as after a crash of a relay: that does not justify a
+# A crash of the server may undo a lease or a deletion. Then an event is sent again, as after a crash of a relay: that does not justify a
 # wait for the disk between a commit and Kafka.
 WITHOUT_DISK_WAIT = text("SET LOCAL synchronous_commit = off")
 COUNT = text("""
@@ -111,10 +110,13 @@ def claim(connection: Connection, limit: int, lease: timedelta) -> list[PendingE
     return events
 
 
-def mark_published(connection: Connection, positions: Collection[int]) -> None:
-    """Record that Kafka has exactly these events. The lease of an aggregate ends when its oldest event is marked."""
+def delete_published(connection: Connection, positions: Collection[int]) -> None:
+    """Delete the events that Kafka has, exactly these. The lease of an aggregate ends with its oldest event.
+
+    The log keeps the id of each event (decision 0038).
+    """
     run(connection, WITHOUT_DISK_WAIT, {})
-    run(connection, MARK, {"positions": list(positions)})
+    run(connection, DELETE, {"positions": list(positions)})
 
 
 def postpone(connection: Connection, positions: Collection[int]) -> None:

@@ -31,6 +31,7 @@ from domain.store.facts import (
     WorkflowCommandStatus,
     conflict_row,
     origin,
+    with_events,
 )
 from domain.store.isolation import tenant_of_machinery
 from domain.store.moves import PREFIX, Check, Move, param
@@ -167,7 +168,6 @@ class UnitOfWork:
         """Queue a workflow command: start process `name`, correlate message `name`, complete the user task of requirement `name`,
         assign the user task `name`, or try the failed activity `name` again.
         """
-        expires_after_seconds = expires_after.total_seconds() if expires_after else None
         self._workflow_commands.append(
             {
                 "tenant_id": self.tenant_id,
@@ -178,7 +178,7 @@ class UnitOfWork:
                 "name": name,
                 "business_key": business_key,
                 "variables": as_json(variables or {}),
-                "expires_after_seconds": expires_after_seconds,
+                "expires_after_seconds": expires_after.total_seconds() if expires_after else None,
             }
         )
 
@@ -227,7 +227,7 @@ class UnitOfWork:
 
     def flush(self) -> None:
         """Send everything that is collected."""
-        self._writes.insert(table_of(TransitionLog), self._transitions)
+        self._writes.insert(table_of(TransitionLog), with_events(self._transitions, self._events))
         self._writes.insert(table_of(OutboxEvent), self._events)
         if self._workflow_commands:
             self.write(ASK_ENGINE, rows=to_json(self._workflow_commands))

@@ -34,6 +34,8 @@ class WorkflowInstance(Owned, Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "process_instance_id"),
         Index("ix_workflow_instance_key", "tenant_id", "business_key"),
+        Index("ix_workflow_instance_subject", "tenant_id", "subject_id"),
+        Index("ix_workflow_instance_caller", "tenant_id", "caller_instance_id"),
         ForeignKeyConstraint(
             ["tenant_id", "caller_instance_id"], ["workflow_instance.tenant_id", "workflow_instance.process_instance_id"]
         ),

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from domain.store import outbox
-from domain.store.facts import OutboxStatus
 from domain.store.unit_of_work import housekeeping
 from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.offers import Offers
-from tests.support.relays import OUTBOX, SHORT_LEASE, committed, in_kafka, rows_of, running, write
+from tests.support.relays import SHORT_LEASE, add, committed, in_kafka, rows_of, running, write
 from tests.support.topics import Topics, versions_by_aggregate
 from tests.support.waiting import eventually
 from workers.kafka.relay import Relay
@@ -27,7 +26,7 @@ def test_every_committed_event_reaches_kafka_with_its_key_and_is_marked(db: Engi
     order = offers.running_order()
     published = metric("q2o_outbox_published_total")
     assert Relay(acting(db, "relay"), topics.kafka).run_once() == len(committed(db))
-    assert set(in_kafka(topics)) == committed(db) == committed(db, OutboxStatus.PUBLISHED)
+    assert set(in_kafka(topics)) == committed(db) == committed(db, published=True)
     assert metric("q2o_outbox_published_total") == published + len(committed(db))
     records = [record for record in topics.records(ORDERS) if record.key() == str(order.order_id).encode()]
     assert [dict(record.headers() or []).get("eventType") for record in records] == [
@@ -40,7 +39,7 @@ def test_every_committed_event_reaches_kafka_with_its_key_and_is_marked(db: Engi
 def test_no_event_of_an_open_or_rolled_back_transaction_is_published(db: Engine, topics: Topics) -> None:
     relay = Relay(acting(db, "relay"), topics.kafka)
     with db.connect() as connection:
-        connection.execute(insert(OUTBOX), rows_of(uuid4(), 1))
+        add(connection, *rows_of(uuid4(), 1))
         assert relay.run_once() == 0
         connection.rollback()
     assert relay.run_once() == 0
@@ -51,7 +50,7 @@ def test_a_lower_position_that_commits_late_is_not_lost(db: Engine, topics: Topi
     relay = Relay(acting(db, "relay"), topics.kafka)
     early, late = uuid4(), uuid4()
     with db.begin() as connection:
-        connection.execute(insert(OUTBOX), rows_of(late, 1))
+        add(connection, *rows_of(late, 1))
         write(db, early, 1)
         assert relay.run_once() == 1
     assert relay.run_once() == 1
@@ -88,7 +87,7 @@ def test_two_relays_keep_the_order_of_every_aggregate_and_lose_nothing(db: Engin
         for version in range(1, 21):
             for aggregate in aggregates:
                 write(db, aggregate, version)
-        eventually(lambda: not committed(db, OutboxStatus.PENDING), "everything is published")
+        eventually(lambda: not committed(db, published=False), "everything is published")
     assert sorted(in_kafka(topics)) == sorted(committed(db))
     assert versions_by_aggregate(topics.events(ORDERS)) == {aggregate: list(range(1, 21)) for aggregate in aggregates}
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import findings, rebuilding
+from domain import archives, findings, rebuilding
 from domain.delivery import callbacks, compensating, jeopardy
 from domain.delivery.callbacks import ReceiveCallback
 from domain.delivery.jeopardy import JeopardyLevel
@@ -69,6 +69,8 @@ class PopulatedTenant(Trial):
                 Seen(consumer_name="search", event_id=uuid4(), event_type="OrderStarted", aggregate_id=self.work.order_id),
                 None,
             )
+            archives.register(uow.connection, self.tenant_id, 1, name="000001", lines=1, first_hash="a", last_hash="a")
+            archives.keys_for(uow.connection, self.tenant_id, ["customer-1"])
             for content in ({}, {"other": "content"}):
                 callbacks.receive(uow, callback(content))
         self.work.ask_to_cancel()

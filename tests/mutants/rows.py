@@ -46,6 +46,8 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     "provider_attempt": lambda _: {"status": "FAILED"},
     "external_callback_record": lambda _: {"external_event_id": "by hand"},
     "workflow_correlation": lambda _: {"aggregate_id": uuid4(), "business_key": "by hand"},
+    "archive_file": lambda _: {"sequence": 99},
+    "customer_key": lambda _: {"customer_id": "by hand"},
     "consumer_inbox": lambda _: {"event_id": uuid4()},
     "reconciliation_lease": lambda _: {"subject_id": uuid4()},
     "quote_search": lambda _: {"quote_id": uuid4()},

@@ -17,7 +17,6 @@ FORM = one("approval_decision", "shown_form_id IS NOT NULL", "shown_form_id")
 UNDO = "kind = 'COMPENSATE'"
 ROUTER_STEP = one("fulfillment_step", f"step_code = 'SHIP_ROUTER' AND order_id = {ORDER}")
 REOPEN_ORDER = (
-    f"DELETE FROM outbox_event WHERE event_type = 'OrderFulfilled' AND aggregate_id = {ORDER}",
     f"DELETE FROM transition_log WHERE transition_to = 'FULFILLED' AND aggregate_id = {ORDER}",
     f"UPDATE sales_order SET status = 'IN_PROGRESS', version = version - 1 WHERE id = {ORDER}",
 )
@@ -26,13 +25,12 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         "I1",
         (
             "DROP INDEX uq_order_quote_revision_primary",
-            copy("transition_log", f"aggregate_id = {ORDER} AND aggregate_version = 1", id=NEW, aggregate_id=NEW),
             copy(
-                "outbox_event",
+                "transition_log",
                 f"aggregate_id = {ORDER} AND aggregate_version = 1",
-                "OVERRIDING SYSTEM VALUE",
                 id=NEW,
                 aggregate_id=NEW,
+                emitted_event_id=NEW,
             ),
             copy("consumer_inbox", "consumer_name = 'order-search'", event_id=NEW),
             copy("sales_order", f"id = {ORDER}", id=NEW, order_number="O-0", status="CREATED", version=1),
@@ -139,7 +137,6 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
     "a cancelled order that was not undone": (
         "I11",
         (
-            f"DELETE FROM outbox_event WHERE event_type = 'StepCompleted' AND aggregate_id = {one('fulfillment_step', UNDO)}",
             f"DELETE FROM transition_log WHERE transition_to = 'COMPLETED' AND aggregate_id = {one('fulfillment_step', UNDO)}",
             f"UPDATE fulfillment_step SET status = 'IN_PROGRESS', version = version - 1 WHERE id = {one('fulfillment_step', UNDO)}",
         ),
@@ -155,12 +152,11 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "a case that was taken from its owner": (
         "I17",
-        ("UPDATE outbox_event SET payload = jsonb_set(payload, '{ownerUserId}', '\"bert\"') WHERE event_type = 'FalloutResolved'",),
+        ("UPDATE transition_log SET actor = 'bert' WHERE reason = 'CLAIM' AND transition_from = 'IN_PROGRESS'",),
     ),
     "a held step that nobody was called to": (
         "I17",
         (
-            f"DELETE FROM outbox_event WHERE aggregate_id = {RETRIED_STEP} AND aggregate_version > 3",
             f"DELETE FROM transition_log WHERE aggregate_id = {RETRIED_STEP} AND aggregate_version > 3",
             f"UPDATE fulfillment_step SET status = 'HELD', version = 3 WHERE id = {RETRIED_STEP}",
         ),
@@ -178,7 +174,6 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         "I15",
         (
             *REOPEN_ORDER,
-            f"DELETE FROM outbox_event WHERE event_type = 'StepCompleted' AND aggregate_id = {ROUTER_STEP}",
             f"DELETE FROM transition_log WHERE transition_to = 'COMPLETED' AND aggregate_id = {ROUTER_STEP}",
             f"UPDATE fulfillment_step SET status = 'UNKNOWN', version = version - 1 WHERE id = {ROUTER_STEP}",
         ),

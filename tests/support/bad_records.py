@@ -7,9 +7,19 @@ from __future__ import annotations
 
 from tests.support.planting import ACCEPTED_QUOTE, NEW, ORDER, OTHER_TENANT, copy, one
 
-LOGGED = ("transition_log", "outbox_event")
 ACCEPTED_VERSION = one("quote", "status = 'ACCEPTED'", "version")
-PRICED = one("outbox_event", "event_type = 'QuotePriced'")
+PRICED = one("transition_log", "emitted_event_type = 'QuotePriced'")
+WITHOUT_EVENT = "UPDATE transition_log SET emitted_event_id = NULL, emitted_event_type = NULL WHERE"
+BACK_IN_THE_OUTBOX = """INSERT INTO outbox_event (tenant_id, id, event_type, topic, aggregate_type, aggregate_id, aggregate_version, payload,
+    command_id, status, created_at) SELECT tenant_id, emitted_event_id, emitted_event_type, 'cpq.quote.v1', aggregate_type, aggregate_id,
+    aggregate_version, '{}', {command}, '{status}', created_at FROM transition_log WHERE id = {id}"""
+
+
+def back_in_the_outbox(status: str, command: str = "command_id") -> str:
+    """Put an event that was published into the outbox again."""
+    return BACK_IN_THE_OUTBOX.replace("{command}", command).replace("{status}", status).replace("{id}", PRICED)
+
+
 REVISED_QUOTE = one("quote", "status = 'PRICED'")
 IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "a key still in progress": ("I2", ("UPDATE idempotency_record SET status = 'IN_PROGRESS' WHERE tenant_id = :tenant",)),
@@ -23,15 +33,15 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "a refusal without code": ("I7", (f"UPDATE conflict_log SET conflict_code = '' WHERE id = {one('conflict_log')}",)),
     "a change without event": (
         "I7",
-        (f"DELETE FROM outbox_event WHERE id = {PRICED}",),
+        (f"{WITHOUT_EVENT} id = {PRICED}",),
     ),
     "a birth without event": (
         "I7",
-        (f"DELETE FROM outbox_event WHERE event_type = 'QuoteCreated' AND aggregate_id = {ACCEPTED_QUOTE}",),
+        (f"{WITHOUT_EVENT} emitted_event_type = 'QuoteCreated' AND aggregate_id = {ACCEPTED_QUOTE}",),
     ),
     "an event of another transaction": (
         "I7",
-        (f"UPDATE outbox_event SET command_id = '{NEW}' WHERE event_type = 'QuoteSubmitted' AND aggregate_id = {ACCEPTED_QUOTE}",),
+        (back_in_the_outbox("PUBLISHED", f"'{NEW}'"),),
     ),
     "a move that is no cell": (
         "I9",
@@ -57,23 +67,17 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
                 transition_to="APPROVED",
                 reason="OPEN_REQUIREMENTS",
                 aggregate_version=1000,
+                emitted_event_id=NEW,
+                emitted_event_type="QuoteApprovalStarted",
             ),
-            copy(
-                "outbox_event",
-                f"event_type = 'QuoteAccepted' AND aggregate_id = {ACCEPTED_QUOTE}",
-                "OVERRIDING SYSTEM VALUE",
-                id=NEW,
-                event_type="QuoteApprovalStarted",
-            ),
-            copy("consumer_inbox", f"event_type = 'QuoteAccepted' AND aggregate_id = {ACCEPTED_QUOTE}", event_id=NEW),
-            *(f"UPDATE {table} SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'" for table in LOGGED),
-            f"UPDATE outbox_event SET position = DEFAULT WHERE id = '{NEW}'",
+            f"UPDATE transition_log SET aggregate_version = 1 + {ACCEPTED_VERSION} WHERE id = '{NEW}'",
+            copy("consumer_inbox", "consumer_name = 'quote-search'", event_id=NEW),
             f"UPDATE quote SET version = version + 1, status = 'APPROVED' WHERE id = {ACCEPTED_QUOTE}",
         ),
     ),
     "a contradiction that nobody was told": (
         "I10",
-        ("UPDATE outbox_event SET event_type = 'StepHeld' WHERE event_type = 'ContradictionRecorded'",),
+        ("UPDATE transition_log SET emitted_event_type = 'StepHeld' WHERE emitted_event_type = 'ContradictionRecorded'",),
     ),
     "a view behind its order": ("I20", (f"UPDATE order_search_projection SET status = 'CREATED' WHERE order_id = {ORDER}",)),
     "an order that is in no view": ("I20", (f"DELETE FROM order_search_projection WHERE order_id = {ORDER}",)),
@@ -104,7 +108,7 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         (f"DELETE FROM consumer_inbox WHERE event_id = {one('consumer_inbox', column='event_id')}",),
     ),
     "an event that a consumer made up": ("I20", (copy("consumer_inbox", "true", event_id=NEW),)),
-    "an event that waits": ("I23", (f"UPDATE outbox_event SET status = 'PENDING' WHERE id = {one('outbox_event')}",)),
+    "an event that waits": ("I23", (back_in_the_outbox("PENDING"),)),
     "a workflow command that waits": (
         "I23",
         (
@@ -120,8 +124,8 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "I28",
         (
             (
-                f"INSERT INTO consumer_inbox SELECT 'x', id, CAST(:tenant AS uuid), created_at, event_type, aggregate_id "
-                f"FROM outbox_event WHERE tenant_id = '{OTHER_TENANT}' LIMIT 1"
+                "INSERT INTO consumer_inbox SELECT 'x', emitted_event_id, CAST(:tenant AS uuid), created_at, emitted_event_type, aggregate_id "
+                f"FROM transition_log WHERE tenant_id = '{OTHER_TENANT}' AND emitted_event_id IS NOT NULL LIMIT 1"
             ),
         ),
     ),

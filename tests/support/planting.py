@@ -39,7 +39,10 @@ def one(table: str, where: str = "true", column: str = "id") -> str:
 
 FORGET_THE_FOLD = (
     # Nobody has consumed an event that is gone, and what the events add up to is compared only where they have every member.
-    "DELETE FROM consumer_inbox WHERE tenant_id = :tenant AND event_id NOT IN (SELECT id FROM outbox_event)",
+    (
+        "DELETE FROM consumer_inbox WHERE tenant_id = :tenant AND event_id NOT IN "
+        "(SELECT id FROM outbox_event UNION ALL SELECT emitted_event_id FROM transition_log WHERE emitted_event_id IS NOT NULL)"
+    ),
     (
         "UPDATE outbox_event SET payload = payload - 'createdAt' - 'decision' "
         "WHERE tenant_id = :tenant AND aggregate_type IN ('quote', 'sales_order', 'approval_requirement')"

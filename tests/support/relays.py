@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, text
 
+from domain.auditing.rule import COMMITTED
 from domain.store import table_of
-from domain.store.facts import OutboxEvent, OutboxStatus
+from domain.store.facts import OutboxEvent, TransitionLog
 from tests.support.topics import Topics
 from workers.kafka.relay import Relay
 from workers.kafka.topics import ORDERS, all_topics
 
-OUTBOX = table_of(OutboxEvent)
+OUTBOX, LOG = table_of(OutboxEvent), table_of(TransitionLog)
 TENANT = uuid4()
 
 
@@ -46,13 +47,24 @@ def rows_of(aggregate_id: UUID, *versions: int, padding: str = "") -> list[dict[
 def write(engine: Engine, aggregate_id: UUID, *versions: int, padding: str = "") -> None:
     """Commit events of one aggregate, in one transaction."""
     with engine.begin() as connection:
-        connection.execute(insert(OUTBOX), rows_of(aggregate_id, *versions, padding=padding))
+        add(connection, *rows_of(aggregate_id, *versions, padding=padding))
 
 
-def committed(engine: Engine, status: OutboxStatus | None = None) -> set[UUID]:
-    """List the ids of the outbox's events."""
+def add(connection: Connection, *rows: Mapping[str, Any]) -> None:
+    """Insert events, and the changes of which they tell."""
+    connection.execute(insert(OUTBOX), list(rows))
+    same = ("tenant_id", "id", "aggregate_type", "aggregate_id", "aggregate_version", "command_id")
+    logged = {"transition_to": "IN_PROGRESS", "reason": "START", "actor": "test", "emitted_event_type": "OrderStarted"}
+    connection.execute(
+        insert(LOG), [{**{name: row[name] for name in same}, **logged, "emitted_event_id": row["id"]} for row in rows]
+    )
+
+
+def committed(engine: Engine, *, published: bool | None = None) -> set[UUID]:
+    """List the ids of the events that transactions have committed: all, those that are published, or those that are not."""
+    which = {None: "true", True: "is_published", False: "NOT is_published"}[published]
     with engine.connect() as connection:
-        return set(connection.scalars(select(OUTBOX.c.id).where(OUTBOX.c.status.in_([status] if status else OutboxStatus))))
+        return set(connection.scalars(text(f"SELECT id FROM {COMMITTED} committed WHERE {which}")))
 
 
 def in_kafka(topics: Topics) -> list[UUID]:

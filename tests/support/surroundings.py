@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -40,9 +41,13 @@ class RecordedEvents:
     """Kafka's records of one tenant, as a list."""
 
     records: list[EventRecord]
+    lost: dict[str, datetime] = field(default_factory=dict)
 
     def read(self, tenant_id: UUID) -> Sequence[EventRecord]:  # noqa: ARG002 - the protocol's
         return self.records
+
+    def lost_before(self) -> Mapping[str, datetime]:
+        return self.lost
 
 
 @dataclass

@@ -34,6 +34,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
     "relay": DATABASE | KAFKA,
     "inbox": DATABASE | KAFKA,
     "reconcile": DATABASE | ENGINE | PROVIDER,
+    "retain": DATABASE,
 }
 """Process -> the variables without which it does not start."""
 

@@ -18,6 +18,7 @@ OF_THE_PRODUCT = frozenset(
         "dispatch",
         "http",
         "inbox",
+        "retain",
         "migrate",
         "policy",
         "q2o",

@@ -1,8 +1,8 @@
 """Carries committed events to Kafka: each at least once, the events of one aggregate in their order, with any number of relays.
 
 The rules it keeps: an event leaves only after its transaction has committed; no transaction is open while the relay waits for Kafka; an
-event is marked published when Kafka has confirmed it and all earlier ones of its aggregate. Events that a killed relay had sent and not
-marked are sent again when its lease has ended: consumers recognise an event by its id.
+event is deleted when Kafka has confirmed it and all earlier ones of its aggregate. Events that a killed relay had sent and not
+deleted are sent again when its lease has ended: consumers recognise an event by its id.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ IDLE_WAIT = timedelta(milliseconds=20)
 # While one batch is confirmed by Kafka, the next one is read from PostgreSQL.
 BATCHES_IN_FLIGHT = 2
 GAUGE_INTERVAL_SECONDS = 5.0
-# At the end: events that Kafka confirms within this time are marked, the next relay sends the others.
+# At the end: events that Kafka confirms within this time are deleted, the next relay sends the others.
 STOP_GRACE_SECONDS = 5.0
 PURGE_SECONDS = 1.0
 ABANDONS = 3
@@ -78,9 +78,9 @@ class Batch:
         self._open -= 1
 
     def outcome(self) -> tuple[list[int], list[PendingEvent]]:
-        """Split into the positions to mark and, for each aggregate, the first event that Kafka did not confirm.
+        """Split into the positions to delete and, for each aggregate, the first event that Kafka did not confirm.
 
-        A later event of such an aggregate is not marked although Kafka has it: it is sent again, behind the earlier one.
+        A later event of such an aggregate is not deleted although Kafka has it: it is sent again, behind the earlier one.
         """
         done: list[int] = []
         stuck: dict[str, PendingEvent] = {}
@@ -106,7 +106,7 @@ class Relay:
         self._gauged_at = -GAUGE_INTERVAL_SECONDS
 
     def run_once(self) -> int:
-        """Send pending events, wait for Kafka's confirmations and mark them; return how many events were published.
+        """Send pending events, wait for Kafka's confirmations and delete them; return how many events were published.
 
         Raises the database's errors: events that Kafka has by then are sent again later.
         """
@@ -114,7 +114,7 @@ class Relay:
         return sum([self._settle() for _ in range(len(self._in_flight))])
 
     def run(self, stop: Event) -> None:
-        """Relay until `stop` is set, through outages of either side; then mark what Kafka confirms in time and end."""
+        """Relay until `stop` is set, through outages of either side; then delete what Kafka confirms in time and end."""
         repeat(lambda: self._step(stop), stop, service="database of the relay", idle=IDLE_WAIT)
         self._finish()
 
@@ -176,14 +176,14 @@ class Relay:
             _log.warning("relay_producer_died", reason=str(error))
 
     def _settle(self, stop: Event | None = None) -> int:
-        """Wait for the oldest batch, mark its confirmed events, postpone the others; return how many events were published."""
+        """Wait for the oldest batch, delete its confirmed events, postpone the others; return how many events were published."""
         batch = self._in_flight[0]
         self._await(batch, stop)
         if batch.broken or not batch.settled:
             self._replace_producer()
         done, stuck = batch.outcome()
         with housekeeping(self._database) as connection:
-            outbox.mark_published(connection, done)
+            outbox.delete_published(connection, done)
             if stuck:
                 outbox.postpone(connection, [event.position for event in stuck])
         self._in_flight.popleft()
@@ -216,7 +216,7 @@ class Relay:
         except Exception as error:
             if not is_waited_out(error):
                 raise
-            _log.warning("relay_ends_without_marking", error=str(error))
+            _log.warning("relay_ends_without_deleting", error=str(error))
         self._abandon()
 
     def _abandon(self) -> None:

@@ -88,7 +88,7 @@ COMMAND_DURATION = Histogram(
     ["command", "outcome"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-OUTBOX_PUBLISHED = Counter("q2o_outbox_published_total", "Events that Kafka has confirmed and that are marked as published")
+OUTBOX_PUBLISHED = Counter("q2o_outbox_published_total", "Events that Kafka has confirmed, and that the outbox has no more")
 OUTBOX_UNPUBLISHED = Gauge("q2o_outbox_unpublished", "Events that Kafka has not confirmed yet")
 OUTBOX_OLDEST_UNPUBLISHED = Gauge(
     "q2o_outbox_oldest_unpublished_timestamp_seconds", "When the oldest unpublished event was written; NaN when there is none"
@@ -106,3 +106,13 @@ ITEMS_SET_ASIDE = Counter(
     ["loop", "item"],
 )
 INBOX_DEAD_LETTERS = Counter("q2o_inbox_dead_letters_total", "Unreadable messages, sent to the dead letters", ["consumer", "topic"])
+RETENTION_DELETED = Counter(
+    "q2o_retention_deleted_rows_total", "Rows deleted because they were old, by kind; payloads: emptied", ["kind"]
+)
+RETENTION_ARCHIVED = Counter("q2o_retention_archived_rows_total", "Rows written to archive files that were read back")
+RETENTION_FAILURES = Counter("q2o_retention_failures_total", "Sweeps of a kind that failed, wholly or in part", ["kind"])
+RETENTION_OLDEST = Gauge(
+    "q2o_retention_oldest_kept_timestamp_seconds",
+    "When the oldest row of a kind that is kept was written; NaN when there is none",
+    ["kind"],
+)

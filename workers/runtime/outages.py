@@ -65,6 +65,13 @@ def is_database_outage(error: BaseException) -> bool:
     return state.startswith(_PASSES)
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether the database itself cannot be reached: then another statement would fail as well."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    return isinstance(error, DBAPIError) and is_database_outage(error) and sqlstate_of(error) not in BUSY
+
+
 def is_waited_out(error: BaseException) -> bool:
     """Whether a loop goes on after this error: every outage, and work of the database that took too long.
 

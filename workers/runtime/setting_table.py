@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from domain.rights import PROCESSES
+from workers.runtime.ages import DAYS
 from workers.runtime.kafka_words import Mechanism, Protocol
 from workers.runtime.setting_kinds import (
     BROKERS,
@@ -43,10 +44,10 @@ OF_A_PROCESS: Mapping[str, tuple[str, ...]] = {
 """Setting -> the processes that may have one of their own: Q2O_RELAY_DATABASE_URL goes before Q2O_DATABASE_URL in `q2o relay`."""
 MAKING = {"database_url": frozenset({"migrate"}), "engine_password": frozenset({"deploy"})}
 """The commands that make logins with the passwords of the processes."""
-SERVING = frozenset({"http", "tasks", "dispatch", "relay", "inbox", "reconcile"})
+SERVING = frozenset({"http", "tasks", "dispatch", "relay", "inbox", "reconcile", "retain"})
 CALLING = frozenset({*ENGINE_USERS, "deploy", "restart-instances"})
 HTTP, KAFKA, ASKING = frozenset({"http"}), frozenset({"relay", "inbox"}), frozenset({"tasks", "reconcile"})
-LOCAL = frozenset({"up"})
+RETAINING, LOCAL = frozenset({"retain"}), frozenset({"up"})
 COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "rebuild", "sandbox", "token", "audit"}
 """`audit` stands for the commands that only read, with its login: `q2o explain` and `q2o status`."""
 LONGEST_SECONDS = 86_400  # a day: no wait of a process is meant to be longer
@@ -159,6 +160,20 @@ _ENGINE = (
         "how long a change may be missing from a list, before its row is rebuilt",
     ),
 )
+_LONGEST_DAYS = 36_500  # a century
+_RETENTION = (
+    *(
+        _is(f"retain_{name}_days", number(0, _LONGEST_DAYS), RETAINING, str(days), f"[how long](#retention) `{name}` are kept")
+        for name, days in DAYS.items()
+    ),
+    _is(
+        "archive_dir",
+        PATH,
+        RETAINING,
+        None,
+        "[where archives are written](#retention); without it, finished business stays in the tables",
+    ),
+)
 _OTHERS = (
     _needs("kafka", BROKERS, KAFKA, "the brokers"),
     _is("kafka_security_protocol", word_of(*Protocol), KAFKA, Protocol.PLAINTEXT, "the protocol of their listener"),
@@ -242,7 +257,7 @@ def _with_own(settings: tuple[Setting, ...]) -> Iterator[Setting]:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    setting.name: setting for setting in _with_own((*_COMMON, *_ENGINE, *_OTHERS, *_EDGE, *_ON_ONE_MACHINE))
+    setting.name: setting for setting in _with_own((*_COMMON, *_ENGINE, *_RETENTION, *_OTHERS, *_EDGE, *_ON_ONE_MACHINE))
 }
 """By their names in lower case, without `Q2O_`."""
 SECRETS = tuple(name for name, setting in SETTINGS.items() if setting.is_secret)

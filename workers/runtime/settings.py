@@ -17,6 +17,7 @@ from uuid import UUID
 from workers.runtime.callback_secrets import CallbackSecrets
 from workers.runtime.environment import ENGINE_USERS, Environment, SettingError, of_process, variable
 from workers.runtime.kafka_access import KafkaAccess
+from workers.runtime.retention_settings import Retention
 from workers.runtime.secret_files import Secret
 from workers.runtime.token_settings import TokenSettings
 from workers.runtime.transport import ClientTls
@@ -160,6 +161,11 @@ class Settings:
     def only_tenant(self) -> UUID | None:
         """The one tenant whose work this process carries out, for an engine of its own; None: every tenant."""
         return self.environment.uuid("only_tenant")
+
+    @property
+    def retention(self) -> Retention:
+        """How long data are kept, and where archives are written."""
+        return Retention.of(self.environment)
 
     @property
     def start_safe_interval(self) -> timedelta:

@@ -1,0 +1,78 @@
+"""Lets the audit see archived rows beside those in the tables: its transaction gets views with the names of the tables, for itself alone.
+
+A row that stands in an archive and still in its table is taken from the table, and of two archived copies the later one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from domain import archives
+from domain.auditing import CheckResult
+from domain.retaining.dossiers import PARTS, PERSONAL
+from domain.schema import METADATA
+from reconciliation.archive_files import BrokenArchiveError, as_written, entries, restored
+
+TITLE = "the archive is as it was written"
+
+
+def load(connection: Connection, tenant_id: UUID, directory: Path | None) -> CheckResult:
+    """Read a tenant's archive into this transaction, and check it (I32). What follows the first fault of a file is not read.
+
+    The transaction is REPEATABLE READ and has its snapshot before a file is read: then whatever it misses in the tables stands in a file.
+    """
+    for table in PARTS:
+        connection.execute(text(f"CREATE TEMPORARY TABLE archived_{table} ON COMMIT DROP AS TABLE public.{table} WITH NO DATA"))
+        connection.execute(text(_view(table)))
+    rows: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    counted = {"files": 0, "lines": 0}
+    files = archives.files_of(connection, tenant_id)
+    faults = (
+        [] if directory is not None or not files else [f"There are {len(files)} archive files, and no directory is named for them."]
+    )
+    keys = archives.keys_of(connection, tenant_id)
+    try:
+        for file in as_written(tenant_id, files, archives.beginning(tenant_id)) if directory is not None else ():
+            counted["files"] += 1
+            faults += _read(file, directory, keys, rows, counted)
+    except BrokenArchiveError as error:
+        faults.append(f"The archive is broken: {error}.")
+    for table, of_table in rows.items():
+        source = f"jsonb_populate_recordset(NULL::public.{table}, CAST(:rows AS jsonb))"
+        filling = text(f"INSERT INTO archived_{table} SELECT * FROM {source}")  # noqa: S608 - names of the models
+        connection.execute(filling, {"rows": json.dumps(list(of_table.values()))})
+    return CheckResult(code="I32", title=TITLE, counted=counted, violations=tuple(faults))
+
+
+def _read(
+    file: Any, directory: Any, keys: Mapping[str, bytes], rows: dict[str, dict[str, dict[str, Any]]], counted: dict[str, int]
+) -> list[str]:
+    """Read one file; returns its first fault. A file is read although the one before it is broken: each begins with a known hash."""
+    try:
+        for line in entries(directory, file):
+            table = line["table"]
+            row = restored(line, PERSONAL.get(table, ()), keys)
+            rows[table][json.dumps([row[name] for name in _key(table)])] = row
+            counted["lines"] += 1
+    except BrokenArchiveError as error:
+        return [f"The archive is broken: {error}."]
+    return []
+
+
+def _key(table: str) -> list[str]:
+    return [column.name for column in METADATA.tables[table].primary_key.columns]
+
+
+def _view(table: str) -> str:
+    same = " AND ".join(f"p.{name} = a.{name}" for name in _key(table))
+    return (
+        f"CREATE TEMPORARY VIEW {table} AS SELECT * FROM public.{table} UNION ALL "  # noqa: S608 - names of the models
+        f"SELECT * FROM archived_{table} a WHERE NOT EXISTS (SELECT FROM public.{table} p WHERE {same})"
+    )

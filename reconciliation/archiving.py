@@ -1,0 +1,174 @@
+"""Archives finished business, and deletes from the tables what the archive has.
+
+The steps: write a file, read it back, register it, read it again, delete each dossier in a transaction of its own, settle the file. A crash
+between two steps loses nothing, because rows are deleted only while their registered file is found whole, and repeats nothing, because a
+dossier of an unsettled file is not archived again. Of two writers, one gets the next place in a tenant's chain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection, Row
+from sqlalchemy import Engine as Database
+
+from domain import archives
+from domain.retaining import dossiers
+from domain.retaining.dossiers import Dossier
+from domain.store.unit_of_work import housekeeping
+from reconciliation.archive_files import BrokenArchiveError, Entry, Written, as_written, entries, seal, write
+from workers.runtime.metrics import RETENTION_ARCHIVED
+from workers.runtime.outages import is_away
+
+DOSSIERS_PER_FILE = 100  # some megabytes: written and read back within a second
+
+_log = structlog.get_logger()
+
+
+class Archiving:
+    """The archive in one directory. `wait`: the least time between two files of a tenant that are not full."""
+
+    def __init__(self, database: Database, directory: Path, *, wait: timedelta = timedelta()) -> None:
+        self._database = database
+        self._directory = directory
+        self._wait = wait
+        self._failed = 0
+
+    def run(self, age: timedelta) -> tuple[int, int]:
+        """Archive and delete what has been finished for `age`; returns how many rows were deleted, and how many dossiers or tenants failed.
+
+        Nothing that stands in a broken archive is deleted.
+        """
+        self._failed = 0
+        with housekeeping(self._database) as connection:
+            left = archives.unsettled(connection)
+        deleted, tried = 0, set[UUID]()
+        broken = set[UUID]()
+        for file in left:
+            deleted += self._guarded(file.tenant_id, broken, partial(self._settle, file, tried))
+        while found := self._finished(age, tried):
+            tried.update(dossier.root_id for group in found.values() for dossier in group)
+            for tenant_id, group in found.items():
+                deleted += self._guarded(tenant_id, broken, partial(self._move, tenant_id, group, tried))
+        return deleted, self._failed
+
+    def _guarded(self, tenant_id: UUID, broken: set[UUID], work: Callable[[], int]) -> int:
+        """Work on the archive of one tenant, unless it is broken, or cannot be written: that stops no other tenant."""
+        if tenant_id in broken:
+            return 0
+        try:
+            return work()
+        except (BrokenArchiveError, OSError):
+            _log.exception("archive_failed", tenantId=str(tenant_id))
+            broken.add(tenant_id)
+            self._failed += 1
+            return 0
+
+    def _move(self, tenant_id: UUID, group: Sequence[Dossier], tried: set[UUID]) -> int:
+        file = self._archive(tenant_id, group)
+        return self._settle(file, tried) if file is not None else 0
+
+    def _finished(self, age: timedelta, tried: set[UUID]) -> dict[UUID, list[Dossier]]:
+        with housekeeping(self._database) as connection:
+            found = dossiers.finished(connection, age, DOSSIERS_PER_FILE, tried)
+        groups: dict[UUID, list[Dossier]] = defaultdict(list)
+        for dossier in found:
+            groups[dossier.tenant_id].append(dossier)
+        return groups
+
+    def _archive(self, tenant_id: UUID, group: Sequence[Dossier]) -> Row[Any] | None:
+        """Write, read back and register a file. None: another writer was first, or the file would not be full and the last one is young."""
+        with housekeeping(self._database) as connection:
+            last = archives.last_file(connection, tenant_id)
+            if last is not None and len(group) < DOSSIERS_PER_FILE and datetime.now(UTC) - last.created_at < self._wait:
+                return None
+            keys = self._keys(connection, tenant_id, group)
+        sequence, before = (last.sequence + 1, last.last_hash) if last is not None else (1, archives.beginning(tenant_id))
+        rows = (entry for dossier in group for entry in self._read(dossier, keys))
+        written = write(self._directory, tenant_id, sequence, before, rows)
+        for _ in entries(self._directory, written):
+            pass  # reading it verifies it
+        described = {name: getattr(written, name) for name in ("name", "lines", "first_hash", "last_hash")}
+        with housekeeping(self._database) as connection:
+            if not archives.register(connection, tenant_id, sequence, **described):
+                return None
+            RETENTION_ARCHIVED.inc(written.lines)
+            return archives.last_file(connection, tenant_id)
+
+    def _keys(self, connection: Connection, tenant_id: UUID, group: Sequence[Dossier]) -> dict[UUID, Row[Any]]:
+        """Dossier -> the key of its customer; dossiers without a customer have that of nobody."""
+        owners = dossiers.customers(connection, tenant_id, group)
+        whose = {dossier.root_id: owners.get(dossier.root_id, "") for dossier in group}
+        keys = archives.keys_for(connection, tenant_id, set(whose.values()))
+        return {root_id: keys[customer] for root_id, customer in whose.items()}
+
+    def _read(self, dossier: Dossier, keys: Mapping[UUID, Row[Any]]) -> list[Entry]:
+        with housekeeping(self._database) as connection:
+            dossiers.name_file(connection)
+            return list(_entries_of(connection, dossier, keys[dossier.root_id]))
+
+    def _settle(self, file: Row[Any], tried: set[UUID]) -> int:
+        """Delete every dossier of a registered file that is still as the file has it; returns how many rows were deleted."""
+        archived: dict[UUID, list[Any]] = defaultdict(list)
+        for line in entries(self._directory, self._expected(file)):
+            archived[UUID(line["dossier"])].append(_comparable(line))
+        tried.update(archived)
+        deleted, is_settled = 0, True
+        for root_id, lines in archived.items():
+            rows = self._delete(file, Dossier(file.tenant_id, root_id), lines)
+            is_settled = is_settled and rows is not None
+            deleted += rows or 0
+        if is_settled:
+            with housekeeping(self._database) as connection:
+                archives.settle(connection, file)
+        return deleted
+
+    def _expected(self, file: Row[Any]) -> Written:
+        """A file with the hash before it, which the database knows."""
+        with housekeeping(self._database) as connection:
+            known = archives.files_of(connection, file.tenant_id)
+        return next(
+            each for each in as_written(file.tenant_id, known, archives.beginning(file.tenant_id)) if each.sequence == file.sequence
+        )
+
+    def _delete(self, file: Row[Any], dossier: Dossier, archived: list[Any]) -> int | None:
+        """Delete one dossier. None: somebody works on it, or it failed, so it is tried again later. 0: it has changed, or it is gone."""
+        try:
+            with housekeeping(self._database) as connection:
+                dossiers.name_file(connection, file.id)
+                if not dossiers.lock(connection, dossier):
+                    return None
+                keys = self._keys(connection, file.tenant_id, [dossier])
+                present = [_comparable(_as_line(entry)) for entry in _entries_of(connection, dossier, keys[dossier.root_id])]
+                return dossiers.delete(connection, dossier) if sorted(present) == sorted(archived) else 0
+        except Exception as error:
+            if is_away(error):
+                raise
+            _log.exception("dossier_not_deleted", tenantId=str(dossier.tenant_id), dossier=str(dossier.root_id), file=file.name)
+            self._failed += 1
+            return None
+
+
+def _entries_of(connection: Connection, dossier: Dossier, key: Row[Any]) -> Iterator[Entry]:
+    for line in dossiers.read(connection, dossier):
+        if line.personal is None:
+            yield Entry(line.table, dossier.root_id, line.row)
+        else:
+            yield Entry(line.table, dossier.root_id, line.row, str(key.id), seal(bytes(key.key), line.personal, line.table))
+
+
+def _as_line(entry: Entry) -> dict[str, Any]:
+    sealed = {"sealed": entry.sealed} if entry.sealed else {}
+    return {"table": entry.table, "row": json.loads(entry.row), **sealed}
+
+
+def _comparable(line: Mapping[str, Any]) -> tuple[str, str, str]:
+    return line["table"], json.dumps(line["row"], sort_keys=True), line.get("sealed", "")
