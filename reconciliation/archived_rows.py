@@ -7,30 +7,45 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from domain import archives
 from domain.auditing import CheckResult
 from domain.retaining.dossiers import PARTS, PERSONAL
 from domain.schema import METADATA
+from domain.store.isolation import EVERY_TENANT
+from domain.store.transactions import transaction
 from reconciliation.archive_files import BrokenArchiveError, as_written, entries, restored
 
 TITLE = "the archive is as it was written"
 
 
-def load(connection: Connection, tenant_id: UUID, directory: Path | None) -> CheckResult:
-    """Read a tenant's archive into this transaction, and check it (I32). What follows the first fault of a file is not read.
+@contextmanager
+def seeing_archives(database: Engine, directory: Path | None) -> Iterator[Connection]:
+    """A transaction at one moment that sees archived rows too, once `load` has read them. It is never committed, so nothing of it stays.
 
-    The transaction is REPEATABLE READ and has its snapshot before a file is read: then whatever it misses in the tables stands in a file.
+    Without a directory it only reads, so a standby is good enough.
     """
-    for table in PARTS:
-        connection.execute(text(f"CREATE TEMPORARY TABLE archived_{table} ON COMMIT DROP AS TABLE public.{table} WITH NO DATA"))
-        connection.execute(text(_view(table)))
+    # Rows that mix two tenants are visible only to all tenants.
+    with transaction(database, EVERY_TENANT, "ISOLATION LEVEL REPEATABLE READ") as connection:
+        for table in PARTS if directory is not None else ():
+            connection.execute(text(f"CREATE TEMPORARY TABLE archived_{table} AS TABLE public.{table} WITH NO DATA"))
+            connection.execute(text(_view(table)))
+        connection.execute(text("SET TRANSACTION READ ONLY"))  # which lets temporary tables be written
+        yield connection
+
+
+def load(connection: Connection, tenant_id: UUID, directory: Path | None) -> CheckResult:
+    """Read a tenant's archive into the transaction, and check it (I32). What follows the first fault of a file is not read.
+
+    The transaction has taken its snapshot before: then whatever it misses in the tables stands in a file.
+    """
     rows: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     counted = {"files": 0, "lines": 0}
     files = archives.files_of(connection, tenant_id)

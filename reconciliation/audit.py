@@ -17,9 +17,7 @@ from rich.text import Text
 
 from domain import auditing
 from domain.auditing import CheckResult, Snapshot
-from domain.store.isolation import EVERY_TENANT
-from domain.store.transactions import transaction
-from reconciliation.archived_rows import load
+from reconciliation.archived_rows import load, seeing_archives
 from reconciliation.audit_agreement import (
     LedgerEntry,
     events_agree,
@@ -101,8 +99,7 @@ class Audit:
 
     def inspect(self, tenant_id: UUID) -> tuple[Snapshot, CheckResult]:
         """The database's side at one moment, with the rows that are archived, and whether the archive is whole."""
-        # Rows that mix two tenants are visible only to all tenants. Nothing is written but tables of this transaction.
-        with transaction(self._database, EVERY_TENANT, "ISOLATION LEVEL REPEATABLE READ") as connection:
+        with seeing_archives(self._database, self._archive) as connection:
             whole = load(connection, tenant_id, self._archive)
             return auditing.inspect(connection, tenant_id), whole
 

@@ -16,9 +16,12 @@ from sqlalchemy.exc import DBAPIError
 
 from domain import archives
 from domain.retaining import dossiers
+from reconciliation.archived_rows import load, seeing_archives
 from tests.support.database import acting, empty
+from tests.support.failover import failover_of
 from tests.support.offers import Offers
 from tests.support.retaining import AT_ONCE, archiving, key_of, lines_of, rows_of
+from workers.runtime.database import connect
 
 
 def test_business_is_archived_only_when_it_has_been_finished_for_its_age(offers: Offers) -> None:
@@ -97,6 +100,20 @@ def test_evidence_is_deleted_only_by_naming_its_archive_file(offers: Offers) -> 
         connection.execute(text("DELETE FROM transition_log"))
 
     assert isinstance(caught.value.orig, RestrictViolation)
+
+
+def test_an_audit_without_an_archive_writes_nothing_so_a_standby_can_answer_it(offers: Offers) -> None:
+    offers.draft_quote()
+    reading = connect(acting(offers.engine, "audit").url.render_as_string(hide_password=False), "audit")
+    with failover_of(reading) as failover:
+        failover.happen(with_a_new_primary=False)
+
+        with seeing_archives(reading, None) as connection:
+            whole = load(connection, offers.tenant_id, None)
+            quotes = connection.scalar(text("SELECT count(*) FROM quote"))
+    reading.dispose()
+
+    assert (whole.violations, quotes) == ((), 1)
 
 
 class Crash(BaseException):
