@@ -12,6 +12,7 @@ from domain.delivery.steps import STEP, StepStatus
 from domain.projections.tables import INBOX
 from domain.store import is_one_of, table_of
 from domain.store.facts import TOPICS, OutboxEvent, OutboxStatus, TransitionLog, WorkflowCommandStatus
+from domain.store.outbox import INBOX_IS_WHOLE_FOR
 from domain.workflows.requests import COMMAND
 from domain.workflows.starts import CORRELATION, CorrelationStatus
 
@@ -36,6 +37,8 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
             log,
             log.c.aggregate_type.in_(PROJECTED)
             & log.c.emitted_event_id.is_not(None)
+            # An older event that was read has no row in the inbox any more.
+            & (log.c.created_at > func.now() - INBOX_IS_WHOLE_FOR)
             & ~exists(select(INBOX.c.event_id).where(INBOX.c.event_id == log.c.emitted_event_id)),
         ),
     }

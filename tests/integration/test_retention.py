@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, func, select, text
 from typer.testing import CliRunner
 
+from domain.auditing import open_work
 from domain.retaining import kinds
 from domain.retaining.kinds import KINDS, Kind
 from domain.schema import METADATA
@@ -189,6 +190,17 @@ def test_the_old_rows_of_a_kind_are_found_by_an_index(migrated: Engine, kind: Ki
         plan = "\n".join(connection.scalars(text(f"EXPLAIN {kind.deletion.text}"), {"age": "1 day", "batch": 10}).all())
 
     assert re.search(rf"Index Scan using ix_{kind.table}_old .*\n *Index Cond: \({kind.since} < ", plan), plan
+
+
+def test_an_event_is_no_open_work_when_its_row_in_the_inbox_may_be_deleted(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers.draft_quote()
+    with offers.engine.connect() as connection:
+        young = open_work.open_work(connection, offers.tenant_id)["unread_events"]
+        monkeypatch.setattr(open_work, "INBOX_IS_WHOLE_FOR", timedelta())
+
+        old = open_work.open_work(connection, offers.tenant_id)["unread_events"]
+
+    assert (young, old) == (1, 0)
 
 
 def variables_of(db: Engine, **more: str) -> dict[str, str]:
