@@ -18,7 +18,7 @@ from workers import suite
 from workers.cli import app
 from workers.providers.signatures import new_secret
 from workers.runtime.database_roles import logins_of
-from workers.runtime.environment import SECRETS, with_files_read
+from workers.runtime.environment import SECRETS, of_process, with_files_read
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import SettingError, Settings
 
@@ -265,3 +265,11 @@ class TestSecretsInFiles:
         given = {"Q2O_PROVIDER_TOKEN_FILE": str(tmp_path / "token"), "Q2O_KAFKA": "a:1", "HOME_FILE": "kept"}
 
         assert with_files_read(given) == {"Q2O_PROVIDER_TOKEN": "of a file", "Q2O_KAFKA": "a:1", "HOME_FILE": "kept"}
+
+
+def test_what_a_process_has_of_its_own_leaves_no_empty_variable_behind() -> None:
+    own = of_process("tasks", {"Q2O_ENGINE_USER": "common", "Q2O_TASKS_ENGINE_USER": "own", "Q2O_ENGINE_PASSWORD_FILE": "common"})
+
+    assert own["Q2O_ENGINE_USER"] == "own"
+    assert "Q2O_ENGINE_USER_FILE" not in own
+    assert own["Q2O_ENGINE_PASSWORD_FILE"] == "common"

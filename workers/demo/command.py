@@ -131,7 +131,7 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
     database = suite.connect(running.settings, "audit")
     samples = sample_quotes(quotes)
     with (
-        Pods(running.settings.of("tasks").variables, running.stack.data_dir / "logs") as pods,
+        Pods(running.settings.of("tasks").variables, running.stack.data_dir / "logs", running.end_early) as pods,
         Disorder(running, database, tenant_id, pods) as disorder,
         running.detour("dispatch", disorder.engine_url),
         closing(as_manager(running)) as manager,

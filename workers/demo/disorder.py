@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -37,17 +37,22 @@ POLL_SECONDS = 0.2
 
 
 class Pods:
-    """Two task pods in processes of their own, so that one can be killed while the other continues."""
+    """Two task pods in processes of their own, so that one can be killed while the other continues.
 
-    def __init__(self, environment: Mapping[str, str], log_dir: Path) -> None:
+    `say` gets a sentence when one of them ends by itself.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log_dir: Path, say: Callable[[str], object]) -> None:
         self._environment = {**os.environ, **environment}
         self._log_dir = log_dir
+        self._say = say
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         for name in ("pod-a", "pod-b"):
             worker_id = new_worker_id(name)
-            log = (self._log_dir / f"{name}.log").open("ab")
+            file = self._log_dir / f"{name}.log"
+            log = file.open("ab")
             self._running[worker_id] = subprocess.Popen(
                 [sys.executable, "-m", "workers", "tasks"],
                 env={**self._environment, "Q2O_WORKER_ID": worker_id},
@@ -56,13 +61,20 @@ class Pods:
                 start_new_session=True,  # Ctrl-C reaches only the demo, which then stops its pods in order
             )
             log.close()
+            Thread(target=self._watch, args=(worker_id, name, file), name=name, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for process in self._running.values():
+        processes, self._running = list(self._running.values()), {}
+        for process in processes:
             process.terminate()
-        for process in self._running.values():
+        for process in processes:
             process.wait()
+
+    def _watch(self, worker_id: str, name: str, log: Path) -> None:
+        code = self._running[worker_id].wait()
+        if worker_id in self._running:
+            self._say(f"{name} ended by itself with exit code {code}; its log is {log}")
 
     def kill(self, worker_id: str) -> bool:
         """Kill the pod with this worker id (SIGKILL). False when no pod with this id runs."""

@@ -159,6 +159,11 @@ class LocalSuite:
             over.set()
             runner.join()
 
+    def end_early(self, why: str) -> None:
+        """Ask the loops to end, because a part of the suite has ended by itself."""
+        self._early_ends.append(why)
+        self._stop.set()
+
     @property
     def stopped(self) -> Event:
         """Set when the loops are asked to end, or when one of them has died."""

@@ -122,7 +122,9 @@ def of_process(process: str, variables: Mapping[str, str]) -> dict[str, str]:
     for name, processes in OF_A_PROCESS.items():
         own = {ending: variables.get(variable(f"{process}_{name}") + ending, "") for ending in ("", FILE)}
         if process in processes and any(own.values()):
-            whole |= {variable(name) + ending: value for ending, value in own.items()}
+            # The two ways exclude each other, and an empty variable is one that nobody knows.
+            whole = {each: value for each, value in whole.items() if each not in {variable(name), variable(name) + FILE}}
+            whole |= {variable(name) + ending: value for ending, value in own.items() if value}
     return whole
 
 
