@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutants.stories.commands import edit, submit, withdraw
+from tests.mutants.stories.commands import accept, edit, submit, withdraw
 from tests.mutants.telling import Story, Tell, show_that_it_is_needed
 from tests.mutants.trial import Trial
 
-LAYER = "quote.edit/STALE_REVISION"
+LAYER = "quote.cancel/STALE_REVISION"
 
 
 def nothing_wrong(trial: Trial) -> None:
@@ -20,9 +20,9 @@ def refused_elsewhere(trial: Trial) -> None:
 
 
 def masked(trial: Trial) -> None:
-    offer = trial.draft_quote()
-    withdraw("cancel", trial, offer)
-    edit(trial, offer, expected_version=offer.version + 1, revision_id=trial.draft_quote().revision_id)
+    offer = trial.approved_quote()
+    accept(trial, offer)
+    withdraw("cancel", trial, offer, expected_version=offer.version + 1, revision_id=trial.draft_quote().revision_id)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_story_that_does_not_need_its_layer_fails(tell: Tell, complaint: str, 
 
 
 def test_a_story_that_names_a_layer_which_masks_nothing_fails(trial: Trial) -> None:
-    story = Story(tell=masked, masked_by=("the state in quote.edit", "uq_quote_revision_working", "uq_quote_revision_accepted"))
+    story = Story(tell=masked, masked_by=("the state in quote.cancel", "uq_quote_revision_accepted"))
 
     with pytest.raises(AssertionError, match="uq_quote_revision_accepted did not refuse it"):
         show_that_it_is_needed(LAYER, story, trial)

@@ -55,6 +55,7 @@ def two_live_attempts_at_one_step(trial: Trial) -> None:
 
 @kept_by("pk_external_callback_record")
 def two_records_of_one_callback(trial: Trial) -> None:
+    Fulfilment.running(trial)  # a tenant without any step gets no callbacks
     for _ in range(2):
         with trial.uow() as uow:
             received = callbacks.receive(uow, callback({}))
