@@ -38,7 +38,7 @@ def open_work(connection: Connection, tenant_id: UUID) -> dict[str, int]:
             log.c.aggregate_type.in_(PROJECTED)
             & log.c.emitted_event_id.is_not(None)
             # An older event that was read has no row in the inbox any more.
-            & (log.c.created_at > func.now() - INBOX_IS_WHOLE_FOR)
+            & (log.c.created_at > func.clock_timestamp() - INBOX_IS_WHOLE_FOR)
             & ~exists(select(INBOX.c.event_id).where(INBOX.c.event_id == log.c.emitted_event_id)),
         ),
     }

@@ -113,10 +113,7 @@ class UnknownLine(Invalid):
 
 
 class Quote(Aggregate, Base):
-    """TMF648 Quote. `valid_until` ends the offer; `current_revision_id` is the one revision that commands may name.
-
-    `reason_code` is the reason of the last change or withdrawal, `net_total` the price of the current revision, which the events carry.
-    """
+    """TMF648 Quote. Commands may name `current_revision_id` alone; `net_total` is its price; `reason_code` is that of the last change."""
 
     ID_FIELD = "quote_id"
     __tablename__ = "quote"

@@ -15,7 +15,7 @@ from domain.offers import approvals, quotes, withdrawing
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
 from domain.offers.quotes import Quote
 from domain.store import Cause, UnitOfWork, table_of, unit_of_work
-from domain.store.facts import OutboxEvent
+from domain.store.facts import TransitionLog
 from tests.support.approval_walk import asked, groups
 from tests.support.offers import Offers
 from tests.support.suite import Shop, new_sample
@@ -78,8 +78,8 @@ class Approval:
 
     def events(self) -> list[str]:
         """The types of the events about the requirement, in their order."""
-        events = sorted(self.shop.rows(OutboxEvent, aggregate_id=self.requirement.id), key=lambda row: row.aggregate_version)
-        return [row.event_type for row in events]
+        log = sorted(self.shop.rows(TransitionLog, aggregate_id=self.requirement.id), key=lambda row: row.aggregate_version)
+        return [row.emitted_event_type for row in log if row.emitted_event_type]
 
 
 @pytest.fixture

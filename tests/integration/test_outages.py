@@ -112,7 +112,16 @@ def publish_order(topics: Topics) -> None:
         "commandId": str(uuid4()),
         "businessKey": None,
         "schemaVersion": 1,
-        "data": {"orderNumber": "O-1", "quoteId": str(uuid4()), "customerId": "customer-1", "status": "IN_PROGRESS"},
+        "data": {
+            "orderNumber": "O-1",
+            "orderKind": "PRIMARY",
+            "customerId": "customer-1",
+            "status": "IN_PROGRESS",
+            "priority": 4,
+            "quoteId": str(uuid4()),
+            "quoteRevisionId": str(uuid4()),
+            **dict.fromkeys(("createdAt", "updatedAt"), "2026-11-24T10:00:00Z"),
+        },
     }
     producer = new_producer(topics.kafka, None)
     producer.produce(ORDERS, json.dumps(envelope).encode(), order_id.encode())

@@ -63,7 +63,8 @@ def test_a_selection_reads_hardly_more_beside_a_hundred_times_as_many_finished_o
 
 
 def test_steps_that_wait_for_their_next_check_are_not_read(costs: Costs) -> None:
-    assert costs.waiting <= costs.many[UNANSWERED] + TENANTS
+    # A look into the index of each tenant costs some pages, however many steps wait.
+    assert costs.waiting <= costs.many[UNANSWERED] + 3 * TENANTS
 
 
 def test_a_selection_reads_its_share_of_the_due_steps_and_sorts_no_others(costs: Costs) -> None:

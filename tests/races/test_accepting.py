@@ -16,7 +16,7 @@ from domain.delivery.orders import SalesOrder
 from domain.offers.acceptances import QuoteAcceptance
 from domain.offers.quotes import Quote
 from domain.store import table_of
-from domain.store.facts import OutboxEvent
+from domain.store.facts import TransitionLog
 from domain.workflows.starts import WorkflowCorrelation
 from tests.support.http import accept, edit, is_problem
 from tests.support.metrics import metric
@@ -89,7 +89,7 @@ def test_fourteen_acceptances_at_once_make_one_order(rush: Rush) -> None:
 
 @pytest.mark.stack
 def test_fourteen_acceptances_at_once_send_one_event_of_an_order(rush: Rush) -> None:
-    assert len(rush.shop.rows(OutboxEvent, event_type="OrderCreated")) == 1
+    assert len(rush.shop.rows(TransitionLog, emitted_event_type="OrderCreated")) == 1
 
 
 @pytest.mark.stack

@@ -23,6 +23,10 @@ EXPLORED = (
 )
 
 
+# It follows a decision and then another failure of the same step: two commands of the same process, which never meet.
+NEVER_MET = frozenset({"fallout_case.reopen"})
+
+
 @pytest.fixture(scope="module")
 def made() -> set[str]:
     """The moves that commands have made in the tests of this module, each with no other command before it."""
@@ -60,7 +64,7 @@ def test_every_move_and_check_of_an_offer_and_an_order_is_met_by_another_command
 
     What the meetings before have not shown (when only some of them were tested), the commands show by themselves.
     """
-    known = {name for name in Check.registry if name.startswith(EXPLORED)}
+    known = {name for name in Check.registry if name.startswith(EXPLORED)} - NEVER_MET
     seen = made.union(*(command.checks for command in COMMANDS.values()))
     parts = alone()
     while parts and not seen >= known:

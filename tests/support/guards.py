@@ -70,7 +70,7 @@ def allowed_in(move: Move, *states: StrEnum) -> Iterator[None]:
 def without_unique(engine: Engine, *indexes: str) -> Iterator[None]:
     """Run the block without these unique indexes or constraints. The database is empty when they come back."""
     with engine.begin() as connection:
-        found = [connection.execute(_DEFINITION, {"index": index}).one() for index in indexes]
+        found = [row for of in (_NEEDING, _DEFINITION) for index in indexes for row in connection.execute(of, {"index": index})]
         for each in found:
             connection.execute(text(each.dropping))
     try:
@@ -78,10 +78,17 @@ def without_unique(engine: Engine, *indexes: str) -> Iterator[None]:
     finally:
         empty(engine)
         with engine.begin() as connection:
-            for each in found:
+            for each in reversed(found):
                 connection.execute(text(each.making))
 
 
+# A foreign key rests on a unique index.
+_NEEDING = text("""
+    SELECT format('ALTER TABLE %I DROP CONSTRAINT %I', t.relname, c.conname) AS dropping,
+        format('ALTER TABLE %I ADD CONSTRAINT %I %s', t.relname, c.conname, pg_get_constraintdef(c.oid)) AS making
+    FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid JOIN pg_class i ON i.oid = c.conindid
+    WHERE c.contype = 'f' AND i.relname = :index
+""")
 _DEFINITION = text("""
     SELECT CASE WHEN c.oid IS NULL THEN format('DROP INDEX %I', i.relname)
             ELSE format('ALTER TABLE %I DROP CONSTRAINT %I', t.relname, c.conname) END AS dropping,
