@@ -1,4 +1,4 @@
-"""Archive files as the database knows them, and the keys of the customers whose data stand in them (decisions 0038 and 0039).
+"""The register of archive files, and the key under which each customer's personal data are sealed in them (decision 0039).
 
 A file that is not registered here is no file: whatever a writer left behind before it registered may be deleted by hand.
 """

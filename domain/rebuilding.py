@@ -28,7 +28,7 @@ from domain.store import UnitOfWork, table_of
 
 QUOTE, DECISION, REQUIREMENT = (table_of(entity) for entity in (Quote, ApprovalDecision, ApprovalRequirement))
 START: Final = (UUID(int=0), UUID(int=0))
-"""Before the first row of the first tenant."""
+"""The position before every row of every tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

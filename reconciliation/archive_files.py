@@ -32,7 +32,7 @@ class BrokenArchiveError(Exception):
 
 
 class Entry(NamedTuple):
-    """A row before it is written. `sealed` None: the row has no personal data, or its customer is not known."""
+    """A row that is about to be written. `sealed` is None when it has no personal data, or when its customer is unknown."""
 
     table: str
     dossier: UUID

@@ -116,7 +116,7 @@ class Archiving:
             return list(_entries_of(connection, dossier, keys[dossier.root_id]))
 
     def _settle(self, file: Row[Any], tried: set[UUID]) -> int:
-        """Delete every dossier of a registered file that is still as the file has it; returns how many rows were deleted."""
+        """Delete each dossier that still matches its registered file; returns how many rows were deleted."""
         archived: dict[UUID, list[Any]] = defaultdict(list)
         for line in entries(self._directory, self._expected(file)):
             archived[UUID(line["dossier"])].append(_comparable(line))

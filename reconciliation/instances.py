@@ -38,7 +38,7 @@ _log = structlog.get_logger()
 
 
 class Instances:
-    """`grace`: how long an instance may go on after its business is done. A process that missed a message asks by itself within ten minutes."""
+    """`grace`: how long an instance may run after its business is done. A process that missed a message asks the domain within ten minutes."""
 
     kind = "instance"
 

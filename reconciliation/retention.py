@@ -75,7 +75,7 @@ class Retainer:
         self._dry_run = dry_run
 
     def run(self, stop: Event) -> None:
-        """Delete old data every five minutes until `stop` is set, through outages."""
+        """Delete old data every five minutes until `stop` is set; outages are waited out."""
         repeat(self._round, stop, service="database of retention", idle=INTERVAL)
 
     def run_once(self) -> list[Done]:

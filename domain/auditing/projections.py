@@ -45,7 +45,7 @@ def _unlike_the_truth(projection: Projection) -> str:
 
 
 def _unlike_its_events(projection: Projection) -> str:
-    """The newest event of a row is its fold, because every event carries the whole header; compared as long as the outbox has the event.
+    """Compares each row with its newest event, which carries the whole header, as long as the outbox still has that event.
 
     Events of 0.1.0 lack members, and are left out.
     """
@@ -85,7 +85,8 @@ PROJECTIONS = Rule(
     },
     violations=(
         f"""SELECT format('Consumer %s has event %s (%s), which no transaction committed.', i.consumer_name, i.event_id, i.event_type)
-        FROM consumer_inbox i LEFT JOIN {COMMITTED} o ON o.id = i.event_id WHERE i.tenant_id = :tenant_id AND o.id IS NULL""",  # noqa: S608
+        FROM consumer_inbox i LEFT JOIN {COMMITTED} o ON o.id = i.event_id
+        WHERE i.tenant_id = :tenant_id AND o.id IS NULL""",  # noqa: S608 - names of the declarations
         f"""WITH consumers AS (
             SELECT DISTINCT i.consumer_name, o.topic FROM consumer_inbox i
             JOIN {COMMITTED} o ON o.id = i.event_id AND o.tenant_id = i.tenant_id WHERE i.tenant_id = :tenant_id)

@@ -118,7 +118,7 @@ def is_over(uow: UnitOfWork, case: Row[Any]) -> bool:
 
 
 def cases_after(connection: Connection, last: UUID, limit: int) -> list[Row[Any]]:
-    """The open cases of processes, in the order of their ids, from the one after `last` on.
+    """The open cases about processes whose ids come after `last`, ordered by id.
 
     `is_being_retried`: the engine has not been asked yet for what a person's RETRY wants.
     """
@@ -181,5 +181,5 @@ def _order_of(uow: UnitOfWork, key: BusinessKey) -> UUID | None:
     if key.kind is Kind.CANCELLATION:
         return UUID(str(uow.read(CancellationRequest, key.id).order_id))
     if key.kind in OF_CASES:
-        return uow.read(FalloutCase, key.id).order_id  # type: ignore[no-any-return]
+        return uow.read(FalloutCase, key.id).order_id  # type: ignore[no-any-return]  # a row's columns are untyped
     return None

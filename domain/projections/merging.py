@@ -113,7 +113,7 @@ def _upsert(projection: Projection) -> Insert:
 
 @cache
 def _cross_out(projection: Projection) -> Update:
-    """The version of a late event is missing no more."""
+    """Cross the version of a late event off the list of missing ones."""
     table, identity = TABLES[projection], IDENTITY[projection]
     version = bindparam("late_aggregate_version", type_=BigInteger())
     left = table.c.missing.op("-")(_from_to(version, version + 1))

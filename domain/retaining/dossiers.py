@@ -77,7 +77,8 @@ _LOGGED = {
     "workflow_command": "commands",
 }
 """Aggregate -> the ids in a dossier whose log entries belong to it."""
-_EVENTS = f"SELECT provider_name, external_event_id FROM external_callback_record WHERE {_OF} AND step_id {_any('steps')}"  # noqa: S608
+_EVENTS = f"""SELECT provider_name, external_event_id FROM external_callback_record
+    WHERE {_OF} AND step_id {_any("steps")}"""  # noqa: S608 - names of this module
 PARTS: Mapping[str, str] = {
     "quote": f"id {_any('quotes')}",
     "quote_revision": f"id {_any('revisions')}",
@@ -143,7 +144,7 @@ def _path(path: Path) -> str:
 
 
 def _line_of(table: str) -> str:
-    """Selects the rows of a table as lines."""
+    """The SQL that reads the rows of a table as archive lines."""
     paths = [_path(path) for path in PERSONAL.get(table, ())]
     plain = "to_jsonb(t)" + "".join(f" #- {path}" for path in paths)
     apart = f"jsonb_build_array({', '.join(f'to_jsonb(t) #> {path}' for path in paths)})::text" if paths else "NULL::text"
@@ -152,14 +153,18 @@ def _line_of(table: str) -> str:
 
 _READ = text(f"WITH {_IDS} {' UNION ALL '.join(map(_line_of, PARTS))}")
 # One statement: foreign keys are checked at its end, when nothing refers to anything any more.
-_DELETIONS = (f"of_{table} AS (DELETE FROM {table} WHERE {_OF} AND ({which}) RETURNING 1)" for table, which in PARTS.items())  # noqa: S608
+_DELETIONS = (
+    f"of_{table} AS (DELETE FROM {table} WHERE {_OF} AND ({which}) RETURNING 1)"  # noqa: S608 - names of this module
+    for table, which in PARTS.items()
+)
 _COUNTS = (f"(SELECT count(*) FROM of_{table})" for table in PARTS)  # noqa: S608 - names of this module
 _DELETE = text(f"WITH {_IDS}, {', '.join(_DELETIONS)} SELECT {' + '.join(_COUNTS)}")
 _LOCK = {
     table: text(f"WITH {_IDS} SELECT id FROM {table} WHERE {_OF} AND id {_any(ids)} FOR UPDATE SKIP LOCKED")  # noqa: S608 - names of this module
     for table, ids in _LOCKED.items()
 }
-_COUNT_LOCKED = text(f"WITH {_IDS} SELECT {' + '.join(f'(SELECT count(*) FROM {ids})' for ids in _LOCKED.values())}")  # noqa: S608
+_NUMBERS = " + ".join(f"(SELECT count(*) FROM {ids})" for ids in _LOCKED.values())  # noqa: S608 - names of this module
+_COUNT_LOCKED = text(f"WITH {_IDS} SELECT {_NUMBERS}")
 _BEFORE = "now() - CAST(:age AS interval)"  # of the transaction: an index cannot be searched by a clock that goes on
 _FINISHED = text(f"""
 SELECT * FROM (

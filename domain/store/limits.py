@@ -12,7 +12,7 @@ from functools import cache
 from typing import Final
 
 LIMITS: Final = "q2o_limits"
-"""An option of a database: the limits of every transaction on it. Without the option, those of the session hold."""
+"""The execution option that holds the limits of every transaction. Without it, the limits of the session apply."""
 _SINCE: Final = {"transaction_timeout": 170_000}
 """Limits that older servers do not have, and the version that brought them, as libpq writes it."""
 

@@ -79,7 +79,7 @@ def sweeping(sweep: Steps) -> Iterator[None]:
 
 
 def settling(offers: Offers) -> float:
-    """Let a step become UNKNOWN; the seconds until it is settled."""
+    """Make a step UNKNOWN; returns the seconds until it is settled."""
     started = offers.start_step(offers.running_order().steps[CHECK])
     time_out(offers, started)
     begin = time.perf_counter()

@@ -52,7 +52,7 @@ def archived(settled: Settled, tmp_path_factory: pytest.TempPathFactory) -> Arch
 
 @pytest.fixture
 def content(archived: Archived) -> Iterator[Path]:
-    """The file of the tenant; what a test changes in it is put right again."""
+    """The archive file of the tenant; whatever a test changes in it is restored."""
     [path] = (archived.directory / str(archived.tenant_id)).glob("*.jsonl")
     whole = path.read_bytes()
     yield path

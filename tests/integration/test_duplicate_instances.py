@@ -1,4 +1,4 @@
-"""Running instances that the domain does not count are ended; the registered one never is, and what belongs to others is left alone."""
+"""Instances that the domain has not registered are ended; the registered one is not, and other tenants' instances are left alone."""
 
 from __future__ import annotations
 

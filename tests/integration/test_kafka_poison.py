@@ -1,4 +1,4 @@
-"""Records that nobody can process, on real PostgreSQL and Kafka: each ends as a dead letter, and the event behind it is shown."""
+"""Records that nobody can process, on real PostgreSQL and Kafka: each becomes a dead letter, and the next event is still projected."""
 
 from __future__ import annotations
 

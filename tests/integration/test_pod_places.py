@@ -20,7 +20,7 @@ CAPACITY, KEPT, BACKLOG = 8, 2, 20
 
 @dataclass
 class Hanging:
-    """A pod whose provider hangs, with more tasks than places, and a topic that asks no provider."""
+    """A pod with more tasks than places, whose provider hangs, and a task of a topic that asks no provider."""
 
     provider: DeployedProcess
     approval: DeployedProcess

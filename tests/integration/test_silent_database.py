@@ -54,7 +54,7 @@ def behind(cable: Cable, db: Engine) -> Iterator[Engine]:
 
 
 def declared(connection: Connection) -> None:
-    """A statement of the product, as `domain.store.declared` sends it."""
+    """Send a statement the way the product does, by `domain.store.declared`."""
     open_for(connection, EVERY_TENANT)
 
 

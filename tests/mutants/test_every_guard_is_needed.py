@@ -5,41 +5,20 @@ The completeness test fails for a guard without a story.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from tests.mutants.layers import GUARDS
-from tests.mutants.stories import (
-    accepting,
-    approving,
-    authority,
-    cancelling,
-    casework,
-    escalating,
-    fulfilment,
-    price_books,
-    quoting,
-    resolving,
-    withdrawing,
-    workflows,
-)
 from tests.mutants.telling import STORIES, show_that_it_is_needed
 from tests.mutants.trial import Trial
 from tests.support.evidence import record
 
-LOADED = (
-    accepting,
-    approving,
-    authority,
-    cancelling,
-    casework,
-    escalating,
-    fulfilment,
-    price_books,
-    quoting,
-    resolving,
-    withdrawing,
-    workflows,
+NAMES = (
+    *("accepting", "approving", "authority", "cancelling", "casework", "escalating"),
+    *("fulfilment", "price_books", "quoting", "resolving", "withdrawing", "workflows"),
 )
+LOADED = [import_module(f"tests.mutants.stories.{name}") for name in NAMES]  # a story registers when its module is imported
 
 
 def test_every_guard_has_a_story() -> None:

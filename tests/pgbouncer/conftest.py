@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before the database of the tests, for the tests of this folder."""
+"""A PgBouncer in transaction mode in front of the test database."""
 
 from __future__ import annotations
 

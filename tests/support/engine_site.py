@@ -38,7 +38,7 @@ ASKED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """An engine with models, people and accounts, an order's instance without a worker, and a task that asks a regional sales manager."""
+    """An engine with models, people and accounts, an order's instance that no worker serves, and a task for a regional sales manager."""
 
     settings: Settings
     administrator: Engine

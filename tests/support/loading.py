@@ -35,7 +35,7 @@ def copied_tenant(connection: Connection, tenant_id: UUID) -> UUID:
 def insert_copies(
     connection: Connection, table: Table | Any, number: int, changes: Mapping[str, str], which: str, *, keep_ids: bool = False
 ) -> None:
-    """Insert copies of the rows that `which` selects; `changes` gives columns as SQL over the row `t` and the number of the copy, `n`."""
+    """Copy the rows that `which` selects. `changes` gives new column values as SQL, which may use the row `t` and the copy's number `n`."""
     table = table if isinstance(table, Table) else table_of(table)
     given = {**({} if keep_ids or "id" not in table.c else {"id": "gen_random_uuid()"}), **changes}
     columns = [column.name for column in table.c if column.identity is None]

@@ -1,4 +1,4 @@
-"""Retention for tests: a tenant whose business is over, and what is left of it in the tables and in the archive."""
+"""For tests of retention: a tenant whose business is over, and what its tables and its archive still hold."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Watched:
 
     @classmethod
     def of(cls, offers: Offers, business_key: str, instance_id: str = FIRST) -> Watched:
-        """Register the first instance of a business key."""
+        """Register an instance as the one that works for its business key."""
         watched = cls(offers, business_key)
         watched.register(instance_id)
         return watched

@@ -1,4 +1,4 @@
-"""A process is ready when each service that it needs answers; a probe never waits long, and never asks too often."""
+"""A process is ready when every service that it needs answers. A probe has a time limit, and its answer is kept for a second."""
 
 from __future__ import annotations
 

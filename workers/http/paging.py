@@ -21,7 +21,8 @@ def _digits(value: object) -> object:
     return value
 
 
-Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Items on this page"), BeforeValidator(_digits)]
+IN_DIGITS = BeforeValidator(_digits)
+Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Items on this page"), IN_DIGITS]
 After = Annotated[UUID | None, Query(description="`next` of the previous page")]
 
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL's error codes (SQLSTATE) say about a session: whether it is of use any longer.
+"""What PostgreSQL's error codes (SQLSTATE) say about a session, and whether it can still be used.
 
 A session that is of no use is dropped with all others of its pool, so that the next command connects again and finds the server that serves
 by then. `docs/database.md` lists the states.

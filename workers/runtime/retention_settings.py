@@ -14,7 +14,7 @@ from workers.runtime.environment import Environment, SettingError, variable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """The age of each kind, and where archives are written; None: nothing is archived, so the rows of finished business stay."""
+    """How long each kind is kept, and where archives go. Without a directory nothing is archived, and finished business stays."""
 
     ages: Mapping[str, timedelta]
     archive: Path | None

@@ -19,7 +19,7 @@ from domain.delivery.orders import OrderStatus
 from domain.offers.quotes import QuoteStatus
 from domain.projections.searching import After, Found, Search
 from domain.projections.tables import Projection
-from workers.http.paging import LARGEST_PAGE
+from workers.http.paging import IN_DIGITS, LARGEST_PAGE
 from workers.http.shapes.bodies import Body
 from workers.http.shapes.fields import Moment, Text
 
@@ -57,7 +57,7 @@ class ListQuery(Body):
     customer_id: Text | None = None
     created_from: Moment | None = None
     created_before: Moment | None = None
-    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Items on this page")] = 50
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Items on this page"), IN_DIGITS] = 50
     after: Annotated[str | None, Field(max_length=LONGEST_PLACE, description="`next` of the previous page, in the same order")] = (
         None
     )
@@ -117,7 +117,7 @@ class ListQuery(Body):
 class QuoteQuery(ListQuery):
     PROJECTION = Projection.QUOTES
     EQUAL = ("quote_number", "customer_id", "status")
-    SPANS = {"created_at": ("created_from", "created_before"), "valid_until": ("valid_from", "valid_before")}  # noqa: RUF012
+    SPANS: ClassVar = {"created_at": ("created_from", "created_before"), "valid_until": ("valid_from", "valid_before")}
 
     quote_number: Text | None = None
     status: QuoteStatus | None = None
@@ -129,7 +129,7 @@ class QuoteQuery(ListQuery):
 class OrderQuery(ListQuery):
     PROJECTION = Projection.ORDERS
     EQUAL = ("order_number", "quote_id", "customer_id", "status")
-    SPANS = {  # noqa: RUF012
+    SPANS: ClassVar = {
         "created_at": ("created_from", "created_before"),
         "requested_completion": ("completion_from", "completion_before"),
     }
