@@ -52,12 +52,18 @@ def test_a_tenant_whose_archive_is_broken_loses_nothing_and_stops_no_other(migra
     assert rows_of(migrated, other.tenant_id) == {}
 
 
-def test_a_dossier_that_somebody_works_on_is_left_for_later(migrated: Engine, tmp_path: Path) -> None:
+def cancelled_quote(migrated: Engine) -> Offers:
+    """Empty the database, and make a tenant with one quote, which is over."""
     empty(migrated)
     offers = Offers(migrated, uuid4())
     offers.draft_quote()
     with migrated.begin() as connection:
         connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
+    return offers
+
+
+def test_a_dossier_that_somebody_works_on_is_left_for_later(migrated: Engine, tmp_path: Path) -> None:
+    offers = cancelled_quote(migrated)
     before = rows_of(migrated, offers.tenant_id)
     with migrated.connect() as holder:
         holder.execute(text("SELECT 1 FROM quote FOR UPDATE"))
@@ -73,11 +79,7 @@ def test_a_dossier_that_somebody_works_on_is_left_for_later(migrated: Engine, tm
 
 def test_a_dossier_that_has_changed_since_it_was_archived_is_not_deleted(migrated: Engine, tmp_path: Path) -> None:
     """Kills: a deletion that believes the file without a look at the rows."""
-    empty(migrated)
-    offers = Offers(migrated, uuid4())
-    offers.draft_quote()
-    with migrated.begin() as connection:
-        connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
+    offers = cancelled_quote(migrated)
     before = rows_of(migrated, offers.tenant_id)
     with migrated.connect() as holder:
         holder.execute(text("SELECT 1 FROM quote FOR UPDATE"))
@@ -156,11 +158,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Engine, int], l
 def test_a_crash_at_any_step_loses_nothing_and_repeats_nothing(
     migrated: Engine, tmp_path: Path, steps: Callable[[Engine, int], list[int]], dies_at: int
 ) -> None:
-    empty(migrated)
-    offers = Offers(migrated, uuid4())
-    offers.draft_quote()
-    with migrated.begin() as connection:
-        connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
+    offers = cancelled_quote(migrated)
     before = rows_of(migrated, offers.tenant_id)
     taken = steps(acting(migrated, "retain"), dies_at)
     with pytest.raises(Crash):

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from domain.delivery import incidents
 from domain.delivery.resolving import Resolution
 from domain.workflows import requests
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
 from tests.support.reconciling import actions
-from tests.support.watched import FIRST, Watched, incident, order_key
+from tests.support.watched import FIRST, Watched, incident
 from workers.dispatch import Dispatcher
 from workers.runtime.engine import EngineRefusedError
 
 STEP = "execute-step"
-
-
-@pytest.fixture
-def work(offers: Offers) -> Fulfilment:
-    return Fulfilment.running(offers)
-
-
-@pytest.fixture
-def watched(work: Fulfilment) -> Watched:
-    """A live order with its registered instance."""
-    return Watched.of(work.offers, order_key(work.offers, work.order_id))
 
 
 def test_an_incident_gets_a_case_that_says_where_and_why(watched: Watched, work: Fulfilment) -> None:

@@ -35,12 +35,6 @@ TRIES = 3  # tries while the service is away, so that a line per try would show
 
 
 @pytest.fixture
-def cable(db: Engine) -> Iterator[Cable]:
-    with Cable(str(db.url.host), int(db.url.port or 5432)) as cable:
-        yield cable
-
-
-@pytest.fixture
 def behind(cable: Cable, db: Engine) -> Iterator[Engine]:
     """The database through the cable."""
     url = db.url.set(host="127.0.0.1", port=cable.port)

@@ -37,12 +37,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cable(db: Engine) -> Iterator[Cable]:
-    with Cable(str(db.url.host), int(db.url.port or 5432)) as cable:
-        yield cable
-
-
-@pytest.fixture
 def behind(cable: Cable, db: Engine) -> Iterator[Engine]:
     """The database through the cable, with one open session."""
     url = acting(db, "http").url.set(host="127.0.0.1", port=cable.port)

@@ -20,17 +20,6 @@ from workers.runtime.engine import EngineRefusedError
 RUNNING, DELETED, COMPLETED = "ACTIVE", "EXTERNALLY_TERMINATED", "COMPLETED"
 
 
-@pytest.fixture
-def work(offers: Offers) -> Fulfilment:
-    return Fulfilment.running(offers)
-
-
-@pytest.fixture
-def watched(work: Fulfilment) -> Watched:
-    """A live order with its registered instance."""
-    return Watched.of(work.offers, order_key(work.offers, work.order_id))
-
-
 def finish(work: Fulfilment) -> None:
     for name in work.states():
         work.complete(name)

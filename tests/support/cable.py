@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self
+
+import pytest
+from sqlalchemy import Engine
 
 CHUNK = 65536  # bytes
 
@@ -70,6 +74,13 @@ class Cable:
                 self._ends |= {client, server}
             for source, sink in ((client, server), (server, client)):
                 Thread(target=_pump, args=(source, sink, self._passes), name="cable-pump", daemon=True).start()
+
+
+@pytest.fixture
+def cable(db: Engine) -> Iterator[Cable]:
+    """The line to the database of the tests."""
+    with Cable(str(db.url.host), int(db.url.port or 5432)) as cable:
+        yield cable
 
 
 def _pump(source: socket.socket, sink: socket.socket, passes: Event) -> None:

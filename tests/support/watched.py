@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import Mock, create_autospec
 from uuid import UUID
 
+import pytest
 from sqlalchemy import Row, select, text
 
 from domain.delivery.resolving import Resolution, ResolveCase, resolve
@@ -22,6 +23,7 @@ from reconciliation.incidents import Incidents
 from reconciliation.instances import Instances
 from reconciliation.repairs import Repairs
 from tests.support.database import acting, in_order
+from tests.support.fulfilment import Fulfilment
 from tests.support.offers import BERT, STAFF, Offers
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident
@@ -138,3 +140,15 @@ def incident(activity_id: str = "execute-step", instance_id: str = FIRST, number
 
 def order_key(offers: Offers, order_id: UUID) -> str:
     return f"order:{offers.tenant_id}:{order_id}"
+
+
+@pytest.fixture
+def work(offers: Offers) -> Fulfilment:
+    """An order that is being delivered."""
+    return Fulfilment.running(offers)
+
+
+@pytest.fixture
+def watched(work: Fulfilment) -> Watched:
+    """A live order with its registered instance."""
+    return Watched.of(work.offers, order_key(work.offers, work.order_id))
