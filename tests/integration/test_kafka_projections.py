@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from threading import Event, Thread
-from uuid import uuid4
 
 import pytest
 from confluent_kafka import TopicPartition
-from sqlalchemy import Engine, Row, delete, func, select
+from sqlalchemy import Engine
 
-from domain.projections.tables import INBOX, TABLES, Projection
-from reconciliation.projections import Projections
-from reconciliation.repairs import Repairs
+from domain.projections.tables import Projection
 from tests.support.as_read import Offer
 from tests.support.database import acting, empty
 from tests.support.metrics import metric
 from tests.support.offers import Offers, offers_of_new_tenant
-from tests.support.projected import show_all
+from tests.support.projected import consume_until, events_seen, rows
 from tests.support.relays import committed
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
@@ -44,16 +40,6 @@ class Story:
     distinct: int
     skipped: float
     letters: int
-
-
-def rows(engine: Engine, projection: Projection) -> list[Row[tuple[object, ...]]]:
-    with engine.connect() as connection:
-        return list(connection.execute(select(*TABLES[projection].c)).all())
-
-
-def seen(engine: Engine) -> int:
-    with engine.connect() as connection:
-        return connection.scalar(select(func.count()).select_from(INBOX)) or 0
 
 
 def skipped(view: View) -> float:
@@ -108,7 +94,7 @@ def story(migrated: Engine, made_topics: Topics) -> Iterator[Story]:
 
 
 def test_every_distinct_event_is_seen_once_and_each_repeat_is_counted(migrated: Engine, story: Story) -> None:
-    assert (seen(migrated), story.skipped) == (story.distinct, story.distinct)
+    assert (events_seen(migrated), story.skipped) == (story.distinct, story.distinct)
     assert not committed(migrated, published=False)
 
 
@@ -143,15 +129,6 @@ def test_a_batch_that_is_rewound_is_skipped_event_by_event(migrated: Engine, sto
     assert [row.projected_at for row in rows(migrated, Projection.ORDERS)] == view
 
 
-def consume_until(inbox: Inbox, is_done: Callable[[], bool], what: str) -> None:
-    def goes_on() -> bool:
-        inbox.run_once()
-        return is_done()
-
-    eventually(goes_on, what)
-    inbox.close()
-
-
 def rewind(topics: Topics, group: str, topic: str) -> None:
     """Set the offsets of a group back to the first record of each partition."""
     consumer = new_consumer(topics.kafka, group)
@@ -161,28 +138,3 @@ def rewind(topics: Topics, group: str, topic: str) -> None:
         offsets=[TopicPartition(topic, each, low) for each, low in zip(partitions, lows, strict=True)], asynchronous=False
     )
     consumer.close()
-
-
-def test_a_version_that_kafka_has_lost_is_rebuilt_once_from_the_authority(db: Engine, topics: Topics, offers: Offers) -> None:
-    order = offers.running_order()
-    Relay(acting(db, "relay"), topics.kafka).run_once()
-    kept = [record for record in topics.records(ORDERS.topic) if b"OrderSubmitted" not in (record.value() or b"")]
-    topics.empty()
-    producer = new_producer(topics.kafka, None)
-    for record in kept:
-        producer.produce(ORDERS.topic, record.value(), record.key())
-    assert producer.flush(30) == 0
-    show_all(db)
-    with db.begin() as connection:
-        connection.execute(delete(TABLES[Projection.ORDERS]))
-    inbox = Inbox(acting(db, "inbox"), topics.kafka, ORDERS, group=f"test-{uuid4()}")
-    consume_until(inbox, lambda: seen(db) == len(kept), "what is left is consumed")
-    database = acting(db, "reconcile")
-    sweeps = Projections(database, Repairs(database, dry_run=False), timedelta(0))
-    before = metric("q2o_reconciliation_actions_total", kind="projection", result="rebuilt")
-
-    assert [sweeps.sweep(), sweeps.sweep()] == [1, 0]
-
-    [row] = rows(db, Projection.ORDERS)
-    assert (row.aggregate_version, row.status, row.gap_since) == (order.version, "IN_PROGRESS", None)
-    assert metric("q2o_reconciliation_actions_total", kind="projection", result="rebuilt") == before + 1

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, Row, select
+from sqlalchemy import Engine, Row, func, select
 
 from domain import rebuilding
 from domain.projections.merging import Consumed, Seen, consume
-from domain.projections.tables import Projection
+from domain.projections.tables import INBOX, TABLES, Projection
 from domain.store import Cause, table_of, unit_of_work
 from domain.store.base import as_json
 from domain.store.facts import OutboxEvent
 from domain.store.unit_of_work import housekeeping
 from tests.support.database import acting
+from tests.support.waiting import eventually
 from workers.kafka import wire
+from workers.kafka.inbox import Inbox
 from workers.kafka.views import VIEWS, View
 from workers.kafka.wire import Envelope
 
@@ -67,6 +69,29 @@ def feed_all(engine: Engine, tenant_id: UUID) -> None:
     for view in VIEWS:
         events = (event for event in events_of(engine, view.aggregate_type, *_BESIDE.get(view.aggregate_type, ())))
         feed(engine, view, (envelope_of(event) for event in events if event.tenant_id == tenant_id))
+
+
+def rows(engine: Engine, projection: Projection) -> list[Row[Any]]:
+    """Every row of a projection."""
+    with engine.connect() as connection:
+        return list(connection.execute(select(*TABLES[projection].c)).all())
+
+
+def events_seen(engine: Engine) -> int:
+    """How many events the inbox has a row for."""
+    with engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(INBOX)) or 0
+
+
+def consume_until(inbox: Inbox, is_done: Callable[[], bool], what: str) -> None:
+    """Let an inbox consume until something is so, and leave its group."""
+
+    def goes_on() -> bool:
+        inbox.run_once()
+        return is_done()
+
+    eventually(goes_on, what)
+    inbox.close()
 
 
 _BESIDE = {"approval_requirement": ("approval_request",)}
