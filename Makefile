@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices topics rights settings faults storm pgbouncer bench models openapi fuzz evidence sbom lock help
+.PHONY: demo up test check races mutants matrices topics rights settings faults storm pgbouncer bench models openapi fuzz evidence sbom lock help retries
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
@@ -41,6 +41,9 @@ matrices: $(VENV)/.development ## write the state machines, event by state, to d
 
 topics: $(VENV)/.development ## write what every topic reads, sets and raises to docs/topics.md
 	@$(BIN)/python -m tests.support.topics_page
+
+retries: $(VENV)/.development ## write what is tried again, how often and how it ends to docs/retries.md
+	@$(BIN)/python -m tests.support.retries_page
 
 rights: $(VENV)/.development ## write what every process may do to docs/rights.md and docs/rights-engine.md
 	@$(BIN)/python -m tests.support.rights_page

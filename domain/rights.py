@@ -30,7 +30,7 @@ consumer_inbox               -     -     -        -     SI    -         SuD    S
 customer_key                 -     -     -        -     -     -         SI     S
 external_callback_conflict   SI    S     -        -     -     -         SD     S
 external_callback_record     SIU   S     -        -     -     SU        SuD    S
-fallout_case                 SIU   SIU   S        -     -     SIU       SuD    S
+fallout_case                 SIU   SIU   SIU      -     -     SIU       SuD    S
 fallout_note                 SI    SI    -        -     -     SI        SD     S
 fulfillment_plan             S     SI    -        -     -     S         SD     S
 fulfillment_step             SIU   SIU   S        -     -     SIU       SuD    S
@@ -38,7 +38,7 @@ fulfillment_step_dependency  SI    SI    -        -     -     SI        SD     S
 idempotency_record           SIU   -     -        -     -     -         SuD    S
 jeopardy_alert               S     SIU   -        -     -     SU        SD     S
 order_search_projection      S     -     -        -     SIU   SIU       SD     S
-outbox_event                 I     I     -        SuD   -     I         SuD    S
+outbox_event                 SIu   SIu   I        SuD   -     SI        SuD    S
 price_book_entry             SI    S     -        -     -     -         -      S
 price_book_head              SIU   S     -        -     -     -         -      S
 price_book_version           SI    S     -        -     -     -         -      S
@@ -54,22 +54,26 @@ quote_search                 S     -     -        -     SIU   SIU       SD     S
 reconciliation_finding       -     -     -        -     -     SI        SD     S
 reconciliation_lease         -     -     -        -     -     SIUD      -      S
 resolution_proposal          SI    SI    -        -     -     S         SD     S
-sales_order                  SIU   SU    -        -     -     SU        SuD    S
+sales_order                  SIU   SU    S        -     -     SU        SuD    S
 sales_order_line             SI    S     -        -     -     S         SD     S
 shown_form                   SI    SI    -        -     -     -         SD     S
 step_contradiction           SIU   SIU   -        -     -     SIU       SD     S
+step_repair                  SI    SI    -        -     -     S         SD     S
 transition_log               SI    SI    I        -     -     SI        SD     S
-workflow_command             SIU   SIU   SU       -     -     SIU       SuD    S
-workflow_correlation         SIU   SIU   SU       -     -     SIU       SD     S
+workflow_command             SIU   SIU   SIU      -     -     SIU       SuD    S
+workflow_correlation         SIU   SIU   SIU      -     -     SIU       SD     S
 workflow_instance            S     SI    SI       -     -     SI        SD     S
 """
-FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {"next_number": ("http", "tasks", "reconcile")}
+FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {"next_number": ("http", "tasks", "dispatch", "reconcile")}
 """Function -> the processes that may call it: those that make quotes, orders or cases, which have numbers."""
+AGAIN: Final = ("status", "due_at", "refused_since")
 COLUMNS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     # To lock a grant FOR SHARE; PostgreSQL demands the UPDATE of some column for that.
     ("authority_grant", "tasks"): ("updated_at",),
     # A relay of the release before marks what it has published.
-    ("outbox_event", "relay"): ("status", "attempts", "due_at", "published_at"),
+    ("outbox_event", "relay"): ("status", "attempts", "due_at", "published_at", "refused_since", "last_reason"),
+    # To send an event again that Kafka has refused, when a person says so.
+    **{("outbox_event", process): AGAIN for process in ("http", "tasks")},
     # To lock old rows before they are deleted.
     **{
         (table, "retain"): ("updated_at",)

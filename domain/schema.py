@@ -18,6 +18,7 @@ from domain.delivery import (
     order_moves,
     orders,
     proposing,
+    repairing,
     resolving,
     starting,
     step_moves,

@@ -16,9 +16,11 @@ from sqlalchemy import Engine as Database
 
 from domain.delivery.unanswered import Silence
 from domain.errors import OutcomeUnknownError, TryAgain
+from domain.retry_rules import PROVIDER_UNKNOWN
 from reconciliation.approvals import Approvals
 from reconciliation.assignees import Assignees
 from reconciliation.cancellations import Cancellations
+from reconciliation.case_starts import CaseStarts
 from reconciliation.cases import Cases
 from reconciliation.contradictions import Contradictions
 from reconciliation.deadlines import Deadlines
@@ -30,6 +32,7 @@ from reconciliation.orphans import Orphans
 from reconciliation.projections import Projections
 from reconciliation.questions import ProviderPlaces
 from reconciliation.quotes import Quotes
+from reconciliation.refused_events import RefusedEvents
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
 from reconciliation.steps import Steps
@@ -47,7 +50,6 @@ CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case, 
 PROJECTION_LIMIT = timedelta(minutes=1)  # the inbox takes milliseconds, and a relay or an inbox that is restarted takes seconds
 GATE_GRACE = timedelta(minutes=2)  # a new instance comes to the registration gate when a pod is free
 DONE_GRACE = timedelta(minutes=15)  # a process that missed a message asks the domain by itself within ten minutes
-GIVE_UP_AFTER = timedelta(hours=1)  # longer than most outages, shorter than a customer's patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ class Intervals:
     case_grace: timedelta = CASE_GRACE
     gate_grace: timedelta = GATE_GRACE
     done_grace: timedelta = DONE_GRACE
-    give_up_after: timedelta = GIVE_UP_AFTER
+    give_up_after: timedelta = PROVIDER_UNKNOWN.time
     projection_limit: timedelta = PROJECTION_LIMIT
 
     @classmethod
@@ -119,6 +121,8 @@ class Reconciler:
             Instances(database, engine, repairs, intervals.done_grace),
             Duplicates(database, engine, repairs, intervals.gate_grace),
             Incidents(database, engine, repairs, intervals.case_grace),
+            CaseStarts(database, repairs),
+            RefusedEvents(database, repairs),
         )
         self._outages = {sweep.kind: OutageLog(f"{sweep.kind} sweep") for sweep in self._sweeps}
         self._pauses = Pauses()

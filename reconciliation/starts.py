@@ -14,16 +14,17 @@ import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
+from domain.delivery import given_up
+from domain.retry_rules import START_UNKNOWN
 from domain.store import UnitOfWork, claims
 from domain.store.unit_of_work import housekeeping
-from domain.workflows import starts
+from domain.workflows import open_starts, starts
 from domain.workflows.starts import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.rounds import LEASE, ROUND, in_rounds
 from workers.runtime.engine import Engine, EngineRefusedError, Instance
 from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
 
-SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=200), timedelta(seconds=60)
 TERMINATED = frozenset({"EXTERNALLY_TERMINATED", "INTERNALLY_TERMINATED"})
 
 _log = structlog.get_logger()
@@ -43,13 +44,13 @@ class Starts:
     def sweep(self) -> int:
         """Resolve every unresolved start that is due; returns how many were settled. Raises EngineError."""
         with housekeeping(self._database) as connection:
-            WORKFLOW_START_UNRESOLVED.set(starts.unknown_starts(connection))
+            WORKFLOW_START_UNRESOLVED.set(open_starts.unknown_starts(connection))
         return in_rounds(self.kind, self._take, self._settle, once=self._repairs.dry_run)
 
     def _take(self) -> Sequence[Row[Any]]:
         lease = None if self._repairs.dry_run else LEASE
         with housekeeping(self._database) as connection:
-            return starts.unresolved_starts(connection, ROUND, lease, self._start_safe_interval)
+            return open_starts.unresolved_starts(connection, ROUND, lease, self._start_safe_interval)
 
     def _settle(self, row: Row[Any]) -> bool:
         is_settled = False
@@ -58,6 +59,7 @@ class Starts:
         except EngineRefusedError as refusal:
             # The refusal is about this start alone; the other starts must not wait for it.
             _log.warning("workflow_start_not_looked_up", businessKey=row.business_key, reason=str(refusal))
+            is_settled = row.is_unknown_for_too_long and self._give_up(row, str(refusal), {})
         finally:
             if not is_settled:
                 self._check_again_later(row)
@@ -65,7 +67,7 @@ class Starts:
 
     def _check_again_later(self, row: Row[Any]) -> None:
         if not self._repairs.dry_run:
-            delay = min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT)
+            delay = START_UNKNOWN.wait_after(row.age)
             with housekeeping(self._database) as connection:
                 claims.check_later(connection, starts.CORRELATION, [(row, delay)])
 
@@ -85,7 +87,12 @@ class Starts:
         if not row.is_past_safe_interval:
             return False
         evidence["safeIntervalSeconds"] = self._start_safe_interval.total_seconds()
+        if row.is_unknown_for_too_long and row.attempts >= START_UNKNOWN.attempts:
+            return self._give_up(row, "the engine has no instance of it", evidence)
         return self._repairs.make(_repair(row, Action.STARTED_AGAIN, evidence), lambda uow: _start_again(uow, row))
+
+    def _give_up(self, row: Row[Any], reason: str, evidence: Mapping[str, Any]) -> bool:
+        return self._repairs.make(_repair(row, Action.GIVEN_UP, evidence), lambda uow: _give_up(uow, row, reason))
 
     def _attach(self, row: Row[Any], candidates: Sequence[Instance], evidence: Mapping[str, Any]) -> bool:
         chosen, *others = candidates
@@ -120,6 +127,14 @@ def _register(uow: UnitOfWork, row: Row[Any], instance: Instance) -> bool:
 
 def _start_again(uow: UnitOfWork, row: Row[Any]) -> bool:
     starts.start_again(uow, row.business_key, row.version)
+    return True
+
+
+def _give_up(uow: UnitOfWork, row: Row[Any], reason: str) -> bool:
+    starts.give_up(uow, row.business_key, row.version)
+    tried = f"start process {row.workflow_name}"
+    since = {"tried": tried, "times": row.attempts, "since": row.requested_at, "last_reason": reason}
+    given_up.open_case(uow, row.business_key, f"No start of {row.workflow_name} has come to be known: {reason}", since)
     return True
 
 

@@ -1,6 +1,7 @@
 """Carries workflow commands to the engine: start a process, send a message, complete or assign a user task, retry a task.
 
-The rule it keeps: a command stays in its row until it is proven done or no longer matters. A start whose outcome is not known is never sent
+The rule it keeps: a command stays in its row until it is proven done, no longer matters, or is left to a person with a case, after the time
+that domain/retry_rules.py gives it. A start whose outcome is not known is never sent
 a second time; it becomes START_UNKNOWN, and reconciliation asks the engine (docs/domain.md#process-starts). Messages and completions may be
 repeated: the engine finds nothing that waits for them a second time. No transaction is open while the engine is called.
 """
@@ -25,13 +26,24 @@ from sqlalchemy import Row
 
 from domain.callers import keys_of_callers
 from domain.errors import Conflict
-from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.retry_rules import START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN, RetryRule
+from domain.store import UnitOfWork, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
-from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, DuplicateWorkflow, RegisterWorkflow
+from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, RegisterWorkflow
+from workers import dispatched
+from workers.dispatched import cause_of, facts_of, pass_gate
 from workers.runtime.deliveries import DELIVERIES
-from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, EngineUnavailableError
+from workers.runtime.engine import (
+    Engine,
+    EngineError,
+    EngineLockedOutError,
+    EngineOutcomeUnknownError,
+    EngineRefusedError,
+    EngineUnavailableError,
+    EngineUntrustedError,
+)
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.outages import is_outage
 from workers.runtime.retries import repeat
@@ -43,11 +55,9 @@ BATCH = 32  # commands per claim: four rounds of the threads
 POLL = timedelta(milliseconds=50)  # the longest wait of a new command while no other is due
 # Half of it covers one call with its time limits (3 s to connect, 10 s for the response).
 LEASE = timedelta(seconds=30)
-SHORTEST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
-# After an engine has failed a start for so long, reconciliation asks what it has, and the start is not sent again.
-START_TRIES_FOR = timedelta(seconds=60)
+NOBODY_WAITS = "no process instance waits for it"
 NOT_THIS_START = frozenset(
-    # A right that is missing, a model that is not deployed yet, a gateway's limit: they concern every start, and nothing was started.
+    # A right that is missing, a model that is not deployed yet, a limit: they concern every start, and nothing was started.
     {
         HTTPStatus.FORBIDDEN,
         HTTPStatus.NOT_FOUND,
@@ -114,23 +124,23 @@ class Dispatcher:
                 self._carry_out(row)
             except Conflict as conflict:
                 # Our lease ended and the next dispatcher has settled the command, or its process has read what the message tells.
-                _log.info("workflow_command_settled_elsewhere", **_facts(row), conflictCode=conflict.code)
-            except EngineUnavailableError:
-                self._give_back(row, timedelta(0), was_sent=False)
+                _log.info("workflow_command_settled_elsewhere", **facts_of(row), conflictCode=conflict.code)
+            except EngineUnavailableError as error:
+                self._not_now(row, error)
                 raise
             except Exception as error:
                 if is_outage(error):
                     raise
-                # A start is not sent a second time: whether this one has arrived is not known.
-                set_aside("dispatch", "command", error, commandId=row.id, **_facts(row))
-                self._give_back(row, self._longer(row), was_sent=True)
+                # The command is the cause. Whether the engine has it is not known, so a start is not sent a second time.
+                set_aside("dispatch", "command", error, commandId=row.id, **facts_of(row))
+                self._try_later_or_give_up(row, WORKFLOW_COMMAND_UNKNOWN, str(error))
 
     def _carry_out(self, row: Row[Any]) -> None:
         if row.kind == WorkflowCommandKind.START:
             self._start(row)
         elif row.expired:
             self._settle(row, lambda uow: requests.expire(uow, row.id, "EXPIRED"))
-            _log.info("workflow_command_expired", **_facts(row))
+            _log.info("workflow_command_expired", **facts_of(row))
         else:
             self._deliver(row, partial(DELIVERIES[row.kind], self._engine, row))
 
@@ -152,68 +162,87 @@ class Dispatcher:
     def _started(self, row: Row[Any], instance_id: str) -> None:
         token = UUID(row.variables["startToken"])
         gate = RegisterWorkflow(business_key=row.business_key, start_token=token, process_instance_id=instance_id)
-        with unit_of_work(self._database, _cause(row, instance_id)) as uow:
-            duplicate = _pass_gate(uow, gate)
+        with unit_of_work(self._database, cause_of(row, instance_id)) as uow:
+            duplicate = pass_gate(uow, gate)
             requests.finish(uow, row.id, duplicate.code if duplicate else "STARTED")
         if duplicate:
             # Another instance passed the registration gate first; this one ends there.
-            _log.warning("workflow_start_duplicate", **_facts(row), processInstanceId=instance_id, conflictCode=duplicate.code)
+            _log.warning("workflow_start_duplicate", **facts_of(row), processInstanceId=instance_id, conflictCode=duplicate.code)
         else:
-            _log.info("workflow_started", **_facts(row), processInstanceId=instance_id)
+            _log.info("workflow_started", **facts_of(row), processInstanceId=instance_id)
 
     def _start_unknown(self, row: Row[Any], reason: str) -> None:
-        with unit_of_work(self._database, _cause(row)) as uow:
+        with unit_of_work(self._database, cause_of(row)) as uow:
             is_unknown = starts.start_timed_out(uow, row.business_key)
             requests.finish(uow, row.id, "START_UNKNOWN" if is_unknown else "STARTED")
         if is_unknown:
             WORKFLOW_START_UNKNOWN.labels(workflow=row.name).inc()
-            _log.warning("workflow_start_unknown", **_facts(row), reason=reason)
+            _log.warning("workflow_start_unknown", **facts_of(row), reason=reason)
 
     def _start_refused(self, row: Row[Any], refusal: EngineRefusedError) -> None:
-        # The engine's own error means that its transaction was rolled back; a gateway's error proves nothing.
         is_rolled_back = refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR and refusal.kind.endswith("Exception")
-        if refusal.status in NOT_THIS_START or (is_rolled_back and self._age(row) < START_TRIES_FOR):
-            self._try_later(row, refusal, was_sent=False)
+        if refusal.status in NOT_THIS_START and _is_left(row, START_REFUSED):
+            self._try_later(row, START_REFUSED, str(refusal), was_sent=False)
+        elif is_rolled_back and _is_left(row, START_ROLLED_BACK):
+            self._try_later(row, START_ROLLED_BACK, str(refusal), was_sent=False)
         elif refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             self._start_impossible(row, str(refusal))
         else:
             self._start_unknown(row, str(refusal))
 
-    def _start_impossible(self, row: Row[Any], reason: str) -> None:
-        def refuse(uow: UnitOfWork) -> None:
-            starts.start_refused(uow, row.business_key)
-            requests.finish(uow, row.id, "START_FAILED")
+    def _not_now(self, row: Row[Any], error: EngineUnavailableError) -> None:
+        # An engine that is away costs nothing. One that does not believe us refuses each start until a person acts.
+        if row.kind != WorkflowCommandKind.START or not isinstance(error, (EngineLockedOutError, EngineUntrustedError)):
+            self._give_back(row, timedelta(0), was_sent=False)
+        elif _is_left(row, START_REFUSED):
+            self._give_back(row, timedelta(0), was_sent=False, reason=str(error))
+        else:
+            self._start_impossible(row, str(error))
 
-        _log.error("workflow_start_refused", **_facts(row), reason=reason)
+    def _start_impossible(self, row: Row[Any], reason: str) -> None:
+        _log.error("workflow_start_refused", **facts_of(row), reason=reason)
         try:
-            self._settle(row, refuse)
+            self._settle(row, lambda uow: dispatched.fail_start(uow, row, reason))
         except CorrelationMovedOn:
             self._settle(row, lambda uow: requests.finish(uow, row.id, "STARTED"))
 
     def _deliver(self, row: Row[Any], call: Callable[[], bool]) -> None:
         try:
             is_done = call()
+            has_ended = not is_done and row.attempts > 1 and self._has_ended(row)
         except EngineUnavailableError:
             raise
+        except EngineOutcomeUnknownError as error:
+            self._try_later_or_give_up(row, WORKFLOW_COMMAND_UNKNOWN, str(error))
         except EngineError as error:
-            self._try_later(row, error, was_sent=True)
+            self._try_later_or_give_up(row, WORKFLOW_COMMAND, str(error))
         except VariableError as error:
-            reason = str(error)
-            _log.error("workflow_command_impossible", **_facts(row), reason=reason)
-            self._settle(row, lambda uow: requests.expire(uow, row.id, reason))
+            self._give_up(row, str(error))
         else:
             if is_done:
                 self._settle(row, lambda uow: requests.finish(uow, row.id, "DELIVERED"))
-                _log.info("workflow_command_delivered", **_facts(row))
-            elif row.attempts > 1 and self._has_ended(row):
+                _log.info("workflow_command_delivered", **facts_of(row))
+            elif has_ended:
                 # Withdrawn, or decided otherwise: no process is left that could receive it.
                 self._settle(row, lambda uow: requests.expire(uow, row.id, "PROCESS_ENDED"))
-                _log.info("workflow_command_expired", **_facts(row))
+                _log.info("workflow_command_expired", **facts_of(row))
+            elif _is_left(row, WORKFLOW_COMMAND):
+                self._give_back(row, WORKFLOW_COMMAND.wait_after(row.refused_for), was_sent=True, reason=NOBODY_WAITS)
             else:
-                self._give_back(row, self._longer(row), was_sent=True)
+                self._give_up(row, NOBODY_WAITS)
+
+    def _try_later_or_give_up(self, row: Row[Any], rule: RetryRule, reason: str) -> None:
+        if _is_left(row, rule):
+            self._try_later(row, rule, reason, was_sent=True)
+        else:
+            self._give_up(row, reason)
+
+    def _give_up(self, row: Row[Any], reason: str) -> None:
+        _log.error("workflow_command_given_up", **facts_of(row), reason=reason)
+        self._settle(row, lambda uow: dispatched.give_up(uow, row, reason))
 
     def _has_ended(self, row: Row[Any]) -> bool:
-        with unit_of_work(self._database, _cause(row)) as uow:
+        with unit_of_work(self._database, cause_of(row)) as uow:
             callers = keys_of_callers(uow, row.business_key)
         # A called process that was never begun has ended when its caller has.
         return any(self._is_over(row, key) for key in (row.business_key, *callers))
@@ -222,7 +251,7 @@ class Dispatcher:
         instances = self._engine.find_instances(business_key)
         if any(instance.runtime for instance in instances):
             return False
-        with unit_of_work(self._database, _cause(row)) as uow:
+        with unit_of_work(self._database, cause_of(row)) as uow:
             status = starts.status_of(uow, business_key)
         if status is None:
             return bool(instances)  # a called process has no correlation of its own
@@ -230,53 +259,18 @@ class Dispatcher:
         return status == CorrelationStatus.START_FAILED or bool(instances and status not in starts.UNSETTLED)
 
     def _settle(self, row: Row[Any], act: Callable[[UnitOfWork], None]) -> None:
-        with unit_of_work(self._database, _cause(row)) as uow:
+        with unit_of_work(self._database, cause_of(row)) as uow:
             act(uow)
 
-    def _try_later(self, row: Row[Any], error: EngineError, *, was_sent: bool) -> None:
-        _log.warning("workflow_command_deferred", **_facts(row), reason=str(error))
-        self._give_back(row, self._longer(row), was_sent=was_sent)
+    def _try_later(self, row: Row[Any], rule: RetryRule, reason: str, *, was_sent: bool) -> None:
+        _log.warning("workflow_command_deferred", **facts_of(row), reason=reason)
+        self._give_back(row, rule.wait_after(row.refused_for), was_sent=was_sent, reason=reason)
 
-    def _give_back(self, row: Row[Any], delay: timedelta, *, was_sent: bool) -> None:
+    def _give_back(self, row: Row[Any], delay: timedelta, *, was_sent: bool, reason: str | None = None) -> None:
         with housekeeping(self._database) as connection:
-            requests.give_back(connection, row, delay, was_sent=was_sent)
-
-    def _longer(self, row: Row[Any]) -> timedelta:
-        # Wait as long again as the command has waited so far: that doubles the wait each time, and needs no counter.
-        return min(max(self._age(row), SHORTEST_WAIT), LONGEST_WAIT)
-
-    def _age(self, row: Row[Any]) -> timedelta:
-        # Only by the database's clock: the claim set `due_at` to its own time plus the lease.
-        age: timedelta = row.due_at - self._lease - row.created_at
-        return age
+            requests.give_back(connection, row, delay, was_sent=was_sent, reason=reason)
 
 
-def _pass_gate(uow: UnitOfWork, gate: RegisterWorkflow) -> DuplicateWorkflow | None:
-    try:
-        starts.register(uow, gate)
-    except DuplicateWorkflow as duplicate:
-        # The command is settled all the same: the refusal is stored beside its outcome.
-        uow.flag_conflict(duplicate)
-        return duplicate
-    return None
-
-
-def _cause(row: Row[Any], instance_id: str | None = None) -> Cause:
-    return Cause(
-        tenant_id=row.tenant_id,
-        actor="dispatch",
-        command=f"dispatch-{row.kind.lower().replace('_', '-')}",
-        command_id=row.id,
-        process_instance_id=instance_id,
-        business_key=row.business_key,
-    )
-
-
-def _facts(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "tenantId": row.tenant_id,
-        "businessKey": row.business_key,
-        "kind": row.kind,
-        "name": row.name,
-        "attempts": row.attempts,
-    }
+def _is_left(row: Row[Any], rule: RetryRule) -> bool:
+    """Whether a command may be tried again by this rule."""
+    return bool(row.refused_for < rule.time)

@@ -114,6 +114,10 @@ def _process(entry: Entry) -> str:
     return f"The process {entry['workflow']} is {entry['status']}{instance}."
 
 
+def _repair(entry: Entry) -> str:
+    return f"{entry['actor']} repaired {entry['field']} of {entry['stepCode']}: {entry.get('old')} became {entry.get('new')}."
+
+
 def _because(entry: Entry) -> str:
     return f": {entry['reason']}" if entry.get("reason") else ""
 
@@ -131,6 +135,7 @@ SENTENCES: Mapping[str, Callable[[Entry], str]] = {
     "CONTRADICTION": _contradiction,
     "CONTRADICTION_ANSWERED": _contradiction_answered,
     "NOTE": _note,
+    "REPAIR": _repair,
     "DECISION": _decision,
     "ACCEPTANCE": _acceptance,
     "REFUSAL": _refusal,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from domain.delivery import proposing
+from domain.delivery import proposing, repairing
 from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import RULES, resolutions_for
 from domain.delivery.steps import FulfillmentStep
@@ -52,6 +52,8 @@ def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
             "step_code": step.step_code if step is not None else None,
             "step_status": step.status if step is not None else None,
             "step_version": step.version if step is not None else None,
+            "request": repairing.request_to_repair(uow, step),
+            "repairs": [_repair(each) for each in repairing.repairs_of(uow, row.id)],
             "notes": [
                 {name: getattr(note, name) for name in ("kind", "author", "text", "external_ref", "created_at")} for note in notes
             ],
@@ -60,6 +62,10 @@ def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
         }
     )
     return body
+
+
+def _repair(row: Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("request_no", "field", "old", "new", "repaired_by", "created_at")}
 
 
 def _proposed(proposal: Row[Any]) -> dict[str, Any]:

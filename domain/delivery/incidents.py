@@ -17,21 +17,17 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, exists, func, select, tuple_
 
 from domain.delivery import processes, restarting
-from domain.delivery.cancellations import CancellationRequest
-from domain.delivery.steps import FulfillmentStep
 from domain.fallout import triaging
 from domain.fallout.cases import FINAL, FalloutCase, FalloutType
 from domain.fallout.triaging import CASE, OpenCase
 from domain.store import UnitOfWork, is_one_of
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import starts, watching
-from domain.workflows.keys import BusinessKey, Kind, parse
+from domain.workflows.keys import OF_CASES, BusinessKey, Kind, parse
 from domain.workflows.requests import COMMAND
 from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus
 
 RETRY_MATTERS = timedelta(minutes=10)  # longer than the engine is usually away; a person may ask for it again
-OF_CASES = frozenset({Kind.FALLOUT_CASE, Kind.RESOLUTION, Kind.CONFIRMATION})
-"""The processes that ask people about cases."""
 
 
 class Trouble(StrEnum):
@@ -51,6 +47,11 @@ class FailedTask:
     incident_id: str
     incident_type: str
     message: str
+
+
+def is_about_trouble(case: Row[Any]) -> bool:
+    """Whether a case is about a trouble of a process, which shows by itself when it is over."""
+    return case.type == FalloutType.WORKFLOW_INCIDENT and "trouble" in case.evidence
 
 
 def lose(uow: UnitOfWork, business_key: str, process_instance_id: str, state: str) -> bool:
@@ -118,7 +119,7 @@ def is_over(uow: UnitOfWork, case: Row[Any]) -> bool:
 
 
 def cases_after(connection: Connection, last: UUID, limit: int) -> list[Row[Any]]:
-    """The open cases about processes whose ids come after `last`, ordered by id.
+    """The open cases of processes with a trouble whose ids come after `last`, ordered by id.
 
     `is_being_retried`: the engine has not been asked yet for what a person's RETRY wants.
     """
@@ -133,6 +134,7 @@ def cases_after(connection: Connection, last: UUID, limit: int) -> list[Row[Any]
     query = (
         select(*CASE.c, is_being_retried.label("is_being_retried"), (func.clock_timestamp() - CASE.c.updated_at).label("age"))
         .where(is_one_of(CASE.c.type, FalloutType.WORKFLOW_INCIDENT), ~is_one_of(CASE.c.status, *FINAL), CASE.c.id > last)
+        .where(CASE.c.evidence.has_key("trouble"))
         .order_by(CASE.c.id)
     )
     return list(connection.execute(query.limit(limit)))
@@ -157,7 +159,8 @@ def _of_lost_instance(uow: UnitOfWork, key: BusinessKey, process_instance_id: st
         type=FalloutType.WORKFLOW_INCIDENT,
         dedupe_key=f"instance:{key}",
         detail=f"The process of {key} is gone from the engine ({state}) before its end: nothing goes on. RETRY starts a new one.",
-        order_id=_order_of(uow, key),
+        order_id=processes.order_of(uow, key),
+        business_key=str(key),
         evidence={"trouble": Trouble.INSTANCE_LOST, **known},
     )
 
@@ -168,18 +171,7 @@ def _of_failed_task(uow: UnitOfWork, key: BusinessKey, failed: FailedTask) -> Op
         type=FalloutType.WORKFLOW_INCIDENT,
         dedupe_key=key_of_failed_task(failed.process_instance_id, failed.activity_id),
         detail=f"The process of {key} stands still at {failed.activity_id}: {failed.message}. RETRY tries once more.",
-        order_id=_order_of(uow, key),
+        order_id=processes.order_of(uow, key),
+        business_key=str(key),
         evidence={"trouble": Trouble.TASK_FAILED, **names},
     )
-
-
-def _order_of(uow: UnitOfWork, key: BusinessKey) -> UUID | None:
-    if key.kind is Kind.ORDER:
-        return key.id
-    if key.kind in {Kind.STEP, Kind.UNDO_STEP}:
-        return UUID(str(uow.read(FulfillmentStep, key.id).order_id))
-    if key.kind is Kind.CANCELLATION:
-        return UUID(str(uow.read(CancellationRequest, key.id).order_id))
-    if key.kind in OF_CASES:
-        return uow.read(FalloutCase, key.id).order_id  # type: ignore[no-any-return]  # a row's columns are untyped
-    return None

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, not_, select, tuple_
 
 from domain.delivery import orders, steps
+from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.orders import ORDER, SalesOrder
 from domain.delivery.steps import STEP, FulfillmentStep
 from domain.errors import NotFound
@@ -21,7 +22,7 @@ from domain.fallout.cases import FalloutCase
 from domain.fallout.triaging import CASE
 from domain.offers.quotes import Quote, QuoteRevision, QuoteStatus
 from domain.store import UnitOfWork, is_one_of, table_of
-from domain.workflows.keys import BusinessKey, Kind
+from domain.workflows.keys import OF_CASES, BusinessKey, Kind
 
 QUOTE, REVISION = table_of(Quote), table_of(QuoteRevision)
 IS_IN_APPROVAL = and_(
@@ -35,6 +36,15 @@ LOCKED: Mapping[Kind, Any] = {
     Kind.UNDO_STEP: FulfillmentStep,
 }
 """What is locked while a process of this kind is judged. The domain starts processes of these kinds; the others are called by them."""
+
+WITH_ORDER: Mapping[Kind, Any] = {
+    Kind.ORDER: SalesOrder,
+    Kind.STEP: FulfillmentStep,
+    Kind.UNDO_STEP: FulfillmentStep,
+    Kind.CANCELLATION: CancellationRequest,
+    **dict.fromkeys(OF_CASES, FalloutCase),
+}
+"""What names the order that a process of this kind works for."""
 
 
 def _of(table: Table, is_done: ColumnElement[bool]) -> Select[Any]:
@@ -72,6 +82,18 @@ def is_done(uow: UnitOfWork, key: BusinessKey) -> bool:
         raise NotFound(f"The domain starts no process for {key}.")
     uow.read(LOCKED[key.kind], key.ids[0], lock=True)
     return bool(done(uow.connection, [key]))
+
+
+def order_of(uow: UnitOfWork, key: BusinessKey) -> UUID | None:
+    """The order that the process of a key works for; None when there is none, also for a key that somebody made up."""
+    if key.kind not in WITH_ORDER:
+        return None
+    try:
+        row = uow.read(WITH_ORDER[key.kind], key.id)
+    except NotFound:
+        return None
+    order_id: UUID | None = row.id if key.kind is Kind.ORDER else row.order_id
+    return order_id
 
 
 def _done(kind: Kind, ids: Collection[tuple[UUID, UUID]], grace: timedelta) -> Select[Any]:

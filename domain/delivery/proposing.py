@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Row, Text, Uuid, exists, func, literal, select
 
 from domain.delivery import resolving
+from domain.delivery.repairing import RepairNotFitting
 from domain.delivery.resolving import NOTE, PROPOSAL, Resolution, ResolveCase
 from domain.errors import Conflict, Forbidden
 from domain.fallout import triaging
@@ -85,6 +86,8 @@ def propose(uow: UnitOfWork, command: ResolveCase) -> UUID:
     Raises EvidenceMissing, ResolutionNeedsAuthority, QueueNotYours, FalloutCaseConflict.
     """
     resolving.must_be_complete(command)
+    if command.changes:
+        raise RepairNotFitting("A repair needs no second person: resolve the case with it.")
     case = uow.require(PROPOSE, command)
     [proposal_id] = uow.add(
         ResolutionProposal,

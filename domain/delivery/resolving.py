@@ -6,7 +6,7 @@ A person never overrules a fact: a completion that was committed first closes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,9 +14,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, Text, Uuid, and_, exists, or_, select
 
-from domain.delivery import attempts, compensating, fulfilling, incidents
+from domain.delivery import attempts, compensating, fulfilling, incidents, repairing, restarting, troubles
 from domain.delivery.attempts import AttemptCommand, AttemptStatus
 from domain.delivery.orders import SalesOrder
+from domain.delivery.repairing import Change, RepairMissing, RepairNotFitting
 from domain.delivery.step_moves import DECISIONS, EMITS, ResolutionNotAllowed
 from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepKind, StepStatus, StepVersionConflict
 from domain.errors import Conflict, Invalid, SafeAction
@@ -24,7 +25,7 @@ from domain.fallout import triaging
 from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind, Queue, ResolutionProposal
 from domain.fallout.casework import EXPECTED_VERSION, HIGH_ENOUGH, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand, case_move
 from domain.fallout.triaging import CASE, DISOWNED
-from domain.store import Guard, UnitOfWork, param, table_of
+from domain.store import Guard, UnitOfWork, outbox, param, table_of
 
 NOTE, PROPOSAL = table_of(FalloutNote), table_of(ResolutionProposal)
 
@@ -60,11 +61,12 @@ class Rule:
     role: Queue = Queue.FIRST_LEVEL
     needs_evidence: bool = True
     needs_reference: bool = False
+    needs_changes: bool = False
 
 
 RULES: Mapping[Resolution, Rule] = {
     Resolution.RETRY: Rule(event=StepEvent.RESOLVE_RETRY, needs_evidence=False),
-    Resolution.REPAIR_AND_RETRY: Rule(event=StepEvent.RESOLVE_REPAIRED),
+    Resolution.REPAIR_AND_RETRY: Rule(event=StepEvent.RESOLVE_REPAIRED, needs_changes=True),
     Resolution.MARK_COMPLETED: Rule(event=StepEvent.RESOLVE_COMPLETED, needs_reference=True),
     Resolution.SKIP: Rule(event=StepEvent.RESOLVE_SKIP, role=Queue.SECOND_LEVEL),
     Resolution.CANCEL_STEP: Rule(event=StepEvent.RESOLVE_CANCEL),
@@ -72,8 +74,8 @@ RULES: Mapping[Resolution, Rule] = {
     Resolution.COMPENSATE: Rule(role=Queue.SECOND_LEVEL),
     Resolution.KEEP_AS_IS: Rule(),
 }
-PROVEN_LATER = frozenset({FalloutType.DECOMPOSITION_FAILED, FalloutType.WORKFLOW_INCIDENT})
-"""Cases without a step that are closed when the trouble has proven to be over."""
+WITHOUT_STEP = (Resolution.RETRY, Resolution.KEEP_AS_IS)
+"""What may be decided on a case about no step: to ask again for what was given up, or nothing."""
 SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
 ATTEMPT_AFTER = {
     (StepEvent.RESOLVE_COMPLETED, AttemptCommand.EXECUTE): AttemptStatus.SUCCEEDED,
@@ -117,7 +119,7 @@ RESOLVE = case_move(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveCase(CaseCommand):
-    """`expected_step_version` is the version of the step that was seen; None for a case without a step.
+    """`expected_step_version` is the version of the step that was seen; None for a case without a step. `changes` repair its request.
 
     From Tasklist it names the form that was shown. Over HTTP there is none: the command names the versions of case and step that the person
     has read, and what they were then stands in the transition log.
@@ -128,6 +130,7 @@ class ResolveCase(CaseCommand):
     external_ref: str | None = None
     evidence: str | None = None
     shown_form_id: UUID | None = None
+    changes: Sequence[Change] = ()
 
     @property
     def needed_role(self) -> str:
@@ -143,8 +146,8 @@ class ResolveCase(CaseCommand):
 def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     """Carry out the owner's decision on a case; returns the case. It is closed at once if its step is final, or it has none.
 
-    Raises EvidenceMissing, ResolutionNeedsAuthority, QueueNotYours, FalloutCaseConflict, SecondPersonMissing, StepVersionConflict,
-    ResolutionNotAllowed.
+    Raises EvidenceMissing, RepairMissing, RepairNotFitting, ResolutionNeedsAuthority, QueueNotYours, FalloutCaseConflict,
+    SecondPersonMissing, StepVersionConflict, ResolutionNotAllowed.
     """
     must_be_complete(command)
     order, step = lock_delivery(uow, uow.read(FalloutCase, command.case_id))
@@ -152,8 +155,13 @@ def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     case = uow.apply(RESOLVE, command)
     step = _act_on(uow, command, case, step)
     triaging.notify_case(uow, case)
-    is_proven = step is None or step.status in FINAL
-    return triaging.verify(uow, case) if is_proven and case.type not in PROVEN_LATER else case
+    is_proven = step.status in FINAL if step is not None else not _is_proven_later(case)
+    return triaging.verify(uow, case) if is_proven else case
+
+
+def _is_proven_later(case: Row[Any]) -> bool:
+    """Whether a case without a step is closed when its trouble has proven to be over."""
+    return case.type == FalloutType.DECOMPOSITION_FAILED or incidents.is_about_trouble(case)
 
 
 def lock_delivery(uow: UnitOfWork, case: Row[Any]) -> tuple[Row[Any] | None, Row[Any] | None]:
@@ -164,12 +172,16 @@ def lock_delivery(uow: UnitOfWork, case: Row[Any]) -> tuple[Row[Any] | None, Row
 
 
 def must_be_complete(command: ResolveCase) -> None:
-    """Refuse a resolution that lacks what its rule needs. Raises EvidenceMissing."""
+    """Refuse a resolution that lacks what its rule needs. Raises EvidenceMissing, RepairMissing, RepairNotFitting."""
     rule = RULES[command.resolution]
     if rule.needs_evidence and not (command.evidence or "").strip():
         raise EvidenceMissing
     if rule.needs_reference and not (command.external_ref or "").strip():
         raise EvidenceMissing("Name the provider's reference of what it has done.")
+    if rule.needs_changes and not command.changes:
+        raise RepairMissing
+    if command.changes and not rule.needs_changes:
+        raise RepairNotFitting(f"{command.resolution} repairs nothing: choose REPAIR_AND_RETRY, or leave the repairs out.")
 
 
 def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | None) -> None:
@@ -186,14 +198,16 @@ def _is_wanted(order: Row[Any] | None, step: Row[Any]) -> bool:
 
 def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any] | None) -> Row[Any] | None:
     if step is None:
-        if RULES[command.resolution].event not in {None, *SENT_AGAIN}:
+        if command.resolution not in WITHOUT_STEP:
             raise ResolutionNotAllowed.about(case, "The case is about no step.", aggregate_type="fallout_case")
         if command.resolution is Resolution.RETRY:
-            incidents.retry(uow, case)
+            _ask_again(uow, case)
         return None
     if command.expected_step_version != step.version:
         raise StepVersionConflict.about(step, expected_version=command.expected_step_version)
     event = RULES[command.resolution].event
+    if event is StepEvent.RESOLVE_REPAIRED:
+        return _repair(uow, command, step)
     if event is not None:
         return decide_step(uow, step, event, reason=_reason(command), external_ref=command.external_ref)
     if command.resolution is Resolution.COMPENSATE:
@@ -201,6 +215,22 @@ def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any
     if step.status == StepStatus.HELD:
         raise ResolutionNotAllowed.about(step, "A held step cannot stay as it is.")
     return step
+
+
+def _ask_again(uow: UnitOfWork, case: Row[Any]) -> None:
+    if incidents.is_about_trouble(case):
+        incidents.retry(uow, case)
+    elif case.business_key is not None:
+        restarting.ask_again(uow, case.business_key)
+    elif (aggregate_id := troubles.aggregate_of(case.dedupe_key)) is not None:
+        outbox.send_again(uow.connection, uow.tenant_id, aggregate_id)
+
+
+def _repair(uow: UnitOfWork, command: ResolveCase, step: Row[Any]) -> Row[Any]:
+    changed = repairing.repaired(uow, step, command.changes)
+    after = decide_step(uow, step, StepEvent.RESOLVE_REPAIRED, reason=_reason(command), request_changes=changed)
+    repairing.keep(uow, command.case_id, after, command.changes, command.person)
+    return after
 
 
 def _reason(command: ResolveCase) -> str:
@@ -213,15 +243,24 @@ def _undo(uow: UnitOfWork, step: Row[Any]) -> Row[Any]:
     return step
 
 
-def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: str, external_ref: str | None = None) -> Row[Any]:
+def decide_step(
+    uow: UnitOfWork,
+    step: Row[Any],
+    event: StepEvent,
+    *,
+    reason: str,
+    external_ref: str | None = None,
+    request_changes: Mapping[str, Any] | None = None,
+) -> Row[Any]:
     """Carry out a decision on a held step; it settles the live attempts as well. The step's row must be locked.
+
+    `request_changes` are the repaired fields of its request, for RESOLVE_REPAIRED.
 
     Raises ResolutionNotAllowed.
     """
     emits = EMITS[STEP_MATRIX.targets(event)[StepStatus.HELD]]
-    after = uow.apply(
-        DECISIONS[event], step_id=step.id, expected_version=step.version, reason=reason, external_ref=external_ref, emits=emits
-    )
+    decided = {"expected_version": step.version, "reason": reason, "external_ref": external_ref, "request_changes": request_changes}
+    after = uow.apply(DECISIONS[event], step_id=step.id, emits=emits, **decided)
     for command in AttemptCommand:
         status = ATTEMPT_AFTER.get((event, command), AttemptStatus.FAILED)
         source = fulfilling.OutcomeSource.HUMAN
@@ -233,7 +272,7 @@ def decide_step(uow: UnitOfWork, step: Row[Any], event: StepEvent, *, reason: st
 def resolutions_for(step: Row[Any] | None, order: Row[Any] | None) -> list[Resolution]:
     """What a person may decide about a step and its order as they stand: a decision for a held step, an undo or nothing for a final one."""
     if step is None:
-        return [Resolution.RETRY, Resolution.KEEP_AS_IS]
+        return list(WITHOUT_STEP)
     if step.status == StepStatus.HELD:
         unfit = frozenset() if _is_wanted(order, step) else SENT_AGAIN
         return [resolution for resolution, rule in RULES.items() if rule.event is not None and rule.event not in unfit]

@@ -9,12 +9,13 @@ from __future__ import annotations
 from domain.delivery import cancelling
 from domain.delivery.orders import SalesOrder
 from domain.store import UnitOfWork
-from domain.workflows import restarts
+from domain.workflows import requests, restarts, starts
 from domain.workflows.keys import Kind, parse
+from domain.workflows.starts import CorrelationStatus
 
 
-def restart(uow: UnitOfWork, business_key: str, process_instance_id: str) -> None:
-    """Let a new instance take the place of this one. Its caller ends the old instance afterwards.
+def restart(uow: UnitOfWork, business_key: str, process_instance_id: str | None) -> None:
+    """Let a new instance take the place of this one. Its caller ends the old instance afterwards; there is none when the start has failed.
 
     Raises CorrelationMovedOn when this instance is not the registered one any more, NotFound when the domain has asked for none.
     """
@@ -28,3 +29,11 @@ def restart(uow: UnitOfWork, business_key: str, process_instance_id: str) -> Non
     restarts.restart(uow, business_key, process_instance_id)
     if cancellation is not None:
         cancelling.tell_again(uow, cancellation)
+
+
+def ask_again(uow: UnitOfWork, business_key: str) -> None:
+    """Let a process go on after a person's decision: its start, or what was given up for it, is asked for again."""
+    if starts.status_of(uow, business_key) == CorrelationStatus.START_FAILED:
+        restart(uow, business_key, None)
+    else:
+        requests.ask_again(uow, business_key)

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, func, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.delivery import attempts, steps
+from domain.delivery import attempts, repairing, steps
 from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus, ProviderAttempt
-from domain.delivery.orders import OrderNotRunning, OrderStatus, SalesOrder, SalesOrderLine
+from domain.delivery.orders import OrderNotRunning, OrderStatus, SalesOrder
 from domain.delivery.step_moves import EXPECTED_VERSION, HAS_OPEN_PREDECESSOR
 from domain.delivery.steps import (
     STEP_MATRIX,
@@ -78,6 +78,7 @@ class StartedStep:
     idempotency_key: str
     product_offering_id: str
     quantity: int
+    instructions: str | None = None
     compensates: str | None = None
 
 
@@ -97,15 +98,16 @@ def start_step(uow: UnitOfWork, command: StartStep) -> StartedStep:
     if known.kind == StepKind.FULFILL:  # an undo step is due, whatever became of the order
         uow.require(ORDER_RUNNING, order_id=known.order_id)
     step = uow.apply(START, command)
-    line = uow.read(SalesOrderLine, step.line_id)
+    request = repairing.request_of(uow, step)
     key = attempts.idempotency_key(step.id, request_no=step.request_no)
-    attempt_id = _claim(uow, step, command, AttemptCommand.EXECUTE, [step.step_code, line.product_offering_id, line.quantity])
+    attempt_id = _claim(uow, step, command, AttemptCommand.EXECUTE, [step.step_code, *request.values()])
     return StartedStep(
         step=step,
         attempt_id=attempt_id,
         idempotency_key=key,
-        product_offering_id=line.product_offering_id,
-        quantity=line.quantity,
+        product_offering_id=request[repairing.OFFERING],
+        quantity=request[repairing.QUANTITY],
+        instructions=request[repairing.INSTRUCTIONS],
         compensates=_undone(uow, step.compensates_step_id) if step.compensates_step_id else None,
     )
 

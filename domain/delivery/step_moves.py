@@ -164,7 +164,12 @@ DECISIONS = {
         StepEvent.RESOLVE_REPAIRED,
         EXPECTED_VERSION,
         Guard(ResolutionNotAllowed, ~ATTEMPT_LIVE),
-        sets={**REASON, FulfillmentStep.failure_class: RELEASED, FulfillmentStep.request_no: FulfillmentStep.request_no + 1},
+        sets={
+            **REASON,
+            FulfillmentStep.failure_class: RELEASED,
+            FulfillmentStep.request_no: FulfillmentStep.request_no + 1,
+            FulfillmentStep.request_changes: param("request_changes", STEP.c.request_changes.type),
+        },
         illegal=UNFIT,
     ),
     StepEvent.RESOLVE_COMPLETED: Move(

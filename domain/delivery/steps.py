@@ -206,6 +206,7 @@ class FulfillmentStep(Aggregate, Base):
     """One thing that a provider has to do, or to undo.
 
     `request_no` counts provider requests, `attempt_no` how often they were sent: only a request that a person has repaired is a new one.
+    `request_changes` are the fields of the request that a person has repaired, with their values.
     """
 
     ID_FIELD = "step_id"
@@ -240,6 +241,7 @@ class FulfillmentStep(Aggregate, Base):
     key_window_seconds: Mapped[int] = mapped_column(server_default="86400")
     attempt_no: Mapped[int] = mapped_column(server_default="0")
     request_no: Mapped[int] = mapped_column(server_default="1")
+    request_changes: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     ready_at: Mapped[datetime | None]
     external_ref: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None]

@@ -17,6 +17,7 @@ from domain.delivery.callbacks import ExternalCallbackConflict, ExternalCallback
 from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.jeopardy import JeopardyAlert
 from domain.delivery.orders import SalesOrder
+from domain.delivery.repairing import REPAIR
 from domain.delivery.steps import of_order
 from domain.fallout.cases import FalloutNote
 from domain.fallout.triaging import CASE
@@ -52,6 +53,7 @@ def entries(uow: UnitOfWork, order_id: UUID) -> list[Entry]:
         *_callbacks(uow, steps),
         *_contradictions(uow, order_id, steps),
         *_notes(uow, cases),
+        *_repairs(uow, steps),
     ]
 
 
@@ -107,6 +109,12 @@ def _attempts(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry
         if row.settled_at is not None:
             outcome = {"status": row.status, "source": row.outcome_source, "reason": row.reason}
             yield entry("ATTEMPT_SETTLED", row.settled_at, steps[row.step_id], **request, **outcome)
+
+
+def _repairs(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for row in among(uow, REPAIR, "step_id", steps):
+        changed = {"field": row.field, "old": row.old, "new": row.new, "request_no": row.request_no}
+        yield entry("REPAIR", row.created_at, steps[row.step_id], actor=row.repaired_by, **changed)
 
 
 def _callbacks(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Connection, Row, case, exists, func, select
 
 from domain.delivery.steps import FailureClass, StepEvent, StepKind
 from domain.fallout import triaging
-from domain.fallout.cases import FalloutType
-from domain.fallout.triaging import OpenCase
-from domain.store import UnitOfWork
+from domain.fallout.cases import FINAL, FalloutType
+from domain.fallout.triaging import CASE, OpenCase
+from domain.store import UnitOfWork, is_one_of, table_of
+from domain.store.claims import Groups, fairly
+from domain.store.facts import OutboxEvent, OutboxStatus
+from domain.store.leases import is_free
 
 TYPE_OF_FAILURE: Mapping[FailureClass, FalloutType] = {
     FailureClass.REJECTED: FalloutType.PROVIDER_REJECTED,
@@ -25,6 +28,8 @@ TYPE_OF_FAILURE: Mapping[FailureClass, FalloutType] = {
     FailureClass.TIME_OUT: FalloutType.OUTCOME_UNKNOWN,
     FailureClass.CONTRADICTION: FalloutType.CONTRADICTORY_CALLBACK,
 }
+OF_EVENT = "event:"
+EVENT = table_of(OutboxEvent)
 
 
 def held_step_key(step_id: UUID) -> str:
@@ -78,6 +83,47 @@ def of_callback(kind: FalloutType, event: Mapping[str, Any], detail: str, step: 
 def of_failed_decomposition(order_id: UUID, detail: str) -> OpenCase:
     """The case of an order whose steps cannot be planned."""
     return OpenCase(type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=f"decomposition:{order_id}", detail=detail, order_id=order_id)
+
+
+def refused_without_case(connection: Connection, limit: int) -> list[Row[Any]]:
+    """The first refused event of every aggregate that has one, and no open case about it; `order_id` is set for the events of an order."""
+    key = func.concat(OF_EVENT, EVENT.c.aggregate_id)
+    has_case = exists().where(CASE.c.tenant_id == EVENT.c.tenant_id, CASE.c.dedupe_key == key, ~is_one_of(CASE.c.status, *FINAL))
+    is_of_order = EVENT.c.aggregate_type == "sales_order"
+    query = select(*EVENT.c, case((is_of_order, EVENT.c.aggregate_id)).label("order_id")).where(
+        ~_has_refused_before(), ~has_case, is_free("refused-event", EVENT)
+    )
+    groups = Groups(by=(EVENT.c.tenant_id,), among="status = 'REFUSED'")
+    return list(connection.execute(select(fairly(query, groups, EVENT.c.position, limit))))
+
+
+def _has_refused_before() -> ColumnElement[bool]:
+    c = EVENT.alias("earlier").c
+    same = (c.tenant_id == EVENT.c.tenant_id) & (c.aggregate_id == EVENT.c.aggregate_id) & (c.position < EVENT.c.position)
+    return exists().where(same, is_one_of(c.status, OutboxStatus.REFUSED))
+
+
+def of_refused_event(event: Row[Any]) -> OpenCase:
+    """The case of an event that Kafka has refused for too long."""
+    return OpenCase(
+        type=FalloutType.TECHNICAL,
+        dedupe_key=f"{OF_EVENT}{event.aggregate_id}",
+        detail=f"Kafka does not take {event.event_type} of {event.aggregate_type} {event.aggregate_id}: {event.last_reason}",
+        order_id=event.order_id,
+        evidence={
+            "tried": f"send {event.event_type} to {event.topic}",
+            "event_id": event.id,
+            "aggregate_version": event.aggregate_version,
+            "times": event.attempts,
+            "since": event.refused_since,
+            "last_reason": event.last_reason,
+        },
+    )
+
+
+def aggregate_of(dedupe_key: str) -> UUID | None:
+    """The aggregate whose event a case is about; None for a case about anything else."""
+    return UUID(dedupe_key.removeprefix(OF_EVENT)) if dedupe_key.startswith(OF_EVENT) else None
 
 
 def self_heal(uow: UnitOfWork, step_id: UUID, resolution: str) -> None:

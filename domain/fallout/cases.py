@@ -138,7 +138,10 @@ ONE_OPEN_CASE = "uq_fallout_case_open"
 
 
 class FalloutCase(Aggregate, Base):
-    """One trouble, named by `dedupe_key`: until its case is final, the same trouble opens no second one."""
+    """One trouble, named by `dedupe_key`: until its case is final, the same trouble opens no second one.
+
+    `business_key` is set when the trouble is that of a process, and not of a step.
+    """
 
     ID_FIELD = "case_id"
     __tablename__ = "fallout_case"
@@ -182,6 +185,7 @@ class FalloutCase(Aggregate, Base):
     detail: Mapped[str]
     evidence: Mapped[dict[str, Any]]
     dedupe_key: Mapped[str]
+    business_key: Mapped[str | None]
     owner_user_id: Mapped[str | None]
     claim_expires_at: Mapped[datetime | None]
     claim_due_at: Mapped[datetime]

@@ -37,12 +37,13 @@ from domain.workflows import requests, starts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenCase:
-    """Trouble that needs a person. `queue`, `severity` and `time_to_resolve` None: by the type."""
+    """Trouble that needs a person. `business_key` names the process that has it, if any. `queue`, `severity` and `time_to_resolve` None: by the type."""
 
     type: FalloutType
     dedupe_key: str
     detail: str
     order_id: UUID | None = None
+    business_key: str | None = None
     step_id: UUID | None = None
     queue: Queue | None = None
     severity: Severity | None = None
@@ -103,6 +104,7 @@ def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
         "queue": queue,
         "order_id": command.order_id,
         "step_id": command.step_id,
+        "business_key": command.business_key,
         "detail": command.detail,
         "evidence": as_json(command.evidence),
         "dedupe_key": command.dedupe_key,

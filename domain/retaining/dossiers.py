@@ -106,6 +106,7 @@ PARTS: Mapping[str, str] = {
     "jeopardy_alert": f"id {_any('alerts')}",
     "fallout_case": f"id {_any('cases')}",
     "fallout_note": f"case_id {_any('cases')}",
+    "step_repair": f"case_id {_any('cases')}",
     "resolution_proposal": f"case_id {_any('cases')}",
     "shown_form": f"subject_id {_any('subjects')}",
     "workflow_correlation": f"id {_any('correlations')}",
@@ -132,6 +133,8 @@ PERSONAL: Mapping[str, Sequence[Path]] = {
     "external_callback_conflict": [("payload",)],
     "fallout_case": [("detail",), ("evidence", "payload"), ("resolution_evidence",)],
     "fallout_note": [("text",)],
+    "fulfillment_step": [("request_changes", "instructions")],
+    "step_repair": [("old",), ("new",)],
     "resolution_proposal": [("evidence",)],
 }
 """Table -> the paths in its rows that hold, or may hold, personal data of a customer (decision 0039)."""

@@ -86,7 +86,7 @@ KINDS = (
         table="workflow_command",
         key=("tenant_id", "id"),
         since="updated_at",
-        where="status <> 'PENDING'",
+        where="status NOT IN ('PENDING', 'GIVEN_UP')",
     ),
     Kind(
         name="refusals",

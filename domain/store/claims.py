@@ -32,7 +32,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=60)
+from domain.retry_rules import PROVIDER_UNKNOWN
+
+FIRST_WAIT, LONGEST_WAIT = PROVIDER_UNKNOWN.first_wait, PROVIDER_UNKNOWN.longest_wait
 
 # Stable within the statement, so that an index can find the rows; the transaction of a claim has only this statement.
 NOW = func.statement_timestamp()

@@ -79,6 +79,7 @@ class ConflictLog(Owned, Base):
 class OutboxStatus(StrEnum):
     PENDING = "PENDING"
     PUBLISHED = "PUBLISHED"
+    REFUSED = "REFUSED"
 
 
 class OutboxEvent(Owned, Base):
@@ -87,17 +88,18 @@ class OutboxEvent(Owned, Base):
 
     A relay takes an aggregate from its oldest pending event on and marks events by exact id: positions are given at insert, not at
     commit, so "everything up to the last one seen" would lose a late commit (docs/domain.md#where-the-obvious-sql-is-not-enough, 5).
-    `due_at` is the lease of a relay.
+    `due_at` is the lease of a relay. Kafka refuses a pending event since `refused_since`; when it does so for too long, the event is REFUSED.
     """
 
     __tablename__ = "outbox_event"
     __table_args__ = (
         UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version", "event_type"),
-        CheckConstraint("status IN ('PENDING', 'PUBLISHED')", name="status"),
+        CheckConstraint("status IN ('PENDING', 'PUBLISHED', 'REFUSED')", name="status"),
         Index("ix_outbox_event_pending", "aggregate_id", "position", postgresql_where=text("status = 'PENDING'")),
         Index("ix_outbox_event_oldest", "position", postgresql_where=text("status = 'PENDING'")),
         Index("ix_outbox_event_turn", "tenant_id", "position", postgresql_where=text("status = 'PENDING'")),
         Index("ix_outbox_event_old", "published_at", postgresql_where=text("status = 'PUBLISHED'")),
+        Index("ix_outbox_event_refused", "tenant_id", "aggregate_id", postgresql_where=text("status = 'REFUSED'")),
     )
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     event_type: Mapped[str]
@@ -113,6 +115,8 @@ class OutboxEvent(Owned, Base):
     attempts: Mapped[int] = mapped_column(server_default="0")
     due_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     published_at: Mapped[datetime | None]
+    refused_since: Mapped[datetime | None]
+    last_reason: Mapped[str | None]
 
 
 class WorkflowCommandKind(StrEnum):
@@ -129,11 +133,14 @@ class WorkflowCommandStatus(StrEnum):
     PENDING = "PENDING"
     DONE = "DONE"
     EXPIRED = "EXPIRED"
+    GIVEN_UP = "GIVEN_UP"
 
 
 class WorkflowCommandEvent(StrEnum):
     FINISH = "FINISH"
     EXPIRE = "EXPIRE"
+    GIVE_UP = "GIVE_UP"
+    ASK_AGAIN = "ASK_AGAIN"
 
 
 WORKFLOW_COMMAND_MATRIX = Matrix(
@@ -141,7 +148,11 @@ WORKFLOW_COMMAND_MATRIX = Matrix(
     WorkflowCommandEvent,
     moves={
         WorkflowCommandEvent.FINISH: {WorkflowCommandStatus.PENDING: WorkflowCommandStatus.DONE},
-        WorkflowCommandEvent.EXPIRE: {WorkflowCommandStatus.PENDING: WorkflowCommandStatus.EXPIRED},
+        WorkflowCommandEvent.EXPIRE: dict.fromkeys(
+            (WorkflowCommandStatus.PENDING, WorkflowCommandStatus.GIVEN_UP), WorkflowCommandStatus.EXPIRED
+        ),
+        WorkflowCommandEvent.GIVE_UP: {WorkflowCommandStatus.PENDING: WorkflowCommandStatus.GIVEN_UP},
+        WorkflowCommandEvent.ASK_AGAIN: {WorkflowCommandStatus.GIVEN_UP: WorkflowCommandStatus.PENDING},
     },
 )
 
@@ -153,6 +164,7 @@ class WorkflowCommand(Aggregate, Base):
     """A request to the engine, carried out by the dispatcher until it is proven done or no longer matters (`expires_at`).
 
     `due_at` is the time of the next try, and the lease of the dispatcher that has claimed the row: a claim moves it into the future.
+    The engine has refused it, or had nobody for it, `refusals` times since `refused_since`; after too long it is GIVEN_UP, and has a case.
     """
 
     ID_FIELD = "workflow_command_id"
@@ -162,6 +174,7 @@ class WorkflowCommand(Aggregate, Base):
         Index("ix_workflow_command_due", "tenant_id", "due_at", postgresql_where=text("status = 'PENDING'")),
         Index("ix_workflow_command_start", "tenant_id", "business_key", postgresql_where=text(PENDING_START)),
         Index("ix_workflow_command_old", "updated_at", postgresql_where=text("status <> 'PENDING'")),
+        Index("ix_workflow_command_given_up", "tenant_id", "business_key", postgresql_where=text("status = 'GIVEN_UP'")),
     )
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kind: Mapped[str]
@@ -172,6 +185,9 @@ class WorkflowCommand(Aggregate, Base):
     due_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     expires_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    refusals: Mapped[int] = mapped_column(server_default="0")
+    refused_since: Mapped[datetime | None]
+    last_reason: Mapped[str | None]
 
 
 append_only(TransitionLog)

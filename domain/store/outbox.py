@@ -7,18 +7,18 @@ the events that are on their way.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from domain.retry_rules import EVENT_REFUSED
 from domain.store.declared import run
 
 INBOX_IS_WHOLE_FOR = timedelta(days=7)
 """How long at least an inbox keeps what it has processed: as long as Kafka keeps an event, and may deliver it again."""
-# The longest wait before an event that Kafka did not take is sent again.
-LONGEST_DELAY = timedelta(seconds=30)
 
 
 class PendingEvent(NamedTuple):
@@ -96,6 +96,17 @@ WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
 # A crash of the server may undo a lease or a deletion. Then an event is sent again, as after a crash of a relay: that does not justify a
 # wait for the disk between a commit and Kafka.
 WITHOUT_DISK_WAIT = text("SET LOCAL synchronous_commit = off")
+# Kafka refuses exactly these events: an outage is no refusal.
+REFUSE = text("""
+UPDATE outbox_event e SET refused_since = coalesce(e.refused_since, clock_timestamp()), last_reason = r.reason,
+    status = CASE WHEN e.refused_since < clock_timestamp() - CAST(:time AS interval) THEN 'REFUSED' ELSE e.status END
+FROM unnest(CAST(:positions AS bigint[]), CAST(:reasons AS text[])) AS r (position, reason)
+WHERE e.position = r.position AND e.status = 'PENDING'
+""")
+SEND_AGAIN = text("""
+UPDATE outbox_event SET status = 'PENDING', due_at = clock_timestamp(), refused_since = NULL
+WHERE tenant_id = :tenant_id AND aggregate_id = :aggregate_id AND status = 'REFUSED'
+""")
 COUNT = text("""
 SELECT (SELECT count(*) FROM outbox_event WHERE status = 'PENDING'),
        (SELECT created_at FROM outbox_event WHERE status = 'PENDING' ORDER BY position LIMIT 1)
@@ -121,7 +132,18 @@ def delete_published(connection: Connection, positions: Collection[int]) -> None
 
 def postpone(connection: Connection, positions: Collection[int]) -> None:
     """Keep every relay from the aggregates whose oldest pending events these are; the wait doubles with each try."""
-    run(connection, POSTPONE, {"positions": list(positions), "longest": LONGEST_DELAY})
+    run(connection, POSTPONE, {"positions": list(positions), "longest": EVENT_REFUSED.longest_wait})
+
+
+def note_refused(connection: Connection, reasons: Mapping[int, str]) -> None:
+    """Record that Kafka refuses these events, by position, and why. An event that it has refused for too long is set aside as REFUSED."""
+    values = {"positions": list(reasons), "reasons": list(reasons.values()), "time": EVENT_REFUSED.time}
+    run(connection, REFUSE, values)
+
+
+def send_again(connection: Connection, tenant_id: UUID, aggregate_id: UUID) -> None:
+    """Send the events of an aggregate again that Kafka has refused."""
+    run(connection, SEND_AGAIN, {"tenant_id": tenant_id, "aggregate_id": aggregate_id})
 
 
 def backlog(connection: Connection) -> Backlog:

@@ -24,6 +24,10 @@ class Kind(StrEnum):
     CONFIRMATION = "confirmation"
 
 
+OF_CASES = frozenset({Kind.FALLOUT_CASE, Kind.RESOLUTION, Kind.CONFIRMATION})
+"""The processes that ask people about cases."""
+
+
 @dataclass(frozen=True, slots=True)
 class BusinessKey:
     """What a process acts for: its kind, its tenant, and its id, which the id of its parent may precede."""

@@ -33,6 +33,7 @@ RESTART = Move(
         WorkflowCorrelation.process_instance_id: None,
         WorkflowCorrelation.start_token: param("start_token"),
         WorkflowCorrelation.variables: param("variables"),
+        WorkflowCorrelation.attempts: 1,
         WorkflowCorrelation.requested_at: func.clock_timestamp(),
     },
     key=WorkflowCorrelation.business_key,
@@ -60,8 +61,8 @@ def standing(uow: UnitOfWork, business_key: str, process_instance_id: str) -> St
     return Standing.REPLACED if correlation.process_instance_id or has_passed_the_gate else Standing.UNSETTLED
 
 
-def restart(uow: UnitOfWork, business_key: str, process_instance_id: str) -> None:
-    """Give the place of the registered instance away, and ask for a new one.
+def restart(uow: UnitOfWork, business_key: str, process_instance_id: str | None) -> None:
+    """Give the place of the registered instance away, and ask for a new one. `process_instance_id` None: a start that has failed.
 
     What is still queued for the old instance expires: the new one reads from the domain how things stand. Raises NotFound, and
     CorrelationMovedOn when this instance is not the registered one any more.

@@ -13,15 +13,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Index, Row, UniqueConstraint, exists, func, or_, select, text
+from sqlalchemy import Index, Row, Text, UniqueConstraint, func, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
-from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, is_one_of, param, sql_list, table_of
-from domain.store.claims import Checked, Groups, claim
-from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, param, sql_list, table_of
+from domain.store.claims import Checked
+from domain.store.facts import WorkflowCommandKind
 from domain.workflows import instances
-from domain.workflows.requests import COMMAND
 
 
 class CorrelationStatus(StrEnum):
@@ -41,6 +40,7 @@ class CorrelationEvent(StrEnum):
     END = "END"
     LOSE = "LOSE"
     RESTART = "RESTART"
+    GIVE_UP = "GIVE_UP"
 
 
 # S and E stand for states and events in the matrix below.
@@ -58,7 +58,8 @@ CORRELATION_MATRIX = Matrix(
         # What a lost instance was for may be settled without it.
         E.END: {S.STARTED: S.ENDED, S.LOST: S.ENDED},
         E.LOSE: {S.STARTED: S.LOST},
-        E.RESTART: {S.STARTED: S.REQUESTED, S.LOST: S.REQUESTED},
+        E.RESTART: {S.STARTED: S.REQUESTED, S.LOST: S.REQUESTED, S.START_FAILED: S.REQUESTED},
+        E.GIVE_UP: {S.START_UNKNOWN: S.START_FAILED},
     },
     keeps={
         E.REGISTER: frozenset({S.STARTED, S.ENDED}),
@@ -83,6 +84,7 @@ class CorrelationMovedOn(Conflict):
 
 UNRESOLVED = f"status IN {sql_list(UNSETTLED)}"
 WATCHED = f"status IN {sql_list((S.STARTED, S.LOST))}"
+FAILED = f"status = '{S.START_FAILED}'"
 
 
 class WorkflowCorrelation(Aggregate, Checked, Base):
@@ -97,6 +99,7 @@ class WorkflowCorrelation(Aggregate, Checked, Base):
         Index("ix_workflow_correlation_instance", "process_instance_id"),
         Index("ix_workflow_correlation_unresolved", "tenant_id", "next_check_at", postgresql_where=text(UNRESOLVED)),
         Index("ix_workflow_correlation_watched", "tenant_id", "next_check_at", postgresql_where=text(WATCHED)),
+        Index("ix_workflow_correlation_failed", "tenant_id", "next_check_at", postgresql_where=text(FAILED)),
     )
     aggregate_type: Mapped[str]
     aggregate_id: Mapped[UUID]
@@ -131,18 +134,12 @@ class BeginWorkflow:
 
 CORRELATION = table_of(WorkflowCorrelation)
 NOW = func.clock_timestamp()
-START_IS_QUEUED = exists(
-    select(COMMAND.c.id).where(
-        COMMAND.c.tenant_id == CORRELATION.c.tenant_id,
-        COMMAND.c.business_key == CORRELATION.c.business_key,
-        COMMAND.c.kind == WorkflowCommandKind.START,
-        COMMAND.c.status == WorkflowCommandStatus.PENDING,
-    )
-)
 
 EXPECTED_VERSION = Guard(CorrelationMovedOn, WorkflowCorrelation.version == param("expected_version"))
-IS_REGISTERED = Guard(CorrelationMovedOn, WorkflowCorrelation.process_instance_id == param("process_instance_id"))
-"""The command is about the registered instance, not about one whose place was given away."""
+IS_REGISTERED = Guard(
+    CorrelationMovedOn, WorkflowCorrelation.process_instance_id.is_not_distinct_from(param("process_instance_id", Text()))
+)
+"""The command is about the registered instance, not about one whose place was given away. None: a start that has failed has no instance."""
 FIRST_LOOK = timedelta(minutes=1)  # after its registration: most instances without a fault have ended by then
 
 REGISTER = Move(
@@ -170,13 +167,21 @@ FIND_ABSENT = Move(
     CORRELATION_MATRIX,
     E.FIND_ABSENT,
     EXPECTED_VERSION,
-    sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1, WorkflowCorrelation.requested_at: func.clock_timestamp()},
+    sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1},
     key=WorkflowCorrelation.business_key,
 )
 REFUSE = Move(
     WorkflowCorrelation,
     CORRELATION_MATRIX,
     E.REFUSE,
+    key=WorkflowCorrelation.business_key,
+    illegal=dict.fromkeys(S, CorrelationMovedOn),
+)
+GIVE_UP = Move(
+    WorkflowCorrelation,
+    CORRELATION_MATRIX,
+    E.GIVE_UP,
+    EXPECTED_VERSION,
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys(S, CorrelationMovedOn),
 )
@@ -246,6 +251,11 @@ def start_refused(uow: UnitOfWork, business_key: str) -> None:
     uow.apply(REFUSE, business_key=business_key)
 
 
+def give_up(uow: UnitOfWork, business_key: str, expected_version: int) -> None:
+    """End a start whose outcome stays unknown: START_FAILED. An instance of it that still comes ends at the gate. Raises CorrelationMovedOn."""
+    uow.apply(GIVE_UP, business_key=business_key, expected_version=expected_version)
+
+
 def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> None:
     """Queue a start again, with the same token, after the engine has proven to have no instance.
 
@@ -253,29 +263,3 @@ def start_again(uow: UnitOfWork, business_key: str, expected_version: int) -> No
     """
     row = uow.apply(FIND_ABSENT, business_key=business_key, expected_version=expected_version)
     uow.ask_engine(WorkflowCommandKind.START, row.workflow_name, business_key, row.variables)
-
-
-def unresolved_starts(
-    connection: Connection, limit: int, lease: timedelta | None, start_safe_interval: timedelta
-) -> list[Row[Any]]:
-    """Claim starts to check now, in turns between tenants: START_UNKNOWN when due, and REQUESTED for longer than `start_safe_interval`.
-
-    `age` is the time in that state (for START_UNKNOWN: since the dispatcher gave up waiting), `is_past_safe_interval` whether it exceeds
-    `start_safe_interval`, `start_is_queued` whether the dispatcher still has the command.
-    """
-    c = CORRELATION.c
-    query = (
-        select(*(column for column in c if column.name != "next_check_at"), (NOW - c.updated_at).label("age"))
-        .add_columns((c.updated_at < NOW - start_safe_interval).label("is_past_safe_interval"))
-        .add_columns(START_IS_QUEUED.label("start_is_queued"))
-        .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - start_safe_interval))
-    )
-    return claim(connection, query, CORRELATION, Groups(by=(c.tenant_id,), among=UNRESOLVED), limit=limit, lease=lease)
-
-
-def unknown_starts(connection: Connection) -> int:
-    """How many starts are START_UNKNOWN."""
-    c = CORRELATION.c
-    unresolved = is_one_of(c.status, *UNSETTLED)
-    query = select(func.count()).select_from(CORRELATION).where(unresolved, c.status == CorrelationStatus.START_UNKNOWN)
-    return int(connection.execute(query).scalar_one())

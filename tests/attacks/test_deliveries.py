@@ -113,7 +113,7 @@ def test_an_operator_who_fires_a_timer_before_its_time_escalates_no_case(shop: S
     key = resolution_key(shop.tenant_id, case.id)
     asked = task(shop, key)
     with logged_in(shop, OPERATOR.id) as engine:
-        [job] = engine.get("/job", processInstanceId=asked.process_instance_id, activityId="claim-due")
+        [job] = engine.rows("/job", processInstanceId=asked.process_instance_id, activityId="claim-due")
         engine.post(f"/job/{job['id']}/execute", {})
 
     task(shop, key, after=asked.id)

@@ -143,7 +143,7 @@ def start_recording(small: Offered, *before: dict[str, Any]) -> str:
     past_the_approver = [*before, {"type": "startBeforeActivity", "activityId": "record-decision", "variables": variables}]
     with logged_in(small.shop, OPERATOR.id) as engine:
         engine.post(f"/process-instance/{instance.id}/modification", {"instructions": past_the_approver})
-    [incident] = eventually(lambda: small.shop.engine.get("/incident", processInstanceId=instance.id), "an incident")
+    [incident] = eventually(lambda: small.shop.engine.rows("/incident", processInstanceId=instance.id), "an incident")
     return str(incident["incidentMessage"])
 
 
@@ -216,7 +216,7 @@ def test_a_level_that_an_operator_left_out_is_asked_before_the_next_one(large: O
 def test_an_operator_who_fires_a_timer_before_its_time_escalates_nothing(small: Offered) -> None:
     task, before = small.task(), small.requirement()
     with logged_in(small.shop, OPERATOR.id) as engine:
-        [job] = engine.get("/job", processInstanceId=task.process_instance_id, activityId="decision-overdue")
+        [job] = engine.rows("/job", processInstanceId=task.process_instance_id, activityId="decision-overdue")
         engine.post(f"/job/{job['id']}/execute", {})
 
     small.task(after=task.id)

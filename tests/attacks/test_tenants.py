@@ -90,7 +90,7 @@ def test_an_approver_finds_nothing_of_another_tenant(shop: Shop, rival: Shop) ->
     with hired("ben", APPROVERS, by=(rival,)) as stranger, logged_in(shop, stranger) as engine:
         found = seen(engine, offered)
         there_is = seen(shop.engine, offered)
-        filters = [(row["name"], engine.get(f"/filter/{row['id']}/count")["count"]) for row in engine.get("/filter")]
+        filters = [(row["name"], engine.get(f"/filter/{row['id']}/count")["count"]) for row in engine.rows("/filter")]
 
     assert 0 not in there_is.values(), there_is
     assert set(found.values()) == {0}, found
@@ -150,7 +150,7 @@ def test_a_person_in_two_tenants_signs_for_the_tenant_of_the_task(shop: Shop, ri
         authorize(rival, both)
         assert ours.task()
         open_there = theirs.task()
-        tenants = {row["tenantId"] for row in engine.get("/task")}
+        tenants = {row["tenantId"] for row in engine.rows("/task")}
         theirs.complete(both, open_there, **APPROVE, tenantId=str(shop.tenant_id))
         theirs.ends_as("APPROVED")
 
@@ -176,6 +176,6 @@ def test_the_work_of_a_tenant_carries_it_from_the_first_process_to_the_last(shop
     shop.accepted_order()
     shop.comes_to_rest()
 
-    rows = shop.engine.get("/history/process-instance", processInstanceBusinessKeyLike=f"%:{shop.tenant_id}:%")
+    rows = shop.engine.rows("/history/process-instance", processInstanceBusinessKeyLike=f"%:{shop.tenant_id}:%")
     assert {row["processDefinitionKey"] for row in rows} >= {"quote-approval", "order-fulfillment", "fulfillment-step"}
     assert {UUID(row["tenantId"]) for row in rows} == {shop.tenant_id}

@@ -69,11 +69,11 @@ def _end_what_others_left(running_suite: LocalSuite) -> None:
 
 
 def _is_empty(engine: Engine) -> bool:
-    for instance in engine.get("/process-instance"):
+    for instance in engine.rows("/process-instance"):
         try:
             engine.delete_instance(instance["id"], "its test is over")
         except EngineRefusedError as refusal:
             # Pods still work on the instance: it can be deleted when they have reported.
             if "OptimisticLockingException" not in str(refusal):
                 raise
-    return not engine.get("/process-instance")
+    return not engine.rows("/process-instance")

@@ -41,7 +41,7 @@ class Approval:
     definition_id: str
 
     def incidents(self) -> list[dict[str, Any]]:
-        return list(self.shop.engine.get("/incident", processInstanceId=self.instance_id))
+        return list(self.shop.engine.rows("/incident", processInstanceId=self.instance_id))
 
     def signature(self) -> tuple[CalledInstance, str]:
         """The process that asks for the signature, and the id of its definition."""
@@ -56,7 +56,7 @@ def approval(shop: Shop) -> Approval:
     shop.driver.offer(sample)
     key = quotes.business_key(shop.tenant_id, UUID(sample.quote["quoteId"]), UUID(sample.quote["revisionId"]))
     eventually(lambda: shop.asked(sample), "somebody is asked")
-    (instance,) = shop.engine.get("/process-instance", businessKey=key)
+    (instance,) = shop.engine.rows("/process-instance", businessKey=key)
     return Approval(shop=shop, sample=sample, business_key=key, instance_id=instance["id"], definition_id=instance["definitionId"])
 
 
@@ -90,21 +90,21 @@ def test_an_incident_says_what_is_wrong_and_the_retry_goes_on_from_there(web: We
     expect(cockpit.rows.filter(has_text=AWAY)).to_contain_text("Record decision")
     cockpit.retry(AWAY)
 
-    eventually(lambda: not shop.engine.get("/process-instance", businessKey=approval.business_key), "the instance ends")
+    eventually(lambda: not shop.engine.rows("/process-instance", businessKey=approval.business_key), "the instance ends")
     assert [instance.state for instance in shop.engine.find_instances(approval.business_key)] == ["COMPLETED"]
     assert shop.driver.refresh(approval.sample) == "APPROVED"
-    log = shop.engine.get("/history/user-operation", processInstanceId=signature.id, operationType="SetExternalTaskRetries")
+    log = shop.engine.rows("/history/user-operation", processInstanceId=signature.id, operationType="SetExternalTaskRetries")
     assert OPERATOR.id in {row["userId"] for row in log}
 
 
 def tried_in_vain(shop: Shop, instance_id: str) -> list[dict[str, Any]]:
     """The tasks of an instance that a worker has tried in vain."""
-    return [task for task in shop.engine.get("/external-task", processInstanceId=instance_id) if task["errorMessage"]]
+    return [task for task in shop.engine.rows("/external-task", processInstanceId=instance_id) if task["errorMessage"]]
 
 
 def test_an_operator_reads_how_a_finished_instance_ended(web: WebApps, approval: Approval) -> None:
     approval.shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
-    eventually(lambda: not approval.shop.engine.get("/process-instance", businessKey=approval.business_key), "the instance ends")
+    eventually(lambda: not approval.shop.engine.rows("/process-instance", businessKey=approval.business_key), "the instance ends")
 
     cockpit = web.cockpit(OPERATOR.id)
     cockpit.open_finished(approval.definition_id)

@@ -111,7 +111,7 @@ def test_an_approver_reads_a_quote_and_the_decision_is_bound_to_what_was_read(we
     (grant,) = asked.shop.rows(AuthorityGrant, subject=RSM.id)
     assert (authority["grantId"], authority["role"]) == (str(grant.id), "approverRsm")
     assert (authority["maxDiscountPercent"], authority["minAuthority"]) == ("25.00", "18.00")
-    log = asked.shop.engine.get("/history/user-operation", taskId=task.id, operationType="Complete")
+    log = asked.shop.engine.rows("/history/user-operation", taskId=task.id, operationType="Complete")
     assert {row["userId"] for row in log} == {decision.decided_by} == {RSM.id}
 
 

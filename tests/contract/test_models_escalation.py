@@ -74,13 +74,13 @@ def test_an_escalated_task_is_listed_before_the_others(engine: Engine, walk: Wal
     signing.let_time_pass("decision-overdue", task)
     again = escalated(walk, task, "dealDesk")
     tasks = f"{again.id},{other.id}"
-    rows = engine.get("/task", taskIdIn=tasks, sortBy="priority", sortOrder="desc")
+    rows = engine.rows("/task", taskIdIn=tasks, sortBy="priority", sortOrder="desc")
     assert [(row["name"], row["priority"]) for row in rows] == [("Escalated: approve quote Q-1", 60), ("Approve quote Q-1", 50)]
 
 
 def test_an_approver_escalates_by_hand(engine: Engine, walk: Walk, signing: Walk) -> None:
     task = decide(signing, "ESCALATE")
-    assert engine.get("/external-task", processInstanceId=signing.instance_id, topicName="approval.record-decision") == []
+    assert engine.rows("/external-task", processInstanceId=signing.instance_id, topicName="approval.record-decision") == []
     signing.work("approval.collect-escalation-facts")
     taken = signing.take("approval.escalate-requirement", "reasonCode")
     assert taken.variables == {"reasonCode": "STRATEGIC_DEAL"}
@@ -144,13 +144,13 @@ def test_a_fact_that_a_rule_cannot_read_fails_a_job_of_the_engine_and_no_externa
     walk = submitted(engine)
     walk.work("workflow.register")
     walk.work("quote.collect-approval-facts", **FACTS | {"basisAgeDays": "old"})
-    (job,) = eventually(lambda: engine.get("/job", processInstanceId=walk.instance_id, withException="true"), "a job that failed")
+    (job,) = eventually(lambda: engine.rows("/job", processInstanceId=walk.instance_id, withException="true"), "a job that failed")
     assert job["failedActivityId"] == "determine-reuse"
-    assert engine.get("/external-task", processInstanceId=walk.instance_id) == []
+    assert engine.rows("/external-task", processInstanceId=walk.instance_id) == []
 
 
 def test_a_time_that_the_engine_cannot_read_fails_a_job_of_the_engine(engine: Engine, walk: Walk) -> None:
     signing = asks(walk, "r1", remindAt="soon")
     failed = {"processInstanceId": signing.instance_id, "withException": "true"}
-    (job,) = eventually(lambda: engine.get("/job", **failed), "a job that failed")
+    (job,) = eventually(lambda: engine.rows("/job", **failed), "a job that failed")
     assert job["failedActivityId"] == "approve-quote"

@@ -86,7 +86,7 @@ def test_the_task_belongs_to_the_owner_and_the_queue_of_the_case(case: Walk, eng
 
     [task] = resolving.people(1)
 
-    groups = {link["groupId"] for link in engine.get(f"/task/{task.id}/identity-links") if link["groupId"]}
+    groups = {link["groupId"] for link in engine.rows(f"/task/{task.id}/identity-links") if link["groupId"]}
     assert (task.assignee, groups) == ("bert", {"falloutL2"})
 
 
@@ -149,7 +149,7 @@ def test_marking_a_step_completed_needs_the_confirmation_of_a_second_person(case
 def test_a_second_person_is_one_of_those_whom_the_domain_names(case: Walk, engine: Engine) -> None:
     [task] = confirming(case).people(1)
 
-    links = engine.get(f"/task/{task.id}/identity-links")
+    links = engine.rows(f"/task/{task.id}/identity-links")
 
     assert {link["groupId"] for link in links} == {"falloutL2", "falloutManagers"}
 

@@ -129,19 +129,19 @@ def status_of(shop: Shop, step_id: UUID) -> str:
 def task_of(shop: Shop, step_id: UUID) -> dict[str, Any]:
     """The external task of the step in the engine; empty when it is completed."""
     [instance] = shop.engine.find_instances(shop.step_key(step_id))
-    tasks = shop.engine.get("/external-task", processInstanceId=instance.id)
+    tasks = shop.engine.rows("/external-task", processInstanceId=instance.id)
     return dict(tasks[0]) if tasks else {}
 
 
 def incidents(shop: Shop) -> list[Any]:
     ids = [instance.id for instance in shop.instances()]
-    return [incident for instance_id in ids for incident in shop.engine.get("/incident", processInstanceId=instance_id)]
+    return [incident for instance_id in ids for incident in shop.engine.rows("/incident", processInstanceId=instance_id)]
 
 
 def advanced_once(shop: Shop, step_id: UUID) -> None:
     """Assert that the process of the step executed it once and ended."""
     [instance] = shop.engine.find_instances(shop.step_key(step_id))
-    rows = shop.engine.get("/history/activity-instance", processInstanceId=instance.id)
+    rows = shop.engine.rows("/history/activity-instance", processInstanceId=instance.id)
     assert [row["activityId"] for row in rows].count("execute-step") == 1
     assert [row["activityName"] for row in rows if row["activityType"].endswith("EndEvent")] == ["Step completed"]
 

@@ -182,12 +182,12 @@ def test_a_job_that_failed_for_good_gets_a_case_and_a_retry_lets_its_instance_go
         key = shop.order_key(order_id)
         eventually(lambda: is_provisioning(shop, order_id), "the service is being provisioned", patience=60)
         instance_id = str(correlation(shop, key).process_instance_id)
-        [job, *_] = eventually(lambda: shop.engine.get("/job", processInstanceId=instance_id), "a timer runs")
+        [job, *_] = eventually(lambda: shop.engine.rows("/job", processInstanceId=instance_id), "a timer runs")
         shop.engine.put(f"/job/{job['id']}/retries", {"retries": 0})
         case = case_of_process(shop, key)
 
         retry(shop, case)
 
-        eventually(lambda: not shop.engine.get("/incident", processInstanceId=instance_id), "the job is tried again", patience=30)
+        eventually(lambda: not shop.engine.rows("/incident", processInstanceId=instance_id), "the job is tried again", patience=30)
     assert case.evidence["incidentType"] == "failedJob"
     assert shop.rows(FalloutCase, id=case.id)[0].resolution == "RETRY"

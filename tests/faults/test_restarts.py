@@ -44,14 +44,14 @@ class Shared:
 
     def start(self, business_key: str, **variables: str) -> str:
         path = f"/process-definition/key/{self.process.key}/start"
-        return str(self.process.engine.post(path, {"businessKey": business_key, "variables": encode(variables)})["id"])
+        return str(self.process.engine.ask(path, {"businessKey": business_key, "variables": encode(variables)})["id"])
 
     def restart(self, *, dry_run: bool = False) -> list[Result]:
         return list(Restarts(self.database, self.engine, [self.process.key], dry_run=dry_run).run())
 
     def states(self, wanted: Wanted) -> list[tuple[str, str | None]]:
         """The state and the tenant of every instance of a business key, oldest first."""
-        rows = self.process.engine.get("/history/process-instance", processInstanceBusinessKey=wanted.business_key)
+        rows = self.process.engine.rows("/history/process-instance", processInstanceBusinessKey=wanted.business_key)
         return [(row["state"], row["tenantId"]) for row in sorted(rows, key=lambda row: row["startTime"])]
 
 

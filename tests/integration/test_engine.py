@@ -70,7 +70,7 @@ def test_instances_are_found_by_business_key_while_they_run_and_after(deploy: De
     assert found[ended].definition_key == process.key
     assert found[running].start_time.tzinfo is not None
     assert process.engine.instance_variables(ended) == {}
-    reasons = process.engine.get("/history/variable-instance", processInstanceId=ended, variableName="terminationReason")
+    reasons = process.engine.rows("/history/variable-instance", processInstanceId=ended, variableName="terminationReason")
     assert reasons[0]["value"] == "duplicate start"
 
 
@@ -93,7 +93,7 @@ def test_a_message_that_no_process_waits_for_is_no_error(deploy: Deployer) -> No
     assert not process.engine.correlate(TENANT, message, business_key, {"outcome": "again"})
 
     process.reaches(instance, "done")
-    rows = process.engine.get("/history/variable-instance", processInstanceId=instance, variableName="outcome")
+    rows = process.engine.rows("/history/variable-instance", processInstanceId=instance, variableName="outcome")
     assert rows[0]["value"] == "in time"
 
 
@@ -212,8 +212,8 @@ def test_people_and_permissions_can_be_set_up_repeatedly(engine: Engine) -> None
         engine.ensure_authorization(Resource.FILTER, "*", permissions, group_id=group)
         filters.add(engine.ensure_filter(filter_name, {"candidateGroup": group}, {"priority": 10}))
 
-    assert [row["id"] for row in engine.get("/user", memberOfGroup=group)] == [user]
-    (grant,) = engine.get("/authorization", groupIdIn=group, resourceType=5)
+    assert [row["id"] for row in engine.rows("/user", memberOfGroup=group)] == [user]
+    (grant,) = engine.rows("/authorization", groupIdIn=group, resourceType=5)
     assert sorted(grant["permissions"]) == ["READ", "UPDATE"]
     assert len(filters) == 1
 
@@ -277,8 +277,8 @@ def test_a_waiting_poll_ends_when_the_same_worker_polls_again(doors: Doors) -> N
     def poll() -> None:
         try:
             engine.fetch_and_lock([topic], max_tasks=1, poll=POLL_LOCK)
-        except EngineRefusedError as refusal:
-            if refusal.status == 503:
+        except EngineOutcomeUnknownError as error:
+            if error.status == 503:
                 ended.set()
 
     thread = Thread(target=poll)

@@ -30,7 +30,7 @@ def test_what_is_not_declared_is_taken_away(site: Site) -> None:
 
     set_up_accounts(site.administrator, site.settings)
 
-    rows = site.administrator.get("/authorization", userIdIn=account.user_id)
+    rows = site.administrator.rows("/authorization", userIdIn=account.user_id)
     held = {(row["resourceType"], row["resourceId"]): frozenset(row["permissions"]) for row in rows}
     assert held == account.grants
 

@@ -93,13 +93,13 @@ def test_a_model_with_an_external_entity_is_refused(engine: Engine, tmp_path: Pa
 
 def test_a_query_without_a_limit_is_refused_and_our_lists_come_page_by_page(engine: Engine) -> None:
     assert "unbound number of results is forbidden" in refused(lambda: engine.call("GET", "/task"))
-    assert "limit of 2000 exceeded" in refused(lambda: engine.get("/task", maxResults=2001))
+    assert "limit of 2000 exceeded" in refused(lambda: engine.rows("/task", maxResults=2001))
 
     prefix = new_name("group").replace("-", "")
     for number in range(3):
         engine.ensure_group(f"{prefix}{number}", "A group")
     with patch.object(engine_connection, "PAGE", 2):
-        groups = engine.get("/group", idIn=",".join(f"{prefix}{number}" for number in range(3)))
+        groups = engine.rows("/group", idIn=",".join(f"{prefix}{number}" for number in range(3)))
 
     assert sorted(row["id"] for row in groups) == [f"{prefix}{number}" for number in range(3)]
 
@@ -131,7 +131,7 @@ def test_a_request_of_another_site_is_refused_by_the_web_applications(doors: Doo
 
 
 def test_the_engine_has_neither_the_people_nor_the_application_of_the_vendors_demo(engine: Engine) -> None:
-    people = {row["id"] for row in engine.get("/user")}
+    people = {row["id"] for row in engine.rows("/user")}
 
     assert people.isdisjoint({"demo", "john", "mary", "peter"})
-    assert engine.get("/process-definition", key="invoice") == []
+    assert engine.rows("/process-definition", key="invoice") == []

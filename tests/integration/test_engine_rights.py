@@ -110,8 +110,8 @@ def test_a_process_with_the_account_of_a_person_is_not_ready(site: Site, process
 @pytest.mark.parametrize("process", PROCESSES)
 def test_an_account_reads_no_users(site: Site, process: str) -> None:
     with site.account(process) as engine:
-        assert engine.get("/user") == []
-        assert engine.get("/authorization") == []
+        assert engine.rows("/user") == []
+        assert engine.rows("/authorization") == []
 
 
 @pytest.mark.parametrize("process", ["tasks", "reconcile"])
@@ -172,7 +172,7 @@ def test_an_approver_sees_the_columns_and_the_form_of_the_task_and_nothing_else_
     assert listed(site, RSM.id, site.task) == {name: ASKED[name] for name in OF_QUOTES}
     with site.person(RSM.id) as engine:
         assert engine.task_variables(site.task.id).items() >= ASKED.items()
-        assert engine.get("/variable-instance", variableName="dueAt") == []
+        assert engine.rows("/variable-instance", variableName="dueAt") == []
         for unseen in (
             "/process-instance",
             "/history/process-instance",
@@ -180,7 +180,7 @@ def test_an_approver_sees_the_columns_and_the_form_of_the_task_and_nothing_else_
             "/history/task",
             "/history/user-operation",
         ):
-            assert engine.get(unseen) == []
+            assert engine.rows(unseen) == []
 
 
 def test_an_approver_may_claim_and_complete_but_not_write_or_pass_on(site: Site) -> None:

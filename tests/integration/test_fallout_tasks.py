@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from domain.delivery import given_up
 from domain.delivery.proposing import ConfirmationNotYours
+from domain.workflows import starts
+from domain.workflows.keys import Kind, key_of
 from tests.support.case_in_tasklist import CaseInTasklist
-from tests.support.offers import ANNA, BERT, MONA, STAFF
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import ANNA, BERT, MONA, STAFF, Offers
 from workers.tasks.markdown import plain
 
 CHANGED = "What the form shows has changed since it was opened."
@@ -138,3 +142,48 @@ def test_those_who_are_asked_to_confirm_are_those_who_may(case: CaseInTasklist, 
         if STAFF[person] not in asked:
             with pytest.raises(ConfirmationNotYours):
                 case.work.answer_proposal(person, proposal_id, confirm=False)
+
+
+def test_a_repair_in_tasklist_is_the_difference_to_what_the_form_has_shown(case: CaseInTasklist) -> None:
+    assert "| quantity | 1 |" in case.read()["requestText"]
+    typed = {"resolution": "REPAIR_AND_RETRY", "evidence": "asked the customer", "repairedInstructions": "Ring twice"}
+
+    assert case.resolve(BERT, **typed)["resolutionOutcome"] == "APPLIED"
+
+    assert case.work.step("RESERVE_INVENTORY").request_changes == {"instructions": "Ring twice"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ({}, "A repair names at least one field"),
+        ({"repairedQuantity": "9"}, "The quantity must be a whole number from 1 to 1"),
+        ({"repairedQuantity": "a few"}, "The quantity must be a whole number; it is"),
+        ({"repairedOffering": "NO_SUCH"}, "The catalog has no offering"),
+    ],
+    ids=str,
+)
+def test_a_repair_in_tasklist_that_does_not_fit_comes_back_with_the_reason(
+    case: CaseInTasklist, typed: dict[str, str], reason: str
+) -> None:
+    case.read()
+
+    assert case.resolve(BERT, resolution="REPAIR_AND_RETRY", evidence="seen", **typed)["resolutionOutcome"] == "REFUSED"
+
+    assert plain(reason) in case.read()["resolutionRefused"]
+
+
+def test_a_failed_start_is_asked_for_again_in_tasklist(offers: Offers) -> None:
+    work = Fulfilment(offers, offers.accepted_quote().order_id)
+    key = key_of(Kind.ORDER, offers.tenant_id, work.order_id)
+    with offers.uow("dispatch") as uow:
+        starts.start_refused(uow, key)
+        given_up.open_case(uow, key, "The engine does not start it: no", {})
+    case = CaseInTasklist(offers, work)
+    case.read()
+
+    assert case.resolve(BERT, resolution="RETRY")["resolutionOutcome"] == "APPLIED"
+
+    with offers.uow() as uow:
+        assert starts.status_of(uow, key) == "REQUESTED"
+    assert work.case().status == "CLOSED"

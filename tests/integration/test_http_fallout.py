@@ -10,9 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from domain.delivery import given_up
 from domain.delivery.steps import StepEvent
 from domain.fallout.cases import FalloutCase
 from domain.store import table_of
+from domain.workflows import starts
+from domain.workflows.keys import Kind, key_of
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import Api, Caller, is_problem
 from tests.support.offers import ANNA, BERT, MONA, Offers
@@ -245,3 +248,44 @@ def test_of_two_cancellations_at_once_one_is_recorded(db: Engine, api: Api, offe
         )
 
     assert sorted(answer.status_code for answer in answers) == [201, 409]
+
+
+def test_a_repair_is_shown_with_its_case_as_a_difference(work: Fulfilment, bert: Caller) -> None:
+    claimed = act(bert, work, "claims").json()
+    repair = {"field": "instructions", "old": None, "new": "Ring twice"}
+
+    resolved = act(bert, work, "resolutions", resolution(work, "REPAIR_AND_RETRY", repairs=[repair]))
+
+    assert claimed["request"] == {"productOfferingId": "ROUTER_PRO", "quantity": 1, "instructions": None}
+    [shown] = resolved.json()["repairs"]
+    assert (resolved.status_code, {name: shown[name] for name in repair}, shown["repairedBy"]) == (201, repair, BERT)
+
+
+@pytest.mark.parametrize(
+    ("repairs", "code"),
+    [([], "REPAIR_MISSING"), ([{"field": "quantity", "old": 1, "new": 9}], "REPAIR_NOT_FITTING")],
+)
+def test_a_repair_that_names_nothing_or_does_not_fit_is_refused(
+    work: Fulfilment, bert: Caller, repairs: list[dict[str, Any]], code: str
+) -> None:
+    act(bert, work, "claims")
+
+    refused = act(bert, work, "resolutions", resolution(work, "REPAIR_AND_RETRY", repairs=repairs))
+
+    is_problem(refused, 422, code)
+    assert work.case().status == "IN_PROGRESS"
+
+
+def test_a_failed_start_is_asked_for_again_over_http(offers: Offers, bert: Caller) -> None:
+    work = Fulfilment(offers, offers.accepted_quote().order_id)
+    key = key_of(Kind.ORDER, offers.tenant_id, work.order_id)
+    with offers.uow("dispatch") as uow:
+        starts.start_refused(uow, key)
+        given_up.open_case(uow, key, "The engine does not start it: no", {"last_reason": "no"})
+    shown = act(bert, work, "claims").json()
+    assert (shown["businessKey"], shown["evidence"]["lastReason"], shown["resolutions"]) == (key, "no", ["RETRY", "KEEP_AS_IS"])
+
+    resolved = act(bert, work, "resolutions", {"resolution": "RETRY"})
+
+    with offers.uow() as uow:
+        assert (resolved.status_code, resolved.json()["status"], starts.status_of(uow, key)) == (201, "CLOSED", "REQUESTED")

@@ -35,6 +35,9 @@ from workers.runtime.kafka_access import KafkaAccess
 NOW = timedelta(0)
 INTERVALS = Intervals(start_safe_interval=NOW, attempt_stale_after=NOW, request_safe_interval=NOW)
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
+TASKS_OF_NO_TIME = (
+    b'[{"id": "t", "name": "t", "taskDefinitionKey": "t", "processInstanceId": "i", "assignee": "a", "due": "never"}]'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -160,9 +163,9 @@ def sweep(offers: Offers, provider: Scripted) -> None:
 
 @pytest.fixture
 def reconciler(offers: Offers) -> Iterator[Reconciler]:
-    """Its engine answers every question about tasks with a task that has no members."""
+    """Its engine answers every question about tasks with a task that is due at no time."""
     with (
-        answering(lambda _: Reply(body=b"[{}]")) as address,
+        answering(lambda _: Reply(body=TASKS_OF_NO_TIME)) as address,
         closing(Engine(f"{address}/engine-rest", "user", "password")) as engine,
     ):
         yield Reconciler(acting(offers.engine, "reconcile"), engine, {}, INTERVALS)
@@ -198,7 +201,7 @@ def test_the_dispatcher_goes_on_behind_a_command_that_fails(offers: Offers, logs
     before = set_aside("dispatch", "command")
 
     with (
-        answering(lambda _: Reply(body=b"[{}]")) as address,
+        answering(lambda _: Reply(body=TASKS_OF_NO_TIME)) as address,
         closing(Engine(f"{address}/engine-rest", "user", "password")) as engine,
     ):
         Dispatcher(acting(offers.engine, "dispatch"), engine).run_once()

@@ -5,10 +5,12 @@ The codes with I are those of docs/domain.md#invariants.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from domain.retry_rules import EVENT_REFUSED
 from domain.store import outbox
 from domain.store.unit_of_work import housekeeping
 from tests.support.database import acting
@@ -111,6 +113,34 @@ def test_an_event_that_kafka_cannot_take_stops_its_aggregate_only(db: Engine, to
     write(db, free, 2)
     assert relay.run_once() == 1
     assert versions_by_aggregate(topics.events(ORDERS)) == {blocked: [1], free: [1, 2]}
+
+
+def test_an_event_that_kafka_refuses_for_too_long_is_refused_for_good(db: Engine, topics: Topics) -> None:
+    aggregate = uuid4()
+    write(db, aggregate, 1, padding="x" * 2_000_000)
+    write(db, aggregate, 2)
+    relay = Relay(acting(db, "relay"), topics.kafka)
+    relay.run_once()
+    refused_since(db, EVENT_REFUSED.time / 2)
+    assert relay.run_once() == 0
+    refused_since(db, EVENT_REFUSED.time * 2)
+
+    relay.run_once()
+
+    assert relay.run_once() == 1
+    assert versions_by_aggregate(topics.events(ORDERS)) == {aggregate: [2]}
+    with db.connect() as connection:
+        [(status, reason)] = connection.execute(text("SELECT status, last_reason FROM outbox_event WHERE aggregate_version = 1"))
+    assert (status, "large" in reason) == ("REFUSED", True)
+
+
+def refused_since(db: Engine, time: timedelta) -> None:
+    """Let Kafka have refused the refused event for this time, and let it be due."""
+    with db.begin() as connection:
+        statement = (
+            "UPDATE outbox_event SET due_at = clock_timestamp(), refused_since = clock_timestamp() - CAST(:time AS interval)"
+        )
+        connection.execute(text(f"{statement} WHERE refused_since IS NOT NULL"), {"time": time})
 
 
 def test_topics_are_made_once_and_each_has_its_dead_letters(topics: Topics) -> None:

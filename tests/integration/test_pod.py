@@ -25,7 +25,7 @@ def test_a_task_is_completed_with_typed_variables(deploy: Deployer, doors: Doors
     assert process.end_of(instance) == "done"
     (task,) = calls.tasks
     assert (task.process_instance_id, task.activity_id, task.properties) == (instance, "work", {"retryPolicy": "R3/PT0.2S"})
-    rows = process.engine.get("/history/variable-instance", processInstanceId=instance, deserializeValues="false")
+    rows = process.engine.rows("/history/variable-instance", processInstanceId=instance, deserializeValues="false")
     assert {row["name"]: (row["type"], row["value"]) for row in rows} == {
         "amount": ("Integer", 41),
         "levels": ("Json", '[{"level":42}]'),
@@ -108,7 +108,7 @@ def test_giving_up_makes_an_incident_at_once_and_the_retry_of_an_operator_runs_t
 
     assert pod.run_once() == 1
     assert process.end_of(instance) == "done"
-    assert process.engine.get("/incident", processInstanceId=instance) == []
+    assert process.engine.rows("/incident", processInstanceId=instance) == []
 
 
 def test_retry_later_costs_no_retry_of_the_engine(deploy: Deployer, doors: Doors) -> None:

@@ -81,7 +81,7 @@ def test_a_task_that_another_worker_took_is_not_reported(deploy: Deployer, doors
 
     assert reports == []
     assert metric("q2o_external_task_lock_lost_total", topic=process.topic) == 1
-    rows = process.engine.get("/history/variable-instance", processInstanceId=instance, variableName="winner")
+    rows = process.engine.rows("/history/variable-instance", processInstanceId=instance, variableName="winner")
     assert [row["value"] for row in rows] == ["rival True"]
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.answering import Reply, answering
 from tests.support.providers import KEY, REQUEST, SHORT
 from tests.support.waiting import eventually
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import (
+    CancelRequest,
     ProviderContractError,
     ProviderOutcomeUnknownError,
     ReplyStatus,
@@ -20,6 +22,8 @@ from workers.providers.port import (
 from workers.providers.signatures import new_secret
 from workers.sandbox.faults import FaultKind
 from workers.sandbox.provider import SandboxProvider
+
+CANCELLATION = CancelRequest(idempotency_key=f"{KEY}:CANCEL", request_key=KEY, step_ref=REQUEST.step_ref)
 
 
 @pytest.fixture
@@ -105,3 +109,33 @@ def test_a_key_that_is_used_for_another_request_is_a_fault_of_the_product(provid
 def test_a_wrong_path_at_the_provider_is_no_proof_of_absence(sandbox: SandboxProvider) -> None:
     with HttpProvider(f"{sandbox.url}/wrong", "token") as provider, pytest.raises(ProviderOutcomeUnknownError):
         provider.query(KEY)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413])
+@pytest.mark.parametrize(
+    "body", [b"<html>Bad Request</html>", b"", b'{"message": "no route"}', b'["code"]'], ids=["page", "nothing", "JSON", "list"]
+)
+def test_a_refusal_that_is_not_in_the_providers_form_proves_nothing(status: int, body: bytes) -> None:
+    with (
+        answering(lambda _: Reply(status=status, body=body)) as address,
+        HttpProvider(address, "token") as provider,
+    ):
+        with pytest.raises(ProviderOutcomeUnknownError):
+            provider.execute(REQUEST)
+        with pytest.raises(ProviderOutcomeUnknownError):
+            provider.cancel(CANCELLATION)
+        with pytest.raises(ProviderOutcomeUnknownError):
+            provider.query(KEY)
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 422])
+@pytest.mark.parametrize(
+    "body", [b"<html></html>", b"", b"{}", b'{"status": "DONE"}'], ids=["page", "nothing", "JSON", "another word"]
+)
+def test_a_success_that_does_not_say_what_was_done_proves_nothing(status: int, body: bytes) -> None:
+    with (
+        answering(lambda _: Reply(status=status, body=body)) as address,
+        HttpProvider(address, "token") as provider,
+        pytest.raises(ProviderOutcomeUnknownError),
+    ):
+        provider.execute(REQUEST)

@@ -17,7 +17,7 @@ from domain.delivery.unanswered import Silence
 from domain.fallout import casework
 from domain.offers import open_tasks, withdrawing
 from domain.projections.tables import Projection
-from domain.workflows import requests, starts, watching
+from domain.workflows import open_starts, requests, watching
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.database import acting, new_database
 from tests.support.offers import Offers
@@ -31,8 +31,8 @@ SILENCE = Silence(attempt_stale_after=LONG, request_safe_interval=LONG, give_up_
 OPEN_ATTEMPTS = {"ix_provider_attempt_check"}
 QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: requests.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
-    (lambda connection: starts.unresolved_starts(connection, 10, LONG, LONG), {"ix_workflow_correlation_unresolved"}),
-    (starts.unknown_starts, {"ix_workflow_correlation_unresolved"}),
+    (lambda connection: open_starts.unresolved_starts(connection, 10, LONG, LONG), {"ix_workflow_correlation_unresolved"}),
+    (open_starts.unknown_starts, {"ix_workflow_correlation_unresolved"}),
     (lambda connection: unanswered.silent_steps(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
     (lambda connection: unanswered.unanswered_steps(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
     (lambda connection: unanswered.unanswered_cancellations(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),

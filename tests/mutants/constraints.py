@@ -34,6 +34,7 @@ EVIDENCE = (
     "workflow_instance",
     "shown_form",
     "resolution_proposal",
+    "step_repair",
 )
 """The tables that a trigger keeps append-only."""
 DELETED_WHEN_OLD = ("conflict_log", "reconciliation_finding")

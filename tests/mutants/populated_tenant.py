@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.exc import DBAPIError
 
 from domain import archives, findings, rebuilding
-from domain.delivery import callbacks, compensating, jeopardy
+from domain.delivery import callbacks, compensating, jeopardy, repairing
 from domain.delivery.callbacks import ReceiveCallback
 from domain.delivery.jeopardy import JeopardyLevel
 from domain.delivery.steps import StepEvent
@@ -25,7 +25,7 @@ from domain.store.isolation import name_tenant
 from domain.workflows.forms import FORM
 from tests.mutants.trial import Trial
 from tests.support.as_read import Offer
-from tests.support.fulfilment import Fulfilment
+from tests.support.fulfilment import REPAIR, Fulfilment
 from tests.support.offers import BERT
 
 
@@ -73,6 +73,7 @@ class PopulatedTenant(Trial):
             archives.keys_for(uow.connection, self.tenant_id, ["customer-1"])
             for content in ({}, {"other": "content"}):
                 callbacks.receive(uow, callback(content))
+            repairing.keep(uow, self.work.case().id, self.work.step("RESERVE_INVENTORY"), REPAIR, BERT)
         self.work.ask_to_cancel()
         self.show()
 

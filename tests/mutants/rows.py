@@ -64,6 +64,7 @@ FRESH: dict[str, Callable[[PopulatedTenant], Changes]] = {
     },
     "fallout_note": lambda _: {"kind": "INFORMATION", "external_ref": None},
     "jeopardy_alert": lambda _: {"level": "NORMAL"},
+    "step_repair": lambda _: {"field": "by hand"},
     "workflow_instance": lambda _: {"process_instance_id": "by hand", "caller_instance_id": None},
 }
 """Values that keep a copy of a row from colliding with its original; every copy has an id of its own."""

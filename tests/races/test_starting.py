@@ -45,7 +45,7 @@ def start_and_pass(shop: Shop, command: Any) -> Callable[[], str]:
     def start() -> str:
         instance_id = shop.engine.start_process(shop.tenant_id, command.name, command.business_key, command.variables)
         gate = {"processInstanceId": instance_id, "topicName": "workflow.register"}
-        eventually(lambda: not shop.engine.get("/external-task", **gate), f"instance {instance_id} was at the gate")
+        eventually(lambda: not shop.engine.rows("/external-task", **gate), f"instance {instance_id} was at the gate")
         return instance_id
 
     return start

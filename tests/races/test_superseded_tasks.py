@@ -85,7 +85,7 @@ def ends_by_itself(shop: Shop) -> None:
 
 def ends_of(shop: Shop) -> set[str]:
     [instance] = ended(shop)
-    activities = shop.engine.get("/history/activity-instance", processInstanceId=instance.id, activityType="noneEndEvent")
+    activities = shop.engine.rows("/history/activity-instance", processInstanceId=instance.id, activityType="noneEndEvent")
     return {activity["activityName"] for activity in activities}
 
 

@@ -38,7 +38,7 @@ def answering(answer: Callable[[Request], Reply | None]) -> Iterator[str]:
             if reply is not None:
                 self._send(reply)
 
-        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names that http.server looks for
 
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)

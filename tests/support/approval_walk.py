@@ -114,4 +114,4 @@ def decide(signing: Walk, decision: str) -> UserTask:
 
 def groups(walk: Walk, task: UserTask) -> list[Any]:
     """Who sees a task."""
-    return [link["groupId"] for link in walk.engine.get(f"/task/{task.id}/identity-links")]
+    return [link["groupId"] for link in walk.engine.rows(f"/task/{task.id}/identity-links")]

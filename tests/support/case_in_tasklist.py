@@ -29,9 +29,9 @@ COMMAND = table_of(WorkflowCommand)
 class CaseInTasklist:
     """A case that waits for a person, seen by its process and by the people who work on it."""
 
-    def __init__(self, offers: Offers) -> None:
+    def __init__(self, offers: Offers, work: Fulfilment | None = None) -> None:
         self.database = offers.engine
-        self.work = Fulfilment.contradicted(offers)
+        self.work = work or Fulfilment.contradicted(offers)
         self._tenant_id, self._case_id = offers.tenant_id, self.work.case().id
         self._told = business_key(offers.tenant_id, self._case_id)
         self._key = resolution_key(offers.tenant_id, self._case_id)

@@ -79,7 +79,7 @@ def ask_approver(engine: Engine, tenant: UUID) -> UserTask:
     """Start the process of a signature, and prepare its form as a worker does."""
     key = new_name("approval")
     instance = engine.start_process(tenant, "approve-requirement", key, {})
-    [row] = engine.get("/external-task", processInstanceId=instance)
+    [row] = engine.rows("/external-task", processInstanceId=instance)
     engine.lock(row["id"], LOCK)
     engine.complete(row["id"], {name: {"value": value} for name, value in ASKED.items()})
     [task] = eventually(lambda: engine.user_tasks(key), "somebody is asked")

@@ -54,22 +54,22 @@ class DeployedProcess:
 
     def end_of(self, instance_id: str) -> str | None:
         """Name the end event that an instance reached."""
-        rows = self.engine.get("/history/activity-instance", processInstanceId=instance_id, activityType="noneEndEvent")
+        rows = self.engine.rows("/history/activity-instance", processInstanceId=instance_id, activityType="noneEndEvent")
         return rows[0]["activityId"] if rows else None
 
     def reaches(self, instance_id: str, end: str) -> None:
         eventually(lambda: self.end_of(instance_id) == end, f"instance reaches {end!r}")
 
     def task_id(self, instance_id: str) -> str:
-        return str(self.engine.get("/external-task", processInstanceId=instance_id)[0]["id"])
+        return str(self.engine.rows("/external-task", processInstanceId=instance_id)[0]["id"])
 
     def task(self, instance_id: str) -> dict[str, Any]:
-        row: dict[str, Any] = self.engine.get("/external-task", processInstanceId=instance_id)[0]
+        row: dict[str, Any] = self.engine.rows("/external-task", processInstanceId=instance_id)[0]
         return row
 
     def incident(self, instance_id: str) -> str:
         """Wait for the instance's one incident and return its message."""
-        rows = eventually(lambda: self.engine.get("/incident", processInstanceId=instance_id), "an incident")
+        rows = eventually(lambda: self.engine.rows("/incident", processInstanceId=instance_id), "an incident")
         assert len(rows) == 1
         return str(rows[0]["incidentMessage"])
 

@@ -15,6 +15,7 @@ from domain.delivery.cancellations import CancellationRequest
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.orders import SalesOrder
 from domain.delivery.proposing import AnswerProposal
+from domain.delivery.repairing import INSTRUCTIONS, Change
 from domain.delivery.resolving import Resolution, ResolveCase
 from domain.delivery.starting import StartStep
 from domain.delivery.steps import FulfillmentStep, StepEvent, StepKind
@@ -26,6 +27,7 @@ from tests.support.as_read import Order
 from tests.support.database import in_order
 from tests.support.offers import CUSTOMER, FELIX, STAFF, Offers
 
+REPAIR = (Change(field=INSTRUCTIONS, old=None, new="Ring twice"),)
 ROLES = {person: (role,) for person, role in STAFF.items()}
 
 
@@ -186,8 +188,9 @@ class Fulfilment:
         return CaseCommand(person=person, **given)
 
     def resolve(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
-        """Resolve the case in its present version, and evaluate the order as the edge does."""
-        command = ResolveCase(person=person, resolution=resolution, **self._decided(person, **changes))
+        """Resolve the case in its present version, and evaluate the order as the edge does. A repair without changes gets one."""
+        repair = {"changes": REPAIR} if resolution is Resolution.REPAIR_AND_RETRY else {}
+        command = ResolveCase(person=person, resolution=resolution, **self._decided(person, **{**repair, **changes}))
         with self.offers.uow(person) as uow:
             resolved = resolving.resolve(uow, command)
         self.evaluate()

@@ -20,7 +20,7 @@ from domain.offers import withdrawing
 from domain.offers.quotes import Quote, QuoteRevision
 from domain.schema import METADATA
 from domain.store.facts import OutboxEvent, WorkflowCommand
-from domain.workflows import starts
+from domain.workflows import open_starts
 from domain.workflows.starts import WorkflowCorrelation
 from tests.support.fulfilment import Fulfilment
 from tests.support.held import CHECK, RESERVE, open_case
@@ -34,7 +34,7 @@ SELECTIONS: Mapping[str, Callable[[Connection], Any]] = {
     "unanswered steps": lambda connection: unanswered.unanswered_steps(connection, 100, None, SILENCE),
     "unanswered cancellations": lambda connection: unanswered.unanswered_cancellations(connection, 100, None, SILENCE),
     "contradictions": lambda connection: unanswered.unsettled_contradictions(connection, 100, None, SILENCE),
-    "starts": lambda connection: starts.unresolved_starts(connection, 100, None, NONE),
+    "starts": lambda connection: open_starts.unresolved_starts(connection, 100, None, NONE),
     "orders": lambda connection: unsettled.unevaluated_orders(connection, 100, NONE),
     "held steps": lambda connection: unsettled.held_without_case(connection, 100, NONE),
     "cases": lambda connection: casework.expired_claims(connection, 100),

@@ -105,8 +105,8 @@ class Walk:
     def timers(self, timer: str | None = None, task: UserTask | None = None) -> list[dict[str, Any]]:
         """List the timers that run, as the engine's jobs."""
         query = {"executionId": self.engine.get(f"/task/{task.id}")["executionId"]} if task else {}
-        rows = self.engine.get("/job", processInstanceId=self.instance_id, timers="true", **query)
-        known = {row["id"] for row in self.engine.get("/job-definition", activityIdIn=timer)} if timer else set()
+        rows = self.engine.rows("/job", processInstanceId=self.instance_id, timers="true", **query)
+        known = {row["id"] for row in self.engine.rows("/job-definition", activityIdIn=timer)} if timer else set()
         return [row for row in rows if timer is None or row["jobDefinitionId"] in known]
 
     def ends_as(self, result: str) -> None:
@@ -129,13 +129,12 @@ class Walk:
             "variables": list(variables),
             "includeExtensionProperties": True,
         }
-        rows: list[dict[str, Any]] = self.engine.post(
+        return self.engine.ask_rows(
             "/external-task/fetchAndLock", {"workerId": self.engine.worker_id, "maxTasks": 20, "topics": [request]}
         )
-        return rows
 
     def _open(self, topic: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.engine.get("/external-task", processInstanceId=self.instance_id, topicName=topic)
+        rows: list[dict[str, Any]] = self.engine.rows("/external-task", processInstanceId=self.instance_id, topicName=topic)
         return rows
 
     @staticmethod
@@ -147,11 +146,11 @@ class Walk:
         return tasks if len(tasks) == count else []
 
     def _ended(self) -> bool:
-        rows = self.engine.get("/history/process-instance", processInstanceId=self.instance_id)
+        rows = self.engine.rows("/history/process-instance", processInstanceId=self.instance_id)
         return bool(rows) and rows[0]["state"] == "COMPLETED"
 
     def _results(self) -> list[str]:
-        rows = self.engine.get("/history/activity-instance", processInstanceId=self.instance_id)
+        rows = self.engine.rows("/history/activity-instance", processInstanceId=self.instance_id)
         ending = ("withdrawn-", "cancel-order")
         scopes = {row["id"] for row in rows if row["activityId"].startswith(ending)} | {self.instance_id}
         return [

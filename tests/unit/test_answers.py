@@ -117,6 +117,9 @@ class KeptHistory(PeopleCalls):
             return {"count": self.by_completion if "userOperationId" in params else self.counts[params["variableTypeIn"]]}
         if path == "/history/user-operation/count":
             return {"count": self.renamed}
+        raise NotImplementedError(path)
+
+    def rows(self, path: str, **_: Any) -> list[dict[str, Any]]:
         if path == "/history/task":
             return [{"id": "1", "deleteReason": "completed", "startTime": OPENED.isoformat(), "endTime": CLOSED.isoformat()}]
         if path == "/history/user-operation":

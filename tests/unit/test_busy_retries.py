@@ -8,8 +8,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.errors import Conflict, DomainError, OutcomeUnknownError, TryAgain
+from domain.retry_rules import COMMAND_BUSY
 from workers.runtime.database_connection import NoResponseError
-from workers.runtime.retries import BUSY_REPEATS, until_decided
+from workers.runtime.retries import until_decided
 
 
 def busy(cause: Exception) -> TryAgain:
@@ -72,4 +73,4 @@ def test_a_deadlock_that_comes_back_is_raised_in_the_end() -> None:
     with pytest.raises(TryAgain):
         until_decided(work)
 
-    assert work.runs == 1 + BUSY_REPEATS
+    assert work.runs == COMMAND_BUSY.attempts

@@ -32,7 +32,7 @@ from workers.pod.contract import Topic
 from workers.pod.outcomes import Failed, run_handler
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import CancelRequest, ProviderContractError, ProviderError, ProviderOutcomeUnknownError
-from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError
 from workers.runtime.retries import OutageLog
 from workers.tasks.persons import AnswerNotUnderstood, Person
 
@@ -135,7 +135,7 @@ def engine_saying(status: int, body: str) -> EngineError:
 
 def test_an_answer_of_the_engine_that_is_nested_without_end_is_no_answer() -> None:
     assert isinstance(engine_saying(200, nested(100_000)), EngineOutcomeUnknownError)
-    assert isinstance(engine_saying(400, nested(100_000)), EngineRefusedError)
+    assert isinstance(engine_saying(400, nested(100_000)), EngineOutcomeUnknownError)
 
 
 def token(claims: str) -> str:

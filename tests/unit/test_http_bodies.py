@@ -21,6 +21,7 @@ from workers.http.shapes import approval_bodies, bodies, order_bodies, quote_bod
 PARTS: dict[type[BaseModel], Any] = {
     quote_bodies.NewLine: EXAMPLES[quote_bodies.CreateQuoteBody]["lines"][0],
     quote_bodies.ChangedLine: EXAMPLES[quote_bodies.EditQuoteBody]["lines"][0],
+    order_bodies.RepairBody: {"field": "quantity", "old": 2, "new": 1},
 }
 # Text and reference of a case are arguments of plain functions; the entries of a price book are a part of its publication.
 WITHOUT_COMMAND = {

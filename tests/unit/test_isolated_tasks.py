@@ -52,8 +52,12 @@ class FakeEngine:
     completed: list[str] = field(default_factory=list)
 
     def answer(self, request: Request) -> Reply:
+        if request.path.endswith("/fetchAndLock") and b"q2o.no-topic" in request.body:
+            return Reply(body=b"[]")  # it ends a poll
         if request.path.endswith("/fetchAndLock"):
             return Reply(body=json.dumps(self.fetches.pop(0) if self.fetches else []).encode())
+        if "/external-task?" in request.path:
+            return Reply(body=b"[]")  # no task is locked
         if request.path.endswith("/complete"):
             self.completed.append(request.path.split("/")[-2])
         return Reply(status=204)
@@ -87,12 +91,9 @@ def test_a_task_that_is_not_understood_leaves_the_others_of_its_fetch(poison: ob
 
 @pytest.mark.parametrize("answer", [7, True])
 def test_an_answer_that_is_not_understood_ends_no_pod(answer: object) -> None:
-    before = set_aside("poll")
-
     fake = worked([answer, [row("sound")]], lambda fake: fake.completed)
 
     assert fake.completed == ["sound"]
-    assert set_aside("poll") == before + 1
 
 
 class FailingFor:

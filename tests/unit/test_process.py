@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from threading import Event
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from domain.retry_rules import SERVICE_AWAY
 from tests.support.in_process import keeping_signals_and_logs
 from workers.runtime.logs import configure_logs
 from workers.runtime.outages import OutageError
@@ -123,7 +125,7 @@ def test_a_signal_that_meets_the_main_thread_inside_the_event_stops_the_process_
 
 
 def test_an_outage_is_logged_once_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.runtime.retries.FIRST_WAIT", timedelta(milliseconds=1))
+    monkeypatch.setattr("workers.runtime.retries.SERVICE_AWAY", replace(SERVICE_AWAY, first_wait=timedelta(milliseconds=1)))
     answers: Iterator[Any] = iter([OutageError("away"), OutageError("away"), OutageError("away"), 7])
 
     def call() -> int:

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from workers.pod.retry_policy import DEFAULT_POLICY, LONGEST_WAIT, RetryPolicy
+from domain.retry_rules import EXTERNAL_TASK
+from workers.pod.retry_policy import DEFAULT_POLICY, RetryPolicy
 
 
 def test_a_policy_counts_tries_and_doubles_its_waits() -> None:
@@ -45,4 +46,9 @@ def test_a_try_that_an_operator_adds_is_the_last() -> None:
 def test_no_wait_is_longer_than_an_hour() -> None:
     policy = RetryPolicy.parse("R999/PT1S")
 
-    assert policy.wait_before_next(1) == LONGEST_WAIT
+    assert policy.wait_before_next(1) == EXTERNAL_TASK.longest_wait
+
+
+def test_the_default_policy_is_that_of_the_table() -> None:
+    assert (DEFAULT_POLICY.attempts, DEFAULT_POLICY.wait) == (EXTERNAL_TASK.attempts, EXTERNAL_TASK.first_wait)
+    assert DEFAULT_POLICY.left_after_failure(1) == 0

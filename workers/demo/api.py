@@ -137,16 +137,23 @@ class Api:
         buyer = buyer_of(order["customerId"])
         return self.send(f"/orders/{order['orderId']}/cancellations", body, actor=buyer, version=order["version"])
 
-    def resolve_case(self, case: Mapping[str, Any], resolution: str, evidence: str) -> bool:
-        """Claim an open case and resolve it, as a case worker. False when the case changed first: somebody else or the product was faster."""
+    def repair_case(self, case: Mapping[str, Any], evidence: str, instructions: str) -> bool:
+        """Claim an open case, and have its step tried again with other instructions, as a case worker. False when the case changed first: somebody else or the product was faster."""
         path = f"/fallout-cases/{case['caseId']}"
         claimed = self.send(f"{path}/claims", {}, actor=CASE_WORKER, version=case["version"])
         if claimed.status == CONFLICT:
             return False
-        version = claimed.expect(201)["version"]
-        step = {each["stepId"]: each for each in self.get(f"/orders/{case['orderId']}")["steps"]}[case["stepId"]]
-        body = {"resolution": resolution, "expectedStepVersion": step["version"], "evidence": evidence}
-        resolved = self.send(f"{path}/resolutions", body, actor=CASE_WORKER, version=version)
+        shown = claimed.expect(201)
+        if shown["request"] is None:
+            return False
+        repair = {"field": "instructions", "old": shown["request"]["instructions"], "new": instructions}
+        body = {
+            "resolution": "REPAIR_AND_RETRY",
+            "expectedStepVersion": shown["stepVersion"],
+            "evidence": evidence,
+            "repairs": [repair],
+        }
+        resolved = self.send(f"{path}/resolutions", body, actor=CASE_WORKER, version=shown["version"])
         return resolved.status != CONFLICT and bool(resolved.expect(201))
 
     def _headers(self, actor: Actor) -> dict[str, str]:

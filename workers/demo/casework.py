@@ -44,6 +44,6 @@ class CaseWorker:
     def _look(self) -> None:
         for case in self._api.get("/fallout-cases", CASE_WORKER, status="OPEN")["items"]:
             if case["type"] == "PROVIDER_REJECTED":
-                is_done = self._api.resolve_case(case, "REPAIR_AND_RETRY", "The customer's record was corrected in the portal.")
+                is_done = self._api.repair_case(case, "The customer moved within the house.", "Deliver to the second floor")
                 self.resolved += is_done
                 log.info("demo_case_worked_on", caseNumber=case["caseNumber"], resolved=is_done)

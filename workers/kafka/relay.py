@@ -19,6 +19,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sqlalchemy import Engine as Database
 
+from domain.retry_rules import EVENT_REFUSED
 from domain.store import outbox
 from domain.store.outbox import PendingEvent
 from domain.store.unit_of_work import housekeeping
@@ -26,14 +27,14 @@ from workers.kafka import wire
 from workers.runtime.kafka import new_producer
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import OUTBOX_OLDEST_UNPUBLISHED, OUTBOX_PUBLISHED, OUTBOX_UNPUBLISHED
-from workers.runtime.outages import is_waited_out
+from workers.runtime.outages import is_outage, is_waited_out
 from workers.runtime.retries import repeat
-from workers.runtime.set_aside import isolated
+from workers.runtime.set_aside import set_aside
 
 BATCH_SIZE = 2_000
 # How long, from the claim, no other relay may take the same aggregates. The delivery window is two thirds of it, so that a relay has
 # given up an event for good before another one may send it.
-LEASE = timedelta(seconds=30)
+LEASE = EVENT_REFUSED.call * 3 / 2
 # From commit to Kafka within 50 ms when idle: this wait, the claim and the acknowledgement together.
 IDLE_WAIT = timedelta(milliseconds=20)
 # While one batch is confirmed by Kafka, the next one is read from PostgreSQL.
@@ -46,6 +47,8 @@ ABANDONS = 3
 # What the library's calls raise after a fatal error: to give up a record that is on its way is one, because a gap may be left behind it.
 # `flush` raises it as a SystemError.
 PRODUCER_DIED = (KafkaException, SystemError)
+# Kafka is away, or this relay gave up waiting: nothing is said about the event. (The names of librdkafka's own errors.)
+OUTAGES = frozenset({"_MSG_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_PURGE_QUEUE", "_PURGE_INFLIGHT", "_TIMED_OUT"})
 
 _log = structlog.get_logger()
 
@@ -57,6 +60,7 @@ class Batch:
         self.events = events
         self.deadline = deadline
         self.broken = False
+        self.refused: dict[int, str] = {}
         self._confirmed: set[int] = set()
         self._open = len(events)
 
@@ -70,8 +74,10 @@ class Batch:
         self._open -= 1
         if error is None:
             self._confirmed.add(position)
-        else:
-            self.broken = True
+            return
+        self.broken = True
+        if error.name() not in OUTAGES and not error.retriable():
+            self.refused[position] = error.str()
 
     def leave_out(self) -> None:
         """Note that one event was not sent."""
@@ -143,9 +149,14 @@ class Relay:
         return True
 
     def _send(self, batch: Batch, event: PendingEvent) -> bool:
-        with isolated("relay", "event", eventId=event.event_id, tenantId=event.tenant_id, aggregateId=event.aggregate_id):
+        try:
             return self._produce(batch, event)
-        return False
+        except Exception as error:
+            if is_outage(error):
+                raise
+            set_aside("relay", "event", error, eventId=event.event_id, tenantId=event.tenant_id, aggregateId=event.aggregate_id)
+            batch.refused[event.position] = str(error)
+            return False
 
     def _produce(self, batch: Batch, event: PendingEvent) -> bool:
         report, value = partial(batch.report, event.position), wire.encode(event)
@@ -158,6 +169,7 @@ class Relay:
                 reason: KafkaError = error.args[0]
                 _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=reason.str())
                 batch.broken = batch.broken or reason.fatal()
+                batch.refused[event.position] = reason.str()
                 return False
             except SystemError as error:
                 batch.broken = True
@@ -186,6 +198,8 @@ class Relay:
             outbox.delete_published(connection, done)
             if stuck:
                 outbox.postpone(connection, [event.position for event in stuck])
+            if batch.refused:
+                outbox.note_refused(connection, batch.refused)
         self._in_flight.popleft()
         OUTBOX_PUBLISHED.inc(len(done))
         if stuck:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Event
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 from uuid import UUID
 
+from domain.retry_rules import UNLIMITED_TIME, RetryRule
 from workers.runtime.engine import ExternalTask
 from workers.runtime.variables import Variable, decode
 
@@ -29,12 +30,18 @@ class BpmnError(Exception):
 
 
 class RetryLater(Exception):
-    """The task comes too early: try again after `delay`, with as many attempts left as before."""
+    """The task comes too early: try again after `delay`, with as many attempts left as before, for `time` from its creation on."""
 
-    def __init__(self, delay: timedelta, reason: str) -> None:
+    def __init__(self, delay: timedelta, reason: str, time: timedelta = UNLIMITED_TIME) -> None:
         super().__init__(reason)
         self.delay = delay
         self.reason = reason
+        self.time = time
+
+    @classmethod
+    def by(cls, rule: RetryRule, reason: str) -> Self:
+        """By a row of the table of retries: again and again after its first wait, until its time is over."""
+        return cls(rule.first_wait, reason, rule.time)
 
 
 class GiveUp(Exception):
@@ -62,6 +69,7 @@ class Task:
     execution_id: str
     activity_instance_id: str = ""
     retries: int | None = None
+    created_at: datetime | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     cancelled: Event = field(default_factory=Event, repr=False, compare=False)
@@ -80,6 +88,7 @@ class Task:
             execution_id=task.execution_id,
             activity_instance_id=task.activity_instance_id,
             retries=task.retries,
+            created_at=task.created_at,
             properties=task.properties,
             variables=decode(task.variables),
             cancelled=cancelled,

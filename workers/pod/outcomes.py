@@ -13,6 +13,7 @@ from datetime import timedelta
 from threading import Event
 from typing import TypeAlias
 
+from domain.retry_rules import TASK_IN_OUTAGE
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
 from workers.pod.retry_policy import RetryPolicy
 from workers.runtime.engine import ExternalTask
@@ -21,8 +22,6 @@ from workers.runtime.retries import OutageLog
 from workers.runtime.variables import EncodedVariables, VariableError, encode
 
 MAX_MESSAGE = 666  # characters; the engine cuts here, and the advice comes last
-# Seconds to wait in an outage; spread, because all tasks of all pods meet the same outage.
-_SHORTEST_OUTAGE, _LONGEST_OUTAGE = 3.0, 8.0
 _SAFE = "Retrying is safe: the task repeats under the same ids and keys."
 
 
@@ -126,7 +125,9 @@ def _postponed(task: ExternalTask, later: RetryLater) -> Failed:
 
 
 def _wait_for_recovery() -> timedelta:
-    return timedelta(seconds=random.uniform(_SHORTEST_OUTAGE, _LONGEST_OUTAGE))  # noqa: S311 - jitter
+    # Spread, because all tasks of all pods meet the same outage.
+    shortest, longest = TASK_IN_OUTAGE.first_wait.total_seconds(), TASK_IN_OUTAGE.longest_wait.total_seconds()
+    return timedelta(seconds=random.uniform(shortest, longest))  # noqa: S311 - jitter
 
 
 def _message(what: str, advice: str) -> str:

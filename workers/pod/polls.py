@@ -18,7 +18,7 @@ import structlog
 
 from workers.pod.lease import Clock
 from workers.pod.places import Offer
-from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, EngineRefusedError, ExternalTask
+from workers.runtime.engine import Engine, EngineError, EngineOutcomeUnknownError, ExternalTask
 from workers.runtime.metrics import EXTERNAL_TASK_POLL_DURATION, EXTERNAL_TASK_POLLS
 from workers.runtime.set_aside import set_aside
 
@@ -96,11 +96,10 @@ class Polls:
             self._changed.notify_all()
         try:
             return self.fetch(offer, timedelta(seconds=ends_at - now))
-        except EngineRefusedError as refusal:
-            if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE and self._cuts:
+        except EngineOutcomeUnknownError as error:
+            # So the engine ends a poll that another one of this worker has replaced.
+            if error.status == HTTPStatus.SERVICE_UNAVAILABLE and self._cuts:
                 return []
-            raise
-        except EngineOutcomeUnknownError:
             self._response_lost = True
             raise
         finally:

@@ -15,17 +15,11 @@ from http import HTTPStatus
 
 import structlog
 
+from domain.retry_rules import REPORT_FAULT, REPORT_RACE, REPORT_SILENCE
 from workers.pod.lease import Clock, Lease, LockState, examine, regain
 from workers.pod.outcomes import Completed, Failed, Outcome, Raised, failure
 from workers.runtime.engine import Engine, EngineError, EngineLockedOutError, EngineOutcomeUnknownError, EngineRefusedError
 from workers.runtime.metrics import EXTERNAL_TASK_REPORT_RETRIES
-
-RACES = 12  # tries while the engine names a concurrent transaction: joins of many branches need several rounds
-# Tries for any other 500: a race that the engine does not name (a null pointer) is over by then, a fault in the model is not.
-FAULTS = 3
-SILENCES = 4  # tries at least without a response; more while the lock lasts
-FIRST_WAIT = 0.02  # seconds; the time of one engine transaction
-LONGEST_WAIT = 1.0  # seconds
 
 _log = structlog.get_logger()
 
@@ -75,8 +69,9 @@ class Reporter:
             if settled is not None:
                 return settled
             EXTERNAL_TASK_REPORT_RETRIES.labels(delivery.operation, delivery.reason).inc()
-            longest = min(LONGEST_WAIT, FIRST_WAIT * 2**delivery.tries)
-            self._pause(random.uniform(FIRST_WAIT / 2, longest))  # noqa: S311 - jitter
+            first = REPORT_RACE.first_wait.total_seconds()
+            longest = min(REPORT_RACE.longest_wait.total_seconds(), first * 2**delivery.tries)
+            self._pause(random.uniform(first / 2, longest))  # noqa: S311 - jitter
 
 
 class _Delivery:
@@ -126,9 +121,7 @@ class _Delivery:
 
     def _refused(self, refusal: EngineRefusedError) -> Settled | None:
         if refusal.status == HTTPStatus.FORBIDDEN:
-            return self._again("access", FAULTS, refusal)
-        if refusal.status in _GATEWAY:
-            return self._silent(refusal)
+            return self._again("access", REPORT_FAULT.attempts, refusal)
         current = None
         if not refusal.is_not_found:
             try:
@@ -140,10 +133,10 @@ class _Delivery:
         if self._lease.is_over:
             return self._over()
         if current is not None and current.suspended:
-            return self._again("suspended", SILENCES, refusal)
+            return self._again("suspended", REPORT_SILENCE.attempts, refusal)
         if refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _RefusedForGoodError(str(refusal))
-        if self.tries >= (RACES if refusal.is_concurrency else FAULTS):
+        if self.tries >= (REPORT_RACE if refusal.is_concurrency else REPORT_FAULT).attempts:
             raise _RefusedForGoodError(str(refusal))
         self.reason = "concurrency" if refusal.is_concurrency else "fault"
         return None
@@ -154,7 +147,7 @@ class _Delivery:
         # While the lock of the task lasts no other worker can take it, so further tries cost nothing. No pod can while their user is
         # locked out.
         keeps = self._lease.lock_state is not LockState.EXPIRED or isinstance(error, EngineLockedOutError)
-        return self._again("silence", None if keeps else SILENCES, error)
+        return self._again("silence", None if keeps else REPORT_SILENCE.attempts, error)
 
     def _again(self, reason: str, limit: int | None, error: EngineError) -> Settled | None:
         if limit is not None and self.tries >= limit:
@@ -185,4 +178,3 @@ def _settled(outcome: Outcome) -> Settled:
 
 
 _OPERATIONS = {Completed: "complete", Raised: "bpmn_error", Failed: "failure"}
-_GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)

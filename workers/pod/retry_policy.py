@@ -14,9 +14,10 @@ from datetime import timedelta
 
 import structlog
 
+from domain.retry_rules import EXTERNAL_TASK
+
 PROPERTY = "retryPolicy"
 FACTOR = 2
-LONGEST_WAIT = timedelta(hours=1)  # a person knows about the fault by then; a longer wait only delays the recovery
 
 _log = structlog.get_logger()
 _FORM = re.compile(
@@ -60,7 +61,7 @@ class RetryPolicy:
         """Give the wait after the failure that leaves `left` attempts."""
         failures = max(1, self.attempts - left)
         # The exponent is bounded because an operator may set any number of retries.
-        return min(self.wait * float(FACTOR ** min(failures - 1, 20)), LONGEST_WAIT)
+        return min(self.wait * float(FACTOR ** min(failures - 1, 20)), EXTERNAL_TASK.longest_wait)
 
 
-DEFAULT_POLICY = RetryPolicy(attempts=5, wait=timedelta(seconds=10))
+DEFAULT_POLICY = RetryPolicy(attempts=EXTERNAL_TASK.attempts, wait=EXTERNAL_TASK.first_wait)

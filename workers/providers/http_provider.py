@@ -1,6 +1,6 @@
 """The provider port over HTTP.
 
-The rule it keeps: a response is a reply only if it says, in the agreed form, what became of this key. A refused connection, and a
+The rule it keeps: a response is a reply, or a refusal, only if it says in the agreed form what became of this key. A refused connection, and a
 certificate that one side does not accept, prove that nothing was carried out; any other failure leaves the outcome unknown.
 """
 
@@ -65,6 +65,7 @@ class HttpProvider:
                 "quantity": request.quantity,
                 "orderRef": request.order_ref,
                 "compensates": request.compensates,
+                **({"instructions": request.instructions} if request.instructions else {}),
             },
         )
         return _settled(response, request.idempotency_key)
@@ -148,7 +149,10 @@ class _Reply(BaseModel):
 
 
 class _Problem(BaseModel):
-    """Why the provider refuses; whatever a person is shown of it is on one line."""
+    """A refusal in the provider's own form. Without a code it may be anybody's, for example a gateway's, and proves nothing.
+
+    Whatever a person is shown of it is on one line.
+    """
 
     code: Annotated[str, AfterValidator(on_one_line)] | None = None
     detail: Annotated[str, AfterValidator(on_one_line)] | None = None
@@ -157,8 +161,9 @@ class _Problem(BaseModel):
 def _settled(response: httpx.Response, idempotency_key: str) -> ProviderReply:
     if response.status_code in _STATUS_OF:
         return _reply(response, expected=_STATUS_OF[response.status_code])
-    if response.is_client_error and response.status_code not in _INCONCLUSIVE:
-        raise ProviderContractError(_refusal(response, idempotency_key))
+    problem = _problem(response)
+    if response.is_client_error and response.status_code not in _INCONCLUSIVE and problem.code is not None:
+        raise ProviderContractError(_refusal(response, problem, idempotency_key))
     raise ProviderOutcomeUnknownError(f"the provider responded with {response.status_code}: the outcome has to be asked for")
 
 
@@ -183,8 +188,7 @@ def _problem(response: httpx.Response) -> _Problem:
         return _Problem()
 
 
-def _refusal(response: httpx.Response, idempotency_key: str) -> str:
-    problem = _problem(response)
+def _refusal(response: httpx.Response, problem: _Problem, idempotency_key: str) -> str:
     reason = problem.detail or problem.code or response.reason_phrase
     return f"the provider refuses {idempotency_key} with {response.status_code} ({reason[:200]}): correct the request or the address by hand"
 

@@ -24,7 +24,8 @@ class ReplyStatus(StrEnum):
 class ProviderRequest:
     """One request to a provider; every attempt of it carries the same `idempotency_key`.
 
-    `compensates` is the key of the request whose effect this one undoes; None for a request that fulfils.
+    `compensates` is the key of the request whose effect this one undoes; None for a request that fulfils. `instructions` are what a person has
+    added to the request.
     """
 
     idempotency_key: str
@@ -34,6 +35,7 @@ class ProviderRequest:
     quantity: int
     order_ref: str
     compensates: str | None = None
+    instructions: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -95,6 +95,7 @@ class ExternalTask:
     suspended: bool
     properties: Mapping[str, str]
     variables: Mapping[str, TypedValue]
+    created_at: datetime | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> ExternalTask:
@@ -110,6 +111,7 @@ class ExternalTask:
             execution_id=row["executionId"],
             retries=row.get("retries"),
             suspended=bool(row.get("suspended")),
+            created_at=datetime.fromisoformat(row["createTime"]) if row.get("createTime") else None,
             properties=row.get("extensionProperties") or {},
             variables=row.get("variables") or {},
         )
@@ -144,7 +146,8 @@ class Engine(ProcessCalls, AccountCalls, TenantCalls, HistoryCalls):
         tasks = []
         for row in self._tasks.fetch(topics, max_tasks, poll):
             with isolated("tasks", "task", row=repr(row)[:LONGEST_ROW]):
-                tasks.append(ExternalTask.from_row(row))
+                # As a plain dict: a member that one task lacks is its own fault, and no outage of the engine.
+                tasks.append(ExternalTask.from_row(dict(row)))
         return tasks
 
     def end_poll(self) -> None:
@@ -181,7 +184,7 @@ class Engine(ProcessCalls, AccountCalls, TenantCalls, HistoryCalls):
 
     def locked_tasks(self) -> list[ExternalTask]:
         """Find every task locked for this worker id, also those that wait for their next attempt."""
-        return [ExternalTask.from_row(row) for row in self.get("/external-task", workerId=self.worker_id, locked="true")]
+        return [ExternalTask.from_row(row) for row in self.rows("/external-task", workerId=self.worker_id, locked="true")]
 
     def set_retries(self, task_id: str, retries: int) -> None:
         """Give a failed task further attempts, which also resolves its incident."""
@@ -208,7 +211,7 @@ class _PooledClient(ExternalTaskClient):  # type: ignore[misc]  # the library sh
     def _log_with_context(self, msg: str, log_level: str = "info", **kwargs: Any) -> None:
         """Log nothing: the library would write its configuration and the values of variables to the root logger."""
 
-    def fetch(self, topics: Sequence[TopicRequest], max_tasks: int, poll: timedelta) -> list[dict[str, Any]]:
+    def fetch(self, topics: Sequence[TopicRequest], max_tasks: int, poll: timedelta) -> list[Any]:
         body = {
             "workerId": self.worker_id,
             "maxTasks": max_tasks,
@@ -218,8 +221,7 @@ class _PooledClient(ExternalTaskClient):  # type: ignore[misc]  # the library sh
             "asyncResponseTimeout": _milliseconds(poll) or None,
             "topics": [self._topic(topic) for topic in topics],
         }
-        rows: list[dict[str, Any]] = self._connection.post(self.get_fetch_and_lock_url(), body, timeout=poll + POLL_GRACE)
-        return rows
+        return self._connection.ask_list(self.get_fetch_and_lock_url(), body, timeout=poll + POLL_GRACE)
 
     def _topic(self, topic: TopicRequest) -> dict[str, Any]:
         (request,) = self._get_topics(topic.name, None, list(topic.variables))

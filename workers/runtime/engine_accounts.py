@@ -14,7 +14,7 @@ class AccountCalls(PeopleCalls):
     def unmet_rules(self, profile: Mapping[str, str], password: str) -> list[str]:
         """The rules of the engine's password policy that a password does not satisfy for a user; empty when the engine has no policy."""
         try:
-            policy = self.post("/identity/password-policy", {"password": password, "profile": dict(profile)})
+            policy = self.ask("/identity/password-policy", {"password": password, "profile": dict(profile)})
         except EngineRefusedError as refusal:
             if refusal.is_not_found:
                 return []
@@ -30,11 +30,11 @@ class AccountCalls(PeopleCalls):
 
         Among the others is what the engine grants to a new user: to change their own password and profile, and to delete themselves.
         """
-        rows = self.get("/authorization", userIdIn=user_id)
+        rows = self.rows("/authorization", userIdIn=user_id)
         held = {(row["resourceType"], row["resourceId"]): set(row["permissions"]) for row in rows}
         for row in rows:
             if (row["resourceType"], row["resourceId"]) not in grants:
-                self.call("DELETE", f"/authorization/{row['id']}")
+                self.delete(f"/authorization/{row['id']}")
         for (kind, resource_id), permissions in grants.items():
             if held.get((kind, resource_id)) != set(permissions):
                 self.ensure_authorization(kind, resource_id, sorted(permissions), user_id=user_id)

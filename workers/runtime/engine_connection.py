@@ -1,21 +1,24 @@
 """The HTTP connection to the engine's REST interface: one pooled session, a time limit on every call, and errors by what they prove.
 
-The rule it keeps: a caller can always tell apart "nothing was sent", "it may have taken effect" and "the engine refused".
+The rule it keeps: a caller can always tell apart "nothing was sent", "it may have taken effect" and "the engine refused". Only the engine's
+own word is an answer: an error is its refusal when it has the engine's `type` and `message`, a success when it has what the call asks for.
+Whatever else comes (a gateway's page, another JSON, nothing) leaves the outcome unknown.
 
     EngineError
     ├── EngineUnavailableError     no connection: the engine never saw the request
     │   ├── EngineLockedOutError   the engine does not accept the password for now
     │   └── EngineUntrustedError   the engine and this process do not accept each other's certificate or password
     ├── EngineOutcomeUnknownError  sent, no usable response: it may have taken effect
-    └── EngineRefusedError         a response with an error: status, type, message, code
+    └── EngineRefusedError         the engine's own error: status, type, message, code
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -36,6 +39,7 @@ PAGE = 1000  # rows; half of the most that docker/engine/application.yaml allows
 OPTIMISTIC_LOCKING = 1
 DEADLOCK = 10000
 PUBLIC_AUTHORITIES = ClientTls(peer="engine")
+_T = TypeVar("_T")
 
 
 class EngineError(Exception):
@@ -58,7 +62,14 @@ class EngineUntrustedError(EngineUnavailableError, UntrustedError):
 
 
 class EngineOutcomeUnknownError(EngineError, OutageError):
-    """The request was sent, and no usable response came back; it may or may not have taken effect."""
+    """The request was sent, and no usable response came back; it may or may not have taken effect.
+
+    `status` is that of a response that is not JSON.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class EngineRefusedError(EngineError):
@@ -111,24 +122,52 @@ class EngineConnection:
     def close(self) -> None:
         self._session.close()
 
-    def get(self, path: str, **params: Any) -> Any:
-        """GET. A list is read page by page, because the engine refuses a query that may find any number of rows."""
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """GET of one thing. A member that it lacks, when it is read, is an unusable answer as well."""
+        return _as(dict, self.call("GET", path, params=params), path)
+
+    def rows(self, path: str, **params: Any) -> list[dict[str, Any]]:
+        """GET of a list, page by page, because the engine refuses a query that may find any number of rows."""
         if "maxResults" in params:
-            return self.call("GET", path, params=params)
-        found = page = self.call("GET", path, params={**params, "maxResults": PAGE})
-        while isinstance(page, list) and len(page) == PAGE:
-            page = self.call("GET", path, params={**params, "firstResult": len(found), "maxResults": PAGE})
+            return _rows(self.call("GET", path, params=params), path)
+        found = page = _rows(self.call("GET", path, params={**params, "maxResults": PAGE}), path)
+        while len(page) == PAGE:
+            page = _rows(self.call("GET", path, params={**params, "firstResult": len(found), "maxResults": PAGE}), path)
             found = [*found, *page]
         return found
 
-    def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta | None = None) -> Any:
-        return self.call("POST", path, json=body, timeout=timeout)
+    def count(self, path: str, **params: Any) -> int:
+        """GET of a number of rows."""
+        return _as(int, self.get(path, **params)["count"], path)
 
-    def put(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self.call("PUT", path, json=body or {})
+    def ask(self, path: str, body: Mapping[str, Any], *, timeout: timedelta | None = None) -> dict[str, Any]:
+        """POST that answers with one thing."""
+        return _as(dict, self.call("POST", path, json=body, timeout=timeout), path)
 
-    def find(self, path: str, **params: Any) -> Any | None:
-        """GET that returns None for 404."""
+    def ask_rows(self, path: str, body: Mapping[str, Any], *, timeout: timedelta | None = None) -> list[dict[str, Any]]:
+        """POST that answers with a list."""
+        return [_as(dict, row, path) for row in self.ask_list(path, body, timeout=timeout)]
+
+    def ask_list(self, path: str, body: Mapping[str, Any], *, timeout: timedelta | None = None) -> list[Any]:
+        """POST that answers with a list, whose members the caller judges one by one."""
+        return _as(list, self.call("POST", path, json=body, timeout=timeout), path)
+
+    def upload(self, path: str, fields: Mapping[str, str], files: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        """POST of a form with files, which answers with one thing."""
+        return _as(dict, self.call("POST", path, data=fields, files=files, timeout=SET_UP_TIMEOUT), path)
+
+    def post(self, path: str, body: Mapping[str, Any], *, timeout: timedelta | None = None) -> None:
+        """POST that answers with nothing."""
+        _as(NoneType, self.call("POST", path, json=body, timeout=timeout), path)
+
+    def put(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+        _as(NoneType, self.call("PUT", path, json=body or {}), path)
+
+    def delete(self, path: str) -> None:
+        _as(NoneType, self.call("DELETE", path), path)
+
+    def find(self, path: str, **params: Any) -> dict[str, Any] | None:
+        """GET of one thing; None when the engine says that there is none."""
         try:
             return self.get(path, **params)
         except EngineRefusedError as refusal:
@@ -137,7 +176,7 @@ class EngineConnection:
             raise
 
     def call(self, method: str, path: str, *, timeout: timedelta | None = None, **options: Any) -> Any:
-        """Send one request and return the parsed JSON of the response, or None when the response has no body."""
+        """Send one request and return the parsed JSON of the response, or None for a response of 204, which has none."""
         url = path if path.startswith(self.url) else f"{self.url}{path}"
         limits = CONNECT_TIMEOUT, (timeout or self._response_timeout).total_seconds()
         try:
@@ -148,8 +187,6 @@ class EngineConnection:
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise self._not_believed(f"{method} {url}")
         self._login.accepted()
-        if not response.ok:
-            raise _refusal(response)
         return _parsed(response)
 
     def _not_believed(self, request: str) -> EngineUnavailableError:
@@ -182,27 +219,42 @@ def _was_never_sent(error: OSError) -> bool:
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
 
 
-def _refusal(response: requests.Response) -> EngineRefusedError:
-    try:
-        body = response.json()
-    except (ValueError, RecursionError):
-        body = {}
-    if not isinstance(body, dict):
-        body = {}
-    message = body.get("message") or response.reason or "no message"
-    return EngineRefusedError(response.status_code, str(body.get("type") or "no type"), str(message), body.get("code"))
-
-
 def _parsed(response: requests.Response) -> Any:
-    if response.is_redirect:
-        raise _no_engine(response, "a redirect")
-    if response.status_code == HTTPStatus.NO_CONTENT or not response.content:
+    if response.status_code == HTTPStatus.NO_CONTENT:
         return None
+    if response.is_redirect:
+        raise _no_engine(response.url, "a redirect")
     try:
-        return response.json()
+        answer = response.json(object_hook=_Members)
     except (ValueError, RecursionError) as error:
-        raise _no_engine(response, "not JSON") from error
+        unknown = _no_engine(response.url, f"not JSON (status {response.status_code})")
+        unknown.status = response.status_code
+        raise unknown from error
+    if response.ok:
+        return answer
+    kind, message = (answer.get(name) if isinstance(answer, dict) else None for name in ("type", "message"))
+    # Some of the engine's errors have no message; each has the name of its class.
+    if not isinstance(kind, str) or not kind or not isinstance(message, str | None):
+        raise _no_engine(response.url, f"an error that is not the engine's (status {response.status_code})")
+    raise EngineRefusedError(response.status_code, kind, message or response.reason, answer.get("code"))
 
 
-def _no_engine(response: requests.Response, what: str) -> EngineOutcomeUnknownError:
-    return EngineOutcomeUnknownError(f"the response of {response.url} is {what}: is this address an engine's REST interface?")
+class _Members(dict[str, Any]):
+    """A JSON object of the engine. To read a member that it lacks is to find that the engine has not written it."""
+
+    def __missing__(self, name: str) -> Any:
+        raise EngineOutcomeUnknownError(f"a response lacks {name!r}: is this address an engine's REST interface?")
+
+
+def _as(kind: type[_T], answer: Any, path: str) -> _T:
+    if not isinstance(answer, kind):
+        raise _no_engine(path, "not what the call asks for")
+    return answer
+
+
+def _rows(answer: Any, path: str) -> list[dict[str, Any]]:
+    return [_as(dict, row, path) for row in _as(list, answer, path)]
+
+
+def _no_engine(address: str, what: str) -> EngineOutcomeUnknownError:
+    return EngineOutcomeUnknownError(f"the response of {address} is {what}: is this address an engine's REST interface?")

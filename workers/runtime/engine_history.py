@@ -76,28 +76,29 @@ class HistoryCalls(EngineConnection):
         """One page of the running instances that no other instance has called, the oldest first."""
         query = {"rootProcessInstances": "true", "unfinished": "true", "startedBefore": _time(started_before)}
         page = {"sortBy": "startTime", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
-        return [_instance(row) for row in self.get("/history/process-instance", **query, **page)]
+        return [_instance(row) for row in self.rows("/history/process-instance", **query, **page)]
 
     def instances_by_id(self, instance_ids: Collection[str]) -> dict[str, EngineInstance]:
         """These instances, running or ended, by their ids; those that the history does not know are missing."""
         if not instance_ids:
             return {}
-        body = {"processInstanceIds": list(instance_ids)}
-        rows = self.call("POST", "/history/process-instance", params={"maxResults": len(instance_ids)}, json=body)
+        rows = self.ask_rows(
+            f"/history/process-instance?maxResults={len(instance_ids)}", {"processInstanceIds": list(instance_ids)}
+        )
         return {row["id"]: _instance(row) for row in rows}
 
     def _instances(self, **query: str) -> list[EngineInstance]:
-        return [_instance(row) for row in self.get("/history/process-instance", **query, sortBy="instanceId", sortOrder="asc")]
+        return [_instance(row) for row in self.rows("/history/process-instance", **query, sortBy="instanceId", sortOrder="asc")]
 
     def past_variable(self, instance_id: str, name: str) -> str | None:
         """The last value of a text variable of an instance, also after the instance has ended; None when it never had it."""
-        rows = self.get("/history/variable-instance", processInstanceId=instance_id, variableName=name)
+        rows = self.rows("/history/variable-instance", processInstanceId=instance_id, variableName=name)
         return str(rows[0]["value"]) if rows else None
 
     def trace(self, instance_id: str) -> Trace:
         """How far one instance came."""
-        activities = self.get("/history/activity-instance", processInstanceId=instance_id, sortBy="activityId", sortOrder="asc")
-        tasks = self.get("/history/external-task-log", processInstanceId=instance_id, sortBy="topicName", sortOrder="asc")
+        activities = self.rows("/history/activity-instance", processInstanceId=instance_id, sortBy="activityId", sortOrder="asc")
+        tasks = self.rows("/history/external-task-log", processInstanceId=instance_id, sortBy="topicName", sortOrder="asc")
         return Trace(
             ends=frozenset(str(row["activityName"]) for row in activities if row["activityType"].endswith("EndEvent")),
             topics=frozenset(str(row["topicName"]) for row in tasks),
@@ -105,22 +106,24 @@ class HistoryCalls(EngineConnection):
 
     def completions(self) -> list[tuple[str, str]]:
         """Every completion of a user task that the operation log still knows: the process instance, and who completed the task."""
-        rows = self.get("/history/user-operation", operationType="Complete", entityType="Task", sortBy="timestamp", sortOrder="asc")
+        rows = self.rows(
+            "/history/user-operation", operationType="Complete", entityType="Task", sortBy="timestamp", sortOrder="asc"
+        )
         return [(row["processInstanceId"], row["userId"]) for row in rows if row["processInstanceId"] and row["userId"]]
 
     def incidents(self) -> list[Incident]:
         """Every open incident, once."""
-        return _incidents(self.get("/incident", sortBy="incidentId", sortOrder="asc"))
+        return _incidents(self.rows("/incident", sortBy="incidentId", sortOrder="asc"))
 
     def incidents_from(self, first: int, limit: int) -> tuple[list[Incident], bool]:
         """One page of the open incidents, the oldest first, and whether it is the last one."""
         page = {"sortBy": "incidentTimestamp", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
-        rows = self.get("/incident", **page)
+        rows = self.rows("/incident", **page)
         return _incidents(rows), len(rows) < limit
 
     def incidents_at(self, instance_id: str, activity_id: str) -> list[Incident]:
         """The open incidents of an instance at one activity."""
-        return _incidents(self.get("/incident", processInstanceId=instance_id, activityId=activity_id))
+        return _incidents(self.rows("/incident", processInstanceId=instance_id, activityId=activity_id))
 
 
 def _instance(row: Mapping[str, Any]) -> EngineInstance:

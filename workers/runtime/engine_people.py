@@ -69,19 +69,19 @@ class PeopleCalls(EngineConnection):
 
     def user_tasks(self, business_key: str) -> list[UserTask]:
         """Find the open user tasks of all instances with this business key, oldest first."""
-        rows = self.get("/task", processInstanceBusinessKey=business_key, sortBy="created", sortOrder="asc")
+        rows = self.rows("/task", processInstanceBusinessKey=business_key, sortBy="created", sortOrder="asc")
         return [_user_task(row) for row in rows]
 
     def assigned_tasks(self, definition_key: str, limit: int, first: int = 0) -> list[UserTask]:
         """Find assigned open user tasks with this id in their model, oldest first, beginning with the number `first`."""
         order = {"sortBy": "created", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
-        rows = self.get("/task", taskDefinitionKey=definition_key, assigned="true", **order)
+        rows = self.rows("/task", taskDefinitionKey=definition_key, assigned="true", **order)
         return [_user_task(row) for row in rows]
 
     def open_tasks(self, definition_key: str, first: int, limit: int) -> list[UserTask]:
         """One page of the open user tasks with this id in their model, the oldest first."""
         page = {"sortBy": "created", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
-        return [_user_task(row) for row in self.get("/task", taskDefinitionKey=definition_key, **page)]
+        return [_user_task(row) for row in self.rows("/task", taskDefinitionKey=definition_key, **page)]
 
     def task_variables(self, task_id: str) -> dict[str, Any]:
         """Every variable that the user task can see."""
@@ -114,18 +114,18 @@ class PeopleCalls(EngineConnection):
         Raises LookupError when the operation log does not say who it was.
         """
         newest = {"sortBy": "startTime", "sortOrder": "desc", "maxResults": 1}
-        tasks = self.get("/history/task", processInstanceId=process_instance_id, taskDefinitionKey=activity_id, **newest)
+        tasks = self.rows("/history/task", processInstanceId=process_instance_id, taskDefinitionKey=activity_id, **newest)
         if not tasks or tasks[0]["deleteReason"] != "completed":
             return None
         [task] = tasks
         by_task = {"taskId": task["id"], "operationType": "Complete", "sortBy": "timestamp", "sortOrder": "asc"}
-        completed = [row for row in self.get("/history/user-operation", **by_task) if row["userId"]]
+        completed = [row for row in self.rows("/history/user-operation", **by_task) if row["userId"]]
         if not completed:
             raise LookupError(f"the operation log does not say who completed task {task['id']}")
         opened, closed = (datetime.fromisoformat(task[name]) for name in ("startTime", "endTime"))
         operation_id = completed[-1]["operationId"]
         # Name and description of a task stand above its form; whoever may assign it may change them.
-        is_renamed = self.get("/history/user-operation/count", taskId=task["id"], operationType="Update")["count"]
+        is_renamed = self.count("/history/user-operation/count", taskId=task["id"], operationType="Update")
         updates = [] if is_renamed else self._updates(process_instance_id, opened, closed, operation_id)
         return Completion(
             user_id=completed[-1]["userId"],
@@ -151,21 +151,21 @@ class PeopleCalls(EngineConnection):
         if self._count(of_form, SMALL_TYPES, opened - PREPARING) > MOST_UPDATES:
             return []
         query = {**of_form, "variableTypeIn": SMALL_TYPES, "occurredAfter": _moment(opened - PREPARING)}
-        rows = self.get("/history/detail", **query, deserializeValues="false", sortBy="time", sortOrder="asc")
+        rows = self.rows("/history/detail", **query, deserializeValues="false", sortBy="time", sortOrder="asc")
         return [Update.from_row(row) for row in rows]
 
     def _count(self, of_form: Mapping[str, str], types: str, since: datetime) -> int:
-        return int(self.get("/history/detail/count", **of_form, variableTypeIn=types, occurredAfter=_moment(since))["count"])
+        return self.count("/history/detail/count", **of_form, variableTypeIn=types, occurredAfter=_moment(since))
 
     def who_assigned(self, task_id: str) -> str | None:
         """Who has last claimed an open user task or assigned it; None when the operation log does not say."""
         newest = {"sortBy": "timestamp", "sortOrder": "desc", "maxResults": 1}
-        rows = self.get("/history/user-operation", taskId=task_id, property="assignee", **newest)
+        rows = self.rows("/history/user-operation", taskId=task_id, property="assignee", **newest)
         return rows[0]["userId"] if rows else None
 
     def groups_of(self, user_id: str) -> list[str]:
         """The groups that a user is in: the roles in which they act."""
-        return [str(row["id"]) for row in self.get("/group", member=user_id)]
+        return [str(row["id"]) for row in self.rows("/group", member=user_id)]
 
     def ensure_user(self, user_id: str, *, first_name: str, last_name: str, email: str, password: str) -> None:
         """Create the user unless it exists; an existing password is not changed."""
@@ -176,7 +176,7 @@ class PeopleCalls(EngineConnection):
         self._create_unless(f"/group/{group_id}", "/group/create", {"id": group_id, "name": name, "type": kind})
 
     def ensure_membership(self, group_id: str, user_id: str) -> None:
-        if not self.get("/user/count", id=user_id, memberOfGroup=group_id)["count"]:
+        if not self.count("/user/count", id=user_id, memberOfGroup=group_id):
             self.put(f"/group/{group_id}/members/{user_id}")
 
     def ensure_authorization(
@@ -190,7 +190,7 @@ class PeopleCalls(EngineConnection):
     ) -> None:
         """Grant exactly these permissions on a resource to a group or a user."""
         grantee = {"groupIdIn": group_id} if group_id else {"userIdIn": user_id}
-        rows = self.get("/authorization", type=_GRANT, resourceType=resource_type, resourceId=resource_id, **grantee)
+        rows = self.rows("/authorization", type=_GRANT, resourceType=resource_type, resourceId=resource_id, **grantee)
         body = {
             "permissions": list(permissions),
             "userId": user_id,
@@ -199,16 +199,16 @@ class PeopleCalls(EngineConnection):
             "resourceId": resource_id,
         }
         if not rows:
-            self.post("/authorization/create", {"type": _GRANT, **body})
+            self.ask("/authorization/create", {"type": _GRANT, **body})
         elif set(rows[0]["permissions"]) != set(permissions):
             self.put(f"/authorization/{rows[0]['id']}", body)
 
     def ensure_filter(self, name: str, query: Mapping[str, Any], properties: Mapping[str, Any] | None = None) -> str:
         """Create or update a Tasklist filter and return its id."""
         body = {"resourceType": "Task", "name": name, "query": dict(query), "properties": dict(properties or {})}
-        rows = self.get("/filter", name=name)
+        rows = self.rows("/filter", name=name)
         if not rows:
-            return str(self.post("/filter/create", body)["id"])
+            return str(self.ask("/filter/create", body)["id"])
         self.put(f"/filter/{rows[0]['id']}", body)
         return str(rows[0]["id"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from workers.runtime.engine_connection import SET_UP_TIMEOUT, EngineConnection, EngineRefusedError
+from workers.runtime.engine_connection import EngineConnection, EngineRefusedError
 from workers.runtime.engine_history import RUNNING
 from workers.runtime.variables import Variable, decode, encode
 
@@ -55,7 +55,7 @@ class ProcessCalls(EngineConnection):
         The engine does not keep business keys unique: after EngineOutcomeUnknownError call `find_instances` before starting again.
         """
         body = {"businessKey": business_key, "variables": encode(variables)}
-        return str(self.post(start_path(tenant_id, key), body)["id"])
+        return str(self.ask(start_path(tenant_id, key), body)["id"])
 
     def correlate(self, tenant_id: UUID, message: str, business_key: str, variables: Mapping[str, Variable] | None = None) -> bool:
         """Deliver a message to every instance of the tenant with this business key that waits for it.
@@ -71,16 +71,16 @@ class ProcessCalls(EngineConnection):
             "all": True,
             "resultEnabled": True,
         }
-        return bool(self.post("/message", body))
+        return bool(self.ask_rows("/message", body))
 
     def find_instances(self, business_key: str) -> list[Instance]:
         """Every instance ever started with this business key, oldest first."""
-        rows = self.get("/history/process-instance", processInstanceBusinessKey=business_key, sortBy="startTime", sortOrder="asc")
+        rows = self.rows("/history/process-instance", processInstanceBusinessKey=business_key, sortBy="startTime", sortOrder="asc")
         return [_instance(row) for row in rows]
 
     def called_by(self, instance_id: str) -> list[CalledInstance]:
         """The running instances that the call activities of an instance have started."""
-        rows = self.get("/process-instance", superProcessInstance=instance_id)
+        rows = self.rows("/process-instance", superProcessInstance=instance_id)
         return [CalledInstance(id=row["id"], business_key=row["businessKey"] or "") for row in rows]
 
     def count_unfinished(self, definition_key: str, business_key_pattern: str) -> int:
@@ -90,7 +90,7 @@ class ProcessCalls(EngineConnection):
             "processInstanceBusinessKeyLike": business_key_pattern,
             "unfinished": "true",
         }
-        return int(self.get("/history/process-instance/count", **query)["count"])
+        return self.count("/history/process-instance/count", **query)
 
     def instance_variables(self, instance_id: str) -> dict[str, Any]:
         """Read the variables of a running instance's own scope; empty when it has ended."""
@@ -108,7 +108,7 @@ class ProcessCalls(EngineConnection):
         try:
             # The synchronous call takes no reason of its own.
             self.post(f"{address}/variables", {"modifications": encode({"terminationReason": reason})})
-            self.call("DELETE", address)
+            self.delete(address)
         except EngineRefusedError:
             # The response for an instance that has ended is 404 or 500, depending on the moment.
             if self.find(address) is None:
@@ -119,17 +119,17 @@ class ProcessCalls(EngineConnection):
     def evaluate(self, tenant_id: UUID, decision_key: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
         """Evaluate the latest version of a decision that the tenant has; returns the rows that it gives for these inputs."""
         path = f"/decision-definition/key/{decision_key}/tenant-id/{tenant_id}/evaluate"
-        rows = self.post(path, {"variables": encode(variables)})
+        rows = self.ask_rows(path, {"variables": encode(variables)})
         return [decode(row) for row in rows]
 
     def evaluate_version(self, definition_id: str, variables: Mapping[str, Variable]) -> list[dict[str, Any]]:
         """Evaluate one version of a decision; returns the rows that it gives for these inputs."""
-        rows = self.post(f"/decision-definition/{definition_id}/evaluate", {"variables": encode(variables)})
+        rows = self.ask_rows(f"/decision-definition/{definition_id}/evaluate", {"variables": encode(variables)})
         return [decode(row) for row in rows]
 
     def decision_definition_id(self, process_instance_id: str, decision_key: str) -> str:
         """The id of the decision version that was last evaluated in this instance. Raises EngineRefusedError (404) when none was."""
-        rows = self.get(
+        rows = self.rows(
             "/history/decision-instance",
             processInstanceId=process_instance_id,
             decisionDefinitionKey=decision_key,
@@ -156,12 +156,12 @@ class ProcessCalls(EngineConnection):
         }
         with ExitStack() as opened:
             parts = [(path.name, (path.name, opened.enter_context(path.open("rb")))) for path in files]
-            return str(self.call("POST", "/deployment/create", data=fields, files=parts, timeout=SET_UP_TIMEOUT)["id"])
+            return str(self.upload("/deployment/create", fields, parts)["id"])
 
     def deployment_in_force(self, tenant_id: UUID, name: str) -> Deployment | None:
         """A tenant's latest deployment of this name; None when it has none."""
         latest = {"sortBy": "deploymentTime", "sortOrder": "desc", "maxResults": 1}
-        rows = self.get("/deployment", name=name, tenantIdIn=str(tenant_id), **latest)
+        rows = self.rows("/deployment", name=name, tenantIdIn=str(tenant_id), **latest)
         return Deployment(id=rows[0]["id"], source=rows[0]["source"] or "") if rows else None
 
     def version(self) -> str:

@@ -32,11 +32,11 @@ class TenantCalls(EngineConnection):
                 raise
 
     def ensure_user_in_tenant(self, tenant_id: UUID, user_id: str) -> None:
-        if not self.get("/tenant/count", id=str(tenant_id), userMember=user_id)["count"]:
+        if not self.count("/tenant/count", id=str(tenant_id), userMember=user_id):
             self.put(f"/tenant/{tenant_id}/user-members/{user_id}")
 
     def ensure_group_in_tenant(self, tenant_id: UUID, group_id: str) -> None:
-        if not self.get("/tenant/count", id=str(tenant_id), groupMember=group_id)["count"]:
+        if not self.count("/tenant/count", id=str(tenant_id), groupMember=group_id):
             self.put(f"/tenant/{tenant_id}/group-members/{group_id}")
 
     def name_of_tenant(self, tenant_id: UUID) -> str:
@@ -45,11 +45,11 @@ class TenantCalls(EngineConnection):
 
     def tenants(self) -> list[UUID]:
         """Every tenant of the engine that this user may read and that the suite can have made, in the order of their ids."""
-        return [UUID(row["id"]) for row in self.get("/tenant", sortBy="id", sortOrder="asc") if _is_ours(row["id"])]
+        return [UUID(row["id"]) for row in self.rows("/tenant", sortBy="id", sortOrder="asc") if _is_ours(row["id"])]
 
     def unserved_tenants(self) -> list[UUID]:
         """The tenants whose work this user does not see; not for an administrator, who sees all and is a member of none."""
-        mine = self.get("/tenant", userMember=self.user, includingGroupsOfUser="true")
+        mine = self.rows("/tenant", userMember=self.user, includingGroupsOfUser="true")
         served = {str(row["id"]) for row in mine}
         return [tenant for tenant in self.tenants() if str(tenant) not in served]
 

@@ -20,13 +20,10 @@ from tenacity.stop import stop_after_attempt, stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
 from domain.errors import OutcomeUnknownError, TryAgain
+from domain.retry_rules import COMMAND_BUSY, SERVICE_AWAY, RetryRule
 from workers.runtime.outages import has_waited, is_waited_out, needs_a_person
 
-LONGEST_WAIT = timedelta(seconds=10)  # a service that came back is noticed within this time
 REMINDER = timedelta(minutes=1)  # a person who looks at the last lines of a log finds the reason
-FIRST_WAIT = timedelta(seconds=0.25)
-BUSY_REPEATS = 3  # a deadlock that comes back three times is a fault of lock order, not bad luck
-LONGEST_BUSY_WAIT = timedelta(seconds=0.2)  # rivals are done within a few commits
 
 _Value = TypeVar("_Value")
 
@@ -103,7 +100,7 @@ def _until(call: Callable[[], _Value], stop: Event, service: str, is_waited: Cal
 
     retrying = Retrying(
         retry=retry_if_exception(is_waited),
-        wait=wait_random_exponential(multiplier=FIRST_WAIT.total_seconds(), max=LONGEST_WAIT.total_seconds()),
+        wait=_waits(SERVICE_AWAY),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
         before_sleep=lambda state: _note_failure(state, outage),
@@ -128,11 +125,15 @@ def until_decided(unit_of_work: Callable[[], _Value]) -> _Value:
     """
     retrying = Retrying(
         retry=retry_if_exception(_may_be_decided_now),
-        wait=wait_random_exponential(multiplier=0.02, max=LONGEST_BUSY_WAIT.total_seconds()),
-        stop=stop_after_attempt(1 + BUSY_REPEATS),
+        wait=_waits(COMMAND_BUSY),
+        stop=stop_after_attempt(COMMAND_BUSY.attempts),
         reraise=True,
     )
     return retrying(unit_of_work)
+
+
+def _waits(rule: RetryRule) -> wait_random_exponential:
+    return wait_random_exponential(multiplier=rule.first_wait.total_seconds(), max=rule.longest_wait.total_seconds())
 
 
 def _may_be_decided_now(error: BaseException) -> bool:

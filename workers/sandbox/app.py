@@ -43,6 +43,7 @@ class RequestBody(_Body):
     quantity: Annotated[int, Field(ge=1, le=1_000_000)]
     order_ref: _Name
     compensates: _Key | None = None
+    instructions: _Name | None = None
 
 
 class CancellationBody(_Body):

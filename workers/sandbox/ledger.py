@@ -55,6 +55,7 @@ class ServiceRequest:
     quantity: int
     order_ref: str
     compensates: str | None = None
+    instructions: str | None = None
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

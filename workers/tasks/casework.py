@@ -14,8 +14,9 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import proposing, resolving
+from domain.delivery import proposing, repairing, resolving
 from domain.delivery.proposing import AnswerProposal
+from domain.delivery.repairing import Change
 from domain.delivery.resolving import Resolution, ResolveCase, SecondPersonMissing
 from domain.errors import Refusal
 from domain.fallout import casework, triaging
@@ -36,8 +37,15 @@ from workers.tasks.persons import AnswerNotUnderstood, Person, answered_form, re
 SECOND_TASK = "confirm-resolution"
 ESCALATE = "ESCALATE"
 NONE, APPLIED, REFUSED, CONFIRMATION_NEEDED = "NONE", "APPLIED", "REFUSED", "CONFIRMATION_NEEDED"
-TYPED = ("resolution", "externalReference", "evidence")
+REPAIRED = {
+    repairing.OFFERING: "repairedOffering",
+    repairing.QUANTITY: "repairedQuantity",
+    repairing.INSTRUCTIONS: "repairedInstructions",
+}
+"""Field of the provider request -> where the first person types its new value."""
+TYPED = ("resolution", "externalReference", "evidence", *REPAIRED.values())
 """What the first person fills in."""
+LONGEST_NUMBER = 10  # digits, and more than any quantity has
 CONFIRMATION = ("confirmed", "confirmationComment")
 """What the second person fills in."""
 
@@ -198,7 +206,21 @@ def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, reso
         external_ref=person.identifier("externalReference") or None,
         evidence=person.prose("evidence") or None,
         shown_form_id=form.id,
+        changes=_repairs(person, form) if resolution is Resolution.REPAIR_AND_RETRY else (),
     )
+
+
+def _repairs(person: Person, form: Row[Any]) -> list[Change]:
+    """The fields that the person has given another value, with the value that the form has shown. Raises AnswerNotUnderstood."""
+    typed = {field: person.identifier(name) for field, name in REPAIRED.items()}
+    new = {field: _number(value) if field == repairing.QUANTITY else value for field, value in typed.items() if value}
+    return [Change(field=field, old=form.facts["request"][field], new=value) for field, value in new.items()]
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < LONGEST_NUMBER):
+        raise AnswerNotUnderstood(f"The quantity must be a whole number; it is {text!r}.")
+    return int(text)
 
 
 def _about_proposal(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> AnswerProposal:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from domain.workflows.keys import BusinessKey, Kind
-from workers.pod.contract import Task, Topic
+from workers.pod.contract import RetryLater, Task, Topic
 from workers.runtime.variables import Variable
 from workers.tasks.subjects import Subjects
 
@@ -105,7 +105,15 @@ def _topics(handlers: object, subjects: Subjects) -> Iterator[Topic]:
 def _knowing_its_subject(
     handle: Callable[[Task, BusinessKey], _Result], subjects: Subjects, kinds: Sequence[Kind]
 ) -> Callable[[Task], _Result]:
-    return lambda task: handle(task, subjects.of(task, kinds))
+    def run(task: Task) -> _Result:
+        key = subjects.of(task, kinds)
+        try:
+            return handle(task, key)
+        except RetryLater as later:
+            subjects.end_in_time(task, key, later)
+            raise
+
+    return run
 
 
 def _declared(handlers: type) -> Iterator[tuple[Contract, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from domain.delivery import reading, timelines
+from domain.delivery import reading, repairing, timelines
 from domain.delivery.orders import SalesOrder
 from domain.delivery.resolving import RULES, Resolution, resolutions_for
 from domain.delivery.steps import FulfillmentStep
@@ -28,6 +28,7 @@ SHOWN = (
     "whatHappened",
     "timelineText",
     "attemptsText",
+    "requestText",
     "allowedText",
     "confirmationText",
 )
@@ -37,6 +38,7 @@ OF_STEP = ("version", "status", "step_code", "attempt_no", "failure_class", "ext
 OF_ORDER = ("version", "status", "order_number")
 TIMELINE_HEAD = "| Our clock (UTC) | Provider's clock | What | Step | Who |\n|---|---|---|---|---|\n"
 ATTEMPTS_HEAD = "| Sent | Command | No. | Key | Status | Known by |\n|---|---|---:|---|---|---|\n"
+REQUEST_HEAD = "| Field | Value |\n|---|---|\n"
 ALLOWED_HEAD = "| Resolution | Needs | From |\n|---|---|---|\n"
 WHAT: Mapping[str, str] = {
     "TRANSITION": "{transitionFrom} → {transitionTo} ({reason})",
@@ -47,6 +49,7 @@ WHAT: Mapping[str, str] = {
     "CONTRADICTION": "contradiction: {said} of a step that was {known}",
     "CONTRADICTION_ANSWERED": "contradiction settled: {status}",
     "NOTE": "{status}: {reason}",
+    "REPAIR": "{field} of request {requestNo} repaired: {old} → {new}",
 }
 
 
@@ -66,6 +69,7 @@ def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
         "whatHappened": plain(case.detail, longest=1000),
         "timelineText": table(TIMELINE_HEAD, [_entry(entry) for entry in reversed(entries)]) if entries else "",
         "attemptsText": _attempts(uow, step) if step is not None else "",
+        "requestText": _request(repairing.request_to_repair(uow, step)),
         "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(step, order)]),
         "confirmationText": _confirmation(case, step),
     }
@@ -78,6 +82,7 @@ def evidence(uow: UnitOfWork, case: Row[Any]) -> dict[str, Any]:
     return {
         "case": {name: getattr(case, name) for name in OF_CASE},
         "step": {name: getattr(step, name) for name in OF_STEP} if step is not None else None,
+        "request": repairing.request_to_repair(uow, step),
         "order": {name: getattr(order, name) for name in OF_ORDER} if order is not None else None,
         "allowed": [str(each) for each in resolutions_for(step, order)],
     }
@@ -127,6 +132,14 @@ def _attempts(uow: UnitOfWork, step: Row[Any]) -> str:
             f"| {row.outcome_source or ''} |"
             for row in rows
         ],
+    )
+
+
+def _request(request: Mapping[str, Any] | None) -> str:
+    if request is None:
+        return ""
+    return table(
+        REQUEST_HEAD, [f"| {name} | {plain(str(value)) if value is not None else ''} |" for name, value in request.items()]
     )
 
 

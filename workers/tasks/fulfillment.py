@@ -20,6 +20,7 @@ from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.starting import StartedCancellation, StartedStep, StartStep
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.errors import Refusal
+from domain.retry_rules import ORDER_NOT_RUNNING, STEP_ELSEWHERE
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task
 from workers.providers.port import (
@@ -39,8 +40,6 @@ from workers.tasks.commands import evaluate_order, open_unit_of_work
 from workers.tasks.contracts import topic
 from workers.tasks.rules import the_only_row
 
-# Another worker carries the step out, or the order is held: try again soon, without using up an attempt.
-CHECK_AGAIN = timedelta(seconds=2)
 EVENT_OF = {
     ReplyStatus.ACCEPTED: StepEvent.ACKNOWLEDGE,
     ReplyStatus.COMPLETED: StepEvent.COMPLETE,
@@ -137,7 +136,7 @@ class Fulfillment:
         if step.status != StepStatus.IN_PROGRESS or step.attempt_status == "ACKNOWLEDGED":
             return step
         if step.seconds_since_heartbeat < self._attempt_stale_after.total_seconds():
-            raise RetryLater(CHECK_AGAIN, f"worker {step.worker_id} is carrying out this step")
+            raise RetryLater.by(STEP_ELSEWHERE, f"worker {step.worker_id} is carrying out this step")
         return self._infer_unknown(task, key, step, "the worker gave no sign of life", self._attempt_stale_after)
 
     def _start(self, task: Task, key: BusinessKey, step: Row[Any]) -> StartedStep | None:
@@ -150,11 +149,11 @@ class Fulfillment:
         except orders.OrderNotRunning as refusal:
             if refusal.current_status in orders.FINAL:
                 raise BpmnError(steps.StepObsolete.code, str(refusal)) from refusal
-            raise RetryLater(CHECK_AGAIN, f"the order is {refusal.current_status}") from refusal
+            raise RetryLater.by(ORDER_NOT_RUNNING, f"the order is {refusal.current_status}") from refusal
         except steps.StepObsolete as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
         except (steps.StepAlreadyStarted, steps.StepVersionConflict, steps.StepOutcomeUnknown) as refusal:
-            raise RetryLater(CHECK_AGAIN, str(refusal)) from refusal
+            raise RetryLater.by(STEP_ELSEWHERE, str(refusal)) from refusal
 
     def _send(self, task: Task, key: BusinessKey, started: StartedStep) -> Row[Any]:
         """Send the request while no transaction is open; every outcome is recorded before the engine is told."""
@@ -167,6 +166,7 @@ class Fulfillment:
             quantity=started.quantity,
             order_ref=str(step.order_id),
             compensates=started.compensates,
+            instructions=started.instructions,
         )
         attempt = RecordFact(
             step_id=step.id, event=StepEvent.FAIL_WITHOUT_EFFECT, source=OutcomeSource.RESPONSE, attempt_id=started.attempt_id

@@ -14,13 +14,13 @@ from domain.delivery import cancellations, cancelling, decomposing, evaluating, 
 from domain.delivery.cancelling import CancellationFacts, DecideCancellation
 from domain.delivery.jeopardy import JeopardyLevel, Progress
 from domain.delivery.steps import StepStatus
+from domain.retry_rules import ORDER_NOT_RUNNING
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task
 from workers.runtime.engine import Engine
 from workers.runtime.variables import Variable
 from workers.tasks.commands import open_unit_of_work
 from workers.tasks.contracts import topic
-from workers.tasks.fulfillment import CHECK_AGAIN
 from workers.tasks.rules import the_only_row
 
 POLICY, JEOPARDY = "cancellation-policy", "jeopardy-level"
@@ -44,7 +44,7 @@ class Orders:
             with open_unit_of_work(self._database, task, key) as uow:
                 plan = decomposing.decompose(uow, key.id)
         except orders.OrderNotRunning as refusal:
-            raise RetryLater(CHECK_AGAIN, f"the order is {refusal.current_status}") from refusal
+            raise RetryLater.by(ORDER_NOT_RUNNING, f"the order is {refusal.current_status}") from refusal
         if plan.rejection:
             raise BpmnError(orders.OrderInvalid.code, plan.rejection)
         if plan.failure:

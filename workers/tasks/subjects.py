@@ -7,15 +7,17 @@ operator may change those of a running instance; a business key and a row of `wo
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine as Database
 
 from domain.callers import keys_of_callers
+from domain.delivery import given_up
 from domain.store import Cause, UnitOfWork, unit_of_work
 from domain.workflows import instances
 from domain.workflows.instances import Called
 from domain.workflows.keys import BusinessKey, Kind, parse
-from workers.pod.contract import GiveUp, Task
+from workers.pod.contract import GiveUp, RetryLater, Task
 from workers.runtime.engine import Engine
 
 REMEMBERED = 10_000  # instances; each costs some hundred bytes, and one SELECT when it was forgotten
@@ -61,6 +63,18 @@ class Subjects:
         raise GiveUp(
             f"the domain has started neither process instance {task.process_instance_id} nor its caller: end it in Cockpit"
         )
+
+    def end_in_time(self, task: Task, key: BusinessKey, later: RetryLater) -> None:
+        """Leave a task to a person that has been postponed for too long: its incident gets a case. Raises GiveUp.
+
+        The time begins with the task, or with the last decision of a person about its process.
+        """
+        if task.created_at is None or datetime.now(UTC) - task.created_at < later.time:
+            return
+        with unit_of_work(self._database, cause_of(task, key)) as uow:
+            if given_up.was_decided_within(uow, task.business_key, later.time):
+                return
+        raise GiveUp(f"{later.reason}, every {later.delay.total_seconds():g} s since {task.created_at}: resolve its fallout case")
 
 
 def named_by(task: Task) -> BusinessKey:

@@ -82,7 +82,12 @@ def decide(work: Fulfilment, event: StepEvent, versions_ago: int = 0) -> None:
     step = work.step(RESERVE)
     with work.offers.uow() as uow:
         uow.apply(
-            DECISIONS[event], step_id=step.id, expected_version=step.version - versions_ago, reason="test", external_ref="r-1"
+            DECISIONS[event],
+            step_id=step.id,
+            expected_version=step.version - versions_ago,
+            reason="test",
+            external_ref="r-1",
+            request_changes={},
         )
 
 

@@ -61,7 +61,7 @@ def decided(event: StepEvent, before: Callable[[Trial], object], trial: Trial, *
     trial.by_hand("UPDATE fulfillment_step SET status = 'HELD', idempotent = :so WHERE tenant_id = :tenant", so=idempotent)
     step = work.step(RESERVE)
     with trial.uow() as uow:
-        uow.apply(DECISIONS[event], step_id=step.id, expected_version=step.version, reason="test")
+        uow.apply(DECISIONS[event], step_id=step.id, expected_version=step.version, reason="test", request_changes={})
 
 
 def changed(attempt: str) -> Callable[[Trial], object]:

@@ -150,9 +150,15 @@ OF_CORRELATIONS = {
     "restart": Wrong(state="ENDED", beside="process_instance_id = 'one'"),
     "end": Wrong(state="REQUESTED", beside="process_instance_id = 'one'"),
     "lose": Wrong(state="ENDED", beside="process_instance_id = 'one'"),
+    "give_up": Wrong(state="STARTED"),
 }
 OF_ALERTS = {"clear": Wrong(state="CLEARED"), "raise_again": Wrong(state="RAISED")}
-OF_COMMANDS = {"finish": Wrong(state="EXPIRED"), "expire": Wrong(state="DONE")}
+OF_COMMANDS = {
+    "finish": Wrong(state="EXPIRED"),
+    "expire": Wrong(state="DONE"),
+    "give_up": Wrong(state="DONE"),
+    "ask_again": Wrong(state="EXPIRED"),
+}
 
 
 def a_move_in_another_state(look: str, wrong: Wrong, made: Callable[[Trial], UUID], trial: Trial) -> None:
@@ -174,6 +180,7 @@ OWN = (
     "used_percent",
     "open_steps",
     "held_steps",
+    "request_changes",
 )
 """Parameters that have the value of the row's own column, if it has one."""
 

@@ -28,6 +28,16 @@ def starting_a_process_again_on_an_older_version(trial: Trial) -> None:
         starts.start_again(uow, key, seen - 1)
 
 
+@refused_by("workflow_correlation.give_up/CORRELATION_MOVED_ON")
+def giving_up_a_start_on_an_older_version(trial: Trial) -> None:
+    key = submitted_key(trial)
+    with trial.uow() as uow:
+        starts.start_timed_out(uow, key)
+        seen = starts.find(uow, key).version
+    with trial.uow() as uow:
+        starts.give_up(uow, key, seen - 1)
+
+
 @refused_by("workflow_correlation.restart/CORRELATION_MOVED_ON")
 def restarting_an_instance_that_is_not_the_registered_one(trial: Trial) -> None:
     key = registered_key(trial)

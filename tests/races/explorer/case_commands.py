@@ -15,7 +15,7 @@ from domain.store import UnitOfWork
 from tests.races.explorer.delivery_commands import ENGINE, SWEEP, delivery
 from tests.races.explorer.delivery_scenes import FIRST_STEP, Delivery
 from tests.races.explorer.registry import OK
-from tests.support.fulfilment import ROLES
+from tests.support.fulfilment import REPAIR, ROLES
 from tests.support.offers import ANNA, BERT, MONA
 
 
@@ -103,6 +103,7 @@ def decided(scene: Delivery, resolution: Resolution) -> ResolveCase:
         expected_step_version=step.version,
         evidence="seen",
         external_ref="r-1",
+        changes=REPAIR if resolution is Resolution.REPAIR_AND_RETRY else (),
     )
 
 

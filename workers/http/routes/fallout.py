@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import Row
 
 from domain.delivery import cases_shown, proposing, resolving
+from domain.delivery.repairing import RepairMissing, RepairNotFitting
 from domain.delivery.resolving import EvidenceMissing
 from domain.delivery.step_moves import DECISIONS
 from domain.errors import Refusal
@@ -159,7 +160,7 @@ def escalate_case(
 @router.post(
     "/{caseId}/proposals",
     status_code=201,
-    responses=_responses("fallout_case.propose", refusals=(EvidenceMissing,)),
+    responses=_responses("fallout_case.propose", refusals=(EvidenceMissing, RepairNotFitting)),
 )
 def propose_resolution(
     call: Annotated[Call, Depends(Commanding("propose-resolution", CASE_WORKERS))],
@@ -217,7 +218,7 @@ def decline_proposal(
     responses=_responses(
         "fallout_case.resolve",
         *(move.name for move in DECISIONS.values()),
-        refusals=(EvidenceMissing,),
+        refusals=(EvidenceMissing, RepairMissing, RepairNotFitting),
     ),
 )
 def resolve_case(

@@ -115,6 +115,7 @@ class ListedCase(Shown):
     queue: str
     order_id: UUID | None
     step_id: UUID | None
+    business_key: str | None
     detail: str
     evidence: dict[str, Any]
     owner_user_id: str | None
@@ -157,12 +158,33 @@ class ShownProposal(Shown):
     created_at: datetime
 
 
+class ShownRepair(Shown):
+    """What a person has repaired in a request to the provider; `requestNo` is the request with the new value."""
+
+    request_no: int
+    field: str
+    old: str | int | None
+    new: str | int | None
+    repaired_by: str
+    created_at: datetime
+
+
+class ShownRequest(Shown):
+    """What the request of a held step says; its fields may be repaired."""
+
+    product_offering_id: str
+    quantity: int
+    instructions: str | None
+
+
 class ShownCase(ListedCase):
-    """A case with its step as it stands, its notes, what waits for a second person, and the resolutions that its reader may choose."""
+    """A case with its step as it stands, its notes, its repairs, what waits for a second person, and the resolutions that its reader may choose."""
 
     step_code: str | None
     step_status: str | None
     step_version: int | None
+    request: ShownRequest | None
+    repairs: list[ShownRepair]
     notes: list[ShownNote]
     proposal: ShownProposal | None
     resolutions: list[str]

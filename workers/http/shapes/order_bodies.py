@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from domain.delivery.callbacks import ReceiveCallback
 from domain.delivery.cancelling import AssessCancellation, RequestCancellation
 from domain.delivery.proposing import AnswerProposal
+from domain.delivery.repairing import FIELDS, Change
 from domain.delivery.resolving import Resolution, ResolveCase
 from domain.fallout.casework import CaseCommand
 from workers.http.shapes.bodies import Body
@@ -76,11 +77,23 @@ class SecondOpinionBody(Body):
         )
 
 
+class RepairBody(Body):
+    """One repaired field of the request to the provider: the value that it has, and the one that it gets."""
+
+    field: Literal["productOfferingId", "quantity", "instructions"]
+    old: Text | int | None = Field(description="As the case shows it")
+    new: Text | int | None
+
+    def change(self) -> Change:
+        return Change(field=self.field, old=self.old, new=self.new)
+
+
 class ResolutionBody(Body):
     resolution: Resolution
     expected_step_version: Version | None = Field(None, description="As the step was seen; null for a case about none")
     external_ref: Text | None = Field(None, description="For MARK_COMPLETED")
     evidence: Comment | None = Field(None, description="What was seen, and where")
+    repairs: list[RepairBody] = Field([], max_length=len(FIELDS), description="For REPAIR_AND_RETRY")
 
     def command(self, case: CaseCommand) -> ResolveCase:
         return ResolveCase(
@@ -92,6 +105,7 @@ class ResolutionBody(Body):
             expected_step_version=self.expected_step_version,
             external_ref=self.external_ref,
             evidence=self.evidence,
+            changes=[repair.change() for repair in self.repairs],
         )
 
 

@@ -1,0 +1,281 @@
+"""Every retry of the suite, one row each: how often, how long, what makes a repeat harmless, and what happens at the end.
+
+The code takes its numbers from here, and docs/retries.md is made from here. A row that has no maximum and no time says why.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+
+MILLISECOND, SECOND, MINUTE, HOUR, DAY = (
+    timedelta(milliseconds=1),
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
+UNLIMITED_TRIES = sys.maxsize
+UNLIMITED_TIME = timedelta.max
+NO_CALL = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRule:
+    """One operation and one class of failure. Each wait is twice the one before, from `first_wait` to `longest_wait`.
+
+    `attempts`: tries in all. `time`: from the first failure to the end. One of them may be unlimited, when the other one bounds the tries.
+    `call`: the time limit of one try; NO_CALL where nothing is called. `test` names a test that shows the bound.
+    """
+
+    operation: str
+    failure: str
+    first_wait: timedelta
+    longest_wait: timedelta
+    identity: str
+    record: str
+    end: str
+    test: str
+    attempts: int = UNLIMITED_TRIES
+    time: timedelta = UNLIMITED_TIME
+    call: timedelta = NO_CALL
+
+    def wait_after(self, waited: timedelta) -> timedelta:
+        """The wait before the next try, after it has been tried for this time: as long again, which doubles each wait without a counter."""
+        return min(max(waited, self.first_wait), self.longest_wait)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotRetried:
+    """An operation that nothing retries, or that does not exist yet."""
+
+    operation: str
+    why: str
+
+
+COMMAND_BUSY = RetryRule(
+    operation="command over HTTP (create an order, decide, resolve, …)",
+    failure="the database was too busy, or the reply to COMMIT was lost",
+    attempts=4,
+    first_wait=20 * MILLISECOND,
+    longest_wait=200 * MILLISECOND,
+    identity="Idempotency-Key, claimed in the command's transaction",
+    record="none: nothing was changed",
+    end="503, and the client repeats it under the same key",
+    test="tests/unit/test_busy_retries.py: `test_a_deadlock_that_comes_back_is_raised_in_the_end`",
+)
+START_REFUSED = RetryRule(
+    operation="start workflow",
+    failure="the engine refuses every start: 401, 403, 404, 407 or 429 by the engine's own word",
+    time=HOUR,
+    first_wait=100 * MILLISECOND,
+    longest_wait=5 * SECOND,
+    call=10 * SECOND,
+    identity="business key and start token; the registration gate lets one instance pass",
+    record="`workflow_command`: refusals, refused since, last reason",
+    end="START_FAILED and a case WORKFLOW_INCIDENT; RETRY asks for the start again",
+    test="tests/integration/test_dispatch_bounds.py: `test_a_start_that_is_refused_for_too_long_fails_and_has_a_case`",
+)
+START_ROLLED_BACK = RetryRule(
+    operation="start workflow",
+    failure="the engine's own exception (500): its transaction was rolled back",
+    time=MINUTE,
+    first_wait=START_REFUSED.first_wait,
+    longest_wait=START_REFUSED.longest_wait,
+    call=START_REFUSED.call,
+    identity=START_REFUSED.identity,
+    record=START_REFUSED.record,
+    end="START_UNKNOWN, which is the next row",
+    test="tests/integration/test_dispatch_bounds.py: `test_a_start_that_is_rolled_back_for_too_long_becomes_unknown`",
+)
+START_UNKNOWN = RetryRule(
+    operation="start workflow",
+    failure="no reply, or one that is not the engine's: the outcome is unknown",
+    attempts=5,
+    time=HOUR,
+    first_wait=200 * MILLISECOND,
+    longest_wait=MINUTE,
+    identity="business key and start token; the engine is asked before another start",
+    record="`workflow_correlation`: attempts, requested at; `reconciliation_finding`",
+    end="START_FAILED and a case WORKFLOW_INCIDENT, after both the attempts and the time; RETRY asks for the start again",
+    test="tests/integration/test_failed_starts.py: `test_a_start_that_stays_unknown_for_too_long_fails_and_has_a_case`",
+)
+CASE_PROCESS = RetryRule(
+    operation="start workflow of a fallout case",
+    failure="START_FAILED: a case about it would need the same process",
+    time=7 * DAY,
+    first_wait=MINUTE,
+    longest_wait=HOUR,
+    identity=START_REFUSED.identity,
+    record="`workflow_correlation`; `reconciliation_finding`",
+    end="it is not started again; the case stays listed over HTTP and is resolved there",
+    test="tests/integration/test_failed_starts.py: `test_the_process_of_a_case_is_not_started_for_ever`",
+)
+WORKFLOW_COMMAND = RetryRule(
+    operation="message to a process, completion or assignment of its user task, retry of its failed task",
+    failure="nobody waits for it (yet), or the engine refuses it",
+    time=HOUR,
+    first_wait=START_REFUSED.first_wait,
+    longest_wait=START_REFUSED.longest_wait,
+    call=START_REFUSED.call,
+    identity="the engine finds nothing that waits for a repeat",
+    record=START_REFUSED.record,
+    end="a message that matters for a time expires with it; the others are GIVEN_UP with a case WORKFLOW_INCIDENT; RETRY asks again",
+    test="tests/integration/test_dispatch_bounds.py: `test_a_message_that_nobody_takes_for_too_long_is_given_up_and_has_a_case`",
+)
+WORKFLOW_COMMAND_UNKNOWN = RetryRule(
+    operation=WORKFLOW_COMMAND.operation,
+    failure="no reply, or one that is not the engine's: it may be an outage behind a gateway",
+    time=DAY,
+    first_wait=WORKFLOW_COMMAND.first_wait,
+    longest_wait=WORKFLOW_COMMAND.longest_wait,
+    call=WORKFLOW_COMMAND.call,
+    identity=WORKFLOW_COMMAND.identity,
+    record=WORKFLOW_COMMAND.record,
+    end=WORKFLOW_COMMAND.end,
+    test="tests/integration/test_dispatch_bounds.py: `test_a_message_without_a_usable_reply_is_tried_for_a_day`",
+)
+EXTERNAL_TASK = RetryRule(
+    operation="external task",
+    failure="the handler failed (the model's `retryPolicy` may say otherwise)",
+    attempts=5,
+    first_wait=10 * SECOND,
+    longest_wait=HOUR,
+    identity="the ids and keys of the domain: every handler may be repeated",
+    record="the engine's log of the task; incident",
+    end="incident of the engine; a sweep opens its case",
+    test="tests/unit/test_retry_policy.py: `test_the_default_policy_is_that_of_the_table`",
+)
+STEP_ELSEWHERE = RetryRule(
+    operation="external task that comes too early",
+    failure="another worker carries out the step",
+    time=HOUR,
+    first_wait=2 * SECOND,
+    longest_wait=2 * SECOND,
+    identity="the step's version: one attempt is live at a time",
+    record="`provider_attempt`: the worker's signs of life",
+    end="incident of the engine; a sweep opens its case WORKFLOW_INCIDENT, and RETRY lets the task run again for the whole time",
+    test="tests/integration/test_postponed_tasks.py: `test_a_task_that_is_postponed_for_too_long_is_left_to_a_person`",
+)
+ORDER_NOT_RUNNING = RetryRule(
+    operation="external task that comes too early",
+    failure="its order is held, or waits for a person's assessment of its cancellation",
+    time=3 * DAY,
+    first_wait=2 * SECOND,
+    longest_wait=2 * SECOND,
+    identity="the status of the order",
+    record="`transition_log` of the order",
+    end=STEP_ELSEWHERE.end,
+    test="tests/integration/test_postponed_tasks.py: `test_a_task_waits_longer_for_a_person_than_for_a_worker`",
+)
+REPORT_RACE = RetryRule(
+    operation="report of an external task",
+    failure="another transaction of the engine was faster",
+    attempts=12,
+    first_wait=20 * MILLISECOND,
+    longest_wait=SECOND,
+    call=10 * SECOND,
+    identity="task id and worker id; the task is read again before each repeat",
+    record="`q2o_external_task_report_retries_total`",
+    end="the task fails with the engine's text (row above)",
+    test="tests/unit/test_report_bounds.py: `test_a_report_is_sent_so_often_and_then_given_up`",
+)
+REPORT_FAULT = RetryRule(
+    operation="report of an external task",
+    failure="the engine's own error (500, 403)",
+    attempts=3,
+    first_wait=REPORT_RACE.first_wait,
+    longest_wait=REPORT_RACE.longest_wait,
+    call=REPORT_RACE.call,
+    identity=REPORT_RACE.identity,
+    record=REPORT_RACE.record,
+    end=REPORT_RACE.end,
+    test="tests/unit/test_report_bounds.py: `test_a_report_is_sent_so_often_and_then_given_up`",
+)
+REPORT_SILENCE = RetryRule(
+    operation="report of an external task",
+    failure="no usable reply after the task's lock has expired",
+    attempts=4,
+    first_wait=REPORT_RACE.first_wait,
+    longest_wait=REPORT_RACE.longest_wait,
+    call=REPORT_RACE.call,
+    identity=REPORT_RACE.identity,
+    record=REPORT_RACE.record,
+    end="the engine offers the task again; the domain has its outcome",
+    test="tests/unit/test_report_bounds.py: `test_a_report_without_a_reply_is_sent_so_often_after_its_lock_has_expired`",
+)
+PROVIDER_NOT_SENT = RetryRule(
+    operation="external reservation (any provider request)",
+    failure="the provider cannot be reached: nothing was sent",
+    attempts=EXTERNAL_TASK.attempts,
+    first_wait=EXTERNAL_TASK.first_wait,
+    longest_wait=EXTERNAL_TASK.longest_wait,
+    call=10 * SECOND,
+    identity="the provider's Idempotency-Key: the same for every attempt at one request",
+    record="`provider_attempt`, one row for each attempt",
+    end="incident of the engine; a sweep opens its case",
+    test="tests/unit/test_retry_policy.py: `test_the_default_policy_is_that_of_the_table`",
+)
+PROVIDER_UNKNOWN = RetryRule(
+    operation="external reservation (any provider request)",
+    failure="no reply, or one that is not the provider's: the outcome is unknown",
+    time=HOUR,
+    first_wait=SECOND,
+    longest_wait=MINUTE,
+    call=10 * SECOND,
+    identity="the provider is asked under the request's key, and nothing is sent again before it says that it never saw it",
+    record="`provider_attempt`; `reconciliation_finding`",
+    end="HELD and a case OUTCOME_UNKNOWN; a person finds out",
+    test="tests/faults/test_unanswered_cancellations.py: `test_a_step_is_held_when_its_provider_is_away_for_too_long`",
+)
+EVENT_REFUSED = RetryRule(
+    operation="event to Kafka",
+    failure="Kafka refuses this event (its size, its topic)",
+    time=HOUR,
+    first_wait=SECOND,
+    longest_wait=30 * SECOND,
+    call=20 * SECOND,
+    identity="event id; consumers recognise a repeat",
+    record="`outbox_event`: attempts, refused since, last reason",
+    end="REFUSED and a case TECHNICAL; the later events of its aggregate go on, each has the whole state; RETRY sends it again",
+    test="tests/integration/test_kafka_relay.py: `test_an_event_that_kafka_refuses_for_too_long_is_refused_for_good`",
+)
+SERVICE_AWAY = RetryRule(
+    operation="everything that needs the database, the engine or Kafka",
+    failure="the service is away: it passes without a change of ours",
+    first_wait=250 * MILLISECOND,
+    longest_wait=10 * SECOND,
+    identity="nothing was sent; whatever may have been sent has a row of its own above",
+    record="a log line when it begins and ends, each minute when only a person can end it",
+    end="none, on purpose: an outage costs no try, and a case about it could not be worked on either",
+    test="tests/unit/test_outages.py: `test_an_outage_costs_no_try_and_ends_no_loop`",
+)
+TASK_IN_OUTAGE = RetryRule(
+    operation="external task",
+    failure="the database or the engine is away while the handler runs",
+    first_wait=3 * SECOND,
+    longest_wait=8 * SECOND,
+    identity=EXTERNAL_TASK.identity,
+    record=SERVICE_AWAY.record,
+    end=SERVICE_AWAY.end,
+    test="tests/unit/test_outcomes.py: `test_a_database_that_is_away_costs_no_try`",
+)
+NOT_RETRIED = (
+    NotRetried(
+        operation="read catalog",
+        why="does not exist yet: the catalog is a part of the product, and nothing is read from outside",
+    ),
+    NotRetried(operation="price preview", why="does not exist yet: a quote is priced by a command, which is the row of commands"),
+    NotRetried(
+        operation="save quote edit",
+        why="never: an edit names the version that its person saw, and a conflict is answered 409 for that person to decide",
+    ),
+    NotRetried(operation="send notification", why="does not exist yet: NOTIFY_CUSTOMER is a provider request, which has its rows"),
+    NotRetried(operation="payment capture", why="does not exist yet"),
+)
+
+
+def rules() -> dict[str, RetryRule]:
+    """Every row of the table, by name."""
+    return {name: value for name, value in globals().items() if isinstance(value, RetryRule)}

@@ -1,0 +1,55 @@
+"""Starts the processes of fallout cases again whose start has failed, for a bounded time (domain/retry_rules.py, CASE_PROCESS).
+
+No case is opened about them, because it would need such a process itself. Until one runs, the case is listed and resolved over HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine as Database
+from sqlalchemy import Row
+
+from domain.fallout.cases import FINAL, FalloutCase
+from domain.retry_rules import CASE_PROCESS
+from domain.store import UnitOfWork, claims
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import open_starts, restarts, starts
+from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import LEASE, ROUND, in_rounds
+
+
+class CaseStarts:
+    """Asks for them again, each after twice as long a wait."""
+
+    kind = "case-start"
+
+    def __init__(self, database: Database, repairs: Repairs) -> None:
+        self._database = database
+        self._repairs = repairs
+
+    def sweep(self) -> int:
+        """Ask for every such process that is due; returns how many were asked for."""
+        return in_rounds(self.kind, self._take, self._start_again, once=self._repairs.dry_run)
+
+    def _take(self) -> Sequence[Row[Any]]:
+        lease = None if self._repairs.dry_run else LEASE
+        with housekeeping(self._database) as connection:
+            return open_starts.failed_case_starts(connection, ROUND, lease)
+
+    def _start_again(self, row: Row[Any]) -> bool:
+        if not self._repairs.dry_run:
+            with housekeeping(self._database) as connection:
+                claims.check_later(connection, starts.CORRELATION, [(row, CASE_PROCESS.wait_after(row.age))])
+        evidence = {"workflow": row.workflow_name, "failedAt": row.updated_at}
+        repair = Repair.of_case(CaseStarts.kind, Action.STARTED_AGAIN, row.tenant_id, row.aggregate_id, evidence)
+        return self._repairs.make(repair, partial(_ask_again, row))
+
+
+def _ask_again(row: Row[Any], uow: UnitOfWork) -> bool:
+    if uow.read(FalloutCase, row.aggregate_id).status in FINAL:
+        return False
+    restarts.restart(uow, row.business_key, None)
+    return True

@@ -1,0 +1,62 @@
+"""Writes the page docs/retries.md: what is tried again, how often, and what happens at the end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from domain import retry_rules
+from domain.retry_rules import NO_CALL, NOT_RETRIED, UNLIMITED_TIME, UNLIMITED_TRIES, RetryRule
+
+PAGE = Path(__file__).parents[2] / "docs" / "retries.md"
+HEAD = """# Retries
+
+Made by `make retries` from `domain/retry_rules.py`, where the code takes its numbers. Each wait is twice the one before. *Time in all*
+begins with the first failure, *one try* is the time limit of a call. What ends in a case is asked for again by the resolution RETRY of
+that case; the case says what was tried, how often, since when, and the last reason. Every loop has an end, except the wait for a service
+that is away.
+
+"""
+COLUMNS = (
+    "operation", "class of failure", "tries", "back-off", "time in all", "one try", "what makes a repeat harmless", "record", "at the end", "shown by",
+)  # fmt: skip
+AFTER = """
+## Not retried
+
+| operation | why |
+|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = [_line(*COLUMNS), "|" + "---|" * len(COLUMNS), *(_row(rule) for rule in retry_rules.rules().values())]
+    return HEAD + "\n".join(rows) + "\n" + AFTER + "".join(f"| {each.operation} | {each.why} |\n" for each in NOT_RETRIED)
+
+
+def _row(rule: RetryRule) -> str:
+    tries = "–" if rule.attempts == UNLIMITED_TRIES else str(rule.attempts)
+    waits = f"{_short(rule.first_wait)} to {_short(rule.longest_wait)}"
+    in_all = "–" if rule.time == UNLIMITED_TIME else _short(rule.time)
+    one = "–" if rule.call == NO_CALL else _short(rule.call)
+    return _line(rule.operation, rule.failure, tries, waits, in_all, one, rule.identity, rule.record, rule.end, _shown_by(rule))
+
+
+def _shown_by(rule: RetryRule) -> str:
+    file, _, test = rule.test.partition(": ")
+    return f"`{file}`: {test}"
+
+
+def _short(duration: timedelta) -> str:
+    for unit, seconds in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if duration.total_seconds() >= seconds and duration.total_seconds() % seconds == 0:
+            return f"{duration.total_seconds() / seconds:g} {unit}"
+    return f"{duration.total_seconds() * 1000:g} ms"
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
