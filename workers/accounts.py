@@ -109,7 +109,6 @@ ACCOUNTS: Mapping[str, Account] = {
                 _process(STARTED, "READ", "CREATE_INSTANCE", needed_for="start a process"),
                 Right(kind=Resource.PROCESS_INSTANCE, ids=("*",), permissions=("CREATE",), needed_for="start a process"),
                 _process(RECEIVING, "READ_INSTANCE", "UPDATE_INSTANCE", needed_for="deliver a message"),
-                _process(PROCESSES, "READ_INSTANCE", "UPDATE_INSTANCE", needed_for="let the failed tasks of a process run again"),
                 _process(PROCESSES, "READ_HISTORY", needed_for="see that no instance is left that could receive a message"),
                 _process(PROCESSES, "READ_INSTANCE", "UPDATE_INSTANCE", needed_for="try a failed task or job again"),
                 _process(

@@ -23,7 +23,7 @@ def requests_of(calls: Callable[[Engine], object]) -> list[tuple[str, Any]]:
 
     def note(request: Request) -> Reply:
         sent.append((request.path, json.loads(request.body)))
-        return Reply(body=b"[]")
+        return Reply(body=b"[]") if request.path.endswith("fetchAndLock") else Reply(status=204)
 
     with (
         answering(note) as address,
