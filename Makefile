@@ -52,7 +52,8 @@ rights: $(VENV)/.development ## write what every process may do to docs/rights.m
 settings: $(VENV)/.development ## write the tables of settings to docs/settings.md
 	@$(BIN)/python -m tests.support.settings_page
 
-faults: $(VENV)/.development ## run the tests of faults: lost replies, dead workers, killed processes
+faults: $(VENV)/.development ## crash every command at every gate, then run the tests of faults: lost replies, dead workers, killed processes
+	$(BIN)/python -m tests.faults.crashes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 storm: $(VENV)/.development ## run the demo with 100 sample quotes; ARGS="--quotes 200" for more

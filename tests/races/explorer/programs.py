@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from sqlalchemy import Engine as Database
+
 from domain.errors import DomainError, Refusal
-from domain.store import Answer, Cause, UnitOfWork, once, remember, unit_of_work
+from domain.store import Answer, Cause, once, remember, unit_of_work
 from tests.races.explorer.actors import Actor, Program
 from tests.races.explorer.delivery_scenes import Delivery
 from tests.races.explorer.registry import Command
@@ -21,32 +23,35 @@ def command_id(number: int) -> UUID:
 
 
 def program(scene: Scene | Delivery, command: Command, number: int, *, rank: int = 0, key: str | None = None) -> Program:
-    """Make one unit of work for the number-th actor. With a key it claims the key, runs the command and stores the answer, as `workers.http.execution` does."""
+    """Make one unit of work for the number-th actor."""
+    return lambda actor: carry_out(actor.engine, scene, command, number, rank=rank, key=key)
 
-    def work(uow: UnitOfWork) -> str:
-        if key is None:
-            return command.work(scene, uow, rank)
-        if once(uow, key, {"rank": rank}) is not None:
-            return REPLAYED
-        word = command.work(scene, uow, rank)
-        remember(uow, key, Answer(status=200, body={"word": word}))
-        return word
 
-    def carry_out(actor: Actor) -> str:
-        cause = Cause(
-            tenant_id=scene.offers.tenant_id,
-            actor=command.actor,
-            command=command.name.replace(" ", "-"),
-            command_id=command_id(number),
-            idempotency_key=key,
-        )
-        try:
-            with unit_of_work(actor.engine, cause) as uow:
-                return work(uow)
-        except DomainError as error:
-            return error.code
+def carry_out(
+    database: Database, scene: Scene | Delivery, command: Command, number: int, *, rank: int = 0, key: str | None = None
+) -> str:
+    """Run a command in one unit of work; returns its word, or the code of its refusal.
 
-    return carry_out
+    With a key it claims the key, runs the command and stores the answer, as `workers.http.execution` does.
+    """
+    cause = Cause(
+        tenant_id=scene.offers.tenant_id,
+        actor=command.actor,
+        command=command.name.replace(" ", "-"),
+        command_id=command_id(number),
+        idempotency_key=key,
+    )
+    try:
+        with unit_of_work(database, cause) as uow:
+            if key is None:
+                return command.work(scene, uow, rank)
+            if once(uow, key, {"rank": rank}) is not None:
+                return REPLAYED
+            word = command.work(scene, uow, rank)
+            remember(uow, key, Answer(status=200, body={"word": word}))
+            return word
+    except DomainError as error:
+        return error.code
 
 
 def end_of_the_offer(stage: Stage) -> Program:
