@@ -1,12 +1,14 @@
-"""`make faults`: crash every command at each of its gates, in every scene of the explorer, and its repeat as well."""
+"""`make faults`: crash every command and every process of the suite at each place that they have (`docs/crashes.md`)."""
 
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from multiprocessing import get_context
+from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
@@ -14,12 +16,18 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.faults.crashes.ring import Fate, Part, Ring, parts
+from tests.faults.crashes import crew
+from tests.faults.crashes.mortal import KilledError
+from tests.faults.crashes.places import Places
+from tests.faults.crashes.ring import Fate, Part, parts
+from tests.faults.crashes.running import crash_processes
 from tests.races.explorer.__main__ import server
-from tests.races.explorer.stage import stage_on
 from tests.support.evidence import record
+from workers.local.stack import LocalStack
+from workers.runtime import logs
 
 console = Console(highlight=False)
+QUIET_SECONDS = 60.0  # longer than any course takes to its next place while processes die
 
 
 def main(
@@ -30,39 +38,64 @@ def main(
     chosen = [part for part in parts(every_scene=True) if only in str(part)]
     if not chosen:
         raise typer.BadParameter(f"the name of no part contains {only!r}", param_hint="--only")
-    began = monotonic()
-    with server() as database_url:
-        fates = list(_follow(_crash(database_url, chosen, jobs), len(chosen)))
-    wrong = [sentence for fate in fates for sentence in fate.wrong]
+    wrong = _commands(chosen, jobs, is_whole=not only)
+    if not only:
+        wrong += _processes()
     for sentence in wrong:
         console.print(f"✗ {sentence}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _commands(chosen: Sequence[Part], jobs: int, *, is_whole: bool) -> list[str]:
+    began = monotonic()
+    with server() as database_url:
+        fates = list(_follow(crew.crash(database_url, chosen, jobs), len(chosen)))
+    wrong = [sentence for fate in fates for sentence in fate.wrong]
     gates, crashes = sum(fate.gates for fate in fates), sum(fate.crashes for fate in fates)
     seconds = monotonic() - began
     console.print(
         f"{len(fates)} commands in their scenes, {gates:,} gates, {crashes:,} crashes in {seconds:.0f} s, {len(wrong)} wrong"
     )
-    if not only:
+    if is_whole:
         record("crashes of commands", crashes, "crashes", f"{gates} gates, {len(fates)} commands in their scenes")
         record("crashes of commands with a difference", len(wrong), "crashes")
-    raise typer.Exit(1 if wrong else 0)
+    return wrong
 
 
-def _crash(database_url: str, chosen: Sequence[Part], jobs: int) -> Iterator[Fate]:
-    """Crash the parts, scene by scene, in several processes; a scene is prepared once."""
-    scenes = [list(group) for _, group in groupby(chosen, key=lambda part: part.scene)]
-    with get_context("spawn").Pool(jobs) as pool:
-        for fates in pool.imap_unordered(_crash_a_scene, [(database_url, number, scene) for number, scene in enumerate(scenes)]):
-            yield from fates
+def _processes() -> list[str]:
+    began, places = monotonic(), Places()
+    threading.excepthook = _only_if_alive
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        tempfile.TemporaryDirectory() as directory,
+        LocalStack(Path(directory)) as stack,
+        Progress(
+            TextColumn("processes"), TimeElapsedColumn(), TextColumn("{task.description}"), console=console, transient=True
+        ) as bar,
+    ):
+        logs.configure_logs("crashes", stream=nowhere)
+        task = bar.add_task("the stack starts")
+        aftermath = crash_processes(
+            stack,
+            places,
+            goes_on=lambda: monotonic() - places.last_news < QUIET_SECONDS,
+            tells=lambda: bar.update(task, description=f"{places.crashes} deaths at {len(places.places)} places"),
+        )
+    wrong = aftermath.unexpected
+    seconds = monotonic() - began
+    of_each = ", ".join(f"{name} {number}" for name, number in sorted(Counter(place.process for place in places.places).items()))
+    console.print(
+        f"{places.crashes:,} deaths of processes at {len(places.places)} places ({of_each}) in {seconds:.0f} s, "
+        f"{len(aftermath.samples)} quotes, {len(wrong)} wrong"
+    )
+    record("crashes of processes", places.crashes, "crashes", f"{len(places.places)} places: {of_each}")
+    record("crashes of processes with a difference", len(wrong), "findings")
+    return wrong
 
 
-def _crash_a_scene(task: tuple[str, int, Sequence[Part]]) -> list[Fate]:
-    database_url, number, scene = task
-    with stage_on(database_url, f"q2o_crashes_{number}") as stage:
-        ring = Ring(stage)
-        try:
-            return [ring.crash(part) for part in scene]
-        finally:
-            ring.close()
+def _only_if_alive(died: threading.ExceptHookArgs) -> None:
+    if not issubclass(died.exc_type, KilledError):
+        sys.__excepthook__(died.exc_type, died.exc_value or died.exc_type(), died.exc_traceback)
 
 
 def _follow(fates: Iterator[Fate], expected: int) -> Iterator[Fate]:

@@ -1,0 +1,28 @@
+"""Rings in several processes, each on a database of its own; a scene is prepared once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from multiprocessing import get_context
+
+from tests.faults.crashes.ring import Fate, Part, Ring
+from tests.races.explorer.stage import stage_on
+
+
+def crash(database_url: str, chosen: Sequence[Part], jobs: int) -> Iterator[Fate]:
+    """Crash the parts, scene by scene."""
+    scenes = [list(group) for _, group in groupby(chosen, key=lambda part: part.scene)]
+    with get_context("spawn").Pool(jobs) as pool:
+        for fates in pool.imap_unordered(_crash_a_scene, [(database_url, number, scene) for number, scene in enumerate(scenes)]):
+            yield from fates
+
+
+def _crash_a_scene(task: tuple[str, int, Sequence[Part]]) -> list[Fate]:
+    database_url, number, scene = task
+    with stage_on(database_url, f"q2o_crashes_{number}") as stage:
+        ring = Ring(stage)
+        try:
+            return [ring.crash(part) for part in scene]
+        finally:
+            ring.close()
