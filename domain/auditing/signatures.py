@@ -25,7 +25,7 @@ SIGNED_AS_SHOWN = Rule(
     code="I31",
     title="people decide in the process that asked them, about what they were shown, in their own name",
     counts={
-        "forms": count("shown_form", "facts ->> 'refused' IS NULL"),
+        "forms": count("shown_form", "NOT facts ?| ARRAY['refused', 'answered']"),
         "decisions": count("approval_decision", "decision <> 'REUSED'"),
     },
     violations=(

@@ -22,8 +22,9 @@ class FormChanged(Conflict):
     """What the form shows has changed since it was opened."""
 
 
-VALUES, REFUSED = "form", "refused"
-"""Beside the facts: the values that were given to the form, by the names that it shows; or why the answer to the form before was refused."""
+VALUES, REFUSED, ANSWERED = "form", "refused", "answered"
+"""Beside the facts: the values that were given to the form, by the names that it shows. In place of facts: why the answer to the form before
+was refused, or which completion of a user task has answered it, and what came of that."""
 
 
 class ShownForm(Owned, Base):
@@ -62,6 +63,22 @@ def refuse(uow: UnitOfWork, subject_id: UUID, process_instance_id: str, why: str
     _keep(uow, subject_id, process_instance_id, {REFUSED: why}, request_hash(why))
 
 
+def close(uow: UnitOfWork, subject_id: UUID, process_instance_id: str, task_id: str, outcome: str) -> None:
+    """Keep what came of the answer to the last form, in the transaction that carries it out. `task_id` is the user task that gave the answer.
+
+    The form is answered then: whoever repeats the same answer gets this outcome, and another answer is refused.
+    """
+    answered = {"task_id": task_id, "outcome": outcome}
+    _keep(uow, subject_id, process_instance_id, {ANSWERED: answered}, request_hash(answered))
+
+
+def outcome_of(uow: UnitOfWork, process_instance_id: str, task_id: str) -> str | None:
+    """What came of the answer that this user task gave to the last form of a process instance; None while nothing has."""
+    last = _last(uow, process_instance_id)
+    answered = last.facts.get(ANSWERED) if last is not None else None
+    return str(answered["outcome"]) if answered and answered["task_id"] == task_id else None
+
+
 def why_refused(uow: UnitOfWork, process_instance_id: str) -> str | None:
     """Why the answer to the form that a process instance offered last was refused; None when it was not."""
     last = _last(uow, process_instance_id)
@@ -69,9 +86,9 @@ def why_refused(uow: UnitOfWork, process_instance_id: str) -> str | None:
 
 
 def last_shown(uow: UnitOfWork, process_instance_id: str) -> Row[Any]:
-    """The form that a process instance offered last. Raises FormChanged when it offers none, or its answer was refused."""
+    """The form that a process instance offered last. Raises FormChanged when it offers none, or it was answered, or its answer was refused."""
     last = _last(uow, process_instance_id)
-    if last is None or REFUSED in last.facts:
+    if last is None or {REFUSED, ANSWERED} & last.facts.keys():
         raise FormChanged
     return last
 

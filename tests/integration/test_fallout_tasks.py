@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from sqlalchemy import Row, select
 
 from domain.delivery import given_up
 from domain.delivery.proposing import ConfirmationNotYours
+from domain.fallout.cases import FalloutNote, ResolutionProposal
+from domain.store import table_of
 from domain.workflows import starts
+from domain.workflows.forms import ShownForm
 from domain.workflows.keys import Kind, key_of
 from tests.support.case_in_tasklist import CaseInTasklist
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, BERT, MONA, STAFF, Offers
+from tests.support.races import race_for_row
 from workers.tasks.markdown import plain
 
 CHANGED = "What the form shows has changed since it was opened."
+COMPLETED = {"resolution": "MARK_COMPLETED", "externalReference": "r-1", "evidence": "seen"}
+
+
+def rows(case: CaseInTasklist, entity: type[Any]) -> list[Row[Any]]:
+    with case.database.connect() as connection:
+        return list(connection.execute(select(*table_of(entity).c)))
 
 
 def test_a_second_person_reads_the_first_one_s_text_as_text(case: CaseInTasklist) -> None:
@@ -61,6 +74,73 @@ def test_a_resolution_that_is_repeated_after_a_lost_reply_keeps_the_first_reason
     case.resolve(BERT, resolution="RETRY")
 
     assert "NONSENSE" in case.read()["resolutionRefused"]
+
+
+@pytest.mark.parametrize(
+    ("person", "typed", "outcome"),
+    [
+        (BERT, {"resolution": "RETRY"}, "APPLIED"),
+        (BERT, {"resolution": "ESCALATE"}, "APPLIED"),
+        (BERT, COMPLETED, "CONFIRMATION_NEEDED"),
+    ],
+    ids=["resolved", "handed on", "proposed"],
+)
+def test_a_resolution_that_is_repeated_after_a_lost_reply_gets_the_outcome_of_the_first_time(
+    case: CaseInTasklist, person: str, typed: dict[str, str], outcome: str
+) -> None:
+    """Kills: answering a repeated task by the state that its first run has left."""
+    case.read()
+    case.resolve(person, **typed)
+    left = case.work.case()
+
+    assert case.resolve(person, **typed) == {"resolutionOutcome": outcome}
+
+    assert case.work.case() == left
+
+
+def test_a_form_that_is_answered_once_makes_one_proposal(case: CaseInTasklist) -> None:
+    case.read()
+    case.resolve(BERT, **COMPLETED)
+
+    case.resolve(BERT, **COMPLETED)
+
+    assert len(rows(case, ResolutionProposal)) == 1
+    assert case.is_proposed()
+
+
+def test_two_workers_with_the_same_answer_make_one_proposal(case: CaseInTasklist) -> None:
+    """Kills: reading the form without the lock of its case."""
+    case.read()
+    form = max(rows(case, ShownForm), key=lambda row: row.created_at)
+
+    workers = race_for_row(case.database, table_of(ShownForm), form.id, *[lambda: case.resolve(BERT, **COMPLETED)] * 2)
+
+    assert [worker.result() for worker in workers] == [{"resolutionOutcome": "CONFIRMATION_NEEDED"}] * 2
+    assert len(rows(case, ResolutionProposal)) == 1
+    assert case.is_proposed()
+
+
+@pytest.mark.parametrize(("confirmed", "kind"), [(True, "CONFIRMATION"), (False, "DECLINED")])
+def test_a_confirmation_that_is_repeated_after_a_lost_reply_counts_once(
+    case: CaseInTasklist, *, confirmed: bool, kind: str
+) -> None:
+    case.read()
+    case.resolve(BERT, **COMPLETED)
+    case.ask_a_second_person()
+    case.confirm(MONA, confirmed=confirmed)
+
+    assert case.confirm(MONA, confirmed=confirmed) == {"confirmationOutcome": "APPLIED"}
+
+    assert [note.kind for note in rows(case, FalloutNote)] == [kind]
+
+
+def test_another_answer_to_a_form_that_is_answered_is_refused(case: CaseInTasklist) -> None:
+    """An operator has moved the token back to the user task, so nobody has renewed the form."""
+    case.read()
+    case.resolve(BERT, **COMPLETED)
+    case.engine.completions += 1
+
+    assert case.resolve(BERT, **COMPLETED) == {"resolutionOutcome": "REFUSED"}
 
 
 def test_a_reference_that_is_too_long_is_refused_and_not_cut(case: CaseInTasklist) -> None:

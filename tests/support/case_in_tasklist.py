@@ -67,9 +67,9 @@ class CaseInTasklist:
         task = replace(self._task("read-case"), process_instance_id="instance", business_key=self._told)
         return bool(Fallout(self.database, self.engine.door).read_case(task, parse(self._told))["isProposed"])
 
-    def confirm(self, person: str) -> dict[str, Any]:
-        """Let a second person confirm what they were shown."""
-        self.engine.completed_by, self.engine.typed = person, encode({"confirmed": True})
+    def confirm(self, person: str, *, confirmed: bool = True) -> dict[str, Any]:
+        """Let a second person confirm what they were shown, or decline it."""
+        self.engine.completed_by, self.engine.typed = person, encode({"confirmed": confirmed})
         return self._workers.confirm_resolution(self._second_task("confirm-resolution"), parse(self._second_key))
 
     def _second_task(self, activity: str) -> Task:

@@ -15,6 +15,7 @@ class KnownEngine:
     """`rows` are the results of the decisions, by their key; `asked` keeps what they were asked with.
 
     `typed` is what the person typed who completes the next task; `shown` is what the forms have shown, by process instance.
+    `completions` is how often user tasks were completed: a worker that repeats its task finds the same completion.
     """
 
     rows: dict[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
@@ -23,6 +24,7 @@ class KnownEngine:
     typed: dict[str, TypedValue] = field(default_factory=dict)
     shown: dict[str, dict[str, list[TypedValue]]] = field(default_factory=dict)
     is_logged: bool = True
+    completions: int = 1
     asked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -54,7 +56,7 @@ class KnownEngine:
             return None
         return Completion(
             user_id=self.completed_by,
-            task_id=f"{activity_id}:{process_instance_id}",
+            task_id=f"{activity_id}:{process_instance_id}:{self.completions}",
             typed=self.typed,
             shown=self.shown.get(process_instance_id, {}),
         )

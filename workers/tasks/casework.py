@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -94,10 +95,7 @@ class Casework:
     def apply_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the person's resolution on that person's behalf; a refusal is shown on the renewed form."""
         person = self._who(task, USER_TASK)
-        try:
-            outcome = self._carry_out(task, key, person)
-        except Refusal as refusal:
-            outcome = self._refuse(task, key, person, refusal)
+        outcome = self._answer(task, key, person, self._carry_out)
         if outcome == APPLIED:
             self._evaluate(task, key)
         return {"resolutionOutcome": outcome}
@@ -129,39 +127,56 @@ class Casework:
     def confirm_resolution(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Record what the second person says; what is confirmed is carried out on behalf of the first, exactly as it was proposed."""
         second = self._who(task, SECOND_TASK)
-        is_confirmed = second.has_checked("confirmed")
-        answer = proposing.confirm if is_confirmed else proposing.decline
-        try:
-            self._act(task, key, second, lambda uow: answer(uow, _about_proposal(uow, task, key, second)))
-        except Refusal as refusal:
-            return {"confirmationOutcome": self._refuse(task, key, second, refusal)}
-        if is_confirmed:
+        outcome = self._answer(task, key, second, self._confirm_or_decline)
+        if outcome == APPLIED and second.has_checked("confirmed"):
             self._evaluate(task, key)
-        return {"confirmationOutcome": APPLIED}
+        return {"confirmationOutcome": outcome}
+
+    def _answer(self, task: Task, key: BusinessKey, person: Person, carry_out: Callable[[Task, BusinessKey, Person], str]) -> str:
+        """Carry out a person's answer once; returns the outcome. A task that is repeated gets that of the first time."""
+        if (known := self._known_outcome(task, key, person)) is not None:
+            return known
+        try:
+            return carry_out(task, key, person)
+        except Refusal as refusal:
+            # Two workers may have the same task at once: for the slower one the case has changed, by the same answer.
+            return self._known_outcome(task, key, person) or self._refuse(task, key, person, refusal)
+
+    def _known_outcome(self, task: Task, key: BusinessKey, person: Person) -> str | None:
+        with open_unit_of_work(self._database, task, key) as uow:
+            return forms.outcome_of(uow, task.process_instance_id, person.task_id)
+
+    def _confirm_or_decline(self, task: Task, key: BusinessKey, second: Person) -> str:
+        answer = proposing.confirm if second.has_checked("confirmed") else proposing.decline
+        return self._act(task, key, second, lambda uow: answer(uow, _about_proposal(uow, task, key, second)))
 
     def _carry_out(self, task: Task, key: BusinessKey, person: Person) -> str:
         """Carry out what a person has chosen; returns the outcome. Raises the refusals of the commands."""
         chosen = person.text("resolution")
         if chosen == ESCALATE:
-            self._act(task, key, person, lambda uow: casework.hand_on(uow, _as_shown(uow, task, key, person)))
-            return APPLIED
+            return self._act(task, key, person, lambda uow: casework.hand_on(uow, _as_shown(uow, task, key, person)))
         try:
             resolution = Resolution(chosen)
         except ValueError:
             raise AnswerNotUnderstood(f"{chosen!r} is not a resolution: choose one of those listed.") from None
+        decided = partial(_decided, task=task, key=key, person=person, resolution=resolution)
         # The person who completes the task in Tasklist owns the case: the engine lets nobody else complete it. The claim has a transaction
         # of its own, because a resolution locks the order and the step before their case.
-        self._act(task, key, person, lambda uow: casework.claim(uow, _as_shown(uow, task, key, person), has_task=True))
+        with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
+            casework.claim(uow, _as_shown(uow, task, key, person), has_task=True)
         try:
-            self._act(task, key, person, lambda uow: resolving.resolve(uow, _decided(uow, task, key, person, resolution)))
+            return self._act(task, key, person, lambda uow: resolving.resolve(uow, decided(uow)))
         except SecondPersonMissing:
-            self._act(task, key, person, lambda uow: proposing.propose(uow, _decided(uow, task, key, person, resolution)))
-            return CONFIRMATION_NEEDED
-        return APPLIED
+            return self._act(task, key, person, lambda uow: proposing.propose(uow, decided(uow)), CONFIRMATION_NEEDED)
 
-    def _act(self, task: Task, key: BusinessKey, person: Person, act: Callable[[UnitOfWork], object]) -> None:
+    def _act(
+        self, task: Task, key: BusinessKey, person: Person, act: Callable[[UnitOfWork], object], outcome: str = APPLIED
+    ) -> str:
+        """Carry out an answer, and keep its outcome in the same transaction; returns the outcome."""
         with open_unit_of_work(self._database, task, key, on_behalf_of=person.user_id) as uow:
             act(uow)
+            forms.close(uow, key.id, task.process_instance_id, person.task_id, outcome)
+        return outcome
 
     def _refuse(self, task: Task, key: BusinessKey, person: Person, refusal: Refusal) -> str:
         with open_unit_of_work(self._database, task, key) as uow:
@@ -181,6 +196,12 @@ class Casework:
         return person
 
 
+def _locked(uow: UnitOfWork, key: BusinessKey) -> Row[Any]:
+    """The case, locked: of two workers with the same answer, the second must see that the form is answered before it does anything."""
+    resolving.lock_delivery(uow, uow.read(FalloutCase, key.id))
+    return uow.read(FalloutCase, key.id, lock=True)
+
+
 def _answered(uow: UnitOfWork, task: Task, case: Row[Any], person: Person, **more: Any) -> Row[Any]:
     """The form that a person has answered. Raises FormChanged when it showed other facts than those of now."""
     form = answered_form(uow, task, person)
@@ -190,14 +211,14 @@ def _answered(uow: UnitOfWork, task: Task, case: Row[Any], person: Person, **mor
 
 def _as_shown(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> CaseCommand:
     """A command on the case whose facts the form has shown. Raises FormChanged."""
-    case = uow.read(FalloutCase, key.id)
+    case = _locked(uow, key)
     _answered(uow, task, case, person)
     return CaseCommand(**_by(person, task, case))
 
 
 def _decided(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person, resolution: Resolution) -> ResolveCase:
     """The person's decision on exactly what the form has shown. Raises FormChanged, AnswerNotUnderstood."""
-    case = uow.read(FalloutCase, key.id)
+    case = _locked(uow, key)
     form = _answered(uow, task, case, person)
     return ResolveCase(
         **_by(person, task, case),
@@ -225,7 +246,7 @@ def _number(text: str) -> int:
 
 def _about_proposal(uow: UnitOfWork, task: Task, key: BusinessKey, person: Person) -> AnswerProposal:
     """The second person's answer to exactly the proposal that the form showed. Raises FormChanged, AnswerNotUnderstood."""
-    case = uow.read(FalloutCase, key.id)
+    case = _locked(uow, key)
     form = _answered(uow, task, case, person, proposal_id=_id_of(proposing.last_proposal(uow, case)))
     return AnswerProposal(
         **_by(person, task, case),
