@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from tests.support.approval_desk import desk
 from tests.support.audits import planted, settled
-from tests.support.cable import cable
 from tests.support.case_in_tasklist import case
 from tests.support.engine_site import site
 from tests.support.engines import deploy, doors
 from tests.support.held import held
 from tests.support.late import late
+from tests.support.links.link import link
 from tests.support.wanted import dispatcher
 from tests.support.watched import watched, work
 
 __all__ = [
-    "cable",
     "case",
     "deploy",
     "desk",
@@ -22,6 +21,7 @@ __all__ = [
     "doors",
     "held",
     "late",
+    "link",
     "planted",
     "settled",
     "site",

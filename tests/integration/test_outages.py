@@ -18,8 +18,8 @@ from domain.projections.tables import OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import OutboxEvent, OutboxStatus
 from reconciliation.loop import Intervals, Reconciler
-from tests.support.cable import Cable
 from tests.support.engines import Doors
+from tests.support.links.link import Link
 from tests.support.topics import Topics
 from tests.support.waiting import eventually
 from workers.kafka import views
@@ -35,10 +35,10 @@ TRIES = 3  # tries while the service is away, so that a line per try would show
 
 
 @pytest.fixture
-def behind(cable: Cable, db: Engine) -> Iterator[Engine]:
-    """The database through the cable."""
-    url = db.url.set(host="127.0.0.1", port=cable.port)
-    engine = connect(url.render_as_string(hide_password=False), "behind the cable")
+def behind(link: Link, db: Engine) -> Iterator[Engine]:
+    """The database through the link."""
+    url = db.url.set(host="127.0.0.1", port=link.port)
+    engine = connect(url.render_as_string(hide_password=False), "behind the link")
     yield engine
     engine.dispose()
 
@@ -128,30 +128,30 @@ def orders_shown(db: Engine) -> int:
 
 
 def test_the_relay_logs_an_outage_of_its_database_once_when_it_begins_and_once_when_it_ends(
-    db: Engine, behind: Engine, cable: Cable, topics: Topics
+    db: Engine, behind: Engine, link: Link, topics: Topics
 ) -> None:
     write_event(db)
     with capture_logs() as logs, running(Relay(behind, topics.kafka)):
         eventually(lambda: is_all_published(db), "the relay works")
-        cable.cut()
+        link.cut()
         write_event(db)
-        eventually(lambda: cable.refused >= TRIES, "the relay has tried in vain, more than once")
-        cable.mend()
+        eventually(lambda: link.refused >= TRIES, "the relay has tried in vain, more than once")
+        link.mend()
         eventually(lambda: is_all_published(db), "the relay works again")
 
     assert_one_line_each(logs, "database of the relay")
 
 
 def test_the_inbox_logs_an_outage_of_its_database_once_when_it_begins_and_once_when_it_ends(
-    db: Engine, behind: Engine, cable: Cable, topics: Topics
+    db: Engine, behind: Engine, link: Link, topics: Topics
 ) -> None:
     publish_order(topics)
     with capture_logs() as logs, running(Inbox(behind, topics.kafka, views.ORDERS, group=f"test-{uuid4()}")):
         eventually(lambda: orders_shown(db) == 1, "the inbox works")
-        cable.cut()
+        link.cut()
         publish_order(topics)
-        eventually(lambda: cable.refused >= TRIES, "the inbox has tried in vain, more than once")
-        cable.mend()
+        eventually(lambda: link.refused >= TRIES, "the inbox has tried in vain, more than once")
+        link.mend()
         eventually(lambda: orders_shown(db) == 2, "the inbox works again")
 
     assert_one_line_each(logs, "database or Kafka of the inbox")

@@ -16,9 +16,9 @@ from domain.errors import OutcomeUnknownError
 from domain.offers.quotes import Quote
 from domain.store.isolation import EVERY_TENANT, open_for
 from domain.store.limits import Limits
-from tests.support.cable import Cable
 from tests.support.database import acting, count
 from tests.support.http import is_problem, new_quote, serving
+from tests.support.links.link import Link
 from tests.support.offers import Offers
 from workers.runtime import database_connection
 from workers.runtime.database import connect
@@ -37,13 +37,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def behind(cable: Cable, db: Engine) -> Iterator[Engine]:
-    """The database through the cable, with one open session."""
-    url = acting(db, "http").url.set(host="127.0.0.1", port=cable.port)
-    pool = connect(url.render_as_string(hide_password=False), "behind the cable", limits=SHORT)
+def behind(link: Link, db: Engine) -> Iterator[Engine]:
+    """The database through the link, with one open session."""
+    url = acting(db, "http").url.set(host="127.0.0.1", port=link.port)
+    pool = connect(url.render_as_string(hide_password=False), "behind the link", limits=SHORT)
     pool.connect().close()
     yield pool
-    cable.cut()
+    link.cut()
     pool.dispose()
 
 
@@ -58,32 +58,32 @@ def plain(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("ask", [declared, plain])
-def test_a_statement_on_a_silent_line_ends_in_an_outage(behind: Engine, cable: Cable, ask: Callable[[Connection], None]) -> None:
+def test_a_statement_on_a_silent_line_ends_in_an_outage(behind: Engine, link: Link, ask: Callable[[Connection], None]) -> None:
     with behind.connect() as connection:
-        cable.silence()
+        link.silence()
         with pytest.raises(OperationalError) as silent:
             ask(connection)
 
     assert is_database_outage(silent.value)
 
 
-def test_the_connection_of_a_silent_line_is_dropped(behind: Engine, cable: Cable) -> None:
+def test_the_connection_of_a_silent_line_is_dropped(behind: Engine, link: Link) -> None:
     """What the server sends later would be taken for the response to the next statement."""
     with behind.connect() as connection:
-        cable.silence()
+        link.silence()
         with pytest.raises(OperationalError) as silent:
             connection.execute(text("SELECT 1"))
         assert isinstance(silent.value.orig, NoResponseError)
         assert silent.value.connection_invalidated
-    cable.mend()
+    link.mend()
 
     with behind.connect() as connection:
         assert connection.scalar(text("SELECT 2")) == 2
 
 
-def test_a_command_on_a_silent_line_is_answered_try_again(behind: Engine, cable: Cable, offers: Offers, db: Engine) -> None:
+def test_a_command_on_a_silent_line_is_answered_try_again(behind: Engine, link: Link, offers: Offers, db: Engine) -> None:
     with serving(behind, offers.tenant_id) as api:
-        cable.silence()
+        link.silence()
 
         refused = api.sales.post("/quotes", new_quote())
 
@@ -91,9 +91,9 @@ def test_a_command_on_a_silent_line_is_answered_try_again(behind: Engine, cable:
     assert count(db, Quote) == 0
 
 
-def test_a_commit_on_a_silent_line_is_unknown(behind: Engine, cable: Cable, offers: Offers) -> None:
+def test_a_commit_on_a_silent_line_is_unknown(behind: Engine, link: Link, offers: Offers) -> None:
     behind_the_cable = Offers(behind, offers.tenant_id)
-    event.listen(behind, "commit", lambda _: cable.silence())
+    event.listen(behind, "commit", lambda _: link.silence())
 
     with pytest.raises(OutcomeUnknownError):
         behind_the_cable.publish_prices("p-45", replaces="p-44")

@@ -19,9 +19,9 @@ from sqlalchemy import Engine
 
 from tests.integration.test_command_line import MACHINE, assert_one_line, q2o
 from tests.support import asking
-from tests.support.cable import Cable
 from tests.support.database import acting
 from tests.support.http import CALLBACK_SECRET, JWT_SECRET
+from tests.support.links.link import Link
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -66,13 +66,13 @@ def starting(directory: Path, process: str, **settings: str) -> Iterator[Startin
 
 
 @pytest.fixture
-def cable(db: Engine) -> Iterator[Cable]:
-    with Cable(str(db.url.host), int(db.url.port or 5432)) as cable:
-        yield cable
+def link(db: Engine) -> Iterator[Link]:
+    with Link(str(db.url.host), int(db.url.port or 5432)) as link:
+        yield link
 
 
-def edge_settings(db: Engine, cable: Cable) -> dict[str, str]:
-    url = acting(db, "http").url.set(host="127.0.0.1", port=cable.port)
+def edge_settings(db: Engine, link: Link) -> dict[str, str]:
+    url = acting(db, "http").url.set(host="127.0.0.1", port=link.port)
     return {
         "database_url": url.render_as_string(hide_password=False),
         "jwt_secret": JWT_SECRET,
@@ -81,13 +81,13 @@ def edge_settings(db: Engine, cable: Cable) -> dict[str, str]:
     }
 
 
-def test_a_process_waits_for_its_database_and_begins_when_it_is_back(db: Engine, cable: Cable, tmp_path: Path) -> None:
-    cable.cut()
-    with starting(tmp_path, "http", **edge_settings(db, cable)) as edge:
-        eventually(lambda: cable.refused >= 3, "the edge has tried in vain, more than once")
+def test_a_process_waits_for_its_database_and_begins_when_it_is_back(db: Engine, link: Link, tmp_path: Path) -> None:
+    link.cut()
+    with starting(tmp_path, "http", **edge_settings(db, link)) as edge:
+        eventually(lambda: link.refused >= 3, "the edge has tried in vain, more than once")
         assert (edge.asked("/healthz"), edge.asked("/readyz")) == (200, 503)
 
-        cable.mend()
+        link.mend()
 
         eventually(lambda: edge.asked("/readyz") == 200, "the edge is ready")
         assert edge.ends() == 0
