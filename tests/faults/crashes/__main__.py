@@ -8,9 +8,10 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from rich.console import Console
@@ -27,19 +28,55 @@ from workers.local.stack import LocalStack
 from workers.runtime import logs
 
 console = Console(highlight=False)
+SAY_EVERY = 60.0  # seconds between two lines of progress where no terminal shows it all the time
 QUIET_SECONDS = 60.0  # longer than any course takes to its next place while processes die
+
+
+class Kind(StrEnum):
+    """What is crashed."""
+
+    COMMANDS = "commands"
+    PROCESSES = "processes"
+    BOTH = "both"
+
+
+class _Line:
+    """One line of progress: redrawn on a terminal, and written once a minute elsewhere."""
+
+    def __init__(self, what: str, total: int | None = None) -> None:
+        count = (BarColumn(20), MofNCompleteColumn()) if total else ()
+        columns = (TextColumn(what), *count, TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._what, self._total, self._done = what, total, 0
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("begins", total=total)
+        self._said = monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def tell(self, text: str, advance: int = 0) -> None:
+        self._done += advance
+        self._bar.update(self._task, advance=advance, description=text)
+        if not console.is_terminal and monotonic() - self._said >= SAY_EVERY:
+            self._said = monotonic()
+            console.print(f"{self._what}: {f'{self._done} of {self._total}, ' if self._total else ''}{text}", soft_wrap=True)
 
 
 def main(
     only: Annotated[str, typer.Option(help="Only parts, `<scene>: <command>`, whose name contains this.")] = "",
+    of: Annotated[Kind, typer.Option(help="Crash only these.")] = Kind.BOTH,
     jobs: Annotated[int, typer.Option(help="Rings side by side.")] = os.cpu_count() or 1,
 ) -> None:
-    """Crash commands at each of their gates, send them again, and compare what came of it with the undisturbed command."""
+    """Crash commands at each of their gates, send them again, and compare what came of it with the undisturbed command; then the processes."""
     chosen = [part for part in parts(every_scene=True) if only in str(part)]
     if not chosen:
         raise typer.BadParameter(f"the name of no part contains {only!r}", param_hint="--only")
-    wrong = _commands(chosen, jobs, is_whole=not only)
-    if not only:
+    wrong = [] if of is Kind.PROCESSES else _commands(chosen, jobs, is_whole=not only)
+    if of is not Kind.COMMANDS and not only:
         wrong += _processes()
     for sentence in wrong:
         console.print(f"✗ {sentence}", style="red", markup=False, soft_wrap=True)
@@ -69,17 +106,14 @@ def _processes() -> list[str]:
         Path(os.devnull).open("w") as nowhere,
         tempfile.TemporaryDirectory() as directory,
         LocalStack(Path(directory)) as stack,
-        Progress(
-            TextColumn("processes"), TimeElapsedColumn(), TextColumn("{task.description}"), console=console, transient=True
-        ) as bar,
+        _Line("processes") as line,
     ):
         logs.configure_logs("crashes", stream=nowhere)
-        task = bar.add_task("the stack starts")
         aftermath = crash_processes(
             stack,
             places,
             goes_on=lambda: monotonic() - places.last_news < QUIET_SECONDS,
-            tells=lambda: bar.update(task, description=f"{places.crashes} deaths at {len(places.places)} places"),
+            tells=lambda: line.tell(f"{places.crashes} deaths at {len(places.places)} places"),
         )
     wrong = aftermath.unexpected
     seconds = monotonic() - began
@@ -99,13 +133,11 @@ def _only_if_alive(died: threading.ExceptHookArgs) -> None:
 
 
 def _follow(fates: Iterator[Fate], expected: int) -> Iterator[Fate]:
-    columns = (TextColumn("commands"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     seen: Counter[str] = Counter()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=expected)
+    with _Line("commands", expected) as line:
         for fate in fates:
             seen.update(crashes=fate.crashes, wrong=len(fate.wrong))
-            bar.update(task, advance=1, description=f"{seen['crashes']:,} crashes, {seen['wrong']} wrong")
+            line.tell(f"{seen['crashes']:,} crashes, {seen['wrong']} wrong", advance=1)
             yield fate
 
 

@@ -28,10 +28,11 @@ _connect, _engine_of, _providers_of = suite.connect, suite.engine_of, suite.prov
 
 
 class Life:
-    """What a process is built from in this life. `stop` asks it to end; it is set as well when the process has died."""
+    """What a process is built from in this life. `stop` asks it to end; `over` is set when it has ended, and both when it has died."""
 
     def __init__(self, process: str, places: Places) -> None:
         self.stop = Event()
+        self.over = Event()
         self.is_dead = False
         self._process = process
         self._places = places
@@ -101,6 +102,7 @@ class Life:
             # Another thread may be in the middle of a statement: only the line may be cut under it.
             with suppress(Exception), socket.fromfd(session.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
                 line.shutdown(socket.SHUT_RDWR)
+        self.over.set()
         raise KilledError
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from threading import Event, Lock, Thread
@@ -16,6 +17,7 @@ from tests.faults.crashes.places import Places
 from workers import suite
 from workers.dispatch import Dispatcher
 from workers.kafka.relay import Relay
+from workers.pod.pod import Pod
 from workers.runtime.process import Loop
 from workers.runtime.settings import Settings
 
@@ -23,7 +25,32 @@ MORTAL = ("tasks", "dispatch", "relay", "inbox", "reconcile")
 SHORT = {"Q2O_LOCK_DURATION_SECONDS": "3", "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "4", "Q2O_START_SAFE_INTERVAL_SECONDS": "3"}
 """What a dead process held is free after seconds, so that a run of some hundred deaths takes minutes."""
 LEASE = timedelta(seconds=3)
+POLL = timedelta(seconds=1)
+"""The engine gives tasks to the poll of a dead pod for so long."""
+WAITS: Mapping[str, timedelta | float] = {
+    "workers.pod.outcomes._SHORTEST_OUTAGE": 0.2,
+    "workers.pod.outcomes._LONGEST_OUTAGE": 0.4,
+    "workers.runtime.retries.LONGEST_WAIT": timedelta(seconds=0.3),
+    "workers.dispatch.LONGEST_WAIT": timedelta(seconds=0.3),
+    "reconciliation.loop.INTERVAL": timedelta(seconds=0.3),
+    **{f"reconciliation.{module}.LEASE": LEASE for module in ("rounds", "starts", "steps", "questions", "instances")},
+    "reconciliation.starts.LONGEST_WAIT": timedelta(seconds=1),
+    "reconciliation.questions.LONGEST_WAIT": timedelta(seconds=1),
+    "reconciliation.questions.LONGEST_WAIT_WITHOUT_REPLY": timedelta(seconds=1),
+    "domain.store.leases.LONGEST_WAIT": LEASE,
+}
+"""The waits of loops that have died or lost a session, by the constant that holds them. As they are, each death costs up to half a minute (the
+lease of a dead reconciler, the wait in an outage), and there are several hundred."""
 _building = Lock()
+
+
+@contextmanager
+def short_waits() -> Iterator[None]:
+    """Shorten `WAITS` while the block runs."""
+    with ExitStack() as patches:
+        for name, wait in WAITS.items():
+            patches.enter_context(patch(name, wait))
+        yield
 
 
 class Lives:
@@ -35,6 +62,7 @@ class Lives:
         self._places = places
         self._ends = Event()
         self._life: Life | None = None
+        self._bodies: list[Thread] = []
         self._thread = Thread(target=self._run, name=f"lives of {process}", daemon=True)
         self.errors: list[str] = []
 
@@ -46,26 +74,40 @@ class Lives:
         self._ends.set()
         if self._life is not None:
             self._life.stop.set()
-        self._thread.join()
+        for thread in (self._thread, *self._bodies):
+            thread.join()
 
     def _run(self) -> None:
         while not self._ends.is_set():
             self._life = life = Life(self._process, self._places)
             if self._ends.is_set():
                 life.stop.set()
-            try:
-                with suppress(KilledError):
-                    self._build(life).run(life.stop)
-            except Exception as error:  # noqa: BLE001 - told at the end of the run
-                if not life.is_dead:
-                    self.errors.append(f"{self._process}: {type(error).__name__}: {error}")
-            finally:
-                life.close()
+            body = Thread(target=self._live, args=(life,), name=f"{self._process} that may die", daemon=True)
+            body.start()
+            # The thread of a dead pod may still wait for a reply of the engine; the next life does not wait for that.
+            life.over.wait()
+            self._bodies = [each for each in (*self._bodies, body) if each.is_alive()]
+
+    def _live(self, life: Life) -> None:
+        try:
+            with suppress(KilledError):
+                self._build(life).run(life.stop)
+        except Exception as error:  # noqa: BLE001 - told at the end of the run
+            if not life.is_dead:
+                self.errors.append(f"{self._process}: {type(error).__name__}: {error}")
+        finally:
+            life.over.set()
+            life.close()
 
     def _build(self, life: Life) -> Loop:
         with (
             _building,
             patch.multiple(suite, connect=life.connect, engine_of=life.engine_of, providers_of=life.providers_of),
-            patch.multiple(suite, Relay=partial(Relay, lease=LEASE), Dispatcher=partial(Dispatcher, lease=LEASE)),
+            patch.multiple(
+                suite,
+                Relay=partial(Relay, lease=LEASE),
+                Dispatcher=partial(Dispatcher, lease=LEASE),
+                Pod=partial(Pod, poll=POLL),
+            ),
         ):
             return suite.PROCESSES[self._process](self._settings.of(self._process))

@@ -97,11 +97,12 @@ class Ring:
     def crash(self, part: Part, depth: int = 2) -> Fate:
         """Crash the part at each gate of its first try; with depth 2 also at each gate of the try after a COMMIT without a reply.
 
-        Before the COMMIT nothing has happened, so its repeat would be the first try once more.
+        Before the COMMIT nothing has happened, so its repeat would be the first try once more. With depth 1 each statement meets one of the
+        two ways in turn, and the COMMIT all of them.
         """
         calm = self._play(part, [])
         gates = list(self._gates)
-        plans = list(_single(gates))
+        plans = list(_single(gates)) if depth > 1 else list(_sample(gates))
         if part.command in WITHOUT_IDENTITY:
             plans = [plan for plan in plans if not plan[0].death.is_after]
         elif depth > 1:
@@ -164,4 +165,10 @@ class Ring:
 def _single(gates: Sequence[str]) -> Iterator[list[Crash]]:
     for number, label in enumerate(gates):
         deaths = Death if label == COMMIT else (Death.KILLED, Death.CUT)
+        yield from ([Crash(number, death)] for death in deaths)
+
+
+def _sample(gates: Sequence[str]) -> Iterator[list[Crash]]:
+    for number, label in enumerate(gates):
+        deaths = Death if label == COMMIT else ((Death.KILLED, Death.CUT)[number % 2],)
         yield from ([Crash(number, death)] for death in deaths)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from reconciliation.audit import AuditReport
-from tests.faults.crashes.lives import MORTAL, SHORT, Lives
+from tests.faults.crashes.lives import MORTAL, SHORT, Lives, short_waits
 from tests.faults.crashes.places import Places
 from tests.support.suite import EVERYTHING, open_shop, prepared, working
 from workers.demo.courses import sample_quotes
@@ -50,7 +50,12 @@ def crash_processes(
             shop.driver.drive(sample)
             tells()
 
-        with working(local.settings, "http"), ThreadPoolExecutor(AT_ONCE) as pool, ExitStack() as mortals:
+        with (
+            working(local.settings, "http"),
+            short_waits(),
+            ThreadPoolExecutor(AT_ONCE) as pool,
+            ExitStack() as mortals,
+        ):
             processes = [mortals.enter_context(Lives(name, local.settings, places)) for name in MORTAL]
             while not samples or goes_on():
                 more = sample_quotes(len(samples) + AT_ONCE)[len(samples) :]
