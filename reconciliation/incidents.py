@@ -19,12 +19,13 @@ from domain.delivery import incidents
 from domain.delivery.incidents import FailedTask, Trouble
 from domain.delivery.resolving import Resolution
 from domain.fallout.cases import FalloutStatus
-from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.store import Cause, UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from domain.workflows.keys import BusinessKey, key_in
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.walks import PAGE, Walk
+from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident
 from workers.runtime.set_aside import isolated

@@ -17,13 +17,14 @@ from sqlalchemy import Row
 from domain import findings
 from domain.delivery import incidents, processes
 from domain.errors import NotFound
-from domain.store import Cause, UnitOfWork, claims, unit_of_work
+from domain.store import Cause, UnitOfWork, claims
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
 from domain.workflows.keys import key_in
 from domain.workflows.starts import CORRELATION, CorrelationMovedOn, CorrelationStatus, WorkflowCorrelation
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
+from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
 

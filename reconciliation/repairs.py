@@ -20,7 +20,8 @@ from domain.delivery import steps
 from domain.errors import Conflict, Refusal
 from domain.fallout import cases
 from domain.findings import FindingStatus
-from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.store import Cause, UnitOfWork
+from workers.runtime.commands import unit_of_work
 from workers.runtime.evaluation import then_evaluate
 from workers.runtime.metrics import RECONCILIATION_ACTIONS
 

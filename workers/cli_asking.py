@@ -25,7 +25,7 @@ def explain(
 ) -> None:
     """Tell the story of an order in sentences: its offer, its steps, what was refused, found and repaired, and who did it."""
     from domain import stories
-    from domain.store import Cause, unit_of_work
+    from domain.store import Cause, reading
     from domain.store.unit_of_work import housekeeping
     from workers import suite
     from workers.explaining import sentences
@@ -42,7 +42,7 @@ def explain(
             tenants = ", ".join(sorted(str(row.tenant_id) for row in found))
             raise SettingError(f"{len(found)} tenants have an order {order!r}: give one by --tenant ({tenants})")
         [row] = found
-        with unit_of_work(database, Cause(tenant_id=row.tenant_id, actor="audit", command="explain")) as uow:
+        with reading(database, Cause(tenant_id=row.tenant_id, actor="audit", command="explain")) as uow:
             told = stories.story(uow, row)
     if as_json:
         sys.stdout.write(json.dumps(told, indent=2) + "\n")

@@ -27,13 +27,14 @@ from sqlalchemy import Row
 from domain.callers import keys_of_callers
 from domain.errors import Conflict
 from domain.retry_rules import START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN, RetryRule
-from domain.store import UnitOfWork, unit_of_work
+from domain.store import UnitOfWork
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
 from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, RegisterWorkflow
 from workers import dispatched
 from workers.dispatched import cause_of, facts_of, pass_gate
+from workers.runtime.commands import unit_of_work
 from workers.runtime.deliveries import DELIVERIES
 from workers.runtime.engine import (
     Engine,

@@ -16,10 +16,11 @@ from sqlalchemy import Engine as Database
 
 from domain.delivery import restarting
 from domain.errors import NotFound, OutcomeUnknownError, Refusal, TryAgain
-from domain.store import Cause, unit_of_work
+from domain.store import Cause
 from domain.workflows import restarts
 from domain.workflows.keys import BusinessKey, parse
 from domain.workflows.restarts import Standing
+from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine, EngineOutcomeUnknownError, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
 

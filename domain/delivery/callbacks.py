@@ -22,7 +22,7 @@ from domain.delivery.steps import STEP, FailureClass, FulfillmentStep, StepEvent
 from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction, UnknownTenantError
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
-from domain.store import Base, CellKind, Owned, UnitOfWork, append_only, check_in, is_one_of, table_of
+from domain.store import Base, CellKind, Outcome, Owned, UnitOfWork, append_only, check_in, is_one_of, table_of
 from domain.store.idempotency import request_hash
 
 _REFERENCE = re.compile(r"step:([0-9a-fA-F-]{36}):(.+)")
@@ -130,6 +130,9 @@ class Received:
 
 def receive(uow: UnitOfWork, command: ReceiveCallback) -> Received:
     """Record the event and let it act; an event that cannot be applied is kept with its status. Raises UnknownTenantError."""
+    uow.summary.note(
+        aggregate_type="fulfillment_step", aggregate_id=command.step_id, external_request_id=command.external_request_id
+    )
     digest = request_hash(command.payload)
     identity = {
         "tenant_id": uow.tenant_id,
@@ -154,6 +157,7 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
     first = uow.connection.execute(select(*RECORD.c).filter_by(**identity)).one()
     status = ProcessedStatus(first.processed_status)
     if first.payload_hash == digest:
+        uow.summary.note(Outcome.REPLAYED)
         return Received(processed_status=status, replayed=True)
     row = {
         "tenant_id": uow.tenant_id,

@@ -60,6 +60,7 @@ def decompose(uow: UnitOfWork, order_id: UUID, catalog: Catalog = CATALOG) -> De
     order = uow.read(SalesOrder, order_id, lock=True)
     planned = _planned_steps(uow, order_id)
     if planned or order.status in NOT_WANTED:
+        uow.summary.repeat("sales_order", order)
         return Decomposition(steps=planned)
     if order.status == OrderStatus.CANCEL_REQUESTED:
         raise OrderNotRunning.about(order)

@@ -102,7 +102,9 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any
     Raises InvalidTransition where the matrix has no cell.
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
+    uow.summary.note(external_request_id=command.external_request_id, external_event_id=command.external_event_id)
     if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
+        uow.summary.repeat("fulfillment_step", step)
         return CellKind.KEEP, step  # given up before: its outcome says nothing about the attempt that is live now
     command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
@@ -112,6 +114,8 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any
         return cell.kind, _contradict(uow, step, command)
     if cell.kind is CellKind.MOVE:
         step = _move(uow, step, command)
+    else:
+        uow.summary.repeat("fulfillment_step", step)
     _settle_attempts(uow, step.id, command)
     if command.source is not OutcomeSource.RESPONSE and cell.kind is CellKind.MOVE:
         notify_step(uow, step)

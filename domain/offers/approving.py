@@ -107,6 +107,7 @@ def open_requirements(uow: UnitOfWork, command: OpenRequirements) -> Row[Any]:
     known = select(*request.c).filter_by(tenant_id=uow.tenant_id, quote_revision_id=command.quote_revision_id)
     found = uow.connection.execute(known).one_or_none()
     if found is not None:
+        uow.summary.repeat("approval_request", found)
         return found
     uow.apply(OPEN_REQUIREMENTS if command.requirements else NONE_REQUIRED, command)
     names = ("quote_id", "quote_revision_id", "price_result_id", "policy_definition_id", "process_instance_id")

@@ -128,4 +128,6 @@ def remind(uow: UnitOfWork, requirement_id: UUID, process_instance_id: str | Non
     try:
         return uow.apply(REMIND, requirement_id=requirement_id, process_instance_id=process_instance_id)
     except AlreadyReminded:
-        return uow.read(ApprovalRequirement, requirement_id)
+        requirement = uow.read(ApprovalRequirement, requirement_id)
+        uow.summary.repeat("approval_requirement", requirement)
+        return requirement

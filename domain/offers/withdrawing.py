@@ -140,7 +140,9 @@ def _as_it_is(uow: UnitOfWork, refusal: InvalidTransition, status: QuoteStatus) 
     # The guards are true, so this is the version that the caller has seen, and nothing is left to do (`=` in the matrix).
     if refusal.current_status != status or refusal.aggregate_id is None:
         raise refusal
-    return uow.read(Quote, refusal.aggregate_id)
+    quote = uow.read(Quote, refusal.aggregate_id)
+    uow.summary.repeat("quote", quote)
+    return quote
 
 
 def expired_quotes(connection: Connection, limit: int) -> list[Row[Any]]:

@@ -13,7 +13,20 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Insert, Update, bindparam, case, cast, func, literal_column, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Insert,
+    Update,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, insert
 
 from domain.projections.tables import IDENTITY, INBOX, TABLES, Projection, header_of
@@ -75,7 +88,14 @@ def _merge(uow: UnitOfWork, change: Change, row: Mapping[str, Any]) -> Consumed:
         return Consumed.APPLIED
     names = ("tenant_id", IDENTITY[change.projection], "aggregate_version")
     uow.connection.execute(_cross_out(change.projection), {f"late_{name}": row[name] for name in names})
+    uow.summary.note(actual_version=_version_shown(uow, change))
     return Consumed.OUTDATED
+
+
+def _version_shown(uow: UnitOfWork, change: Change) -> int | None:
+    table, identity = TABLES[change.projection], IDENTITY[change.projection]
+    shown = select(table.c.aggregate_version).filter_by(**{"tenant_id": uow.tenant_id, identity: change.header[identity]})
+    return uow.connection.scalar(shown)
 
 
 @cache

@@ -37,6 +37,7 @@ from domain.store.matrix import CellKind, Matrix
 from domain.store.moves import Check, Guard, Move, is_one_of, param
 from domain.store.numbers import next_number
 from domain.store.reading import reading
+from domain.store.summary import Outcome
 from domain.store.unit_of_work import UnitOfWork, unit_of_work
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Guard",
     "Matrix",
     "Move",
+    "Outcome",
     "Owned",
     "UnitOfWork",
     "append_only",

@@ -22,6 +22,7 @@ from domain.errors import IdempotencyKeyReused, IdempotentRequestInProgress
 from domain.store.base import Base, as_json, table_of
 from domain.store.declared import run
 from domain.store.sending import named
+from domain.store.summary import Outcome
 from domain.store.unit_of_work import UnitOfWork
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -101,6 +102,7 @@ def once(uow: UnitOfWork, key: str, request: Any) -> Answer | None:
     stored = uow.connection.execute(select(*RECORD.c).filter_by(**identity)).one()
     if stored.request_hash != digest:
         raise IdempotencyKeyReused
+    uow.summary.note(Outcome.REPLAYED)
     return Answer(status=stored.response_status, body=stored.response_body, version=stored.response_version, replayed=True)
 
 

@@ -36,6 +36,7 @@ from domain.store.facts import (
 from domain.store.isolation import tenant_of_machinery
 from domain.store.moves import PREFIX, Check, Move, param
 from domain.store.sending import ASK_ENGINE, Writes, change_of, named, to_json
+from domain.store.summary import Summary
 from domain.store.transactions import transaction
 
 BUSY = {"55P03": "lock_timeout", "40P01": "deadlock", "40001": "serialization"}
@@ -50,6 +51,7 @@ class UnitOfWork:
         self._connection = connection
         self._writes = Writes(connection)
         self.cause = cause
+        self.summary = Summary()
         self._origin = origin(cause)
         self._transitions: list[dict[str, Any]] = []
         self._events: list[dict[str, Any]] = []
@@ -74,7 +76,8 @@ class UnitOfWork:
         for _ in range(2):  # the state may change between the write that found no row and the diagnosis
             row = run(self.connection, move.write, values).one_or_none()
             if row is not None:
-                self._record(move.table.name, row, str(move.event), (emits or move.emits) if announce else None)
+                event, expected = (emits or move.emits) if announce else None, values.get(PREFIX + "expected_version")
+                self._record(move.table.name, row, str(move.event), event, expected)
                 return row
             self._refuse(move, values)
         raise TryAgain
@@ -138,6 +141,7 @@ class UnitOfWork:
     def flag_conflict(self, refusal: Refusal) -> None:
         """Log a conflict that is committed with the transaction, because the fact itself must be kept."""
         self._writes.insert(table_of(ConflictLog), [conflict_row(self.cause, refusal)])
+        self.summary.conflicts.append(refusal)
 
     def emit(self, aggregate: str, row: Row[Any], event_type: str, **more: Any) -> None:
         """Queue an event with the full header of its aggregate, so that a consumer that skips a version loses nothing."""
@@ -168,6 +172,7 @@ class UnitOfWork:
         """Queue a workflow command: start process `name`, correlate message `name`, complete the user task of requirement `name`,
         assign the user task `name`, or try the failed activity `name` again.
         """
+        self.summary.facts.setdefault("business_key", business_key)
         self._workflow_commands.append(
             {
                 "tenant_id": self.tenant_id,
@@ -205,25 +210,27 @@ class UnitOfWork:
             event=check.name.rpartition(".")[2].upper(),
         )
 
-    def _record(self, aggregate: str, row: Row[Any], reason: str, emits: str | None) -> None:
-        self._log(aggregate, row.id, version=row.version, old=row.prior_status, new=row.status, reason=reason)
+    def _record(self, aggregate: str, row: Row[Any], reason: str, emits: str | None, expected: int | None = None) -> None:
+        self._log(aggregate, row.id, version=row.version, old=row.prior_status, new=row.status, reason=reason, expected=expected)
         if emits is not None:
             self.emit(aggregate, row, emits)
 
-    def _log(self, aggregate: str, row_id: UUID, *, version: int, old: str | None, new: str, reason: str) -> None:
-        self._transitions.append(
-            {
-                "tenant_id": self.tenant_id,
-                "id": uuid4(),
-                "aggregate_type": aggregate,
-                "aggregate_id": row_id,
-                "aggregate_version": version,
-                "transition_from": old,
-                "transition_to": new,
-                "reason": reason,
-                **self._origin,
-            }
-        )
+    def _log(
+        self, aggregate: str, row_id: UUID, *, version: int, old: str | None, new: str, reason: str, expected: int | None = None
+    ) -> None:
+        transition = {
+            "tenant_id": self.tenant_id,
+            "id": uuid4(),
+            "aggregate_type": aggregate,
+            "aggregate_id": row_id,
+            "aggregate_version": version,
+            "transition_from": old,
+            "transition_to": new,
+            "reason": reason,
+            **self._origin,
+        }
+        self._transitions.append(transition)
+        self.summary.transitions.append((transition, expected))
 
     def flush(self) -> None:
         """Send everything that is collected."""

@@ -216,6 +216,7 @@ def register(uow: UnitOfWork, command: RegisterWorkflow) -> None:
         known = find(uow, command.business_key)
         if (known.process_instance_id, known.start_token) != (command.process_instance_id, command.start_token):
             raise
+        uow.summary.repeat("workflow_correlation", known)
     instances.record_root(uow, command.process_instance_id, command.business_key)
 
 

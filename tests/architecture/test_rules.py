@@ -61,6 +61,18 @@ def test_a_commit_elsewhere_would_be_found() -> None:
     assert commits(ast.parse("self._consumer.commit(offsets)")) == []
 
 
+def takes_the_domains(tree: ast.AST) -> bool:
+    """Whether a module takes the unit of work that leaves no line in the log."""
+    taken = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("domain.")]
+    return any(alias.name == "unit_of_work" for node in taken for alias in node.names)
+
+
+def test_every_process_opens_the_unit_of_work_that_leaves_a_line() -> None:
+    found = {str(path) for path, tree in sources("workers", "reconciliation") if takes_the_domains(tree)}
+
+    assert found == {"workers/runtime/commands.py"}
+
+
 def test_docker_is_no_python_package() -> None:
     # A package of that name would hide the Docker SDK.
     assert list((ROOT / "docker").rglob("*.py")) == []

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import Engine, Row, func, select
 
 from domain import rebuilding
-from domain.projections.merging import Consumed, Seen, consume
+from domain.projections.merging import Consumed
 from domain.projections.tables import INBOX, TABLES, Projection
-from domain.store import Cause, table_of, unit_of_work
+from domain.store import table_of
 from domain.store.base import as_json
 from domain.store.facts import OutboxEvent
 from domain.store.unit_of_work import housekeeping
 from tests.support.database import acting
 from tests.support.waiting import eventually
 from workers.kafka import wire
-from workers.kafka.inbox import Inbox
+from workers.kafka.inbox import Inbox, project
 from workers.kafka.views import VIEWS, View
 from workers.kafka.wire import Envelope
 
@@ -61,7 +61,7 @@ def envelope_of(event: Row[Any]) -> Envelope:
 
 def feed(engine: Engine, view: View, events: Iterable[Envelope]) -> list[Consumed]:
     """Let a view consume events, as the inbox does for what Kafka delivers."""
-    return [_consume(engine, view, event) for event in events]
+    return [project(acting(engine, "inbox"), view, event) for event in events]
 
 
 def feed_all(engine: Engine, tenant_id: UUID) -> None:
@@ -95,10 +95,3 @@ def consume_until(inbox: Inbox, is_done: Callable[[], bool], what: str) -> None:
 
 
 _BESIDE = {"approval_requirement": ("approval_request",)}
-
-
-def _consume(engine: Engine, view: View, event: Envelope) -> Consumed:
-    seen = Seen(consumer_name=view.consumer, event_id=event.event_id, event_type=event.event_type, aggregate_id=event.aggregate_id)
-    cause = Cause(tenant_id=event.tenant_id, actor="inbox", command="project", command_id=uuid4(), event_id=event.event_id)
-    with unit_of_work(acting(engine, "inbox"), cause) as uow:
-        return consume(uow, seen, view.change_by(event))

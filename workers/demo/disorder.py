@@ -21,8 +21,9 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 
 from domain.delivery import reading, steps
-from domain.store import Cause, unit_of_work
+from domain.store import Cause
 from workers.demo.local_suite import LocalSuite
+from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import new_worker_id
 from workers.runtime.engine_processes import start_path
 from workers.sandbox.faults import FaultKind

@@ -23,7 +23,7 @@ from domain.catalog import FIBRE, ROUTER, SUPPORT
 from domain.granting import ConfirmAuthority, GrantAuthority
 from domain.migrations import migrate
 from domain.offers import price_books, reading
-from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.store import Cause, UnitOfWork
 from workers import suite
 from workers.accounts import set_up_accounts
 from workers.demo.people import ADMINISTRATORS, AUTHORITY, PEOPLE
@@ -33,6 +33,7 @@ from workers.local.credentials import environment_file
 from workers.local.ports import HOST, PortBook, check_fixed
 from workers.local.stack import LocalStack
 from workers.needs import needs_of
+from workers.runtime.commands import unit_of_work
 from workers.runtime.database_roles import logins_of
 from workers.runtime.engine_connection import SET_UP_TIMEOUT
 from workers.runtime.environment import with_files_read

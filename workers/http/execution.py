@@ -15,13 +15,12 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.errors import DomainError, OutcomeUnknownError, Refusal, TryAgain
-from domain.store import Answer, Cause, UnitOfWork, once, reading, remember, unit_of_work
+from domain.store import Answer, Cause, UnitOfWork, once, reading, remember
 from workers.runtime import metrics
-from workers.runtime.outages import is_waited_out, sqlstate_of
-from workers.runtime.refusals import record_refusal
+from workers.runtime.commands import unit_of_work
+from workers.runtime.outages import is_waited_out
 from workers.runtime.retries import OutageLog, until_decided
 
-DEADLOCK = "40P01"
 UNREACHABLE = "The database cannot be reached right now; nothing was changed."
 
 _Value = TypeVar("_Value")
@@ -74,9 +73,8 @@ class Executor:
         tries = _Tries(self._database, self._outage, cause, work)
         try:
             result = until_decided(tries.run)
-        except Refusal as refusal:
+        except Refusal:
             tries.resolve("executed")  # this try could claim the key, so the lost commit had changed nothing
-            record_refusal(refusal, cause)
             raise
         except DomainError as error:
             tries.resolve("unresolved")
@@ -132,10 +130,6 @@ class _Tries(Generic[_Value]):
                 return self._work(uow)
         except OutcomeUnknownError:
             self.lost_commit = True
-            raise
-        except TryAgain as busy:
-            if sqlstate_of(busy.__cause__) == DEADLOCK:
-                metrics.DATABASE_DEADLOCKS.labels(self._cause.command).inc()
             raise
 
     def resolve(self, resolution: str) -> None:

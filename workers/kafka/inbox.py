@@ -14,12 +14,13 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from sqlalchemy import Engine as Database
 
-from domain.projections.merging import Change, Consumed, Seen, consume
-from domain.store import Cause, unit_of_work
+from domain.projections.merging import Consumed, Seen, consume
+from domain.store import Cause, Outcome
 from workers.kafka import wire
 from workers.kafka.dead_letters import DeadLetters, ids_of
 from workers.kafka.views import VIEWS, View
 from workers.kafka.wire import Envelope, UnreadableMessageError
+from workers.runtime.commands import unit_of_work
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import (
@@ -36,6 +37,7 @@ from workers.runtime.set_aside import set_aside
 # Offsets are committed once per batch. A consumer that dies repeats at most this many messages, and recognises each by its id.
 BATCH_SIZE = 200
 POLL_SECONDS = 0.2
+OUTCOMES = {Consumed.DUPLICATE: Outcome.REPLAYED, Consumed.OUTDATED: Outcome.SKIPPED}
 
 _log = structlog.get_logger()
 
@@ -89,30 +91,11 @@ class Inbox:
     def _process(self, message: Message) -> None:
         try:
             envelope = wire.decode(message.value())
-            self._project(envelope, self._view.change_by(envelope))
+            project(self._database, self._view, envelope)
         except Exception as error:
             if is_waited_out(error) or is_about_every_item(error):
                 raise
             self._put_aside(message, error)
-
-    def _project(self, envelope: Envelope, change: Change | None) -> None:
-        consumer, projection, event_type = self._view.consumer, self._view.projection, envelope.event_type
-        cause = Cause(
-            tenant_id=envelope.tenant_id,
-            actor="inbox",
-            command=f"project-{consumer}",
-            event_id=envelope.event_id,
-            business_key=envelope.business_key,
-        )
-        seen = Seen(consumer_name=consumer, event_id=envelope.event_id, event_type=event_type, aggregate_id=envelope.aggregate_id)
-        with unit_of_work(self._database, cause) as uow:
-            consumed = consume(uow, seen, change)
-        if consumed is Consumed.DUPLICATE:
-            INBOX_DUPLICATES_SKIPPED.labels(consumer, event_type).inc()
-        elif consumed is Consumed.OUTDATED:
-            PROJECTION_STALE_EVENTS_IGNORED.labels(projection, event_type).inc()
-        elif consumed is Consumed.APPLIED:
-            PROJECTION_LAG.labels(projection).set((datetime.now(UTC) - envelope.event_time).total_seconds())
 
     def _put_aside(self, message: Message, error: Exception) -> None:
         """Send a message to the dead letters. Raises KafkaUnavailableError unless Kafka confirms it."""
@@ -141,6 +124,39 @@ class Inbox:
         offsets = {message.partition(): message.offset() for message in messages}
         topic = self._view.topic
         return [TopicPartition(topic, int(partition or 0), int(offset or 0) + beyond) for partition, offset in offsets.items()]
+
+
+def project(database: Database, view: View, envelope: Envelope) -> Consumed:
+    """Let a view take an event, once; returns what came of it. Raises UnreadableMessageError, and the database's errors."""
+    change = view.change_by(envelope)
+    cause = Cause(
+        tenant_id=envelope.tenant_id,
+        actor="inbox",
+        command=f"project-{view.consumer}",
+        event_id=envelope.event_id,
+        business_key=envelope.business_key,
+    )
+    about = {"aggregate_type": envelope.aggregate_type, "aggregate_id": envelope.aggregate_id}
+    seen = Seen(
+        consumer_name=view.consumer,
+        event_id=envelope.event_id,
+        event_type=envelope.event_type,
+        aggregate_id=envelope.aggregate_id,
+    )
+    with unit_of_work(database, cause) as uow:
+        consumed = consume(uow, seen, change)
+        uow.summary.note(OUTCOMES.get(consumed), expected_version=envelope.aggregate_version, **about)
+    _count(view, envelope, consumed)
+    return consumed
+
+
+def _count(view: View, envelope: Envelope, consumed: Consumed) -> None:
+    if consumed is Consumed.DUPLICATE:
+        INBOX_DUPLICATES_SKIPPED.labels(view.consumer, envelope.event_type).inc()
+    elif consumed is Consumed.OUTDATED:
+        PROJECTION_STALE_EVENTS_IGNORED.labels(view.projection, envelope.event_type).inc()
+    elif consumed is Consumed.APPLIED:
+        PROJECTION_LAG.labels(view.projection).set((datetime.now(UTC) - envelope.event_time).total_seconds())
 
 
 class Inboxes:

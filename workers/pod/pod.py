@@ -210,6 +210,7 @@ class Pod:
         with structlog.contextvars.bound_contextvars(
             topic=task.topic,
             taskId=task.id,
+            tenantId=task.tenant_id,
             processInstanceId=task.process_instance_id,
             businessKey=task.business_key,
             activityId=task.activity_id,

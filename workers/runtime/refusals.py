@@ -6,8 +6,8 @@ same word.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
@@ -18,33 +18,22 @@ from domain.offers.prices import StalePrice
 from domain.offers.quotes import QuoteExpired
 from domain.store import Cause
 from workers.runtime import metrics
+from workers.runtime.log_fields import fields_of
 
 _log = structlog.get_logger()
 
 
-def record_refusal(refusal: Refusal, cause: Cause) -> None:
-    """Log and count one refused command."""
-    _log.warning(
-        "command_refused",
-        conflictCode=refusal.code,
-        detail=str(refusal),
-        command=cause.command,
-        actor=cause.actor,
-        tenantId=str(cause.tenant_id),
-        commandId=str(cause.command_id),
-        **_known(
-            aggregateType=refusal.aggregate_type,
-            aggregateId=refusal.aggregate_id,
-            expectedVersion=refusal.expected_version,
-            actualVersion=refusal.current_version,
-            transitionFrom=refusal.current_status,
-            idempotencyKey=fingerprint(cause.idempotency_key),
-            eventId=cause.event_id,
-            externalEventId=cause.external_event_id,
-            processInstanceId=cause.process_instance_id,
-            businessKey=cause.business_key,
-        ),
-    )
+def record_refusal(refusal: Refusal, cause: Cause, facts: Mapping[str, Any]) -> None:
+    """Log and count one refused command; `facts` are what its unit of work has noted."""
+    about = {
+        "aggregate_type": refusal.aggregate_type,
+        "aggregate_id": refusal.aggregate_id,
+        "expected_version": refusal.expected_version,
+        "actual_version": refusal.current_version,
+        "transition_from": refusal.current_status,
+    }
+    known = {**facts, **{name: value for name, value in about.items() if value is not None}}
+    _log.warning("command_refused", conflictCode=refusal.code, detail=str(refusal), **fields_of(cause, known))
     count_refusal(refusal, cause.command)
 
 
@@ -55,11 +44,6 @@ def count_refusal(refusal: Refusal, command: str) -> None:
             count(refusal, command)
     if refusal.code.endswith("_VERSION_CONFLICT"):
         _count_optimistic(refusal, command)
-
-
-def fingerprint(idempotency_key: str | None) -> str | None:
-    """The hash of a key, for the log: a client may put anything into its key."""
-    return idempotency_key and hashlib.sha256(idempotency_key.encode()).hexdigest()[:16]
 
 
 def _count_transition(refusal: Refusal, _: str) -> None:
@@ -90,7 +74,3 @@ COUNTS: dict[type[Refusal], Callable[[Refusal, str], None]] = {
     IdempotencyKeyReused: lambda _, command: metrics.IDEMPOTENCY_HASH_CONFLICTS.labels(command).inc(),
 }
 """Refusal -> the function that counts it; one refusal may be counted by several."""
-
-
-def _known(**fields: object) -> dict[str, object]:
-    return {name: value if isinstance(value, int) else str(value) for name, value in fields.items() if value is not None}

@@ -8,12 +8,11 @@ from uuid import UUID
 
 from sqlalchemy import Engine as Database
 
-from domain.errors import Refusal
-from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.store import Cause, UnitOfWork
 from domain.workflows.keys import BusinessKey
 from workers.pod.contract import Task
+from workers.runtime.commands import unit_of_work
 from workers.runtime.evaluation import then_evaluate
-from workers.runtime.refusals import record_refusal
 from workers.tasks.subjects import cause_of
 
 
@@ -24,7 +23,7 @@ def open_unit_of_work(database: Database, task: Task, key: BusinessKey, on_behal
     `key` is what the task's instance acts for, and names the tenant. `on_behalf_of` is the person whose act the task passes on: that person
     is the actor, in place of the worker.
     """
-    with _recording_refusals(database, cause_of(task, key, on_behalf_of)) as uow:
+    with unit_of_work(database, cause_of(task, key, on_behalf_of)) as uow:
         yield uow
 
 
@@ -32,17 +31,7 @@ def evaluate_order(database: Database, task: Task, key: BusinessKey, order_id: U
     """Evaluate the order of a step that this task has changed. A failure is raised: the task is repeated as a whole, which is safe."""
 
     def carry_out(cause: Cause, command: Callable[[UnitOfWork], object]) -> None:
-        with _recording_refusals(database, cause) as uow:
+        with unit_of_work(database, cause) as uow:
             command(uow)
 
     then_evaluate(carry_out, cause_of(task, key), order_id)
-
-
-@contextmanager
-def _recording_refusals(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
-    try:
-        with unit_of_work(database, cause) as uow:
-            yield uow
-    except Refusal as refusal:
-        record_refusal(refusal, cause)
-        raise

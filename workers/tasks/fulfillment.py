@@ -102,7 +102,10 @@ class Fulfillment:
     )
     def execute(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the step, once."""
-        step = self._read(task, key)
+        with open_unit_of_work(self._database, task, key) as uow:
+            step = reading.step(uow, key.id)
+            if step.status not in STARTABLE:
+                uow.summary.repeat("fulfillment_step", step)
         if step.status not in STARTABLE:
             return fulfilling.process_variables(self._known_to_another(task, key, step))
         started = self._start(task, key, step)

@@ -13,11 +13,12 @@ from sqlalchemy import Engine as Database
 
 from domain.callers import keys_of_callers
 from domain.delivery import given_up
-from domain.store import Cause, UnitOfWork, unit_of_work
+from domain.store import Cause, UnitOfWork
 from domain.workflows import instances
 from domain.workflows.instances import Called
 from domain.workflows.keys import BusinessKey, Kind, parse
 from workers.pod.contract import GiveUp, RetryLater, Task
+from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine
 
 REMEMBERED = 10_000  # instances; each costs some hundred bytes, and one SELECT when it was forgotten

@@ -47,7 +47,6 @@ from workers.http.shapes.order_bodies import CallbackBody
 from workers.providers.signatures import SignatureInvalidError, verify
 from workers.runtime import metrics
 from workers.runtime.callback_secrets import CallbackSecrets
-from workers.runtime.refusals import record_refusal
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
@@ -118,7 +117,6 @@ def receive_callback(request: Request, provider: str, raw: Annotated[bytes, Depe
     received = _receive(request.app.state.executor, cause, event.command(provider, step_id, payload))
     if received.conflict:
         conflict = ProviderConflict(aggregate_type="fulfillment_step", aggregate_id=step_id)
-        record_refusal(conflict, cause)
         return problem_of(conflict)
     shown = ShownCallback(processed_status=received.processed_status, replayed=received.replayed)
     return command_response(replace(shown.answer(HTTPStatus.OK), replayed=received.replayed))
