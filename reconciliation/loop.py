@@ -25,6 +25,7 @@ from reconciliation.cases import Cases
 from reconciliation.contradictions import Contradictions
 from reconciliation.deadlines import Deadlines
 from reconciliation.duplicates import Duplicates
+from reconciliation.gauges import Gauges
 from reconciliation.incidents import Incidents
 from reconciliation.instances import Instances
 from reconciliation.orders import Orders
@@ -123,6 +124,7 @@ class Reconciler:
             Incidents(database, engine, repairs, intervals.case_grace),
             CaseStarts(database, repairs),
             RefusedEvents(database, repairs),
+            Gauges(database),
         )
         self._outages = {sweep.kind: OutageLog(f"{sweep.kind} sweep") for sweep in self._sweeps}
         self._pauses = Pauses()

@@ -17,6 +17,7 @@ from domain.errors import OutcomeUnknownError, Refusal, TryAgain
 from domain.store import Cause, UnitOfWork
 from domain.store import unit_of_work as domain_unit_of_work
 from domain.store.summary import Summary
+from workers.runtime.changes_counted import count_changes
 from workers.runtime.log_fields import fields_of
 from workers.runtime.refusals import record_refusal
 
@@ -40,6 +41,7 @@ def unit_of_work(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
         raise
     for conflict in summary.conflicts:
         record_refusal(conflict, cause, summary.facts)
+    count_changes(transition for transition, _ in summary.transitions)
     _tell(cause, summary)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -63,6 +64,11 @@ def _with_process(process: str) -> Processor:
 
 def _redacted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key in event:
-        if any(secret in key.lower() for secret in _SECRETS):
+        if _is_secret(key):
             event[key] = _HIDDEN
     return event
+
+
+@lru_cache(1_000)
+def _is_secret(key: str) -> bool:
+    return any(secret in key.lower() for secret in _SECRETS)

@@ -77,6 +77,25 @@ DATABASE_LOCK_WAIT = Histogram(
     ["command"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+FALLOUT_CLAIM_CONFLICTS = Counter(
+    "q2o_fallout_claim_conflicts_total", "Commands on a case that somebody else has, or has changed meanwhile", ["command"]
+)
+CONTRADICTIONS = Counter(
+    "q2o_contradictions_total",
+    "Words of a provider against what was known of its step, by event and by state of the step",
+    ["said", "known"],
+)
+CANCEL_COMPLETE_RACES = Counter(
+    "q2o_cancel_complete_races_total",
+    "Steps that were completed while or after they were cancelled; completed: before the cancellation; contradicted: both were said",
+    ["result"],
+)
+OPEN_ITEMS = Gauge("q2o_open_items", "Open items of each kind in each state", ["what", "state"])
+OPEN_ITEMS_OLDEST = Gauge(
+    "q2o_open_items_oldest_timestamp_seconds",
+    "Since when the oldest open item of a kind and state is open; NaN when there is none",
+    ["what", "state"],
+)
 COMMIT_UNKNOWN = Counter(
     "q2o_commit_unknown_total",
     "Commits whose response was lost, by what the repeated command found: replayed, executed, unresolved",

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from domain.errors import Conflict, IdempotencyKeyReused, Refusal
+from domain.fallout.casework import FalloutCaseConflict
 from domain.offers.approvals import ApprovalMissing, StaleApproval
 from domain.offers.price_books import PriceBookConflict
 from domain.offers.prices import StalePrice
@@ -71,6 +72,7 @@ COUNTS: dict[type[Refusal], Callable[[Refusal, str], None]] = {
     ApprovalMissing: _count_stale_approval,
     PriceBookConflict: _count_optimistic,
     QuoteExpired: lambda _, __: metrics.QUOTE_EXPIRED_REJECTIONS.inc(),
+    FalloutCaseConflict: lambda _, command: metrics.FALLOUT_CLAIM_CONFLICTS.labels(command).inc(),
     IdempotencyKeyReused: lambda _, command: metrics.IDEMPOTENCY_HASH_CONFLICTS.labels(command).inc(),
 }
 """Refusal -> the function that counts it; one refusal may be counted by several."""
