@@ -12,6 +12,7 @@ from domain.retaining.dossiers import PARTS
 from domain.schema import METADATA
 from reconciliation.audit import AuditReport, Outside
 from tests.support.audits import broken, figures
+from tests.support.metrics import metric
 from tests.support.retaining import AT_ONCE, archiving, audit, end_every_case, rows_of
 from tests.support.settled import Settled
 
@@ -38,7 +39,9 @@ class Archived:
             around = settled.surroundings(connection)
         self.outside = Outside(engine=around.engine, events=around.kafka, ledger=lambda: around.ledger)
         self.before, self.rows_before = self.audit(), rows_of(self.database, self.tenant_id)
+        counted = metric("q2o_retention_archived_rows_total")
         self.deleted, self.failed = archiving(self.database, directory).run(AT_ONCE)
+        self.counted = metric("q2o_retention_archived_rows_total") - counted
         self.after, self.rows_after = self.audit(), rows_of(self.database, self.tenant_id)
 
     def audit(self) -> AuditReport:
@@ -86,6 +89,10 @@ def test_the_rows_of_finished_business_leave_the_tables(archived: Archived) -> N
         > 0
     )
     assert archived.rows_after["quote"] == 2  # one in approval, one that was revised
+
+
+def test_the_rows_that_are_archived_are_counted(archived: Archived, content: Path) -> None:
+    assert archived.counted == len(content.read_bytes().splitlines()) > 0
 
 
 def test_business_that_is_not_finished_stays(archived: Archived) -> None:

@@ -74,9 +74,13 @@ def send(order: PublishedOrder, value: bytes | None, key: bytes | None = None, *
     assert producer.flush(30) == 0
 
 
+def dead_letters_counted() -> float:
+    return metric("q2o_inbox_dead_letters_total", consumer="order-search", topic=ORDERS)
+
+
 @pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
 def test_a_record_that_nobody_can_process_stops_no_other(db: Engine, order: PublishedOrder, poison: object) -> None:
-    before = metric("q2o_items_set_aside_total", loop="inbox", item="message")
+    before, letters = metric("q2o_items_set_aside_total", loop="inbox", item="message"), dead_letters_counted()
     send(order, poison(order), eventId=b"e-1")  # type: ignore[operator]  # a function
     order.publish(2)
 
@@ -85,6 +89,7 @@ def test_a_record_that_nobody_can_process_stops_no_other(db: Engine, order: Publ
 
     assert shown(db) == [(order.order_id, 2, "IN_PROGRESS")]
     assert metric("q2o_items_set_aside_total", loop="inbox", item="message") == before + 1
+    assert dead_letters_counted() == letters + 1
     [letter] = order.topics.records(dead_letters(ORDERS))
     headers = headers_of(letter)
     assert (headers["eventId"], bool(headers["deadLetterReason"])) == ("e-1", True)

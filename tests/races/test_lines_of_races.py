@@ -7,29 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
 
-from domain.workflows.keys import Kind, key_of, parse
 from tests.support.answering import answering
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
+from tests.support.handled import handler_of, task_of
 from tests.support.http import Api, accept, completed, edit
 from tests.support.offers import ANNA, BERT, Offers
 from tests.support.projected import envelope_of, events_of, feed
 from tests.support.register import LINES, RACES, Line
-from tests.support.rules import KnownEngine
 from workers.dispatch import Dispatcher
 from workers.http.auth import Role
 from workers.kafka.views import ORDERS
-from workers.pod.contract import RetryLater, Task
+from workers.pod.contract import RetryLater
 from workers.runtime.engine import Engine
 from workers.runtime.log_fields import FIELDS
-from workers.tasks.fulfillment import Fulfillment
 
 RESERVE = "RESERVE_INVENTORY"
 Lines = Sequence[Mapping[str, Any]]
@@ -83,25 +80,13 @@ def late_event(_: Api, offers: Offers) -> None:
 
 def lost_external_task(_: Api, offers: Offers) -> None:
     work = Fulfilment.running(offers)
-    key = key_of(Kind.STEP, offers.tenant_id, work.step(RESERVE).id)
-    task = Task(
-        id="task-1",
-        topic="fulfillment.execute-step",
-        worker_id="worker-2",
-        tenant_id=str(offers.tenant_id),
-        process_instance_id=offers.process_of(key),
-        business_key=key,
-        activity_id="execute",
-        execution_id="execution-1",
-        properties={},
-    )
-    handler = Fulfillment(acting(offers.engine, "tasks"), KnownEngine().door, {}, timedelta(minutes=1))
+    handler, (task, key) = handler_of(work), task_of(work, RESERVE)
     seen = work.step(RESERVE)
     work.start(RESERVE)
     with pytest.raises(RetryLater):
-        handler.execute(task, parse(key))
+        handler.execute(task, key)
     with pytest.raises(RetryLater):
-        handler._start(task, parse(key), seen)  # what the second worker has read before the first one began
+        handler._start(task, key, seen)  # what the second worker has read before the first one began
 
 
 def start_without_an_answer(_: Api, offers: Offers) -> None:
