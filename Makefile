@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices topics rights settings faults storm pgbouncer bench models openapi fuzz evidence sbom lock help retries
+.PHONY: demo up test check races mutants matrices topics rights settings faults storm pgbouncer bench models openapi register fuzz evidence sbom lock help retries
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
@@ -72,6 +72,10 @@ models: $(VENV)/.development ## draw the models and forms to docs/models
 openapi: $(VENV)/.runtime ## write the OpenAPI description of the HTTP API to docs/openapi.json
 	@mkdir -p build
 	@$(BIN)/q2o openapi > build/openapi.json && mv build/openapi.json docs/openapi.json
+
+register: $(VENV)/.development ## write the register of races to docs/races.md, and the metrics to docs/metrics.md
+	@$(BIN)/python -m tests.support.races_page
+	@$(BIN)/python -m tests.support.metrics_page
 
 fuzz: $(VENV)/.development ## send ten thousand generated requests to the HTTP API, for two tenants and every role
 	$(BIN)/python -m pytest tests/contract/test_fuzz.py -m fuzz -s $(ARGS)

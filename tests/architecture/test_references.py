@@ -1,19 +1,15 @@
-"""What pages and docstrings refer to exists: paths, tests, anchors, modules, decisions, and the codes of the register of races."""
+"""What pages and docstrings refer to exists: paths, tests, anchors, modules, decisions."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
-
-import domain.schema  # noqa: F401 - registers every refusal
-from domain.errors import DomainError
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("bpmn", "docker", "docs", "domain", "reconciliation", "tests", "workers")
@@ -173,24 +169,3 @@ def test_no_line_of_a_page_is_too_long_to_read(page: Path) -> None:
     lines = enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
 
     assert [number for number, line in lines if len(line) > WIDTH and (rows_count or not line.startswith("|"))] == []
-
-
-def test_every_code_and_metric_of_the_register_of_races_exists() -> None:
-    register = (
-        (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Register of races")[2].partition("\n## ")[0]
-    )
-    codes = {refusal.code for refusal in everything_below(DomainError)}
-    importlib.import_module("workers.suite")
-    metrics = {name for collector in list(REGISTRY._collector_to_names) for name in REGISTRY._collector_to_names[collector]}
-
-    assert {code for code in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", register) if code not in codes | SQL_AND_EVENTS} == set()
-    assert {metric for metric in re.findall(r"`(q2o_\w+)`", register) if metric not in metrics} == set()
-
-
-SQL_AND_EVENTS = {"FOR_SHARE"}
-
-
-def everything_below(kind: type[DomainError]) -> Iterator[type[DomainError]]:
-    yield kind
-    for each in kind.__subclasses__():
-        yield from everything_below(each)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # it comes with other development tools
 from prometheus_client import REGISTRY
 
-from tests.support import metrics_page
+from domain.errors import DomainError
+from domain.schema import METADATA
+from tests.mutants.layers import GUARDS, MOVES
+from tests.support import metrics_page, races_page
+from tests.support.register import FURTHER, LINES, RACES, REQUIRED, Race
 from tests.support.register.links import ROOT, is_there, text_of
 from tests.support.register.metrics import KNOWN, of_the_product
+from workers.runtime.log_fields import FIELDS
 
+EVERY_RACE = (*RACES, *FURTHER)
+NAMED_TESTS = sorted({test for each in (*EVERY_RACE, *REQUIRED) for test in each.tests})
 RULES = ROOT / "docker" / "prometheus" / "rules.yaml"
 A_METRIC = re.compile(r"\b(q2o_[a-z0-9_]+)")
 PARTS = re.compile(r"_(?:bucket|count|sum)$")
@@ -45,5 +53,60 @@ def test_every_rule_for_prometheus_names_a_metric_of_the_product() -> None:
     assert named <= set(of_the_product())
 
 
-def test_the_lesson_s_percentile_of_lock_waits_is_a_rule() -> None:
+def test_the_percentile_of_lock_waits_is_a_rule() -> None:
     assert "record: q2o:db_lock_wait_seconds:p95_5m" in RULES.read_text(encoding="utf-8")
+
+
+def test_the_register_has_the_twelve_races_of_the_matrix_and_the_fifteen_required_tests() -> None:
+    assert [race.code for race in RACES] == [f"M{number}" for number in range(1, 13)]
+    assert [each.code for each in REQUIRED] == [f"T{number}" for number in range(1, 16)]
+
+
+@pytest.mark.parametrize("test", NAMED_TESTS)
+def test_every_test_of_the_register_exists(test: str) -> None:
+    assert is_there(test)
+
+
+def test_a_test_that_is_gone_is_missed() -> None:
+    assert not is_there("tests/races/test_editing.py::test_that_is_gone")
+    assert not is_there("tests/races/test_gone.py::test_that_is_gone")
+
+
+@pytest.mark.parametrize("race", EVERY_RACE, ids=lambda race: race.code)
+def test_every_layer_and_metric_of_a_race_exists(race: Race) -> None:
+    kept = {*GUARDS, *MOVES}
+    for table in METADATA.tables.values():
+        kept |= {str(getattr(each, "name", None)) for each in (*table.indexes, *table.constraints)}
+
+    assert set(race.layers) <= kept
+    assert set(race.metrics) <= set(of_the_product())
+    assert race.layers
+    assert race.metrics
+
+
+def test_every_metric_of_a_required_test_exists_and_every_race_of_it() -> None:
+    assert {name for each in REQUIRED for name in each.metrics} <= set(of_the_product())
+    assert {code for each in REQUIRED for code in each.races} <= {race.code for race in EVERY_RACE}
+    assert {race.code for race in RACES} == {code for each in REQUIRED for code in each.races}
+
+
+def test_every_field_of_the_register_is_one_that_the_code_writes() -> None:
+    assert {field for lines in LINES.values() for line in lines for field in line.fields} <= set(FIELDS)
+    assert set(LINES) == {race.code for race in RACES}
+
+
+def everything_below(kind: type[DomainError]) -> Iterator[type[DomainError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from everything_below(each)
+
+
+def test_every_conflict_code_of_the_register_is_that_of_a_refusal() -> None:
+    named = {code for lines in LINES.values() for line in lines if (code := line.says.get("conflictCode"))}
+
+    assert named
+    assert named <= {refusal.code for refusal in everything_below(DomainError)}
+
+
+def test_the_page_of_races_is_as_the_register_is() -> None:
+    assert races_page.PAGE.read_text(encoding="utf-8") == races_page.page()

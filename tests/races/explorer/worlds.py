@@ -160,5 +160,5 @@ OF_DELIVERY = (
     _written("case claimed", "let it be tried again", "completed", "evaluate"),
     _written("case left", "claim", "the lease runs out", "let it be tried again"),
 )
-"""Three commands at once in a delivery: races 14 and 15 of docs/architecture.md#register-of-races."""
+"""Three commands at once in a delivery: races M12 and M11 of docs/races.md."""
 WORLDS: dict[str, World] = {world.name: world for world in (*pairs(), *WRITTEN, *deliveries(), *OF_DELIVERY)}

@@ -58,6 +58,10 @@ LINES: Mapping[str, Sequence[Line]] = {
         Line(event=REFUSED, says={"conflictCode": "STEP_VERSION_CONFLICT"}, fields=(*REFUSED_ON_A_VERSION, *BY_PROCESS)),
     ),
     "M9": (Line(event=COMMITTED, says={"transitionTo": "START_UNKNOWN"}, fields=(*CHANGED, "businessKey")),),
+    "M10": (
+        Line(event=COMMITTED, says={"outcome": "replayed"}, fields=(*OF_EACH, *BY_KEY)),
+        Line(event=REFUSED, says={"conflictCode": "STEP_VERSION_CONFLICT"}, fields=(*REFUSED_ON_A_VERSION, *BY_PROCESS)),
+    ),
     "M11": (
         Line(event=COMMITTED, says={"outcome": "executed"}, fields=(*CHANGED, *BY_KEY, "expectedVersion", "eventId")),
         Line(event=REFUSED, says={"conflictCode": "FALLOUT_CASE_CONFLICT"}, fields=(*REFUSED_ON_A_VERSION, *BY_KEY)),
