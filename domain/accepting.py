@@ -197,7 +197,10 @@ def _identical_acceptance(uow: UnitOfWork, command: AcceptQuote) -> Acceptance |
         )
     )
     found = uow.connection.execute(query).one_or_none()
-    return Acceptance(order=found, quote_version=found.quote_version, is_new=False) if found else None
+    if found is None:
+        return None
+    uow.summary.repeat("sales_order", found)
+    return Acceptance(order=found, quote_version=found.quote_version, is_new=False)
 
 
 def _create_order(uow: UnitOfWork, quote: Row[Any], command: AcceptQuote) -> Row[Any]:

@@ -108,5 +108,52 @@ def test_every_conflict_code_of_the_register_is_that_of_a_refusal() -> None:
     assert named <= {refusal.code for refusal in everything_below(DomainError)}
 
 
+REVIEW = (ROOT / "docs" / "review.md").read_text(encoding="utf-8")
+CAPABILITIES = dict(part.split("\n", 1) for part in REVIEW.split("\n## ")[1:])
+
+
+def test_every_capability_is_reviewed() -> None:
+    assert list(CAPABILITIES) == [
+        "Quote: configure, price, submit",
+        "Approval",
+        "Acceptance",
+        "Order start",
+        "Delivery step",
+        "Callback",
+        "Cancellation",
+        "Fallout case",
+        "Projection",
+        "Retention",
+        "Reconciliation",
+        "Audit",
+    ]
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_a_review_answers_all_fifteen_questions_and_names_code_and_tests(capability: str) -> None:
+    text = CAPABILITIES[capability]
+
+    assert re.findall(r"^\| (\d+) \| \S", text, re.MULTILINE) == [str(number) for number in range(1, 16)]
+    assert "Code: [" in text
+    assert "Tests: [" in text
+
+
+def test_everything_that_a_review_names_exists() -> None:
+    races = {*(race.code for race in EVERY_RACE), *(each.code for each in REQUIRED)}
+    kept = set(re.findall(r"`((?:uq|pk|ck)_\w+)`", REVIEW))
+
+    assert set(re.findall(r"\b([MFT]\d{1,2})\b", REVIEW)) <= races
+    assert set(A_METRIC.findall(REVIEW)) <= set(of_the_product())
+    assert kept <= {str(index.name) for table in METADATA.tables.values() for index in table.indexes}
+    assert codes_in(REVIEW) <= {refusal.code for refusal in everything_below(DomainError)} | STATES
+
+
+def codes_in(text: str) -> set[str]:
+    return set(re.findall(r"\b[A-Z]{3,}(?:_[A-Z]+)+\b", text))
+
+
+STATES = {"START_UNKNOWN", "MARK_COMPLETED"}
+
+
 def test_the_page_of_races_is_as_the_register_is() -> None:
     assert races_page.PAGE.read_text(encoding="utf-8") == races_page.page()

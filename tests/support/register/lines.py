@@ -34,6 +34,8 @@ LINES: Mapping[str, Sequence[Line]] = {
     "M4": (
         Line(event=COMMITTED, says={"outcome": "executed"}, fields=(*CHANGED, *BY_KEY, "businessKey", "eventId")),
         Line(event=COMMITTED, says={"outcome": "replayed"}, fields=(*OF_EACH, *BY_KEY)),
+        # Under another key: the order that there is.
+        Line(event=COMMITTED, says={"outcome": "replayed"}, fields=(*OF_EACH, *OF_A_ROW, *BY_KEY, "actualVersion")),
         Line(event=REFUSED, says={"conflictCode": "IDEMPOTENCY_KEY_REUSED"}, fields=(*OF_EACH, *BY_KEY, "conflictCode")),
     ),
     "M5": (
