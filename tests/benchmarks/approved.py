@@ -18,6 +18,7 @@ from domain.offers.documents import QuoteDocument
 from domain.offers.prices import ConfigurationResult, PriceResult
 from domain.offers.quotes import Quote, QuoteLine, QuoteRevision
 from domain.store import Answer, Cause, as_json, once, remember, table_of, unit_of_work
+from domain.store.isolation import name_tenant
 from tests.support.offers import CUSTOMER, Offers
 
 # What an acceptance reads, parents first.
@@ -79,6 +80,7 @@ class Approved:
         numbers = range(self._made + 1, self._made + 1 + count)
         self._made += count
         with self.engine.begin() as connection:
+            name_tenant(connection, self.copies.tenant_id)  # quotes are numbered per tenant
             # Lines are copied after their revision was frozen, which the trigger refuses to everybody else.
             connection.execute(text("ALTER TABLE quote_line DISABLE TRIGGER quote_line_frozen"))
             for table in TABLES:

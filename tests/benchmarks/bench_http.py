@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from contextlib import ExitStack, closing
-from datetime import timedelta
 from pathlib import Path
-from threading import local
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine
 
-from domain.store import as_json
-from tests.benchmarks.approved import NAMED, Approved, accept
+from tests.benchmarks.approved import Approved, accept
 from tests.benchmarks.clients import per_second
 from tests.benchmarks.edge import edge_process
 from tests.benchmarks.figures import figure, ratio, tell
+from tests.benchmarks.http_client import Client
 from tests.benchmarks.pgbench import one_by_one, script
-from tests.support.http import JWT_SECRET
-from tests.support.offers import CUSTOMER
 from tests.support.statements import listening
-from workers.http.auth import Role
-from workers.http.tokens import issue_token
 
 ROUNDS = 5
 CLIENTS = 8
 ACCEPTANCES = 400
 WARM_UP = 200
-
-
-class Client:
-    """Accepts over connections that stay open, one for each thread."""
-
-    def __init__(self, approved: Approved, address: str) -> None:
-        self._approved = approved
-        self._address = urlsplit(address).netloc
-        token = issue_token(JWT_SECRET, CUSTOMER, approved.copies.tenant_id, [Role.CUSTOMER], "EU", timedelta(hours=1), [CUSTOMER])
-        version = f'"{approved.copies.version}"'
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "If-Match": version}
-        self._mine = local()
-        self._open: list[http.client.HTTPConnection] = []
-
-    def __call__(self, number: int) -> None:
-        command = self._approved.copies.acceptance(number)
-        body = json.dumps(as_json({name: getattr(command, name) for name in (*NAMED[1:], "channel")}))
-        headers = {**self._headers, "Idempotency-Key": str(uuid4())}
-        connection = self._connection()
-        connection.request("POST", f"/quotes/{command.quote_id}/acceptances", body, headers)
-        answer = connection.getresponse()
-        told = answer.read()
-        assert answer.status == 201, told
-
-    def _connection(self) -> http.client.HTTPConnection:
-        if not hasattr(self._mine, "connection"):
-            self._mine.connection = http.client.HTTPConnection(self._address)
-            self._open.append(self._mine.connection)
-        connection: http.client.HTTPConnection = self._mine.connection
-        return connection
-
-    def close(self) -> None:
-        for connection in self._open:
-            connection.close()
 
 
 @pytest.mark.benchmark

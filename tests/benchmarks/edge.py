@@ -26,21 +26,37 @@ UNLIMITED = Limits(rate=1e9, burst=10**9)  # one tenant sends everything here
 START_TIMEOUT = 30.0  # seconds; only a failing run waits this long
 
 
+class EdgeProcess:
+    """An edge that serves since it was made. `observed` = logs and metrics as in production, otherwise none at all."""
+
+    def __init__(self, database: Engine, directory: Path, *, observed: bool) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, there = spawn.Pipe()
+        url = database.url.render_as_string(hide_password=False)
+        self._process = spawn.Process(target=_serve, args=(url, str(directory / "edge.log"), observed, there), daemon=True)
+        self._process.start()
+        assert self._pipe.poll(START_TIMEOUT), "the edge did not start"
+        self.address: str = self._pipe.recv()
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._pipe.send(None)
+        self._process.join()
+
+    def kill(self) -> None:
+        """End it as kill -9 does."""
+        self._process.kill()
+        self._process.join()
+
+
 @contextmanager
 def edge_process(database: Engine, directory: Path, *, observed: bool) -> Iterator[str]:
-    """Serve until the block ends; gives the address. `observed` = logs and metrics as in production, otherwise none at all."""
-    spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    log = directory / "edge.log"
-    url = database.url.render_as_string(hide_password=False)
-    process = spawn.Process(target=_serve, args=(url, str(log), observed, there), daemon=True)
-    process.start()
-    assert here.poll(START_TIMEOUT), "the edge did not start"
+    """Serve until the block ends; gives the address."""
+    process = EdgeProcess(database, directory, observed=observed)
     try:
-        yield here.recv()
+        yield process.address
     finally:
-        here.send(None)
-        process.join()
+        process.stop()
 
 
 def _serve(database_url: str, log: str, observed: bool, pipe: Connection) -> None:  # noqa: FBT001 - the arguments of a process
