@@ -80,7 +80,7 @@ def seen(engine: Engine, offered: Offered) -> dict[str, int]:
         "definitions": ("/process-definition", {"tenantIdIn": tenant}),
         "tenants": ("/tenant", {"id": tenant}),
     }
-    return {name: len(engine.get(path, **query)) for name, (path, query) in lists.items()}
+    return {name: len(engine.rows(path, **query)) for name, (path, query) in lists.items()}
 
 
 def test_an_approver_finds_nothing_of_another_tenant(shop: Shop, rival: Shop) -> None:
