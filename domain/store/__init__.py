@@ -20,6 +20,7 @@ Which verb when:
 | tell other systems something that no move tells | `uow.emit(aggregate, row, event_type)` | no | an event in the outbox |
 | have the engine start, correlate, complete, assign | `uow.ask_engine(kind, name, business_key)` | no | a workflow command |
 | keep a refusal although the transaction commits | `uow.flag_conflict(refusal)` | no | conflict log |
+| have the log tell of a repeat, or of ids that no row has | `uow.summary.repeat(aggregate, row)`, `uow.summary.note(…)` | no | a line after COMMIT |
 | run a command once for an idempotency key | `once(uow, key, request)`, then `remember(uow, key, answer)` | yes, no | the stored answer |
 
 A read opens `reading(database, cause)` instead of `unit_of_work`: its transaction cannot write, and may be repeated.
