@@ -39,6 +39,7 @@ from workers.runtime.settings import SettingError, Settings
 from workers.tasks.topics import topics
 
 ARCHIVE_WAIT = timedelta(days=1)  # a small tenant gets one file a day, not one for each order
+KAFKA_PATIENCE = timedelta(seconds=10)  # a process that waits for Kafka does not see a signal to end meanwhile
 LOCKED_OUT_WAIT = timedelta(seconds=3)  # the shortest lock after a wrong password
 
 _log = structlog.get_logger()
@@ -136,14 +137,14 @@ def dispatch(settings: Settings) -> Loop:
 def relay(settings: Settings) -> Loop:
     """Publishes events to Kafka."""
     database = connect(settings, "relay")
-    ensure_topics(settings.kafka, all_topics())
+    ensure_topics(settings.kafka, all_topics(), timeout=KAFKA_PATIENCE)
     return Relay(database, settings.kafka)
 
 
 def inbox(settings: Settings) -> Loop:
     """Builds the projections from the events in Kafka."""
     database = connect(settings, "inbox")
-    ensure_topics(settings.kafka, all_topics())
+    ensure_topics(settings.kafka, all_topics(), timeout=KAFKA_PATIENCE)
     return Inboxes.of(database, settings.kafka)
 
 

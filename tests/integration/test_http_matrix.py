@@ -10,14 +10,15 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 
 from domain.catalog import CATALOG
 from domain.delivery.steps import StepEvent
 from tests.support.as_read import Offer, Order
+from tests.support.database import empty
 from tests.support.fulfilment import Fulfilment
 from tests.support.http import JWT_SECRET, Api, Caller, accept, acceptance, edit, is_problem, named, new_quote
-from tests.support.offers import BERT, PRICE_BOOK, Offers
+from tests.support.offers import BERT, PRICE_BOOK, Offers, offers_of_new_tenant
 from tests.support.projected import show_all
 from workers.http.app import create_app
 from workers.http.auth import DOCUMENTATION_PATHS, Role
@@ -121,7 +122,14 @@ class OneOfEverything:
         }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def offers(migrated: Engine) -> Offers:
+    """Give the builders of one tenant to all tests here. No request that is let in changes a row of `things`, so they share them."""
+    empty(migrated)
+    return offers_of_new_tenant(migrated)
+
+
+@pytest.fixture(scope="module")
 def things(offers: Offers) -> OneOfEverything:
     waiting = offers.quote_in_approval()
     [task_id] = offers.requirement_ids(waiting)

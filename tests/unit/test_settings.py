@@ -43,7 +43,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 def built(process: str, variables: Mapping[str, str]) -> Iterator[None]:
     """Build the loop of a process, as its command does before it runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite, "ensure_topics", lambda *_: None)  # would wait for Kafka
+        patch.setattr(suite, "ensure_topics", lambda *_, **__: None)  # would wait for Kafka
         loop = suite.PROCESSES[process](Settings({"Q2O_HTTP_PORT": "0", **variables}))
         yield
         for end in ("stop", "close"):

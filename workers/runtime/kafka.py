@@ -23,7 +23,7 @@ from workers.runtime.retries import REMINDER
 LINGER_MS = 2
 # The largest number of members of a consumer group that have work; a topic's order is per partition.
 PARTITIONS = 6
-ADMIN_TIMEOUT_SECONDS = 30.0
+ADMIN_TIMEOUT = timedelta(seconds=30)
 POLL_SECONDS = 0.1
 # What a person corrects, by the words that the library gives as its reason.
 _ADVICE = {
@@ -79,7 +79,14 @@ def new_consumer(kafka: KafkaAccess, group: str) -> Consumer:
     )
 
 
-def ensure_topics(kafka: KafkaAccess, topics: Iterable[str], *, partitions: int = PARTITIONS, replication: int = -1) -> None:
+def ensure_topics(
+    kafka: KafkaAccess,
+    topics: Iterable[str],
+    *,
+    partitions: int = PARTITIONS,
+    replication: int = -1,
+    timeout: timedelta = ADMIN_TIMEOUT,
+) -> None:
     """Create the topics that do not exist; `replication` -1 is the broker's default.
 
     Raises KafkaUntrustedError as soon as a broker and this process do not accept each other, and KafkaUnavailableError.
@@ -87,7 +94,7 @@ def ensure_topics(kafka: KafkaAccess, topics: Iterable[str], *, partitions: int 
     refusals: list[KafkaError] = []
     client = AdminClient(_common(kafka, refusals.append))
     wanted = [NewTopic(topic, num_partitions=partitions, replication_factor=replication) for topic in topics]
-    creations = client.create_topics(wanted, request_timeout=ADMIN_TIMEOUT_SECONDS)
+    creations = client.create_topics(wanted, request_timeout=timeout.total_seconds())
     while not all(creation.done() for creation in creations.values()):
         client.poll(POLL_SECONDS)
         _require_trust(kafka, refusals)
