@@ -12,7 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from tests.support.in_process import keeping_signals_and_logs
+from tests.support.suite import closing_what_is_opened
+from workers.cli import app
 from workers.local.jars import JarStore, default_jar_directory, read_lock
 from workers.local.ports import NEEDS
 from workers.local.source import CONFIGURATION
@@ -20,18 +24,30 @@ from workers.local.source import CONFIGURATION
 MACHINE = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "Q2O_JAVA", "Q2O_JAR_DIR", "HTTPS_PROXY", "SSL_CERT_FILE")
 
 
-def q2o(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+Ended = subprocess.CompletedProcess[str]
+
+
+def variables(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a command, by their variables."""
+    return {"Q2O_DATA_DIR": str(data_dir), **{f"Q2O_{name.upper()}": value for name, value in settings.items()}}
+
+
+def q2o_process(data_dir: Path, *arguments: str, **settings: str) -> Ended:
+    """Run a command in a process of its own, which takes three seconds of a processor to load the suite."""
     environment = {name: os.environ[name] for name in MACHINE if name in os.environ}
-    given = {f"Q2O_{name.upper()}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "workers", *arguments]
-    return subprocess.run(
-        command,
-        env={**environment, "Q2O_DATA_DIR": str(data_dir), **given},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    environment |= variables(data_dir, settings)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def q2o(data_dir: Path, *arguments: str, **settings: str) -> Ended:
+    """Run a command in this process: for what it says, and what it leaves running."""
+    others = dict.fromkeys((name for name in os.environ if name.startswith("Q2O_") and name not in MACHINE), None)
+    with closing_what_is_opened(), keeping_signals_and_logs():
+        ended = CliRunner().invoke(app, list(arguments), env={**others, **variables(data_dir, settings)})
+    if not isinstance(ended.exception, SystemExit | None):
+        raise ended.exception
+    return Ended(arguments, ended.exit_code, ended.stdout, ended.stderr)
 
 
 def left_running(data_dir: Path) -> list[str]:
@@ -59,7 +75,7 @@ def test_a_port_in_use_is_reported_with_its_variable(tmp_path: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        ended = q2o(tmp_path, "demo", "--once", "--json", engine_port=port)
+        ended = q2o_process(tmp_path, "demo", "--once", "--json", engine_port=port)
 
     assert_one_line(ended, port, "Q2O_ENGINE_PORT")
     assert left_running(tmp_path) == []
@@ -136,6 +152,6 @@ def test_the_openapi_document_is_written_without_any_service(tmp_path: Path) -> 
 
 
 def test_the_models_agree_with_the_workers(tmp_path: Path) -> None:
-    ended = q2o(tmp_path, "check")
+    ended = q2o_process(tmp_path, "check")
 
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -9,7 +9,7 @@ import pytest
 import typer
 from sqlalchemy import Engine, text
 
-from tests.integration.test_command_line import q2o
+from tests.integration.test_command_line import q2o_process
 from tests.support.database import new_database
 from workers import cli
 
@@ -28,7 +28,7 @@ def test_a_process_whose_loop_dies_names_the_loop_the_reason_and_its_trace(
     address = schema_of_another_release.url.render_as_string(hide_password=False)
     engine = {"engine_url": "http://127.0.0.1:9/engine-rest", "engine_user": "q2o-dispatch", "engine_password": "x"}
 
-    ended = q2o(tmp_path, "dispatch", database_url=address, **engine)
+    ended = q2o_process(tmp_path, "dispatch", database_url=address, **engine)
 
     [sentence] = [line for line in ended.stderr.splitlines() if line.startswith("q2o:")]
     assert ended.returncode == 70

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, event, func, select, text
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from domain.auditing import open_work
 from domain.retaining import kinds
@@ -27,8 +25,10 @@ from reconciliation.retention import Retainer
 from tests.mutants.populated_tenant import PopulatedTenant
 from tests.mutants.rows import write
 from tests.support.database import acting
+from tests.support.in_process import keeping_signals_and_logs
 from tests.support.metrics import metric
 from tests.support.offers import Offers
+from tests.support.suite import closing_what_is_opened
 from workers.cli import app
 from workers.local.logins import address_of
 from workers.runtime.ages import DAYS
@@ -207,16 +207,15 @@ def variables_of(db: Engine, **more: str) -> dict[str, str]:
     return {**os.environ, "Q2O_DATABASE_URL": address_of("retain", db.url.render_as_string(hide_password=False)), **more}
 
 
-def run(db: Engine, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "workers", "retain", *arguments]
-    return subprocess.run(command, env=variables_of(db, **more), capture_output=True, text=True, timeout=60, check=False)
+def run(db: Engine, *arguments: str, **more: str) -> Result:
+    with closing_what_is_opened(), keeping_signals_and_logs():
+        return CliRunner().invoke(app, ["retain", *arguments], env=variables_of(db, **more))
 
 
 def test_the_command_prints_what_it_did_of_each_kind(filled: Engine, tmp_path: Path) -> None:
     ended = run(filled, Q2O_ARCHIVE_DIR=str(tmp_path))
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.exit_code == 0, ended.stderr
     assert "What was deleted" in ended.stdout
     assert all(kind.name in ended.stdout for kind in KINDS)
     assert "archive" in ended.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from tests.integration.test_command_line import assert_one_line, q2o
+from tests.integration.test_command_line import assert_one_line, q2o_process
 from tests.pgbouncer.conftest import Through, address_of
 from tests.support.pgbouncer import NEW, OLD, pgbouncer, through
 from workers.runtime.database import connect
@@ -64,6 +64,6 @@ def test_a_wrong_password_is_refused(db: Engine) -> None:
 def test_a_process_says_in_one_line_which_version_it_needs(db: Engine, tmp_path: Path) -> None:
     address = address_of(db, "relay")
     with pgbouncer(OLD, address) as port:
-        ended = q2o(tmp_path, "relay", database_url=through(port, address), kafka="127.0.0.1:1")
+        ended = q2o_process(tmp_path, "relay", database_url=through(port, address), kafka="127.0.0.1:1")
 
     assert_one_line(ended, "PgBouncer 1.21 or newer", "max_prepared_statements")

@@ -119,6 +119,10 @@ def cancelled_under_way(offers: Offers) -> Fulfilment:
     return work
 
 
+Told = tuple[str, StepEvent]
+"""What the provider says about a step."""
+
+
 class End(NamedTuple):
     """How the order and its cancellation ended, and how much of its steps is still in effect."""
 
@@ -135,6 +139,11 @@ def end_of(work: Fulfilment, ledger: Ledger) -> End:
     return End(work.status, work.cancellation().status, ledger.net)
 
 
+def orders_that_differ(told: Sequence[Told], *, alike: bool) -> list[Sequence[Told]]:
+    """Every order in which these callbacks arrive. Two steps with one history are each other's mirror: then the first step is heard first."""
+    return [order for order in permutations(told) if not alike or order[0][0] == FIRST_STEP]
+
+
 def ends_of_every_order(db: Engine, histories: tuple[History, History]) -> list[End]:
     """Cancel an order, and deliver what the provider says about its steps in each order of arrival.
 
@@ -145,7 +154,7 @@ def ends_of_every_order(db: Engine, histories: tuple[History, History]) -> list[
     ends = []
     with db.connect() as connection:
         work = cancelled_under_way(Trial(connection))
-        for arrivals in permutations(callbacks_of_both):
+        for arrivals in orders_that_differ(callbacks_of_both, alike=histories[0] == histories[1]):
             ledger = Ledger({step: int(history.in_effect) for step, history in told.items()})
             savepoint = connection.begin_nested()
             for step, event in arrivals:
@@ -157,9 +166,11 @@ def ends_of_every_order(db: Engine, histories: tuple[History, History]) -> list[
 
 @pytest.mark.parametrize("name", HISTORIES)
 def test_no_order_of_the_callbacks_matters_after_the_cancellation(db: Engine, name: str) -> None:
-    ends = ends_of_every_order(db, HISTORIES[name])
+    first, second = HISTORIES[name]
 
-    assert Counter(ends) == {WITHOUT_EFFECT: ARRIVALS}
+    ends = ends_of_every_order(db, (first, second))
+
+    assert Counter(ends) == {WITHOUT_EFFECT: ARRIVALS // 2 if first == second else ARRIVALS}
     record(f"arrival orders of four callbacks, {name}", len(ends), "orders")
 
 

@@ -18,9 +18,9 @@ from tests.races.explorer.scenes import OVERDUE
 # Nearly every race that was ever found needs one or two (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007). Three
 # actors have ten times as many schedules with two as with one.
 PREEMPTIONS, PREEMPTIONS_OF_THREE = 2, 1
-# `make test` searches one preemption of every fourth of the pairs that are worth one, and tries both orders of whole commands in all the
+# `make test` searches one preemption of every tenth of the pairs that are worth one, and tries both orders of whole commands in all the
 # others; `make races` searches them all. Every outcome that is expected comes of whole commands, so none of them is left out.
-SAMPLE = 4
+SAMPLE = 10
 # Where a pair meets in several states, it is worth a preemption in the first of these.
 BY_STAKES = (
     QuoteStatus.APPROVED,
