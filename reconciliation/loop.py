@@ -44,8 +44,12 @@ from workers.runtime.outages import is_outage
 from workers.runtime.retries import OutageLog, repeat
 from workers.runtime.set_aside import Pauses, set_aside
 from workers.runtime.settings import Settings
+from workers.runtime.turns import Turns
 
 INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most for the first question
+IN_TURN = frozenset({Deadlines.kind, Projections.kind, Orphans.kind})
+"""Sweeps that read the same in every reconciler and have no leases, so that one at a time is enough (docs/settings.md#redis)."""
+RESTS = INTERVAL * 0.9  # the turn is free again when the next round begins
 EVALUATION_GRACE = timedelta(seconds=5)  # the normal path takes milliseconds from a step to its order
 CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case, and may have to wait for a pod
 PROJECTION_LIMIT = timedelta(minutes=1)  # the inbox takes milliseconds, and a relay or an inbox that is restarted takes seconds
@@ -98,6 +102,7 @@ class Reconciler:
         intervals: Intervals,
         *,
         dry_run: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         repairs, places = Repairs(database, dry_run=dry_run), ProviderPlaces(providers)
         silence = Silence(
@@ -126,6 +131,7 @@ class Reconciler:
             RefusedEvents(database, repairs),
             Gauges(database),
         )
+        self._turns = turns or Turns()
         self._outages = {sweep.kind: OutageLog(f"{sweep.kind} sweep") for sweep in self._sweeps}
         self._pauses = Pauses()
 
@@ -134,12 +140,25 @@ class Reconciler:
         repeat(self._round, stop, service="database", idle=INTERVAL)
 
     def run_once(self) -> int:
-        """Make every sweep once; returns how many things were changed (in a dry run: would be). Raises the database's errors."""
+        """Make every sweep once; returns how many things were changed (in a dry run: would be). Raises the database's errors.
+
+        It asks for no turn: the person who runs it wants everything looked at.
+        """
         return sum(self._sweep(sweep) for sweep in self._sweeps)
 
     def _round(self) -> int:
-        self.run_once()
+        for sweep in self._sweeps:
+            self._in_turn(sweep)
         return 0  # what is left needs time: the next round comes after the interval
+
+    def _in_turn(self, sweep: Sweep) -> None:
+        """Make a sweep, unless another reconciler makes or has just made one that would do the same."""
+        if sweep.kind not in IN_TURN:
+            self._sweep(sweep)
+            return
+        with self._turns.turn(sweep.kind, rests=RESTS) as is_ours:
+            if is_ours:
+                self._sweep(sweep)
 
     def _sweep(self, sweep: Sweep) -> int:
         if sweep.kind in self._pauses:

@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.support.http",
     "tests.support.topics",
     "tests.support.suite",
+    "tests.support.redis",
     "tests.races.explorer.fixtures",
 ]
 

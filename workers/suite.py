@@ -36,6 +36,7 @@ from workers.runtime.process import Loop
 from workers.runtime.production import is_production
 from workers.runtime.retries import until_begun
 from workers.runtime.settings import SettingError, Settings
+from workers.runtime.turns import turns_of
 from workers.tasks.topics import topics
 
 ARCHIVE_WAIT = timedelta(days=1)  # a small tenant gets one file a day, not one for each order
@@ -151,7 +152,9 @@ def inbox(settings: Settings) -> Loop:
 def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciler:
     """Runs the sweeps of reconciliation."""
     database, intervals = connect(settings, "reconcile"), Intervals.of(settings)
-    return Reconciler(database, trusted_engine_of(settings), providers_of(settings), intervals, dry_run=dry_run)
+    return Reconciler(
+        database, trusted_engine_of(settings), providers_of(settings), intervals, dry_run=dry_run, turns=turns_of(settings)
+    )
 
 
 def retain(settings: Settings, *, dry_run: bool = False, wait: timedelta = ARCHIVE_WAIT) -> Retainer:

@@ -124,6 +124,7 @@ ITEMS_SET_ASIDE = Counter(
     "Items that a loop could not carry out for a reason of their own, so that it went on without them",
     ["loop", "item"],
 )
+REDIS_LOCK_EXPIRED = Counter("q2o_redis_lock_expired_total", "Locks in Redis that expired before the work ended", ["purpose"])
 INBOX_DEAD_LETTERS = Counter("q2o_inbox_dead_letters_total", "Unreadable messages, sent to the dead letters", ["consumer", "topic"])
 RETENTION_DELETED = Counter(
     "q2o_retention_deleted_rows_total", "Rows deleted because they were old, by kind; payloads: emptied", ["kind"]

@@ -24,7 +24,7 @@ VARIETY = 8
 ENCRYPTED = ("engine_url", "provider_url", "jwt_issuer", "jwks")
 VERIFIED = "verify-full"
 """The only sslmode that compares the server's certificate with its name: every other one accepts a server that pretends to be ours."""
-GUESSABLE = tuple(name for name in SECRETS if name not in {*DATABASES, "callback_secret", "jwt_secret"})
+GUESSABLE = tuple(name for name in SECRETS if name not in {*DATABASES, "callback_secret", "jwt_secret", "redis_url"})
 """Secrets whose whole text is judged: an address has a password inside, one variable has several secrets, and one is refused anyhow."""
 
 
@@ -60,6 +60,7 @@ def _faults(environment: Environment) -> Iterator[str]:
         yield from _weakness("a secret in Q2O_CALLBACK_SECRET", secret)
     for name in DATABASES:
         yield from _weakness(f"the password in {variable(name)}", _password(_current(environment, name)))
+    yield from _open_redis(_current(environment, "redis_url"))
 
 
 def _unencrypted(environment: Environment) -> Iterator[str]:
@@ -73,6 +74,17 @@ def _unencrypted(environment: Environment) -> Iterator[str]:
         database = _current(environment, name)
         if database and _parameters(database).get("sslmode") != [VERIFIED]:
             yield f"{variable(name)} does not demand a certificate that is checked: add sslmode={VERIFIED} to its parameters"
+
+
+def _open_redis(address: str | None) -> Iterator[str]:
+    """Whoever can write there can delay the sweeps of reconciliation by a minute each time."""
+    if address is None:
+        return
+    if not address.lower().startswith("rediss://"):
+        yield "Q2O_REDIS_URL is not encrypted (redis://): give an address with rediss://"
+    if not (password := _password(address)):
+        yield "Q2O_REDIS_URL has no password: give it the user and the password of this process"
+    yield from _weakness("the password in Q2O_REDIS_URL", password)
 
 
 def _current(environment: Environment, name: str) -> str | None:

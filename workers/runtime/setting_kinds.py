@@ -72,6 +72,15 @@ def _is_url(text: str) -> bool:
     return is_plain and has_port and address.scheme in {"http", "https"} and _is_host(address.hostname or "")
 
 
+def _is_redis(text: str) -> bool:
+    try:
+        address = urlsplit(text)
+        has_port = address.port is None or address.port > 0
+    except ValueError:
+        return False
+    return has_port and address.scheme in {"redis", "rediss"} and _is_host(address.hostname or "") and not address.query
+
+
 def _is_host(text: str) -> bool:
     return bool(_HOST.fullmatch(text)) and bool(":" in text or _LABEL.fullmatch(text))
 
@@ -101,6 +110,7 @@ URL = Kind(wanted="an address such as https://host:443/path, without a user in i
 KEY_SET = Kind(wanted="a file, or an address such as https://host/keys", accepts=lambda text: "://" not in text or _is_url(text))
 BROKERS = Kind(wanted="a list of brokers: host:port,host:port", accepts=_are_brokers)
 DATABASE = Kind(wanted=f"a database address: write it as {DRIVER}://user:password@host:port/database", accepts=_is_database)
+REDIS = Kind(wanted="an address such as rediss://user:password@host:6379/0, without parameters", accepts=_is_redis)
 WORKER_ID = Kind(
     wanted="a name that ends in a dash and eight random hex digits, so that no other process has it",
     accepts=lambda text: bool(UNIQUE_WORKER_ID.fullmatch(text)),

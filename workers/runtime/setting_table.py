@@ -23,6 +23,7 @@ from workers.runtime.setting_kinds import (
     NAMES,
     PATH,
     PORT,
+    REDIS,
     SECRET,
     TEXT,
     URL,
@@ -47,6 +48,7 @@ MAKING = {"database_url": frozenset({"migrate"}), "engine_password": frozenset({
 SERVING = frozenset({"http", "tasks", "dispatch", "relay", "inbox", "reconcile", "retain"})
 CALLING = frozenset({*ENGINE_USERS, "deploy", "restart-instances"})
 HTTP, KAFKA, ASKING = frozenset({"http"}), frozenset({"relay", "inbox"}), frozenset({"tasks", "reconcile"})
+RECONCILING = frozenset({"reconcile"})
 RETAINING, LOCAL = frozenset({"retain"}), frozenset({"up"})
 COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "rebuild", "sandbox", "token", "audit"}
 """`audit` stands for the commands that only read, with its login: `q2o explain` and `q2o status`."""
@@ -160,6 +162,16 @@ _ENGINE = (
         "how long a change may be missing from a list, before its row is rebuilt",
     ),
 )
+_REDIS = (
+    _secret(
+        "redis_url",
+        RECONCILING,
+        "spares [work that several reconcilers would do alike](#redis); without it, they do",
+        kind=REDIS,
+        needed=False,
+    ),
+    *_files("redis", "Redis", RECONCILING),
+)
 _LONGEST_DAYS = 36_500  # a century
 _RETENTION = (
     *(
@@ -257,7 +269,7 @@ def _with_own(settings: tuple[Setting, ...]) -> Iterator[Setting]:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    setting.name: setting for setting in _with_own((*_COMMON, *_ENGINE, *_RETENTION, *_OTHERS, *_EDGE, *_ON_ONE_MACHINE))
+    setting.name: setting for setting in _with_own((*_COMMON, *_ENGINE, *_REDIS, *_RETENTION, *_OTHERS, *_EDGE, *_ON_ONE_MACHINE))
 }
 """By their names in lower case, without `Q2O_`."""
 SECRETS = tuple(name for name, setting in SETTINGS.items() if setting.is_secret)

@@ -178,6 +178,17 @@ class Settings:
         return self.environment.seconds("attempt_stale_after_seconds")
 
     @property
+    def redis_url(self) -> Secret | None:
+        """Where turns are kept; None: nowhere."""
+        return self.environment.find_secret("redis_url")
+
+    @property
+    def redis_files(self) -> Mapping[str, str]:
+        """The PEM files for TLS with Redis, by the names of its client."""
+        names = {"ssl_ca_certs": "redis_ca_file", "ssl_certfile": "redis_certificate_file", "ssl_keyfile": "redis_key_file"}
+        return {theirs: file for theirs, ours in names.items() if (file := self.environment.find(ours))}
+
+    @property
     def projection_limit(self) -> timedelta:
         """How long a change may be missing from a projection, before its row is rebuilt from the authority."""
         return self.environment.seconds("projection_limit_seconds")
