@@ -124,7 +124,7 @@ _TOGETHER: Mapping[str, Sequence[Reading]] = {
     "dispatch": _ENGINE,
     "relay": _KAFKA,
     "inbox": _KAFKA,
-    "reconcile": (*_ENGINE, *_PROVIDER),
+    "reconcile": (*_ENGINE, *_PROVIDER, lambda its: its.redis_tls),
     "retain": (lambda its: its.retention,),
     "deploy": _ENGINE,
     "restart-instances": (*_ENGINE, lambda its: its.of("reconcile").database_url),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.support.metrics import metric
-from tests.support.redis import RedisServer
-from workers.runtime.turns import AWAY, PATIENCE, Turns
+from tests.support.redis import PATIENCE, RedisServer
+from tests.support.tls import Authority, tls_door
+from workers.runtime.turns import AWAY, Turns, client
+from workers.runtime.turns import PATIENCE as LONGEST
 
 WORK = "test"
 RESTS = timedelta(minutes=1)
@@ -55,15 +57,13 @@ def test_while_one_process_works_another_one_has_no_turn(mine: Turns, others: Tu
         assert (is_ours, has_turn(others)) == (True, False)
 
 
-def test_work_that_ended_well_is_repeated_by_nobody_until_it_has_rested(
-    redis_server: RedisServer, mine: Turns, others: Turns
-) -> None:
-    assert has_turn(mine, rests=SHORT)
+def test_work_that_ended_well_is_repeated_by_nobody_until_it_has_rested(redis_server: RedisServer, others: Turns) -> None:
+    """Kills: a release at the end, after which the next process would do the same again."""
+    with redis_server.turns(timedelta(hours=1)) as mine:
+        assert has_turn(mine, rests=RESTS)
 
-    was_free_at_once = has_turn(others)
-    redis_server.expires(WORK)
-
-    assert (was_free_at_once, has_turn(others)) == (False, True)
+    assert not has_turn(others)
+    assert timedelta(0) < redis_server.life(WORK) <= RESTS
 
 
 def test_work_that_failed_is_free_at_once(mine: Turns, others: Turns) -> None:
@@ -143,9 +143,10 @@ def test_a_dead_server_is_logged_once_and_not_asked_again_for_a_while(redis_serv
     assert [line["event"] for line in log] == ["service_unavailable", "service_available_again"]
 
 
-def test_a_server_that_says_nothing_delays_the_work_by_a_time_out_only(redis_server: RedisServer, mine: Turns) -> None:
+def test_a_server_that_says_nothing_delays_the_work_by_a_time_out_only(redis_server: RedisServer) -> None:
     """Kills: a client without a time-out."""
-    with redis_server.silent(), ThreadPoolExecutor(1) as pool:
+    mine = Turns(client(f"redis://127.0.0.1:{redis_server.port}"))
+    with closing(mine), redis_server.silent(), ThreadPoolExecutor(1) as pool:
         turn = pool.submit(has_turn, mine)
         try:
             assert turn.result(30)
@@ -158,6 +159,20 @@ def test_a_lock_that_nobody_gives_back_is_waited_for_a_minute_at_most(redis_serv
     clock = Clock()
     with redis_server.turns(clock=clock) as turns:
         first = has_turn(turns)
-        clock.now += PATIENCE.total_seconds()
+        clock.now += LONGEST.total_seconds()
 
         assert [first, has_turn(turns), has_turn(turns)] == [False, True, False]
+
+
+@pytest.mark.parametrize(("name", "is_asked"), [("127.0.0.1", True), ("another.example", False)])
+def test_a_server_with_the_certificate_of_another_one_is_not_believed(
+    redis_server: RedisServer, authority: Authority, name: str, *, is_asked: bool
+) -> None:
+    """Kills: a client that does not compare the certificate with the address."""
+    with (
+        tls_door(redis_server.port, authority.server(authority.issue(name))) as door,
+        closing(Turns(client(door.url("rediss"), authority.client("redis"), timeout=PATIENCE))) as turns,
+    ):
+        assert has_turn(turns)
+
+    assert (redis_server.key(WORK) is not None) == is_asked

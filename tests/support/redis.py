@@ -19,6 +19,8 @@ from tests.support.ports import free_port
 from tests.support.waiting import eventually
 from workers.runtime.turns import Turns, client
 
+PATIENCE = timedelta(seconds=30)
+
 
 @dataclass(slots=True)
 class RedisServer:
@@ -53,8 +55,9 @@ class RedisServer:
 
     @contextmanager
     def turns(self, lasts: timedelta = timedelta(minutes=1), **options: object) -> Iterator[Turns]:
-        """The turns of one process."""
-        turns = Turns(client(f"redis://127.0.0.1:{self.port}"), lasts=lasts, **options)  # type: ignore[arg-type]
+        """The turns of one process. It waits longer for an answer than the product does, because the machine may be busy."""
+        asking = client(f"redis://127.0.0.1:{self.port}", timeout=PATIENCE)
+        turns = Turns(asking, lasts=lasts, **options)  # type: ignore[arg-type]
         try:
             yield turns
         finally:
@@ -64,6 +67,10 @@ class RedisServer:
         """Who has the turn of some work: its token."""
         token: bytes | None = self.asking.get(f"q2o:turn:all:{work}")  # type: ignore[assignment]
         return token
+
+    def life(self, work: str) -> timedelta:
+        """How long the turn of some work goes on by itself."""
+        return timedelta(milliseconds=int(self.asking.pttl(f"q2o:turn:all:{work}")))
 
     def expires(self, work: str) -> None:
         """Wait until the turn of some work has expired."""

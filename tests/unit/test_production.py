@@ -67,6 +67,9 @@ def test_the_local_suite_may_have_everything() -> None:
         ("Q2O_CALLBACK_SECRET", "whsec_" + "A" * 32, "a secret in Q2O_CALLBACK_SECRET is repetitive"),
         ("Q2O_CALLBACK_SECRET", PASSWORD + ",whsec_" + "A" * 32, "a secret in Q2O_CALLBACK_SECRET is repetitive"),
         ("Q2O_CALLBACK_SECRET", "whsec_cGFzc3dvcmRwYXNzd29yZHBhc3N3b3Jk", "a secret in Q2O_CALLBACK_SECRET is repetitive"),
+        ("Q2O_REDIS_URL", f"redis://q2o:{PASSWORD}@redis.example", "Q2O_REDIS_URL is not encrypted"),
+        ("Q2O_REDIS_URL", "rediss://redis.example", "Q2O_REDIS_URL has no password"),
+        ("Q2O_REDIS_URL", "rediss://q2o:q2o@redis.example", "the password in Q2O_REDIS_URL is too short"),
         (
             "Q2O_DATABASE_URL",
             "postgresql+psycopg://q2o:q2o@db.example/q2o?sslmode=verify-full",
@@ -122,6 +125,10 @@ def test_a_weak_secret_in_a_file_is_found(tmp_path: Path) -> None:
 
     with pytest.raises(SettingError, match="Q2O_ENGINE_PASSWORD is too short"):
         require_fitness({**others, "Q2O_ENGINE_PASSWORD_FILE": str(tmp_path / "password")})
+
+
+def test_an_encrypted_redis_with_a_password_passes() -> None:
+    require_fitness({**GOOD, "Q2O_REDIS_URL": f"rediss://q2o:{PASSWORD}@redis.example:6380/1"})
 
 
 def test_a_database_address_without_a_password_passes() -> None:

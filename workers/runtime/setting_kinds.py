@@ -22,6 +22,7 @@ _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 _WHOLE = re.compile(r"[0-9]{1,12}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _BROKER = re.compile(rf"(?:{_HOST.pattern.partition('|')[0]}|\[[0-9A-Fa-f:.]+\]):([0-9]{{1,5}})")
+_DATABASE_NUMBER = re.compile(r"(?:/[0-9]{0,4})?")
 _LABEL = re.compile(r"(?:[^.]{1,63}\.)*[^.]{1,63}\.?")
 DRIVER = "postgresql+psycopg"
 
@@ -78,7 +79,8 @@ def _is_redis(text: str) -> bool:
         has_port = address.port is None or address.port > 0
     except ValueError:
         return False
-    return has_port and address.scheme in {"redis", "rediss"} and _is_host(address.hostname or "") and not address.query
+    is_plain = text.startswith(("redis://", "rediss://")) and not (address.query or address.fragment)
+    return is_plain and has_port and _is_host(address.hostname or "") and bool(_DATABASE_NUMBER.fullmatch(address.path))
 
 
 def _is_host(text: str) -> bool:

@@ -18,7 +18,7 @@ from workers.runtime.callback_secrets import CallbackSecrets
 from workers.runtime.environment import ENGINE_USERS, Environment, SettingError, of_process, variable
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.retention_settings import Retention
-from workers.runtime.secret_files import Secret
+from workers.runtime.secret_files import Secret, reveal
 from workers.runtime.token_settings import TokenSettings
 from workers.runtime.transport import ClientTls
 
@@ -183,10 +183,11 @@ class Settings:
         return self.environment.find_secret("redis_url")
 
     @property
-    def redis_files(self) -> Mapping[str, str]:
-        """The PEM files for TLS with Redis, by the names of its client."""
-        names = {"ssl_ca_certs": "redis_ca_file", "ssl_certfile": "redis_certificate_file", "ssl_keyfile": "redis_key_file"}
-        return {theirs: file for theirs, ours in names.items() if (file := self.environment.find(ours))}
+    def redis_tls(self) -> ClientTls:
+        """The files of TLS with Redis, for an address with `rediss://`."""
+        url = self.redis_url
+        is_encrypted = url is not None and reveal(url).startswith("rediss://")
+        return ClientTls.of("redis", self.environment, unencrypted=None if is_encrypted else variable("redis_url"))
 
     @property
     def projection_limit(self) -> timedelta:

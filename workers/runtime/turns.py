@@ -7,10 +7,10 @@ lock that nobody gives back delays the work by a minute at most.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -18,13 +18,14 @@ from workers.runtime.metrics import REDIS_LOCK_EXPIRED
 from workers.runtime.retries import OutageLog
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
+from workers.runtime.transport import ClientTls
 
 if TYPE_CHECKING:
     from redis import Redis
     from redis.lock import Lock
 
 LASTS = timedelta(seconds=10)  # twice the budget of a sweep; the turn of a process that was killed is free after that
-TIMEOUT_SECONDS = 0.25  # a turn that costs more than this spares nothing
+TIMEOUT = timedelta(milliseconds=250)  # a turn that costs more than this spares nothing
 AWAY = timedelta(seconds=10)  # how long Redis is not asked after a failure
 PATIENCE = timedelta(minutes=1)  # whoever was refused for so long does the work: the lock may belong to nobody
 
@@ -116,11 +117,11 @@ def turns_of(settings: Settings) -> Turns:
     """The turns by Q2O_REDIS_URL; those of a process alone when it is not set."""
     if settings.redis_url is None:
         return Turns()
-    return Turns(client(reveal(settings.redis_url), settings.redis_files), scope=str(settings.only_tenant or "all"))
+    return Turns(client(reveal(settings.redis_url), settings.redis_tls), scope=str(settings.only_tenant or "all"))
 
 
-def client(url: str, files: Mapping[str, str] | None = None) -> Redis:
-    """Make a client that gives up soon and repeats nothing. `files`: the PEM files by the client's own names, for `rediss://`."""
+def client(url: str, tls: ClientTls | None = None, *, timeout: timedelta = TIMEOUT) -> Redis:
+    """Make a client that gives up after `timeout` and repeats nothing; `tls` is for `rediss://`."""
     # Here, because most processes have no Redis, and the library takes a fifth of a second to load.
     from redis import Redis
     from redis.backoff import NoBackoff
@@ -128,8 +129,13 @@ def client(url: str, files: Mapping[str, str] | None = None) -> Redis:
 
     return Redis.from_url(
         url,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
+        socket_timeout=timeout.total_seconds(),
+        socket_connect_timeout=timeout.total_seconds(),
         retry=Retry(NoBackoff(), 0),
-        **(files or {} if url.startswith("rediss://") else {}),
+        **(_files(tls) if tls is not None and url.startswith("rediss://") else {}),
     )
+
+
+def _files(tls: ClientTls) -> dict[str, Any]:
+    names = {"ssl_ca_certs": tls.ca_file, "ssl_certfile": tls.certificate_file, "ssl_keyfile": tls.key_file}
+    return {"ssl_check_hostname": True, "ssl_cert_reqs": "required"} | {name: str(file) for name, file in names.items() if file}

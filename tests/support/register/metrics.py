@@ -171,6 +171,10 @@ KNOWN: Mapping[str, Known] = {
         "tests/integration/test_kafka_poison.py::test_a_record_that_nobody_can_process_stops_no_other",
         "Read the dead-letter topic; the header `deadLetterReason` says what is wrong.",
     ),
+    "q2o_redis_lock_expired_total": Known(
+        "tests/integration/test_turns.py::test_a_lock_that_expires_during_the_work_is_counted_and_that_of_the_next_one_is_left_alone",
+        "Nothing is wrong in the business. It grows steadily: find what makes the sweep slow.",
+    ),
     "q2o_retention_deleted_rows_total": Known(
         RETENTION + "test_metrics_tell_what_was_deleted_and_how_old_the_rest_is", "Nothing. Stands still: see failures."
     ),

@@ -35,6 +35,7 @@ INBOX = "tests/integration/test_kafka_inbox.py::"
 EXECUTING = "tests/races/test_executing.py::"
 STARTS = "tests/faults/test_process_start.py::"
 UNKNOWN = "tests/faults/test_unknown_steps.py::"
+TURNS = "tests/races/test_lost_turns.py::"
 VOID = "tests/races/test_superseded_tasks.py::"
 
 RACES = (
@@ -170,14 +171,16 @@ RACES = (
         code="M10",
         name="Redis lock expiry",
         rule="No business command depends on a lock outside of PostgreSQL: an order, a decision and a reservation stay single without one.",
-        first="the constraints of M4, M3 and M8",
+        first="the constraints of M4, M3 and M8; no command asks for a lock in Redis, only sweeps do, to spare work (decision 0043)",
         second="the idempotency record",
         layers=("uq_order_quote_revision_primary", "uq_provider_attempt_live"),
         tests=(
             ALONE + "test_without_the_idempotency_layer_one_order_comes_about_and_the_losers_get_its_id",
             EXECUTING + "test_the_index_alone_keeps_the_two_workers_at_one_attempt",
+            TURNS + "test_two_holders_of_a_lock_that_expired_have_one_effect",
+            TURNS + "test_two_who_go_on_because_redis_was_killed_have_one_effect",
         ),
-        metrics=("q2o_idempotency_replays_total",),
+        metrics=("q2o_idempotency_replays_total", "q2o_redis_lock_expired_total"),
     ),
     Race(
         code="M11",
