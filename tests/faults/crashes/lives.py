@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from threading import Event, Lock, Thread
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import Self
 from unittest.mock import patch
 
+from domain.retry_rules import SERVICE_AWAY, START_UNKNOWN, TASK_IN_OUTAGE
 from tests.faults.crashes.life import Life
 from tests.faults.crashes.mortal import KilledError
 from tests.faults.crashes.places import Places
@@ -27,19 +29,18 @@ SHORT = {"Q2O_LOCK_DURATION_SECONDS": "3", "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "4
 LEASE = timedelta(seconds=3)
 POLL = timedelta(seconds=1)
 """The engine gives tasks to the poll of a dead pod for so long."""
-WAITS: Mapping[str, timedelta | float] = {
-    "workers.pod.outcomes._SHORTEST_OUTAGE": 0.2,
-    "workers.pod.outcomes._LONGEST_OUTAGE": 0.4,
-    "workers.runtime.retries.LONGEST_WAIT": timedelta(seconds=0.3),
-    "workers.dispatch.LONGEST_WAIT": timedelta(seconds=0.3),
-    "reconciliation.loop.INTERVAL": timedelta(seconds=0.3),
+SECOND = timedelta(seconds=1)
+WAITS: Mapping[str, object] = {
+    "workers.runtime.retries.SERVICE_AWAY": replace(SERVICE_AWAY, longest_wait=SECOND / 3),
+    "workers.pod.outcomes.TASK_IN_OUTAGE": replace(TASK_IN_OUTAGE, first_wait=SECOND / 5, longest_wait=SECOND / 3),
+    "reconciliation.loop.INTERVAL": SECOND / 3,
     **{f"reconciliation.{module}.LEASE": LEASE for module in ("rounds", "starts", "steps", "questions", "instances")},
-    "reconciliation.starts.LONGEST_WAIT": timedelta(seconds=1),
-    "reconciliation.questions.LONGEST_WAIT": timedelta(seconds=1),
-    "reconciliation.questions.LONGEST_WAIT_WITHOUT_REPLY": timedelta(seconds=1),
+    "reconciliation.starts.START_UNKNOWN": replace(START_UNKNOWN, longest_wait=SECOND),
+    "reconciliation.questions.LONGEST_WAIT": SECOND,
+    "reconciliation.questions.LONGEST_WAIT_WITHOUT_REPLY": SECOND,
     "domain.store.leases.LONGEST_WAIT": LEASE,
 }
-"""The waits of loops that have died or lost a session, by the constant that holds them. As they are, each death costs up to half a minute (the
+"""The waits of loops that have died or lost a session, by the name that holds them. As they are, each death costs up to half a minute (the
 lease of a dead reconciler, the wait in an outage), and there are several hundred."""
 _building = Lock()
 

@@ -26,9 +26,13 @@ DIED = "died"
 UNDER_A_KEY = frozenset({ANNA, BERT, MONA})
 WITHOUT_IDENTITY = {
     "ask again": "its handler asks again only when it has kept the reason, once for each form",
-    "completed otherwise": "a callback has an identity of its own, and its record refuses a repeat",
+    **dict.fromkeys(
+        ("completed otherwise", "order planned: completed", "step to be undone: cancelled", "step retryable: accepted"),
+        "a callback that contradicts what is known; it has an identity of its own, and its record refuses a repeat",
+    ),
 }
-"""Commands that do their work again when they are sent again, and what prevents that: they crash only before their COMMIT."""
+"""Commands, or commands in one scene, that do their work again when they are sent again, and what prevents that: they crash only before
+their COMMIT."""
 # A repeat that is refused records its refusal; every other table is the same whether or not anything crashed.
 _TABLES = sorted(table.name for table in METADATA.sorted_tables if table.name != "conflict_log")
 _COUNTS = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {name}" for name in _TABLES)
@@ -103,7 +107,7 @@ class Ring:
         calm = self._play(part, [])
         gates = list(self._gates)
         plans = list(_single(gates)) if depth > 1 else list(_sample(gates))
-        if part.command in WITHOUT_IDENTITY:
+        if {part.command, str(part)} & WITHOUT_IDENTITY.keys():
             plans = [plan for plan in plans if not plan[0].death.is_after]
         elif depth > 1:
             commits = [Crash(number, Death.KILLED_AFTER) for number, label in enumerate(gates) if label == COMMIT]
