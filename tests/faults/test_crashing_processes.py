@@ -17,7 +17,7 @@ pytestmark = [
     # A process that has died is a thread whose end nobody catches.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
-CRASHES = 60
+CRASHES = 40
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from threading import Event
 from typing import Any, Final
 
@@ -37,12 +37,12 @@ class Life:
         self._process = process
         self._places = places
         self._sessions: list[Any] = []
-        self._opened = ExitStack()
+        self._closers: list[Callable[[], object]] = []
 
     def connect(self, settings: Settings, process: str, purpose: str = "") -> Database:
         """Stands in for `suite.connect`."""
         database = _connect(settings, process, purpose)
-        self._opened.callback(database.dispose)
+        self._closers.append(database.dispose)
         event.listen(database, "do_connect", lambda *_: self._refuse_the_dead())
         event.listen(database, "connect", lambda session, _: self._sessions.append(session))
         event.listen(database, "before_cursor_execute", self._before_statement)
@@ -52,16 +52,19 @@ class Life:
     def engine_of(self, settings: Settings, **options: Any) -> Any:
         """Stands in for `suite.engine_of`."""
         engine = _engine_of(settings, **options)
-        self._opened.callback(engine.close)
+        self._closers.append(engine.close)
         return _Gated(self, engine, "engine")
 
     def providers_of(self, settings: Settings) -> Mapping[str, Any]:
         """Stands in for `suite.providers_of`."""
-        return {name: _Gated(self, provider, "provider") for name, provider in _providers_of(settings).items()}
+        providers: Mapping[str, Any] = _providers_of(settings)
+        self._closers += [provider.close for provider in providers.values()]
+        return {name: _Gated(self, provider, "provider") for name, provider in providers.items()}
 
     def close(self) -> None:
-        """End what is still open."""
-        self._opened.close()
+        """End what is open. A thread that was in the middle of a call may have opened something again: call it once more at the end."""
+        for close in self._closers:
+            close()
 
     def call(self, gate: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Make a call to the engine or a provider; the process may die before it, or before it has the reply."""

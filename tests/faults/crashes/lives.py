@@ -64,6 +64,7 @@ class Lives:
         self._ends = Event()
         self._life: Life | None = None
         self._bodies: list[Thread] = []
+        self._lived: list[Life] = []
         self._thread = Thread(target=self._run, name=f"lives of {process}", daemon=True)
         self.errors: list[str] = []
 
@@ -77,10 +78,13 @@ class Lives:
             self._life.stop.set()
         for thread in (self._thread, *self._bodies):
             thread.join()
+        for life in self._lived:
+            life.close()
 
     def _run(self) -> None:
         while not self._ends.is_set():
             self._life = life = Life(self._process, self._places)
+            self._lived.append(life)
             if self._ends.is_set():
                 life.stop.set()
             body = Thread(target=self._live, args=(life,), name=f"{self._process} that may die", daemon=True)

@@ -101,8 +101,8 @@ class Ring:
     def crash(self, part: Part, depth: int = 2) -> Fate:
         """Crash the part at each gate of its first try; with depth 2 also at each gate of the try after a COMMIT without a reply.
 
-        Before the COMMIT nothing has happened, so its repeat would be the first try once more. With depth 1 each statement meets one of the
-        two ways in turn, and the COMMIT all of them.
+        Before the COMMIT nothing has happened, so its repeat would be the first try once more. With depth 1 the COMMIT meets all ways, and
+        every other gate before it one of them in turn.
         """
         calm = self._play(part, [])
         gates = list(self._gates)
@@ -174,5 +174,7 @@ def _single(gates: Sequence[str]) -> Iterator[list[Crash]]:
 
 def _sample(gates: Sequence[str]) -> Iterator[list[Crash]]:
     for number, label in enumerate(gates):
-        deaths = Death if label == COMMIT else ((Death.KILLED, Death.CUT)[number % 2],)
-        yield from ([Crash(number, death)] for death in deaths)
+        if label == COMMIT:
+            yield from ([Crash(number, death)] for death in Death)
+        elif number % 2 == 0:
+            yield [Crash(number, (Death.KILLED, Death.CUT)[number // 2 % 2])]
