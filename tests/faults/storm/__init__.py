@@ -1,0 +1,1 @@
+"""The storm: real processes, seeded faults, a recorded history, and a checker (`docs/storm.md`)."""
