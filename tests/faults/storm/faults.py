@@ -1,0 +1,208 @@
+"""The kinds of fault of a storm. Each is a function that causes the fault, lets it last, and ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from random import Random
+from threading import Event
+from typing import TypeAlias
+
+from confluent_kafka import Producer
+
+from domain.store.facts import TOPICS
+from tests.faults.storm.processes import ALL
+from tests.faults.storm.world import LOCK_SECONDS, World
+from tests.support.links.link import Link
+from workers.runtime.engine import EngineError
+from workers.sandbox.faults import FaultKind
+
+Fault: TypeAlias = Callable[[World, Random], object]
+STOPPED = ("http", "dispatch", "relay", "inbox", "reconcile")
+WITH_A_CLOCK = ("http", "tasks", "dispatch", "reconcile", "inbox")
+POISON = (b"\xff", b"null", b"[" * 2000, b'{"tenantId": "\\ud83d"}', b'{"eventId": 1}')
+CALLBACKS = {
+    "provider loses its callback": FaultKind.LOSE_CALLBACK,
+    "provider calls back twice": FaultKind.DUPLICATE_CALLBACK,
+    "provider calls back late": FaultKind.DELAY_CALLBACK,
+    "provider calls back before it answers": FaultKind.EARLY_CALLBACK,
+    "provider rejects": FaultKind.REJECT,
+}
+
+
+def kill(name: str, world: World, _: Random) -> None:
+    world.processes.kill(name)
+
+
+def stop_tasks(world: World, _: Random) -> None:
+    _stopped(world, "tasks", LOCK_SECONDS + 1.5)
+
+
+def stop_another(world: World, random: Random) -> None:
+    _stopped(world, random.choice(STOPPED), random.uniform(1, 4))
+
+
+def _stopped(world: World, name: str, seconds: float) -> None:
+    world.processes.stop(name)
+    world.last(seconds)
+    world.processes.go_on(name)
+
+
+def cut_sessions(world: World, random: Random) -> None:
+    share = random.choice((3, 1))
+    sessions = f"FROM pg_stat_activity WHERE datname = 'q2o' AND pid % {share} = 0"
+    with world.heavy:
+        world.as_superuser(f"SELECT pg_terminate_backend(pid) {sessions}")
+
+
+def fail_over(world: World, random: Random) -> None:
+    """Every session becomes read-only, as on a server that is no primary any more; then it is the primary again."""
+    with world.heavy:
+        world.as_superuser("ALTER SYSTEM SET default_transaction_read_only = on")
+        world.as_superuser("SELECT pg_reload_conf()")
+        world.last(random.uniform(1, 3))
+        world.as_superuser("ALTER SYSTEM RESET default_transaction_read_only")
+        world.as_superuser("SELECT pg_reload_conf()")
+
+
+def restart_postgres(world: World, _: Random) -> None:
+    with world.heavy:
+        world.stack.postgres.restart()
+
+
+def kill_engine(world: World, _: Random) -> None:
+    with world.heavy:
+        world.stack.engine.kill()
+        world.stack.engine.start()
+
+
+def kill_broker(world: World, _: Random) -> None:
+    with world.heavy:
+        world.stack.kafka.kill()
+        world.stack.kafka.start()
+
+
+def silence(link_of: Callable[[World], Link], world: World, random: Random) -> None:
+    link_of(world).silence()
+    world.last(random.uniform(1, 5))
+    link_of(world).mend()
+
+
+def refuse(link_of: Callable[[World], Link], world: World, random: Random) -> None:
+    link_of(world).cut()
+    world.last(random.uniform(0.5, 2))
+    link_of(world).mend()
+
+
+def break_exchanges(link_of: Callable[[World], Link], act: Callable[[Link], object], world: World, _: Random) -> None:
+    """Order a fault for some exchanges, and give them time to happen."""
+    act(link_of(world))
+    world.last(2)
+    link_of(world).clear()
+
+
+def hold(link_of: Callable[[World], Link], match: str, seconds: float, world: World, _: Random) -> None:
+    """Hold answers back until their clients have given up, and deliver them then."""
+    released = Event()
+    link_of(world).hold(match, released, times=3)
+    world.last(seconds)
+    link_of(world).clear()
+    released.set()
+
+
+def delete_instance(world: World, random: Random) -> None:
+    """Delete a process instance behind everybody's back, as an operator may in Cockpit."""
+    with suppress(EngineError):
+        running = [instance for instance in world.shop.instances() if instance.is_running]
+        if running:
+            world.shop.engine.delete_instance(random.choice(running).id, "storm")
+
+
+def shift_clock(world: World, random: Random) -> None:
+    """Let a process work with a clock that is an hour ahead."""
+    name = random.choice(WITH_A_CLOCK)
+    world.processes.set_clock(name, 1)
+    world.last(6)
+    world.processes.set_clock(name, 0)
+
+
+def slow_provider(world: World, _: Random) -> None:
+    world.local.provider.faults.add(FaultKind.HOLD_ANSWER, times=2, duration=timedelta(seconds=LOCK_SECONDS + 2))
+
+
+def forgetful_provider(world: World, _: Random) -> None:
+    """The provider acts, and its answer is lost."""
+    world.local.provider.faults.add(FaultKind.LOSE_ANSWER, times=2)
+
+
+def callbacks(kind: FaultKind, world: World, _: Random) -> None:
+    world.local.provider.faults.add(kind, times=1, duration=timedelta(seconds=3))
+
+
+def poison(world: World, random: Random) -> None:
+    """Publish records that nobody can read to every topic."""
+    producer = Producer({"bootstrap.servers": world.stack.environment["Q2O_KAFKA"], "message.timeout.ms": 3000, "log_level": 0})
+    for topic in sorted(set(TOPICS.values())):
+        producer.produce(topic, random.choice(POISON), key=b"poison")
+    producer.flush(4)
+    producer.purge()
+
+
+def _database(world: World) -> Link:
+    return world.links.database
+
+
+def _engine(world: World) -> Link:
+    return world.links.engine
+
+
+def _kafka(world: World) -> Link:
+    return world.links.kafka
+
+
+def _provider(world: World) -> Link:
+    return world.links.provider
+
+
+def _edge(world: World) -> Link:
+    return world.links.edge
+
+
+FAULTS: dict[str, Fault] = {
+    **{f"kill {name}": partial(kill, name) for name in ALL},
+    "stop tasks beyond the lock": stop_tasks,
+    "stop another process": stop_another,
+    "cut sessions": cut_sessions,
+    "fail over to read-only": fail_over,
+    "restart PostgreSQL": restart_postgres,
+    "kill engine": kill_engine,
+    "kill broker": kill_broker,
+    "delete an instance": delete_instance,
+    "clock an hour off": shift_clock,
+    "slow provider": slow_provider,
+    "provider acts and its answer is lost": forgetful_provider,
+    **{name: partial(callbacks, kind) for name, kind in CALLBACKS.items()},
+    "poison in the topics": poison,
+    "silent database": partial(silence, _database),
+    "half-open database": partial(break_exchanges, _database, lambda link: link.half_open(times=3)),
+    "reset database": partial(break_exchanges, _database, lambda link: link.reset(times=3)),
+    "cut after COMMIT": partial(break_exchanges, _database, lambda link: link.cut_after_commit(times=5)),
+    "silent engine": partial(silence, _engine),
+    "answers of the engine lost": partial(break_exchanges, _engine, lambda link: link.drop_answer("POST", times=4)),
+    "requests to the engine lost": partial(break_exchanges, _engine, lambda link: link.drop_request("POST", times=4)),
+    "requests to the engine doubled": partial(break_exchanges, _engine, lambda link: link.duplicate("POST", times=4)),
+    "answers of the engine held back": partial(hold, _engine, "POST", 12.0),
+    "silent broker": partial(silence, _kafka),
+    "answers of the broker lost": partial(break_exchanges, _kafka, lambda link: link.drop_answer("Produce", times=3)),
+    "records doubled": partial(break_exchanges, _kafka, lambda link: link.duplicate("Produce", times=3)),
+    "answers of the provider lost on the line": partial(break_exchanges, _provider, lambda link: link.drop_answer("POST", times=2)),
+    "requests to the provider doubled": partial(break_exchanges, _provider, lambda link: link.duplicate("POST", times=2)),
+    "provider refuses connections": partial(refuse, _provider),
+    "answers to clients lost": partial(break_exchanges, _edge, lambda link: link.drop_answer("POST", times=4)),
+    "requests of clients lost": partial(break_exchanges, _edge, lambda link: link.drop_request("POST", times=4)),
+    "requests of clients doubled": partial(break_exchanges, _edge, lambda link: link.duplicate("POST", times=4)),
+    "clients reset": partial(break_exchanges, _edge, lambda link: link.reset(times=3)),
+}
+"""Name -> fault. The names stand in the history."""

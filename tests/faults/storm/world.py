@@ -1,0 +1,105 @@
+"""What a storm acts on: the services, the links to them, the processes, and the tenant whose business goes on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from sqlalchemy import make_url
+
+from tests.faults.storm.processes import ALL, Processes
+from tests.support.links.link import Link
+from tests.support.links.protocols import HOST, Http, Postgres
+from tests.support.suite import Shop
+from workers.demo.local_suite import LocalSuite
+from workers.local.stack import LocalStack
+from workers.runtime.secret_files import reveal
+
+LOCK_SECONDS = 3
+SHORT = {
+    "Q2O_LOCK_DURATION_SECONDS": str(LOCK_SECONDS),
+    "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "5",
+    "Q2O_START_SAFE_INTERVAL_SECONDS": "5",
+}
+"""An operator waits longer; here what a dead process held must be free before the storm has to be quiet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """One link to each neighbour of the processes, and the one of the clients to the edge."""
+
+    database: Link
+    engine: Link
+    kafka: Link
+    provider: Link
+    edge: Link
+
+    @property
+    def all(self) -> tuple[Link, ...]:
+        return self.database, self.engine, self.kafka, self.provider, self.edge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """`calm` is set when the faults are over: whoever causes one waits for it, and no longer than its fault lasts."""
+
+    stack: LocalStack
+    local: LocalSuite
+    shop: Shop
+    links: Links
+    processes: Processes
+    calm: Event = field(default_factory=Event)
+    heavy: Lock = field(default_factory=Lock)
+
+    def last(self, seconds: float) -> None:
+        """Let a fault last; shorter when the storm ends before."""
+        self.calm.wait(seconds)
+
+    def as_superuser(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement as the administrator of the server; returns its rows."""
+        with self.stack.postgres._connect() as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            cursor: psycopg.Cursor[Any] = connection.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def heal(self) -> None:
+        """Mend everything that is still broken."""
+        for link in self.links.all:
+            link.clear()
+            link.mend()
+        self.local.provider.faults.clear()
+        self.as_superuser("ALTER SYSTEM RESET default_transaction_read_only")
+        self.as_superuser("SELECT pg_reload_conf()")
+        self.processes.heal()
+
+
+@contextmanager
+def linked(stack: LocalStack, local: LocalSuite) -> Iterator[tuple[Links, Mapping[str, Mapping[str, str]]]]:
+    """Open the links, and give the settings by which each process uses them."""
+    settings = local.settings
+    engine, provider = urlsplit(settings.engine_url), urlsplit(settings.provider_url)
+    kafka_host, kafka_port = stack.environment["Q2O_KAFKA"].split(":")
+    with ExitStack() as opened:
+        links = Links(
+            database=opened.enter_context(Link(HOST, stack.postgres.port, Postgres())),
+            engine=opened.enter_context(Link(str(engine.hostname), int(engine.port or 80), Http())),
+            kafka=opened.enter_context(Link.to_kafka(kafka_host, int(kafka_port))),
+            provider=opened.enter_context(Link(str(provider.hostname), int(provider.port or 80), Http())),
+            edge=opened.enter_context(Link(HOST, settings.http_port, Http())),
+        )
+        by_links = {
+            "Q2O_ENGINE_URL": f"http://{HOST}:{links.engine.port}{engine.path}",
+            "Q2O_PROVIDER_URL": f"http://{HOST}:{links.provider.port}",
+            "Q2O_KAFKA": f"{HOST}:{links.kafka.port}",
+        }
+        yield links, {name: {**settings.of(name).variables, **by_links, **_database(local, name, links)} for name in ALL}
+
+
+def _database(local: LocalSuite, process: str, links: Links) -> dict[str, str]:
+    address = make_url(reveal(local.settings.of(process).database_url)).set(host=HOST, port=links.database.port)
+    return {"Q2O_DATABASE_URL": address.render_as_string(hide_password=False)}

@@ -1,0 +1,124 @@
+"""The storm's parts that need no service: the choice of faults, and clients that repeat what got no answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.faults.storm.clients import RecordingApi, StormOverError
+from tests.faults.storm.faults import FAULTS
+from tests.faults.storm.history import History, Operation, read
+from tests.faults.storm.running import dealt
+
+SECRET = "a secret of the tests, which is long enough"
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def answer_with(*answers: httpx.Response | Exception) -> tuple[list[httpx.Request], Handler]:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        answer = answers[min(len(seen), len(answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return seen, handle
+
+
+def client(history: History, handle: Handler, over: Event | None = None) -> RecordingApi:
+    api = RecordingApi("a", "http://edge", (SECRET, uuid4()), history, over or Event())
+    api.close()
+    api._http = httpx.Client(base_url="http://edge", transport=httpx.MockTransport(handle))
+    return api
+
+
+def told(history: History) -> list[Operation]:
+    return read(history.file.read_text().splitlines()).operations
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with closing(History(tmp_path / "history.jsonl")) as history:
+        yield history
+
+
+def problem(status: int, code: str) -> httpx.Response:
+    return httpx.Response(status, json={"code": code})
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [httpx.ReadTimeout("late"), problem(503, "OUTCOME_UNKNOWN"), problem(409, "IDEMPOTENT_REQUEST_IN_PROGRESS")],
+    ids=["no answer", "outcome unknown", "in progress"],
+)
+def test_a_client_repeats_an_unknown_command_under_its_key(history: History, lost: httpx.Response | Exception) -> None:
+    seen, handle = answer_with(lost, httpx.Response(201, json={"orderId": "1"}))
+
+    answer = client(history, handle).send("/orders", {})
+
+    assert answer.status == 201
+    assert len({request.headers["Idempotency-Key"] for request in seen}) == 1
+    [operation] = told(history)
+    assert (operation.unknown, operation.code, operation.succeeded) == (1, 201, True)
+
+
+def test_a_refusal_is_an_answer(history: History) -> None:
+    seen, handle = answer_with(problem(409, "QUOTE_VERSION_CONFLICT"))
+
+    client(history, handle).send("/quotes/1/price", {})
+
+    [operation] = told(history)
+    assert (len(seen), operation.was_refused, operation.problem) == (1, True, "QUOTE_VERSION_CONFLICT")
+
+
+def test_a_command_without_an_answer_stays_unknown_when_the_storm_is_over(history: History) -> None:
+    over = Event()
+    over.set()
+
+    with pytest.raises(StormOverError):
+        client(history, answer_with(httpx.ReadTimeout("late"))[1], over).send("/orders", {})
+
+    [operation] = told(history)
+    assert (operation.answered, operation.unknown) == (None, 1)
+
+
+def test_an_equal_answer_whose_fields_stand_in_another_order_is_the_same_answer(history: History) -> None:
+    bodies: list[dict[str, Any]] = [{"orderId": "1", "status": "CREATED"}, {"status": "CREATED", "orderId": "1"}]
+    api = client(history, answer_with(*(httpx.Response(201, content=json.dumps(body)) for body in bodies))[1])
+
+    for _ in bodies:
+        api.send("/orders", {}, key="k")
+
+    assert len({operation.body for operation in told(history)}) == 1
+
+
+def test_a_read_shows_the_version_of_its_register(history: History) -> None:
+    shown = httpx.Response(200, json={"version": 4, "status": "APPROVED"})
+
+    client(history, answer_with(shown)[1]).get("/quotes/17")
+
+    [operation] = told(history)
+    assert (operation.aggregate, operation.version, operation.status, operation.is_write) == ("quote:17", 4, "APPROVED", False)
+
+
+def test_a_seed_chooses_the_same_faults_again() -> None:
+    first, second = ([(name, random.random()) for name, random in islice(dealt(list(FAULTS), seed=7), 100)] for _ in range(2))
+
+    assert first == second
+
+
+def test_every_kind_of_fault_comes_before_one_comes_twice() -> None:
+    names = [name for name, _ in islice(dealt(list(FAULTS), seed=7), len(FAULTS))]
+
+    assert sorted(names) == sorted(FAULTS)
