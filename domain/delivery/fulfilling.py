@@ -252,6 +252,10 @@ def step_variables(step: Row[Any]) -> dict[str, Any]:
     }
 
 
+OUTCOME = ("stepOutcome", "failureClass", "attemptNo", "providerName")
+"""What `process_variables` tells a process."""
+
+
 def process_variables(step: Row[Any]) -> dict[str, Any]:
     """A step's outcome in the words of its process; the rules about failures decide by them."""
     return {

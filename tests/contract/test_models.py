@@ -45,7 +45,7 @@ def test_models_and_workers_agree() -> None:
             "approval-requirements.dmn: Approval requirements (approval-requirements): has no historyTimeToLive",
         ),
         (
-            change("fulfillment-step.bpmn", ' camunda:versionTag="2.0.0"', ""),
+            change("fulfillment-step.bpmn", ' camunda:versionTag="2.1.0"', ""),
             "fulfillment-step.bpmn: Fulfilment step (fulfillment-step): has no versionTag",
         ),
         (

@@ -95,6 +95,21 @@ def test_a_case_is_opened_when_a_rule_requires_it(engine: Engine, found: tuple[s
     step.ends_as("Step skipped")
 
 
+@pytest.mark.parametrize("decided", [("RETRYABLE", "RELEASED"), ("SKIPPED", "NONE")], ids=str)
+def test_a_decision_before_the_case_is_opened_is_noticed_at_once(engine: Engine, decided: tuple[str, str]) -> None:
+    """The message about it found nobody who waited."""
+    outcome, failure = decided
+    step = planned(engine)
+    step.work("fulfillment.execute-step", **step_result("HELD", "REJECTED"))
+
+    step.work("fallout.open-case", caseId="", **step_result(outcome, failure))
+
+    if outcome == "RETRYABLE":
+        step.let_time_pass("retry-due")
+        step.work("fulfillment.execute-step", **step_result("COMPLETED"))
+    step.ends_as("Step skipped" if outcome == "SKIPPED" else "Step completed")
+
+
 def test_the_case_of_a_rejected_notification_has_low_severity(engine: Engine) -> None:
     step = planned(engine, code="NOTIFY_CUSTOMER")
     step.work("fulfillment.execute-step", **step_result("HELD", "REJECTED"))

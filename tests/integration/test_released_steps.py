@@ -44,7 +44,7 @@ def test_a_process_that_comes_late_to_open_the_case_does_not_hold_the_step_again
 
     told = Fallout(acting(released.offers.engine, "tasks"), KnownEngine().door).open_case(task, parse(key))
 
-    assert told == {"caseId": "", "stepOutcome": "RETRYABLE"}
+    assert told == {"caseId": "", "stepOutcome": "RETRYABLE", "failureClass": "RELEASED", "attemptNo": 1, "providerName": "sandbox"}
     assert released.step(RESERVE).status == "RETRYABLE"
     assert [case.status for case in released.cases()] == ["RESOLVED"]
 

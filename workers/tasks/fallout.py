@@ -37,7 +37,7 @@ class Fallout:
         self._database = database
         self._engine = engine
 
-    @topic("fallout.open-case", Kind.STEP, Kind.ORDER, sets=("caseId", "stepOutcome"))
+    @topic("fallout.open-case", Kind.STEP, Kind.ORDER, sets=("caseId", *fulfilling.OUTCOME))
     def open_case(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Hold the step and open its case; a step that is final already needs no case.
 
@@ -53,7 +53,7 @@ class Fallout:
         with open_unit_of_work(self._database, task, key) as uow:
             step = reading.step(uow, key.id)
         evaluate_order(self._database, task, key, step.order_id)
-        return {"caseId": str(case_id or ""), "stepOutcome": fulfilling.outcome_of(step.status)}
+        return {"caseId": str(case_id or ""), **fulfilling.process_variables(step)}
 
     def _hold(self, task: Task, key: BusinessKey, step: Row[Any]) -> UUID | None:
         is_ruled_by_the_model = "falloutQueue" in task.properties

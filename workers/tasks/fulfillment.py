@@ -48,7 +48,6 @@ EVENT_OF = {
 CANCEL_EVENT_OF = {ReplyStatus.COMPLETED: StepEvent.CONFIRM_CANCEL, ReplyStatus.REJECTED: StepEvent.REFUSE_CANCEL}
 BY_POLICY = "FAILED_BY_POLICY"
 POLICY, FAIL = "fallout-policy", "FAIL"
-OUTCOME = ("stepOutcome", "failureClass", "attemptNo", "providerName")
 STARTABLE = (StepStatus.PENDING, StepStatus.RETRYABLE)
 
 
@@ -69,12 +68,12 @@ class Fulfillment:
         with open_unit_of_work(self._database, task, key) as uow:
             return {"readiness": reading.readiness(uow, key.id)}
 
-    @topic("fulfillment.check-outcome", Kind.STEP, sets=OUTCOME)
+    @topic("fulfillment.check-outcome", Kind.STEP, sets=fulfilling.OUTCOME)
     def check_outcome(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read the step's outcome from the domain; only reconciliation asks the provider."""
         return fulfilling.process_variables(self._read(task, key))
 
-    @topic("fulfillment.fail-step", Kind.STEP, sets=OUTCOME)
+    @topic("fulfillment.fail-step", Kind.STEP, sets=fulfilling.OUTCOME)
     def fail(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """End the step as failed without asking a person, when the rules still say so; otherwise the process decides again."""
         failed = self._read(task, key)
@@ -95,7 +94,7 @@ class Fulfillment:
     @topic(
         "fulfillment.execute-step",
         Kind.STEP,
-        sets=OUTCOME,
+        sets=fulfilling.OUTCOME,
         errors=(steps.StepObsolete.code,),
         asks_provider=True,
         heartbeat=heartbeat,
@@ -111,7 +110,7 @@ class Fulfillment:
         started = self._start(task, key, step)
         return fulfilling.process_variables(self._read(task, key) if started is None else self._send(task, key, started))
 
-    @topic("fulfillment.cancel-step", Kind.STEP, sets=OUTCOME, asks_provider=True, heartbeat=heartbeat)
+    @topic("fulfillment.cancel-step", Kind.STEP, sets=fulfilling.OUTCOME, asks_provider=True, heartbeat=heartbeat)
     def cancel(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Ask the provider to cancel the step, once, unless the outcome is known already."""
         step = self._read(task, key)
