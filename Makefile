@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices topics rights settings faults storm pgbouncer bench models openapi register fuzz evidence sbom lock help retries
+.PHONY: demo up test check races mutants matrices topics rights settings invariants faults storm pgbouncer bench models openapi register fuzz evidence sbom lock help retries
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
@@ -48,6 +48,9 @@ retries: $(VENV)/.development ## write what is tried again, how often and how it
 rights: $(VENV)/.development ## write what every process may do to docs/rights.md and docs/rights-engine.md
 	@$(BIN)/python -m tests.support.rights_page
 	@$(BIN)/python -m tests.support.engine_rights_page
+
+invariants: $(VENV)/.development ## write what the audit looks up, and what to do about it, to docs/audit.md
+	@$(BIN)/python -m tests.support.audit_page
 
 settings: $(VENV)/.development ## write the tables of settings to docs/settings.md
 	@$(BIN)/python -m tests.support.settings_page

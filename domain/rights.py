@@ -26,9 +26,9 @@ authority_grant              SIU   Su    -        -     -     S         -      S
 cancellation_request         SIU   SU    S        -     -     SU        SD     S
 configuration_result         SI    S     -        -     -     -         SD     S
 conflict_log                 I     I     I        -     I     I         SD     S
-consumer_inbox               -     -     -        -     SI    -         SuD    S
+consumer_inbox               -     -     -        -     SI    S         SuD    S
 customer_key                 -     -     -        -     -     -         SI     S
-external_callback_conflict   SI    S     -        -     -     -         SD     S
+external_callback_conflict   SI    S     -        -     -     S         SD     S
 external_callback_record     SIU   S     -        -     -     SU        SuD    S
 fallout_case                 SIU   SIU   SIU      -     -     SIU       SuD    S
 fallout_note                 SI    SI    -        -     -     SI        SD     S
@@ -41,14 +41,14 @@ order_search_projection      S     -     -        -     SIU   SIU       SD     S
 outbox_event                 SIu   SIu   I        SuD   -     SI        SuD    S
 price_book_entry             SI    S     -        -     -     -         -      S
 price_book_head              SIU   S     -        -     -     -         -      S
-price_book_version           SI    S     -        -     -     -         -      S
+price_book_version           SI    S     -        -     -     S         -      S
 price_result                 SI    S     -        -     -     S         SD     S
 provider_attempt             SU    SIU   -        -     -     SU        SD     S
 quote                        SIU   SU    -        -     -     SU        SuD    S
 quote_acceptance             SI    S     -        -     -     S         SD     S
 quote_approval_projection_decision S -  -        -     SIU   SIU       SD     S
 quote_document               SI    S     -        -     -     S         SD     S
-quote_line                   SID   S     -        -     -     -         SD     S
+quote_line                   SID   S     -        -     -     S         SD     S
 quote_revision               SIU   S     -        -     -     S         SD     S
 quote_search                 S     -     -        -     SIU   SIU       SD     S
 reconciliation_finding       -     -     -        -     -     SI        SD     S
@@ -56,7 +56,7 @@ reconciliation_lease         -     -     -        -     -     SIUD      -      S
 resolution_proposal          SI    SI    -        -     -     S         SD     S
 sales_order                  SIU   SU    S        -     -     SU        SuD    S
 sales_order_line             SI    S     -        -     -     S         SD     S
-shown_form                   SI    SI    -        -     -     -         SD     S
+shown_form                   SI    SI    -        -     -     S         SD     S
 step_contradiction           SIU   SIU   -        -     -     SIU       SD     S
 step_repair                  SI    SI    -        -     -     S         SD     S
 transition_log               SI    SI    I        -     -     SI        SD     S

@@ -1,144 +1,158 @@
-"""The audit of a tenant once everything is settled: it compares the database, the engine, Kafka and the provider.
+"""The audit of a tenant: it compares the database, the engine, Kafka, the provider and the archive.
 
-It repairs nothing and trusts no side: every figure is counted, and every disagreement is a sentence with the ids that it is about.
+It repairs nothing and trusts no side: every figure is counted, and every disagreement is a sentence with the ids that it is about. A side
+that cannot be read is said to be not looked at, and is never counted as right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy
-from rich.table import Table
-from rich.text import Text
 
 from domain import auditing
 from domain.auditing import CheckResult, Snapshot
+from domain.auditing.checking import RULES
+from domain.auditing.invariants import INVARIANTS
+from domain.auditing.outside import OUTSIDE_AGE
+from domain.auditing.rule import ALWAYS
 from reconciliation.archived_rows import load, seeing_archives
 from reconciliation.audit_agreement import (
     LedgerEntry,
-    events_agree,
     one_instance,
     processes_agree,
     provider_agrees,
+    reservations_balance,
     with_completions,
     with_deliveries,
     with_incidents,
 )
-from reconciliation.audit_sources import CamundaHistory, EngineHistory, EventRecords, KafkaTopics
-from workers.runtime.engine import Engine
-from workers.runtime.kafka_access import KafkaAccess
+from reconciliation.audit_clients import ClientRecord, clients_agree, with_answers
+from reconciliation.audit_events import events_agree
+from reconciliation.audit_report import AuditReport
+from reconciliation.audit_sources import AbsentError, EngineHistory, EventRecords, ReadBefore
+from workers.runtime.outages import OutageError
 
-SHOWN = 5  # violations of one invariant that a table lists
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditReport:
-    """What was counted and what was found, in the order of the invariants' numbers."""
-
-    tenant_id: UUID
-    checks: tuple[CheckResult, ...]
-
-    @property
-    def violations(self) -> int:
-        """The number of violations of all invariants."""
-        return sum(len(check.violations) for check in self.checks)
-
-    @property
-    def passed(self) -> bool:
-        return not self.violations
-
-    def as_json(self) -> dict[str, Any]:
-        """The report for machines."""
-        checks = [
-            {
-                "code": check.code,
-                "title": check.title,
-                "passed": check.passed,
-                "counted": dict(check.counted),
-                "violations": list(check.violations),
-            }
-            for check in self.checks
-        ]
-        return {"tenantId": str(self.tenant_id), "passed": self.passed, "violations": self.violations, "checks": checks}
+Ledger = Callable[[], Sequence[LedgerEntry]]
+Told = Callable[[str], object]
+SIDES = ("the provider", "the engine", "Kafka")
+STAGES = len(SIDES) + len(RULES)
+"""How often `told` is called for one tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """Everything that the database is compared with. `ledger`: the provider's entries as `GET /sandbox/ledger` gives them."""
+    """Everything that the database is compared with. `ledger`: the provider's entries as `GET /sandbox/ledger` gives them.
+
+    Each may raise OutageError, or AbsentError when there is no such side.
+    """
 
     engine: EngineHistory
     events: EventRecords
-    ledger: Callable[[], Sequence[LedgerEntry]]
+    ledger: Ledger
+    clients: ClientRecord = field(default_factory=ClientRecord)
 
 
 class Audit:
-    """Audits a tenant of which nothing is under way any more; what is still on its way would count as missing.
+    """Audits tenants. Raises the database's errors; another side that cannot be reached is named in the report."""
 
-    Raises the errors of a side that cannot be reached: OperationalError, EngineError, KafkaUnavailableError, and the ledger's own.
-    """
-
-    def __init__(
-        self,
-        database: sqlalchemy.Engine,
-        engine: Engine,
-        kafka: KafkaAccess,
-        provider_ledger: Callable[[], Sequence[LedgerEntry]],
-        archive: Path | None = None,
-    ) -> None:
+    def __init__(self, database: sqlalchemy.Engine, outside: Outside, archive: Path | None = None) -> None:
         self._database = database
         self._archive = archive
-        self._outside = Outside(engine=CamundaHistory(engine), events=KafkaTopics(kafka), ledger=provider_ledger)
+        self._outside = outside
 
-    def run(self, tenant_id: UUID) -> AuditReport:
-        """Audit one tenant. No transaction is open while the engine, Kafka and the provider are read."""
-        return compare(*self.inspect(tenant_id), self._outside)
+    def run(self, tenant_id: UUID, *, settled: bool = True, told: Told = lambda _: None) -> AuditReport:
+        """Audit one tenant; no transaction is open while another side is read.
 
-    def inspect(self, tenant_id: UUID) -> tuple[Snapshot, CheckResult]:
+        `settled`: nothing of the tenant is under way any more, and what is on its way counts as missing. Otherwise only what is old enough
+        counts. `told` is called before each stage, with its name.
+        """
+        # What happens while the sides are read may be missing in those that are read first. An effect, and an instance, is asked for before
+        # it is there, so these come first; an event is committed before it is in Kafka, so Kafka comes last.
+        told(SIDES[0])
+        ledger = _read(self._outside.ledger)
+        told(SIDES[1])
+        instances = _read(lambda: self._outside.engine.instances(tenant_id))
+        snapshot, archive = self.inspect(tenant_id, settled=settled, told=told)
+        told(SIDES[2])
+        engine = ReadBefore(self._outside.engine, instances)
+        return compare(snapshot, archive, replace(self._outside, engine=engine, ledger=ledger))
+
+    def inspect(self, tenant_id: UUID, *, settled: bool = True, told: Told = lambda _: None) -> tuple[Snapshot, CheckResult]:
         """The database's side at one moment, with the rows that are archived, and whether the archive is whole."""
         with seeing_archives(self._database, self._archive) as connection:
             whole = load(connection, tenant_id, self._archive)
-            return auditing.inspect(connection, tenant_id), whole
+            keys = self._outside.clients.keys_of(tenant_id)
+            return auditing.inspect(connection, tenant_id, settled=settled, told=told, keys=keys), whole
 
 
 def compare(snapshot: Snapshot, archive: CheckResult, outside: Outside) -> AuditReport:
     """Compare the database's side with the others."""
-    ledger = outside.ledger()
-    instances = outside.engine.instances(snapshot.tenant_id)
-    results = {result.code: result for result in snapshot.results}
-    results["I13"] = with_deliveries(results["I13"], snapshot, ledger)
-    results["I31"] = with_completions(results["I31"], snapshot, outside.engine)
-    results["I23"] = with_incidents(results["I23"], snapshot, instances, outside.engine)
-    checks = [
-        *results.values(),
-        archive,
-        provider_agrees(snapshot, ledger),
-        one_instance(snapshot, instances, outside.engine),
-        processes_agree(snapshot, instances),
-        *events_agree(snapshot, outside.events.read(snapshot.tenant_id), outside.events.lost_before()),
-    ]
-    return AuditReport(tenant_id=snapshot.tenant_id, checks=tuple(sorted(checks, key=lambda check: int(check.code[1:]))))
+    engine, tenant_id = outside.engine, snapshot.tenant_id
+    age = OUTSIDE_AGE if snapshot.is_live else ALWAYS
+    looked = _Looked({result.code: result for result in (*snapshot.results, archive)})
+    looked.at(("I13",), lambda: [with_deliveries(looked.results["I13"], snapshot, outside.ledger())], alone=True)
+    looked.at(("I31",), lambda: [with_completions(looked.results["I31"], snapshot, engine)])
+    looked.at(("I23",), lambda: [with_incidents(looked.results["I23"], snapshot, engine.instances(tenant_id), engine)])
+    looked.at(("I8", "I12"), lambda: [side(snapshot, outside.ledger()) for side in (provider_agrees, reservations_balance)], age)
+    looked.at(("I14",), lambda: [one_instance(snapshot, engine.instances(tenant_id), engine)], age)
+    looked.at(("I16",), lambda: [processes_agree(snapshot, engine.instances(tenant_id))], age)
+    looked.at(
+        ("I18", "I19", "I22"), lambda: events_agree(snapshot, outside.events.read(tenant_id), outside.events.lost_before()), age
+    )
+    looked.at(("I2",), lambda: [with_answers(looked.results["I2"], snapshot, outside.clients)], alone=True)
+    looked.at(("I24", "I25", "I26", "I27", "I29"), lambda: clients_agree(snapshot, outside.clients))
+    checks = sorted(looked.results.values(), key=lambda check: int(check.code[1:]))
+    return AuditReport(tenant_id=tenant_id, checks=tuple(checks), out_of_reach=tuple(looked.out_of_reach))
 
 
-def as_table(report: AuditReport) -> Table:
-    """The report for people: every invariant with its figures, and below it its first violations."""
-    table = Table(title="Invariants", title_justify="left", show_lines=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("What must hold")
-    table.add_column("Counted")
-    table.add_column("", no_wrap=True)
-    for check in report.checks:
-        figures = ", ".join(f"{name} {number}" for name, number in check.counted.items())
-        verdict = Text("holds", style="green") if check.passed else Text(f"{len(check.violations)} broken", style="bold red")
-        table.add_row(check.code, check.title, figures, verdict)
-        for sentence in _shown(check):
-            table.add_row("", Text(sentence, style="red"))
-    return table
+class _Looked:
+    """What has been looked at so far, by invariant, and why a side was out of reach."""
+
+    def __init__(self, results: dict[str, CheckResult]) -> None:
+        self.results = results
+        self.out_of_reach: dict[str, None] = {}
+
+    def at(
+        self,
+        codes: Sequence[str],
+        look: Callable[[], Sequence[CheckResult]],
+        age: timedelta = ALWAYS,
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Look at something, or note why that was not possible. `alone`: the invariant says enough without this side."""
+        try:
+            found = look()
+        except (OutageError, AbsentError) as error:
+            reason = str(error) or type(error).__name__
+            if isinstance(error, OutageError):
+                self.out_of_reach[reason] = None
+            found = () if alone else [self._unseen(code, reason) for code in codes]
+        self.results |= {each.code: replace(each, age=max(each.age, age)) for each in found}
+
+    def _unseen(self, code: str, reason: str) -> CheckResult:
+        known = self.results.get(code) or CheckResult(code=code, title=INVARIANTS[code].title)
+        return replace(known, unseen="; ".join(filter(None, (known.unseen, reason))))
 
 
-def _shown(check: CheckResult) -> list[str]:
-    more = len(check.violations) - SHOWN
-    return [*check.violations[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+T = TypeVar("T")
+
+
+def _read(read: Callable[[], T]) -> Callable[[], T]:
+    """Read a side now; returns what gives the result, or raises the error, whenever it is asked."""
+    try:
+        found = read()
+    except (OutageError, AbsentError) as error:
+        failure = error
+
+        def fail() -> T:
+            raise failure
+
+        return fail
+    return lambda: found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message
 
 from domain.store.facts import TOPICS
 from domain.texts import json_from
@@ -17,9 +16,7 @@ from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident, Trace
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
-
-KAFKA_BATCH = 500
-KAFKA_SILENCE = timedelta(seconds=30)  # the longest time without a record, while more are to come
+from workers.runtime.kafka_reading import SILENCE, first_from, marks, records
 
 
 class EngineHistory(Protocol):
@@ -40,7 +37,7 @@ class EngineHistory(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
-    """One record in Kafka, and the event in it."""
+    """One record in Kafka, and the event in it. `event_time`: when it was committed."""
 
     topic: str
     partition: int
@@ -48,6 +45,7 @@ class EventRecord:
     key: str
     event_id: UUID
     aggregate_version: int
+    event_time: datetime | None = None
 
 
 class EventRecords(Protocol):
@@ -58,6 +56,52 @@ class EventRecords(Protocol):
 
     def lost_before(self) -> Mapping[str, datetime]:
         """Topics that no longer have all their records -> the time from which on they have them all."""
+
+
+class AbsentError(Exception):
+    """There is no such side here; the text says why."""
+
+
+class Absent:
+    """Stands for the engine and Kafka where they are not set up. `reason`: why. Every call raises AbsentError."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:  # noqa: ARG002 - the protocol's
+        raise AbsentError(self._reason)
+
+    def trace(self, instance_id: str) -> Trace:  # noqa: ARG002 - the protocol's
+        raise AbsentError(self._reason)
+
+    def incidents(self) -> Sequence[Incident]:
+        raise AbsentError(self._reason)
+
+    def completions(self) -> Iterable[tuple[str, str]]:
+        raise AbsentError(self._reason)
+
+    def read(self, tenant_id: UUID) -> Sequence[EventRecord]:  # noqa: ARG002 - the protocol's
+        raise AbsentError(self._reason)
+
+    def lost_before(self) -> Mapping[str, datetime]:
+        raise AbsentError(self._reason)
+
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        raise AbsentError(self._reason)
+
+
+class ReadBefore:
+    """An engine's history whose instances were read at an earlier moment than the rest of it."""
+
+    def __init__(self, history: EngineHistory, instances: Callable[[], Sequence[EngineInstance]]) -> None:
+        self._history = history
+        self._instances = instances
+        self.trace = history.trace
+        self.incidents = history.incidents
+        self.completions = history.completions
+
+    def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:  # noqa: ARG002 - they were read for this tenant
+        return self._instances()
 
 
 class CamundaHistory:
@@ -82,27 +126,21 @@ class CamundaHistory:
 class KafkaTopics:
     """The product's Kafka topics, from the first record to the last one when the reading began. Raises KafkaUnavailableError."""
 
-    def __init__(self, kafka: KafkaAccess, silence: timedelta = KAFKA_SILENCE) -> None:
+    def __init__(self, kafka: KafkaAccess, silence: timedelta = SILENCE) -> None:
         self._kafka = kafka
         self._silence = silence
 
     def read(self, tenant_id: UUID) -> list[EventRecord]:
-        # A group of its own that commits nothing: no other consumer's offset moves.
-        consumer = new_consumer(self._kafka, f"audit-{uuid4()}")
-        try:
-            return [record for message in self._messages(consumer) if (record := _record(message, tenant_id)) is not None]
-        except KafkaException as error:
-            raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
-        finally:
-            consumer.close()
+        found = records(self._kafka, set(TOPICS.values()), self._silence)
+        return [record for message in found if (record := _record(message, tenant_id)) is not None]
 
     def lost_before(self) -> dict[str, datetime]:
         consumer = new_consumer(self._kafka, f"audit-{uuid4()}")
         try:
             found: dict[str, datetime] = {}
-            for place, (low, high) in self._marks(consumer).items():
+            for place, (low, high) in marks(consumer, set(TOPICS.values()), self._silence).items():
                 if low > 0:
-                    since = self._time_of(consumer, place, low) if low < high else datetime.now(UTC)
+                    since = _time_of(first_from(consumer, place, low, self._silence)) if low < high else datetime.now(UTC)
                     found[place[0]] = max(since, found.get(place[0], since))
         except KafkaException as error:
             raise KafkaUnavailableError(f"Kafka did not tell its oldest records: {error.args[0].str()}") from error
@@ -111,44 +149,15 @@ class KafkaTopics:
         finally:
             consumer.close()
 
-    def _time_of(self, consumer: Consumer, place: tuple[str, int], offset: int) -> datetime:
-        consumer.assign([TopicPartition(*place, offset)])
-        message = consumer.poll(self._silence.total_seconds())
-        if message is None or message.error() is not None:
-            raise KafkaUnavailableError(f"Kafka did not give the first record of {place}")
-        return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
 
-    def _messages(self, consumer: Consumer) -> Iterator[Message]:
-        ends = self._ends(consumer)
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in ends])
-        give_up = time.monotonic() + self._silence.total_seconds()
-        while ends:
-            for message in consumer.consume(KAFKA_BATCH, timeout=0.2):
-                if message.error() is not None:
-                    raise KafkaException(message.error())
-                give_up = time.monotonic() + self._silence.total_seconds()
-                yield message
-            ends = {place: end for place, end in ends.items() if _position(consumer, place) < end}
-            if time.monotonic() > give_up:
-                raise KafkaUnavailableError(f"Kafka gave no record of {sorted(ends)} for {self._silence}. Is it overloaded?")
-
-    def _ends(self, consumer: Consumer) -> dict[tuple[str, int], int]:
-        """Partitions with records -> the offset after their last one."""
-        return {place: high for place, (low, high) in self._marks(consumer).items() if low < high}
-
-    def _marks(self, consumer: Consumer) -> dict[tuple[str, int], tuple[int, int]]:
-        """Partitions -> the offset of their first record, and the one after their last."""
-        seconds = self._silence.total_seconds()
-        known = consumer.list_topics(timeout=seconds).topics
-        places = [
-            (topic, partition) for topic in sorted(set(TOPICS.values())) if topic in known for partition in known[topic].partitions
-        ]
-        return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds) for place in places}
+def _time_of(message: Message) -> datetime:
+    return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
 
 
-def _position(consumer: Consumer, place: tuple[str, int]) -> int:
-    [at] = consumer.position([TopicPartition(*place)])
-    return int(at.offset)
+def _time(text: str | None) -> datetime | None:
+    """By the clock of the database; None when the event has no such time."""
+    time = datetime.fromisoformat(text) if text else None
+    return time if time and time.tzinfo else None
 
 
 def _record(message: Message, tenant_id: UUID) -> EventRecord | None:
@@ -164,6 +173,7 @@ def _record(message: Message, tenant_id: UUID) -> EventRecord | None:
             key=(message.key() or b"").decode(),
             event_id=UUID(event["eventId"]),
             aggregate_version=int(event["aggregateVersion"]),
+            event_time=_time(event.get("eventTime")),
         )
     except (ValueError, KeyError, TypeError):
         return None

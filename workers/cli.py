@@ -1,6 +1,6 @@
 """The command line `q2o`, with a command for every process. A process reads its settings here, once, and nowhere else.
 
-Exit codes: 0 success; 1 `demo`, `check`, `restart-instances` or `retain` found something wrong; 2 a person must put something right outside of the
+Exit codes: 0 success; 1 `demo`, `audit`, `check`, `restart-instances` or `retain` found something wrong; 2 a person must put something right outside of the
 product (one line says what); 70 a fault of ours.
 """
 
@@ -16,8 +16,10 @@ from uuid import UUID
 import typer
 
 from workers.cli_asking import explain, status
+from workers.cli_auditing import audit
 from workers.cli_errors import AsJson, err, plain_errors, require, settings_of, tell_end, tell_fault
 from workers.cli_installing import DryRun, check, deploy, migrate, restart_instances
+from workers.cli_letters import dead_letters
 from workers.cli_repairing import rebuild
 from workers.runtime.production import is_production, require_local
 from workers.runtime.secret_files import reveal
@@ -36,8 +38,9 @@ app = typer.Typer(
 )
 Once = Annotated[bool, typer.Option("--once", help="Run once, then exit.")]
 
-for command in (migrate, deploy, restart_instances, check, status, explain, rebuild):
+for command in (migrate, deploy, restart_instances, check, status, explain, audit, rebuild):
     app.command()(command)
+app.add_typer(dead_letters, name="dead-letters")
 
 
 def run_process(name: str, **given: str) -> None:

@@ -115,6 +115,15 @@ def _taken(name: str, host: str, port: int) -> str | None:
     return None
 
 
+def _sides_of_the_audit(settings: Settings) -> None:
+    """Raises SettingError for a side that is set up wrongly; one that is not set up is not looked at."""
+    sides = {"engine_url": "engine_tls", "kafka": "kafka", "provider_ledger_url": "provider_ledger_tls"}
+    for name, side in sides.items():
+        if settings.environment.find(name):
+            getattr(settings, side)
+    settings.archive  # noqa: B018 - it raises
+
+
 _ENGINE: tuple[Reading, ...] = (lambda its: its.engine_tls,)
 _PROVIDER: tuple[Reading, ...] = (lambda its: its.provider_tls,)
 _KAFKA: tuple[Reading, ...] = (lambda its: its.kafka,)
@@ -126,6 +135,8 @@ _TOGETHER: Mapping[str, Sequence[Reading]] = {
     "inbox": _KAFKA,
     "reconcile": (*_ENGINE, *_PROVIDER, lambda its: its.redis_tls),
     "retain": (lambda its: its.retention,),
+    "audit": (_sides_of_the_audit,),
+    "dead-letters": _KAFKA,
     "deploy": _ENGINE,
     "restart-instances": (*_ENGINE, lambda its: its.of("reconcile").database_url),
     "rebuild": (lambda its: its.of("reconcile").database_url,),

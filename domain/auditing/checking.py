@@ -3,51 +3,76 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 import domain.schema  # noqa: F401 - registers every move and every refusal
-from domain.auditing import delivery, history, offers, projections, signatures
-from domain.auditing.rule import Rule
+from domain.auditing import delivery, history, offers, projections, sessions, signatures
+from domain.auditing.rule import ALWAYS, Rule
 from domain.errors import DomainError
 from domain.store import CellKind, Check, Matrix, Move
 
-RULES: tuple[Rule, ...] = (*offers.RULES, *history.RULES, *delivery.RULES, *projections.RULES, *signatures.RULES)
+RULES: tuple[Rule, ...] = (
+    *offers.RULES,
+    *history.RULES,
+    *delivery.RULES,
+    *projections.RULES,
+    *signatures.RULES,
+    *sessions.RULES,
+)
 # A creation is no move, so the registry of moves does not say that these are announced by an event.
 ANNOUNCED_WHEN_CREATED = ("quote", "sales_order", "approval_request")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """The result of one rule: how many rows it covers (`counted`), and a sentence with ids for each violation."""
+    """The result of one rule: how many rows it covers (`counted`), and a sentence with ids for each violation.
+
+    `unseen`: why the rule could not be looked at, wholly or in part. `age`: how old what it names had to be.
+    """
 
     code: str
     title: str
     counted: Mapping[str, int] = field(default_factory=dict)
     violations: tuple[str, ...] = ()
+    unseen: str = ""
+    age: timedelta = ALWAYS
 
     @property
     def passed(self) -> bool:
-        return not self.violations
+        return not self.violations and not self.unseen
 
 
-def check(connection: Connection, tenant_id: UUID) -> list[CheckResult]:
-    """Check every rule for one tenant. Changes nothing."""
-    parameters = _parameters(tenant_id)
-    return [_check(connection, rule, parameters) for rule in RULES]
+def check(
+    connection: Connection, tenant_id: UUID, *, settled: bool = True, told: Callable[[str], object] = lambda _: None
+) -> list[CheckResult]:
+    """Check every rule for one tenant, and call `told` with the title of each before. Changes nothing.
+
+    `settled`: nothing of the tenant is under way any more, so rows of any age count.
+    """
+    parameters = parameters_of(tenant_id)
+    results = []
+    for rule in RULES:
+        told(rule.title)
+        results.append(_check(connection, rule, ALWAYS if settled else rule.age, parameters))
+    return results
 
 
-def _check(connection: Connection, rule: Rule, parameters: Mapping[str, Any]) -> CheckResult:
+def _check(connection: Connection, rule: Rule, age: timedelta, given: Mapping[str, Any]) -> CheckResult:
+    parameters = {**given, "age": age}
     counted = {name: int(connection.scalar(text(query), parameters) or 0) for name, query in rule.counts.items()}
+    blind = str(connection.scalar(text(rule.blind)) or "") if rule.blind else ""
     found = tuple(str(sentence) for query in rule.violations for sentence in connection.scalars(text(query), parameters))
-    return CheckResult(code=rule.code, title=rule.title, counted=counted, violations=found)
+    return CheckResult(code=rule.code, title=rule.title, counted=counted, violations=found, age=age, unseen=blind)
 
 
-def _parameters(tenant_id: UUID) -> dict[str, Any]:
+def parameters_of(tenant_id: UUID) -> dict[str, Any]:
+    """What the queries of all rules may use, but for the age."""
     matrices = history.MATRICES.items()
     finals = [{"aggregate": aggregate, "state": state} for aggregate, matrix in matrices for state in _finals(matrix)]
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.auditing.rule import Rule, count
+from domain.auditing.rule import OLD_ENOUGH, WITHIN_HOURS, WITHIN_MINUTES, Rule, count
 
 FULFILLED = Rule(
     code="I11",
@@ -13,25 +13,28 @@ FULFILLED = Rule(
         "steps": count("fulfillment_step"),
     },
     violations=(
-        """SELECT format('Order %s is %s, and %s of its %s steps are done.', o.id, o.status, s.done, s.steps)
+        f"""SELECT format('Order %s is %s, and %s of its %s steps are done.', o.id, o.status, s.done, s.steps)
         FROM sales_order o CROSS JOIN LATERAL (
-            SELECT count(*) AS steps, count(*) FILTER (WHERE status IN ('COMPLETED', 'SKIPPED')) AS done
+            SELECT count(*) AS steps, count(*) FILTER (WHERE status IN ('COMPLETED', 'SKIPPED')) AS done, max(updated_at) AS changed_at
             FROM fulfillment_step s WHERE s.tenant_id = o.tenant_id AND s.order_id = o.id AND s.kind = 'FULFILL') s
         WHERE o.tenant_id = :tenant_id AND (o.status = 'FULFILLED') <> (s.steps > 0 AND s.done = s.steps)
         AND NOT (o.status IN ('CANCELLING', 'CANCELLED', 'PARTIALLY_FULFILLED') AND EXISTS (
-            SELECT FROM cancellation_request r WHERE r.tenant_id = o.tenant_id AND r.order_id = o.id))""",
-        """SELECT format('Order %s is CANCELLED, and the effect of %s was not undone.', o.id, s.step_code)
+            SELECT FROM cancellation_request r WHERE r.tenant_id = o.tenant_id AND r.order_id = o.id))
+        AND greatest(o.updated_at, s.changed_at) < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
+        f"""SELECT format('Order %s is CANCELLED, and the effect of %s was not undone.', o.id, s.step_code)
         FROM sales_order o JOIN fulfillment_step s ON s.tenant_id = o.tenant_id AND s.order_id = o.id AND s.kind = 'FULFILL'
         WHERE o.tenant_id = :tenant_id AND o.status = 'CANCELLED' AND s.status = 'COMPLETED'
         AND NOT EXISTS (SELECT FROM fulfillment_step u WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id
             AND u.status = 'COMPLETED')
-        AND NOT EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id AND c.answer = 'REVERSED')""",
-        """SELECT format('Cancellation %s is %s, and order %s is %s.', r.id, r.status, o.id, o.status)
+        AND NOT EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id AND c.answer = 'REVERSED')
+        AND greatest(o.updated_at, s.updated_at) < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
+        f"""SELECT format('Cancellation %s is %s, and order %s is %s.', r.id, r.status, o.id, o.status)
         FROM cancellation_request r JOIN sales_order o ON o.tenant_id = r.tenant_id AND o.id = r.order_id
         WHERE r.tenant_id = :tenant_id AND (r.status, o.status) NOT IN (('ACKNOWLEDGED', 'CANCEL_REQUESTED'),
             ('ASSESSING', 'CANCEL_REQUESTED'), ('EXECUTING', 'CANCELLING'), ('DONE', 'CANCELLED'), ('DONE_PARTIAL', 'PARTIALLY_FULFILLED'))
-        AND r.status <> 'DECLINED'""",
+        AND r.status <> 'DECLINED' AND greatest(o.updated_at, r.updated_at) < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
     ),
+    age=WITHIN_MINUTES,
 )
 CALLBACKS = Rule(
     code="I13",
@@ -46,12 +49,14 @@ CALLBACKS = Rule(
         """SELECT format('Step %s was completed by %s callbacks: %s.', step_id, count(*), string_agg(external_event_id, ', '))
         FROM external_callback_record WHERE tenant_id = :tenant_id AND processed_status = 'APPLIED' AND event_type = 'step.completed'
         GROUP BY step_id HAVING count(*) > 1""",
-        """SELECT format('Callback %s was received and never processed.', external_event_id)
-        FROM external_callback_record WHERE tenant_id = :tenant_id AND processed_status = 'RECEIVED'""",
+        f"""SELECT format('Callback %s was received and never processed.', external_event_id)
+        FROM external_callback_record WHERE tenant_id = :tenant_id AND processed_status = 'RECEIVED'
+        AND received_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
         """SELECT format('Callback %s changed step %s %s times.', external_event_id, aggregate_id, count(*))
         FROM transition_log WHERE tenant_id = :tenant_id AND aggregate_type = 'fulfillment_step' AND external_event_id IS NOT NULL
         GROUP BY external_event_id, aggregate_id HAVING count(*) > 1""",
     ),
+    age=WITHIN_MINUTES,
 )
 NOTHING_UNKNOWN = Rule(
     code="I15",
@@ -65,23 +70,26 @@ NOTHING_UNKNOWN = Rule(
         "findings": count("reconciliation_finding"),
     },
     violations=(
-        """SELECT format('The start of %s is still %s.', business_key, status) FROM workflow_correlation
-        WHERE tenant_id = :tenant_id AND status IN ('REQUESTED', 'START_UNKNOWN')""",
-        """SELECT format('Step %s (%s) of order %s is still UNKNOWN.', id, step_code, order_id) FROM fulfillment_step
-        WHERE tenant_id = :tenant_id AND status = 'UNKNOWN'""",
+        f"""SELECT format('The start of %s is still %s.', business_key, status) FROM workflow_correlation
+        WHERE tenant_id = :tenant_id AND status IN ('REQUESTED', 'START_UNKNOWN') AND updated_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
+        f"""SELECT format('Step %s (%s) of order %s is still UNKNOWN.', id, step_code, order_id) FROM fulfillment_step
+        WHERE tenant_id = :tenant_id AND status = 'UNKNOWN' AND updated_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
     ),
+    age=WITHIN_HOURS,
 )
 EVERY_TROUBLE_HAS_A_CASE = Rule(
     code="I17",
     title="what waits for a person has a case, and a case has one owner",
     counts={"cases": count("fallout_case"), "contradictions": count("step_contradiction")},
     violations=(
-        """SELECT format('Step %s (%s) of order %s is HELD and has no open case.', s.id, s.step_code, s.order_id) FROM fulfillment_step s
+        f"""SELECT format('Step %s (%s) of order %s is HELD and has no open case.', s.id, s.step_code, s.order_id) FROM fulfillment_step s
         WHERE s.tenant_id = :tenant_id AND s.status = 'HELD' AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = s.tenant_id
-            AND f.step_id = s.id AND f.status NOT IN ('CLOSED', 'CANCELLED'))""",
-        """SELECT format('%s of step %s, which was %s, was left to a person and has no case.', c.said, c.step_id, c.known)
+            AND f.step_id = s.id AND f.status NOT IN ('CLOSED', 'CANCELLED'))
+        AND s.updated_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
+        f"""SELECT format('%s of step %s, which was %s, was left to a person and has no case.', c.said, c.step_id, c.known)
         FROM step_contradiction c WHERE c.tenant_id = :tenant_id AND c.answer = 'LEFT_TO_A_PERSON' AND NOT EXISTS (
-            SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id AND f.step_id = c.step_id)""",
+            SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id AND f.step_id = c.step_id)
+        AND coalesce(c.answered_at, c.created_at) < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
         """SELECT format('Event %s came with two contents and has no case.', c.external_event_id) FROM external_callback_conflict c
         WHERE c.tenant_id = :tenant_id AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = c.tenant_id
             AND f.type = 'PROVIDER_CONFLICT' AND f.evidence ->> 'externalEventId' = c.external_event_id)""",
@@ -95,6 +103,7 @@ EVERY_TROUBLE_HAS_A_CASE = Rule(
         WHERE later.tenant_id = :tenant_id AND later.aggregate_type = 'fallout_case' AND later.reason = 'CLAIM'
         AND later.transition_from = 'IN_PROGRESS' AND earlier.actor <> later.actor""",
     ),
+    age=WITHIN_MINUTES,
 )
 NOTHING_WAITS = Rule(
     code="I23",
@@ -105,10 +114,11 @@ NOTHING_WAITS = Rule(
         "expiredCommands": count("workflow_command", "status = 'EXPIRED'"),
     },
     violations=(
-        """SELECT format('Event %s (%s) of %s %s has not been published.', id, event_type, aggregate_type, aggregate_id)
-        FROM outbox_event WHERE tenant_id = :tenant_id AND status = 'PENDING'""",
-        """SELECT format('%s %s for %s has waited since %s.', kind, name, business_key, created_at)
-        FROM workflow_command WHERE tenant_id = :tenant_id AND status = 'PENDING'""",
+        f"""SELECT format('Event %s (%s) of %s %s has not been published.', id, event_type, aggregate_type, aggregate_id)
+        FROM outbox_event WHERE tenant_id = :tenant_id AND status = 'PENDING' AND created_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
+        f"""SELECT format('%s %s for %s has waited since %s.', kind, name, business_key, created_at)
+        FROM workflow_command WHERE tenant_id = :tenant_id AND status = 'PENDING' AND created_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
     ),
+    age=WITHIN_MINUTES,
 )
 RULES = (FULFILLED, CALLBACKS, NOTHING_UNKNOWN, EVERY_TROUBLE_HAS_A_CASE, NOTHING_WAITS)

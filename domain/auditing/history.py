@@ -175,5 +175,6 @@ TENANTS_APART = Rule(
             for table, column, target, key, condition in _POINTERS
         ),
     ),
+    of_excerpt=False,  # its rows point out of what belongs to the tenant
 )
 RULES = (NO_LOST_UPDATE, EXPLAINED, LEGAL_MOVES, FINAL_STAYS, TENANTS_APART)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from domain.auditing.checking import CheckResult, check
-from domain.auditing.rule import COMMITTED, count
+from domain.auditing.rule import COMMITTED, OLD_ENOUGH, count
 from domain.auditing.signatures import SIGNED_IN_TASKLIST
 from domain.delivery import steps
 
 
 class WantedWorkflow(NamedTuple):
     """A process that should have been started. `is_settled`: its aggregate needs it no more; `is_cancelled`: it may have been terminated;
-    `is_forgotten`: it ended so long ago that the engine may have deleted its history.
+    `is_forgotten`: it ended so long ago that the engine may have deleted its history. `changed_at`: when the process or its aggregate was
+    changed last.
     """
 
     business_key: str
@@ -27,13 +28,14 @@ class WantedWorkflow(NamedTuple):
     is_settled: bool
     is_cancelled: bool
     is_forgotten: bool = False
+    changed_at: datetime = datetime.min.replace(tzinfo=UTC)
 
 
 class StepOutcome(NamedTuple):
     """A step, to be compared with the provider's ledger.
 
-    `is_wanted`: its effect must be there: it is completed, not undone, and the provider has not taken it back. `is_open_to_doubt`: a person
-    has decided what became of it, or must: nothing follows from the ledger.
+    `is_wanted`: its effect must be there: it is completed, not undone, and the provider has not taken it back. `is_open_to_doubt`: nothing
+    follows from the ledger, because the step or its undoing is on its way, or a person has decided what became of it, or must.
     """
 
     step_id: UUID
@@ -41,6 +43,9 @@ class StepOutcome(NamedTuple):
     is_wanted: bool
     is_open_to_doubt: bool
     is_order_settled: bool
+    changed_at: datetime
+    code: str
+    is_order_fulfilled: bool
 
 
 class CommittedEvent(NamedTuple):
@@ -55,6 +60,20 @@ class CommittedEvent(NamedTuple):
     created_at: datetime
 
 
+class Key(NamedTuple):
+    """An idempotency key, which belongs to a command."""
+
+    command: str
+    key: str
+
+
+class StoredAnswer(NamedTuple):
+    """What a repeat of a command is answered."""
+
+    status: int | None
+    body: Any
+
+
 class Signature(NamedTuple):
     """What a person decided in Tasklist, in the process that asked them."""
 
@@ -66,6 +85,10 @@ class Signature(NamedTuple):
 
 ENGINE_HISTORY = timedelta(days=180)
 """How long the engine keeps what has ended (docker/engine/application.yaml, and the models)."""
+OUTSIDE_AGE = timedelta(minutes=30)
+"""Twice the time after which reconciliation ends an instance that nobody needs (`DONE_GRACE`)."""
+FAR_OFF = datetime.max.replace(tzinfo=UTC)
+_BEFORE = text(f"SELECT {OLD_ENOUGH}")
 _ORDER_SETTLED = "o.status IN ('FULFILLED', 'PARTIALLY_FULFILLED', 'FAILED', 'CANCELLED', 'REJECTED')"
 # An approval is settled once its quote waits for it no more (it is decided, or the quote has another revision), a case once it is closed, a late
 # compensation once its undo step is final.
@@ -75,7 +98,8 @@ SELECT c.business_key, c.workflow_name, c.status, c.process_instance_id,
         NOT (q.status IN ('SUBMITTED_FOR_APPROVAL', 'APPROVAL_IN_PROGRESS') AND q.current_revision_id = v.id),
         false),
     coalesce(o.status = 'CANCELLED', false),
-    coalesce(o.updated_at, f.updated_at, u.updated_at, q.updated_at) < clock_timestamp() - CAST('{ENGINE_HISTORY.days} days' AS interval)
+    coalesce(o.updated_at, f.updated_at, u.updated_at, q.updated_at) < clock_timestamp() - CAST('{ENGINE_HISTORY.days} days' AS interval),
+    greatest(c.updated_at, o.updated_at, f.updated_at, u.updated_at, q.updated_at)
 FROM workflow_correlation c
 LEFT JOIN sales_order o ON o.tenant_id = c.tenant_id AND o.id = c.aggregate_id AND c.aggregate_type = 'sales_order'
 LEFT JOIN quote_revision v ON v.tenant_id = c.tenant_id AND v.id = c.aggregate_id AND c.aggregate_type = 'quote_revision'
@@ -90,12 +114,17 @@ SELECT s.id, s.status,
         AND NOT EXISTS (SELECT FROM fulfillment_step u WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id
             AND u.status = 'COMPLETED')
         AND NOT EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id AND c.answer = 'REVERSED'),
-    s.status = 'HELD'
+    s.status IN ('HELD', 'IN_PROGRESS', 'UNKNOWN', 'RETRYABLE')
+        OR EXISTS (SELECT FROM fulfillment_step u WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id
+            AND u.status IN ('IN_PROGRESS', 'UNKNOWN', 'RETRYABLE'))
         OR EXISTS (SELECT FROM transition_log l WHERE l.tenant_id = s.tenant_id AND l.aggregate_type = 'fulfillment_step'
             AND l.aggregate_id = s.id AND l.reason LIKE 'RESOLVE\\_%' AND l.transition_to <> 'RETRYABLE')
         OR EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id
             AND coalesce(c.answer, 'LEFT_TO_A_PERSON') = 'LEFT_TO_A_PERSON'),
-    {_ORDER_SETTLED}
+    {_ORDER_SETTLED},
+    greatest(s.updated_at, o.updated_at, (SELECT max(u.updated_at) FROM fulfillment_step u
+        WHERE u.tenant_id = s.tenant_id AND u.compensates_step_id = s.id)),
+    s.step_code, s.kind = 'FULFILL' AND o.status = 'FULFILLED'
 FROM fulfillment_step s JOIN sales_order o ON o.tenant_id = s.tenant_id AND o.id = s.order_id
 WHERE s.tenant_id = :tenant_id
 """)  # noqa: S608 - written in this module
@@ -121,13 +150,24 @@ WHERE tenant_id = :tenant_id AND type = 'WORKFLOW_INCIDENT' AND status NOT IN ('
 """)
 
 
+_ANSWERS = text("""
+SELECT command_name, idempotency_key, response_status, response_body FROM idempotency_record
+WHERE tenant_id = :tenant_id AND idempotency_key = ANY(:keys)
+""")
+_EFFECTS = text("""
+SELECT idempotency_key, count(DISTINCT command_id) AS commands FROM transition_log
+WHERE tenant_id = :tenant_id AND idempotency_key = ANY(:keys) GROUP BY 1
+""")
+
+
 class Snapshot(NamedTuple):
     """A tenant at one moment: the results of the rules, and what must agree with the engine, Kafka and the provider.
 
     `sent_keys`: the idempotency key of every provider request that may have been sent. `explained_keys`: business keys that wait for a
     person, so that an incident there is explained. `callbacks`: how many different callbacks came. `called_keys`: business keys of the
     processes that a started one has called. `signatures`: what people decided in Tasklist. `replaced_instances`: ids of instances whose
-    place another one has taken.
+    place another one has taken. `settled_before`: what was changed later may be on its way to the other sides.
+    `keys`: those that were asked about, with their stored `answers`, and for each key text the number of transactions (`effects`).
     """
 
     tenant_id: UUID
@@ -141,14 +181,37 @@ class Snapshot(NamedTuple):
     called_keys: frozenset[str]
     signatures: Sequence[Signature]
     replaced_instances: frozenset[str]
+    settled_before: datetime
+    keys: frozenset[Key]
+    answers: Mapping[Key, StoredAnswer]
+    effects: Mapping[str, int]
+
+    @property
+    def is_live(self) -> bool:
+        return self.settled_before != FAR_OFF
+
+    def is_old_enough(self, at: datetime | None) -> bool:
+        """Whether what was changed at this time is old enough to be judged. What has no time is."""
+        return at is None or at < self.settled_before
 
 
-def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
-    """Take the snapshot of a tenant once everything is settled. Changes nothing; needs a transaction that is REPEATABLE READ."""
+def inspect(
+    connection: Connection,
+    tenant_id: UUID,
+    *,
+    settled: bool = True,
+    told: Callable[[str], object] = lambda _: None,
+    keys: Collection[Key] = (),
+) -> Snapshot:
+    """Take the snapshot of a tenant. Changes nothing; needs a transaction that is REPEATABLE READ. Parameters as those of `check`.
+
+    `keys`: the idempotency keys that clients have a record of.
+    """
     tenant = {"tenant_id": tenant_id}
+    of_keys = tenant | {"keys": sorted({each.key for each in keys})}
     return Snapshot(
         tenant_id=tenant_id,
-        results=check(connection, tenant_id),
+        results=check(connection, tenant_id, settled=settled, told=told),
         workflows=[WantedWorkflow._make(row) for row in connection.execute(_WORKFLOWS, tenant)],
         steps=[StepOutcome._make(row) for row in connection.execute(_STEPS, tenant)],
         sent_keys=frozenset(connection.scalars(_SENT, tenant)),
@@ -158,4 +221,8 @@ def inspect(connection: Connection, tenant_id: UUID) -> Snapshot:
         called_keys=frozenset(connection.scalars(_CALLED, tenant)),
         signatures=[Signature._make(row) for row in connection.execute(text(SIGNED_IN_TASKLIST), tenant)],
         replaced_instances=frozenset(connection.scalars(_RESTARTED, tenant)),
+        settled_before=FAR_OFF if settled else connection.scalars(_BEFORE, {"age": OUTSIDE_AGE}).one(),
+        keys=frozenset(keys),
+        answers={Key(*row[:2]): StoredAnswer(*row[2:]) for row in connection.execute(_ANSWERS, of_keys)},
+        effects={row.idempotency_key: row.commands for row in connection.execute(_EFFECTS, of_keys)},
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from domain.auditing.rule import COMMITTED, Rule, count
+from domain.auditing.invariants import INVARIANTS
+from domain.auditing.rule import COMMITTED, OLD_ENOUGH, WITHIN_MINUTES, Rule, count
 from domain.projections.tables import IDENTITY, TABLES, Projection, header_of
 from domain.store.base import camel
 from domain.store.outbox import INBOX_IS_WHOLE_FOR
@@ -17,6 +18,7 @@ _TRUTH = {
         "JOIN approval_requirement q ON q.tenant_id = d.tenant_id AND q.id = d.requirement_id"
     ),
 }
+_CHANGED = {Projection.QUOTES: "updated_at", Projection.ORDERS: "updated_at", Projection.DECISIONS: "decided_at"}
 # The events of a row carry the columns of its header, except those that stand in the envelope; a decision is told by one event.
 _TOLD = {
     Projection.QUOTES: ("quote", {"quote_id": "e.aggregate_id", "aggregate_version": "e.aggregate_version"}),
@@ -35,13 +37,37 @@ def _columns(projection: Projection, of: str) -> str:
     return ", ".join(f"{of}.{column.name}" for column in header_of(projection))
 
 
+CONSUMERS = {Projection.QUOTES: "quote-search", Projection.ORDERS: "order-search"}
+"""The consumer of each view that shows the version of its aggregate."""
+# Every row of a view, and the newest version of which its consumer has seen the event.
+_SEEN = {
+    view: f"""SELECT v.{IDENTITY[view]}, v.aggregate_version, s.version AS seen FROM {TABLES[view].name} v JOIN (
+        SELECT l.aggregate_id, max(l.aggregate_version) AS version FROM consumer_inbox i
+        JOIN transition_log l ON l.tenant_id = i.tenant_id AND l.aggregate_type = '{_TOLD[view][0]}' AND l.aggregate_id = i.aggregate_id
+            AND l.emitted_event_id = i.event_id
+        WHERE i.tenant_id = :tenant_id AND i.consumer_name = '{consumer}' GROUP BY l.aggregate_id) s ON s.aggregate_id = v.{IDENTITY[view]}
+    WHERE v.tenant_id = :tenant_id AND v.aggregate_version < s.version"""  # noqa: S608 - names of the models
+    for view, consumer in CONSUMERS.items()
+}
+
+
 def _unlike_the_truth(projection: Projection) -> str:
     identity, table = IDENTITY[projection], TABLES[projection].name
     return f"""SELECT format('In %s, the row of %s says %s, and the truth is %s.', '{table}', coalesce(p.{identity}, t.{identity}),
         coalesce(to_jsonb(p)::text, 'nothing'), coalesce(to_jsonb(t)::text, 'nothing'))
     FROM (SELECT {_columns(projection, "t")} FROM ({_TRUTH[projection]}) t WHERE t.tenant_id = :tenant_id) t
     FULL JOIN (SELECT {_columns(projection, "p")} FROM {table} p WHERE p.tenant_id = :tenant_id) p ON p.{identity} = t.{identity}
-    WHERE t IS DISTINCT FROM p"""  # noqa: S608 - names of the models
+    WHERE t IS DISTINCT FROM p AND NOT EXISTS (
+        SELECT FROM ({_TRUTH[projection]}) a WHERE a.tenant_id = :tenant_id AND a.{identity} = coalesce(p.{identity}, t.{identity})
+        AND a.{_CHANGED[projection]} >= {OLD_ENOUGH}) {_told_apart(projection)}"""  # noqa: S608 - names of the models
+
+
+def _told_apart(projection: Projection) -> str:
+    """Leaves out the rows that have moved back, which I21 names."""
+    if projection not in _SEEN:
+        return ""
+    identity = IDENTITY[projection]
+    return f"AND NOT EXISTS (SELECT FROM ({_SEEN[projection]}) back WHERE back.{identity} = p.{identity})"
 
 
 def _unlike_its_events(projection: Projection) -> str:
@@ -70,7 +96,7 @@ def _unlike_its_events(projection: Projection) -> str:
 def _gaps(projection: Projection) -> str:
     table = TABLES[projection].name
     return f"""SELECT format('In %s, the row of %s has not seen the versions %s.', '{table}', {IDENTITY[projection]}, missing)
-    FROM {table} WHERE tenant_id = :tenant_id AND gap_since IS NOT NULL"""  # noqa: S608 - names of the models
+    FROM {table} WHERE tenant_id = :tenant_id AND gap_since < {OLD_ENOUGH}"""  # noqa: S608 - names of the models
 
 
 PROJECTIONS = Rule(
@@ -92,12 +118,24 @@ PROJECTIONS = Rule(
             JOIN {COMMITTED} o ON o.id = i.event_id AND o.tenant_id = i.tenant_id WHERE i.tenant_id = :tenant_id)
         SELECT format('Consumer %s never saw %s of %s %s.', c.consumer_name, o.event_type, o.aggregate_type, o.aggregate_id)
         FROM consumers c JOIN {COMMITTED} o ON o.topic = c.topic AND o.is_published
-            AND o.created_at > clock_timestamp() - CAST('{INBOX_IS_WHOLE_FOR.days} days' AS interval)
+            AND o.created_at < {OLD_ENOUGH} AND o.created_at > clock_timestamp() - CAST('{INBOX_IS_WHOLE_FOR.days} days' AS interval)
         LEFT JOIN consumer_inbox i ON i.consumer_name = c.consumer_name AND i.event_id = o.id
         WHERE o.tenant_id = :tenant_id AND i.event_id IS NULL""",  # noqa: S608 - names of the declarations
         *(_unlike_the_truth(projection) for projection in Projection),
         *(_unlike_its_events(projection) for projection in Projection),
         *(_gaps(projection) for projection in (Projection.QUOTES, Projection.ORDERS)),
     ),
+    age=WITHIN_MINUTES,
 )
-RULES = (PROJECTIONS,)
+NEVER_BACK = Rule(
+    code="I21",
+    title=INVARIANTS["I21"].title,
+    counts={"views": " + ".join(f"({count(TABLES[each].name)})" for each in CONSUMERS).join(("SELECT ", ""))},
+    violations=tuple(
+        f"""SELECT format('%s of %s shows version %s, and its consumer has seen version %s.', '{TABLES[each].name}', v.{IDENTITY[each]},
+            v.aggregate_version, v.seen)
+        FROM ({_SEEN[each]}) v"""  # noqa: S608 - names of the models
+        for each in CONSUMERS
+    ),
+)
+RULES = (PROJECTIONS, NEVER_BACK)

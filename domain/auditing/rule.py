@@ -1,25 +1,46 @@
 """How a rule is written: queries that count the rows it covers, and queries that return one sentence for each violation.
 
-Every query may use these parameters: `tenant_id`; `cells` (the moves and contradictions of the matrices), `finals` (final states) and
-`announced` (log rows that must have an event) as JSON; `codes` (the codes of all refusals).
+A live system is never quiet. A rule that holds only once a matter is settled has an age: younger rows may be on their way, and do not count.
+
+Every query may use these parameters: `tenant_id`; `age`, which is the rule's, or zero in a settled tenant; `cells` (the moves and
+contradictions of the matrices), `finals` (final states) and `announced` (log rows that must have an event) as JSON; `codes` (the codes of
+all refusals).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from domain.store.facts import TOPICS
+
+ALWAYS = timedelta()
+"""The age of a rule that holds at every moment, because one transaction makes it true."""
+OLD_ENOUGH = "clock_timestamp() - CAST(:age AS interval)"
+"""What was changed before this time is settled."""
+WITHIN_MINUTES = timedelta(minutes=15)
+"""Every loop has its turn by then, also one that was restarted."""
+WITHIN_HOURS = timedelta(hours=2)
+"""Reconciliation gives up an unknown outcome after an hour, and calls a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One invariant. `counts`: name -> query of one number. `violations`: queries of one text column."""
+    """One invariant.
+
+    `counts`: name -> query of one number. `violations`: queries of one text column. `age`: how old what they name must be. `blind`: a query of
+    why this login cannot see what is counted; no row: it can. `of_excerpt`: whether it
+    can be looked up among the rows of some quotes.
+    """
 
     code: str
     title: str
     counts: Mapping[str, str]
     violations: Sequence[str]
+    age: timedelta = ALWAYS
+    blind: str = ""
+    of_excerpt: bool = True
 
 
 _TOPICS = " ".join(f"WHEN '{aggregate}' THEN '{topic}'" for aggregate, topic in TOPICS.items())

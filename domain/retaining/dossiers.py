@@ -43,27 +43,34 @@ def _any(name: str) -> str:
     return f"= ANY(ARRAY(SELECT id FROM {name}))"  # noqa: S608 - names of this module
 
 
-_IDS = f"""
-quotes AS (SELECT id FROM quote WHERE {_OF} AND id = {_ROOT}),
-revisions AS (SELECT id FROM quote_revision WHERE {_OF} AND quote_id = {_ROOT}),
+def _ids(is_root: str, roots: str) -> str:
+    """The ids in some dossiers. `is_root`: the condition on the id of a quote or case; `roots`: all of these ids."""
+    return f"""
+quotes AS (SELECT id FROM quote WHERE {_OF} AND id {is_root}),
+revisions AS (SELECT id FROM quote_revision WHERE {_OF} AND quote_id {is_root}),
 requests AS (SELECT id FROM approval_request WHERE {_OF} AND quote_revision_id {_any("revisions")}),
 requirements AS (SELECT id FROM approval_requirement WHERE {_OF} AND request_id {_any("requests")}),
-orders AS (SELECT id FROM sales_order WHERE {_OF} AND quote_id = {_ROOT}),
+orders AS (SELECT id FROM sales_order WHERE {_OF} AND quote_id {is_root}),
 steps AS (SELECT id FROM fulfillment_step WHERE {_OF} AND order_id {_any("orders")}),
 cancellations AS (SELECT id FROM cancellation_request WHERE {_OF} AND order_id {_any("orders")}),
 alerts AS (SELECT id FROM jeopardy_alert WHERE {_OF} AND order_id {_any("orders")}),
-cases AS (SELECT id FROM fallout_case WHERE {_OF} AND (id = {_ROOT} OR order_id {_any("orders")} OR step_id {_any("steps")})),
+cases AS (SELECT id FROM fallout_case WHERE {_OF} AND (id {is_root} OR order_id {_any("orders")} OR step_id {_any("steps")})),
 correlations AS (
     SELECT id FROM workflow_correlation WHERE {_OF} AND (
         (aggregate_type = 'quote_revision' AND aggregate_id {_any("revisions")})
         OR (aggregate_type = 'sales_order' AND aggregate_id {_any("orders")})
         OR (aggregate_type = 'fulfillment_step' AND aggregate_id {_any("steps")})
         OR (aggregate_type = 'fallout_case' AND aggregate_id {_any("cases")}))),
-commands AS (SELECT {_ROOT} AS id),
+commands AS (SELECT {roots} AS id),
 subjects AS (
     SELECT id FROM quotes UNION ALL SELECT id FROM revisions UNION ALL SELECT id FROM requirements UNION ALL SELECT id FROM orders
     UNION ALL SELECT id FROM steps UNION ALL SELECT id FROM cases UNION ALL SELECT id FROM cancellations)
 """  # noqa: S608 - names of this module
+
+
+_IDS = _ids(f"= {_ROOT}", _ROOT)
+IDS_OF_SEVERAL = _ids("= ANY(CAST(:roots AS uuid[]))", "unnest(CAST(:roots AS uuid[]))")
+"""The same for several dossiers, with the parameters `tenant` and `roots`."""
 _LOGGED = {
     "quote": "quotes",
     "approval_request": "requests",

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from domain.retaining.dossiers import PARTS
 from domain.schema import METADATA
-from reconciliation.audit import AuditReport, Outside
+from reconciliation.audit_report import AuditReport
 from tests.support.audits import broken, figures
 from tests.support.metrics import metric
 from tests.support.retaining import AT_ONCE, archiving, audit, end_every_case, rows_of
@@ -37,7 +37,7 @@ class Archived:
         end_every_case(settled)
         with self.database.connect() as connection:
             around = settled.surroundings(connection)
-        self.outside = Outside(engine=around.engine, events=around.kafka, ledger=lambda: around.ledger)
+        self.outside = around.outside
         self.before, self.rows_before = self.audit(), rows_of(self.database, self.tenant_id)
         counted = metric("q2o_retention_archived_rows_total")
         self.deleted, self.failed = archiving(self.database, directory).run(AT_ONCE)

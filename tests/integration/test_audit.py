@@ -13,11 +13,22 @@ import pytest
 from rich.console import Console
 from sqlalchemy import Connection, text
 
-from reconciliation.audit import as_table
+from domain.auditing.invariants import INVARIANTS
+from reconciliation.audit_report import as_table
 from tests.support.audits import broken, figures
 from tests.support.bad_histories import IN_DATABASE
+from tests.support.bad_sides import OUTSIDE
 from tests.support.planting import follow
 from tests.support.settled import Settled
+
+OF_VIEWS = {"I20", "I21"}  # there the view is what is wrong
+
+
+def test_every_invariant_has_its_bad_history() -> None:
+    codes = [code for code, _ in (*IN_DATABASE.values(), *OUTSIDE.values())]
+
+    assert set(codes) == set(INVARIANTS) == {f"I{number}" for number in range(1, 33)}
+    assert len(codes) > 90
 
 
 def test_a_settled_history_passes_every_check(settled: Settled, planted: Connection) -> None:
@@ -25,16 +36,14 @@ def test_a_settled_history_passes_every_check(settled: Settled, planted: Connect
 
     assert broken(report) == []
     assert report.passed
-    assert [check.code for check in report.checks] == [
-        *("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I13", "I14", "I15", "I16"),
-        *("I17", "I18", "I19", "I20", "I22", "I23", "I28", "I31", "I32"),
-    ]
+    assert [check.code for check in report.checks] == list(INVARIANTS)
+    assert [check.title for check in report.checks] == [each.title for each in INVARIANTS.values()]
 
 
 def test_every_check_has_read_rows(settled: Settled, planted: Connection) -> None:
     report = settled.audit(planted)
 
-    assert all(any(check.counted.values()) for check in report.checks if check.code not in {"I23", "I32"})
+    assert all(any(check.counted.values()) for check in report.checks if check.code not in {"I23", "I30", "I32"})
     assert figures(report, "I1") == {"acceptedRevisions": 3, "orders": 3}
     assert figures(report, "I8") == {"requests": 32, "keys": 16, "effects": 16, "completedSteps": 16}
     assert figures(report, "I13")["deliveredAgain"] == 14
@@ -48,7 +57,7 @@ def test_a_fault_in_the_database_is_found_by_its_check_alone(
 ) -> None:
     for statement in statements:
         planted.execute(text(statement), {"tenant": settled.tenant_id})
-    if code != "I20":
+    if code not in OF_VIEWS:
         follow(planted, settled.tenant_id)
 
     assert broken(settled.audit(planted)) == [code]

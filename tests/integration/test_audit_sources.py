@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from domain.store.facts import TOPICS
-from reconciliation.audit import Audit
+from reconciliation.audit import Audit, Outside
 from reconciliation.audit_sources import CamundaHistory, KafkaTopics
 from tests.support.audits import broken
 from tests.support.database import acting
@@ -44,7 +44,8 @@ def test_an_audit_of_the_real_parts_finds_missing_instances_events_and_effects(
     whole_topics: KafkaAccess, settled: Settled, doors: Doors
 ) -> None:
     """The settled tenant never had an engine, a Kafka or a provider; every other check passes."""
-    audit = Audit(acting(settled.offers.engine, "audit"), doors.direct(), whole_topics, list)
+    outside = Outside(engine=CamundaHistory(doors.direct()), events=KafkaTopics(whole_topics), ledger=list)
+    audit = Audit(acting(settled.offers.engine, "audit"), outside)
 
     assert broken(audit.run(settled.tenant_id)) == ["I8", "I16", "I18"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 from unittest.mock import Mock, create_autospec
 from uuid import uuid4
 
@@ -105,7 +106,7 @@ def test_an_instance_whose_place_was_given_away_is_ended(site: Site) -> None:
 
 @pytest.mark.parametrize("change", [{"definition_key": "of somebody else"}, {"tenant_id": str(uuid4())}])
 def test_an_instance_of_another_process_or_tenant_is_left_alone_and_reported_once(
-    site: Site, offers: Offers, change: dict[str, str]
+    site: Site, offers: Offers, change: dict[str, Any]
 ) -> None:
     stranger = replace(site.instance(), **change)
 

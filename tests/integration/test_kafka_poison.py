@@ -115,7 +115,8 @@ def test_a_key_and_headers_without_end_are_left_out_of_the_letter(db: Engine, or
 
     [letter] = order.topics.records(dead_letters(ORDERS))
     assert (letter.key(), letter.value()) == (None, b"rubbish")
-    assert set(headers_of(letter)) == {"deadLetterReason", "deadLetterSource"}
+    assert set(headers_of(letter)) == {"deadLetterReason", "deadLetterSource", "deadLetterWithout"}
+    assert headers_of(letter)["deadLetterWithout"] == "key, headers"
 
 
 @contextmanager

@@ -108,6 +108,31 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         (f"DELETE FROM consumer_inbox WHERE event_id = {one('consumer_inbox', column='event_id')}",),
     ),
     "an event that a consumer made up": ("I20", (copy("consumer_inbox", "true", event_id=NEW),)),
+    "a view that moved back": (
+        "I21",
+        (
+            f"UPDATE order_search_projection SET status = 'IN_PROGRESS', aggregate_version = aggregate_version - 1 WHERE order_id = {ORDER}",
+        ),
+    ),
+    "a key that was carried out twice": ("I27", ("UPDATE transition_log SET idempotency_key = 'key-1' WHERE tenant_id = :tenant",)),
+    "a transaction that is open while its process waits": (
+        "I30",
+        (
+            (
+                "CREATE TEMPORARY TABLE pg_stat_activity AS SELECT 7 AS pid, 'q2o http' AS application_name, "
+                "'idle in transaction' AS state, clock_timestamp() - interval '1 minute' AS state_change"
+            ),
+        ),
+    ),
+    "an archive that is not here": (
+        "I32",
+        (
+            (
+                "INSERT INTO archive_file (tenant_id, id, sequence, name, lines, first_hash, last_hash) "
+                f"VALUES (:tenant, '{NEW}', 1, 'x', 1, '', '')"
+            ),
+        ),
+    ),
     "an event that waits": ("I23", (back_in_the_outbox("PENDING"),)),
     "a workflow command that waits": (
         "I23",

@@ -19,7 +19,8 @@ from domain.workflows import requests
 from domain.workflows.requests import COMMAND
 from reconciliation.archive_files import as_written, entries
 from reconciliation.archiving import Archiving
-from reconciliation.audit import Audit, AuditReport, Outside, compare
+from reconciliation.audit import Audit, Outside, compare
+from reconciliation.audit_report import AuditReport
 from tests.support.database import acting
 from tests.support.settled import Settled
 

@@ -11,7 +11,7 @@ from workers.runtime.setting_table import COMMANDS, OF_A_PROCESS, SETTINGS, Sett
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN, END = "<!-- written by `make settings` -->\n", "<!-- until here -->\n"
-LABELS = {"audit": "`q2o explain`, `q2o status`"}
+LABELS = {"audit": "`q2o audit`, `q2o explain`, `q2o status`"}
 OWN = tuple(f"{process}_{name}" for name, processes in OF_A_PROCESS.items() for process in processes)
 
 
@@ -29,7 +29,8 @@ def _commands() -> Iterator[str]:
     yield "| command | does not start without | is ready while these answer |"
     yield "|---|---|---|"
     for command in sorted(
-        COMMANDS - {"up"}, key=[*NEEDS, "migrate", "deploy", "restart-instances", "rebuild", "audit", "sandbox", "token"].index
+        COMMANDS - {"up"},
+        key=[*NEEDS, "migrate", "deploy", "restart-instances", "rebuild", "audit", "dead-letters", "sandbox", "token"].index,
     ):
         needed = ", ".join(f"`{setting.variable}`" for setting in read_by(command) if command in setting.needed_by)
         name = LABELS.get(command, f"`q2o {command}`")

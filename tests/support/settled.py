@@ -24,7 +24,9 @@ from domain.store import Answer, outbox
 from domain.store.idempotency import once, remember
 from domain.workflows import requests, starts
 from reconciliation import archived_rows
-from reconciliation.audit import AuditReport, Outside, compare
+from reconciliation.audit import compare
+from reconciliation.audit_clients import Operation
+from reconciliation.audit_report import AuditReport
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, Offers
 from tests.support.projected import feed_all
@@ -40,7 +42,10 @@ IN_ORDER = (
     "NOTIFY_CUSTOMER",
 )
 DAY = timedelta(days=1)
-NO_ARCHIVE = auditing.CheckResult(code="I32", title=archived_rows.TITLE)
+# What clients were told: the first answer to a command was lost, its repeat was answered, another command was refused.
+COMMAND, BODY = "test", {"ok": True}
+LOST_ANSWER, ANSWERED = (COMMAND, "key-1", None), (COMMAND, "key-1", 200, BODY)
+REFUSED = (COMMAND, "key-2", 409, {"code": "STALE_PRICE"})
 
 
 class Settled:
@@ -60,23 +65,21 @@ class Settled:
         self._consume()
         self._publish()
 
-    def surroundings(self, connection: Connection) -> Surroundings:
-        """Make the records of engine, Kafka and provider that fit what the connection sees."""
+    def surroundings(self, connection: Connection, happened: datetime | None = None) -> Surroundings:
+        """Make the records of engine, Kafka and provider that fit what the connection sees; `happened` is when it came about there."""
         snapshot = auditing.inspect(connection, self.tenant_id)
         return Surroundings(
-            engine=engine_of(snapshot),
-            kafka=RecordedEvents([record(event, offset) for offset, event in enumerate(snapshot.events)]),
-            ledger=[
-                entry(snapshot.tenant_id, step.step_id, net=int(step.is_wanted))
-                for step in snapshot.steps
-                if step.status == "COMPLETED"
-            ],
+            engine=engine_of(snapshot, happened),
+            kafka=RecordedEvents([record(event, offset, happened) for offset, event in enumerate(snapshot.events)]),
+            ledger=[entry(snapshot.tenant_id, step) for step in snapshot.steps if step.status == "COMPLETED"],
+            operations=[Operation(self.tenant_id, *each) for each in (LOST_ANSWER, ANSWERED, REFUSED)],
+            increases={"q2o_stale_price_rejections_total": 1},
         )
 
-    def audit(self, connection: Connection, around: Surroundings | None = None) -> AuditReport:
-        around = around or self.surroundings(connection)
-        outside = Outside(engine=around.engine, events=around.kafka, ledger=lambda: around.ledger)
-        return compare(auditing.inspect(connection, self.tenant_id), NO_ARCHIVE, outside)
+    def audit(self, connection: Connection, around: Surroundings | None = None, *, settled: bool = True) -> AuditReport:
+        outside = (around or self.surroundings(connection)).outside
+        snapshot = auditing.inspect(connection, self.tenant_id, settled=settled, keys=outside.clients.keys_of(self.tenant_id))
+        return compare(snapshot, archived_rows.load(connection, self.tenant_id, None), outside)
 
     def _fulfil(self, order_id: UUID) -> UUID:
         """One step is reported by callback, one reply is lost and found by reconciliation, the others come at once."""
@@ -165,7 +168,7 @@ class Settled:
             pass
         with self.offers.uow() as uow:
             assert once(uow, "key-1", {"a": 1}) is None
-            remember(uow, "key-1", Answer(status=200, body={"ok": True}))
+            remember(uow, "key-1", Answer(status=200, body=BODY))
 
     def _contradict(self) -> None:
         """The provider rejects a step that it had completed: both facts are kept."""

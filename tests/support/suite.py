@@ -29,8 +29,9 @@ from domain.offers.approvals import ApprovalRequest, ApprovalRequirement
 from domain.projections.tables import OrderSearchProjection
 from domain.store import table_of
 from domain.store.facts import TransitionLog
-from reconciliation.audit import Audit, AuditReport
-from reconciliation.audit_sources import CamundaHistory
+from reconciliation.audit import Audit, Outside
+from reconciliation.audit_report import AuditReport
+from reconciliation.audit_sources import CamundaHistory, KafkaTopics
 from tests.support.database import seeing_every_tenant
 from tests.support.waiting import eventually
 from workers import suite
@@ -152,10 +153,14 @@ class Shop:
 
     def audit(self) -> AuditReport:
         """Audit the tenant: compare database, engine, Kafka and provider."""
-        ledger = self.local.provider.ledger.entries
+        outside = Outside(
+            engine=CamundaHistory(self.engine),
+            events=KafkaTopics(self.local.settings.kafka),
+            ledger=self.local.provider.ledger.entries,
+        )
         with closing_what_is_opened():
             reading = suite.connect(self.local.settings, "audit")
-            return Audit(reading, self.engine, self.local.settings.kafka, ledger).run(self.tenant_id)
+            return Audit(reading, outside).run(self.tenant_id)
 
     def ledger(self) -> dict[UUID, dict[str, Any]]:
         """Read the provider's ledger for this tenant, by step."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from domain import auditing
 from domain.delivery import attempts, steps
+from reconciliation.audit import Outside
+from reconciliation.audit_clients import ClientRecord, Operation
 from reconciliation.audit_sources import EventRecord
 from workers.runtime.engine_history import EngineInstance, Incident, Trace
 
@@ -57,12 +59,20 @@ class Surroundings:
     engine: RecordedEngine
     kafka: RecordedEvents
     ledger: list[dict[str, Any]]
+    operations: list[Operation] = field(default_factory=list)
+    increases: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def outside(self) -> Outside:
+        """These records as the sides of an audit."""
+        clients = ClientRecord(operations=self.operations, increases=self.increases)
+        return Outside(engine=self.engine, events=self.kafka, ledger=lambda: self.ledger, clients=clients)
 
     def instance(self, business_key: str) -> EngineInstance:
         return next(one for one in self.engine.recorded if one.business_key == business_key)
 
 
-def engine_of(snapshot: auditing.Snapshot) -> RecordedEngine:
+def engine_of(snapshot: auditing.Snapshot, started_at: datetime | None = None) -> RecordedEngine:
     """Every workflow and step with its instance, and for each workflow one that was started twice and turned away."""
     engine = RecordedEngine()
     for workflow in snapshot.workflows:
@@ -76,6 +86,7 @@ def engine_of(snapshot: auditing.Snapshot) -> RecordedEngine:
     for step in snapshot.steps:
         key = steps.business_key(snapshot.tenant_id, step.step_id)
         engine.recorded.append(instance(f"instance-{step.step_id}", key, "fulfillment-step"))
+    engine.recorded[:] = [replace(one, started_at=started_at) for one in engine.recorded]
     engine.completed_tasks += [(each.process_instance_id, each.person) for each in snapshot.signatures]
     return engine
 
@@ -89,7 +100,7 @@ def instance(
     )
 
 
-def record(event: auditing.CommittedEvent, offset: int) -> EventRecord:
+def record(event: auditing.CommittedEvent, offset: int, event_time: datetime | None = None) -> EventRecord:
     return EventRecord(
         topic="events",
         partition=0,
@@ -97,16 +108,20 @@ def record(event: auditing.CommittedEvent, offset: int) -> EventRecord:
         key=str(event.aggregate_id),
         event_id=event.event_id,
         aggregate_version=event.aggregate_version,
+        event_time=event_time,
     )
 
 
-def entry(tenant_id: UUID, step_id: UUID, *, net: int) -> dict[str, Any]:
+def entry(tenant_id: UUID, step: auditing.StepOutcome) -> dict[str, Any]:
+    """What the provider did for a completed step."""
     return {
-        "idempotencyKey": attempts.idempotency_key(step_id),
-        "stepRef": steps.business_key(tenant_id, step_id),
+        "idempotencyKey": attempts.idempotency_key(step.step_id),
+        "stepRef": steps.business_key(tenant_id, step.step_id),
+        "stepCode": step.code,
         "status": "COMPLETED",
         "effects": 1,
-        "net": net,
+        "reversals": int(not step.is_wanted),
+        "net": int(step.is_wanted),
         "requests": 2,
         "callbacks": 1,
     }

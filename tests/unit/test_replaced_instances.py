@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from domain.auditing import Snapshot, WantedWorkflow
+from domain.auditing.outside import FAR_OFF
 from reconciliation.audit_agreement import one_instance
 from tests.support.surroundings import RecordedEngine, instance
 from workers.runtime.engine_history import Trace
@@ -28,6 +29,10 @@ def violations(state: str, *, is_replaced: bool) -> tuple[str, ...]:
         called_keys=frozenset(),
         signatures=(),
         replaced_instances=frozenset({"old"} if is_replaced else ()),
+        settled_before=FAR_OFF,
+        keys=frozenset(),
+        answers={},
+        effects={},
     )
     old = instance("old", KEY, "order-fulfillment", state)
     engine = RecordedEngine(recorded=[old], traces={"old": Trace(ends=frozenset(), topics=frozenset({"order.decompose"}))})

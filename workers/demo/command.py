@@ -21,7 +21,9 @@ from sqlalchemy import Engine as Database
 
 from domain.auditing.open_work import open_work
 from domain.store.unit_of_work import housekeeping
-from reconciliation.audit import Audit, AuditReport, as_table
+from reconciliation.audit import Audit, Outside
+from reconciliation.audit_report import AuditReport, as_table
+from reconciliation.audit_sources import CamundaHistory, KafkaTopics
 from workers import suite
 from workers.demo import board
 from workers.demo.api import Api
@@ -145,9 +147,12 @@ def play(console: Console, running: LocalSuite, tenant_id: UUID, quotes: int, be
                 list(pool.map(driver.drive, samples))
             quiet = wait_until_quiet(database, suite.engine_of(running.settings), tenant_id, running)
         driver.close()
-        report = Audit(database, suite.engine_of(running.settings), running.settings.kafka, running.provider.ledger.entries).run(
-            tenant_id
+        outside = Outside(
+            engine=CamundaHistory(suite.engine_of(running.settings)),
+            events=KafkaTopics(running.settings.kafka),
+            ledger=running.provider.ledger.entries,
         )
+        report = Audit(database, outside).run(tenant_id)
         seen = {
             "startAnswersLost": disorder.wire.faults["drop_response"],
             "workerKilled": disorder.killed,

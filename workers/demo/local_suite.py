@@ -107,6 +107,7 @@ class LocalSuite:
         """The settings that a process of the suite needs to work with this one."""
         added = {
             "Q2O_PROVIDER_URL": self.settings.provider_url,
+            "Q2O_PROVIDER_LEDGER_URL": f"{self.settings.provider_url}/sandbox/ledger",
             "Q2O_PROVIDER_TOKEN": reveal(self.settings.provider_token),
             "Q2O_HTTP_PORT": str(self.settings.http_port),
         }

@@ -26,6 +26,10 @@ LARGEST_REASON = 2_000  # characters
 TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
 Headers = Sequence[tuple[str, bytes | None]]
+REASON, SOURCE, CUT, WITHOUT = "deadLetterReason", "deadLetterSource", "deadLetterCut", "deadLetterWithout"
+"""Headers of a letter: why nobody could process the record, where it was, how large its value was if it is cut, and what was left out."""
+PREFIX = "deadLetter"
+ANY_PARTITION = -1  # the one that the key gives
 
 _log = structlog.get_logger()
 
@@ -41,9 +45,9 @@ class DeadLetters:
         """Send a record to the dead letters of its topic. Raises KafkaUnavailableError unless Kafka confirms it."""
         topic, source = str(message.topic()), source_of(message)
         key, kept, value = _fitting(message)
-        added = {"deadLetterReason": reason[:LARGEST_REASON], "deadLetterSource": source}
+        added = {REASON: reason[:LARGEST_REASON], SOURCE: source, **_left_out(message, key, kept)}
         for part in _ever_smaller(value):
-            cut = {} if part == message.value() else {"deadLetterCut": str(len(message.value() or b""))}
+            cut = {} if part == message.value() else {CUT: str(len(message.value() or b""))}
             refusal = self._send(dead_letters(topic), part, key, [*kept, *_encoded({**added, **cut})])
             if refusal is None:
                 return
@@ -53,17 +57,24 @@ class DeadLetters:
 
     def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> KafkaError | None:
         """Send one record; returns why Kafka has not confirmed it."""
-        answers: list[KafkaError | None] = []
-        try:
-            self._producer.produce(topic, value, key, headers=list(headers), on_delivery=lambda error, _: answers.append(error))
-            self._producer.flush(2 * TIMEOUT.total_seconds())
-        except (KafkaException, SystemError) as error:
-            # A producer that met a fatal error sends nothing any more; the library may report it as a SystemError of `flush`.
-            answers.append(error.args[0] if isinstance(error, KafkaException) else KafkaError(KafkaError._FAIL))  # noqa: SLF001 - its public name
-        answer = answers[0] if answers else KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - its public name
+        answer = refusal_of(self._producer, topic, value, key, headers)
         if answer is not None:
             self._producer = self._new_producer()
         return answer
+
+
+def refusal_of(
+    producer: Producer, topic: str, value: bytes | None, key: bytes | None, headers: Headers, *, partition: int = ANY_PARTITION
+) -> KafkaError | None:
+    """Send one record; returns why Kafka has not confirmed it. After that the producer may send nothing any more."""
+    answers: list[KafkaError | None] = []
+    try:
+        producer.produce(topic, value, key, partition, headers=list(headers), on_delivery=lambda error, _: answers.append(error))
+        producer.flush(2 * TIMEOUT.total_seconds())
+    except (KafkaException, SystemError) as error:
+        # A producer that met a fatal error sends nothing any more; the library may report it as a SystemError of `flush`.
+        answers.append(error.args[0] if isinstance(error, KafkaException) else KafkaError(KafkaError._FAIL))  # noqa: SLF001 - its public name
+    return answers[0] if answers else KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - its public name
 
 
 def source_of(message: Message) -> str:
@@ -73,14 +84,14 @@ def source_of(message: Message) -> str:
 
 def ids_of(message: Message) -> Mapping[str, str]:
     """The ids that a record has beside its value, for whoever looks for it."""
-    named = {name: value for name, value in _headers(message) if name in {"eventId", "eventType"} and value}
+    named = {name: value for name, value in headers_of(message) if name in {"eventId", "eventType"} and value}
     ids = {"source": source_of(message), "key": repr(message.key() or b"")[:LARGEST_KEY]}
     return ids | {name: value.decode(errors="replace")[:LARGEST_KEY] for name, value in named.items()}
 
 
 def _fitting(message: Message) -> tuple[bytes | None, Headers, bytes | None]:
     """Key, headers and value of a record; what is larger than its share is left out or cut."""
-    key, headers, value = message.key(), _headers(message), message.value()
+    key, headers, value = message.key(), headers_of(message), message.value()
     has_room = sum(len(name) + len(content or b"") for name, content in headers) <= LARGEST_HEADERS
     return (
         key if key is None or len(key) <= LARGEST_KEY else None,
@@ -89,7 +100,13 @@ def _fitting(message: Message) -> tuple[bytes | None, Headers, bytes | None]:
     )
 
 
-def _headers(message: Message) -> Headers:
+def _left_out(message: Message, key: bytes | None, kept: Headers) -> Mapping[str, str]:
+    left_out = {"key": key != message.key(), "headers": len(kept) < len(headers_of(message))}
+    return {WITHOUT: ", ".join(name for name, is_missing in left_out.items() if is_missing)} if any(left_out.values()) else {}
+
+
+def headers_of(message: Message) -> Headers:
+    """The headers of a record; none if a name is no text."""
     try:
         return [(str(name), _bytes(value)) for name, value in list(message.headers() or [])]
     except Exception:  # noqa: BLE001 - a name that is no text; a record without headers is better than no letter

@@ -25,6 +25,7 @@ class EngineInstance:
     state: str
     caller_id: str | None = None
     tenant_id: str = ""
+    started_at: datetime | None = None
 
     @property
     def is_running(self) -> bool:
@@ -57,6 +58,7 @@ class Incident:
     message: str
     type: str = ""
     configuration: str = ""
+    at: datetime | None = None
 
 
 class HistoryCalls(EngineConnection):
@@ -134,6 +136,7 @@ def _instance(row: Mapping[str, Any]) -> EngineInstance:
         state=row["state"],
         caller_id=row["superProcessInstanceId"],
         tenant_id=row["tenantId"] or "",
+        started_at=_read_time(row.get("startTime")),
     )
 
 
@@ -147,10 +150,15 @@ def _incidents(rows: Sequence[Mapping[str, Any]]) -> list[Incident]:
             message=row["incidentMessage"] or row["incidentType"],
             type=row["incidentType"],
             configuration=row["configuration"] or "",
+            at=_read_time(row.get("incidentTimestamp")),
         )
         for row in rows
         if row["id"] == row["rootCauseIncidentId"]
     ]
+
+
+def _read_time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _time(moment: datetime) -> str:

@@ -136,3 +136,9 @@ RETENTION_OLDEST = Gauge(
     "When the oldest row of a kind that is kept was written; NaN when there is none",
     ["kind"],
 )
+AUDIT_VIOLATIONS = Gauge(
+    "q2o_audit_violations",
+    "Violations that the audit of the last walk through all quotes has found, and that are not gone",
+    ["invariant"],
+)
+AUDITED_QUOTES = Counter("q2o_audited_quotes_total", "Quotes that were audited with everything that belongs to them")

@@ -21,7 +21,7 @@ SHORTEST_SECRET = 16
 """Characters; with the variety below, they cannot be guessed over a network."""
 VARIETY = 8
 """A secret has at least as many different characters, and as many different steps from one character to the next."""
-ENCRYPTED = ("engine_url", "provider_url", "jwt_issuer", "jwks")
+ENCRYPTED = ("engine_url", "provider_url", "provider_ledger_url", "jwt_issuer", "jwks")
 VERIFIED = "verify-full"
 """The only sslmode that compares the server's certificate with its name: every other one accepts a server that pretends to be ours."""
 GUESSABLE = tuple(name for name in SECRETS if name not in {*DATABASES, "callback_secret", "jwt_secret", "redis_url"})

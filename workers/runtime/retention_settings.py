@@ -33,7 +33,12 @@ class Retention:
                 f"{variable('retain_archive_days')} is less than {variable('retain_inbox_days')}: an event that Kafka delivers again would "
                 "bring back an order that is archived; give more days"
             )
-        directory = environment.find("archive_dir")
-        if directory and not Path(directory).is_dir():
-            raise SettingError(f"{variable('archive_dir')}={directory} is no directory: make it, or unset it")
-        return cls(ages=ages, archive=Path(directory) if directory else None)
+        return cls(ages=ages, archive=archive_of(environment))
+
+
+def archive_of(environment: Environment) -> Path | None:
+    """The directory of the archive files; None: there is none. Raises SettingError."""
+    directory = environment.find("archive_dir")
+    if directory and not Path(directory).is_dir():
+        raise SettingError(f"{variable('archive_dir')}={directory} is no directory: make it, or unset it")
+    return Path(directory) if directory else None

@@ -47,12 +47,13 @@ MAKING = {"database_url": frozenset({"migrate"}), "engine_password": frozenset({
 """The commands that make logins with the passwords of the processes."""
 SERVING = frozenset({"http", "tasks", "dispatch", "relay", "inbox", "reconcile", "retain"})
 CALLING = frozenset({*ENGINE_USERS, "deploy", "restart-instances"})
-HTTP, KAFKA, ASKING = frozenset({"http"}), frozenset({"relay", "inbox"}), frozenset({"tasks", "reconcile"})
+HTTP, KAFKA, ASKING = frozenset({"http"}), frozenset({"relay", "inbox", "dead-letters"}), frozenset({"tasks", "reconcile"})
 RECONCILING = frozenset({"reconcile"})
-RETAINING, LOCAL = frozenset({"retain"}), frozenset({"up"})
-COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "rebuild", "sandbox", "token", "audit"}
-"""`audit` stands for the commands that only read, with its login: `q2o explain` and `q2o status`."""
+RETAINING, LOCAL, AUDITING = frozenset({"retain"}), frozenset({"up"}), frozenset({"audit"})
+COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "rebuild", "sandbox", "token", "audit", "dead-letters"}
+"""`audit` stands for all commands that only read, with its login: `q2o audit`, `q2o explain` and `q2o status`."""
 LONGEST_SECONDS = 86_400  # a day: no wait of a process is meant to be longer
+SECONDS = number(0.1, LONGEST_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +83,13 @@ def _is(name: str, kind: Kind, readers: frozenset[str], default: str | None, say
 
 
 def _needs(name: str, kind: Kind, readers: frozenset[str], says: str) -> Setting:
-    return Setting(name=name, kind=kind, readers=readers, says=says, needed_by=readers)
+    """A setting that its readers need, except the audit: what it cannot look at, it says."""
+    return Setting(name=name, kind=kind, readers=readers, says=says, needed_by=readers - AUDITING)
 
 
 def _secret(name: str, readers: frozenset[str], says: str, *, kind: Kind = SECRET, needed: bool = True) -> Setting:
-    return Setting(name=name, kind=kind, readers=readers, says=says, needed_by=readers if needed else frozenset(), is_secret=True)
+    needed_by = readers - AUDITING if needed else frozenset[str]()
+    return Setting(name=name, kind=kind, readers=readers, says=says, needed_by=needed_by, is_secret=True)
 
 
 def _files(peer: str, whom: str, readers: frozenset[str]) -> Iterator[Setting]:
@@ -120,10 +123,10 @@ _COMMON = (
     _is("http_host", HOST, SERVING, "127.0.0.1", "the address on which ports are opened"),
 )
 _ENGINE = (
-    _needs("engine_url", URL, CALLING, "the REST interface of the engine; it ends in `/engine-rest`"),
-    _needs("engine_user", TEXT, CALLING, "the user of this process in the engine"),
-    _secret("engine_password", CALLING, "the password of that user"),
-    *_files("engine", "the engine", CALLING),
+    _needs("engine_url", URL, CALLING | AUDITING, "the REST interface of the engine; it ends in `/engine-rest`"),
+    _needs("engine_user", TEXT, CALLING | AUDITING, "the user of this process in the engine"),
+    _secret("engine_password", CALLING | AUDITING, "the password of that user"),
+    *_files("engine", "the engine", CALLING | AUDITING),
     _is(
         "worker_id",
         WORKER_ID,
@@ -154,13 +157,8 @@ _ENGINE = (
         "15",
         "a start of a process that the engine has not seen for so long never arrives",
     ),
-    _is(
-        "projection_limit_seconds",
-        number(0.1, LONGEST_SECONDS),
-        frozenset({"reconcile"}),
-        "60",
-        "how long a change may be missing from a list, before its row is rebuilt",
-    ),
+    _is("projection_limit_seconds", SECONDS, RECONCILING, "60", "how long a list may lack a change, before its row is rebuilt"),
+    _is("audit_interval_seconds", SECONDS, RECONCILING, "10", "the rest before it [audits](audit.md) 50 more quotes"),
 )
 _REDIS = (
     _secret(
@@ -181,21 +179,28 @@ _RETENTION = (
     _is(
         "archive_dir",
         PATH,
-        RETAINING,
+        RETAINING | AUDITING,
         None,
         "[where archives are written](#retention); without it, finished business stays in the tables",
     ),
 )
 _OTHERS = (
-    _needs("kafka", BROKERS, KAFKA, "the brokers"),
-    _is("kafka_security_protocol", word_of(*Protocol), KAFKA, Protocol.PLAINTEXT, "the protocol of their listener"),
-    _is("kafka_user", TEXT, KAFKA, None, "the user, for a protocol with `SASL`"),
-    _secret("kafka_password", KAFKA, "the password of that user", needed=False),
-    _is("kafka_sasl_mechanism", word_of(*Mechanism), KAFKA, Mechanism.SCRAM_SHA_512, "how the password is proved"),
-    *_files("kafka", "the brokers", KAFKA),
+    _needs("kafka", BROKERS, KAFKA | AUDITING, "the brokers"),
+    _is("kafka_security_protocol", word_of(*Protocol), KAFKA | AUDITING, Protocol.PLAINTEXT, "the protocol of their listener"),
+    _is("kafka_user", TEXT, KAFKA | AUDITING, None, "the user, for a protocol with `SASL`"),
+    _secret("kafka_password", KAFKA | AUDITING, "the password of that user", needed=False),
+    _is("kafka_sasl_mechanism", word_of(*Mechanism), KAFKA | AUDITING, Mechanism.SCRAM_SHA_512, "how the password is proved"),
+    *_files("kafka", "the brokers", KAFKA | AUDITING),
     _needs("provider_url", URL, ASKING, "the fulfilment provider"),
     _secret("provider_token", ASKING, "the bearer token for it"),
-    *_files("provider", "the provider", ASKING),
+    *_files("provider", "the provider", ASKING | AUDITING),
+    _is(
+        "provider_ledger_url",
+        URL,
+        AUDITING,
+        None,
+        "where `q2o audit` reads what the provider has really done; only the sandbox has this",
+    ),
 )
 _EDGE = (
     _secret(

@@ -17,7 +17,7 @@ from uuid import UUID
 from workers.runtime.callback_secrets import CallbackSecrets
 from workers.runtime.environment import ENGINE_USERS, Environment, SettingError, of_process, variable
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.retention_settings import Retention
+from workers.runtime.retention_settings import Retention, archive_of
 from workers.runtime.secret_files import Secret, reveal
 from workers.runtime.token_settings import TokenSettings
 from workers.runtime.transport import ClientTls
@@ -107,6 +107,20 @@ class Settings:
         return self.environment.secret("provider_token")
 
     @property
+    def provider_ledger_url(self) -> str:
+        """Where the provider tells what it has really done."""
+        return self.environment.text("provider_ledger_url")
+
+    @property
+    def provider_ledger_tls(self) -> ClientTls:
+        return ClientTls.of_url("provider", self.environment, name="provider_ledger_url")
+
+    @property
+    def archive(self) -> Path | None:
+        """The directory of the archive files of retention; None: nothing is archived here."""
+        return archive_of(self.environment)
+
+    @property
     def callback_secrets(self) -> CallbackSecrets:
         """Those of the provider: the first one is new and signs, each of them proves a callback."""
         return CallbackSecrets(self.environment.secret("callback_secret"))
@@ -193,6 +207,11 @@ class Settings:
     def projection_limit(self) -> timedelta:
         """How long a change may be missing from a projection, before its row is rebuilt from the authority."""
         return self.environment.seconds("projection_limit_seconds")
+
+    @property
+    def audit_interval(self) -> timedelta:
+        """How long reconciliation rests before it audits the next quotes."""
+        return self.environment.seconds("audit_interval_seconds")
 
     @property
     def lock_duration(self) -> timedelta:

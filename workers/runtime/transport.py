@@ -80,10 +80,11 @@ class ClientTls:
         return tls
 
     @classmethod
-    def of_url(cls, peer: str, environment: Environment) -> ClientTls:
-        """Read the files of a peer whose address is a URL, by its setting `Q2O_<PEER>_URL`."""
-        url = environment.text(f"{peer}_url")
-        unencrypted = None if url.lower().startswith("https://") else f"{variable(f'{peer}_url')}={url}"
+    def of_url(cls, peer: str, environment: Environment, name: str = "") -> ClientTls:
+        """Read the files of a peer whose address is a URL, by its setting `Q2O_<PEER>_URL`, or the one of another `name`."""
+        name = name or f"{peer}_url"
+        url = environment.text(name)
+        unencrypted = None if url.lower().startswith("https://") else f"{variable(name)}={url}"
         return cls.of(peer, environment, unencrypted=unencrypted)
 
     def context(self) -> ssl.SSLContext:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from reconciliation.audit import AuditReport
+from reconciliation.audit_report import AuditReport
 from tests.faults.crashes.lives import MORTAL, SHORT, Lives, short_waits
 from tests.faults.crashes.places import Places
 from tests.support.suite import EVERYTHING, open_shop, prepared, working

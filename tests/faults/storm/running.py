@@ -14,7 +14,7 @@ from time import monotonic
 import httpx
 
 from domain.auditing.open_work import open_work
-from reconciliation.audit import AuditReport
+from reconciliation.audit_report import AuditReport
 from tests.faults.storm import checker
 from tests.faults.storm.clients import CaseWorker, Clients, RecordingApi
 from tests.faults.storm.faults import FAULTS

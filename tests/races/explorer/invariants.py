@@ -112,7 +112,7 @@ class Invariants:
     def __init__(self, stage: Stage, tenant_id: UUID) -> None:
         self._stage = stage
         self._tenant_id = tenant_id
-        stage.define("violations", _function(checking._parameters(tenant_id)))
+        stage.define("violations", _function(checking.parameters_of(tenant_id)))
 
     def violations(self, commands: Sequence[UUID], refused: Sequence[UUID]) -> list[str]:
         """List the violations as sentences; `commands` are the ids of the commands, `refused` of those that were refused."""

@@ -169,7 +169,7 @@ KNOWN: Mapping[str, Known] = {
     ),
     "q2o_inbox_dead_letters_total": Known(
         "tests/integration/test_kafka_poison.py::test_a_record_that_nobody_can_process_stops_no_other",
-        "Read the dead-letter topic; the header `deadLetterReason` says what is wrong.",
+        "`q2o dead-letters list` says what is wrong with each; mend the cause, then `q2o dead-letters replay`.",
     ),
     "q2o_redis_lock_expired_total": Known(
         "tests/integration/test_turns.py::test_a_lock_that_expires_during_the_work_is_counted_and_that_of_the_next_one_is_left_alone",
@@ -188,6 +188,14 @@ KNOWN: Mapping[str, Known] = {
     "q2o_retention_oldest_kept_timestamp_seconds": Known(
         RETENTION + "test_metrics_tell_what_was_deleted_and_how_old_the_rest_is",
         "Older than its age in the settings: `q2o retain` does not run, or cannot keep up.",
+    ),
+    "q2o_audit_violations": Known(
+        "tests/integration/test_audit_sweep.py::test_a_violation_is_logged_once_and_counted_while_it_is_there",
+        "Above 0: look the invariant up in [audit.md](audit.md#invariants); the line `audit_violation_found` names the rows.",
+    ),
+    "q2o_audited_quotes_total": Known(
+        "tests/integration/test_audit_sweep.py::test_the_audit_walks_through_all_quotes_and_begins_again",
+        "Nothing. Stands still: `q2o reconcile` does not run, or sets its sweep `audit` aside.",
     ),
 }
 

@@ -1,0 +1,79 @@
+"""Checks the rules on an excerpt of a tenant: the rows that belong to some of its quotes, so that a round costs the same in a large tenant.
+
+A rule is not changed for that: in front of each of its queries stand common table expressions with the names of the tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause, text
+
+from domain.auditing.checking import RULES, parameters_of
+from domain.auditing.projections import CONSUMERS
+from domain.auditing.rule import ALWAYS
+from domain.projections.tables import INBOX
+
+OF_NO_QUOTE: Final = ("idempotency_record", "conflict_log")
+"""Rows of these tables belong to no quote; only the audit of a whole tenant reads them."""
+_CONSUMERS = ", ".join(f"'{name}'" for name in (*CONSUMERS.values(), "approval-decisions"))
+# What belongs to a quote because the log of the quote names it.
+_NAMED_BY_THE_LOG: Final[Mapping[str, str]] = {
+    INBOX.name: f"consumer_name IN ({_CONSUMERS}) AND event_id = ANY(ARRAY(SELECT emitted_event_id FROM transition_log))",  # noqa: S608 - names of the views
+    "outbox_event": "(aggregate_type, aggregate_id) IN (SELECT aggregate_type, aggregate_id FROM transition_log)",
+    "workflow_command": "status = 'PENDING' AND business_key = ANY(ARRAY(SELECT business_key FROM workflow_correlation))",
+}
+
+
+class Excerpts:
+    """Makes queries read an excerpt. `ids`: the common table expressions of the ids, for the parameters `tenant` and `roots`; `parts`: table ->
+    which of its rows belong to them.
+    """
+
+    def __init__(self, ids: str, parts: Mapping[str, str]) -> None:
+        self._ids = ids
+        self._parts = {**parts, **_NAMED_BY_THE_LOG}
+        self.queries = tuple(self._queries())
+
+    def violations(
+        self, connection: Connection, tenant_id: UUID, roots: Collection[UUID], *, settled: bool = False
+    ) -> Iterator[tuple[str, str]]:
+        """The code of the violated rule, and a sentence, for each violation among what belongs to these quotes; `settled` as for `check`.
+
+        Changes nothing.
+        """
+        given = {**_constants(), "tenant_id": tenant_id, "tenant": str(tenant_id), "roots": list(roots)}
+        for rule, query in self.queries:
+            for sentence in connection.scalars(query, {**given, "age": ALWAYS if settled else RULES[rule].age}):
+                yield RULES[rule].code, str(sentence)
+
+    def _queries(self) -> Iterator[tuple[int, TextClause]]:
+        for number, rule in enumerate(RULES):
+            for query in rule.violations if rule.of_excerpt else ():
+                if not any(_names(query, table) for table in OF_NO_QUOTE):
+                    yield number, text(self._on_excerpt(query))
+
+    def _on_excerpt(self, query: str) -> str:
+        needed: dict[str, str] = {}
+        told = query
+        # From the last one on: a table may be needed only because another one is chosen by it.
+        for table, which in reversed(self._parts.items()):
+            if _names(told, table):
+                needed[table] = f"{table} AS MATERIALIZED (SELECT * FROM {table} WHERE tenant_id = :tenant_id AND ({which}))"  # noqa: S608 - names of the models
+                told += which if table in _NAMED_BY_THE_LOG else ""
+        tables = ", ".join(reversed(needed.values()))
+        rest = query.strip()
+        return f"WITH {self._ids}, {tables}{', ' + rest[5:] if rest.startswith('WITH ') else ' ' + rest}"
+
+
+def _names(query: str, table: str) -> bool:
+    return re.search(rf"\b{table}\b", query) is not None
+
+
+@cache
+def _constants() -> Mapping[str, Any]:
+    return parameters_of(UUID(int=0))

@@ -1,0 +1,183 @@
+"""Whether the database agrees with what clients were told. Pure: their record in, one result per invariant out.
+
+Only who sends the commands has this record: a test that disturbs the suite writes it as JSON lines (docs/audit.md#the-clients-record).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+from uuid import UUID
+
+from httpx import codes
+
+from domain.auditing import CheckResult, Snapshot
+from domain.auditing.invariants import INVARIANTS
+from domain.auditing.outside import Key
+from domain.errors import IdempotencyKeyReused
+from domain.offers.approvals import ApprovalMissing, StaleApproval
+from domain.offers.price_books import PriceBookConflict
+from domain.offers.prices import StalePrice
+from domain.offers.quotes import QuoteExpired
+from domain.texts import json_from
+from reconciliation.audit_sources import AbsentError
+
+ABSENT = "no record of what clients were told is given (--clients)"
+_OF_THE_DATABASE = re.compile(r"psycopg|SQLSTATE|duplicate key value|could not serialize|deadlock detected|violates .* constraint")
+METRICS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "q2o_optimistic_lock_conflicts_total": lambda code: code.endswith("_VERSION_CONFLICT") or code == PriceBookConflict.code,
+    "q2o_stale_price_rejections_total": lambda code: code == StalePrice.code,
+    "q2o_stale_approval_rejections_total": lambda code: code in {StaleApproval.code, ApprovalMissing.code},
+    "q2o_quote_expired_rejections_total": lambda code: code == QuoteExpired.code,
+    "q2o_idempotency_hash_conflicts_total": lambda code: code == IdempotencyKeyReused.code,
+}
+"""Metric -> whether it counts the refusals with a code."""
+
+
+class Operation(NamedTuple):
+    """A command that a client sent. `status` None: the client does not know what became of it."""
+
+    tenant_id: UUID
+    command: str
+    key: str
+    status: int | None
+    body: Any = None
+
+    @property
+    def identity(self) -> Key:
+        return Key(self.command, self.key)
+
+    @property
+    def is_done(self) -> bool:
+        return self.status is not None and codes.is_success(self.status)
+
+    @property
+    def is_refused(self) -> bool:
+        return self.status is not None and codes.is_client_error(self.status)
+
+    @property
+    def code(self) -> str:
+        return str(self.body.get("code", "")) if isinstance(self.body, Mapping) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRecord:
+    """What clients were told, and by how much each metric grew meanwhile. `operations` None: there is no such record."""
+
+    operations: Sequence[Operation] | None = None
+    increases: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read a record. Raises OSError, and ValueError with the number of a line that cannot be read."""
+        operations, increases = [], {}
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+            try:
+                entry = json_from(line)
+                if "metric" in entry:
+                    increases[str(entry["metric"])] = float(entry["increase"])
+                else:
+                    operations.append(_operation(entry))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"line {number} of {file} is no entry of a client's record ({error!r})") from error
+        return cls(operations=operations, increases=increases)
+
+    def keys_of(self, tenant_id: UUID) -> frozenset[Key]:
+        """The keys that the clients of a tenant used."""
+        return frozenset(each.identity for each in self.operations or () if each.tenant_id == tenant_id)
+
+    def by_key(self, tenant_id: UUID) -> Mapping[Key, Sequence[Operation]]:
+        """The operations of a tenant, by key. Raises AbsentError."""
+        if self.operations is None:
+            raise AbsentError(ABSENT)
+        found: dict[Key, list[Operation]] = defaultdict(list)
+        for each in self.operations:
+            if each.tenant_id == tenant_id:
+                found[each.identity].append(each)
+        return found
+
+
+def _operation(entry: Mapping[str, Any]) -> Operation:
+    status = entry["status"]
+    return Operation(
+        tenant_id=UUID(entry["tenantId"]),
+        command=str(entry["command"]),
+        key=str(entry["idempotencyKey"]),
+        status=None if status is None else int(status),
+        body=entry.get("body"),
+    )
+
+
+def clients_agree(snapshot: Snapshot, record: ClientRecord) -> list[CheckResult]:
+    """I24 to I27 and I29. Raises AbsentError."""
+    by_key = record.by_key(snapshot.tenant_id)
+    sent = [each for operations in by_key.values() for each in operations]
+    keyed = list(by_key.items())
+    found = {
+        "I24": [sentence for each in sent for sentence in _faults(each)],
+        "I25": [sentence for key, operations in keyed for sentence in _lost(snapshot, key, operations)],
+        "I26": [sentence for key, operations in keyed for sentence in _leaked(snapshot, key, operations)],
+        "I27": [sentence for key, operations in keyed for sentence in _twice(snapshot, key, operations)],
+        "I29": list(_miscounted(record)),
+    }
+    counted = {
+        "commands": len(sent),
+        "done": sum(each.is_done for each in sent),
+        "refused": sum(each.is_refused for each in sent),
+        "unknown": sum(each.status is None for each in sent),
+    }
+    return [
+        CheckResult(code=code, title=INVARIANTS[code].title, counted=counted, violations=tuple(violations))
+        for code, violations in found.items()
+    ]
+
+
+def with_answers(result: CheckResult, snapshot: Snapshot, record: ClientRecord) -> CheckResult:
+    """I2, with the answers that clients got: all that name a result are the stored one. Raises AbsentError."""
+    violations = [
+        f"Key {key.key} of {key.command} was answered {json.dumps(each.body)}, and its stored answer is another one."
+        for key, operations in record.by_key(snapshot.tenant_id).items()
+        for each in operations
+        if each.is_done and key in snapshot.answers and each.body not in (None, snapshot.answers[key].body)
+    ]
+    return CheckResult(
+        code=result.code, title=result.title, counted=result.counted, violations=(*result.violations, *violations), age=result.age
+    )
+
+
+def _faults(each: Operation) -> Iterator[str]:
+    told = json.dumps(each.body)
+    if each.status is not None and codes.is_server_error(each.status) and _OF_THE_DATABASE.search(told):
+        yield f"Key {each.key} of {each.command} was answered {each.status} with {told:.200}."
+
+
+def _lost(snapshot: Snapshot, key: Key, operations: Sequence[Operation]) -> Iterator[str]:
+    if key not in snapshot.answers and any(each.is_done for each in operations):
+        yield f"Key {key.key} of {key.command} was answered as done, and nothing of it is stored."
+
+
+def _leaked(snapshot: Snapshot, key: Key, operations: Sequence[Operation]) -> Iterator[str]:
+    if key in snapshot.answers and all(each.is_refused for each in operations):
+        yield f"Key {key.key} of {key.command} was only refused, and an answer is stored that says it is done."
+
+
+def _twice(snapshot: Snapshot, key: Key, operations: Sequence[Operation]) -> Iterator[str]:
+    commands = snapshot.effects.get(key.key, 0)
+    if commands > 1 and len({known.command for known in snapshot.keys if known.key == key.key}) == 1:
+        yield f"Key {key.key} of {key.command} was sent {len(operations)} times, and carried out by {commands} transactions."
+
+
+def _miscounted(record: ClientRecord) -> Iterator[str]:
+    """Metrics count for all tenants, and so does this. A command of unknown outcome may have been refused, and counted."""
+    operations = record.operations or ()
+    unknown = sum(each.status is None for each in operations)
+    refusals = Counter(each.code for each in operations if each.is_refused)
+    for metric, counts in METRICS.items():
+        refused, increase = sum(number for code, number in refusals.items() if counts(code)), record.increases.get(metric)
+        if increase is not None and not refused <= increase <= refused + unknown:
+            yield f"{metric} grew by {increase:g}, and clients got {refused} such refusals, with {unknown} outcomes unknown."

@@ -1,0 +1,140 @@
+"""`q2o audit` looks every invariant up with the rights of `audit`, and says what it could not look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, text
+from typer.testing import CliRunner, Result
+
+from domain.auditing.invariants import INVARIANTS, Side
+from tests.support.database import acting
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import Offers, offers_of_new_tenant
+from tests.support.ports import free_port_that_refuses
+from workers import suite
+from workers.cli import app
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(db: Engine, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `q2o audit` with some more settings."""
+    monkeypatch.setattr(suite, "connect", lambda *_: acting(db, "audit"))
+
+    def run(*arguments: str, **settings: str) -> Result:
+        given = {"COLUMNS": "200", "Q2O_DATABASE_URL": db.url.render_as_string(hide_password=False), **settings}
+        return CliRunner().invoke(app, ["audit", *arguments], env=given)
+
+    return run
+
+
+@pytest.fixture
+def work(offers: Offers) -> Fulfilment:
+    return Fulfilment.running(offers)
+
+
+def checks_of(result: Result) -> dict[str, Any]:
+    [report] = json.loads(result.stdout)["audits"]
+    return {check["code"]: check for check in report["checks"]}
+
+
+def test_an_order_on_its_way_is_no_violation(run: Run, work: Fulfilment) -> None:
+    result = run("--tenant", str(work.offers.tenant_id))
+
+    assert result.exit_code == 0, result.output
+    assert "1 tenants, no violation" in result.output
+
+
+def test_what_is_on_its_way_counts_as_missing_in_a_settled_tenant(run: Run, work: Fulfilment) -> None:
+    result = run("--settled", "--json")
+
+    assert result.exit_code == 1
+    assert not json.loads(result.stdout)["passed"]
+    assert [code for code, check in checks_of(result).items() if check["violations"]] == ["I15", "I20", "I23"]
+
+
+def test_every_tenant_is_audited_when_none_is_named(run: Run, db: Engine, work: Fulfilment) -> None:
+    other = Fulfilment.running(offers_of_new_tenant(db)).offers.tenant_id
+
+    audits = json.loads(run("--json").stdout)["audits"]
+
+    assert {audit["tenantId"] for audit in audits} == {str(work.offers.tenant_id), str(other)}
+
+
+def test_an_unknown_tenant_is_one_line(run: Run, work: Fulfilment) -> None:
+    unknown = uuid4()
+
+    result = run("--tenant", str(unknown))
+
+    assert result.exit_code == 2
+    [line] = result.output.splitlines()
+    assert line.startswith(f"q2o: nothing is stored of tenant {unknown}: give one of the 1 tenants")
+
+
+def test_a_side_that_is_not_set_up_is_not_looked_at_and_has_not_passed(run: Run, work: Fulfilment) -> None:
+    checks = checks_of(run("--json"))
+
+    beside = {code for code, each in INVARIANTS.items() if each.side in {Side.ENGINE, Side.KAFKA, Side.LEDGER, Side.CLIENTS}}
+    unseen = {code for code, check in checks.items() if check["notLookedAt"]}
+    assert beside <= unseen
+    assert not any(checks[code]["passed"] for code in unseen)
+    assert checks["I16"]["notLookedAt"] == "Q2O_ENGINE_URL is not set"
+
+
+def test_a_side_that_is_out_of_reach_is_named_and_is_exit_code_2(run: Run, work: Fulfilment) -> None:
+    with free_port_that_refuses() as port:
+        away = f"http://127.0.0.1:{port}"
+        engine = {"Q2O_ENGINE_URL": f"{away}/engine-rest", "Q2O_ENGINE_USER": "q2o", "Q2O_ENGINE_PASSWORD": "q2o"}
+
+        result = run(Q2O_PROVIDER_LEDGER_URL=f"{away}/ledger", **engine)
+
+    assert result.exit_code == 2
+    assert f"q2o: not looked at: the provider does not show its ledger at {away}/ledger" in result.stderr
+    assert "I16" in result.stdout
+    assert "not looked at" in result.stdout
+
+
+def test_the_directory_of_archives_is_read(run: Run, db: Engine, work: Fulfilment, tmp_path: Path) -> None:
+    with db.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO archive_file (tenant_id, id, sequence, name, lines, first_hash, last_hash) "
+                "VALUES (:tenant, gen_random_uuid(), 1, 'x.jsonl', 1, '', '')"
+            ),
+            {"tenant": work.offers.tenant_id},
+        )
+
+    without, within = run("--json"), run("--json", Q2O_ARCHIVE_DIR=str(tmp_path))
+
+    assert checks_of(without)["I32"]["violations"] == ["There are 1 archive files, and no directory is named for them."]
+    assert checks_of(within)["I32"]["violations"][0].startswith("The archive is broken")
+
+
+def test_a_record_of_what_clients_were_told_is_compared(run: Run, work: Fulfilment, tmp_path: Path) -> None:
+    record = tmp_path / "clients.jsonl"
+    told = {"tenantId": str(work.offers.tenant_id), "command": "accept-quote", "idempotencyKey": "lost", "status": 201}
+    record.write_text(f"{json.dumps(told)}\n{json.dumps({'metric': 'q2o_stale_price_rejections_total', 'increase': 1})}\n")
+
+    checks = checks_of(run("--json", "--clients", str(record)))
+
+    assert checks["I25"]["violations"] == ["Key lost of accept-quote was answered as done, and nothing of it is stored."]
+    assert checks["I29"]["violations"] == [
+        "q2o_stale_price_rejections_total grew by 1, and clients got 0 such refusals, with 0 outcomes unknown."
+    ]
+
+
+def test_a_record_of_clients_that_cannot_be_read_is_one_line(run: Run, work: Fulfilment, tmp_path: Path) -> None:
+    record = tmp_path / "clients.jsonl"
+    record.write_text('{"status": "x"}\n')
+
+    result = run("--clients", str(record))
+
+    assert result.exit_code == 2
+    assert f"line 1 of {record} is no entry of a client's record" in result.output

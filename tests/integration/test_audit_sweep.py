@@ -1,0 +1,121 @@
+"""The sweep of the audit: a page of quotes at a time, each violation logged once and counted while it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
+
+from domain.store import leases
+from domain.store.unit_of_work import housekeeping
+from reconciliation import audits
+from reconciliation.audits import Audits
+from tests.support.database import acting
+from tests.support.fulfilment import Fulfilment
+from tests.support.metrics import metric
+from tests.support.offers import Offers
+
+INTERVAL = timedelta(seconds=10)
+
+
+@dataclass
+class Rounds:
+    """Makes rounds at a time of its own."""
+
+    database: Engine
+    page: int = 50
+    now: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.audits = Audits(acting(self.database, "reconcile"), INTERVAL, page=self.page, clock=lambda: self.now)
+
+    def round(self) -> list[str]:
+        """Make a round when it is due; returns the invariants of the violations that it logged."""
+        with capture_logs() as logs:
+            self.audits.sweep()
+        self.now += INTERVAL.total_seconds()
+        return [log["invariant"] for log in logs if log["event"] == "audit_violation_found"]
+
+
+def change_past_the_product(database: Engine, quote_id: object, by: int = 1) -> None:
+    with database.begin() as connection:
+        connection.execute(text("UPDATE quote SET version = version + :by WHERE id = :id"), {"by": by, "id": quote_id})
+
+
+def test_an_order_on_its_way_is_no_violation(db: Engine, offers: Offers) -> None:
+    Fulfilment.running(offers)
+
+    assert Rounds(db).round() == []
+
+
+def test_a_violation_is_logged_once_and_counted_while_it_is_there(db: Engine, offers: Offers) -> None:
+    quote_id = offers.draft_quote().quote_id
+    change_past_the_product(db, quote_id)
+    rounds = Rounds(db)
+
+    logged = [rounds.round(), rounds.round()]
+    counted = metric("q2o_audit_violations", invariant="I5")
+    change_past_the_product(db, quote_id, by=-1)
+    rounds.round()
+
+    assert logged == [["I5"], []]
+    assert (counted, metric("q2o_audit_violations", invariant="I5")) == (1, 0)
+
+
+def test_a_violation_names_its_tenant_and_its_ids(db: Engine, offers: Offers) -> None:
+    quote_id = offers.draft_quote().quote_id
+    change_past_the_product(db, quote_id)
+
+    with capture_logs() as logs:
+        Rounds(db).audits.sweep()
+
+    [log] = [log for log in logs if log["event"] == "audit_violation_found"]
+    assert (log["tenantId"], log["log_level"]) == (str(offers.tenant_id), "error")
+    assert str(quote_id) in log["violation"]
+
+
+def test_the_audit_walks_through_all_quotes_and_begins_again(db: Engine, offers: Offers) -> None:
+    quotes = [offers.draft_quote().quote_id for _ in range(3)]
+    change_past_the_product(db, max(quotes, key=str))
+    rounds = Rounds(db, page=2)
+    before = metric("q2o_audited_quotes_total")
+
+    logged = [rounds.round(), rounds.round()]
+    change_past_the_product(db, min(quotes, key=str))
+    logged += [rounds.round(), rounds.round()]
+
+    assert logged == [[], ["I5"], ["I5"], []]
+    assert metric("q2o_audited_quotes_total") == before + 6
+
+
+def test_a_round_comes_after_its_interval(db: Engine, offers: Offers) -> None:
+    rounds = Rounds(db)
+    rounds.round()
+    change_past_the_product(db, offers.draft_quote().quote_id)
+    rounds.now -= 1
+
+    early = rounds.round()
+
+    assert (early, rounds.round()) == ([], ["I5"])
+
+
+def test_quotes_that_another_reconciler_audits_are_left_to_it(db: Engine, offers: Offers) -> None:
+    change_past_the_product(db, offers.draft_quote().quote_id)
+    with housekeeping(db) as connection:
+        rows = list(connection.execute(text("SELECT tenant_id, id FROM quote")))
+        leases.take(connection, Audits.kind, rows, timedelta(minutes=1))
+
+    assert Rounds(db).round() == []
+
+
+def test_no_more_violations_are_remembered_than_there_is_room_for(
+    db: Engine, offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audits, "MOST", 1)
+    for _ in range(2):
+        change_past_the_product(db, offers.draft_quote().quote_id)
+
+    assert Rounds(db).round() == ["I5"]

@@ -1,0 +1,58 @@
+"""Reads the ledger of a provider that has one: what it has really done, independent of what the product has recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from workers.runtime.outages import OutageError
+from workers.runtime.transport import ClientTls
+
+TIMEOUT = timedelta(seconds=30)
+
+
+class LedgerUnavailableError(OutageError):
+    """The provider did not show its ledger."""
+
+
+class _Entry(BaseModel):
+    """An idempotency key with what became of it at the provider."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    idempotency_key: str
+    step_ref: str
+    step_code: str
+    effects: int
+    reversals: int
+    net: int
+    requests: int
+    callbacks: int
+
+
+_ENTRIES = TypeAdapter(list[_Entry])
+
+
+class HttpLedger:
+    """A ledger behind an HTTP address."""
+
+    def __init__(self, url: str, tls: ClientTls) -> None:
+        self._url = url
+        self._tls = tls
+
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        """Every key that ever came, and its effects. Raises LedgerUnavailableError."""
+        try:
+            with httpx.Client(timeout=TIMEOUT.total_seconds(), verify=self._tls.context()) as client:
+                answer = client.get(self._url).raise_for_status()
+            return [entry.model_dump(by_alias=True) for entry in _ENTRIES.validate_json(answer.content)]
+        except ValidationError as error:
+            raise LedgerUnavailableError(f"{self._url} answers no ledger: {error.errors()[0]['msg']}") from error
+        except httpx.HTTPError as error:
+            reason = self._tls.refusal(error) or str(error) or type(error).__name__
+            raise LedgerUnavailableError(f"the provider does not show its ledger at {self._url}: {reason}") from error

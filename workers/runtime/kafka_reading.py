@@ -1,0 +1,81 @@
+"""Reads topics from their first record to the last one when the reading began, as nobody's consumer: no offset of a group moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from datetime import timedelta
+from uuid import uuid4
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from workers.runtime.kafka import KafkaUnavailableError, new_consumer
+from workers.runtime.kafka_access import KafkaAccess
+
+BATCH = 500
+SILENCE = timedelta(seconds=30)  # the longest time without a record, while more are to come
+
+Place = tuple[str, int]
+"""A topic and the number of a partition."""
+
+
+def records(kafka: KafkaAccess, topics: Collection[str], silence: timedelta = SILENCE) -> Iterator[Message]:
+    """Every record of these topics; those of one partition in their order. Raises KafkaUnavailableError."""
+    consumer = new_consumer(kafka, f"read-{uuid4()}")
+    try:
+        yield from _all(consumer, topics, silence)
+    except KafkaException as error:
+        raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+
+
+def record_at(kafka: KafkaAccess, topic: str, partition: int, offset: int, silence: timedelta = SILENCE) -> Message | None:
+    """One record; None when the topic has it no more, or never had it. Raises KafkaUnavailableError."""
+    consumer = new_consumer(kafka, f"read-{uuid4()}")
+    try:
+        low, high = marks(consumer, [topic], silence).get((topic, partition), (0, 0))
+        return first_from(consumer, (topic, partition), offset, silence) if low <= offset < high else None
+    except KafkaException as error:
+        raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+
+
+def first_from(consumer: Consumer, place: Place, offset: int, silence: timedelta) -> Message:
+    """The record at an offset that the partition has. Raises KafkaUnavailableError, KafkaException."""
+    consumer.assign([TopicPartition(*place, offset)])
+    message = consumer.poll(silence.total_seconds())
+    if message is None or message.error() is not None:
+        raise KafkaUnavailableError(f"Kafka did not give the record {offset} of {place}")
+    return message
+
+
+def marks(consumer: Consumer, topics: Collection[str], silence: timedelta) -> Mapping[Place, tuple[int, int]]:
+    """Partitions -> the offset of their first record, and the one after their last. Raises KafkaException."""
+    seconds = silence.total_seconds()
+    known = consumer.list_topics(timeout=seconds).topics
+    places = [(topic, each) for topic in sorted(topics) if topic in known for each in known[topic].partitions]
+    return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds) for place in places}
+
+
+def _all(consumer: Consumer, topics: Collection[str], silence: timedelta) -> Iterator[Message]:
+    ends = {place: high for place, (low, high) in marks(consumer, topics, silence).items() if low < high}
+    last = dict(ends)
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in ends])
+    give_up = time.monotonic() + silence.total_seconds()
+    while ends:
+        for message in consumer.consume(BATCH, timeout=0.2):
+            if message.error() is not None:
+                raise KafkaException(message.error())
+            give_up = time.monotonic() + silence.total_seconds()
+            if int(message.offset() or 0) < last[str(message.topic()), int(message.partition() or 0)]:
+                yield message
+        ends = {place: end for place, end in ends.items() if _position(consumer, place) < end}
+        if time.monotonic() > give_up:
+            raise KafkaUnavailableError(f"Kafka gave no record of {sorted(ends)} for {silence}. Is it overloaded?")
+
+
+def _position(consumer: Consumer, place: Place) -> int:
+    [at] = consumer.position([TopicPartition(*place)])
+    return int(at.offset)
