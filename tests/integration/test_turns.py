@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
+from typing import cast
 
 import pytest
+from redis import Connection
 from structlog.testing import capture_logs
 
 from tests.support.metrics import metric
@@ -144,7 +146,6 @@ def test_a_dead_server_is_logged_once_and_not_asked_again_for_a_while(redis_serv
 
 
 def test_a_server_that_says_nothing_delays_the_work_by_a_time_out_only(redis_server: RedisServer) -> None:
-    """Kills: a client without a time-out."""
     mine = Turns(client(f"redis://127.0.0.1:{redis_server.port}"))
     with closing(mine), redis_server.silent(), ThreadPoolExecutor(1) as pool:
         turn = pool.submit(has_turn, mine)
@@ -152,6 +153,15 @@ def test_a_server_that_says_nothing_delays_the_work_by_a_time_out_only(redis_ser
             assert turn.result(30)
         finally:
             redis_server.kill()  # so that a client that waits for ever fails the test and does not hang it
+
+
+def test_a_client_waits_for_a_quarter_of_a_second_and_repeats_nothing() -> None:
+    """Kills: the waits of the library, which are twenty times as long, and its three tries."""
+    with closing(client("redis://127.0.0.1:1")) as asking:
+        connection = cast("Connection", asking.connection_pool.make_connection())
+
+    waits = connection.socket_connect_timeout, connection.socket_timeout
+    assert (*waits, connection.retry.get_retries()) == (0.25, 0.25, 0)
 
 
 def test_a_lock_that_nobody_gives_back_is_waited_for_a_minute_at_most(redis_server: RedisServer) -> None:
