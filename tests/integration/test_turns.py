@@ -156,7 +156,7 @@ def test_a_server_that_says_nothing_delays_the_work_by_a_time_out_only(redis_ser
 
 
 def test_a_client_waits_for_a_quarter_of_a_second_and_repeats_nothing() -> None:
-    """Kills: the waits of the library, which are twenty times as long, and its three tries."""
+    """Kills: the waits of the library, which are twenty times as long. That it repeats nothing is its own default for an address."""
     with closing(client("redis://127.0.0.1:1")) as asking:
         connection = cast("Connection", asking.connection_pool.make_connection())
 

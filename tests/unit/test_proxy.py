@@ -60,7 +60,7 @@ class _Echo(BaseHTTPRequestHandler):
 @pytest.fixture
 def target() -> Iterator[_Target]:
     server = _Target()
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server
     server.shutdown()

@@ -124,14 +124,11 @@ def client(url: str, tls: ClientTls | None = None, *, timeout: timedelta = TIMEO
     """Make a client that gives up after `timeout` and repeats nothing; `tls` is for `rediss://`."""
     # Here, because most processes have no Redis, and the library takes a fifth of a second to load.
     from redis import Redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
 
     return Redis.from_url(
         url,
         socket_timeout=timeout.total_seconds(),
         socket_connect_timeout=timeout.total_seconds(),
-        retry=Retry(NoBackoff(), 0),
         **(_files(tls) if tls is not None and url.startswith("rediss://") else {}),
     )
 
