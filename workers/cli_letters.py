@@ -51,9 +51,11 @@ def list_letters(
     if as_json:
         sys.stdout.write(json.dumps([_as_json(letter) for letter in found], indent=2) + "\n")
         return
-    table = Table(
-        "letter", "since", "reason", "ids", "bytes", "sent again", title=f"{len(found)} dead letters", title_justify="left"
-    )
+    table = Table(title=f"{len(found)} dead letters", title_justify="left")
+    # However narrow the terminal is: `show` and `replay` need the whole place.
+    table.add_column("letter", no_wrap=True, min_width=max((len(str(letter.place)) for letter in found), default=0))
+    for name in ("since", "reason", "ids", "bytes", "sent again"):
+        table.add_column(name, overflow="fold")
     for letter in found:
         ids = ", ".join(f"{name} {value}" for name, value in letter.ids.items())
         cells = str(letter.place), f"{letter.written_at:%Y-%m-%d %H:%M:%S}", letter.reason[:SHORT], ids, str(letter.whole_size)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from tests.support.topics import Topics
 from workers.cli import app
+from workers.cli_errors import out
 from workers.kafka.dead_letters import DeadLetters, refusal_of
 from workers.kafka.topics import ORDERS, dead_letters
 from workers.runtime.kafka import new_producer
@@ -44,7 +45,7 @@ class Desk:
         return key.decode()
 
     def run(self, *arguments: str) -> Result:
-        given = {"Q2O_KAFKA": self.topics.kafka.bootstrap, "COLUMNS": "220"}
+        given = {"Q2O_KAFKA": self.topics.kafka.bootstrap}
         return CliRunner().invoke(app, ["dead-letters", *arguments], env=given)
 
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
@@ -86,14 +87,23 @@ def test_letters_are_chosen_by_topic_reason_and_whether_they_wait(desk: Desk) ->
     assert len(desk.listed("--id", key, "--topic", dead_letters(ORDERS), "--waiting")) == 1
 
 
-def test_people_see_the_same_list(desk: Desk) -> None:
+@pytest.mark.parametrize("width", [60, 200])
+def test_people_see_the_place_of_a_letter_as_a_whole(desk: Desk, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """It is what `show` and `replay` ask for."""
+    monkeypatch.setattr(out, "width", width)
     key = desk.letter(b"rubbish")
 
     result = desk.run("list", "--id", key)
 
     assert "1 dead letters" in result.stdout
-    assert "it is no event" in result.stdout
-    assert "no" in result.stdout
+    assert desk.place(key) in result.stdout
+
+
+def test_people_see_the_reason_of_a_letter(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(out, "width", 200)
+    key = desk.letter(b"rubbish")
+
+    assert "it is no event" in desk.run("list", "--id", key).stdout
 
 
 def test_a_value_does_nothing_to_the_terminal(desk: Desk) -> None:

@@ -150,7 +150,7 @@ def test_unknown_fields_of_a_reply_are_ignored() -> None:
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "404 Not Found", "409 Conflict"])
 def test_a_request_that_the_provider_does_not_accept_is_a_broken_contract(status: str) -> None:
     with (
-        server(says(status, '{"detail": "no"}')) as url,
+        server(says(status, '{"code": "NOT_ACCEPTED", "detail": "no"}')) as url,
         HttpProvider(url, "token") as provider,
         pytest.raises(ProviderContractError),
     ):

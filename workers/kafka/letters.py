@@ -7,7 +7,7 @@ interrupted is seen, and nobody takes it for one that never happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -229,8 +229,3 @@ def _text(value: bytes | None) -> str:
 
 def _time(message: Message) -> datetime:
     return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
-
-
-def waiting(letters: Sequence[Letter]) -> Iterator[Letter]:
-    """Those whose replay is not done."""
-    return (letter for letter in letters if letter.replay is not Replay.DONE)
