@@ -22,6 +22,7 @@ from workers.sandbox.faults import FaultKind
 Fault: TypeAlias = Callable[[World, Random], object]
 STOPPED = ("http", "dispatch", "relay", "inbox", "reconcile")
 WITH_A_CLOCK = ("http", "tasks", "dispatch", "reconcile", "inbox")
+CALLED = "delete a called instance"
 POISON = (b"\xff", b"null", b"[" * 2000, b'{"tenantId": "\\ud83d"}', b'{"eventId": 1}')
 CALLBACKS = {
     "provider loses its callback": FaultKind.LOSE_CALLBACK,
@@ -112,10 +113,10 @@ def hold(link_of: Callable[[World], Link], match: str, seconds: float, world: Wo
     released.set()
 
 
-def delete_instance(world: World, random: Random) -> None:
-    """Delete a process instance behind everybody's back, as an operator may in Cockpit."""
+def delete_instance(world: World, random: Random, *, is_called: bool) -> None:
+    """Delete a process instance behind everybody's back, as an operator may in Cockpit. `is_called`: one that another has called."""
     with suppress(EngineError):
-        running = [instance for instance in world.shop.instances() if instance.is_running]
+        running = [each for each in world.shop.instances() if each.is_running and (each.caller_id is not None) is is_called]
         if running:
             world.shop.engine.delete_instance(random.choice(running).id, "storm")
 
@@ -179,7 +180,8 @@ FAULTS: dict[str, Fault] = {
     "restart PostgreSQL": restart_postgres,
     "kill engine": kill_engine,
     "kill broker": kill_broker,
-    "delete an instance": delete_instance,
+    "delete an instance": partial(delete_instance, is_called=False),
+    CALLED: partial(delete_instance, is_called=True),
     "clock an hour off": shift_clock,
     "slow provider": slow_provider,
     "provider acts and its answer is lost": forgetful_provider,
