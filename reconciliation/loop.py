@@ -20,6 +20,7 @@ from domain.retry_rules import PROVIDER_UNKNOWN
 from reconciliation.approvals import Approvals
 from reconciliation.assignees import Assignees
 from reconciliation.audits import Audits
+from reconciliation.called import Called
 from reconciliation.cancellations import Cancellations
 from reconciliation.case_starts import CaseStarts
 from reconciliation.cases import Cases
@@ -129,6 +130,7 @@ class Reconciler:
             Orphans(database, repairs, intervals.case_grace),
             Approvals(database, engine, repairs, intervals.case_grace),
             Instances(database, engine, repairs, intervals.done_grace),
+            Called(database, engine, repairs),
             Duplicates(database, engine, repairs, intervals.gate_grace),
             Incidents(database, engine, repairs, intervals.case_grace),
             Audits(database, intervals.audit, dry_run=dry_run),

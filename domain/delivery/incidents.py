@@ -54,8 +54,10 @@ def is_about_trouble(case: Row[Any]) -> bool:
     return case.type == FalloutType.WORKFLOW_INCIDENT and "trouble" in case.evidence
 
 
-def lose(uow: UnitOfWork, business_key: str, process_instance_id: str, state: str) -> bool:
+def lose(uow: UnitOfWork, business_key: str, process_instance_id: str, state: str, called: str | None = None) -> bool:
     """Record that an instance is gone although its business is not done; returns False when nobody misses it.
+
+    `called`: the instance is there, but a process that it has called is gone, so that it waits for ever.
 
     A person gets a case, and may have another instance started. The process of a case is started again at once: it asks people about a case
     that exists, and a case about it would ask the same people. Raises NotFound, CorrelationMovedOn.
@@ -64,7 +66,7 @@ def lose(uow: UnitOfWork, business_key: str, process_instance_id: str, state: st
     if processes.is_done(uow, key):
         return False
     if key.kind is not Kind.FALLOUT_CASE:
-        triaging.open_case(uow, _of_lost_instance(uow, key, process_instance_id, state))
+        triaging.open_case(uow, _of_lost_instance(uow, key, process_instance_id, state, called))
     watching.lose(uow, business_key, process_instance_id)
     if key.kind is Kind.FALLOUT_CASE:
         restarting.restart(uow, business_key, process_instance_id)
@@ -153,15 +155,17 @@ def key_of_failed_task(process_instance_id: str, activity_id: str) -> str:
     return f"incident:{process_instance_id}:{activity_id}"
 
 
-def _of_lost_instance(uow: UnitOfWork, key: BusinessKey, process_instance_id: str, state: str) -> OpenCase:
+def _of_lost_instance(uow: UnitOfWork, key: BusinessKey, process_instance_id: str, state: str, called: str | None) -> OpenCase:
     known = {"business_key": str(key), "process_instance_id": process_instance_id, "state": state}
+    gone = f"The process of {key} is gone from the engine ({state}) before its end"
+    waits = f"The process of {key} waits for {called}, which is gone from the engine ({state})"
     return OpenCase(
         type=FalloutType.WORKFLOW_INCIDENT,
         dedupe_key=f"instance:{key}",
-        detail=f"The process of {key} is gone from the engine ({state}) before its end: nothing goes on. RETRY starts a new one.",
+        detail=f"{waits if called else gone}: nothing goes on. RETRY starts a new one.",
         order_id=processes.order_of(uow, key),
         business_key=str(key),
-        evidence={"trouble": Trouble.INSTANCE_LOST, **known},
+        evidence={"trouble": Trouble.INSTANCE_LOST, **known, **({"called": called} if called else {})},
     )
 
 

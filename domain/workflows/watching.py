@@ -66,6 +66,11 @@ def due_instances(connection: Connection, limit: int, lease: timedelta | None) -
     return claim(connection, query, CORRELATION, Groups(by=(c.tenant_id,), among=WATCHED), limit=limit, lease=lease)
 
 
+def registered(connection: Connection, instance_ids: Collection[str]) -> list[Row[Any]]:
+    """The correlations whose registered instances these are."""
+    return list(connection.execute(select(*CORRELATION.c).where(CORRELATION.c.process_instance_id.in_(instance_ids))))
+
+
 def correlations_of(connection: Connection, keys: Collection[BusinessKey]) -> dict[str, Row[Any]]:
     """What the domain knows of the processes of these business keys, by the text of the key."""
     named = [(key.tenant_id, str(key)) for key in keys]

@@ -115,6 +115,24 @@ def test_an_order_that_is_half_delivered_is_finished_by_a_new_instance_without_a
     assert shop.changes(correlation(shop, key).id) == ["REQUEST", "REGISTER", "LOSE", "RESTART", "REGISTER", "END"]
 
 
+def test_an_order_whose_step_has_lost_its_process_is_finished_by_a_new_instance(shop: Shop) -> None:
+    """The process of the order runs on, and would wait for the process of its step for ever."""
+    with slow_provider(shop):
+        order_id = shop.accepted_order()
+        key = shop.order_key(order_id)
+        eventually(lambda: is_provisioning(shop, order_id), "the service is being provisioned", patience=60)
+        [step] = [each for each in shop.order(order_id)["steps"] if each["stepCode"] == PROVISION]
+        [called] = shop.engine.find_instances(shop.step_key(UUID(step["stepId"])))
+        eventually(lambda: _is_deleted(shop, called.id), "the process of the step can be deleted")
+        case = case_of_process(shop, key)
+        retry(shop, case)
+
+    eventually(lambda: shop.order(order_id)["status"] == "FULFILLED", "the order is fulfilled", patience=90)
+
+    assert case.evidence["called"] == shop.step_key(UUID(step["stepId"]))
+    assert {entry["net"] for entry in shop.ledger().values()} == {1}
+
+
 def approval_of_two(shop: Shop) -> tuple[SampleQuote, str]:
     """Offer a quote that two levels must sign, of which the first has signed; returns its business key."""
     sample = new_sample("30")

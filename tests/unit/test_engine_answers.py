@@ -57,6 +57,7 @@ ASKING: dict[str, Callable[[Engine], Any]] = {
     "locked_tasks": lambda engine: engine.locked_tasks(),
     "open_tasks": lambda engine: engine.open_tasks("t", 0, 1),
     "running_roots": lambda engine: engine.running_roots(0, 1, started_before=datetime.now(UTC)),
+    "ended_from_outside": lambda engine: engine.ended_from_outside(0, 1),
     "instances_by_id": lambda engine: engine.instances_by_id(["i"]),
     "incidents_from": lambda engine: engine.incidents_from(0, 1),
     "incidents_at": lambda engine: engine.incidents_at("i", "a"),

@@ -16,7 +16,7 @@ RUNNING = frozenset({"ACTIVE", "SUSPENDED"})
 class EngineInstance:
     """A process instance in the engine's history, running or ended.
 
-    `caller_id`: the instance that has called it. `tenant_id` is empty when it belongs to none.
+    `caller_id`: the instance that has called it, `root_id` the one at the top of its callers. `tenant_id` is empty when it belongs to none.
     """
 
     id: str
@@ -24,6 +24,7 @@ class EngineInstance:
     definition_key: str
     state: str
     caller_id: str | None = None
+    root_id: str | None = None
     tenant_id: str = ""
     started_at: datetime | None = None
 
@@ -80,6 +81,11 @@ class HistoryCalls(EngineConnection):
         page = {"sortBy": "startTime", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
         return [_instance(row) for row in self.rows("/history/process-instance", **query, **page)]
 
+    def ended_from_outside(self, first: int, limit: int) -> list[EngineInstance]:
+        """One page of the instances that somebody has deleted, the newest first."""
+        page = {"sortBy": "endTime", "sortOrder": "desc", "firstResult": first, "maxResults": limit}
+        return [_instance(row) for row in self.rows("/history/process-instance", externallyTerminated="true", **page)]
+
     def instances_by_id(self, instance_ids: Collection[str]) -> dict[str, EngineInstance]:
         """These instances, running or ended, by their ids; those that the history does not know are missing."""
         if not instance_ids:
@@ -135,6 +141,7 @@ def _instance(row: Mapping[str, Any]) -> EngineInstance:
         definition_key=row["processDefinitionKey"],
         state=row["state"],
         caller_id=row["superProcessInstanceId"],
+        root_id=row["rootProcessInstanceId"],
         tenant_id=row["tenantId"] or "",
         started_at=_read_time(row.get("startTime")),
     )

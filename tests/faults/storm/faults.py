@@ -22,7 +22,6 @@ from workers.sandbox.faults import FaultKind
 Fault: TypeAlias = Callable[[World, Random], object]
 STOPPED = ("http", "dispatch", "relay", "inbox", "reconcile")
 WITH_A_CLOCK = ("http", "tasks", "dispatch", "reconcile", "inbox")
-CALLED = "delete a called instance"
 POISON = (b"\xff", b"null", b"[" * 2000, b'{"tenantId": "\\ud83d"}', b'{"eventId": 1}')
 CALLBACKS = {
     "provider loses its callback": FaultKind.LOSE_CALLBACK,
@@ -181,7 +180,7 @@ FAULTS: dict[str, Fault] = {
     "kill engine": kill_engine,
     "kill broker": kill_broker,
     "delete an instance": partial(delete_instance, is_called=False),
-    CALLED: partial(delete_instance, is_called=True),
+    "delete a called instance": partial(delete_instance, is_called=True),
     "clock an hour off": shift_clock,
     "slow provider": slow_provider,
     "provider acts and its answer is lost": forgetful_provider,
