@@ -12,6 +12,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 
 import httpx
+from sqlalchemy import text
 
 from domain.auditing.open_work import open_work
 from reconciliation.audit_report import AuditReport
@@ -30,6 +31,11 @@ from workers.runtime.secret_files import reveal
 QUIET_SECONDS = 60.0
 AT_ONCE = 2  # faults at the same time
 LONGEST_PAUSE = 2.0  # seconds between two faults
+LOOK_NOW = text("UPDATE workflow_correlation SET next_check_at = clock_timestamp() WHERE status IN ('STARTED', 'LOST')")
+TO_LOOK_AT = text(
+    """SELECT count(*) FROM workflow_correlation
+    WHERE tenant_id = :tenant AND status IN ('STARTED', 'LOST') AND next_check_at <= clock_timestamp()"""
+)
 
 
 @dataclass(slots=True)
@@ -169,6 +175,7 @@ def _weathered(
         people.leave()
         weather.join()
         world.heal()
+        _let_instances_be_looked_at(world.shop)
         history.note("healed")
         healed = monotonic()
         is_quiet = _until(lambda: people.are_gone and not _open(world.shop), quiet_within, tell)
@@ -200,9 +207,18 @@ def _until(is_over: Callable[[], bool], seconds: float, tell: Callable[[], None]
     return False
 
 
+def _let_instances_be_looked_at(shop: Shop) -> None:
+    """Let the time of reconciliation's next look at each process instance come: it may be ten minutes away, and some were deleted."""
+    with shop.database.begin() as connection:
+        connection.execute(
+            text("UPDATE workflow_correlation SET next_check_at = clock_timestamp() WHERE status IN ('STARTED', 'LOST')")
+        )
+
+
 def _open(shop: Shop) -> list[str]:
     """A sentence for each kind of work that is open."""
     with shop.database.connect() as connection:
         work = open_work(connection, shop.tenant_id)
+        work["process instances that reconciliation has to look at"] = connection.scalar(TO_LOOK_AT, {"tenant": shop.tenant_id})
     instances = shop.engine.count_unfinished("order-fulfillment", f"order:{shop.tenant_id}:%")
     return [f"{number} {name}" for name, number in {**work, "process instances of orders": instances}.items() if number]
