@@ -36,7 +36,7 @@ METRICS: Final[Mapping[str, Callable[[str], bool]]] = {
     "q2o_quote_expired_rejections_total": lambda code: code == QuoteExpired.code,
     "q2o_idempotency_hash_conflicts_total": lambda code: code == IdempotencyKeyReused.code,
 }
-"""Metric -> whether it counts the refusals with a code."""
+"""Metric -> whether a refusal with this code is counted by it."""
 
 
 class Operation(NamedTuple):

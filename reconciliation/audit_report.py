@@ -36,7 +36,7 @@ class AuditReport:
         return not self.violations and not self.out_of_reach
 
     def as_json(self) -> dict[str, Any]:
-        """The report for machines."""
+        """The report as other programs read it."""
         checks = [
             {
                 "code": check.code,

@@ -47,14 +47,6 @@ class Called:
 
     def _lose(self, row: Row[Any], gone: EngineInstance) -> bool:
         evidence = {"processInstanceId": row.process_instance_id, "called": gone.business_key, "state": gone.state}
-        repair = Repair(
-            kind=self.kind,
-            tenant_id=row.tenant_id,
-            aggregate_type="workflow_correlation",
-            aggregate_id=row.id,
-            business_key=row.business_key,
-            action=Action.LOST,
-            evidence=evidence,
-        )
+        repair = Repair.of_process(self.kind, Action.LOST, row, evidence)
         lost = (row.business_key, row.process_instance_id, gone.state)
         return self._repairs.make(repair, lambda uow: incidents.lose(uow, *lost, called=gone.business_key))

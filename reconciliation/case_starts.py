@@ -22,7 +22,7 @@ from reconciliation.rounds import LEASE, ROUND, in_rounds
 
 
 class CaseStarts:
-    """Asks for them again, each after twice as long a wait."""
+    """Asks for these starts again; the wait doubles after each try."""
 
     kind = "case-start"
 

@@ -86,10 +86,8 @@ class Incidents:
         is_left_in_peace = row.status == FalloutStatus.RESOLVED and row.age < self._grace
         if is_left_in_peace:
             return False
-        if row.evidence.get("trouble") == Trouble.INSTANCE_LOST:
+        if row.evidence["trouble"] == Trouble.INSTANCE_LOST:
             return self._is_over(row) and self._make(row, Action.CASE_CLOSED, lambda uow: _close(uow, row))
-        if row.evidence.get("trouble") != Trouble.TASK_FAILED:
-            return False
         found = self._engine.incidents_at(row.evidence["processInstanceId"], row.evidence["activityId"])
         if not found:
             return self._make(row, Action.CASE_CLOSED, lambda uow: _close(uow, row))

@@ -119,16 +119,7 @@ class Instances:
 
     def _make(self, row: Row[Any], action: Action, state: str, command: Callable[[UnitOfWork], bool]) -> bool:
         evidence = {"processInstanceId": row.process_instance_id, "state": state, "workflow": row.workflow_name}
-        repair = Repair(
-            kind=self.kind,
-            tenant_id=row.tenant_id,
-            aggregate_type="workflow_correlation",
-            aggregate_id=row.id,
-            business_key=row.business_key,
-            action=action,
-            evidence=evidence,
-        )
-        return self._repairs.make(repair, command)
+        return self._repairs.make(Repair.of_process(self.kind, action, row, evidence), command)
 
 
 def _end(uow: UnitOfWork, business_key: str, process_instance_id: str) -> bool:

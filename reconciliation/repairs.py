@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Engine as Database
+from sqlalchemy import Row
 
 from domain import findings
 from domain.delivery import steps
@@ -97,6 +98,19 @@ class Repair:
             aggregate_type="fallout_case",
             aggregate_id=case_id,
             business_key=cases.business_key(tenant_id, case_id),
+            action=action,
+            evidence=evidence,
+        )
+
+    @classmethod
+    def of_process(cls, kind: str, action: Action, row: Row[Any], evidence: Mapping[str, Any]) -> Self:
+        """The repair of the process of a business key; `row` is its correlation."""
+        return cls(
+            kind=kind,
+            tenant_id=row.tenant_id,
+            aggregate_type="workflow_correlation",
+            aggregate_id=row.id,
+            business_key=row.business_key,
             action=action,
             evidence=evidence,
         )

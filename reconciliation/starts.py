@@ -75,7 +75,7 @@ class Starts:
         """A request without an outcome that has left the dispatcher's queue becomes START_UNKNOWN, and is asked about like any other."""
         if row.start_is_queued:
             return False
-        repair = _repair(row, Action.TIMED_OUT, {"requestedAt": row.requested_at})
+        repair = Repair.of_process(self.kind, Action.TIMED_OUT, row, {"requestedAt": row.requested_at})
         return self._repairs.make(repair, lambda uow: _is_as_seen(uow, row) and starts.start_timed_out(uow, row.business_key))
 
     def _resolve(self, row: Row[Any]) -> bool:
@@ -89,10 +89,14 @@ class Starts:
         evidence["safeIntervalSeconds"] = self._start_safe_interval.total_seconds()
         if row.is_unknown_for_too_long and row.attempts >= START_UNKNOWN.attempts:
             return self._give_up(row, "the engine has no instance of it", evidence)
-        return self._repairs.make(_repair(row, Action.STARTED_AGAIN, evidence), lambda uow: _start_again(uow, row))
+        return self._repairs.make(
+            Repair.of_process(self.kind, Action.STARTED_AGAIN, row, evidence), lambda uow: _start_again(uow, row)
+        )
 
     def _give_up(self, row: Row[Any], reason: str, evidence: Mapping[str, Any]) -> bool:
-        return self._repairs.make(_repair(row, Action.GIVEN_UP, evidence), lambda uow: _give_up(uow, row, reason))
+        return self._repairs.make(
+            Repair.of_process(self.kind, Action.GIVEN_UP, row, evidence), lambda uow: _give_up(uow, row, reason)
+        )
 
     def _attach(self, row: Row[Any], candidates: Sequence[Instance], evidence: Mapping[str, Any]) -> bool:
         chosen, *others = candidates
@@ -104,7 +108,9 @@ class Starts:
                 processInstanceId=chosen.id,
                 otherInstanceIds=[one.id for one in others],
             )
-        return self._repairs.make(_repair(row, Action.ATTACHED, evidence), lambda uow: _register(uow, row, chosen))
+        return self._repairs.make(
+            Repair.of_process(self.kind, Action.ATTACHED, row, evidence), lambda uow: _register(uow, row, chosen)
+        )
 
     def _instances(self, row: Row[Any]) -> list[Instance]:
         """Every instance that carries this start's token, oldest first."""
@@ -136,15 +142,3 @@ def _give_up(uow: UnitOfWork, row: Row[Any], reason: str) -> bool:
     since = {"tried": tried, "times": row.attempts, "since": row.requested_at, "last_reason": reason}
     given_up.open_case(uow, row.business_key, f"No start of {row.workflow_name} has come to be known: {reason}", since)
     return True
-
-
-def _repair(row: Row[Any], action: Action, evidence: Mapping[str, Any]) -> Repair:
-    return Repair(
-        kind=Starts.kind,
-        tenant_id=row.tenant_id,
-        aggregate_type="workflow_correlation",
-        aggregate_id=row.id,
-        business_key=row.business_key,
-        action=action,
-        evidence=evidence,
-    )

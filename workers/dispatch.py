@@ -1,9 +1,9 @@
 """Carries workflow commands to the engine: start a process, send a message, complete or assign a user task, retry a task.
 
 The rule it keeps: a command stays in its row until it is proven done, no longer matters, or is left to a person with a case, after the time
-that domain/retry_rules.py gives it. A start whose outcome is not known is never sent
-a second time; it becomes START_UNKNOWN, and reconciliation asks the engine (docs/domain.md#process-starts). Messages and completions may be
-repeated: the engine finds nothing that waits for them a second time. No transaction is open while the engine is called.
+that domain/retry_rules.py gives it. A start whose outcome is not known is never sent a second time; it becomes START_UNKNOWN, and
+reconciliation asks the engine (docs/domain.md#process-starts). Messages and completions may be repeated: the engine finds nothing that
+waits for them a second time. No transaction is open while the engine is called.
 """
 
 from __future__ import annotations

@@ -22,16 +22,16 @@ OLD_ENOUGH = "clock_timestamp() - CAST(:age AS interval)"
 WITHIN_MINUTES = timedelta(minutes=15)
 """Every loop has its turn by then, also one that was restarted."""
 WITHIN_HOURS = timedelta(hours=2)
-"""Reconciliation gives up an unknown outcome after an hour, and calls a person."""
+"""Reconciliation opens a case for an outcome that stays unknown for an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One invariant.
 
-    `counts`: name -> query of one number. `violations`: queries of one text column. `age`: how old what they name must be. `blind`: a query of
-    why this login cannot see what is counted; no row: it can. `of_excerpt`: whether it
-    can be looked up among the rows of some quotes.
+    `counts`: name -> query of one number. `violations`: queries of one text column. `age`: how old what they name must be. `blind`: a query
+    that returns why this login cannot see what is counted, and no row when it can. `of_excerpt`: whether the rule can be looked up among the
+    rows of some quotes.
     """
 
     code: str

@@ -63,7 +63,7 @@ DONE: Mapping[Kind, tuple[Select[Any], Table, Table]] = {
     Kind.FALLOUT_CASE: (_of(CASE, is_one_of(CASE.c.status, *cases.FINAL)), CASE, CASE),
     Kind.UNDO_STEP: (_of(STEP, is_one_of(STEP.c.status, *steps.FINAL)), STEP, STEP),
 }
-"""Finished rows: the query, the table that their ids belong to, and the table that says when they finished."""
+"""Kind of process -> the query of finished rows, the table whose ids the business keys name, and the table that says when a row finished."""
 
 
 def done(connection: Connection, keys: Iterable[BusinessKey], grace: timedelta = timedelta(0)) -> set[str]:

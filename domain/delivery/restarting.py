@@ -15,7 +15,9 @@ from domain.workflows.starts import CorrelationStatus
 
 
 def restart(uow: UnitOfWork, business_key: str, process_instance_id: str | None) -> None:
-    """Let a new instance take the place of this one. Its caller ends the old instance afterwards; there is none when the start has failed.
+    """Let a new instance take the place of this one; None: the start has failed, so there is no old instance.
+
+    The caller ends the old instance afterwards.
 
     Raises CorrelationMovedOn when this instance is not the registered one any more, NotFound when the domain has asked for none.
     """

@@ -67,7 +67,7 @@ def due_instances(connection: Connection, limit: int, lease: timedelta | None) -
 
 
 def registered(connection: Connection, instance_ids: Collection[str]) -> list[Row[Any]]:
-    """The correlations whose registered instances these are."""
+    """The correlations that have one of these instances registered."""
     return list(connection.execute(select(*CORRELATION.c).where(CORRELATION.c.process_instance_id.in_(instance_ids))))
 
 

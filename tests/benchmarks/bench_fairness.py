@@ -79,7 +79,7 @@ def sweeping(sweep: Steps) -> Iterator[None]:
 
 
 def settling(offers: Offers) -> float:
-    """Make a step UNKNOWN; returns the seconds until it is settled."""
+    """Make a step UNKNOWN, and wait until it is settled; returns how many seconds that took."""
     started = offers.start_step(offers.running_order().steps[CHECK])
     time_out(offers, started)
     begin = time.perf_counter()

@@ -51,7 +51,7 @@ class EdgeProcess:
 
 @contextmanager
 def edge_process(database: Engine, directory: Path, *, observed: bool) -> Iterator[str]:
-    """Serve until the block ends; gives the address."""
+    """Serve until the block ends; yields the address."""
     process = EdgeProcess(database, directory, observed=observed)
     try:
         yield process.address

@@ -25,7 +25,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 @dataclass
 class Desk:
-    """A broker, and an operator with the commands."""
+    """An operator who uses the commands on a broker."""
 
     topics: Topics
 

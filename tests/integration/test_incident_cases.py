@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from domain.delivery import incidents
+from domain.delivery import given_up, incidents
 from domain.delivery.resolving import Resolution
 from domain.workflows import requests
+from reconciliation.incidents import NIL
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
 from tests.support.reconciling import actions
@@ -156,3 +157,12 @@ def settle(watched: Watched) -> None:
     with watched.offers.uow() as uow:
         for command in watched.queued("RETRY_TASK"):
             requests.finish(uow, command.id, "DELIVERED")
+
+
+def test_a_case_about_what_was_given_up_is_none_of_an_incident(watched: Watched) -> None:
+    with watched.offers.uow("dispatch") as uow:
+        given_up.open_case(uow, watched.business_key, "The engine does not take the message: no", {})
+        assert incidents.cases_after(uow.connection, NIL, 10) == []
+
+    assert watched.look_at_incidents() == 0
+    assert watched.case().status == "OPEN"

@@ -17,7 +17,7 @@ BEGIN, END = "<!-- written by `make invariants` -->\n", "<!-- until here -->\n"
 
 
 def page(now: str) -> str:
-    """The page with its table as it should be."""
+    """The page with its table as the invariants are now."""
     before, _, rest = now.partition(BEGIN)
     table = "\n".join(_lines())
     return f"{before}{BEGIN}\n{table}\n\n{END}{rest.partition(END)[2]}"

@@ -138,7 +138,10 @@ class Api:
         return self.send(f"/orders/{order['orderId']}/cancellations", body, actor=buyer, version=order["version"])
 
     def repair_case(self, case: Mapping[str, Any], evidence: str, instructions: str) -> bool:
-        """Claim an open case, and have its step tried again with other instructions, as a case worker. False when the case changed first: somebody else or the product was faster."""
+        """Claim an open case as a case worker, and have its step tried again with other instructions.
+
+        Returns False when somebody else, or the product, changed the case first.
+        """
         path = f"/fallout-cases/{case['caseId']}"
         claimed = self.send(f"{path}/claims", {}, actor=CASE_WORKER, version=case["version"])
         if claimed.status == CONFLICT:

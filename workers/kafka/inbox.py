@@ -127,7 +127,7 @@ class Inbox:
 
 
 def project(database: Database, view: View, envelope: Envelope) -> Consumed:
-    """Let a view take an event, once; returns what came of it. Raises UnreadableMessageError, and the database's errors."""
+    """Apply an event to a view, once; returns what came of it. Raises UnreadableMessageError, and the database's errors."""
     change = view.change_by(envelope)
     cause = Cause(
         tenant_id=envelope.tenant_id,

@@ -178,7 +178,7 @@ class Letters:
         return original.key(), headers_of(original), original.value()
 
     def _mark(self, letter: Letter, state: Replay) -> None:
-        """Raises KafkaUnavailableError unless Kafka confirms the mark."""
+        """Write beside a letter how far its replay came. Raises KafkaUnavailableError unless Kafka confirms the mark."""
         marks = [(REPLAY_OF, str(letter.place).encode()), (REPLAY_IS, state.encode())]
         refusal = refusal_of(
             new_producer(self._kafka, TIMEOUT), letter.place.topic, None, letter.key, marks, partition=letter.place.partition

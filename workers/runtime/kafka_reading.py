@@ -52,7 +52,7 @@ def first_from(consumer: Consumer, place: Place, offset: int, silence: timedelta
 
 
 def marks(consumer: Consumer, topics: Collection[str], silence: timedelta) -> Mapping[Place, tuple[int, int]]:
-    """Partitions -> the offset of their first record, and the one after their last. Raises KafkaException."""
+    """For each partition, the offset of its first record and the one after its last record. Raises KafkaException."""
     seconds = silence.total_seconds()
     known = consumer.list_topics(timeout=seconds).topics
     places = [(topic, each) for topic in sorted(topics) if topic in known for each in known[topic].partitions]

@@ -62,7 +62,7 @@ class Life:
         return {name: _Gated(self, provider, "provider") for name, provider in providers.items()}
 
     def close(self) -> None:
-        """End what is open. A thread that was in the middle of a call may have opened something again: call it once more at the end."""
+        """Close what is open. Call it once more at the end: a thread that was in the middle of a call may have opened something since."""
         for close in self._closers:
             close()
 

@@ -29,7 +29,7 @@ class Aftermath:
 
     @property
     def unexpected(self) -> list[str]:
-        """A sentence for everything that is not as it would be without the crashes."""
+        """A sentence for each thing that the crashes have changed."""
         ends = [f"{each.course} ended as {each.end}, not as {each.expected}" for each in self.samples if not each.as_expected]
         broken = [violation for check in self.report.checks for violation in check.violations]
         return [*ends, *self.errors, *broken]

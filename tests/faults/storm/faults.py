@@ -104,7 +104,7 @@ def break_exchanges(link_of: Callable[[World], Link], act: Callable[[Link], obje
 
 
 def hold(link_of: Callable[[World], Link], match: str, seconds: float, world: World, _: Random) -> None:
-    """Hold answers back until their clients have given up, and deliver them then."""
+    """Hold answers back until their clients have given up; then deliver them."""
     released = Event()
     link_of(world).hold(match, released, times=3)
     world.last(seconds)

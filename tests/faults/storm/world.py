@@ -26,7 +26,7 @@ SHORT = {
     "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "5",
     "Q2O_START_SAFE_INTERVAL_SECONDS": "5",
 }
-"""An operator waits longer; here what a dead process held must be free before the storm has to be quiet."""
+"""Shorter than in production: what a dead process has locked must be free before the suite has to be quiet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

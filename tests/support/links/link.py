@@ -31,7 +31,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close by RST
 
 
 class Kind(StrEnum):
-    """What can happen to one exchange."""
+    """A fault that a link can cause in one exchange."""
 
     DROP_ANSWER = "drop answer"
     DROP_REQUEST = "drop request"
