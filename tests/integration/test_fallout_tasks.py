@@ -253,7 +253,8 @@ def test_a_repair_in_tasklist_that_does_not_fit_comes_back_with_the_reason(
     assert plain(reason) in case.read()["resolutionRefused"]
 
 
-def test_a_failed_start_is_asked_for_again_in_tasklist(offers: Offers) -> None:
+def about_a_failed_start(offers: Offers) -> CaseInTasklist:
+    """A case about no step, whose form is shown."""
     work = Fulfilment(offers, offers.accepted_quote().order_id)
     key = key_of(Kind.ORDER, offers.tenant_id, work.order_id)
     with offers.uow("dispatch") as uow:
@@ -261,9 +262,23 @@ def test_a_failed_start_is_asked_for_again_in_tasklist(offers: Offers) -> None:
         given_up.open_case(uow, key, "The engine does not start it: no", {})
     case = CaseInTasklist(offers, work)
     case.read()
+    return case
+
+
+def test_a_failed_start_is_asked_for_again_in_tasklist(offers: Offers) -> None:
+    case = about_a_failed_start(offers)
 
     assert case.resolve(BERT, resolution="RETRY")["resolutionOutcome"] == "APPLIED"
 
     with offers.uow() as uow:
-        assert starts.status_of(uow, key) == "REQUESTED"
-    assert work.case().status == "CLOSED"
+        assert starts.status_of(uow, key_of(Kind.ORDER, offers.tenant_id, case.work.order_id)) == "REQUESTED"
+    assert case.work.case().status == "CLOSED"
+
+
+def test_a_repair_of_no_request_is_refused_in_tasklist(offers: Offers) -> None:
+    case = about_a_failed_start(offers)
+    typed = {"resolution": "REPAIR_AND_RETRY", "evidence": "seen", "repairedInstructions": "Ring twice"}
+
+    assert case.resolve(BERT, **typed)["resolutionOutcome"] == "REFUSED"
+
+    assert plain("The case is about no step.") in case.read()["resolutionRefused"]

@@ -235,7 +235,8 @@ def _repairs(person: Person, form: Row[Any]) -> list[Change]:
     """The fields that the person has given another value, with the value that the form has shown. Raises AnswerNotUnderstood."""
     typed = {field: person.identifier(name) for field, name in REPAIRED.items()}
     new = {field: _number(value) if field == repairing.QUANTITY else value for field, value in typed.items() if value}
-    return [Change(field=field, old=form.facts["request"][field], new=value) for field, value in new.items()]
+    shown = form.facts.get("request") or {}  # a case without a held step has no request to repair, and its resolution is refused
+    return [Change(field=field, old=shown.get(field), new=value) for field, value in new.items()]
 
 
 def _number(text: str) -> int:
