@@ -30,7 +30,7 @@ from reconciliation.audit_report import AuditReport
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, Offers
 from tests.support.projected import feed_all
-from tests.support.surroundings import RecordedEvents, Surroundings, engine_of, entry, record
+from tests.support.surroundings import RecordedEvents, Surroundings, engine_of, ledger_of, record
 
 IN_ORDER = (
     "RESERVE_INVENTORY",
@@ -71,7 +71,7 @@ class Settled:
         return Surroundings(
             engine=engine_of(snapshot, happened),
             kafka=RecordedEvents([record(event, offset, happened) for offset, event in enumerate(snapshot.events)]),
-            ledger=[entry(snapshot.tenant_id, step) for step in snapshot.steps if step.status == "COMPLETED"],
+            ledger=ledger_of(snapshot),
             operations=[Operation(self.tenant_id, *each) for each in (LOST_ANSWER, ANSWERED, REFUSED)],
             increases={"q2o_stale_price_rejections_total": 1},
         )

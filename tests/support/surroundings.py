@@ -1,4 +1,7 @@
-"""The engine, Kafka and the provider of a settled tenant, as records that a test may falsify."""
+"""The engine, Kafka and the provider of a settled tenant, as records that a test may falsify.
+
+Their order is always the same, so that a test may falsify the first or the last record.
+"""
 
 from __future__ import annotations
 
@@ -110,6 +113,12 @@ def record(event: auditing.CommittedEvent, offset: int, event_time: datetime | N
         aggregate_version=event.aggregate_version,
         event_time=event_time,
     )
+
+
+def ledger_of(snapshot: auditing.Snapshot) -> list[dict[str, Any]]:
+    """What the provider did, by the code of the step: the effect at the head was never undone."""
+    completed = (step for step in snapshot.steps if step.status == "COMPLETED")
+    return [entry(snapshot.tenant_id, step) for step in sorted(completed, key=lambda step: (step.code, not step.is_wanted))]
 
 
 def entry(tenant_id: UUID, step: auditing.StepOutcome) -> dict[str, Any]:
