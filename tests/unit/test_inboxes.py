@@ -10,7 +10,7 @@ from workers.kafka.inbox import Inboxes
 
 
 class Waiting:
-    """An inbox that goes on until it is told to stop."""
+    """A loop that goes on until it is told to stop."""
 
     has_ended = False
 

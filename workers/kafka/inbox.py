@@ -19,6 +19,7 @@ from domain.store import Cause, Outcome
 from workers.kafka import wire
 from workers.kafka.dead_letters import DeadLetters, ids_of
 from workers.kafka.views import VIEWS, View
+from workers.kafka.waiting_letters import WaitingLetters
 from workers.kafka.wire import Envelope, UnreadableMessageError
 from workers.runtime.commands import unit_of_work
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
@@ -160,20 +161,24 @@ def _count(view: View, envelope: Envelope, consumed: Consumed) -> None:
 
 
 class Inboxes:
-    """The inboxes of all views in one process, each in a thread and with a consumer group of its own, so that none waits for another."""
+    """The inboxes of all views in one process, each in a thread and with a consumer group of its own, so that none waits for another.
 
-    def __init__(self, inboxes: Mapping[str, Loop]) -> None:
-        self._inboxes = inboxes
+    One thread more shows the dead letters that wait.
+    """
+
+    def __init__(self, loops: Mapping[str, Loop]) -> None:
+        self._loops = loops
         self._errors: list[BaseException] = []
 
     @classmethod
     def of(cls, database: Database, kafka: KafkaAccess) -> Inboxes:
         """One inbox for each view."""
-        return cls({view.consumer: Inbox(database, kafka, view) for view in VIEWS})
+        inboxes = {view.consumer: Inbox(database, kafka, view) for view in VIEWS}
+        return cls({**inboxes, "dead-letters": WaitingLetters(kafka)})
 
     def run(self, stop: Event) -> None:
-        """Consume until `stop` is set. Raises what one of the inboxes died of, once the others have ended in good order."""
-        threads = [Thread(target=self._run, args=(inbox, stop), name=name) for name, inbox in self._inboxes.items()]
+        """Consume until `stop` is set. Raises what one of the loops died of, once the others have ended in good order."""
+        threads = [Thread(target=self._run, args=(loop, stop), name=name) for name, loop in self._loops.items()]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -181,9 +186,9 @@ class Inboxes:
         if self._errors:
             raise self._errors[0]
 
-    def _run(self, inbox: Loop, stop: Event) -> None:
+    def _run(self, loop: Loop, stop: Event) -> None:
         try:
-            inbox.run(stop)
+            loop.run(stop)
         except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
             self._errors.append(error)
         finally:

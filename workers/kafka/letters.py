@@ -7,7 +7,7 @@ interrupted is seen, and nobody takes it for one that never happened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -112,6 +112,13 @@ class Letter:
         return named | ({"key": self.key.decode(errors="replace")} if self.key else {})
 
 
+class Mark(NamedTuple):
+    """How far the replay of a letter came. `letter`: its place, as text."""
+
+    letter: str
+    replay: Replay
+
+
 class Letters:
     """The dead letters of all topics. Every method raises KafkaUnavailableError."""
 
@@ -122,12 +129,12 @@ class Letters:
         """The letters of these topics, the oldest first, with how far their replay came."""
         found: dict[str, Letter] = {}
         for message in records(self._kafka, [dead_letters(topic) for topic in topics]):
-            mark = dict(headers_of(message))
-            if REPLAY_OF not in mark:
+            mark = mark_of(message)
+            if mark is None:
                 new = _letter(message)
                 found[str(new.place)] = new
-            elif letter := found.get(_text(mark[REPLAY_OF])):
-                found[str(letter.place)] = replace(letter, replay=_state(mark), replayed_at=_time(message))
+            elif letter := found.get(mark.letter):
+                found[str(letter.place)] = replace(letter, replay=mark.replay, replayed_at=written_at(message))
         return sorted(found.values(), key=lambda letter: (letter.written_at, letter.place))
 
     def find(self, text: str) -> Letter:
@@ -187,6 +194,20 @@ class Letters:
             raise KafkaUnavailableError(f"Kafka did not take the mark that {letter.place} is {state}: {refusal.str()}")
 
 
+def mark_of(message: Message) -> Mark | None:
+    """Read a mark; None when the record is a letter."""
+    headers = dict(headers_of(message))
+    if REPLAY_OF not in headers:
+        return None
+    said = _text(headers.get(REPLAY_IS))
+    return Mark(_text(headers[REPLAY_OF]), Replay(said) if said in set(Replay) else Replay.BEGUN)
+
+
+def written_at(message: Message) -> datetime:
+    """When Kafka got a record."""
+    return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+
+
 def topic_named(text: str) -> str:
     """A topic by its name or by that of its dead letters. Raises NoSuchLetterError."""
     for name in NAMES:
@@ -206,7 +227,7 @@ def _letter(message: Message) -> Letter:
     source = Place.read(told.get(SOURCE, ""))
     return Letter(
         place=Place(str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)),
-        written_at=_time(message),
+        written_at=written_at(message),
         # Whoever may write to the topic of dead letters decides what they say: no replay leaves the topic that it belongs to.
         source=source if source and dead_letters(source.topic) == message.topic() else None,
         reason=told.get(REASON, ""),
@@ -218,14 +239,5 @@ def _letter(message: Message) -> Letter:
     )
 
 
-def _state(mark: Mapping[str, bytes | None]) -> Replay:
-    said = _text(mark.get(REPLAY_IS))
-    return Replay(said) if said in set(Replay) else Replay.BEGUN
-
-
 def _text(value: bytes | None) -> str:
     return (value or b"").decode(errors="replace")
-
-
-def _time(message: Message) -> datetime:
-    return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)

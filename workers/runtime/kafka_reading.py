@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from uuid import uuid4
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
@@ -19,11 +20,16 @@ Place = tuple[str, int]
 """A topic and the number of a partition."""
 
 
-def records(kafka: KafkaAccess, topics: Collection[str], silence: timedelta = SILENCE) -> Iterator[Message]:
-    """Every record of these topics; those of one partition in their order. Raises KafkaUnavailableError."""
+def records(
+    kafka: KafkaAccess, topics: Collection[str], silence: timedelta = SILENCE, since: Mapping[Place, int] = MappingProxyType({})
+) -> Iterator[Message]:
+    """Every record of these topics; those of one partition in their order. Raises KafkaUnavailableError.
+
+    `since`: the offset of the first record to read of a partition. Default: its first record.
+    """
     consumer = new_consumer(kafka, f"read-{uuid4()}")
     try:
-        yield from _all(consumer, topics, silence)
+        yield from _all(consumer, topics, silence, since)
     except KafkaException as error:
         raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
     finally:
@@ -38,6 +44,17 @@ def record_at(kafka: KafkaAccess, topic: str, partition: int, offset: int, silen
         return first_from(consumer, (topic, partition), offset, silence) if low <= offset < high else None
     except KafkaException as error:
         raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+
+
+def first_offsets(kafka: KafkaAccess, topics: Collection[str], silence: timedelta = SILENCE) -> Mapping[Place, int]:
+    """For each partition, the offset of the first record that Kafka still has. Raises KafkaUnavailableError."""
+    consumer = new_consumer(kafka, f"read-{uuid4()}")
+    try:
+        return {place: low for place, (low, _) in marks(consumer, topics, silence).items()}
+    except KafkaException as error:
+        raise KafkaUnavailableError(f"Kafka did not tell its oldest records: {error.args[0].str()}") from error
     finally:
         consumer.close()
 
@@ -59,10 +76,12 @@ def marks(consumer: Consumer, topics: Collection[str], silence: timedelta) -> Ma
     return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds) for place in places}
 
 
-def _all(consumer: Consumer, topics: Collection[str], silence: timedelta) -> Iterator[Message]:
-    ends = {place: high for place, (low, high) in marks(consumer, topics, silence).items() if low < high}
+def _all(consumer: Consumer, topics: Collection[str], silence: timedelta, since: Mapping[Place, int]) -> Iterator[Message]:
+    found = marks(consumer, topics, silence)
+    starts = {place: max(low, since.get(place, low)) for place, (low, _) in found.items()}
+    ends = {place: high for place, (_, high) in found.items() if starts[place] < high}
     last = dict(ends)
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in ends])
+    consumer.assign([TopicPartition(*place, starts[place]) for place in ends])
     give_up = time.monotonic() + silence.total_seconds()
     while ends:
         for message in consumer.consume(BATCH, timeout=0.2):

@@ -126,6 +126,12 @@ ITEMS_SET_ASIDE = Counter(
 )
 REDIS_LOCK_EXPIRED = Counter("q2o_redis_lock_expired_total", "Locks in Redis that expired before the work ended", ["purpose"])
 INBOX_DEAD_LETTERS = Counter("q2o_inbox_dead_letters_total", "Unreadable messages, sent to the dead letters", ["consumer", "topic"])
+DEAD_LETTERS_WAITING = Gauge("q2o_dead_letters_waiting", "Dead letters whose record was not sent again", ["topic"])
+DEAD_LETTERS_OLDEST = Gauge(
+    "q2o_dead_letters_oldest_timestamp_seconds",
+    "Since when the oldest dead letter waits; NaN when there is none",
+    ["topic"],
+)
 RETENTION_DELETED = Counter(
     "q2o_retention_deleted_rows_total", "Rows deleted because they were old, by kind; payloads: emptied", ["kind"]
 )

@@ -24,6 +24,7 @@ POD = "tests/unit/test_pod_metrics.py::"
 OF_NO_BEHAVIOUR = "tests/integration/test_metrics.py::"
 REFUSED = "tests/integration/test_http_metrics.py::test_a_refusal_is_counted_logged_and_recorded_once"
 GAUGES = "tests/integration/test_gauges.py::"
+LETTERS = "tests/integration/test_waiting_letters.py::"
 RETENTION = "tests/integration/test_retention.py::"
 
 KNOWN: Mapping[str, Known] = {
@@ -170,6 +171,14 @@ KNOWN: Mapping[str, Known] = {
     "q2o_inbox_dead_letters_total": Known(
         "tests/integration/test_kafka_poison.py::test_a_record_that_nobody_can_process_stops_no_other",
         "`q2o dead-letters list` says what is wrong with each; mend the cause, then `q2o dead-letters replay`.",
+    ),
+    "q2o_dead_letters_waiting": Known(
+        LETTERS + "test_letters_that_wait_are_counted_until_they_are_sent_again",
+        "`q2o dead-letters list --waiting` names them; mend the cause, then `q2o dead-letters replay`.",
+    ),
+    "q2o_dead_letters_oldest_timestamp_seconds": Known(
+        LETTERS + "test_the_oldest_letter_that_waits_is_shown_with_its_time",
+        "Stands still: nobody looks at the dead letters. What their records tell is missing in lists.",
     ),
     "q2o_redis_lock_expired_total": Known(
         "tests/integration/test_turns.py::test_a_lock_that_expires_during_the_work_is_counted_and_that_of_the_next_one_is_left_alone",
