@@ -10,6 +10,7 @@ import pytest
 import requests
 from sqlalchemy.engine import make_url
 
+from domain.auditing.sessions import NOTHING_HELD_OPEN
 from tests.support.local_stacks import plain, processes_of, refused
 from workers.local.errors import StackError
 from workers.local.stack import LocalStack
@@ -23,6 +24,11 @@ def test_the_engines_database_is_closed_to_the_business_role(database: str) -> N
 
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(plain(address.render_as_string(hide_password=False)))
+
+
+def test_the_audit_sees_the_sessions_of_every_process(database: str) -> None:
+    with psycopg.connect(plain(database)) as connection:
+        assert connection.execute(NOTHING_HELD_OPEN.blind).fetchall() == []
 
 
 @pytest.mark.stack

@@ -161,7 +161,9 @@ class Postgres(Service):
                 if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [role]).fetchone() is None:
                     connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(role), sql.Identifier(role)))
                     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))
-            connection.execute("ALTER ROLE q2o CREATEROLE")  # a cluster of an earlier release has it without
+            # A cluster of an earlier release has it without these.
+            connection.execute("ALTER ROLE q2o CREATEROLE")
+            connection.execute("GRANT pg_read_all_stats TO q2o")  # `q2o audit` looks for transactions that are left open (I30)
 
 
 def _directories(data_dir: Path) -> tuple[Path, Path]:
