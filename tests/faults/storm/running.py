@@ -36,6 +36,7 @@ TO_LOOK_AT = text(
     """SELECT count(*) FROM workflow_correlation
     WHERE tenant_id = :tenant AND status IN ('STARTED', 'LOST') AND next_check_at <= clock_timestamp()"""
 )
+UNDELIVERED = text("SELECT * FROM workflow_command WHERE tenant_id = :tenant AND status = 'PENDING' ORDER BY position")
 
 
 @dataclass(slots=True)
@@ -180,7 +181,7 @@ def _weathered(
         healed = monotonic()
         is_quiet = _until(lambda: people.are_gone and not _open(world.shop), quiet_within, tell)
         quiet_after = monotonic() - healed if is_quiet else None
-        left = [] if is_quiet else [*people.waiting, *_open(world.shop)]
+        left = [] if is_quiet else [*people.waiting, *_open(world.shop), *_undelivered(world.shop)]
         over.set()
         people.close()
         cases.close()
@@ -222,3 +223,14 @@ def _open(shop: Shop) -> list[str]:
         work["process instances that reconciliation has to look at"] = connection.scalar(TO_LOOK_AT, {"tenant": shop.tenant_id})
     instances = shop.engine.count_unfinished("order-fulfillment", f"order:{shop.tenant_id}:%")
     return [f"{number} {name}" for name, number in {**work, "process instances of orders": instances}.items() if number]
+
+
+def _undelivered(shop: Shop) -> list[str]:
+    """A sentence for each command that the engine has not carried out, with what has become of its process."""
+    with shop.database.connect() as connection:
+        rows = connection.execute(UNDELIVERED, {"tenant": shop.tenant_id}).all()
+    return [
+        f"{row.kind} {row.name} to {row.business_key} has waited since {row.created_at}, tried {row.refusals} times ({row.last_reason}); "
+        f"instances: {[(each.id, each.state) for each in shop.engine.past_instances(row.business_key)]}"
+        for row in rows
+    ]
