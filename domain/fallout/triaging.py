@@ -162,7 +162,7 @@ def take_up(uow: UnitOfWork, case_id: UUID) -> Row[Any]:
 
     Such a message would end a person's task for nothing. The messages expire before the case is read, so a later change keeps its message.
     """
-    requests.expire_messages(uow, cases.business_key(uow.tenant_id, case_id), messages.FALLOUT_CASE_CHANGED.name, "READ")
+    requests.expire_messages(uow, cases.business_key(uow.tenant_id, case_id))
     return uow.read(FalloutCase, case_id)
 
 

@@ -108,9 +108,9 @@ def ask_again(uow: UnitOfWork, business_key: str) -> int:
     return len(given_up)
 
 
-def expire_messages(uow: UnitOfWork, business_key: str, name: str, outcome: str) -> None:
-    """Expire the pending messages of this name to the process of a business key, including those that are being sent."""
-    _expire_pending(uow, outcome, business_key=business_key, kind=WorkflowCommandKind.CORRELATE, name=name)
+def expire_messages(uow: UnitOfWork, business_key: str) -> None:
+    """Expire the pending messages to the process of a business key, including those that are being sent: it reads what they tell."""
+    _expire_pending(uow, "READ", business_key=business_key, kind=WorkflowCommandKind.CORRELATE)
 
 
 def expire_all(uow: UnitOfWork, business_key: str, outcome: str) -> None:

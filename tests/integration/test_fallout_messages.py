@@ -5,19 +5,18 @@ A message about a change that the form already shows would end the person's task
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine as Database
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from domain.errors import Conflict
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
 from tests.support.case_in_tasklist import COMMAND, CaseInTasklist
+from tests.support.database import acting
 from tests.support.offers import BERT, MONA, Offers
+from tests.support.statements import before_statement
 
 STATEMENTS = range(1, 7)  # the handler reads the case with the fourth; `act` runs before, between and after
 
@@ -72,30 +71,12 @@ def test_a_message_that_was_on_its_way_when_the_case_was_read_is_not_sent_again(
         requests.finish(uow, message.id, "DELIVERED")
 
 
-@contextmanager
-def before_statement(number: int, database: Database, act: Callable[[], None]) -> Iterator[None]:
-    """Run `act` right before the block sends its n-th statement (from 1); `act` has a transaction of its own."""
-    sent = 0
-
-    def count(*_: object) -> None:
-        nonlocal sent
-        sent += 1
-        if sent == number:
-            act()
-
-    event.listen(database, "before_cursor_execute", count)
-    try:
-        yield
-    finally:
-        event.remove(database, "before_cursor_execute", count)
-
-
 @pytest.mark.parametrize("number", STATEMENTS)
 def test_a_change_while_the_case_is_being_read_is_shown_or_keeps_its_message(case: CaseInTasklist, number: int) -> None:
     """Fails if the case is read before its messages expire."""
     case.escalate()
 
-    with before_statement(number, case.database, lambda: case.escalate(MONA)):
+    with before_statement(number, acting(case.database, "tasks"), lambda: case.escalate(MONA)):
         shown = case.read()
 
     seen = shown["dueAt"] == case.work.case().due_at.isoformat()

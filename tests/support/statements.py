@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -35,3 +35,25 @@ def listening(engine: Engine) -> Iterator[list[list[Sent]]]:
     finally:
         event.remove(engine, "begin", begin)
         event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def before_statement(number: int, database: Engine, act: Callable[[], object]) -> Iterator[None]:
+    """Run `act` right before the block sends its n-th statement (from 1) to the pool; `act` has a transaction of its own.
+
+    A block that sends fewer statements runs without it; one that sends none is refused: it uses another pool.
+    """
+    sent = 0
+
+    def count(*_: object) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == number:
+            act()
+
+    event.listen(database, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(database, "before_cursor_execute", count)
+    assert sent

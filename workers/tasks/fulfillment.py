@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import fulfilling, orders, reading, resolving, starting, steps
+from domain.delivery import fulfilling, orders, reading, resolving, starting, steps, taking_up
 from domain.delivery.attempts import AttemptStatus
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.starting import StartedCancellation, StartedStep, StartStep
@@ -66,12 +66,13 @@ class Fulfillment:
     def check_readiness(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read whether the step's predecessors are done."""
         with open_unit_of_work(self._database, task, key) as uow:
-            return {"readiness": reading.readiness(uow, key.id)}
+            return {"readiness": taking_up.readiness(uow, key.id)}
 
     @topic("fulfillment.check-outcome", Kind.STEP, sets=fulfilling.OUTCOME)
     def check_outcome(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Read the step's outcome from the domain; only reconciliation asks the provider."""
-        return fulfilling.process_variables(self._read(task, key))
+        with open_unit_of_work(self._database, task, key) as uow:
+            return fulfilling.process_variables(taking_up.step(uow, key.id))
 
     @topic("fulfillment.fail-step", Kind.STEP, sets=fulfilling.OUTCOME)
     def fail(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
@@ -102,7 +103,7 @@ class Fulfillment:
     def execute(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Carry out the step, once."""
         with open_unit_of_work(self._database, task, key) as uow:
-            step = reading.step(uow, key.id)
+            step = taking_up.step(uow, key.id)
             if step.status not in STARTABLE:
                 uow.summary.repeat("fulfillment_step", step)
         if step.status not in STARTABLE:
