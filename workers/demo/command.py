@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -186,13 +186,12 @@ def as_manager(running: LocalSuite) -> Engine:
     return Engine(running.settings.engine_url, MANAGER.subject, PEOPLE_PASSWORD)
 
 
-def tasklist(manager: Engine) -> Any:
-    """A function that completes a user task in the engine, as the manager does in Tasklist; False when the task is not there yet."""
+def tasklist(manager: Engine) -> Callable[[str, str], None]:
+    """A function that completes a user task in the engine, if it is there, as the manager does in Tasklist. It raises EngineError."""
 
-    def complete(decision: str, business_key: str) -> bool:
+    def complete(decision: str, business_key: str) -> None:
         for user_task in manager.user_tasks(business_key):
-            return manager.complete_user_task(user_task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
-        return False
+            manager.complete_user_task(user_task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
 
     return complete
 

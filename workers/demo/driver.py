@@ -45,9 +45,9 @@ class SampleQuote:
 
 
 class Driver:
-    """Acts for all users of the demo. `sign_in_tasklist` completes the user task of a requirement, as a person does in Tasklist."""
+    """Acts for all users of the demo. `sign_in_tasklist` completes the user task of a requirement, if it is there, as in Tasklist."""
 
-    def __init__(self, api: Api, stop: Event, sign_in_tasklist: Callable[[str, str], bool]) -> None:
+    def __init__(self, api: Api, stop: Event, sign_in_tasklist: Callable[[str, str], object]) -> None:
         self._api = api
         self._stop = stop
         self._sign_in_tasklist = sign_in_tasklist
@@ -86,12 +86,13 @@ class Driver:
 
     def task_for(self, sample: SampleQuote, actor: Actor) -> dict[str, Any]:
         """Wait until this actor has to sign the quote, and return the approval task."""
-        while True:
-            tasks = self._api.get("/approval-tasks", actor, status="open")["items"]
-            for task in tasks:
-                if task["quoteId"] == sample.quote["quoteId"]:
-                    return dict(task)
+        while (task := self._open_task(sample, actor)) is None:
             self._pause()
+        return task
+
+    def _open_task(self, sample: SampleQuote, actor: Actor) -> dict[str, Any] | None:
+        tasks = self._api.get("/approval-tasks", actor, status="open")["items"]
+        return next((dict(task) for task in tasks if task["quoteId"] == sample.quote["quoteId"]), None)
 
     def decide(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
         """Decide through the API with a double click: the second request finds the requirement decided."""
@@ -102,11 +103,14 @@ class Driver:
             raise UnexpectedAnswerError(f"the answers to two decisions were {codes}")
 
     def decide_in_tasklist(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
-        """Decide in Tasklist, by completing the user task of the engine."""
+        """Decide in Tasklist, by completing the user task of the engine, until the decision is recorded.
+
+        The task is there a moment after the requirement, and may be offered again when its process was deleted.
+        """
         task = self.task_for(sample, actor)
         key = approvals.business_key(self._api.tenant_id, UUID(task["requirementId"]))
-        # The requirement is in the database a moment before the engine has created the user task.
-        while not self._sign_in_tasklist(decision, key):
+        while self._open_task(sample, actor) is not None:
+            self._sign_in_tasklist(decision, key)
             self._pause()
 
     def edit(self, sample: SampleQuote, **change: Any) -> None:
