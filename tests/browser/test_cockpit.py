@@ -79,7 +79,7 @@ def test_an_incident_says_what_is_wrong_and_the_retry_goes_on_from_there(web: We
     with shop.database.connect() as connection:
         # Another transaction keeps the requirement: the worker gives up after its last try.
         connection.execute(select(REQUIREMENT.c.id).filter_by(tenant_id=shop.tenant_id).with_for_update())
-        shop.driver.decide_in_tasklist(approval.sample, MANAGER, "APPROVE")
+        shop.driver.complete_in_tasklist(approval.sample, MANAGER, "APPROVE")
         [failed] = eventually(lambda: tried_in_vain(shop, signature.id), "a failed try")
         shop.engine.put(f"/external-task/{failed['id']}/retries", {"retries": 0})
         eventually(approval.incidents, "an incident")

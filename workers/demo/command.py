@@ -186,12 +186,13 @@ def as_manager(running: LocalSuite) -> Engine:
     return Engine(running.settings.engine_url, MANAGER.subject, PEOPLE_PASSWORD)
 
 
-def tasklist(manager: Engine) -> Callable[[str, str], None]:
-    """A function that completes a user task in the engine, if it is there, as the manager does in Tasklist. It raises EngineError."""
+def tasklist(manager: Engine) -> Callable[[str, str], bool]:
+    """A function that completes a user task in the engine, as the manager does in Tasklist; False when the task is not there yet."""
 
-    def complete(decision: str, business_key: str) -> None:
+    def complete(decision: str, business_key: str) -> bool:
         for user_task in manager.user_tasks(business_key):
-            manager.complete_user_task(user_task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
+            return manager.complete_user_task(user_task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
+        return False
 
     return complete
 

@@ -45,9 +45,9 @@ class SampleQuote:
 
 
 class Driver:
-    """Acts for all users of the demo. `sign_in_tasklist` completes the user task of a requirement, if it is there, as in Tasklist."""
+    """Acts for all users of the demo. `sign_in_tasklist` completes the user task of a requirement, as a person does in Tasklist."""
 
-    def __init__(self, api: Api, stop: Event, sign_in_tasklist: Callable[[str, str], object]) -> None:
+    def __init__(self, api: Api, stop: Event, sign_in_tasklist: Callable[[str, str], bool]) -> None:
         self._api = api
         self._stop = stop
         self._sign_in_tasklist = sign_in_tasklist
@@ -103,15 +103,21 @@ class Driver:
             raise UnexpectedAnswerError(f"the answers to two decisions were {codes}")
 
     def decide_in_tasklist(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
-        """Decide in Tasklist, by completing the user task of the engine, until the decision is recorded.
-
-        The task is there a moment after the requirement, and may be offered again when its process was deleted.
-        """
-        task = self.task_for(sample, actor)
-        key = approvals.business_key(self._api.tenant_id, UUID(task["requirementId"]))
-        while self._open_task(sample, actor) is not None:
-            self._sign_in_tasklist(decision, key)
+        """Decide in Tasklist until the decision is recorded: the task is offered again when its process was deleted."""
+        self.complete_in_tasklist(sample, actor, decision)
+        while (task := self._open_task(sample, actor)) is not None:
             self._pause()
+            self._sign_in_tasklist(decision, self._key_of(task))
+
+    def complete_in_tasklist(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
+        """Complete the user task of the engine, once."""
+        key = self._key_of(self.task_for(sample, actor))
+        # The requirement is in the database a moment before the engine has created the user task.
+        while not self._sign_in_tasklist(decision, key):
+            self._pause()
+
+    def _key_of(self, task: Mapping[str, Any]) -> str:
+        return approvals.business_key(self._api.tenant_id, UUID(task["requirementId"]))
 
     def edit(self, sample: SampleQuote, **change: Any) -> None:
         """Change the first line of the approved quote (unless given: to a quantity of 2). This begins the next revision."""

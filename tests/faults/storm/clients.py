@@ -15,7 +15,6 @@ import httpx
 
 from tests.faults.storm.history import History
 from workers.demo.api import Answer, Api, UnexpectedAnswerError
-from workers.demo.command import tasklist
 from workers.demo.courses import sample_quotes
 from workers.demo.driver import Driver, SampleQuote
 from workers.demo.people import FALLOUT_MANAGER, SALES, Actor
@@ -172,12 +171,16 @@ def _without_end() -> Iterator[SampleQuote]:
         yield sample_quotes(number)[-1]
 
 
-def _tasklist(manager: Engine) -> Callable[[str, str], object]:
-    signed = tasklist(manager)
-
-    def complete(decision: str, business_key: str) -> None:
-        with suppress(EngineError):  # the engine is away, or its reply is lost
-            signed(decision, business_key)
+def _tasklist(manager: Engine) -> Callable[[str, str], bool]:
+    def complete(decision: str, business_key: str) -> bool:
+        """Complete the task of a manager; False while there is none, or the engine is away."""
+        with suppress(EngineError):
+            for task in manager.user_tasks(business_key):
+                with suppress(EngineError):
+                    manager.complete_user_task(task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
+                # The reply may have been lost: the task that is gone has been completed, or its process was deleted.
+                return not manager.user_tasks(business_key)
+        return False
 
     return complete
 
