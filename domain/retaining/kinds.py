@@ -57,6 +57,8 @@ class Kind:
         return f"{self.where} AND {self.since} < now() - CAST(:age AS interval)"
 
 
+_OPEN_CASE = """SELECT FROM fallout_case f WHERE f.tenant_id = workflow_command.tenant_id
+    AND f.dedupe_key = 'process:' || workflow_command.business_key AND f.status NOT IN ('CLOSED', 'CANCELLED')"""
 KINDS = (
     Kind(
         name="events",
@@ -82,11 +84,11 @@ KINDS = (
     ),
     Kind(
         name="workflow_commands",
-        what="workflow commands that are done or have expired",
+        what="workflow commands that are done, have expired, or were given up and have no open case",
         table="workflow_command",
         key=("tenant_id", "id"),
         since="updated_at",
-        where="status NOT IN ('PENDING', 'GIVEN_UP')",
+        where=f"status <> 'PENDING' AND NOT (status = 'GIVEN_UP' AND EXISTS ({_OPEN_CASE}))",
     ),
     Kind(
         name="refusals",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, event, func, select, text
@@ -88,6 +88,30 @@ def test_every_kind_loses_its_old_rows_and_keeps_the_young_ones(filled: Engine) 
     assert {name: each.rows for name, each in done.items()} == {kind.name: 3 for kind in KINDS}
     assert {kind.name: left(filled, kind) for kind in KINDS} == {name: number - 3 for name, number in before.items()}
     assert not [each for each in done.values() if each.failed]
+
+
+def test_a_command_that_was_given_up_stays_while_its_case_is_open(db: Engine) -> None:
+    with db.connect() as connection:
+        tenant = PopulatedTenant(connection)
+        ids = [given_up(tenant, connection, status) for status in ("OPEN", "CLOSED")]
+        connection.execute(text("DELETE FROM archive_file"))
+        connection.commit()
+
+    retainer(db).run_once()
+
+    with db.connect() as connection:
+        assert connection.scalars(text("SELECT id FROM workflow_command WHERE id = ANY(:ids)"), {"ids": ids}).all() == ids[:1]
+
+
+def given_up(tenant: PopulatedTenant, connection: Connection, status: str) -> UUID:
+    """Write an old command that was given up, with a case in this state; returns its id."""
+    command_id, key = uuid4(), f"order:{uuid4()}"
+    old = connection.scalar(select(func.now() - OLD))
+    command = {"id": command_id, "business_key": key, "status": "GIVEN_UP", "updated_at": old}
+    case = {"id": uuid4(), "dedupe_key": f"process:{key}", "status": status, "case_number": str(command_id)}
+    write(METADATA.tables["workflow_command"], tenant, command)
+    write(METADATA.tables["fallout_case"], tenant, case)
+    return command_id
 
 
 def test_a_callback_without_payload_keeps_its_id_and_its_hash(filled: Engine) -> None:
