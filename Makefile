@@ -59,7 +59,7 @@ faults: $(VENV)/.development ## crash every command at every gate, then run the 
 	$(BIN)/python -m tests.faults.crashes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
-storm: $(VENV)/.development ## cause faults of 43 kinds while clients work, heal, then judge what they have seen; ARGS="--seconds 900 --seed 7"
+storm: $(VENV)/.development ## cause faults of every kind while clients work, heal, then judge what they have seen; ARGS="--seconds 900 --seed 7"
 	$(BIN)/python -m tests.faults.storm $(ARGS)
 
 pgbouncer: $(VENV)/.development ## install PgBouncer 1.24 and 1.18 below build/ (as root, with debootstrap), and run the suite by way of them
