@@ -64,7 +64,7 @@ class Duplicates:
         keys = {one.id: key for one in page if (key := key_in(one.business_key)) is not None}
         with housekeeping(self._database) as connection:
             known = watching.correlations_of(connection, keys.values())
-            recorded = findings.recorded_of(connection, self.kind, [one.id for one in page])
+            recorded = findings.recorded_of(connection, self.kind, {_subject(one, keys.get(one.id)) for one in page})
             tenants = watching.tenants_among(connection, {each for one in page if (each := _tenant_of(one)) is not None})
         return sum(
             self._look_at_alone(one, keys.get(one.id), known.get(one.business_key), one.id in recorded)
@@ -85,12 +85,11 @@ class Duplicates:
         return self._terminate(one, key, known, is_recorded=is_recorded)
 
     def _report(self, one: EngineInstance, key: BusinessKey) -> bool:
-        repair = replace(_repair(one, Action.LEFT, None), tenant_id=key.tenant_id, aggregate_id=key.id, status=FindingStatus.OPEN)
+        repair = replace(_repair(one, key, Action.LEFT, None), status=FindingStatus.OPEN)
         return self._repairs.make(repair, lambda _: True)
 
     def _terminate(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, *, is_recorded: bool) -> bool:
-        repair = _repair(one, Action.TERMINATED, known)
-        repair = replace(repair, aggregate_id=key.id) if key is not None else repair
+        repair = _repair(one, key, Action.TERMINATED, known)
         is_made = is_recorded or self._repairs.make(repair, lambda uow: _still_counts_not(uow, one))
         if is_made and not self._repairs.dry_run:
             try:
@@ -101,7 +100,15 @@ class Duplicates:
         return is_made and not is_recorded
 
 
-def _repair(one: EngineInstance, action: Action, known: Row[Any] | None) -> Repair:
+def _subject(one: EngineInstance, key: BusinessKey | None) -> tuple[UUID, UUID]:
+    """The tenant, and the id of the aggregate, that the finding about an instance names."""
+    if key is not None:
+        return key.tenant_id, key.id
+    return _tenant_of(one) or NOBODY, uuid5(NAMESPACE_URL, one.id)  # it acts for nothing that has an id
+
+
+def _repair(one: EngineInstance, key: BusinessKey | None, action: Action, known: Row[Any] | None) -> Repair:
+    tenant_id, aggregate_id = _subject(one, key)
     evidence: Mapping[str, Any] = {
         "processInstanceId": one.id,
         "workflow": one.definition_key,
@@ -110,9 +117,9 @@ def _repair(one: EngineInstance, action: Action, known: Row[Any] | None) -> Repa
     }
     return Repair(
         kind=Duplicates.kind,
-        tenant_id=_tenant_of(one) or NOBODY,
+        tenant_id=tenant_id,
         aggregate_type="process_instance",
-        aggregate_id=uuid5(NAMESPACE_URL, one.id),  # it acts for nothing that has an id
+        aggregate_id=aggregate_id,
         business_key=one.business_key,
         action=action,
         evidence=evidence,

@@ -58,7 +58,8 @@ class Instances:
         with housekeeping(self._database) as connection:
             done = processes.done(connection, [key for id_, key in keys.items() if id_ not in running])
             done |= processes.done(connection, [key for id_, key in keys.items() if id_ in running], self._grace)
-            recorded = findings.recorded_of(connection, self.kind, running)
+            seen = {(row.tenant_id, row.id) for row in rows if row.process_instance_id in running}
+            recorded = findings.recorded_of(connection, self.kind, seen)
         return sum(
             alone(self.kind, self._settle, row, known.get(row.process_instance_id), done, recorded)
             for row in rows

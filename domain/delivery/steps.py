@@ -225,6 +225,7 @@ class FulfillmentStep(Aggregate, Base):
         check_in("failure_class", FailureClass),
         Index("ix_fulfillment_step_held", "tenant_id", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
+        Index("ix_fulfillment_step_retryable", "updated_at", postgresql_where=text("status = 'RETRYABLE'")),
     )
     plan_id: Mapped[UUID]
     order_id: Mapped[UUID]

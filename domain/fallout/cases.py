@@ -156,7 +156,7 @@ class FalloutCase(Aggregate, Base):
         CheckConstraint("(status = 'IN_PROGRESS') = (claim_expires_at IS NOT NULL)", name="lease"),
         ref("sales_order", "order_id"),
         Index("ix_fallout_case_step", "tenant_id", "step_id"),
-        Index("ix_fallout_case_of_no_order", "updated_at", postgresql_where=text("order_id IS NULL")),
+        Index("ix_fallout_case_of_no_order", "updated_at", "id", postgresql_where=text("order_id IS NULL")),
         ref("fulfillment_step", "step_id"),
         UniqueConstraint("tenant_id", "case_number"),
         Index(
@@ -168,6 +168,7 @@ class FalloutCase(Aggregate, Base):
         ),
         ref("shown_form", of={"id": "subject_id"}),
         Index("ix_fallout_case_order", "tenant_id", "order_id"),
+        Index("ix_fallout_case_process", "tenant_id", "business_key", postgresql_where=text("business_key IS NOT NULL")),
         Index("ix_fallout_case_claimed", "tenant_id", "claim_expires_at", postgresql_where=text("status = 'IN_PROGRESS'")),
         Index("ix_fallout_case_untouched", "created_at", postgresql_where=text("status = 'OPEN'")),
         Index(

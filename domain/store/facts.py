@@ -38,7 +38,7 @@ class TransitionLog(Owned, Base):
     __tablename__ = "transition_log"
     __table_args__ = (
         UniqueConstraint("tenant_id", "aggregate_type", "aggregate_id", "aggregate_version"),
-        Index("ix_transition_log_commands", "created_at", postgresql_where=text("aggregate_type = 'workflow_command'")),
+        Index("ix_transition_log_commands", "created_at", "id", postgresql_where=text("aggregate_type = 'workflow_command'")),
     )
     aggregate_type: Mapped[str]
     aggregate_id: Mapped[UUID]
@@ -157,9 +157,6 @@ WORKFLOW_COMMAND_MATRIX = Matrix(
 )
 
 
-PENDING_START = "status = 'PENDING' AND kind = 'START'"
-
-
 class WorkflowCommand(Aggregate, Base):
     """A request to the engine, carried out by the dispatcher until it is proven done or no longer matters (`expires_at`).
 
@@ -172,7 +169,7 @@ class WorkflowCommand(Aggregate, Base):
     __table_args__ = (
         WORKFLOW_COMMAND_MATRIX.check_status(),
         Index("ix_workflow_command_due", "tenant_id", "due_at", postgresql_where=text("status = 'PENDING'")),
-        Index("ix_workflow_command_start", "tenant_id", "business_key", postgresql_where=text(PENDING_START)),
+        Index("ix_workflow_command_pending", "tenant_id", "business_key", postgresql_where=text("status = 'PENDING'")),
         Index("ix_workflow_command_old", "updated_at", postgresql_where=text("status <> 'PENDING'")),
         Index("ix_workflow_command_given_up", "tenant_id", "business_key", postgresql_where=text("status = 'GIVEN_UP'")),
     )

@@ -13,9 +13,9 @@ from domain.store.isolation import EveryTenant, open_for
 
 
 @contextmanager
-def transaction(database: Database, tenant: UUID | EveryTenant, mode: str = "") -> Iterator[Connection]:
-    """Open a transaction that names its tenant and has the limits of the pool; `mode` as in `open_for`."""
+def transaction(database: Database, tenant: UUID | EveryTenant, mode: str = "", *, by_index: bool = False) -> Iterator[Connection]:
+    """Open a transaction that names its tenant and has the limits of the pool; `mode` and `by_index` as in `open_for`."""
     with database.connect() as connection:
         connection.begin()
-        open_for(connection, tenant, mode)
+        open_for(connection, tenant, mode, by_index=by_index)
         yield connection

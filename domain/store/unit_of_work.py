@@ -294,7 +294,7 @@ def _record_conflict(database: Database, cause: Cause, refusal: Refusal) -> None
 
 @contextmanager
 def housekeeping(database: Database) -> Iterator[Connection]:
-    """A transaction of the machinery (claims and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
-    with transaction(database, tenant_of_machinery(database)) as connection:
+    """A transaction of the machinery (claims, walks and marks of relay, dispatcher, sweeps), across tenants; changes no business state."""
+    with transaction(database, tenant_of_machinery(database), by_index=True) as connection:
         yield connection
         connection.commit()

@@ -33,6 +33,7 @@ class WorkflowInstance(Owned, Base):
     __tablename__ = "workflow_instance"
     __table_args__ = (
         UniqueConstraint("tenant_id", "process_instance_id"),
+        Index("ix_workflow_instance_process", "process_instance_id"),
         Index("ix_workflow_instance_key", "tenant_id", "business_key"),
         Index("ix_workflow_instance_subject", "tenant_id", "subject_id"),
         Index("ix_workflow_instance_caller", "tenant_id", "caller_instance_id"),

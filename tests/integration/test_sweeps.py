@@ -41,7 +41,7 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: unsettled.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
     (
         lambda connection: casework.cases_of_processes(connection, ["a", "b"]),
-        {"uq_workflow_instance_tenant_id_process_instance_id"},
+        {"ix_workflow_instance_process"},
     ),
     (lambda connection: unsettled.unevaluated_orders(connection, 10, LONG), {"ix_sales_order_unsettled"}),
     (lambda connection: withdrawing.expired_quotes(connection, 10), {"ix_quote_expiring"}),
@@ -57,8 +57,11 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: jeopardy.over(connection, 10), {"ix_jeopardy_alert_raised"}),
     (lambda connection: orphans.accepted_since(connection, None, 10, LONG), {"ix_quote_accepted"}),
     (lambda connection: orphans.without_process(connection, 10, LONG), {"uq_cancellation_request_open"}),
-    (lambda connection: open_tasks.needless(connection, ["a"], LONG), {"uq_workflow_instance_tenant_id_process_instance_id"}),
-    (lambda connection: findings.recorded_of(connection, "duplicate", ["a"]), {"ix_reconciliation_finding_instance"}),
+    (lambda connection: open_tasks.needless(connection, ["a"], LONG), {"ix_workflow_instance_process"}),
+    (
+        lambda connection: findings.recorded_of(connection, "duplicate", {(uuid4(), uuid4())}),
+        {"ix_reconciliation_finding_aggregate"},
+    ),
     (lambda connection: incidents.with_case(connection, [(UUID(int=0), "a")]), {"uq_fallout_case_open"}),
 ]
 
