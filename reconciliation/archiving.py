@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,12 +23,13 @@ from sqlalchemy import Engine as Database
 
 from domain import archives
 from domain.retaining import dossiers
-from domain.retaining.dossiers import Dossier
+from domain.retaining.dossiers import Dossier, Place
 from domain.store.unit_of_work import housekeeping
 from reconciliation.archive_files import BrokenArchiveError, Entry, Written, as_written, entries, seal, write
 from workers.runtime.metrics import RETENTION_ARCHIVED
 from workers.runtime.outages import is_away
 
+PAGE = 500  # rows that one statement of a walk reads
 DOSSIERS_PER_FILE = 100  # some megabytes: written and read back within a second
 
 _log = structlog.get_logger()
@@ -54,9 +56,10 @@ class Archiving:
         broken = set[UUID]()
         for file in left:
             deleted += self._guarded(file.tenant_id, broken, partial(self._settle, file, tried))
-        while found := self._finished(age, tried):
-            tried.update(dossier.root_id for group in found.values() for dossier in group)
-            for tenant_id, group in found.items():
+        left_to_do = (dossier for dossier in finished(self._database, age) if dossier.root_id not in tried)
+        while found := list(islice(left_to_do, DOSSIERS_PER_FILE)):
+            tried.update(dossier.root_id for dossier in found)
+            for tenant_id, group in _by_tenant(found).items():
                 deleted += self._guarded(tenant_id, broken, partial(self._move, tenant_id, group, tried))
         return deleted, self._failed
 
@@ -75,14 +78,6 @@ class Archiving:
     def _move(self, tenant_id: UUID, group: Sequence[Dossier], tried: set[UUID]) -> int:
         file = self._archive(tenant_id, group)
         return self._settle(file, tried) if file is not None else 0
-
-    def _finished(self, age: timedelta, tried: set[UUID]) -> dict[UUID, list[Dossier]]:
-        with housekeeping(self._database) as connection:
-            found = dossiers.finished(connection, age, DOSSIERS_PER_FILE, tried)
-        groups: dict[UUID, list[Dossier]] = defaultdict(list)
-        for dossier in found:
-            groups[dossier.tenant_id].append(dossier)
-        return groups
 
     def _archive(self, tenant_id: UUID, group: Sequence[Dossier]) -> Row[Any] | None:
         """Write, read back and register a file. None: another writer was first, or the file would not be full and the last one is young."""
@@ -155,6 +150,24 @@ class Archiving:
             _log.exception("dossier_not_deleted", tenantId=str(dossier.tenant_id), dossier=str(dossier.root_id), file=file.name)
             self._failed += 1
             return None
+
+
+def finished(database: Database, age: timedelta) -> Iterator[Dossier]:
+    """Walk page by page through what has been finished for `age`, the oldest of each kind first."""
+    for walk in dossiers.WALKS:
+        place: Place | None = dossiers.START
+        while place is not None:
+            with housekeeping(database) as connection:
+                page = dossiers.finished(connection, walk, age, PAGE, place)
+            yield from page.finished
+            place = page.last
+
+
+def _by_tenant(found: Sequence[Dossier]) -> dict[UUID, list[Dossier]]:
+    groups: dict[UUID, list[Dossier]] = defaultdict(list)
+    for dossier in found:
+        groups[dossier.tenant_id].append(dossier)
+    return groups
 
 
 def _entries_of(connection: Connection, dossier: Dossier, key: Row[Any]) -> Iterator[Entry]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import StringIO
+from itertools import islice
 from math import nan
 from pathlib import Path
 from threading import Event
@@ -20,6 +21,7 @@ from sqlalchemy import Engine as Database
 from domain.retaining import dossiers, kinds
 from domain.retaining.kinds import KINDS, Kind
 from domain.store.unit_of_work import housekeeping
+from reconciliation import archiving
 from reconciliation.archiving import Archiving
 from workers.runtime.metrics import RETENTION_DELETED, RETENTION_FAILURES, RETENTION_OLDEST
 from workers.runtime.outages import is_away
@@ -134,8 +136,9 @@ class Retainer:
 
     def _finished(self, age: timedelta) -> int:
         """Count the rows of what is finished."""
+        found = set(islice(archiving.finished(self._database, age), AT_MOST))
         with housekeeping(self._database) as connection:
-            return sum(sum(1 for _ in dossiers.read(connection, each)) for each in dossiers.finished(connection, age, AT_MOST))
+            return sum(sum(1 for _ in dossiers.read(connection, each)) for each in found)
 
 
 def as_text(done: Sequence[Done], *, dry_run: bool, as_json: bool) -> str:

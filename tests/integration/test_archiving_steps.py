@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from domain import archives
 from domain.retaining import dossiers
 from reconciliation.archived_rows import load, seeing_archives
+from reconciliation.archiving import finished
 from tests.support.database import acting, empty
 from tests.support.failover import failover_of
 from tests.support.offers import Offers
@@ -28,9 +29,20 @@ def test_business_is_archived_only_when_it_has_been_finished_for_its_age(offers:
     offers.draft_quote()
     with offers.engine.begin() as connection:
         connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
-        found = {days: len(dossiers.finished(connection, timedelta(days=days), 10)) for days in (0, 1)}
+        found = {days: len(dossiers.finished(connection, "quotes", timedelta(days=days), 10).finished) for days in (0, 1)}
 
     assert found == {0: 1, 1: 0}
+
+
+def test_the_walk_to_finished_business_goes_on_behind_a_page(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciliation.archiving.PAGE", 1)
+    unfinished, *quotes = [offers.draft_quote().quote_id for _ in range(4)]
+    with offers.engine.begin() as connection:
+        connection.execute(text("UPDATE quote SET status = 'CANCELLED' WHERE id <> :id"), {"id": unfinished})
+
+    walked = list(finished(acting(offers.engine, "retain"), timedelta(0)))
+
+    assert {dossier.root_id for dossier in walked} == set(quotes)
 
 
 def test_a_tenant_whose_archive_is_broken_loses_nothing_and_stops_no_other(migrated: Engine, tmp_path: Path) -> None:
