@@ -1,27 +1,23 @@
-"""What waits, of all tenants: for each process the number of its open items, and since when the oldest has waited."""
+"""What waits for each process, and since when the oldest has waited: the open items of all tenants, named by who carries them on.
+
+It counts nothing itself: `open_items` counts for the metrics too, so that `q2o status` and the metrics never differ.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select, union_all
+from sqlalchemy import Connection
 
-from domain.delivery.cancellations import OPEN, CancellationRequest
-from domain.delivery.contradictions import CONTRADICTION
-from domain.delivery.orders import FINAL, ORDER
-from domain.delivery.steps import STEP, StepStatus
+from domain.auditing.open_items import open_items
+from domain.delivery.attempts import AttemptStatus
+from domain.delivery.steps import StepStatus
 from domain.fallout.cases import UNRESOLVED
-from domain.fallout.triaging import CASE
-from domain.offers.approvals import ApprovalRequirement, RequirementStatus
-from domain.store import is_one_of, table_of
-from domain.store.facts import OutboxEvent, OutboxStatus, WorkflowCommandStatus
-from domain.workflows.requests import COMMAND
-from domain.workflows.starts import CORRELATION, UNSETTLED
 
-_EVENT, _REQUIREMENT, _CANCELLATION = (table_of(entity) for entity in (OutboxEvent, ApprovalRequirement, CancellationRequest))
 PEOPLE: Final = "people"
 """Stands for a process where only a person can go on."""
 
@@ -39,43 +35,27 @@ class Waiting:
         return {"process": self.process, "what": self.what, "count": self.count, "oldest": self.oldest and self.oldest.isoformat()}
 
 
-_KINDS: Final[Mapping[tuple[str, str], tuple[Table, ColumnElement[bool], ColumnElement[Any]]]] = {
-    ("relay", "events for Kafka"): (_EVENT, _EVENT.c.status == OutboxStatus.PENDING, _EVENT.c.created_at),
-    ("dispatch", "commands for the engine"): (COMMAND, COMMAND.c.status == WorkflowCommandStatus.PENDING, COMMAND.c.created_at),
-    ("tasks", "steps to send again"): (STEP, STEP.c.status == StepStatus.RETRYABLE, STEP.c.updated_at),
-    ("tasks", "orders in delivery"): (ORDER, ~is_one_of(ORDER.c.status, *FINAL), ORDER.c.created_at),
-    ("reconcile", "process starts without an outcome"): (
-        CORRELATION,
-        is_one_of(CORRELATION.c.status, *UNSETTLED),
-        CORRELATION.c.updated_at,
-    ),
-    ("reconcile", "steps without an outcome"): (STEP, STEP.c.status == StepStatus.UNKNOWN, STEP.c.updated_at),
-    ("reconcile", "contradictions without an answer"): (
-        CONTRADICTION,
-        CONTRADICTION.c.answer.is_(None),
-        CONTRADICTION.c.created_at,
-    ),
-    (PEOPLE, "signatures"): (_REQUIREMENT, _REQUIREMENT.c.status == RequirementStatus.PENDING, _REQUIREMENT.c.created_at),
-    (PEOPLE, "cancellations"): (_CANCELLATION, is_one_of(_CANCELLATION.c.status, *OPEN), _CANCELLATION.c.created_at),
-    (PEOPLE, "fallout cases"): (CASE, is_one_of(CASE.c.status, *UNRESOLVED), CASE.c.created_at),
+_KINDS: Final[Mapping[tuple[str, str], tuple[str, Collection[StrEnum]]]] = {
+    ("relay", "events for Kafka"): ("event", ()),
+    ("dispatch", "commands for the engine"): ("workflow_command", ()),
+    ("tasks", "steps to send again"): ("step", (StepStatus.RETRYABLE,)),
+    ("tasks", "orders in delivery"): ("order", ()),
+    ("reconcile", "process starts without an outcome"): ("workflow_start", ()),
+    ("reconcile", "steps without an outcome"): ("provider_attempt", (AttemptStatus.UNKNOWN,)),
+    ("reconcile", "contradictions without an answer"): ("contradiction", ()),
+    (PEOPLE, "approvals"): ("approval", ()),
+    (PEOPLE, "cancellations"): ("cancellation", ()),
+    (PEOPLE, "fallout cases"): ("case", UNRESOLVED),
 }
+"""Process and name -> which open items these are, in which states (none named: in every state)."""
 
 
 def backlog(connection: Connection) -> list[Waiting]:
     """Every kind of item that may wait, also those of which none does."""
-    parts = [_count(process, what, *kind) for (process, what), kind in _KINDS.items()]
-    found = {(row.process, row.what): row for row in connection.execute(union_all(*parts))}
-    return [
-        Waiting(process=process, what=what, count=found[process, what].number, oldest=found[process, what].oldest)
-        for process, what in _KINDS
-    ]
-
-
-def _count(process: str, what: str, table: Table, is_open: ColumnElement[bool], since: ColumnElement[Any]) -> Select[Any]:
-    columns: tuple[ColumnElement[Any], ...] = (
-        literal(process).label("process"),
-        literal(what).label("what"),
-        func.count().label("number"),
-        func.min(since).label("oldest"),
-    )
-    return select(*columns).select_from(table).where(is_open)
+    found = open_items(connection)
+    waiting = []
+    for (process, name), (kind, states) in _KINDS.items():
+        items = [each for each in found if each.what == kind and (not states or each.state in states)]
+        oldest = min((each.oldest for each in items if each.oldest), default=None)
+        waiting.append(Waiting(process=process, what=name, count=sum(each.number for each in items), oldest=oldest))
+    return waiting

@@ -1,4 +1,4 @@
-"""How many open items of each kind are in each state, over all tenants, and since when the oldest is open.
+"""How many open items of each kind are in each state, over all tenants, and since when the oldest is open: for the metrics and `q2o status`.
 
 The rule it keeps: each condition is that of a partial index, so the cost follows what is open and not what there is.
 """
@@ -18,7 +18,7 @@ from domain.delivery.steps import StepStatus
 from domain.fallout import cases
 from domain.offers.approvals import RequestStatus
 from domain.store import sql_list
-from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
+from domain.store.facts import OutboxStatus, WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import starts
 
 UNANSWERED: Final = "UNANSWERED"
@@ -54,6 +54,7 @@ KINDS: Final = (
         since="created_at",
     ),
     Kind(what="step", table="fulfillment_step", condition="status = 'HELD'", states=(StepStatus.HELD,)),
+    Kind(what="step", table="fulfillment_step", condition="status = 'RETRYABLE'", states=(StepStatus.RETRYABLE,)),
     Kind(
         what="approval",
         table="approval_request",
@@ -84,6 +85,13 @@ KINDS: Final = (
         condition=f"status = '{WorkflowCommandStatus.PENDING}'",
         state="kind",
         states=tuple(WorkflowCommandKind),
+        since="created_at",
+    ),
+    Kind(
+        what="event",
+        table="outbox_event",
+        condition=f"status = '{OutboxStatus.PENDING}'",
+        states=(OutboxStatus.PENDING,),
         since="created_at",
     ),
     Kind(what="workflow_start", table="workflow_correlation", condition=starts.UNRESOLVED, states=starts.UNSETTLED),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 
 import pytest
 from sqlalchemy import Engine, text
 
-from domain.auditing.open_items import KINDS, Kind, open_items
+from domain.auditing.open_items import KINDS, open_items
 from domain.delivery.steps import StepEvent
 from domain.store.unit_of_work import housekeeping
 from reconciliation.gauges import INTERVAL, Gauges
@@ -90,20 +89,6 @@ def test_the_database_is_asked_once_in_an_interval(gauges: Gauges, clock: Clock,
     clock.seconds += INTERVAL.total_seconds()
     gauges.sweep()
     assert shown("approval", "OPEN") == before + 1
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.what)
-def test_a_gauge_reads_a_partial_index_of_what_is_open(kind: Kind, db: Engine) -> None:
-    partial = text("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = to_regclass(:table) AND indpred IS NOT NULL")
-    counted = text(f"EXPLAIN SELECT count(*) FROM {kind.table} WHERE {kind.condition}")
-
-    with db.begin() as connection:
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
-        plan = "\n".join(connection.scalars(counted))
-        indexes = set(connection.scalars(partial, {"table": kind.table}))
-
-    assert set(re.findall(r"Scan (?:on|using) ([iu]\w+)", plan)) <= indexes
-    assert "Seq Scan" not in plan
 
 
 def test_every_process_that_shows_gauges_may_read_what_they_show(db: Engine) -> None:
