@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,8 +30,10 @@ from tests.support.loading import copied_tenant, insert_attempted_steps, insert_
 from tests.support.models import one_task
 from tests.support.offers import Offers
 from tests.support.reconciling import OnlyAsked, record, silence, status, time_out
-from tests.support.sweep_costs import SELECTIONS, analyze, buffers_of, load_finished, make_open_work
+from tests.support.sweep_costs import Costs, analyze
+from tests.support.sweep_selections import costs_of, sweeps_of
 from tests.support.waiting import eventually
+from tests.support.work_loads import FIRST, make_open_work
 from workers.pod.pod import Pod, Topic
 from workers.providers.port import ProviderReply, ReplyStatus
 
@@ -174,15 +176,18 @@ def test_the_delay_of_an_approvers_task_is_measured_beside_a_provider_that_hangs
 def test_the_selections_of_sweeps_are_measured_beside_a_million_finished_orders(database: str) -> None:
     with new_database(database, "q2o_bench_sweeps") as engine:
         few, many = selections_beside(engine)
-        worst = max(zip(many, few, SELECTIONS, strict=True), key=lambda each: each[0] / each[1])
+        grown = {name: many[name].total() / few[name].total() for name in few if few[name].of}
+        worst = max(grown, key=lambda name: grown[name])
         name = "P19 buffers of a sweep's selection: 10^6 / 10^4 finished orders"
-        tell([Figure(name=name, value=worst[0] / worst[1], unit="ratio", spread=f"the worst of {len(SELECTIONS)}: {worst[2]}")])
+        tell([Figure(name=name, value=grown[worst], unit="ratio", spread=f"the worst of {len(grown)}: {worst}")])
 
 
-def selections_beside(engine: Engine) -> Iterator[list[int]]:
-    offers = make_open_work(engine, TENANTS)
-    for finished, named in ((FEW, "few"), (MANY - FEW, "many")):
-        with loading(engine) as connection:
-            load_finished(connection, offers.tenant_id, finished, named)
+def selections_beside(engine: Engine) -> Iterator[Mapping[str, Costs]]:
+    load = make_open_work(engine, TENANTS)
+    sweeps = sweeps_of(engine)
+    for batches in (range(1), range(1, MANY // FEW)):
+        for batch in batches:  # one by one, because a statement may take only some seconds
+            with loading(engine) as connection:
+                load.finish(connection, FEW, FIRST if batch == 0 else f"batch {batch}")
         analyze(engine)
-        yield [buffers_of(engine, select) for select in SELECTIONS.values()]
+        yield costs_of(engine, load, sweeps)

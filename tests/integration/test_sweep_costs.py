@@ -1,4 +1,4 @@
-"""The selection of a sweep costs what is due, not what there is: neither finished orders nor steps that wait make it read more."""
+"""What selects rows costs what is due, not what there is: neither finished orders nor steps that wait make it read more."""
 
 from __future__ import annotations
 
@@ -11,61 +11,80 @@ from sqlalchemy import Engine, text
 from tests.support.database import new_database
 from tests.support.held import CHECK
 from tests.support.loading import insert_attempted_steps, loading
-from tests.support.sweep_costs import SELECTIONS, analyze, buffers_of, load_finished, make_open_work
+from tests.support.sweep_costs import Costs, analyze
+from tests.support.sweep_selections import (
+    COMMANDS,
+    ELSEWHERE,
+    SELECTIONS,
+    SWEEPS,
+    UNANSWERED,
+    cost_of_selection,
+    costs_of,
+    sweeps_of,
+)
+from tests.support.work_loads import FIRST, Load, make_open_work
 
-FEW, MANY, TENANTS, WAITING = 100, 10_000, 20, 5_000
+FEW, MANY, TENANTS, WAITING = 500, 2_500, 10, 5_000
 MORE = 1.05
-UNANSWERED = "unanswered steps"
 
 
-class Costs(NamedTuple):
-    """The buffers of each selection beside few and many finished orders, and of one selection beside many steps that wait, or are due."""
+class Measured(NamedTuple):
+    """What everything reads beside few and many finished orders, and one selection beside many steps that wait, or are due."""
 
-    few: Mapping[str, int]
-    many: Mapping[str, int]
+    few: Mapping[str, Costs]
+    many: Mapping[str, Costs]
     waiting: int
     due: int
 
 
 @pytest.fixture(scope="module")
-def costs(database: str) -> Iterator[Costs]:
+def measured(database: str) -> Iterator[Measured]:
     """Measured once, in a database of its own: the statistics of rows from other tests would change the plans."""
     with new_database(database, "q2o_sweep_costs") as engine:
-        offers = make_open_work(engine, TENANTS)
+        load = make_open_work(engine, TENANTS)
+        sweeps = sweeps_of(engine)
 
-        def beside(finished: int) -> Mapping[str, int]:
+        def beside(finished: int, prefix: str) -> Mapping[str, Costs]:
             with loading(engine) as connection:
-                load_finished(connection, offers.tenant_id, finished, str(finished))
+                load.finish(connection, finished, prefix)
             analyze(engine)
-            return {name: buffers_of(engine, select) for name, select in SELECTIONS.items()}
+            return costs_of(engine, load, sweeps)
 
-        few, many = beside(FEW), beside(MANY - FEW)
+        few, many = beside(FEW, FIRST), beside(MANY - FEW, "many")
         with loading(engine) as connection:
-            step = connection.scalars(
-                text(f"SELECT id FROM fulfillment_step WHERE tenant_id = '{offers.tenant_id}' AND step_code = '{CHECK}' LIMIT 1")
-            ).one()
             later = "clock_timestamp() + interval '1 hour'"
-            insert_attempted_steps(connection, offers.tenant_id, WAITING, code="WAITING", step=str(step), next_check_at=later)
-        waiting = of_unanswered(engine)
+            tenant_id, step = load.offers.tenant_id, str(load.late.step(CHECK).id)
+            insert_attempted_steps(connection, tenant_id, WAITING, code="WAITING", step=step, next_check_at=later)
+        waiting = of_unanswered(engine, load)
         with loading(engine) as connection:
             connection.execute(text("UPDATE provider_attempt SET next_check_at = clock_timestamp() WHERE next_check_at > now()"))
-        yield Costs(few, many, waiting, of_unanswered(engine))
+        yield Measured(few, many, waiting, of_unanswered(engine, load))
 
 
-def of_unanswered(engine: Engine) -> int:
+def of_unanswered(engine: Engine, load: Load) -> int:
     analyze(engine)
-    return buffers_of(engine, SELECTIONS[UNANSWERED])
+    return cost_of_selection(engine, load, UNANSWERED).total()
 
 
-@pytest.mark.parametrize("selection", SELECTIONS)
-def test_a_selection_reads_hardly_more_beside_a_hundred_times_as_many_finished_orders(costs: Costs, selection: str) -> None:
-    assert costs.many[selection] <= costs.few[selection] * MORE
+@pytest.mark.parametrize("what", [*SWEEPS, *SELECTIONS, *COMMANDS])
+def test_hardly_more_is_read_beside_five_times_as_many_finished_orders(measured: Measured, what: str) -> None:
+    assert not measured.many[what].grown(MORE, measured.few[what])
 
 
-def test_steps_that_wait_for_their_next_check_are_not_read(costs: Costs) -> None:
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_sweep_of_the_loop_is_measured_while_it_finds_open_work(measured: Measured, sweep: str) -> None:
+    assert any(measured.many[each].found for each in (sweep, *ELSEWHERE.get(sweep, ())))
+
+
+@pytest.mark.parametrize("what", [name for name in SELECTIONS if not name.startswith("too young")])
+def test_every_other_selection_is_measured_while_it_finds_something(measured: Measured, what: str) -> None:
+    assert measured.many[what].found
+
+
+def test_steps_that_wait_for_their_next_check_are_not_read(measured: Measured) -> None:
     # A look into the index of each tenant costs some pages, however many steps wait.
-    assert costs.waiting <= costs.many[UNANSWERED] + 3 * TENANTS
+    assert measured.waiting <= measured.many[UNANSWERED].total() + 3 * TENANTS
 
 
-def test_a_selection_reads_its_share_of_the_due_steps_and_sorts_no_others(costs: Costs) -> None:
-    assert costs.due < WAITING / 5
+def test_a_selection_reads_its_share_of_the_due_steps_and_sorts_no_others(measured: Measured) -> None:
+    assert measured.due < WAITING / 5

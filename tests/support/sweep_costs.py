@@ -1,116 +1,115 @@
-"""What the selection of each sweep reads, in buffers of PostgreSQL, beside finished work of any size."""
+"""What each statement of a sweep, a claim or a command reads, in buffers of PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import Any
-from uuid import UUID
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, event, text
 
-from domain.delivery import unanswered, unsettled
-from domain.delivery.contradictions import StepContradiction
-from domain.delivery.orders import SalesOrder
-from domain.delivery.steps import StepEvent
-from domain.delivery.unanswered import Silence
-from domain.fallout import casework
-from domain.fallout.cases import FalloutCase
-from domain.offers import withdrawing
-from domain.offers.quotes import Quote, QuoteRevision
 from domain.schema import METADATA
-from domain.store.facts import OutboxEvent, WorkflowCommand
-from domain.workflows import open_starts
-from domain.workflows.starts import WorkflowCorrelation
-from tests.support.fulfilment import Fulfilment
-from tests.support.held import CHECK, RESERVE, open_case
-from tests.support.loading import copied_tenant, insert_copies, loading, numbered
-from tests.support.offers import ANNA, Offers, offers_of_new_tenant
 
-NONE = timedelta(0)
-SILENCE = Silence(attempt_stale_after=NONE, request_safe_interval=NONE, give_up_after=timedelta(hours=1))
-SELECTIONS: Mapping[str, Callable[[Connection], Any]] = {
-    "silent steps": lambda connection: unanswered.silent_steps(connection, 100, None, SILENCE),
-    "unanswered steps": lambda connection: unanswered.unanswered_steps(connection, 100, None, SILENCE),
-    "unanswered cancellations": lambda connection: unanswered.unanswered_cancellations(connection, 100, None, SILENCE),
-    "contradictions": lambda connection: unanswered.unsettled_contradictions(connection, 100, None, SILENCE),
-    "starts": lambda connection: open_starts.unresolved_starts(connection, 100, None, NONE),
-    "orders": lambda connection: unsettled.unevaluated_orders(connection, 100, NONE),
-    "held steps": lambda connection: unsettled.held_without_case(connection, 100, NONE),
-    "cases": lambda connection: casework.expired_claims(connection, 100),
-    "quotes": lambda connection: withdrawing.expired_quotes(connection, 100),
-}
-"""Name of a sweep -> its selection, as a dry run makes it: the claim itself writes, and costs what the sweep then works on."""
+MEASURED = ("SELECT", "WITH", "UPDATE", "INSERT", "DELETE")
 
 
-def load_finished(connection: Connection, tenant_id: UUID, number: int, prefix: str) -> None:
-    """Insert so many finished orders of one tenant, with a step, an attempt and the other rows that each leaves behind."""
+PLANNERS = ("SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off")
+"""Each leaves the planner less choice than the one before: everything; an index, or a bitmap of it; an index alone."""
+MOVED = 4
+"""So many pages more are no growth: a row has moved."""
 
-    def insert(entity: Any, which: str = "true", **changes: str) -> None:
-        mine = f"tenant_id = '{tenant_id}' AND {which}"
-        table = entity if isinstance(entity, str) else entity.__tablename__
-        one = f"SELECT min(id::text)::uuid FROM {table} WHERE {mine}"
-        insert_copies(connection, METADATA.tables[table], number, changes, f"{mine} AND id = ({one})")
 
-    def named(name: str) -> str:
-        return numbered(f"{prefix} {name}")
+class Cost(NamedTuple):
+    """What one plan reads, in buffers, and how often it searches an index."""
 
-    text_of = f"'{prefix}' || n"
-    insert(
-        Quote,
-        id=named("quote"),
-        current_revision_id=named("revision"),
-        quote_number=f"'Q' || {text_of}",
-        status="'ACCEPTED'",
-    )
-    insert(QuoteRevision, id=named("revision"), quote_id=named("quote"), status="'SUPERSEDED'")
-    insert(SalesOrder, id=named("order"), order_number=f"'O' || {text_of}", order_kind="'CHANGE'", status="'FULFILLED'")
-    insert("fulfillment_step", id=named("step"), order_id=named("order"), step_code=text_of, status="'COMPLETED'")
-    settled = {"settled_at": "clock_timestamp()", "idempotency_key": text_of}
-    insert("provider_attempt", step_id=named("step"), status="'SUCCEEDED'", **settled)
-    insert(WorkflowCorrelation, aggregate_id=named("order"), business_key=text_of, status="'STARTED'")
-    insert(WorkflowCommand, business_key=text_of, status="'DONE'")
-    insert(OutboxEvent, aggregate_id=named("order"), status="'PUBLISHED'")
-    closed = {"owner_user_id": "NULL", "claim_expires_at": "NULL", "status": "'CLOSED'"}
-    insert(FalloutCase, case_number=f"'F' || {text_of}", dedupe_key=text_of, **closed)
-    insert(StepContradiction, answer="'IN_EFFECT'", answered_at="clock_timestamp()")
+    buffers: int = 0
+    searches: int = 0
+
+    def plus(self, other: Cost) -> Cost:
+        return Cost(self.buffers + other.buffers, self.searches + other.searches)
+
+    def is_hardly_more_than(self, before: Cost, limit: float) -> bool:
+        """An index may have got a level deeper meanwhile: then each search in it reads a page more."""
+        return self.buffers <= before.buffers * limit + before.searches + MOVED
+
+
+class Costs:
+    """What each statement costs, by each of the planners, and which statements found a row."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, list[Cost]] = {}
+        self.found: set[str] = set()
+
+    def add(self, statement: str, plans: Sequence[Any]) -> None:
+        """Add one execution."""
+        before = self.of.get(statement, [Cost()] * len(plans))
+        self.of[statement] = [known.plus(_cost(plan)) for known, plan in zip(before, plans, strict=True)]
+        rows = plans[0]["Plans"][0] if plans[0]["Node Type"] == "ModifyTable" else plans[0]
+        if rows["Actual Rows"]:
+            self.found.add(statement)
+
+    def total(self) -> int:
+        """The buffers that all statements read as PostgreSQL plans them."""
+        return sum(first.buffers for first, *_ in self.of.values())
+
+    def grown(self, limit: float, before: Costs) -> dict[str, tuple[list[Cost], list[Cost]]]:
+        """The statements that read more than `limit` times what they read before, with both costs.
+
+        Reading small tables whole is cheaper than an index. So a statement has not grown when there is a plan that costs hardly more than
+        before, and PostgreSQL chooses none that costs more than this one.
+        """
+        return {
+            statement: (before.of.get(statement, []), now)
+            for statement, now in self.of.items()
+            if not any(
+                cost.is_hardly_more_than(known, limit) and now[0].is_hardly_more_than(cost, limit)
+                for cost, known in zip(now, before.of.get(statement, []), strict=False)
+            )
+        }
+
+
+@contextmanager
+def measuring(database: Engine) -> Iterator[Costs]:
+    """Measure every statement on a pool: each is explained before it is executed, and what explaining it writes is undone."""
+    costs = Costs()
+
+    def explain(connection: Connection, _: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if statement.lstrip().startswith(MEASURED):
+            costs.add(statement, _plans_of(connection, statement, parameters))
+
+    event.listen(database, "before_cursor_execute", explain)
+    try:
+        yield costs
+    finally:
+        event.remove(database, "before_cursor_execute", explain)
+
+
+def _plans_of(connection: Connection, statement: str, parameters: Any) -> list[Any]:
+    plans = []
+    with connection.begin_nested() as savepoint:
+        for planner in PLANNERS:
+            connection.exec_driver_sql(planner)
+            with connection.begin_nested() as written:
+                explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
+                [[told]] = explained.scalars()
+                written.rollback()
+            plans.append(told["Plan"])
+        savepoint.rollback()
+    return plans
+
+
+def _cost(plan: Any) -> Cost:
+    return Cost(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], _searches(plan))
+
+
+def _searches(plan: Any) -> int:
+    # PostgreSQL 18 tells how often a list of values makes it search an index.
+    own = plan.get("Index Searches", plan["Actual Loops"]) if "Index Name" in plan else 0
+    return int(own) + sum(map(_searches, plan.get("Plans", ())))
 
 
 def analyze(engine: Engine) -> None:
     """Gather statistics, and write what the hint bits need, as the server does by itself in time."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
-
-
-def buffers_of(engine: Engine, select: Callable[[Connection], Any]) -> int:
-    """The buffers that a selection reads or finds in memory; it is rolled back."""
-    read: list[int] = []
-
-    def explain(connection: Connection, _: Any, statement: str, parameters: Any, *__: Any) -> None:
-        if not statement.startswith(("EXPLAIN", "SET")):
-            [[plan]] = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters).scalars()
-            read.append(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
-
-    with engine.connect() as connection:
-        event.listen(connection, "before_cursor_execute", explain)
-        select(connection)
-        connection.rollback()
-    return sum(read)
-
-
-def make_open_work(engine: Engine, tenants: int) -> Offers:
-    """Make open work of every kind for so many tenants; returns the builders of the first one, which gets the finished orders."""
-    offers = offers_of_new_tenant(engine)
-    work = Fulfilment.running(offers)
-    work.start(CHECK)
-    work.infer(CHECK, StepEvent.TIME_OUT)
-    work.start(RESERVE)
-    work.say(RESERVE, StepEvent.FAIL_FINALLY)
-    open_case(work)
-    work.claim(ANNA)
-    Fulfilment.contradicted(offers)
-    with loading(engine) as connection:
-        connection.execute(text("UPDATE step_contradiction SET answer = NULL, answered_at = NULL"))
-        for _ in range(tenants - 1):
-            copied_tenant(connection, offers.tenant_id)
-    return offers
+        for table in METADATA.sorted_tables:  # one by one, because a statement may take only some seconds
+            connection.execute(text(f"VACUUM ANALYZE {table.name}"))

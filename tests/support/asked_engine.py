@@ -1,0 +1,52 @@
+"""An engine that answers every sweep with the process instances of open work, so that the sweep asks the database about them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from domain.offers import deciding
+from workers.runtime.engine import Instance, UserTask
+from workers.runtime.engine_history import EngineInstance, Incident
+
+
+@dataclass(frozen=True, slots=True)
+class AskedEngine:
+    """`instances`: what is registered. Each runs, has called an instance that was ended from outside, and has a task and an incident."""
+
+    instances: Collection[EngineInstance]
+
+    def assigned_tasks(self, *_: object) -> list[UserTask]:
+        return [_task(one) for one in self.instances]
+
+    def open_tasks(self, *_: object) -> list[UserTask]:
+        return [_task(one) for one in self.instances]
+
+    def who_assigned(self, *_: object) -> str | None:
+        return None
+
+    def find_instances(self, *_: object) -> list[Instance]:
+        return []
+
+    def running_roots(self, *_: object, **__: object) -> list[EngineInstance]:
+        return list(self.instances)
+
+    def ended_from_outside(self, *_: object) -> list[EngineInstance]:
+        return list(self.instances)
+
+    def instances_by_id(self, instance_ids: Collection[str]) -> dict[str, EngineInstance]:
+        return {one.id: one for one in self.instances if one.id in instance_ids}
+
+    def incidents_from(self, *_: object) -> tuple[list[Incident], bool]:
+        return [_incident(one) for one in self.instances], True
+
+    def incidents_at(self, *_: object) -> list[Incident]:
+        return []
+
+
+def _task(one: EngineInstance) -> UserTask:
+    return UserTask(id=one.id, name="", definition_key=deciding.TASK, process_instance_id=one.id, assignee="nobody", due=None)
+
+
+def _incident(one: EngineInstance) -> Incident:
+    return Incident(id=one.id, process_instance_id=one.id, activity_id="ship-router", message="no places left")

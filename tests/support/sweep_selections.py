@@ -1,0 +1,194 @@
+"""What selects rows beside finished work: every sweep of the loop; and claims, walks and commands, each with the process that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from math import inf
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from domain import accepting, archives, rebuilding
+from domain.auditing.excerpts import Excerpts
+from domain.delivery import given_up, orders, starting, unanswered
+from domain.delivery import reading as delivery_reading
+from domain.delivery.starting import StartStep
+from domain.offers import reading as offers_reading
+from domain.projections.tables import Projection
+from domain.retaining import dossiers, kinds
+from domain.retaining.dossiers import IDS_OF_SEVERAL, PARTS, Dossier
+from domain.retaining.kinds import KINDS, Kind
+from domain.store import Cause, UnitOfWork, outbox, unit_of_work
+from domain.store.unit_of_work import housekeeping
+from domain.workflows import requests
+from reconciliation.audits import Audits
+from reconciliation.loop import Intervals, Reconciler
+from tests.support.asked_engine import AskedEngine
+from tests.support.database import acting
+from tests.support.held import CHECK
+from tests.support.reconciling import Scripted, silence
+from tests.support.sweep_costs import Costs, measuring
+from tests.support.work_loads import Load
+from workers.runtime.engine import Engine as Camunda
+from workers.runtime.engine_history import EngineInstance
+
+NONE, ONE_DAY, AGES = timedelta(0), timedelta(days=1), timedelta(days=10_000)
+LEASE, PAGE, CLAIMED = timedelta(seconds=30), 5, 100
+Select = Callable[[Connection, Load], Any]
+AT_ONCE = Intervals(
+    start_safe_interval=NONE,
+    attempt_stale_after=NONE,
+    request_safe_interval=NONE,
+    evaluation_grace=NONE,
+    case_grace=NONE,
+    gate_grace=NONE,
+    done_grace=NONE,
+    projection_limit=NONE,
+    audit=AGES,
+)
+EXCERPTS = Excerpts(IDS_OF_SEVERAL, PARTS)
+UNANSWERED = "unanswered steps"
+ELSEWHERE: Mapping[str, Collection[str]] = {
+    "audit": ("the next quotes to audit", "an audit of quotes"),
+    "projection": tuple(f"changes of {each}" for each in Projection),
+}
+"""Sweep -> the selections that it makes once in a long time only, so that they are measured by themselves."""
+
+
+def _changes(view: Projection) -> Select:
+    return lambda connection, _: rebuilding.behind(connection, view, None, PAGE, NONE)
+
+
+def _deletion(kind: Kind, age: timedelta) -> Select:
+    return lambda connection, _: kinds.delete(connection, kind, age, PAGE)
+
+
+def _oldest(kind: Kind) -> Select:
+    return lambda connection, _: kinds.oldest(connection, kind)
+
+
+def _finished(walk: str, age: timedelta) -> Select:
+    return lambda connection, _: dossiers.finished(connection, walk, age, PAGE)
+
+
+WALKS: Mapping[str, tuple[str, Select]] = {
+    **{f"changes of {view}": ("reconcile", _changes(view)) for view in Projection},
+    **{f"old {kind.name}": ("retain", _deletion(kind, ONE_DAY)) for kind in KINDS},
+    **{f"too young {kind.name}": ("retain", _deletion(kind, AGES)) for kind in KINDS},
+    **{f"oldest of {kind.name}": ("retain", _oldest(kind)) for kind in KINDS},
+    **{f"finished {walk}": ("retain", _finished(walk, ONE_DAY)) for walk in dossiers.WALKS},
+    **{f"too young {walk}": ("retain", _finished(walk, AGES)) for walk in dossiers.WALKS},
+}
+"""What goes through everything, a page at a time; and what is looked for and not there."""
+SELECTIONS: Mapping[str, tuple[str, Select]] = {
+    UNANSWERED: ("reconcile", lambda connection, _: unanswered.unanswered_steps(connection, CLAIMED, None, silence())),
+    "commands for the engine": ("dispatch", lambda connection, _: requests.claim(connection, CLAIMED, LEASE)),
+    "events for Kafka": ("relay", lambda connection, _: outbox.claim(connection, CLAIMED, LEASE)),
+    "events that wait": ("relay", lambda connection, _: outbox.backlog(connection)),
+    "the next quotes to audit": ("reconcile", lambda connection, _: _audits(connection)._next(connection)),
+    "an audit of quotes": (
+        "reconcile",
+        lambda connection, load: list(EXCERPTS.violations(connection, load.offers.tenant_id, load.quotes(PAGE))),
+    ),
+    "unsettled archive files": ("retain", lambda connection, _: archives.unsettled(connection)),
+    "the oldest finished business": ("retain", lambda connection, _: dossiers.oldest(connection)),
+    "a dossier": (
+        "retain",
+        lambda connection, load: list(dossiers.read(connection, Dossier(load.offers.tenant_id, load.quotes(1)[0]))),
+    ),
+    **WALKS,
+}
+COMMANDS: Mapping[str, tuple[str, Callable[[UnitOfWork, Load], Any]]] = {
+    "accept a quote": ("http", lambda uow, load: accepting.accept(uow, load.offers.acceptance(load.approved))),
+    "read a quote": ("http", lambda uow, load: offers_reading.quote(uow, load.approved.quote_id)),
+    "read an order": ("http", lambda uow, load: delivery_reading.order(uow, load.late.order_id)),
+    "start a step": ("tasks", lambda uow, load: starting.start_step(uow, _start(load))),
+    "ask whether a person has decided": (
+        "tasks",
+        lambda uow, load: given_up.was_decided_within(uow, orders.business_key(uow.tenant_id, load.late.order_id), AGES),
+    ),
+}
+
+
+class Undone(Exception):
+    """Rolls a measured command back."""
+
+
+def loop_on(engine: Engine, instances: Collection[EngineInstance] = ()) -> Mapping[str, Any]:
+    """The sweeps of the loop by their kinds; they change nothing. The engine knows these instances, the provider no request."""
+    doors = cast("Camunda", AskedEngine(instances))
+    loop = Reconciler(engine, doors, {"sandbox": Scripted(lambda: None)}, AT_ONCE, dry_run=True)
+    return {sweep.kind: sweep for sweep in loop._sweeps}
+
+
+SWEEPS = tuple(loop_on(create_engine("postgresql+psycopg://")))
+
+
+def sweeps_of(engine: Engine) -> Mapping[str, Any]:
+    """The sweeps of a loop that runs already."""
+    sweeps = loop_on(acting(engine, "reconcile"), list(_instances(engine)))
+    for sweep in sweeps.values():
+        sweep.sweep()
+    return sweeps
+
+
+def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> dict[str, Costs]:
+    """What each sweep, selection and command reads now."""
+    sweeps["gauges"]._asked_at = -inf
+    for _ in range(3):  # it looks once at every change
+        sweeps["projection"].sweep()
+    return {
+        **{kind: _cost_of_sweep(engine, sweep) for kind, sweep in sweeps.items()},
+        **{name: cost_of_selection(engine, load, name) for name in SELECTIONS},
+        **{name: _cost_of_command(engine, load, name) for name in COMMANDS},
+    }
+
+
+def cost_of_selection(engine: Engine, load: Load, name: str) -> Costs:
+    """What a selection reads, under the rights of its process; nothing of it stays."""
+    process, select = SELECTIONS[name]
+    database = acting(engine, process)
+    with measuring(database) as costs, suppress(Undone), housekeeping(database) as connection:
+        select(connection, load)
+        raise Undone
+    return costs
+
+
+def _cost_of_sweep(engine: Engine, sweep: Any) -> Costs:
+    with measuring(acting(engine, "reconcile")) as costs:
+        sweep.sweep()
+    return costs
+
+
+def _cost_of_command(engine: Engine, load: Load, name: str) -> Costs:
+    process, command = COMMANDS[name]
+    database, cause = acting(engine, process), Cause(tenant_id=load.offers.tenant_id, actor="sally", command="measure")
+    with measuring(database) as costs, suppress(Undone), unit_of_work(database, cause) as uow:
+        command(uow, load)
+        raise Undone
+    return costs
+
+
+def _start(load: Load) -> StartStep:
+    step = load.ready.step(CHECK)
+    return StartStep(step_id=step.id, expected_version=step.version, worker_id="worker-1", external_task_id=None)
+
+
+def _audits(connection: Connection) -> Audits:
+    return Audits(connection.engine, NONE, page=PAGE)
+
+
+def _instances(engine: Engine) -> Iterator[EngineInstance]:
+    known = text(
+        "SELECT process_instance_id AS id, business_key, tenant_id FROM workflow_correlation WHERE status IN ('STARTED', 'LOST') "
+        "UNION SELECT process_instance_id, business_key, tenant_id FROM workflow_instance ORDER BY 1"
+    )
+    with engine.connect() as connection:
+        for row in connection.execute(known):
+            tenant_id = str(row.tenant_id)
+            called = {"caller_id": row.id, "root_id": row.id, "tenant_id": tenant_id}
+            yield EngineInstance(
+                id=row.id, business_key=row.business_key, definition_key="quote-approval", state="ACTIVE", **called
+            )
