@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
@@ -19,7 +20,7 @@ from domain.delivery import attempts, contradictions
 from domain.delivery.attempts import ATTEMPT, AttemptCommand, AttemptStatus
 from domain.delivery.contradictions import CONTRADICTION
 from domain.delivery.steps import STEP, StepStatus
-from domain.store.claims import claim
+from domain.store.claims import Claiming, claim, claiming
 
 NOW = func.clock_timestamp()
 KEY = "question_id"
@@ -41,18 +42,28 @@ class Silence:
 
 def silent_steps(connection: Connection, limit: int, lease: timedelta | None, silence: Silence) -> list[Row[Any]]:
     """Claim steps whose request may have left, and whose worker has given no sign of life for `attempt_stale_after`."""
+    return claim(connection, _silent_steps(limit, lease, silence))
+
+
+@cache
+def _silent_steps(limit: int, lease: timedelta | None, silence: Silence) -> Claiming:
     query = _with_attempt(ATTEMPT.c.command == AttemptCommand.EXECUTE).where(
         STEP.c.status == StepStatus.IN_PROGRESS,
         ATTEMPT.c.status == AttemptStatus.SENT,
         ATTEMPT.c.heartbeat_at < NOW - silence.attempt_stale_after,
     )
-    return claim(connection, query, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY)
+    return claiming(query, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY)
 
 
 def unanswered_steps(
     connection: Connection, limit: int, lease: timedelta | None, silence: Silence, skip: Collection[str] = ()
 ) -> list[Row[Any]]:
     """Claim steps to ask the provider about: UNKNOWN, and accepted ones whose callback is overdue. Providers in `skip` are left out."""
+    return claim(connection, _unanswered_steps(limit, lease, silence, frozenset(skip)))
+
+
+@cache
+def _unanswered_steps(limit: int, lease: timedelta | None, silence: Silence, skip: frozenset[str]) -> Claiming:
     is_overdue = and_(
         STEP.c.status == StepStatus.IN_PROGRESS,
         ATTEMPT.c.status == AttemptStatus.ACKNOWLEDGED,
@@ -61,7 +72,7 @@ def unanswered_steps(
     )
     query = _with_attempt(ATTEMPT.c.command == AttemptCommand.EXECUTE, *_ages(ATTEMPT.c.sent_at, silence))
     query = query.where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue))
-    return claim(connection, query, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=skip)
+    return claiming(query, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=skip)
 
 
 def unanswered_cancellations(
@@ -71,16 +82,26 @@ def unanswered_cancellations(
 
     `command` tells which. A request to cancel is among them whatever became of its step. Providers in `skip` are left out.
     """
+    return claim(connection, _unanswered_cancellations(limit, lease, silence, frozenset(skip)))
+
+
+@cache
+def _unanswered_cancellations(limit: int, lease: timedelta | None, silence: Silence, skip: frozenset[str]) -> Claiming:
     is_about_cancelling = or_(ATTEMPT.c.command == AttemptCommand.CANCEL, STEP.c.status == StepStatus.CANCEL_REQUESTED)
     query = _with_attempt(is_about_cancelling, *_ages(ATTEMPT.c.sent_at, silence))
     overdue = query.where(ATTEMPT.c.heartbeat_at < NOW - silence.attempt_stale_after)
-    return claim(connection, overdue, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=skip)
+    return claiming(overdue, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=skip)
 
 
 def unsettled_contradictions(
     connection: Connection, limit: int, lease: timedelta | None, silence: Silence, skip: Collection[str] = ()
 ) -> list[Row[Any]]:
     """Claim contradictions that the provider's ledger must settle; `request_no` numbers the provider request of each."""
+    return claim(connection, _unsettled_contradictions(limit, lease, silence, frozenset(skip)))
+
+
+@cache
+def _unsettled_contradictions(limit: int, lease: timedelta | None, silence: Silence, skip: frozenset[str]) -> Claiming:
     query = (
         select(
             *(column for column in CONTRADICTION.c if column.name not in {"provider_name", "next_check_at"}),
@@ -93,7 +114,7 @@ def unsettled_contradictions(
             CONTRADICTION.join(STEP, and_(STEP.c.tenant_id == CONTRADICTION.c.tenant_id, STEP.c.id == CONTRADICTION.c.step_id))
         )
     )
-    return claim(connection, query, CONTRADICTION, contradictions.OF_PROVIDERS, limit=limit, lease=lease, skip=skip)
+    return claiming(query, CONTRADICTION, contradictions.OF_PROVIDERS, limit=limit, lease=lease, skip=skip)
 
 
 def _ages(since: ColumnElement[Any], silence: Silence) -> tuple[ColumnElement[Any], ...]:

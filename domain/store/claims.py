@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     CTE,
@@ -31,6 +31,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from domain.retry_rules import PROVIDER_UNKNOWN
 
@@ -38,6 +39,7 @@ FIRST_WAIT, LONGEST_WAIT = PROVIDER_UNKNOWN.first_wait, PROVIDER_UNKNOWN.longest
 
 # Stable within the statement, so that an index can find the rows; the transaction of a claim has only this statement.
 NOW = func.statement_timestamp()
+Claiming: TypeAlias = Select[Any] | ReturningUpdate[Any]
 
 
 class Checked:
@@ -90,8 +92,7 @@ def fairly(
     return select(*own.c, turn).select_from(group.join(own, true())).order_by(turn, own.c[first.name]).limit(limit).subquery("due")
 
 
-def claim(
-    connection: Connection,
+def claiming(
     rows: Select[Any],
     table: Table,
     groups: Groups,
@@ -100,10 +101,11 @@ def claim(
     lease: timedelta | None,
     key: str = "id",
     skip: Collection[str] = (),
-) -> list[Row[Any]]:
-    """Take due rows of `table` for `lease`, in turns between the groups; `key` is the name that `rows` give to the id of the table.
+) -> Claiming:
+    """Make the statement that takes due rows of `table` for `lease`, in turns between the groups; keep it, because making it takes long.
 
-    `checks` counts the claim, and proves it to `check_later`. Without `lease` (a dry run) nothing is taken.
+    `key` is the name that `rows` give to the id of the table. `checks` counts the claim, and proves it to `check_later`. Without `lease`
+    (a dry run) nothing is taken.
     """
     c = table.c
     due = fairly(
@@ -115,15 +117,19 @@ def claim(
         skip=skip,
     )
     if lease is None:
-        return list(connection.execute(select(due).order_by(due.c.turn)))
+        return select(due)
     taken = select(due).cte("taken")
-    move = (
+    return (
         update(table)
         .where(c.tenant_id == taken.c.tenant_id, c.id == taken.c[key])
         .values(next_check_at=NOW + lease, checks=c.checks + 1)
         .returning(*(column for column in taken.c if column.name != "claim_no"), c.checks.label("claim_no"))
     )
-    return sorted(connection.execute(move), key=lambda row: row.turn)
+
+
+def claim(connection: Connection, statement: Claiming) -> list[Row[Any]]:
+    """Take what a statement of `claiming` selects; returns the rows in turns between the groups."""
+    return sorted(connection.execute(statement), key=lambda row: row.turn)
 
 
 def check_later(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], *, key: str = "id") -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, or_, select
 
 from domain.retry_rules import CASE_PROCESS, START_UNKNOWN
 from domain.store import is_one_of
-from domain.store.claims import Groups, claim
+from domain.store.claims import Claiming, Groups, claim, claiming
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows.requests import COMMAND
 from domain.workflows.starts import CORRELATION, FAILED, NOW, UNRESOLVED, UNSETTLED, CorrelationStatus
@@ -32,6 +33,11 @@ def unresolved_starts(
     `age` is the time in that state (for START_UNKNOWN: since the dispatcher gave up waiting), `is_past_safe_interval` whether it exceeds
     `start_safe_interval`, `start_is_queued` whether the dispatcher still has the command, `is_unknown_for_too_long` whether a person must act.
     """
+    return claim(connection, _unresolved_starts(limit, lease, start_safe_interval))
+
+
+@cache
+def _unresolved_starts(limit: int, lease: timedelta | None, start_safe_interval: timedelta) -> Claiming:
     c = CORRELATION.c
     query = (
         select(*(column for column in c if column.name != "next_check_at"), (NOW - c.updated_at).label("age"))
@@ -40,7 +46,7 @@ def unresolved_starts(
         .add_columns((c.requested_at < NOW - START_UNKNOWN.time).label("is_unknown_for_too_long"))
         .where(or_(c.status == CorrelationStatus.START_UNKNOWN, c.updated_at < NOW - start_safe_interval))
     )
-    return claim(connection, query, CORRELATION, Groups(by=(c.tenant_id,), among=UNRESOLVED), limit=limit, lease=lease)
+    return claiming(query, CORRELATION, Groups(by=(c.tenant_id,), among=UNRESOLVED), limit=limit, lease=lease)
 
 
 def unknown_starts(connection: Connection) -> int:
@@ -56,10 +62,15 @@ def failed_case_starts(connection: Connection, limit: int, lease: timedelta | No
 
     `age` is the time since the start failed. Nobody is asked about them, because a case about a case would need the same process.
     """
+    return claim(connection, _failed_case_starts(limit, lease))
+
+
+@cache
+def _failed_case_starts(limit: int, lease: timedelta | None) -> Claiming:
     c = CORRELATION.c
     query = (
         select(*(column for column in c if column.name != "next_check_at"), (NOW - c.created_at).label("age"))
         .where(c.aggregate_type == "fallout_case")
         .where(c.created_at > NOW - CASE_PROCESS.time, c.updated_at < NOW - CASE_PROCESS.first_wait)
     )
-    return claim(connection, query, CORRELATION, Groups(by=(c.tenant_id,), among=FAILED), limit=limit, lease=lease)
+    return claiming(query, CORRELATION, Groups(by=(c.tenant_id,), among=FAILED), limit=limit, lease=lease)

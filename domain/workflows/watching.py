@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select, tuple_
 
 from domain.store import Move, UnitOfWork
-from domain.store.claims import Groups, claim
+from domain.store.claims import Claiming, Groups, claim, claiming
 from domain.workflows.keys import BusinessKey
 from domain.workflows.starts import (
     CORRELATION,
@@ -61,9 +62,14 @@ def lose(uow: UnitOfWork, business_key: str, process_instance_id: str) -> None:
 
 def due_instances(connection: Connection, limit: int, lease: timedelta | None) -> list[Row[Any]]:
     """Claim the registered instances to look at now, in turns between tenants; `age` is the time since they were registered or lost."""
+    return claim(connection, _due_instances(limit, lease))
+
+
+@cache
+def _due_instances(limit: int, lease: timedelta | None) -> Claiming:
     c = CORRELATION.c
     query = select(*(column for column in c if column.name != "next_check_at"), (NOW - c.updated_at).label("age"))
-    return claim(connection, query, CORRELATION, Groups(by=(c.tenant_id,), among=WATCHED), limit=limit, lease=lease)
+    return claiming(query, CORRELATION, Groups(by=(c.tenant_id,), among=WATCHED), limit=limit, lease=lease)
 
 
 def registered(connection: Connection, instance_ids: Collection[str]) -> list[Row[Any]]:

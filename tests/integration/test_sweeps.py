@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import pytest
@@ -29,14 +29,20 @@ LONG = timedelta(minutes=1)
 PLACE = rebuilding.Place(datetime(2026, 1, 1, tzinfo=UTC), uuid4())
 SILENCE = Silence(attempt_stale_after=LONG, request_safe_interval=LONG, give_up_after=LONG)
 OPEN_ATTEMPTS = {"ix_provider_attempt_check"}
-QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
+Query: TypeAlias = Callable[[Connection], Any]
+CLAIMS: list[tuple[Query, set[str]]] = [
     (lambda connection: requests.claim(connection, 10, LONG), {"ix_workflow_command_due"}),
     (lambda connection: open_starts.unresolved_starts(connection, 10, LONG, LONG), {"ix_workflow_correlation_unresolved"}),
-    (open_starts.unknown_starts, {"ix_workflow_correlation_unresolved"}),
     (lambda connection: unanswered.silent_steps(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
     (lambda connection: unanswered.unanswered_steps(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
     (lambda connection: unanswered.unanswered_cancellations(connection, 10, LONG, SILENCE), OPEN_ATTEMPTS),
     (lambda connection: unanswered.unsettled_contradictions(connection, 10, LONG, SILENCE), {"ix_step_contradiction_unanswered"}),
+    (lambda connection: open_starts.failed_case_starts(connection, 10, LONG), {"ix_workflow_correlation_failed"}),
+    (lambda connection: watching.due_instances(connection, 10, LONG), {"ix_workflow_correlation_watched"}),
+]
+QUERIES: list[tuple[Query, set[str]]] = [
+    *CLAIMS,
+    (open_starts.unknown_starts, {"ix_workflow_correlation_unresolved"}),
     (lambda connection: casework.expired_claims(connection, 10), {"ix_fallout_case_claimed"}),
     (lambda connection: unsettled.held_without_case(connection, 10, LONG), {"ix_fulfillment_step_held"}),
     (
@@ -50,7 +56,6 @@ QUERIES: list[tuple[Callable[[Connection], Any], set[str]]] = [
     (lambda connection: rebuilding.behind(connection, Projection.QUOTES, None, 10, LONG), {"ix_quote_changed"}),
     (lambda connection: rebuilding.behind(connection, Projection.ORDERS, PLACE, 10, LONG), {"ix_sales_order_changed"}),
     (lambda connection: rebuilding.behind(connection, Projection.DECISIONS, PLACE, 10, LONG), {"ix_approval_decision_made"}),
-    (lambda connection: watching.due_instances(connection, 10, LONG), {"ix_workflow_correlation_watched"}),
     (lambda connection: incidents.cases_after(connection, UUID(int=0), 10), {"ix_fallout_case_incident"}),
     (lambda connection: callbacks.unmatched_after(connection, None, 10), {"ix_external_callback_record_unmatched"}),
     (lambda connection: jeopardy.late_orders(connection, 10), {"ix_sales_order_live"}),
@@ -74,7 +79,7 @@ def unused(database: str) -> Iterator[Engine]:
 
 
 @pytest.mark.parametrize(("query", "indexes"), QUERIES)
-def test_a_sweep_reads_only_unsettled_rows(unused: Engine, query: Callable[[Connection], Any], indexes: set[str]) -> None:
+def test_a_sweep_reads_only_unsettled_rows(unused: Engine, query: Query, indexes: set[str]) -> None:
     plans = []
 
     def explain(connection: Connection, _: Any, statement: str, parameters: Any, *__: Any) -> None:
@@ -89,6 +94,19 @@ def test_a_sweep_reads_only_unsettled_rows(unused: Engine, query: Callable[[Conn
 
     assert any(index in plans[-1] for index in indexes)
     assert "Seq Scan" not in plans[-1]
+
+
+@pytest.mark.parametrize("query", [query for query, _ in CLAIMS])
+def test_a_claim_is_built_once(unused: Engine, query: Query) -> None:
+    """To build its statement takes longer than to execute it, and an idle dispatcher claims twenty times a second."""
+    built = []
+    with unused.connect() as connection:
+        event.listen(connection, "before_execute", lambda _, statement, *__: built.append(statement))
+        query(connection)
+        query(connection)
+
+    first, second = built
+    assert first is second
 
 
 def test_the_loop_goes_on_while_the_engine_cannot_be_reached(offers: Offers) -> None:
