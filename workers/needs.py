@@ -11,8 +11,6 @@ from contextlib import ExitStack
 
 from workers import suite
 from workers.accounts import ACCOUNTS
-from workers.http.edge import HttpEdge
-from workers.http.tokens import Tokens
 from workers.runtime.database_fitness import require_fit
 from workers.runtime.engine import Engine
 from workers.runtime.environment import ENGINE_USERS
@@ -61,6 +59,9 @@ def _kafka(_process: str, settings: Settings, _: Loop, _opened: ExitStack) -> As
 
 
 def _keys(_process: str, _settings: Settings, loop: Loop, _opened: ExitStack) -> Ask:
+    from workers.http.edge import HttpEdge  # here, because no other process needs the edge
+    from workers.http.tokens import Tokens
+
     tokens = loop.authenticate if isinstance(loop, HttpEdge) else None
     return tokens.require_keys if isinstance(tokens, Tokens) else lambda: None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -164,3 +166,29 @@ def test_no_caller_can_have_a_name_under_which_a_part_of_the_product_acts() -> N
 def test_the_names_of_actors_are_found_in_the_source() -> None:
     assert actors_named(ast.parse('Cause(actor=someone or f"robot:{name}:x", command="c")')) == ["robot:"]
     assert actors_named(ast.parse('Cause(actor="robot")')) == ["robot"]
+
+
+LOOPS = {
+    *(
+        "workers.http.app",
+        "workers.pod.pod",
+        "workers.tasks.topics",
+        "workers.dispatch",
+        "workers.kafka.relay",
+        "workers.kafka.inbox",
+    ),
+    *("reconciliation.loop", "reconciliation.retention", "workers.restarts"),
+}
+
+
+def test_a_service_process_imports_no_loop_before_it_knows_which_one_it_runs() -> None:
+    """The loops of all processes take seconds of a processor to import, and a platform starts a process again whenever it ends."""
+    code = "import sys, workers.cli, workers.needs, workers.suite; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+    assert "workers.suite" in loaded
+    assert sorted(LOOPS.intersection(loaded)) == []
+
+
+def test_the_modules_of_the_loops_are_there() -> None:
+    assert [name for name in sorted(LOOPS) if not (ROOT / f"{name.replace('.', '/')}.py").is_file()] == []

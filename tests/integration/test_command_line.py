@@ -33,7 +33,7 @@ def variables(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def q2o_process(data_dir: Path, *arguments: str, **settings: str) -> Ended:
-    """Run a command in a process of its own, which takes three seconds of a processor to load the suite."""
+    """Run a command in a process of its own, which takes seconds of a processor to load its part of the suite."""
     environment = {name: os.environ[name] for name in MACHINE if name in os.environ}
     command = [sys.executable, "-m", "workers", *arguments]
     environment |= variables(data_dir, settings)
