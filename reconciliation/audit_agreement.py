@@ -186,10 +186,15 @@ def _together(workflow: WantedWorkflow, known: Mapping[str, EngineInstance]) -> 
         yield f"{workflow.business_key} is registered with instance {instance.id}, which belongs to {instance.business_key}."
     elif instance.is_running and (workflow.is_settled or workflow.status == "ENDED"):
         yield f"{workflow.business_key} is settled, and its instance {instance.id} still runs."
-    elif workflow.is_settled and not instance.is_running and not (instance.is_completed or workflow.is_cancelled):
+    elif workflow.is_settled and not instance.is_running and not (instance.is_completed or _may_be_ended(workflow)):
         yield f"{workflow.business_key} is settled, and its instance {instance.id} is {instance.state}."
     elif not workflow.is_settled and not instance.is_running:
         yield f"{workflow.business_key} is not settled, and its instance {instance.id} is {instance.state}: no instance goes on with it."
+
+
+def _may_be_ended(workflow: WantedWorkflow) -> bool:
+    """Whether nothing was missed when the instance was ended from outside: reconciliation has looked, and recorded it with a finding."""
+    return workflow.is_cancelled or workflow.status == "ENDED"
 
 
 def _orphans(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> Iterator[str]:

@@ -119,6 +119,17 @@ def test_a_second_instance_that_was_ended_from_outside_is_no_violation(settled: 
     assert broken(settled.audit(planted, around)) == []
 
 
+def test_an_instance_that_was_ended_from_outside_and_that_reconciliation_found_superfluous_is_no_violation(
+    settled: Settled, planted: Connection
+) -> None:
+    key = order_key(settled)
+    planted.execute(text("UPDATE workflow_correlation SET status = 'ENDED' WHERE business_key = :key"), {"key": key})
+    around = settled.surroundings(planted)
+    changed(around, around.instance(key).id, state="EXTERNALLY_TERMINATED")
+
+    assert "I16" not in broken(settled.audit(planted, around))
+
+
 def called_by_an_approval(settled: Settled, around: Surroundings, state: str) -> EngineInstance:
     """An instance of a requirement that is recorded nowhere, which the approval of the open quote has called."""
     caller = around.instance(approval_key(settled)).id
