@@ -78,7 +78,7 @@ def test_the_processes_of_a_killed_run_are_ended_although_the_next_one_needs_few
         process.wait(30)
 
         with LocalStack(tmp_path, set(), {}):
-            assert not psutil.pid_exists(left["postgres"])
+            assert not left["postgres"].is_running()
 
 
 def test_a_process_of_another_program_is_never_ended_although_its_command_names_the_directory(tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ of_succession = pytest.mark.timeout(400)
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """A stack that began on the data of a killed run, and the process ids that the killed run left. Tests may break the stack."""
+    """A stack that began on the data of a killed run, and the processes that the killed run left. Tests may break the stack."""
 
     stack: LocalStack
-    left: Mapping[str, int]
+    left: Mapping[str, psutil.Process]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def succession(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Succession]
     with holder(directory, "postgres,kafka,engine") as (process, left):
         process.kill()
         process.wait(30)
-        assert all(psutil.pid_exists(pid) for pid in left.values())
+        assert all(part.is_running() for part in left.values())
         with patch.dict(os.environ, {"Q2O_ENGINE_PROFILE": "behind-tls"}), LocalStack(directory, environment={}) as stack:
             yield Succession(stack, left)
     assert processes_of(directory) == []
@@ -122,7 +122,7 @@ def login(stack: LocalStack) -> bool:
 @pytest.mark.stack
 @of_succession
 def test_the_processes_of_a_killed_run_are_ended_by_the_next_one_on_the_same_data(succession: Succession) -> None:
-    assert not any(psutil.pid_exists(pid) for pid in succession.left.values())
+    assert not any(part.is_running() for part in succession.left.values())
 
 
 @pytest.mark.stack

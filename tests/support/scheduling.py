@@ -1,4 +1,4 @@
-"""Which worker runs which file of tests, and when: the longest files first, and the whole stack on three workers only.
+"""Which worker runs which file of tests, and when: the longest files first, and the whole stack on two workers only.
 
 A file that is long and begins last would keep one worker busy while the others are idle. A stack (PostgreSQL, Kafka and the engine) costs
 about seventeen seconds of processor time to start, so that one for each worker would cost more than it saves.
@@ -16,8 +16,8 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-# Three: a worker with a stack waits for a third of its time, so that two of them leave a processor idle when all other files are done.
-STACKS = 3
+# Two: tests of the stack mostly wait for it, and are too many for one worker.
+STACKS = 2
 SERVICES = frozenset({"stack", "broker"})
 """Fixtures whose services are started by the workers of a stack only."""
 _FILE = Path(__file__).with_name("costs.txt")

@@ -17,6 +17,8 @@ PLANNERS = ("SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off", "
 """Each leaves the planner less choice than the one before: everything; an index, or a bitmap of it; an index alone."""
 MOVED = 4
 """So many pages more are no growth: a row has moved."""
+SMALL = 50
+"""PostgreSQL may read so many pages of a table whole although an index would read fewer: pages that follow each other cost it less."""
 
 
 class Cost(NamedTuple):
@@ -55,14 +57,14 @@ class Costs:
     def grown(self, limit: float, before: Costs) -> dict[str, tuple[list[Cost], list[Cost]]]:
         """The statements that read more than `limit` times what they read before, with both costs.
 
-        Reading small tables whole is cheaper than an index. So a statement has not grown when there is a plan that costs hardly more than
-        before, and PostgreSQL chooses none that costs more than this one.
+        A statement has not grown when there is a plan that costs hardly more than before, and PostgreSQL chooses none that costs more than
+        this one, unless it is small.
         """
         return {
             statement: (before.of.get(statement, []), now)
             for statement, now in self.of.items()
             if not any(
-                cost.is_hardly_more_than(known, limit) and now[0].is_hardly_more_than(cost, limit)
+                cost.is_hardly_more_than(known, limit) and (now[0].buffers <= SMALL or now[0].is_hardly_more_than(cost, limit))
                 for cost, known in zip(now, before.of.get(statement, []), strict=False)
             )
         }

@@ -1,4 +1,4 @@
-"""The order in which `make test` hands out its files: the longest first, and only three workers start a whole stack."""
+"""The order in which `make test` hands out its files: the longest first, and only two workers start a whole stack."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_recorded_file_is_there() -> None:
 
 
 def test_every_file_that_needs_the_stack_is_recorded_so(request: pytest.FixtureRequest) -> None:
-    """Otherwise a fourth worker would start a stack for it."""
+    """Otherwise a third worker would start a stack for it."""
     needing = {item.nodeid.split("::")[0] for item in request.session.items if SERVICES & set(getattr(item, "fixturenames", ()))}
 
     assert needing - {path for path, cost in costs().items() if cost.needs_stack} == set()

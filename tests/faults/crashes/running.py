@@ -11,6 +11,7 @@ from reconciliation.audit_report import AuditReport
 from tests.faults.crashes.lives import MORTAL, SHORT, Lives, short_waits
 from tests.faults.crashes.places import Places
 from tests.support.suite import EVERYTHING, open_shop, prepared, working
+from workers.demo.command import ending_on_error
 from workers.demo.courses import sample_quotes
 from workers.demo.driver import SampleQuote
 from workers.local.stack import LocalStack
@@ -54,6 +55,7 @@ def crash_processes(
             working(local.settings, "http"),
             short_waits(),
             ThreadPoolExecutor(AT_ONCE) as pool,
+            ending_on_error(local),
             ExitStack() as mortals,
         ):
             processes = [mortals.enter_context(Lives(name, local.settings, places)) for name in MORTAL]

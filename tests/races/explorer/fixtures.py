@@ -1,4 +1,4 @@
-"""Explorers for tests: one stage and one explorer for all tests of a worker."""
+"""Explorers for tests: one stage for all tests of a worker, one explorer for each file."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def stage(database: str) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="session")
-def explorer(stage: Stage) -> Iterator[Explorer]:
-    """Give the explorer of the product's commands; the number of its schedules is recorded as evidence."""
+@pytest.fixture(scope="module")
+def explorer(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Explorer]:
+    """Give the explorer of the product's commands; the number of its schedules is recorded as evidence, for each file of tests."""
     explorer = Explorer(stage)
     yield explorer
     explorer.close()
     if explorer.schedules:
         speed = f"{explorer.schedules / explorer.seconds:.0f} schedules/s"
-        record("race schedules in the test suite", explorer.schedules, "schedules", speed)
+        record(f"race schedules of {request.path.stem}", explorer.schedules, "schedules", speed)
 
 
 @pytest.fixture
