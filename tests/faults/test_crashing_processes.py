@@ -29,5 +29,5 @@ def aftermath(stack: LocalStack) -> Aftermath:
 
 
 def test_orders_reach_their_ends_although_every_process_dies(aftermath: Aftermath) -> None:
-    assert aftermath.places.crashes == CRASHES
     assert aftermath.unexpected == []
+    assert aftermath.places.crashes == CRASHES

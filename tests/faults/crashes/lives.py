@@ -39,6 +39,9 @@ WAITS: Mapping[str, object] = {
     "reconciliation.questions.LONGEST_WAIT": SECOND,
     "reconciliation.questions.LONGEST_WAIT_WITHOUT_REPLY": SECOND,
     "domain.store.leases.LONGEST_WAIT": LEASE,
+    "workers.kafka.relay.Relay": partial(Relay, lease=LEASE),
+    "workers.dispatch.Dispatcher": partial(Dispatcher, lease=LEASE),
+    "workers.pod.pod.Pod": partial(Pod, poll=POLL),
 }
 """The waits of loops that have died or lost a session, by the name that holds them. As they are, each death costs up to half a minute (the
 lease of a dead reconciler, the wait in an outage), and there are several hundred."""
@@ -55,12 +58,13 @@ def short_waits() -> Iterator[None]:
 
 
 class Lives:
-    """A process that is mortal while the block runs. `errors` are those of which it died otherwise."""
+    """A process that is mortal while the block runs. `errors` are those of which it died otherwise; `failed` is set then."""
 
-    def __init__(self, process: str, settings: Settings, places: Places) -> None:
+    def __init__(self, process: str, settings: Settings, places: Places, failed: Event) -> None:
         self._process = process
         self._settings = settings
         self._places = places
+        self._failed = failed
         self._ends = Event()
         self._life: Life | None = None
         self._bodies: list[Thread] = []
@@ -100,6 +104,8 @@ class Lives:
         except Exception as error:  # noqa: BLE001 - told at the end of the run
             if not life.is_dead:
                 self.errors.append(f"{self._process}: {type(error).__name__}: {error}")
+                self._ends.set()
+                self._failed.set()
         finally:
             life.over.set()
             life.close()
@@ -108,11 +114,5 @@ class Lives:
         with (
             _building,
             patch.multiple(suite, connect=life.connect, engine_of=life.engine_of, providers_of=life.providers_of),
-            patch.multiple(
-                suite,
-                Relay=partial(Relay, lease=LEASE),
-                Dispatcher=partial(Dispatcher, lease=LEASE),
-                Pod=partial(Pod, poll=POLL),
-            ),
         ):
             return suite.PROCESSES[self._process](self._settings.of(self._process))

@@ -58,7 +58,7 @@ def crash_processes(
             ending_on_error(local),
             ExitStack() as mortals,
         ):
-            processes = [mortals.enter_context(Lives(name, local.settings, places)) for name in MORTAL]
+            processes = [mortals.enter_context(Lives(name, local.settings, places, local.stopped)) for name in MORTAL]
             while not samples or goes_on():
                 more = sample_quotes(len(samples) + AT_ONCE)[len(samples) :]
                 list(pool.map(drive, more))
