@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from domain.retry_rules import SERVICE_AWAY
 from tests.support.in_process import keeping_signals_and_logs
+from tests.support.waiting import eventually
 from workers.runtime.logs import configure_logs
 from workers.runtime.outages import OutageError
 from workers.runtime.process import EXIT_SOFTWARE, run_loops, stop_on_signals
@@ -117,11 +118,14 @@ def test_a_signal_that_meets_the_main_thread_inside_the_event_stops_the_process_
     """As the second of two signals does, or the first one when the main thread begins to wait."""
     stop = stop_on_signals()
 
-    with stop._cond:  # type: ignore[attr-defined]  # the lock that `set` and `wait` take
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
+    with capture_logs() as logs:
+        with stop._cond:  # type: ignore[attr-defined]  # the lock that `set` and `wait` take
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
-    assert stop.wait(10)
+        assert stop.wait(10)
+        # Each signal is told by a thread of its own, and none may tell the next test.
+        eventually(lambda: [log["event"] for log in logs] == ["stop_requested"] * 2, "both signals are told")
 
 
 def test_an_outage_is_logged_once_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
