@@ -25,6 +25,8 @@ _MEMBERS = text("""
 SELECT g.rolname, m.rolname FROM pg_roles g, pg_roles m
 WHERE g.rolname = ANY(:roles) AND m.rolname = ANY(:roles) AND pg_has_role(m.oid, g.oid, 'USAGE')
 """)
+SEES_SESSIONS = "pg_read_all_stats"
+_MAY_SHOW_SESSIONS = text(f"SELECT pg_has_role('{SEES_SESSIONS}', 'MEMBER WITH ADMIN OPTION')")
 # duplicate_object, unique_violation, and `tuple concurrently updated`, which has no state of its own.
 _MET_ANOTHER = frozenset({"42710", "23505", "XX000"})
 
@@ -87,12 +89,14 @@ def _missing(connection: Connection, logins: Mapping[str, Login]) -> list[_Step]
     wanted: dict[str, Login | None] = dict.fromkeys((EVERY_TENANT_ROLE, *map(group_of, PROCESSES), owner))
     wanted |= {login.name: login for login in logins.values() if login.name != owner}
     known = set(connection.scalars(_ROLES, {"roles": list(wanted)}))
-    members = {tuple(row) for row in connection.execute(_MEMBERS, {"roles": list(wanted)})}
+    members = {tuple(row) for row in connection.execute(_MEMBERS, {"roles": [SEES_SESSIONS, *wanted]})}
     memberships = [
         (EVERY_TENANT_ROLE, owner),
         *((EVERY_TENANT_ROLE, group_of(process)) for process in PROCESSES if process in ACROSS_TENANTS),
         *((group_of(process), login.name) for process, login in logins.items()),
     ]
+    if connection.scalar(_MAY_SHOW_SESSIONS):  # otherwise an administrator may (docs/audit.md)
+        memberships.append((SEES_SESSIONS, group_of("audit")))
     return [
         *(
             _Step(f"CREATE ROLE {_quoted(connection, role)} {'LOGIN' if login else 'NOLOGIN'}", login)

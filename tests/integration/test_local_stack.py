@@ -8,9 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import requests
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from domain.auditing.sessions import NOTHING_HELD_OPEN
+from tests.support.database import acting
 from tests.support.local_stacks import plain, processes_of, refused
 from workers.local.errors import StackError
 from workers.local.stack import LocalStack
@@ -26,9 +28,9 @@ def test_the_engines_database_is_closed_to_the_business_role(database: str) -> N
         psycopg.connect(plain(address.render_as_string(hide_password=False)))
 
 
-def test_the_audit_sees_the_sessions_of_every_process(database: str) -> None:
-    with psycopg.connect(plain(database)) as connection:
-        assert connection.execute(NOTHING_HELD_OPEN.blind).fetchall() == []
+def test_the_audit_sees_the_sessions_of_every_process(migrated: Engine) -> None:
+    with acting(migrated, "audit").connect() as connection:
+        assert connection.execute(text(NOTHING_HELD_OPEN.blind)).all() == []
 
 
 @pytest.mark.stack
