@@ -193,7 +193,7 @@ def _together(workflow: WantedWorkflow, known: Mapping[str, EngineInstance]) -> 
 
 
 def _may_be_ended(workflow: WantedWorkflow) -> bool:
-    """Whether nothing was missed when the instance was ended from outside: reconciliation has looked, and recorded it with a finding."""
+    """Whether nobody misses an instance that was ended from outside: it was cancelled, or reconciliation has recorded its end."""
     return workflow.is_cancelled or workflow.status == "ENDED"
 
 

@@ -101,7 +101,7 @@ class Duplicates:
 
 
 def _subject(one: EngineInstance, key: BusinessKey | None) -> tuple[UUID, UUID]:
-    """The tenant, and the id of the aggregate, that the finding about an instance names."""
+    """The tenant and the aggregate that the finding about an instance names."""
     if key is not None:
         return key.tenant_id, key.id
     return _tenant_of(one) or NOBODY, uuid5(NAMESPACE_URL, one.id)  # it acts for nothing that has an id

@@ -1,4 +1,4 @@
-"""What waits for each process, and since when the oldest has waited: the open items of all tenants, named by who carries them on.
+"""What waits for each process, and since when: the open items of all tenants, grouped by the process that carries them on.
 
 It counts nothing itself: `open_items` counts for the metrics too, so that `q2o status` and the metrics never differ.
 """

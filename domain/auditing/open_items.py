@@ -1,4 +1,4 @@
-"""How many open items of each kind are in each state, over all tenants, and since when the oldest is open: for the metrics and `q2o status`.
+"""How many items of each kind are open in each state, over all tenants, and since when. The metrics and `q2o status` show it.
 
 The rule it keeps: each condition is that of a partial index, so the cost follows what is open and not what there is.
 """

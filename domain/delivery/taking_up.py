@@ -17,13 +17,13 @@ from domain.workflows import requests
 
 
 def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:
-    """A step with its live attempt, as `reading.step`. Raises NotFound."""
+    """Read a step with its live attempt, as `reading.step` does. Raises NotFound."""
     _expire_messages(uow, step_id)
     return reading.step(uow, step_id)
 
 
 def readiness(uow: UnitOfWork, step_id: UUID) -> str:
-    """What a step that waits for its predecessors should do, as `reading.readiness`. Raises NotFound."""
+    """Read what a step that waits for its predecessors should do, as `reading.readiness` does. Raises NotFound."""
     _expire_messages(uow, step_id)
     return reading.readiness(uow, step_id)
 

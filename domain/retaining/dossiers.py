@@ -237,7 +237,7 @@ WALKS: Mapping[str, TextClause] = {
         "NOT EXISTS (SELECT FROM workflow_command c WHERE c.tenant_id = p.tenant_id AND c.id = p.aggregate_id)",
     ),
 }
-"""The walks to the roots of finished dossiers: each reads one table in the order of the changes, so a page costs the same whatever there is."""
+"""The walks to the roots of finished dossiers. Each reads one table in the order of its changes, so every page costs the same."""
 _CUSTOMERS = text("SELECT id, customer_id FROM quote WHERE tenant_id = :tenant AND id = ANY(:roots)")
 _NAME_FILE = text("SELECT set_config('q2o.archive_file', :file, true), set_config('timezone', 'UTC', true)")
 _OLDEST = text(f"SELECT min(updated_at) FROM quote WHERE status IN ({ENDED_SQL})")  # noqa: S608 - names of this module

@@ -102,7 +102,7 @@ def claiming(
     key: str = "id",
     skip: Collection[str] = (),
 ) -> Claiming:
-    """Make the statement that takes due rows of `table` for `lease`, in turns between the groups; keep it, because making it takes long.
+    """Make the statement that takes due rows of `table` for `lease`, in turns between the groups. Keep it: making it takes long.
 
     `key` is the name that `rows` give to the id of the table. `checks` counts the claim, and proves it to `check_later`. Without `lease`
     (a dry run) nothing is taken.
@@ -128,7 +128,7 @@ def claiming(
 
 
 def claim(connection: Connection, statement: Claiming) -> list[Row[Any]]:
-    """Take what a statement of `claiming` selects; returns the rows in turns between the groups."""
+    """Execute a statement that `claiming` made; returns the rows that it takes, in turns between the groups."""
     return sorted(connection.execute(statement), key=lambda row: row.turn)
 
 

@@ -116,7 +116,7 @@ def ask_again(uow: UnitOfWork, business_key: str) -> int:
 
 
 def expire_messages(uow: UnitOfWork, business_key: str) -> None:
-    """Expire the pending messages to the process of a business key, including those that are being sent: it reads what they tell."""
+    """Expire the pending messages to a process, including those that are being sent, because it is reading what they tell."""
     _expire_pending(uow, "READ", business_key=business_key, kind=WorkflowCommandKind.CORRELATE)
 
 

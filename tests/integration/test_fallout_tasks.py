@@ -254,7 +254,7 @@ def test_a_repair_in_tasklist_that_does_not_fit_comes_back_with_the_reason(
 
 
 def about_a_failed_start(offers: Offers) -> CaseInTasklist:
-    """A case about no step, whose form is shown."""
+    """A case that is not about a step. Its form is shown."""
     work = Fulfilment(offers, offers.accepted_quote().order_id)
     key = key_of(Kind.ORDER, offers.tenant_id, work.order_id)
     with offers.uow("dispatch") as uow:

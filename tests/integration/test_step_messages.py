@@ -1,4 +1,4 @@
-"""The process of a step reads the step whenever it goes on. A change that it has read needs no message; a later change keeps its own.
+"""The process of a step reads the step before it goes on. A change that it has read needs no message; a later change keeps its message.
 
 A message that nobody waits for would be tried for a minute, and each try asks the engine.
 """

@@ -1,4 +1,4 @@
-"""What selects rows costs what is due, not what there is: neither finished orders nor steps that wait make it read more."""
+"""The cost of a selection follows what is due: neither finished orders nor waiting steps make it read more."""
 
 from __future__ import annotations
 

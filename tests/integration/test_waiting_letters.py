@@ -1,4 +1,4 @@
-"""The inbox shows how many dead letters wait on a real broker, and since when."""
+"""The inbox shows how many dead letters wait, and since when. The broker is a real one."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from workers.runtime.engine_history import EngineInstance, Incident
 
 @dataclass(frozen=True, slots=True)
 class AskedEngine:
-    """`instances`: what is registered. Each runs, has called an instance that was ended from outside, and has a task and an incident."""
+    """`instances`: those that are registered. Each one runs, has a task and an incident, and counts as ended from outside where that is asked."""
 
     instances: Collection[EngineInstance]
 

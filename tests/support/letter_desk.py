@@ -28,7 +28,7 @@ class Desk:
     topics: Topics
 
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers = ()) -> Message:
-        """Send a record, and return it as a consumer gets it."""
+        """Send a record, and return it as a consumer receives it."""
         producer, sent = new_producer(self.topics.kafka, None), list[Message]()
         producer.produce(topic, value, key, headers=list(headers), on_delivery=lambda _, message: sent.append(message))
         assert producer.flush(30) == 0

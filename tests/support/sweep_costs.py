@@ -18,7 +18,7 @@ PLANNERS = ("SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off", "
 MOVED = 4
 """So many pages more are no growth: a row has moved."""
 SMALL = 50
-"""PostgreSQL may read so many pages of a table whole although an index would read fewer: pages that follow each other cost it less."""
+"""PostgreSQL may read a table of so many pages whole, even if an index would read fewer: consecutive pages cost less."""
 
 
 class Cost(NamedTuple):
@@ -36,7 +36,7 @@ class Cost(NamedTuple):
 
 
 class Costs:
-    """What each statement costs, by each of the planners, and which statements found a row."""
+    """What each statement costs with each setting of the planner, and which statements found a row."""
 
     def __init__(self) -> None:
         self.of: dict[str, list[Cost]] = {}
@@ -111,7 +111,7 @@ def _searches(plan: Any) -> int:
 
 
 def analyze(engine: Engine) -> None:
-    """Gather statistics, and write what the hint bits need, as the server does by itself in time."""
+    """Gather statistics and set the hint bits, as the server does by itself after a while."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for table in METADATA.sorted_tables:  # one by one, because a statement may take only some seconds
             connection.execute(text(f"VACUUM ANALYZE {table.name}"))

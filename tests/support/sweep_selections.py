@@ -1,4 +1,4 @@
-"""What selects rows beside finished work: every sweep of the loop; and claims, walks and commands, each with the process that makes it."""
+"""Everything that selects rows: the sweeps of the loop, and claims, walks and commands, each with the process that makes it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ELSEWHERE: Mapping[str, Collection[str]] = {
     "audit": ("the next quotes to audit", "an audit of quotes"),
     "projection": tuple(f"changes of {each}" for each in Projection),
 }
-"""Sweep -> the selections that it makes once in a long time only, so that they are measured by themselves."""
+"""Sweep -> the selections that it makes only once in a long time. They are measured by themselves."""
 
 
 def _changes(view: Projection) -> Select:
@@ -81,7 +81,7 @@ WALKS: Mapping[str, tuple[str, Select]] = {
     **{f"finished {walk}": ("retain", _finished(walk, ONE_DAY)) for walk in dossiers.WALKS},
     **{f"too young {walk}": ("retain", _finished(walk, AGES)) for walk in dossiers.WALKS},
 }
-"""What goes through everything, a page at a time; and what is looked for and not there."""
+"""Selections that go through a whole table, a page at a time, and selections that find nothing."""
 SELECTIONS: Mapping[str, tuple[str, Select]] = {
     UNANSWERED: ("reconcile", lambda connection, _: unanswered.unanswered_steps(connection, CLAIMED, None, silence())),
     "commands for the engine": ("dispatch", lambda connection, _: requests.claim(connection, CLAIMED, LEASE)),
@@ -127,7 +127,7 @@ SWEEPS = tuple(loop_on(create_engine("postgresql+psycopg://")))
 
 
 def sweeps_of(engine: Engine) -> Mapping[str, Any]:
-    """The sweeps of a loop that runs already."""
+    """The sweeps of a loop that has made its first round."""
     sweeps = loop_on(acting(engine, "reconcile"), list(_instances(engine)))
     for sweep in sweeps.values():
         sweep.sweep()

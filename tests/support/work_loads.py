@@ -51,7 +51,7 @@ TECHNICAL = ("outbox_event", "workflow_command", "consumer_inbox", "idempotency_
 """Tables in which a finished order leaves rows that belong to no dossier."""
 LOADED = (*(name for name in PARTS if name not in READ_BY_OWNER), *TECHNICAL)
 FIRST, FIRST_ENDED = "few", timedelta(days=10)
-"""The prefix of the orders that are finished first, and how long ago the first one ended. The others ended a minute earlier each."""
+"""The prefix of the first finished orders, and how long ago the last of them ended. The others ended at intervals of a minute before."""
 ENDED = f"clock_timestamp() - interval '{FIRST_ENDED}' - n * interval '1 minute'"
 NAMES = {
     "quote": ("quote_id",),
@@ -84,7 +84,7 @@ OF_NO_ORDER: Mapping[str, Mapping[str, str]] = {
     "transition_log": {"aggregate_type": "'workflow_command'", "aggregate_id": "gen_random_uuid()"},
     "fallout_case": {**FINAL["fallout_case"], "order_id": "NULL", "step_id": "NULL"},
 }
-"""Table -> what a row has that is a dossier of its own: the log of a command that is deleted, and a case."""
+"""Table -> the values of a row that is a dossier by itself: the log of a deleted command, or a case without an order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ def _unique_texts(table: Table) -> Iterator[str]:
 
 
 def make_open_work(engine: Engine, tenants: int) -> Load:
-    """Make open work of every kind for so many tenants, and a tenant in which everything is settled."""
+    """Make tenants with open work of every kind, and one in which everything is settled."""
     settled = Settled(offers_of_new_tenant(engine)).tenant_id
     offers = offers_of_new_tenant(engine)
     late, approved, ready = _held_and_unknown(offers), _waiting_for_the_engine(offers), _disturbed(offers)
@@ -183,7 +183,7 @@ def _waiting_for_the_engine(offers: Offers) -> Offer:
 
 
 def _disturbed(offers: Offers) -> Fulfilment:
-    """What faults leave behind: silent and held steps, an order that nobody evaluated, contradictions, and so on; and an order without a fault."""
+    """Make what faults leave behind, such as silent steps, held steps and contradictions. Returns an order without a fault."""
     Fulfilment.contradicted(offers)
     unevaluated = Fulfilment.of_steps(offers, CATALOG.steps[0])
     unevaluated.start(CATALOG.steps[0].step_code)

@@ -103,7 +103,7 @@ class Driver:
             raise UnexpectedAnswerError(f"the answers to two decisions were {codes}")
 
     def decide_in_tasklist(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
-        """Decide in Tasklist until the decision is recorded: the task is offered again when its process was deleted."""
+        """Decide in Tasklist until the decision is recorded, because the task is offered again when its process was deleted."""
         self.complete_in_tasklist(sample, actor, decision)
         while (task := self._open_task(sample, actor)) is not None:
             self._pause()

@@ -36,7 +36,7 @@ class WaitingLetters:
         repeat(self.look, stop, service="Kafka of the dead letters", idle=INTERVAL)
 
     def look(self) -> int:
-        """Read what is new, and show what waits; returns 0, because nothing is to be done at once. Raises KafkaUnavailableError."""
+        """Read what is new, and show what waits. Returns 0, because nothing is left to do. Raises KafkaUnavailableError."""
         topics = [dead_letters(name) for name in NAMES]
         for message in records(self._kafka, topics, since=self._next):
             self._take(message)

@@ -226,7 +226,7 @@ def _open(shop: Shop) -> list[str]:
 
 
 def _undelivered(shop: Shop) -> list[str]:
-    """A sentence for each command that the engine has not carried out, with what has become of its process."""
+    """A sentence for each command that the engine has not carried out, which also says what became of its process."""
     with shop.database.connect() as connection:
         rows = connection.execute(UNDELIVERED, {"tenant": shop.tenant_id}).all()
     return [

@@ -28,7 +28,7 @@ def stage(database: str) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def explorer(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Explorer]:
-    """Give the explorer of the product's commands; the number of its schedules is recorded as evidence, for each file of tests."""
+    """Give the explorer of the product's commands. For each file of tests, the number of its schedules is recorded as evidence."""
     explorer = Explorer(stage)
     yield explorer
     explorer.close()
