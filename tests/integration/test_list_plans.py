@@ -15,6 +15,7 @@ from domain.projections.searching import After, Search, search
 from domain.projections.tables import TABLES, Projection, header_of
 from domain.store import Cause, unit_of_work
 from tests.support.database import acting, new_database
+from tests.support.loading import loading, without_response_timeout
 
 ROWS = 100_000
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -73,10 +74,11 @@ def fill(connection: Connection, projection: Projection) -> None:
 def large(database: str) -> Iterator[Engine]:
     """A database of its own, because only large tables have the plans of large tables."""
     with new_database(database, "q2o_lists") as engine:
-        with engine.begin() as connection:
+        with loading(engine) as connection:
             for projection in (Projection.QUOTES, Projection.ORDERS):
                 fill(connection, projection)
-        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        vacuuming = engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+        with vacuuming as connection, without_response_timeout(connection):
             connection.execute(text("VACUUM ANALYZE quote_search, order_search_projection"))
         yield engine
 

@@ -12,15 +12,28 @@ from sqlalchemy import Connection, Engine, Table, text
 from domain.schema import METADATA
 from domain.store import table_of
 from domain.store.facts import OutboxEvent
+from workers.runtime.database_connection import PatientConnection
 
 
 @contextmanager
 def loading(engine: Engine) -> Iterator[Connection]:
     """A transaction for many rows, without triggers and without a time limit: copies are right by themselves, and checking each takes long."""
-    with engine.begin() as connection:
+    with engine.begin() as connection, without_response_timeout(connection):
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         yield connection
+
+
+@contextmanager
+def without_response_timeout(connection: Connection) -> Iterator[None]:
+    """Wait for each response without end, because the client's limit does not end with the server's."""
+    session = connection.connection.driver_connection
+    assert isinstance(session, PatientConnection)
+    before, session.response_timeout = session.response_timeout, None
+    try:
+        yield
+    finally:
+        session.response_timeout = before
 
 
 def copied_tenant(connection: Connection, tenant_id: UUID) -> UUID:
