@@ -17,9 +17,6 @@ from domain.delivery import steps
 from reconciliation.audit_sources import EngineHistory
 from workers.runtime.engine_history import EngineInstance
 
-DUPLICATE_START = "Duplicate start"
-REGISTRATION = "workflow.register"
-
 LedgerEntry = Mapping[str, Any]
 RESERVING = "RESERVE_INVENTORY"
 """The step whose effect at the provider is a reservation. It is confirmed when its order is fulfilled."""
@@ -131,7 +128,7 @@ def one_instance(snapshot: Snapshot, instances: Sequence[EngineInstance], histor
                 for one in replaced
                 if one.is_running and snapshot.is_old_enough(changed_at[one.business_key])
             ),
-            *(sentence for extra in extras for sentence in _beyond_the_gate(snapshot, extra, history)),
+            *(sentence for extra in extras for sentence in _was_not_turned_away(snapshot, extra, history)),
         ),
     )
 
@@ -141,14 +138,12 @@ def _running(snapshot: Snapshot, by_key: Mapping[str, Sequence[EngineInstance]])
         yield key, sum(one.is_running and snapshot.is_old_enough(one.started_at) for one in same)
 
 
-def _beyond_the_gate(snapshot: Snapshot, extra: EngineInstance, history: EngineHistory) -> Iterator[str]:
-    trace = history.trace(extra.id)
+def _was_not_turned_away(snapshot: Snapshot, extra: EngineInstance, history: EngineHistory) -> Iterator[str]:
+    """A message may end an instance that waits at the gate, or give it tasks: each of them is refused, so none completes."""
     if extra.is_running and snapshot.is_old_enough(extra.started_at):
         yield f"Instance {extra.id} of {extra.business_key} runs beside the registered one."
-    elif extra.is_completed and DUPLICATE_START not in trace.ends:
-        yield f"Instance {extra.id} of {extra.business_key} was not turned away: it ended at {', '.join(sorted(trace.ends))}."
-    if beyond := sorted(trace.topics - {REGISTRATION}):
-        yield f"Instance {extra.id} of {extra.business_key} is not the registered one and did {', '.join(beyond)}."
+    if work := sorted(history.work_of(extra.id)):
+        yield f"Instance {extra.id} of {extra.business_key} is not the registered one and did {', '.join(work)}."
 
 
 def processes_agree(snapshot: Snapshot, instances: Sequence[EngineInstance]) -> CheckResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, Message
 from domain.store.facts import TOPICS
 from domain.texts import json_from
 from workers.runtime.engine import Engine
-from workers.runtime.engine_history import EngineInstance, Incident, Trace
+from workers.runtime.engine_history import EngineInstance, Incident
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.kafka_reading import SILENCE, first_from, marks, records
@@ -25,8 +25,8 @@ class EngineHistory(Protocol):
     def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:
         """Every instance ever started under a business key of the tenant."""
 
-    def trace(self, instance_id: str) -> Trace:
-        """How far one instance came."""
+    def work_of(self, instance_id: str) -> Collection[str]:
+        """The topics of the external tasks that one instance completed."""
 
     def incidents(self) -> Sequence[Incident]:
         """Every open incident, once, where it happened."""
@@ -71,7 +71,7 @@ class Absent:
     def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:  # noqa: ARG002 - the protocol's
         raise AbsentError(self._reason)
 
-    def trace(self, instance_id: str) -> Trace:  # noqa: ARG002 - the protocol's
+    def work_of(self, instance_id: str) -> Collection[str]:  # noqa: ARG002 - the protocol's
         raise AbsentError(self._reason)
 
     def incidents(self) -> Sequence[Incident]:
@@ -96,7 +96,7 @@ class ReadBefore:
     def __init__(self, history: EngineHistory, instances: Callable[[], Sequence[EngineInstance]]) -> None:
         self._history = history
         self._instances = instances
-        self.trace = history.trace
+        self.work_of = history.work_of
         self.incidents = history.incidents
         self.completions = history.completions
 
@@ -113,8 +113,8 @@ class CamundaHistory:
     def instances(self, tenant_id: UUID) -> list[EngineInstance]:
         return self._engine.past_instances(f"%:{tenant_id}:%")
 
-    def trace(self, instance_id: str) -> Trace:
-        return self._engine.trace(instance_id)
+    def work_of(self, instance_id: str) -> Collection[str]:
+        return self._engine.work_of(instance_id)
 
     def incidents(self) -> list[Incident]:
         return self._engine.incidents()

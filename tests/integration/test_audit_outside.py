@@ -15,7 +15,7 @@ from tests.support.bad_sides import OUTSIDE, Falsify, approval_key, changed, inc
 from tests.support.planting import NEW, copy
 from tests.support.settled import Settled
 from tests.support.surroundings import Surroundings, instance
-from workers.runtime.engine_history import EngineInstance, Trace
+from workers.runtime.engine_history import EngineInstance
 
 
 @pytest.mark.parametrize(("code", "falsify"), OUTSIDE.values(), ids=OUTSIDE)
@@ -114,7 +114,6 @@ def test_an_incident_with_an_open_finding_is_no_violation(settled: Settled, plan
 def test_a_second_instance_that_was_ended_from_outside_is_no_violation(settled: Settled, planted: Connection) -> None:
     around = settled.surroundings(planted)
     changed(around, twin(settled), state="EXTERNALLY_TERMINATED")
-    around.engine.traces[twin(settled)] = Trace(ends=frozenset(), topics=frozenset({"workflow.register"}))
 
     assert broken(settled.audit(planted, around)) == []
 

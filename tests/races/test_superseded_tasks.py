@@ -53,8 +53,9 @@ def void(local: LocalSuite, act: Act) -> Void:
         act(shop, sample)
 
         status = shop.driver.refresh(sample)
+        [instance] = ended(shop)
         return Void(
-            ends=ends_of(shop),
+            ends=shop.ends(instance.id),
             tasks=sum(len(shop.engine.user_tasks(key)) for key in keys),
             decisions=len(shop.rows(ApprovalDecision)),
             requests=[request.status for request in shop.rows(ApprovalRequest)],
@@ -81,12 +82,6 @@ def ended(shop: Shop) -> list[EngineInstance]:
 
 def ends_by_itself(shop: Shop) -> None:
     eventually(lambda: len(ended(shop)) == 1, "the process of the old revision ends")
-
-
-def ends_of(shop: Shop) -> set[str]:
-    [instance] = ended(shop)
-    activities = shop.engine.rows("/history/activity-instance", processInstanceId=instance.id, activityType="noneEndEvent")
-    return {activity["activityName"] for activity in activities}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from reconciliation.audit_sources import EventRecord
 from tests.support.planting import NEW
 from tests.support.settled import ANSWERED, BODY, COMMAND, Settled
 from tests.support.surroundings import Surroundings, instance
-from workers.runtime.engine_history import Incident, Trace
+from workers.runtime.engine_history import Incident
 
 
 def order_key(settled: Settled) -> str:
@@ -97,17 +97,13 @@ OUTSIDE: dict[str, tuple[str, Falsify]] = {
     "an effect that was to be undone and is there": ("I8", lambda _, around: undone(around).update(reversals=0, net=1)),
     "a completed step that the provider never saw": ("I8", lambda _, around: around.ledger.remove(wanted(around))),
     "a second instance at work": ("I14", lambda settled, around: changed(around, twin(settled), state="ACTIVE")),
-    "a second instance that came through": (
+    "a second instance that came through the gate": (
         "I14",
-        lambda settled, around: around.engine.traces.update(
-            {twin(settled): Trace(ends=frozenset({"Order fulfilled"}), topics=frozenset())}
-        ),
+        lambda settled, around: around.engine.work.update({twin(settled): {"workflow.register"}}),
     ),
     "a second instance that did work": (
         "I14",
-        lambda settled, around: around.engine.traces.update(
-            {twin(settled): Trace(ends=frozenset({"Duplicate start"}), topics=frozenset({"workflow.register", "order.decompose"}))}
-        ),
+        lambda settled, around: around.engine.work.update({twin(settled): {"order.decompose"}}),
     ),
     "an order whose instance is missing": (
         "I16",

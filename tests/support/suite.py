@@ -172,6 +172,11 @@ class Shop:
         """List every process instance of this tenant, running or ended."""
         return CamundaHistory(self.engine).instances(self.tenant_id)
 
+    def ends(self, instance_id: str) -> set[str]:
+        """The names of the end events that an instance reached."""
+        activities = self.engine.rows("/history/activity-instance", processInstanceId=instance_id)
+        return {str(row["activityName"]) for row in activities if row["activityType"].endswith("EndEvent")}
+
     def processes_end(self) -> None:
         """Wait until no process instance of the tenant runs; a message that no instance waits for may still be open."""
         eventually(lambda: not any(instance.is_running for instance in self.instances()), "every process has ended", patience=60)

@@ -5,7 +5,7 @@ Their order is always the same, so that a test may falsify the first or the last
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from domain.delivery import attempts, steps
 from reconciliation.audit import Outside
 from reconciliation.audit_clients import ClientRecord, Operation
 from reconciliation.audit_sources import EventRecord
-from workers.runtime.engine_history import EngineInstance, Incident, Trace
+from workers.runtime.engine_history import EngineInstance, Incident
 
 
 @dataclass
@@ -24,15 +24,15 @@ class RecordedEngine:
     """The engine's history, as a list."""
 
     recorded: list[EngineInstance] = field(default_factory=list)
-    traces: dict[str, Trace] = field(default_factory=dict)
+    work: dict[str, Collection[str]] = field(default_factory=dict)
     open_incidents: list[Incident] = field(default_factory=list)
     completed_tasks: list[tuple[str, str]] = field(default_factory=list)
 
     def instances(self, tenant_id: UUID) -> Sequence[EngineInstance]:
         return [one for one in self.recorded if f":{tenant_id}:" in one.business_key]
 
-    def trace(self, instance_id: str) -> Trace:
-        return self.traces[instance_id]
+    def work_of(self, instance_id: str) -> Collection[str]:
+        return self.work.get(instance_id, set())
 
     def incidents(self) -> Sequence[Incident]:
         return self.open_incidents
@@ -85,7 +85,6 @@ def engine_of(snapshot: auditing.Snapshot, started_at: datetime | None = None) -
             instance(str(workflow.process_instance_id), workflow.business_key, workflow.workflow_name, state),
             instance(twin, workflow.business_key, workflow.workflow_name),
         ]
-        engine.traces[twin] = Trace(ends=frozenset({"Duplicate start"}), topics=frozenset({"workflow.register"}))
     for step in snapshot.steps:
         key = steps.business_key(snapshot.tenant_id, step.step_id)
         engine.recorded.append(instance(f"instance-{step.step_id}", key, "fulfillment-step"))

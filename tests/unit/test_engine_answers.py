@@ -42,7 +42,7 @@ ASKING: dict[str, Callable[[Engine], Any]] = {
     "ensure_filter": lambda engine: engine.ensure_filter("n", {}),
     "past_instances": lambda engine: engine.past_instances("%"),
     "past_variable": lambda engine: engine.past_variable("i", "v"),
-    "trace": lambda engine: engine.trace("i"),
+    "work_of": lambda engine: engine.work_of("i"),
     "completions": lambda engine: engine.completions(),
     "incidents": lambda engine: engine.incidents(),
     "may_deploy": lambda engine: engine.may_deploy(),

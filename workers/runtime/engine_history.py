@@ -39,14 +39,6 @@ class EngineInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
-    """How far an instance came: the names of the end events that it reached, and the topics of its external tasks."""
-
-    ends: frozenset[str]
-    topics: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """A task or job that the engine does not retry any more: its instance stands still until a person acts.
 
@@ -103,14 +95,10 @@ class HistoryCalls(EngineConnection):
         rows = self.rows("/history/variable-instance", processInstanceId=instance_id, variableName=name)
         return str(rows[0]["value"]) if rows else None
 
-    def trace(self, instance_id: str) -> Trace:
-        """How far one instance came."""
-        activities = self.rows("/history/activity-instance", processInstanceId=instance_id, sortBy="activityId", sortOrder="asc")
-        tasks = self.rows("/history/external-task-log", processInstanceId=instance_id, sortBy="topicName", sortOrder="asc")
-        return Trace(
-            ends=frozenset(str(row["activityName"]) for row in activities if row["activityType"].endswith("EndEvent")),
-            topics=frozenset(str(row["topicName"]) for row in tasks),
-        )
+    def work_of(self, instance_id: str) -> frozenset[str]:
+        """The topics of the external tasks that one instance completed; one that failed, or ended with a BPMN error, did nothing."""
+        query = {"processInstanceId": instance_id, "successLog": "true", "sortBy": "topicName", "sortOrder": "asc"}
+        return frozenset(str(row["topicName"]) for row in self.rows("/history/external-task-log", **query))
 
     def completions(self) -> list[tuple[str, str]]:
         """Every completion of a user task that the operation log still knows: the process instance, and who completed the task."""
