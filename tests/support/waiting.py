@@ -8,13 +8,16 @@ from typing import TypeVar
 
 _Value = TypeVar("_Value")
 PATIENCE = 60.0  # seconds; only a failing test waits this long
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.02, 0.2, 1.3
+"""Seconds between two looks. A look costs the engine or the database time that what is waited for needs, so a long wait looks seldom."""
 
 
 def eventually(probe: Callable[[], _Value], what: str, patience: float = PATIENCE) -> _Value:
     """Return the first true value of `probe`; fail with `what` when none comes in time."""
-    end = time.monotonic() + patience
+    end, pause = time.monotonic() + patience, FIRST_PAUSE
     while not (value := probe()):
         if time.monotonic() > end:
             raise AssertionError(f"never happened: {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(GROWTH * pause, LONGEST_PAUSE)
     return value
