@@ -215,3 +215,19 @@ def test_a_second_start_of_the_same_work_ends_without_effect(engine: Engine, pro
     walk = Walk.start(engine, process, "duplicate", tenantId=str(uuid4()), startToken=str(uuid4()))
     walk.refuse(walk.take("workflow.register"), "DUPLICATE_WORKFLOW")
     walk.ends_as("Duplicate start")
+
+
+def test_a_second_start_ends_at_the_gate_although_a_message_has_given_it_work(engine: Engine) -> None:
+    """A message goes to every instance of its business key. The task that it gives to a second one is refused, and leaves an incident."""
+    order = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
+    gate = order.take("workflow.register")
+    order.tell("OrderCancellationRequested")
+    given = order.take("order.collect-cancellation-facts")
+    engine.failure(given.id, message="refused", details="", retries=0, retry_after=timedelta())
+    assert engine.incidents_at(order.instance_id, "collect-cancellation-facts")
+
+    order.refuse(gate, "DUPLICATE_WORKFLOW")
+
+    order.ends_as("Duplicate start")
+    assert not engine.work_of(order.instance_id)
+    assert not engine.incidents_at(order.instance_id, "collect-cancellation-facts")

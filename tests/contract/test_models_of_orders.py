@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -92,22 +91,6 @@ def test_the_process_of_an_order_that_is_not_fulfilled_ends_with_its_outcome(eng
     order = ordered(engine)
     order.work("order.evaluate", **evaluated(outcome))
     order.ends_as(end)
-
-
-def test_a_second_start_ends_at_the_gate_although_a_message_has_given_it_work(engine: Engine) -> None:
-    """A message goes to every instance of its business key. The task that it gives to a second one is refused, and leaves an incident."""
-    order = Walk.start(engine, "order-fulfillment", "order", tenantId="t1", orderId=str(uuid4()), startToken=str(uuid4()))
-    gate = order.take("workflow.register")
-    order.tell("OrderCancellationRequested")
-    given = order.take("order.collect-cancellation-facts")
-    engine.failure(given.id, message="refused", details="", retries=0, retry_after=timedelta())
-    assert engine.incidents_at(order.instance_id, "collect-cancellation-facts")
-
-    order.refuse(gate, "DUPLICATE_WORKFLOW")
-
-    order.ends_as("Duplicate start")
-    assert not engine.work_of(order.instance_id)
-    assert not engine.incidents_at(order.instance_id, "collect-cancellation-facts")
 
 
 def test_an_order_that_cannot_be_decomposed_is_rejected(engine: Engine) -> None:

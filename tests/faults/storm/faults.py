@@ -10,9 +10,7 @@ from random import Random
 from threading import Event
 from typing import TypeAlias
 
-from confluent_kafka import Producer
-
-from domain.store.facts import TOPICS
+from tests.faults.storm import poison
 from tests.faults.storm.processes import ALL
 from tests.faults.storm.world import LOCK_SECONDS, World
 from tests.support.links.link import Link
@@ -22,7 +20,6 @@ from workers.sandbox.faults import FaultKind
 Fault: TypeAlias = Callable[[World, Random], object]
 STOPPED = ("http", "dispatch", "relay", "inbox", "reconcile")
 WITH_A_CLOCK = ("http", "tasks", "dispatch", "reconcile", "inbox")
-POISON = (b"\xff", b"null", b"[" * 2000, b'{"tenantId": "\\ud83d"}', b'{"eventId": 1}')
 CALLBACKS = {
     "provider loses its callback": FaultKind.LOSE_CALLBACK,
     "provider calls back twice": FaultKind.DUPLICATE_CALLBACK,
@@ -141,15 +138,6 @@ def callbacks(kind: FaultKind, world: World, _: Random) -> None:
     world.local.provider.faults.add(kind, times=1, duration=timedelta(seconds=3))
 
 
-def poison(world: World, random: Random) -> None:
-    """Publish records that nobody can read to every topic."""
-    producer = Producer({"bootstrap.servers": world.stack.environment["Q2O_KAFKA"], "message.timeout.ms": 3000, "log_level": 0})
-    for topic in sorted(set(TOPICS.values())):
-        producer.produce(topic, random.choice(POISON), key=b"poison")
-    producer.flush(4)
-    producer.purge()
-
-
 def _database(world: World) -> Link:
     return world.links.database
 
@@ -185,7 +173,9 @@ FAULTS: dict[str, Fault] = {
     "slow provider": slow_provider,
     "provider acts and its answer is lost": forgetful_provider,
     **{name: partial(callbacks, kind) for name, kind in CALLBACKS.items()},
-    "poison in the topics": poison,
+    "poison in the topics": poison.in_the_topics,
+    "poison among the callbacks": poison.among_the_callbacks,
+    "poison among the external tasks": poison.among_the_external_tasks,
     "silent database": partial(silence, _database),
     "half-open database": partial(break_exchanges, _database, lambda link: link.half_open(times=3)),
     "reset database": partial(break_exchanges, _database, lambda link: link.reset(times=3)),
