@@ -161,7 +161,7 @@ def _of_lost_instance(uow: UnitOfWork, key: BusinessKey, process_instance_id: st
     waits = f"The process of {key} waits for {called}, which is gone from the engine ({state})"
     return OpenCase(
         type=FalloutType.WORKFLOW_INCIDENT,
-        dedupe_key=f"instance:{key}",
+        dedupe_key=f"instance:{key}:{process_instance_id}",
         detail=f"{waits if called else gone}: nothing goes on. RETRY starts a new one.",
         order_id=processes.order_of(uow, key),
         business_key=str(key),

@@ -69,6 +69,10 @@ REOPEN = Move(
     FalloutEvent.REOPEN,
     sets={
         FalloutCase.reopen_count: FalloutCase.reopen_count + 1,
+        FalloutCase.type: param("type"),
+        FalloutCase.severity: param("severity"),
+        FalloutCase.detail: param("detail"),
+        FalloutCase.evidence: param("evidence", CASE.c.evidence.type),
         FalloutCase.claim_due_at: param("claim_due_at", CASE.c.claim_due_at.type),
         FalloutCase.due_at: param("due_at", CASE.c.due_at.type),
     },
@@ -93,28 +97,30 @@ BY_TYPE: Mapping[FalloutType, tuple[Severity, Queue]] = {
 
 
 def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
-    """Open a case, or find the one that the same trouble has; a RESOLVED one is reopened. Raises TryAgain."""
+    """Open a case, or find the one that the same trouble has; a RESOLVED one is reopened, and tells what came back. Raises TryAgain."""
     severity, queue = BY_TYPE[command.type]
     severity, queue = command.severity or severity, command.queue or queue
-    times = deadlines(uow, command.time_to_resolve or TIME_TO_RESOLVE[severity])
-    values = {
-        "status": FalloutStatus.OPEN,
+    told = {
         "type": command.type,
         "severity": severity,
+        "detail": command.detail,
+        "evidence": as_json(command.evidence),
+        **deadlines(uow, command.time_to_resolve or TIME_TO_RESOLVE[severity]),
+    }
+    values = {
+        "status": FalloutStatus.OPEN,
         "queue": queue,
         "order_id": command.order_id,
         "step_id": command.step_id,
         "business_key": command.business_key,
-        "detail": command.detail,
-        "evidence": as_json(command.evidence),
         "dedupe_key": command.dedupe_key,
-        **times,
+        **told,
     }
     for _ in range(2):  # the other case may end before it is found
         try:
             case = uow.create(FalloutCase, reason="OPEN", emits="FalloutOpened", **values)
         except AlreadyExists:
-            found = _again(uow, command.dedupe_key, times)
+            found = _again(uow, command.dedupe_key, told)
             if found is not None:
                 return found
         else:
@@ -123,12 +129,12 @@ def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
     raise TryAgain
 
 
-def _again(uow: UnitOfWork, dedupe_key: str, times: Mapping[str, Any]) -> Row[Any] | None:
+def _again(uow: UnitOfWork, dedupe_key: str, told: Mapping[str, Any]) -> Row[Any] | None:
     query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *FINAL))
     case = uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
     if case is None or case.status != FalloutStatus.RESOLVED:
         return case
-    case = uow.apply(REOPEN, case_id=case.id, **times)
+    case = uow.apply(REOPEN, case_id=case.id, **told)
     notify_case(uow, case)
     return case
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
+from domain.delivery import troubles
 from domain.delivery.resolving import Resolution
 from domain.delivery.steps import FailureClass, StepEvent
-from domain.fallout import casework
+from domain.fallout import casework, triaging
 from domain.fallout.casework import FalloutCaseConflict, QueueNotYours
 from tests.support.fulfilment import Fulfilment
 from tests.support.held import RESERVE, open_case
@@ -61,6 +62,21 @@ def test_a_trouble_that_comes_back_reopens_its_case(held: Fulfilment) -> None:
     open_case(held)
 
     assert (held.case().status, held.case().reopen_count) == ("OPEN", 1)
+
+
+def test_a_case_that_is_reopened_tells_what_came_back(held: Fulfilment) -> None:
+    """Kills: leaving what was told before. A person would read of a failure that is over, and decide about that."""
+    held.claim(ANNA)
+    held.resolve(ANNA, Resolution.RETRY)
+    held.start(RESERVE)
+    held.say(RESERVE, StepEvent.FAIL_FINALLY, failure_class=FailureClass.UNCLEAR, reason="a page of HTML")
+
+    with held.offers.uow("worker") as uow:
+        triaging.open_case(uow, troubles.of_held_step(held.step(RESERVE)))
+
+    case = held.case()
+    assert (case.type, case.severity, case.status, case.queue) == ("OUTCOME_UNKNOWN", "HIGH", "OPEN", "falloutL1")
+    assert (case.detail, case.evidence["failureClass"]) == (f"{RESERVE} is held (UNCLEAR): a page of HTML.", "UNCLEAR")
 
 
 def test_a_late_completion_closes_the_case(held: Fulfilment) -> None:

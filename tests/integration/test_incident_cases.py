@@ -77,7 +77,7 @@ def test_a_task_that_fails_again_after_a_retry_opens_its_case_again(watched: Wat
 
     assert watched.look_at_incidents(incident(number=2)) == 1
 
-    assert (watched.case().status, watched.case().reopen_count) == ("OPEN", 1)
+    assert (watched.case().status, watched.case().reopen_count, watched.case().evidence["incidentId"]) == ("OPEN", 1, "incident-2")
 
 
 def test_a_resolved_case_waits_for_its_grace_before_it_is_judged(watched: Watched) -> None:

@@ -71,6 +71,25 @@ def test_a_retry_asks_for_a_new_instance_and_the_case_closes_when_it_has_come(wa
     assert watched.case().status == "CLOSED"
 
 
+def test_an_instance_that_is_lost_again_before_its_first_case_is_closed_is_started_again(watched: Watched) -> None:
+    """Kills: one case for all lost instances of an order. Its RETRY would name the first one, and nothing would start."""
+    watched.sweep(DELETED)
+    watched.resolve()
+    watched.register(SECOND)
+    watched.sweep(DELETED)
+    assert [(case.status, case.evidence["processInstanceId"]) for case in watched.cases()] == [
+        ("RESOLVED", FIRST),
+        ("OPEN", SECOND),
+    ]
+
+    watched.resolve()
+
+    assert (watched.correlation.status, len(watched.queued("START"))) == ("REQUESTED", 1)
+    watched.register("third")
+    assert watched.look_at_incidents() == 2
+    assert [case.status for case in watched.cases()] == ["CLOSED", "CLOSED"]
+
+
 def test_the_case_of_a_lost_instance_outlives_an_evaluation_of_its_order(watched: Watched, work: Fulfilment) -> None:
     """Kills: closing the case of a process because the order has steps."""
     watched.sweep(DELETED)

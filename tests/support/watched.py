@@ -97,8 +97,8 @@ class Watched:
         return found
 
     def resolve(self, resolution: Resolution = Resolution.RETRY) -> Row[Any]:
-        """Claim the case of the process and resolve it, as a person of the second level."""
-        roles, case = (STAFF[BERT],), self.case()
+        """Claim the newest case of the process and resolve it, as a person of the second level."""
+        roles, case = (STAFF[BERT],), self.cases()[-1]
         with self.offers.uow(BERT) as uow:
             claimed = casework.claim(uow, CaseCommand(case_id=case.id, expected_version=case.version, person=BERT, roles=roles))
         command = ResolveCase(
