@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: demo up test check races mutants matrices topics rights settings invariants faults storm pgbouncer bench models openapi register fuzz evidence sbom lock help retries
+.PHONY: demo up test check races mutants matrices topics rights settings invariants faults storm pgbouncer bench soak models openapi register fuzz evidence sbom lock help retries
 
 demo: $(VENV)/.runtime ## take sample quotes to fulfilled orders while faults happen, audit, stay up; ARGS="--once --json" exits with the result as JSON
 	@$(BIN)/q2o demo $(ARGS)
@@ -68,6 +68,9 @@ pgbouncer: $(VENV)/.development ## install PgBouncer 1.24 and 1.18 below build/ 
 
 bench: $(VENV)/.development ## run the benchmarks: each prints its ratio to a peer or a bound
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -m benchmark -s $(ARGS)
+
+soak: $(VENV)/.development ## take 2,000 orders through the suite while retention runs: tables and indexes must level off; takes an hour
+	$(BIN)/python -m pytest tests/benchmarks/soak.py -m benchmark -s $(ARGS)
 
 models: $(VENV)/.development ## draw the models and forms to docs/models
 	$(BIN)/python -m tests.support.rendering
