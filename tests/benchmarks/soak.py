@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -26,6 +27,7 @@ from workers import suite
 from workers.runtime.ages import DAYS
 
 ORDERS, PARTS, CLIENTS = 2_000, 8, 6
+SHARE = ORDERS // PARTS
 AGES = dict.fromkeys(DAYS, timedelta(minutes=1))
 REST = 5.0  # seconds between two rounds of retention
 BY_AGE = ("outbox_event", "consumer_inbox", "idempotency_record", "workflow_command", "conflict_log")
@@ -34,6 +36,22 @@ SOON = text("ALTER TABLE idempotency_record ALTER expires_at SET DEFAULT clock_t
 """An idempotency key is good for three days, and these orders take less than an hour."""
 SIZES = text("SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE relkind = 'r' AND relname = ANY(:names)")
 MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A share of the orders: how many were fulfilled a second, and the bytes of each table after them.
+
+    A table holds what is younger than its age, so it grows with the rate of orders, and must not grow with their number.
+    """
+
+    rate: float
+    sizes: Mapping[str, int]
+
+    @property
+    def room(self) -> float:
+        """The megabytes of all tables."""
+        return sum(self.sizes.values()) / MEGABYTE
 
 
 def sizes(database: Engine) -> Mapping[str, int]:
@@ -85,15 +103,14 @@ def test_tables_and_indexes_level_off_under_real_orders(tmp_path_factory: pytest
         open_to_tests(stack)
         with shop.database.begin() as connection:
             connection.execute(SOON)
-        parts: list[Mapping[str, int]] = []
-        begin = time.monotonic()
-        for part in range(PARTS):
-            numbers = range(part * ORDERS // PARTS, (part + 1) * ORDERS // PARTS)
-            list(clients.map(lambda number: fulfil(shop, number), numbers))
-            parts.append(sizes(shop.database))
-            _show(numbers.stop, time.monotonic() - begin, parts[-1])
+        parts: list[Part] = []
+        for number in range(PARTS):
+            began = time.monotonic()
+            list(clients.map(lambda number: fulfil(shop, number), range(number * SHARE, (number + 1) * SHARE)))
+            parts.append(Part(rate=SHARE / (time.monotonic() - began), sizes=sizes(shop.database)))
+            _show((number + 1) * SHARE, parts[-1])
         eventually(lambda: not _orders(shop.database), "every order is archived", patience=600)
-    tell(_figures(parts, time.monotonic() - begin))
+    tell(_figures(parts))
 
 
 def _orders(database: Engine) -> int:
@@ -101,19 +118,17 @@ def _orders(database: Engine) -> int:
         return connection.scalar(text("SELECT count(*) FROM sales_order")) or 0
 
 
-def _show(orders: int, seconds: float, part: Mapping[str, int]) -> None:
-    largest = sorted(part, key=lambda name: part[name], reverse=True)[:4]
-    told = ", ".join(f"{name} {part[name] / MEGABYTE:.1f}" for name in largest)
-    print(f"{orders:5} orders, {seconds:5.0f} s: {sum(part.values()) / MEGABYTE:6.1f} MB ({told})")  # noqa: T201 - progress
+def _show(orders: int, part: Part) -> None:
+    largest = sorted(part.sizes, key=lambda name: part.sizes[name], reverse=True)[:4]
+    told = ", ".join(f"{name} {part.sizes[name] / MEGABYTE:.1f}" for name in largest)
+    print(f"{orders:5} orders, {part.rate:.2f} a second: {part.room:6.1f} MB ({told})")  # noqa: T201 - progress
 
 
-def _figures(parts: list[Mapping[str, int]], seconds: float) -> Iterator[Figure]:
-    totals = [sum(part.values()) for part in parts]
-    half = max(totals[: PARTS // 2])
+def _figures(parts: list[Part]) -> Iterator[Figure]:
+    first, second = (max(part.room / part.rate for part in half) for half in (parts[: PARTS // 2], parts[PARTS // 2 :]))
     yield Figure(
-        name=f"soak: room of all tables after {ORDERS} orders / after {ORDERS // 2}",
-        value=totals[-1] / half,
+        name="soak: most room of all tables for an order a second, second half of the orders / first half",
+        value=second / first,
         unit="ratio",
-        spread=" ".join(f"{total / MEGABYTE:.1f}" for total in totals) + " MB",
+        spread=", ".join(f"{part.room:.1f} MB at {part.rate:.2f}/s" for part in parts),
     )
-    yield Figure(name="soak: orders with retention on", value=ORDERS / seconds, unit="1/s", spread=f"{seconds:.0f} s in all")
