@@ -111,6 +111,7 @@ def _repair(one: EngineInstance, key: BusinessKey | None, action: Action, known:
     tenant_id, aggregate_id = _subject(one, key)
     evidence: Mapping[str, Any] = {
         "processInstanceId": one.id,
+        "businessKey": one.business_key,  # whoever starts an instance by hand may type anything
         "workflow": one.definition_key,
         "engineTenant": one.tenant_id,
         "registeredInstanceId": known.process_instance_id if known is not None else None,
@@ -120,7 +121,7 @@ def _repair(one: EngineInstance, key: BusinessKey | None, action: Action, known:
         tenant_id=tenant_id,
         aggregate_type="process_instance",
         aggregate_id=aggregate_id,
-        business_key=one.business_key,
+        business_key=str(key) if key is not None else None,
         action=action,
         evidence=evidence,
     )

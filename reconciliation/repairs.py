@@ -65,13 +65,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One disagreement and what a sweep does about it. `kind` is that of the sweep that found it; OPEN: a person has to look at it."""
+    """One disagreement and what a sweep does about it. `kind` is that of the sweep that found it; OPEN: a person has to look at it.
+
+    `business_key` None: it is about something that acts for nobody.
+    """
 
     kind: str
     tenant_id: UUID
     aggregate_type: str
     aggregate_id: UUID
-    business_key: str
+    business_key: str | None
     action: Action
     evidence: Mapping[str, Any] = field(default_factory=dict)
     status: FindingStatus = FindingStatus.REPAIRED

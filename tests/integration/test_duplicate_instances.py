@@ -17,7 +17,7 @@ from reconciliation.repairs import Repairs
 from reconciliation.walks import PAGE
 from tests.support.database import acting
 from tests.support.offers import Offers
-from tests.support.reconciling import actions
+from tests.support.reconciling import actions, findings
 from tests.support.wanted import Wanted
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
@@ -69,12 +69,18 @@ def test_a_second_instance_is_ended_and_the_registered_one_is_not(site: Site, of
     assert actions(offers) == ["terminated"]
 
 
-def test_an_instance_that_nobody_has_asked_for_is_ended(site: Site) -> None:
-    by_hand = replace(site.instance(), business_key="typed in Cockpit")
+@pytest.mark.parametrize("typed", ["typed in Cockpit", "", "order:nobody:nothing", "order:::::"])
+def test_an_instance_that_nobody_has_asked_for_is_ended_and_its_finding_names_no_business(
+    site: Site, offers: Offers, typed: str
+) -> None:
+    """Kills: the typed text in place of a business key. The audit (I28) looks for rows that name another tenant there."""
+    by_hand = replace(site.instance(), business_key=typed)
 
     assert site.running(by_hand) == 1
 
     assert site.ended == [OTHER]
+    [finding] = findings(offers)
+    assert (finding.business_key, finding.evidence["businessKey"]) == (None, typed)
 
 
 def test_an_instance_for_something_that_does_not_exist_is_ended(site: Site) -> None:

@@ -17,6 +17,7 @@ from domain.delivery.starting import StartedStep
 from domain.delivery.steps import StepEvent
 from domain.delivery.unanswered import Silence
 from domain.findings import ReconciliationFinding
+from domain.store import table_of
 from domain.store.facts import TransitionLog
 from tests.support.as_read import Order
 from tests.support.offers import Offers
@@ -145,10 +146,15 @@ def history(offers: Offers, aggregate_id: UUID) -> list[str]:
         return list(connection.scalars(query))
 
 
-def actions(offers: Offers) -> list[str]:
-    finding = ReconciliationFinding.__table__.c
+def findings(offers: Offers) -> list[Row[Any]]:
+    """The findings, oldest first."""
+    table = table_of(ReconciliationFinding)
     with offers.engine.connect() as connection:
-        return list(connection.scalars(select(finding.action).order_by(finding.created_at)))
+        return list(connection.execute(select(*table.c).order_by(table.c.created_at)))
+
+
+def actions(offers: Offers) -> list[str]:
+    return [finding.action for finding in findings(offers)]
 
 
 def conclude(offers: Offers, step_id: UUID, event: StepEvent) -> None:

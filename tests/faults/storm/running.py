@@ -131,10 +131,12 @@ def storm(
     history = History(history_file)
     with closing(history), prepared(stack, **SHORT) as local, linked(stack, local) as (links, environments):
         history.note("begins", seed=seed, seconds=seconds, faults=list(faults))
-        with open_shop(local) as shop, Processes(environments, local.stack.data_dir / "logs") as processes:
-            world = World(stack=stack, local=local, shop=shop, links=links, processes=processes)
-            weather = Weather(world, faults, seed, history, shown)
-            quiet_after, left = _weathered(world, weather, shown, seconds=seconds, clients=clients, quiet_within=quiet_within)
+        with open_shop(local) as shop:
+            with Processes(environments, local.stack.data_dir / "logs") as processes:
+                world = World(stack=stack, local=local, shop=shop, links=links, processes=processes)
+                weather = Weather(world, faults, seed, history, shown)
+                quiet_after, left = _weathered(world, weather, shown, seconds=seconds, clients=clients, quiet_within=quiet_within)
+            # The processes have ended: an event that reconciliation commits during the audit would look like one that nobody has committed.
             shown.phase = "judging"
             report = None if left else shop.audit()
             found = read(history_file.read_text().splitlines())
