@@ -159,8 +159,13 @@ def _begin(uow: UnitOfWork, case: Row[Any]) -> None:
 
 
 def notify_case(uow: UnitOfWork, case: Row[Any]) -> None:
-    """Tell the case's process that the case has changed."""
+    """Tell the case's process that the case has changed; once nobody is asked any more, the assignment of the user task expires.
+
+    The process may not even have asked yet: the dispatcher would look for that task until the assignment expires by itself.
+    """
     messages.FALLOUT_CASE_CHANGED.correlate(uow, cases.business_key(uow.tenant_id, case.id))
+    if case.status not in UNRESOLVED:
+        requests.expire_assignments(uow, cases.resolution_key(uow.tenant_id, case.id), str(case.status))
 
 
 def take_up(uow: UnitOfWork, case_id: UUID) -> Row[Any]:

@@ -120,6 +120,11 @@ def expire_messages(uow: UnitOfWork, business_key: str) -> None:
     _expire_pending(uow, "READ", business_key=business_key, kind=WorkflowCommandKind.CORRELATE)
 
 
+def expire_assignments(uow: UnitOfWork, business_key: str, outcome: str) -> None:
+    """Expire the pending assignments of the user task of a process, which nobody has to do any more."""
+    _expire_pending(uow, outcome, business_key=business_key, kind=WorkflowCommandKind.ASSIGN_TASK)
+
+
 def expire_all(uow: UnitOfWork, business_key: str, outcome: str) -> None:
     """Expire every open command for the process of a business key: pending ones, those that are being sent, and those that were given up."""
     _expire_pending(uow, outcome, business_key=business_key)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from domain.delivery import troubles
 from domain.delivery.resolving import Resolution
 from domain.delivery.steps import FailureClass, StepEvent
 from domain.fallout import casework, triaging
 from domain.fallout.casework import FalloutCaseConflict, QueueNotYours
+from domain.store import table_of
+from domain.store.facts import WorkflowCommand, WorkflowCommandKind
 from tests.support.fulfilment import Fulfilment
 from tests.support.held import RESERVE, open_case
 from tests.support.offers import ANNA, BERT, MONA, Offers
@@ -77,6 +81,29 @@ def test_a_case_that_is_reopened_tells_what_came_back(held: Fulfilment) -> None:
     case = held.case()
     assert (case.type, case.severity, case.status, case.queue) == ("OUTCOME_UNKNOWN", "HIGH", "OPEN", "falloutL1")
     assert (case.detail, case.evidence["failureClass"]) == (f"{RESERVE} is held (UNCLEAR): a page of HTML.", "UNCLEAR")
+
+
+@pytest.mark.parametrize(
+    "end", [lambda held: held.resolve(ANNA, Resolution.RETRY), lambda held: held.say(RESERVE, StepEvent.COMPLETE)]
+)
+def test_the_assignment_of_a_case_expires_when_nobody_is_asked_any_more(
+    held: Fulfilment, end: Callable[[Fulfilment], object]
+) -> None:
+    """Kills: looking for a user task until the assignment expires by itself. A case may be resolved before its process asks anybody."""
+    held.claim(ANNA)
+    assert assignments(held) == [("PENDING", None)]
+
+    end(held)
+
+    assert assignments(held) == [("EXPIRED", "RESOLVED")]
+
+
+def assignments(held: Fulfilment) -> list[tuple[str, str | None]]:
+    """Status and outcome of each request to assign a user task, oldest first."""
+    command = table_of(WorkflowCommand).c
+    query = select(command.status, command.outcome).where(command.kind == WorkflowCommandKind.ASSIGN_TASK)
+    with held.offers.engine.connect() as connection:
+        return [(row.status, row.outcome) for row in connection.execute(query.order_by(command.position))]
 
 
 def test_a_late_completion_closes_the_case(held: Fulfilment) -> None:
