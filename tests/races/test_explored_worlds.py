@@ -71,4 +71,4 @@ def test_every_move_and_check_of_an_offer_and_an_order_is_met_by_another_command
         explorer.play(parts.pop(0), "")
         seen |= explorer.moves_of(command_id(0))
 
-    assert seen == known
+    assert {name for name in seen if name.startswith(EXPLORED)} == known
