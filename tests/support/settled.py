@@ -179,7 +179,9 @@ class Settled:
         with self.offers.engine.connect() as connection:
             tenant = {"tenant": self.tenant_id}
             wanted = connection.execute(text("SELECT * FROM workflow_correlation WHERE tenant_id = :tenant"), tenant).all()
-            asked = connection.execute(text("SELECT * FROM workflow_command WHERE tenant_id = :tenant"), tenant).all()
+            asked = connection.execute(
+                text("SELECT * FROM workflow_command WHERE tenant_id = :tenant AND status = 'PENDING'"), tenant
+            ).all()
         for row in wanted:
             with self.offers.uow("dispatch") as uow:
                 gate = starts.RegisterWorkflow(
