@@ -128,7 +128,7 @@ def one_instance(snapshot: Snapshot, instances: Sequence[EngineInstance], histor
                 for one in replaced
                 if one.is_running and snapshot.is_old_enough(changed_at[one.business_key])
             ),
-            *(sentence for extra in extras for sentence in _was_not_turned_away(snapshot, extra, history)),
+            *(sentence for extra in extras for sentence in _not_turned_away(snapshot, extra, history)),
         ),
     )
 
@@ -138,8 +138,8 @@ def _running(snapshot: Snapshot, by_key: Mapping[str, Sequence[EngineInstance]])
         yield key, sum(one.is_running and snapshot.is_old_enough(one.started_at) for one in same)
 
 
-def _was_not_turned_away(snapshot: Snapshot, extra: EngineInstance, history: EngineHistory) -> Iterator[str]:
-    """A message may end an instance that waits at the gate, or give it tasks: each of them is refused, so none completes."""
+def _not_turned_away(snapshot: Snapshot, extra: EngineInstance, history: EngineHistory) -> Iterator[str]:
+    """A message may end an instance that waits at the gate, or give it tasks. Those are refused, so none of them completes."""
     if extra.is_running and snapshot.is_old_enough(extra.started_at):
         yield f"Instance {extra.id} of {extra.business_key} runs beside the registered one."
     if work := sorted(history.work_of(extra.id)):

@@ -1,4 +1,4 @@
-"""What waits for each process, and since when: the open items of all tenants, grouped by the process that carries them on.
+"""The open items of all tenants, grouped by the process that works on them: how many wait, and since when.
 
 It counts nothing itself: `open_items` counts for the metrics too, so that `q2o status` and the metrics never differ.
 """

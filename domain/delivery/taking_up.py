@@ -23,7 +23,7 @@ def step(uow: UnitOfWork, step_id: UUID) -> Row[Any]:
 
 
 def readiness(uow: UnitOfWork, step_id: UUID) -> str:
-    """Read what a step that waits for its predecessors should do, as `reading.readiness` does. Raises NotFound."""
+    """Read what a waiting step should do next, as `reading.readiness` does. Raises NotFound."""
     _expire_messages(uow, step_id)
     return reading.readiness(uow, step_id)
 

@@ -128,7 +128,7 @@ def claiming(
 
 
 def claim(connection: Connection, statement: Claiming) -> list[Row[Any]]:
-    """Execute a statement that `claiming` made; returns the rows that it takes, in turns between the groups."""
+    """Execute a statement of `claiming`. Returns the claimed rows, in turns between the groups."""
     return sorted(connection.execute(statement), key=lambda row: row.turn)
 
 

@@ -182,7 +182,7 @@ LOOPS = {
 
 
 def test_a_service_process_imports_no_loop_before_it_knows_which_one_it_runs() -> None:
-    """The loops of all processes take seconds of a processor to import, and a platform starts a process again whenever it ends."""
+    """Importing every loop costs seconds of processor time, and a platform starts a process again whenever it ends."""
     code = "import sys, workers.cli, workers.needs, workers.suite; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 

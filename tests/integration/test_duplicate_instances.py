@@ -73,7 +73,7 @@ def test_a_second_instance_is_ended_and_the_registered_one_is_not(site: Site, of
 def test_an_instance_that_nobody_has_asked_for_is_ended_and_its_finding_names_no_business(
     site: Site, offers: Offers, typed: str
 ) -> None:
-    """Kills: the typed text in place of a business key. The audit (I28) looks for rows that name another tenant there."""
+    """Kills: recording the typed text as a business key. The audit (I28) would take it for a key of another tenant."""
     by_hand = replace(site.instance(), business_key=typed)
 
     assert site.running(by_hand) == 1

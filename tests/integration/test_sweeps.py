@@ -98,7 +98,7 @@ def test_a_sweep_reads_only_unsettled_rows(unused: Engine, query: Query, indexes
 
 @pytest.mark.parametrize("query", [query for query, _ in CLAIMS])
 def test_a_claim_is_built_once(unused: Engine, query: Query) -> None:
-    """To build its statement takes longer than to execute it, and an idle dispatcher claims twenty times a second."""
+    """Building the statement takes longer than executing it, and an idle dispatcher claims twenty times a second."""
     built = []
     with unused.connect() as connection:
         event.listen(connection, "before_execute", lambda _, statement, *__: built.append(statement))

@@ -12,7 +12,7 @@ from workers.runtime.engine_history import EngineInstance, Incident
 
 @dataclass(frozen=True, slots=True)
 class AskedEngine:
-    """`instances`: those that are registered. Each one runs, has a task and an incident, and counts as ended from outside where that is asked."""
+    """`instances` are the registered ones. Each runs, has a task and an incident, and is also listed among those that were ended from outside."""
 
     instances: Collection[EngineInstance]
 

@@ -54,7 +54,7 @@ def processes_of(directory: Path) -> list[list[str]]:
 
 @contextmanager
 def holder(directory: Path, parts: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, psutil.Process]]]:
-    """A process that holds the parts of a stack, and the process of each part. A later process with the same id counts as another one."""
+    """A process that holds the parts of a stack, and the process of each part. A later process with the same id is not mistaken for it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", HOLDER, str(directory), parts]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:

@@ -127,7 +127,7 @@ SWEEPS = tuple(loop_on(create_engine("postgresql+psycopg://")))
 
 
 def sweeps_of(engine: Engine) -> Mapping[str, Any]:
-    """The sweeps of a loop that has made its first round."""
+    """The sweeps of a loop that has completed its first round."""
     sweeps = loop_on(acting(engine, "reconcile"), list(_instances(engine)))
     for sweep in sweeps.values():
         sweep.sweep()

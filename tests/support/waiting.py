@@ -9,7 +9,7 @@ from typing import TypeVar
 _Value = TypeVar("_Value")
 PATIENCE = 60.0  # seconds; only a failing test waits this long
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.02, 0.2, 1.3
-"""Seconds between two looks. A look costs the engine or the database time that what is waited for needs, so a long wait looks seldom."""
+"""Seconds between two looks. Each look takes time from the work that the test waits for, so the pauses of a long wait grow."""
 
 
 def eventually(probe: Callable[[], _Value], what: str, patience: float = PATIENCE) -> _Value:

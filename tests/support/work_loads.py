@@ -89,7 +89,7 @@ OF_NO_ORDER: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Tenants with open work, and some of it. The tenant of `offers` gets the finished orders, which are copies of rows of `settled`."""
+    """Tenants with open work, and parts of that work by name. The tenant of `offers` gets the finished orders, which are copies of rows of `settled`."""
 
     offers: Offers
     settled: UUID
@@ -116,7 +116,7 @@ class Load:
 
 
 def _as_copy(table: Table, prefix: str) -> Iterator[tuple[str, str]]:
-    """What a copy of a row has: ids of its own, the same for all rows of one finished order, and an earlier time than the copy before it."""
+    """The values of a copied row: its own ids, which all rows of one finished order share, and an earlier time than the copy before it."""
     owners = {column: owner for owner, columns in NAMES.items() for column in columns} | {"id": table.name}
     texts = {*_unique_texts(table), "business_key", "process_instance_id"}
     for column in table.columns:
@@ -158,7 +158,7 @@ def make_open_work(engine: Engine, tenants: int) -> Load:
 
 
 def _held_and_unknown(offers: Offers) -> Fulfilment:
-    """An order that is late, with an UNKNOWN step, and a held one whose case has an owner."""
+    """A late order with an UNKNOWN step, and with a held step whose case has an owner."""
     work = Fulfilment.running(offers)
     work.start(CHECK)
     work.infer(CHECK, StepEvent.TIME_OUT)
@@ -223,7 +223,7 @@ def _failed_task(business_key: str) -> FailedTask:
 
 
 def _faults(work: Fulfilment) -> Iterator[str]:
-    """What time and faults do to these rows."""
+    """SQL that lets time pass for these rows, and faults happen to them."""
     of_quote = "aggregate_type = 'quote_revision' AND id ="
     correlation = (
         "(SELECT id FROM workflow_correlation WHERE tenant_id = '{}' AND aggregate_type = '{}' ORDER BY created_at {} LIMIT 1)"

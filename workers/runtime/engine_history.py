@@ -96,7 +96,7 @@ class HistoryCalls(EngineConnection):
         return str(rows[0]["value"]) if rows else None
 
     def work_of(self, instance_id: str) -> frozenset[str]:
-        """The topics of the external tasks that one instance completed; one that failed, or ended with a BPMN error, did nothing."""
+        """The topics of the external tasks that one instance completed. A task that failed, or ended with a BPMN error, did nothing."""
         query = {"processInstanceId": instance_id, "successLog": "true", "sortBy": "topicName", "sortOrder": "asc"}
         return frozenset(str(row["topicName"]) for row in self.rows("/history/external-task-log", **query))
 

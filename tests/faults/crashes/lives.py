@@ -58,7 +58,7 @@ def short_waits() -> Iterator[None]:
 
 
 class Lives:
-    """A process that is mortal while the block runs. `errors` are those of which it died otherwise; `failed` is set then."""
+    """A process that may be killed while the block runs. `errors` has whatever else ended it, and `failed` is set then."""
 
     def __init__(self, process: str, settings: Settings, places: Places, failed: Event) -> None:
         self._process = process

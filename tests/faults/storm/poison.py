@@ -25,7 +25,7 @@ KEYS = ("poison", "", "order:nobody:nothing", "order:::::", "quote:" + "x" * 200
 
 
 def in_the_topics(world: World, random: Random) -> None:
-    """Publish records that nobody can read to every topic."""
+    """Publish unreadable records to every topic."""
     producer = Producer({"bootstrap.servers": world.stack.environment["Q2O_KAFKA"], "message.timeout.ms": 3000, "log_level": 0})
     for topic in sorted(set(TOPICS.values())):
         producer.produce(topic, random.choice(RECORDS), key=b"poison")
@@ -34,7 +34,7 @@ def in_the_topics(world: World, random: Random) -> None:
 
 
 def among_the_callbacks(world: World, random: Random) -> None:
-    """Call back with what cannot be stored, and for a tenant that does not exist, well signed."""
+    """Send signed callbacks: one that cannot be stored, and one for a tenant that does not exist."""
     unfit = random.choice(list(SIGNABLE.values()))
     mine, nobody = (steps.business_key(tenant_id, uuid4()) for tenant_id in (world.shop.tenant_id, uuid4()))
     for step_ref, external_ref in ((mine, unfit), (nobody, '"external-1"')):

@@ -228,7 +228,7 @@ def _open(shop: Shop) -> list[str]:
 
 
 def _undelivered(shop: Shop) -> list[str]:
-    """A sentence for each command that the engine has not carried out, which also says what became of its process."""
+    """A sentence for each command that the engine has not carried out, with the state of its process."""
     with shop.database.connect() as connection:
         rows = connection.execute(UNDELIVERED, {"tenant": shop.tenant_id}).all()
     return [
