@@ -54,6 +54,9 @@ def new_producer(kafka: KafkaAccess, delivery_timeout: timedelta | None) -> Prod
         | {
             "enable.idempotence": True,
             "enable.gapless.guarantee": True,
+            # A second request on its way would lose events or let them overtake: a broker that refuses the first one may take the second
+            # from a producer that it does not know yet, and the library then takes the first for delivered (decision 0044).
+            "max.in.flight.requests.per.connection": 1,
             "acks": "all",
             "linger.ms": LINGER_MS,
             "compression.type": "lz4",

@@ -146,6 +146,7 @@ REQUIRED = (
         tests=(
             INBOX + "test_the_view_shows_the_newest_version_in_any_order_of_events",
             "tests/integration/test_kafka_relay.py::test_a_new_event_does_not_overtake_one_that_another_relay_has_claimed",
+            "tests/integration/test_kafka_relay_faults.py::test_a_later_event_does_not_overtake_one_that_a_starting_broker_refuses",
         ),
     ),
     Required(
