@@ -7,22 +7,29 @@ counted, and nothing of the row is changed, so that a later sweep finds it again
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import Row
 
 from domain.errors import TryAgain
 from domain.store.base import camel
 from workers.runtime.set_aside import Pauses, isolated
 
-_IDS = frozenset({"tenant_id", "id", "question_id", "business_key", "order_id", "step_id", "process_instance_id", "provider_name"})
+_IDS = frozenset(
+    {"tenant_id", "id", "row_id", "question_id", "business_key", "order_id", "step_id", "process_instance_id", "provider_name"}
+)
 
 _log = structlog.get_logger()
 _pauses = Pauses()
 
 
-def alone(sweep: str, act: Callable[..., bool], row: Row[Any], *more: object) -> bool:
+class Named(Protocol):
+    """A row of a query, or a named tuple."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+def alone(sweep: str, act: Callable[..., bool], row: Named, *more: object) -> bool:
     """Act on a row, and say whether that changed something; not when the row fails or is locked by another process. Raises outages."""
     ids = _ids_of(row)
     key = (sweep, *ids.values())
@@ -39,5 +46,5 @@ def alone(sweep: str, act: Callable[..., bool], row: Row[Any], *more: object) ->
     return False
 
 
-def _ids_of(row: Row[Any]) -> Mapping[str, object]:
-    return {camel(name): value for name, value in row._mapping.items() if name in _IDS}
+def _ids_of(row: Named) -> Mapping[str, object]:
+    return {camel(name): value for name, value in row._asdict().items() if name in _IDS}  # noqa: SLF001 - its public name

@@ -10,13 +10,14 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
 from domain.offers import approvals, deciding, open_tasks
-from domain.store import UnitOfWork
+from domain.store import UnitOfWork, leases
 from domain.store.unit_of_work import housekeeping
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.walks import PAGE, Walk
 from workers.runtime.engine import Engine
-from workers.runtime.set_aside import Pauses
+
+SHORTEST = timedelta(seconds=1)  # until the engine is told again
 
 
 class Approvals:
@@ -30,7 +31,6 @@ class Approvals:
         self._repairs = repairs
         self._grace = grace
         self._walk = Walk()
-        self._pauses = Pauses(first=max(grace, timedelta(seconds=1)))
 
     def sweep(self) -> int:
         """Look at one page of the approvers' tasks; returns how many the engine is told about. Raises EngineError."""
@@ -40,10 +40,11 @@ class Approvals:
             return 0
         with housekeeping(self._database) as connection:
             rows = open_tasks.needless(connection, [task.process_instance_id for task in tasks], self._grace)
-        return sum(alone(self.kind, self._end, row) for row in rows if row.id not in self._pauses)
+            if not self._repairs.dry_run:
+                rows = leases.take(connection, self.kind, rows, max(self._grace, SHORTEST))
+        return sum(alone(self.kind, self._end, row) for row in rows)
 
     def _end(self, row: Row[Any]) -> bool:
-        self._pauses.prolong(row.id)
         evidence = {
             "requirementStatus": row.status,
             "requestStatus": row.request_status,

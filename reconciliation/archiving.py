@@ -25,7 +25,7 @@ from domain import archives
 from domain.retaining import dossiers
 from domain.retaining.dossiers import Dossier, Place
 from domain.store.unit_of_work import housekeeping
-from reconciliation.archive_files import BrokenArchiveError, Entry, Written, as_written, entries, seal, write
+from reconciliation.archive_files import Entry, Written, as_written, entries, seal, write
 from workers.runtime.metrics import RETENTION_ARCHIVED
 from workers.runtime.outages import is_away
 
@@ -64,12 +64,14 @@ class Archiving:
         return deleted, self._failed
 
     def _guarded(self, tenant_id: UUID, broken: set[UUID], work: Callable[[], int]) -> int:
-        """Work on the archive of one tenant, unless it is broken, or cannot be written: that stops no other tenant."""
+        """Work on the archive of one tenant, unless that has failed, as when a file is broken: it stops no other tenant."""
         if tenant_id in broken:
             return 0
         try:
             return work()
-        except (BrokenArchiveError, OSError):
+        except Exception as error:
+            if is_away(error):
+                raise
             _log.exception("archive_failed", tenantId=str(tenant_id))
             broken.add(tenant_id)
             self._failed += 1
@@ -87,7 +89,9 @@ class Archiving:
                 return None
             keys = self._keys(connection, tenant_id, group)
         sequence, before = (last.sequence + 1, last.last_hash) if last is not None else (1, archives.beginning(tenant_id))
-        rows = (entry for dossier in group for entry in self._read(dossier, keys))
+        rows = [entry for dossier in group for entry in self._read(dossier, keys)]
+        if not rows:
+            return None
         written = write(self._directory, tenant_id, sequence, before, rows)
         for _ in entries(self._directory, written):
             pass  # reading it verifies it
@@ -106,9 +110,17 @@ class Archiving:
         return {root_id: keys[customer] for root_id, customer in whose.items()}
 
     def _read(self, dossier: Dossier, keys: Mapping[UUID, Row[Any]]) -> list[Entry]:
-        with housekeeping(self._database) as connection:
-            dossiers.name_file(connection)
-            return list(_entries_of(connection, dossier, keys[dossier.root_id]))
+        """Read one dossier. Nothing, when it cannot be read: it stays in its tables, and the others are archived."""
+        try:
+            with housekeeping(self._database) as connection:
+                dossiers.name_file(connection)
+                return list(_entries_of(connection, dossier, keys[dossier.root_id]))
+        except Exception as error:
+            if is_away(error):
+                raise
+            _log.exception("dossier_not_read", tenantId=str(dossier.tenant_id), dossier=str(dossier.root_id))
+            self._failed += 1
+            return []
 
     def _settle(self, file: Row[Any], tried: set[UUID]) -> int:
         """Delete each dossier that still matches its registered file; returns how many rows were deleted."""

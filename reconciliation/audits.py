@@ -26,6 +26,7 @@ from domain.store.transactions import transaction
 from domain.store.unit_of_work import housekeeping
 from reconciliation.rounds import LEASE
 from workers.runtime.metrics import AUDIT_VIOLATIONS, AUDITED_QUOTES
+from workers.runtime.set_aside import isolated
 
 PAGE = 50  # quotes of a round: some thousand rows, some tenths of a second
 MOST = 10_000  # violations that are remembered: beyond that, more of them tell nobody more
@@ -60,6 +61,7 @@ class Audits:
         self._due = clock()
         self._last = START
         self._walk = 0
+        self._is_whole = True
         self._known: dict[Violation, int] = {}
 
     def sweep(self) -> int:
@@ -87,10 +89,14 @@ class Audits:
         return list(connection.execute(select(*key).where(after).order_by(*key).limit(self._page)))
 
     def _audit(self, tenant_id: UUID, quotes: Sequence[UUID]) -> None:
-        with transaction(self._database, tenant_id, SNAPSHOT) as connection:
-            for code, sentence in _EXCERPTS.violations(connection, tenant_id, quotes):
-                self._note(tenant_id, code, sentence)
-        AUDITED_QUOTES.inc(len(quotes))
+        """Audit quotes of one tenant. What cannot be audited is set aside until the next walk, and this walk then forgets nothing."""
+        with isolated("reconcile", "audited_quotes", tenantId=tenant_id, firstQuoteId=quotes[0], lastQuoteId=quotes[-1]):
+            with transaction(self._database, tenant_id, SNAPSHOT) as connection:
+                for code, sentence in _EXCERPTS.violations(connection, tenant_id, quotes):
+                    self._note(tenant_id, code, sentence)
+            AUDITED_QUOTES.inc(len(quotes))
+            return
+        self._is_whole = False
 
     def _note(self, tenant_id: UUID, code: str, sentence: str) -> None:
         violation = (tenant_id, code, sentence)
@@ -101,11 +107,12 @@ class Audits:
         self._known[violation] = self._walk
 
     def _go_on(self, page: Sequence[Row[Any]]) -> None:
-        """Remember the place. At the end of a walk, forget what was not found again."""
+        """Remember the place. At the end of a whole walk, forget what was not found again."""
         self._last = (page[-1].tenant_id, page[-1].id) if len(page) == self._page else START
-        if self._last == START:
+        if self._last == START and self._is_whole:
             self._forget()
             self._walk += 1
+        self._is_whole = self._is_whole or self._last == START
         for code in dict.fromkeys(self._codes()):
             AUDIT_VIOLATIONS.labels(code).set(sum(known[1] == code for known in self._known))
 

@@ -48,8 +48,7 @@ def _open(row: Row[Any], uow: UnitOfWork) -> bool:
     step = uow.read(FulfillmentStep, row.id, lock=True)
     if (step.status, step.version) != (StepStatus.HELD, row.version):
         return False
-    triaging.open_case(uow, troubles.of_held_step(step))
-    return True
+    return triaging.open_once(uow, troubles.of_held_step(step))
 
 
 def _repair_of_case(row: Row[Any]) -> Repair:

@@ -90,7 +90,7 @@ class Duplicates:
 
     def _terminate(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, *, is_recorded: bool) -> bool:
         repair = _repair(one, key, Action.TERMINATED, known)
-        is_made = is_recorded or self._repairs.make(repair, lambda uow: _still_counts_not(uow, one))
+        is_made = is_recorded or self._repairs.make(repair, lambda uow: _still_counts_not(uow, one, _subject(one, key)))
         if is_made and not self._repairs.dry_run:
             try:
                 self._engine.delete_instance(one.id, REASON)
@@ -139,7 +139,8 @@ def _is_duplicate(one: EngineInstance, known: Row[Any]) -> bool:
     return known.status in SETTLED and not (is_its_process and known.process_instance_id == one.id)
 
 
-def _still_counts_not(uow: UnitOfWork, one: EngineInstance) -> bool:
-    """Whether the instance still has no place, now that its correlation is locked."""
+def _still_counts_not(uow: UnitOfWork, one: EngineInstance, subject: tuple[UUID, UUID]) -> bool:
+    """Whether the instance still has no place, and no other reconciler has recorded that, now that its correlation is locked."""
     known = starts.find_locked(uow, one.business_key)
-    return known is None or _is_duplicate(one, known)
+    is_recorded = one.id in findings.recorded_of(uow.connection, Duplicates.kind, {subject})
+    return not is_recorded and (known is None or _is_duplicate(one, known))

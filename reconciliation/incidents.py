@@ -70,11 +70,11 @@ class Incidents:
         return False
 
     def _open_or_report(self, uow: UnitOfWork, task: FailedTask) -> bool:
-        is_opened = incidents.open_case_of(uow, task)
-        if not is_opened:
-            self._reported.add(task.process_instance_id)
-            _log.error("process_of_a_case_has_failed", businessKey=task.business_key, reason=task.message, hint="see it in Cockpit")
-        return is_opened
+        if incidents.may_have_case(uow, task):
+            return incidents.open_case_of(uow, task)
+        self._reported.add(task.process_instance_id)
+        _log.error("process_of_a_case_has_failed", businessKey=task.business_key, reason=task.message, hint="see it in Cockpit")
+        return False
 
     def _look_at_cases(self) -> int:
         with housekeeping(self._database) as connection:

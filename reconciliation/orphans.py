@@ -6,6 +6,7 @@ Nothing is repaired: whoever has changed the database by hand has to say what it
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Engine as Database
@@ -13,10 +14,9 @@ from sqlalchemy import Engine as Database
 from domain.delivery import orphans
 from domain.delivery.orphans import Orphan
 from domain.findings import FindingStatus
-from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
-from workers.runtime.set_aside import isolated
+from reconciliation.walks import Kept
 
 LIMIT = 200  # orphans of each kind per sweep
 ACCEPTED = 1000  # accepted quotes looked at per sweep
@@ -34,18 +34,15 @@ class Orphans:
         self._repairs = repairs
         self._grace = grace
         self._seen: datetime | None = None
+        self._found = Kept(self.kind, self._raise_alarm)
 
     def sweep(self) -> int:
         """Report every orphan; returns how many were reported."""
         with housekeeping(self._database) as connection:
             found = orphans.without_process(connection, LIMIT, self._grace)
             accepted, self._seen = orphans.accepted_since(connection, self._seen, ACCEPTED, self._grace)
-        return sum(self._report(orphan) for orphan in (*found, *accepted))
-
-    def _report(self, orphan: Orphan) -> bool:
-        with isolated("reconcile", self.kind, aggregateId=orphan.id):
-            return self._raise_alarm(orphan)
-        return False
+        self._found.add((*found, *accepted))
+        return self._found.settle()
 
     def _raise_alarm(self, orphan: Orphan) -> bool:
         _log.error("impossible_state", aggregateType=orphan.aggregate_type, aggregateId=orphan.id, lacks=orphan.lacks)
@@ -59,9 +56,4 @@ class Orphans:
             evidence={"lacks": orphan.lacks},
             status=FindingStatus.OPEN,
         )
-        return self._repairs.make(repair, lambda uow: _open(uow, orphan))
-
-
-def _open(uow: UnitOfWork, orphan: Orphan) -> bool:
-    orphans.report(uow, orphan)
-    return True
+        return self._repairs.make(repair, partial(orphans.report, orphan=orphan))

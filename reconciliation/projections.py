@@ -18,6 +18,7 @@ from domain.rebuilding import Place, Stale
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.walks import Kept
 
 LIMIT = 500  # rows that one statement reads
 # After its start a reconciler looks at every row, the oldest change first. So many statements a sweep leave time for other sweeps.
@@ -39,26 +40,26 @@ class Projections:
         self._repairs = repairs
         self._limit = limit
         self._places: dict[Projection, Place | None] = dict.fromkeys(Projection)
+        self._found = {projection: Kept(self.kind, partial(self._rebuild, projection)) for projection in Projection}
 
     def sweep(self) -> int:
         """Rebuild every such row once; returns how many were rebuilt."""
-        return sum(self._rebuild(projection, stale) for projection in Projection for stale in self._found(projection))
+        return sum(self._look_at(projection) for projection in Projection)
 
-    def _found(self, projection: Projection) -> list[Stale]:
+    def _look_at(self, projection: Projection) -> int:
         with housekeeping(self._database) as connection:
-            found = rebuilding.gaps(connection, projection, LIMIT, self._limit)
-        return [*found, *self._behind(projection)]
+            self._found[projection].add(rebuilding.gaps(connection, projection, LIMIT, self._limit))
+        self._walk(projection)
+        return self._found[projection].settle()
 
-    def _behind(self, projection: Projection) -> list[Stale]:
-        found: list[Stale] = []
+    def _walk(self, projection: Projection) -> None:
         for _ in range(PAGES):
             with housekeeping(self._database) as connection:
                 stale, place = rebuilding.behind(connection, projection, self._places[projection], LIMIT, self._limit)
             if place is None:
-                break
-            found += stale
+                return
+            self._found[projection].add(stale)
             self._places[projection] = place
-        return found
 
     def _rebuild(self, projection: Projection, stale: Stale) -> bool:
         return self._repairs.make(_repair(projection, stale), partial(_rebuild, projection, stale))

@@ -32,8 +32,7 @@ class RefusedEvents:
 
 
 def _open(event: Row[Any], uow: UnitOfWork) -> bool:
-    triaging.open_case(uow, troubles.of_refused_event(event))
-    return True
+    return triaging.open_once(uow, troubles.of_refused_event(event))
 
 
 def _repair(event: Row[Any]) -> Repair:

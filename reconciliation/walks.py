@@ -6,6 +6,11 @@ front.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from reconciliation.alone import Named, alone
+
 PAGE = 200  # entries per round
 
 
@@ -18,3 +23,28 @@ class Walk:
     def go_on(self, found: int) -> None:
         """Note how many entries the page had; after a page that was not full, the walk begins again."""
         self.first = self.first + found if found == PAGE else 0
+
+
+Item = TypeVar("Item", bound=Named)
+
+
+class Kept(Generic[Item]):
+    """What a walk that looks at everything once has found. Each item is kept until `act` has ended without an error, an outage included."""
+
+    def __init__(self, sweep: str, act: Callable[[Item], bool]) -> None:
+        self._sweep = sweep
+        self._act = act
+        self._items: dict[Item, None] = {}
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Keep what was found, before the walk goes on."""
+        self._items |= dict.fromkeys(items)
+
+    def settle(self) -> int:
+        """Act on each item, alone; returns how often that changed something. Raises outages."""
+        return sum(alone(self._sweep, self._settle, item) for item in list(self._items))
+
+    def _settle(self, item: Item) -> bool:
+        is_changed = self._act(item)
+        del self._items[item]
+        return is_changed

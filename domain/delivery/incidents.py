@@ -73,16 +73,15 @@ def lose(uow: UnitOfWork, business_key: str, process_instance_id: str, state: st
     return True
 
 
-def open_case_of(uow: UnitOfWork, failed: FailedTask) -> bool:
-    """Open the case of a task that failed for good, or open it again. Returns False for the process of such a case itself.
-
-    That process would fail for the next case as well, and so on without end.
-    """
+def may_have_case(uow: UnitOfWork, failed: FailedTask) -> bool:
+    """Whether a failed task may have a case. The process of such a case would fail for the next case as well, and so on without end."""
     key = parse(failed.business_key)
-    if key.kind in OF_CASES and uow.read(FalloutCase, key.id).type == FalloutType.WORKFLOW_INCIDENT:
-        return False
-    triaging.open_case(uow, _of_failed_task(uow, key, failed))
-    return True
+    return not (key.kind in OF_CASES and uow.read(FalloutCase, key.id).type == FalloutType.WORKFLOW_INCIDENT)
+
+
+def open_case_of(uow: UnitOfWork, failed: FailedTask) -> bool:
+    """Open the case of a task that failed for good, or open it again; returns False when it is open already."""
+    return triaging.open_once(uow, _of_failed_task(uow, parse(failed.business_key), failed))
 
 
 def retry(uow: UnitOfWork, case: Row[Any]) -> None:

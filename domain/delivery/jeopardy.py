@@ -186,11 +186,11 @@ def late_orders(connection: Connection, limit: int, lead_time: timedelta = CATAL
 
 
 def report_late(uow: UnitOfWork, order_id: UUID, promised: datetime) -> bool:
-    """Open the case of an order whose promised time is over; returns False when it is final by now."""
+    """Open the case of an order whose promised time is over; returns False when it is final by now, or has that case."""
     order = uow.read(SalesOrder, order_id, lock=True)
     if order.status in orders.FINAL:
         return False
-    triaging.open_case(
+    return triaging.open_once(
         uow,
         OpenCase(
             type=FalloutType.SLA_BREACH,
@@ -200,7 +200,6 @@ def report_late(uow: UnitOfWork, order_id: UUID, promised: datetime) -> bool:
             evidence={"promised": promised, "order_status": order.status},
         ),
     )
-    return True
 
 
 def _alerts(uow: UnitOfWork, order_id: UUID, **named: str) -> list[Row[Any]]:

@@ -7,9 +7,8 @@ moved on had its process, and what is older than the window is found by the audi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, exists, func, literal, select
@@ -33,8 +32,7 @@ QUOTE, ACCEPTANCE, CANCELLATION = table_of(Quote), table_of(QuoteAcceptance), ta
 NO_PROCESS, NO_ACCEPTANCE = "the domain never asked for its process", "it is accepted, and has no acceptance and no order"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Orphan:
+class Orphan(NamedTuple):
     """An aggregate, and what it lacks. `order_id`: the order that it is about, if any."""
 
     tenant_id: UUID
@@ -99,9 +97,12 @@ def accepted_since(
     return [_orphan(row, NO_ACCEPTANCE) for row in rows if not (row.is_whole or row.is_known)], until
 
 
-def report(uow: UnitOfWork, orphan: Orphan) -> None:
-    """Open the case of something that should be impossible. The finding beside it keeps it from being opened twice."""
-    triaging.open_case(
+def report(uow: UnitOfWork, orphan: Orphan) -> bool:
+    """Open the case of something that should be impossible; returns False when it has one that is open.
+
+    The finding beside it keeps it from being opened again when it is closed.
+    """
+    return triaging.open_once(
         uow,
         OpenCase(
             type=FalloutType.DATA_INVALID,

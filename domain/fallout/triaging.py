@@ -98,6 +98,17 @@ BY_TYPE: Mapping[FalloutType, tuple[Severity, Queue]] = {
 
 def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
     """Open a case, or find the one that the same trouble has; a RESOLVED one is reopened, and tells what came back. Raises TryAgain."""
+    case, _ = _open(uow, command)
+    return case
+
+
+def open_once(uow: UnitOfWork, command: OpenCase) -> bool:
+    """Open or reopen a case; returns False when the trouble has one that is open, so that two who find it record it once. Raises TryAgain."""
+    _, is_opened = _open(uow, command)
+    return is_opened
+
+
+def _open(uow: UnitOfWork, command: OpenCase) -> tuple[Row[Any], bool]:
     severity, queue = BY_TYPE[command.type]
     severity, queue = command.severity or severity, command.queue or queue
     told = {
@@ -120,21 +131,22 @@ def open_case(uow: UnitOfWork, command: OpenCase) -> Row[Any]:
         try:
             case = uow.create(FalloutCase, reason="OPEN", emits="FalloutOpened", **values)
         except AlreadyExists:
-            found = _again(uow, command.dedupe_key, told)
+            found = _find(uow, command.dedupe_key)
             if found is not None:
-                return found
+                return (_again(uow, found, told), True) if found.status == FalloutStatus.RESOLVED else (found, False)
         else:
             _begin(uow, case)
-            return case
+            return case, True
     raise TryAgain
 
 
-def _again(uow: UnitOfWork, dedupe_key: str, told: Mapping[str, Any]) -> Row[Any] | None:
+def _find(uow: UnitOfWork, dedupe_key: str) -> Row[Any] | None:
     query = select(*CASE.c).filter_by(tenant_id=uow.tenant_id, dedupe_key=dedupe_key).where(~is_one_of(CASE.c.status, *FINAL))
-    case = uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
-    if case is None or case.status != FalloutStatus.RESOLVED:
-        return case
-    case = uow.apply(REOPEN, case_id=case.id, **told)
+    return uow.connection.execute(query.with_for_update(key_share=True)).one_or_none()
+
+
+def _again(uow: UnitOfWork, resolved: Row[Any], told: Mapping[str, Any]) -> Row[Any]:
+    case = uow.apply(REOPEN, case_id=resolved.id, **told)
     notify_case(uow, case)
     return case
 

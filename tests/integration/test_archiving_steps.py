@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from psycopg.errors import RestrictViolation
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from domain import archives
@@ -62,6 +62,29 @@ def test_a_tenant_whose_archive_is_broken_loses_nothing_and_stops_no_other(migra
     assert failed == 1
     assert rows_of(migrated, broken.tenant_id) == before
     assert rows_of(migrated, other.tenant_id) == {}
+
+
+def test_a_dossier_that_cannot_be_read_stays_and_stops_no_other(
+    migrated: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers = cancelled_quote(migrated)
+    unread = offers.draft_quote().quote_id
+    with migrated.begin() as connection:
+        connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
+    read = dossiers.read
+
+    def read_but(connection: Connection, dossier: dossiers.Dossier) -> Iterator[Any]:
+        if dossier.root_id == unread:
+            raise DBAPIError("SELECT", {}, ValueError("a row that cannot be read"))
+        return read(connection, dossier)
+
+    monkeypatch.setattr(dossiers, "read", read_but)
+
+    deleted, failed = archiving(migrated, tmp_path).run(AT_ONCE)
+
+    assert (deleted > 0, failed) == (True, 1)
+    with migrated.connect() as connection:
+        assert list(connection.scalars(text("SELECT id FROM quote"))) == [unread]
 
 
 def cancelled_quote(migrated: Engine) -> Offers:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from structlog.testing import capture_logs
 
+from domain.auditing.excerpts import Excerpts
 from domain.store import leases
 from domain.store.unit_of_work import housekeeping
 from reconciliation import audits
@@ -89,6 +92,31 @@ def test_the_audit_walks_through_all_quotes_and_begins_again(db: Engine, offers:
 
     assert logged == [[], ["I5"], ["I5"], []]
     assert metric("q2o_audited_quotes_total") == before + 6
+
+
+def test_quotes_that_cannot_be_audited_stop_no_others_and_nothing_about_them_is_forgotten(
+    db: Engine, offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: a page that fails in every round, so that no quote behind it is ever audited."""
+    first, last = sorted((offers.draft_quote().quote_id for _ in range(2)), key=str)
+    change_past_the_product(db, first)
+    rounds = Rounds(db, page=1)
+    known = [rounds.round() for _ in range(3)]
+    change_past_the_product(db, last)
+    audit = Excerpts.violations
+    before = metric("q2o_items_set_aside_total", loop="reconcile", item="audited_quotes")
+
+    def violations(rules: Excerpts, connection: Connection, tenant_id: UUID, quotes: Sequence[UUID]) -> Iterator[tuple[str, str]]:
+        if first in quotes:
+            raise RuntimeError("this page fails")
+        return audit(rules, connection, tenant_id, quotes)
+
+    monkeypatch.setattr(Excerpts, "violations", violations)
+
+    assert known == [["I5"], [], []]
+    assert [rounds.round() for _ in range(3)] == [[], ["I5"], []]
+    assert metric("q2o_items_set_aside_total", loop="reconcile", item="audited_quotes") == before + 1
+    assert metric("q2o_audit_violations", invariant="I5") == 2
 
 
 def test_a_round_comes_after_its_interval(db: Engine, offers: Offers) -> None:

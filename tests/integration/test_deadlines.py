@@ -13,6 +13,7 @@ from domain.delivery.steps import StepEvent
 from domain.fallout import triaging
 from domain.store import table_of
 from domain.store.facts import OutboxEvent
+from domain.store.unit_of_work import housekeeping
 from reconciliation.deadlines import Deadlines
 from reconciliation.repairs import Repairs
 from tests.support.database import acting
@@ -72,6 +73,15 @@ def test_an_order_whose_promised_time_is_over_gets_one_case(work: Fulfilment) ->
     assert sweep(work) == 0
 
     assert (work.case().type, work.case().order_id, work.case().status) == ("SLA_BREACH", work.order_id, "OPEN")
+
+
+def test_a_late_order_that_two_reconcilers_find_is_reported_once(work: Fulfilment, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_late(work)
+    with housekeeping(acting(work.offers.engine, "reconcile")) as connection:
+        seen = jeopardy.late_orders(connection, 10)
+    monkeypatch.setattr(jeopardy, "late_orders", lambda *_: seen)
+
+    assert [sweep(work), sweep(work)] == [1, 0]
 
 
 def test_a_late_order_whose_case_was_closed_gets_no_second_one(work: Fulfilment) -> None:

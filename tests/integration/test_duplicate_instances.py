@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+import domain.findings
 from domain.store import unit_of_work
 from domain.workflows import restarts
 from reconciliation.duplicates import Duplicates
@@ -66,6 +67,20 @@ def test_a_second_instance_is_ended_and_the_registered_one_is_not(site: Site, of
     assert site.running(site.instance(REGISTERED), site.instance()) == 1
 
     assert site.ended == [OTHER]
+    assert actions(offers) == ["terminated"]
+
+
+def test_a_second_instance_that_two_reconcilers_find_is_recorded_once(
+    site: Site, offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.running(site.instance())
+    recorded_of, read_too_early = domain.findings.recorded_of, [set[str]()]
+    monkeypatch.setattr(
+        domain.findings, "recorded_of", lambda *about: read_too_early.pop() if read_too_early else recorded_of(*about)
+    )
+
+    assert site.running(site.instance()) == 0
+
     assert actions(offers) == ["terminated"]
 
 

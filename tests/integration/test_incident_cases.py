@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from domain.delivery import given_up, incidents
 from domain.delivery.resolving import Resolution
 from domain.workflows import requests
@@ -40,6 +42,14 @@ def test_the_tasks_of_one_instance_that_fail_at_one_activity_share_a_case(watche
     watched.look_at_incidents(incident(number=1), incident(number=2))
 
     assert len(watched.cases()) == 1
+
+
+def test_an_incident_that_two_reconcilers_find_is_recorded_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incidents, "with_case", lambda *_: set())
+
+    assert [watched.look_at_incidents(incident()), watched.look_at_incidents(incident())] == [1, 0]
+
+    assert actions(watched.offers) == ["case_opened"]
 
 
 def test_another_activity_has_a_case_of_its_own(watched: Watched) -> None:

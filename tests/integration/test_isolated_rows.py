@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,7 +24,7 @@ from tests.support.answering import Reply, answering
 from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.offers import Offers
-from tests.support.reconciling import Scripted, silence, status, time_out
+from tests.support.reconciling import Scripted, no_finding_about, silence, status, time_out
 from tests.support.relays import committed, write
 from workers.dispatch import Dispatcher
 from workers.kafka.relay import Relay
@@ -53,28 +53,6 @@ def told(logs: list[Any]) -> list[Any]:
 
 def set_aside(loop: str, item: str) -> float:
     return metric("q2o_items_set_aside_total", loop=loop, item=item)
-
-
-@contextmanager
-def no_finding_about(engine: Database, row_id: UUID) -> Iterator[None]:
-    """Every repair records a finding in its transaction; the database refuses the one about this row."""
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "CREATE FUNCTION refuse_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'this row fails'; END $$"
-            )
-        )
-        connection.execute(
-            text(
-                "CREATE TRIGGER refuse_row BEFORE INSERT ON reconciliation_finding FOR EACH ROW "
-                f"WHEN (NEW.aggregate_id = '{row_id}') EXECUTE FUNCTION refuse_row()"
-            )
-        )
-    try:
-        yield
-    finally:
-        with engine.begin() as connection:
-            connection.execute(text("DROP FUNCTION refuse_row CASCADE"))
 
 
 def ended_quotes(offers: Offers, count: int) -> list[UUID]:

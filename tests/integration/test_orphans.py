@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from domain.delivery import orphans
 from domain.fallout.cases import FalloutCase
 from domain.findings import ReconciliationFinding
 from domain.store import table_of
+from domain.store.unit_of_work import housekeeping
 from reconciliation.orphans import Orphans
 from reconciliation.repairs import Repairs
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.metrics import metric
 from tests.support.offers import Offers
+from workers.runtime.outages import OutageError
 
 
 def sweep(offers: Offers, grace: timedelta = timedelta(0), *, dry_run: bool = False) -> int:
@@ -110,18 +114,45 @@ def test_an_accepted_quote_without_its_acceptance_is_reported(offers: Offers) ->
     assert reported(offers) == [("quote", "OPEN")]
 
 
+def test_an_orphan_that_two_reconcilers_find_is_reported_once(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers.accepted_quote()
+    lose_correlations(offers)
+    with housekeeping(acting(offers.engine, "reconcile")) as connection:
+        seen = orphans.without_process(connection, 10, timedelta(0))
+    monkeypatch.setattr(orphans, "without_process", lambda *_: seen)
+
+    assert [sweep(offers), sweep(offers)] == [1, 0]
+
+    assert (len(reported(offers)), len(cases(offers))) == (1, 1)
+
+
+def test_an_accepted_quote_that_an_outage_has_left_is_reported_after_it(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a place in the order of acceptances that moves on before the alarm is raised."""
+    offers.accepted_quote()
+    by_hand(offers, "DELETE FROM quote_acceptance WHERE tenant_id = :tenant")
+    database = acting(offers.engine, "reconcile")
+    sweeps = Orphans(database, Repairs(database, dry_run=False), timedelta(0))
+    monkeypatch.setattr(Repairs, "make", Mock(side_effect=OutageError("away")))
+    with pytest.raises(OutageError):
+        sweeps.sweep()
+    monkeypatch.undo()
+    by_hand(offers, "UPDATE quote SET updated_at = updated_at - interval '1 hour' WHERE tenant_id = :tenant")
+
+    assert sweeps.sweep() == 1
+
+
 def test_accepted_quotes_are_looked_at_once(offers: Offers) -> None:
     offers.accepted_quote()
     database = acting(offers.engine, "reconcile")
-    orphans = Orphans(database, Repairs(database, dry_run=False), timedelta(0))
-    orphans.sweep()
+    sweeps = Orphans(database, Repairs(database, dry_run=False), timedelta(0))
+    sweeps.sweep()
     by_hand(
         offers,
         "UPDATE quote SET updated_at = updated_at - interval '1 hour' WHERE tenant_id = :tenant",
         "DELETE FROM quote_acceptance WHERE tenant_id = :tenant",
     )
 
-    assert orphans.sweep() == 0
+    assert sweeps.sweep() == 0
 
 
 def test_an_order_without_its_acceptance_cannot_be_committed(offers: Offers) -> None:

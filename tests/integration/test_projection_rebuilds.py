@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -17,6 +18,7 @@ from domain.projections.merging import Change, Seen, consume
 from domain.projections.tables import TABLES, Projection
 from domain.store import table_of
 from domain.store.unit_of_work import housekeeping
+from reconciliation import alone
 from reconciliation.projections import Projections
 from reconciliation.repairs import Repairs
 from tests.integration.test_command_line import assert_one_line, q2o
@@ -25,9 +27,12 @@ from tests.support.metrics import metric
 from tests.support.offers import Offers, offers_of_new_tenant
 from tests.support.projected import envelope_of, events_of, feed, feed_all, show_all
 from tests.support.races import started
+from tests.support.reconciling import no_finding_about
 from workers.kafka.views import ORDERS, View
 from workers.local.logins import addresses_of_processes
 from workers.rebuilds import Rebuilt, rebuild
+from workers.runtime.outages import OutageError
+from workers.runtime.set_aside import Pauses
 
 NOW, LATER = timedelta(0), timedelta(hours=1)
 ORDER = TABLES[Projection.ORDERS]
@@ -164,6 +169,43 @@ def test_a_view_of_no_order_is_left_and_stops_no_other(db: Engine, order_id: UUI
     assert [sweep(db), sweep(db)] == [1, 0]
 
     assert {row.order_id == order_id for row in shown(db)} == {True, False}
+
+
+@pytest.fixture
+def two_absent(offers: Offers) -> list[UUID]:
+    """Two orders that no view shows; the first has the older change."""
+    ids = [offers.running_order().order_id for _ in range(2)]
+    show_all(offers.engine)
+    with offers.engine.begin() as connection:
+        connection.execute(delete(ORDER))
+    return ids
+
+
+def test_a_row_that_cannot_be_rebuilt_stops_no_other_and_is_rebuilt_later(
+    db: Engine, two_absent: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: one row that fails in every sweep, so that no row behind it is ever rebuilt."""
+    sweeps = new_sweep(db)
+    with no_finding_about(db, two_absent[0]):
+        assert sweeps.sweep() == 1
+        assert [row.order_id for row in shown(db)] == [two_absent[1]]
+
+    monkeypatch.setattr(alone, "_pauses", Pauses())
+    assert sweeps.sweep() == 1
+    assert {row.order_id for row in shown(db)} == set(two_absent)
+
+
+def test_rows_that_an_outage_has_left_are_rebuilt_after_it(
+    db: Engine, two_absent: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: a place in the order of changes that moves on before the rows are rebuilt."""
+    sweeps = new_sweep(db)
+    monkeypatch.setattr(Repairs, "make", Mock(side_effect=OutageError("away")))
+    with pytest.raises(OutageError):
+        sweeps.sweep()
+    monkeypatch.undo()
+
+    assert sweeps.sweep() == 2
 
 
 def test_a_dry_run_changes_nothing(db: Engine, order_id: UUID) -> None:

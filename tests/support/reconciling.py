@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -46,6 +47,28 @@ def all_are_due(engine: Engine) -> None:
     with engine.begin() as connection:
         for table in ("provider_attempt", "step_contradiction", "workflow_correlation", "reconciliation_lease"):
             connection.execute(text(f"UPDATE {table} SET next_check_at = clock_timestamp()"))
+
+
+@contextmanager
+def no_finding_about(engine: Engine, row_id: UUID) -> Iterator[None]:
+    """Every repair records a finding in its transaction; the database refuses the one about this row."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION refuse_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'this row fails'; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE TRIGGER refuse_row BEFORE INSERT ON reconciliation_finding FOR EACH ROW "
+                f"WHEN (NEW.aggregate_id = '{row_id}') EXECUTE FUNCTION refuse_row()"
+            )
+        )
+    try:
+        yield
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DROP FUNCTION refuse_row CASCADE"))
 
 
 class OnlyAsked:
