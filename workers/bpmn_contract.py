@@ -18,7 +18,7 @@ from workers import bpmn_variables
 from workers.bpmn_variables import Models, Promises
 from workers.deployment import GROUPS, missing_models
 from workers.pod.retry_policy import PROPERTY, RetryPolicy
-from workers.tasks.topics import COLUMNS, ELEMENTS, SENT, STARTS
+from workers.tasks.topics import ACTS_FOR, COLUMNS, ELEMENTS, SENT, STARTS
 
 # A process that waits for any other message waits for ever.
 MESSAGES = frozenset(SENT)
@@ -47,6 +47,8 @@ class TopicContract(bpmn_variables.TopicContract, Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def acts_for(self) -> Sequence[str]: ...
     @property
     def errors(self) -> Sequence[str]: ...
     @property
@@ -108,9 +110,11 @@ def problems(models_dir: Path, topics: Mapping[str, TopicContract], messages: It
     forms = sorted(models_dir.rglob("*.form"))
     targets = _targets(processes, decisions, forms, broken)
     known_messages = frozenset(messages)
+    subjects = _subjects(processes)
     thrown = {name: topic.errors for name, topic in topics.items()} | _thrown_by_processes(processes)
     for model in processes:
         broken += _topic_problems(model, topics)
+        broken += _subject_problems(model, topics, subjects)
         broken += _error_problems(model, thrown)
         broken += _property_problems(model, topics)
         broken += _code_problems(model)
@@ -158,6 +162,27 @@ def _topic_problems(model: _Model, topics: Mapping[str, TopicContract]) -> Itera
         topic = task.get(f"{_CAMUNDA}topic")
         if topic not in topics:
             yield f"{model.named(task)}: no worker has the topic {topic!r}: correct it, or add it to the workers"
+
+
+def _subjects(models: Iterable[_Model]) -> set[tuple[str, str]]:
+    """Process and what it acts for: the first word of its business key, from the domain or from the call activity that calls it."""
+    called = {
+        (str(call.get("calledElement")), business_key.split(":")[0])
+        for model in models
+        for call in model.all("callActivity")
+        for source in call.iter(f"{_CAMUNDA}in")
+        if (business_key := source.get("businessKey")) is not None
+    }
+    return called | set(ACTS_FOR.items())
+
+
+def _subject_problems(model: _Model, topics: Mapping[str, TopicContract], subjects: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for task in model.external_tasks():
+        process = next(task.iterancestors(f"{_BPMN}process")).get("id")
+        contract = topics.get(str(task.get(f"{_CAMUNDA}topic")))
+        for kind in sorted(kind for name, kind in subjects if name == process):
+            if contract is not None and contract.acts_for and kind not in contract.acts_for:
+                yield f"{model.named(task)}: {contract.name} does not act for business keys {kind}:…: choose another topic"
 
 
 def _thrown_by_processes(models: Iterable[_Model]) -> dict[str, Sequence[str]]:

@@ -86,13 +86,20 @@ def is_done(uow: UnitOfWork, key: BusinessKey) -> bool:
 
 def order_of(uow: UnitOfWork, key: BusinessKey) -> UUID | None:
     """The order that the process of a key works for; None when there is none, also for a key that somebody made up."""
-    if key.kind not in WITH_ORDER:
-        return None
     try:
-        row = uow.read(WITH_ORDER[key.kind], key.id)
+        return order_worked_for(uow, key)
     except NotFound:
         return None
+
+
+def order_worked_for(uow: UnitOfWork, key: BusinessKey) -> UUID:
+    """The order that the process of a key works for. Raises NotFound."""
+    if key.kind not in WITH_ORDER:
+        raise NotFound(f"{key} names no order.")
+    row = uow.read(WITH_ORDER[key.kind], key.id)
     order_id: UUID | None = row.id if key.kind is Kind.ORDER else row.order_id
+    if order_id is None:
+        raise NotFound(f"{key} has no order.")
     return order_id
 
 

@@ -29,6 +29,14 @@ def test_models_and_workers_agree() -> None:
             "quote-approval.bpmn: Apply outcome (apply-outcome): no worker has the topic 'quote.apply-outcom'",
         ),
         (
+            change("late-compensation.bpmn", 'camunda:topic="order.evaluate"', 'camunda:topic="order.decompose"'),
+            "late-compensation.bpmn: Evaluate order (evaluate-order): order.decompose does not act for business keys undo:",
+        ),
+        (
+            change("order-fulfillment.bpmn", '<camunda:in businessKey="step:', '<camunda:in businessKey="order:'),
+            "fulfillment-step.bpmn: Check readiness (check-readiness): fulfillment.check-readiness does not act for business keys order:",
+        ),
+        (
             change("order-fulfillment.bpmn", 'errorCode="ORDER_INVALID"', 'errorCode="ORDER_INVALDI"'),
             "order-fulfillment.bpmn: Decompose order (decompose-order): order.decompose throws ORDER_INVALID",
         ),

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import cancellations, cancelling, decomposing, evaluating, jeopardy, orders, reading
+from domain.delivery import cancellations, cancelling, decomposing, evaluating, jeopardy, orders, processes, reading
 from domain.delivery.cancelling import CancellationFacts, DecideCancellation
 from domain.delivery.jeopardy import JeopardyLevel, Progress
 from domain.delivery.steps import StepStatus
@@ -51,12 +51,13 @@ class Orders:
             raise BpmnError(orders.DecompositionFailed.code, plan.failure)
         return {"steps": [_called(step) for step in plan.steps]}
 
-    @topic("order.evaluate", Kind.ORDER, sets=("orderOutcome", "compensations"))
+    @topic("order.evaluate", Kind.ORDER, Kind.UNDO_STEP, sets=("orderOutcome", "compensations"))
     def evaluate(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """Bring the order to the status that its steps have reached; returns the undo steps that are still open."""
         with open_unit_of_work(self._database, task, key) as uow:
-            outcome = evaluating.evaluate(uow, key.id, tells=False)
-            undo = reading.open_undo_steps(uow, key.id) if outcome == orders.OrderStatus.CANCELLING else []
+            order_id = processes.order_worked_for(uow, key)
+            outcome = evaluating.evaluate(uow, order_id, tells=key.kind is not Kind.ORDER)
+            undo = reading.open_undo_steps(uow, order_id) if outcome == orders.OrderStatus.CANCELLING else []
         return {"orderOutcome": outcome, "compensations": [_called(step) for step in undo]}
 
     @topic("order.list-cancellations", Kind.ORDER, sets=("cancellations",))

@@ -11,6 +11,7 @@ from sqlalchemy import Engine as Database
 
 from domain import messages
 from domain.store.base import camel
+from domain.workflows.keys import Kind
 from workers.pod.contract import Topic
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine
@@ -32,6 +33,13 @@ STARTS: Mapping[str, tuple[str, ...]] = {
     "order-fulfillment": ("tenantId", "orderId", "startToken"),
     "fallout-case": ("tenantId", "caseId", "orderId", "stepId", "startToken"),
     "late-compensation": ("tenantId", "stepId", "orderId", "stepCode", "startToken"),
+}
+# Process -> the first word of its business key.
+ACTS_FOR: Mapping[str, Kind] = {
+    "quote-approval": Kind.QUOTE_REVISION,
+    "order-fulfillment": Kind.ORDER,
+    "fallout-case": Kind.FALLOUT_CASE,
+    "late-compensation": Kind.UNDO_STEP,
 }
 # Message -> the variables that the domain sends with it.
 SENT: Mapping[str, tuple[str, ...]] = {message.name: tuple(camel(name) for name in message.variables) for message in messages.ALL}
