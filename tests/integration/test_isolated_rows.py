@@ -9,8 +9,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
-from sqlalchemy import Engine as Database
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
@@ -25,12 +23,9 @@ from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.offers import Offers
 from tests.support.reconciling import Scripted, no_finding_about, silence, status, time_out
-from tests.support.relays import committed, write
 from workers.dispatch import Dispatcher
-from workers.kafka.relay import Relay
 from workers.providers.port import ProviderReply, ReplyStatus
 from workers.runtime.engine import Engine
-from workers.runtime.kafka_access import KafkaAccess
 
 NOW = timedelta(0)
 INTERVALS = Intervals(start_safe_interval=NOW, attempt_stale_after=NOW, request_safe_interval=NOW)
@@ -199,76 +194,3 @@ def test_the_dispatcher_goes_on_behind_a_command_that_fails(offers: Offers, logs
     assert set_aside("dispatch", "command") == before + 1
     [log] = told(logs)
     assert (log["businessKey"], bool(log["commandId"])) == ("poisoned", True)
-
-
-class Confirming:
-    """A producer whose broker confirms everything. The calls in `raises` raise, each as often as it says."""
-
-    def __init__(self, raises: dict[str, list[Exception]], poison: str = "") -> None:
-        self._raises = raises
-        self._poison = poison
-        self._sent: list[Any] = []
-
-    def produce(self, _topic: str, _value: bytes, key: bytes, **options: Any) -> None:
-        self._raise("produce")
-        if self._poison and self._poison.encode() in key:
-            raise ValueError("a value that the library does not take")
-        self._sent.append(options["on_delivery"])
-
-    def poll(self, _: float) -> int:
-        self._raise("poll")
-        while self._sent:
-            self._sent.pop()(None, None)
-        return 0
-
-    def purge(self) -> None:
-        self._raise("purge")
-        while self._sent:
-            self._sent.pop()(KafkaError(KafkaError._PURGE_QUEUE), None)
-
-    def flush(self, _: float) -> int:
-        self._raise("flush")
-        return 0
-
-    def _raise(self, call: str) -> None:
-        if self._raises.get(call):
-            raise self._raises[call].pop(0)
-
-
-def relay_with(db: Database, monkeypatch: pytest.MonkeyPatch, *producers: Confirming) -> Relay:
-    waiting = [*producers]
-    monkeypatch.setattr("workers.kafka.relay.new_producer", lambda *_: waiting.pop(0))
-    return Relay(acting(db, "relay"), KafkaAccess(bootstrap="127.0.0.1:9"), lease=timedelta(seconds=2))
-
-
-def test_the_relay_goes_on_behind_an_event_that_fails(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    poisoned, sound = uuid4(), uuid4()
-    write(db, poisoned, 1, 2)
-    write(db, sound, 1, 2)
-    before = set_aside("relay", "event")
-    relay = relay_with(db, monkeypatch, Confirming({}, poison=str(poisoned)))
-
-    published = relay.run_once()
-
-    assert (published, len(committed(db, published=False))) == (2, 2)
-    assert set_aside("relay", "event") == before + 1
-
-
-FATAL = KafkaException(KafkaError(KafkaError._GAPLESS_GUARANTEE, "a gap", fatal=True))
-
-
-@pytest.mark.parametrize("call", ["poll", "flush", "purge", "produce"])
-@pytest.mark.parametrize("error", [FATAL, SystemError("flush returned a result with an exception set")])
-def test_the_relay_replaces_a_producer_that_met_a_fatal_error(
-    db: Database, monkeypatch: pytest.MonkeyPatch, call: str, error: Exception
-) -> None:
-    write(db, uuid4(), 1, 2)
-    dead = Confirming({"poll": [FATAL], call: [error] * 2})
-    relay = relay_with(db, monkeypatch, dead, Confirming({}))
-
-    relay.run_once()
-
-    with db.begin() as connection:
-        connection.execute(text("UPDATE outbox_event SET due_at = clock_timestamp()"))
-    relay.run_once()
-    assert not committed(db, published=False)

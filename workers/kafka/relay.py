@@ -54,10 +54,11 @@ _log = structlog.get_logger()
 
 
 class Batch:
-    """Events handed to the producer, and what became of them."""
+    """Events handed to a producer, and what became of them."""
 
-    def __init__(self, events: list[PendingEvent], deadline: float) -> None:
+    def __init__(self, events: list[PendingEvent], producer: Producer, deadline: float) -> None:
         self.events = events
+        self.producer = producer
         self.deadline = deadline
         self.broken = False
         self.refused: dict[int, str] = {}
@@ -127,7 +128,8 @@ class Relay:
     def _step(self, stop: Event) -> bool:
         self._gauge()
         had_work = bool(self._in_flight)
-        took = self._take()
+        # A batch that could not be settled is settled before another one is taken.
+        took = len(self._in_flight) < BATCHES_IN_FLIGHT and self._take()
         if len(self._in_flight) == BATCHES_IN_FLIGHT or (self._in_flight and not took):
             self._settle(stop)
         return took or had_work
@@ -139,7 +141,7 @@ class Relay:
             events = outbox.claim(connection, self._batch_size, self._lease)
         if not events:
             return False
-        batch = Batch(events, deadline)
+        batch = Batch(events, self._producer, deadline)
         self._in_flight.append(batch)
         stuck: set[str] = set()
         for event in events:
@@ -162,14 +164,11 @@ class Relay:
         report, value = partial(batch.report, event.position), wire.encode(event)
         while time.monotonic() < batch.deadline:
             try:
-                self._producer.produce(event.topic, value, wire.key_of(event), on_delivery=report, headers=wire.headers_of(event))
+                batch.producer.produce(event.topic, value, wire.key_of(event), on_delivery=report, headers=wire.headers_of(event))
             except BufferError:
                 self._poll(batch, 0.1)
             except KafkaException as error:
-                reason: KafkaError = error.args[0]
-                _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=reason.str())
-                batch.broken = batch.broken or reason.fatal()
-                batch.refused[event.position] = reason.str()
+                self._note_not_sent(batch, event, error.args[0])
                 return False
             except SystemError as error:
                 batch.broken = True
@@ -179,10 +178,19 @@ class Relay:
                 return True
         return False
 
+    @staticmethod
+    def _note_not_sent(batch: Batch, event: PendingEvent, reason: KafkaError) -> None:
+        """A producer that has met a fatal error takes no event any more: that says nothing about this one."""
+        _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=reason.str())
+        if reason.fatal() or reason.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
+            batch.broken = True
+        else:
+            batch.refused[event.position] = reason.str()
+
     def _poll(self, batch: Batch, seconds: float) -> None:
         """Take Kafka's answers. A producer that met a fatal error raises it here, and sends nothing any more."""
         try:
-            self._producer.poll(seconds)
+            batch.producer.poll(seconds)
         except PRODUCER_DIED as error:
             batch.broken = True
             _log.warning("relay_producer_died", reason=str(error))
@@ -191,7 +199,7 @@ class Relay:
         """Wait for the oldest batch, delete its confirmed events, postpone the others; return how many events were published."""
         batch = self._in_flight[0]
         self._await(batch, stop)
-        if batch.broken or not batch.settled:
+        if (batch.broken or not batch.settled) and batch.producer is self._producer:
             self._replace_producer()
         done, stuck = batch.outcome()
         with housekeeping(self._database) as connection:
