@@ -1,4 +1,4 @@
-"""Evaluates orders that were not evaluated after their last step, because a worker died between the two transactions."""
+"""Evaluates orders that were not evaluated after a change of their steps: a process died between the two transactions, or waited in vain."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _evaluate(row: Row[Any], uow: UnitOfWork) -> bool:
     if not unsettled.needs_evaluation(uow.connection, row.tenant_id, row.id):
         return False
     evaluating.evaluate(uow, row.id)
-    return True
+    return not unsettled.needs_evaluation(uow.connection, row.tenant_id, row.id)
 
 
 def _repair(row: Row[Any]) -> Repair:

@@ -81,6 +81,16 @@ HAS_OPEN_PREDECESSOR = exists(
     .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
     .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, ~is_one_of(PREDECESSOR.c.status, *DONE))
 )
+# The order of such a step is evaluated to cancel it: nothing will start it.
+HAS_LOST_PREDECESSOR = exists(
+    select(PREDECESSOR.c.id)
+    .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
+    .where(
+        DEPENDENCY.c.tenant_id == STEP.c.tenant_id,
+        DEPENDENCY.c.step_id == STEP.c.id,
+        is_one_of(PREDECESSOR.c.status, *(steps.FINAL - set(DONE))),
+    )
+)
 # Sound, like the next ones, because the step is locked first: a transaction that changes an attempt's status has locked its step.
 ABSENCE_PROVEN = _attempts(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.sent_at < NOW - param("request_safe_interval", INTERVAL()))
 # A heartbeat locks no step: one that is written in the same moment is missed, and the provider is asked although the worker lives.

@@ -189,12 +189,16 @@ class Fulfilment:
 
     def resolve(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
         """Resolve the case in its present version, and evaluate the order as the edge does. A repair without changes gets one."""
+        resolved = self.resolve_only(person, resolution, **changes)
+        self.evaluate()
+        return resolved
+
+    def resolve_only(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
+        """Resolve the case, and do not evaluate the order."""
         repair = {"changes": REPAIR} if resolution is Resolution.REPAIR_AND_RETRY else {}
         command = ResolveCase(person=person, resolution=resolution, **self._decided(person, **{**repair, **changes}))
         with self.offers.uow(person) as uow:
-            resolved = resolving.resolve(uow, command)
-        self.evaluate()
-        return resolved
+            return resolving.resolve(uow, command)
 
     def propose(self, person: str, resolution: Resolution = Resolution.MARK_COMPLETED, **changes: Any) -> UUID:
         """Propose a resolution of the case in its present version; returns the proposal's id."""
