@@ -207,6 +207,20 @@ def test_a_step_is_held_when_its_provider_is_away_for_too_long(cancelling: Fulfi
     assert cancelling.step(RESERVE).status == "HELD"
 
 
+def test_a_question_without_an_answer_gives_up_no_cancellation_of_an_old_request(offers: Offers) -> None:
+    """Kills: counting the hour of silence from the request, so that its cancellation is given up before anybody has asked for it."""
+    work = Fulfilment.running(offers)
+    work.start(RESERVE)
+    work.say(RESERVE, StepEvent.ACKNOWLEDGE)
+    with offers.engine.begin() as connection:
+        connection.execute(text("UPDATE provider_attempt SET sent_at = sent_at - interval '2 hours'"))
+    work.cancel()
+
+    reconcile(work)
+
+    assert work.step(RESERVE).status == "CANCEL_REQUESTED"
+
+
 def test_a_completed_step_is_undone_although_its_cancellation_has_no_reply(cancelling: Fulfilment) -> None:
     without_lookup(cancelling)
     cancelling.say(RESERVE, StepEvent.COMPLETE)

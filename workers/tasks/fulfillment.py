@@ -77,13 +77,14 @@ class Fulfillment:
     @topic("fulfillment.fail-step", Kind.STEP, sets=fulfilling.OUTCOME)
     def fail(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
         """End the step as failed without asking a person, when the rules still say so; otherwise the process decides again."""
-        failed = self._read(task, key)
-        if failed.status in steps.FINAL or self._action(task, failed) != FAIL:
-            return fulfilling.process_variables(failed)
-        with open_unit_of_work(self._database, task, key) as uow:
-            step = fulfilling.hold(uow, key.id, BY_POLICY)
-            if step.status == StepStatus.HELD:
-                step = resolving.decide_step(uow, step, StepEvent.RESOLVE_FAIL, reason=BY_POLICY)
+        step = self._read(task, key)
+        if step.status not in steps.FINAL:
+            if self._action(task, step) != FAIL:
+                return fulfilling.process_variables(step)
+            with open_unit_of_work(self._database, task, key) as uow:
+                step = fulfilling.hold(uow, key.id, BY_POLICY)
+                if step.status == StepStatus.HELD:
+                    step = resolving.decide_step(uow, step, StepEvent.RESOLVE_FAIL, reason=BY_POLICY)
         evaluate_order(self._database, task, key, step.order_id)
         return fulfilling.process_variables(step)
 
