@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, select, update
 
 from domain import messages
-from domain.delivery import cancellations, cancelling, compensating, orders, steps
+from domain.delivery import cancellations, cancelling, compensating, orders, steps, troubles
 from domain.delivery.order_moves import BLOCK, IS_UNCLEAR, OUTCOMES, UNBLOCK
 from domain.delivery.orders import FINAL, OrderEvent, OrderStatus, SalesOrder
 from domain.delivery.step_moves import HAS_OPEN_PREDECESSOR
@@ -24,6 +24,7 @@ from domain.fallout.cases import FalloutType
 from domain.store import UnitOfWork
 
 PREDECESSOR_LOST = "PREDECESSOR_LOST"
+NO_PLAN_NEEDED = "THE_ORDER_HAS_ENDED"
 
 
 def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
@@ -33,8 +34,9 @@ def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
     """
     order = uow.read(SalesOrder, order_id, lock=True)
     if order.status in FINAL:
-        _verify_cases(uow, order_id, steps.of_order(uow, order_id))
-        return str(order.status)
+        rows = steps.of_order(uow, order_id)
+        _verify_cases(uow, order_id, rows)
+        return _ended(uow, order, rows)
     _announce_ready(uow, order_id)
     rows = _settle_idle(uow, order, steps.of_order(uow, order_id))
     known = len(rows)
@@ -46,7 +48,14 @@ def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
     event = _event(uow, order, rows, is_clear=is_clear)
     if tells and order.status == OrderStatus.CANCELLING and (event is not None or len(rows) > known):
         messages.ORDER_RESUMED.correlate(uow, orders.business_key(uow.tenant_id, order.id))
-    return str(_apply(uow, order, event, rows).status if event is not None else order.status)
+    return _ended(uow, _apply(uow, order, event, rows), rows) if event is not None else str(order.status)
+
+
+def _ended(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> str:
+    """The status of an order; nobody is asked any more for the plan of one that has ended without a step."""
+    if order.status in FINAL and not rows:
+        triaging.close(uow, troubles.key_of_failed_decomposition(order.id), NO_PLAN_NEEDED)
+    return str(order.status)
 
 
 def _event(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]], *, is_clear: bool) -> OrderEvent | None:

@@ -82,7 +82,13 @@ def of_callback(kind: FalloutType, event: Mapping[str, Any], detail: str, step: 
 
 def of_failed_decomposition(order_id: UUID, detail: str) -> OpenCase:
     """The case of an order whose steps cannot be planned."""
-    return OpenCase(type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=f"decomposition:{order_id}", detail=detail, order_id=order_id)
+    key = key_of_failed_decomposition(order_id)
+    return OpenCase(type=FalloutType.DECOMPOSITION_FAILED, dedupe_key=key, detail=detail, order_id=order_id)
+
+
+def key_of_failed_decomposition(order_id: UUID) -> str:
+    """What the cases of an order that cannot be planned have in common."""
+    return f"decomposition:{order_id}"
 
 
 def refused_without_case(connection: Connection, limit: int) -> list[Row[Any]]:

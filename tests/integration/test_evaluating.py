@@ -9,10 +9,11 @@ from sqlalchemy import text
 
 from domain.catalog import CATALOG, Catalog, ProviderFacts, StepSpecification
 from domain.delivery import decomposing, orders
+from domain.delivery.resolving import Resolution
 from domain.delivery.steps import StepEvent
 from tests.support.evidence import record
 from tests.support.fulfilment import Fulfilment
-from tests.support.offers import Offers
+from tests.support.offers import BERT, Offers
 
 EIGHT = tuple(StepSpecification(step_code=f"STEP_{number}") for number in range(8))
 
@@ -93,6 +94,29 @@ def test_an_order_without_a_plan_that_is_being_cancelled_gets_no_plan(offers: Of
 
     work.decide(accept=True)
     assert work.evaluate() == "CANCELLED"
+
+
+def test_nobody_is_asked_for_the_plan_of_an_order_that_has_ended(offers: Offers) -> None:
+    work = Fulfilment.of_steps(offers, *CYCLE)
+    work.ask_to_cancel()
+
+    work.decide(accept=True)
+    work.evaluate()
+
+    assert (work.case().status, work.case().resolution) == ("CLOSED", "THE_ORDER_HAS_ENDED")
+
+
+def test_the_resolved_case_of_a_plan_closes_with_its_order(offers: Offers) -> None:
+    """Kills: a case that waits for steps as the proof of its resolution, although the order will never have any."""
+    work = Fulfilment.of_steps(offers, *CYCLE)
+    work.claim(BERT)
+    work.resolve(BERT, Resolution.KEEP_AS_IS)
+    work.ask_to_cancel()
+    work.decide(accept=True)
+
+    work.evaluate()
+
+    assert (work.case().status, work.case().resolution) == ("CLOSED", "KEEP_AS_IS")
 
 
 def test_an_order_is_held_only_when_none_of_its_steps_can_go_on(offers: Offers) -> None:
