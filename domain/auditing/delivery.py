@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from domain.auditing.rule import OLD_ENOUGH, WITHIN_HOURS, WITHIN_MINUTES, Rule, count
+from domain.fallout.cases import UNRESOLVED
+from domain.store import sql_list
 
 FULFILLED = Rule(
     code="I11",
@@ -82,9 +84,9 @@ EVERY_TROUBLE_HAS_A_CASE = Rule(
     title="what waits for a person has a case, and a case has one owner",
     counts={"cases": count("fallout_case"), "contradictions": count("step_contradiction")},
     violations=(
-        f"""SELECT format('Step %s (%s) of order %s is HELD and has no open case.', s.id, s.step_code, s.order_id) FROM fulfillment_step s
+        f"""SELECT format('Step %s (%s) of order %s is HELD and has no case to resolve.', s.id, s.step_code, s.order_id) FROM fulfillment_step s
         WHERE s.tenant_id = :tenant_id AND s.status = 'HELD' AND NOT EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = s.tenant_id
-            AND f.step_id = s.id AND f.status NOT IN ('CLOSED', 'CANCELLED'))
+            AND f.step_id = s.id AND f.status IN {sql_list(UNRESOLVED)})
         AND s.updated_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
         f"""SELECT format('%s of step %s, which was %s, was left to a person and has no case.', c.said, c.step_id, c.known)
         FROM step_contradiction c WHERE c.tenant_id = :tenant_id AND c.answer = 'LEFT_TO_A_PERSON' AND NOT EXISTS (
@@ -105,6 +107,9 @@ EVERY_TROUBLE_HAS_A_CASE = Rule(
     ),
     age=WITHIN_MINUTES,
 )
+# Since when something has waited: since it was refused, or asked for again by a person, or written.
+EVENT_WAITS_SINCE = "coalesce(refused_since, CASE WHEN last_reason IS NULL THEN created_at ELSE due_at END)"
+COMMAND_WAITS_SINCE = "coalesce(refused_since, updated_at)"
 NOTHING_WAITS = Rule(
     code="I23",
     title="nothing waits to be sent, and every incident is explained",
@@ -115,9 +120,9 @@ NOTHING_WAITS = Rule(
     },
     violations=(
         f"""SELECT format('Event %s (%s) of %s %s has not been published.', id, event_type, aggregate_type, aggregate_id)
-        FROM outbox_event WHERE tenant_id = :tenant_id AND status = 'PENDING' AND created_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
-        f"""SELECT format('%s %s for %s has waited since %s.', kind, name, business_key, created_at)
-        FROM workflow_command WHERE tenant_id = :tenant_id AND status = 'PENDING' AND created_at < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
+        FROM outbox_event WHERE tenant_id = :tenant_id AND status = 'PENDING' AND {EVENT_WAITS_SINCE} < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
+        f"""SELECT format('%s %s for %s has waited since %s.', kind, name, business_key, {COMMAND_WAITS_SINCE})
+        FROM workflow_command WHERE tenant_id = :tenant_id AND status = 'PENDING' AND {COMMAND_WAITS_SINCE} < {OLD_ENOUGH}""",  # noqa: S608 - names of these modules
     ),
     age=WITHIN_MINUTES,
 )

@@ -78,10 +78,10 @@ def needs_evaluation(connection: Connection, tenant_id: UUID, order_id: UUID) ->
 
 
 def held_without_case(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
-    """Steps that have been HELD for longer than `grace` and have no open case."""
+    """Steps that have been HELD for longer than `grace` and have no case that a person has to resolve."""
     has_case = exists(
         select(CASE.c.id).where(
-            CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, ~is_one_of(CASE.c.status, *cases.FINAL)
+            CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, is_one_of(CASE.c.status, *cases.UNRESOLVED)
         )
     )
     query = select(*STEP.c).where(STEP.c.updated_at < NOW - grace, ~has_case, is_free("held step", STEP))

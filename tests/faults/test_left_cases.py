@@ -57,6 +57,16 @@ def test_a_held_step_without_a_case_gets_one_case(held: Fulfilment) -> None:
     assert (held.case().step_id, held.case().dedupe_key) == (held.step(RESERVE).id, f"held:{held.step(RESERVE).id}")
 
 
+def test_a_held_step_whose_only_case_is_resolved_gets_it_again(held: Fulfilment) -> None:
+    """Kills: taking a resolved case for somebody who works on the step."""
+    sweep(held)
+    execute(held, "UPDATE fallout_case SET status = 'RESOLVED'")
+
+    assert [sweep(held), sweep(held)] == [1, 0]
+
+    assert (held.case().status, held.case().reopen_count) == ("OPEN", 1)
+
+
 def test_a_case_whose_lease_has_run_out_goes_back_to_its_queue(held: Fulfilment) -> None:
     sweep(held)
     held.claim(ANNA)

@@ -78,6 +78,23 @@ def test_what_has_been_on_its_way_for_hours_is_found(settled: Settled, planted: 
     assert code in found(planted, settled)
 
 
+@pytest.mark.parametrize(
+    ("history", "asked_again"),
+    [
+        ("a workflow command that waits", "UPDATE workflow_command SET updated_at = clock_timestamp()"),
+        ("an event that waits", "UPDATE outbox_event SET last_reason = 'too large', due_at = clock_timestamp()"),
+    ],
+)
+def test_what_a_person_has_asked_for_again_is_on_its_way(
+    settled: Settled, planted: Connection, history: str, asked_again: str
+) -> None:
+    plant(planted, settled, history)
+    planted.execute(text(A_LONG_TIME_LATER))
+    planted.execute(text(f"{asked_again} WHERE status = 'PENDING'"))
+
+    assert found(planted, settled) == []
+
+
 @pytest.mark.parametrize("side", ON_ITS_WAY_OUTSIDE)
 def test_what_is_on_its_way_to_another_side_is_no_violation(settled: Settled, planted: Connection, side: str) -> None:
     around = settled.surroundings(planted, happened=planted.scalar(text("SELECT clock_timestamp()")))

@@ -12,6 +12,7 @@ CANCELLED = one("sales_order", "status = 'CANCELLED'")
 OTHER_REVISION = one("quote_revision", "status <> 'ACCEPTED'")
 OTHER_PRICE = one("price_result", "revision_id NOT IN (SELECT quote_revision_id FROM quote_acceptance)")
 RETRIED_STEP = one("fulfillment_step", f"step_code = 'CHECK_SERVICEABILITY' AND order_id = {CANCELLED}")
+CASES_OF_RETRIED_STEP = f"SELECT id FROM fallout_case WHERE step_id = {RETRIED_STEP}"
 LATER_DECISION = "(SELECT id FROM approval_decision WHERE tenant_id = :tenant ORDER BY created_at DESC LIMIT 1)"
 FORM = one("approval_decision", "shown_form_id IS NOT NULL", "shown_form_id")
 UNDO = "kind = 'COMPENSATE'"
@@ -159,6 +160,15 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             f"DELETE FROM transition_log WHERE aggregate_id = {RETRIED_STEP} AND aggregate_version > 3",
             f"UPDATE fulfillment_step SET status = 'HELD', version = 3 WHERE id = {RETRIED_STEP}",
+        ),
+    ),
+    "a held step whose only case is resolved": (
+        "I17",
+        (
+            f"DELETE FROM transition_log WHERE aggregate_id = {RETRIED_STEP} AND aggregate_version > 3",
+            f"UPDATE fulfillment_step SET status = 'HELD', version = 3 WHERE id = {RETRIED_STEP}",
+            f"DELETE FROM transition_log WHERE reason = 'VERIFY' AND aggregate_id IN ({CASES_OF_RETRIED_STEP})",
+            f"UPDATE fallout_case SET status = 'RESOLVED', version = version - 1 WHERE id IN ({CASES_OF_RETRIED_STEP})",
         ),
     ),
     "a step completed by two callbacks": ("I13", (copy("external_callback_record", "true", external_event_id="again"),)),
