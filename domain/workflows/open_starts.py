@@ -58,7 +58,7 @@ def unknown_starts(connection: Connection) -> int:
 
 
 def failed_case_starts(connection: Connection, limit: int, lease: timedelta | None) -> list[Row[Any]]:
-    """Claim processes of fallout cases whose start has failed, to be started again now: those that were asked for not too long ago.
+    """Claim processes of fallout cases whose start has failed, to be started again now: those that have not failed for too long.
 
     `age` is the time since the start failed. Nobody is asked about them, because a case about a case would need the same process.
     """
@@ -68,9 +68,11 @@ def failed_case_starts(connection: Connection, limit: int, lease: timedelta | No
 @cache
 def _failed_case_starts(limit: int, lease: timedelta | None) -> Claiming:
     c = CORRELATION.c
+    # A start that had failed before schema 0015 has no time of its first failure.
+    since = func.coalesce(c.failed_since, c.updated_at)
     query = (
-        select(*(column for column in c if column.name != "next_check_at"), (NOW - c.created_at).label("age"))
+        select(*(column for column in c if column.name != "next_check_at"), (NOW - since).label("age"))
         .where(c.aggregate_type == "fallout_case")
-        .where(c.created_at > NOW - CASE_PROCESS.time, c.updated_at < NOW - CASE_PROCESS.first_wait)
+        .where(since > NOW - CASE_PROCESS.time, c.updated_at < NOW - CASE_PROCESS.first_wait)
     )
     return claiming(query, CORRELATION, Groups(by=(c.tenant_id,), among=FAILED), limit=limit, lease=lease)

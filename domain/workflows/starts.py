@@ -88,7 +88,10 @@ FAILED = f"status = '{S.START_FAILED}'"
 
 
 class WorkflowCorrelation(Aggregate, Checked, Base):
-    """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start; a restart has a new one."""
+    """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start; a restart has a new one.
+
+    `failed_since`: since when no instance could be started, however often it was asked for.
+    """
 
     ID_FIELD = "correlation_id"
     __tablename__ = "workflow_correlation"
@@ -110,6 +113,7 @@ class WorkflowCorrelation(Aggregate, Checked, Base):
     variables: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(server_default="1")
     requested_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    failed_since: Mapped[datetime | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +154,7 @@ REGISTER = Move(
     sets={
         WorkflowCorrelation.process_instance_id: param("process_instance_id"),
         WorkflowCorrelation.next_check_at: func.clock_timestamp() + FIRST_LOOK,
+        WorkflowCorrelation.failed_since: None,
     },
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys((S.START_FAILED, S.LOST, S.STARTED, S.ENDED), DuplicateWorkflow),
@@ -170,10 +175,12 @@ FIND_ABSENT = Move(
     sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1},
     key=WorkflowCorrelation.business_key,
 )
+FAILED_SINCE = {WorkflowCorrelation.failed_since: func.coalesce(WorkflowCorrelation.failed_since, func.clock_timestamp())}
 REFUSE = Move(
     WorkflowCorrelation,
     CORRELATION_MATRIX,
     E.REFUSE,
+    sets=FAILED_SINCE,
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys(S, CorrelationMovedOn),
 )
@@ -182,6 +189,7 @@ GIVE_UP = Move(
     CORRELATION_MATRIX,
     E.GIVE_UP,
     EXPECTED_VERSION,
+    sets=FAILED_SINCE,
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys(S, CorrelationMovedOn),
 )

@@ -122,14 +122,16 @@ def case_without_process(offers: Offers) -> Fulfilment:
     return work
 
 
-def fail_earlier(work: Fulfilment, ago: timedelta, created: timedelta = timedelta(hours=1)) -> None:
+def fail_earlier(work: Fulfilment, ago: timedelta, first: timedelta = timedelta(hours=1)) -> None:
+    """Let the process of a case that is a month old have failed for the last and for the first time so long ago."""
     with work.offers.engine.begin() as connection:
         connection.execute(
             text(
                 "UPDATE workflow_correlation SET updated_at = clock_timestamp() - CAST(:ago AS interval), next_check_at = clock_timestamp(), "
-                "created_at = clock_timestamp() - CAST(:created AS interval) WHERE workflow_name = 'fallout-case'"
+                "failed_since = clock_timestamp() - CAST(:first AS interval), created_at = clock_timestamp() - interval '30 days' "
+                "WHERE workflow_name = 'fallout-case'"
             ),
-            {"ago": ago, "created": created},
+            {"ago": ago, "first": first},
         )
 
 
@@ -153,6 +155,18 @@ def test_the_process_of_a_case_is_not_started_for_ever(case_without_process: Ful
     fail_earlier(case_without_process, CASE_PROCESS.first_wait * 2, CASE_PROCESS.time + A_LITTLE)
 
     assert start_again(case_without_process) == 0
+
+
+def test_the_time_of_failing_ends_with_an_instance(case_without_process: Fulfilment) -> None:
+    """Kills: counting the failures of earlier instances, so that the process of an old case is given up at once."""
+    key = business_key(case_without_process.offers.tenant_id, case_without_process.case().id)
+    start_again(case_without_process)
+    with case_without_process.offers.uow() as uow:
+        again = starts.find(uow, key)
+        starts.register(uow, RegisterWorkflow(business_key=key, start_token=again.start_token, process_instance_id="first"))
+        registered = starts.find(uow, key)
+
+    assert (again.failed_since is None, registered.failed_since) == (False, None)
 
 
 def test_the_process_of_a_case_is_started_again_after_a_wait_that_grows(case_without_process: Fulfilment) -> None:
