@@ -42,6 +42,7 @@ class Approvals:
             rows = open_tasks.needless(connection, [task.process_instance_id for task in tasks], self._grace)
             if not self._repairs.dry_run:
                 rows = leases.take(connection, self.kind, rows, max(self._grace, SHORTEST))
+                leases.end(connection, self.kind, ())  # those that nobody has needed for long
         return sum(alone(self.kind, self._end, row) for row in rows)
 
     def _end(self, row: Row[Any]) -> bool:

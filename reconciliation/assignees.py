@@ -7,7 +7,7 @@ person is given back: nobody owns a case without having asked for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from domain.fallout.casework import CaseCommand, QueueNotYours
 from domain.store import UnitOfWork
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Leased
+from reconciliation.rounds import Leased, in_time
 from workers.runtime.engine import Engine, UserTask
 
 PAGE, PAGES = 200, 5  # tasks of one request to the engine, and requests of one sweep; the next sweep goes on behind them
@@ -39,24 +39,18 @@ class Assignees:
 
     def sweep(self) -> int:
         """Make owner and assignee agree; returns how many did not. Raises EngineError."""
-        changed = 0
+        return sum(
+            alone(self.kind, self._found.settle, row, partial(self._agree, task=task)) for row, task in in_time(self._differing())
+        )
+
+    def _differing(self) -> Iterator[tuple[Row[Any], UserTask]]:
         for _ in range(PAGES):
-            tasks = self._engine.assigned_tasks(cases.USER_TASK, PAGE, self._first)
-            changed += self._compare({task.process_instance_id: task for task in tasks})
-            self._first = self._first + PAGE if len(tasks) == PAGE else 0
+            page = self._engine.assigned_tasks(cases.USER_TASK, PAGE, self._first)
+            self._first = self._first + PAGE if len(page) == PAGE else 0
+            tasks = {task.process_instance_id: task for task in page}
+            yield from ((row, tasks[row.process_instance_id]) for row in self._found.take(partial(_cases_differing, tasks)))
             if not self._first:
-                break
-        return changed
-
-    def _compare(self, tasks: Mapping[str, UserTask]) -> int:
-        def differing(connection: Connection, _: int) -> list[Row[Any]]:
-            rows = casework.cases_of_processes(connection, tasks) if tasks else []
-            return [row for row in rows if row.owner_user_id != tasks[row.process_instance_id].assignee]
-
-        def agree(row: Row[Any]) -> bool:
-            return self._agree(row, tasks[row.process_instance_id])
-
-        return sum(alone(self.kind, self._found.settle, row, agree) for row in self._found.take(differing))
+                return
 
     def _agree(self, row: Row[Any], task: UserTask) -> bool:
         if row.status != FalloutStatus.OPEN or self._engine.who_assigned(task.id) != task.assignee:
@@ -64,6 +58,11 @@ class Assignees:
         roles = self._engine.groups_of(str(task.assignee))
         command = CaseCommand(case_id=row.id, expected_version=row.version, person=str(task.assignee), roles=roles)
         return self._repairs.make(_repair(row, task, Action.CLAIMED), partial(_claim, command))
+
+
+def _cases_differing(tasks: Mapping[str, UserTask], connection: Connection, _: int) -> list[Row[Any]]:
+    rows = casework.cases_of_processes(connection, tasks) if tasks else []
+    return [row for row in rows if row.owner_user_id != tasks[row.process_instance_id].assignee]
 
 
 def _claim(command: CaseCommand, uow: UnitOfWork) -> bool:

@@ -27,6 +27,7 @@ from domain.workflows import starts, watching
 from domain.workflows.keys import BusinessKey, key_in
 from domain.workflows.starts import CorrelationStatus
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import in_time
 from reconciliation.walks import PAGE, Walk
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
@@ -68,7 +69,7 @@ class Duplicates:
             tenants = watching.tenants_among(connection, {each for one in page if (each := _tenant_of(one)) is not None})
         return sum(
             self._look_at_alone(one, keys.get(one.id), known.get(one.business_key), one.id in recorded)
-            for one in page
+            for one in in_time(page)
             if _tenant_of(one) in tenants or one.id in keys
         )
 

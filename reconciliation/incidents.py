@@ -6,7 +6,7 @@ that is gone was gone at that version of the case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows.keys import BusinessKey, key_in
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import in_time
 from reconciliation.walks import PAGE, Walk
 from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine
@@ -79,8 +80,15 @@ class Incidents:
     def _look_at_cases(self) -> int:
         with housekeeping(self._database) as connection:
             rows = incidents.cases_after(connection, self._last_case, PAGE)
-        self._last_case = rows[-1].id if len(rows) == PAGE else NIL
-        return sum(alone(self.kind, self._look_at, row) for row in rows if not row.is_being_retried)
+        changed = sum(alone(self.kind, self._look_at, row) for row in self._going_on(rows) if not row.is_being_retried)
+        if not rows or (len(rows) < PAGE and self._last_case == rows[-1].id):
+            self._last_case = NIL
+        return changed
+
+    def _going_on(self, rows: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
+        for row in in_time(rows):
+            self._last_case = row.id
+            yield row
 
     def _look_at(self, row: Row[Any]) -> bool:
         is_left_in_peace = row.status == FalloutStatus.RESOLVED and row.age < self._grace

@@ -24,6 +24,7 @@ from domain.workflows.keys import key_in
 from domain.workflows.starts import CORRELATION, CorrelationMovedOn, CorrelationStatus, WorkflowCorrelation
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import in_time
 from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
@@ -62,7 +63,7 @@ class Instances:
             recorded = findings.recorded_of(connection, self.kind, seen)
         return sum(
             alone(self.kind, self._settle, row, known.get(row.process_instance_id), done, recorded)
-            for row in rows
+            for row in in_time(rows)
             if row.process_instance_id in keys  # a key that was typed by hand is nobody's
         )
 

@@ -1,14 +1,15 @@
 """How a sweep works through what it finds: round by round, until nothing is left or its budget is used up.
 
-The rule it keeps: what one reconciler has taken, no other one takes until the lease is over, and no tenant keeps another one waiting.
+The rule it keeps: what one reconciler has taken, no other one takes until the lease is over, and no tenant keeps another one waiting. What
+a sweep has no time for is found again when its lease is over.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
@@ -19,19 +20,31 @@ from reconciliation.alone import alone
 
 ROUND = 100  # rows that a sweep takes at once
 BUDGET = timedelta(seconds=5)  # of one sweep: the other sweeps wait meanwhile
-LEASE = timedelta(seconds=30)  # well above the time that one round takes
+LEASE = timedelta(seconds=30)  # well above the budget
 
 Act = Callable[[Row[Any]], bool]
+Item = TypeVar("Item")
+
+
+def in_time(items: Iterable[Item]) -> Iterator[Item]:
+    """Give items until the budget of a sweep is used up, at least one: each may need an answer of the engine."""
+    ends_at = time.monotonic() + BUDGET.total_seconds()
+    for item in items:
+        yield item
+        if time.monotonic() >= ends_at:
+            return
 
 
 def in_rounds(sweep: str, take: Callable[[], Sequence[Row[Any]]], act: Act, *, once: bool) -> int:
     """Act on each row that `take` returns, alone, until it returns nothing, the budget is used up, or `once`; returns how often `act` changed something."""
-    changed, ends_at = 0, time.monotonic() + BUDGET.total_seconds()
+    return sum(alone(sweep, act, row) for row in in_time(_each(take, once=once)))
+
+
+def _each(take: Callable[[], Sequence[Row[Any]]], *, once: bool) -> Iterator[Row[Any]]:
     while rows := take():
-        changed += sum(alone(sweep, act, row) for row in rows)
-        if once or time.monotonic() >= ends_at:
-            break
-    return changed
+        yield from rows
+        if once:
+            return
 
 
 class Leased:
