@@ -5,14 +5,14 @@ Nothing is repaired: whoever has changed the database by hand has to say what it
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy import Engine as Database
 
 from domain.delivery import orphans
-from domain.delivery.orphans import Orphan
+from domain.delivery.orphans import Orphan, Place
 from domain.findings import FindingStatus
 from domain.store.unit_of_work import housekeeping
 from reconciliation.repairs import Action, Repair, Repairs
@@ -33,7 +33,7 @@ class Orphans:
         self._database = database
         self._repairs = repairs
         self._grace = grace
-        self._seen: datetime | None = None
+        self._seen: Place | None = None
         self._found = Kept(self.kind, self._raise_alarm)
 
     def sweep(self) -> int:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, exists, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, exists, func, literal, select, tuple_
 
 from domain.delivery.cancellations import OPEN, CancellationRequest
 from domain.delivery.orders import ORDER, OrderStatus
@@ -23,6 +23,9 @@ from domain.offers.acceptances import QuoteAcceptance
 from domain.offers.quotes import Quote, QuoteStatus
 from domain.store import UnitOfWork, is_one_of, table_of
 from domain.workflows.starts import CORRELATION
+
+Place = tuple[datetime, UUID]
+"""A place in the order of acceptances: the time of the last change, and the id of the quote."""
 
 KIND = "orphan"
 WINDOW = timedelta(days=1)
@@ -73,28 +76,30 @@ def without_process(connection: Connection, limit: int, grace: timedelta) -> lis
     return [_orphan(row, NO_PROCESS) for query in queries for row in connection.execute(query.limit(limit))]
 
 
-def accepted_since(
-    connection: Connection, seen: datetime | None, limit: int, grace: timedelta
-) -> tuple[list[Orphan], datetime | None]:
-    """Accepted quotes without an acceptance, among those accepted since `seen`; and until when this has looked.
+def accepted_since(connection: Connection, seen: Place | None, limit: int, grace: timedelta) -> tuple[list[Orphan], Place | None]:
+    """Accepted quotes without an acceptance, among the next ones after `seen`; and the place from which to go on.
 
-    An acceptance names its order by a foreign key, so what has an acceptance has an order.
+    An acceptance names its order by a foreign key, so what has an acceptance has an order. At the end of the list the place is a minute
+    back, because a transaction that is not committed yet may have an earlier time.
     """
     accepted = exists(
         select(ACCEPTANCE.c.id).where(
             ACCEPTANCE.c.tenant_id == QUOTE.c.tenant_id, ACCEPTANCE.c.quote_revision_id == QUOTE.c.current_revision_id
         )
     )
-    since = NOW - WINDOW if seen is None else literal(seen - LATE_COMMIT)
+    order = (QUOTE.c.updated_at, QUOTE.c.id)
+    is_next = tuple_(*order) > tuple_(*map(literal, seen)) if seen else QUOTE.c.updated_at > NOW - WINDOW
     query = (
         select(QUOTE.c.tenant_id, QUOTE.c.id, literal(QUOTE.name).label("aggregate_type"), literal(None).label("order_id"))
         .add_columns(QUOTE.c.updated_at, accepted.label("is_whole"), _is_known(QUOTE).label("is_known"))
-        .where(is_one_of(QUOTE.c.status, QuoteStatus.ACCEPTED), QUOTE.c.updated_at > since, QUOTE.c.updated_at < NOW - grace)
-        .order_by(QUOTE.c.updated_at)
+        .where(is_one_of(QUOTE.c.status, QuoteStatus.ACCEPTED), is_next, QUOTE.c.updated_at < NOW - grace)
+        .order_by(*order)
     )
     rows = connection.execute(query.limit(limit)).all()
-    until = rows[-1].updated_at if rows else seen
-    return [_orphan(row, NO_ACCEPTANCE) for row in rows if not (row.is_whole or row.is_known)], until
+    if rows:
+        last = rows[-1]
+        seen = (last.updated_at, last.id) if len(rows) == limit else (last.updated_at - LATE_COMMIT, UUID(int=0))
+    return [_orphan(row, NO_ACCEPTANCE) for row in rows if not (row.is_whole or row.is_known)], seen
 
 
 def report(uow: UnitOfWork, orphan: Orphan) -> bool:

@@ -141,6 +141,21 @@ def test_an_accepted_quote_that_an_outage_has_left_is_reported_after_it(offers: 
     assert sweeps.sweep() == 1
 
 
+def test_every_accepted_quote_is_looked_at_however_many_come_within_a_minute(
+    offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: going back a minute behind each page, which never gets past a minute that is longer than a page."""
+    monkeypatch.setattr("reconciliation.orphans.ACCEPTED", 2)
+    for _ in range(4):
+        offers.accepted_quote()
+    last = "(SELECT id FROM quote WHERE tenant_id = :tenant ORDER BY updated_at DESC LIMIT 1)"
+    by_hand(offers, f"DELETE FROM quote_acceptance WHERE quote_id = {last}")
+    database = acting(offers.engine, "reconcile")
+    sweeps = Orphans(database, Repairs(database, dry_run=False), timedelta(0))
+
+    assert sum(sweeps.sweep() for _ in range(5)) == 1
+
+
 def test_accepted_quotes_are_looked_at_once(offers: Offers) -> None:
     offers.accepted_quote()
     database = acting(offers.engine, "reconcile")
