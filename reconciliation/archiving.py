@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -56,11 +55,8 @@ class Archiving:
         broken = set[UUID]()
         for file in left:
             deleted += self._guarded(file.tenant_id, broken, partial(self._settle, file, tried))
-        left_to_do = (dossier for dossier in finished(self._database, age) if dossier.root_id not in tried)
-        while found := list(islice(left_to_do, DOSSIERS_PER_FILE)):
-            tried.update(dossier.root_id for dossier in found)
-            for tenant_id, group in _by_tenant(found).items():
-                deleted += self._guarded(tenant_id, broken, partial(self._move, tenant_id, group, tried))
+        for tenant_id, group in _files_of(_once(finished(self._database, age), tried)):
+            deleted += self._guarded(tenant_id, broken, partial(self._move, tenant_id, group, tried))
         return deleted, self._failed
 
     def _guarded(self, tenant_id: UUID, broken: set[UUID], work: Callable[[], int]) -> int:
@@ -175,11 +171,21 @@ def finished(database: Database, age: timedelta) -> Iterator[Dossier]:
             place = page.last
 
 
-def _by_tenant(found: Sequence[Dossier]) -> dict[UUID, list[Dossier]]:
+def _once(found: Iterable[Dossier], tried: set[UUID]) -> Iterator[Dossier]:
+    for dossier in found:
+        if dossier.root_id not in tried:
+            tried.add(dossier.root_id)
+            yield dossier
+
+
+def _files_of(found: Iterable[Dossier]) -> Iterator[tuple[UUID, list[Dossier]]]:
+    """Group dossiers by tenant: each group as soon as it fills a file, the rest of every tenant at the end."""
     groups: dict[UUID, list[Dossier]] = defaultdict(list)
     for dossier in found:
         groups[dossier.tenant_id].append(dossier)
-    return groups
+        if len(groups[dossier.tenant_id]) == DOSSIERS_PER_FILE:
+            yield dossier.tenant_id, groups.pop(dossier.tenant_id)
+    yield from groups.items()
 
 
 def _entries_of(connection: Connection, dossier: Dossier, key: Row[Any]) -> Iterator[Entry]:

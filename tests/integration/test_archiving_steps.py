@@ -87,6 +87,25 @@ def test_a_dossier_that_cannot_be_read_stays_and_stops_no_other(
         assert list(connection.scalars(text("SELECT id FROM quote"))) == [unread]
 
 
+def test_files_that_are_full_do_not_wait_for_each_other_when_tenants_share_the_system(
+    migrated: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: files cut from the business of all tenants together, none of which is full, so that almost everything waits for a day."""
+    monkeypatch.setattr("reconciliation.archiving.DOSSIERS_PER_FILE", 2)
+    empty(migrated)
+    tenants = [Offers(migrated, uuid4()) for _ in range(2)]
+    for offers in tenants * 5:
+        offers.draft_quote()
+    with migrated.begin() as connection:
+        connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
+
+    archiving(migrated, tmp_path, wait=timedelta(days=1)).run(AT_ONCE)
+
+    with migrated.connect() as connection:
+        left = sorted(connection.scalars(text("SELECT tenant_id FROM quote")))
+    assert left == sorted(offers.tenant_id for offers in tenants)
+
+
 def cancelled_quote(migrated: Engine) -> Offers:
     """Empty the database, and make a tenant with one quote, which is over."""
     empty(migrated)

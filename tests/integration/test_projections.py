@@ -209,6 +209,16 @@ def test_a_quote_shows_the_price_of_its_current_revision(db: Engine, offers: Off
     assert (edited.status, edited.net_total) == ("DRAFT", None)
 
 
+def test_a_quote_of_somebody_without_a_region_is_shown(db: Engine, offers: Offers) -> None:
+    """Kills: refusing the empty texts that the doors of the product let in, so that each event of such a quote is a dead letter."""
+    offers.draft_quote(region="")
+
+    feed_all(db, offers.tenant_id)
+
+    with db.connect() as connection:
+        assert connection.scalars(select(TABLES[Projection.QUOTES].c.region)).all() == [""]
+
+
 def test_every_change_of_a_quote_or_an_order_is_announced() -> None:
     assert METADATA.tables
     silent = {

@@ -45,9 +45,9 @@ def audit(settled: Settled, outside: Outside, archive: Path | None) -> AuditRepo
     return AuditOfArchive(settled, outside, archive).report()
 
 
-def archiving(database: Engine, directory: Path) -> Archiving:
+def archiving(database: Engine, directory: Path, wait: timedelta = timedelta()) -> Archiving:
     """Archive as the login of retention."""
-    return Archiving(acting(database, "retain"), directory)
+    return Archiving(acting(database, "retain"), directory, wait=wait)
 
 
 def rows_of(database: Engine, tenant_id: UUID) -> dict[str, int]:

@@ -121,6 +121,10 @@ class _Fields:
             raise UnreadableMessageError(f"{name} is not a text: {value!r:.100}")
         return value
 
+    def text_or_empty(self, name: str) -> str:
+        """A text of the business, which may be empty, as the region of a machine's quote."""
+        return "" if self._source.get(name) == "" else self.text(name)
+
     def uuid(self, name: str) -> UUID:
         try:
             return UUID(self.text(name))
@@ -156,7 +160,7 @@ class _Fields:
 
 
 _READERS: Mapping[type, Callable[[_Fields, str], Any]] = {
-    str: _Fields.text,
+    str: _Fields.text_or_empty,
     UUID: _Fields.uuid,
     datetime: _Fields.time,
     Decimal: _Fields.amount,
