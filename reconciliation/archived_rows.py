@@ -9,11 +9,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from domain import archives
 from domain.auditing import CheckResult
@@ -24,6 +25,31 @@ from domain.store.transactions import transaction
 from reconciliation.archive_files import BrokenArchiveError, as_written, entries, restored
 
 TITLE = "the archive is as it was written"
+AT_ONCE = 8_000_000  # characters in one statement: PostgreSQL takes some hundred million, and an archive has more
+
+
+class Filling:
+    """Takes archived rows into the temporary tables, some at a time: an archive may be larger than the memory."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: dict[str, dict[str, str]] = defaultdict(dict)
+        self.size = 0
+
+    def add(self, table: str, row: Mapping[str, Any]) -> None:
+        """Take a row, in place of an earlier copy of it."""
+        written = json.dumps(row)
+        self._rows[table][json.dumps([row[name] for name in _key(table)])] = written
+        self.size += len(written)
+        if self.size >= AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        for table, rows in self._rows.items():
+            self._connection.execute(_filling(table), {"rows": f"[{','.join(rows.values())}]"})
+        self._rows.clear()
+        self.size = 0
 
 
 @contextmanager
@@ -36,6 +62,7 @@ def seeing_archives(database: Engine, directory: Path | None) -> Iterator[Connec
     with transaction(database, EVERY_TENANT, "ISOLATION LEVEL REPEATABLE READ") as connection:
         for table in PARTS if directory is not None else ():
             connection.execute(text(f"CREATE TEMPORARY TABLE archived_{table} AS TABLE public.{table} WITH NO DATA"))
+            connection.execute(text(f"ALTER TABLE archived_{table} ADD PRIMARY KEY ({', '.join(_key(table))})"))
             connection.execute(text(_view(table)))
         connection.execute(text("SET TRANSACTION READ ONLY"))  # which lets temporary tables be written
         yield connection
@@ -46,8 +73,7 @@ def load(connection: Connection, tenant_id: UUID, directory: Path | None) -> Che
 
     The transaction has taken its snapshot before: then whatever it misses in the tables stands in a file.
     """
-    rows: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    counted = {"files": 0, "lines": 0}
+    filling, counted = Filling(connection), {"files": 0, "lines": 0}
     files = archives.files_of(connection, tenant_id)
     faults = (
         [] if directory is not None or not files else [f"There are {len(files)} archive files, and no directory is named for them."]
@@ -56,25 +82,19 @@ def load(connection: Connection, tenant_id: UUID, directory: Path | None) -> Che
     try:
         for file in as_written(tenant_id, files, archives.beginning(tenant_id)) if directory is not None else ():
             counted["files"] += 1
-            faults += _read(file, directory, keys, rows, counted)
+            faults += _read(file, directory, keys, filling, counted)
     except BrokenArchiveError as error:
         faults.append(f"The archive is broken: {error}.")
-    for table, of_table in rows.items():
-        source = f"jsonb_populate_recordset(NULL::public.{table}, CAST(:rows AS jsonb))"
-        filling = text(f"INSERT INTO archived_{table} SELECT * FROM {source}")  # noqa: S608 - names of the models
-        connection.execute(filling, {"rows": json.dumps(list(of_table.values()))})
+    filling.flush()
     return CheckResult(code="I32", title=TITLE, counted=counted, violations=tuple(faults))
 
 
-def _read(
-    file: Any, directory: Any, keys: Mapping[str, bytes], rows: dict[str, dict[str, dict[str, Any]]], counted: dict[str, int]
-) -> list[str]:
+def _read(file: Any, directory: Any, keys: Mapping[str, bytes], filling: Filling, counted: dict[str, int]) -> list[str]:
     """Read one file; returns its first fault. A file is read although the one before it is broken: each begins with a known hash."""
     try:
         for line in entries(directory, file):
             table = line["table"]
-            row = restored(line, PERSONAL.get(table, ()), keys)
-            rows[table][json.dumps([row[name] for name in _key(table)])] = row
+            filling.add(table, restored(line, PERSONAL.get(table, ()), keys))
             counted["lines"] += 1
     except BrokenArchiveError as error:
         return [f"The archive is broken: {error}."]
@@ -83,6 +103,14 @@ def _read(
 
 def _key(table: str) -> list[str]:
     return [column.name for column in METADATA.tables[table].primary_key.columns]
+
+
+@cache
+def _filling(table: str) -> TextClause:
+    source = f"jsonb_populate_recordset(NULL::public.{table}, CAST(:rows AS jsonb))"
+    later = ", ".join(f"{column.name} = excluded.{column.name}" for column in METADATA.tables[table].columns)
+    conflict = f"ON CONFLICT ({', '.join(_key(table))}) DO UPDATE SET {later}"
+    return text(f"INSERT INTO archived_{table} SELECT * FROM {source} {conflict}")  # noqa: S608 - names of the models
 
 
 def _view(table: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from sqlalchemy import text
 
 from domain.retaining.dossiers import PARTS
 from domain.schema import METADATA
+from reconciliation import archived_rows
+from reconciliation.archived_rows import Filling
 from reconciliation.audit_report import AuditReport
 from tests.support.audits import broken, figures
+from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.retaining import AT_ONCE, archiving, audit, end_every_case, rows_of
 from tests.support.settled import Settled
@@ -76,6 +80,36 @@ def test_the_audit_of_an_archived_tenant_counts_what_it_counted_before(archived:
     codes = ("I1", "I3", "I4", "I5", "I6", "I8", "I9", "I10", "I11", "I13", "I15", "I17", "I31")
 
     assert {code: figures(archived.after, code) for code in codes} == {code: figures(archived.before, code) for code in codes}
+
+
+def test_the_audit_reads_an_archive_a_part_at_a_time(archived: Archived, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: one statement, and one list in memory, for everything that was ever archived."""
+    monkeypatch.setattr(archived_rows, "AT_ONCE", 3_000)
+    sizes: list[int] = []
+    flush = Filling.flush
+
+    def noting(filling: Filling) -> None:
+        sizes.append(filling.size)
+        flush(filling)
+
+    monkeypatch.setattr(Filling, "flush", noting)
+
+    report = archived.audit()
+
+    assert (broken(report), figures(report, "I32")) == ([], figures(archived.after, "I32"))
+    assert (len(sizes) > 10, max(sizes) < 10_000) == (True, True)
+
+
+def test_of_two_archived_copies_the_audit_takes_the_later_one(archived: Archived, content: Path) -> None:
+    lines = map(json.loads, content.read_bytes().splitlines())
+    row = next(line["row"] for line in lines if line["table"] == "transition_log")
+    with archived_rows.seeing_archives(acting(archived.database, "audit"), archived.directory) as connection:
+        filling = Filling(connection)
+        for reason in ("first", "second"):
+            filling.add("transition_log", {**row, "reason": reason})
+            filling.flush()
+
+        assert connection.scalars(text("SELECT reason FROM archived_transition_log")).all() == ["second"]
 
 
 def test_the_rows_of_finished_business_leave_the_tables(archived: Archived) -> None:
