@@ -1,7 +1,8 @@
 """Rebuilds projections from the authority: the tables of quotes, orders and decisions, which say what is true.
 
 A rebuilt row is written by the guarded upsert of `domain.projections.merging`, so events may be merged at the same time: whichever comes
-last, the newest version stays.
+last, the newest version stays. The authority's rows are locked as for a foreign key, and those that retention has are left out: otherwise
+a row would come back whose authority is deleted in the same moment.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from sqlalchemy.sql.dml import ReturningInsert
 from domain.delivery import orders
 from domain.delivery.orders import ORDER
 from domain.offers import approvals, quotes
-from domain.offers.approvals import ApprovalDecision, ApprovalRequirement
+from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
 from domain.offers.quotes import Quote
 from domain.projections.merging import NOTHING
 from domain.projections.tables import IDENTITY, TABLES, Projection, header_of
 from domain.store import UnitOfWork, table_of
 
-QUOTE, DECISION, REQUIREMENT = (table_of(entity) for entity in (Quote, ApprovalDecision, ApprovalRequirement))
+QUOTE, DECISION, REQUIREMENT, REQUEST = (
+    table_of(entity) for entity in (Quote, ApprovalDecision, ApprovalRequirement, ApprovalRequest)
+)
 START: Final = (UUID(int=0), UUID(int=0))
 """The position before every row of every tenant."""
 
@@ -112,7 +115,7 @@ def rebuild_row(uow: UnitOfWork, projection: Projection, row_id: UUID) -> bool:
     """Make one row what the authority says; False when it was so already, or when the authority has no such row."""
     authority = AUTHORITIES[projection]
     tenant_id = authority.identity.table.c.tenant_id
-    source = authority.rows.where(tenant_id == uow.tenant_id, authority.identity == row_id)
+    source = _kept(projection, authority.rows.where(tenant_id == uow.tenant_id, authority.identity == row_id))
     return uow.connection.execute(_upsert(projection, source)).one_or_none() is not None
 
 
@@ -124,13 +127,23 @@ def rebuild_batch(
     key = (authority.identity.table.c.tenant_id, authority.identity)
     page = authority.rows.where(tuple_(*key) > tuple_(*(literal(part) for part in after)))
     page = page.where(key[0] == tenant_id) if tenant_id else page
-    batch = page.order_by(*key).limit(limit).cte("batch").prefix_with("MATERIALIZED")
+    batch = _kept(projection, page.order_by(*key).limit(limit)).cte("batch").prefix_with("MATERIALIZED")
     written = _upsert(projection, select(batch)).cte("written")
     names = (batch.c.tenant_id, batch.c[IDENTITY[projection]])
     last = select(*names).order_by(*(name.desc() for name in names)).limit(1).subquery()
     counts = (select(func.count()).select_from(each).scalar_subquery() for each in (batch, written))
     row = connection.execute(select(*counts, *last.c).select_from(last)).one_or_none()
     return Batch(0, 0, after) if row is None else Batch(row[0], row[1], (row[2], row[3]))
+
+
+def _kept(projection: Projection, source: Select[Any]) -> Select[Any]:
+    """Those rows whose quote or order retention does not delete now. A command that changes one of these is not waited for either."""
+    if projection is Projection.DECISIONS:
+        of_request = and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id)
+        of_quote = and_(QUOTE.c.tenant_id == REQUEST.c.tenant_id, QUOTE.c.id == REQUEST.c.quote_id)
+        source = source.join(REQUEST, of_request).join(QUOTE, of_quote)
+    root = ORDER if projection is Projection.ORDERS else QUOTE
+    return source.with_for_update(read=True, key_share=True, of=root, skip_locked=True)
 
 
 def count_rows(connection: Connection, projection: Projection, tenant_id: UUID | None = None) -> int:

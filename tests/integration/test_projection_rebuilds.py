@@ -261,6 +261,23 @@ def test_a_rebuild_does_not_take_back_what_the_inbox_writes_meanwhile(db: Engine
     assert [(row.aggregate_version, row.status) for row in shown(db)] == [(4, "HELD")]
 
 
+@pytest.mark.parametrize("projection", list(Projection))
+def test_a_row_that_retention_deletes_does_not_come_back(db: Engine, order_id: UUID, projection: Projection) -> None:
+    """Kills: a rebuild that writes what it has read before retention deleted it."""
+    with db.begin() as connection:
+        connection.execute(delete(TABLES[projection]))
+    with db.connect() as holder:
+        for table in ("quote", "sales_order"):
+            holder.execute(text(f"SELECT id FROM {table} FOR UPDATE"))
+
+        while_deleted = rebuild(acting(db, "reconcile"), projection, None, lambda _: None)
+        in_a_sweep = sweep(db)
+
+    assert (while_deleted.changed, in_a_sweep, shown(db, projection)) == (0, 0, [])
+    sweep(db)
+    assert len(shown(db, projection)) == 1
+
+
 def test_an_unknown_projection_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
     assert_one_line(q2o(tmp_path, "rebuild", "nope"), "nope", "quote_search, order_search, approval_decisions")
 
