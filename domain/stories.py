@@ -43,15 +43,16 @@ def story(uow: UnitOfWork, order: Row[Any]) -> list[dict[str, Any]]:
     requests = [row.id for row in among(uow, REQUEST, "quote_id", [order.quote_id])]
     requirements = {row.id: row for row in among(uow, REQUIREMENT, "request_id", requests)}
     subjects = [order.id, order.quote_id, *steps, *cases, *requests, *requirements]
+    processes = {row.id: row for row in among(uow, CORRELATION, "aggregate_id", subjects)}
     return in_order(
         [
             *entries(uow, order.id),
             *transitions(uow, [order.quote_id, *requests, *requirements], {}, {}),
             *_decisions(uow, requirements),
             *_acceptances(uow, order.quote_id),
-            *_refusals(uow, subjects, steps),
-            *_findings(uow, subjects, steps),
-            *_processes(uow, subjects),
+            *_refusals(uow, [*subjects, *processes], steps),
+            *_findings(uow, [*subjects, *processes], steps, processes),
+            *_processes(uow, processes),
         ]
     )
 
@@ -105,14 +106,20 @@ def _refusals(uow: UnitOfWork, subjects: list[UUID], steps: Mapping[UUID, Row[An
         )
 
 
-def _findings(uow: UnitOfWork, subjects: list[UUID], steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+def _findings(
+    uow: UnitOfWork, subjects: list[UUID], steps: Mapping[UUID, Row[Any]], processes: Mapping[UUID, Row[Any]]
+) -> Iterator[Entry]:
     for row in among(uow, FINDING, "aggregate_id", subjects):
+        process = processes.get(row.aggregate_id)
         facts = {"sweep": row.kind, "status": row.action, "evidence": row.evidence}
+        facts["workflow"] = process.workflow_name if process is not None else None
         yield entry("FINDING", row.created_at, steps.get(row.aggregate_id), **facts)
 
 
-def _processes(uow: UnitOfWork, subjects: list[UUID]) -> Iterator[Entry]:
-    for row in among(uow, CORRELATION, "aggregate_id", subjects):
+def _processes(uow: UnitOfWork, processes: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
+    for change in transitions(uow, processes, {}, {}):
+        yield {**change, "workflow": processes[change["aggregate_id"]].workflow_name}
+    for row in processes.values():
         yield entry(
             "PROCESS",
             row.updated_at,

@@ -45,6 +45,8 @@ def _subject(entry: Entry) -> str:
         return f"Case {entry['caseNumber']}"
     if "stepCode" in entry:
         return f"Step {entry['stepCode']}"
+    if "workflow" in entry:
+        return f"The process {entry['workflow']}"
     kind = str(entry.get("aggregateType", ""))
     return SUBJECTS.get(kind, _words(kind).capitalize())
 
@@ -106,6 +108,7 @@ def _refusal(entry: Entry) -> str:
 def _finding(entry: Entry) -> str:
     evidence = ", ".join(f"{name} {value}" for name, value in entry["evidence"].items() if value is not None)
     about = f" of step {entry['stepCode']}" if "stepCode" in entry else ""
+    about = f" of the process {entry['workflow']}" if "workflow" in entry else about
     return f"Reconciliation ({entry['sweep']}){about}: {_words(entry['status'])}; it saw {evidence}."
 
 

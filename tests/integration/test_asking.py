@@ -9,7 +9,10 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
+from domain import findings
+from domain.delivery import orders
 from domain.errors import Refusal
+from domain.workflows import starts
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers, offers_of_new_tenant
@@ -72,6 +75,22 @@ def test_the_story_of_a_step_tells_the_attempt_and_its_outcome(ask: Ask, offers:
 
     assert "sent EXECUTE of step CHECK_SERVICEABILITY to its provider, as attempt 1 under the key" in told
     assert "Attempt 1 of step CHECK_SERVICEABILITY (EXECUTE) is SUCCEEDED, as its callback says" in told
+
+
+def test_the_story_tells_what_became_of_the_process(ask: Ask, offers: Offers) -> None:
+    """Kills: a story without the start whose outcome was unknown, and without what reconciliation found out about it."""
+    work = Fulfilment.running(offers)
+    key = orders.business_key(offers.tenant_id, work.order_id)
+    with offers.uow("dispatch") as uow:
+        starts.start_timed_out(uow, key)
+        process = starts.find(uow, key)
+        about = {"aggregate_type": "workflow_correlation", "aggregate_id": process.id, "evidence": {"instances": 1}}
+        findings.record(uow, kind="start", action="attached", **about)
+
+    told = ask("explain", str(work.order_id))
+
+    assert "The process order-fulfillment went from REQUESTED to START_UNKNOWN (time out)" in told
+    assert "Reconciliation (start) of the process order-fulfillment: attached; it saw instances 1." in told
 
 
 def test_an_order_is_found_by_its_number_in_its_tenant(ask: Ask, db: Engine, contradicted: Fulfilment) -> None:
