@@ -145,7 +145,7 @@ EXTERNAL_TASK = RetryRule(
     identity="the ids and keys of the domain: every handler may be repeated",
     record="the engine's log of the task; incident",
     end="incident of the engine; a sweep opens its case",
-    test="tests/unit/test_retry_policy.py: `test_the_default_policy_is_that_of_the_table`",
+    test="tests/unit/test_retry_policy.py: `test_a_task_without_a_policy_is_tried_as_often_as_the_table_says`",
 )
 STEP_ELSEWHERE = RetryRule(
     operation="external task that comes too early",
@@ -215,7 +215,7 @@ PROVIDER_NOT_SENT = RetryRule(
     identity="the provider's Idempotency-Key: the same for every attempt at one request",
     record="`provider_attempt`, one row for each attempt",
     end="incident of the engine; a sweep opens its case",
-    test="tests/unit/test_retry_policy.py: `test_the_default_policy_is_that_of_the_table`",
+    test="tests/unit/test_retry_policy.py: `test_a_task_without_a_policy_is_tried_as_often_as_the_table_says`",
 )
 PROVIDER_UNKNOWN = RetryRule(
     operation="external reservation (any provider request)",

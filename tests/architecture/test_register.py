@@ -20,6 +20,13 @@ from workers.runtime.log_fields import FIELDS
 
 EVERY_RACE = (*RACES, *FURTHER)
 NAMED_TESTS = sorted({test for each in (*EVERY_RACE, *REQUIRED) for test in each.tests})
+MUST_BE_ZERO = (
+    "q2o_audit_violations",
+    "q2o_db_deadlocks_total",
+    "q2o_inbox_dead_letters_total",
+    "q2o_items_set_aside_total",
+    "q2o_retention_failures_total",
+)
 RULES = ROOT / "docker" / "prometheus" / "rules.yaml"
 A_METRIC = re.compile(r"\b(q2o_[a-z0-9_]+)")
 PARTS = re.compile(r"_(?:bucket|count|sum)$")
@@ -51,6 +58,13 @@ def test_every_rule_for_prometheus_names_a_metric_of_the_product() -> None:
 
     assert named
     assert named <= set(of_the_product())
+
+
+@pytest.mark.parametrize("name", MUST_BE_ZERO)
+def test_a_person_is_called_for_what_must_not_happen(name: str) -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
+
+    assert any("alert" in rule and name in rule["expr"] for rule in rules)
 
 
 def test_the_percentile_of_lock_waits_is_a_rule() -> None:

@@ -9,15 +9,17 @@ from workers.pod.retry_policy import DEFAULT_POLICY, RetryPolicy
 
 
 def test_a_policy_counts_tries_and_doubles_its_waits() -> None:
-    policy = RetryPolicy.parse("R4/PT10S")
+    assert waits_of(RetryPolicy.parse("R4/PT10S")) == [10, 20, 40]
 
+
+def waits_of(policy: RetryPolicy) -> list[float]:
+    """Let a task fail until its policy leaves it no try; returns the seconds before each further one."""
     retries: int | None = None
     waits = []
     while (left := policy.left_after_failure(retries)) > 0:
         waits.append(policy.wait_before_next(left).total_seconds())
         retries = left
-
-    assert waits == [10, 20, 40]
+    return waits
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,7 @@ def test_no_wait_is_longer_than_an_hour() -> None:
     assert policy.wait_before_next(1) == EXTERNAL_TASK.longest_wait
 
 
-def test_the_default_policy_is_that_of_the_table() -> None:
-    assert (DEFAULT_POLICY.attempts, DEFAULT_POLICY.wait) == (EXTERNAL_TASK.attempts, EXTERNAL_TASK.first_wait)
-    assert DEFAULT_POLICY.left_after_failure(1) == 0
+def test_a_task_without_a_policy_is_tried_as_often_as_the_table_says() -> None:
+    first = EXTERNAL_TASK.first_wait.total_seconds()
+
+    assert waits_of(DEFAULT_POLICY) == [first * 2**number for number in range(EXTERNAL_TASK.attempts - 1)]

@@ -192,7 +192,7 @@ KNOWN: Mapping[str, Known] = {
     ),
     "q2o_retention_failures_total": Known(
         RETENTION + "test_a_kind_that_fails_stops_no_other_kind",
-        "The line `item_set_aside` has the reason; the next run tries again.",
+        "The lines `retention_failed`, `archive_failed`, `dossier_not_read` and `dossier_not_deleted` have the reason; the next run tries again.",
     ),
     "q2o_retention_oldest_kept_timestamp_seconds": Known(
         RETENTION + "test_metrics_tell_what_was_deleted_and_how_old_the_rest_is",
