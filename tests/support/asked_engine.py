@@ -25,6 +25,12 @@ class AskedEngine:
     def who_assigned(self, *_: object) -> str | None:
         return None
 
+    def groups_of(self, *_: object) -> list[str]:
+        return []
+
+    def delete_instance(self, *_: object) -> None:
+        """Nothing more is asked about it here."""
+
     def find_instances(self, *_: object) -> list[Instance]:
         return []
 
@@ -40,8 +46,8 @@ class AskedEngine:
     def incidents_from(self, *_: object) -> tuple[list[Incident], bool]:
         return [_incident(one) for one in self.instances], True
 
-    def incidents_at(self, *_: object) -> list[Incident]:
-        return []
+    def incidents_at(self, instance_id: str, _: str) -> list[Incident]:
+        return [_incident(one) for one in self.instances if one.id == instance_id]
 
 
 def _task(one: EngineInstance) -> UserTask:

@@ -116,19 +116,18 @@ class Undone(Exception):
     """Rolls a measured command back."""
 
 
-def loop_on(engine: Engine, instances: Collection[EngineInstance] = ()) -> Mapping[str, Any]:
-    """The sweeps of the loop by their kinds; they change nothing. The engine knows these instances, the provider no request."""
-    doors = cast("Camunda", AskedEngine(instances))
-    loop = Reconciler(engine, doors, {"sandbox": Scripted(lambda: None)}, AT_ONCE, dry_run=True)
+def loop_on(engine: Engine, doors: AskedEngine, *, dry_run: bool = True) -> Mapping[str, Any]:
+    """The sweeps of the loop by their kinds; by default they change nothing. The provider knows no request."""
+    loop = Reconciler(engine, cast("Camunda", doors), {"sandbox": Scripted(lambda: None)}, AT_ONCE, dry_run=dry_run)
     return {sweep.kind: sweep for sweep in loop._sweeps}
 
 
-SWEEPS = tuple(loop_on(create_engine("postgresql+psycopg://")))
+SWEEPS = tuple(loop_on(create_engine("postgresql+psycopg://"), AskedEngine(())))
 
 
 def sweeps_of(engine: Engine) -> Mapping[str, Any]:
     """The sweeps of a loop that has completed its first round."""
-    sweeps = loop_on(acting(engine, "reconcile"), list(_instances(engine)))
+    sweeps = loop_on(acting(engine, "reconcile"), AskedEngine(list(instances_of(engine))))
     for sweep in sweeps.values():
         sweep.sweep()
     return sweeps
@@ -180,7 +179,7 @@ def _audits(connection: Connection) -> Audits:
     return Audits(connection.engine, NONE, page=PAGE)
 
 
-def _instances(engine: Engine) -> Iterator[EngineInstance]:
+def instances_of(engine: Engine) -> Iterator[EngineInstance]:
     known = text(
         "SELECT process_instance_id AS id, business_key, tenant_id FROM workflow_correlation WHERE status IN ('STARTED', 'LOST') "
         "UNION SELECT process_instance_id, business_key, tenant_id FROM workflow_instance ORDER BY 1"

@@ -22,8 +22,10 @@ from tests.faults.crashes.mortal import KilledError
 from tests.faults.crashes.places import Places
 from tests.faults.crashes.ring import Fate, Part, parts
 from tests.faults.crashes.running import crash_processes
+from tests.faults.crashes.sweeps import Swept
 from tests.races.explorer.__main__ import server
 from tests.support.evidence import record
+from tests.support.sweep_selections import SWEEPS
 from workers.local.stack import LocalStack
 from workers.runtime import logs
 
@@ -36,8 +38,9 @@ class Kind(StrEnum):
     """What is crashed."""
 
     COMMANDS = "commands"
+    SWEEPS = "sweeps"
     PROCESSES = "processes"
-    BOTH = "both"
+    ALL = "all"
 
 
 class _Line:
@@ -68,15 +71,17 @@ class _Line:
 
 def main(
     only: Annotated[str, typer.Option(help="Only parts, `<scene>: <command>`, whose name contains this.")] = "",
-    of: Annotated[Kind, typer.Option(help="Crash only these.")] = Kind.BOTH,
+    of: Annotated[Kind, typer.Option(help="Crash only these.")] = Kind.ALL,
     jobs: Annotated[int, typer.Option(help="Rings side by side.")] = os.cpu_count() or 1,
 ) -> None:
-    """Crash commands at each of their gates, send them again, and compare what came of it with the undisturbed command; then the processes."""
+    """Crash commands at each of their gates, send them again, and compare what came of it with the undisturbed command; then sweeps and processes."""
     chosen = [part for part in parts(every_scene=True) if only in str(part)]
     if not chosen:
         raise typer.BadParameter(f"the name of no part contains {only!r}", param_hint="--only")
-    wrong = [] if of is Kind.PROCESSES else _commands(chosen, jobs, is_whole=not only)
-    if of is not Kind.COMMANDS and not only:
+    wrong = _commands(chosen, jobs, is_whole=not only) if of in {Kind.COMMANDS, Kind.ALL} else []
+    if of in {Kind.SWEEPS, Kind.ALL} and not only:
+        wrong += _sweeps(jobs)
+    if of in {Kind.PROCESSES, Kind.ALL} and not only:
         wrong += _processes()
     for sentence in wrong:
         console.print(f"✗ {sentence}", style="red", markup=False, soft_wrap=True)
@@ -96,6 +101,23 @@ def _commands(chosen: Sequence[Part], jobs: int, *, is_whole: bool) -> list[str]
     if is_whole:
         record("crashes of commands", crashes, "crashes", f"{gates} gates, {len(fates)} commands in their scenes")
         record("crashes of commands with a difference", len(wrong), "crashes")
+    return wrong
+
+
+def _sweeps(jobs: int) -> list[str]:
+    began, done = monotonic(), list[Swept]()
+    with server() as database_url, _Line("sweeps", len(SWEEPS)) as line:
+        for swept in crew.crash_sweeps(database_url, SWEEPS, jobs):
+            done.append(swept)
+            line.tell(swept.kind, advance=1)
+    wrong = [sentence for swept in done for sentence in swept.wrong]
+    gates, crashes = sum(swept.gates for swept in done), sum(swept.crashes for swept in done)
+    console.print(
+        f"{len(done)} sweeps, {gates:,} gates, {crashes:,} crashes in {monotonic() - began:.0f} s, {len(wrong)} wrong",
+        soft_wrap=True,
+    )
+    record("crashes of sweeps", crashes, "crashes", f"{gates} gates, {len(done)} sweeps")
+    record("crashes of sweeps with a difference", len(wrong), "crashes")
     return wrong
 
 

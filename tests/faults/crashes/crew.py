@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from multiprocessing import get_context
+from unittest.mock import patch
 
 from tests.faults.crashes.ring import Fate, Part, Ring
+from tests.faults.crashes.sweeps import Swept, swept_world
 from tests.races.explorer.stage import stage_on
+
+
+def crash_sweeps(database_url: str, kinds: Sequence[str], jobs: int) -> Iterator[Swept]:
+    """Crash these sweeps at all their gates, each in a database of its own."""
+    with get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_crash_a_sweep, [(database_url, kind) for kind in kinds])
+
+
+def _crash_a_sweep(task: tuple[str, str]) -> Swept:
+    database_url, kind = task
+    with swept_world(database_url, f"q2o_swept_{kind.replace('-', '_')}") as sweeping, patch("workers.runtime.set_aside._log"):
+        return sweeping.crash(kind)
 
 
 def crash(database_url: str, chosen: Sequence[Part], jobs: int) -> Iterator[Fate]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, event
-
-from tests.races.explorer.sessions import connect
+from sqlalchemy import Connection, Engine, event
 
 COMMIT = "COMMIT"
 
@@ -42,10 +40,10 @@ class KilledError(BaseException):
 
 
 class Mortal:
-    """A session with at most one crash. `gates` are the labels of the gates that it has reached."""
+    """Sessions of a pool of their own, with at most one crash. `gates` are the labels of the gates that they have reached."""
 
-    def __init__(self, database_url: str, crash: Crash | None = None) -> None:
-        self.engine = connect(database_url, "mortal")
+    def __init__(self, engine: Engine, crash: Crash | None = None) -> None:
+        self.engine = engine
         self.gates: list[str] = []
         self._crash = crash
         self._is_dead = False

@@ -17,6 +17,7 @@ from tests.races.explorer.outcomes import Outcomes
 from tests.races.explorer.programs import REPLAYED, carry_out, command_id
 from tests.races.explorer.registry import COMMANDS, Command
 from tests.races.explorer.scenes import Scene, set_the_scene
+from tests.races.explorer.sessions import connect
 from tests.races.explorer.stage import Stage
 from tests.races.explorer.worlds import END, WORLDS
 from tests.support.offers import ANNA, BERT, MONA
@@ -90,7 +91,7 @@ class Ring:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._immortal = Mortal(stage.database_url)  # kept, because a connection costs more than most tries
+        self._immortal = Mortal(connect(stage.database_url, "mortal"))  # kept, because a connection costs more than most tries
         self._gates: list[str] = []
         self._prepared: tuple[str, Scene | Delivery, Invariants, Outcomes] | None = None
 
@@ -147,7 +148,7 @@ class Ring:
 
     def _try(self, scene: Scene | Delivery, part: Part, number: int, crash: Crash | None) -> str:
         key = "key" if part.has_key else None
-        mortal = Mortal(self._stage.database_url, crash) if crash else self._immortal
+        mortal = Mortal(connect(self._stage.database_url, "mortal"), crash) if crash else self._immortal
         mortal.gates.clear()
         try:
             return carry_out(mortal.engine, scene, COMMANDS[part.command], number, rank=part.rank, key=key)
