@@ -75,22 +75,18 @@ def _attempts(*conditions: Any) -> Any:
 
 
 NOW = func.clock_timestamp()
+
+
+def _has_predecessor(condition: Any) -> Any:
+    joined = and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id)
+    of_step = (DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id)
+    return exists(select(PREDECESSOR.c.id).join(DEPENDENCY, joined).where(*of_step, condition))
+
+
 # Sound without a lock: a step that is done stays done, so this can only find a predecessor open that has just been done.
-HAS_OPEN_PREDECESSOR = exists(
-    select(PREDECESSOR.c.id)
-    .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
-    .where(DEPENDENCY.c.tenant_id == STEP.c.tenant_id, DEPENDENCY.c.step_id == STEP.c.id, ~is_one_of(PREDECESSOR.c.status, *DONE))
-)
-# The order of such a step is evaluated to cancel it: nothing will start it.
-HAS_LOST_PREDECESSOR = exists(
-    select(PREDECESSOR.c.id)
-    .join(DEPENDENCY, and_(DEPENDENCY.c.tenant_id == PREDECESSOR.c.tenant_id, DEPENDENCY.c.depends_on_step_id == PREDECESSOR.c.id))
-    .where(
-        DEPENDENCY.c.tenant_id == STEP.c.tenant_id,
-        DEPENDENCY.c.step_id == STEP.c.id,
-        is_one_of(PREDECESSOR.c.status, *(steps.FINAL - set(DONE))),
-    )
-)
+HAS_OPEN_PREDECESSOR = _has_predecessor(~is_one_of(PREDECESSOR.c.status, *DONE))
+# Nothing will start such a step: an evaluation of its order cancels it.
+HAS_LOST_PREDECESSOR = _has_predecessor(is_one_of(PREDECESSOR.c.status, *(steps.FINAL - set(DONE))))
 # Sound, like the next ones, because the step is locked first: a transaction that changes an attempt's status has locked its step.
 ABSENCE_PROVEN = _attempts(text(f"provider_attempt.{LIVE}"), ATTEMPT.c.sent_at < NOW - param("request_safe_interval", INTERVAL()))
 # A heartbeat locks no step: one that is written in the same moment is missed, and the provider is asked although the worker lives.
