@@ -15,6 +15,7 @@ from domain.delivery import orphans
 from domain.delivery.orphans import Orphan, Place
 from domain.findings import FindingStatus
 from domain.store.unit_of_work import housekeeping
+from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.walks import Kept
 
@@ -34,15 +35,15 @@ class Orphans:
         self._repairs = repairs
         self._grace = grace
         self._seen: Place | None = None
-        self._found = Kept(self.kind, self._raise_alarm)
+        self._accepted = Kept(self.kind, self._raise_alarm)
 
     def sweep(self) -> int:
         """Report every orphan; returns how many were reported."""
         with housekeeping(self._database) as connection:
             found = orphans.without_process(connection, LIMIT, self._grace)
             accepted, self._seen = orphans.accepted_since(connection, self._seen, ACCEPTED, self._grace)
-        self._found.add((*found, *accepted))
-        return self._found.settle()
+        self._accepted.add(accepted)
+        return sum(alone(self.kind, self._raise_alarm, orphan) for orphan in found) + self._accepted.settle()
 
     def _raise_alarm(self, orphan: Orphan) -> bool:
         _log.error("impossible_state", aggregateType=orphan.aggregate_type, aggregateId=orphan.id, lacks=orphan.lacks)

@@ -13,7 +13,7 @@ from reconciliation.repairs import Repair
 from tests.faults.crashes.sweeps import Sweeping, swept_world
 from tests.support.sweep_selections import SWEEPS
 
-CRASHES = 3  # of each sweep
+CRASHES = 2  # of each sweep
 CHANGE_NOTHING = {"audit", "gauges"}
 
 
@@ -43,4 +43,4 @@ def test_a_repair_in_two_transactions_is_found(sweeping: Sweeping, monkeypatch: 
 
     monkeypatch.setattr(repairs, "_record_finding", record_later)
 
-    assert sweeping.crash("quote", 12).wrong
+    assert sweeping.crash("quote", 8).wrong
