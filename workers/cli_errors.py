@@ -23,12 +23,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn errors that a person can put right outside of the product into one line and exit code 2."""
+    """Turn errors that a person can put right outside of the product, and outages during a command, into one line and exit code 2."""
     try:
         yield
     except _outside_errors() as error:
         for line in str(error).splitlines():
             err.print(f"[red]q2o:[/red] {escape(line)}", markup=True)
+        raise typer.Exit(EXIT_ASK_USER) from error
+    except Exception as error:
+        if (reason := _outage(error)) is None:
+            raise
+        err.print(
+            f"[red]q2o:[/red] the command was interrupted ({escape(reason)}): run it again; what it has done counts once",
+            markup=True,
+        )
         raise typer.Exit(EXIT_ASK_USER) from error
 
 
@@ -45,6 +53,15 @@ def tell_fault(fault: Exception) -> None:
     err.print(
         f"[red]q2o:[/red] a fault of ours ends this command: {type(fault).__name__}: {escape(str(fault))}; its trace stands above"
     )
+
+
+def _outage(error: Exception) -> str | None:
+    """Why a service went away during a command; None for any other error. Imported after a failure, as the errors below."""
+    from workers.runtime.outages import is_waited_out
+
+    if not is_waited_out(error):
+        return None
+    return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _outside_errors() -> tuple[type[Exception], ...]:

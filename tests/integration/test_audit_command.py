@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers, offers_of_new_tenant
 from tests.support.ports import free_port_that_refuses
+from tests.support.waiting import eventually
 from workers import suite
 from workers.cli import app
 
@@ -66,6 +68,24 @@ def test_every_tenant_is_audited_when_none_is_named(run: Run, db: Engine, work: 
     audits = json.loads(run("--json").stdout)["audits"]
 
     assert {audit["tenantId"] for audit in audits} == {str(work.offers.tenant_id), str(other)}
+
+
+def test_a_session_that_is_cut_during_the_audit_is_one_line(run: Run, db: Engine, work: Fulfilment) -> None:
+    """Kills: the trace of a fault of ours, where the database was restarted."""
+    with db.connect() as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute(text("LOCK TABLE quote_acceptance IN ACCESS EXCLUSIVE MODE"))
+        running = pool.submit(run)
+        with db.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+            waiting = text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            eventually(lambda: other.execute(waiting).all(), "the audit waits, and its session is cut")
+        result = running.result(60)
+
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1] == (
+        "q2o: the command was interrupted (terminating connection due to administrator command): run it again; what it has done counts once"
+    )
 
 
 def test_an_unknown_tenant_is_one_line(run: Run, work: Fulfilment) -> None:

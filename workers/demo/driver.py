@@ -91,8 +91,13 @@ class Driver:
         return task
 
     def _open_task(self, sample: SampleQuote, actor: Actor) -> dict[str, Any] | None:
-        tasks = self._api.get("/approval-tasks", actor, status="open")["items"]
-        return next((dict(task) for task in tasks if task["quoteId"] == sample.quote["quoteId"]), None)
+        place: dict[str, Any] = {}
+        while True:
+            page = self._api.get("/approval-tasks", actor, status="open", **place)
+            mine = next((dict(task) for task in page["items"] if task["quoteId"] == sample.quote["quoteId"]), None)
+            if mine is not None or page["next"] is None:
+                return mine
+            place = {"after": page["next"]}
 
     def decide(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
         """Decide through the API with a double click: the second request finds the requirement decided."""
