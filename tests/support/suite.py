@@ -32,6 +32,7 @@ from domain.store.facts import TransitionLog
 from reconciliation.audit import Audit, Outside
 from reconciliation.audit_report import AuditReport
 from reconciliation.audit_sources import CamundaHistory, KafkaTopics
+from reconciliation.loop import CASE_GRACE
 from tests.support.database import seeing_every_tenant
 from tests.support.waiting import eventually
 from workers import suite
@@ -178,8 +179,12 @@ class Shop:
         return {str(row["activityName"]) for row in activities if row["activityType"].endswith("EndEvent")}
 
     def processes_end(self) -> None:
-        """Wait until no process instance of the tenant runs; a message that no instance waits for may still be open."""
-        eventually(lambda: not any(instance.is_running for instance in self.instances()), "every process has ended", patience=60)
+        """Wait until no process instance of the tenant runs; a message that no instance waits for may still be open.
+
+        The process of a case ends with its case, and reconciliation closes a resolved case after its grace.
+        """
+        patience = CASE_GRACE.total_seconds() + 60
+        eventually(lambda: not any(instance.is_running for instance in self.instances()), "every process has ended", patience)
 
     def end_processes(self) -> None:
         """End the instances that still run: those of a failed test must not reach the workers of the next one."""
