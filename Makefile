@@ -55,7 +55,7 @@ invariants: $(VENV)/.development ## write what the audit looks up, and what to d
 settings: $(VENV)/.development ## write the tables of settings to docs/settings.md
 	@$(BIN)/python -m tests.support.settings_page
 
-faults: $(VENV)/.development ## crash every command at every gate, then run the tests of faults: lost replies, dead workers, killed processes
+faults: $(VENV)/.development ## crash every command, sweep and process at every gate, then run the tests of faults: lost replies, dead workers, killed processes
 	$(BIN)/python -m tests.faults.crashes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
