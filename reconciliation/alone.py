@@ -31,7 +31,7 @@ class Named(Protocol):
 
 def alone(sweep: str, act: Callable[..., bool], row: Named, *more: object) -> bool:
     """Act on a row, and say whether that changed something; not when the row fails or is locked by another process. Raises outages."""
-    ids = _ids_of(row)
+    ids = ids_of(row)
     key = (sweep, *ids.values())
     if key in _pauses:
         return False
@@ -46,5 +46,6 @@ def alone(sweep: str, act: Callable[..., bool], row: Named, *more: object) -> bo
     return False
 
 
-def _ids_of(row: Named) -> Mapping[str, object]:
+def ids_of(row: Named) -> Mapping[str, object]:
+    """What names a row in the log."""
     return {camel(name): value for name, value in row._asdict().items() if name in _IDS}  # noqa: SLF001 - its public name

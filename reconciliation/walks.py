@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from reconciliation.alone import Named, alone
+from reconciliation.alone import Named, alone, ids_of
 
 PAGE = 200  # entries per round
 
@@ -34,17 +34,21 @@ class Kept(Generic[Item]):
     def __init__(self, sweep: str, act: Callable[[Item], bool]) -> None:
         self._sweep = sweep
         self._act = act
-        self._items: dict[Item, None] = {}
+        self._items: dict[tuple[object, ...], Item] = {}
 
     def add(self, items: Iterable[Item]) -> None:
         """Keep what was found, before the walk goes on."""
-        self._items |= dict.fromkeys(items)
+        self._items |= {_key(item): item for item in items}
 
     def settle(self) -> int:
         """Act on each item, alone; returns how often that changed something. Raises outages."""
-        return sum(alone(self._sweep, self._settle, item) for item in list(self._items))
+        return sum(alone(self._sweep, self._settle, item) for item in list(self._items.values()))
 
     def _settle(self, item: Item) -> bool:
         is_changed = self._act(item)
-        del self._items[item]
+        del self._items[_key(item)]
         return is_changed
+
+
+def _key(item: Named) -> tuple[object, ...]:
+    return tuple(ids_of(item).values())
