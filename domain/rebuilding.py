@@ -1,8 +1,8 @@
 """Rebuilds projections from the authority: the tables of quotes, orders and decisions, which say what is true.
 
 A rebuilt row is written by the guarded upsert of `domain.projections.merging`, so events may be merged at the same time: whichever comes
-last, the newest version stays. The authority's rows are locked as for a foreign key, and those that retention has are left out: otherwise
-a row would come back whose authority is deleted in the same moment.
+last, the newest version stays. The authority's rows are locked as for a foreign key, and those that retention is deleting are skipped:
+otherwise a deleted row could come back.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def rebuild_batch(
 
 
 def _kept(projection: Projection, source: Select[Any]) -> Select[Any]:
-    """Those rows whose quote or order retention does not delete now. A command that changes one of these is not waited for either."""
+    """Leave out rows whose quote or order retention is deleting. A command that changes one neither waits nor is waited for."""
     if projection is Projection.DECISIONS:
         of_request = and_(REQUEST.c.tenant_id == REQUIREMENT.c.tenant_id, REQUEST.c.id == REQUIREMENT.c.request_id)
         of_quote = and_(QUOTE.c.tenant_id == REQUEST.c.tenant_id, QUOTE.c.id == REQUEST.c.quote_id)

@@ -29,7 +29,7 @@ AT_ONCE = 8_000_000  # characters in one statement: PostgreSQL takes some hundre
 
 
 class Filling:
-    """Takes archived rows into the temporary tables, some at a time: an archive may be larger than the memory."""
+    """Writes archived rows to the temporary tables in batches, because an archive may not fit into memory."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -60,7 +60,7 @@ class Archiving:
         return deleted, self._failed
 
     def _guarded(self, tenant_id: UUID, broken: set[UUID], work: Callable[[], int]) -> int:
-        """Work on the archive of one tenant, unless that has failed, as when a file is broken: it stops no other tenant."""
+        """Work on the archive of one tenant. When it fails, as on a broken file, this tenant is left out until the next run."""
         if tenant_id in broken:
             return 0
         try:
@@ -106,7 +106,7 @@ class Archiving:
         return {root_id: keys[customer] for root_id, customer in whose.items()}
 
     def _read(self, dossier: Dossier, keys: Mapping[UUID, Row[Any]]) -> list[Entry]:
-        """Read one dossier. Nothing, when it cannot be read: it stays in its tables, and the others are archived."""
+        """Read one dossier. Returns nothing when it cannot be read: then it stays in its tables, and the others are archived."""
         try:
             with housekeeping(self._database) as connection:
                 dossiers.name_file(connection)

@@ -89,7 +89,7 @@ class Audits:
         return list(connection.execute(select(*key).where(after).order_by(*key).limit(self._page)))
 
     def _audit(self, tenant_id: UUID, quotes: Sequence[UUID]) -> None:
-        """Audit quotes of one tenant. What cannot be audited is set aside until the next walk, and this walk then forgets nothing."""
+        """Audit quotes of one tenant. When that fails, they are set aside until the next walk, and this walk forgets nothing."""
         with isolated("reconcile", "audited_quotes", tenantId=tenant_id, firstQuoteId=quotes[0], lastQuoteId=quotes[-1]):
             with transaction(self._database, tenant_id, SNAPSHOT) as connection:
                 for code, sentence in _EXCERPTS.violations(connection, tenant_id, quotes):
@@ -107,7 +107,7 @@ class Audits:
         self._known[violation] = self._walk
 
     def _go_on(self, page: Sequence[Row[Any]]) -> None:
-        """Remember the place. At the end of a whole walk, forget what was not found again."""
+        """Remember the place. At the end of a walk without failures, forget the violations that were not found again."""
         self._last = (page[-1].tenant_id, page[-1].id) if len(page) == self._page else START
         if self._last == START and self._is_whole:
             self._forget()

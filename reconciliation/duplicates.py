@@ -141,7 +141,7 @@ def _is_duplicate(one: EngineInstance, known: Row[Any]) -> bool:
 
 
 def _still_counts_not(uow: UnitOfWork, one: EngineInstance, subject: tuple[UUID, UUID]) -> bool:
-    """Whether the instance still has no place, and no other reconciler has recorded that, now that its correlation is locked."""
+    """Whether the instance still does not count and nobody has recorded that. Its correlation is locked by now."""
     known = starts.find_locked(uow, one.business_key)
     is_recorded = one.id in findings.recorded_of(uow.connection, Duplicates.kind, {subject})
     return not is_recorded and (known is None or _is_duplicate(one, known))

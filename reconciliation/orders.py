@@ -1,4 +1,4 @@
-"""Evaluates orders that were not evaluated after a change of their steps: a process died between the two transactions, or waited in vain."""
+"""Evaluates orders that were not evaluated after a change of their steps: a process died between the two transactions, or did not get a lock."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 
 
 def in_time(items: Iterable[Item]) -> Iterator[Item]:
-    """Give items until the budget of a sweep is used up, at least one: each may need an answer of the engine."""
+    """Give items until the budget of a sweep is used up, at least one: each may need an answer from the engine."""
     ends_at = time.monotonic() + BUDGET.total_seconds()
     for item in items:
         yield item

@@ -29,7 +29,7 @@ Item = TypeVar("Item", bound=Named)
 
 
 class Kept(Generic[Item]):
-    """What a walk that looks at everything once has found. Each item is kept until `act` has ended without an error, an outage included."""
+    """What a sweep has found and will not find again. Each item is kept, through failures and outages, until it is dealt with."""
 
     def __init__(self, sweep: str, act: Callable[[Item], bool]) -> None:
         self._sweep = sweep

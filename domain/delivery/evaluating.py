@@ -52,7 +52,7 @@ def evaluate(uow: UnitOfWork, order_id: UUID, *, tells: bool = True) -> str:
 
 
 def _ended(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> str:
-    """The status of an order; nobody is asked any more for the plan of one that has ended without a step."""
+    """Return the status of an order. One that has ended without steps needs no plan, so the case about its plan closes."""
     if order.status in FINAL and not rows:
         triaging.close(uow, troubles.key_of_failed_decomposition(order.id), NO_PLAN_NEEDED)
     return str(order.status)

@@ -186,7 +186,7 @@ def late_orders(connection: Connection, limit: int, lead_time: timedelta = CATAL
 
 
 def report_late(uow: UnitOfWork, order_id: UUID, promised: datetime) -> bool:
-    """Open the case of an order whose promised time is over; returns False when it is final by now, or has that case."""
+    """Open a case for a late order. Returns False when the order has ended, or has such a case already."""
     order = uow.read(SalesOrder, order_id, lock=True)
     if order.status in orders.FINAL:
         return False

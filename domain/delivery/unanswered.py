@@ -88,7 +88,7 @@ def unanswered_cancellations(
 @cache
 def _unanswered_cancellations(limit: int, lease: timedelta | None, silence: Silence, skip: frozenset[str]) -> Claiming:
     is_about_cancelling = or_(ATTEMPT.c.command == AttemptCommand.CANCEL, STEP.c.status == StepStatus.CANCEL_REQUESTED)
-    # An old request that is to be cancelled now has been silent about that since now.
+    # The silence about a cancellation begins when it is requested, however old the request is that it is to stop.
     since = func.greatest(ATTEMPT.c.sent_at, STEP.c.cancel_requested_at)
     query = _with_attempt(is_about_cancelling, *_ages(since, silence))
     overdue = query.where(ATTEMPT.c.heartbeat_at < NOW - silence.attempt_stale_after)

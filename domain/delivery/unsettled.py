@@ -62,7 +62,7 @@ IS_IDLE = _has_step(
 
 
 def unevaluated_orders(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
-    """Orders that have not been evaluated since a change of their steps that is older than `grace`.
+    """Orders that still have to be evaluated after a change of their steps, `grace` or longer ago.
 
     An evaluation would end them, hold them or let them go on, announce a step, or cancel a step that nothing will start.
     """

@@ -90,7 +90,7 @@ FAILED = f"status = '{S.START_FAILED}'"
 class WorkflowCorrelation(Aggregate, Checked, Base):
     """Which process instance belongs to which aggregate. `start_token` stays the same over all tries of one start; a restart has a new one.
 
-    `failed_since`: since when no instance could be started, however often it was asked for.
+    `failed_since`: when its start first failed; kept until an instance registers.
     """
 
     ID_FIELD = "correlation_id"

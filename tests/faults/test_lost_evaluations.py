@@ -49,7 +49,7 @@ def test_an_order_that_its_worker_may_still_evaluate_is_left_alone(offers: Offer
 
 @pytest.fixture
 def in_work(held: Fulfilment) -> Fulfilment:
-    """An order that is HELD by one step, whose case is claimed; the step beside it is done."""
+    """An order held by one step, whose case is claimed. The step beside it is done."""
     held.complete(CHECK)
     held.claim(ANNA)
     return held

@@ -78,7 +78,7 @@ def test_the_story_of_a_step_tells_the_attempt_and_its_outcome(ask: Ask, offers:
 
 
 def test_the_story_tells_what_became_of_the_process(ask: Ask, offers: Offers) -> None:
-    """Kills: a story without the start whose outcome was unknown, and without what reconciliation found out about it."""
+    """Kills: a story that leaves out an unknown start, and what reconciliation found out about it."""
     work = Fulfilment.running(offers)
     key = orders.business_key(offers.tenant_id, work.order_id)
     with offers.uow("dispatch") as uow:

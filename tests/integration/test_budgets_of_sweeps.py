@@ -17,7 +17,7 @@ from tests.support.watched import Watched, incident
 
 
 class Clock:
-    """Time that passes only when something takes time."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -13,7 +13,7 @@ from domain.delivery.resolving import Resolution
 from domain.fallout.cases import business_key
 from domain.retry_rules import CASE_PROCESS, START_UNKNOWN
 from domain.store import unit_of_work
-from domain.workflows import starts
+from domain.workflows import restarts, starts
 from domain.workflows.starts import CorrelationStatus, RegisterWorkflow
 from reconciliation.case_starts import CaseStarts
 from reconciliation.repairs import Repairs
@@ -123,7 +123,7 @@ def case_without_process(offers: Offers) -> Fulfilment:
 
 
 def fail_earlier(work: Fulfilment, ago: timedelta, first: timedelta = timedelta(hours=1)) -> None:
-    """Let the process of a case that is a month old have failed for the last and for the first time so long ago."""
+    """Set when the start of the process failed last and first. The case is a month old."""
     with work.offers.engine.begin() as connection:
         connection.execute(
             text(
@@ -155,6 +155,24 @@ def test_the_process_of_a_case_is_not_started_for_ever(case_without_process: Ful
     fail_earlier(case_without_process, CASE_PROCESS.first_wait * 2, CASE_PROCESS.time + A_LITTLE)
 
     assert start_again(case_without_process) == 0
+
+
+def test_the_first_failure_of_a_start_is_remembered(db: Database) -> None:
+    """Kills: a start whose failures are counted from the last one, so that it is asked for without end."""
+    refused, given_up = Wanted.of(db, "order-fulfillment"), Wanted.of(db, "quote-approval")
+    with unit_of_work(db, refused.cause) as uow:
+        starts.start_refused(uow, refused.business_key)
+        first = starts.find(uow, refused.business_key).failed_since
+        restarts.restart(uow, refused.business_key, None)
+        starts.start_refused(uow, refused.business_key)
+        again = starts.find(uow, refused.business_key).failed_since
+    unknown_for(given_up, START_UNKNOWN.time + A_LITTLE, START_UNKNOWN.attempts)
+
+    sweep(db, Asked())
+
+    with unit_of_work(db, given_up.cause) as uow:
+        assert starts.find(uow, given_up.business_key).failed_since is not None
+    assert (first is None, again) == (False, first)
 
 
 def test_the_time_of_failing_ends_with_an_instance(case_without_process: Fulfilment) -> None:

@@ -37,7 +37,7 @@ class Asked:
         self.engine.open_tasks.return_value = [task]
 
     def sweep(self, grace: timedelta = timedelta(0), *, dry_run: bool = False) -> int:
-        """Look at the tasks as a reconciler that has just started."""
+        """Sweep once, as a reconciler that has just started."""
         database = acting(self.offers.engine, "reconcile")
         return Approvals(database, self.engine, Repairs(database, dry_run=dry_run), grace).sweep()
 

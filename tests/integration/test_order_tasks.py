@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from domain.delivery import compensating
+from domain.delivery.resolving import Resolution
 from domain.workflows import instances
-from domain.workflows.keys import Kind, key_of
+from domain.workflows.keys import BusinessKey, Kind, key_of
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
-from tests.support.offers import Offers
+from tests.support.held import CHECK, RESERVE
+from tests.support.offers import ANNA, Offers
 from tests.support.rules import KnownEngine
 from workers.pod.contract import Task
 from workers.tasks.contracts import topics_of
+from workers.tasks.fulfillment import Fulfillment
 from workers.tasks.orders import Orders
 from workers.tasks.subjects import Subjects
-
-RESERVE = "RESERVE_INVENTORY"
 
 
 def test_the_process_that_undoes_a_late_effect_evaluates_the_order_of_its_step(offers: Offers) -> None:
@@ -41,3 +44,26 @@ def test_the_process_that_undoes_a_late_effect_evaluates_the_order_of_its_step(o
     handle = topics_of([Orders(database, engine)], Subjects(database, engine))[task.topic].handler
 
     assert handle(task) == {"orderOutcome": "IN_PROGRESS", "compensations": []}
+
+
+def test_a_step_that_had_failed_before_its_worker_died_has_its_order_evaluated(held: Fulfilment) -> None:
+    """Kills: a repeat that finds the step final and ends there, although nobody has evaluated the order."""
+    held.complete(CHECK)
+    held.claim(ANNA)
+    held.resolve_only(ANNA, Resolution.FAIL_STEP)
+    key = BusinessKey(Kind.STEP, held.offers.tenant_id, (held.step(RESERVE).id,))
+    task = Task(
+        id="external-task-1",
+        topic="fulfillment.fail-step",
+        worker_id="worker-1",
+        tenant_id=str(key.tenant_id),
+        process_instance_id="instance-1",
+        business_key=str(key),
+        activity_id="fail-step",
+        execution_id="execution-1",
+    )
+    workers = Fulfillment(acting(held.offers.engine, "tasks"), KnownEngine().door, {}, timedelta(minutes=1))
+
+    assert workers.fail(task, key)["stepOutcome"] == "FAILED"
+
+    assert held.status == "PARTIALLY_FULFILLED"

@@ -144,7 +144,7 @@ def test_an_accepted_quote_that_an_outage_has_left_is_reported_after_it(offers: 
 def test_every_accepted_quote_is_looked_at_however_many_come_within_a_minute(
     offers: Offers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kills: going back a minute behind each page, which never gets past a minute that is longer than a page."""
+    """Kills: going back a minute after each page, so that a minute with more than a page of quotes is never passed."""
     monkeypatch.setattr("reconciliation.orphans.ACCEPTED", 2)
     for _ in range(4):
         offers.accepted_quote()

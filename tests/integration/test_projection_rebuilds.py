@@ -263,7 +263,7 @@ def test_a_rebuild_does_not_take_back_what_the_inbox_writes_meanwhile(db: Engine
 
 @pytest.mark.parametrize("projection", list(Projection))
 def test_a_row_that_retention_deletes_does_not_come_back(db: Engine, order_id: UUID, projection: Projection) -> None:
-    """Kills: a rebuild that writes what it has read before retention deleted it."""
+    """Kills: a rebuild that writes a row after retention has deleted what it shows."""
     with db.begin() as connection:
         connection.execute(delete(TABLES[projection]))
     with db.connect() as holder:

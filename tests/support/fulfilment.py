@@ -194,7 +194,7 @@ class Fulfilment:
         return resolved
 
     def resolve_only(self, person: str, resolution: Resolution, **changes: Any) -> Row[Any]:
-        """Resolve the case, and do not evaluate the order."""
+        """Resolve the case without evaluating the order."""
         repair = {"changes": REPAIR} if resolution is Resolution.REPAIR_AND_RETRY else {}
         command = ResolveCase(person=person, resolution=resolution, **self._decided(person, **{**repair, **changes}))
         with self.offers.uow(person) as uow:

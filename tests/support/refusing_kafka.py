@@ -25,7 +25,7 @@ class _Proxy(ThreadingTCPServer):
         self.refused = 0
 
     def refuses(self, frame: bytes) -> bool:
-        """Whether this is the first request with records of the topic."""
+        """Whether to refuse a request: the first one with records of the topic."""
         return self.refused == 0 and frame[4:6] == PRODUCE and self.topic in frame
 
     def misaddressed(self, frame: bytes) -> bytes:

@@ -13,7 +13,7 @@ def test_a_policy_counts_tries_and_doubles_its_waits() -> None:
 
 
 def waits_of(policy: RetryPolicy) -> list[float]:
-    """Let a task fail until its policy leaves it no try; returns the seconds before each further one."""
+    """Let a task fail until it has no tries left. Returns the seconds before each further try."""
     retries: int | None = None
     waits = []
     while (left := policy.left_after_failure(retries)) > 0:

@@ -180,7 +180,7 @@ class Relay:
 
     @staticmethod
     def _note_not_sent(batch: Batch, event: PendingEvent, reason: KafkaError) -> None:
-        """A producer that has met a fatal error takes no event any more: that says nothing about this one."""
+        """Note why an event was not sent. The fatal error of a dead producer says nothing about the event."""
         _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=reason.str())
         if reason.fatal() or reason.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
             batch.broken = True

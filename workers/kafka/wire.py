@@ -122,7 +122,7 @@ class _Fields:
         return value
 
     def text_or_empty(self, name: str) -> str:
-        """A text of the business, which may be empty, as the region of a machine's quote."""
+        """A text of the business. It may be empty, as the region of a quote that a machine has made."""
         return "" if self._source.get(name) == "" else self.text(name)
 
     def uuid(self, name: str) -> UUID:

@@ -1,4 +1,4 @@
-"""Remember since when the start of a process has failed: the change as SQL beside this file."""
+"""Record when the start of a process first failed: the change as SQL beside this file."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class KilledError(BaseException):
 
 
 class Mortal:
-    """Sessions of a pool of their own, with at most one crash. `gates` are the labels of the gates that they have reached."""
+    """A connection pool with at most one crash. `gates` are the labels of the gates reached so far."""
 
     def __init__(self, engine: Engine, crash: Crash | None = None) -> None:
         self.engine = engine

@@ -53,7 +53,7 @@ FURTHER = (
 
 @dataclass(frozen=True, slots=True)
 class Obeying(AskedEngine):
-    """An engine that has assigned its tasks as the product has asked it to."""
+    """An engine whose tasks have the assignees that the product has asked for."""
 
     database: Engine
 
@@ -105,7 +105,7 @@ class Sweeping:
         self._instances = list(instances_of(engine))
 
     def crash(self, kind: str, most: int | None = None) -> Swept:
-        """Crash a sweep at each gate, in each way; `most`: at so many of these, spread over all."""
+        """Crash a sweep at each of its gates, in every way. `most` limits the crashes to so many, spread evenly."""
         changed, calm, gates = self._play(kind)
         crashes = list(_sample(list(_crashes(gates)), most))
         wrong = [objection for crash in crashes for objection in self._objections(kind, crash, calm)]
