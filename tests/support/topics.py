@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_PAUSE, PATIENCE, eventually
 from workers.kafka import wire
 from workers.kafka.topics import all_topics
 from workers.kafka.wire import Envelope
 from workers.local.stack import LocalStack
-from workers.runtime.kafka import ensure_topics, new_consumer
+from workers.runtime.kafka import KafkaUnavailableError, ensure_topics
 from workers.runtime.kafka_access import KafkaAccess
+from workers.runtime.kafka_reading import records
+
+_until_led = Retrying(
+    retry=retry_if_exception_type(KafkaUnavailableError),
+    wait=wait_fixed(LONGEST_PAUSE),
+    stop=stop_after_delay(PATIENCE),
+    reraise=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +47,8 @@ class Topics:
         eventually(lambda: _deleted(client, ends), "every partition has a leader that deletes its records")
 
     def records(self, topic: str) -> list[Message]:
-        """Read every record of a topic, each partition in its order."""
-        consumer = new_consumer(self.kafka, f"test-{uuid4()}")
-        try:
-            return [
-                record
-                for partition in consumer.list_topics(topic).topics[topic].partitions
-                for record in _all(consumer, topic, partition)
-            ]
-        finally:
-            consumer.close()
+        """Read every record of a topic, those of one partition in their order. A partition may be without a leader for a moment."""
+        return _until_led(lambda: list(records(self.kafka, [topic])))
 
     def events(self, *topics: str) -> list[Envelope]:
         """Read the events of topics, each partition in its order. What nobody can read is left out: other tests have sent it."""
@@ -66,19 +67,6 @@ def _deleted(client: AdminClient, ends: list[TopicPartition]) -> bool:
         return all(future.result(30) for future in client.delete_records(ends).values())
     except KafkaException:
         return False
-
-
-def _all(consumer: Consumer, topic: str, partition: int) -> list[Message]:
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-    consumer.assign([TopicPartition(topic, partition, low)])
-    records: list[Message] = []
-
-    def complete() -> bool:
-        records.extend(consumer.consume(1_000, 0.1))
-        return len(records) >= high - low
-
-    eventually(complete, f"{high - low} records read")
-    return records
 
 
 def versions_by_aggregate(events: Iterable[Envelope]) -> dict[UUID, list[int]]:
