@@ -43,8 +43,9 @@ def demanding_listeners(authority: Authority) -> Iterator[None]:
     security = SECURITY.format(keystore=keystore, authority=authority.file, modules=MODULES, user=PLAIN_USER, password=PASSWORD)
 
     def with_listeners(kafka: Kafka) -> Path:
-        file, ports = write_properties(kafka), PortBook(kafka._directory.parent / "ports.json")
-        added = ",".join(f"{name}://{HOST}:{ports.take(f'kafka-{name}')}" for name in (SASL, MUTUAL))
+        file = write_properties(kafka)
+        with PortBook(kafka._directory.parent / "ports.json") as ports:
+            added = ",".join(f"{name}://{HOST}:{ports.take(f'kafka-{name}')}" for name in (SASL, MUTUAL))
         # Both the addresses where it listens, and those that it tells its clients.
         file.write_text(re.sub(r"(?m)^(advertised\.)?listeners=.*$", rf"\g<0>,{added}", file.read_text()) + security)
         return file

@@ -6,6 +6,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from workers.local.ports import claim_of_any
+
+_CLAIMS: list[socket.socket] = []
+
 
 @contextmanager
 def free_port_that_refuses() -> Iterator[int]:
@@ -16,7 +20,6 @@ def free_port_that_refuses() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for a program that takes no open socket."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
+    """A port for a program that takes no open socket: until this process ends, no stack and no other test gets it."""
+    _CLAIMS.append(claim_of_any())
+    return int(_CLAIMS[-1].getsockname()[1])

@@ -61,7 +61,7 @@ def test_health_and_metrics_are_served_beside_the_api(local: LocalSuite) -> None
     local.settings = local.settings.having(database_url="postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     local.stack.data_dir.mkdir()
     with local._cleanup:
-        port = PortBook(local.stack.data_dir / "ports.json").take("health", None)
+        port = local._cleanup.enter_context(PortBook(local.stack.data_dir / "ports.json")).take("health")
         local._serve_health(port)
 
         assert asking.get(f"http://127.0.0.1:{port}/healthz").status_code == 200

@@ -30,7 +30,7 @@ from workers.demo.people import ADMINISTRATORS, AUTHORITY, PEOPLE
 from workers.deployment import add_people, deploy, set_up
 from workers.kafka.topics import all_topics
 from workers.local.credentials import environment_file
-from workers.local.ports import HOST, PortBook, check_fixed
+from workers.local.ports import HOST, check_fixed
 from workers.local.stack import LocalStack
 from workers.needs import needs_of
 from workers.runtime.commands import unit_of_work
@@ -212,7 +212,7 @@ class LocalSuite:
             database.dispose()
 
     def _prepare(self) -> None:
-        ports = PortBook(self.stack.data_dir / "ports.json")
+        ports = self.stack.ports
         http_port = ports.take("http", check_fixed("Q2O_HTTP_PORT", self._given))
         provider_port = ports.take("provider", check_fixed("Q2O_PROVIDER_PORT", self._given))
         callbacks = f"http://{HOST}:{http_port}/callbacks/sandbox"

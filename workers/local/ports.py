@@ -10,8 +10,11 @@ import json
 import random
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from workers.local.errors import StackError
 
@@ -90,29 +93,55 @@ def check_fixed(name: str, environment: Mapping[str, str]) -> int | None:
 
 
 class PortBook:
-    """Remembers the port of each server in the data directory, so that addresses stay the same from run to run."""
+    """Remembers the port of each server in the data directory, so that addresses stay the same from run to run.
+
+    A context manager: until it ends, no other book takes one of its ports, in this process or another, even while the server is down.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        self._ports: dict[str, int] = {}
+        self._claims: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        self._ports = json.loads(self._file.read_text()) if self._file.exists() else {}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for claim in self._claims:
+            claim.close()
+        self._claims.clear()
 
     def take(self, server: str, fixed: int | None = None) -> int:
-        """Choose the port of a server: the fixed one, else the last one if it is free, else any free one."""
-        known = self._ports.get(server)
-        if fixed is None and known is not None and is_free(known):
-            return known
-        self._ports[server] = fixed or _any_free()
+        """Choose the port of a server: the fixed one, else the last one if it is free, else any free one. Raises StackError when none is."""
+        port = self._ports[server] = fixed or self._claim(self._ports.get(server))
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps(self._ports))
         new.replace(self._file)
-        return self._ports[server]
+        return port
+
+    def _claim(self, known: int | None) -> int:
+        claim = (claim_of(known) if known else None) or claim_of_any()
+        self._claims.append(claim)
+        return int(claim.getsockname()[1])
 
 
-def _any_free() -> int:
-    # At random: stacks that start at the same moment and count upwards would all choose the same port.
+def claim_of_any() -> socket.socket:
+    """Claim a free port, which is that of the socket. Raises StackError when none is free."""
     for port in random.sample(CHOICE, len(CHOICE)):
-        if is_free(port):
-            return port
+        if claim := claim_of(port):
+            return claim
     raise StackError(
         f"No port from {CHOICE.start} to {CHOICE.stop} is free: end some servers, or set Q2O_ENGINE_PORT and the other Q2O_…_PORT variables"
     )
+
+
+def claim_of(port: int) -> socket.socket | None:
+    """Claim the port until the socket is closed; None when it is claimed or in use. The sign is the UDP port of the same number, which no server uses."""
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with suppress(OSError):
+        claim.bind((HOST, port))
+        if is_free(port):
+            return claim
+    claim.close()
+    return None

@@ -50,6 +50,7 @@ class LocalStack:
         self._services = frozenset(services)
         self._signals = ExitStack()
         self._cleanup = ExitStack()
+        self.ports = PortBook(self.data_dir / "ports.json")
         self._postgres: Postgres | None = None
         self._kafka: Kafka | None = None
         self._engine: Camunda | None = None
@@ -126,7 +127,7 @@ class LocalStack:
 
     def _choose(self, credentials: Credentials, fixed: Mapping[str, int | None]) -> None:
         """Decide which services are started, and choose their ports and addresses."""
-        ports = PortBook(self.data_dir / "ports.json")
+        ports = self._cleanup.enter_context(self.ports)
         engine = self._starts("engine", "Q2O_ENGINE_URL")
         own_database = self._starts("postgres", "Q2O_DATABASE_URL")
         if own_database or (engine and not self._given.get("Q2O_ENGINE_DATABASE_URL")):
