@@ -6,7 +6,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -15,6 +15,9 @@ from rich.table import Table
 
 from workers.cli_errors import AsJson, out, plain_errors, settings_of
 from workers.runtime.settings import SettingError
+
+if TYPE_CHECKING:
+    from domain.auditing.backlog import Waiting
 
 
 def explain(
@@ -56,28 +59,37 @@ def explain(
 
 def status(*, as_json: AsJson = False) -> None:
     """Show which processes run, what waits for each, and since when."""
-    from domain.auditing.backlog import PEOPLE, backlog
+    from domain.auditing.backlog import PEOPLE
     from domain.store.unit_of_work import housekeeping
     from workers import suite
+    from workers.backlogs import in_kafka, in_the_database
     from workers.runtime.database import processes_at_work
     from workers.runtime.database_fitness import require_fit
 
     with plain_errors():
-        database = suite.connect(settings_of("audit"), "audit")
+        settings = settings_of("audit")
+        database = suite.connect(settings, "audit")
         require_fit(database, only_to_read=True)
         with housekeeping(database) as connection:
-            waiting = backlog(connection)
+            waiting = in_the_database(connection, settings.retention.ages)
             running = processes_at_work(connection)
+        waiting += in_kafka(settings)
     if as_json:
         sys.stdout.write(json.dumps({"sessions": running, "waiting": [each.as_json() for each in waiting]}, indent=2) + "\n")
         return
     table = Table("process", "sessions", "waiting", "what", "oldest", title="The suite", title_justify="left")
     for process in (*suite.PROCESSES, PEOPLE):
         sessions = "" if process == PEOPLE else str(running.get(process, 0) or "[red]none[/red]")
-        items = [(str(each.count), each.what, _age(each.oldest)) for each in waiting if each.process == process]
+        items = [_cells(each) for each in waiting if each.process == process]
         for name, number, item in zip_longest([process], [sessions], items or [("", "", "")], fillvalue=""):
             table.add_row(name, number, *item)
     out.print(table)
+
+
+def _cells(waiting: Waiting) -> tuple[str, str, str]:
+    if waiting.count is None:
+        return "[red]?[/red]", waiting.what, f"[red]{escape(waiting.unknown)}[/red]"
+    return str(waiting.count), waiting.what, _age(waiting.oldest)
 
 
 def _age(since: datetime | None) -> str:

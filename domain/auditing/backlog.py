@@ -24,15 +24,21 @@ PEOPLE: Final = "people"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Open items of one kind; `process` carries them on, `oldest` is the time since which the oldest waits (None: there is none)."""
+    """Open items of one kind; `process` carries them on, `oldest` is the time since which the oldest waits (None: there is none).
+
+    `unknown`: why nobody can say how many wait; then `count` is None.
+    """
 
     process: str
     what: str
-    count: int
+    count: int | None
     oldest: datetime | None
+    unknown: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return {"process": self.process, "what": self.what, "count": self.count, "oldest": self.oldest and self.oldest.isoformat()}
+        """The same for other programs."""
+        known = {"process": self.process, "what": self.what, "count": self.count, "oldest": self.oldest and self.oldest.isoformat()}
+        return known | ({"unknown": self.unknown} if self.unknown else {})
 
 
 _KINDS: Final[Mapping[tuple[str, str], tuple[str, Collection[StrEnum]]]] = {

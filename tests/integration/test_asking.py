@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from confluent_kafka import TopicPartition
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from domain import findings
@@ -15,10 +18,17 @@ from domain.errors import Refusal
 from domain.workflows import starts
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
+from tests.support.letter_desk import Desk
 from tests.support.offers import Offers, offers_of_new_tenant
+from tests.support.topics import Topics
+from tests.support.waiting import eventually
 from workers import suite
 from workers.cli import app
+from workers.kafka import views
+from workers.kafka.topics import ORDERS
 from workers.runtime import database
+from workers.runtime.kafka import new_consumer
+from workers.runtime.kafka_reading import marks
 
 Ask = Callable[..., str]
 
@@ -129,6 +139,68 @@ def test_the_status_counts_what_waits_and_since_when(ask: Ask, contradicted: Ful
         "count": 0,
         "oldest": None,
     }
+
+
+def test_the_status_counts_what_retention_has_not_deleted(ask: Ask, contradicted: Fulfilment) -> None:
+    with contradicted.offers.engine.begin() as connection:
+        aged = connection.execute(text("UPDATE workflow_command SET status = 'DONE', updated_at = updated_at - interval '31 days'"))
+
+    [old] = [each for each in json.loads(ask("status", "--json"))["waiting"] if each["process"] == "retain"]
+
+    assert old["count"] == aged.rowcount > 0
+    assert timedelta(days=1) <= datetime.now(UTC) - datetime.fromisoformat(old["oldest"]) < timedelta(days=2)
+
+
+def test_the_status_counts_the_events_that_a_list_lacks_and_the_dead_letters(
+    ask: Ask, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("Q2O_KAFKA", topics.kafka.bootstrap)
+    # A broker that has just started takes a while to know the consumer groups.
+    desk, before = Desk(topics), eventually(lambda: counted(in_kafka(ask)), "Kafka tells what each group has read")
+
+    desk.send(ORDERS, b"no event", b"key")
+    desk.letter(b"no event")
+
+    after = in_kafka(ask)
+    changed = {what: each["count"] - before[what]["count"] for what, each in after.items()}
+    # A dead letter is made of a record in the topic.
+    assert changed == {
+        "events for quote_search": 0,
+        "events for approval_decisions": 0,
+        "events for order_search": 2,
+        "dead letters": 1,
+    }
+    assert datetime.now(UTC) - datetime.fromisoformat(after["dead letters"]["oldest"]) < timedelta(minutes=1)
+
+
+def test_an_event_that_the_inbox_has_read_waits_no_more(ask: Ask, topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("Q2O_KAFKA", topics.kafka.bootstrap)
+    Desk(topics).send(ORDERS, b"no event", b"key")
+    consumer = new_consumer(topics.kafka, views.ORDERS.group)
+    ends = [TopicPartition(ORDERS, place[1], end) for place, (_, end) in marks(consumer, [ORDERS], timedelta(seconds=10)).items()]
+    consumer.commit(offsets=ends, asynchronous=False)
+    consumer.close()
+
+    read = eventually(lambda: counted(in_kafka(ask)), "Kafka tells what each group has read")["events for order_search"]
+
+    assert (read["count"], read["oldest"]) == (0, None)
+
+
+def test_the_status_says_why_it_cannot_count_what_is_in_kafka(ask: Ask) -> None:
+    told = in_kafka(ask)
+
+    assert {(each["count"], each["unknown"].split(":")[0]) for each in told.values()} == {(None, "Q2O_KAFKA is not set")}
+    assert "Q2O_KAFKA is not set" in ask("status")
+
+
+def counted(told: dict[str, Any]) -> dict[str, Any] | None:
+    return told if all(each["count"] is not None for each in told.values()) else None
+
+
+def in_kafka(ask: Ask) -> dict[str, Any]:
+    """What waits in Kafka, by its name."""
+    told = json.loads(ask("status", "--json"))["waiting"]
+    return {each["what"]: each for each in told if each["process"] == "inbox" or each["what"] == "dead letters"}
 
 
 def test_the_status_names_processes_without_a_session(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,14 +44,14 @@ _log = structlog.get_logger()
 
 
 class Inbox:
-    """One member of the consumer group of a view; as many as its topic has partitions may run. `group`: default `q2o.` and the consumer."""
+    """One member of the consumer group of a view; as many as its topic has partitions may run. `group`: default that of the view."""
 
     def __init__(
         self, database: Database, kafka: KafkaAccess, view: View, *, group: str | None = None, batch_size: int = BATCH_SIZE
     ) -> None:
         self._database = database
         self._view = view
-        self._consumer: Consumer = new_consumer(kafka, group or f"q2o.{view.consumer}")
+        self._consumer: Consumer = new_consumer(kafka, group or view.group)
         self._consumer.subscribe([view.topic])
         self._dead_letters = DeadLetters(kafka)
         self._batch_size = batch_size

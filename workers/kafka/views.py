@@ -25,7 +25,7 @@ DECISION_ID = camel(IDENTITY[Projection.DECISIONS])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A projection with the topic that it is built from. `consumer` is its name in the inbox, and a part of its consumer group's.
+    """A projection with the topic that it is built from. `consumer` is its name in the inbox.
 
     `event_type`: only such events change a row; None: every event of `aggregate_type` does.
     """
@@ -38,6 +38,11 @@ class View:
     @property
     def topic(self) -> str:
         return TOPICS[self.aggregate_type]
+
+    @property
+    def group(self) -> str:
+        """Its consumer group in Kafka."""
+        return f"q2o.{self.consumer}"
 
     def change_by(self, envelope: Envelope) -> Change | None:
         """What an event changes in the projection; None: nothing. Raises UnreadableMessageError."""

@@ -49,7 +49,7 @@ SERVING = frozenset({"http", "tasks", "dispatch", "relay", "inbox", "reconcile",
 CALLING = frozenset({*ENGINE_USERS, "deploy", "restart-instances"})
 HTTP, KAFKA, ASKING = frozenset({"http"}), frozenset({"relay", "inbox", "dead-letters"}), frozenset({"tasks", "reconcile"})
 RECONCILING = frozenset({"reconcile"})
-RETAINING, LOCAL, AUDITING = frozenset({"retain"}), frozenset({"up"}), frozenset({"audit"})
+RETAINED, LOCAL, AUDITING = frozenset({"retain", "audit"}), frozenset({"up"}), frozenset({"audit"})
 COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "rebuild", "sandbox", "token", "audit", "dead-letters"}
 """`audit` stands for all commands that only read, with its login: `q2o audit`, `q2o explain` and `q2o status`."""
 LONGEST_SECONDS = 86_400  # a day: no wait of a process is meant to be longer
@@ -173,13 +173,13 @@ _REDIS = (
 _LONGEST_DAYS = 36_500  # a century
 _RETENTION = (
     *(
-        _is(f"retain_{name}_days", number(0, _LONGEST_DAYS), RETAINING, str(days), f"[how long](#retention) `{name}` are kept")
+        _is(f"retain_{name}_days", number(0, _LONGEST_DAYS), RETAINED, str(days), f"[how long](#retention) `{name}` are kept")
         for name, days in DAYS.items()
     ),
     _is(
         "archive_dir",
         PATH,
-        RETAINING | AUDITING,
+        RETAINED,
         None,
         "[where archives are written](#retention); without it, finished business stays in the tables",
     ),
