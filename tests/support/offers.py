@@ -57,6 +57,21 @@ def line(line_no: int, offering: str, **changes: Any) -> Line:
     return Line(line_no=line_no, product_offering_id=offering, **given)
 
 
+def new_quote(**changes: Any) -> quoting.CreateQuote:
+    """Ask for a quote with a fibre line and a router at 20 % off; `changes` replace fields."""
+    given = {
+        "customer_id": CUSTOMER,
+        "owner_user_id": OWNER,
+        "region": "EU",
+        "currency": "EUR",
+        "payment_term_days": 30,
+        "valid_until": datetime.now(UTC) + timedelta(days=30),
+        "lines": [line(1, FIBRE), line(2, ROUTER)],
+        **changes,
+    }
+    return quoting.CreateQuote(**given)
+
+
 class Offers:
     """Makes quotes and orders of one tenant. Every builder returns its quote or order as it is after the last command."""
 
@@ -108,19 +123,9 @@ class Offers:
             return offers_reading.quote(uow, offer.quote_id)
 
     def draft_quote(self, **changes: Any) -> Offer:
-        """Make a quote with a fibre line and a router at 20 % off; `changes` replace fields of CreateQuote."""
-        given = {
-            "customer_id": CUSTOMER,
-            "owner_user_id": OWNER,
-            "region": "EU",
-            "currency": "EUR",
-            "payment_term_days": 30,
-            "valid_until": datetime.now(UTC) + timedelta(days=30),
-            "lines": [line(1, FIBRE), line(2, ROUTER)],
-            **changes,
-        }
+        """Make a quote as `new_quote` asks for it."""
         with self.uow() as uow:
-            created = quoting.create(uow, quoting.CreateQuote(**given))
+            created = quoting.create(uow, new_quote(**changes))
         return self.quote(created.id)
 
     def priced_quote(

@@ -13,6 +13,7 @@ from tests.faults.crashes.mortal import COMMIT, Crash, Death, KilledError, Morta
 from tests.races.explorer.delivery_scenes import Delivery
 from tests.races.explorer.exploring import REFUSALS
 from tests.races.explorer.invariants import Invariants
+from tests.races.explorer.lone_commands import LONE
 from tests.races.explorer.outcomes import Outcomes
 from tests.races.explorer.programs import REPLAYED, carry_out, command_id
 from tests.races.explorer.registry import COMMANDS, Command
@@ -73,11 +74,12 @@ class Fate:
 
 
 def parts(*, every_scene: bool) -> list[Part]:
-    """Every command in every scene of the explorer's worlds, or in one scene each; the parts of a scene stand together."""
-    found = {(world.scene, role.command): role for world in WORLDS.values() for role in world.roles if role.command != END}
+    """Every command in every scene of the explorer's worlds, or in one scene each, and the lone ones; the parts of a scene stand together."""
+    found = {(world.scene, role.command): role.rank for world in WORLDS.values() for role in world.roles if role.command != END}
+    found |= dict.fromkeys(LONE, 0)
     one_each = {command: (scene, command) for scene, command in sorted(found)}
     return [
-        Part(scene=scene, command=command, rank=found[scene, command].rank, has_key=_has_key(COMMANDS[command]))
+        Part(scene=scene, command=command, rank=found[scene, command], has_key=_has_key(COMMANDS[command]))
         for scene, command in sorted(found if every_scene else one_each.values())
     ]
 
