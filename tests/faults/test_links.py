@@ -190,6 +190,18 @@ def test_an_answer_that_is_held_back_arrives_when_it_is_released(peer: Peer) -> 
         assert future.result(10)
 
 
+@pytest.mark.parametrize("peer", ["http"], indirect=True)
+def test_a_request_that_is_delayed_arrives_after_its_client_has_given_up(peer: Peer) -> None:
+    released = Event()
+    peer.link.delay(WRITES[peer.name], released)
+
+    assert not peer.succeeds()
+    assert peer.written() == 0
+    released.set()
+
+    eventually(lambda: peer.written() == 1, "the delayed request arrives")
+
+
 def test_a_client_of_a_silent_link_waits_and_goes_on_when_it_speaks_again(peer: Peer) -> None:
     peer.link.silence()
 

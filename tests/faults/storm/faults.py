@@ -109,6 +109,15 @@ def hold(link_of: Callable[[World], Link], match: str, seconds: float, world: Wo
     released.set()
 
 
+def delay(link_of: Callable[[World], Link], seconds: float, world: World, _: Random) -> None:
+    """Deliver requests after their clients have given up and sent them again."""
+    released = Event()
+    link_of(world).delay("POST", released, times=3)
+    world.last(seconds)
+    link_of(world).clear()
+    released.set()
+
+
 def delete_instance(world: World, random: Random, *, is_called: bool) -> None:
     """Delete a process instance behind everybody's back, as an operator may in Cockpit. `is_called`: one that another has called."""
     with suppress(EngineError):
@@ -118,9 +127,9 @@ def delete_instance(world: World, random: Random, *, is_called: bool) -> None:
 
 
 def shift_clock(world: World, random: Random) -> None:
-    """Let a process work with a clock that is an hour ahead."""
+    """Let a process work with a clock that is an hour ahead, or behind."""
     name = random.choice(WITH_A_CLOCK)
-    world.processes.set_clock(name, 1)
+    world.processes.set_clock(name, random.choice((1, -1)))
     world.last(6)
     world.processes.set_clock(name, 0)
 
@@ -185,14 +194,17 @@ FAULTS: dict[str, Fault] = {
     "requests to the engine lost": partial(break_exchanges, _engine, lambda link: link.drop_request("POST", times=4)),
     "requests to the engine doubled": partial(break_exchanges, _engine, lambda link: link.duplicate("POST", times=4)),
     "answers of the engine held back": partial(hold, _engine, "POST", 12.0),
+    "requests to the engine late": partial(delay, _engine, 4.0),
     "silent broker": partial(silence, _kafka),
     "answers of the broker lost": partial(break_exchanges, _kafka, lambda link: link.drop_answer("Produce", times=3)),
     "records doubled": partial(break_exchanges, _kafka, lambda link: link.duplicate("Produce", times=3)),
     "answers of the provider lost on the line": partial(break_exchanges, _provider, lambda link: link.drop_answer("POST", times=2)),
+    "requests to the provider late": partial(delay, _provider, 4.0),
     "requests to the provider doubled": partial(break_exchanges, _provider, lambda link: link.duplicate("POST", times=2)),
     "provider refuses connections": partial(refuse, _provider),
     "answers to clients lost": partial(break_exchanges, _edge, lambda link: link.drop_answer("POST", times=4)),
     "requests of clients lost": partial(break_exchanges, _edge, lambda link: link.drop_request("POST", times=4)),
+    "requests of clients late": partial(delay, _edge, 4.0),
     "requests of clients doubled": partial(break_exchanges, _edge, lambda link: link.duplicate("POST", times=4)),
     "clients reset": partial(break_exchanges, _edge, lambda link: link.reset(times=3)),
 }

@@ -25,6 +25,7 @@ from workers.sandbox.http_wire import WireClosedError
 
 Match: TypeAlias = Callable[[bytes], bool] | str
 EVERY: Match = lambda _: True  # noqa: E731 - a name for a match
+LONGEST_DELAY_SECONDS = 60.0
 CHECK_SECONDS = 0.05  # how often what is held back looks whether its link has ended
 BROKEN = (OSError, WireClosedError)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close by RST
@@ -37,6 +38,7 @@ class Kind(StrEnum):
     DROP_REQUEST = "drop request"
     DUPLICATE = "duplicate"
     HOLD = "hold"
+    DELAY = "delay"
     RESET = "reset"
     HALF_OPEN = "half-open"
     CUT_AFTER_COMMIT = "cut after COMMIT"
@@ -97,6 +99,10 @@ class Link:
     def hold(self, match: Match, released: Event, times: int = 1) -> None:
         """Hold the answers to matching requests back until `released` is set."""
         self._add(Kind.HOLD, match, times, released)
+
+    def delay(self, match: Match, released: Event, times: int = 1) -> None:
+        """Close the connection at matching requests, and deliver them when `released` is set. For protocols whose requests need no session."""
+        self._add(Kind.DELAY, match, times, released)
 
     def reset(self, match: Match = EVERY, times: int = 1) -> None:
         """Reset both connections (RST) when half of a matching request has been sent."""
@@ -221,6 +227,9 @@ class _Line:
         match rule.kind if rule else None:
             case Kind.DROP_REQUEST:
                 raise WireClosedError
+            case Kind.DELAY if rule:
+                self._send_apart_in_time(request, rule.released)
+                raise WireClosedError
             case Kind.RESET:
                 self._target.sendall(request.content[: len(request.content) // 2])
                 for end in (self._client, self._target):
@@ -234,18 +243,22 @@ class _Line:
                     pass
                 raise WireClosedError
             case Kind.DUPLICATE:
-                Thread(target=self._send_apart, args=(request,), name="link-duplicate", daemon=True).start()
+                self._send_apart_in_time(request)
             case _:
                 pass
         if request.has_answer:
             self._open.append(rule)
         self._target.sendall(request.content)
 
-    def _send_apart(self, request: Request) -> None:
-        with suppress(*BROKEN), self._link.connect() as other:
-            other.sendall(request.content)
-            other.settimeout(10)
-            other.recv(1)
+    def _send_apart_in_time(self, request: Request, released: Event | None = None) -> None:
+        def send() -> None:
+            if released is None or released.wait(LONGEST_DELAY_SECONDS):
+                with suppress(*BROKEN), self._link.connect() as other:
+                    other.sendall(request.content)
+                    other.settimeout(10)
+                    other.recv(1)
+
+        Thread(target=send, name="link-apart", daemon=True).start()
 
     def _answer(self) -> None:
         with suppress(*BROKEN):
