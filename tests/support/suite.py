@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 from unittest.mock import patch
@@ -42,6 +43,7 @@ from workers.demo.courses import approved_automatically
 from workers.demo.driver import Driver, SampleQuote
 from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack
+from workers.pod.pod import Pod
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine, EngineRefusedError, UserTask
@@ -52,6 +54,8 @@ from workers.runtime.settings import Settings
 
 EVERYTHING = frozenset(suite.PROCESSES)
 _connect, _engine_of = suite.connect, suite.engine_of
+POLL = timedelta(seconds=1)
+"""A poll gets tasks only of the tenants that there were when it began, and most tests make a tenant. The product polls for ten seconds."""
 SHORT_INTERVALS = {"Q2O_START_SAFE_INTERVAL_SECONDS": "5"}
 
 
@@ -65,7 +69,7 @@ def prepared(stack: LocalStack, **environment: str) -> Iterator[LocalSuite]:
 @contextmanager
 def working(settings: Settings, *names: str) -> Iterator[None]:
     """Run these processes of the suite as threads for the length of the block."""
-    with closing_what_is_opened():
+    with closing_what_is_opened(), patch("workers.pod.pod.Pod", partial(Pod, poll=POLL)):
         loops = {name: suite.PROCESSES[name](settings.of(name)) for name in names}
         stop, codes = Event(), list[int]()
         runner = Thread(target=lambda: codes.append(run_loops(loops, stop)), name="loops")
