@@ -48,7 +48,7 @@ from workers.runtime.engine import (
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.outages import is_outage
 from workers.runtime.retries import repeat
-from workers.runtime.set_aside import set_aside
+from workers.runtime.set_aside import isolated, set_aside
 from workers.runtime.variables import VariableError
 
 THREADS = 8  # calls at the same time; each takes the engine milliseconds
@@ -134,7 +134,8 @@ class Dispatcher:
                     raise
                 # The command is the cause. Whether the engine has it is not known, so a start is not sent a second time.
                 set_aside("dispatch", "command", error, commandId=row.id, **facts_of(row))
-                self._try_later_or_give_up(row, WORKFLOW_COMMAND_UNKNOWN, str(error))
+                with isolated("dispatch", "command", commandId=row.id, **facts_of(row)):
+                    self._try_later_or_give_up(row, WORKFLOW_COMMAND_UNKNOWN, str(error))
 
     def _carry_out(self, row: Row[Any]) -> None:
         if row.kind == WorkflowCommandKind.START:

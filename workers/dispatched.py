@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from domain.store.facts import WorkflowCommandKind
 from domain.workflows import requests, starts
 from domain.workflows.starts import DuplicateWorkflow, RegisterWorkflow
 
-WHAT = {
+WHAT: Mapping[str, str] = {
     WorkflowCommandKind.START: "start process",
     WorkflowCommandKind.CORRELATE: "take message",
     WorkflowCommandKind.COMPLETE_TASK: "complete user task",
@@ -49,7 +50,7 @@ def give_up(uow: UnitOfWork, row: Row[Any], reason: str) -> None:
 
 
 def _open_case(uow: UnitOfWork, row: Row[Any], reason: str) -> None:
-    what = f"{WHAT[WorkflowCommandKind(row.kind)]} {row.name}"
+    what = f"{WHAT.get(row.kind, row.kind)} {row.name}"  # another release may know more kinds
     tried = {"tried": what, "times": row.refusals + 1, "since": row.refused_since or row.created_at, "last_reason": reason}
     case = given_up.open_case(uow, row.business_key, f"The engine does not {what}: {reason}", tried)
     if case is None:

@@ -170,7 +170,8 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
         "payload": command.payload,
     }
     uow.connection.execute(insert(table_of(ExternalCallbackConflict)).on_conflict_do_nothing(), row)
-    step = uow.read(FulfillmentStep, first.step_id) if first.step_id is not None else None
+    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, id=first.step_id)
+    step = uow.connection.execute(query).one_or_none()  # there is none when the first delivery was unmatched
     triaging.open_case(
         uow, troubles.of_callback(FalloutType.PROVIDER_CONFLICT, _as_evidence(command), "came twice with different content", step)
     )

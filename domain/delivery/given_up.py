@@ -17,7 +17,7 @@ from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.fallout.triaging import CASE, OpenCase
 from domain.store import UnitOfWork
-from domain.workflows.keys import OF_CASES, parse
+from domain.workflows.keys import OF_CASES, key_in
 
 
 def trouble_of(business_key: str) -> str:
@@ -28,20 +28,22 @@ def trouble_of(business_key: str) -> str:
 def open_case(uow: UnitOfWork, business_key: str, detail: str, evidence: Mapping[str, Any]) -> Row[Any] | None:
     """Open the case about what was given up for a process, or find the one that it has; None when it may have none.
 
-    `detail` says what happened, `evidence` what was tried, how often, since when, and the last reason. Raises TryAgain.
+    `detail` says what happened, `evidence` what was tried, how often, since when, and the last reason. A text that is no business key has a
+    case as well: it names nobody, so only a person can say what it was meant for. Raises TryAgain.
     """
-    key = parse(business_key)
-    if key.kind in OF_CASES:
+    key = key_in(business_key)
+    if key is not None and key.kind in OF_CASES:
         return None
+    about = {"about": key.kind, "subject_id": key.id} if key is not None else {}
     return triaging.open_case(
         uow,
         OpenCase(
             type=FalloutType.WORKFLOW_INCIDENT,
             dedupe_key=trouble_of(business_key),
             detail=detail,
-            order_id=processes.order_of(uow, key),
+            order_id=processes.order_of(uow, key) if key is not None else None,
             business_key=business_key,
-            evidence={"business_key": business_key, "about": key.kind, "subject_id": key.id, **evidence},
+            evidence={"business_key": business_key, **about, **evidence},
         ),
     )
 

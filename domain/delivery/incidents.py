@@ -14,13 +14,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, exists, func, select, tuple_
+from sqlalchemy import Connection, Row, exists, select, tuple_
 
 from domain.delivery import processes, restarting
 from domain.fallout import triaging
 from domain.fallout.cases import FINAL, FalloutCase, FalloutType
 from domain.fallout.triaging import CASE, OpenCase
 from domain.store import UnitOfWork, is_one_of
+from domain.store.claims import since
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows import starts, watching
 from domain.workflows.keys import OF_CASES, BusinessKey, Kind, parse
@@ -133,7 +134,7 @@ def cases_after(connection: Connection, last: UUID, limit: int) -> list[Row[Any]
         )
     )
     query = (
-        select(*CASE.c, is_being_retried.label("is_being_retried"), (func.clock_timestamp() - CASE.c.updated_at).label("age"))
+        select(*CASE.c, is_being_retried.label("is_being_retried"), since(CASE.c.updated_at).label("age"))
         .where(is_one_of(CASE.c.type, FalloutType.WORKFLOW_INCIDENT), ~is_one_of(CASE.c.status, *FINAL), CASE.c.id > last)
         .where(CASE.c.evidence.has_key("trouble"))
         .order_by(CASE.c.id)

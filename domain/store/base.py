@@ -136,8 +136,15 @@ def append_only(table: Any, *, until_old: bool = False) -> None:
     )
 
 
+class UnreadableJson:
+    """Stands for a stored document that cannot be read. It has nothing in it, so whoever uses it fails; whoever only shows its row does not."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
 def as_json(value: Any) -> Any:
-    """Rows as JSON: keys in camelCase, ids and money as text, times in ISO 8601."""
+    """Rows as JSON: keys in camelCase, ids and money as text, times in ISO 8601. A document that cannot be read says so."""
     kind = type(value)
     if kind in _AS_IS:
         return value
@@ -145,6 +152,8 @@ def as_json(value: Any) -> Any:
         return str(value)
     if isinstance(value, date):  # a datetime is one too
         return value.isoformat()
+    if kind is UnreadableJson:
+        return {"unreadable": value.reason}
     if isinstance(value, Mapping):
         return {camel(str(name)): as_json(item) for name, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, list | tuple) else value

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import (
     CTE,
     Column,
+    ColumnElement,
     Connection,
     Interval,
     Row,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql import SQLColumnExpression
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from domain.retry_rules import PROVIDER_UNKNOWN
@@ -39,7 +41,20 @@ FIRST_WAIT, LONGEST_WAIT = PROVIDER_UNKNOWN.first_wait, PROVIDER_UNKNOWN.longest
 
 # Stable within the statement, so that an index can find the rows; the transaction of a claim has only this statement.
 NOW = func.statement_timestamp()
+EPOCH = text("TIMESTAMPTZ 'epoch'")
+HIGHEST = 2**31 - 1  # that an integer column holds
 Claiming: TypeAlias = Select[Any] | ReturningUpdate[Any]
+
+
+def since(time: ColumnElement[datetime]) -> ColumnElement[timedelta]:
+    """How long ago a time was. For a time that is infinitely far away too, which PostgreSQL does not subtract."""
+    now = func.clock_timestamp()
+    return now - func.least(now, func.greatest(time, EPOCH))
+
+
+def one_more(counter: SQLColumnExpression[int]) -> ColumnElement[int]:
+    """One more than a counter, up to the highest number: one row that has it must not fail the statement for all rows."""
+    return func.least(counter, HIGHEST - 1) + 1
 
 
 class Checked:
@@ -122,7 +137,7 @@ def claiming(
     return (
         update(table)
         .where(c.tenant_id == taken.c.tenant_id, c.id == taken.c[key])
-        .values(next_check_at=NOW + lease, checks=c.checks + 1)
+        .values(next_check_at=NOW + lease, checks=one_more(c.checks))
         .returning(*(column for column in taken.c if column.name != "claim_no"), c.checks.label("claim_no"))
     )
 

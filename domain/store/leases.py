@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.store.base import Base, table_of
-from domain.store.claims import LONGEST_WAIT, NOW
+from domain.store.claims import LONGEST_WAIT, NOW, one_more
 
 FORGOTTEN_AFTER = timedelta(hours=1)  # far beyond the longest wait: what is still wrong has been taken again by then
 DOUBLED = 5  # times; 2**5 first waits of two seconds are the longest wait
@@ -56,7 +56,7 @@ def take(connection: Connection, kind: str, rows: Collection[Row[Any]], lease: t
     wait = func.least(func.greatest(lease, doubled), LONGEST_WAIT)
     taken = new.on_conflict_do_update(
         index_elements=["tenant_id", "kind", "subject_id"],
-        set_={"next_check_at": NOW + wait, "checks": LEASE.c.checks + 1},
+        set_={"next_check_at": NOW + wait, "checks": one_more(LEASE.c.checks)},
         where=LEASE.c.next_check_at <= NOW,
     ).returning(LEASE.c.tenant_id, LEASE.c.subject_id)
     mine = {tuple(row) for row in connection.execute(taken)}

@@ -79,12 +79,12 @@ WITH RECURSIVE tenants AS (
     AND h.status = 'PENDING' AND h.due_at <= clock_timestamp()
     FOR UPDATE SKIP LOCKED
 ), leased AS (
-    UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = l.attempts + 1
+    UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = least(l.attempts, 2147483646) + 1
     FROM heads WHERE l.position = heads.position AND l.status = 'PENDING'
 )
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
        CAST(e.aggregate_id AS text), e.aggregate_version, CAST(e.command_id AS text), CAST(e.causation_id AS text), e.business_key,
-       to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
+       to_char(greatest(least(e.created_at, '9999-12-30Z'), '0001-01-02Z') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
 FROM front e JOIN heads USING (aggregate_id) ORDER BY e.turn, e.position
 """)
 DELETE = text("DELETE FROM outbox_event WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, exists, func, or_, select
 
 from domain.retry_rules import CASE_PROCESS, START_UNKNOWN
 from domain.store import is_one_of
-from domain.store.claims import Claiming, Groups, claim, claiming
+from domain.store.claims import Claiming, Groups, claim, claiming, since
 from domain.store.facts import WorkflowCommandKind, WorkflowCommandStatus
 from domain.workflows.requests import COMMAND
 from domain.workflows.starts import CORRELATION, FAILED, NOW, UNRESOLVED, UNSETTLED, CorrelationStatus
@@ -40,7 +40,7 @@ def unresolved_starts(
 def _unresolved_starts(limit: int, lease: timedelta | None, start_safe_interval: timedelta) -> Claiming:
     c = CORRELATION.c
     query = (
-        select(*(column for column in c if column.name != "next_check_at"), (NOW - c.updated_at).label("age"))
+        select(*(column for column in c if column.name != "next_check_at"), since(c.updated_at).label("age"))
         .add_columns((c.updated_at < NOW - start_safe_interval).label("is_past_safe_interval"))
         .add_columns(START_IS_QUEUED.label("start_is_queued"))
         .add_columns((c.requested_at < NOW - START_UNKNOWN.time).label("is_unknown_for_too_long"))
@@ -69,10 +69,10 @@ def failed_case_starts(connection: Connection, limit: int, lease: timedelta | No
 def _failed_case_starts(limit: int, lease: timedelta | None) -> Claiming:
     c = CORRELATION.c
     # A start that had failed before schema 0015 has no time of its first failure.
-    since = func.coalesce(c.failed_since, c.updated_at)
+    failed_since = func.coalesce(c.failed_since, c.updated_at)
     query = (
-        select(*(column for column in c if column.name != "next_check_at"), (NOW - since).label("age"))
+        select(*(column for column in c if column.name != "next_check_at"), since(failed_since).label("age"))
         .where(c.aggregate_type == "fallout_case")
-        .where(since > NOW - CASE_PROCESS.time, c.updated_at < NOW - CASE_PROCESS.first_wait)
+        .where(failed_since > NOW - CASE_PROCESS.time, c.updated_at < NOW - CASE_PROCESS.first_wait)
     )
     return claiming(query, CORRELATION, Groups(by=(c.tenant_id,), among=FAILED), limit=limit, lease=lease)

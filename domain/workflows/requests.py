@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from domain.store import Move, UnitOfWork, is_one_of, param, table_of
-from domain.store.claims import NOW, Groups, fairly
+from domain.store.claims import NOW, Groups, fairly, one_more, since
 from domain.store.facts import (
     WORKFLOW_COMMAND_MATRIX,
     WorkflowCommand,
@@ -23,9 +23,12 @@ from domain.store.facts import (
 
 COMMAND = table_of(WorkflowCommand)
 OF_TENANTS = Groups(by=(COMMAND.c.tenant_id,), among="status = 'PENDING'")
-REFUSED = {"refusals": COMMAND.c.refusals + 1, "refused_since": func.coalesce(COMMAND.c.refused_since, func.clock_timestamp())}
+REFUSED = {
+    "refusals": one_more(COMMAND.c.refusals),
+    "refused_since": func.coalesce(COMMAND.c.refused_since, func.clock_timestamp()),
+}
 # By the database's clock alone: how long it is refused.
-_AGES = ((func.clock_timestamp() - func.coalesce(COMMAND.c.refused_since, func.clock_timestamp())).label("refused_for"),)
+_AGES = (since(func.coalesce(COMMAND.c.refused_since, func.clock_timestamp())).label("refused_for"),)
 
 FINISH = Move(
     WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.FINISH, sets={WorkflowCommand.outcome: param("outcome")}
@@ -37,7 +40,7 @@ GIVE_UP = Move(
     WorkflowCommand,
     WORKFLOW_COMMAND_MATRIX,
     WorkflowCommandEvent.GIVE_UP,
-    sets={WorkflowCommand.last_reason: param("reason"), WorkflowCommand.refusals: WorkflowCommand.refusals + 1},
+    sets={WorkflowCommand.last_reason: param("reason"), WorkflowCommand.refusals: one_more(WorkflowCommand.refusals)},
 )
 ASK_AGAIN = Move(
     WorkflowCommand,
@@ -73,7 +76,7 @@ def _claiming(limit: int, lease: timedelta) -> ReturningUpdate[Any]:
     return (
         update(COMMAND)
         .where(COMMAND.c.tenant_id == due.c.tenant_id, COMMAND.c.id == due.c.id)
-        .values(due_at=func.clock_timestamp() + lease, attempts=COMMAND.c.attempts + 1)
+        .values(due_at=func.clock_timestamp() + lease, attempts=one_more(COMMAND.c.attempts))
         .returning(*COMMAND.c, *_AGES, (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"), due.c.turn)
     )
 

@@ -15,13 +15,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, func, select, tuple_
 
 from domain.store import Move, UnitOfWork
-from domain.store.claims import Claiming, Groups, claim, claiming
+from domain.store.claims import Claiming, Groups, claim, claiming, since
 from domain.workflows.keys import BusinessKey
 from domain.workflows.starts import (
     CORRELATION,
     CORRELATION_MATRIX,
     IS_REGISTERED,
-    NOW,
     WATCHED,
     CorrelationEvent,
     CorrelationMovedOn,
@@ -68,7 +67,7 @@ def due_instances(connection: Connection, limit: int, lease: timedelta | None) -
 @cache
 def _due_instances(limit: int, lease: timedelta | None) -> Claiming:
     c = CORRELATION.c
-    query = select(*(column for column in c if column.name != "next_check_at"), (NOW - c.updated_at).label("age"))
+    query = select(*(column for column in c if column.name != "next_check_at"), since(c.updated_at).label("age"))
     return claiming(query, CORRELATION, Groups(by=(c.tenant_id,), among=WATCHED), limit=limit, lease=lease)
 
 

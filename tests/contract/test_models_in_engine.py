@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -66,7 +66,7 @@ def test_an_approver_finds_group_due_date_description_and_form(engine: Engine) -
     task = asked(signing)
     row = engine.get(f"/task/{task.id}")
     assert task.due is not None
-    assert abs(task.due - DUE) < timedelta(seconds=1)
+    assert abs(datetime.fromisoformat(task.due) - DUE) < timedelta(seconds=1)
     assert row["name"] == "Approve quote Q-1"
     assert row["description"].startswith("Quote Q-1 needs your decision (PAYMENT_TERMS).")
     assert groups(signing, task) == ["dealDesk"]

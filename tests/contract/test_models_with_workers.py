@@ -109,7 +109,7 @@ def test_an_overdue_requirement_is_escalated_to_the_director_who_signs(approval:
     assert (late.status, late.approver_group, late.escalation_level) == ("PENDING", "approverDirector", 1)
     assert late.due_at > opened.due_at
     assert again.due is not None
-    assert abs(again.due - late.due_at) < timedelta(seconds=1)
+    assert abs(datetime.fromisoformat(again.due) - late.due_at) < timedelta(seconds=1)
     assert groups(approval.walk, again) == ["approverDirector"]
     assert approval.shown(again, "escalationNotice") == "approverRsm did not decide in time. The task was escalated."
     approval.shop.driver.decide(approval.sample, DIRECTOR_AND_FINANCE, "APPROVE")

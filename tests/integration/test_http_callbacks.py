@@ -152,6 +152,17 @@ class TestRepeats:
         assert count(db, ExternalCallbackConflict) == 2
         assert api.metric("q2o_callback_duplicates_total", provider=PROVIDER, hash_match="false") == conflicts + 3
 
+    def test_an_unmatched_event_with_other_content_is_recorded_as_a_conflict(self, api: Api, offers: Offers, db: Engine) -> None:
+        first = completed(offers.tenant_id, uuid4())
+        offers.running_order()  # a tenant without a step is taken for one that does not exist
+        api.call_back(first)
+
+        response = api.call_back({**first, "externalRef": "other"})
+
+        assert is_problem(response, 409, "PROVIDER_CONFLICT")
+        assert count(db, ExternalCallbackConflict, tenant_id=offers.tenant_id) == 1
+        assert count(db, FalloutCase, tenant_id=offers.tenant_id, type="PROVIDER_CONFLICT") == 1
+
     def test_of_two_deliveries_at_once_one_has_an_effect(self, api: Api, offers: Offers, db: Engine, step_id: UUID) -> None:
         """Kills: reading the event id first, in place of the claim by insert."""
         event = completed(offers.tenant_id, step_id)

@@ -23,6 +23,7 @@ from tests.support.database import acting
 from tests.support.metrics import metric
 from tests.support.offers import Offers
 from tests.support.reconciling import Scripted, no_finding_about, silence, status, time_out
+from tests.support.unfit import nested
 from workers.dispatch import Dispatcher
 from workers.providers.port import ProviderReply, ReplyStatus
 from workers.runtime.engine import Engine
@@ -30,9 +31,7 @@ from workers.runtime.engine import Engine
 NOW = timedelta(0)
 INTERVALS = Intervals(start_safe_interval=NOW, attempt_stale_after=NOW, request_safe_interval=NOW)
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
-TASKS_OF_NO_TIME = (
-    b'[{"id": "t", "name": "t", "taskDefinitionKey": "t", "processInstanceId": "i", "assignee": "a", "due": "never"}]'
-)
+TASKS_OF_A_LIST = b'[{"id": "t", "name": "t", "taskDefinitionKey": "t", "processInstanceId": [], "assignee": "a", "due": null}]'
 
 
 @pytest.fixture(autouse=True)
@@ -136,9 +135,9 @@ def sweep(offers: Offers, provider: Scripted) -> None:
 
 @pytest.fixture
 def reconciler(offers: Offers) -> Iterator[Reconciler]:
-    """Its engine answers every question about tasks with a task that is due at no time."""
+    """Its engine answers every question about tasks with a task whose instance is a list."""
     with (
-        answering(lambda _: Reply(body=TASKS_OF_NO_TIME)) as address,
+        answering(lambda _: Reply(body=TASKS_OF_A_LIST)) as address,
         closing(Engine(f"{address}/engine-rest", "user", "password")) as engine,
     ):
         yield Reconciler(acting(offers.engine, "reconcile"), engine, {}, INTERVALS)
@@ -168,13 +167,15 @@ def ask_engine(offers: Offers, kind: WorkflowCommandKind, name: str, business_ke
 
 
 def test_the_dispatcher_goes_on_behind_a_command_that_fails(offers: Offers, logs: list[Any]) -> None:
-    ask_engine(offers, WorkflowCommandKind.COMPLETE_TASK, "approve", "poisoned")
+    ask_engine(offers, WorkflowCommandKind.CORRELATE, "Poison", "poisoned")
     ask_engine(offers, WorkflowCommandKind.CORRELATE, "Message", "poisoned")
     ask_engine(offers, WorkflowCommandKind.CORRELATE, "Message", "sound")
+    with offers.engine.begin() as connection:
+        connection.execute(text(f"UPDATE workflow_command SET variables = '{nested(3000)}' WHERE name = 'Poison'"))
     before = set_aside("dispatch", "command")
 
     with (
-        answering(lambda _: Reply(body=TASKS_OF_NO_TIME)) as address,
+        answering(lambda _: Reply(body=TASKS_OF_A_LIST)) as address,
         closing(Engine(f"{address}/engine-rest", "user", "password")) as engine,
     ):
         Dispatcher(acting(offers.engine, "dispatch"), engine).run_once()
@@ -186,7 +187,7 @@ def test_the_dispatcher_goes_on_behind_a_command_that_fails(offers: Offers, logs
             )
         ).all()
     assert [(row.business_key, row.kind, row.status) for row in rows] == [
-        ("poisoned", "COMPLETE_TASK", "PENDING"),
+        ("poisoned", "CORRELATE", "PENDING"),
         ("poisoned", "CORRELATE", "DONE"),
         ("sound", "CORRELATE", "DONE"),
     ]

@@ -20,6 +20,8 @@ UNFIT = {
     "a number beyond 64 bits": "9" * 20,
     "a number that no parser takes": "9" * 5000,
     "a number beyond a double": "1e999",
+    "a float that the database writes as a whole number beyond 64 bits": "1.5e300",
+    "such a float just below the range": "-9.3e18",
     "no number": "NaN",
     "infinity": "-Infinity",
 }

@@ -13,6 +13,8 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout  # the base of what `wait` raises is too wide to tell it from an error of the server
 
+from workers.runtime.database_values import load_leniently
+
 CONNECT_SECONDS: Final = 5
 """For the whole exchange that opens a connection, for each address."""
 MARGIN: Final = timedelta(seconds=2)
@@ -42,6 +44,7 @@ class PatientConnection(psycopg.Connection[Any]):
     def open(cls, response_timeout: timedelta | None, **parameters: Any) -> Self:
         """Connect. Raises psycopg.OperationalError."""
         connection = cls.connect(**{**TCP, "connect_timeout": CONNECT_SECONDS, **parameters})
+        load_leniently(connection)
         connection.response_timeout = response_timeout.total_seconds() if response_timeout else None
         return connection
 

@@ -41,14 +41,14 @@ A_MOMENT = timedelta(seconds=1)  # between the times of one transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTask:
-    """An open user task."""
+    """An open user task. `due` is what the engine says: whoever may assign a task may set it to any time."""
 
     id: str
     name: str
     definition_key: str
     process_instance_id: str
     assignee: str | None
-    due: datetime | None
+    due: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,5 +235,5 @@ def _user_task(row: Mapping[str, Any]) -> UserTask:
         definition_key=row["taskDefinitionKey"],
         process_instance_id=row["processInstanceId"],
         assignee=row["assignee"],
-        due=datetime.fromisoformat(row["due"]) if row["due"] else None,
+        due=row["due"],
     )
