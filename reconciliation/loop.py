@@ -39,6 +39,7 @@ from reconciliation.refused_events import RefusedEvents
 from reconciliation.repairs import Repairs
 from reconciliation.starts import Starts
 from reconciliation.steps import Steps
+from reconciliation.unattended import Unattended
 from reconciliation.unmatched import Unmatched
 from workers.providers.port import Provider
 from workers.runtime.engine import Engine, EngineError
@@ -131,6 +132,7 @@ class Reconciler:
             Approvals(database, engine, repairs, intervals.case_grace),
             Instances(database, engine, repairs, intervals.done_grace),
             Called(database, engine, repairs),
+            Unattended(database, engine, repairs, intervals.done_grace),
             Duplicates(database, engine, repairs, intervals.gate_grace),
             Incidents(database, engine, repairs, intervals.case_grace),
             Audits(database, intervals.audit, dry_run=dry_run),

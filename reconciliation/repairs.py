@@ -7,6 +7,7 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -22,6 +23,7 @@ from domain.errors import Conflict, Refusal
 from domain.fallout import cases
 from domain.findings import FindingStatus
 from domain.store import Cause, UnitOfWork
+from domain.store import unit_of_work as domain_unit_of_work
 from workers.runtime.commands import unit_of_work
 from workers.runtime.evaluation import then_evaluate
 from workers.runtime.metrics import RECONCILIATION_ACTIONS
@@ -119,6 +121,10 @@ class Repair:
         )
 
 
+class _TakenBack(Exception):
+    """Ends a transaction that is only a trial."""
+
+
 class Repairs:
     """Carries repairs out, or only logs them (`dry_run`)."""
 
@@ -127,7 +133,7 @@ class Repairs:
         self.dry_run = dry_run
 
     def make(self, repair: Repair, command: Callable[[UnitOfWork], bool]) -> bool:
-        """Carry `command` out together with its finding; True when it changed something (in a dry run: would be tried).
+        """Carry `command` out together with its finding; True when it changed something (in a dry run: would change something).
 
         `command` returns False, or raises a Conflict, when the matter was settled meanwhile.
         """
@@ -138,8 +144,10 @@ class Repairs:
             "businessKey": repair.business_key,
         }
         if self.dry_run:
-            _log.info("reconciliation_would_act", **facts, evidence=dict(repair.evidence))
-            return True
+            would_act = self._would(repair, command)
+            if would_act:
+                _log.info("reconciliation_would_act", **facts, evidence=dict(repair.evidence))
+            return would_act
         is_done = self._try(repair, command)
         RECONCILIATION_ACTIONS.labels(kind=repair.kind, result=repair.action.value if is_done else LOST).inc()
         if is_done:
@@ -152,6 +160,15 @@ class Repairs:
         if is_changed and not self.dry_run:
             then_evaluate(self._carry_out, _cause(repair), order_id, left_to_others=Refusal)
         return is_changed
+
+    def _would(self, repair: Repair, command: Callable[[UnitOfWork], bool]) -> bool:
+        """Whether a repair would change something: it is tried, and taken back."""
+        is_done = False
+        with suppress(_TakenBack), domain_unit_of_work(self._database, _cause(repair)) as uow:
+            with suppress(Conflict):
+                is_done = command(uow)
+            raise _TakenBack
+        return is_done
 
     def _try(self, repair: Repair, command: Callable[[UnitOfWork], bool]) -> bool:
         try:

@@ -6,7 +6,7 @@ A callback is a fact: an event that cannot be applied is kept as well, with its 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -18,8 +18,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.delivery import troubles
 from domain.delivery.fulfilling import OutcomeSource, RecordFact, record_fact
-from domain.delivery.steps import STEP, FailureClass, FulfillmentStep, StepEvent
-from domain.errors import Conflict, InvalidTransition, NotFound, SafeAction, UnknownTenantError
+from domain.delivery.steps import STEP, FailureClass, StepEvent
+from domain.errors import Conflict, SafeAction, UnknownTenantError
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.store import Base, CellKind, Outcome, Owned, UnitOfWork, append_only, check_in, is_one_of, table_of
@@ -170,8 +170,7 @@ def _repeated(uow: UnitOfWork, command: ReceiveCallback, identity: dict[str, Any
         "payload": command.payload,
     }
     uow.connection.execute(insert(table_of(ExternalCallbackConflict)).on_conflict_do_nothing(), row)
-    query = select(*STEP.c).filter_by(tenant_id=uow.tenant_id, id=first.step_id)
-    step = uow.connection.execute(query).one_or_none()  # there is none when the first delivery was unmatched
+    step = _own_step(uow, replace(command, step_id=first.step_id))
     triaging.open_case(
         uow, troubles.of_callback(FalloutType.PROVIDER_CONFLICT, _as_evidence(command), "came twice with different content", step)
     )
@@ -232,33 +231,41 @@ def _act(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, UU
 
 def _apply(uow: UnitOfWork, command: ReceiveCallback) -> tuple[CellKind, Row[Any]] | None:
     """Record the fact at its step; None when there is no step that it can be about."""
-    event = EVENTS.get(command.event_type)
-    if command.step_id is None or event is None:
+    event, step = EVENTS.get(command.event_type), _own_step(uow, command)
+    if step is None or event is None:
         return None
     names = ("external_ref", "external_request_id", "external_event_id", "external_event_at")
     failure = FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE
     fact = RecordFact(
-        step_id=command.step_id,
+        step_id=step.id,
         event=event,
         source=OutcomeSource.CALLBACK,
         failure_class=failure,
         **{name: getattr(command, name) for name in names},
     )
-    try:
-        # A valid signature proves who sends; a provider may still speak only about its own steps.
-        if uow.read(FulfillmentStep, command.step_id).provider_name != command.provider_name:
-            return None
-        return record_fact(uow, fact)
-    except (NotFound, InvalidTransition):
-        return None
+    return record_fact(uow, fact)
+
+
+def _own_step(uow: UnitOfWork, command: ReceiveCallback) -> Row[Any] | None:
+    """The step that an event names. A valid signature proves who sends; a provider may still speak only about its own steps."""
+    own = {"tenant_id": uow.tenant_id, "id": command.step_id, "provider_name": command.provider_name}
+    return uow.connection.execute(select(*STEP.c).filter_by(**own)).one_or_none()
+
+
+def _why_unmatched(command: ReceiveCallback, step: Row[Any] | None) -> str:
+    if step is None:
+        return "belongs to no step of this provider"
+    return f"is of a type that we do not know; it names step {step.step_code}"
 
 
 def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:
     # A tenant without any step may be one that does not exist: nobody would see the case.
     if uow.connection.scalar(select(STEP.c.id).filter_by(tenant_id=uow.tenant_id).limit(1)) is None:
         raise UnknownTenantError
-    detail = "belongs to no step of this provider"
-    triaging.open_case(uow, troubles.of_callback(FalloutType.UNSOLICITED_CALLBACK, _as_evidence(command), detail))
+    step = _own_step(uow, command)
+    case = troubles.of_callback(FalloutType.UNSOLICITED_CALLBACK, _as_evidence(command), _why_unmatched(command, step))
+    # The order leads people to the case. Its step would make it the case of that step, which another trouble may need.
+    triaging.open_case(uow, replace(case, order_id=step.order_id if step is not None else None))
     return ProcessedStatus.UNMATCHED, None
 
 

@@ -58,7 +58,7 @@ def case(uow: UnitOfWork, row: Row[Any], reader: CaseCommand) -> dict[str, Any]:
                 {name: getattr(note, name) for name in ("kind", "author", "text", "external_ref", "created_at")} for note in notes
             ],
             "proposal": _proposed(proposal) if proposal is not None else None,
-            "resolutions": [each for each in resolutions_for(step, order) if {row.queue, RULES[each].role} <= set(mine)],
+            "resolutions": [each for each in resolutions_for(row, step, order) if {row.queue, RULES[each].role} <= set(mine)],
         }
     )
     return body

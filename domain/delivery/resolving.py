@@ -22,7 +22,16 @@ from domain.delivery.step_moves import DECISIONS, EMITS, ResolutionNotAllowed
 from domain.delivery.steps import FINAL, STEP_MATRIX, FulfillmentStep, StepEvent, StepKind, StepStatus, StepVersionConflict
 from domain.errors import Conflict, Invalid, SafeAction
 from domain.fallout import triaging
-from domain.fallout.cases import FalloutCase, FalloutEvent, FalloutNote, FalloutType, NoteKind, Queue, ResolutionProposal
+from domain.fallout.cases import (
+    UNRESOLVED,
+    FalloutCase,
+    FalloutEvent,
+    FalloutNote,
+    FalloutType,
+    NoteKind,
+    Queue,
+    ResolutionProposal,
+)
 from domain.fallout.casework import EXPECTED_VERSION, HIGH_ENOUGH, IN_MY_QUEUE, MINE, OF_THIS_PROCESS, CaseCommand, case_move
 from domain.fallout.triaging import CASE, DISOWNED
 from domain.store import Guard, UnitOfWork, outbox, param, table_of
@@ -74,8 +83,6 @@ RULES: Mapping[Resolution, Rule] = {
     Resolution.COMPENSATE: Rule(role=Queue.SECOND_LEVEL),
     Resolution.KEEP_AS_IS: Rule(),
 }
-WITHOUT_STEP = (Resolution.RETRY, Resolution.KEEP_AS_IS)
-"""What may be decided on a case about no step: to ask again for what was given up, or nothing."""
 SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
 ATTEMPT_AFTER = {
     (StepEvent.RESOLVE_COMPLETED, AttemptCommand.EXECUTE): AttemptStatus.SUCCEEDED,
@@ -150,8 +157,9 @@ def resolve(uow: UnitOfWork, command: ResolveCase) -> Row[Any]:
     SecondPersonMissing, StepVersionConflict, ResolutionNotAllowed.
     """
     must_be_complete(command)
-    order, step = lock_delivery(uow, uow.read(FalloutCase, command.case_id))
-    _must_fit(command, order, step)
+    seen = uow.read(FalloutCase, command.case_id)
+    order, step = lock_delivery(uow, seen)
+    _must_fit(command, seen, order, step)
     case = uow.apply(RESOLVE, command)
     step = _act_on(uow, command, case, step)
     triaging.notify_case(uow, case)
@@ -184,7 +192,11 @@ def must_be_complete(command: ResolveCase) -> None:
         raise RepairNotFitting(f"{command.resolution} repairs nothing: choose REPAIR_AND_RETRY, or leave the repairs out.")
 
 
-def _must_fit(command: ResolveCase, order: Row[Any] | None, step: Row[Any] | None) -> None:
+def _must_fit(command: ResolveCase, case: Row[Any], order: Row[Any] | None, step: Row[Any] | None) -> None:
+    if step is None and command.resolution not in (allowed := _without_step(case)):
+        raise ResolutionNotAllowed.about(
+            case, f"The case is about no step: choose {' or '.join(allowed)}.", aggregate_type="fallout_case"
+        )
     if step is not None and RULES[command.resolution].event in SENT_AGAIN and not _is_wanted(order, step):
         raise ResolutionNotAllowed.about(
             step, "The order is being cancelled: find out whether the step was done (mark it completed) or not (cancel it)."
@@ -198,8 +210,6 @@ def _is_wanted(order: Row[Any] | None, step: Row[Any]) -> bool:
 
 def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any] | None) -> Row[Any] | None:
     if step is None:
-        if command.resolution not in WITHOUT_STEP:
-            raise ResolutionNotAllowed.about(case, "The case is about no step.", aggregate_type="fallout_case")
         if command.resolution is Resolution.RETRY:
             _ask_again(uow, case)
         return None
@@ -215,6 +225,11 @@ def _act_on(uow: UnitOfWork, command: ResolveCase, case: Row[Any], step: Row[Any
     if step.status == StepStatus.HELD:
         raise ResolutionNotAllowed.about(step, "A held step cannot stay as it is.")
     return step
+
+
+def _without_step(case: Row[Any]) -> list[Resolution]:
+    is_given_up = case.business_key is not None or troubles.aggregate_of(case.dedupe_key) is not None
+    return [Resolution.RETRY, Resolution.KEEP_AS_IS] if is_given_up or _is_proven_later(case) else [Resolution.KEEP_AS_IS]
 
 
 def _ask_again(uow: UnitOfWork, case: Row[Any]) -> None:
@@ -269,10 +284,15 @@ def decide_step(
     return after
 
 
-def resolutions_for(step: Row[Any] | None, order: Row[Any] | None) -> list[Resolution]:
-    """What a person may decide about a step and its order as they stand: a decision for a held step, an undo or nothing for a final one."""
+def resolutions_for(case: Row[Any], step: Row[Any] | None, order: Row[Any] | None) -> list[Resolution]:
+    """What a person may decide on a case, with its step and order as they stand: a decision for a held step, an undo or nothing for a final one.
+
+    On a case about no step: to ask again for what was given up, if anything was, or nothing. On a case that is over: nothing more.
+    """
+    if case.status not in UNRESOLVED:
+        return []
     if step is None:
-        return list(WITHOUT_STEP)
+        return _without_step(case)
     if step.status == StepStatus.HELD:
         unfit = frozenset() if _is_wanted(order, step) else SENT_AGAIN
         return [resolution for resolution, rule in RULES.items() if rule.event is not None and rule.event not in unfit]

@@ -47,6 +47,7 @@ class ResolutionNotAllowed(Conflict):
     """This resolution does not fit what is known of the step."""
 
     aggregate = "fulfillment_step"
+    safe_action = SafeAction.CORRECT_THE_REQUEST
 
 
 EMITS = {

@@ -58,6 +58,7 @@ class StepEvent(StrEnum):
 S, E = StepStatus, StepEvent  # for the matrix below
 FINAL = frozenset({S.COMPLETED, S.CANCELLED, S.SKIPPED, S.FAILED})
 DONE = (S.COMPLETED, S.SKIPPED)
+TO_SEND = "status IN ('PENDING', 'RETRYABLE') AND ready_at IS NOT NULL"
 
 STEP_MATRIX = Matrix(
     StepStatus,
@@ -225,6 +226,7 @@ class FulfillmentStep(Aggregate, Base):
         check_in("failure_class", FailureClass),
         Index("ix_fulfillment_step_held", "tenant_id", "updated_at", postgresql_where=text("status = 'HELD'")),
         Index("ix_fulfillment_step_order", "tenant_id", "order_id"),
+        Index("ix_fulfillment_step_ready", "tenant_id", "ready_at", postgresql_where=text(TO_SEND)),
         Index("ix_fulfillment_step_retryable", "updated_at", postgresql_where=text("status = 'RETRYABLE'")),
     )
     plan_id: Mapped[UUID]

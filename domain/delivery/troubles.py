@@ -29,12 +29,13 @@ TYPE_OF_FAILURE: Mapping[FailureClass, FalloutType] = {
     FailureClass.CONTRADICTION: FalloutType.CONTRADICTORY_CALLBACK,
 }
 OF_EVENT = "event:"
+OF_HELD_STEP = "held:"
 EVENT = table_of(OutboxEvent)
 
 
 def held_step_key(step_id: UUID) -> str:
     """The key of the trouble that a step is held, for whatever reason."""
-    return f"held:{step_id}"
+    return f"{OF_HELD_STEP}{step_id}"
 
 
 def of_held_step(step: Row[Any]) -> OpenCase:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, true
 
-from domain.delivery import steps
+from domain.delivery import steps, troubles
 from domain.delivery.order_moves import IS_UNCLEAR
 from domain.delivery.orders import ORDER, UNSETTLED, OrderStatus
 from domain.delivery.step_moves import ATTEMPT_LIVE, HAS_LOST_PREDECESSOR, HAS_OPEN_PREDECESSOR
@@ -81,7 +81,9 @@ def held_without_case(connection: Connection, limit: int, grace: timedelta) -> l
     """Steps that have been HELD for longer than `grace` and have no case that a person has to resolve."""
     has_case = exists(
         select(CASE.c.id).where(
-            CASE.c.tenant_id == STEP.c.tenant_id, CASE.c.step_id == STEP.c.id, is_one_of(CASE.c.status, *cases.UNRESOLVED)
+            CASE.c.tenant_id == STEP.c.tenant_id,
+            CASE.c.dedupe_key == func.concat(troubles.OF_HELD_STEP, STEP.c.id),
+            is_one_of(CASE.c.status, *cases.UNRESOLVED),
         )
     )
     query = select(*STEP.c).where(STEP.c.updated_at < NOW - grace, ~has_case, is_free("held step", STEP))

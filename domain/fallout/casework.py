@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import (
@@ -60,6 +60,12 @@ class FalloutCaseConflict(Conflict):
     """The case has changed, or somebody else owns it."""
 
     aggregate = "fallout_case"
+
+    @classmethod
+    def about(cls, row: Any, detail: str | None = None, **more: Any) -> Self:
+        """As for every refusal; of a case that nobody has claimed it says so."""
+        is_unclaimed = row.status == FalloutStatus.OPEN and row.version == more.get("expected_version")
+        return super().about(row, detail or ("Nobody has claimed the case: claim it first." if is_unclaimed else None), **more)
 
 
 class QueueNotYours(Forbidden):

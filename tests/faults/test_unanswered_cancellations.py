@@ -180,7 +180,9 @@ def test_a_step_that_is_being_cancelled_cannot_be_retried(cancelling: Fulfilment
     reconcile(cancelling)
     cancelling.claim(ANNA)
 
-    assert not SENT_AGAIN & {RULES[each].event for each in resolutions_for(cancelling.step(RESERVE), cancelling.row())}
+    assert not SENT_AGAIN & {
+        RULES[each].event for each in resolutions_for(cancelling.case(), cancelling.step(RESERVE), cancelling.row())
+    }
     with pytest.raises(ResolutionNotAllowed, match="being cancelled"):
         cancelling.resolve(ANNA, Resolution.RETRY)
 

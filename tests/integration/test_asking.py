@@ -193,8 +193,8 @@ def test_the_status_says_why_it_cannot_count_what_is_in_kafka(ask: Ask) -> None:
     assert "Q2O_KAFKA is not set" in ask("status")
 
 
-def counted(told: dict[str, Any]) -> dict[str, Any] | None:
-    return told if all(each["count"] is not None for each in told.values()) else None
+def counted(told: dict[str, Any]) -> dict[str, Any]:
+    return told if all(each["count"] is not None for each in told.values()) else {}
 
 
 def in_kafka(ask: Ask) -> dict[str, Any]:

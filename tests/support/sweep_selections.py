@@ -30,7 +30,7 @@ from tests.support.database import acting
 from tests.support.held import CHECK
 from tests.support.reconciling import Scripted, silence
 from tests.support.sweep_costs import Costs, measuring
-from tests.support.work_loads import Load
+from tests.support.work_loads import UNATTENDED, Load
 from workers.runtime.engine import Engine as Camunda
 from workers.runtime.engine_history import EngineInstance
 
@@ -188,6 +188,5 @@ def instances_of(engine: Engine) -> Iterator[EngineInstance]:
         for row in connection.execute(known):
             tenant_id = str(row.tenant_id)
             called = {"caller_id": row.id, "root_id": row.id, "tenant_id": tenant_id}
-            yield EngineInstance(
-                id=row.id, business_key=row.business_key, definition_key="quote-approval", state="ACTIVE", **called
-            )
+            state = "COMPLETED" if row.id == UNATTENDED else "ACTIVE"
+            yield EngineInstance(id=row.id, business_key=row.business_key, definition_key="quote-approval", state=state, **called)

@@ -12,12 +12,15 @@ from sqlalchemy import Connection, DateTime, Engine, Table, Text, UniqueConstrai
 
 from domain import archives, findings
 from domain.catalog import CATALOG
-from domain.delivery import incidents, jeopardy, orders
+from domain.delivery import incidents, jeopardy, orders, steps
 from domain.delivery.incidents import FailedTask
 from domain.delivery.jeopardy import JeopardyLevel
 from domain.delivery.steps import StepEvent
 from domain.retaining.dossiers import PARTS
 from domain.schema import METADATA
+from domain.workflows import instances, starts
+from domain.workflows.instances import Called
+from domain.workflows.starts import RegisterWorkflow
 from tests.support.as_read import Offer
 from tests.support.fulfilment import Fulfilment
 from tests.support.held import CHECK, RESERVE, open_case
@@ -50,6 +53,7 @@ READ_BY_OWNER = {
 TECHNICAL = ("outbox_event", "workflow_command", "consumer_inbox", "idempotency_record", "conflict_log", "reconciliation_finding")
 """Tables in which a finished order leaves rows that belong to no dossier."""
 LOADED = (*(name for name in PARTS if name not in READ_BY_OWNER), *TECHNICAL)
+UNATTENDED = "instance-unattended"
 FIRST, FIRST_ENDED = "few", timedelta(days=10)
 """The prefix of the first finished orders, and how long ago the last of them ended. The others ended at intervals of a minute before."""
 ENDED = f"clock_timestamp() - interval '{FIRST_ENDED}' - n * interval '1 minute'"
@@ -146,6 +150,7 @@ def make_open_work(engine: Engine, tenants: int) -> Load:
     settled = Settled(offers_of_new_tenant(engine)).tenant_id
     offers = offers_of_new_tenant(engine)
     late, approved, ready = _held_and_unknown(offers), _waiting_for_the_engine(offers), _disturbed(offers)
+    _leave_unattended(ready)
     show_all(engine)
     with loading(engine) as connection:
         # Its processes ended, so none of them becomes due while something is measured.
@@ -209,6 +214,25 @@ def _disturbed(offers: Offers) -> Fulfilment:
             action="TERMINATED",
         )
     return Fulfilment.running(offers)
+
+
+def _leave_unattended(work: Fulfilment) -> None:
+    """Let the process of a step end before it has sent the step, which has been ready for an hour."""
+    step = work.step(CHECK)
+    order = orders.business_key(work.offers.tenant_id, work.order_id)
+    with work.offers.uow() as uow:
+        starts.start_timed_out(uow, order)
+    with work.offers.uow() as uow:
+        gate = RegisterWorkflow(
+            business_key=order, start_token=starts.find(uow, order).start_token, process_instance_id=f"{UNATTENDED} root"
+        )
+        starts.register(uow, gate)
+        called = Called(process_instance_id=UNATTENDED, business_key=steps.business_key(work.offers.tenant_id, step.id))
+        instances.record_called(uow, gate.process_instance_id, [called])
+        aged = "UPDATE fulfillment_step SET ready_at = ready_at - interval '1 hour', updated_at = updated_at - interval '1 hour' WHERE id = :id"
+        uow.connection.execute(text(aged), {"id": step.id})
+        due = text("UPDATE workflow_correlation SET next_check_at = clock_timestamp() WHERE business_key = :key")
+        uow.connection.execute(due, {"key": order})
 
 
 def _failed_task(business_key: str) -> FailedTask:

@@ -70,7 +70,7 @@ def shown(uow: UnitOfWork, case: Row[Any]) -> dict[str, Variable]:
         "timelineText": table(TIMELINE_HEAD, [_entry(entry) for entry in reversed(entries)]) if entries else "",
         "attemptsText": _attempts(uow, step) if step is not None else "",
         "requestText": _request(repairing.request_to_repair(uow, step)),
-        "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(step, order)]),
+        "allowedText": table(ALLOWED_HEAD, [_allowed(each) for each in resolutions_for(case, step, order)]),
         "confirmationText": _confirmation(case, step),
     }
 
@@ -84,7 +84,7 @@ def evidence(uow: UnitOfWork, case: Row[Any]) -> dict[str, Any]:
         "step": {name: getattr(step, name) for name in OF_STEP} if step is not None else None,
         "request": repairing.request_to_repair(uow, step),
         "order": {name: getattr(order, name) for name in OF_ORDER} if order is not None else None,
-        "allowed": [str(each) for each in resolutions_for(step, order)],
+        "allowed": [str(each) for each in resolutions_for(case, step, order)],
     }
 
 
