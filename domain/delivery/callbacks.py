@@ -252,18 +252,17 @@ def _own_step(uow: UnitOfWork, command: ReceiveCallback) -> Row[Any] | None:
     return uow.connection.execute(select(*STEP.c).filter_by(**own)).one_or_none()
 
 
-def _why_unmatched(command: ReceiveCallback, step: Row[Any] | None) -> str:
-    if step is None:
-        return "belongs to no step of this provider"
-    return f"is of a type that we do not know; it names step {step.step_code}"
-
-
 def _unmatched(uow: UnitOfWork, command: ReceiveCallback) -> tuple[ProcessedStatus, None]:
     # A tenant without any step may be one that does not exist: nobody would see the case.
     if uow.connection.scalar(select(STEP.c.id).filter_by(tenant_id=uow.tenant_id).limit(1)) is None:
         raise UnknownTenantError
     step = _own_step(uow, command)
-    case = troubles.of_callback(FalloutType.UNSOLICITED_CALLBACK, _as_evidence(command), _why_unmatched(command, step))
+    names = (
+        "belongs to no step of this provider"
+        if step is None
+        else f"names step {step.step_code} and is of a type that we do not know"
+    )
+    case = troubles.of_callback(FalloutType.UNSOLICITED_CALLBACK, _as_evidence(command), names)
     # The order leads people to the case. Its step would make it the case of that step, which another trouble may need.
     triaging.open_case(uow, replace(case, order_id=step.order_id if step is not None else None))
     return ProcessedStatus.UNMATCHED, None

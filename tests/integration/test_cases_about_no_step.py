@@ -58,7 +58,7 @@ def test_an_event_of_an_unknown_type_leads_to_its_order(work: Fulfilment) -> Non
     case = receive(work, "step.exploded")
 
     assert (case.order_id, case.step_id) == (work.order_id, None)
-    assert case.detail.endswith("of sandbox is of a type that we do not know; it names step CHECK_SERVICEABILITY.")
+    assert case.detail.endswith("of sandbox names step CHECK_SERVICEABILITY and is of a type that we do not know.")
 
 
 @pytest.mark.parametrize(("provider", "step"), [("another", CHECK), ("sandbox", None)])
