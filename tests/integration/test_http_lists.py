@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, update
@@ -17,6 +20,7 @@ from workers.http.auth import Role
 QUOTES, ORDERS = TABLES[Projection.QUOTES], TABLES[Projection.ORDERS]
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+NO_TIMES = ("0001-01-01T00:00:00+14:00", "2026-01-01T00:00:00")
 
 
 def found(caller: Caller, path: str, **query: Any) -> list[str]:
@@ -24,6 +28,11 @@ def found(caller: Caller, path: str, **query: Any) -> list[str]:
     answer = caller.get(path, **query)
     assert answer.status_code == 200, answer.text
     return [item.get("orderNumber") or item["quoteNumber"] for item in answer.json()["items"]]
+
+
+def place_at(time: str) -> str:
+    """The place of a page that ends with a quote that was made at this time."""
+    return urlsafe_b64encode(json.dumps(["created_at", time, str(UUID(int=1))]).encode()).decode()
 
 
 @pytest.fixture
@@ -93,7 +102,7 @@ def test_a_row_that_changes_between_two_pages_repeats_no_other(db: Engine, api: 
     assert [item["quoteNumber"] for item in second["items"]] == quotes[2:]
 
 
-@pytest.mark.parametrize("after", ["x", "bnVsbA==", "WzEsMiwzXQ=="])
+@pytest.mark.parametrize("after", ["x", "bnVsbA==", "WzEsMiwzXQ==", *map(place_at, NO_TIMES)])
 def test_a_place_that_no_page_gave_is_422(api: Api, after: str) -> None:
     is_problem(api.sales.get("/quotes", after=after), 422, "REQUEST_INVALID")
 

@@ -31,6 +31,9 @@ MEGABYTE = b"x" * 999_000  # the most that a producer sends, without its own fie
 POISONS = {
     "half of a surrogate pair": lambda order: order.message(1).replace(b"customer-1", rb"\ud83d"),
     "a NUL": lambda order: order.message(1).replace(b"customer-1", rb"\u0000"),
+    "a time of which the year is not there in UTC": lambda order: order.message(1).replace(
+        b'"requestedCompletion": null', b'"requestedCompletion": "0001-01-01T00:00:00+14:00"'
+    ),
     "many levels": lambda order: order.message(1).replace(b'"customer-1"', nested(986).encode()),
     "a row that the database refuses": lambda order: order.message(1).replace(b"customer-1", b"refused"),
     "no value": lambda _: None,

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from domain.store.outbox import PendingEvent
 from domain.texts import UnfitJsonError, json_from
+from domain.times import UnfitTimeError, in_utc
 
 SCHEMA_VERSION = 1
 LARGEST_VERSION = 2**63 - 1  # PostgreSQL's bigint
@@ -133,12 +134,11 @@ class _Fields:
 
     def time(self, name: str) -> datetime:
         try:
-            time = datetime.fromisoformat(self.text(name))
+            return in_utc(datetime.fromisoformat(self.text(name)))
+        except UnfitTimeError as error:
+            raise UnreadableMessageError(f"{name} cannot be stored, {error}: {self._source[name]!r:.100}") from error
         except ValueError as error:
             raise UnreadableMessageError(f"{name} is not a time in ISO 8601: {self._source[name]!r:.100}") from error
-        if time.tzinfo is None:
-            raise UnreadableMessageError(f"{name} has no time zone: {self._source[name]!r:.100}")
-        return time
 
     def whole(self, name: str, largest: int, smallest: int = 1) -> int:
         value = self._source.get(name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from domain.times import nearest
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
 
@@ -57,6 +58,15 @@ def first_offsets(kafka: KafkaAccess, topics: Collection[str], silence: timedelt
         raise KafkaUnavailableError(f"Kafka did not tell its oldest records: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def time_of(message: Message) -> datetime:
+    """When Kafka got a record, or when its sender says that it made it.
+
+    A sender may say any number of 64 bits. A time that no calendar has becomes the nearest one, so that records keep their order; the
+    epoch would make a record of the far future the oldest one.
+    """
+    return nearest(message.timestamp()[1])
 
 
 def first_from(consumer: Consumer, place: Place, offset: int, silence: timedelta) -> Message:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import MAXYEAR, UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from domain.texts import LONGEST_IDENTIFIER, is_identifier, is_prose
+from domain.times import in_utc
 
 LARGEST_AMOUNT = 10**9
 # What `domain.texts` demands, for the OpenAPI document: each range in escapes that ECMA 262, Python and Rust read alike. The tags of plane 14,
@@ -53,13 +53,6 @@ def _decimal(most: int, digits: int) -> tuple[BeforeValidator, WithJsonSchema]:
     return BeforeValidator(numeric), WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": f"^{written}$"}]})
 
 
-def _storable(moment: datetime) -> datetime:
-    # The year must keep four digits in every time zone.
-    if not 1 < moment.year < MAXYEAR:
-        raise ValueError("the year must lie between 2 and 9998")
-    return moment.astimezone(UTC)  # PostgreSQL refuses offsets of 16 hours and more
-
-
 def _identifier(text: str) -> str:
     if not is_identifier(text):
         raise ValueError("an identifier has no blank at its ends, and no control, invisible or bidirectional character")
@@ -95,4 +88,4 @@ Money = Annotated[
 ]
 LineNumber = Annotated[int, Field(ge=1, le=2_147_483_647), Count]
 Version = Annotated[int, Field(ge=1, lt=10**18), Count]
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_storable)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(in_utc)]
