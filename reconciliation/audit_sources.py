@@ -12,11 +12,12 @@ from confluent_kafka import KafkaException, Message
 
 from domain.store.facts import TOPICS
 from domain.texts import json_from
+from domain.times import UnfitTimeError, in_utc
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.kafka_reading import SILENCE, first_from, marks, records
+from workers.runtime.kafka_reading import SILENCE, first_from, marks, records, time_of
 
 
 class EngineHistory(Protocol):
@@ -140,7 +141,7 @@ class KafkaTopics:
             found: dict[str, datetime] = {}
             for place, (low, high) in marks(consumer, set(TOPICS.values()), self._silence).items():
                 if low > 0:
-                    since = _time_of(first_from(consumer, place, low, self._silence)) if low < high else datetime.now(UTC)
+                    since = time_of(first_from(consumer, place, low, self._silence)) if low < high else datetime.now(UTC)
                     found[place[0]] = max(since, found.get(place[0], since))
         except KafkaException as error:
             raise KafkaUnavailableError(f"Kafka did not tell its oldest records: {error.args[0].str()}") from error
@@ -150,14 +151,12 @@ class KafkaTopics:
             consumer.close()
 
 
-def _time_of(message: Message) -> datetime:
-    return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
-
-
 def _time(text: str | None) -> datetime | None:
     """By the clock of the database; None when the event has no such time."""
-    time = datetime.fromisoformat(text) if text else None
-    return time if time and time.tzinfo else None
+    try:
+        return in_utc(datetime.fromisoformat(text)) if text else None
+    except UnfitTimeError:
+        return None
 
 
 def _record(message: Message, tenant_id: UUID) -> EventRecord | None:

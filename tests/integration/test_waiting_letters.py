@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from math import isnan
+from uuid import uuid4
 
 import pytest
+from confluent_kafka import Message
+from structlog.testing import capture_logs
 
 from tests.support.letter_desk import Desk
 from tests.support.metrics import metric
 from tests.support.topics import Topics
+from workers.kafka.letters import Mark, mark_of
 from workers.kafka.topics import ORDERS, dead_letters
 from workers.kafka.waiting_letters import WaitingLetters
+
+BEFORE_THE_YEAR_1 = -62135596800001  # in milliseconds; a broker refuses times of the far future by itself
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,39 @@ def test_a_letter_whose_replay_is_not_known_goes_on_waiting(desk: Desk, waiting:
     waiting.look()
 
     assert number_waiting() == before
+
+
+def test_a_letter_with_a_time_that_no_calendar_has_waits_like_any_other(desk: Desk, waiting: WaitingLetters) -> None:
+    """Kills: an inbox that ends for good because somebody gave a record such a time."""
+    before, key = number_waiting(), str(uuid4())
+    desk.send(dead_letters(ORDERS), b"rubbish", key.encode(), at=BEFORE_THE_YEAR_1)
+
+    waiting.look()
+
+    assert number_waiting() == before + 1
+    assert len(desk.listed("--id", key, "--waiting")) == 1
+    assert desk.run("show", desk.place(key)).exit_code == 0
+
+
+def test_a_letter_that_cannot_be_looked_at_stops_no_other_and_is_logged_once(
+    desk: Desk, waiting: WaitingLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, key = number_waiting(), desk.letter(b"rubbish")
+    desk.letter(b"rubbish")
+
+    def failing(message: Message) -> Mark | None:
+        if message.key() == key.encode():
+            raise ValueError("rubbish")
+        return mark_of(message)
+
+    monkeypatch.setattr("workers.kafka.waiting_letters.mark_of", failing)
+    with capture_logs() as logs:
+        waiting.look()
+        waiting.look()
+
+    [told] = [log for log in logs if log["event"] == "item_set_aside"]
+    assert (told["loop"], told["item"], told["letter"]) == ("inbox", "letter", desk.place(key))
+    assert number_waiting() == before + 1
 
 
 def test_letters_that_kafka_has_no_more_do_not_wait(desk: Desk, waiting: WaitingLetters) -> None:

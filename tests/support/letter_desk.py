@@ -27,10 +27,12 @@ class Desk:
 
     topics: Topics
 
-    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers = ()) -> Message:
-        """Send a record, and return it as a consumer receives it."""
+    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers = (), at: int = 0) -> Message:
+        """Send a record, and return it as a consumer receives it. `at`: its time in milliseconds, 0: now."""
         producer, sent = new_producer(self.topics.kafka, None), list[Message]()
-        producer.produce(topic, value, key, headers=list(headers), on_delivery=lambda _, message: sent.append(message))
+        producer.produce(
+            topic, value, key, headers=list(headers), timestamp=at, on_delivery=lambda _, message: sent.append(message)
+        )
         assert producer.flush(30) == 0
         found = record_at(self.topics.kafka, topic, int(sent[0].partition() or 0), int(sent[0].offset() or 0))
         assert found is not None

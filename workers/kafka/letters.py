@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
 
@@ -32,7 +32,7 @@ from workers.kafka.dead_letters import (
 from workers.kafka.topics import dead_letters
 from workers.runtime.kafka import KafkaUnavailableError, new_producer
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.kafka_reading import record_at, records
+from workers.runtime.kafka_reading import record_at, records, time_of
 
 REPLAY_OF, REPLAY_IS = "deadLetterReplayOf", "deadLetterReplayIs"
 """Headers of a mark: the letter, and how far its replay came."""
@@ -134,7 +134,7 @@ class Letters:
                 new = _letter(message)
                 found[str(new.place)] = new
             elif letter := found.get(mark.letter):
-                found[str(letter.place)] = replace(letter, replay=mark.replay, replayed_at=written_at(message))
+                found[str(letter.place)] = replace(letter, replay=mark.replay, replayed_at=time_of(message))
         return sorted(found.values(), key=lambda letter: (letter.written_at, letter.place))
 
     def find(self, text: str) -> Letter:
@@ -203,11 +203,6 @@ def mark_of(message: Message) -> Mark | None:
     return Mark(_text(headers[REPLAY_OF]), Replay(said) if said in set(Replay) else Replay.BEGUN)
 
 
-def written_at(message: Message) -> datetime:
-    """When Kafka got a record."""
-    return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
-
-
 def topic_named(text: str) -> str:
     """A topic by its name or by that of its dead letters. Raises NoSuchLetterError."""
     for name in NAMES:
@@ -227,7 +222,7 @@ def _letter(message: Message) -> Letter:
     source = Place.read(told.get(SOURCE, ""))
     return Letter(
         place=Place(str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)),
-        written_at=written_at(message),
+        written_at=time_of(message),
         # Whoever may write to the topic of dead letters decides what they say: no replay leaves the topic that it belongs to.
         source=source if source and dead_letters(source.topic) == message.topic() else None,
         reason=told.get(REASON, ""),

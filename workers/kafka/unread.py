@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from workers.kafka.letters import written_at
 from workers.kafka.views import View
 from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.kafka_reading import Place, first_from, marks
+from workers.runtime.kafka_reading import Place, first_from, marks, time_of
 
 PATIENCE = timedelta(seconds=5)  # a person waits for the reply
 
@@ -25,7 +24,7 @@ def unread(kafka: KafkaAccess, view: View) -> tuple[int, datetime | None]:
         raise KafkaUnavailableError(f"Kafka did not tell what {view.group} has read: {error.args[0].str()}") from error
     finally:
         consumer.close()
-    return sum(end - at for at, end in waiting.values()), min(map(written_at, firsts), default=None)
+    return sum(end - at for at, end in waiting.values()), min(map(time_of, firsts), default=None)
 
 
 def _waiting(consumer: Consumer, topic: str) -> dict[Place, tuple[int, int]]:

@@ -12,13 +12,15 @@ from threading import Event
 
 from confluent_kafka import Message
 
-from workers.kafka.letters import NAMES, Replay, mark_of, written_at
+from workers.kafka.dead_letters import source_of
+from workers.kafka.letters import NAMES, Replay, mark_of
 from workers.kafka.letters import Place as Letter
 from workers.kafka.topics import dead_letters
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.kafka_reading import Place, first_offsets, records
+from workers.runtime.kafka_reading import Place, first_offsets, records, time_of
 from workers.runtime.metrics import DEAD_LETTERS_OLDEST, DEAD_LETTERS_WAITING
 from workers.runtime.retries import repeat
+from workers.runtime.set_aside import isolated
 
 INTERVAL = timedelta(seconds=30)
 
@@ -39,7 +41,10 @@ class WaitingLetters:
         """Read what is new, and show what waits. Returns 0, because nothing is left to do. Raises KafkaUnavailableError."""
         topics = [dead_letters(name) for name in NAMES]
         for message in records(self._kafka, topics, since=self._next):
-            self._take(message)
+            # A letter that fails is not read again, so it is logged once.
+            self._next[_place_of(message)] = _offset_of(message) + 1
+            with isolated("inbox", "letter", letter=source_of(message)):
+                self._take(message)
         for place, first in first_offsets(self._kafka, topics).items():
             self._since[place] = {offset: at for offset, at in self._since[place].items() if offset >= first}
         for name in NAMES:
@@ -49,11 +54,9 @@ class WaitingLetters:
         return 0
 
     def _take(self, message: Message) -> None:
-        place, offset = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
-        self._next[place] = offset + 1
-        at, mark = written_at(message).timestamp(), mark_of(message)
+        place, at, mark = _place_of(message), time_of(message).timestamp(), mark_of(message)
         if mark is None:
-            self._since[place][offset] = at
+            self._since[place][_offset_of(message)] = at
         elif (letter := Letter.read(mark.letter)) and letter[:2] == place:
             self._mark(self._since[place], letter.offset, mark.replay, at)
 
@@ -64,3 +67,11 @@ class WaitingLetters:
             waiting.pop(offset, None)
         else:
             waiting.setdefault(offset, at)
+
+
+def _place_of(message: Message) -> Place:
+    return str(message.topic()), int(message.partition() or 0)
+
+
+def _offset_of(message: Message) -> int:
+    return int(message.offset() or 0)
