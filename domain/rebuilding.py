@@ -1,8 +1,8 @@
 """Rebuilds projections from the authority: the tables of quotes, orders and decisions, which say what is true.
 
 A rebuilt row is written by the guarded upsert of `domain.projections.merging`, so events may be merged at the same time: whichever comes
-last, the newest version stays. The authority's rows are locked as for a foreign key, and those that retention is deleting are skipped:
-otherwise a deleted row could come back.
+last, the newest version stays. Rows that show more than the authority has are taken back by `domain.retracting`. The authority's rows are
+locked as for a foreign key, and those that retention is deleting are skipped: otherwise a deleted row could come back.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def gaps(connection: Connection, projection: Projection, limit: int, older_than:
     query: Select[Any] = select(
         *truth.c, shown.c.aggregate_version.label("shown"), cast(shown.c.missing, Text).label("missing_versions")
     )
-    query = query.join_from(shown, truth, _same_row(projection, truth, shown))
+    query = query.join_from(shown, truth, same_row(projection, truth, shown))
     query = query.where(shown.c.gap_since < func.clock_timestamp() - older_than).order_by(shown.c.gap_since).limit(limit)
     return [_stale(projection, row) for row in connection.execute(query)]
 
@@ -184,7 +184,7 @@ def behind(
     query: Select[Any] = select(
         *truth.c, version.label("shown"), literal(None).label("missing_versions"), is_shown.label("is_shown")
     )
-    query = query.join_from(truth, shown, _same_row(projection, truth, shown), isouter=True)
+    query = query.join_from(truth, shown, same_row(projection, truth, shown), isouter=True)
     rows = connection.execute(query.order_by(truth.c.changed_at, truth.c[IDENTITY[projection]])).all()
     stale = [_stale(projection, row) for row in rows if not row.is_shown]
     return stale, Place(rows[-1].changed_at, getattr(rows[-1], IDENTITY[projection])) if rows else None
@@ -206,7 +206,8 @@ def _beside(projection: Projection) -> tuple[Any, Any]:
     return AUTHORITIES[projection].rows.subquery("truth"), TABLES[projection]
 
 
-def _same_row(projection: Projection, truth: Any, shown: Any) -> ColumnElement[bool]:
+def same_row(projection: Projection, truth: Any, shown: Any) -> ColumnElement[bool]:
+    """Whether a row of the authority and one of the projection are about the same."""
     identity = IDENTITY[projection]
     return and_(truth.c.tenant_id == shown.c.tenant_id, truth.c[identity] == shown.c[identity])
 

@@ -37,7 +37,7 @@ fulfillment_step             SIU   SIU   S        -     -     SIU       SuD    S
 fulfillment_step_dependency  SI    SI    -        -     -     SI        SD     S
 idempotency_record           SIU   -     -        -     -     -         SuD    S
 jeopardy_alert               S     SIU   -        -     -     SU        SD     S
-order_search_projection      S     -     -        -     SIU   SIU       SD     S
+order_search_projection      S     -     -        -     SIU   SIUD      SD     S
 outbox_event                 SIu   SIu   I        SuD   -     SI        SuD    S
 price_book_entry             SI    S     -        -     -     -         -      S
 price_book_head              SIU   S     -        -     -     -         -      S
@@ -46,11 +46,11 @@ price_result                 SI    S     -        -     -     S         SD     S
 provider_attempt             SU    SIU   -        -     -     SU        SD     S
 quote                        SIU   SU    -        -     -     SU        SuD    S
 quote_acceptance             SI    S     -        -     -     S         SD     S
-quote_approval_projection_decision S -  -        -     SIU   SIU       SD     S
+quote_approval_projection_decision S -  -        -     SIU   SIUD      SD     S
 quote_document               SI    S     -        -     -     S         SD     S
 quote_line                   SID   S     -        -     -     S         SD     S
 quote_revision               SIU   S     -        -     -     S         SD     S
-quote_search                 S     -     -        -     SIU   SIU       SD     S
+quote_search                 S     -     -        -     SIU   SIUD      SD     S
 reconciliation_finding       -     -     -        -     -     SI        SD     S
 reconciliation_lease         -     -     -        -     -     SIUD      -      S
 resolution_proposal          SI    SI    -        -     -     S         SD     S

@@ -35,4 +35,11 @@ def rebuild(
         with Progress(*columns, console=err) as progress:
             bar = progress.add_task(chosen, total=rows_to_read(database, chosen, tenant))
             done = run(database, chosen, tenant, lambda read: progress.advance(bar, read))
-    err.print(f"{chosen}: {done.read} rows read, {done.changed} of them rebuilt", markup=False)
+    err.print(
+        f"{chosen}: {done.read} rows read, {done.changed} of them rebuilt; {done.put_back} were ahead and are put back, "
+        f"{done.removed} showed nothing that exists and are removed",
+        markup=False,
+        soft_wrap=True,
+    )
+    if done.left:
+        err.print(f"{done.left} such rows were locked by others, and stay as they are: run it again", markup=False, soft_wrap=True)

@@ -9,12 +9,14 @@ from uuid import UUID
 from sqlalchemy import Engine, Row, func, select
 
 from domain import rebuilding
+from domain.delivery import cancelling
 from domain.projections.merging import Consumed
 from domain.projections.tables import INBOX, TABLES, Projection
-from domain.store import table_of
+from domain.store import UnitOfWork, table_of
 from domain.store.base import as_json
 from domain.store.facts import OutboxEvent
 from domain.store.unit_of_work import housekeeping
+from tests.support.as_read import Order
 from tests.support.database import acting
 from tests.support.waiting import eventually
 from workers.kafka import wire
@@ -75,6 +77,14 @@ def rows(engine: Engine, projection: Projection) -> list[Row[Any]]:
     """Every row of a projection."""
     with engine.connect() as connection:
         return list(connection.execute(select(*TABLES[projection].c)).all())
+
+
+def ask_to_cancel(uow: UnitOfWork, order: Order) -> None:
+    """A command on an order whose event the views have yet to see."""
+    command = cancelling.RequestCancellation(
+        order_id=order.order_id, expected_version=order.version, expected_status=order.status, reason="WISH", requested_by="carla"
+    )
+    cancelling.request(uow, command)
 
 
 def events_seen(engine: Engine) -> int:
