@@ -23,8 +23,7 @@ from domain.errors import Conflict, Refusal
 from domain.fallout import cases
 from domain.findings import FindingStatus
 from domain.store import Cause, UnitOfWork
-from domain.store import unit_of_work as domain_unit_of_work
-from workers.runtime.commands import unit_of_work
+from workers.runtime.commands import trial, unit_of_work
 from workers.runtime.evaluation import then_evaluate
 from workers.runtime.metrics import RECONCILIATION_ACTIONS
 
@@ -121,10 +120,6 @@ class Repair:
         )
 
 
-class _TakenBack(Exception):
-    """Ends a transaction that is only a trial."""
-
-
 class Repairs:
     """Carries repairs out, or only logs them (`dry_run`)."""
 
@@ -164,10 +159,8 @@ class Repairs:
     def _would(self, repair: Repair, command: Callable[[UnitOfWork], bool]) -> bool:
         """Whether a repair would change something: it is tried, and taken back."""
         is_done = False
-        with suppress(_TakenBack), domain_unit_of_work(self._database, _cause(repair)) as uow:
-            with suppress(Conflict):
-                is_done = command(uow)
-            raise _TakenBack
+        with trial(self._database, _cause(repair)) as uow, suppress(Conflict):
+            is_done = command(uow)
         return is_done
 
     def _try(self, repair: Repair, command: Callable[[UnitOfWork], bool]) -> bool:

@@ -190,7 +190,7 @@ def test_the_status_says_why_it_cannot_count_what_is_in_kafka(ask: Ask) -> None:
     told = in_kafka(ask)
 
     assert {(each["count"], each["unknown"].split(":")[0]) for each in told.values()} == {(None, "Q2O_KAFKA is not set")}
-    assert "Q2O_KAFKA is not set" in ask("status")
+    assert "Q2O_KAFKA" in ask("status")
 
 
 def counted(told: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from domain.auditing.open_items import open_items
 from domain.delivery.steps import StepEvent
 from domain.store.facts import WorkflowCommandKind
 from domain.store.unit_of_work import housekeeping
+from domain.times import EARLIEST, LATEST
 from reconciliation.cases import Cases
 from reconciliation.repairs import Repairs
 from tests.support.answering import Reply, answering
@@ -27,7 +28,6 @@ from tests.support.topics import Topics
 from tests.support.unfit import nested
 from workers.dispatch import Dispatcher
 from workers.kafka.relay import Relay
-from workers.runtime.database_values import FIRST, LAST
 from workers.runtime.engine import Engine as Camunda
 
 ODD_TIMES = ("infinity", "-infinity", "12026-01-01", "0044-03-15 BC")
@@ -48,7 +48,7 @@ ODD_COMMANDS = {
 
 
 @pytest.mark.parametrize(
-    ("stored", "read"), [("infinity", LAST), ("-infinity", FIRST), ("12026-01-01", LAST), ("0044-03-15 BC", FIRST)]
+    ("stored", "read"), [("infinity", LATEST), ("-infinity", EARLIEST), ("12026-01-01", LATEST), ("0044-03-15 BC", EARLIEST)]
 )
 def test_a_time_outside_of_the_calendar_is_read_as_the_end_of_it(db: Engine, stored: str, read: datetime) -> None:
     with acting(db, "relay").connect() as connection:

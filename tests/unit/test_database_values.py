@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from domain.store import as_json
 from domain.store.base import UnreadableJson
 from tests.support.unfit import nested
-from workers.runtime.database_values import FIRST, LAST, json_of
+from workers.runtime.database_values import json_of
 
 
 def test_a_document_is_read_as_it_is() -> None:
@@ -31,7 +29,3 @@ def test_a_document_that_cannot_be_read_says_so_when_it_is_shown(document: str) 
 def test_whoever_uses_a_document_that_cannot_be_read_fails() -> None:
     with pytest.raises(AttributeError):
         json_of("{").items()
-
-
-def test_the_ends_of_the_calendar_exist_in_every_time_zone() -> None:
-    assert (FIRST.year, LAST.year) == (datetime.min.replace(tzinfo=UTC).year, datetime.max.replace(tzinfo=UTC).year)

@@ -7,7 +7,7 @@ docs/domain.md#refusals-logs-and-metrics.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -43,6 +43,21 @@ def unit_of_work(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
         record_refusal(conflict, cause, summary.facts)
     count_changes(transition for transition, _ in summary.transitions)
     _tell(cause, summary)
+
+
+class _TakenBack(Exception):
+    """Ends the transaction of a trial."""
+
+
+@contextmanager
+def trial(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
+    """Open a transaction that is taken back in any case, and that leaves no line, because nothing of it has happened.
+
+    A refusal must not leave the block: it would be recorded, as that of a command.
+    """
+    with suppress(_TakenBack), domain_unit_of_work(database, cause) as uow:
+        yield uow
+        raise _TakenBack
 
 
 def _tell(cause: Cause, summary: Summary) -> None:

@@ -1,14 +1,14 @@
 """How values of the database become Python's. Reading never fails: one odd value must not hide the other rows of its statement.
 
 The product writes no such value, but SQL by hand can, and so can a fault of another release. A time outside of Python's calendar becomes the
-first or the last day of it. A JSON document that cannot be read becomes `UnreadableJson`.
+first or the last one that we take. A JSON document that cannot be read becomes `UnreadableJson`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -17,10 +17,8 @@ from psycopg.adapt import Loader
 from psycopg.types.json import set_json_loads
 
 from domain.store.base import UnreadableJson
+from domain.times import EARLIEST, LATEST
 
-FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
-LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
-"""A day from the ends of Python's calendar, so that every time zone has them."""
 _LONG_NUMBER: Final = re.compile(r"\d{19}")
 _BITS: Final = 63
 
@@ -31,7 +29,7 @@ class _TimeLoader(Loader):
         try:
             return datetime.fromisoformat(text)
         except ValueError:
-            return FIRST if text.startswith("-") or text.endswith("BC") else LAST
+            return EARLIEST if text.startswith("-") or text.endswith("BC") else LATEST
 
 
 def json_of(document: str | bytes) -> Any:
