@@ -84,7 +84,7 @@ WITH RECURSIVE tenants AS (
 )
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
        CAST(e.aggregate_id AS text), e.aggregate_version, CAST(e.command_id AS text), CAST(e.causation_id AS text), e.business_key,
-       to_char(greatest(least(e.created_at, '9999-12-30Z'), '0001-01-02Z') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
+       to_char(greatest(least(e.created_at, '9998-12-31Z'), '0002-01-01Z') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
 FROM front e JOIN heads USING (aggregate_id) ORDER BY e.turn, e.position
 """)
 DELETE = text("DELETE FROM outbox_event WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'")
