@@ -97,6 +97,12 @@ def on_one_line(text: str) -> str:
     return " ".join(seen.split())
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, without the statement that a database error repeats below it; its kind when it says nothing."""
+    said = str(getattr(error, "orig", None) or error)
+    return next(filter(None, map(str.strip, said.splitlines())), type(error).__name__)
+
+
 def _is_unseen(character: str) -> bool:
     return unicodedata.category(character) in _UNSEEN
 

@@ -35,47 +35,50 @@ _log = structlog.get_logger()
 
 
 class Archiving:
-    """The archive in one directory. `wait`: the least time between two files of a tenant that are not full."""
+    """The archive in one directory. `wait`: the least time between two files of a tenant that are not full.
+
+    `deleted`: how many rows the last run has deleted, also one that failed.
+    """
 
     def __init__(self, database: Database, directory: Path, *, wait: timedelta = timedelta()) -> None:
         self._database = database
         self._directory = directory
         self._wait = wait
         self._failed = 0
+        self.deleted = 0
 
     def run(self, age: timedelta) -> tuple[int, int]:
         """Archive and delete what has been finished for `age`; returns how many rows were deleted, and how many dossiers or tenants failed.
 
         Nothing that stands in a broken archive is deleted.
         """
-        self._failed = 0
+        self._failed = self.deleted = 0
         with housekeeping(self._database) as connection:
             left = archives.unsettled(connection)
-        deleted, tried = 0, set[UUID]()
-        broken = set[UUID]()
+        tried, broken = set[UUID](), set[UUID]()
         for file in left:
-            deleted += self._guarded(file.tenant_id, broken, partial(self._settle, file, tried))
+            self._guarded(file.tenant_id, broken, partial(self._settle, file, tried))
         for tenant_id, group in _files_of(_once(finished(self._database, age), tried)):
-            deleted += self._guarded(tenant_id, broken, partial(self._move, tenant_id, group, tried))
-        return deleted, self._failed
+            self._guarded(tenant_id, broken, partial(self._move, tenant_id, group, tried))
+        return self.deleted, self._failed
 
-    def _guarded(self, tenant_id: UUID, broken: set[UUID], work: Callable[[], int]) -> int:
+    def _guarded(self, tenant_id: UUID, broken: set[UUID], work: Callable[[], None]) -> None:
         """Work on the archive of one tenant. When it fails, as on a broken file, this tenant is left out until the next run."""
         if tenant_id in broken:
-            return 0
+            return
         try:
-            return work()
+            work()
         except Exception as error:
             if is_away(error):
                 raise
             _log.exception("archive_failed", tenantId=str(tenant_id))
             broken.add(tenant_id)
             self._failed += 1
-            return 0
 
-    def _move(self, tenant_id: UUID, group: Sequence[Dossier], tried: set[UUID]) -> int:
+    def _move(self, tenant_id: UUID, group: Sequence[Dossier], tried: set[UUID]) -> None:
         file = self._archive(tenant_id, group)
-        return self._settle(file, tried) if file is not None else 0
+        if file is not None:
+            self._settle(file, tried)
 
     def _archive(self, tenant_id: UUID, group: Sequence[Dossier]) -> Row[Any] | None:
         """Write, read back and register a file. None: another writer was first, or the file would not be full and the last one is young."""
@@ -118,21 +121,20 @@ class Archiving:
             self._failed += 1
             return []
 
-    def _settle(self, file: Row[Any], tried: set[UUID]) -> int:
-        """Delete each dossier that still matches its registered file; returns how many rows were deleted."""
+    def _settle(self, file: Row[Any], tried: set[UUID]) -> None:
+        """Delete each dossier that still matches its registered file."""
         archived: dict[UUID, list[Any]] = defaultdict(list)
         for line in entries(self._directory, self._expected(file)):
             archived[UUID(line["dossier"])].append(_comparable(line))
         tried.update(archived)
-        deleted, is_settled = 0, True
+        is_settled = True
         for root_id, lines in archived.items():
             rows = self._delete(file, Dossier(file.tenant_id, root_id), lines)
             is_settled = is_settled and rows is not None
-            deleted += rows or 0
+            self.deleted += rows or 0
         if is_settled:
             with housekeeping(self._database) as connection:
                 archives.settle(connection, file)
-        return deleted
 
     def _expected(self, file: Row[Any]) -> Written:
         """A file with the hash before it, which the database knows."""

@@ -21,6 +21,7 @@ from sqlalchemy import Engine as Database
 from domain.retaining import dossiers, kinds
 from domain.retaining.kinds import KINDS, Kind
 from domain.store.unit_of_work import housekeeping
+from domain.texts import reason_of
 from reconciliation import archiving
 from reconciliation.archiving import Archiving
 from workers.runtime.metrics import RETENTION_DELETED, RETENTION_FAILURES, RETENTION_OLDEST
@@ -34,6 +35,18 @@ AT_MOST = 100_000  # dossiers that a dry run counts
 ARCHIVE, OF_ARCHIVE = "archive", "rows of finished business, once they are archived"
 
 _log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the work on one kind has come. It is kept when the work fails, because what was deleted before the failure is gone."""
+
+    rows: int = 0
+    oldest: datetime | None = None
+    failed: str = ""
+
+
+Work = Callable[[timedelta, Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,25 +104,29 @@ class Retainer:
         self.run_once()
         return 0  # what is left needs time: the next round comes after the interval
 
-    def _guarded(self, name: str, what: str, sweep: Callable[[timedelta], tuple[int, datetime | None, str]]) -> Done:
-        age = self._ages[name]
+    def _guarded(self, name: str, what: str, work: Work) -> Done:
+        age, progress = self._ages[name], Progress()
         try:
-            rows, oldest, failed = sweep(age)
+            work(age, progress)
         except Exception as error:
             if is_away(error):
                 raise
             _log.exception("retention_failed", kind=name)
-            rows, oldest, failed = 0, None, str(getattr(error, "orig", error)).strip().splitlines()[0]
-        if failed:
+            progress.failed = reason_of(error)
+        if progress.failed:
             RETENTION_FAILURES.labels(name).inc()
+        oldest = progress.oldest
         RETENTION_OLDEST.labels(name).set(oldest.timestamp() if oldest else nan)
-        return Done(kind=name, what=what, age=age, rows=rows, oldest=oldest, failed=failed)
+        return Done(kind=name, what=what, age=age, rows=progress.rows, oldest=oldest, failed=progress.failed)
 
-    def _sweep(self, kind: Kind) -> Callable[[timedelta], tuple[int, datetime | None, str]]:
-        def sweep(age: timedelta) -> tuple[int, datetime | None, str]:
-            rows = self._count(kind, age) if self._dry_run else self._delete(kind, age)
+    def _sweep(self, kind: Kind) -> Work:
+        def sweep(age: timedelta, progress: Progress) -> None:
+            if self._dry_run:
+                progress.rows = self._count(kind, age)
+            else:
+                self._delete(kind, age, progress)
             with housekeeping(self._database) as connection:
-                return rows, kinds.oldest(connection, kind), ""
+                progress.oldest = kinds.oldest(connection, kind)
 
         return sweep
 
@@ -117,22 +134,30 @@ class Retainer:
         with housekeeping(self._database) as connection:
             return kinds.count(connection, kind, age)
 
-    def _delete(self, kind: Kind, age: timedelta) -> int:
-        rows, more = 0, BATCH
+    def _delete(self, kind: Kind, age: timedelta, progress: Progress) -> None:
+        more = BATCH
         while more == BATCH:
             with housekeeping(self._database) as connection:
                 more = kinds.delete(connection, kind, age, BATCH)
             RETENTION_DELETED.labels(kind.name).inc(more)
-            rows += more
-        return rows
+            progress.rows += more
 
-    def _archive(self, age: timedelta) -> tuple[int, datetime | None, str]:
-        assert self._archiving is not None  # noqa: S101 - called with an archive alone
-        rows, failed = (self._finished(age), 0) if self._dry_run else self._archiving.run(age)
-        if not self._dry_run:
-            RETENTION_DELETED.labels(ARCHIVE).inc(rows)
+    def _archive(self, age: timedelta, progress: Progress) -> None:
+        if self._dry_run:
+            progress.rows = self._finished(age)
+        else:
+            self._move(age, progress)
         with housekeeping(self._database) as connection:
-            return rows, dossiers.oldest(connection), f"{failed} dossiers or tenants failed: see the log" if failed else ""
+            progress.oldest = dossiers.oldest(connection)
+
+    def _move(self, age: timedelta, progress: Progress) -> None:
+        assert self._archiving is not None  # noqa: S101 - called with an archive alone
+        try:
+            _, failed = self._archiving.run(age)
+        finally:
+            progress.rows = self._archiving.deleted
+            RETENTION_DELETED.labels(ARCHIVE).inc(progress.rows)
+        progress.failed = f"{failed} dossiers or tenants failed: see the log" if failed else ""
 
     def _finished(self, age: timedelta) -> int:
         """Count the rows of what is finished."""

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from domain.texts import reason_of
 from workers.runtime.setting_kinds import Kind
 from workers.runtime.settings import SettingError, Settings
 
@@ -61,7 +62,7 @@ def _outage(error: Exception) -> str | None:
 
     if not is_waited_out(error):
         return None
-    return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
+    return reason_of(error)
 
 
 def _outside_errors() -> tuple[type[Exception], ...]:
