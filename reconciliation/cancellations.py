@@ -29,6 +29,7 @@ OF_CANCELLATION = {
     ReplyStatus.COMPLETED: (Action.CANCELLED, StepEvent.CONFIRM_CANCEL),
     ReplyStatus.REJECTED: (Action.REFUSED, StepEvent.REFUSE_CANCEL),
 }
+"""What a reply about a request to cancel means. CANCELLED is not among them: it says that this request has no effect, not that the step has none."""
 
 
 class Cancellations:
@@ -56,7 +57,7 @@ class Cancellations:
         return self._find_absent(row) if outcome is NEVER_SEEN else self._record(row, outcome.reply)
 
     def _give_up(self, row: Row[Any]) -> bool:
-        """Leave the cancellation to a person when no reply will come. One that the provider has accepted waits the full time."""
+        """Leave the cancellation to a person when no usable reply will come. One that the provider has accepted waits the full time."""
         is_silent = not row.has_lookup and row.is_past_safe_interval and row.attempt_status != AttemptStatus.ACKNOWLEDGED
         if not (row.is_to_be_given_up or is_silent):
             return False
@@ -74,9 +75,11 @@ class Cancellations:
         return self._make(row, Action.ABSENT, {}, self._inferring(row, StepEvent.FIND_ABSENT, "the provider never saw it"))
 
     def _record(self, row: Row[Any], reply: ProviderReply) -> bool:
-        found = (OF_CANCELLATION if row.command == AttemptCommand.CANCEL else MEANING).get(reply.status)
-        if found is None or reply.status is ReplyStatus.ACCEPTED:
+        if reply.status is ReplyStatus.ACCEPTED:
             return False
+        found = (OF_CANCELLATION if row.command == AttemptCommand.CANCEL else MEANING).get(reply.status)
+        if found is None:
+            return self._give_up(row)
         action, event = found
         fact = RecordFact(
             step_id=row.id,

@@ -209,6 +209,33 @@ def test_a_step_is_held_when_its_provider_is_away_for_too_long(cancelling: Fulfi
     assert cancelling.step(RESERVE).status == "HELD"
 
 
+def test_a_status_that_says_nothing_about_a_cancellation_is_no_reply_to_it(cancelling: Fulfilment) -> None:
+    """Kills: asking for ever about a cancellation of which the provider only says that it is CANCELLED itself."""
+    accepted = ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1")
+    reconcile(cancelling, CANCEL=CANCELLED, EXECUTE=accepted)
+    assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
+
+    reconcile(cancelling, GIVEN_UP, CANCEL=CANCELLED, EXECUTE=accepted)
+
+    assert (cancelling.step(RESERVE).status, cancelling.case().type) == ("HELD", "OUTCOME_UNKNOWN")
+
+
+def test_a_cancellation_that_is_cancelled_itself_does_not_keep_a_completed_step_from_being_undone(cancelling: Fulfilment) -> None:
+    cancelling.say(RESERVE, StepEvent.COMPLETE)
+
+    reconcile(cancelling, GIVEN_UP, CANCEL=CANCELLED, EXECUTE=DONE)
+
+    assert cancelling.states()[f"undo {RESERVE}"] == "PENDING"
+
+
+def test_a_cancellation_that_is_accepted_is_waited_for_however_long(cancelling: Fulfilment) -> None:
+    accepted = ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1")
+
+    reconcile(cancelling, GIVEN_UP, CANCEL=accepted, EXECUTE=accepted)
+
+    assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
+
+
 def test_a_question_without_an_answer_gives_up_no_cancellation_of_an_old_request(offers: Offers) -> None:
     """Kills: counting the hour of silence from the request, so that its cancellation is given up before anybody has asked for it."""
     work = Fulfilment.running(offers)

@@ -12,7 +12,10 @@ from typing import Protocol
 
 
 class ReplyStatus(StrEnum):
-    """What the provider replies about one request; ACCEPTED: a callback follows, CANCELLED: the request has no effect (any more)."""
+    """What the provider replies about one request; ACCEPTED: a callback follows, CANCELLED: the request has no effect (any more).
+
+    A request to cancel is COMPLETED or REJECTED; CANCELLED about it says nothing about the step.
+    """
 
     ACCEPTED = "ACCEPTED"
     COMPLETED = "COMPLETED"
