@@ -70,13 +70,19 @@ def _decisions(uow: UnitOfWork, requirements: Mapping[UUID, Row[Any]]) -> Iterat
         yield entry(
             "DECISION",
             row.created_at,
+            id=row.id,
             actor=row.decided_by,
             status=row.decision,
             reason=row.reason_code,
             signature=asked.type,
             level=asked.level,
-            authority=row.authority_snapshot.get("role"),
+            authority=_role(row.authority_snapshot),
         )
+
+
+def _role(snapshot: Any) -> Any:
+    """The role of a grant; a snapshot of another form is told as it is."""
+    return snapshot.get("role") if isinstance(snapshot, Mapping) else snapshot
 
 
 def _acceptances(uow: UnitOfWork, quote_id: UUID) -> Iterator[Entry]:
@@ -84,6 +90,7 @@ def _acceptances(uow: UnitOfWork, quote_id: UUID) -> Iterator[Entry]:
         yield entry(
             "ACCEPTANCE",
             row.created_at,
+            id=row.id,
             actor=row.accepted_by,
             price_book_version=row.price_book_version,
             active_version=row.active_price_book_version_seen,
@@ -97,6 +104,7 @@ def _refusals(uow: UnitOfWork, subjects: list[UUID], steps: Mapping[UUID, Row[An
             "REFUSAL",
             row.created_at,
             steps.get(row.aggregate_id),
+            id=row.id,
             actor=row.actor,
             command=row.command,
             code=row.conflict_code,
@@ -111,7 +119,7 @@ def _findings(
 ) -> Iterator[Entry]:
     for row in among(uow, FINDING, "aggregate_id", subjects):
         process = processes.get(row.aggregate_id)
-        facts = {"sweep": row.kind, "status": row.action, "evidence": row.evidence}
+        facts = {"id": row.id, "sweep": row.kind, "status": row.action, "evidence": row.evidence}
         facts["workflow"] = process.workflow_name if process is not None else None
         yield entry("FINDING", row.created_at, steps.get(row.aggregate_id), **facts)
 
@@ -123,6 +131,7 @@ def _processes(uow: UnitOfWork, processes: Mapping[UUID, Row[Any]]) -> Iterator[
         yield entry(
             "PROCESS",
             row.updated_at,
+            id=row.id,
             workflow=row.workflow_name,
             status=row.status,
             process_instance_id=row.process_instance_id,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from domain.texts import reason_of
+
 Entry = Mapping[str, Any]
 SUBJECTS: Mapping[str, str] = {
     "quote": "The quote",
@@ -15,6 +17,8 @@ SUBJECTS: Mapping[str, str] = {
     "cancellation_request": "The cancellation",
     "workflow_correlation": "The process",
 }
+IDS = ("id", "aggregateId", "externalEventId", "idempotencyKey", "caseNumber", "stepId")
+"""What names an entry, the narrowest first."""
 
 
 class Sentence(NamedTuple):
@@ -25,8 +29,16 @@ class Sentence(NamedTuple):
 
 
 def sentences(story: Iterable[Entry]) -> Iterator[Sentence]:
-    """One sentence for each entry of `domain.stories.story`, in its order."""
-    return (Sentence(datetime.fromisoformat(entry["at"]), SENTENCES[entry["kind"]](entry)) for entry in story)
+    """One sentence for each entry of `domain.stories.story`, in its order. An entry that cannot be told is one that says so."""
+    return (Sentence(datetime.fromisoformat(entry["at"]), _told(entry)) for entry in story)
+
+
+def _told(entry: Entry) -> str:
+    try:
+        return SENTENCES[entry["kind"]](entry)
+    except Exception as error:  # noqa: BLE001 - an odd row must not keep the others from being told
+        named = next((f" {entry[name]}" for name in IDS if name in entry), "")
+        return f"The entry {entry['kind']}{named} cannot be told: {type(error).__name__}: {reason_of(error)}."
 
 
 def _transition(entry: Entry) -> str:

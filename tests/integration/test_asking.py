@@ -103,6 +103,34 @@ def test_the_story_tells_what_became_of_the_process(ask: Ask, offers: Offers) ->
     assert "Reconciliation (start) of the process order-fulfillment: attached; it saw instances 1." in told
 
 
+def test_an_entry_that_cannot_be_told_is_one_line_among_the_others(ask: Ask, contradicted: Fulfilment) -> None:
+    """Kills: a story that ends at the first odd row."""
+    with contradicted.offers.uow("reconcile") as uow:
+        about = {"aggregate_type": "sales_order", "aggregate_id": contradicted.order_id, "evidence": {}}
+        findings.record(uow, kind="order", action="evaluated", **about)
+    with contradicted.offers.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE reconciliation_finding DISABLE TRIGGER USER"))
+        odd = connection.scalar(text("""UPDATE reconciliation_finding SET evidence = '["a"]' RETURNING id"""))
+        connection.execute(text("ALTER TABLE reconciliation_finding ENABLE TRIGGER USER"))
+
+    told = ask("explain", str(contradicted.order_id))
+
+    [line] = [line for line in told.splitlines() if str(odd) in line]
+    assert line.endswith(f"The entry FINDING {odd} cannot be told: AttributeError: 'list' object has no attribute 'items'.")
+    assert "which was PENDING: both facts stay." in told
+
+
+def test_a_decision_with_an_odd_authority_is_told_with_it(ask: Ask, contradicted: Fulfilment) -> None:
+    with contradicted.offers.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE approval_decision DISABLE TRIGGER USER"))
+        connection.execute(text("""UPDATE approval_decision SET authority_snapshot = '["odd"]'"""))
+        connection.execute(text("ALTER TABLE approval_decision ENABLE TRIGGER USER"))
+
+    told = ask("explain", str(contradicted.order_id))
+
+    assert "with the authority of ['odd']" in told
+
+
 def test_an_order_is_found_by_its_number_in_its_tenant(ask: Ask, db: Engine, contradicted: Fulfilment) -> None:
     number, tenant_id = contradicted.row().order_number, contradicted.offers.tenant_id
     other = Fulfilment.running(offers_of_new_tenant(db))
