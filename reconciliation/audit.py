@@ -1,7 +1,7 @@
 """The audit of a tenant: it compares the database, the engine, Kafka, the provider and the archive.
 
 It repairs nothing and trusts no side: every figure is counted, and every disagreement is a sentence with the ids that it is about. A side
-that cannot be read is said to be not looked at, and is never counted as right.
+that cannot be read is said to be not looked at, and is never counted as right. The same holds for a rule that fails on an odd row.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from domain.auditing.checking import RULES
 from domain.auditing.invariants import INVARIANTS
 from domain.auditing.outside import OUTSIDE_AGE
 from domain.auditing.rule import ALWAYS
+from domain.texts import reason_of
 from reconciliation.archived_rows import load, seeing_archives
 from reconciliation.audit_agreement import (
     LedgerEntry,
@@ -49,7 +50,7 @@ STAGES = len(SIDES) + len(RULES)
 class Outside:
     """Everything that the database is compared with. `ledger`: the provider's entries as `GET /sandbox/ledger` gives them.
 
-    Each may raise OutageError, or AbsentError when there is no such side.
+    Each may raise OutageError, or AbsentError when there is no such side; any other error counts as a look that has failed.
     """
 
     engine: EngineHistory
@@ -95,7 +96,7 @@ def compare(snapshot: Snapshot, archive: CheckResult, outside: Outside) -> Audit
     """Compare the database's side with the others."""
     engine, tenant_id = outside.engine, snapshot.tenant_id
     age = OUTSIDE_AGE if snapshot.is_live else ALWAYS
-    looked = _Looked({result.code: result for result in (*snapshot.results, archive)})
+    looked = _Looked({result.code: result for result in (*snapshot.results, archive)}, snapshot.unread)
     looked.at(("I13",), lambda: [with_deliveries(looked.results["I13"], snapshot, outside.ledger())], alone=True)
     looked.at(("I31",), lambda: [with_completions(looked.results["I31"], snapshot, engine)])
     looked.at(("I23",), lambda: [with_incidents(looked.results["I23"], snapshot, engine.instances(tenant_id), engine)])
@@ -112,11 +113,12 @@ def compare(snapshot: Snapshot, archive: CheckResult, outside: Outside) -> Audit
 
 
 class _Looked:
-    """What has been looked at so far, by invariant, and why a side was out of reach."""
+    """What has been looked at so far, by invariant, and why something was out of reach. `unread`: why the database's side is not whole."""
 
-    def __init__(self, results: dict[str, CheckResult]) -> None:
+    def __init__(self, results: dict[str, CheckResult], unread: Sequence[str]) -> None:
         self.results = results
-        self.out_of_reach: dict[str, None] = {}
+        self._unread = unread
+        self.out_of_reach = {f"{code}: {each.failure}": None for code, each in results.items() if each.failure}
 
     def at(
         self,
@@ -128,17 +130,31 @@ class _Looked:
     ) -> None:
         """Look at something, or note why that was not possible. `alone`: the invariant says enough without this side."""
         try:
+            self._require_own_side()
             found = look()
-        except (OutageError, AbsentError) as error:
+        except AbsentError as error:
+            found = () if alone else [self._unseen(code, str(error)) for code in codes]
+        except OutageError as error:
             reason = str(error) or type(error).__name__
-            if isinstance(error, OutageError):
-                self.out_of_reach[reason] = None
+            self.out_of_reach[reason] = None
             found = () if alone else [self._unseen(code, reason) for code in codes]
+        except Exception as error:  # noqa: BLE001 - an odd entry of one side must not keep the others from being compared
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            self.out_of_reach[f"{', '.join(codes)}: {reason}"] = None
+            found = [self._unseen(code, reason) for code in codes]
         self.results |= {each.code: replace(each, age=max(each.age, age)) for each in found}
+
+    def _require_own_side(self) -> None:
+        if self._unread:
+            raise _UnreadError("; ".join(self._unread))
 
     def _unseen(self, code: str, reason: str) -> CheckResult:
         known = self.results.get(code) or CheckResult(code=code, title=INVARIANTS[code].title)
         return replace(known, unseen="; ".join(filter(None, (known.unseen, reason))))
+
+
+class _UnreadError(Exception):
+    """The database's side could not be read, so there is nothing to compare the others with."""
 
 
 T = TypeVar("T")
@@ -148,7 +164,7 @@ def _read(read: Callable[[], T]) -> Callable[[], T]:
     """Read a side now; returns what gives the result, or raises the error, whenever it is asked."""
     try:
         found = read()
-    except (OutageError, AbsentError) as error:
+    except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
         failure = error
 
         def fail() -> T:

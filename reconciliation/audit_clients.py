@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
@@ -145,9 +145,7 @@ def with_answers(result: CheckResult, snapshot: Snapshot, record: ClientRecord) 
         for each in operations
         if each.is_done and key in snapshot.answers and each.body not in (None, snapshot.answers[key].body)
     ]
-    return CheckResult(
-        code=result.code, title=result.title, counted=result.counted, violations=(*result.violations, *violations), age=result.age
-    )
+    return replace(result, violations=(*result.violations, *violations))
 
 
 def _faults(each: Operation) -> Iterator[str]:

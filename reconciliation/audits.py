@@ -19,6 +19,7 @@ from sqlalchemy import Engine as Database
 
 from domain.auditing.checking import RULES
 from domain.auditing.excerpts import Excerpts
+from domain.auditing.looking import UncheckedRulesError
 from domain.offers.quotes import Quote
 from domain.retaining.dossiers import IDS_OF_SEVERAL, PARTS
 from domain.store import leases, table_of
@@ -63,6 +64,7 @@ class Audits:
         self._walk = 0
         self._is_whole = True
         self._known: dict[Violation, int] = {}
+        self._unchecked: set[tuple[UUID, str]] = set()
 
     def sweep(self) -> int:
         """Audit the next quotes when it is time; returns 0, because nothing is changed."""
@@ -92,11 +94,20 @@ class Audits:
         """Audit quotes of one tenant. When that fails, they are set aside until the next walk, and this walk forgets nothing."""
         with isolated("reconcile", "audited_quotes", tenantId=tenant_id, firstQuoteId=quotes[0], lastQuoteId=quotes[-1]):
             with transaction(self._database, tenant_id, SNAPSHOT) as connection:
-                for code, sentence in _EXCERPTS.violations(connection, tenant_id, quotes):
-                    self._note(tenant_id, code, sentence)
+                self._look(connection, tenant_id, quotes)
             AUDITED_QUOTES.inc(len(quotes))
             return
         self._is_whole = False
+
+    def _look(self, connection: Connection, tenant_id: UUID, quotes: Sequence[UUID]) -> None:
+        """Note what is wrong. A rule that could not be checked counts as a violation of it, because it may be one."""
+        try:
+            for code, sentence in _EXCERPTS.violations(connection, tenant_id, quotes):
+                self._note(tenant_id, code, sentence)
+        except UncheckedRulesError as error:
+            for code, reason in error.reasons.items():
+                self._unchecked.add((tenant_id, code))
+                self._note(tenant_id, code, f"{code} could not be checked: {reason}")
 
     def _note(self, tenant_id: UUID, code: str, sentence: str) -> None:
         violation = (tenant_id, code, sentence)
@@ -112,12 +123,16 @@ class Audits:
         if self._last == START and self._is_whole:
             self._forget()
             self._walk += 1
+        if self._last == START:
+            self._unchecked.clear()
         self._is_whole = self._is_whole or self._last == START
         for code in dict.fromkeys(self._codes()):
             AUDIT_VIOLATIONS.labels(code).set(sum(known[1] == code for known in self._known))
 
     def _forget(self) -> None:
-        for tenant_id, code, sentence in [known for known, walk in self._known.items() if walk < self._walk]:
+        """A violation of a rule that could not be checked may still be there."""
+        gone = [known for known, walk in self._known.items() if walk < self._walk and known[:2] not in self._unchecked]
+        for tenant_id, code, sentence in gone:
             del self._known[tenant_id, code, sentence]
             _log.info("audit_violation_gone", invariant=code, violation=sentence, tenantId=str(tenant_id))
 

@@ -38,7 +38,7 @@ def audit(
 ) -> None:
     """Look every invariant up in the database, the engine, Kafka, the provider's ledger and the archive.
 
-    Exit code 1: something is wrong; 2: a side could not be reached, and nothing is wrong in the others.
+    Exit code 1: something is wrong; 2: a side could not be reached or a rule not be checked, and nothing is wrong in the others.
     """
     from reconciliation.audit import Audit
     from workers import suite
@@ -130,4 +130,5 @@ def _show(reports: Sequence[AuditReport]) -> None:
     for reason in dict.fromkeys(reason for report in reports for reason in report.out_of_reach):
         err.print(f"q2o: not looked at: {reason}", markup=False)
     wrong = sum(report.violations for report in reports)
-    out.print(f"{len(reports)} tenants, {wrong} violations" if wrong else f"{len(reports)} tenants, no violation")
+    partly = " in what was looked at" if any(report.out_of_reach for report in reports) else ""
+    out.print(f"{len(reports)} tenants, {wrong or 'no'} violation{'s' if wrong else ''}{partly}")

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 import domain.schema  # noqa: F401 - registers every move and every refusal
 from domain.auditing import delivery, history, offers, projections, sessions, signatures
+from domain.auditing.looking import Looked, look
 from domain.auditing.rule import ALWAYS, Rule
 from domain.errors import DomainError
 from domain.store import CellKind, Check, Matrix, Move
@@ -33,7 +34,8 @@ ANNOUNCED_WHEN_CREATED = ("quote", "sales_order", "approval_request")
 class CheckResult:
     """The result of one rule: how many rows it covers (`counted`), and a sentence with ids for each violation.
 
-    `unseen`: why the rule could not be looked at, wholly or in part. `age`: how old what it names had to be.
+    `unseen`: why the rule could not be looked at, wholly or in part. `failure`: the same, when its queries failed, so that nobody may take
+    this for a side that is not set up. `age`: how old what it names had to be.
     """
 
     code: str
@@ -41,6 +43,7 @@ class CheckResult:
     counted: Mapping[str, int] = field(default_factory=dict)
     violations: tuple[str, ...] = ()
     unseen: str = ""
+    failure: str = ""
     age: timedelta = ALWAYS
 
     @property
@@ -53,6 +56,8 @@ def check(
 ) -> list[CheckResult]:
     """Check every rule for one tenant, and call `told` with the title of each before. Changes nothing.
 
+    A rule that fails on an odd row says so in its result, and the others are checked.
+
     `settled`: nothing of the tenant is under way any more, so rows of any age count.
     """
     parameters = parameters_of(tenant_id)
@@ -64,11 +69,22 @@ def check(
 
 
 def _check(connection: Connection, rule: Rule, age: timedelta, given: Mapping[str, Any]) -> CheckResult:
-    parameters = {**given, "age": age}
-    counted = {name: int(connection.scalar(text(query), parameters) or 0) for name, query in rule.counts.items()}
-    blind = str(connection.scalar(text(rule.blind)) or "") if rule.blind else ""
-    found = tuple(str(sentence) for query in rule.violations for sentence in connection.scalars(text(query), parameters))
-    return CheckResult(code=rule.code, title=rule.title, counted=counted, violations=found, age=age, unseen=blind)
+    def looked(query: str) -> Looked:
+        return look(connection, text(query), {**given, "age": age})
+
+    figures = {name: looked(query) for name, query in rule.counts.items()}
+    blind = looked(rule.blind) if rule.blind else Looked([])
+    found = [looked(query) for query in rule.violations]
+    failure = "; ".join(dict.fromkeys(each.failure for each in (*figures.values(), blind, *found) if each.failure))
+    return CheckResult(
+        code=rule.code,
+        title=rule.title,
+        counted={name: int(figure.rows[0][0] or 0) for name, figure in figures.items() if figure.rows},
+        violations=tuple(str(row[0]) for each in found for row in each.rows),
+        unseen="; ".join(filter(None, (*(str(row[0] or "") for row in blind.rows[:1]), failure))),
+        failure=failure,
+        age=age,
+    )
 
 
 def parameters_of(tenant_id: UUID) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, TextClause, text
 
 from domain.auditing.checking import RULES, parameters_of
+from domain.auditing.looking import UncheckedRulesError, look
 from domain.auditing.projections import CONSUMERS
 from domain.auditing.rule import ALWAYS
 from domain.projections.tables import INBOX
@@ -44,12 +45,17 @@ class Excerpts:
     ) -> Iterator[tuple[str, str]]:
         """The code of the violated rule, and a sentence, for each violation among what belongs to these quotes; `settled` as for `check`.
 
-        Changes nothing.
+        Changes nothing. Raises UncheckedRulesError after all rules, when some of them failed on an odd row.
         """
         given = {**_constants(), "tenant_id": tenant_id, "tenant": str(tenant_id), "roots": list(roots)}
+        unchecked: dict[str, str] = {}
         for rule, query in self.queries:
-            for sentence in connection.scalars(query, {**given, "age": ALWAYS if settled else RULES[rule].age}):
-                yield RULES[rule].code, str(sentence)
+            found = look(connection, query, {**given, "age": ALWAYS if settled else RULES[rule].age})
+            yield from ((RULES[rule].code, str(row[0])) for row in found.rows)
+            if found.failure:
+                unchecked.setdefault(RULES[rule].code, found.failure)
+        if unchecked:
+            raise UncheckedRulesError(unchecked)
 
     def _queries(self) -> Iterator[tuple[int, TextClause]]:
         for number, rule in enumerate(RULES):

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from domain.auditing.checking import CheckResult, check
+from domain.auditing.looking import look
 from domain.auditing.rule import COMMITTED, OLD_ENOUGH, count
 from domain.auditing.signatures import SIGNED_IN_TASKLIST
 from domain.delivery import steps
@@ -168,6 +169,7 @@ class Snapshot(NamedTuple):
     processes that a started one has called. `signatures`: what people decided in Tasklist. `replaced_instances`: ids of instances whose
     place another one has taken. `settled_before`: what was changed later may be on its way to the other sides.
     `keys`: those that were asked about, with their stored `answers`, and for each key text the number of transactions (`effects`).
+    `unread`: why some of this could not be read, so that nothing follows from comparing it.
     """
 
     tenant_id: UUID
@@ -185,6 +187,7 @@ class Snapshot(NamedTuple):
     keys: frozenset[Key]
     answers: Mapping[Key, StoredAnswer]
     effects: Mapping[str, int]
+    unread: Sequence[str] = ()
 
     @property
     def is_live(self) -> bool:
@@ -209,20 +212,28 @@ def inspect(
     """
     tenant = {"tenant_id": tenant_id}
     of_keys = tenant | {"keys": sorted({each.key for each in keys})}
+    unread: dict[str, None] = {}
+
+    def rows(query: TextClause, parameters: Mapping[str, Any] = tenant) -> list[Row[Any]]:
+        found = look(connection, query, parameters)
+        unread.update(dict.fromkeys(filter(None, [found.failure])))
+        return found.rows
+
     return Snapshot(
         tenant_id=tenant_id,
         results=check(connection, tenant_id, settled=settled, told=told),
-        workflows=[WantedWorkflow._make(row) for row in connection.execute(_WORKFLOWS, tenant)],
-        steps=[StepOutcome._make(row) for row in connection.execute(_STEPS, tenant)],
-        sent_keys=frozenset(connection.scalars(_SENT, tenant)),
-        events=[CommittedEvent._make(row) for row in connection.execute(_EVENTS, tenant)],
-        explained_keys=frozenset(connection.scalars(_EXPLAINED, tenant | {"step_keys": steps.business_keys(tenant_id)})),
-        callbacks=int(connection.scalar(_CALLBACKS, tenant) or 0),
-        called_keys=frozenset(connection.scalars(_CALLED, tenant)),
-        signatures=[Signature._make(row) for row in connection.execute(text(SIGNED_IN_TASKLIST), tenant)],
-        replaced_instances=frozenset(connection.scalars(_RESTARTED, tenant)),
+        workflows=[WantedWorkflow._make(row) for row in rows(_WORKFLOWS)],
+        steps=[StepOutcome._make(row) for row in rows(_STEPS)],
+        sent_keys=frozenset(row[0] for row in rows(_SENT)),
+        events=[CommittedEvent._make(row) for row in rows(_EVENTS)],
+        explained_keys=frozenset(row[0] for row in rows(_EXPLAINED, tenant | {"step_keys": steps.business_keys(tenant_id)})),
+        callbacks=sum(int(row[0]) for row in rows(_CALLBACKS)),
+        called_keys=frozenset(row[0] for row in rows(_CALLED)),
+        signatures=[Signature._make(row) for row in rows(text(SIGNED_IN_TASKLIST))],
+        replaced_instances=frozenset(row[0] for row in rows(_RESTARTED)),
         settled_before=FAR_OFF if settled else connection.scalars(_BEFORE, {"age": OUTSIDE_AGE}).one(),
         keys=frozenset(keys),
-        answers={Key(*row[:2]): StoredAnswer(*row[2:]) for row in connection.execute(_ANSWERS, of_keys)},
-        effects={row.idempotency_key: row.commands for row in connection.execute(_EFFECTS, of_keys)},
+        answers={Key._make(row[:2]): StoredAnswer._make(row[2:]) for row in rows(_ANSWERS, of_keys)},
+        effects={row.idempotency_key: row.commands for row in rows(_EFFECTS, of_keys)},
+        unread=list(unread),
     )

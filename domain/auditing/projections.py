@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from domain.auditing.invariants import INVARIANTS
-from domain.auditing.rule import COMMITTED, OLD_ENOUGH, WITHIN_MINUTES, Rule, count
+from domain.auditing.rule import COMMITTED, OLD_ENOUGH, WITHIN_MINUTES, Rule, cast, count
 from domain.projections.tables import IDENTITY, TABLES, Projection, header_of
 from domain.store.base import camel
 from domain.store.outbox import INBOX_IS_WHOLE_FOR
@@ -25,7 +25,7 @@ _TOLD = {
     Projection.ORDERS: ("sales_order", {"order_id": "e.aggregate_id", "aggregate_version": "e.aggregate_version"}),
     Projection.DECISIONS: (
         "approval_requirement",
-        {"requirement_id": "e.aggregate_id", "decided_at": "CAST(e.payload ->> 'updatedAt' AS timestamptz)"},
+        {"requirement_id": "e.aggregate_id", "decided_at": cast("(e.payload ->> 'updatedAt')", "TIMESTAMP WITH TIME ZONE")},
     ),
 }
 
@@ -80,7 +80,7 @@ def _unlike_its_events(projection: Projection) -> str:
     values = [
         known[column.name]
         if column.name in known
-        else f"CAST(e.payload ->> '{camel(column.name)}' AS {column.type.compile(_POSTGRESQL)})"
+        else cast(f"(e.payload ->> '{camel(column.name)}')", column.type.compile(_POSTGRESQL))
         for column in header_of(projection)
     ]
     members = ", ".join(f"'{camel(name)}'" for name in told)

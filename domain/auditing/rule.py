@@ -9,6 +9,7 @@ all refusals).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -56,6 +57,25 @@ COMMITTED = f"""(
     FROM transition_log l WHERE l.emitted_event_id IS NOT NULL
     AND NOT EXISTS (SELECT FROM outbox_event o WHERE o.tenant_id = l.tenant_id AND o.id = l.emitted_event_id)
 )"""  # noqa: S608 - names of the declarations
+
+
+_ON_ITS_DAY = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]+)?"
+_FORMS = {
+    "UUID": ("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "00000000-0000-0000-0000-000000000000"),
+    "INTEGER": ("-?[0-9]{1,9}", "-1"),
+    "BIGINT": ("-?[0-9]{1,18}", "-1"),
+    "NUMERIC": ("-?[0-9]{1,12}([.][0-9]+)?", "NaN"),
+    "TIMESTAMP": (f"{_ON_ITS_DAY}(Z|[+-][0-9]{{2}}:[0-9]{{2}})", "-infinity"),
+}
+"""Type -> the form in which JSON has its values, and a value that no row of ours has."""
+
+
+def cast(value: str, to: str) -> str:
+    """The SQL that casts a text of a JSON document. A text of another form becomes a value that no row has, so it differs from every row."""
+    if to == "TEXT":
+        return value
+    form, odd = _FORMS[re.split(r"\W", to)[0]]
+    return f"CAST(CASE WHEN {value} ~ '^{form}$' THEN {value} WHEN {value} IS NOT NULL THEN '{odd}' END AS {to})"
 
 
 def count(table: str, condition: str = "true") -> str:

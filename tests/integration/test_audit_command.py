@@ -18,6 +18,7 @@ from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers, offers_of_new_tenant
 from tests.support.ports import free_port_that_refuses
+from tests.support.projected import show_all
 from tests.support.waiting import eventually
 from workers import suite
 from workers.cli import app
@@ -86,6 +87,69 @@ def test_a_session_that_is_cut_during_the_audit_is_one_line(run: Run, db: Engine
     assert result.output.splitlines()[-1] == (
         "q2o: the command was interrupted (terminating connection due to administrator command): run it again; what it has done counts once"
     )
+
+
+ODD, NO_DAY = "soon", "2026-02-30T00:00:00+00:00"  # the second has the form of a time, and is none
+
+
+def say_valid_until(db: Engine, text_of_time: str) -> None:
+    """Let the newest event of each quote say so, as the lists have consumed it."""
+    with db.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE outbox_event SET status = 'PUBLISHED', payload = payload || CAST(:odd AS jsonb) WHERE aggregate_type = 'quote'"
+            ),
+            {"odd": json.dumps({"validUntil": text_of_time})},
+        )
+
+
+def test_an_odd_time_in_an_event_is_a_violation(run: Run, db: Engine, work: Fulfilment) -> None:
+    """Kills: an audit that ends without a report at the first value that is no time."""
+    show_all(db)
+    say_valid_until(db, ODD)
+
+    result = run("--json")
+
+    assert result.exit_code == 1, result.output
+    assert [each for each in checks_of(result)["I20"]["violations"] if each.endswith("is not what its events add up to.")]
+
+
+def test_a_rule_that_cannot_be_checked_is_named_and_the_others_are_checked(run: Run, db: Engine, work: Fulfilment) -> None:
+    """Kills: one transaction in which a failed query leaves every later rule unchecked."""
+    show_all(db)
+    say_valid_until(db, NO_DAY)
+
+    result = run("--json")
+
+    checks = checks_of(result)
+    assert result.exit_code == 2, result.output
+    assert checks["I20"]["notLookedAt"].startswith("date/time field value out of range")
+    assert not checks["I20"]["passed"]
+    assert all(checks[code]["passed"] for code in ("I1", "I5", "I9", "I21"))
+    assert f"I20: {checks['I20']['notLookedAt']}" in json.loads(result.stdout)["audits"][0]["outOfReach"]
+
+
+def test_people_are_told_which_rule_could_not_be_checked_and_that_not_all_is_well(run: Run, db: Engine, work: Fulfilment) -> None:
+    show_all(db)
+    say_valid_until(db, NO_DAY)
+
+    result = run()
+
+    assert result.exit_code == 2
+    assert "q2o: not looked at: I20: date/time field value out of range" in result.stderr
+    assert "1 tenants, no violation in what was looked at" in result.stdout
+
+
+def test_an_endless_time_leaves_the_other_rules_checked(run: Run, db: Engine, work: Fulfilment) -> None:
+    """Kills: a value that the driver cannot take, which ends the audit after its rules."""
+    with db.begin() as connection:
+        connection.execute(text("UPDATE workflow_correlation SET updated_at = 'infinity'"))
+
+    result = run("--json")
+
+    assert result.exit_code == 2, result.output
+    assert "timestamp too large" in checks_of(result)["I16"]["notLookedAt"]
+    assert checks_of(result)["I1"]["passed"]
 
 
 def test_an_unknown_tenant_is_one_line(run: Run, work: Fulfilment) -> None:

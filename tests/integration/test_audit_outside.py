@@ -28,6 +28,20 @@ def test_a_fault_outside_the_database_is_found_by_its_check_alone(
     assert broken(settled.audit(planted, around)) == [code]
 
 
+def test_an_odd_entry_of_a_side_leaves_the_other_sides_compared(settled: Settled, planted: Connection) -> None:
+    """Kills: an audit that ends without a report at the first odd entry of the provider's ledger."""
+    around = settled.surroundings(planted)
+    around.ledger[0] = {name: value for name, value in around.ledger[0].items() if name != "callbacks"}
+
+    report = settled.audit(planted, around)
+
+    unseen = {check.code: check.unseen for check in report.checks if check.unseen}
+    assert unseen["I13"] == "KeyError: 'callbacks'"
+    assert not report.passed
+    assert any(reason.startswith("I13: ") for reason in report.out_of_reach)
+    assert broken(report) == []
+
+
 SIGN_IN_TASKLIST = (
     "UPDATE shown_form f SET process_instance_id = 'signing' FROM approval_decision d WHERE d.shown_form_id = f.id",
     (

@@ -20,6 +20,7 @@ from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.metrics import metric
 from tests.support.offers import Offers
+from tests.support.projected import show_all
 
 INTERVAL = timedelta(seconds=10)
 
@@ -117,6 +118,33 @@ def test_quotes_that_cannot_be_audited_stop_no_others_and_nothing_about_them_is_
     assert [rounds.round() for _ in range(3)] == [[], ["I5"], []]
     assert metric("q2o_items_set_aside_total", loop="reconcile", item="audited_quotes") == before + 1
     assert metric("q2o_audit_violations", invariant="I5") == 2
+
+
+def test_a_rule_that_cannot_be_checked_counts_and_the_others_are_checked(db: Engine, offers: Offers) -> None:
+    """Kills: a page of quotes that is left after the first query that fails, and a metric that says all is well."""
+    quote_id = offers.draft_quote().quote_id
+    show_all(db)
+    change_past_the_product(db, quote_id)
+    say = text(
+        "UPDATE outbox_event SET payload = jsonb_set(payload, '{validUntil}', to_jsonb(CAST(:said AS text))) WHERE aggregate_type = 'quote'"
+    )
+    with db.begin() as connection:
+        said = connection.scalar(text("SELECT payload ->> 'validUntil' FROM outbox_event WHERE aggregate_type = 'quote' LIMIT 1"))
+        connection.execute(text("UPDATE quote_search SET gap_since = now() - interval '1 hour'"))  # which is a violation of I20
+    rounds = Rounds(db)
+
+    logged = [rounds.round()]
+    with db.begin() as connection:
+        connection.execute(say, {"said": "2026-02-30T00:00:00+00:00"})
+        connection.execute(text("UPDATE quote_search SET gap_since = NULL"))
+    logged += [rounds.round(), rounds.round()]
+    counted = metric("q2o_audit_violations", invariant="I20")
+    with db.begin() as connection:
+        connection.execute(say, {"said": said})
+    rounds.round()
+
+    assert logged == [["I5", "I20"], ["I20"], []]
+    assert (counted, metric("q2o_audit_violations", invariant="I20")) == (2, 0)
 
 
 def test_a_round_comes_after_its_interval(db: Engine, offers: Offers) -> None:

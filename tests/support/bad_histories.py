@@ -213,6 +213,14 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
         "I31",
         (f"UPDATE shown_form SET facts = jsonb_set(facts, '{{price,netTotal}}', '\"1.00\"') WHERE id = {FORM}",),
     ),
+    "a decision whose form showed no price": (
+        "I31",
+        (f"UPDATE shown_form SET facts = jsonb_set(facts, '{{price,netTotal}}', '\"much\"') WHERE id = {FORM}",),
+    ),
+    "a cancellation decided at no version": (
+        "I31",
+        ("UPDATE shown_form SET facts = jsonb_set(facts, '{request,version}', '\"late\"') WHERE facts ? 'request'",),
+    ),
     "a cancellation decided at another version": (
         "I31",
         ("UPDATE shown_form SET facts = jsonb_set(facts, '{request,version}', '7') WHERE facts ? 'request'",),
