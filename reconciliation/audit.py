@@ -146,14 +146,14 @@ class _Looked:
 
     def _require_own_side(self) -> None:
         if self._unread:
-            raise _UnreadError("; ".join(self._unread))
+            raise UnreadError("; ".join(self._unread))
 
     def _unseen(self, code: str, reason: str) -> CheckResult:
         known = self.results.get(code) or CheckResult(code=code, title=INVARIANTS[code].title)
         return replace(known, unseen="; ".join(filter(None, (known.unseen, reason))))
 
 
-class _UnreadError(Exception):
+class UnreadError(Exception):
     """The database's side could not be read, so there is nothing to compare the others with."""
 
 

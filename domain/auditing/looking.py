@@ -47,5 +47,5 @@ def _is_of_the_query(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated:
         return False
-    # The driver cannot take every value that PostgreSQL has, such as an endless time: that is no error of the server.
+    # What the driver cannot read is an error of the row, and not of the server.
     return isinstance(error, DataError) if state is None else not state.startswith(_OF_THE_SESSION)
