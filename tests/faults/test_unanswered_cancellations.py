@@ -35,6 +35,7 @@ AT_ONCE = Intervals(
 GIVEN_UP = replace(AT_ONCE, give_up_after=timedelta(0))
 DONE = ProviderReply(status=ReplyStatus.COMPLETED, request_id="r-1", external_ref="e-1")
 REFUSED = ProviderReply(status=ReplyStatus.REJECTED, reason="too late")
+ACCEPTED = ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1")
 CANCELLED = ProviderReply(status=ReplyStatus.CANCELLED, request_id="r-1")
 
 
@@ -86,13 +87,13 @@ def test_a_cancellation_that_the_provider_confirms_when_asked_settles_the_order(
 
 
 def test_a_step_whose_cancellation_was_refused_goes_on(cancelling: Fulfilment) -> None:
-    reconcile(cancelling, CANCEL=REFUSED, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
+    reconcile(cancelling, CANCEL=REFUSED, EXECUTE=ACCEPTED)
 
     assert (cancelling.step(RESERVE).status, cancelling.status) == ("IN_PROGRESS", "CANCELLING")
 
 
 def test_a_cancellation_that_never_arrived_may_be_sent_again(cancelling: Fulfilment) -> None:
-    reconcile(cancelling, CANCEL=None, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
+    reconcile(cancelling, CANCEL=None, EXECUTE=ACCEPTED)
 
     assert cancelling.start_cancelling(RESERVE).step.status == "CANCEL_REQUESTED"
 
@@ -137,7 +138,7 @@ def test_a_contradiction_about_a_request_that_is_under_way_is_asked_about_again(
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
-    reconcile(cancelling, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
+    reconcile(cancelling, EXECUTE=ACCEPTED)
 
     [contradiction] = cancelling.contradictions()
     assert contradiction.answer is None
@@ -211,11 +212,10 @@ def test_a_step_is_held_when_its_provider_is_away_for_too_long(cancelling: Fulfi
 
 def test_a_status_that_says_nothing_about_a_cancellation_is_no_reply_to_it(cancelling: Fulfilment) -> None:
     """Kills: asking for ever about a cancellation of which the provider only says that it is CANCELLED itself."""
-    accepted = ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1")
-    reconcile(cancelling, CANCEL=CANCELLED, EXECUTE=accepted)
+    reconcile(cancelling, CANCEL=CANCELLED, EXECUTE=ACCEPTED)
     assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
 
-    reconcile(cancelling, GIVEN_UP, CANCEL=CANCELLED, EXECUTE=accepted)
+    reconcile(cancelling, GIVEN_UP, CANCEL=CANCELLED, EXECUTE=ACCEPTED)
 
     assert (cancelling.step(RESERVE).status, cancelling.case().type) == ("HELD", "OUTCOME_UNKNOWN")
 
@@ -229,9 +229,7 @@ def test_a_cancellation_that_is_cancelled_itself_does_not_keep_a_completed_step_
 
 
 def test_a_cancellation_that_is_accepted_is_waited_for_however_long(cancelling: Fulfilment) -> None:
-    accepted = ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1")
-
-    reconcile(cancelling, GIVEN_UP, CANCEL=accepted, EXECUTE=accepted)
+    reconcile(cancelling, GIVEN_UP, CANCEL=ACCEPTED, EXECUTE=ACCEPTED)
 
     assert cancelling.step(RESERVE).status == "CANCEL_REQUESTED"
 
@@ -296,7 +294,7 @@ def test_an_order_with_an_open_contradiction_is_not_evaluated(cancelling: Fulfil
     cancelling.say(RESERVE, StepEvent.COMPLETE)
     cancelling.say(RESERVE, StepEvent.CONFIRM_CANCEL)
 
-    reconcile(cancelling, EXECUTE=ProviderReply(status=ReplyStatus.ACCEPTED, request_id="r-1"))
+    reconcile(cancelling, EXECUTE=ACCEPTED)
 
     with cancelling.offers.uow() as uow:
         assert not unsettled.needs_evaluation(uow.connection, cancelling.offers.tenant_id, cancelling.order_id)
