@@ -104,6 +104,9 @@ _LOGGED = {
 """Aggregate -> the ids in a dossier whose log entries belong to it."""
 _EVENTS = f"""SELECT provider_name, external_event_id FROM external_callback_record
     WHERE {_OF} AND step_id {_any("steps")}"""  # noqa: S608 - names of this module
+# A second content of an event has a case, which is all that an event of no step belongs to.
+_DISPUTED = f"""SELECT split_part(dedupe_key, ':', 2), evidence ->> 'externalEventId' FROM fallout_case
+    WHERE {_OF} AND type = 'PROVIDER_CONFLICT' AND id {_any("cases")}"""  # noqa: S608 - names of this module
 PARTS: Mapping[str, str] = {
     "quote": f"id {_any('quotes')}",
     "quote_revision": f"id {_any('revisions')}",
@@ -126,7 +129,7 @@ PARTS: Mapping[str, str] = {
     "provider_attempt": f"step_id {_any('steps')}",
     "step_contradiction": f"step_id {_any('steps')}",
     "external_callback_record": f"step_id {_any('steps')}",
-    "external_callback_conflict": f"(provider_name, external_event_id) IN ({_EVENTS})",
+    "external_callback_conflict": f"(provider_name, external_event_id) IN ({_EVENTS} UNION ALL {_DISPUTED})",
     "cancellation_request": f"id {_any('cancellations')}",
     "jeopardy_alert": f"id {_any('alerts')}",
     "fallout_case": f"id {_any('cases')}",

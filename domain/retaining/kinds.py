@@ -59,6 +59,10 @@ class Kind:
 
 _OPEN_CASE = """SELECT FROM fallout_case f WHERE f.tenant_id = workflow_command.tenant_id
     AND f.dedupe_key = 'process:' || workflow_command.business_key AND f.status NOT IN ('CLOSED', 'CANCELLED')"""
+_OPEN_CASE_OF_CALLBACK = """SELECT FROM fallout_case f WHERE f.tenant_id = external_callback_record.tenant_id
+    AND f.dedupe_key IN ('UNSOLICITED_CALLBACK:' || provider_name || ':' || external_event_id,
+        'PROVIDER_CONFLICT:' || provider_name || ':' || external_event_id)
+    AND f.status NOT IN ('CLOSED', 'CANCELLED')"""
 KINDS = (
     Kind(
         name="events",
@@ -115,6 +119,16 @@ KINDS = (
         since="received_at",
         where="payload IS NOT NULL AND processed_status <> 'UNMATCHED'",
         sets="payload = NULL",
+    ),
+    # The whole row goes. A settled callback keeps its id for the life of its order, so that a repeat does nothing; this one never did anything,
+    # and a provider that repeats it after months gets the same answer and a new case.
+    Kind(
+        name="unmatched",
+        what="callbacks that have matched no step and have no open case",
+        table="external_callback_record",
+        key=("tenant_id", "provider_name", "external_event_id"),
+        since="received_at",
+        where=f"processed_status = 'UNMATCHED' AND NOT EXISTS ({_OPEN_CASE_OF_CALLBACK})",
     ),
 )
 _DELETIONS: Mapping[str, TextClause] = {kind.name: kind.deletion for kind in KINDS}

@@ -259,6 +259,10 @@ def _faults(work: Fulfilment) -> Iterator[str]:
     registered = "next_check_at = clock_timestamp(), process_instance_id = 'instance-' || id"
     yield f"UPDATE sales_order SET created_at = created_at - interval '1 year' WHERE id = '{work.order_id}'"
     yield "UPDATE fallout_case SET claim_expires_at = clock_timestamp() WHERE status = 'IN_PROGRESS'"
+    yield (
+        "UPDATE external_callback_record SET external_event_id = 'without a case', received_at = received_at - interval '2 days' "
+        "WHERE processed_status = 'UNMATCHED'"
+    )
     yield "UPDATE quote SET valid_until = clock_timestamp() WHERE status = 'DRAFT'"
     yield "UPDATE jeopardy_alert SET held_steps = 1 WHERE true"
     yield "UPDATE quote_search SET gap_since = clock_timestamp() WHERE status = 'DRAFT'"

@@ -14,6 +14,7 @@ DAYS: Mapping[str, int] = MappingProxyType(
         "refusals": 90,  # a quarter: longer than a customer's complaint about a refused command takes
         "findings": 365,  # a year: whoever asks why an order was repaired does so before its archive
         "payloads": 90,  # a quarter: longer than a dispute with a provider about what it sent
+        "unmatched": 90,  # as long as the payload of any callback: what belongs to no step is in no dossier
         "archive": 365,  # people look at last year's orders; older ones are in the archive
     }
 )
