@@ -17,7 +17,7 @@ import typer
 
 from workers.cli_asking import explain, status
 from workers.cli_auditing import audit
-from workers.cli_errors import AsJson, err, plain_errors, require, settings_of, tell_end, tell_fault
+from workers.cli_errors import AsJson, err, plain_errors, refuse_together, require, settings_of, tell_end, tell_fault
 from workers.cli_installing import DryRun, check, deploy, migrate, restart_instances
 from workers.cli_letters import dead_letters
 from workers.cli_repairing import rebuild
@@ -84,6 +84,9 @@ def tasks(
     topic: Annotated[list[str] | None, typer.Option(help="Work on this topic only. May be given several times.")] = None,
 ) -> None:
     """Work on external tasks, of all topics or of those given."""
+    with plain_errors():
+        for each in topic or ():
+            require("--topic", NAME, each)  # an empty one would stand for all topics
     run_process("tasks", **({"Q2O_TOPICS": ",".join(topic)} if topic else {}))
 
 
@@ -142,6 +145,8 @@ def retain(
     from workers.runtime.logs import configure_logs
 
     if loop:
+        with plain_errors():
+            refuse_together("--loop", {"--dry-run": dry_run, "--json": json}, "they are for a single run, so leave --loop out")
         run_process("retain")
         return
     with plain_errors():

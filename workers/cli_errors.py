@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -91,6 +91,12 @@ def settings_of(command: str, *, opens: Sequence[str] = (), **given: str) -> Set
     from workers.start_checks import require_settings
 
     return require_settings(command, {**os.environ, **given}, opens=opens)
+
+
+def refuse_together(option: str, others: Mapping[str, object], reason: str) -> None:
+    """Raises SettingError when an option is given with others that it would leave without effect."""
+    if given := [name for name, value in others.items() if value]:
+        raise SettingError(f"{option} does not go with {' and '.join(given)}: {reason}")
 
 
 def require(option: str, kind: Kind, text: str) -> None:

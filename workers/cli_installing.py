@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from workers.cli_errors import err, plain_errors, settings_of
+from workers.cli_errors import err, plain_errors, refuse_together, settings_of
 from workers.runtime.settings import SettingError
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and change nothing.")]
@@ -65,7 +65,13 @@ def deploy(
     from workers.tasks.topics import CONTRACTS
 
     with plain_errors():
-        if (models or name or suite_models) and len(tenant or ()) != 1:
+        of_models = {"--name": name, "--models": models, "--suite-models": suite_models}
+        if accounts_only:
+            reason = "accounts belong to all tenants, and no model is deployed"
+            refuse_together("--accounts-only", {"--tenant": tenant, **of_models}, reason)
+        if models:
+            refuse_together("--models", {"--suite-models": suite_models}, "a tenant has one of the two, so leave one out")
+        if any(of_models.values()) and len(tenant or ()) != 1:
             raise SettingError("--models, --suite-models and --name are for one tenant: name it by --tenant")
         if models and (faults := unfit(models, CONTRACTS)):
             raise SettingError("\n".join(faults))

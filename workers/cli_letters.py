@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from workers.cli_errors import AsJson, err, out, plain_errors, settings_of
+from workers.cli_errors import AsJson, err, out, plain_errors, refuse_together, settings_of
 from workers.runtime.settings import SettingError
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ def show_letter(
     place: PLACE, *, as_hex: Annotated[bool, typer.Option("--hex", help="Print the value as hex.")] = False, as_json: AsJson = False
 ) -> None:
     """Show one dead letter: why nobody could process it, its headers and its value, with every control character spelled out."""
+    with plain_errors():
+        if as_json:
+            refuse_together("--json", {"--hex": as_hex}, "it has the value as base64, so leave --hex out")
     with _letters() as letters:
         letter = letters.find(place)
     if as_json:

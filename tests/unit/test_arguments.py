@@ -13,6 +13,7 @@ from workers.providers.signatures import new_secret
 
 TOKEN = ("token", "--subject", "alice", "--role", "salesAgent")
 SANDBOX = ("sandbox", "--callback-url", "http://127.0.0.1:1/callbacks/sandbox")
+TENANT = "00000000-0000-4000-8000-000000000001"
 SETTINGS = {"Q2O_JWT_SECRET": "s" * 32, "Q2O_CALLBACK_SECRET": new_secret()}
 
 
@@ -43,6 +44,7 @@ def q2o(*arguments: str, **variables: str) -> Result:
         (("sandbox", "--callback-url", "nonsense"), "--callback-url nonsense is not an address"),
         ((*SANDBOX, "--host", "a..b"), "--host a..b is not a host name"),
         (("deploy", "--suite-models"), "--tenant"),
+        (("tasks", "--topic", ""), "--topic"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_in_one_line(arguments: tuple[str, ...], words: str) -> None:
@@ -52,6 +54,30 @@ def test_a_value_that_cannot_be_is_refused_in_one_line(arguments: tuple[str, ...
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith("q2o: ")
     assert words in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("retain", "--loop", "--dry-run"), "--loop does not go with --dry-run"),
+        (("retain", "--loop", "--json"), "--loop does not go with --json"),
+        (("retain", "--loop", "--dry-run", "--json"), "--loop does not go with --dry-run and --json"),
+        (("deploy", "--accounts-only", "--tenant", TENANT), "--accounts-only does not go with --tenant"),
+        (
+            ("deploy", "--accounts-only", "--tenant", TENANT, "--models", "."),
+            "--accounts-only does not go with --tenant and --models",
+        ),
+        (("deploy", "--accounts-only", "--tenant", TENANT, "--name", "n"), "--accounts-only does not go with --tenant and --name"),
+        (("deploy", "--models", ".", "--suite-models", "--tenant", TENANT), "--models does not go with --suite-models"),
+        (("dead-letters", "show", "oms.order.v1.dlq/0/1", "--hex", "--json"), "--json does not go with --hex"),
+    ],
+)
+def test_options_that_would_cancel_each_other_are_refused_before_anything_is_read(arguments: tuple[str, ...], words: str) -> None:
+    ended = q2o(*arguments)
+
+    assert (ended.exit_code, ended.stdout) == (2, ""), ended.exception
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(f"q2o: {words}: ")
 
 
 @pytest.mark.parametrize(
