@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests.support.evidence import record
+from tests.support.in_process import keeping_logs
 from tests.support.scheduling import LongestFirst
 
 # The same examples every time, and no judgement about the speed of a machine that may be busy.
@@ -27,6 +29,13 @@ pytest_plugins = [
     "tests.support.redis",
     "tests.races.explorer.fixtures",
 ]
+
+
+@pytest.fixture(autouse=True)
+def logs_of_the_test_run() -> Iterator[None]:
+    """Give the logs back after a test that runs a command: each command configures them."""
+    with keeping_logs():
+        yield
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst | None:

@@ -38,6 +38,15 @@ app = typer.Typer(
 )
 Once = Annotated[bool, typer.Option("--once", help="Run once, then exit.")]
 
+
+@app.callback()
+def every_command(context: typer.Context) -> None:
+    """Configure the logs of each command before it runs; one that runs a process does it anew."""
+    from workers.runtime.logs import warnings_only
+
+    warnings_only(str(context.invoked_subcommand))
+
+
 for command in (migrate, deploy, restart_instances, check, status, explain, audit, rebuild):
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")
@@ -168,10 +177,12 @@ def sandbox(
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=HIGHEST_PORT)] = 0,
 ) -> None:
     """Run the sandbox provider. The first line on standard output is its address."""
+    from workers.runtime.logs import configure_logs
     from workers.runtime.process import stop_on_signals
     from workers.sandbox.provider import serve
 
     with plain_errors():
+        configure_logs("sandbox")
         require_local(os.environ, "sandbox", "it is a provider to play with")
         require("--callback-url", URL, callback_url)
         require("--host", HOST, host)

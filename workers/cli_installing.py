@@ -94,8 +94,10 @@ def restart_instances(*, dry_run: DryRun = False) -> None:
     """Restart the process instances of 0.1.0, which belong to no tenant: each goes on in its tenant, where its business stands."""
     from workers import suite
     from workers.restarts import report
+    from workers.runtime.logs import configure_logs
 
     with plain_errors():
+        configure_logs("restart-instances")
         is_complete = report(suite.restarts(settings_of("restart-instances"), dry_run=dry_run), err.out)
     raise typer.Exit(0 if is_complete else 1)
 

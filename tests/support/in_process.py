@@ -17,13 +17,22 @@ def keeping_signals_and_logs() -> Iterator[None]:
     A logger of the product keeps the configuration with which it was first used, so one left behind would hide its records from other tests.
     """
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with keeping_logs():
+            yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def keeping_logs() -> Iterator[None]:
+    """Give the logging of the test run back at the end of the block."""
     root = logging.getLogger()
     log_handlers, level = root.handlers, root.level
     try:
         yield
     finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
         root.handlers = log_handlers
         root.setLevel(level)
         structlog.reset_defaults()

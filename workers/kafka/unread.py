@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from workers.kafka.views import View
-from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.kafka_reading import Place, first_from, marks, time_of
+from workers.runtime.kafka_reading import Place, asking, first_from, marks, time_of
 
 PATIENCE = timedelta(seconds=5)  # a person waits for the reply
 
 
 def unread(kafka: KafkaAccess, view: View) -> tuple[int, datetime | None]:
     """The number of unread records, and when Kafka got the oldest of them. Raises KafkaUnavailableError."""
-    consumer = new_consumer(kafka, view.group)
-    try:
+    with asking(kafka, view.group, f"tell what {view.group} has read") as consumer:
         waiting = _waiting(consumer, view.topic)
         firsts = [first_from(consumer, place, at, PATIENCE) for place, (at, _) in waiting.items()]
-    except KafkaException as error:
-        raise KafkaUnavailableError(f"Kafka did not tell what {view.group} has read: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
     return sum(end - at for at, end in waiting.values()), min(map(time_of, firsts), default=None)
 
 

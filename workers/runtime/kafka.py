@@ -5,6 +5,7 @@ A producer is idempotent and waits for every in-sync copy; a consumer commits no
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -31,6 +32,9 @@ _ADVICE = {
     "SSL alert": "set Q2O_KAFKA_CERTIFICATE_FILE and Q2O_KAFKA_KEY_FILE to a certificate that the brokers accept",
     "PLAINTEXT broker listener": "set Q2O_KAFKA_SECURITY_PROTOCOL to that of the listener",
 }
+
+_SILENT = logging.getLogger("librdkafka")
+_SILENT.disabled = True
 
 _log = structlog.get_logger()
 
@@ -65,10 +69,13 @@ def new_producer(kafka: KafkaAccess, delivery_timeout: timedelta | None) -> Prod
     )
 
 
-def new_consumer(kafka: KafkaAccess, group: str) -> Consumer:
-    """Make a consumer that begins with the oldest record; its owner commits the offsets of processed records."""
+def new_consumer(kafka: KafkaAccess, group: str, on_error: Callable[[KafkaError], object] | None = None) -> Consumer:
+    """Make a consumer that begins with the oldest record; its owner commits the offsets of processed records.
+
+    `on_error` gets what the client reports; by default it is logged.
+    """
     return Consumer(
-        _common(kafka)
+        _common(kafka, on_error)
         | {
             "group.id": group,
             "enable.auto.commit": False,
@@ -100,7 +107,7 @@ def ensure_topics(
     creations = client.create_topics(wanted, request_timeout=timeout.total_seconds())
     while not all(creation.done() for creation in creations.values()):
         client.poll(POLL_SECONDS)
-        _require_trust(kafka, refusals)
+        require_trust(kafka, refusals)
     for topic, creation in creations.items():
         try:
             creation.result()
@@ -120,11 +127,12 @@ def is_reachable(kafka: KafkaAccess, timeout: timedelta) -> bool:
         return bool(client.list_topics(timeout=timeout.total_seconds()).brokers)
     except KafkaException:
         client.poll(0)
-        _require_trust(kafka, refusals)
+        require_trust(kafka, refusals)
         return False
 
 
-def _require_trust(kafka: KafkaAccess, errors: Iterable[KafkaError]) -> None:
+def require_trust(kafka: KafkaAccess, errors: Iterable[KafkaError]) -> None:
+    """Raises KafkaUntrustedError, which says what to correct, when a client has reported that a person has to act."""
     for error in errors:
         if advice := _advice(error):
             raise KafkaUntrustedError(
@@ -145,32 +153,36 @@ def _reason(error: KafkaError) -> str:
 
 
 class ClientErrors:
-    """Logs what a client reports. A broker that is not accepted, or does not accept us, is an error, and is logged again every minute."""
+    """Logs what a client reports. A broker that is not accepted, or does not accept us, is an error; it and an outage are repeated every minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._reminded: float | None = None
+        self._reminded: dict[str, float] = {}
 
     def __call__(self, error: KafkaError) -> None:
         if advice := _advice(error):
-            self._remind(error, advice)
+            if self._is_due("untrusted"):
+                _log.error("service_untrusted", service="Kafka", reason=f"{_reason(error)}: {advice}", kind=error.name())
             return
         # Every failed connection reports an error of its own; only the loss of all brokers is worth a warning.
-        log = _log.warning if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN else _log.debug  # noqa: SLF001 - its public name
+        is_away = error.code() == KafkaError._ALL_BROKERS_DOWN and self._is_due("away")  # noqa: SLF001 - its public name
+        log = _log.warning if error.fatal() or is_away else _log.debug
         log("kafka_client_error", error=error.name(), reason=error.str(), fatal=error.fatal())
 
-    def _remind(self, error: KafkaError, advice: str) -> None:
-        now = self._clock()
-        if self._reminded is None or now - self._reminded >= REMINDER.total_seconds():
-            self._reminded = now
-            _log.error("service_untrusted", service="Kafka", reason=f"{_reason(error)}: {advice}", kind=error.name())
+    def _is_due(self, what: str) -> bool:
+        now, last = self._clock(), self._reminded.get(what)
+        if last is not None and now - last < REMINDER.total_seconds():
+            return False
+        self._reminded[what] = now
+        return True
 
 
 def _common(kafka: KafkaAccess, on_error: Callable[[KafkaError], object] | None = None) -> dict[str, Any]:
-    # By default the library writes to standard error; `on_error` takes its messages instead.
+    # By default the library writes to standard error, a fatal error even with `log_level` 0; `on_error` gets every error instead.
     return {
         **kafka.client_settings(),
         "log_level": 0,
+        "logger": _SILENT,
         "error_cb": on_error or ClientErrors(),
         "reconnect.backoff.max.ms": 1_000,
     }

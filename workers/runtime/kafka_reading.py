@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from uuid import uuid4
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from domain.times import nearest
-from workers.runtime.kafka import KafkaUnavailableError, new_consumer
+from workers.runtime.kafka import KafkaUnavailableError, new_consumer, require_trust
 from workers.runtime.kafka_access import KafkaAccess
 
 BATCH = 500
@@ -28,34 +29,37 @@ def records(
 
     `since`: the offset of the first record to read of a partition. Default: its first record.
     """
-    consumer = new_consumer(kafka, f"read-{uuid4()}")
-    try:
+    with asking(kafka, f"read-{uuid4()}", "return its records") as consumer:
         yield from _all(consumer, topics, silence, since)
-    except KafkaException as error:
-        raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
 
 
 def record_at(kafka: KafkaAccess, topic: str, partition: int, offset: int, silence: timedelta = SILENCE) -> Message | None:
     """One record; None when the topic has it no more, or never had it. Raises KafkaUnavailableError."""
-    consumer = new_consumer(kafka, f"read-{uuid4()}")
-    try:
+    with asking(kafka, f"read-{uuid4()}", "return its records") as consumer:
         low, high = marks(consumer, [topic], silence).get((topic, partition), (0, 0))
         return first_from(consumer, (topic, partition), offset, silence) if low <= offset < high else None
-    except KafkaException as error:
-        raise KafkaUnavailableError(f"Kafka did not return its records: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
 
 
 def first_offsets(kafka: KafkaAccess, topics: Collection[str], silence: timedelta = SILENCE) -> Mapping[Place, int]:
     """For each partition, the offset of the first record that Kafka still has. Raises KafkaUnavailableError."""
-    consumer = new_consumer(kafka, f"read-{uuid4()}")
-    try:
+    with asking(kafka, f"read-{uuid4()}", "tell its oldest records") as consumer:
         return {place: low for place, (low, _) in marks(consumer, topics, silence).items()}
+
+
+@contextmanager
+def asking(kafka: KafkaAccess, group: str, what: str) -> Iterator[Consumer]:
+    """A consumer for one question: that Kafka should do `what`. Its errors are not logged, because the exception says why there is no answer.
+
+    Raises KafkaUnavailableError, or KafkaUntrustedError when a person has to correct a certificate, a password or a setting.
+    """
+    refusals: list[KafkaError] = []
+    consumer = new_consumer(kafka, group, refusals.append)
+    try:
+        yield consumer
     except KafkaException as error:
-        raise KafkaUnavailableError(f"Kafka did not tell its oldest records: {error.args[0].str()}") from error
+        consumer.poll(0)  # it reports what it knows
+        require_trust(kafka, refusals)
+        raise KafkaUnavailableError(f"Kafka at {kafka.bootstrap} did not {what}: {error.args[0].str()}") from error
     finally:
         consumer.close()
 

@@ -18,8 +18,17 @@ _SECRETS = ("password", "secret", "token", "authorization", "signature")
 _HIDDEN = "***"
 
 
-def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send the logs of this process, and what libraries log, to `stream` (default: standard error) as JSON lines."""
+def warnings_only(command: str) -> None:
+    """Send warnings and errors of a command to standard error, so that standard output has its answer alone."""
+    # A logger that kept this would stay silent in a process, which configures its logs after its settings are checked.
+    configure_logs(command, level="WARNING", is_kept=False)
+
+
+def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None = None, is_kept: bool = True) -> None:
+    """Send the logs of this process, and what libraries log, to `stream` (default: standard error) as JSON lines.
+
+    `is_kept`: a logger stays as it was when it was first used, which is faster.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -31,7 +40,7 @@ def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None =
         processors=[*shared, tracebacks, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=is_kept,
     )
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
