@@ -20,12 +20,14 @@ def migrate() -> None:
     from domain.migrations import migrate as bring_up_to_date
     from domain.rights import RolesMissingError
     from workers.runtime.database import OF_MIGRATION, connect
-    from workers.runtime.database_fitness import require_fit
+    from workers.runtime.database_fitness import named, require_fit
     from workers.runtime.database_roles import logins_of
 
     with plain_errors():
         settings = settings_of("migrate")
-        database = connect(settings.database_url, "migrate", limits=OF_MIGRATION)
+        database = named(
+            connect(settings.database_url, "migrate", limits=OF_MIGRATION), settings.environment.source("database_url")
+        )
         require_fit(database)
         try:
             bring_up_to_date(database, logins_of(settings))

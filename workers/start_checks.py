@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from workers.runtime.environment import FILE, SettingError, variable
+from workers.runtime.listening import is_about_the_host, reason_of, remedy_of
 from workers.runtime.production import require_fitness
 from workers.runtime.setting_table import OF_A_PROCESS, PREFIX, SETTINGS, Setting, read_by, unknown
 from workers.runtime.settings import Settings
@@ -99,19 +100,21 @@ def _locks(settings: Settings) -> None:
 
 def _require_free(settings: Settings, opens: Sequence[str]) -> None:
     """Raises SettingError for a port that is in use, or that two parts of the process want."""
-    ports = {variable(name): port for name in opens if (port := getattr(settings, name))}
-    if len(set(ports.values())) < len(ports):
-        raise SettingError(f"{' and '.join(ports)} are both {next(iter(ports.values()))}: give each a port of its own")
+    ports = {variable(name): port for name in opens if (port := getattr(settings, name)) is not None}
+    chosen = [port for port in ports.values() if port]  # 0 takes a free one
+    if len(set(chosen)) < len(chosen):
+        raise SettingError(f"{' and '.join(ports)} are both {chosen[0]}: give each a port of its own")
     if taken := [line for name, port in ports.items() if (line := _taken(name, settings.http_host, port))]:
-        raise SettingError("\n".join(taken))
+        raise SettingError("\n".join(dict.fromkeys(taken)))
 
 
 def _taken(name: str, host: str, port: int) -> str | None:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        reason = str(error.strerror).partition(" (")[0]  # `create_server` repeats the address in brackets
-        return f"{name}={port} cannot be opened on {host} ({reason}): set {name} to a free port"
+        host_named = variable("http_host")
+        refused = f"{host_named}={host} cannot be used" if is_about_the_host(error) else f"{name}={port} cannot be opened on {host}"
+        return f"{refused} ({reason_of(error)}): {remedy_of(error, host_named, name)}"
     return None
 
 

@@ -19,7 +19,7 @@ from workers.providers.http_provider import HttpProvider
 from workers.providers.port import Provider
 from workers.runtime import database
 from workers.runtime.database import OF_REPORTS
-from workers.runtime.database_fitness import require_fit
+from workers.runtime.database_fitness import named, require_fit
 from workers.runtime.database_roles import require_role
 from workers.runtime.engine import Engine, EngineError, EngineLockedOutError
 from workers.runtime.engine_connection import RESPONSE_TIMEOUT
@@ -46,8 +46,9 @@ _log = structlog.get_logger()
 def connect(settings: Settings, process: str, purpose: str = "") -> Database:
     """The product's database, with the login of a process; its sessions carry the name of the process, and what they are for."""
     name = f"{process} {purpose}".rstrip()
-    limits = OF_REPORTS if process == "audit" else None
-    return database.connect(settings.of(process).database_url, name, only_tenant=settings.only_tenant, limits=limits)
+    its, limits = settings.of(process), OF_REPORTS if process == "audit" else None
+    pool = database.connect(its.database_url, name, only_tenant=settings.only_tenant, limits=limits)
+    return named(pool, its.environment.source("database_url"))
 
 
 def engine_of(settings: Settings, *, response_timeout: timedelta = RESPONSE_TIMEOUT) -> Engine:
@@ -59,6 +60,7 @@ def engine_of(settings: Settings, *, response_timeout: timedelta = RESPONSE_TIME
         settings.worker_id,
         tls=settings.engine_tls,
         response_timeout=response_timeout,
+        login_named=settings.engine_login_named,
     )
 
 
@@ -75,7 +77,7 @@ def trusted_engine_of(settings: Settings) -> Engine:
             _name_unserved_tenants(engine)
         elif is_production(settings.variables):
             raise SettingError(
-                f"Q2O_ENGINE_USER={settings.engine_user} may deploy models, which only `q2o deploy` needs: "
+                f"{settings.environment.source('engine_user')}={settings.engine_user} may deploy models, which only `q2o deploy` needs: "
                 "set it to the account of this process (docs/rights-engine.md)"
             )
     except EngineError as error:

@@ -126,4 +126,4 @@ def test_a_port_that_is_taken_is_reported_in_one_line(provider: SandboxProvider,
 
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
-    assert "choose another port" in ended.stderr
+    assert "set the port to a free port" in ended.stderr

@@ -17,6 +17,7 @@ from domain.rights import Login
 from workers import suite
 from workers.cli import app
 from workers.providers.signatures import new_secret
+from workers.runtime.callback_secrets import HOW_TO_MAKE
 from workers.runtime.database_roles import logins_of
 from workers.runtime.environment import SECRETS, of_process, with_files_read
 from workers.runtime.secret_files import reveal
@@ -228,7 +229,7 @@ class TestSecretsInFiles:
         with capture_logs() as logs:
             assert [secrets.read(), secrets.read()] == [(new, old)] * 2
         assert [log["reason"] for log in logs if log["event"] == "callback_secret_unusable"] == [
-            "number 2 of 2: a callback secret must be base64, with or without whsec_ in front"
+            "number 2 of 2: a callback secret must be base64, with or without whsec_ in front: " + HOW_TO_MAKE
         ]
 
     def test_a_secret_may_stand_in_a_file(self, tmp_path: Path) -> None:

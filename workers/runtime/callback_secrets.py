@@ -11,22 +11,23 @@ from workers.runtime.environment import SettingError
 from workers.runtime.secret_files import Secret, log, reveal
 
 _SECRET_BYTES = range(24, 65)  # Standard Webhooks 1.0
+HOW_TO_MAKE = """make one with: echo "whsec_$(openssl rand -base64 32)\""""
 
 
 class CallbackSecrets:
     """The secrets in a text, with commas, blanks or line breaks between them: the first one signs, each of them proves.
 
-    Raises SettingError, which names an unusable secret by its position. When a file gets an unusable one later, the last secrets stay in
+    Raises SettingError, which names an unusable secret by its position, and the variable it comes from (`source`). When a file gets an unusable one later, the last secrets stay in
     force.
     """
 
-    def __init__(self, text: Secret) -> None:
+    def __init__(self, text: Secret, source: str = "Q2O_CALLBACK_SECRET") -> None:
         self._text = text
         self._seen = reveal(text)
         try:
             self._secrets = _usable(self._seen)
         except ValueError as error:
-            raise SettingError(f"Q2O_CALLBACK_SECRET cannot be used: {error}") from error
+            raise SettingError(f"{source} cannot be used: {error}") from error
 
     def read(self) -> tuple[str, ...]:
         """The current secrets."""
@@ -51,9 +52,9 @@ def secret_bytes(secret: str) -> bytes:
         text = secret.removeprefix("whsec_").rstrip("=")
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError as error:
-        raise ValueError("a callback secret must be base64, with or without whsec_ in front") from error
+        raise ValueError(f"a callback secret must be base64, with or without whsec_ in front: {HOW_TO_MAKE}") from error
     if len(key) not in _SECRET_BYTES:
-        raise ValueError(f"a callback secret must have 24 to 64 bytes, this one has {len(key)}: make one with new_secret()")
+        raise ValueError(f"a callback secret must have 24 to 64 bytes, this one has {len(key)}: {HOW_TO_MAKE}")
     return key
 
 
@@ -65,5 +66,5 @@ def _usable(text: str) -> tuple[str, ...]:
         except ValueError as error:
             raise ValueError(f"number {number} of {len(secrets)}: {error}") from error
     if not secrets:
-        raise ValueError("it names no secret")
+        raise ValueError(f"it names no secret: {HOW_TO_MAKE}")
     return secrets

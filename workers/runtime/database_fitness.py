@@ -23,6 +23,7 @@ _FORGETFUL = (
 )
 STATEMENT_MIXED_UP = frozenset({"26000", "42P05"})
 """SQLSTATEs of a pooler that gave us a session without our prepared statements, or with those of another process."""
+_NAMED = "variable of the address"
 _STATE = text("""
 SELECT current_setting('transaction_read_only')::boolean AS is_read_only,
     pg_backend_pid() AS session,
@@ -41,6 +42,12 @@ class DatabaseUntrustedError(DatabaseUnreachableError, UntrustedError):
 
 class DatabaseUnfitError(Exception):
     """The database, or a pooler before it, does not do what the suite relies on; the text says what to change."""
+
+
+def named(engine: Engine, variable: str) -> Engine:
+    """The same engine, which knows the variable of its address, for whoever has to correct it."""
+    engine.update_execution_options(**{_NAMED: variable})
+    return engine
 
 
 def require_fit(engine: Engine, *, only_to_read: bool = False) -> None:
@@ -64,7 +71,8 @@ def require_fit(engine: Engine, *, only_to_read: bool = False) -> None:
             raise
         kind = DatabaseUntrustedError if needs_a_person(error) else DatabaseUnreachableError
         reason = str(getattr(error, "orig", error)).strip().splitlines()[-1]
-        raise kind(f"cannot use the database {_address(engine)}: {reason}. Check Q2O_DATABASE_URL") from error
+        variable = engine.get_execution_options().get(_NAMED, "Q2O_DATABASE_URL")
+        raise kind(f"cannot use the database {_address(engine)}: {reason}. Check {variable}") from error
 
 
 def _require_statements_kept(state: Row[Any], session: int) -> None:

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from workers.runtime.engine_accounts import AccountCalls
 from workers.runtime.engine_connection import (
+    LOGIN_SETTINGS,
     PUBLIC_AUTHORITIES,
     RESPONSE_TIMEOUT,
     EngineConnection,
@@ -136,8 +137,9 @@ class Engine(ProcessCalls, AccountCalls, TenantCalls, HistoryCalls):
         *,
         tls: ClientTls = PUBLIC_AUTHORITIES,
         response_timeout: timedelta = RESPONSE_TIMEOUT,
+        login_named: str = LOGIN_SETTINGS,
     ) -> None:
-        super().__init__(url, user, password, tls=tls, response_timeout=response_timeout)
+        super().__init__(url, user, password, tls=tls, response_timeout=response_timeout, login_named=login_named)
         self.worker_id = worker_id or new_worker_id()
         self._tasks = _PooledClient(self.worker_id, self)
 

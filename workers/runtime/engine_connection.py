@@ -38,6 +38,7 @@ POOL_SIZE = 64  # connections kept: one per handler thread of a large pod, one f
 PAGE = 1000  # rows; half of the most that docker/engine/application.yaml allows for one query
 OPTIMISTIC_LOCKING = 1
 DEADLOCK = 10000
+LOGIN_SETTINGS = "Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD"
 PUBLIC_AUTHORITIES = ClientTls(peer="engine")
 _T = TypeVar("_T")
 
@@ -95,6 +96,8 @@ class EngineRefusedError(EngineError):
 class EngineConnection:
     """Calls below `url` (which ends in `/engine-rest`) with basic authentication; safe to share between threads.
 
+    `login_named`: the variables that a person corrects when the engine does not accept the login.
+
     Every method raises EngineUnavailableError, EngineOutcomeUnknownError or EngineRefusedError.
     """
 
@@ -106,11 +109,13 @@ class EngineConnection:
         *,
         tls: ClientTls = PUBLIC_AUTHORITIES,
         response_timeout: timedelta = RESPONSE_TIMEOUT,
+        login_named: str = LOGIN_SETTINGS,
     ) -> None:
         self.url = url.rstrip("/")
         self.user = user
         self._tls = tls
         self._response_timeout = response_timeout
+        self._login_named = login_named
         self._session = requests.Session()
         # Proxy settings and .netrc are not meant for an engine, and reading them costs more than the rest of a call.
         self._session.trust_env = False
@@ -191,7 +196,7 @@ class EngineConnection:
 
     def _not_believed(self, request: str) -> EngineUnavailableError:
         refused = f"{request} was not carried out: the engine does not accept the password of user {self._login.user}"
-        longest, settings = f"{LONGEST_LOCK.total_seconds():.0f} s", "Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD"
+        longest, settings = f"{LONGEST_LOCK.total_seconds():.0f} s", self._login_named
         if self._login.refused():
             return EngineLockedOutError(
                 f"{refused}. Somebody else's wrong password locks a user for up to {longest}: try again, or correct {settings}"

@@ -36,9 +36,20 @@ class SettingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The variables of a process, read by their names in the table of settings. Every method raises SettingError."""
+    """The variables of a process, read by their names in the table of settings. Every method that reads one raises SettingError."""
 
     variables: Mapping[str, str]
+    process: str = ""
+
+    def source(self, name: str) -> str:
+        """The variable from which the value of a setting comes: the process's own, the common one, or that of the file."""
+        named = self._named(name)
+        return named + FILE if self.variables.get(named + FILE) and not self.variables.get(named) else named
+
+    def _named(self, name: str) -> str:
+        own = variable(f"{self.process}_{name}")
+        has_own = self.process in OF_A_PROCESS.get(name, ()) and any(self.variables.get(own + ending) for ending in ("", FILE))
+        return own if has_own else variable(name)
 
     def find(self, name: str) -> str | None:
         """The text of a variable; its default when it is not set or empty."""
@@ -48,7 +59,7 @@ class Environment:
             return setting.default
         if not setting.kind.accepts(value):
             shown = _LOGIN.sub("//", value)
-            raise SettingError(f"{variable(name)}={shown} is not {setting.kind.wanted}: correct it, or unset it")
+            raise SettingError(f"{self._named(name)}={shown} is not {setting.kind.wanted}: correct it, or unset it")
         return value
 
     def text(self, name: str) -> str:
@@ -65,10 +76,11 @@ class Environment:
         """A secret: the value of the variable, or the file that `…_FILE` names; None when neither is set."""
         value, file = self.variables.get(variable(name)), self.variables.get(variable(name) + FILE)
         if value and file:
-            raise SettingError(f"{variable(name)} and {variable(name)}{FILE} are both set: unset one of them")
+            named = self._named(name)
+            raise SettingError(f"{named} and {named}{FILE} are both set: unset one of them")
         secret = self._in_file(name, file) if file else value or None
         if secret is not None and not SETTINGS[name].kind.accepts(reveal(secret)):
-            raise SettingError(f"{variable(name)} is not {SETTINGS[name].kind.wanted}")  # without the text, which is a secret
+            raise SettingError(f"{self.source(name)} is not {SETTINGS[name].kind.wanted}")  # without the text, which is a secret
         return secret
 
     def secret(self, name: str) -> Secret:
@@ -95,13 +107,12 @@ class Environment:
     def seconds(self, name: str) -> timedelta:
         return timedelta(seconds=self.number(name))
 
-    @staticmethod
-    def _in_file(name: str, file: str) -> SecretFile:
+    def _in_file(self, name: str, file: str) -> SecretFile:
         try:
             return SecretFile(Path(file))
         except (OSError, ValueError) as error:
             raise SettingError(
-                f"{variable(name)}{FILE}={file} cannot be read ({_reason(error)}): name a file with the secret"
+                f"{self._named(name)}{FILE}={file} cannot be read ({_reason(error)}): name a file with the secret"
             ) from error
 
 

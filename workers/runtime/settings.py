@@ -39,18 +39,19 @@ class Settings:
     """Addresses, credentials and time limits of one process. Every property raises SettingError when its variable is missing or not valid."""
 
     variables: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    process: str = ""
 
     def having(self, **changes: str) -> Settings:
         """These settings with some changed, by the names of their variables: `having(engine_url="http://…")`."""
-        return Settings({**self.variables, **{variable(name): value for name, value in changes.items()}})
+        return Settings({**self.variables, **{variable(name): value for name, value in changes.items()}}, self.process)
 
     def of(self, process: str) -> Settings:
         """These settings for one process: what it has of its own goes before what all have in common."""
-        return Settings(of_process(process, self.variables))
+        return Settings(of_process(process, self.variables), process)
 
     @property
     def environment(self) -> Environment:
-        return Environment(self.variables)
+        return Environment(self.variables, self.process)
 
     @property
     def database_url(self) -> Secret:
@@ -78,6 +79,11 @@ class Settings:
     @property
     def engine_password(self) -> Secret:
         return self.environment.secret("engine_password")
+
+    @property
+    def engine_login_named(self) -> str:
+        """The variables of the login, for whoever has to correct it."""
+        return f"{self.environment.source('engine_user')} and {self.environment.source('engine_password')}"
 
     @property
     def engine_passwords(self) -> Mapping[str, Secret]:
@@ -123,7 +129,7 @@ class Settings:
     @property
     def callback_secrets(self) -> CallbackSecrets:
         """Those of the provider: the first one is new and signs, each of them proves a callback."""
-        return CallbackSecrets(self.environment.secret("callback_secret"))
+        return CallbackSecrets(self.environment.secret("callback_secret"), self.environment.source("callback_secret"))
 
     @property
     def http_host(self) -> str:
