@@ -47,7 +47,7 @@ from workers.runtime.engine import (
 )
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.outages import is_outage
-from workers.runtime.retries import repeat
+from workers.runtime.retries import repeat, until_available
 from workers.runtime.set_aside import isolated, set_aside
 from workers.runtime.variables import VariableError
 
@@ -93,6 +93,8 @@ class Dispatcher:
 
     def run(self, stop: Event) -> None:
         """Dispatch until `stop` is set, through outages of the database and the engine."""
+        # While there is no command, nothing else is asked of the engine: the log would not say that it is away, or at another address.
+        until_available(self._engine.version, stop, service="engine")
         repeat(self.run_once, stop, service="workflow dispatch", idle=POLL)
 
     def run_once(self) -> int:

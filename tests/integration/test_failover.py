@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
+from tests.support.answering import Reply, answering
 from tests.support.database import acting
 from tests.support.failover import Failover, failover_of
 from tests.support.http import Api, is_problem, new_quote, serving
@@ -151,7 +152,8 @@ def test_the_relay_goes_on_after_a_failover(db: Engine) -> None:
 
 
 def test_the_dispatcher_goes_on_after_a_failover(db: Engine) -> None:
-    with pool_of(db, "dispatch") as pool, failover_of(pool) as failover, free_port_that_refuses() as port:
-        engine = ProcessEngine(f"http://127.0.0.1:{port}/engine-rest", "user", "password")
+    version = Reply(body=b'{"version": "7.24.0"}')
+    with pool_of(db, "dispatch") as pool, failover_of(pool) as failover, answering(lambda _: version) as address:
+        engine = ProcessEngine(f"{address}/engine-rest", "user", "password")
         assert outage_of(Dispatcher(pool, engine), failover) == THROUGH
         engine.close()

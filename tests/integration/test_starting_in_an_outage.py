@@ -8,22 +8,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from tests.integration.test_command_line import MACHINE, assert_one_line, q2o
 from tests.support import asking
+from tests.support.answering import Reply, answering
 from tests.support.database import acting
 from tests.support.http import CALLBACK_SECRET, JWT_SECRET
 from tests.support.links.link import Link
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_port_that_refuses
 from tests.support.waiting import eventually
+from workers.dispatch import Dispatcher
+from workers.runtime.engine import Engine as Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +116,48 @@ def test_a_wrong_password_is_no_outage_to_wait_for(db: Engine, tmp_path: Path) -
     ended = q2o(tmp_path, "relay", database_url=address, kafka="127.0.0.1:1")
 
     assert_one_line(ended, "password authentication failed", "Q2O_DATABASE_URL")
+
+
+@pytest.fixture(params=["nobody listens", "no engine answers"])
+def no_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An address at which there is no engine, as while it restarts behind a gateway."""
+    if request.param == "nobody listens":
+        with free_port_that_refuses() as port:
+            yield f"http://127.0.0.1:{port}/engine-rest"
+    else:
+        with answering(lambda _: Reply(status=404, body=b"<html>nope</html>")) as address:
+            yield f"{address}/nope"
+
+
+@pytest.mark.parametrize("process", ["dispatch", "tasks", "reconcile"])
+def test_a_process_that_starts_without_its_engine_says_so_once_and_is_told_once_to_stop(
+    db: Engine, tmp_path: Path, no_engine: str, process: str
+) -> None:
+    address = acting(db, process).url.render_as_string(hide_password=False)
+    login = {"engine_url": no_engine, "engine_user": "worker", "engine_password": "secret"}
+    provider = {} if process == "dispatch" else {"provider_url": "http://127.0.0.1:9", "provider_token": "token"}
+
+    with starting(tmp_path, process, database_url=address, **login, **provider) as running:
+        eventually(lambda: running.logged("service_unavailable"), "the process has asked the engine")
+        running.process.send_signal(signal.SIGTERM)
+        assert running.ends() == 0
+
+    [first, *others] = running.logged("service_unavailable")
+    assert no_engine in first["reason"]
+    assert process == "reconcile" or others == []  # each sweep has an outage of its own
+    assert len(running.logged("stop_requested")) == 1
+
+
+def test_a_dispatcher_says_that_its_engine_is_there_again(db: Engine) -> None:
+    answers = [Reply(status=502, body=b"<html>"), Reply(body=b'{"version": "7.24.0"}')]
+    stop = Event()
+    with answering(lambda _: answers.pop(0)) as address, closing(Client(f"{address}/engine-rest", "user", "password")) as engine:
+        running = Thread(target=Dispatcher(acting(db, "dispatch"), engine).run, args=(stop,))
+        with capture_logs() as logs:
+            running.start()
+            eventually(lambda: any(log["event"] == "service_available_again" for log in logs), "the outage is over")
+            stop.set()
+            running.join()
+
+    events = [(log["event"], log["service"]) for log in logs if "service" in log]
+    assert events == [("service_unavailable", "engine"), ("service_available_again", "engine")]

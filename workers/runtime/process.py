@@ -34,7 +34,7 @@ class Loop(Protocol):
 
 def stop_on_signals() -> Event:
     """Return an event that SIGTERM and SIGINT set; a second SIGINT interrupts the waiting too. Call it in the main thread."""
-    stop = Event()
+    stop, first = Event(), iter((True,))
 
     def tell(number: int) -> None:
         _log.info("stop_requested", signal=signal.Signals(number).name)
@@ -42,7 +42,8 @@ def stop_on_signals() -> Event:
 
     def request(number: int, _: FrameType | None) -> None:
         # The main thread may hold the event's lock, or that of the log, in this moment: here it would wait for itself for ever.
-        _thread.start_new_thread(tell, (number,))
+        if next(first, False):  # a platform and `timeout` send a second one, to the whole group
+            _thread.start_new_thread(tell, (number,))
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for number in (signal.SIGTERM, signal.SIGINT):
