@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, text
-
 # ruff: noqa: F401 - imported for the tables and moves that they declare
 from domain import accepting, archives, authority, findings, granting
 from domain.delivery import (
@@ -46,9 +44,3 @@ from domain.store import Base, facts, idempotency, leases
 from domain.workflows import forms, instances, requests, restarts, starts
 
 METADATA = Base.metadata
-# Only retention looks for unmatched callbacks by age, also for those that name no step, which can never match.
-Index(
-    "ix_external_callback_record_unmatched_old",
-    callbacks.RECORD.c.received_at,
-    postgresql_where=text("processed_status = 'UNMATCHED'"),
-)

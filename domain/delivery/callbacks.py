@@ -55,6 +55,8 @@ class ExternalCallbackRecord(Base):
             "received_at",
             postgresql_where=text("processed_status = 'UNMATCHED' AND step_id IS NOT NULL"),
         ),
+        # For retention, which also deletes those that name no step and can never match.
+        Index("ix_external_callback_record_unmatched_old", "received_at", postgresql_where=text("processed_status = 'UNMATCHED'")),
         Index("ix_external_callback_record_step", "tenant_id", "step_id"),
         Index(
             "ix_external_callback_record_old",

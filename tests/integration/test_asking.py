@@ -106,8 +106,9 @@ def test_the_story_tells_what_became_of_the_process(ask: Ask, offers: Offers) ->
 def test_an_entry_that_cannot_be_told_is_one_line_among_the_others(ask: Ask, contradicted: Fulfilment) -> None:
     """Kills: a story that ends at the first odd row."""
     with contradicted.offers.uow("reconcile") as uow:
-        about = {"aggregate_type": "sales_order", "aggregate_id": contradicted.order_id, "evidence": {}}
-        findings.record(uow, kind="order", action="evaluated", **about)
+        findings.record(
+            uow, kind="order", action="evaluated", aggregate_type="sales_order", aggregate_id=contradicted.order_id, evidence={}
+        )
     with contradicted.offers.engine.begin() as connection:
         connection.execute(text("ALTER TABLE reconciliation_finding DISABLE TRIGGER USER"))
         odd = connection.scalar(text("""UPDATE reconciliation_finding SET evidence = '["a"]' RETURNING id"""))
