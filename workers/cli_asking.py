@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from workers.cli_errors import AsJson, out, plain_errors, settings_of
+from workers.cli_errors import AsJson, known_tenants, out, plain_errors, require_tenant, settings_of
 from workers.runtime.settings import SettingError
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def explain(
     with plain_errors():
         database = suite.connect(settings_of("audit"), "audit")
         require_fit(database, only_to_read=True)
+        if tenant:
+            require_tenant(tenant, known_tenants(database))
         with housekeeping(database) as connection:
             found = stories.find_orders(connection, order, tenant)
         if not found:

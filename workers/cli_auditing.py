@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from workers.cli_errors import AsJson, err, out, plain_errors, settings_of
+from workers.cli_errors import AsJson, counted, err, known_tenants, out, plain_errors, require_tenant, settings_of
 from workers.runtime.settings import SettingError, Settings
 
 if TYPE_CHECKING:
@@ -93,17 +93,10 @@ def _outside(settings: Settings, record: ClientRecord) -> Outside:
 
 
 def _chosen(database: Database, tenant: UUID | None) -> Sequence[UUID]:
-    from domain.auditing.tenants import tenants
-    from domain.store.unit_of_work import housekeeping
-
-    with housekeeping(database) as connection:
-        known = tenants(connection)
+    known = known_tenants(database)
     if tenant is None:
         return known
-    if tenant not in known:
-        raise SettingError(
-            f"nothing is stored of tenant {tenant}: give one of the {len(known)} tenants by --tenant, or none for all"
-        )
+    require_tenant(tenant, known)
     return [tenant]
 
 
@@ -131,4 +124,5 @@ def _show(reports: Sequence[AuditReport]) -> None:
         err.print(f"q2o: not looked at: {reason}", markup=False)
     wrong = sum(report.violations for report in reports)
     partly = " in what was looked at" if any(report.out_of_reach for report in reports) else ""
-    out.print(f"{len(reports)} tenants, {wrong or 'no'} violation{'s' if wrong else ''}{partly}")
+    found = counted(wrong, "violation") if wrong else "no violation"
+    out.print(f"{counted(len(reports), 'tenant')}, {found}{partly}")

@@ -6,7 +6,8 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -15,6 +16,9 @@ from rich.markup import escape
 from domain.texts import reason_of
 from workers.runtime.setting_kinds import Kind
 from workers.runtime.settings import SettingError, Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine as Database
 
 EXIT_ASK_USER = 2
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -97,6 +101,28 @@ def refuse_together(option: str, others: Mapping[str, object], reason: str) -> N
     """Raises SettingError when an option is given with others that it would leave without effect."""
     if given := [name for name, value in others.items() if value]:
         raise SettingError(f"{option} does not go with {' and '.join(given)}: {reason}")
+
+
+def known_tenants(database: Database) -> Sequence[UUID]:
+    """Every tenant of which something is stored. Needs the rights of `audit`."""
+    from domain.auditing.tenants import tenants
+    from domain.store.unit_of_work import housekeeping
+
+    with housekeeping(database) as connection:
+        return tenants(connection)
+
+
+def require_tenant(tenant: UUID, known: Sequence[UUID]) -> None:
+    """Raises SettingError for a tenant of which nothing is stored."""
+    if tenant not in known:
+        raise SettingError(
+            f"nothing is stored of tenant {tenant}: give one of {counted(len(known), 'tenant')} by --tenant, or leave --tenant out"
+        )
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, for a person: 1 tenant, 2 tenants."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def require(option: str, kind: Kind, text: str) -> None:

@@ -21,7 +21,7 @@ def rebuild(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from workers import suite
-    from workers.rebuilds import projection_named, rows_to_read
+    from workers.rebuilds import projection_named, require_rows, rows_to_read
     from workers.rebuilds import rebuild as run
     from workers.runtime.database_fitness import require_fit
     from workers.runtime.database_roles import require_role
@@ -31,6 +31,8 @@ def rebuild(
         database = suite.connect(settings_of("rebuild"), "reconcile", "rebuild")
         require_fit(database)
         require_role(database, "reconcile", production=is_production(os.environ))
+        if tenant:
+            require_rows(database, tenant)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=err) as progress:
             bar = progress.add_task(chosen, total=rows_to_read(database, chosen, tenant))

@@ -52,6 +52,15 @@ def rows_to_read(database: Database, projection: Projection, tenant_id: UUID | N
         return sum(walk.count_rows(connection, projection, tenant_id) for walk in (rebuilding, retracting))
 
 
+def require_rows(database: Database, tenant_id: UUID) -> None:
+    """Raises SettingError for a tenant of which no projection shows anything. The login has no right to read more of a tenant."""
+    with housekeeping(database) as connection:
+        if not any(rebuilding.count_rows(connection, each, tenant_id) for each in Projection):
+            raise SettingError(
+                f"no quote, order or decision is stored of tenant {tenant_id}: give another tenant by --tenant, or leave --tenant out"
+            )
+
+
 def rebuild(
     database: Database, projection: Projection, tenant_id: UUID | None, advanced: Callable[[int], object], *, batch: int = BATCH
 ) -> Rebuilt:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -142,6 +143,14 @@ def test_an_order_is_found_by_its_number_in_its_tenant(ask: Ask, db: Engine, con
 
     assert f"2 tenants have an order '{number}': give one by --tenant" in refused
     assert f"Order {number} of customer" in told
+
+
+def test_an_unknown_tenant_is_one_line(ask: Ask, contradicted: Fulfilment) -> None:
+    unknown = str(uuid4())
+
+    [line] = ask("explain", str(contradicted.order_id), "--tenant", unknown, code=2).splitlines()
+
+    assert line.startswith(f"q2o: nothing is stored of tenant {unknown}: ")
 
 
 def test_an_unknown_order_is_one_line(ask: Ask) -> None:

@@ -53,7 +53,7 @@ def test_an_order_on_its_way_is_no_violation(run: Run, work: Fulfilment) -> None
     result = run("--tenant", str(work.offers.tenant_id))
 
     assert result.exit_code == 0, result.output
-    assert "1 tenants, no violation" in result.output
+    assert "1 tenant, no violation" in result.output
 
 
 def test_what_is_on_its_way_counts_as_missing_in_a_settled_tenant(run: Run, work: Fulfilment) -> None:
@@ -159,7 +159,7 @@ def test_an_unknown_tenant_is_one_line(run: Run, work: Fulfilment) -> None:
 
     assert result.exit_code == 2
     [line] = result.output.splitlines()
-    assert line.startswith(f"q2o: nothing is stored of tenant {unknown}: give one of the 1 tenants")
+    assert line.startswith(f"q2o: nothing is stored of tenant {unknown}: give one of 1 tenant by --tenant")
 
 
 def test_a_side_that_is_not_set_up_is_not_looked_at_and_has_not_passed(run: Run, work: Fulfilment) -> None:
