@@ -109,11 +109,8 @@ def _acceptance(entry: Entry) -> str:
 
 
 def _refusal(entry: Entry) -> str:
-    versions = (
-        f": it expected version {entry['expectedVersion']}, and found {entry['actualVersion']}"
-        if entry.get("expectedVersion") != entry.get("actualVersion")
-        else ""
-    )
+    expected, found = entry.get("expectedVersion"), entry.get("actualVersion")
+    versions = f": it expected version {expected}, and found {found}" if expected and found and expected != found else ""
     return f"{_subject(entry)} refused `{entry['command']}` of {entry['actor']} with {entry['code']}{versions}."
 
 

@@ -6,6 +6,7 @@ Reads only, of one tenant. Two facts that contradict each other both appear, wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -38,8 +39,15 @@ def timeline(uow: UnitOfWork, order_id: UUID) -> list[dict[str, Any]]:
 
 
 def in_order(found: Iterable[Entry]) -> list[dict[str, Any]]:
-    """Entries as JSON, oldest first."""
-    return [as_json(each) for each in sorted(found, key=lambda each: (each["at"], each["kind"], each.get("version") or 0))]
+    """Entries as JSON, oldest first. The changes of one command have one time, its end: they were committed together, and follow their cause."""
+    told = list(found)
+    ends: dict[UUID, datetime] = {}
+    for each in told:
+        if command := each.get("command_id"):
+            ends[command] = max(each["at"], ends.get(command, each["at"]))
+    for each in told:
+        each["at"] = ends.get(each.pop("command_id", None), each["at"])
+    return [as_json(each) for each in sorted(told, key=lambda each: (each["at"], each["kind"], each.get("version") or 0))]
 
 
 def entries(uow: UnitOfWork, order_id: UUID) -> list[Entry]:
@@ -77,7 +85,7 @@ def entry(kind: str, at: Any, step: Row[Any] | None = None, **facts: Any) -> Ent
 def transitions(
     uow: UnitOfWork, ids: Iterable[UUID], steps: Mapping[UUID, Row[Any]], cases: Mapping[UUID, Row[Any]]
 ) -> Iterator[Entry]:
-    """Every change of these aggregates."""
+    """Every change of these aggregates, with the command that made it."""
     for row in among(uow, LOG, "aggregate_id", ids):
         case = cases.get(row.aggregate_id)
         yield entry(
@@ -93,6 +101,7 @@ def transitions(
             actor=row.actor,
             external_event_id=row.external_event_id,
             case_number=case.case_number if case is not None else None,
+            command_id=row.command_id,
         )
 
 

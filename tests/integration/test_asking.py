@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from domain import findings
 from domain.delivery import orders
+from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.errors import Refusal
 from domain.workflows import starts
 from tests.support.database import acting
@@ -131,6 +132,32 @@ def test_a_decision_with_an_odd_authority_is_told_with_it(ask: Ask, contradicted
     told = ask("explain", str(contradicted.order_id))
 
     assert "with the authority of ['odd']" in told
+
+
+def test_a_refusal_that_named_no_version_is_told_without_one(ask: Ask, contradicted: Fulfilment) -> None:
+    """Kills: a story that ends at a refusal whose command named no version."""
+    case = contradicted.case()
+    with contradicted.offers.uow("bert") as uow:
+        uow.flag_conflict(ResolutionNotAllowed.about(case, aggregate_type="fallout_case"))
+
+    told = ask("explain", str(contradicted.order_id))
+
+    assert "of bert with RESOLUTION_NOT_ALLOWED." in told
+    assert "cannot be told" not in told
+
+
+def test_the_story_tells_a_cause_before_its_effect(ask: Ask, contradicted: Fulfilment) -> None:
+    """Kills: changes of one command in the order in which the database has happened to write them."""
+    with contradicted.offers.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE transition_log DISABLE TRIGGER USER"))
+        later = "UPDATE transition_log SET created_at = created_at + interval '1 ms' WHERE aggregate_type = 'approval_request' AND aggregate_version = 1"
+        assert connection.execute(text(later)).rowcount == 1
+        connection.execute(text("ALTER TABLE transition_log ENABLE TRIGGER USER"))
+
+    told = ask("explain", str(contradicted.order_id))
+
+    assert told.index("The approval of the quote was made") < told.index("The approval of the quote went from")
+    assert told.index("The order was made") < told.index("The process order-fulfillment was made")
 
 
 def test_an_order_is_found_by_its_number_in_its_tenant(ask: Ask, db: Engine, contradicted: Fulfilment) -> None:

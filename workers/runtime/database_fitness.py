@@ -70,7 +70,8 @@ def require_fit(engine: Engine, *, only_to_read: bool = False) -> None:
         if not is_waited_out(error):
             raise
         kind = DatabaseUntrustedError if needs_a_person(error) else DatabaseUnreachableError
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[-1]
+        lines = filter(None, map(str.strip, reversed(str(getattr(error, "orig", error)).splitlines())))
+        reason = next(lines, type(error).__name__)  # the last line: one of several addresses was tried in each
         variable = engine.get_execution_options().get(_NAMED, "Q2O_DATABASE_URL")
         raise kind(f"cannot use the database {_address(engine)}: {reason}. Check {variable}") from error
 
