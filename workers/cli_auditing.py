@@ -11,7 +11,8 @@ from uuid import UUID
 
 import typer
 
-from workers.cli_errors import AsJson, counted, err, known_tenants, out, plain_errors, require_tenant, settings_of
+from workers.cli_errors import AsJson, err, known_tenants, out, plain_errors, require_tenant, settings_of
+from workers.runtime.counting import counted
 from workers.runtime.settings import SettingError, Settings
 
 if TYPE_CHECKING:

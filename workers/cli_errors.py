@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from domain.texts import reason_of
+from workers.runtime.counting import counted
 from workers.runtime.setting_kinds import Kind
 from workers.runtime.settings import SettingError, Settings
 
@@ -118,11 +119,6 @@ def require_tenant(tenant: UUID, known: Sequence[UUID]) -> None:
         raise SettingError(
             f"nothing is stored of tenant {tenant}: give one of {counted(len(known), 'tenant')} by --tenant, or leave --tenant out"
         )
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things, for a person: 1 tenant, 2 tenants."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def require(option: str, kind: Kind, text: str) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 
 from workers.cli_errors import err, plain_errors, refuse_together, settings_of
+from workers.runtime.counting import counted
 from workers.runtime.settings import SettingError
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and change nothing.")]
@@ -107,10 +108,13 @@ def restart_instances(*, dry_run: DryRun = False) -> None:
 def check() -> None:
     """Compare the models with the workers: topics, variables, error codes, references."""
     from workers.bpmn_contract import problems
-    from workers.deployment import models_root
+    from workers.deployment import model_files, models_root
     from workers.tasks.topics import CONTRACTS
 
     found = problems(models_root(), CONTRACTS)
     for problem in found:
         err.print(problem, markup=False)
+    if not found:
+        compared = f"{counted(len(model_files()), 'model')} and {counted(len(CONTRACTS), 'topic')} of the workers"
+        err.print(f"{compared} agree: topics, variables, error codes, references", markup=False)
     raise typer.Exit(1 if found else 0)

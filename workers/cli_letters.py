@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.cli_errors import AsJson, err, out, plain_errors, refuse_together, settings_of
+from workers.runtime.counting import counted
 from workers.runtime.settings import SettingError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def list_letters(
     if as_json:
         sys.stdout.write(json.dumps([_as_json(letter) for letter in found], indent=2) + "\n")
         return
-    table = Table(title=f"{len(found)} dead letters", title_justify="left")
+    table = Table(title=counted(len(found), "dead letter"), title_justify="left")
     # However narrow the terminal is: `show` and `replay` need the whole place.
     table.add_column("letter", no_wrap=True, min_width=max((len(str(letter.place)) for letter in found), default=0))
     for name in ("since", "reason", "ids", "bytes", "sent again"):
@@ -85,7 +86,8 @@ def show_letter(
     source = str(letter.source) if letter.source else "unknown"
     facts = {"letter": str(letter.place), "record": source, "since": letter.written_at.isoformat(), "reason": letter.reason}
     facts |= {"key": _text(letter.key), "bytes": str(letter.whole_size), "left out": letter.left_out, "sent again": _sent(letter)}
-    for name, fact in (*facts.items(), *((f"header {name}", _text(content)) for name, content in letter.headers)):
+    known = {name: fact for name, fact in facts.items() if fact}
+    for name, fact in (*known.items(), *((f"header {name}", _text(content)) for name, content in letter.headers)):
         out.print(Text(f"{safe(name)}: {safe(fact)}"))
     for line in _value_lines(letter.value, as_hex=as_hex):
         out.print(Text(line))
@@ -146,7 +148,7 @@ def _of_topic(letters: Letters, topic: str | None, *, again: bool) -> list[Lette
 
     found = letters.all(_topics(topic))
     chosen = [letter for letter in found if again or letter.replay is not Replay.DONE]
-    err.print(f"{len(chosen)} of {len(found)} letters to send", markup=False)
+    err.print(f"{len(chosen)} of {counted(len(found), 'letter')} to send", markup=False)
     return chosen
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 
 from workers.cli_errors import err, plain_errors, settings_of
+from workers.runtime.counting import counted
 from workers.runtime.production import is_production
 
 
@@ -38,7 +39,7 @@ def rebuild(
             bar = progress.add_task(chosen, total=rows_to_read(database, chosen, tenant))
             done = run(database, chosen, tenant, lambda read: progress.advance(bar, read))
     err.print(
-        f"{chosen}: {done.read} rows read, {done.changed} of them rebuilt; {done.put_back} were ahead and are put back, "
+        f"{chosen}: {counted(done.read, 'row')} read, {done.changed} of them rebuilt; {done.put_back} were ahead and are put back, "
         f"{done.removed} showed nothing that exists and are removed",
         markup=False,
         soft_wrap=True,

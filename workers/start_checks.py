@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from workers.runtime.environment import FILE, SettingError, variable
 from workers.runtime.listening import is_about_the_host, reason_of, remedy_of
 from workers.runtime.production import require_fitness
-from workers.runtime.setting_table import OF_A_PROCESS, PREFIX, SETTINGS, Setting, read_by, unknown
+from workers.runtime.setting_table import DATABASE_OF, OF_A_PROCESS, PREFIX, SETTINGS, VARIABLES, Setting, read_by
 from workers.runtime.settings import Settings
 
 Reading = Callable[[Settings], object]
@@ -33,12 +33,21 @@ def _problems(command: str, variables: Mapping[str, str], opens: Sequence[str]) 
     settings, named = Settings(variables), set[str]()
     alone = [(_reading(setting, command), settings) for setting in _judged(command, variables)]
     together = [(reading, settings.of(command)) for reading in (*_TOGETHER.get(command, ()), lambda its: _require_free(its, opens))]
-    yield from unknown(variables)
+    yield from _unknown(variables)
     for reading, its in ((lambda its: require_fitness(its.variables), settings), *alone, *together):
         # A variable that was named before is named once: its faults have one cause.
         lines = [line for line in _complaints(reading, its) if _subject(line) not in named]
         named.update(filter(None, map(_subject, lines)))
         yield from lines
+
+
+def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable that begins as ours and is none."""
+    for name in sorted(variables):
+        if name.startswith(PREFIX) and name not in VARIABLES:
+            # Without what all have in common: it would make any two of them alike.
+            close = get_close_matches(name.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in VARIABLES], 1)
+            yield f"{name} is no setting: " + (f"did you mean {PREFIX}{close[0]}? Correct it, or unset it" if close else "unset it")
 
 
 def _subject(line: str) -> str | None:
@@ -48,7 +57,8 @@ def _subject(line: str) -> str | None:
 
 def _judged(command: str, variables: Mapping[str, str]) -> Sequence[Setting]:
     """The settings that a command reads; where its process has its own, that one and not the common one."""
-    own = {name: f"{command}_{name}" for name, processes in OF_A_PROCESS.items() if command in processes}
+    logins = {name: DATABASE_OF.get(command, command) if name == "database_url" else command for name in OF_A_PROCESS}
+    own = {name: f"{process}_{name}" for name, process in logins.items() if process in OF_A_PROCESS[name]}
     replaced = {name for name, its in own.items() if any(variables.get(variable(its) + ending) for ending in ("", FILE))}
     if command == "up":  # it starts every process
         return [setting for setting in SETTINGS.values() if variables.get(setting.variable)]
@@ -85,8 +95,9 @@ def _topics(settings: Settings) -> None:
 
 
 def _named(topic: str, known: Mapping[str, object]) -> str:
-    close = get_close_matches(topic, known, 1, cutoff=0.0)
-    return f"there is no topic {topic!r}: did you mean {close[0]}? Correct --topic or Q2O_TOPICS (docs/topics.md lists all)"
+    close = get_close_matches(topic, known, 1)
+    guess = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}."
+    return f"there is no topic {topic!r}: {guess} Correct --topic or Q2O_TOPICS (docs/topics.md)"
 
 
 def _locks(settings: Settings) -> None:

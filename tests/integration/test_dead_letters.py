@@ -49,7 +49,7 @@ def test_people_see_the_place_of_a_letter_as_a_whole(desk: Desk, monkeypatch: py
 
     result = desk.run("list", "--id", key)
 
-    assert "1 dead letters" in result.stdout
+    assert "1 dead letter\n" in result.stdout
     assert desk.place(key) in result.stdout
 
 
@@ -68,6 +68,13 @@ def test_a_value_does_nothing_to_the_terminal(desk: Desk) -> None:
     assert r"\x1b]0;owned\x07 café \u202e" in shown
     assert r"header odd: \x1b[2J" in shown
     assert "\x1b" not in shown
+
+
+def test_a_fact_that_there_is_not_is_not_shown(desk: Desk) -> None:
+    shown = desk.run("show", desk.place(desk.letter(b"rubbish"))).stdout
+
+    assert [line for line in shown.splitlines() if line.endswith(": ")] == []
+    assert "left out" not in shown
 
 
 def test_a_value_that_is_no_text_is_shown_as_hex(desk: Desk) -> None:

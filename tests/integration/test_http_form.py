@@ -184,3 +184,10 @@ class TestNumbersInText:
         body = {"expectedRevisionId": str(uuid4()), "reasonCode": "X"}
 
         is_problem(api.sales.patch(f"/quotes/{uuid4()}", body, **{"If-Match": tag}), 400, "PRECONDITION_INVALID")
+
+
+def test_a_request_without_a_body_is_told_that_it_needs_one(api: Api) -> None:
+    response = sent(api.sales, JSON, ("Idempotency-Key", str(uuid4())), content=b"")
+
+    problem = is_problem(response, 422, "REQUEST_INVALID")
+    assert problem["detail"] == "body: the request needs a JSON body: send {} at least"

@@ -89,6 +89,19 @@ def test_an_unknown_topic_is_refused_with_the_closest_name() -> None:
     assert line.startswith("there is no topic 'order.decompos': did you mean order.decompose?")
 
 
+def test_a_topic_that_resembles_none_is_refused_with_a_list_of_all() -> None:
+    (line,) = refused("tasks", "--topic", "nope.topic", variables=TASKS)
+
+    assert "did you mean" not in line
+    assert line.startswith("there is no topic 'nope.topic': there are ")
+    assert "order.decompose, " in line
+
+
+@pytest.mark.parametrize("name", ["nope", "xyz_url_zz", "ab"])
+def test_a_variable_is_not_likened_to_another_for_its_prefix(name: str) -> None:
+    assert problem("relay", **{name: "1"}) == f"Q2O_{name.upper()} is no setting: unset it"
+
+
 def test_every_unknown_topic_is_named() -> None:
     assert len(refused("tasks", "--topic", "nope", "--topic", "nor.this", "--topic", "order.decompose", variables=TASKS)) == 2
 
@@ -210,6 +223,14 @@ def test_two_parts_of_a_process_cannot_have_the_same_port() -> None:
     assert refused("http", variables={**NEEDS["http"], **same}) == [
         "Q2O_HTTP_PORT and Q2O_HEALTH_PORT are both 18999: give each a port of its own"
     ]
+
+
+@pytest.mark.parametrize("command", ["rebuild", "restart-instances"])
+def test_a_command_with_the_login_of_a_process_needs_it(command: str) -> None:
+    others = {} if command == "rebuild" else ENGINE
+
+    assert "Q2O_DATABASE_URL is not set" in refused(command, *["order_search"][: command == "rebuild"], variables=others)[0]
+    require_settings(command, {**others, "Q2O_RECONCILE_DATABASE_URL": DATABASE["Q2O_DATABASE_URL"]})
 
 
 def test_a_process_judges_only_what_it_reads() -> None:

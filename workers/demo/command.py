@@ -35,6 +35,7 @@ from workers.demo.local_suite import PEOPLE_PASSWORD, LocalSuite
 from workers.demo.people import CASE_WORKER, CUSTOMER, DIRECTOR_AND_FINANCE, MANAGER, PEOPLE, SALES, token_of
 from workers.local.ports import with_fixed_ports
 from workers.runtime import logs
+from workers.runtime.counting import counted
 from workers.runtime.engine import Engine
 from workers.runtime.process import stop_on_signals
 from workers.runtime.secret_files import reveal
@@ -215,7 +216,7 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     console.print(as_table(outcome.report))
     for sentence in outcome.unexpected:
         console.print(f"[red]unexpected:[/red] {sentence}")
-    broken = f"{outcome.report.violations} violations, {len(outcome.unexpected)} unexpected results"
+    broken = f"{counted(outcome.report.violations, 'violation')}, {counted(len(outcome.unexpected), 'unexpected result')}"
     disorder = ", ".join(f"{name} {value}" for name, value in outcome.disorder.items())
     verdict = "[green]every invariant holds[/green]" if outcome.passed else f"[red]{broken}[/red]"
     console.print(f"{verdict}; disorder: {disorder}; first order fulfilled after {outcome.first_fulfilled_seconds} s")

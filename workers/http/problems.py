@@ -181,6 +181,7 @@ class UnfitRequestError(RequestError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+DETAILS = {("missing", "body"): "the request needs a JSON body: send {} at least"}
 OTHER_CODES = {HTTPStatus.NOT_FOUND: "NOT_FOUND", HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED"}
 
 
@@ -264,7 +265,8 @@ def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     # The rejected value is left out: it may be anything, of any size.
     errors = [
-        {"pointer": "/".join(str(part) for part in found["loc"]), "detail": str(found["msg"])} for found in error.errors()[:20]
+        {"pointer": "/".join(map(str, found["loc"])), "detail": DETAILS.get((found["type"], *found["loc"]), str(found["msg"]))}
+        for found in error.errors()[:20]
     ]
     detail = f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else str(UnfitRequestError.__doc__)
     return _problem(
@@ -277,8 +279,7 @@ def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestError):
         return problem_of_request(error)
     status = HTTPStatus(error.status_code)
-    code = OTHER_CODES.get(status, RequestError.code)
-    headers = dict(error.headers or {})
+    code, headers = OTHER_CODES.get(status, RequestError.code), dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods_of(request))
     return _problem(status, code, error.detail, SafeAction.CORRECT_THE_REQUEST, headers=headers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from domain.rights import PROCESSES
 from workers.runtime.ages import DAYS
@@ -52,6 +51,8 @@ RECONCILING = frozenset({"reconcile"})
 RETAINED, LOCAL, AUDITING = frozenset({"retain", "audit"}), frozenset({"up"}), frozenset({"audit"})
 COMMANDS = SERVING | CALLING | LOCAL | {"migrate", "rebuild", "sandbox", "token", "audit", "dead-letters"}
 """`audit` stands for all commands that only read, with its login: `q2o audit`, `q2o explain` and `q2o status`."""
+DATABASE_OF = {"rebuild": "reconcile", "restart-instances": "reconcile"}
+"""Command -> the process whose login to the database it has."""
 LONGEST_SECONDS = 86_400  # a day: no wait of a process is meant to be longer
 SECONDS = number(0.1, LONGEST_SECONDS)
 
@@ -108,7 +109,7 @@ _COMMON = (
         name="database_url",
         kind=DATABASE,
         readers=SERVING | {"migrate", "restart-instances", "rebuild", "audit"},
-        needed_by=SERVING | {"migrate", "audit"},
+        needed_by=SERVING | {"migrate", "audit", *DATABASE_OF},
         says="the product's database",
         is_secret=True,
     ),
@@ -236,7 +237,13 @@ _EDGE = (
 _ON_ONE_MACHINE = (
     _is("data_dir", PATH, LOCAL | {"token", "sandbox"}, ".q2o", "the directory of the local stack"),
     _is("tenant", IDENTITY, LOCAL | {"token"}, None, "the tenant of the suite that was started last; the suite sets it"),
-    _is("api", URL, frozenset(), None, "the HTTP API, for the commands of the documentation"),
+    _is(
+        "api",
+        URL,
+        frozenset(),
+        None,
+        "the HTTP API, for the commands of the documentation; the suite writes it to its file `environment`",
+    ),
     _is("ports", word_of("fixed", "free"), LOCAL, "fixed", "which ports the servers take"),
     *(
         _is(f"{name}_port", PORT, LOCAL, None, f"the port of {whose}")
@@ -285,11 +292,3 @@ VARIABLES = frozenset(setting.variable for setting in SETTINGS.values()) | {vari
 def read_by(command: str) -> tuple[Setting, ...]:
     """The settings that a command reads."""
     return tuple(setting for setting in SETTINGS.values() if command in setting.readers)
-
-
-def unknown(variables: Mapping[str, str]) -> Iterator[str]:
-    """A line for each variable that begins as ours and is none."""
-    for name in sorted(variables):
-        if name.startswith(PREFIX) and name not in VARIABLES:
-            close = get_close_matches(name, VARIABLES, 1)
-            yield f"{name} is no setting: " + (f"did you mean {close[0]}? Correct it, or unset it" if close else "unset it")
