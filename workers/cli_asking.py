@@ -60,7 +60,10 @@ def explain(
 
 
 def status(*, as_json: AsJson = False) -> None:
-    """Show which processes run, what waits for each, and since when."""
+    """Show the sessions that each process has in the database now, what waits for it, and since when.
+
+    A process that has just started, or waits for another service, may have no session although it runs.
+    """
     from domain.auditing.backlog import PEOPLE
     from domain.store.unit_of_work import housekeeping
     from workers import suite
@@ -79,7 +82,7 @@ def status(*, as_json: AsJson = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"sessions": running, "waiting": [each.as_json() for each in waiting]}, indent=2) + "\n")
         return
-    table = Table("process", "sessions", "waiting", "what", "oldest", title="The suite", title_justify="left")
+    table = Table("process", "database sessions", "waiting", "what", "oldest", title="The suite", title_justify="left")
     for process in (*suite.PROCESSES, PEOPLE):
         sessions = "" if process == PEOPLE else str(running.get(process, 0) or "[red]none[/red]")
         items = [_cells(each) for each in waiting if each.process == process]

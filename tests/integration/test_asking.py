@@ -273,6 +273,7 @@ def test_the_status_names_processes_without_a_session(ask: Ask, monkeypatch: pyt
 
     lines = ask("status").splitlines()
 
+    assert any("database sessions" in line for line in lines)
     [relay] = [line for line in lines if line.strip(" │┃").startswith("relay")]
     assert "none" in relay
     assert "events for Kafka" in relay

@@ -133,3 +133,13 @@ def test_the_engines_own_error_is_a_refusal(status: int) -> None:
         engine.start_process(TENANT, "p", "k", {})
 
     assert (raised.value.status, raised.value.kind, raised.value.message) == (status, OWN["type"], OWN["message"])
+
+
+def test_a_question_that_gets_no_answer_had_no_effect() -> None:
+    with answering(lambda _: None) as address, closing(Engine(f"{address}/engine-rest", "user", "password")) as engine:
+        with pytest.raises(EngineOutcomeUnknownError, match="no response to GET ") as asked:
+            engine.version()
+        with pytest.raises(EngineOutcomeUnknownError, match="It may have taken effect: ask before sending it again"):
+            engine.start_process(TENANT, "p", "k", {})
+
+    assert "effect" not in str(asked.value)

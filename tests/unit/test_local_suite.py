@@ -77,6 +77,17 @@ def test_a_process_that_joins_in_does_not_take_the_port_of_health(tmp_path: Path
     assert ("Q2O_HEALTH_PORT" in joined, joined["Q2O_LOCK_DURATION_SECONDS"]) == (False, "5")
 
 
+def test_another_shell_finds_the_api_at_the_port_that_it_really_has(local: LocalSuite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: the commands of docs/first-quote.md at the fixed port, where no suite with free ports listens."""
+    monkeypatch.setattr(LocalSuite, "_own_environment", {})
+    local.settings = local.settings.having(http_port="45678")
+    local.environment_file.parent.mkdir(parents=True)
+
+    local._write_environment()
+
+    assert "export Q2O_API=http://127.0.0.1:45678\n" in local.environment_file.read_text()
+
+
 def test_a_detour_lasts_as_long_as_its_block_and_runs_as_its_process(local: LocalSuite, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, engines = Waiting(), list[tuple[str, str]]()
 

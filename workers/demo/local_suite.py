@@ -110,6 +110,7 @@ class LocalSuite:
             "Q2O_PROVIDER_LEDGER_URL": f"{self.settings.provider_url}/sandbox/ledger",
             "Q2O_PROVIDER_TOKEN": reveal(self.settings.provider_token),
             "Q2O_HTTP_PORT": str(self.settings.http_port),
+            "Q2O_API": self.api_url,
         }
         return {**self._own_environment, **added}
 

@@ -210,9 +210,8 @@ class EngineConnection:
             return EngineUntrustedError(f"{request} was not carried out: {reason}")
         if _was_never_sent(error):
             return EngineUnavailableError(f"the engine cannot be reached for {request}: {error}. Is it started?")
-        return EngineOutcomeUnknownError(
-            f"no response to {request}: {reason or error}. It may have taken effect: ask before sending it again"
-        )
+        effect = "" if method == "GET" else ". It may have taken effect: ask before sending it again"
+        return EngineOutcomeUnknownError(f"no response to {request}: {reason or error}{effect}")
 
 
 def _was_never_sent(error: OSError) -> bool:
