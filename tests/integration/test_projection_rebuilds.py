@@ -283,7 +283,7 @@ def test_the_command_rebuilds_and_says_how_much(db: Engine, order_id: UUID, tmp_
     ended = q2o(tmp_path, "rebuild", "order_search", **settings)
 
     assert ended.returncode == 0, ended.stderr
-    assert "order_search: 1 rows read, 1 of them rebuilt" in ended.stderr
+    assert "order_search: 1 row read, 1 of them rebuilt" in ended.stderr
     assert [row.order_id for row in shown(db)] == [order_id]
 
 
