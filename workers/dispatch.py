@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -47,7 +48,7 @@ from workers.runtime.engine import (
 )
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.outages import is_outage
-from workers.runtime.retries import repeat, until_available
+from workers.runtime.retries import repeat
 from workers.runtime.set_aside import isolated, set_aside
 from workers.runtime.variables import VariableError
 
@@ -89,13 +90,21 @@ class Dispatcher:
         self._database = database
         self._engine = engine
         self._lease = lease
+        self._has_answered = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dispatch")
 
     def run(self, stop: Event) -> None:
         """Dispatch until `stop` is set, through outages of the database and the engine."""
-        # While there is no command, nothing else is asked of the engine: the log would not say that it is away, or at another address.
-        until_available(self._engine.version, stop, service="engine")
-        repeat(self.run_once, stop, service="workflow dispatch", idle=POLL)
+        repeat(self._turn, stop, service="workflow dispatch", idle=POLL)
+
+    def _turn(self) -> int:
+        """Carry out what is due. Until the first command, nothing else would show in the log that the engine is away, or at another address."""
+        claimed = self.run_once()
+        if not claimed and not self._has_answered:
+            with suppress(EngineRefusedError):  # whoever refuses has answered
+                self._engine.version()
+        self._has_answered = True
+        return claimed
 
     def run_once(self) -> int:
         """Carry out the commands that are due now; returns how many were claimed.

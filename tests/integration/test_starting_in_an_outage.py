@@ -160,4 +160,4 @@ def test_a_dispatcher_says_that_its_engine_is_there_again(db: Engine) -> None:
             running.join()
 
     events = [(log["event"], log["service"]) for log in logs if "service" in log]
-    assert events == [("service_unavailable", "engine"), ("service_available_again", "engine")]
+    assert events == [("service_unavailable", "workflow dispatch"), ("service_available_again", "workflow dispatch")]
