@@ -138,7 +138,7 @@ def test_people_are_told_which_rule_could_not_be_checked_and_that_not_all_is_wel
 
     assert result.exit_code == 2
     assert "q2o: not looked at: I20: date/time field value out of range" in result.stderr
-    assert "1 tenants, no violation in what was looked at" in result.stdout
+    assert "1 tenant, no violation in what was looked at" in result.stdout
 
 
 def test_rows_that_cannot_be_compared_leave_the_rules_checked(run: Run, work: Fulfilment, monkeypatch: pytest.MonkeyPatch) -> None:
