@@ -56,7 +56,7 @@ def look(connection: Connection, projection: Projection, after: Key, limit: int,
 
 
 def retract(connection: Connection, projection: Projection, keys: Sequence[Key]) -> Retracted:
-    """Put back those of these rows that are still ahead of the authority, and remove those that it still does not have.
+    """Put back the rows that are still ahead of the authority, and remove those that it still does not have.
 
     It waits for nobody, and leaves what somebody has locked. First it locks the rows of the projection, so that no event is merged into them.
     Only then does it read the authority, by statements of their own, which see all that is committed by then. A version that comes later has

@@ -98,9 +98,14 @@ def on_one_line(text: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an error says, without the statement that a database error repeats below it; its kind when it says nothing."""
+    """The first line of what an error says, without the statement that a database error repeats below it."""
+    return lines_of(error)[0]
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """What an error says, line by line; the name of its class when it says nothing."""
     said = str(getattr(error, "orig", None) or error)
-    return next(filter(None, map(str.strip, said.splitlines())), type(error).__name__)
+    return list(filter(None, map(str.strip, said.splitlines()))) or [type(error).__name__]
 
 
 def _is_unseen(character: str) -> bool:

@@ -63,7 +63,7 @@ class Archiving:
         return self.deleted, self._failed
 
     def _guarded(self, tenant_id: UUID, broken: set[UUID], work: Callable[[], None]) -> None:
-        """Work on the archive of one tenant. When it fails, as on a broken file, this tenant is left out until the next run."""
+        """Work on the archive of one tenant. When that fails, for example on a broken file, the tenant is left out until the next run."""
         if tenant_id in broken:
             return
         try:

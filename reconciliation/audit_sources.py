@@ -8,16 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import Message
 
 from domain.store.facts import TOPICS
 from domain.texts import json_from
 from domain.times import UnfitTimeError, in_utc
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident
-from workers.runtime.kafka import KafkaUnavailableError, new_consumer
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.kafka_reading import SILENCE, first_from, marks, records, time_of
+from workers.runtime.kafka_reading import SILENCE, asking, first_from, marks, records, time_of
 
 
 class EngineHistory(Protocol):
@@ -136,19 +135,13 @@ class KafkaTopics:
         return [record for message in found if (record := _record(message, tenant_id)) is not None]
 
     def lost_before(self) -> dict[str, datetime]:
-        consumer = new_consumer(self._kafka, f"audit-{uuid4()}")
-        try:
-            found: dict[str, datetime] = {}
+        found: dict[str, datetime] = {}
+        with asking(self._kafka, f"audit-{uuid4()}", "tell its oldest records") as consumer:
             for place, (low, high) in marks(consumer, set(TOPICS.values()), self._silence).items():
                 if low > 0:
                     since = time_of(first_from(consumer, place, low, self._silence)) if low < high else datetime.now(UTC)
                     found[place[0]] = max(since, found.get(place[0], since))
-        except KafkaException as error:
-            raise KafkaUnavailableError(f"Kafka did not tell its oldest records: {error.args[0].str()}") from error
-        else:
-            return found
-        finally:
-            consumer.close()
+        return found
 
 
 def _time(text: str | None) -> datetime | None:

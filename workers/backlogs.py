@@ -23,7 +23,7 @@ Count = tuple[int, datetime | None]
 
 
 def in_the_database(connection: Connection, ages: Mapping[str, timedelta]) -> list[Waiting]:
-    """Every kind of open item, and what is older than its age (`ages`: of each kind of retention)."""
+    """Every kind of open item, and the rows that are past their age. `ages`: how long each kind of row is kept."""
     number, oldest = _past_their_age(connection, ages)
     return [*backlog(connection), Waiting(process="retain", what="rows past their age", count=number, oldest=oldest)]
 
@@ -51,7 +51,7 @@ def _letters(kafka: KafkaAccess) -> Count:
 
 
 def _past_their_age(connection: Connection, ages: Mapping[str, timedelta]) -> Count:
-    """How many rows retention would delete now, and since when the oldest of them could have been."""
+    """How many rows retention would delete now, and when the oldest of them reached its age."""
     number, due = 0, list[datetime]()
     for kind in KINDS:
         age = ages[kind.name]

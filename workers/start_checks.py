@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from workers.runtime.environment import FILE, SettingError, variable
-from workers.runtime.listening import is_about_the_host, reason_of, remedy_of
+from workers.runtime.listening import is_about_the_host, remedy_of, system_reason
 from workers.runtime.production import require_fitness
 from workers.runtime.setting_table import DATABASE_OF, OF_A_PROCESS, PREFIX, SETTINGS, VARIABLES, Setting, read_by
 from workers.runtime.settings import Settings
@@ -125,7 +125,7 @@ def _taken(name: str, host: str, port: int) -> str | None:
     except OSError as error:
         host_named = variable("http_host")
         refused = f"{host_named}={host} cannot be used" if is_about_the_host(error) else f"{name}={port} cannot be opened on {host}"
-        return f"{refused} ({reason_of(error)}): {remedy_of(error, host_named, name)}"
+        return f"{refused} ({system_reason(error)}): {remedy_of(error, host_named, name)}"
     return None
 
 

@@ -24,7 +24,7 @@ PEOPLE: Final = "people"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Open items of one kind; `process` carries them on, `oldest` is the time since which the oldest waits (None: there is none).
+    """Open items of one kind. `process` works on them; `oldest` is when the oldest began to wait, or None.
 
     `unknown`: why nobody can say how many wait; then `count` is None.
     """

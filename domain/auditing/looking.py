@@ -18,7 +18,7 @@ _OF_THE_SESSION = ("08", "25P", "40", "53", "55", "57P")
 
 
 class UncheckedRulesError(Exception):
-    """Some rules could not be checked. `reasons`: the code of each -> why, in one line."""
+    """Some rules could not be checked. `reasons` maps the code of each rule to the reason, in one line."""
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{code} could not be checked: {reason}" for code, reason in reasons.items()))

@@ -1,4 +1,4 @@
-"""Steps that only their process can send, and the process instance that should: reconciliation asks the engine whether it is still there."""
+"""Finds steps that still wait for their process to send them, so that reconciliation can ask the engine whether that process still runs."""
 
 from __future__ import annotations
 

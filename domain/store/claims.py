@@ -47,13 +47,13 @@ Claiming: TypeAlias = Select[Any] | ReturningUpdate[Any]
 
 
 def since(time: ColumnElement[datetime]) -> ColumnElement[timedelta]:
-    """How long ago a time was. For a time that is infinitely far away too, which PostgreSQL does not subtract."""
+    """How long ago a time was, also for an infinite time, which PostgreSQL does not subtract."""
     now = func.clock_timestamp()
     return now - func.least(now, func.greatest(time, EPOCH))
 
 
 def one_more(counter: SQLColumnExpression[int]) -> ColumnElement[int]:
-    """One more than a counter, up to the highest number: one row that has it must not fail the statement for all rows."""
+    """Add one to a counter, unless it is at its highest: one such row must not make the statement fail for all rows."""
     return func.least(counter, HIGHEST - 1) + 1
 
 

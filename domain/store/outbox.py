@@ -15,7 +15,9 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from domain.retry_rules import EVENT_REFUSED
+from domain.store.claims import HIGHEST
 from domain.store.declared import run
+from domain.times import EARLIEST, LATEST
 
 INBOX_IS_WHOLE_FOR = timedelta(days=7)
 """How long at least an inbox keeps what it has processed: as long as Kafka keeps an event, and may deliver it again."""
@@ -54,7 +56,7 @@ class Backlog(NamedTuple):
 # Each row looks at the lease of its aggregate's oldest pending event, so `front` has whole aggregates from their oldest event on.
 # `heads` skips locked rows, and reads a row again that changed after the statement began: an event that another relay leased or
 # published meanwhile drops out.
-CLAIM = text("""
+CLAIM = text(f"""
 WITH RECURSIVE tenants AS (
     (SELECT tenant_id FROM outbox_event WHERE status = 'PENDING' ORDER BY tenant_id LIMIT 1)
     UNION ALL
@@ -79,14 +81,14 @@ WITH RECURSIVE tenants AS (
     AND h.status = 'PENDING' AND h.due_at <= clock_timestamp()
     FOR UPDATE SKIP LOCKED
 ), leased AS (
-    UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = least(l.attempts, 2147483646) + 1
+    UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = least(l.attempts, {HIGHEST - 1}) + 1
     FROM heads WHERE l.position = heads.position AND l.status = 'PENDING'
 )
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
        CAST(e.aggregate_id AS text), e.aggregate_version, CAST(e.command_id AS text), CAST(e.causation_id AS text), e.business_key,
-       to_char(greatest(least(e.created_at, '9998-12-31Z'), '0002-01-01Z') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
+       to_char(greatest(least(e.created_at, '{LATEST.isoformat()}'), '{EARLIEST.isoformat()}') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
 FROM front e JOIN heads USING (aggregate_id) ORDER BY e.turn, e.position
-""")
+""")  # noqa: S608 - constants
 DELETE = text("DELETE FROM outbox_event WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'")
 POSTPONE = text("""
 UPDATE outbox_event SET attempts = greatest(attempts, 1),

@@ -35,7 +35,7 @@ def bert(api: Api) -> Caller:
 
 
 def receive(work: Fulfilment, event_type: str, provider: str = "sandbox", step: str | None = CHECK) -> Row[Any]:
-    """Receive an event of a provider that cannot act, and return its case."""
+    """Receive an event that has no effect, and return its case."""
     event_id = f"evt-{uuid4()}"
     event = ReceiveCallback(
         provider_name=provider,

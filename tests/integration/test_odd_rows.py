@@ -1,4 +1,4 @@
-"""Rows that SQL by hand, or a fault of another release, has left: whoever reads them goes on, and so do the rows beside them."""
+"""Odd rows, left by SQL by hand or by a fault in another release, stop nobody who reads them, and no row beside them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.support.fulfilment import ROLES, Fulfilment
 from tests.support.held import RESERVE, open_case
 from tests.support.http import Api
 from tests.support.offers import ANNA, Offers
+from tests.support.reconciling import refusing
 from tests.support.relays import committed, in_kafka, write
 from tests.support.topics import Topics
 from tests.support.unfit import nested
@@ -124,6 +125,29 @@ def test_a_person_gets_a_command_that_nobody_can_carry_out(offers: Offers, chang
     with offers.engine.connect() as connection:
         assert connection.scalar(text("SELECT status FROM workflow_command WHERE name = 'task'")) == "GIVEN_UP"
         assert connection.scalar(text("SELECT count(*) FROM fallout_case WHERE type = 'WORKFLOW_INCIDENT'")) == 1
+
+
+def test_a_command_that_cannot_even_be_given_up_stops_no_other(offers: Offers) -> None:
+    """Kills: a dispatcher that ends when the case of a command cannot be opened."""
+    offers.running_order()
+    for key in ("odd", "even"):
+        with offers.uow() as uow:
+            uow.ask_engine(WorkflowCommandKind.COMPLETE_TASK, "task", key)
+    with offers.engine.begin() as connection:
+        connection.execute(text("DELETE FROM workflow_command WHERE business_key NOT IN ('odd', 'even')"))
+        connection.execute(text(f"UPDATE workflow_command SET {REFUSED} WHERE business_key = 'odd'"))
+
+    with (
+        refusing(offers.engine, "fallout_case"),
+        answering(lambda _: Reply(body=b"[]")) as address,
+        closing(Camunda(f"{address}/engine-rest", "user", "password")) as engine,
+    ):
+        Dispatcher(acting(offers.engine, "dispatch"), engine).run_once()
+
+    with offers.engine.connect() as connection:
+        rows = connection.execute(text("SELECT business_key, status, last_reason FROM workflow_command WHERE name = 'task'")).all()
+    assert {row.business_key: row.status for row in rows} == {"odd": "PENDING", "even": "PENDING"}
+    assert [row.last_reason is not None for row in rows if row.business_key == "even"] == [True]
 
 
 @pytest.mark.parametrize("time", ODD_TIMES)

@@ -64,7 +64,7 @@ class Confirming:
 
 
 def relay_with(db: Database, monkeypatch: pytest.MonkeyPatch, producers: list[Confirming], batch_size: int = 1_000) -> Relay:
-    """Make a relay that takes one of these producers after the other."""
+    """Make a relay that uses these producers in turn."""
     monkeypatch.setattr("workers.kafka.relay.new_producer", lambda *_: producers.pop(0))
     return Relay(acting(db, "relay"), KafkaAccess(bootstrap="127.0.0.1:9"), batch_size=batch_size, lease=timedelta(seconds=2))
 

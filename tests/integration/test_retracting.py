@@ -37,7 +37,7 @@ def order_id(offers: Offers) -> UUID:
 
 
 def put_ahead(engine: Engine, projection: Projection = Projection.ORDERS) -> None:
-    """As an event of version 1000 does that no command has written."""
+    """Leave what an event of version 1000 would, which no command has written."""
     table = TABLES[projection]
     forged = {"aggregate_version": 1000, "status": "FORGED", "missing": text("'{[4,1000)}'"), "gap_since": text("created_at")}
     with engine.begin() as connection:

@@ -52,6 +52,13 @@ def all_are_due(engine: Engine) -> None:
 @contextmanager
 def no_finding_about(engine: Engine, row_id: UUID) -> Iterator[None]:
     """Every repair records a finding in its transaction; the database refuses the one about this row."""
+    with refusing(engine, "reconciliation_finding", f"NEW.aggregate_id = '{row_id}'"):
+        yield
+
+
+@contextmanager
+def refusing(engine: Engine, table: str, which: str = "true") -> Iterator[None]:
+    """Let the database refuse to insert these rows of a table."""
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -59,10 +66,7 @@ def no_finding_about(engine: Engine, row_id: UUID) -> Iterator[None]:
             )
         )
         connection.execute(
-            text(
-                "CREATE TRIGGER refuse_row BEFORE INSERT ON reconciliation_finding FOR EACH ROW "
-                f"WHEN (NEW.aggregate_id = '{row_id}') EXECUTE FUNCTION refuse_row()"
-            )
+            text(f"CREATE TRIGGER refuse_row BEFORE INSERT ON {table} FOR EACH ROW WHEN ({which}) EXECUTE FUNCTION refuse_row()")
         )
     try:
         yield

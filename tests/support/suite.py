@@ -55,7 +55,7 @@ from workers.runtime.settings import Settings
 EVERYTHING = frozenset(suite.PROCESSES)
 _connect, _engine_of = suite.connect, suite.engine_of
 POLL = timedelta(seconds=1)
-"""A poll gets tasks only of the tenants that there were when it began, and most tests make a tenant. The product polls for ten seconds."""
+"""A poll sees only the tenants that existed when it began, and most tests make a new one. The product polls for ten seconds."""
 SHORT_INTERVALS = {"Q2O_START_SAFE_INTERVAL_SECONDS": "5"}
 
 

@@ -45,7 +45,7 @@ def test_an_unknown_choice_of_ports_is_refused() -> None:
 
 @pytest.fixture
 def first_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every book try the same ports in the same order, as two books can by chance."""
+    """Make every book try the same ports in the same order, as may happen by chance."""
     order = random.sample(CHOICE, len(CHOICE))
     monkeypatch.setattr(random, "sample", lambda *_: order)
 

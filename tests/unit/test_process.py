@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import _thread
 import io
 import json
 import logging
 import os
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -114,9 +114,17 @@ def test_a_signal_only_requests_a_stop() -> None:
 
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.timeout(20)
-def test_a_signal_that_meets_the_main_thread_inside_the_event_stops_the_process_all_the_same() -> None:
+def test_a_signal_that_meets_the_main_thread_inside_the_event_stops_the_process_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As the second of two signals does, or the first one when the main thread begins to wait."""
-    stop = stop_on_signals()
+    stop, started, start = stop_on_signals(), list[Any](), _thread.start_new_thread
+
+    def start_and_note(*given: Any) -> int:
+        started.append(given)
+        return start(*given)
+
+    monkeypatch.setattr(_thread, "start_new_thread", start_and_note)
 
     with capture_logs() as logs:
         with stop._cond:  # type: ignore[attr-defined]  # the lock that `set` and `wait` take
@@ -124,7 +132,7 @@ def test_a_signal_that_meets_the_main_thread_inside_the_event_stops_the_process_
             signal.raise_signal(signal.SIGTERM)
 
         assert stop.wait(10)
-        time.sleep(0.2)  # for a second line, if there were one
+    assert len(started) == 1
     assert [log["event"] for log in logs] == ["stop_requested"]
 
 

@@ -21,7 +21,7 @@ from workers.http.auth import Authenticate
 from workers.http.limits import Limits
 from workers.http.protocol import HeadLimit
 from workers.runtime.callback_secrets import CallbackSecrets
-from workers.runtime.listening import reason_of, remedy_of
+from workers.runtime.listening import remedy_of, system_reason
 
 # A platform sends SIGKILL 30 s after SIGTERM. The longest command takes three lock time-outs, which is less than this.
 DRAIN_TIME = timedelta(seconds=20)
@@ -112,7 +112,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
         raise PortInUseError(
-            f"the HTTP edge cannot listen on {host}:{port} ({reason_of(error)}): {remedy_of(error, 'Q2O_HTTP_HOST', 'Q2O_HTTP_PORT')}"
+            f"the HTTP edge cannot listen on {host}:{port} ({system_reason(error)}): {remedy_of(error, 'Q2O_HTTP_HOST', 'Q2O_HTTP_PORT')}"
         ) from error
     # asyncio sets this only for a socket that names its protocol. Without it, a body waits 40 ms until the client acknowledges the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

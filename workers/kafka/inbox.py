@@ -44,7 +44,7 @@ _log = structlog.get_logger()
 
 
 class Inbox:
-    """One member of the consumer group of a view; as many as its topic has partitions may run. `group`: default that of the view."""
+    """One member of a view's consumer group; as many may run as its topic has partitions. `group`: by default that of the view."""
 
     def __init__(
         self, database: Database, kafka: KafkaAccess, view: View, *, group: str | None = None, batch_size: int = BATCH_SIZE

@@ -41,7 +41,7 @@ class View:
 
     @property
     def group(self) -> str:
-        """Its consumer group in Kafka."""
+        """The consumer group of this view in Kafka."""
         return f"q2o.{self.consumer}"
 
     def change_by(self, envelope: Envelope) -> Change | None:

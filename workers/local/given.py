@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import psycopg
 from sqlalchemy.engine import URL, make_url
 
+from domain.texts import lines_of
 from workers.local.camunda import EngineDatabase, check_login
 from workers.local.errors import StackError
 from workers.runtime.environment import Environment
@@ -34,7 +35,7 @@ def check_database(variable: str, text: str) -> URL:
             version = connection.info.server_version // 10000
     except psycopg.OperationalError as error:
         # A host may have several addresses, and the error has a line for each; one line is enough.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        reason = lines_of(error)[-1]
         raise StackError(f"Cannot open the database {where} ({reason}): start it or correct {variable}, or unset it") from error
     if version < OLDEST_POSTGRES:
         raise StackError(f"The database {where} is PostgreSQL {version}: use {OLDEST_POSTGRES} or later, or unset {variable}")

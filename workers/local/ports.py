@@ -137,7 +137,7 @@ def claim_of_any() -> socket.socket:
 
 
 def claim_of(port: int) -> socket.socket | None:
-    """Claim the port until the socket is closed; None when it is claimed or in use. The sign is the UDP port of the same number, which no server uses."""
+    """Claim a port until the returned socket is closed; None when it is claimed or in use. The claim is a UDP socket with the same number, which no server uses."""
     claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with suppress(OSError):
         claim.bind((HOST, port))

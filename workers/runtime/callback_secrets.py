@@ -17,8 +17,8 @@ HOW_TO_MAKE = """make one with: echo "whsec_$(openssl rand -base64 32)\""""
 class CallbackSecrets:
     """The secrets in a text, with commas, blanks or line breaks between them: the first one signs, each of them proves.
 
-    Raises SettingError, which names an unusable secret by its position, and the variable it comes from (`source`). When a file gets an unusable one later, the last secrets stay in
-    force.
+    Raises SettingError, which names an unusable secret by its position, and the variable it comes from (`source`). When a file gets an
+    unusable one later, the last secrets stay in force.
     """
 
     def __init__(self, text: Secret, source: str = "Q2O_CALLBACK_SECRET") -> None:

@@ -51,7 +51,7 @@ class _TakenBack(Exception):
 
 @contextmanager
 def trial(database: Database, cause: Cause) -> Iterator[UnitOfWork]:
-    """Open a transaction that is taken back in any case, and that leaves no line, because nothing of it has happened.
+    """Open a transaction that is always rolled back. It leaves no log line, because nothing has happened.
 
     A refusal must not leave the block: it would be recorded, as that of a command.
     """

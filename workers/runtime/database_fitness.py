@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain.store.declared import run
 from domain.store.isolation import EVERY_TENANT, limits_of
 from domain.store.transactions import transaction
+from domain.texts import lines_of
 from workers.runtime.outages import OutageError, UntrustedError, is_waited_out, needs_a_person, sqlstate_of
 
 OLDEST_POOLER = "PgBouncer 1.21"
@@ -45,7 +46,7 @@ class DatabaseUnfitError(Exception):
 
 
 def named(engine: Engine, variable: str) -> Engine:
-    """The same engine, which knows the variable of its address, for whoever has to correct it."""
+    """Remember which variable the engine's address came from, so that errors can name it. Returns the engine."""
     engine.update_execution_options(**{_NAMED: variable})
     return engine
 
@@ -70,8 +71,7 @@ def require_fit(engine: Engine, *, only_to_read: bool = False) -> None:
         if not is_waited_out(error):
             raise
         kind = DatabaseUntrustedError if needs_a_person(error) else DatabaseUnreachableError
-        lines = filter(None, map(str.strip, reversed(str(getattr(error, "orig", error)).splitlines())))
-        reason = next(lines, type(error).__name__)  # the last line: one of several addresses was tried in each
+        reason = lines_of(error)[-1]  # a host may have several addresses, with a line for each
         variable = engine.get_execution_options().get(_NAMED, "Q2O_DATABASE_URL")
         raise kind(f"cannot use the database {_address(engine)}: {reason}. Check {variable}") from error
 

@@ -13,7 +13,7 @@ from threading import Thread
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from workers.runtime.environment import SettingError
-from workers.runtime.listening import reason_of, remedy_of
+from workers.runtime.listening import remedy_of, system_reason
 
 REQUEST_SECONDS = 10  # a probe sends its request in one packet
 
@@ -42,7 +42,7 @@ def serve_health(host: str, port: int, complaints: Callable[[], Sequence[str]]) 
         server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
         raise SettingError(
-            f"health and metrics cannot listen on {host}:{port} ({reason_of(error)}): "
+            f"health and metrics cannot listen on {host}:{port} ({system_reason(error)}): "
             + remedy_of(error, "Q2O_HTTP_HOST", "Q2O_HEALTH_PORT")
         ) from error
     Thread(target=server.serve_forever, name="health", daemon=True).start()

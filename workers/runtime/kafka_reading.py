@@ -48,7 +48,7 @@ def first_offsets(kafka: KafkaAccess, topics: Collection[str], silence: timedelt
 
 @contextmanager
 def asking(kafka: KafkaAccess, group: str, what: str) -> Iterator[Consumer]:
-    """A consumer for one question: that Kafka should do `what`. Its errors are not logged, because the exception says why there is no answer.
+    """Give a consumer for one question. `what` ends the sentence "Kafka did not …" of the exception, so that nothing else needs to be logged.
 
     Raises KafkaUnavailableError, or KafkaUntrustedError when a person has to correct a certificate, a password or a setting.
     """

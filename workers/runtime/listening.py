@@ -14,8 +14,8 @@ def is_about_the_host(error: OSError) -> bool:
     return error.errno in {errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_NODATA}
 
 
-def reason_of(error: OSError) -> str:
-    """The system's reason, without the address that `create_server` repeats in brackets."""
+def system_reason(error: OSError) -> str:
+    """Why the operating system refused, without the address that `create_server` repeats in brackets."""
     return str(error.strerror).partition(" (")[0]
 
 

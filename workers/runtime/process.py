@@ -17,6 +17,8 @@ from typing import Protocol
 
 import structlog
 
+from domain.texts import reason_of
+
 EXIT_SOFTWARE = 70  # sysexits.h: internal software error
 STOP_TIMEOUT = timedelta(seconds=60)  # a pod's poll, drain and grace together, with room
 
@@ -34,15 +36,17 @@ class Loop(Protocol):
 
 def stop_on_signals() -> Event:
     """Return an event that SIGTERM and SIGINT set; a second SIGINT interrupts the waiting too. Call it in the main thread."""
-    stop, first = Event(), iter((True,))
+    stop, is_requested = Event(), False
 
     def tell(number: int) -> None:
         _log.info("stop_requested", signal=signal.Signals(number).name)
         stop.set()
 
     def request(number: int, _: FrameType | None) -> None:
-        # The main thread may hold the event's lock, or that of the log, in this moment: here it would wait for itself for ever.
-        if next(first, False):  # a platform and `timeout` send a second one, to the whole group
+        nonlocal is_requested
+        if not is_requested:  # a platform and `timeout` send a second signal, to the whole group
+            is_requested = True
+            # The main thread may hold the event's lock, or that of the log, in this moment: here it would wait for itself for ever.
             _thread.start_new_thread(tell, (number,))
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -84,12 +88,7 @@ def _guarded(name: str, loop: Loop, stop: Event, died: Event, say: Say) -> None:
         died.set()
         stop.set()  # first, so that nobody takes the process for ready any more
         _log.exception("loop_died", loop=name)
-        say(f"the loop `{name}` died of {type(error).__name__}: {_on_one_line(error)}")
+        say(f"the loop `{name}` died of {type(error).__name__}: {reason_of(error)}")
     finally:
         # Also when a loop returns before `stop` is set: the process must not go on without it.
         stop.set()
-
-
-def _on_one_line(error: BaseException) -> str:
-    """What an error says, without the statement that a database error repeats below it."""
-    return " ".join(str(getattr(error, "orig", None) or error).splitlines()[:1])

@@ -82,7 +82,7 @@ class Settings:
 
     @property
     def engine_login_named(self) -> str:
-        """The variables of the login, for whoever has to correct it."""
+        """The names of the variables that hold the login, for error messages."""
         return f"{self.environment.source('engine_user')} and {self.environment.source('engine_password')}"
 
     @property

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from workers.runtime.listening import reason_of, remedy_of
+from workers.runtime.listening import remedy_of, system_reason
 
 _CUT = "q2o.cut_connection"
 _START_SECONDS = 10.0
@@ -100,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ServerStartError(
-            f"the sandbox provider cannot listen on {host}:{port} ({reason_of(error)}): {remedy_of(error, 'the host', 'the port')}"
+            f"the sandbox provider cannot listen on {host}:{port} ({system_reason(error)}): {remedy_of(error, 'the host', 'the port')}"
         ) from error
     return listener
 

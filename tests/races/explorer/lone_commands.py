@@ -1,4 +1,4 @@
-"""Commands that the explorer lets meet nobody, because no rival touches their rows, or because what they do meets by itself; they only crash.
+"""Commands that are only crashed. They meet no other, because no rival touches their rows, or because what they do meets others elsewhere.
 
 A new quote is nobody else's. A callback claims its event id; two with one id meet in tests/races/test_repeated_callbacks.py, and the fact
 that it reports meets every other command in `delivery_commands`.
