@@ -23,6 +23,7 @@ from domain.schema import METADATA
 from domain.store.isolation import EVERY_TENANT
 from domain.store.transactions import transaction
 from reconciliation.archive_files import BrokenArchiveError, as_written, entries, restored
+from workers.runtime.counting import counted
 
 TITLE = "the archive is as it was written"
 AT_ONCE = 8_000_000  # characters in one statement: PostgreSQL takes some hundred million, and an archive has more
@@ -73,29 +74,29 @@ def load(connection: Connection, tenant_id: UUID, directory: Path | None) -> Che
 
     The transaction has taken its snapshot before: then whatever it misses in the tables stands in a file.
     """
-    filling, counted = Filling(connection), {"files": 0, "lines": 0}
+    filling, read = Filling(connection), {"files": 0, "lines": 0}
     files = archives.files_of(connection, tenant_id)
-    faults = (
-        [] if directory is not None or not files else [f"There are {len(files)} archive files, and no directory is named for them."]
-    )
+    faults = []
+    if files and directory is None:
+        faults.append(f"This tenant has {counted(len(files), 'archive file')}, and no directory of archives is named.")
     keys = archives.keys_of(connection, tenant_id)
     try:
         for file in as_written(tenant_id, files, archives.beginning(tenant_id)) if directory is not None else ():
-            counted["files"] += 1
-            faults += _read(file, directory, keys, filling, counted)
+            read["files"] += 1
+            faults += _read(file, directory, keys, filling, read)
     except BrokenArchiveError as error:
         faults.append(f"The archive is broken: {error}.")
     filling.flush()
-    return CheckResult(code="I32", title=TITLE, counted=counted, violations=tuple(faults))
+    return CheckResult(code="I32", title=TITLE, counted=read, violations=tuple(faults))
 
 
-def _read(file: Any, directory: Any, keys: Mapping[str, bytes], filling: Filling, counted: dict[str, int]) -> list[str]:
+def _read(file: Any, directory: Any, keys: Mapping[str, bytes], filling: Filling, read: dict[str, int]) -> list[str]:
     """Read one file; returns its first fault. A file is read although the one before it is broken: each begins with a known hash."""
     try:
         for line in entries(directory, file):
             table = line["table"]
             filling.add(table, restored(line, PERSONAL.get(table, ()), keys))
-            counted["lines"] += 1
+            read["lines"] += 1
     except BrokenArchiveError as error:
         return [f"The archive is broken: {error}."]
     return []

@@ -197,7 +197,7 @@ def test_the_directory_of_archives_is_read(run: Run, db: Engine, work: Fulfilmen
 
     without, within = run("--json"), run("--json", Q2O_ARCHIVE_DIR=str(tmp_path))
 
-    assert checks_of(without)["I32"]["violations"] == ["There are 1 archive files, and no directory is named for them."]
+    assert checks_of(without)["I32"]["violations"] == ["This tenant has 1 archive file, and no directory of archives is named."]
     assert checks_of(within)["I32"]["violations"][0].startswith("The archive is broken")
 
 
