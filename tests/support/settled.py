@@ -67,19 +67,25 @@ class Settled:
 
     def surroundings(self, connection: Connection, happened: datetime | None = None) -> Surroundings:
         """Make the records of engine, Kafka and provider that fit what the connection sees; `happened` is when it came about there."""
-        snapshot = auditing.inspect(connection, self.tenant_id)
+        return self._around(auditing.inspect(connection, self.tenant_id), happened)
+
+    def audit(self, connection: Connection, around: Surroundings | None = None, *, settled: bool = True) -> AuditReport:
+        keys = {each.identity for each in (around.operations if around else self._told())}
+        snapshot = auditing.inspect(connection, self.tenant_id, settled=settled, keys=keys)
+        outside = (around or self._around(snapshot)).outside
+        return compare(snapshot, archived_rows.load(connection, self.tenant_id, None), outside)
+
+    def _around(self, snapshot: auditing.Snapshot, happened: datetime | None = None) -> Surroundings:
         return Surroundings(
             engine=engine_of(snapshot, happened),
             kafka=RecordedEvents([record(event, offset, happened) for offset, event in enumerate(snapshot.events)]),
             ledger=ledger_of(snapshot),
-            operations=[Operation(self.tenant_id, *each) for each in (LOST_ANSWER, ANSWERED, REFUSED)],
+            operations=self._told(),
             increases={"q2o_stale_price_rejections_total": 1},
         )
 
-    def audit(self, connection: Connection, around: Surroundings | None = None, *, settled: bool = True) -> AuditReport:
-        outside = (around or self.surroundings(connection)).outside
-        snapshot = auditing.inspect(connection, self.tenant_id, settled=settled, keys=outside.clients.keys_of(self.tenant_id))
-        return compare(snapshot, archived_rows.load(connection, self.tenant_id, None), outside)
+    def _told(self) -> list[Operation]:
+        return [Operation(self.tenant_id, *each) for each in (LOST_ANSWER, ANSWERED, REFUSED)]
 
     def _fulfil(self, order_id: UUID) -> UUID:
         """One step is reported by callback, one reply is lost and found by reconciliation, the others come at once."""
