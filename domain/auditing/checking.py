@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 import domain.schema  # noqa: F401 - registers every move and every refusal
 from domain.auditing import delivery, history, offers, projections, sessions, signatures
-from domain.auditing.looking import Looked, look
+from domain.auditing.looking import Looked, expect_many_rows, look
 from domain.auditing.rule import ALWAYS, Rule
 from domain.errors import DomainError
 from domain.store import CellKind, Check, Matrix, Move
@@ -54,12 +54,15 @@ class CheckResult:
 def check(
     connection: Connection, tenant_id: UUID, *, settled: bool = True, told: Callable[[str], object] = lambda _: None
 ) -> list[CheckResult]:
-    """Check every rule for one tenant, and call `told` with the title of each before. Changes nothing.
+    """Check every rule for one tenant, and call `told` with the title of each before.
+
+    Changes nothing but how the transaction plans its queries.
 
     A rule that fails on an odd row says so in its result, and the others are checked.
 
     `settled`: nothing of the tenant is under way any more, so rows of any age count.
     """
+    expect_many_rows(connection)
     parameters = parameters_of(tenant_id)
     results = []
     for rule in RULES:

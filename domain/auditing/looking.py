@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, TextClause
+from sqlalchemy import Connection, Row, TextClause, text
 from sqlalchemy.exc import DataError, DBAPIError
 
 from domain.texts import reason_of
 
 _OF_THE_SESSION = ("08", "25P", "40", "53", "55", "57P")
 """SQLSTATEs after which other queries would fail as well: the connection, its end or its room, or a lock that another transaction has."""
+
+_NO_LOOPS = text("SET LOCAL enable_nestloop = off")
 
 
 class UncheckedRulesError(Exception):
@@ -30,6 +32,15 @@ class Looked(NamedTuple):
 
     rows: list[Row[Any]]
     failure: str = ""
+
+
+def expect_many_rows(connection: Connection) -> None:
+    """Let PostgreSQL join by hashes or by order for the rest of the transaction.
+
+    It expects hardly a row of a tenant, whose policies it cannot estimate, or of an excerpt. So it would compare each row of one table with
+    each row of another one, which for some thousand rows takes longer than a statement may.
+    """
+    connection.execute(_NO_LOOPS)
 
 
 def look(connection: Connection, query: TextClause, parameters: Mapping[str, Any]) -> Looked:
