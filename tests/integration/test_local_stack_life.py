@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
@@ -23,9 +25,11 @@ import requests
 
 from tests.support import asking
 from tests.support.local_stacks import holder, plain, processes_of
+from tests.support.models import TENANT, flow, model, new_name
 from tests.support.waiting import eventually
 from workers.local.errors import StackError
 from workers.local.stack import LocalStack
+from workers.runtime.engine import Engine
 from workers.runtime.kafka import is_reachable
 from workers.runtime.kafka_access import KafkaAccess
 
@@ -170,6 +174,39 @@ def test_a_killed_part_starts_again_on_the_same_address(succession: Succession, 
     assert is_reachable(KafkaAccess(bootstrap=stack.environment["Q2O_KAFKA"]), timedelta(seconds=10))
     # The engine's connection pool finds the new server by itself.
     eventually(lambda: login(stack), "login")
+
+
+@pytest.mark.stack
+@of_succession
+def test_an_engine_soon_takes_the_jobs_that_a_killed_one_had_taken(succession: Succession, tmp_path: Path) -> None:
+    """Kills: a lock of a minute, for which an order stands still after each crash of the engine."""
+    stack, file = succession.stack, tmp_path / "continues.bpmn"
+    file.write_text(with_a_job("continues"))
+    with closing(Engine(stack.engine.url, stack.engine.user, stack.engine.password)) as engine:
+        engine.deploy(TENANT, "continues", [file])
+        with tables_of_the_engine(stack) as gate:
+            gate.execute("LOCK TABLE act_ru_ext_task IN SHARE MODE")  # the job of the instance waits here
+            instance_id = engine.start_process(TENANT, "continues", new_name("business"), {})
+            eventually(lambda: gate.execute("SELECT FROM act_ru_job WHERE lock_owner_ IS NOT NULL").fetchall(), "the job is taken")
+            stack.engine.kill()
+        stack.engine.start()
+
+        eventually(lambda: engine.rows("/external-task", processInstanceId=instance_id), "the job is done", patience=30)
+
+
+def with_a_job(key: str) -> str:
+    return model(
+        key,
+        '<bpmn:startEvent id="start"/><bpmn:endEvent id="done"/>',
+        '<bpmn:serviceTask id="work" camunda:type="external" camunda:topic="nobody" camunda:asyncBefore="true"/>',
+        flow("start", "work"),
+        flow("work", "done"),
+    )
+
+
+def tables_of_the_engine(stack: LocalStack) -> psycopg.Connection[tuple[Any, ...]]:
+    with stack.postgres._connect() as server:
+        return psycopg.connect(server.info.dsn, password=server.info.password, dbname="camunda")
 
 
 def test_a_part_listens_on_its_fixed_port(tmp_path: Path) -> None:
