@@ -1,10 +1,11 @@
-"""The users of the demo and of storms look for their task on every page of the list."""
+"""The users of the demo and of storms find their tasks on every page, and go on although an answer was lost."""
 
 from __future__ import annotations
 
 from threading import Event
 from typing import Any
 from unittest.mock import create_autospec
+from uuid import uuid4
 
 from workers.demo.api import Api
 from workers.demo.courses import sample_quotes
@@ -26,4 +27,27 @@ def test_a_task_on_the_second_page_is_found() -> None:
 
     assert driver.task_for(sample, SALES)["taskId"] == "t-2"
 
+    driver.close()
+
+
+def test_a_person_whose_task_is_done_goes_on_although_tasklist_never_said_so() -> None:
+    """Kills: waiting for a task that is gone, because its completion took effect and the answer was lost."""
+    stop, signed = Event(), list[str]()
+    api = create_autospec(Api, instance=True, tenant_id=uuid4())
+    task = {"quoteId": "mine", "taskId": "t-1", "requirementId": str(uuid4())}
+    api.get.side_effect = lambda *_, **__: {"items": [] if signed else [task], "next": None}
+
+    def sign(decision: str, _: str) -> bool:
+        signed.append(decision)
+        if len(signed) > 1:
+            stop.set()
+        return False
+
+    driver = Driver(api, stop, sign)
+    [sample, *_] = sample_quotes(1)
+    sample.quote = {"quoteId": "mine"}
+
+    driver.decide_in_tasklist(sample, SALES, "APPROVE")
+
+    assert signed == ["APPROVE"]
     driver.close()

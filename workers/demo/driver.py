@@ -108,11 +108,12 @@ class Driver:
             raise UnexpectedAnswerError(f"the answers to two decisions were {codes}")
 
     def decide_in_tasklist(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
-        """Decide in Tasklist until the decision is recorded, because the task is offered again when its process was deleted."""
-        self.complete_in_tasklist(sample, actor, decision)
-        while (task := self._open_task(sample, actor)) is not None:
+        """Decide in Tasklist until the decision is recorded: an answer may be lost, and a task is offered again when its process was deleted."""
+        open_task: dict[str, Any] | None = self.task_for(sample, actor)
+        while open_task is not None:
+            self._sign_in_tasklist(decision, self._key_of(open_task))
             self._pause()
-            self._sign_in_tasklist(decision, self._key_of(task))
+            open_task = self._open_task(sample, actor)
 
     def complete_in_tasklist(self, sample: SampleQuote, actor: Actor, decision: str) -> None:
         """Complete the user task of the engine, once."""
