@@ -56,7 +56,7 @@ def look(connection: Connection, projection: Projection, after: Key, limit: int,
 
 
 def retract(connection: Connection, projection: Projection, keys: Sequence[Key]) -> Retracted:
-    """Put back the rows that are still ahead of the authority, and remove those that it still does not have.
+    """Set back each row that is still ahead of its quote or order, and delete each row whose quote or order still does not exist.
 
     It waits for nobody, and leaves what somebody has locked. First it locks the rows of the projection, so that no event is merged into them.
     Only then does it read the authority, by statements of their own, which see all that is committed by then. A version that comes later has

@@ -98,7 +98,7 @@ def on_one_line(text: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an error says, without the statement that a database error repeats below it."""
+    """The first line of an error's message. A database error repeats the whole statement on the lines after it."""
     return lines_of(error)[0]
 
 

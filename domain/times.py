@@ -20,7 +20,7 @@ class UnfitTimeError(ValueError):
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Convert a time to UTC, because PostgreSQL refuses offsets of 16 hours and more. Raises UnfitTimeError."""
+    """Convert a time to UTC. PostgreSQL refuses offsets of 16 hours or more. Raises UnfitTimeError."""
     if moment.tzinfo is None:
         raise UnfitTimeError("a time needs a time zone")
     # Comparing works for every time, while changing the zone fails for one whose year in UTC is not there.

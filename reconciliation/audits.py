@@ -100,7 +100,7 @@ class Audits:
         self._is_whole = False
 
     def _look(self, connection: Connection, tenant_id: UUID, quotes: Sequence[UUID]) -> None:
-        """Note what is wrong. A rule that could not be checked counts as violated, because it may be."""
+        """Note each violation. A rule that could not be checked is noted as well, because it may be violated."""
         try:
             for code, sentence in _EXCERPTS.violations(connection, tenant_id, quotes):
                 self._note(tenant_id, code, sentence)

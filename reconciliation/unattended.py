@@ -1,7 +1,7 @@
 """Steps that are ready and whose process has ended: nobody would ever send them, and their order would wait for ever.
 
-A process can also end normally without doing its work, when somebody has completed its task by hand or moved its token. As with a process that was
-ended from outside (`reconciliation/called.py`), the root counts as lost, and a person restarts it.
+A process can also end normally without doing its work, when somebody has completed its task by hand or moved its token. As with a process
+that was ended from outside (`reconciliation/called.py`), the root counts as lost, and a person restarts it.
 """
 
 from __future__ import annotations

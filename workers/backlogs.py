@@ -23,7 +23,7 @@ Count = tuple[int, datetime | None]
 
 
 def in_the_database(connection: Connection, ages: Mapping[str, timedelta]) -> list[Waiting]:
-    """Every kind of open item, and the rows that are past their age. `ages`: how long each kind of row is kept."""
+    """Count the open items of each kind, and the rows that have been kept for longer than `ages` says."""
     number, oldest = _past_their_age(connection, ages)
     return [*backlog(connection), Waiting(process="retain", what="rows past their age", count=number, oldest=oldest)]
 

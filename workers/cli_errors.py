@@ -99,7 +99,7 @@ def settings_of(command: str, *, opens: Sequence[str] = (), **given: str) -> Set
 
 
 def refuse_together(option: str, others: Mapping[str, object], reason: str) -> None:
-    """Refuse options that would have no effect beside this one. Raises SettingError."""
+    """Refuse other options that have no effect when `option` is given. Raises SettingError."""
     if given := [name for name, value in others.items() if value]:
         raise SettingError(f"{option} does not go with {' and '.join(given)}: {reason}")
 

@@ -24,7 +24,7 @@ PEOPLE: Final = "people"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Open items of one kind. `process` works on them; `oldest` is when the oldest began to wait, or None.
+    """Open items of one kind, and the process that works on them. `oldest`: since when the oldest one has waited; None: there is none.
 
     `unknown`: why nobody can say how many wait; then `count` is None.
     """

@@ -54,13 +54,12 @@ class CheckResult:
 def check(
     connection: Connection, tenant_id: UUID, *, settled: bool = True, told: Callable[[str], object] = lambda _: None
 ) -> list[CheckResult]:
-    """Check every rule for one tenant, and call `told` with the title of each before.
-
-    Changes nothing but how the transaction plans its queries.
+    """Check every rule for one tenant. Changes nothing but how the transaction plans its queries.
 
     A rule that fails on an odd row says so in its result, and the others are checked.
 
-    `settled`: nothing of the tenant is under way any more, so rows of any age count.
+    `settled`: nothing of the tenant is under way any more, so rows of any age count. `told` is called with the title of each rule before
+    that rule is checked.
     """
     expect_many_rows(connection)
     parameters = parameters_of(tenant_id)

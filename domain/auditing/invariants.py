@@ -200,7 +200,7 @@ INVARIANTS: Final[Mapping[str, Invariant]] = {
             "I23",
             "nothing waits to be sent, and every incident is explained",
             "Events or commands are stuck, or a process stands still and nobody knows.",
-            "See with `q2o status` which process has no session.",
+            "`q2o status` shows which process has no session: start it.",
         ),
         _of(
             CLIENTS,

@@ -20,7 +20,7 @@ _NO_LOOPS = text("SET LOCAL enable_nestloop = off")
 
 
 class UncheckedRulesError(Exception):
-    """Some rules could not be checked. `reasons` maps the code of each rule to the reason, in one line."""
+    """Some rules could not be checked. `reasons`: the code of each rule, with a line that says why."""
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{code} could not be checked: {reason}" for code, reason in reasons.items()))
@@ -37,8 +37,8 @@ class Looked(NamedTuple):
 def expect_many_rows(connection: Connection) -> None:
     """Let PostgreSQL join by hashes or by order for the rest of the transaction.
 
-    It expects hardly a row of a tenant, whose policies it cannot estimate, or of an excerpt. So it would compare each row of one table with
-    each row of another one, which for some thousand rows takes longer than a statement may.
+    It expects hardly any row to pass the policies of a tenant, or to be in an excerpt. So it would compare each row of one table with each
+    row of another one, and for a few thousand rows that takes longer than a statement may.
     """
     connection.execute(_NO_LOOPS)
 

@@ -53,7 +53,7 @@ def since(time: ColumnElement[datetime]) -> ColumnElement[timedelta]:
 
 
 def one_more(counter: SQLColumnExpression[int]) -> ColumnElement[int]:
-    """Add one to a counter, unless it is at its highest: one such row must not make the statement fail for all rows."""
+    """A counter plus one, or still its highest number, because one full counter must not make a statement fail for every row."""
     return func.least(counter, HIGHEST - 1) + 1
 
 

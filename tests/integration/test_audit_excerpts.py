@@ -8,15 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from domain.auditing.checking import RULES
-from domain.auditing.excerpts import Excerpts
-from domain.retaining.dossiers import IDS_OF_SEVERAL, PARTS
 from domain.store.transactions import transaction
 from tests.support.bad_histories import IN_DATABASE
 from tests.support.database import acting
 from tests.support.planting import follow
 from tests.support.settled import Settled
+from tests.support.sweep_selections import EXCERPTS
 
-EXCERPTS = Excerpts(IDS_OF_SEVERAL, PARTS)
 WHOLE_TENANT_ONLY = {"I2", "I27", "I28", "I30", "I32"}
 # What belongs to no quote, or has lost its own, so that only the audit of a whole tenant sees it.
 OUTSIDE_OF_A_QUOTE = {

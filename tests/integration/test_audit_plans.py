@@ -10,15 +10,13 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from domain.auditing.checking import check
-from domain.auditing.excerpts import Excerpts
-from domain.retaining.dossiers import IDS_OF_SEVERAL, PARTS
 from domain.store.transactions import transaction
 from tests.support.database import acting
 from tests.support.settled import Settled
+from tests.support.sweep_selections import EXCERPTS
 
-EXCERPTS = Excerpts(IDS_OF_SEVERAL, PARTS)
 OFTEN = 50
-"""So often a rule may look at each row of the log, over all parts of its plan."""
+"""How many times, on average, the plan of a rule may look at each row of the log."""
 
 
 def audit_quotes(settled: Settled, connection: Connection) -> None:
@@ -46,7 +44,7 @@ def test_no_rule_compares_each_row_with_each_other_one(
 
 
 def rows_of(plan: Mapping[str, Any]) -> float:
-    """How many rows all parts of a plan have looked at."""
+    """Count the rows that a plan looked at, in all its parts together."""
     left_out = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Join Filter", 0)
     own: float = (plan["Actual Rows"] + left_out) * plan["Actual Loops"]
     return own + sum(rows_of(part) for part in plan.get("Plans", ()))

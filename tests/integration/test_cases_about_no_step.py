@@ -35,7 +35,7 @@ def bert(api: Api) -> Caller:
 
 
 def receive(work: Fulfilment, event_type: str, provider: str = "sandbox", step: str | None = CHECK) -> Row[Any]:
-    """Receive an event that has no effect, and return its case."""
+    """Receive a callback that changes no step, and return the case that it opens."""
     event_id = f"evt-{uuid4()}"
     event = ReceiveCallback(
         provider_name=provider,

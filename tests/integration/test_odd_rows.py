@@ -1,4 +1,4 @@
-"""Odd rows, left by SQL by hand or by a fault in another release, stop nobody who reads them, and no row beside them."""
+"""An odd row, written by hand or by a faulty release, does not stop whoever reads it, and does not hold up other rows."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_a_callback_stays_whole_while_a_case_about_it_is_open(db: Engine, tenant
 
 
 def test_another_content_of_a_callback_of_no_step_is_archived_with_its_case(db: Engine, tenant: Offers, tmp_path: Path) -> None:
-    """Kills: evidence whose payload stays for ever, because it belongs to no dossier."""
+    """Kills: keeping the payload for ever, because it belongs to no dossier."""
     receive(tenant, "a")
     receive(tenant, "b")
     end_cases(tenant)

@@ -37,7 +37,7 @@ def order_id(offers: Offers) -> UUID:
 
 
 def put_ahead(engine: Engine, projection: Projection = Projection.ORDERS) -> None:
-    """Leave what an event of version 1000 would, which no command has written."""
+    """Change the row as an event of version 1000 would, although no command has written one."""
     table = TABLES[projection]
     forged = {"aggregate_version": 1000, "status": "FORGED", "missing": text("'{[4,1000)}'"), "gap_since": text("created_at")}
     with engine.begin() as connection:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 import pytest
 from sqlalchemy import Engine, text
 
+from reconciliation import rounds
 from tests.support.database import new_database
 from tests.support.held import CHECK
 from tests.support.loading import insert_attempted_steps, loading
@@ -48,7 +50,9 @@ def measured(database: str) -> Iterator[Measured]:
             with loading(engine) as connection:
                 load.finish(connection, finished, prefix)
             analyze(engine)
-            return costs_of(engine, load, sweeps)
+            with pytest.MonkeyPatch.context() as slow_machine:
+                slow_machine.setattr(rounds, "BUDGET", timedelta(0))
+                return costs_of(engine, load, sweeps)
 
         few, many = beside(FEW, FIRST), beside(MANY - FEW, "many")
         with loading(engine) as connection:
@@ -69,6 +73,13 @@ def of_unanswered(engine: Engine, load: Load) -> int:
 @pytest.mark.parametrize("what", [*SWEEPS, *SELECTIONS, *COMMANDS])
 def test_hardly_more_is_read_beside_five_times_as_many_finished_orders(measured: Measured, what: str) -> None:
     assert not measured.many[what].grown(MORE, measured.few[what])
+
+
+def test_a_sweep_is_measured_to_its_end_on_a_slow_machine_too(measured: Measured) -> None:
+    """Kills: comparing the first orders of a sweep that had no time for all with those of one that had."""
+    [updates] = [costs for statement, costs in measured.many["order"].of.items() if statement.startswith("UPDATE sales_order")]
+
+    assert updates[0].searches >= TENANTS
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)

@@ -55,7 +55,7 @@ from workers.runtime.settings import Settings
 EVERYTHING = frozenset(suite.PROCESSES)
 _connect, _engine_of = suite.connect, suite.engine_of
 POLL = timedelta(seconds=1)
-"""A poll sees only the tenants that existed when it began, and most tests make a new one. The product polls for ten seconds."""
+"""How long a poll for tasks waits: ten seconds in the product. A poll misses tenants that are made after it began, and most tests make one."""
 SHORT_INTERVALS = {"Q2O_START_SAFE_INTERVAL_SECONDS": "5"}
 
 

@@ -117,7 +117,7 @@ class KeptHistory(PeopleCalls):
             return {"count": self.by_completion if "userOperationId" in params else self.counts[params["variableTypeIn"]]}
         if path == "/history/user-operation/count":
             return {"count": self.renamed}
-        raise NotImplementedError(path)
+        raise AssertionError(f"nobody should ask for {path}")
 
     def rows(self, path: str, **_: Any) -> list[dict[str, Any]]:
         if path == "/history/task":

@@ -31,7 +31,7 @@ def test_a_task_on_the_second_page_is_found() -> None:
 
 
 def test_a_person_whose_task_is_done_goes_on_although_tasklist_never_said_so() -> None:
-    """Kills: waiting for a task that is gone, because its completion took effect and the answer was lost."""
+    """Kills: waiting for ever for a task that was completed, because the answer to the completion was lost."""
     stop, signed = Event(), list[str]()
     api = create_autospec(Api, instance=True, tenant_id=uuid4())
     task = {"quoteId": "mine", "taskId": "t-1", "requirementId": str(uuid4())}

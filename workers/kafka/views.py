@@ -41,7 +41,7 @@ class View:
 
     @property
     def group(self) -> str:
-        """The consumer group of this view in Kafka."""
+        """The name of the Kafka consumer group of this view."""
         return f"q2o.{self.consumer}"
 
     def change_by(self, envelope: Envelope) -> Change | None:

@@ -46,7 +46,7 @@ class DatabaseUnfitError(Exception):
 
 
 def named(engine: Engine, variable: str) -> Engine:
-    """Remember which variable the engine's address came from, so that errors can name it. Returns the engine."""
+    """Note in the engine which variable gave its address, so that errors can name the variable. Returns the same engine."""
     engine.update_execution_options(**{_NAMED: variable})
     return engine
 

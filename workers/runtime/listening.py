@@ -15,7 +15,7 @@ def is_about_the_host(error: OSError) -> bool:
 
 
 def system_reason(error: OSError) -> str:
-    """Why the operating system refused, without the address that `create_server` repeats in brackets."""
+    """The reason that the operating system gives, without the address that `create_server` adds in brackets."""
     return str(error.strerror).partition(" (")[0]
 
 

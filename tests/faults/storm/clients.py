@@ -15,6 +15,7 @@ import httpx
 
 from tests.faults.storm.history import History
 from workers.demo.api import Answer, Api, UnexpectedAnswerError
+from workers.demo.command import tasklist
 from workers.demo.courses import sample_quotes
 from workers.demo.driver import Driver, SampleQuote
 from workers.demo.people import FALLOUT_MANAGER, SALES, Actor
@@ -172,14 +173,12 @@ def _without_end() -> Iterator[SampleQuote]:
 
 
 def _tasklist(manager: Engine) -> Callable[[str, str], bool]:
+    sign = tasklist(manager)
+
     def complete(decision: str, business_key: str) -> bool:
-        """Complete the task of a manager; False while there is none, or the engine is away."""
+        """Complete the task of a manager; False while there is none, or when the engine has not said that it is completed."""
         with suppress(EngineError):
-            for task in manager.user_tasks(business_key):
-                with suppress(EngineError):
-                    manager.complete_user_task(task.id, {"decision": decision, "reasonCode": "STRATEGIC_DEAL", "comment": ""})
-                # The reply may have been lost: the task that is gone has been completed, or its process was deleted.
-                return not manager.user_tasks(business_key)
+            return sign(decision, business_key)
         return False
 
     return complete

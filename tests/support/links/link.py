@@ -101,7 +101,7 @@ class Link:
         self._add(Kind.HOLD, match, times, released)
 
     def delay(self, match: Match, released: Event, times: int = 1) -> None:
-        """Close the connection when a matching request comes, and deliver it when `released` is set. For requests that need no session."""
+        """Close the connection when a matching request arrives, and deliver the request after `released` is set. It must not need a session."""
         self._add(Kind.DELAY, match, times, released)
 
     def reset(self, match: Match = EVERY, times: int = 1) -> None:
