@@ -25,6 +25,7 @@ import pytest
 from domain.delivery.attempts import AttemptStatus
 from domain.delivery.steps import FulfillmentStep, StepStatus
 from domain.findings import ReconciliationFinding
+from tests.support.audits import wrong
 from tests.support.engines import running
 from tests.support.metrics import metric
 from tests.support.suite import EVERYTHING, Shop, prepared, working
@@ -153,7 +154,7 @@ def one_effect_each(shop: Shop, order_id: UUID) -> None:
     assert len(shop.ledger()) == 7
     assert {(entry["requests"], entry["effects"]) for entry in shop.ledger().values()} == {(1, 1)}
     assert incidents(shop) == []
-    assert shop.audit().violations == 0
+    assert wrong(shop.audit()) == []
 
 
 def refuses(engine: Engine, task_id: str) -> bool:

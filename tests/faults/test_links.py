@@ -21,8 +21,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from sqlalchemy import Engine
 
-from tests.support.links.link import Kind, Link
+from tests.support.links.link import Link
 from tests.support.links.protocols import HOST, Http, Postgres
+from tests.support.links.rules import Kind
 from tests.support.waiting import eventually
 from workers.local.stack import LocalStack
 
@@ -207,6 +208,7 @@ def test_a_client_of_a_silent_link_waits_and_goes_on_when_it_speaks_again(peer: 
 
     assert not peer.succeeds()
 
+    assert peer.link.held >= 1
     peer.link.mend()
     assert peer.succeeds()
 
@@ -219,6 +221,24 @@ def test_a_link_that_is_cut_refuses_and_passes_again_when_it_is_mended(peer: Pee
     assert peer.link.refused >= 1
     peer.link.mend()
     assert peer.succeeds()
+
+
+@pytest.mark.parametrize("peer", ["http"], indirect=True)
+def test_a_link_that_is_cut_tells_how_many_connections_it_has_broken(peer: Peer) -> None:
+    assert peer.succeeds()
+
+    assert (peer.link.cut(), peer.link.cut()) == (1, 0)
+
+
+@pytest.mark.parametrize("peer", ["http"], indirect=True)
+def test_an_order_of_a_fault_counts_what_it_has_struck_and_strikes_no_more_when_it_is_forgotten(peer: Peer) -> None:
+    rule = peer.link.drop_answer(times=2)
+    assert not peer.succeeds()
+
+    peer.link.forget(rule)
+
+    assert peer.succeeds()
+    assert rule.struck == 1
 
 
 def test_a_commit_whose_answer_is_cut_is_carried_out(db: Engine) -> None:

@@ -14,6 +14,8 @@ from tests.support.offers import Offers
 from tests.support.planting import OTHER_TENANT, UNPROTECT
 from tests.support.settled import Settled
 
+OF_CLIENTS = frozenset({"I24", "I25", "I26", "I27", "I29"})
+
 
 @pytest.fixture(scope="module")
 def settled(migrated: Engine) -> Iterator[Settled]:
@@ -41,6 +43,20 @@ def planted(settled: Settled) -> Iterator[Connection]:
 def broken(report: AuditReport) -> list[str]:
     """List the codes of the checks that found something."""
     return [check.code for check in report.checks if check.violations]
+
+
+def wrong(report: AuditReport) -> list[str]:
+    """List a sentence for each violation and for everything that was not looked at, although all sides were there to be read.
+
+    Only what needs a record of the clients may be left out: nobody gave one.
+    """
+    broken = [f"{check.code}: {sentence}" for check in report.checks for sentence in check.violations]
+    unseen = [
+        f"{check.code} was not looked at: {check.unseen}"
+        for check in report.checks
+        if check.unseen and check.code not in OF_CLIENTS
+    ]
+    return [*broken, *unseen, *(f"out of reach: {reason}" for reason in report.out_of_reach)]
 
 
 def figures(report: AuditReport, code: str) -> dict[str, int]:

@@ -9,15 +9,20 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import create_autospec
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.faults.storm.clients import RecordingApi, StormOverError
+from tests.faults.storm import running
+from tests.faults.storm.clients import Clients, RecordingApi, StormOverError
 from tests.faults.storm.faults import FAULTS
 from tests.faults.storm.history import History, Operation, read
-from tests.faults.storm.running import dealt
+from tests.faults.storm.running import Progress, Weather, dealt
+from tests.faults.storm.world import World
+from tests.support.waiting import eventually
+from workers.runtime.engine import Engine
 
 SECRET = "a secret of the tests, which is long enough"
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -122,3 +127,36 @@ def test_every_kind_of_fault_comes_before_one_comes_twice() -> None:
     names = [name for name, _ in islice(dealt(list(FAULTS), seed=7), len(FAULTS))]
 
     assert sorted(names) == sorted(FAULTS)
+
+
+def test_only_a_fault_that_struck_something_is_counted(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: counting what was ordered, so that a storm in which nothing broke would look like one that was survived."""
+    calm = Event()
+    world, progress = create_autospec(World, instance=True, calm=calm), Progress()
+    world.last.side_effect = lambda _: calm.set() if progress.faults and progress.idle else None
+    monkeypatch.setattr(running, "FAULTS", {"breaks": lambda *_: True, "finds nothing": lambda *_: False})
+    weather = Weather(world, ["breaks", "finds nothing"], seed=7, history=history, progress=progress)
+
+    weather.start()
+    weather.join()
+
+    assert (set(progress.faults), set(progress.idle)) == ({"breaks"}, {"finds nothing"})
+    told = [json.loads(line) for line in history.file.read_text().splitlines()]
+    assert {line["kind"]: line["struck"] for line in told if line["event"] == "fault over"} == {
+        "breaks": True,
+        "finds nothing": False,
+    }
+
+
+def test_a_client_that_cannot_read_an_answer_is_told_and_begins_another_quote(history: History) -> None:
+    """Kills: a thread that dies unseen, and counts as a client that has come to its end."""
+    over, failures = Event(), list[str]()
+    seen, handle = answer_with(httpx.Response(201, content=b"no JSON"))
+    people = Clients(1, lambda _: client(history, handle, over), create_autospec(Engine, instance=True), over, failures)
+
+    people.start()
+    eventually(lambda: len(seen) > 1, "the client begins another quote")
+    people.close()
+
+    assert failures
+    assert "JSONDecodeError" in failures[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,31 @@ from tests.faults.storm.history import Operation, read
 ORDER = "sales_order:1"
 
 
-def write(number: int, key: str, invoked: float, answered: float | None, code: int | None = 200, **facts: Any) -> Operation:
+def write(
+    number: int,
+    key: str,
+    invoked: float,
+    answered: float | None,
+    code: int | None = 200,
+    *,
+    request: str = "POST",
+    order: str | None = None,
+) -> Operation:
     return Operation(
-        number=number, client="a", request="POST", key=key, invoked=invoked, answered=answered, code=code, body="b", **facts
+        number=number,
+        client="a",
+        request=request,
+        key=key,
+        invoked=invoked,
+        answered=answered,
+        code=code,
+        body="b",
+        order=order,
     )
+
+
+def accepted(number: int, key: str, order: str) -> Operation:
+    return write(number, key, 6, 7, 201, request="POST /quotes/1/acceptances", order=order)
 
 
 def shown(number: int, version: int, invoked: float, answered: float, status: str | None = None) -> Operation:
@@ -57,6 +77,21 @@ def test_operations_at_the_same_time_may_have_any_order() -> None:
 
 def test_a_command_that_is_sent_twice_under_one_key_is_one_command() -> None:
     assert violations([*RIGHT, write(6, "k2", 6, 7)], TRUTH) == []
+
+
+def test_acceptances_that_are_answered_with_one_order_are_right() -> None:
+    truth = replace(TRUTH, answers={**TRUTH.answers, "k8": 201, "k9": 200})
+
+    assert violations([*RIGHT, accepted(6, "k8", "1"), accepted(7, "k9", "1")], truth) == []
+
+
+@pytest.mark.parametrize(("order", "told"), [("2", "was answered with 2 orders"), ("2", "order 2, which is not true")])
+def test_another_order_in_an_answer_to_an_acceptance_is_found(order: str, told: str) -> None:
+    truth = replace(TRUTH, answers={**TRUTH.answers, "k8": 201, "k9": 200})
+
+    found = violations([*RIGHT, accepted(6, "k8", "1"), accepted(7, "k9", order)], truth)
+
+    assert any(told in sentence for sentence in found)
 
 
 def test_a_refused_command_that_left_nothing_is_right() -> None:

@@ -70,12 +70,13 @@ class Outcome:
 
     @property
     def unexpected(self) -> list[str]:
-        """A sentence for each sample quote that ended otherwise than expected, and for each fault that did not happen.
+        """A sentence for each sample quote that ended otherwise than expected, each fault that did not happen, and what was not audited.
 
-        Without its faults, the demo would prove nothing.
+        Without its faults and its audit, the demo would prove nothing.
         """
         ended = [f"{each.course}: {each.end} instead of {each.expected}" for each in self.samples if not each.as_expected]
-        return ended + [f"{name} is {value}" for name, value in self.disorder.items() if not value]
+        without_fault = [f"{name} is {value}" for name, value in self.disorder.items() if not value]
+        return [*ended, *without_fault, *(f"not audited: {reason}" for reason in self.report.out_of_reach)]
 
     @property
     def passed(self) -> bool:

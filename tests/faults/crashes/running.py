@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from reconciliation.audit_report import AuditReport
 from tests.faults.crashes.lives import MORTAL, SHORT, Lives, short_waits
 from tests.faults.crashes.places import Places
+from tests.support.audits import wrong
 from tests.support.suite import EVERYTHING, open_shop, prepared, working
 from workers.demo.command import ending_on_error
 from workers.demo.courses import sample_quotes
@@ -32,8 +33,7 @@ class Aftermath:
     def unexpected(self) -> list[str]:
         """A sentence for each thing that the crashes have changed."""
         ends = [f"{each.course} ended as {each.end}, not as {each.expected}" for each in self.samples if not each.as_expected]
-        broken = [violation for check in self.report.checks for violation in check.violations]
-        return [*ends, *self.errors, *broken]
+        return [*ends, *self.errors, *wrong(self.report)]
 
 
 def crash_processes(

@@ -81,7 +81,8 @@ def _showing(progress: Progress) -> Iterator[None]:
 def _line(progress: Progress) -> str:
     return (
         f"{progress.phase}: {progress.operations:,} operations ({progress.unknown:,} attempts unknown), {progress.quotes} quotes done, "
-        f"{progress.cases} cases resolved, {progress.faults.total()} faults of {len(progress.faults)} kinds; now: "
+        f"{progress.cases} cases resolved, {progress.faults.total()} faults of {len(progress.faults)} kinds "
+        f"({progress.idle.total()} more found nothing to strike); now: "
         f"{', '.join(progress.now) or 'nothing'}"
     )
 

@@ -78,7 +78,8 @@ def truth_of(database: Database, tenant_id: UUID) -> Truth:
 
 def violations(operations: Sequence[Operation], truth: Truth) -> list[str]:
     """A sentence for everything in a history that the truth contradicts."""
-    return [*_answers(operations, truth), *_effects(operations, truth), *_order(operations, truth)]
+    rules = (_answers, _effects, _one_order, _order)
+    return [sentence for rule in rules for sentence in rule(operations, truth)]
 
 
 def _answers(operations: Sequence[Operation], truth: Truth) -> Iterator[str]:
@@ -117,6 +118,23 @@ def _effects(operations: Sequence[Operation], truth: Truth) -> Iterator[str]:
         for (key, aggregate, reason), number in times.items()
         if number > 1
     )
+
+
+def _one_order(operations: Sequence[Operation], truth: Truth) -> Iterator[str]:
+    """Every acceptance of a quote is answered with the same order, and that order is true."""
+    named: dict[str, set[str | None]] = defaultdict(set)
+    for operation in operations:
+        if operation.succeeded and operation.request.endswith("/acceptances"):
+            named[operation.request].add(operation.order)
+    known = {change.aggregate for change in truth.changes}
+    for request, orders in named.items():
+        if len(orders) > 1:
+            yield f"{request} was answered with {len(orders)} orders"
+        yield from (
+            f"{request} was answered with order {order}, which is not true"
+            for order in orders
+            if f"sales_order:{order}" not in known
+        )
 
 
 def _order(operations: Sequence[Operation], truth: Truth) -> Iterator[str]:

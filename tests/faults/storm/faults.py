@@ -1,4 +1,4 @@
-"""The kinds of fault of a storm. Each is a function that causes the fault, lets it last, and ends it."""
+"""The kinds of fault of a storm. Each is a function that causes the fault, lets it last, ends it, and says whether it has struck anything."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from tests.faults.storm import poison
 from tests.faults.storm.processes import ALL
 from tests.faults.storm.world import LOCK_SECONDS, World
 from tests.support.links.link import Link
+from tests.support.links.rules import Rule
 from workers.runtime.engine import EngineError
 from workers.sandbox.faults import FaultKind
 
-Fault: TypeAlias = Callable[[World, Random], object]
+Fault: TypeAlias = Callable[[World, Random], bool]
+STRIKES_WITHIN = 6.0  # seconds
 STOPPED = ("http", "dispatch", "relay", "inbox", "reconcile")
 WITH_A_CLOCK = ("http", "tasks", "dispatch", "reconcile", "inbox")
 CALLBACKS = {
@@ -29,32 +31,34 @@ CALLBACKS = {
 }
 
 
-def kill(name: str, world: World, _: Random) -> None:
+def kill(name: str, world: World, _: Random) -> bool:
     world.processes.kill(name)
+    return True
 
 
-def stop_tasks(world: World, _: Random) -> None:
-    _stopped(world, "tasks", LOCK_SECONDS + 1.5)
+def stop_tasks(world: World, _: Random) -> bool:
+    return _stopped(world, "tasks", LOCK_SECONDS + 1.5)
 
 
-def stop_another(world: World, random: Random) -> None:
-    _stopped(world, random.choice(STOPPED), random.uniform(1, 4))
+def stop_another(world: World, random: Random) -> bool:
+    return _stopped(world, random.choice(STOPPED), random.uniform(1, 4))
 
 
-def _stopped(world: World, name: str, seconds: float) -> None:
+def _stopped(world: World, name: str, seconds: float) -> bool:
     world.processes.stop(name)
     world.last(seconds)
     world.processes.go_on(name)
+    return True
 
 
-def cut_sessions(world: World, random: Random) -> None:
+def cut_sessions(world: World, random: Random) -> bool:
     share = random.choice((3, 1))
     sessions = f"FROM pg_stat_activity WHERE datname = 'q2o' AND pid % {share} = 0"
     with world.heavy:
-        world.as_superuser(f"SELECT pg_terminate_backend(pid) {sessions}")
+        return any(was_cut for (was_cut,) in world.as_superuser(f"SELECT pg_terminate_backend(pid) {sessions}"))
 
 
-def fail_over(world: World, random: Random) -> None:
+def fail_over(world: World, random: Random) -> bool:
     """Every session becomes read-only, as on a server that is no primary any more; then it is the primary again."""
     with world.heavy:
         world.as_superuser("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -62,89 +66,112 @@ def fail_over(world: World, random: Random) -> None:
         world.last(random.uniform(1, 3))
         world.as_superuser("ALTER SYSTEM RESET default_transaction_read_only")
         world.as_superuser("SELECT pg_reload_conf()")
+    return True
 
 
-def restart_postgres(world: World, _: Random) -> None:
+def restart_postgres(world: World, _: Random) -> bool:
     with world.heavy:
         world.stack.postgres.restart()
+    return True
 
 
-def kill_engine(world: World, _: Random) -> None:
+def kill_engine(world: World, _: Random) -> bool:
     with world.heavy:
         world.stack.engine.kill()
         world.stack.engine.start()
+    return True
 
 
-def kill_broker(world: World, _: Random) -> None:
+def kill_broker(world: World, _: Random) -> bool:
     with world.heavy:
         world.stack.kafka.kill()
         world.stack.kafka.start()
+    return True
 
 
-def silence(link_of: Callable[[World], Link], world: World, random: Random) -> None:
-    link_of(world).silence()
+def silence(link_of: Callable[[World], Link], world: World, random: Random) -> bool:
+    link = link_of(world)
+    held = link.held
+    link.silence()
     world.last(random.uniform(1, 5))
-    link_of(world).mend()
+    link.mend()
+    return link.held > held
 
 
-def refuse(link_of: Callable[[World], Link], world: World, random: Random) -> None:
-    link_of(world).cut()
+def refuse(link_of: Callable[[World], Link], world: World, random: Random) -> bool:
+    link = link_of(world)
+    refused, lines = link.refused, link.cut()
     world.last(random.uniform(0.5, 2))
-    link_of(world).mend()
+    link.mend()
+    return bool(lines) or link.refused > refused
 
 
-def break_exchanges(link_of: Callable[[World], Link], act: Callable[[Link], object], world: World, _: Random) -> None:
+def break_exchanges(link_of: Callable[[World], Link], order: Callable[[Link], Rule], world: World, _: Random) -> bool:
     """Order a fault for some exchanges, and give them time to happen."""
-    act(link_of(world))
+    rule = order(link_of(world))
     world.last(2)
-    link_of(world).clear()
+    link_of(world).forget(rule)
+    return rule.struck > 0
 
 
-def hold(link_of: Callable[[World], Link], match: str, seconds: float, world: World, _: Random) -> None:
+def hold(link_of: Callable[[World], Link], match: str, seconds: float, world: World, _: Random) -> bool:
     """Hold answers back until their clients have given up; then deliver them."""
-    released = Event()
-    link_of(world).hold(match, released, times=3)
-    world.last(seconds)
-    link_of(world).clear()
-    released.set()
+    return _released_after(seconds, lambda released: link_of(world).hold(match, released, times=3), link_of(world), world)
 
 
-def delay(link_of: Callable[[World], Link], seconds: float, world: World, _: Random) -> None:
+def delay(link_of: Callable[[World], Link], seconds: float, world: World, _: Random) -> bool:
     """Deliver requests after their clients have given up and sent them again."""
+    return _released_after(seconds, lambda released: link_of(world).delay("POST", released, times=3), link_of(world), world)
+
+
+def _released_after(seconds: float, order: Callable[[Event], Rule], link: Link, world: World) -> bool:
     released = Event()
-    link_of(world).delay("POST", released, times=3)
+    rule = order(released)
     world.last(seconds)
-    link_of(world).clear()
+    link.forget(rule)
     released.set()
+    return rule.struck > 0
 
 
-def delete_instance(world: World, random: Random, *, is_called: bool) -> None:
+def delete_instance(world: World, random: Random, *, is_called: bool) -> bool:
     """Delete a process instance behind everybody's back, as an operator may in Cockpit. `is_called`: one that another has called."""
     with suppress(EngineError):
         running = [each for each in world.shop.instances() if each.is_running and (each.caller_id is not None) is is_called]
         if running:
             world.shop.engine.delete_instance(random.choice(running).id, "storm")
+            return True
+    return False
 
 
-def shift_clock(world: World, random: Random) -> None:
+def shift_clock(world: World, random: Random) -> bool:
     """Let a process work with a clock that is an hour ahead, or behind."""
     name = random.choice(WITH_A_CLOCK)
     world.processes.set_clock(name, random.choice((1, -1)))
     world.last(6)
     world.processes.set_clock(name, 0)
+    return True
 
 
-def slow_provider(world: World, _: Random) -> None:
-    world.local.provider.faults.add(FaultKind.HOLD_ANSWER, times=2, duration=timedelta(seconds=LOCK_SECONDS + 2))
+def slow_provider(world: World, _: Random) -> bool:
+    return _misbehaves(world, FaultKind.HOLD_ANSWER, times=2, duration=timedelta(seconds=LOCK_SECONDS + 2))
 
 
-def forgetful_provider(world: World, _: Random) -> None:
+def forgetful_provider(world: World, _: Random) -> bool:
     """The provider acts, and its answer is lost."""
-    world.local.provider.faults.add(FaultKind.LOSE_ANSWER, times=2)
+    return _misbehaves(world, FaultKind.LOSE_ANSWER, times=2)
 
 
-def callbacks(kind: FaultKind, world: World, _: Random) -> None:
-    world.local.provider.faults.add(kind, times=1, duration=timedelta(seconds=3))
+def callbacks(kind: FaultKind, world: World, _: Random) -> bool:
+    return _misbehaves(world, kind, duration=timedelta(seconds=3))
+
+
+def _misbehaves(world: World, kind: FaultKind, times: int = 1, duration: timedelta = timedelta(0)) -> bool:
+    """Order a fault of the provider, and wait some seconds for the request that it strikes. It stays ordered when none comes."""
+    faults = world.local.provider.faults
+    ordered = faults.add(kind, times=times, duration=duration).fault_id
+    return world.sees(
+        lambda: any(each.fault_id == ordered and each.remaining < times for each in faults.all()), within=STRIKES_WITHIN
+    )
 
 
 def _database(world: World) -> Link:

@@ -15,7 +15,8 @@ from typing import Any
 class Operation:
     """One command or read of one client, from the first attempt to the answer. Times are seconds of the run; `answered` None: no answer.
 
-    `version` and `status` are those of the aggregate that a read has shown. A command is known by its key.
+    `version` and `status` are those of the aggregate that a read has shown. A command is known by its key. `order`: the one that the answer
+    to an acceptance names.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Operation:
     version: int | None = None
     status: str | None = None
     body: str | None = None
+    order: str | None = None
     unknown: int = 0
 
     @property
@@ -111,7 +113,7 @@ def read(lines: Iterable[str]) -> Read:
             case "answered":
                 operation = known[line["op"]]
                 operation.answered = line["at"]
-                for name in ("code", "problem", "aggregate", "version", "status", "body"):
+                for name in ("code", "problem", "aggregate", "version", "status", "body", "order"):
                     setattr(operation, name, line.get(name))
             case "fault":
                 found.faults.append(line)

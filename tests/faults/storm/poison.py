@@ -24,17 +24,19 @@ KEYS = ("poison", "", "order:nobody:nothing", "order:::::", "quote:" + "x" * 200
 """Business keys that name nobody's business."""
 
 
-def in_the_topics(world: World, random: Random) -> None:
-    """Publish unreadable records to every topic."""
+def in_the_topics(world: World, random: Random) -> bool:
+    """Publish unreadable records to every topic. Returns whether the broker has taken them."""
     producer = Producer({"bootstrap.servers": world.stack.environment["Q2O_KAFKA"], "message.timeout.ms": 3000, "log_level": 0})
     for topic in sorted(set(TOPICS.values())):
         producer.produce(topic, random.choice(RECORDS), key=b"poison")
-    producer.flush(4)
+    left = producer.flush(4)
     producer.purge()
+    return left == 0
 
 
-def among_the_callbacks(world: World, random: Random) -> None:
-    """Send signed callbacks: one that cannot be stored, and one for a tenant that does not exist."""
+def among_the_callbacks(world: World, random: Random) -> bool:
+    """Send signed callbacks: one that cannot be stored, and one for a tenant that does not exist. Returns whether each was answered."""
+    answered = 0
     unfit = random.choice(list(SIGNABLE.values()))
     mine, nobody = (steps.business_key(tenant_id, uuid4()) for tenant_id in (world.shop.tenant_id, uuid4()))
     for step_ref, external_ref in ((mine, unfit), (nobody, '"external-1"')):
@@ -48,10 +50,15 @@ def among_the_callbacks(world: World, random: Random) -> None:
         url = f"http://127.0.0.1:{world.links.edge.port}/callbacks/sandbox"
         with suppress(httpx.HTTPError):
             post(url, content=body, headers={**signed, "Content-Type": "application/json"}, timeout=5)
+            answered += 1
+    return answered == 2
 
 
-def among_the_external_tasks(world: World, random: Random) -> None:
-    """Start processes by hand that act for nobody: each offers a task to the pods."""
+def among_the_external_tasks(world: World, random: Random) -> bool:
+    """Start processes by hand that act for nobody: each offers a task to the pods. Returns whether one was started."""
+    started = 0
     for process in sorted(STARTED):
         with suppress(EngineError):
             world.shop.engine.start_process(world.shop.tenant_id, process, random.choice(KEYS), {})
+            started += 1
+    return started > 0

@@ -22,6 +22,7 @@ from tests.faults.storm.faults import FAULTS
 from tests.faults.storm.history import History, Read, read
 from tests.faults.storm.processes import Processes
 from tests.faults.storm.world import SHORT, World, linked
+from tests.support.audits import wrong
 from tests.support.suite import Shop, open_shop, prepared
 from tests.support.waiting import eventually
 from workers.demo.command import as_manager
@@ -41,15 +42,20 @@ UNDELIVERED = text("SELECT * FROM workflow_command WHERE tenant_id = :tenant AND
 
 @dataclass(slots=True)
 class Progress:
-    """What a storm shows while it goes on."""
+    """What a storm shows while it goes on. `faults`: those that struck something; `idle`: those that found nothing to strike.
+
+    `failures`: a sentence for each fault that could not be caused, and for each client that could not go on.
+    """
 
     phase: str = "starting"
     faults: Counter[str] = field(default_factory=Counter)
+    idle: Counter[str] = field(default_factory=Counter)
     now: list[str] = field(default_factory=list)
     operations: int = 0
     unknown: int = 0
     quotes: int = 0
     cases: int = 0
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +84,13 @@ def dealt(names: Sequence[str], seed: int) -> Iterator[tuple[str, Random]]:
 
 
 class Weather:
-    """Causes the faults of a seed until the world is calm. `errors` has a sentence for each that could not be caused."""
+    """Causes the faults of a seed until the world is calm, and counts those that struck something."""
 
     def __init__(self, world: World, names: Sequence[str], seed: int, history: History, progress: Progress) -> None:
         self._world, self.history, self._progress = world, history, progress
         self._lock = Lock()
         self._deck = dealt(names, seed)
         self._threads = [Thread(target=self._blow, name="weather", daemon=True) for _ in range(AT_ONCE)]
-        self.errors: list[str] = []
 
     def start(self) -> None:
         for thread in self._threads:
@@ -101,14 +106,15 @@ class Weather:
                 name, random = next(self._deck)
                 self._progress.now.append(name)
             self.history.note("fault", kind=name)
+            has_struck = False
             try:
-                FAULTS[name](self._world, random)
+                has_struck = FAULTS[name](self._world, random)
             except Exception as error:  # noqa: BLE001 - a fault that could not be caused is told at the end
-                self.errors.append(f"the fault {name!r} failed: {type(error).__name__}: {error}")
-            self.history.note("fault over", kind=name)
+                self._progress.failures.append(f"the fault {name!r} failed: {type(error).__name__}: {error}")
+            self.history.note("fault over", kind=name, struck=has_struck)
             with self._lock:
                 self._progress.now.remove(name)
-                self._progress.faults[name] += 1
+                (self._progress.faults if has_struck else self._progress.idle)[name] += 1
             self._world.last(random.uniform(0, LONGEST_PAUSE))
 
 
@@ -141,9 +147,10 @@ def storm(
             report = None if left else shop.audit()
             found = read(history_file.read_text().splitlines())
             truth = checker.truth_of(shop.database, shop.tenant_id)
-    broken = [violation for check in report.checks for violation in check.violations] if report else []
+    broken = wrong(report) if report else []
     late = [f"not quiet {quiet_within:g} s after healing: {sentence}" for sentence in left]
-    violations = [*broken, *checker.violations(found.operations, truth), *late, *weather.errors, *processes.ends]
+    judged = checker.violations(found.operations, truth)
+    violations = [*broken, *judged, *late, *shown.failures, *processes.ends]
     return Outcome(
         history=history_file, found=found, faults=shown.faults, quiet_after=quiet_after, report=report, violations=violations
     )
@@ -160,7 +167,8 @@ def _weathered(
         return RecordingApi(client, url, (reveal(world.local.settings.jwt_secret), world.shop.tenant_id), history, over)
 
     with closing(as_manager(world.local)) as manager:
-        people, cases = Clients(clients, api_of, manager, over), CaseWorker(api_of("case-worker"), over)
+        people = Clients(clients, api_of, manager, over, shown.failures)
+        cases = CaseWorker(api_of("case-worker"), over, shown.failures)
 
         def tell() -> None:
             shown.operations, shown.unknown = history.operations, history.unknown

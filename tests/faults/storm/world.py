@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from workers.local.stack import LocalStack
 from workers.runtime.secret_files import reveal
 
 LOCK_SECONDS = 3
+LOOK_SECONDS = 0.2
 SHORT = {
     "Q2O_LOCK_DURATION_SECONDS": str(LOCK_SECONDS),
     "Q2O_ATTEMPT_STALE_AFTER_SECONDS": "5",
@@ -59,6 +61,13 @@ class World:
     def last(self, seconds: float) -> None:
         """Let a fault last; shorter when the storm ends before."""
         self.calm.wait(seconds)
+
+    def sees(self, condition: Callable[[], bool], *, within: float) -> bool:
+        """Whether a condition comes true within so many seconds, and before the storm ends."""
+        ends = monotonic() + within
+        while not (is_true := condition()) and monotonic() < ends and not self.calm.wait(LOOK_SECONDS):
+            pass
+        return is_true
 
     def as_superuser(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement as the administrator of the server; returns its rows."""

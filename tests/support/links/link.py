@@ -11,8 +11,6 @@ import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import StrEnum
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -21,6 +19,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.support.links.protocols import HOST, Kafka, Part, Raw, Request, Speaks, is_commit
+from tests.support.links.rules import Kind, Rule
 from workers.sandbox.http_wire import WireClosedError
 
 Match: TypeAlias = Callable[[bytes], bool] | str
@@ -31,34 +30,16 @@ BROKEN = (OSError, WireClosedError)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close by RST
 
 
-class Kind(StrEnum):
-    """A fault that a link can cause in one exchange."""
-
-    DROP_ANSWER = "drop answer"
-    DROP_REQUEST = "drop request"
-    DUPLICATE = "duplicate"
-    HOLD = "hold"
-    DELAY = "delay"
-    RESET = "reset"
-    HALF_OPEN = "half-open"
-    CUT_AFTER_COMMIT = "cut after COMMIT"
-
-
-@dataclass(slots=True)
-class _Rule:
-    kind: Kind
-    matches: Callable[[bytes], bool]
-    times: int
-    released: Event = field(default_factory=Event)
-
-
 class Link:
-    """Forwards `port` on loopback to a target. `struck` counts the exchanges that were broken, by kind; `refused` the connections."""
+    """Forwards `port` on loopback to a target.
+
+    `struck` counts the exchanges that were broken, by kind; `refused` the connections; `held` what had to wait while the link was silent.
+    """
 
     def __init__(self, host: str, port: int, speaks: Speaks | None = None) -> None:
         self._target = (host, port)
         self._lock = Lock()
-        self._rules: list[_Rule] = []
+        self._rules: list[Rule] = []
         self._lines: set[_Line] = set()
         self._is_cut = False
         self._passes = Event()
@@ -67,7 +48,7 @@ class Link:
         self.port = int(self._listener.getsockname()[1])
         self._speaks = speaks or Raw()
         self.struck: Counter[Kind] = Counter()
-        self.refused = 0
+        self.refused = self.held = 0
         Thread(target=self._accept, name="link", daemon=True).start()
 
     @classmethod
@@ -84,51 +65,57 @@ class Link:
         _close(self._listener)
         self.cut()
 
-    def drop_answer(self, match: Match = EVERY, times: int = 1) -> None:
+    def drop_answer(self, match: Match = EVERY, times: int = 1) -> Rule:
         """Let the target carry matching requests out and answer; close the connection in place of passing the answer on."""
-        self._add(Kind.DROP_ANSWER, match, times)
+        return self._add(Kind.DROP_ANSWER, match, times)
 
-    def drop_request(self, match: Match = EVERY, times: int = 1) -> None:
+    def drop_request(self, match: Match = EVERY, times: int = 1) -> Rule:
         """Close the connection at matching requests; they never arrive."""
-        self._add(Kind.DROP_REQUEST, match, times)
+        return self._add(Kind.DROP_REQUEST, match, times)
 
-    def duplicate(self, match: Match = EVERY, times: int = 1) -> None:
+    def duplicate(self, match: Match = EVERY, times: int = 1) -> Rule:
         """Send matching requests twice, at the same time; the client gets one answer. For protocols whose requests need no session."""
-        self._add(Kind.DUPLICATE, match, times)
+        return self._add(Kind.DUPLICATE, match, times)
 
-    def hold(self, match: Match, released: Event, times: int = 1) -> None:
+    def hold(self, match: Match, released: Event, times: int = 1) -> Rule:
         """Hold the answers to matching requests back until `released` is set."""
-        self._add(Kind.HOLD, match, times, released)
+        return self._add(Kind.HOLD, match, times, released)
 
-    def delay(self, match: Match, released: Event, times: int = 1) -> None:
+    def delay(self, match: Match, released: Event, times: int = 1) -> Rule:
         """Close the connection when a matching request arrives, and deliver the request after `released` is set. It must not need a session."""
-        self._add(Kind.DELAY, match, times, released)
+        return self._add(Kind.DELAY, match, times, released)
 
-    def reset(self, match: Match = EVERY, times: int = 1) -> None:
+    def reset(self, match: Match = EVERY, times: int = 1) -> Rule:
         """Reset both connections (RST) when half of a matching request has been sent."""
-        self._add(Kind.RESET, match, times)
+        return self._add(Kind.RESET, match, times)
 
-    def half_open(self, match: Match = EVERY, times: int = 1) -> None:
+    def half_open(self, match: Match = EVERY, times: int = 1) -> Rule:
         """From a matching request on nothing passes: the target is gone, and the client's connection stays open until it closes it."""
-        self._add(Kind.HALF_OPEN, match, times)
+        return self._add(Kind.HALF_OPEN, match, times)
 
-    def cut_after_commit(self, times: int = 1) -> None:
+    def cut_after_commit(self, times: int = 1) -> Rule:
         """Close the connection when PostgreSQL says that a COMMIT is carried out, in place of passing that on."""
-        self._add(Kind.CUT_AFTER_COMMIT, EVERY, times)
+        return self._add(Kind.CUT_AFTER_COMMIT, EVERY, times)
 
     def clear(self) -> None:
         """Forget the faults that have not struck yet."""
         with self._lock:
             self._rules.clear()
 
-    def cut(self) -> None:
-        """Break every open connection, and refuse new ones."""
+    def forget(self, rule: Rule) -> None:
+        """Forget one fault, as far as it has not struck yet."""
+        with self._lock, suppress(ValueError):
+            self._rules.remove(rule)
+
+    def cut(self) -> int:
+        """Break every open connection, and refuse new ones. Returns how many were open."""
         with self._lock:
             self._is_cut = True
             lines, self._lines = self._lines, set()
         self._passes.set()
         for line in lines:
             line.close()
+        return len(lines)
 
     def silence(self) -> None:
         """Hold everything back from now on: every connection stays open, new ones too, and nothing passes."""
@@ -140,17 +127,20 @@ class Link:
             self._is_cut = False
         self._passes.set()
 
-    def _add(self, kind: Kind, match: Match, times: int, released: Event | None = None) -> None:
+    def _add(self, kind: Kind, match: Match, times: int, released: Event | None = None) -> Rule:
         matches = match if callable(match) else lambda request: self._speaks.matches(match, request)
+        rule = Rule(kind, matches, times, released or Event())
         with self._lock:
-            self._rules.append(_Rule(kind, matches, times, released or Event()))
+            self._rules.append(rule)
+        return rule
 
-    def strike(self, request: bytes, kinds: frozenset[Kind]) -> _Rule | None:
+    def strike(self, request: bytes, kinds: frozenset[Kind]) -> Rule | None:
         """The fault that strikes this request, if one of these kinds does; counts it."""
         with self._lock:
             for rule in self._rules:
                 if rule.times > 0 and rule.kind in kinds and rule.matches(request):
                     rule.times -= 1
+                    rule.struck += 1
                     self.struck[rule.kind] += 1
                     return rule
         return None
@@ -161,7 +151,9 @@ class Link:
 
     def wait_to_pass(self) -> None:
         """Wait while the link is silent."""
-        self._passes.wait()
+        if not self._passes.is_set():
+            self.held += 1
+            self._passes.wait()
 
     def _accept(self) -> None:
         while True:
@@ -202,7 +194,7 @@ class _Line:
     def __init__(self, link: Link, client: socket.socket, target: socket.socket, speaks: Speaks) -> None:
         self._link, self._client, self._target = link, client, target
         self._wire = speaks.wire(client, target)
-        self._open: deque[_Rule | None] = deque()
+        self._open: deque[Rule | None] = deque()
         self._is_closed = Event()
         self._is_half = False
 
