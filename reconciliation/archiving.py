@@ -22,7 +22,7 @@ from sqlalchemy import Engine as Database
 
 from domain import archives
 from domain.retaining import dossiers
-from domain.retaining.dossiers import Dossier, Place
+from domain.retaining.dossiers import Dossier, Line, Place
 from domain.store.unit_of_work import housekeeping
 from reconciliation.archive_files import Entry, Written, as_written, entries, seal, write
 from workers.runtime.metrics import RETENTION_ARCHIVED
@@ -113,7 +113,7 @@ class Archiving:
         try:
             with housekeeping(self._database) as connection:
                 dossiers.name_file(connection)
-                return list(_entries_of(connection, dossier, keys[dossier.root_id]))
+                return list(_entries_of(dossiers.read(connection, dossier), dossier, keys[dossier.root_id]))
         except Exception as error:
             if is_away(error):
                 raise
@@ -151,8 +151,11 @@ class Archiving:
                 dossiers.name_file(connection, file.id)
                 if not dossiers.lock(connection, dossier):
                     return None
+                lines = list(dossiers.read(connection, dossier))
+                if not lines:
+                    return 0  # nobody knows any more whose it was, and a key for nobody would be made
                 keys = self._keys(connection, file.tenant_id, [dossier])
-                present = [_comparable(_as_line(entry)) for entry in _entries_of(connection, dossier, keys[dossier.root_id])]
+                present = [_comparable(_as_line(entry)) for entry in _entries_of(lines, dossier, keys[dossier.root_id])]
                 return dossiers.delete(connection, dossier) if sorted(present) == sorted(archived) else 0
         except Exception as error:
             if is_away(error):
@@ -190,8 +193,8 @@ def _files_of(found: Iterable[Dossier]) -> Iterator[tuple[UUID, list[Dossier]]]:
     yield from groups.items()
 
 
-def _entries_of(connection: Connection, dossier: Dossier, key: Row[Any]) -> Iterator[Entry]:
-    for line in dossiers.read(connection, dossier):
+def _entries_of(lines: Iterable[Line], dossier: Dossier, key: Row[Any]) -> Iterator[Entry]:
+    for line in lines:
         if line.personal is None:
             yield Entry(line.table, dossier.root_id, line.row)
         else:

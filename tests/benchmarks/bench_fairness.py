@@ -31,7 +31,7 @@ from tests.support.models import one_task
 from tests.support.offers import Offers
 from tests.support.reconciling import OnlyAsked, record, silence, status, time_out
 from tests.support.sweep_costs import Costs, analyze
-from tests.support.sweep_selections import costs_of, sweeps_of
+from tests.support.sweep_selections import COMMANDS, costs_of, sweeps_of
 from tests.support.waiting import eventually
 from tests.support.work_loads import FIRST, make_open_work
 from workers.pod.pod import Pod, Topic
@@ -179,7 +179,19 @@ def test_the_selections_of_sweeps_are_measured_beside_a_million_finished_orders(
         grown = {name: many[name].total() / few[name].total() for name in few if few[name].of}
         worst = max(grown, key=lambda name: grown[name])
         name = "P19 buffers of a sweep's selection: 10^6 / 10^4 finished orders"
-        tell([Figure(name=name, value=grown[worst], unit="ratio", spread=f"the worst of {len(grown)}: {worst}")])
+        worst_of_all = Figure(name=name, value=grown[worst], unit="ratio", spread=f"the worst of {len(grown)}: {worst}")
+        tell([worst_of_all, replanned(few, many)])
+
+
+def replanned(few: Mapping[str, Costs], many: Mapping[str, Costs]) -> Figure:
+    changed = {statement for name in COMMANDS for statement in many[name].replanned(few[name])}
+    known = {statement for name in COMMANDS for statement in many[name].ways}
+    return Figure(
+        name="P19 statements of commands with another plan: 10^6 / 10^4 finished orders",
+        value=len(changed),
+        unit="statements",
+        spread="; ".join([f"of {len(known)}", *sorted(" ".join(statement.split())[:60] for statement in changed)]),
+    )
 
 
 def selections_beside(engine: Engine) -> Iterator[Mapping[str, Costs]]:

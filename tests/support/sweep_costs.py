@@ -44,16 +44,18 @@ class Cost(NamedTuple):
 
 
 class Costs:
-    """The cost of each statement under each planner setting, and the statements that found a row."""
+    """The cost of each statement under each planner setting, the ways that PostgreSQL chose for it, and the statements that found a row."""
 
     def __init__(self) -> None:
         self.of: dict[str, list[Cost]] = {}
+        self.ways: dict[str, set[tuple[str, ...]]] = {}
         self.found: set[str] = set()
 
     def add(self, statement: str, plans: Sequence[Any]) -> None:
         """Add one execution."""
         before = self.of.get(statement, [Cost()] * len(plans))
         self.of[statement] = [known.plus(_cost(plan)) for known, plan in zip(before, plans, strict=True)]
+        self.ways.setdefault(statement, set()).add(tuple(_way(plans[0])))
         rows = plans[0]["Plans"][0] if plans[0]["Node Type"] == "ModifyTable" else plans[0]
         if rows["Actual Rows"]:
             self.found.add(statement)
@@ -61,6 +63,14 @@ class Costs:
     def total(self) -> int:
         """The buffers that all statements read as PostgreSQL plans them."""
         return sum(first.buffers for first, *_ in self.of.values())
+
+    def replanned(self, before: Costs) -> dict[str, tuple[set[tuple[str, ...]], set[tuple[str, ...]]]]:
+        """The statements that PostgreSQL carries out in another way than before, with both."""
+        return {
+            statement: (before.ways[statement], ways)
+            for statement, ways in self.ways.items()
+            if ways != before.ways.get(statement, ways)
+        }
 
     def grown(self, limit: float, before: Costs) -> dict[str, tuple[list[Cost], list[Cost]]]:
         """The statements that read more than `limit` times what they read before, with both costs.
@@ -83,9 +93,10 @@ def measuring(database: Engine) -> Iterator[Costs]:
     """Measure every statement on a pool: each is explained before it is executed, and what explaining it writes is undone."""
     costs = Costs()
 
-    def explain(connection: Connection, _: Any, statement: str, parameters: Any, *__: Any) -> None:
+    def explain(connection: Connection, _: Any, statement: str, parameters: Any, __: Any, is_for_many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it
         if statement.lstrip().startswith(MEASURED):
-            costs.add(statement, _plans_of(connection, statement, parameters))
+            for given in parameters if is_for_many else [parameters]:
+                costs.add(statement, _plans_of(connection, statement, given))
 
     event.listen(database, "before_cursor_execute", explain)
     try:
@@ -116,6 +127,11 @@ def _cost(plan: Any) -> Cost:
         searches=sum(int(scan.get("Index Searches", scan["Actual Loops"])) for scan in scans if "Index Name" in scan),
         rows=sum((scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) * scan["Actual Loops"] for scan in scans),
     )
+
+
+def _way(plan: Any) -> Iterator[str]:
+    """How a plan reads each table, from the top down."""
+    yield from (f"{scan['Node Type']} {scan.get('Index Name') or scan['Relation Name']}" for scan in _scans(plan))
 
 
 def _scans(plan: Any) -> Iterator[Any]:

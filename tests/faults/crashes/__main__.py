@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.faults.crashes import crew
 from tests.faults.crashes.mortal import KilledError
 from tests.faults.crashes.places import Places
+from tests.faults.crashes.retaining import RETENTION
 from tests.faults.crashes.ring import Fate, Part, parts
 from tests.faults.crashes.running import crash_processes
 from tests.faults.crashes.sweeps import Swept
@@ -74,7 +75,7 @@ def main(
     of: Annotated[Kind, typer.Option(help="Crash only these.")] = Kind.ALL,
     jobs: Annotated[int, typer.Option(help="Rings side by side.")] = os.cpu_count() or 1,
 ) -> None:
-    """Crash commands at each of their gates, send them again, and compare what came of it with the undisturbed command; then sweeps and processes."""
+    """Crash commands at each of their gates, send them again, and compare what came of it with the undisturbed command; then sweeps, retention and processes."""
     chosen = [part for part in parts(every_scene=True) if only in str(part)]
     if not chosen:
         raise typer.BadParameter(f"the name of no part contains {only!r}", param_hint="--only")
@@ -105,9 +106,9 @@ def _commands(chosen: Sequence[Part], jobs: int, *, is_whole: bool) -> list[str]
 
 
 def _sweeps(jobs: int) -> list[str]:
-    began, done = monotonic(), list[Swept]()
-    with server() as database_url, _Line("sweeps", len(SWEEPS)) as line:
-        for swept in crew.crash_sweeps(database_url, SWEEPS, jobs):
+    began, done, kinds = monotonic(), list[Swept](), (*SWEEPS, RETENTION)
+    with server() as database_url, _Line("sweeps", len(kinds)) as line:
+        for swept in crew.crash_sweeps(database_url, kinds, jobs):
             done.append(swept)
             line.tell(swept.kind, advance=1)
     wrong = [sentence for swept in done for sentence in swept.wrong]

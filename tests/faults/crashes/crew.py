@@ -8,6 +8,7 @@ from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.faults.crashes.retaining import RETENTION, retained_world
 from tests.faults.crashes.ring import Fate, Part, Ring
 from tests.faults.crashes.sweeps import Swept, swept_world
 from tests.races.explorer.stage import stage_on
@@ -15,16 +16,21 @@ from workers.runtime import logs
 
 
 def crash_sweeps(database_url: str, kinds: Sequence[str], jobs: int) -> Iterator[Swept]:
-    """Crash these sweeps at all their gates, each in a database of its own."""
+    """Crash these sweeps, or retention, at all their gates, each in a database of its own."""
     with get_context("spawn").Pool(jobs) as pool:
         yield from pool.imap_unordered(_crash_a_sweep, [(database_url, kind) for kind in kinds])
 
 
 def _crash_a_sweep(task: tuple[str, str]) -> Swept:
     database_url, kind = task
-    with Path(os.devnull).open("w") as nowhere, swept_world(database_url, f"q2o_swept_{kind.replace('-', '_')}") as sweeping:
+    with Path(os.devnull).open("w") as nowhere:
         logs.configure_logs("crashes", stream=nowhere)
-        return sweeping.crash(kind)
+        name = f"q2o_swept_{kind.replace('-', '_')}"
+        if kind == RETENTION:
+            with retained_world(database_url, name) as retaining:
+                return retaining.crash()
+        with swept_world(database_url, name) as sweeping:
+            return sweeping.crash(kind)
 
 
 def crash(database_url: str, chosen: Sequence[Part], jobs: int) -> Iterator[Fate]:

@@ -107,7 +107,7 @@ class Sweeping:
     def crash(self, kind: str, most: int | None = None) -> Swept:
         """Crash a sweep at each of its gates, in every way. `most` limits the crashes to so many, spread evenly."""
         changed, calm, gates = self._play(kind)
-        crashes = list(_sample(list(_crashes(gates)), most))
+        crashes = list(sample(list(crashes_at(gates)), most))
         wrong = [objection for crash in crashes for objection in self._objections(kind, crash, calm)]
         return Swept(kind=kind, gates=len(gates), crashes=len(crashes), changed=changed, wrong=tuple(wrong))
 
@@ -153,13 +153,13 @@ def _case_of(business_key: str) -> str:
     return business_key.partition(":")[2]
 
 
-def _crashes(gates: Sequence[str]) -> Iterator[Crash]:
+def crashes_at(gates: Sequence[str]) -> Iterator[Crash]:
     for number, label in enumerate(gates):
         deaths = Death if label == COMMIT else (Death.KILLED, Death.CUT)
         yield from (Crash(number, death) for death in deaths)
 
 
-def _sample(crashes: Sequence[Crash], most: int | None) -> Iterator[Crash]:
+def sample(crashes: Sequence[Crash], most: int | None) -> Iterator[Crash]:
     if most is None or len(crashes) <= most:
         yield from crashes
     else:
