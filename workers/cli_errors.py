@@ -123,5 +123,5 @@ def require_tenant(tenant: UUID, known: Sequence[UUID]) -> None:
 
 def require(option: str, kind: Kind, text: str) -> None:
     """Raises SettingError unless the value of an option is of a kind."""
-    if not kind.accepts(text):
-        raise SettingError(f"{option} {text} is not {kind.wanted}: correct it")
+    if fault := kind.fault(text):
+        raise SettingError(f"{option} {text} {fault}: correct it")

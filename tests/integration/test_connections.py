@@ -15,6 +15,7 @@ from tests.support.statements import listening
 from workers.http.edge import HttpEdge
 from workers.runtime.database import connect
 from workers.runtime.database_connection import PatientConnection
+from workers.runtime.database_fitness import DatabaseUntrustedError, require_fit
 from workers.runtime.outages import is_database_outage
 from workers.runtime.secret_files import SecretFile
 
@@ -46,6 +47,17 @@ def test_a_new_connection_uses_the_address_that_its_file_has_by_then(db: Engine,
     with pool.connect() as connection:
         assert connection.scalar(text("SHOW application_name")) == "q2o rotated"
     pool.dispose()
+
+
+@pytest.mark.parametrize(
+    "parameter", [{"options": "-c nonsense=1"}, {"options": "--nonsense"}, {"options": "-z"}, {"client_encoding": "klingon"}]
+)
+def test_a_parameter_that_the_server_refuses_is_no_outage_that_passes(db: Engine, parameter: dict[str, str]) -> None:
+    """Only the server knows these. Kills: waiting for ever at the start of a process."""
+    pool = connect(db.url.update_query_dict(parameter).render_as_string(hide_password=False), "odd")
+
+    with pytest.raises(DatabaseUntrustedError, match=r"Check Q2O_DATABASE_URL$"):
+        require_fit(pool)
 
 
 def test_a_connection_that_is_lost_while_it_is_new_is_an_outage(db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,8 +147,8 @@ class _SharedSecret:
 def tokens_of(settings: TokenSettings) -> Tokens:
     """Read and verify tokens by these settings. Raises SettingError."""
     if settings.secret is not None:
-        if not HS256_SECRET.accepts(reveal(settings.secret)):
-            raise SettingError(f"Q2O_JWT_SECRET is not {HS256_SECRET.wanted}")
+        if fault := HS256_SECRET.fault(reveal(settings.secret)):
+            raise SettingError(f"Q2O_JWT_SECRET {fault}")
         return Tokens(_SharedSecret(settings.secret), settings)
     return Tokens(SigningKeys(loader(str(settings.issuer), settings.key_set)), settings)
 

@@ -25,8 +25,8 @@ SAME_IN_JDBC = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey"})
 
 def check_database(variable: str, text: str) -> URL:
     """Read the address that the variable gives. Raises StackError when no usable PostgreSQL responds there."""
-    if not DATABASE.accepts(text):
-        raise StackError(f"{variable} is not {DATABASE.wanted}")
+    if fault := DATABASE.fault(text):
+        raise StackError(f"{variable} {fault}")
     url = make_url(text)
     where = f"{url.host}:{url.port or 5432}/{url.database} as {url.username}"
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -67,9 +67,9 @@ def connect(
 
 
 def parsed(text: str, name: str = "database_url") -> URL:
-    """The parts of a database address. Raises SettingError, which names the setting."""
-    if not DATABASE.accepts(text):
-        raise SettingError(f"{variable(name)} is not {DATABASE.wanted}")
+    """The parts of a database address. Raises SettingError, which names the setting, for one with which nobody can connect."""
+    if fault := DATABASE.fault(text):
+        raise SettingError(f"{variable(name)} {fault}")
     return make_url(text)
 
 

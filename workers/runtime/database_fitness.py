@@ -24,6 +24,7 @@ _FORGETFUL = (
 )
 STATEMENT_MIXED_UP = frozenset({"26000", "42P05"})
 """SQLSTATEs of a pooler that gave us a session without our prepared statements, or with those of another process."""
+SECRET_PARAMETERS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 _NAMED = "variable of the address"
 _STATE = text("""
 SELECT current_setting('transaction_read_only')::boolean AS is_read_only,
@@ -92,4 +93,4 @@ def _require_limits(state: Row[Any], wanted: Mapping[str, int]) -> None:
 
 
 def _address(engine: Engine) -> str:
-    return make_url(str(engine.url)).render_as_string(hide_password=True)
+    return make_url(str(engine.url)).difference_update_query(SECRET_PARAMETERS).render_as_string(hide_password=True)

@@ -57,9 +57,9 @@ class Environment:
         value = self.variables.get(variable(name))
         if not value:
             return setting.default
-        if not setting.kind.accepts(value):
+        if fault := setting.kind.fault(value):
             shown = _LOGIN.sub("//", value)
-            raise SettingError(f"{self._named(name)}={shown} is not {setting.kind.wanted}: correct it, or unset it")
+            raise SettingError(f"{self._named(name)}={shown} {fault}: correct it, or unset it")
         return value
 
     def text(self, name: str) -> str:
@@ -79,8 +79,8 @@ class Environment:
             named = self._named(name)
             raise SettingError(f"{named} and {named}{FILE} are both set: unset one of them")
         secret = self._in_file(name, file) if file else value or None
-        if secret is not None and not SETTINGS[name].kind.accepts(reveal(secret)):
-            raise SettingError(f"{self.source(name)} is not {SETTINGS[name].kind.wanted}")  # without the text, which is a secret
+        if secret is not None and (fault := SETTINGS[name].kind.fault(reveal(secret))):
+            raise SettingError(f"{self.source(name)} {fault}")  # without the text, which is a secret
         return secret
 
     def secret(self, name: str) -> Secret:

@@ -25,6 +25,7 @@ _DISTRUST = re.compile(
     r"|authentication failed|no pg_hba\.conf entry|no password supplied|not permitted to log in|permission denied for database"
     r'|(?:role|database|user) "[^"]*" does not exist|no such (?:user|database)'
     r"|unsupported startup parameter|statement pooling"
+    r"|unrecognized configuration parameter|invalid value for parameter|invalid command-line argument|requires a value"
 )
 
 

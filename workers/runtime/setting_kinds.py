@@ -27,12 +27,21 @@ _LABEL = re.compile(r"(?:[^.]{1,63}\.)*[^.]{1,63}\.?")
 DRIVER = "postgresql+psycopg"
 
 
+def _flawless(_: str) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """`wanted` ends the sentences "it is …" and "it is not …"."""
+    """`wanted` ends the sentences "it is …" and "it is not …". `flaw` says what else is wrong with a text that is `wanted`."""
 
     wanted: str
     accepts: Callable[[str], bool]
+    flaw: Callable[[str], str | None] = _flawless
+
+    def fault(self, text: str) -> str | None:
+        """What is wrong with a text, as the end of a sentence that begins with the name of its setting; None: nothing."""
+        return self.flaw(text) if self.accepts(text) else f"is not {self.wanted}"
 
 
 def number(low: float, high: float) -> Kind:
@@ -103,6 +112,14 @@ def _is_database(text: str) -> bool:
     return url.drivername == DRIVER and 0 < (url.port or 1) <= HIGHEST_PORT
 
 
+def _flaw_of_database(text: str) -> str | None:
+    from sqlalchemy import make_url
+
+    from workers.runtime.database_parameters import flaw_in
+
+    return flaw_in(make_url(text))
+
+
 TEXT = Kind(wanted="a text on one line", accepts=lambda text: text.isprintable() and text == text.strip())
 NAMES = Kind(wanted="a list of names, separated by commas", accepts=lambda text: all(map(str.strip, text.split(","))))
 PORT = Kind(wanted=f"a port from 0 to {HIGHEST_PORT}", accepts=whole(0, HIGHEST_PORT).accepts)
@@ -111,7 +128,11 @@ IDENTITY = Kind(wanted="a UUID", accepts=_is_uuid)
 URL = Kind(wanted="an address such as https://host:443/path, without a user in it", accepts=_is_url)
 KEY_SET = Kind(wanted="a file, or an address such as https://host/keys", accepts=lambda text: "://" not in text or _is_url(text))
 BROKERS = Kind(wanted="a list of brokers: host:port,host:port", accepts=_are_brokers)
-DATABASE = Kind(wanted=f"a database address: write it as {DRIVER}://user:password@host:port/database", accepts=_is_database)
+DATABASE = Kind(
+    wanted=f"a database address: write it as {DRIVER}://user:password@host:port/database",
+    accepts=_is_database,
+    flaw=_flaw_of_database,
+)
 REDIS = Kind(wanted="an address such as rediss://user:password@host:6379/0, without parameters", accepts=_is_redis)
 WORKER_ID = Kind(
     wanted="a name that ends in a dash and eight random hex digits, so that no other process has it",
