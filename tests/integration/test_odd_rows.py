@@ -117,7 +117,7 @@ def test_a_person_gets_a_command_that_nobody_can_carry_out(offers: Offers, chang
         connection.execute(text(f"UPDATE workflow_command SET {change}"))
 
     with (
-        answering(lambda _: Reply(status=400, body=b'{"type": "RestException", "message": "no"}')) as address,
+        answering(lambda _: Reply(status=400, body=b'{"type": "RestException", "message": "no", "code": 0}')) as address,
         closing(Camunda(f"{address}/engine-rest", "user", "password")) as engine,
     ):
         Dispatcher(acting(offers.engine, "dispatch"), engine).run_once()

@@ -77,10 +77,22 @@ TELLING: dict[str, Callable[[Engine], Any]] = {
     "assign_user_task": lambda engine: engine.assign_user_task("t", "u"),
     "delete_instance": lambda engine: engine.delete_instance("i", "r"),
 }
+ERRORS_OF_GATEWAYS: dict[str, dict[str, Any]] = {
+    "a problem (RFC 9457)": {"type": "about:blank", "title": "Bad Request", "status": 400},
+    "a problem with a message": {"type": "https://gateway.example/no-route", "message": "no route", "code": 17, "status": 404},
+    "Spring's": {"timestamp": "2026-01-01T00:00:00.000+00:00", "status": 404, "error": "Not Found", "path": "/engine-rest/message"},
+    "WSO2's": {"code": "404", "type": "Status report", "message": "Runtime Error", "description": "no matching resource"},
+    "a service of Java's": {"type": "BadRequestException", "message": "no", "status": 400},
+    "a code in words": {"type": "ForbiddenException", "message": "no", "code": "E17"},
+}
 NOBODYS = {
     "a page for people, 400": Reply(status=400, body=PAGE, headers={"Content-Type": "text/html"}),
     "a page for people, 404": Reply(status=404, body=PAGE),
     "another JSON, 404": Reply(status=404, body=b'{"error": "no route"}', headers={"Content-Type": "application/json"}),
+    **{
+        f"{name}, {body.get('status', 403)}": Reply(status=body.get("status", 403), body=json.dumps(body).encode())
+        for name, body in ERRORS_OF_GATEWAYS.items()
+    },
     "a list, 400": Reply(status=400, body=b'["type", "message"]'),
     "nothing, 403": Reply(status=403),
     "a page for people, 500": Reply(status=500, body=PAGE),
@@ -122,6 +134,16 @@ def test_a_page_is_no_set_of_variables(answer: str) -> None:
 def test_no_content_is_no_answer_to_a_question(call: str) -> None:
     with engine_that_answers(Reply(status=204)) as engine, pytest.raises(EngineOutcomeUnknownError):
         ASKING[call](engine)
+
+
+def test_an_error_of_the_engine_without_a_message_is_its_own() -> None:
+    own = json.dumps({**OWN, "type": "StackOverflowError", "message": None}).encode()
+
+    with (
+        engine_that_answers(Reply(status=500, body=own)) as engine,
+        pytest.raises(EngineRefusedError, match="500 StackOverflowError"),
+    ):
+        engine.start_process(TENANT, "p", "k", {})
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 500])

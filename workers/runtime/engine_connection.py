@@ -1,7 +1,8 @@
 """The HTTP connection to the engine's REST interface: one pooled session, a time limit on every call, and errors by what they prove.
 
 The rule it keeps: a caller can always tell apart "nothing was sent", "it may have taken effect" and "the engine refused". Only the engine's
-own word is an answer: an error is its refusal when it has the engine's `type` and `message`, a success when it has what the call asks for.
+own word is an answer: an error is its refusal when it has the engine's `type` (the name of a class of Java), `message` and `code`, a success when
+it has what the call asks for.
 Whatever else comes (a gateway's page, another JSON, nothing) leaves the outcome unknown.
 
     EngineError
@@ -14,6 +15,7 @@ Whatever else comes (a gateway's page, another JSON, nothing) leaves the outcome
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
@@ -40,6 +42,7 @@ OPTIMISTIC_LOCKING = 1
 DEADLOCK = 10000
 LOGIN_SETTINGS = "Q2O_ENGINE_USER and Q2O_ENGINE_PASSWORD"
 PUBLIC_AUTHORITIES = ClientTls(peer="engine")
+_JAVA_ERROR = re.compile(r"[A-Z]\w*(?:Exception|Error)", re.ASCII)
 _T = TypeVar("_T")
 
 
@@ -236,11 +239,23 @@ def _parsed(response: requests.Response) -> Any:
         raise unknown from error
     if response.ok:
         return answer
-    kind, message = (answer.get(name) if isinstance(answer, dict) else None for name in ("type", "message"))
-    # Some of the engine's errors have no message; each has the name of its class.
-    if not isinstance(kind, str) or not kind or not isinstance(message, str | None):
+    if not _is_own_error(answer):
         raise _no_engine(response.url, f"an error that is not the engine's (status {response.status_code})")
-    raise EngineRefusedError(response.status_code, kind, message or response.reason, answer.get("code"))
+    # Some of the engine's errors have no message; each has the name of its class.
+    raise EngineRefusedError(response.status_code, answer["type"], answer["message"] or response.reason, answer["code"])
+
+
+def _is_own_error(answer: Any) -> bool:
+    """Whether an error is written as the engine writes it. Gateways have a `type` or a `message` too: RFC 9457 has a URI as `type`."""
+    if not isinstance(answer, dict) or not answer.keys() >= {"type", "message", "code"}:
+        return False
+    kind, message, code = answer["type"], answer["message"], answer["code"]
+    return (
+        isinstance(kind, str)
+        and bool(_JAVA_ERROR.fullmatch(kind))
+        and isinstance(message, str | None)
+        and isinstance(code, int | None)
+    )
 
 
 class _Members(dict[str, Any]):
