@@ -138,6 +138,20 @@ def _sides_of_the_audit(settings: Settings) -> None:
     settings.archive  # noqa: B018 - it raises
 
 
+def _archive(settings: Settings) -> None:
+    """Raises SettingError for an archive in which no file can be made: every run that archives would fail."""
+    from tempfile import TemporaryFile
+
+    directory = settings.retention.archive
+    try:
+        if directory:
+            TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise SettingError(
+            f"{variable('archive_dir')}={directory} cannot be written ({error.strerror}): let this user write there, or unset it"
+        ) from error
+
+
 _ENGINE: tuple[Reading, ...] = (lambda its: its.engine_tls,)
 _PROVIDER: tuple[Reading, ...] = (lambda its: its.provider_tls,)
 _KAFKA: tuple[Reading, ...] = (lambda its: its.kafka,)
@@ -148,7 +162,7 @@ _TOGETHER: Mapping[str, Sequence[Reading]] = {
     "relay": _KAFKA,
     "inbox": _KAFKA,
     "reconcile": (*_ENGINE, *_PROVIDER, lambda its: its.redis_tls),
-    "retain": (lambda its: its.retention,),
+    "retain": (_archive,),
     "audit": (_sides_of_the_audit,),
     "dead-letters": _KAFKA,
     "deploy": _ENGINE,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
 from tests.support.answering import Reply, Request, answering
 from workers.providers.http_provider import HttpProvider
+from workers.providers.port import ProviderUnavailableError
 from workers.runtime.engine_connection import EngineConnection
 from workers.runtime.secret_files import SecretFile
 
@@ -104,3 +106,16 @@ def test_the_provider_is_asked_with_the_current_token(file: Path, peer: tuple[st
         provider.query("key")
 
     assert seen == ["Bearer first", "Bearer other"]
+
+
+def test_a_token_that_cannot_be_sent_proves_that_nothing_was_sent(file: Path, peer: tuple[str, list[str]]) -> None:
+    """The file has got it after the start. Kills: an outcome that is unknown for ever; an error that shows the token."""
+    address, seen = peer
+
+    with HttpProvider(address, SecretFile(file)) as provider:
+        swap(file.parent, "not-to-be-shown\nand more")
+        with pytest.raises(ProviderUnavailableError, match="nothing was sent") as refused:
+            provider.query("key")
+
+    assert seen == []
+    assert "not-to-be-shown" not in "".join(format_exception(refused.value))

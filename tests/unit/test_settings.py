@@ -262,10 +262,10 @@ class TestSecretsInFiles:
         assert len(str(refused.value).splitlines()) == 1
 
     def test_the_local_suite_reads_its_secrets_from_files_once(self, tmp_path: Path) -> None:
-        (tmp_path / "token").write_text("of a file\n")
+        (tmp_path / "token").write_text("of-a-file\n")
         given = {"Q2O_PROVIDER_TOKEN_FILE": str(tmp_path / "token"), "Q2O_KAFKA": "a:1", "HOME_FILE": "kept"}
 
-        assert with_files_read(given) == {"Q2O_PROVIDER_TOKEN": "of a file", "Q2O_KAFKA": "a:1", "HOME_FILE": "kept"}
+        assert with_files_read(given) == {"Q2O_PROVIDER_TOKEN": "of-a-file", "Q2O_KAFKA": "a:1", "HOME_FILE": "kept"}
 
 
 def test_what_a_process_has_of_its_own_leaves_no_empty_variable_behind() -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -139,9 +138,14 @@ def _usable(row: Any) -> VerificationKey | None:
     return None if is_weak else VerificationKey(algorithm=algorithm, key=key.key)
 
 
+def is_file(key_set: str) -> bool:
+    """Whether a key set is named by a file, and not by an address."""
+    return "://" not in key_set
+
+
 def loader(issuer: str, key_set: str | None) -> Load:
     """How the keys of an issuer are read: from a file, from an address, or from where its discovery document says (None)."""
-    if key_set is not None and urlsplit(key_set).scheme not in {"http", "https"}:
+    if key_set is not None and is_file(key_set):
         return Path(key_set).read_bytes
     client = httpx.Client(
         transport=BudgetTransport(BUDGET, httpx.create_ssl_context()),

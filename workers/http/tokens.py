@@ -18,7 +18,7 @@ from domain.texts import is_identifier
 from workers.http import actors
 from workers.http.auth import Principal, Role
 from workers.http.problems import KeysUnreadableError, UnauthenticatedError
-from workers.http.signing_keys import KeysUnavailableError, SigningKeys, VerificationKey, loader
+from workers.http.signing_keys import KeysUnavailableError, SigningKeys, VerificationKey, is_file, loader
 from workers.runtime.environment import SettingError
 from workers.runtime.secret_files import Secret, reveal
 from workers.runtime.setting_kinds import HS256_SECRET
@@ -150,7 +150,17 @@ def tokens_of(settings: TokenSettings) -> Tokens:
         if fault := HS256_SECRET.fault(reveal(settings.secret)):
             raise SettingError(f"Q2O_JWT_SECRET {fault}")
         return Tokens(_SharedSecret(settings.secret), settings)
-    return Tokens(SigningKeys(loader(str(settings.issuer), settings.key_set)), settings)
+    keys = SigningKeys(loader(str(settings.issuer), settings.key_set))
+    if settings.key_set is not None and is_file(settings.key_set):
+        _require_file(settings.key_set, keys)  # only an address may be away for a while
+    return Tokens(keys, settings)
+
+
+def _require_file(name: str, keys: SigningKeys) -> None:
+    try:
+        keys.require()
+    except KeysUnavailableError as error:
+        raise SettingError(f"Q2O_JWKS={name} is no file with keys that can be used: {error}") from error
 
 
 def local_tokens(secret: Secret) -> Tokens:

@@ -113,6 +113,11 @@ class HttpProvider:
                 params=None if body else {"idempotencyKey": idempotency_key},
                 json=body,
             )
+        except httpx.LocalProtocolError:
+            # Without the text of the error, which has the header, and so the token.
+            raise ProviderUnavailableError(
+                "nothing was sent to the provider, because the request is no HTTP: is Q2O_PROVIDER_TOKEN one line of visible characters?"
+            ) from None
         except httpx.HTTPError as error:
             reason = self._tls.explain(error, str(self._http.base_url)) or f"{type(error).__name__} {error}"
             if isinstance(error, _NEVER_SENT) or self._tls.proves_refusal(error):

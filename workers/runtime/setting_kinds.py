@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import category
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from domain.texts import is_identifier
+from domain.texts import is_identifier, is_storable
 
 HIGHEST_PORT = 65_535
 SHORTEST_SECRET_BYTES = 32
@@ -23,6 +24,8 @@ _WHOLE = re.compile(r"[0-9]{1,12}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _BROKER = re.compile(rf"(?:{_HOST.pattern.partition('|')[0]}|\[[0-9A-Fa-f:.]+\]):([0-9]{{1,5}})")
 _DATABASE_NUMBER = re.compile(r"(?:/[0-9]{0,4})?")
+_VISIBLE = re.compile(r"[!-~]+")
+_UNSENDABLE = frozenset({"Cc", "Cs"})  # categories of Unicode: controls, halves of surrogate pairs
 _LABEL = re.compile(r"(?:[^.]{1,63}\.)*[^.]{1,63}\.?")
 DRIVER = "postgresql+psycopg"
 
@@ -88,7 +91,7 @@ def _is_redis(text: str) -> bool:
         has_port = address.port is None or address.port > 0
     except ValueError:
         return False
-    is_plain = text.startswith(("redis://", "rediss://")) and not (address.query or address.fragment)
+    is_plain = text.isprintable() and text.startswith(("redis://", "rediss://")) and not (address.query or address.fragment)
     return is_plain and has_port and _is_host(address.hostname or "") and bool(_DATABASE_NUMBER.fullmatch(address.path))
 
 
@@ -139,10 +142,16 @@ WORKER_ID = Kind(
     accepts=lambda text: bool(UNIQUE_WORKER_ID.fullmatch(text)),
 )
 PATH = Kind(wanted="a path", accepts=lambda text: "\0" not in text)
-SECRET = Kind(wanted="a secret", accepts=bool)
+# A control character cannot be proved with Basic (RFC 7617) or SASL (RFC 4013), and half of a surrogate pair cannot be sent at all.
+SECRET = Kind(
+    wanted="a secret on one line, in UTF-8", accepts=lambda text: bool(text) and not _UNSENDABLE & set(map(category, text))
+)
+SIGNING_SECRETS = Kind(wanted="one secret or several", accepts=bool)
+BEARER = Kind(wanted="a bearer token: visible ASCII characters, no blank", accepts=lambda text: bool(_VISIBLE.fullmatch(text)))
 # RFC 7518, section 3.2: the key is at least as long as the hash.
 HS256_SECRET = Kind(
-    wanted="long enough: give at least 32 random bytes", accepts=lambda text: len(text.encode()) >= SHORTEST_SECRET_BYTES
+    wanted="long enough: give at least 32 random bytes",
+    accepts=lambda text: is_storable(text) and len(text.encode()) >= SHORTEST_SECRET_BYTES,
 )
 NAME = Kind(wanted="a name: 1 to 200 visible characters, no blank at its ends", accepts=is_identifier)
 LIFETIME = number(0.001, 8_760)

@@ -13,6 +13,7 @@ from domain.rights import PROCESSES
 from workers.runtime.ages import DAYS
 from workers.runtime.kafka_words import Mechanism, Protocol
 from workers.runtime.setting_kinds import (
+    BEARER,
     BROKERS,
     DATABASE,
     HOST,
@@ -24,6 +25,7 @@ from workers.runtime.setting_kinds import (
     PORT,
     REDIS,
     SECRET,
+    SIGNING_SECRETS,
     TEXT,
     URL,
     WORKER_ID,
@@ -193,7 +195,7 @@ _OTHERS = (
     _is("kafka_sasl_mechanism", word_of(*Mechanism), KAFKA | AUDITING, Mechanism.SCRAM_SHA_512, "how the password is proved"),
     *_files("kafka", "the brokers", KAFKA | AUDITING),
     _needs("provider_url", URL, ASKING, "the fulfilment provider"),
-    _secret("provider_token", ASKING, "the bearer token for it"),
+    _secret("provider_token", ASKING, "the bearer token for it", kind=BEARER),
     *_files("provider", "the provider", ASKING | AUDITING),
     _is(
         "provider_ledger_url",
@@ -205,7 +207,10 @@ _OTHERS = (
 )
 _EDGE = (
     _secret(
-        "callback_secret", HTTP | {"sandbox"}, "signs the callbacks of the provider: base64 of 24 to 64 bytes; several with commas"
+        "callback_secret",
+        HTTP | {"sandbox"},
+        "signs the callbacks of the provider: base64 of 24 to 64 bytes; several with commas",
+        kind=SIGNING_SECRETS,
     ),
     _is("http_port", PORT, HTTP, "8080", "the HTTP API; 0: a free port"),
     _is("http_head_seconds", number(0.1, 300), HTTP, "10", "how long the head of a request may take"),
