@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from workers.cli_errors import AsJson, known_tenants, out, plain_errors, require_tenant, settings_of
+from workers.cli_errors import AsJson, known_tenants, out, plain_errors, require, require_tenant, settings_of
+from workers.runtime.setting_kinds import NAME
 from workers.runtime.settings import SettingError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def explain(
     from workers.runtime.database_fitness import require_fit
 
     with plain_errors():
+        require("the order", NAME, order)
         database = suite.connect(settings_of("audit"), "audit")
         require_fit(database, only_to_read=True)
         if tenant:

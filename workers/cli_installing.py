@@ -9,8 +9,9 @@ from uuid import UUID
 
 import typer
 
-from workers.cli_errors import err, plain_errors, refuse_together, settings_of
+from workers.cli_errors import err, plain_errors, refuse_together, require, settings_of
 from workers.runtime.counting import counted
+from workers.runtime.setting_kinds import NAME
 from workers.runtime.settings import SettingError
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and change nothing.")]
@@ -74,6 +75,8 @@ def deploy(
             refuse_together("--accounts-only", {"--tenant": tenant, **of_models}, reason)
         if models:
             refuse_together("--models", {"--suite-models": suite_models}, "a tenant has one of the two, so leave one out")
+        if name:
+            require("--name", NAME, name)
         if any(of_models.values()) and len(tenant or ()) != 1:
             raise SettingError("--models, --suite-models and --name are for one tenant: name it by --tenant")
         if models and (faults := unfit(models, CONTRACTS)):

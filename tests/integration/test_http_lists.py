@@ -30,9 +30,9 @@ def found(caller: Caller, path: str, **query: Any) -> list[str]:
     return [item.get("orderNumber") or item["quoteNumber"] for item in answer.json()["items"]]
 
 
-def place_at(time: str) -> str:
-    """The place of a page that ends with a quote that was made at this time."""
-    return urlsafe_b64encode(json.dumps(["created_at", time, str(UUID(int=1))]).encode()).decode()
+def place_at(value: str, column: str = "created_at") -> str:
+    """The place of a page that ends with a quote that has this value in the column of the order, by default the time at which it was made."""
+    return urlsafe_b64encode(json.dumps([column, value, str(UUID(int=1))]).encode()).decode()
 
 
 @pytest.fixture
@@ -105,6 +105,12 @@ def test_a_row_that_changes_between_two_pages_repeats_no_other(db: Engine, api: 
 @pytest.mark.parametrize("after", ["x", "bnVsbA==", "WzEsMiwzXQ==", *map(place_at, NO_TIMES)])
 def test_a_place_that_no_page_gave_is_422(api: Api, after: str) -> None:
     is_problem(api.sales.get("/quotes", after=after), 422, "REQUEST_INVALID")
+
+
+@pytest.mark.parametrize("customer", ["\ud83d", "\0", "C-1\udc00"])
+@pytest.mark.parametrize("path", ["/quotes", "/orders"])
+def test_a_place_with_a_text_that_cannot_be_stored_is_422(api: Api, path: str, customer: str) -> None:
+    is_problem(api.sales.get(path, sort="customerId", after=place_at(customer, "customer_id")), 422, "REQUEST_INVALID")
 
 
 def test_a_place_in_another_order_is_422(api: Api, quotes: list[str]) -> None:

@@ -14,7 +14,7 @@ from workers.providers.signatures import new_secret
 TOKEN = ("token", "--subject", "alice", "--role", "salesAgent")
 SANDBOX = ("sandbox", "--callback-url", "http://127.0.0.1:1/callbacks/sandbox")
 TENANT = "00000000-0000-4000-8000-000000000001"
-SETTINGS = {"Q2O_JWT_SECRET": "s" * 32, "Q2O_CALLBACK_SECRET": new_secret()}
+SETTINGS = {"Q2O_JWT_SECRET": "s" * 32, "Q2O_CALLBACK_SECRET": new_secret(), "Q2O_KAFKA": "127.0.0.1:1"}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,14 @@ def q2o(*arguments: str, **variables: str) -> Result:
         (("sandbox", "--callback-url", "nonsense"), "--callback-url nonsense is not an address"),
         ((*SANDBOX, "--host", "a..b"), "--host a..b is not a host name"),
         (("deploy", "--suite-models"), "--tenant"),
+        (("deploy", "--tenant", TENANT, "--name", "\udcff"), "--name \\udcff is not a name"),
         (("tasks", "--topic", ""), "--topic"),
+        # An argument that is not UTF-8 has halves of surrogate pairs.
+        (("explain", "\udcff"), "the order \\udcff is not a name"),
+        (("explain", ""), "the order  is not a name"),
+        (("rebuild", "\udcff"), "no such projection: \\udcff"),
+        (("dead-letters", "list", "--topic", "\udcff"), "there is no topic"),
+        (("dead-letters", "show", "\udcff"), "is no place of a dead letter"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_in_one_line(arguments: tuple[str, ...], words: str) -> None:

@@ -19,6 +19,7 @@ from domain.delivery.orders import OrderStatus
 from domain.offers.quotes import QuoteStatus
 from domain.projections.searching import After, Found, Search
 from domain.projections.tables import Projection
+from domain.texts import is_storable
 from domain.times import in_utc
 from workers.http.paging import IN_DIGITS, LARGEST_PAGE
 from workers.http.shapes.bodies import Body
@@ -110,7 +111,7 @@ class ListQuery(Body):
             place = After(value if column == "customer_id" else in_utc(datetime.fromisoformat(value)), UUID(row_id))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError("`after` is not the `next` of a page") from error
-        if column != self._order()[0] or not isinstance(place.value, str | datetime) or "\0" in str(place.value):
+        if column != self._order()[0] or not isinstance(place.value, str | datetime) or not is_storable(str(place.value)):
             raise ValueError("`after` is of a list in another order")
         return place
 
