@@ -6,18 +6,21 @@ test asks one part what it has recorded.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from domain.auditing.invariants import INVARIANTS, Side
 from domain.offers import quotes
 from domain.offers.approvals import ApprovalDecision
 from domain.projections.tables import OrderSearchProjection
-from tests.support.audits import wrong
+from tests.integration.test_command_line import q2o_process
 from tests.support.evidence import record
 from tests.support.settled import IN_ORDER
 from tests.support.suite import Shop, new_sample, open_shop
@@ -134,5 +137,18 @@ def test_an_order_costs_one_external_task_per_step_and_three(business: Business)
         record("external tasks of an order of seven steps", tasks, "tasks")
 
 
-def test_the_audit_finds_nothing(business: Business) -> None:
-    assert wrong(business.shop.audit()) == []
+def test_the_audit_command_reaches_every_side_and_finds_nothing(business: Business) -> None:
+    """The command runs in a process of its own, with the settings that `q2o up` gives to another shell."""
+    shop = business.shop
+    settings = {name.removeprefix("Q2O_").lower(): value for name, value in shop.local.environment.items()}
+
+    ended = q2o_process(Path(settings.pop("data_dir")), "audit", "--settled", "--json", "--tenant", str(shop.tenant_id), **settings)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [report] = json.loads(ended.stdout)["audits"]
+    assert report["outOfReach"] == []
+    assert [violation for check in report["checks"] for violation in check["violations"]] == []
+    checks = {check["code"]: check for check in report["checks"]}
+    unseen = {code for code, check in checks.items() if check["notLookedAt"]}
+    assert unseen == {code for code, each in INVARIANTS.items() if each.side is Side.CLIENTS}
+    assert checks["I8"]["counted"]["effects"] == len(business.orders) * len(IN_ORDER)

@@ -13,6 +13,7 @@ import pytest
 from tests.support.providers import KEY, REQUEST
 from tests.support.tls import Authority, TlsDoor, tls_door
 from workers.providers.http_provider import HttpProvider
+from workers.providers.ledger import HttpLedger, LedgerUnavailableError
 from workers.providers.port import ProviderError, ProviderOutcomeUnknownError, ProviderUnavailableError, ReplyStatus
 from workers.providers.signatures import new_secret
 from workers.runtime.transport import ClientTls
@@ -104,3 +105,28 @@ def test_a_peer_is_asked_why_when_all_that_the_client_saw_is_a_lost_connection(d
 
     assert reason is not None
     assert "set Q2O_PROVIDER_CERTIFICATE_FILE and Q2O_PROVIDER_KEY_FILE" in reason
+
+
+def test_a_client_certificate_opens_the_ledger(door: TlsDoor, ours: ClientTls) -> None:
+    with HttpProvider(door.url(), "token", tls=ours) as port:
+        port.execute(REQUEST)
+
+    [entry] = HttpLedger(f"{door.url()}/sandbox/ledger", ours).entries()
+
+    assert (entry["idempotencyKey"], entry["net"]) == (KEY, 1)
+
+
+def test_a_ledger_that_refuses_our_certificate_says_which_setting_to_correct(
+    door: TlsDoor, authority: Authority, stranger: Authority
+) -> None:
+    for pair in (None, stranger.issue("auditor")):
+        ledger = HttpLedger(f"{door.url()}/sandbox/ledger", authority.client("provider", pair))
+        with pytest.raises(LedgerUnavailableError, match="set Q2O_PROVIDER_CERTIFICATE_FILE and Q2O_PROVIDER_KEY_FILE"):
+            ledger.entries()
+
+
+def test_a_ledger_of_an_unknown_authority_is_not_believed(door: TlsDoor, stranger: Authority) -> None:
+    ledger = HttpLedger(f"{door.url()}/sandbox/ledger", stranger.client("provider"))
+
+    with pytest.raises(LedgerUnavailableError, match="set Q2O_PROVIDER_CA_FILE to the authority that signed it"):
+        ledger.entries()
