@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from domain.delivery import evaluating, starting, steps
 from domain.delivery.steps import StepEvent, StepObsolete
+from domain.delivery.unanswered import Silence
 from domain.store import table_of
 from domain.store.facts import ConflictLog, WorkflowCommand
 from reconciliation.questions import ProviderPlaces
@@ -26,6 +27,7 @@ from tests.support.reconciling import (
     actions,
     all_are_due,
     callback,
+    cases,
     complete,
     history,
     no_answer,
@@ -36,7 +38,6 @@ from tests.support.reconciling import (
     time_out,
     unavailable,
 )
-from tests.support.waiting import eventually
 from workers.providers.http_provider import HttpProvider
 from workers.providers.port import (
     Provider,
@@ -74,12 +75,13 @@ def sweep(
 ) -> int:
     all_are_due(offers.engine)
     waits = silence(attempt_stale_after=attempt_stale_after, request_safe_interval=request_safe_interval)
-    return Steps(
-        acting(offers.engine, "reconcile"),
-        ProviderPlaces({"sandbox": provider}),
-        Repairs(acting(offers.engine, "reconcile"), dry_run=dry_run),
-        waits,
-    ).sweep()
+    return sweeping(offers, provider, waits, dry_run=dry_run).sweep()
+
+
+def sweeping(offers: Offers, provider: Provider, waits: Silence | None = None, *, dry_run: bool = False) -> Steps:
+    """The sweep of steps, which asks this provider."""
+    database = acting(offers.engine, "reconcile")
+    return Steps(database, ProviderPlaces({"sandbox": provider}), Repairs(database, dry_run=dry_run), waits or silence())
 
 
 def test_a_step_whose_worker_died_between_effect_and_report_completes_without_a_second_effect(
@@ -205,7 +207,7 @@ def test_a_callback_wins_against_the_conclusion_that_the_request_is_absent(offer
     assert sweep(offers, Scripted(absent_and_then_called_back)) == 0
 
     assert history(offers, started.step.id) == ["PENDING", "IN_PROGRESS", "UNKNOWN", "COMPLETED"]
-    assert actions(offers) == []
+    assert (actions(offers), cases(offers)) == ([], [])
     assert metric("q2o_reconciliation_actions_total", kind="step", result="lost_to_callback") == lost + 1
     conflict = ConflictLog.__table__.c
     with offers.engine.connect() as connection:
@@ -237,6 +239,7 @@ def test_a_callback_after_the_absence_was_concluded_completes_the_step_and_stops
     assert history(offers, started.step.id)[2:] == ["UNKNOWN", "RETRYABLE", "COMPLETED"]
     with pytest.raises(StepObsolete):
         offers.start_step(started.step.id)
+    assert cases(offers) == []
 
 
 @pytest.mark.parametrize("answer", [unavailable, no_answer])
@@ -269,22 +272,3 @@ def test_a_dry_run_asks_and_changes_nothing(offers: Offers, provider: HttpProvid
 
     assert (status(offers, started.step.id), status(offers, silent.step.id)) == ("UNKNOWN", "IN_PROGRESS")
     assert actions(offers) == []
-
-
-def test_unknown_steps_are_settled_while_callbacks_arrive_and_each_has_one_effect(
-    offers: Offers, sandbox: SandboxProvider, provider: HttpProvider
-) -> None:
-    started = [offers.start_step(offers.running_order().steps[RESERVE]) for _ in range(6)]
-    for one in started[::2]:
-        provider.execute(request_of(one))
-    for one in started[1::2]:
-        time_out(offers, one)
-
-    def all_settled() -> bool:
-        sweep(offers, provider)
-        return all(status(offers, one.step.id) in {"COMPLETED", "RETRYABLE"} for one in started)
-
-    eventually(all_settled, "every step is settled")
-
-    assert [status(offers, one.step.id) for one in started] == ["COMPLETED", "RETRYABLE"] * 3
-    assert all(entry["effects"] == 1 for entry in sandbox.ledger.entries())

@@ -17,10 +17,12 @@ from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.starting import StartedStep
 from domain.delivery.steps import StepEvent
 from domain.delivery.unanswered import Silence
+from domain.fallout.cases import FalloutCase
 from domain.findings import ReconciliationFinding
 from domain.store import table_of
 from domain.store.facts import TransitionLog
 from tests.support.as_read import Order
+from tests.support.database import in_order
 from tests.support.offers import Offers
 from workers.providers.port import (
     CancelRequest,
@@ -182,6 +184,13 @@ def findings(offers: Offers) -> list[Row[Any]]:
 
 def actions(offers: Offers) -> list[str]:
     return [finding.action for finding in findings(offers)]
+
+
+def cases(offers: Offers) -> list[str]:
+    """The types of the fallout cases."""
+    table = table_of(FalloutCase)
+    with offers.engine.connect() as connection:
+        return list(connection.scalars(in_order(select(table.c.type), table)))
 
 
 def conclude(offers: Offers, step_id: UUID, event: StepEvent) -> None:

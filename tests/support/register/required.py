@@ -197,12 +197,12 @@ REQUIRED = (
     Required(
         code="T15",
         name="reconciliation races with normal callback",
-        observed="a callback wins against a conclusion, in both orders; the provider acts once",
+        observed="a callback wins against a conclusion, in both orders; the provider acts once, and no case is opened",
         races=("M8",),
         tests=(
             UNKNOWN + "test_a_callback_wins_against_the_conclusion_that_the_request_is_absent",
             UNKNOWN + "test_a_callback_after_the_absence_was_concluded_completes_the_step_and_stops_the_retry",
-            UNKNOWN + "test_unknown_steps_are_settled_while_callbacks_arrive_and_each_has_one_effect",
+            "tests/faults/test_steps_called_back.py::test_unknown_steps_are_settled_while_callbacks_arrive_and_each_has_one_effect",
         ),
         metrics=("q2o_reconciliation_actions_total", "q2o_provider_unknown_outcomes_total"),
     ),
