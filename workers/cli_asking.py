@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +22,7 @@ from workers.runtime.settings import SettingError
 
 if TYPE_CHECKING:
     from domain.auditing.backlog import Waiting
+    from workers.runtime.database import AtWork
 
 
 def explain(
@@ -62,9 +66,9 @@ def explain(
 
 
 def status(*, as_json: AsJson = False) -> None:
-    """Show the sessions that each process has in the database now, what waits for it, and since when.
+    """Show how many processes of each kind run, on which hosts, what waits for them, and since when.
 
-    A process that has just started, or waits for another service, may have no session although it runs.
+    A process shows by its sessions in the database: one that has just started may have none although it runs.
     """
     from domain.auditing.backlog import PEOPLE
     from domain.store.unit_of_work import housekeeping
@@ -79,18 +83,26 @@ def status(*, as_json: AsJson = False) -> None:
         require_fit(database, only_to_read=True)
         with housekeeping(database) as connection:
             waiting = in_the_database(connection, settings.retention.ages)
-            running = processes_at_work(connection)
+            at_work = processes_at_work(connection)
         waiting += in_kafka(settings)
     if as_json:
-        sys.stdout.write(json.dumps({"sessions": running, "waiting": [each.as_json() for each in waiting]}, indent=2) + "\n")
+        told = {"processes": [asdict(each) for each in at_work], "waiting": [each.as_json() for each in waiting]}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
         return
-    table = Table("process", "database sessions", "waiting", "what", "oldest", title="The suite", title_justify="left")
+    table = Table("process", "running", "on", "waiting", "what", "oldest", title="The suite", title_justify="left")
     for process in (*suite.PROCESSES, PEOPLE):
-        sessions = "" if process == PEOPLE else str(running.get(process, 0) or "[red]none[/red]")
+        running = ("", "") if process == PEOPLE else _running([each for each in at_work if each.process == process])
         items = [_cells(each) for each in waiting if each.process == process]
-        for name, number, item in zip_longest([process], [sessions], items or [("", "", "")], fillvalue=""):
-            table.add_row(name, number, *item)
+        for first, item in zip_longest([(process, *running)], items or [("", "", "")], fillvalue=("", "", "")):
+            table.add_row(*first, *item)
     out.print(table)
+
+
+def _running(processes: Sequence[AtWork]) -> tuple[str, str]:
+    """How many, and on which hosts; a host with several of them has their number behind it."""
+    hosts = Counter(each.host for each in processes)
+    places = (host if number == 1 else f"{host} ({number})" for host, number in hosts.items())
+    return str(len(processes) or "[red]none[/red]"), escape(", ".join(places))
 
 
 def _cells(waiting: Waiting) -> tuple[str, str, str]:

@@ -200,7 +200,7 @@ INVARIANTS: Final[Mapping[str, Invariant]] = {
             "I23",
             "nothing waits to be sent, and every incident is explained",
             "Events or commands are stuck, or a process stands still and nobody knows.",
-            "`q2o status` shows which process has no session: start it.",
+            "`q2o status` shows which process does not run: start it.",
         ),
         _of(
             CLIENTS,

@@ -31,7 +31,7 @@ SUPPLY = 20_000  # more than the clients accept in one course
 BEFORE, FAULT, LATER, AFTER = 10.0, 10.0, 30.0, 10.0  # seconds: measured, faulty, left alone, measured
 PAUSE = 0.02  # of a client that got no answer
 GOAL = 0.98
-END_SESSIONS = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'q2o http'")
+END_SESSIONS = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'q2o http %'")
 
 
 class Scene:

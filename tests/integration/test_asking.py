@@ -268,11 +268,10 @@ def in_kafka(ask: Ask) -> dict[str, Any]:
 
 
 def test_the_status_names_processes_without_a_session(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "processes_at_work", lambda _: {"http": 2})  # other tests have sessions on this server
+    monkeypatch.setattr(database, "processes_at_work", lambda _: [])  # other tests have sessions in this database
 
     lines = ask("status").splitlines()
 
-    assert any("database sessions" in line for line in lines)
     [relay] = [line for line in lines if line.strip(" │┃").startswith("relay")]
     assert "none" in relay
     assert "events for Kafka" in relay

@@ -37,7 +37,7 @@ from workers.runtime.kafka_access import KafkaAccess
 Relay(connect(sys.argv[1], "doomed"), KafkaAccess(bootstrap=sys.argv[2]), lease=timedelta(seconds=2)).run(threading.Event())
 """
 DOOMED_WAITS = text(
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'q2o doomed' AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM outbox_event%'"
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'q2o doomed %' AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM outbox_event%'"
 )
 
 

@@ -5,7 +5,12 @@ docs/database.md has all limits in one table, with their reasons.
 
 from __future__ import annotations
 
+import os
+import re
 import select
+import socket
+from collections import Counter
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -31,20 +36,24 @@ OF_MIGRATION: Final = Limits(statement=NO_LIMIT, transaction=NO_LIMIT)
 """An index on a large table takes its time. A wait for a lock stays short, because every command waits behind it."""
 OF_REPORTS: Final = Limits(statement=timedelta(minutes=5), idle=timedelta(minutes=1), transaction=timedelta(minutes=15))
 """An audit reads all rows of a tenant in one snapshot, and locks none."""
+LONGEST_NAME: Final = 63
+"""PostgreSQL keeps so many bytes of a session's name."""
+_OF_A_PROCESS: Final = re.compile(r"q2o (?P<process>\S+)(?: start| health)? (?P<host>\S*):(?P<pid>\d+)")
+"""The name of a session that a running process has: for its work, its start, or the question of its health."""
 _FRESH: Final = "is_fresh"
 
 
 def connect(
     database_url: Secret, process: str, pool_size: int = 10, only_tenant: UUID | None = None, limits: Limits | None = None
 ) -> Engine:
-    """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection.
+    """A pool for one service process, named so that `pg_stat_activity` shows which process has a connection, and on which host it runs.
 
     With `only_tenant`, the machinery of the process sees the rows of this tenant alone. `limits`: those of its transactions, if they are
     not a command's. An address in a file holds for every new connection as it is at that time. Raises SettingError when it is no address.
     """
     limits = limits or Limits()
     ours: dict[str, Any] = {
-        "application_name": f"q2o {process}",
+        "application_name": _session_name(process),
         "prepare_threshold": None,  # `domain.store.declared` prepares the statements that are worth it
     }
     engine = create_engine(
@@ -94,8 +103,31 @@ def _drop_a_useless_session(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def processes_at_work(connection: Connection) -> dict[str, int]:
-    """Process -> the number of its sessions now, by the name that each process gives its sessions (`connect`)."""
-    query = """SELECT split_part(application_name, ' ', 2) AS process, count(*) FROM pg_stat_activity
-        WHERE application_name LIKE 'q2o %' GROUP BY process"""
-    return {str(process): int(number) for process, number in connection.execute(text(query))}
+def _session_name(process: str) -> str:
+    host = "".join(sign for sign in socket.gethostname() if sign.isascii() and sign.isprintable() and not sign.isspace())
+    name, pid = f"q2o {process} ", f":{os.getpid()}"
+    return f"{name}{host[: LONGEST_NAME - len(name) - len(pid)]}{pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """A process that has sessions in the database now."""
+
+    process: str
+    host: str
+    pid: int
+    sessions: int
+
+
+def processes_at_work(connection: Connection) -> list[AtWork]:
+    """Every process of the suite with a session in this database, by the name that each gives its sessions (`connect`).
+
+    A person's command that works with the login of a process is none.
+    """
+    query = """SELECT application_name, count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'q2o %' GROUP BY application_name"""
+    sessions: Counter[tuple[str, str, int]] = Counter()
+    for name, number in connection.execute(text(query)):
+        if found := _OF_A_PROCESS.fullmatch(name):
+            sessions[found["process"], found["host"], int(found["pid"])] += number
+    return [AtWork(*process, number) for process, number in sorted(sessions.items())]
