@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,9 @@ from httpx import codes
 from domain.auditing import CheckResult, Snapshot
 from domain.auditing.invariants import INVARIANTS
 from domain.auditing.outside import Key
+from domain.delivery.callbacks import ProviderConflict
 from domain.errors import IdempotencyKeyReused
+from domain.fallout.casework import FalloutCaseConflict
 from domain.offers.approvals import ApprovalMissing, StaleApproval
 from domain.offers.price_books import PriceBookConflict
 from domain.offers.prices import StalePrice
@@ -28,25 +30,22 @@ from domain.texts import json_from
 from reconciliation.audit_sources import AbsentError
 
 ABSENT = "no record of what clients were told is given (--clients)"
+CALLBACK: Final = "receive-callback"
 _OF_THE_DATABASE = re.compile(r"psycopg|SQLSTATE|duplicate key value|could not serialize|deadlock detected|violates .* constraint")
-METRICS: Final[Mapping[str, Callable[[str], bool]]] = {
-    "q2o_optimistic_lock_conflicts_total": lambda code: code.endswith("_VERSION_CONFLICT") or code == PriceBookConflict.code,
-    "q2o_stale_price_rejections_total": lambda code: code == StalePrice.code,
-    "q2o_stale_approval_rejections_total": lambda code: code in {StaleApproval.code, ApprovalMissing.code},
-    "q2o_quote_expired_rejections_total": lambda code: code == QuoteExpired.code,
-    "q2o_idempotency_hash_conflicts_total": lambda code: code == IdempotencyKeyReused.code,
-}
-"""Metric -> whether a refusal with this code is counted by it."""
 
 
 class Operation(NamedTuple):
-    """A command that a client sent. `status` None: the client does not know what became of it."""
+    """A command that a client sent, or a callback that a provider delivered. `status` None: nobody was told what became of it.
+
+    `replayed`: the answer had the header `Idempotent-Replayed`.
+    """
 
     tenant_id: UUID
     command: str
     key: str
     status: int | None
     body: Any = None
+    replayed: bool = False
 
     @property
     def identity(self) -> Key:
@@ -61,8 +60,29 @@ class Operation(NamedTuple):
         return self.status is not None and codes.is_client_error(self.status)
 
     @property
+    def is_callback(self) -> bool:
+        """Whether it is a provider's: its key is the id of the event, and no answer is stored for it."""
+        return self.command == CALLBACK
+
+    @property
     def code(self) -> str:
-        return str(self.body.get("code", "")) if isinstance(self.body, Mapping) else ""
+        """The code of a refusal."""
+        return str(self.body.get("code", "")) if self.is_refused and isinstance(self.body, Mapping) else ""
+
+
+METRICS: Final[Mapping[str, Callable[[Operation], bool]]] = {
+    "q2o_optimistic_lock_conflicts_total": lambda told: (
+        told.code.endswith("_VERSION_CONFLICT") or told.code == PriceBookConflict.code
+    ),
+    "q2o_stale_price_rejections_total": lambda told: told.code == StalePrice.code,
+    "q2o_stale_approval_rejections_total": lambda told: told.code in {StaleApproval.code, ApprovalMissing.code},
+    "q2o_quote_expired_rejections_total": lambda told: told.code == QuoteExpired.code,
+    "q2o_idempotency_hash_conflicts_total": lambda told: told.code == IdempotencyKeyReused.code,
+    "q2o_idempotency_replays_total": lambda told: told.replayed and not told.is_callback,
+    "q2o_callback_duplicates_total": lambda told: told.is_callback and (told.replayed or told.code == ProviderConflict.code),
+    "q2o_fallout_claim_conflicts_total": lambda told: told.code == FalloutCaseConflict.code,
+}
+"""Metric -> whether it counts a command that was answered so. The other metrics of races count what no client is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +130,7 @@ def _operation(entry: Mapping[str, Any]) -> Operation:
         key=str(entry["idempotencyKey"]),
         status=None if status is None else int(status),
         body=entry.get("body"),
+        replayed=bool(entry.get("replayed", False)),
     )
 
 
@@ -117,7 +138,7 @@ def clients_agree(snapshot: Snapshot, record: ClientRecord) -> list[CheckResult]
     """I24 to I27 and I29. Raises AbsentError."""
     by_key = record.by_key(snapshot.tenant_id)
     sent = [each for operations in by_key.values() for each in operations]
-    keyed = list(by_key.items())
+    keyed = [(key, operations) for key, operations in by_key.items() if key.command != CALLBACK]
     found = {
         "I24": [sentence for each in sent for sentence in _faults(each)],
         "I25": [sentence for key, operations in keyed for sentence in _lost(snapshot, key, operations)],
@@ -171,11 +192,10 @@ def _twice(snapshot: Snapshot, key: Key, operations: Sequence[Operation]) -> Ite
 
 
 def _miscounted(record: ClientRecord) -> Iterator[str]:
-    """Metrics count for all tenants, and so does this. A command of unknown outcome may have been refused, and counted."""
+    """Metrics count for all tenants, and so does this. A command of unknown outcome may have been counted."""
     operations = record.operations or ()
     unknown = sum(each.status is None for each in operations)
-    refusals = Counter(each.code for each in operations if each.is_refused)
     for metric, counts in METRICS.items():
-        refused, increase = sum(number for code, number in refusals.items() if counts(code)), record.increases.get(metric)
-        if increase is not None and not refused <= increase <= refused + unknown:
-            yield f"{metric} grew by {increase:g}, and clients got {refused} such refusals, with {unknown} outcomes unknown."
+        told, increase = sum(counts(each) for each in operations), record.increases.get(metric)
+        if increase is not None and not told <= increase <= told + unknown:
+            yield f"{metric} grew by {increase:g}, and clients got {told} such answers, with {unknown} outcomes unknown."

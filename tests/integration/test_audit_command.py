@@ -210,7 +210,7 @@ def test_a_record_of_what_clients_were_told_is_compared(run: Run, work: Fulfilme
 
     assert checks["I25"]["violations"] == ["Key lost of accept-quote was answered as done, and nothing of it is stored."]
     assert checks["I29"]["violations"] == [
-        "q2o_stale_price_rejections_total grew by 1, and clients got 0 such refusals, with 0 outcomes unknown."
+        "q2o_stale_price_rejections_total grew by 1, and clients got 0 such answers, with 0 outcomes unknown."
     ]
 
 
