@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from domain.store import UnitOfWork
 from domain.store.isolation import open_for
@@ -32,20 +33,41 @@ def test_a_command_that_died_and_is_sent_again_leaves_what_it_leaves_undisturbed
     assert not [sentence for fate in fates for sentence in fate.wrong]
 
 
-def test_a_command_in_two_transactions_is_found(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cancel_in_two_halves(scene: Scene, uow: UnitOfWork, rank: int) -> str:
-        word = cancel(scene, uow, rank)
-        uow.flush()
-        uow.connection.commit()
-        uow.connection.begin()
-        open_for(uow.connection, uow.tenant_id)
-        return word
+def cancel_in_two_halves(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+    """A fault: the quote is cancelled in a transaction before the one that keeps the key."""
+    word = cancel(scene, uow, rank)
+    uow.flush()
+    uow.connection.commit()
+    uow.connection.begin()
+    open_for(uow.connection, uow.tenant_id)
+    return word
 
+
+def test_a_command_in_two_transactions_is_found(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COMMANDS, "cancel", replace(COMMANDS["cancel"], work=cancel_in_two_halves))
 
     fate = ring.crash(Part(scene="DRAFT", command="cancel", rank=0, has_key=True))
 
     assert fate.wrong
+
+
+def test_a_command_that_waits_for_a_row_in_a_second_transaction_is_found(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancel_and_wait(scene: Scene, uow: UnitOfWork, rank: int) -> str:
+        word = cancel_in_two_halves(scene, uow, rank)
+        uow.connection.execute(text("SELECT FROM price_book_head FOR SHARE"))
+        return word
+
+    monkeypatch.setitem(COMMANDS, "cancel", replace(COMMANDS["cancel"], work=cancel_and_wait))
+
+    fate = ring.crash(Part(scene="DRAFT", command="cancel", rank=0, has_key=True), depth=1)
+
+    assert [sentence for sentence in fate.wrong if "while it waited for a row of price_book_head" in sentence]
+
+
+def test_a_command_that_waits_for_the_row_of_its_quote_is_ended_there(ring: Ring) -> None:
+    part = Part(scene="DRAFT", command="cancel", rank=0, has_key=True)
+
+    assert ring.crash(part, depth=1).waits == 1
 
 
 def test_every_command_of_the_explorer_is_crashed() -> None:

@@ -95,12 +95,16 @@ def _commands(chosen: Sequence[Part], jobs: int, *, is_whole: bool) -> list[str]
         fates = list(_follow(crew.crash(database_url, chosen, jobs), len(chosen)))
     wrong = [sentence for fate in fates for sentence in fate.wrong]
     gates, crashes = sum(fate.gates for fate in fates), sum(fate.crashes for fate in fates)
+    waits, without = sum(fate.waits for fate in fates), sum(not fate.waits for fate in fates)
     seconds = monotonic() - began
     console.print(
-        f"{len(fates)} commands in their scenes, {gates:,} gates, {crashes:,} crashes in {seconds:.0f} s, {len(wrong)} wrong"
+        f"{len(fates)} commands in their scenes, {gates:,} gates, {crashes:,} crashes, {waits:,} ends of a session that waited for a row "
+        f"({without} commands wait for none) in {seconds:.0f} s, {len(wrong)} wrong",
+        soft_wrap=True,
     )
     if is_whole:
         record("crashes of commands", crashes, "crashes", f"{gates} gates, {len(fates)} commands in their scenes")
+        record("ends of sessions that waited for a row", waits, "ends", f"{without} commands wait for none")
         record("crashes of commands with a difference", len(wrong), "crashes")
     return wrong
 

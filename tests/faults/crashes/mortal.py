@@ -34,6 +34,9 @@ class Crash(NamedTuple):
     gate: int
     death: Death
 
+    def __str__(self) -> str:
+        return f"{self.death} gate {self.gate}"
+
 
 class KilledError(BaseException):
     """Ends the program as a signal would: no `except Exception` goes on after it."""

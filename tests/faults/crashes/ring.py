@@ -1,15 +1,18 @@
-"""Crashes one command at each of its gates, sends it again, and compares what came of it with the command that nobody disturbed."""
+"""Crashes one command at each of its gates, and while it waits for a row, sends it again, and compares what came of it with the command that nobody disturbed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from typing import TypeAlias
 
 from sqlalchemy.exc import OperationalError
 
 from domain.schema import METADATA
 from tests.faults.crashes.mortal import COMMIT, Crash, Death, KilledError, Mortal
+from tests.faults.crashes.waits import Wait, held, locked_tables
 from tests.races.explorer.delivery_scenes import Delivery
 from tests.races.explorer.exploring import REFUSALS
 from tests.races.explorer.invariants import Invariants
@@ -23,6 +26,7 @@ from tests.races.explorer.stage import Stage
 from tests.races.explorer.worlds import END, WORLDS
 from tests.support.offers import ANNA, BERT, MONA
 
+Plan: TypeAlias = Sequence[Crash | Wait]
 DIED = "died"
 # Case workers send these commands over HTTP, under a key. The explorer leaves the key out: two people have two keys.
 UNDER_A_KEY = frozenset({ANNA, BERT, MONA})
@@ -65,11 +69,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What became of a part: how many gates it has, how often it crashed, and what was wrong then."""
+    """What became of a part: how many gates it has, how often it crashed, how often it was cut while it waited, and what was wrong then."""
 
     part: Part
     gates: int
     crashes: int
+    waits: int
     wrong: tuple[str, ...]
 
 
@@ -105,7 +110,8 @@ class Ring:
         """Crash the part at each gate of its first try; with depth 2 also at each gate of the try after a COMMIT without a reply.
 
         Before the COMMIT nothing has happened, so its repeat would be the first try once more. With depth 1 the COMMIT meets all ways, and
-        every other gate before it one of them in turn.
+        every other gate before it one of them in turn. Its session is cut while it waits for a row, too: for the last table where it waits,
+        and with depth 2 for each.
         """
         calm = self._play(part, [])
         gates = list(self._gates)
@@ -115,26 +121,25 @@ class Ring:
         elif depth > 1:
             commits = [Crash(number, Death.KILLED_AFTER) for number, label in enumerate(gates) if label == COMMIT]
             plans += [plan for first in commits for plan in self._after(part, first)]
-        wrong = [*calm.violations, *chain.from_iterable(self._objections(part, calm, plan) for plan in plans)]
-        return Fate(part=part, gates=len(gates), crashes=sum(map(len, plans)), wrong=tuple(wrong))
+        waits = list(self._waiting(part, gates, only_last=depth == 1))
+        played: Iterator[tuple[Plan, Result]] = chain(((plan, self._play(part, plan)) for plan in plans), waits)
+        wrong = [*calm.violations, *chain.from_iterable(_objections(part, calm, plan, result) for plan, result in played)]
+        return Fate(part=part, gates=len(gates), crashes=sum(map(len, plans)), waits=len(waits), wrong=tuple(wrong))
+
+    def _waiting(self, part: Part, gates: Sequence[str], *, only_last: bool) -> Iterator[tuple[Plan, Result]]:
+        """Cut the session while it waits for a row, table by table from the last one; a table where it never waits is left out."""
+        for table in reversed(locked_tables(gates)):
+            played = self._play(part, plan := (Wait(table),))
+            if played.ended[0] == DIED:
+                yield plan, played
+                if only_last:
+                    return
 
     def _after(self, part: Part, first: Crash) -> Iterator[list[Crash]]:
         self._play(part, [first])
         return ([first, *second] for second in list(_single(self._gates)))
 
-    def _objections(self, part: Part, calm: Result, crashes: Sequence[Crash]) -> Iterator[str]:
-        played = self._play(part, crashes)
-        where = f"{part}, {', then '.join(f'{crash.death} gate {crash.gate}' for crash in crashes)}"
-        if played.difference != calm.difference:
-            yield f"{where}: {played.difference}, and undisturbed {calm.difference}"
-        for table, number in calm.counts.items():
-            if played.counts[table] != number:
-                yield f"{where}: {played.counts[table]} rows in {table}, and undisturbed {number}"
-        if part.has_key and played.ended[-1] not in {calm.ended[-1], REPLAYED}:
-            yield f"{where}: its repeat was answered {played.ended[-1]}, and undisturbed {calm.ended[-1]}"
-        yield from (f"{where}: {violation}" for violation in played.violations)
-
-    def _play(self, part: Part, crashes: Sequence[Crash]) -> Result:
+    def _play(self, part: Part, crashes: Plan) -> Result:
         """Try once for each crash, and once more; from the prepared scene."""
         scene, invariants, outcomes = self._set(part.scene)
         self._stage.restore()
@@ -148,17 +153,19 @@ class Ring:
             violations=invariants.violations(list(answered), refused),
         )
 
-    def _try(self, scene: Scene | Delivery, part: Part, number: int, crash: Crash | None) -> str:
+    def _try(self, scene: Scene | Delivery, part: Part, number: int, end: Crash | Wait | None) -> str:
         key = "key" if part.has_key else None
-        mortal = Mortal(connect(self._stage.database_url, "mortal"), crash) if crash else self._immortal
+        crash = end if isinstance(end, Crash) else None
+        mortal = Mortal(connect(self._stage.database_url, "mortal"), crash) if end else self._immortal
         mortal.gates.clear()
+        attempt = partial(carry_out, mortal.engine, scene, COMMANDS[part.command], number, rank=part.rank, key=key)
         try:
-            return carry_out(mortal.engine, scene, COMMANDS[part.command], number, rank=part.rank, key=key)
+            return held(self._stage, end.table, attempt) if isinstance(end, Wait) else attempt()
         except (KilledError, OperationalError):
             return DIED
         finally:
             self._gates = mortal.gates
-            if crash:
+            if end:
                 mortal.engine.dispose()
 
     def _set(self, name: str) -> tuple[Scene | Delivery, Invariants, Outcomes]:
@@ -167,6 +174,18 @@ class Ring:
             tenant_id = scene.offers.tenant_id
             self._prepared = name, scene, Invariants(self._stage, tenant_id), Outcomes(self._stage, tenant_id)
         return self._prepared[1:]
+
+
+def _objections(part: Part, calm: Result, plan: Plan, played: Result) -> Iterator[str]:
+    where = f"{part}, {', then '.join(map(str, plan))}"
+    if played.difference != calm.difference:
+        yield f"{where}: {played.difference}, and undisturbed {calm.difference}"
+    for table, number in calm.counts.items():
+        if played.counts[table] != number:
+            yield f"{where}: {played.counts[table]} rows in {table}, and undisturbed {number}"
+    if part.has_key and played.ended[-1] not in {calm.ended[-1], REPLAYED}:
+        yield f"{where}: its repeat was answered {played.ended[-1]}, and undisturbed {calm.ended[-1]}"
+    yield from (f"{where}: {violation}" for violation in played.violations)
 
 
 def _single(gates: Sequence[str]) -> Iterator[list[Crash]]:
