@@ -8,13 +8,14 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from domain.auditing.invariants import INVARIANTS, Side
 from reconciliation.audit_report import AuditReport
 from tests.support.database import empty
 from tests.support.offers import Offers
 from tests.support.planting import OTHER_TENANT, UNPROTECT
 from tests.support.settled import Settled
 
-OF_CLIENTS = frozenset({"I24", "I25", "I26", "I27", "I29"})
+OF_CLIENTS = {code for code, invariant in INVARIANTS.items() if invariant.side is Side.CLIENTS}
 
 
 @pytest.fixture(scope="module")
