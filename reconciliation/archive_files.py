@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 _HASH = b',"hash":"'
 _END = b'"}'
 _DIGITS = 64  # of SHA-256
+SPARE_LEVELS = 200  # whoever reads a line later may stand deeper in Python's stack than whoever writes it
 
 
 class BrokenArchiveError(Exception):
@@ -60,12 +61,21 @@ def seal(key: bytes, personal: str, table: str) -> str:
 
 
 def unseal(key: bytes, sealed: str, table: str) -> list[Any]:
-    """Decrypt personal data. Raises BrokenArchiveError when they were not encrypted with this key."""
+    """Decrypt personal data. Raises BrokenArchiveError when they were not encrypted with this key, or cannot be read."""
     try:
-        personal: list[Any] = json.loads(AESSIV(key).decrypt(base64.b64decode(sealed), [table.encode()]))
+        document = AESSIV(key).decrypt(base64.b64decode(sealed), [table.encode()])
     except (InvalidTag, ValueError) as error:
         raise BrokenArchiveError(f"personal data of {table} cannot be decrypted with the key of their customer") from error
+    personal: list[Any] = _parsed(document, f"personal data of {table}")
     return personal
+
+
+def require_readable(document: str) -> None:
+    """Demand that a row can be read back once it is archived. Raises ValueError or RecursionError when it cannot.
+
+    PostgreSQL stores numbers of more digits, and documents of more levels, than Python reads.
+    """
+    json.loads(SPARE_LEVELS * "[" + document + SPARE_LEVELS * "]")
 
 
 def write(directory: Path, tenant_id: UUID, sequence: int, previous_hash: str, entries: Iterable[Entry]) -> Written:
@@ -105,11 +115,18 @@ def entries(directory: Path, file: Written) -> Iterator[dict[str, Any]]:
         last_hash = _hash(last_hash, body)
         if stated != last_hash.encode() or line != body + _HASH + stated + _END + b"\n":
             raise BrokenArchiveError(f"line {number} of {file.name} is changed, or a line before it is missing or was moved")
-        yield json.loads(line)
+        yield _parsed(line, f"line {number} of {file.name}")
     if (number, last_hash) != (file.lines, file.last_hash):
         raise BrokenArchiveError(
             f"{file.name} has {number} lines and ends with {last_hash[:12]}, not {file.lines} and {file.last_hash[:12]}"
         )
+
+
+def _parsed(document: bytes, what: str) -> Any:
+    try:
+        return json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise BrokenArchiveError(f"{what} cannot be read: {error}") from error
 
 
 def _body(number: int, entry: Entry) -> bytes:

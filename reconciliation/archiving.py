@@ -24,7 +24,7 @@ from domain import archives
 from domain.retaining import dossiers
 from domain.retaining.dossiers import Dossier, Line, Place
 from domain.store.unit_of_work import housekeeping
-from reconciliation.archive_files import Entry, Written, as_written, entries, seal, write
+from reconciliation.archive_files import Entry, Written, as_written, entries, require_readable, seal, write
 from workers.runtime.metrics import RETENTION_ARCHIVED
 from workers.runtime.outages import is_away
 
@@ -109,11 +109,15 @@ class Archiving:
         return {root_id: keys[customer] for root_id, customer in whose.items()}
 
     def _read(self, dossier: Dossier, keys: Mapping[UUID, Row[Any]]) -> list[Entry]:
-        """Read one dossier. Returns nothing when it cannot be read: then it stays in its tables, and the others are archived."""
+        """Read one dossier. Returns nothing when it cannot be read, now or later: it stays in its tables, and the others are archived."""
         try:
             with housekeeping(self._database) as connection:
                 dossiers.name_file(connection)
-                return list(_entries_of(dossiers.read(connection, dossier), dossier, keys[dossier.root_id]))
+                lines = list(dossiers.read(connection, dossier))
+            for line in lines:
+                require_readable(line.row)
+                require_readable(line.personal or "null")
+            return [_entry_of(line, dossier, keys[dossier.root_id]) for line in lines]
         except Exception as error:
             if is_away(error):
                 raise
@@ -154,8 +158,8 @@ class Archiving:
                 lines = list(dossiers.read(connection, dossier))
                 if not lines:
                     return 0  # nobody knows any more whose it was, and a key for nobody would be made
-                keys = self._keys(connection, file.tenant_id, [dossier])
-                present = [_comparable(_as_line(entry)) for entry in _entries_of(lines, dossier, keys[dossier.root_id])]
+                key = self._keys(connection, file.tenant_id, [dossier])[dossier.root_id]
+                present = [_comparable(_as_line(_entry_of(line, dossier, key))) for line in lines]
                 return dossiers.delete(connection, dossier) if sorted(present) == sorted(archived) else 0
         except Exception as error:
             if is_away(error):
@@ -193,12 +197,10 @@ def _files_of(found: Iterable[Dossier]) -> Iterator[tuple[UUID, list[Dossier]]]:
     yield from groups.items()
 
 
-def _entries_of(lines: Iterable[Line], dossier: Dossier, key: Row[Any]) -> Iterator[Entry]:
-    for line in lines:
-        if line.personal is None:
-            yield Entry(line.table, dossier.root_id, line.row)
-        else:
-            yield Entry(line.table, dossier.root_id, line.row, str(key.id), seal(bytes(key.key), line.personal, line.table))
+def _entry_of(line: Line, dossier: Dossier, key: Row[Any]) -> Entry:
+    if line.personal is None:
+        return Entry(line.table, dossier.root_id, line.row)
+    return Entry(line.table, dossier.root_id, line.row, str(key.id), seal(bytes(key.key), line.personal, line.table))
 
 
 def _as_line(entry: Entry) -> dict[str, Any]:

@@ -8,6 +8,9 @@ def nested(levels: int) -> str:
     return "[" * (levels - 1) + "7" + "]" * (levels - 1)
 
 
+MANY_DIGITS = f'{{"number": {"9" * 5000}}}'
+DEEP = nested(3000)
+"""PostgreSQL stores these two, and Python reads neither."""
 UNFIT = {
     "a NUL": r'"a\u0000b"',
     "half of a pair": r'"\ud83d"',
