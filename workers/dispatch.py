@@ -34,7 +34,7 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests, starts
 from domain.workflows.starts import CorrelationMovedOn, CorrelationStatus, RegisterWorkflow
 from workers import dispatched
-from workers.dispatched import cause_of, facts_of, pass_gate
+from workers.dispatched import alone, cause_of, facts_of, pass_gate
 from workers.runtime.commands import unit_of_work
 from workers.runtime.deliveries import DELIVERIES
 from workers.runtime.engine import (
@@ -49,7 +49,7 @@ from workers.runtime.engine import (
 from workers.runtime.metrics import WORKFLOW_START_UNKNOWN
 from workers.runtime.outages import is_outage
 from workers.runtime.retries import repeat
-from workers.runtime.set_aside import isolated, set_aside
+from workers.runtime.set_aside import set_aside
 from workers.runtime.variables import VariableError
 
 THREADS = 8  # calls at the same time; each takes the engine milliseconds
@@ -129,24 +129,25 @@ class Dispatcher:
 
     def _carry_out_all(self, claim: _Claim) -> None:
         for row in claim.rows:
-            if time.monotonic() > claim.send_until:
-                self._give_back(row, timedelta(0), was_sent=False)
-                continue
-            try:
-                self._carry_out(row)
-            except Conflict as conflict:
-                # Our lease ended and the next dispatcher has settled the command, or its process has read what the message tells.
-                _log.info("workflow_command_settled_elsewhere", **facts_of(row), conflictCode=conflict.code)
-            except EngineUnavailableError as error:
+            with alone(row):
+                if time.monotonic() > claim.send_until:
+                    self._give_back(row, timedelta(0), was_sent=False)
+                else:
+                    self._carry_out_or_put_off(row)
+
+    def _carry_out_or_put_off(self, row: Row[Any]) -> None:
+        try:
+            self._carry_out(row)
+        except EngineUnavailableError as error:
+            with alone(row):
                 self._not_now(row, error)
+            raise
+        except Exception as error:
+            if isinstance(error, Conflict) or is_outage(error):
                 raise
-            except Exception as error:
-                if is_outage(error):
-                    raise
-                # The command is the cause. Whether the engine has it is not known, so a start is not sent a second time.
-                set_aside("dispatch", "command", error, commandId=row.id, **facts_of(row))
-                with isolated("dispatch", "command", commandId=row.id, **facts_of(row)):
-                    self._try_later_or_give_up(row, WORKFLOW_COMMAND_UNKNOWN, str(error))
+            # The command is the cause. Whether the engine has it is not known, so a start is not sent a second time.
+            set_aside("dispatch", "command", error, commandId=row.id, **facts_of(row))
+            self._try_later_or_give_up(row, WORKFLOW_COMMAND_UNKNOWN, str(error))
 
     def _carry_out(self, row: Row[Any]) -> None:
         if row.kind == WorkflowCommandKind.START:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from sqlalchemy import Row
 
 from domain.delivery import given_up
+from domain.errors import Conflict
 from domain.store import Cause, UnitOfWork
 from domain.store.facts import WorkflowCommandKind
 from domain.workflows import requests, starts
 from domain.workflows.starts import DuplicateWorkflow, RegisterWorkflow
+from workers.runtime.set_aside import isolated
 
 WHAT: Mapping[str, str] = {
     WorkflowCommandKind.START: "start process",
@@ -23,6 +26,17 @@ WHAT: Mapping[str, str] = {
 }
 
 _log = structlog.get_logger()
+
+
+@contextmanager
+def alone(row: Row[Any]) -> Iterator[None]:
+    """Work on one command: whatever is no outage ends here, so that one command never ends the loop."""
+    with isolated("dispatch", "command", commandId=row.id, **facts_of(row)):
+        try:
+            yield
+        except Conflict as conflict:
+            # Our lease ended and the next dispatcher has settled the command, or its process has read what the message tells.
+            _log.info("workflow_command_settled_elsewhere", **facts_of(row), conflictCode=conflict.code)
 
 
 def pass_gate(uow: UnitOfWork, gate: RegisterWorkflow) -> DuplicateWorkflow | None:

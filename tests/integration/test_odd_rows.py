@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 
 from domain.auditing.open_items import open_items
 from domain.delivery.steps import StepEvent
@@ -26,14 +27,14 @@ from tests.support.offers import ANNA, Offers
 from tests.support.reconciling import refusing
 from tests.support.relays import committed, in_kafka, write
 from tests.support.topics import Topics
-from tests.support.unfit import nested
+from tests.support.unfit import DEEP, MANY_DIGITS
+from tests.support.wanted import claimed_by_a_dead_dispatcher
 from workers.dispatch import Dispatcher
 from workers.kafka.relay import Relay
 from workers.runtime.engine import Engine as Camunda
+from workers.runtime.engine import EngineLockedOutError
 
 ODD_TIMES = ("infinity", "-infinity", "12026-01-01", "0044-03-15 BC")
-MANY_DIGITS = f'{{"number": {"9" * 5000}}}'
-DEEP = nested(3000)
 REFUSED = "refused_since = clock_timestamp() - interval '2 days'"
 ODD_COMMANDS = {
     "a key that names nobody": f"business_key = 'garbage', {REFUSED}",
@@ -148,6 +149,63 @@ def test_a_command_that_cannot_even_be_given_up_stops_no_other(offers: Offers) -
         rows = connection.execute(text("SELECT business_key, status, last_reason FROM workflow_command WHERE name = 'task'")).all()
     assert {row.business_key: row.status for row in rows} == {"odd": "PENDING", "even": "PENDING"}
     assert [row.last_reason is not None for row in rows if row.business_key == "even"] == [True]
+
+
+@contextmanager
+def locked_out(offers: Offers) -> Iterator[Dispatcher]:
+    """A dispatcher whose password the engine does not accept."""
+    with (
+        answering(lambda _: Reply(status=401)) as address,
+        closing(Camunda(f"{address}/engine-rest", "user", "password")) as engine,
+    ):
+        yield Dispatcher(acting(offers.engine, "dispatch"), engine)
+
+
+def starts_of(offers: Offers, *keys: str) -> None:
+    """Leave no commands but starts of these keys, which belong to nothing and were refused for longer than a start may be."""
+    for key in keys:
+        with offers.uow() as uow:
+            uow.ask_engine(WorkflowCommandKind.START, "order-fulfillment", key)
+    with offers.engine.begin() as connection:
+        connection.execute(text("DELETE FROM workflow_command WHERE NOT business_key = ANY(:keys)"), {"keys": list(keys)})
+        connection.execute(text(f"UPDATE workflow_command SET {REFUSED}"))
+
+
+def test_a_start_of_nothing_that_is_refused_for_too_long_stops_no_other(offers: Offers) -> None:
+    """Kills: a dispatcher that ends, after each restart, because the end of a start that the engine locks out has failed."""
+    starts_of(offers, "odd", "even")
+
+    with locked_out(offers) as dispatcher, capture_logs() as logs, pytest.raises(EngineLockedOutError):
+        dispatcher.run_once()
+
+    aside = sorted(line["businessKey"] for line in logs if line["event"] == "item_set_aside")
+    assert aside == ["even", "odd"]
+
+
+def test_a_start_whose_case_cannot_be_opened_stops_no_other(offers: Offers) -> None:
+    order = offers.running_order()
+    key = f"order:{offers.tenant_id}:{order.order_id}"
+    with offers.engine.begin() as connection:
+        connection.execute(text("DELETE FROM workflow_command WHERE business_key <> :key"), {"key": key})
+        connection.execute(text(f"UPDATE workflow_command SET {REFUSED}"))
+
+    with refusing(offers.engine, "fallout_case"), locked_out(offers) as dispatcher, pytest.raises(EngineLockedOutError):
+        dispatcher.run_once()
+
+    with offers.engine.connect() as connection:
+        assert list(connection.scalars(text("SELECT status FROM workflow_command"))) == ["PENDING"]
+
+
+def test_a_start_of_nothing_is_left_to_a_person_in_the_end(offers: Offers) -> None:
+    starts_of(offers, "odd")
+    claimed_by_a_dead_dispatcher(offers.engine)
+
+    with locked_out(offers) as dispatcher:
+        dispatcher.run_once()
+
+    with offers.engine.connect() as connection:
+        assert connection.scalar(text("SELECT status FROM workflow_command WHERE business_key = 'odd'")) == "GIVEN_UP"
+        assert connection.scalar(text("SELECT count(*) FROM fallout_case WHERE type = 'WORKFLOW_INCIDENT'")) == 1
 
 
 @pytest.mark.parametrize("time", ODD_TIMES)
