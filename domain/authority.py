@@ -69,6 +69,8 @@ class AuthorityGrant(Aggregate, Base):
         CheckConstraint("valid_until > valid_from", name="validity"),
         CheckConstraint("(delegated_from IS NULL) = (delegated_by IS NULL)", name="delegation"),
         CheckConstraint("granted_by <> subject AND confirmed_by <> subject AND confirmed_by <> granted_by", name="second_person"),
+        Index("ix_authority_grant_subject", "tenant_id", "subject", "id"),
+        Index("ix_authority_grant_delegated_by", "tenant_id", "delegated_by", postgresql_where=text("delegated_by IS NOT NULL")),
         Index("ix_authority_grant_active", "tenant_id", "subject", "role", postgresql_where=text("status = 'ACTIVE'")),
     )
     subject: Mapped[str]

@@ -47,7 +47,9 @@ def story(uow: UnitOfWork, order: Row[Any]) -> list[dict[str, Any]]:
     return in_order(
         [
             *entries(uow, order.id),
-            *transitions(uow, [order.quote_id, *requests, *requirements], {}, {}),
+            *transitions(
+                uow, {"quote": [order.quote_id], "approval_request": requests, "approval_requirement": requirements}, {}, {}
+            ),
             *_decisions(uow, requirements),
             *_acceptances(uow, order.quote_id),
             *_refusals(uow, [*subjects, *processes], steps),
@@ -125,7 +127,7 @@ def _findings(
 
 
 def _processes(uow: UnitOfWork, processes: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
-    for change in transitions(uow, processes, {}, {}):
+    for change in transitions(uow, {"workflow_correlation": processes}, {}, {}):
         yield {**change, "workflow": processes[change["aggregate_id"]].workflow_name}
     for row in processes.values():
         yield entry(

@@ -33,9 +33,11 @@ def listed_case(row: Row[Any]) -> dict[str, Any]:
 
 def cases_of(uow: UnitOfWork, limit: int, after: UUID | None, **named: Any) -> list[dict[str, Any]]:
     """Cases, a page at a time, ordered by id; `named` are columns and their values (None: any value)."""
-    query = select(*CASE.c).where(CASE.c.tenant_id == uow.tenant_id).order_by(CASE.c.id).limit(limit)
-    query = query.filter_by(**{name: value for name, value in named.items() if value is not None})
-    query = query.where(CASE.c.id > after) if after else query
+    page = select(CASE.c.id).where(CASE.c.tenant_id == uow.tenant_id).order_by(CASE.c.id).limit(limit)
+    page = page.filter_by(**{name: value for name, value in named.items() if value is not None})
+    page = page.where(CASE.c.id > after) if after else page
+    # First the ids, which an index alone gives: row level security has the planner expect few rows, and it would read the whole table.
+    query = select(*CASE.c).where(CASE.c.tenant_id == uow.tenant_id, CASE.c.id.in_(page)).order_by(CASE.c.id)
     return [listed_case(row) for row in uow.connection.execute(query)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -56,7 +57,12 @@ def entries(uow: UnitOfWork, order_id: UUID) -> list[Entry]:
     cases = {case.id: case for case in _rows(uow, CASE, order_id=order_id)}
     requests = [row.id for row in _rows(uow, REQUEST, order_id=order_id)]
     return [
-        *transitions(uow, [order_id, *steps, *cases, *requests], steps, cases),
+        *transitions(
+            uow,
+            {"sales_order": [order_id], "fulfillment_step": steps, "fallout_case": cases, "cancellation_request": requests},
+            steps,
+            cases,
+        ),
         *_attempts(uow, steps),
         *_callbacks(uow, steps),
         *_contradictions(uow, order_id, steps),
@@ -83,10 +89,11 @@ def entry(kind: str, at: Any, step: Row[Any] | None = None, **facts: Any) -> Ent
 
 
 def transitions(
-    uow: UnitOfWork, ids: Iterable[UUID], steps: Mapping[UUID, Row[Any]], cases: Mapping[UUID, Row[Any]]
+    uow: UnitOfWork, ids: Mapping[str, Iterable[UUID]], steps: Mapping[UUID, Row[Any]], cases: Mapping[UUID, Row[Any]]
 ) -> Iterator[Entry]:
-    """Every change of these aggregates, with the command that made it."""
-    for row in among(uow, LOG, "aggregate_id", ids):
+    """Every change of these aggregates (type -> ids), with the command that made it."""
+    query = select(*LOG.c).where(LOG.c.tenant_id == uow.tenant_id, LOG.c.aggregate_type.in_(list(ids)))
+    for row in uow.connection.execute(query.where(LOG.c.aggregate_id.in_(list(chain(*ids.values()))))):
         case = cases.get(row.aggregate_id)
         yield entry(
             "TRANSITION",

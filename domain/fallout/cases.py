@@ -168,6 +168,8 @@ class FalloutCase(Aggregate, Base):
         ),
         ref("shown_form", of={"id": "subject_id"}),
         Index("ix_fallout_case_order", "tenant_id", "order_id"),
+        Index("ix_fallout_case_status", "tenant_id", "status", "id"),
+        Index("ix_fallout_case_queue", "tenant_id", "queue", "status", "id"),
         Index("ix_fallout_case_process", "tenant_id", "business_key", postgresql_where=text("business_key IS NOT NULL")),
         Index("ix_fallout_case_claimed", "tenant_id", "claim_expires_at", postgresql_where=text("status = 'IN_PROGRESS'")),
         Index("ix_fallout_case_untouched", "created_at", postgresql_where=text("status = 'OPEN'")),

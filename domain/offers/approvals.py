@@ -180,6 +180,7 @@ class ApprovalRequirement(Aggregate, Base):
         REQUIREMENT_MATRIX.check_status(),
         ref("approval_request", "request_id"),
         UniqueConstraint("tenant_id", "request_id", "type", "level"),
+        Index("ix_approval_requirement_pending", "tenant_id", "due_at", "id", postgresql_where=text("status = 'PENDING'")),
     )
     request_id: Mapped[UUID]
     type: Mapped[str]

@@ -51,7 +51,7 @@ def approvals_of(uow: UnitOfWork, quote_id: UUID, limit: int, after: UUID | None
         )
         .join(REVISION, _of_request(REVISION))
         .join(PRICE, and_(PRICE.c.tenant_id == REQUEST.c.tenant_id, PRICE.c.id == REQUEST.c.price_result_id))
-        .where(REQUEST.c.tenant_id == uow.tenant_id, REQUEST.c.quote_id == quote_id)
+        .where(REVISION.c.tenant_id == uow.tenant_id, REVISION.c.quote_id == quote_id)
         .order_by(REVISION.c.revision_no.desc())
         .limit(limit)
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
 from domain.auditing.checking import check
 from domain.store.transactions import transaction
 from tests.support.database import acting
+from tests.support.plans import explained, rows_of
 from tests.support.settled import Settled
 from tests.support.sweep_selections import EXCERPTS
 
@@ -41,25 +40,3 @@ def test_no_rule_compares_each_row_with_each_other_one(
 
     assert len(plans) > len(EXCERPTS.queries)
     assert max(rows_of(plan) for plan in plans) < OFTEN * rows
-
-
-def rows_of(plan: Mapping[str, Any]) -> float:
-    """Count the rows that a plan looked at, in all its parts together."""
-    left_out = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Join Filter", 0)
-    own: float = (plan["Actual Rows"] + left_out) * plan["Actual Loops"]
-    return own + sum(rows_of(part) for part in plan.get("Plans", ()))
-
-
-@contextmanager
-def explained(connection: Connection) -> Iterator[list[Mapping[str, Any]]]:
-    """Collect the plan of each query, as it is carried out."""
-    plans: list[Mapping[str, Any]] = []
-
-    def explain(_: Connection, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
-        if statement.lstrip().startswith(("WITH", "SELECT")):
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
-            plans.append(cursor.fetchone()[0][0]["Plan"])
-
-    event.listen(connection, "before_cursor_execute", explain)
-    yield plans
-    event.remove(connection, "before_cursor_execute", explain)
