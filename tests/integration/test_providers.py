@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.answering import Reply, answering
+from tests.support.answering import Reply, Request, answering
 from tests.support.providers import KEY, REQUEST, SHORT
 from tests.support.waiting import eventually
 from workers.providers.http_provider import HttpProvider
@@ -54,6 +56,21 @@ def test_an_asynchronous_step_is_accepted_and_later_found_completed(provider: Ht
     found = provider.query(KEY)
     assert found is not None
     assert (found.status, found.request_id) == (ReplyStatus.COMPLETED, reply.request_id)
+
+
+@pytest.mark.parametrize(("instructions", "sent"), [("Ring twice", {"instructions": "Ring twice"}), (None, {})])
+def test_a_request_carries_its_instructions_and_nothing_where_it_has_none(instructions: str | None, sent: dict[str, str]) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def answer(request: Request) -> Reply:
+        bodies.append(json.loads(request.body))
+        return Reply(status=202, body=b'{"status": "ACCEPTED", "requestId": "r-1"}')
+
+    with answering(answer) as url, HttpProvider(url, "token") as provider:
+        provider.execute(replace(REQUEST, instructions=instructions))
+
+    [body] = bodies
+    assert {name: value for name, value in body.items() if name == "instructions"} == sent
 
 
 def test_a_rejection_is_a_reply_with_its_reason(provider: HttpProvider, sandbox: SandboxProvider) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
+from typing import Any
+
 import pytest
 from sqlalchemy import text
 
@@ -12,8 +16,15 @@ from domain.delivery.resolving import Resolution, ResolveCase
 from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.delivery.steps import FailureClass, StepEvent
 from domain.fallout import triaging
+from domain.workflows.keys import BusinessKey, Kind
+from tests.support.answering import Reply, Request, answering
+from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, BERT, Offers
+from tests.support.rules import KnownEngine
+from workers.pod.contract import Task
+from workers.providers.http_provider import HttpProvider
+from workers.tasks.fulfillment import Fulfillment
 
 RESERVE = "RESERVE_INVENTORY"
 
@@ -88,6 +99,36 @@ def test_a_repaired_request_says_what_was_repaired_and_the_order_stays_as_accept
     assert held.order.body["quoteId"] == before["quoteId"]
     with held.offers.engine.connect() as connection:
         assert connection.scalar(text("SELECT quantity FROM sales_order_line WHERE product_offering_id = 'ROUTER_PRO'")) == 2
+
+
+def test_the_provider_gets_the_repaired_request(held: Fulfilment) -> None:
+    """Kills: a worker that leaves out what a person has written to the provider."""
+    held.claim(ANNA)
+    held.resolve(ANNA, Resolution.REPAIR_AND_RETRY, changes=(*change(QUANTITY, 2, 1), *change(INSTRUCTIONS, None, "Ring twice")))
+    key = BusinessKey(Kind.STEP, held.offers.tenant_id, (held.step(RESERVE).id,))
+    task = Task(
+        id="external-task-1",
+        topic="fulfillment.execute-step",
+        worker_id="worker-1",
+        tenant_id=str(key.tenant_id),
+        process_instance_id="instance-1",
+        business_key=str(key),
+        activity_id="execute-step",
+        execution_id="execution-1",
+    )
+    sent: list[dict[str, Any]] = []
+
+    def answer(request: Request) -> Reply:
+        sent.append(json.loads(request.body))
+        return Reply(status=202, body=b'{"status": "ACCEPTED", "requestId": "r-1"}')
+
+    with answering(answer) as url, HttpProvider(url, "token") as provider:
+        database, engine = acting(held.offers.engine, "tasks"), KnownEngine().door
+        Fulfillment(database, engine, {"sandbox": provider}, timedelta(minutes=1)).execute(task, key)
+
+    assert [(body["quantity"], body.get("instructions"), body["productOfferingId"]) for body in sent] == [
+        (1, "Ring twice", "ROUTER_PRO")
+    ]
 
 
 def test_a_repair_is_kept_as_a_difference_and_shown_with_its_case(held: Fulfilment) -> None:
