@@ -25,7 +25,7 @@ NO_CALL = timedelta(0)
 class RetryRule:
     """One operation and one class of failure. Each wait is twice the one before, from `first_wait` to `longest_wait`.
 
-    `attempts`: tries in all. `time`: from the first failure to the end. One of them may be unlimited, when the other one bounds the tries.
+    `attempts`: tries in all. `time`: from the first failure to the end. One of them bounds the tries, or `end` says why nothing does.
     `call`: the time limit of one try; NO_CALL where nothing is called. `test` names a test that shows the bound.
     """
 
@@ -40,6 +40,11 @@ class RetryRule:
     attempts: int = UNLIMITED_TRIES
     time: timedelta = UNLIMITED_TIME
     call: timedelta = NO_CALL
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the tries end by themselves."""
+        return self.attempts < UNLIMITED_TRIES or self.time < UNLIMITED_TIME
 
     def wait_after(self, waited: timedelta) -> timedelta:
         """The wait before the next try, after it has been tried for this time: as long again, which doubles each wait without a counter."""
@@ -96,6 +101,7 @@ START_UNKNOWN = RetryRule(
     time=HOUR,
     first_wait=200 * MILLISECOND,
     longest_wait=MINUTE,
+    call=START_REFUSED.call,
     identity="business key and start token; the engine is asked before another start",
     record="`workflow_correlation`: attempts, requested at; `reconciliation_finding`",
     end="START_FAILED and a case WORKFLOW_INCIDENT, after both the attempts and the time; RETRY asks for the start again",
@@ -175,7 +181,7 @@ REPORT_RACE = RetryRule(
     attempts=12,
     first_wait=20 * MILLISECOND,
     longest_wait=SECOND,
-    call=10 * SECOND,
+    call=START_REFUSED.call,
     identity="task id and worker id; the task is read again before each repeat",
     record="`q2o_external_task_report_retries_total`",
     end="the task fails with the engine's text (row above)",
@@ -215,7 +221,7 @@ PROVIDER_NOT_SENT = RetryRule(
     identity="the provider's Idempotency-Key: the same for every attempt at one request",
     record="`provider_attempt`, one row for each attempt",
     end="incident of the engine; a sweep opens its case",
-    test="tests/unit/test_retry_policy.py: `test_a_task_without_a_policy_is_tried_as_often_as_the_table_says`",
+    test="tests/integration/test_unreachable_provider.py: `test_a_request_that_is_never_sent_is_tried_as_often_as_the_table_says`",
 )
 PROVIDER_UNKNOWN = RetryRule(
     operation="external reservation (any provider request)",
@@ -223,11 +229,22 @@ PROVIDER_UNKNOWN = RetryRule(
     time=HOUR,
     first_wait=SECOND,
     longest_wait=MINUTE,
-    call=10 * SECOND,
+    call=PROVIDER_NOT_SENT.call,
     identity="the provider is asked under the request's key, and nothing is sent again before it says that it never saw it",
     record="`provider_attempt`; `reconciliation_finding`",
     end="HELD and a case OUTCOME_UNKNOWN; a person finds out",
-    test="tests/faults/test_unanswered_cancellations.py: `test_a_step_is_held_when_its_provider_is_away_for_too_long`",
+    test="tests/faults/test_steps_given_up.py: `test_a_step_that_stays_unknown_for_too_long_is_held_and_has_a_case`",
+)
+PROVIDER_ACCEPTED = RetryRule(
+    operation=PROVIDER_NOT_SENT.operation,
+    failure="the provider has accepted it, and its callback is overdue",
+    first_wait=PROVIDER_UNKNOWN.first_wait,
+    longest_wait=PROVIDER_UNKNOWN.longest_wait,
+    call=PROVIDER_UNKNOWN.call,
+    identity="a question changes nothing at the provider",
+    record="`provider_attempt`: checks, next check",
+    end="none, on purpose: the provider has promised a callback (decision 0020); a case SLA_BREACH calls a person when the step is late",
+    test="tests/faults/test_steps_given_up.py: `test_an_accepted_step_is_asked_about_for_as_long_as_its_callback_is_missing`",
 )
 EVENT_REFUSED = RetryRule(
     operation="event to Kafka",
@@ -240,6 +257,39 @@ EVENT_REFUSED = RetryRule(
     record="`outbox_event`: attempts, refused since, last reason",
     end="REFUSED and a case TECHNICAL; the later events of its aggregate go on, each has the whole state; RETRY sends it again",
     test="tests/integration/test_kafka_relay.py: `test_an_event_that_kafka_refuses_for_too_long_is_refused_for_good`",
+)
+TASK_KEPT = RetryRule(
+    operation="task of an approver that nobody needs any more",
+    failure="the engine was told to end it, and keeps it",
+    time=HOUR,
+    first_wait=MINUTE,
+    longest_wait=MINUTE,
+    call=START_REFUSED.call,
+    identity="the engine finds nothing that waits for a repeat",
+    record="`reconciliation_finding`: one for each time",
+    end="a case WORKFLOW_INCIDENT; RETRY has the engine told for another hour",
+    test="tests/integration/test_open_approval_tasks.py: `test_a_task_that_the_engine_keeps_for_too_long_is_left_to_a_person`",
+)
+INSTANCE_KEPT = RetryRule(
+    operation="end of a process instance that nobody needs, or that is one too many",
+    failure="the engine refuses to end it",
+    first_wait=MINUTE,
+    longest_wait=10 * MINUTE,
+    call=START_REFUSED.call,
+    identity="an instance ends once",
+    record="`reconciliation_finding`, one; a log line `process_instance_not_settled` or `process_instance_not_ended` each time",
+    end="none: no business waits for it; whoever reads the log ends it in Cockpit",
+    test="tests/integration/test_watched_instances.py: `test_an_instance_that_the_engine_does_not_end_is_tried_again_with_one_finding`",
+)
+SWEEP_FAILED = RetryRule(
+    operation="row of a sweep, or a whole sweep",
+    failure="an error of its own, such as a row that the database refuses",
+    first_wait=5 * SECOND,
+    longest_wait=10 * MINUTE,
+    identity="nothing of the row was changed",
+    record="a log line `item_set_aside` and `q2o_items_set_aside_total` each time; the pauses are kept in memory",
+    end="none, on purpose: what the row is about is still open, and the counter calls a person, who corrects the row or the program",
+    test="tests/integration/test_isolated_rows.py: `test_a_row_that_failed_is_left_alone_for_a_while`",
 )
 SERVICE_AWAY = RetryRule(
     operation="everything that needs the database, the engine or Kafka",

@@ -14,9 +14,9 @@ from sqlalchemy import Row, func, select
 
 from domain.delivery import processes
 from domain.fallout import triaging
-from domain.fallout.cases import FalloutType
+from domain.fallout.cases import FINAL, FalloutType
 from domain.fallout.triaging import CASE, OpenCase
-from domain.store import UnitOfWork
+from domain.store import UnitOfWork, is_one_of
 from domain.workflows.keys import OF_CASES, key_in
 
 
@@ -46,6 +46,12 @@ def open_case(uow: UnitOfWork, business_key: str, detail: str, evidence: Mapping
             evidence={"business_key": business_key, **about, **evidence},
         ),
     )
+
+
+def has_open_case(uow: UnitOfWork, business_key: str) -> bool:
+    """Whether the process has a case about what was given up for it that is not over."""
+    named = select(CASE.c.id).filter_by(tenant_id=uow.tenant_id, dedupe_key=trouble_of(business_key))
+    return uow.connection.execute(named.where(~is_one_of(CASE.c.status, *FINAL))).first() is not None
 
 
 def was_decided_within(uow: UnitOfWork, business_key: str, time: timedelta) -> bool:

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, and_, exists, func, or_, select
 
 from domain import messages
+from domain.findings import FINDING
 from domain.offers import approvals, deciding, quotes
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement, RequestStatus, RequirementStatus
 from domain.store import UnitOfWork, is_one_of, table_of
@@ -30,10 +31,10 @@ ENDING = {
 """What ends the process of an approval that was not decided."""
 
 
-def needless(connection: Connection, process_instance_ids: Collection[str], grace: timedelta) -> list[Row[Any]]:
+def needless(connection: Connection, process_instance_ids: Collection[str], grace: timedelta, sweep: str) -> list[Row[Any]]:
     """The requirements, not pending for longer than `grace`, that these instances ask approvers about.
 
-    Those that the engine is still being told about are left out.
+    Those that the engine is still being told about are left out. `times_told` is how often this sweep has told it, `told_since` since when.
     """
     # The instances come first: the planner assumes that row level security hides nearly all requirements, and would look each of them up.
     named = select(*INSTANCE.c).where(INSTANCE.c.process_instance_id.in_(list(process_instance_ids)))
@@ -45,8 +46,13 @@ def needless(connection: Connection, process_instance_ids: Collection[str], grac
             COMMAND.c.status == WorkflowCommandStatus.PENDING,
         )
     )
+    told = and_(FINDING.c.tenant_id == REQUIREMENT.c.tenant_id, FINDING.c.aggregate_id == REQUIREMENT.c.id, FINDING.c.kind == sweep)
     query = (
         select(*REQUIREMENT.c, asking.c.process_instance_id, REQUEST.c.status.label("request_status"))
+        .add_columns(
+            select(func.count()).where(told).scalar_subquery().label("times_told"),
+            select(func.min(FINDING.c.created_at)).where(told).scalar_subquery().label("told_since"),
+        )
         .join_from(
             asking, REQUIREMENT, and_(REQUIREMENT.c.tenant_id == asking.c.tenant_id, REQUIREMENT.c.id == asking.c.subject_id)
         )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock, create_autospec
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Row, select, text
 
+from domain.fallout.triaging import CASE
 from domain.offers import deciding, withdrawing
+from domain.retry_rules import TASK_KEPT
 from domain.store import table_of
 from domain.store.facts import WorkflowCommand
 from reconciliation.approvals import Approvals
 from reconciliation.repairs import Repairs
 from tests.support.as_read import Offer
 from tests.support.database import acting, in_order
+from tests.support.loading import loading
 from tests.support.offers import Offers
 from tests.support.reconciling import actions, all_are_due
 from workers.runtime.engine import Engine, UserTask
@@ -46,11 +50,12 @@ class Asked:
         with self.offers.engine.begin() as connection:
             connection.execute(text("UPDATE workflow_command SET status = 'DONE'"))
 
-    def told(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def told(self, *kinds: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """What the engine has yet to be told; `kinds` leaves out other commands."""
         command = table_of(WorkflowCommand)
         with self.offers.engine.connect() as connection:
             rows = connection.execute(in_order(select(*command.c), command).where(command.c.status == "PENDING"))
-            return [(row.kind, row.name, row.variables) for row in rows]
+            return [(row.kind, row.name, row.variables) for row in rows if not kinds or row.kind in kinds]
 
 
 @pytest.fixture
@@ -122,6 +127,55 @@ def test_a_task_that_stays_although_the_engine_was_told_is_not_told_in_every_rou
 
     all_are_due(asked.offers.engine)
     assert asked.sweep() == 1
+
+
+def told_before(asked: Asked, time: timedelta) -> None:
+    """Let the first telling be so long ago, and let another reconciler begin."""
+    with loading(asked.offers.engine) as connection:  # findings are evidence, which nobody changes
+        connection.execute(
+            text("UPDATE reconciliation_finding SET created_at = created_at - CAST(:time AS interval)"), {"time": time}
+        )
+    asked.the_engine_forgot_it()
+    all_are_due(asked.offers.engine)
+
+
+def test_a_task_that_the_engine_keeps_for_too_long_is_left_to_a_person(asked: Asked) -> None:
+    """Kills: telling the engine for ever, with a command and a finding each time, about a task that nobody looks at."""
+    asked.offers.decide(asked.offer, asked.requirement_id)
+    asked.the_engine_forgot_it()
+    asked.sweep()
+    told_before(asked, TASK_KEPT.time - timedelta(minutes=5))
+    asked.sweep()
+    told_before(asked, timedelta(minutes=10))
+
+    assert asked.sweep() == 1
+    all_are_due(asked.offers.engine)
+    assert asked.sweep() == 0
+
+    [case] = cases_of(asked)
+    assert (case.type, case.evidence["times"], case.evidence["tried"]) == ("WORKFLOW_INCIDENT", 2, "end the task of an approver")
+    assert actions(asked.offers) == ["told_again", "told_again", "case_opened"]
+    assert asked.told("COMPLETE_TASK") == []
+
+
+def test_a_person_can_have_the_engine_told_once_more(asked: Asked) -> None:
+    asked.offers.decide(asked.offer, asked.requirement_id)
+    asked.the_engine_forgot_it()
+    asked.sweep()
+    told_before(asked, TASK_KEPT.time + timedelta(minutes=5))
+    asked.sweep()
+    with asked.offers.engine.begin() as connection:
+        connection.execute(text("UPDATE fallout_case SET status = 'CLOSED', resolution = 'RETRY', resolved_by = 'anna'"))
+    all_are_due(asked.offers.engine)
+
+    assert asked.sweep() == 1
+
+    assert [kind for kind, _, _ in asked.told("COMPLETE_TASK")] == ["COMPLETE_TASK"]
+
+
+def cases_of(asked: Asked) -> Sequence[Row[Any]]:
+    with asked.offers.engine.connect() as connection:
+        return connection.execute(select(*CASE.c)).all()
 
 
 def test_a_dry_run_tells_the_engine_nothing(asked: Asked) -> None:

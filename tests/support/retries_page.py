@@ -13,13 +13,19 @@ HEAD = """# Retries
 
 Made by `make retries` from `domain/retry_rules.py`, where the code takes its numbers. Each wait is twice the one before. *Time in all*
 begins with the first failure, *one try* is the time limit of a call. What ends in a case is asked for again by the resolution RETRY of
-that case; the case says what was tried, how often, since when, and the last reason. Every loop has an end, except the wait for a service
-that is away.
+that case; the case says what was tried, how often, since when, and the last reason. Every loop has an end, except those that the last
+section names.
 
 """
 COLUMNS = (
     "operation", "class of failure", "tries", "back-off", "time in all", "one try", "what makes a repeat harmless", "record", "at the end", "shown by",
 )  # fmt: skip
+WITHOUT_END = """
+## Without an end
+
+| operation | class of failure | rate | why |
+|---|---|---|---|
+"""
 AFTER = """
 ## Not retried
 
@@ -31,15 +37,31 @@ AFTER = """
 def page() -> str:
     """The whole page."""
     rows = [_line(*COLUMNS), "|" + "---|" * len(COLUMNS), *(_row(rule) for rule in retry_rules.rules().values())]
-    return HEAD + "\n".join(rows) + "\n" + AFTER + "".join(f"| {each.operation} | {each.why} |\n" for each in NOT_RETRIED)
+    endless = [_line(rule.operation, rule.failure, _waits(rule), rule.end) for rule in without_end().values()]
+    not_retried = [_line(each.operation, each.why) for each in NOT_RETRIED]
+    return HEAD + _lines(rows) + AFTER + _lines(not_retried) + WITHOUT_END + _lines(endless)
+
+
+def without_end() -> dict[str, RetryRule]:
+    """The rows whose tries end only when something else happens."""
+    return {name: rule for name, rule in retry_rules.rules().items() if not rule.is_bounded}
+
+
+def _lines(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _waits(rule: RetryRule) -> str:
+    return f"{_short(rule.first_wait)} to {_short(rule.longest_wait)}"
 
 
 def _row(rule: RetryRule) -> str:
     tries = "–" if rule.attempts == UNLIMITED_TRIES else str(rule.attempts)
-    waits = f"{_short(rule.first_wait)} to {_short(rule.longest_wait)}"
     in_all = "–" if rule.time == UNLIMITED_TIME else _short(rule.time)
     one = "–" if rule.call == NO_CALL else _short(rule.call)
-    return _line(rule.operation, rule.failure, tries, waits, in_all, one, rule.identity, rule.record, rule.end, _shown_by(rule))
+    return _line(
+        rule.operation, rule.failure, tries, _waits(rule), in_all, one, rule.identity, rule.record, rule.end, _shown_by(rule)
+    )
 
 
 def _shown_by(rule: RetryRule) -> str:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from domain.retry_rules import EXTERNAL_TASK
-from workers.pod.retry_policy import DEFAULT_POLICY, RetryPolicy
+from workers.pod.retry_policy import RetryPolicy
 
 
 def test_a_policy_counts_tries_and_doubles_its_waits() -> None:
@@ -37,8 +37,7 @@ def test_another_form_is_refused_with_an_example(text: str) -> None:
 
 
 def test_an_unreadable_or_missing_policy_is_replaced_by_the_default() -> None:
-    assert RetryPolicy.of({"retryPolicy": "often"}) == DEFAULT_POLICY
-    assert RetryPolicy.of({}) == DEFAULT_POLICY
+    assert RetryPolicy.of({"retryPolicy": "often"}) == RetryPolicy.of({})
 
 
 def test_a_try_that_an_operator_adds_is_the_last() -> None:
@@ -54,4 +53,4 @@ def test_no_wait_is_longer_than_an_hour() -> None:
 def test_a_task_without_a_policy_is_tried_as_often_as_the_table_says() -> None:
     first = EXTERNAL_TASK.first_wait.total_seconds()
 
-    assert waits_of(DEFAULT_POLICY) == [first * 2**number for number in range(EXTERNAL_TASK.attempts - 1)]
+    assert waits_of(RetryPolicy.of({})) == [first * 2**number for number in range(EXTERNAL_TASK.attempts - 1)]

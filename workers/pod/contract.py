@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any, Self, TypeAlias
 from uuid import UUID
 
-from domain.retry_rules import UNLIMITED_TIME, RetryRule
+from domain.retry_rules import EXTERNAL_TASK, UNLIMITED_TIME, RetryRule
 from workers.runtime.engine import ExternalTask
 from workers.runtime.variables import Variable, decode
 
@@ -117,7 +117,8 @@ Handler: TypeAlias = Callable[[Task], Mapping[str, Variable]]
 class Topic:
     """A topic and its handler: the variables that it reads and the BPMN errors that it may raise.
 
-    `asks_provider`: its handler waits for a provider, so it never gets all places of a pod. `lock_duration` None: the pod's. `heartbeat` is called after each extension of a running task's lock, to write a sign of life.
+    `asks_provider`: its handler waits for a provider, so it never gets all places of a pod. `retries`: how often a failed task is tried whose
+    activity does not say. `lock_duration` None: the pod's. `heartbeat` is called after each extension of a running task's lock, to write a sign of life.
     """
 
     name: str
@@ -125,5 +126,6 @@ class Topic:
     variables: Sequence[str] = ()
     errors: Sequence[str] = ()
     asks_provider: bool = False
+    retries: RetryRule = EXTERNAL_TASK
     lock_duration: timedelta | None = None
     heartbeat: Callable[[Task], None] | None = None

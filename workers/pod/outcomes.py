@@ -13,7 +13,7 @@ from datetime import timedelta
 from threading import Event
 from typing import TypeAlias
 
-from domain.retry_rules import TASK_IN_OUTAGE
+from domain.retry_rules import EXTERNAL_TASK, TASK_IN_OUTAGE, RetryRule
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
 from workers.pod.retry_policy import RetryPolicy
 from workers.runtime.engine import ExternalTask
@@ -71,23 +71,22 @@ def _outcome_of(error: BaseException, topic: Topic, task: ExternalTask, details:
         case BpmnError():
             outcome = _raised(topic, error)
         case RetryLater():
-            outcome = _postponed(task, error)
+            outcome = _postponed(task, error, topic.retries)
         case GiveUp():
             outcome = incident(error.reason)
         case VariableError():
             outcome = incident(f"{task.topic}: {error}", details)
         case _ if is_outage(error):
-            outcome = _postponed(
-                task, RetryLater(_wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
-            )
+            later = RetryLater(_wait_for_recovery(), f"{task.topic}: the database or the engine is away: {error}")
+            outcome = _postponed(task, later, topic.retries)
         case _:
-            outcome = failure(task, f"{task.topic}: {type(error).__name__}: {error}", details)
+            outcome = failure(task, f"{task.topic}: {type(error).__name__}: {error}", details, topic.retries)
     return outcome
 
 
-def failure(task: ExternalTask, what: str, details: str) -> Failed:
-    """Count a failed attempt by the activity's retry policy."""
-    policy = RetryPolicy.of(task.properties)
+def failure(task: ExternalTask, what: str, details: str, rule: RetryRule = EXTERNAL_TASK) -> Failed:
+    """Count a failed attempt by the activity's retry policy, and by the rule where the activity has none."""
+    policy = RetryPolicy.of(task.properties, rule)
     left = policy.left_after_failure(task.retries)
     if left == 0:
         advice = (
@@ -118,8 +117,8 @@ def _raised(topic: Topic, error: BpmnError) -> Outcome:
         return incident(f"{topic.name} raised BPMN error {error.code!r}, but {unsendable}")
 
 
-def _postponed(task: ExternalTask, later: RetryLater) -> Failed:
-    retries = RetryPolicy.of(task.properties).attempts if task.retries is None else task.retries
+def _postponed(task: ExternalTask, later: RetryLater, rule: RetryRule) -> Failed:
+    retries = RetryPolicy.of(task.properties, rule).attempts if task.retries is None else task.retries
     advice = f"Waiting, not failed: asked again in {later.delay.total_seconds():g} s, no attempt used. Next: nothing."
     return Failed(message=_message(later.reason, advice), details="", retries=retries, retry_after=later.delay, postponed=True)
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import structlog
 
-from domain.retry_rules import EXTERNAL_TASK
+from domain.retry_rules import EXTERNAL_TASK, RetryRule
 
 PROPERTY = "retryPolicy"
 FACTOR = 2
@@ -27,10 +27,11 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Attempts in all, and the wait after the first of them."""
+    """Attempts in all, the wait after the first of them, and the longest wait."""
 
     attempts: int
     wait: timedelta
+    longest: timedelta = EXTERNAL_TASK.longest_wait
 
     @classmethod
     def parse(cls, text: str) -> RetryPolicy:
@@ -42,16 +43,17 @@ class RetryPolicy:
         return cls(attempts=int(match["attempts"]), wait=timedelta(**parts))
 
     @classmethod
-    def of(cls, properties: Mapping[str, str]) -> RetryPolicy:
-        """Take the policy of an activity, or the default when it has none or one that cannot be read."""
+    def of(cls, properties: Mapping[str, str], rule: RetryRule = EXTERNAL_TASK) -> RetryPolicy:
+        """Take the policy of an activity, or that of the rule when it has none or one that cannot be read."""
+        by_rule = cls(attempts=rule.attempts, wait=rule.first_wait, longest=rule.longest_wait)
         text = properties.get(PROPERTY)
         if text is None:
-            return DEFAULT_POLICY
+            return by_rule
         try:
             return cls.parse(text)
         except ValueError as error:
             _log.warning("retry_policy_invalid", reason=str(error))
-            return DEFAULT_POLICY
+            return by_rule
 
     def left_after_failure(self, retries: int | None) -> int:
         """Count the attempts left after one failed; `retries` None means that it was the first."""
@@ -61,7 +63,4 @@ class RetryPolicy:
         """Give the wait after the failure that leaves `left` attempts."""
         failures = max(1, self.attempts - left)
         # The exponent is bounded because an operator may set any number of retries.
-        return min(self.wait * float(FACTOR ** min(failures - 1, 20)), EXTERNAL_TASK.longest_wait)
-
-
-DEFAULT_POLICY = RetryPolicy(attempts=EXTERNAL_TASK.attempts, wait=EXTERNAL_TASK.first_wait)
+        return min(self.wait * float(FACTOR ** min(failures - 1, 20)), self.longest)

@@ -17,6 +17,8 @@ from typing import Any
 import httpcore
 import httpx
 
+from domain.retry_rules import PROVIDER_NOT_SENT
+
 _SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 
@@ -29,7 +31,7 @@ class CallBudget:
     """
 
     connect: timedelta = timedelta(seconds=2)
-    total: timedelta = timedelta(seconds=10)
+    total: timedelta = PROVIDER_NOT_SENT.call
     response_bytes: int = 64 * 1024
     idle: timedelta = timedelta(seconds=2)
 

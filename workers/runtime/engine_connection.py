@@ -26,6 +26,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from domain.retry_rules import START_REFUSED
 from workers.runtime.engine_login import LONGEST_LOCK, Login
 from workers.runtime.outages import OutageError, UntrustedError
 from workers.runtime.secret_files import Secret
@@ -33,7 +34,7 @@ from workers.runtime.transport import ClientTls
 
 CONNECT_TIMEOUT = 3.05  # seconds; just above the three seconds after which TCP sends its first packet again
 # A call runs the process up to its next wait state, which takes milliseconds without a fault.
-RESPONSE_TIMEOUT = timedelta(seconds=10)
+RESPONSE_TIMEOUT = START_REFUSED.call
 # For what sets an engine up: a JVM that has just started, on a busy machine, takes several seconds for the first call of each kind.
 SET_UP_TIMEOUT = timedelta(seconds=60)
 POOL_SIZE = 64  # connections kept: one per handler thread of a large pod, one for the poll, one for the heartbeat

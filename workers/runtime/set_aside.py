@@ -13,10 +13,11 @@ from datetime import timedelta
 
 import structlog
 
+from domain.retry_rules import SWEEP_FAILED
 from workers.runtime.metrics import ITEMS_SET_ASIDE
 from workers.runtime.outages import is_outage
 
-FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=10)
+FIRST_PAUSE, LONGEST_PAUSE = SWEEP_FAILED.first_wait, SWEEP_FAILED.longest_wait
 
 _log = structlog.get_logger()
 

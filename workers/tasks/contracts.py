@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from domain.retry_rules import EXTERNAL_TASK, PROVIDER_NOT_SENT
 from domain.workflows.keys import BusinessKey, Kind
 from workers.pod.contract import RetryLater, Task, Topic
 from workers.runtime.variables import Variable
@@ -98,6 +99,7 @@ def _topics(handlers: object, subjects: Subjects) -> Iterator[Topic]:
             variables=contract.variables,
             errors=contract.errors,
             asks_provider=contract.asks_provider,
+            retries=PROVIDER_NOT_SENT if contract.asks_provider else EXTERNAL_TASK,
             heartbeat=_knowing_its_subject(beat, subjects, contract.acts_for) if beat else None,
         )
 
