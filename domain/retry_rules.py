@@ -9,13 +9,11 @@ import sys
 from dataclasses import dataclass
 from datetime import timedelta
 
-MILLISECOND, SECOND, MINUTE, HOUR, DAY = (
-    timedelta(milliseconds=1),
-    timedelta(seconds=1),
-    timedelta(minutes=1),
-    timedelta(hours=1),
-    timedelta(days=1),
-)
+MILLISECOND = timedelta(milliseconds=1)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 UNLIMITED_TRIES = sys.maxsize
 UNLIMITED_TIME = timedelta.max
 NO_CALL = timedelta(0)
@@ -41,22 +39,9 @@ class RetryRule:
     time: timedelta = UNLIMITED_TIME
     call: timedelta = NO_CALL
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether the tries end by themselves."""
-        return self.attempts < UNLIMITED_TRIES or self.time < UNLIMITED_TIME
-
     def wait_after(self, waited: timedelta) -> timedelta:
         """The wait before the next try, after it has been tried for this time: as long again, which doubles each wait without a counter."""
         return min(max(waited, self.first_wait), self.longest_wait)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotRetried:
-    """An operation that nothing retries, or that does not exist yet."""
-
-    operation: str
-    why: str
 
 
 COMMAND_BUSY = RetryRule(
@@ -311,21 +296,3 @@ TASK_IN_OUTAGE = RetryRule(
     end=SERVICE_AWAY.end,
     test="tests/unit/test_outcomes.py: `test_a_database_that_is_away_costs_no_try`",
 )
-NOT_RETRIED = (
-    NotRetried(
-        operation="read catalog",
-        why="does not exist yet: the catalog is a part of the product, and nothing is read from outside",
-    ),
-    NotRetried(operation="price preview", why="does not exist yet: a quote is priced by a command, which is the row of commands"),
-    NotRetried(
-        operation="save quote edit",
-        why="never: an edit names the version that its person saw, and a conflict is answered 409 for that person to decide",
-    ),
-    NotRetried(operation="send notification", why="does not exist yet: NOTIFY_CUSTOMER is a provider request, which has its rows"),
-    NotRetried(operation="payment capture", why="does not exist yet"),
-)
-
-
-def rules() -> dict[str, RetryRule]:
-    """Every row of the table, by name."""
-    return {name: value for name, value in globals().items() if isinstance(value, RetryRule)}

@@ -15,11 +15,11 @@ from sqlalchemy import create_engine
 from domain import retry_rules
 from domain.retry_rules import NO_CALL, RetryRule
 from reconciliation.loop import Intervals, Reconciler
-from tests.support.retries_page import PAGE, page, without_end
+from tests.support.retries_page import PAGE, page, rules, without_end
 from workers.runtime.engine import Engine
 
 ROOT = Path(__file__).parents[2]
-RULES = retry_rules.rules()
+RULES = rules()
 SOURCES = "".join(
     path.read_text() for folder in ("domain", "workers", "reconciliation") for path in (ROOT / folder).rglob("*.py") if path.name != "retry_rules.py"
 )  # fmt: skip
