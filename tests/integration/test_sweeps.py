@@ -62,7 +62,7 @@ QUERIES: list[tuple[Query, set[str]]] = [
     (lambda connection: jeopardy.over(connection, 10), {"ix_jeopardy_alert_raised"}),
     (lambda connection: orphans.accepted_since(connection, None, 10, LONG), {"ix_quote_accepted"}),
     (lambda connection: orphans.without_process(connection, 10, LONG), {"uq_cancellation_request_open"}),
-    (lambda connection: open_tasks.needless(connection, ["a"], LONG), {"ix_workflow_instance_process"}),
+    (lambda connection: open_tasks.needless(connection, ["a"], LONG, "approval"), {"ix_workflow_instance_process"}),
     (
         lambda connection: findings.recorded_of(connection, "duplicate", {(uuid4(), uuid4())}),
         {"ix_reconciliation_finding_aggregate"},

@@ -25,7 +25,7 @@ SOURCES = "".join(
 )  # fmt: skip
 NOT_READ = {"INSTANCE_KEPT": "`reconciliation/instances.py` and `reconciliation/duplicates.py` have these numbers themselves"}
 WRITTEN = {
-    target.id: {each.arg: each.value for each in statement.value.keywords}
+    target.id: {str(each.arg): each.value for each in statement.value.keywords}
     for statement in ast.parse(Path(retry_rules.__file__).read_text()).body
     if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call)
     for target in statement.targets
