@@ -24,12 +24,16 @@ from domain.offers import approvals, quotes
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
 from domain.offers.quotes import Quote
 from domain.projections.merging import NOTHING
-from domain.projections.tables import IDENTITY, TABLES, Projection, header_of
+from domain.projections.tables import HAS_GAP, IDENTITY, TABLES, Projection, header_of
 from domain.store import UnitOfWork, table_of
+from domain.store.claims import NOW, Groups, fairly
+from domain.store.leases import is_free
 
 QUOTE, DECISION, REQUIREMENT, REQUEST = (
     table_of(entity) for entity in (Quote, ApprovalDecision, ApprovalRequirement, ApprovalRequest)
 )
+KIND: Final = "projection"
+"""The kind of the leases on rows with a gap."""
 START: Final = (UUID(int=0), UUID(int=0))
 """The position before every row of every tenant."""
 
@@ -56,7 +60,7 @@ class Stale(NamedTuple):
     """A row of the authority that a projection shows at an older version, with a gap, or not at all (`shown` is None)."""
 
     tenant_id: UUID
-    row_id: UUID
+    id: UUID
     business_key: str
     version: int | None
     shown: int | None
@@ -153,17 +157,22 @@ def count_rows(connection: Connection, projection: Projection, tenant_id: UUID |
     return connection.scalar(query.where(table.c.tenant_id == tenant_id) if tenant_id else query) or 0
 
 
-def gaps(connection: Connection, projection: Projection, limit: int, older_than: timedelta) -> list[Stale]:
-    """Rows that have skipped a version for longer than this, the oldest gap first. Reads only, from a partial index."""
+def gaps(connection: Connection, limit: int, projection: Projection, older_than: timedelta) -> list[Row[Any]]:
+    """Rows that have skipped a version for longer than this, the oldest gap of each tenant first; `as_stale` reads them.
+
+    In turns between tenants, without what a reconciler has leased. Reads only, from a partial index.
+    """
     if "gap_since" not in TABLES[projection].c:
         return []
     truth, shown = _beside(projection)
+    identity = IDENTITY[projection]
     query: Select[Any] = select(
-        *truth.c, shown.c.aggregate_version.label("shown"), cast(shown.c.missing, Text).label("missing_versions")
-    )
+        *truth.c, truth.c[identity].label("id"), shown.c.aggregate_version.label("shown"), shown.c.gap_since
+    ).add_columns(cast(shown.c.missing, Text).label("missing_versions"))
     query = query.join_from(shown, truth, same_row(projection, truth, shown))
-    query = query.where(shown.c.gap_since < func.clock_timestamp() - older_than).order_by(shown.c.gap_since).limit(limit)
-    return [_stale(projection, row) for row in connection.execute(query)]
+    query = query.where(shown.c.gap_since < NOW - older_than, is_free(KIND, shown, identity))
+    groups = Groups(by=(shown.c.tenant_id,), among=HAS_GAP)
+    return list(connection.execute(select(fairly(query, groups, shown.c.gap_since, limit))))
 
 
 def behind(
@@ -186,14 +195,15 @@ def behind(
     )
     query = query.join_from(truth, shown, same_row(projection, truth, shown), isouter=True)
     rows = connection.execute(query.order_by(truth.c.changed_at, truth.c[IDENTITY[projection]])).all()
-    stale = [_stale(projection, row) for row in rows if not row.is_shown]
+    stale = [as_stale(projection, row) for row in rows if not row.is_shown]
     return stale, Place(rows[-1].changed_at, getattr(rows[-1], IDENTITY[projection])) if rows else None
 
 
-def _stale(projection: Projection, row: Row[Any]) -> Stale:
+def as_stale(projection: Projection, row: Row[Any]) -> Stale:
+    """What a row of a search says."""
     return Stale(
         tenant_id=row.tenant_id,
-        row_id=getattr(row, IDENTITY[projection]),
+        id=getattr(row, IDENTITY[projection]),
         business_key=AUTHORITIES[projection].business_key(row),
         version=getattr(row, "aggregate_version", None),
         shown=row.shown,

@@ -42,20 +42,28 @@ class Approvals:
     def sweep(self) -> int:
         """Look at one page of the approvers' tasks; returns how many the engine is told about. Raises EngineError."""
         tasks = self._engine.open_tasks(deciding.TASK, self._walk.first, PAGE)
-        self._walk.go_on(len(tasks))
-        if not tasks:
-            return 0
         with housekeeping(self._database) as connection:
-            rows = open_tasks.needless(connection, [task.process_instance_id for task in tasks], self._grace, self.kind)
+            asking = [task.process_instance_id for task in tasks]
+            rows = open_tasks.needless(connection, asking, self._grace, self.kind) if asking else ()
             if not self._repairs.dry_run:
-                rows = leases.take(connection, self.kind, rows, max(self._grace, TASK_KEPT.first_wait))
                 leases.end(connection, self.kind, ())  # those that nobody has needed for long
-        return sum(alone(self.kind, self._end, row) for row in rows)
+        needless = {row.process_instance_id: row for row in rows}
+        found = (needless.get(task.process_instance_id) for task in self._walk.through(tasks))
+        return sum(alone(self.kind, self._end, row) for row in found if row is not None)
 
     def _end(self, row: Row[Any]) -> bool:
+        if not self._is_due(row):
+            return False
         if self._is_for_a_person(row):
             return self._make(row, Action.CASE_OPENED, partial(_open_case, row))
         return self._make(row, Action.TOLD_AGAIN, partial(_tell, row))
+
+    def _is_due(self, row: Row[Any]) -> bool:
+        """Whether the engine may be told again: the last time is long ago. Counts this time."""
+        if self._repairs.dry_run:
+            return True
+        with housekeeping(self._database) as connection:
+            return bool(leases.take(connection, self.kind, [row], max(self._grace, TASK_KEPT.first_wait)))
 
     def _is_for_a_person(self, row: Row[Any]) -> bool:
         """Whether the engine was told for the whole time, and no person has just had it told again."""

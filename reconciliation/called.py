@@ -36,14 +36,14 @@ class Called:
     def sweep(self) -> int:
         """Look at one page; returns how many processes were found to be lost. Raises EngineError."""
         page = self._engine.ended_from_outside(self._walk.first, PAGE)
-        self._walk.go_on(len(page))
         gone = [one for one in page if one.caller_id is not None and one.root_id is not None]
         with housekeeping(self._database) as connection:
             found = watching.registered(connection, {str(one.root_id) for one in gone})
         roots = {row.process_instance_id: row for row in found if row.status == CorrelationStatus.STARTED}
         callers = self._engine.instances_by_id({str(one.caller_id) for one in gone if one.root_id in roots})
         waited_for = {one.root_id: one for one in gone if (caller := callers.get(str(one.caller_id))) and caller.is_running}
-        return sum(alone(self.kind, self._lose, roots[root_id], one) for root_id, one in waited_for.items())
+        lost = (one for one in self._walk.through(page) if waited_for.get(one.root_id) is one)
+        return sum(alone(self.kind, self._lose, roots[str(one.root_id)], one) for one in lost)
 
     def _lose(self, row: Row[Any], gone: EngineInstance) -> bool:
         evidence = {"processInstanceId": row.process_instance_id, "called": gone.business_key, "state": gone.state}

@@ -14,7 +14,7 @@ from domain.delivery.steps import FulfillmentStep, StepStatus
 from domain.fallout import casework, triaging
 from domain.store import UnitOfWork
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Leased
+from reconciliation.rounds import Leased, budget_ends
 
 
 class Cases:
@@ -30,12 +30,14 @@ class Cases:
 
     def sweep(self) -> int:
         """Release cases whose claim has expired, and open the missing ones; returns how many cases were changed or opened."""
+        until = budget_ends()
         released = self._claimed.each(
-            casework.expired_claims, lambda row: self._repairs.make(_repair_of_case(row), partial(_release, row))
+            casework.expired_claims, lambda row: self._repairs.make(_repair_of_case(row), partial(_release, row)), until
         )
         return released + self._held.each(
             partial(unsettled.held_without_case, grace=self._grace),
             lambda row: self._repairs.make(_repair_of_step(row), partial(_open, row)),
+            until,
         )
 
 

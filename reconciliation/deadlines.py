@@ -11,29 +11,24 @@ from sqlalchemy import Row
 
 from domain.delivery import jeopardy, orders
 from domain.store import UnitOfWork
-from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-
-LIMIT = 200  # cases opened, and orders whose alerts are cleared, per sweep
+from reconciliation.rounds import Leased, budget_ends
 
 
 class Deadlines:
     """A late order gets one case, ever: the promise cannot be broken twice."""
 
-    kind = "deadline"
+    kind = jeopardy.LATE
 
     def __init__(self, database: Database, repairs: Repairs) -> None:
-        self._database = database
+        self._late = Leased(database, self.kind, dry_run=repairs.dry_run)
+        self._over = Leased(database, jeopardy.OVER, dry_run=repairs.dry_run)
         self._repairs = repairs
 
     def sweep(self) -> int:
         """Open the cases of late orders, and clear the alerts of orders that have ended; returns how many of both."""
-        with housekeeping(self._database) as connection:
-            late, over = jeopardy.late_orders(connection, LIMIT), jeopardy.over(connection, LIMIT)
-        opened = sum(alone(self.kind, self._open, row) for row in late)
-        ended = {row.order_id: row for row in over}.values()
-        return opened + sum(alone(self.kind, self._clear, row) for row in ended)
+        until = budget_ends()
+        return self._late.each(jeopardy.late_orders, self._open, until) + self._over.each(jeopardy.over, self._clear, until)
 
     def _open(self, row: Row[Any]) -> bool:
         return self._repairs.make(_repair_of_order(row), partial(_report, row))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import structlog
@@ -26,12 +26,11 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows import starts, watching
 from domain.workflows.keys import BusinessKey, key_in
 from domain.workflows.starts import CorrelationStatus
+from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import in_time
 from reconciliation.walks import PAGE, Walk
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
-from workers.runtime.set_aside import isolated
 
 REASON = "The domain does not count it: another instance has its place, or nobody has asked for it."
 STARTED = frozenset((quoting.WORKFLOW, accepting.WORKFLOW, triaging.WORKFLOW, compensating.WORKFLOW))
@@ -41,6 +40,13 @@ SETTLED = frozenset({CorrelationStatus.STARTED, CorrelationStatus.ENDED, Correla
 NOBODY = UUID(int=0)
 
 _log = structlog.get_logger()
+
+
+class _Found(NamedTuple):
+    """A running instance; the log names its id."""
+
+    process_instance_id: str
+    instance: EngineInstance
 
 
 class Duplicates:
@@ -61,24 +67,19 @@ class Duplicates:
     def sweep(self) -> int:
         """Look at one page of the running instances; returns how many were ended or reported. Raises EngineError."""
         page = self._engine.running_roots(self._walk.first, PAGE, started_before=datetime.now(UTC) - self._gate_grace)
-        self._walk.go_on(len(page))
         keys = {one.id: key for one in page if (key := key_in(one.business_key)) is not None}
         with housekeeping(self._database) as connection:
             known = watching.correlations_of(connection, keys.values())
             recorded = findings.recorded_of(connection, self.kind, {_subject(one, keys.get(one.id)) for one in page})
             tenants = watching.tenants_among(connection, {each for one in page if (each := _tenant_of(one)) is not None})
         return sum(
-            self._look_at_alone(one, keys.get(one.id), known.get(one.business_key), one.id in recorded)
-            for one in in_time(page)
+            alone(self.kind, self._look_at, _Found(one.id, one), keys.get(one.id), known.get(one.business_key), one.id in recorded)
+            for one in self._walk.through(page)
             if _tenant_of(one) in tenants or one.id in keys
         )
 
-    def _look_at_alone(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, is_recorded: bool) -> bool:  # noqa: FBT001 - private
-        with isolated("reconcile", self.kind, processInstanceId=one.id):
-            return self._look_at(one, key, known, is_recorded)
-        return False
-
-    def _look_at(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, is_recorded: bool) -> bool:  # noqa: FBT001 - private
+    def _look_at(self, found: _Found, key: BusinessKey | None, known: Row[Any] | None, is_recorded: bool) -> bool:  # noqa: FBT001 - private
+        one = found.instance
         if one.definition_key not in self._ours or (key is not None and one.tenant_id != str(key.tenant_id)):
             return key is not None and not is_recorded and self._report(one, key)
         if known is not None and not _is_duplicate(one, known):

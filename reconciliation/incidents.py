@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -24,16 +24,30 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows.keys import BusinessKey, key_in
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import in_time
+from reconciliation.rounds import budget_ends, in_time
 from reconciliation.walks import PAGE, Walk
 from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident
-from workers.runtime.set_aside import isolated
 
 NIL = UUID(int=0)
 
 _log = structlog.get_logger()
+
+
+class _Found(NamedTuple):
+    """A failed task of one of our processes; the log names its first three members."""
+
+    business_key: str
+    process_instance_id: str
+    activity_id: str
+    key: BusinessKey
+    task: FailedTask
+
+    @property
+    def trouble(self) -> tuple[UUID, str]:
+        """The tenant, and the key of the trouble."""
+        return self.key.tenant_id, incidents.key_of_failed_task(self.process_instance_id, self.activity_id)
 
 
 class Incidents:
@@ -52,23 +66,23 @@ class Incidents:
 
     def sweep(self) -> int:
         """Open the missing cases of one page of incidents, and look at one page of cases; returns what changed. Raises EngineError."""
-        return self._look_at_cases() + self._open_cases()
+        until = budget_ends()
+        return self._look_at_cases(until) + self._open_cases(until)
 
-    def _open_cases(self) -> int:
-        found, is_last = self._engine.incidents_from(self._walk.first, PAGE)
-        self._walk.first = 0 if is_last else self._walk.first + PAGE
-        where = self._engine.instances_by_id({one.process_instance_id for one in found})
-        failed = [each for one in found if (each := _failed_task(one, where.get(one.process_instance_id))) is not None]
-        by_trouble = {(key.tenant_id, _dedupe_key(task)): (key, task) for key, task in failed}
+    def _open_cases(self, until: float) -> int:
+        page = self._engine.incidents_from(self._walk.first, PAGE)
+        where = self._engine.instances_by_id({one.process_instance_id for one in page})
+        failed = {one.id: each for one in page if (each := _failed_task(one, where.get(one.process_instance_id))) is not None}
+        by_trouble = {each.trouble: one_id for one_id, each in failed.items()}  # one for each trouble
         with housekeeping(self._database) as connection:
             known = incidents.with_case(connection, by_trouble)
-        missing = [each for (_, name), each in by_trouble.items() if name not in known]
-        return sum(self._open(key, task) for key, task in missing if task.process_instance_id not in self._reported)
+        missing = {one_id: failed[one_id] for (_, name), one_id in by_trouble.items() if name not in known}
+        found = (missing[one.id] for one in self._walk.through(page, until) if one.id in missing)
+        return sum(alone(self.kind, self._open, each) for each in found if each.process_instance_id not in self._reported)
 
-    def _open(self, key: BusinessKey, task: FailedTask) -> bool:
-        with isolated("reconcile", self.kind, businessKey=task.business_key):
-            return self._repairs.make(_repair_of_task(key, Action.CASE_OPENED, task), lambda uow: self._open_or_report(uow, task))
-        return False
+    def _open(self, found: _Found) -> bool:
+        repair = _repair_of_task(found, Action.CASE_OPENED)
+        return self._repairs.make(repair, lambda uow: self._open_or_report(uow, found.task))
 
     def _open_or_report(self, uow: UnitOfWork, task: FailedTask) -> bool:
         if incidents.may_have_case(uow, task):
@@ -77,16 +91,16 @@ class Incidents:
         _log.error("process_of_a_case_has_failed", businessKey=task.business_key, reason=task.message, hint="see it in Cockpit")
         return False
 
-    def _look_at_cases(self) -> int:
+    def _look_at_cases(self, until: float) -> int:
         with housekeeping(self._database) as connection:
             rows = incidents.cases_after(connection, self._last_case, PAGE)
-        changed = sum(alone(self.kind, self._look_at, row) for row in self._going_on(rows) if not row.is_being_retried)
+        changed = sum(alone(self.kind, self._look_at, row) for row in self._going_on(rows, until) if not row.is_being_retried)
         if not rows or (len(rows) < PAGE and self._last_case == rows[-1].id):
             self._last_case = NIL
         return changed
 
-    def _going_on(self, rows: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
-        for row in in_time(rows):
+    def _going_on(self, rows: Sequence[Row[Any]], until: float) -> Iterator[Row[Any]]:
+        for row in in_time(rows, until):
             self._last_case = row.id
             yield row
 
@@ -126,12 +140,13 @@ def _close(uow: UnitOfWork, row: Row[Any]) -> bool:
     return incidents.close(uow, row.id, row.version)
 
 
-def _failed_task(one: Incident, instance: EngineInstance | None) -> tuple[BusinessKey, FailedTask] | None:
-    """The incident of one of our processes; None for those of others."""
+def _failed_task(one: Incident, instance: EngineInstance | None) -> _Found | None:
+    """The incident of one of our processes; None for those of others, and for one that is repeated."""
     key = key_in(instance.business_key) if instance is not None else None
-    if instance is None or key is None or instance.tenant_id != str(key.tenant_id):
+    if one.is_repeated or instance is None or key is None or instance.tenant_id != str(key.tenant_id):
         return None
-    return key, _as_task(one, instance.business_key, one.process_instance_id, one.activity_id)
+    task = _as_task(one, instance.business_key, one.process_instance_id, one.activity_id)
+    return _Found(task.business_key, task.process_instance_id, task.activity_id, key, task)
 
 
 def _as_task(one: Incident, business_key: str, process_instance_id: str, activity_id: str) -> FailedTask:
@@ -145,17 +160,13 @@ def _as_task(one: Incident, business_key: str, process_instance_id: str, activit
     )
 
 
-def _dedupe_key(task: FailedTask) -> str:
-    return incidents.key_of_failed_task(task.process_instance_id, task.activity_id)
-
-
-def _repair_of_task(key: BusinessKey, action: Action, task: FailedTask) -> Repair:
+def _repair_of_task(found: _Found, action: Action) -> Repair:
     return Repair(
         kind=Incidents.kind,
-        tenant_id=key.tenant_id,
+        tenant_id=found.key.tenant_id,
         aggregate_type="process_instance",
-        aggregate_id=key.id,
-        business_key=task.business_key,
+        aggregate_id=found.key.id,
+        business_key=found.business_key,
         action=action,
-        evidence={name: getattr(task, name) for name in FailedTask.__dataclass_fields__},
+        evidence={name: getattr(found.task, name) for name in FailedTask.__dataclass_fields__},
     )

@@ -81,8 +81,9 @@ class Instances:
         except (EngineRefusedError, NotFound) as refusal:
             # The refusal is about this instance alone; the others must not wait for it.
             _log.warning("process_instance_not_settled", businessKey=row.business_key, reason=str(refusal))
-        if not is_settled:
-            self._look_again(row, min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT))
+        finally:
+            if not is_settled:
+                self._look_again(row, min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT))
         return is_settled
 
     def _look_again(self, row: Row[Any], delay: timedelta) -> None:

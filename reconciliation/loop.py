@@ -50,8 +50,8 @@ from workers.runtime.settings import Settings
 from workers.runtime.turns import Turns
 
 INTERVAL = timedelta(seconds=2)  # an unknown outcome waits this long at most for the first question
-IN_TURN = frozenset({Deadlines.kind, Projections.kind, Orphans.kind})
-"""Sweeps that read the same in every reconciler and have no leases, so that one at a time is enough (docs/settings.md#redis)."""
+IN_TURN = frozenset({Projections.kind, Orphans.kind})
+"""Sweeps whose walks read the same in every reconciler, without leases, so that one at a time is enough (docs/settings.md#redis)."""
 RESTS = INTERVAL * 0.9  # the turn is free again when the next round begins
 EVALUATION_GRACE = timedelta(seconds=5)  # the normal path takes milliseconds from a step to its order
 CASE_GRACE = timedelta(minutes=1)  # the process of a held step opens its case, and may have to wait for a pod

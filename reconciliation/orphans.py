@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy import Engine as Database
+from sqlalchemy import Row
 
 from domain.delivery import orphans
 from domain.delivery.orphans import Orphan, Place
 from domain.findings import FindingStatus
 from domain.store.unit_of_work import housekeeping
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import Leased, budget_ends
 from reconciliation.walks import Kept
 
-LIMIT = 200  # orphans of each kind per sweep
 ACCEPTED = 1000  # accepted quotes looked at per sweep
 
 _log = structlog.get_logger()
@@ -35,15 +36,20 @@ class Orphans:
         self._repairs = repairs
         self._grace = grace
         self._seen: Place | None = None
+        self._found = Leased(database, self.kind, dry_run=repairs.dry_run)
         self._accepted = Kept(self.kind, self._raise_alarm)
 
     def sweep(self) -> int:
         """Report every orphan; returns how many were reported."""
+        until = budget_ends()
+        reported = self._found.each(partial(orphans.without_process, grace=self._grace), self._report, until)
         with housekeeping(self._database) as connection:
-            found = orphans.without_process(connection, LIMIT, self._grace)
             accepted, self._seen = orphans.accepted_since(connection, self._seen, ACCEPTED, self._grace)
         self._accepted.add(accepted)
-        return sum(alone(self.kind, self._raise_alarm, orphan) for orphan in found) + self._accepted.settle()
+        return reported + self._accepted.settle(until)
+
+    def _report(self, row: Row[Any]) -> bool:
+        return self._raise_alarm(orphans.as_orphan(row))
 
     def _raise_alarm(self, orphan: Orphan) -> bool:
         _log.error("impossible_state", aggregateType=orphan.aggregate_type, aggregateId=orphan.id, lacks=orphan.lacks)

@@ -25,7 +25,7 @@ from domain.store import claims
 from domain.store.claims import LONGEST_WAIT
 from domain.store.unit_of_work import housekeeping
 from reconciliation.alone import alone
-from reconciliation.rounds import BUDGET, LEASE, ROUND
+from reconciliation.rounds import LEASE, ROUND, budget_ends, in_time
 from workers.providers.port import Provider, ProviderError, ProviderReply, ProviderUnavailableError
 from workers.runtime.set_aside import set_aside
 
@@ -129,14 +129,17 @@ class Questions:
         self._away: set[str] = set()
         self._late: dict[Future[Outcome], Row[Any]] = {}
 
-    def put(self, sweep: str, act: Callable[[Row[Any], Outcome], bool]) -> int:
-        """Ask about every row that is due, until the budget is used up; returns how often `act` says that the outcome changed something."""
+    def put(self, sweep: str, act: Callable[[Row[Any], Outcome], bool], until: float | None = None) -> int:
+        """Ask about every row that is due, until the budget is used up; returns how often `act` says that the outcome changed something.
+
+        `until`: what `budget_ends` has said; None: the budget begins now.
+        """
         known, self._away = self._away, set()
-        ends_at = time.monotonic() + BUDGET.total_seconds()
-        changed = self._deal(sweep, self._answered_late(), act)
+        until = budget_ends() if until is None else until
+        changed = self._deal(sweep, in_time(self._answered_late(), until), act)
         while rows := self._take():
-            changed += self._deal(sweep, self._ask(rows, ends_at), act)
-            if self._dry_run or time.monotonic() >= ends_at:
+            changed += self._deal(sweep, self._ask(rows, until), act)
+            if self._dry_run or time.monotonic() >= until:
                 break
         for name in self._away - known:
             _log.error("provider_cannot_be_asked", provider=name, hint="is it configured, and started?")
@@ -165,21 +168,25 @@ class Questions:
                 claims.give_back(connection, self._table, unasked, key=self._row_key)
         return changed
 
-    def _ask(self, rows: Sequence[Row[Any]], ends_at: float) -> Iterator[tuple[Row[Any], Outcome | None]]:
-        """Each row with its outcome; None: it was not asked. What is under way when patience ends comes with the next sweep."""
+    def _ask(self, rows: Sequence[Row[Any]], until: float) -> Iterator[tuple[Row[Any], Outcome | None]]:
+        """Each row with its outcome; None: it was not asked. What is under way when patience or time ends comes with the next sweep."""
         calls: dict[Future[Outcome], Row[Any]] = {}
+        silent: list[Row[Any]] = []
         for row in rows:
             if row.has_lookup and row.provider_name in self._places:
                 calls[self._places.ask(row.provider_name, self._key_of(row), self._away)] = row
             else:
                 if row.has_lookup:
                     self._away.add(row.provider_name)
-                yield row, NO_REPLY
-        while calls and (left := ends_at - time.monotonic()) > 0:
+                silent.append(row)
+        left_over = iter(silent)
+        yield from ((row, NO_REPLY) for row in in_time(left_over, until))
+        yield from ((row, None) for row in left_over)
+        while calls and (left := until - time.monotonic()) > 0:
             done, _ = wait(calls, timeout=min(PATIENCE.total_seconds(), left), return_when=FIRST_COMPLETED)
             if not done:
                 break
-            for call in done:
+            for call in in_time(done, until):
                 yield calls.pop(call), call.result()
         for call, row in calls.items():
             if call.cancel():

@@ -26,18 +26,26 @@ Act = Callable[[Row[Any]], bool]
 Item = TypeVar("Item")
 
 
-def in_time(items: Iterable[Item]) -> Iterator[Item]:
-    """Give items until the budget of a sweep is used up, at least one: each may need an answer from the engine."""
-    ends_at = time.monotonic() + BUDGET.total_seconds()
+def budget_ends() -> float:
+    """When the budget of a sweep that begins now is used up, by the monotonic clock. What looks for several things shares it among them."""
+    return time.monotonic() + BUDGET.total_seconds()
+
+
+def in_time(items: Iterable[Item], until: float | None = None) -> Iterator[Item]:
+    """Give items until the budget of a sweep is used up, at least one: each may wait for a lock, or for an answer from the engine.
+
+    `until`: what `budget_ends` has said; None: the budget begins now.
+    """
+    until = budget_ends() if until is None else until
     for item in items:
         yield item
-        if time.monotonic() >= ends_at:
+        if time.monotonic() >= until:
             return
 
 
-def in_rounds(sweep: str, take: Callable[[], Sequence[Row[Any]]], act: Act, *, once: bool) -> int:
+def in_rounds(sweep: str, take: Callable[[], Sequence[Row[Any]]], act: Act, *, once: bool, until: float | None = None) -> int:
     """Act on each row that `take` returns, alone, until it returns nothing, the budget is used up, or `once`; returns how often `act` changed something."""
-    return sum(alone(sweep, act, row) for row in in_time(_each(take, once=once)))
+    return sum(alone(sweep, act, row) for row in in_time(_each(take, once=once), until))
 
 
 def _each(take: Callable[[], Sequence[Row[Any]]], *, once: bool) -> Iterator[Row[Any]]:
@@ -55,9 +63,9 @@ class Leased:
         self._kind = kind
         self._dry_run = dry_run
 
-    def each(self, find: Callable[[Connection, int], Sequence[Row[Any]]], act: Act) -> int:
+    def each(self, find: Callable[[Connection, int], Sequence[Row[Any]]], act: Act, until: float | None = None) -> int:
         """Act on every row that `find` finds; returns how often that changed something. What was not changed waits for its lease to end."""
-        return in_rounds(self._kind, lambda: self.take(find), lambda row: self.settle(row, act), once=self._dry_run)
+        return in_rounds(self._kind, lambda: self.take(find), lambda row: self.settle(row, act), once=self._dry_run, until=until)
 
     def take(self, find: Callable[[Connection, int], Sequence[Row[Any]]]) -> Sequence[Row[Any]]:
         """Lease what `find` finds."""

@@ -23,7 +23,7 @@ from domain.store import CellKind, UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions, Replied, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import LEASE, ROUND, in_rounds
+from reconciliation.rounds import LEASE, ROUND, budget_ends, in_rounds
 from workers.providers.port import ProviderReply, ReplyStatus
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
 
@@ -51,10 +51,9 @@ class Steps:
 
     def sweep(self) -> int:
         """Time out steps whose worker is silent, and ask about unanswered ones; returns how many steps were changed."""
-        return self._time_out_silent() + self._questions.put(self.kind, self._act_on)
-
-    def _time_out_silent(self) -> int:
-        return in_rounds(self.kind, self._silent, self._time_out, once=self._repairs.dry_run)
+        until = budget_ends()
+        timed_out = in_rounds(self.kind, self._silent, self._time_out, once=self._repairs.dry_run, until=until)
+        return timed_out + self._questions.put(self.kind, self._act_on, until)
 
     def _silent(self) -> list[Row[Any]]:
         with housekeeping(self._database) as connection:

@@ -19,7 +19,7 @@ from domain.workflows import watching
 from domain.workflows.starts import CorrelationStatus
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Leased
+from reconciliation.rounds import Leased, in_time
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance
 
@@ -46,7 +46,7 @@ class Unattended:
         with housekeeping(self._database) as connection:
             roots = watching.registered(connection, set(left))
         running = [root for root in roots if root.status == CorrelationStatus.STARTED]
-        return sum(alone(self.kind, self._lose, left[root.process_instance_id], root, known) for root in running)
+        return sum(alone(self.kind, self._lose, left[root.process_instance_id], root, known) for root in in_time(running))
 
     def _lose(self, row: Row[Any], root: Row[Any], known: dict[str, EngineInstance]) -> bool:
         key = steps.business_key(row.tenant_id, row.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
+from reconciliation.rounds import in_time
 from reconciliation.walks import PAGE
 
 
@@ -31,13 +33,24 @@ class Unmatched:
         """Match one page of unmatched callbacks; returns how many have matched."""
         with housekeeping(self._database) as connection:
             rows = callbacks.unmatched_after(connection, self._last, PAGE)
-        self._last = (rows[-1].received_at, rows[-1].external_event_id) if len(rows) == PAGE else None
-        return sum(alone(self.kind, self._match, row) for row in rows if row.order_id is not None)
+        matched = sum(alone(self.kind, self._match, row) for row in self._going_on(rows) if row.order_id is not None)
+        if not rows or (len(rows) < PAGE and self._last == _place(rows[-1])):
+            self._last = None
+        return matched
+
+    def _going_on(self, rows: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
+        for row in in_time(rows):
+            self._last = _place(row)
+            yield row
 
     def _match(self, row: Row[Any]) -> bool:
         evidence = {"provider": row.provider_name, "externalEventId": row.external_event_id, "receivedAt": row.received_at}
         repair = Repair.of_step(self.kind, Action.MATCHED, row.tenant_id, row.step_id, evidence)
         return self._repairs.make_and_evaluate(repair, partial(_match, row), row.order_id)
+
+
+def _place(row: Row[Any]) -> tuple[datetime, str]:
+    return row.received_at, row.external_event_id
 
 
 def _match(row: Row[Any], uow: UnitOfWork) -> bool:

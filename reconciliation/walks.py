@@ -1,17 +1,21 @@
 """Walks through a long list page by page, one page for each round, and begins again at its end.
 
-So a round costs the same however long the list is, and every entry has its turn. The place is kept in memory: a new process begins at the
-front.
+So a round costs the same however long the list is, and every entry has its turn: what a round has no time for is the beginning of the next
+page. The place is kept in memory: a new process begins at the front.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby, zip_longest
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
 
 from reconciliation.alone import Named, alone, ids_of
+from reconciliation.rounds import in_time
 
 PAGE = 200  # entries per round
+Entry = TypeVar("Entry")
 
 
 class Walk:
@@ -20,16 +24,31 @@ class Walk:
     def __init__(self) -> None:
         self.first = 0
 
-    def go_on(self, found: int) -> None:
-        """Note how many entries the page had; after a page that was not full, the walk begins again."""
-        self.first = self.first + found if found == PAGE else 0
+    def through(self, page: Sequence[Entry], until: float | None = None) -> Iterator[Entry]:
+        """Give the entries of a page in time. The next page begins behind the last one that was given, or at the front after the last page."""
+        ends_with = self.first + len(page)
+        for entry in in_time(page, until):
+            self.first += 1
+            yield entry
+        if self.first == ends_with and len(page) < PAGE:
+            self.first = 0
 
 
-Item = TypeVar("Item", bound=Named)
+class OfTenant(Named, Protocol):
+    """An item of one tenant."""
+
+    @property
+    def tenant_id(self) -> UUID: ...
+
+
+Item = TypeVar("Item", bound=OfTenant)
 
 
 class Kept(Generic[Item]):
-    """What a sweep has found and will not find again. Each item is kept, through failures and outages, until it is dealt with."""
+    """What a sweep has found and will not find again. Each item is kept, through failures and outages, until it is dealt with.
+
+    Tenants take turns, and an item that could not be dealt with goes behind the others of its tenant.
+    """
 
     def __init__(self, sweep: str, act: Callable[[Item], bool]) -> None:
         self._sweep = sweep
@@ -40,14 +59,26 @@ class Kept(Generic[Item]):
         """Keep what was found, before the walk goes on."""
         self._items |= {_key(item): item for item in items}
 
-    def settle(self) -> int:
-        """Act on each item, alone; returns how often that changed something. Raises outages."""
-        return sum(alone(self._sweep, self._settle, item) for item in list(self._items.values()))
+    def settle(self, until: float | None = None) -> int:
+        """Act in time on each item, alone; returns how often that changed something. Raises outages."""
+        return sum(alone(self._sweep, self._settle, item) for item in in_time(self._in_turns(), until))
+
+    def _in_turns(self) -> Iterator[Item]:
+        of_tenants = groupby(sorted(self._items.values(), key=_tenant), key=_tenant)
+        turns = zip_longest(*(list(items) for _, items in of_tenants))
+        for item in chain.from_iterable(turns):
+            if item is not None:
+                self._items[_key(item)] = self._items.pop(_key(item))
+                yield item
 
     def _settle(self, item: Item) -> bool:
         is_changed = self._act(item)
         del self._items[_key(item)]
         return is_changed
+
+
+def _tenant(item: OfTenant) -> UUID:
+    return item.tenant_id
 
 
 def _key(item: Named) -> tuple[object, ...]:

@@ -20,7 +20,12 @@ from domain.delivery.steps import StepStatus
 from domain.fallout import triaging
 from domain.fallout.cases import FalloutType
 from domain.fallout.triaging import CASE, OpenCase
-from domain.store import Aggregate, Base, Matrix, Move, UnitOfWork, check_in, is_one_of, param, ref, table_of
+from domain.store import Aggregate, Base, Matrix, Move, UnitOfWork, check_in, is_one_of, param, ref, sql_list, table_of
+from domain.store.claims import NOW, Groups, fairly
+from domain.store.leases import is_free
+
+LATE, OVER = "deadline", "alert"
+"""The kinds of leases on late orders, and on alerts that are over."""
 
 
 class JeopardyLevel(StrEnum):
@@ -49,6 +54,9 @@ ALERT_MATRIX = Matrix(
 )
 
 
+IS_RAISED = f"status = '{AlertStatus.RAISED}'"
+
+
 class JeopardyAlert(Aggregate, Base):
     """One per order and level, RAISED while the order is in that jeopardy.
 
@@ -62,7 +70,7 @@ class JeopardyAlert(Aggregate, Base):
         check_in("level", JeopardyLevel),
         ref("sales_order", "order_id"),
         UniqueConstraint("tenant_id", "order_id", "level"),
-        Index("ix_jeopardy_alert_raised", "updated_at", postgresql_where=text("status = 'RAISED'")),
+        Index("ix_jeopardy_alert_raised", "tenant_id", "updated_at", postgresql_where=text(IS_RAISED)),
     )
     order_id: Mapped[UUID]
     level: Mapped[str]
@@ -72,7 +80,6 @@ class JeopardyAlert(Aggregate, Base):
 
 
 ALERT = table_of(JeopardyAlert)
-NOW = func.clock_timestamp()
 CLEAR = Move(JeopardyAlert, ALERT_MATRIX, AlertEvent.CLEAR, emits="OrderJeopardyCleared")
 RAISE_AGAIN = Move(
     JeopardyAlert,
@@ -151,7 +158,10 @@ def clear_over(uow: UnitOfWork, order_id: UUID) -> int:
 
 
 def over(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead_time) -> list[Row[Any]]:
-    """Raised alerts that are over: their order is final, or was in jeopardy because of held steps, none is held now, and it is not late."""
+    """Raised alerts that are over: their order is final, or was in jeopardy because of held steps, none is held now, and it is not late.
+
+    In turns between tenants, without what a reconciler has leased.
+    """
     step = steps.STEP.c
     is_held = exists(
         select(step.id).where(
@@ -162,13 +172,17 @@ def over(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead
     query = (
         select(*ALERT.c)
         .join(ORDER, and_(ORDER.c.tenant_id == ALERT.c.tenant_id, ORDER.c.id == ALERT.c.order_id))
-        .where(is_one_of(ALERT.c.status, AlertStatus.RAISED), or_(is_one_of(ORDER.c.status, *orders.FINAL), is_released))
+        .where(or_(is_one_of(ORDER.c.status, *orders.FINAL), is_released), is_free(OVER, ALERT))
     )
-    return list(connection.execute(query.order_by(ALERT.c.updated_at).limit(limit)))
+    groups = Groups(by=(ALERT.c.tenant_id,), among=IS_RAISED)
+    return list(connection.execute(select(fairly(query, groups, ALERT.c.updated_at, limit))))
 
 
 def late_orders(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead_time) -> list[Row[Any]]:
-    """Live orders whose promised time is over and that never had a case for it, the longest overdue first."""
+    """Live orders whose promised time is over and that never had a case for it, the oldest of each tenant first.
+
+    In turns between tenants, without what a reconciler has leased.
+    """
     has_case = exists(
         select(CASE.c.id).where(
             CASE.c.tenant_id == ORDER.c.tenant_id,
@@ -177,12 +191,10 @@ def late_orders(connection: Connection, limit: int, lead_time: timedelta = CATAL
         )
     )
     promised = _promised(lead_time)
-    query = (
-        select(*ORDER.c, promised.label("promised"))
-        .where(is_one_of(ORDER.c.status, *orders.LIVE), ORDER.c.created_at < NOW - lead_time, promised < NOW, ~has_case)
-        .order_by(ORDER.c.created_at)
-    )
-    return list(connection.execute(query.limit(limit)))
+    is_late = and_(ORDER.c.created_at < NOW - lead_time, promised < NOW)
+    query = select(*ORDER.c, promised.label("promised")).where(is_late, ~has_case, is_free(LATE, ORDER))
+    groups = Groups(by=(ORDER.c.tenant_id,), among=f"status IN {sql_list(orders.LIVE)}")
+    return list(connection.execute(select(fairly(query, groups, ORDER.c.created_at, limit))))
 
 
 def report_late(uow: UnitOfWork, order_id: UUID, promised: datetime) -> bool:

@@ -54,6 +54,7 @@ FINAL = frozenset({S.FULFILLED, S.PARTIALLY_FULFILLED, S.FAILED, S.CANCELLED, S.
 RUNNING = (S.IN_PROGRESS, S.HELD, S.CANCEL_REQUESTED)
 UNSETTLED = (*RUNNING, S.CANCELLING)
 LIVE = (S.CREATED, S.SUBMITTED, *UNSETTLED)
+IS_CREATED = f"status = '{S.CREATED}'"
 
 ORDER_MATRIX = Matrix(
     OrderStatus,
@@ -168,8 +169,8 @@ class SalesOrder(Aggregate, Base):
             postgresql_where=text(f"status IN {sql_list(UNSETTLED)}"),
         ),
         Index("ix_sales_order_changed", "updated_at", "id"),
-        Index("ix_sales_order_created", "created_at", postgresql_where=text("status = 'CREATED'")),
-        Index("ix_sales_order_live", "created_at", postgresql_where=text(f"status IN {sql_list(LIVE)}")),
+        Index("ix_sales_order_created", "tenant_id", "created_at", postgresql_where=text(IS_CREATED)),
+        Index("ix_sales_order_live", "tenant_id", "created_at", postgresql_where=text(f"status IN {sql_list(LIVE)}")),
         ref("quote_revision", of={"quote_id": "quote_id"}),
         # What is ordered was accepted, in the same transaction; the acceptance names the order and is written after it.
         ForeignKeyConstraint(

@@ -11,17 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, exists, func, literal, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, exists, func, literal, select, tuple_
 
 from domain.delivery.cancellations import OPEN, CancellationRequest
-from domain.delivery.orders import ORDER, OrderStatus
+from domain.delivery.orders import IS_CREATED, ORDER
 from domain.fallout import triaging
-from domain.fallout.cases import FalloutStatus, FalloutType
+from domain.fallout.cases import IS_OPEN, FalloutType
 from domain.fallout.triaging import CASE, OpenCase
 from domain.findings import FINDING
 from domain.offers.acceptances import QuoteAcceptance
-from domain.offers.quotes import Quote, QuoteStatus
-from domain.store import UnitOfWork, is_one_of, table_of
+from domain.offers.quotes import IS_SUBMITTED, Quote, QuoteStatus
+from domain.store import UnitOfWork, is_one_of, sql_list, table_of
+from domain.store.claims import NOW, Groups, fairly
+from domain.store.leases import is_free
 from domain.workflows.starts import CORRELATION
 
 Place = tuple[datetime, UUID]
@@ -29,9 +31,10 @@ Place = tuple[datetime, UUID]
 
 KIND = "orphan"
 WINDOW = timedelta(days=1)
+CLOCK = func.clock_timestamp()
 LATE_COMMIT = timedelta(minutes=1)  # longer than any transaction may last
-NOW = func.clock_timestamp()
 QUOTE, ACCEPTANCE, CANCELLATION = table_of(Quote), table_of(QuoteAcceptance), table_of(CancellationRequest)
+IS_UNDECIDED = f"status IN {sql_list(OPEN)}"
 NO_PROCESS, NO_ACCEPTANCE = "the domain never asked for its process", "it is accepted, and has no acceptance and no order"
 
 
@@ -45,35 +48,35 @@ class Orphan(NamedTuple):
     lacks: str
 
 
-def without_process(connection: Connection, limit: int, grace: timedelta) -> list[Orphan]:
-    """Orders, submitted quotes, cases and cancellations for which no process was asked for, older than `grace`."""
+class _Search(NamedTuple):
+    """Rows of `table` that `among` (the condition of a partial index) selects, and that may lack the process of `subject`."""
+
+    table: Table
+    among: str
+    subject: ColumnElement[UUID]
+    first: Column[datetime]
+    is_old: ColumnElement[bool]
+    order_id: ColumnElement[Any]
+
+
+def without_process(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
+    """Orders, submitted quotes, cases and cancellations for which no process was asked for, older than `grace`: rows with what an Orphan has.
+
+    Of each at most `limit`, in turns between tenants, without what a reconciler has leased.
+    """
     order, quote, case, request = ORDER.c, QUOTE.c, CASE.c, CANCELLATION.c
-    queries = (
+    none = literal(None)
+    searches = (
         # An order leaves CREATED, and a quote SUBMITTED_FOR_APPROVAL, only when its process begins its work.
-        _lacking(ORDER, order.id, is_one_of(order.status, OrderStatus.CREATED), order.created_at < NOW - grace, about=order.id),
-        _lacking(
-            QUOTE,
-            quote.current_revision_id,
-            is_one_of(quote.status, QuoteStatus.SUBMITTED_FOR_APPROVAL),
-            quote.updated_at < NOW - grace,
-        ),
-        _lacking(
-            CASE,
-            case.id,
-            is_one_of(case.status, FalloutStatus.OPEN),
-            case.created_at.between(NOW - WINDOW, NOW - grace),
-            about=case.order_id,
-        ),
+        _Search(ORDER, IS_CREATED, order.id, order.created_at, order.created_at < NOW - grace, order.id),
+        _Search(QUOTE, IS_SUBMITTED, quote.current_revision_id, quote.updated_at, quote.updated_at < NOW - grace, none),
+        _Search(CASE, IS_OPEN, case.id, case.created_at, case.created_at.between(NOW - WINDOW, NOW - grace), case.order_id),
         # The process of the order asks for the decision.
-        _lacking(
-            CANCELLATION,
-            request.order_id,
-            is_one_of(request.status, *OPEN),
-            request.updated_at < NOW - grace,
-            about=request.order_id,
+        _Search(
+            CANCELLATION, IS_UNDECIDED, request.order_id, request.updated_at, request.updated_at < NOW - grace, request.order_id
         ),
     )
-    return [_orphan(row, NO_PROCESS) for query in queries for row in connection.execute(query.limit(limit))]
+    return [row for each in searches for row in _lacking(connection, each, limit)]
 
 
 def accepted_since(connection: Connection, seen: Place | None, limit: int, grace: timedelta) -> tuple[list[Orphan], Place | None]:
@@ -88,18 +91,19 @@ def accepted_since(connection: Connection, seen: Place | None, limit: int, grace
         )
     )
     order = (QUOTE.c.updated_at, QUOTE.c.id)
-    is_next = tuple_(*order) > tuple_(*map(literal, seen)) if seen else QUOTE.c.updated_at > NOW - WINDOW
+    is_next = tuple_(*order) > tuple_(*map(literal, seen)) if seen else QUOTE.c.updated_at > CLOCK - WINDOW
     query = (
         select(QUOTE.c.tenant_id, QUOTE.c.id, literal(QUOTE.name).label("aggregate_type"), literal(None).label("order_id"))
-        .add_columns(QUOTE.c.updated_at, accepted.label("is_whole"), _is_known(QUOTE).label("is_known"))
-        .where(is_one_of(QUOTE.c.status, QuoteStatus.ACCEPTED), is_next, QUOTE.c.updated_at < NOW - grace)
+        .add_columns(literal(NO_ACCEPTANCE).label("lacks"), QUOTE.c.updated_at)
+        .add_columns(accepted.label("is_whole"), _is_known(QUOTE).label("is_known"))
+        .where(is_one_of(QUOTE.c.status, QuoteStatus.ACCEPTED), is_next, QUOTE.c.updated_at < CLOCK - grace)
         .order_by(*order)
     )
     rows = connection.execute(query.limit(limit)).all()
     if rows:
         last = rows[-1]
         seen = (last.updated_at, last.id) if len(rows) == limit else (last.updated_at - LATE_COMMIT, UUID(int=0))
-    return [_orphan(row, NO_ACCEPTANCE) for row in rows if not (row.is_whole or row.is_known)], seen
+    return [as_orphan(row) for row in rows if not (row.is_whole or row.is_known)], seen
 
 
 def report(uow: UnitOfWork, orphan: Orphan) -> bool:
@@ -119,19 +123,18 @@ def report(uow: UnitOfWork, orphan: Orphan) -> bool:
     )
 
 
-def _lacking(
-    table: Table, subject: ColumnElement[UUID], *conditions: ColumnElement[bool], about: ColumnElement[Any] | None = None
-) -> Select[Any]:
+def _lacking(connection: Connection, search: _Search, limit: int) -> Sequence[Row[Any]]:
+    table = search.table
     has_process = exists(
-        select(CORRELATION.c.id).where(CORRELATION.c.tenant_id == table.c.tenant_id, CORRELATION.c.aggregate_id == subject)
+        select(CORRELATION.c.id).where(CORRELATION.c.tenant_id == table.c.tenant_id, CORRELATION.c.aggregate_id == search.subject)
     )
-    columns: Sequence[ColumnElement[Any]] = (
-        table.c.tenant_id,
-        table.c.id,
-        literal(table.name).label("aggregate_type"),
-        (literal(None) if about is None else about).label("order_id"),
+    query = (
+        select(table.c.tenant_id, table.c.id, literal(table.name).label("aggregate_type"), search.order_id.label("order_id"))
+        .add_columns(literal(NO_PROCESS).label("lacks"), search.first)
+        .where(search.is_old, ~has_process, ~_is_known(table), is_free(KIND, table))
     )
-    return select(*columns).where(and_(*conditions), ~has_process, ~_is_known(table))
+    groups = Groups(by=(table.c.tenant_id,), among=search.among)
+    return connection.execute(select(fairly(query, groups, search.first, limit))).all()
 
 
 def _is_known(table: Table) -> ColumnElement[bool]:
@@ -142,5 +145,6 @@ def _is_known(table: Table) -> ColumnElement[bool]:
     )
 
 
-def _orphan(row: Row[Any], lacks: str) -> Orphan:
-    return Orphan(tenant_id=row.tenant_id, aggregate_type=row.aggregate_type, id=row.id, order_id=row.order_id, lacks=lacks)
+def as_orphan(row: Row[Any]) -> Orphan:
+    """What a row of a search says."""
+    return Orphan(tenant_id=row.tenant_id, aggregate_type=row.aggregate_type, id=row.id, order_id=row.order_id, lacks=row.lacks)

@@ -50,6 +50,7 @@ S, E = FalloutStatus, FalloutEvent
 FINAL = frozenset({S.CLOSED, S.CANCELLED})
 OWNED = (S.IN_PROGRESS, S.AWAITING_INFORMATION, S.ON_HOLD)
 UNRESOLVED = (S.OPEN, *OWNED)
+IS_OPEN = f"status = '{S.OPEN}'"
 
 FALLOUT_MATRIX = Matrix(
     FalloutStatus,
@@ -172,7 +173,7 @@ class FalloutCase(Aggregate, Base):
         Index("ix_fallout_case_queue", "tenant_id", "queue", "status", "id"),
         Index("ix_fallout_case_process", "tenant_id", "business_key", postgresql_where=text("business_key IS NOT NULL")),
         Index("ix_fallout_case_claimed", "tenant_id", "claim_expires_at", postgresql_where=text("status = 'IN_PROGRESS'")),
-        Index("ix_fallout_case_untouched", "created_at", postgresql_where=text("status = 'OPEN'")),
+        Index("ix_fallout_case_untouched", "tenant_id", "created_at", postgresql_where=text(IS_OPEN)),
         Index(
             "ix_fallout_case_incident",
             "id",

@@ -91,6 +91,7 @@ QUOTE_MATRIX = Matrix(
 
 EXPIRING = tuple(QUOTE_MATRIX.targets(E.EXPIRE))
 """States that end at `valid_until`."""
+IS_SUBMITTED = f"status = '{QuoteStatus.SUBMITTED_FOR_APPROVAL}'"
 EXPIRING_SQL = ", ".join(f"'{state.value}'" for state in EXPIRING)
 
 
@@ -122,7 +123,7 @@ class Quote(Aggregate, Base):
         UniqueConstraint("tenant_id", "quote_number"),
         ref("quote_revision", "current_revision_id", of={"id": "quote_id"}, deferrable=True, initially="DEFERRED", use_alter=True),
         Index("ix_quote_expiring", "tenant_id", "valid_until", postgresql_where=text(f"status IN ({EXPIRING_SQL})")),
-        Index("ix_quote_submitted", "updated_at", postgresql_where=text("status = 'SUBMITTED_FOR_APPROVAL'")),
+        Index("ix_quote_submitted", "tenant_id", "updated_at", postgresql_where=text(IS_SUBMITTED)),
         Index("ix_quote_accepted", "updated_at", postgresql_where=text("status = 'ACCEPTED'")),
         Index("ix_quote_changed", "updated_at", "id"),
     )

@@ -36,6 +36,9 @@ class ConsumerInbox(Base):
     aggregate_id: Mapped[UUID]
 
 
+HAS_GAP = "gap_since IS NOT NULL"
+
+
 class Header:
     """A projection of an aggregate: one row for each, at its newest version. `ID` is the column of the aggregate's id."""
 
@@ -53,7 +56,7 @@ class Header:
 def _found_by(table: str, identity: str, *orders: str) -> list[Index]:
     """An index for each order in which a list is read or filtered, and one for the gaps. The id makes every order total."""
     indexes = [Index(f"ix_{table}_{order.replace(' ', '_')}", "tenant_id", *order.split(), identity) for order in orders]
-    return [*indexes, Index(f"ix_{table}_gap", "gap_since", postgresql_where=text("gap_since IS NOT NULL"))]
+    return [*indexes, Index(f"ix_{table}_gap", "tenant_id", "gap_since", postgresql_where=text(HAS_GAP))]
 
 
 class QuoteSearch(Header, Base):

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from reconciliation import rounds
+from reconciliation import questions, rounds
 from reconciliation.incidents import Incidents
 from reconciliation.repairs import Repairs
 from reconciliation.rounds import in_rounds, in_time
-from tests.support.database import acting
+from tests.support.asked_engine import AskedEngine
+from tests.support.database import acting, new_database
+from tests.support.loading import loading
+from tests.support.sweep_selections import SWEEPS, instances_of, loop_on
 from tests.support.watched import Watched, incident
+from tests.support.work_loads import make_open_work
+
+BUDGET, TENANTS = 2, 10
+SEARCHES = {"step": 2, "case": 2, "deadline": 2, "orphan": 2, "incident": 2, "projection": 6}
+"""How many searches a sweep makes that share its budget: each gets to its first row. The others make one."""
+MORE_WORK = (
+    "UPDATE workflow_correlation SET process_instance_id = id::text || tenant_id WHERE status = 'STARTED' AND aggregate_type = 'quote_revision'",
+    "UPDATE workflow_correlation SET status = 'START_UNKNOWN' WHERE status = 'REQUESTED' AND aggregate_type = 'quote_revision'",
+    "DELETE FROM workflow_correlation c USING sales_order o WHERE c.aggregate_id = o.id AND o.status = 'CREATED'",
+    "UPDATE external_callback_record r SET step_id = s.id FROM fulfillment_step s WHERE s.tenant_id = r.tenant_id AND r.step_id IS NULL",
+)
+"""What the open work lacks in most tenants: instances at work, unknown starts, orders without a process, and late callbacks."""
+WITHOUT_REPAIRS = {"audit", "gauges"}
 
 
 class Clock:
@@ -29,7 +47,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(rounds, "time", clock)
+    for module in (rounds, questions):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(rounds, "BUDGET", timedelta(seconds=5))
     return clock
 
@@ -70,3 +89,41 @@ def test_cases_that_a_sweep_had_no_time_for_are_looked_at_by_the_next_one(
 
     asked = [call.args[1] for call in watched.engine.incidents_at.call_args_list]
     assert (set(asked), asked[:2]) == ({one.activity_id for one in there}, asked[2:])
+
+
+@pytest.fixture(scope="module")
+def sweeps(database: str) -> Iterator[Callable[[str], Any]]:
+    """Makes a sweep of the loop, in a database with open work of every kind in each of the tenants."""
+    with new_database(database, "q2o_budgets") as engine:
+        make_open_work(engine, TENANTS)
+        with loading(engine) as connection:
+            for statement in MORE_WORK:
+                connection.execute(text(statement))
+        asked = AskedEngine(list(instances_of(engine)))
+        yield lambda kind: loop_on(acting(engine, "reconcile"), asked)[kind]
+
+
+@pytest.fixture
+def repairs_of(sweeps: Callable[[str], Any], clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, timedelta], int]:
+    """Makes a sweep with this budget; each of its repairs waits for a lock for a second. Returns how many repairs it has tried."""
+
+    def make(*_: object) -> bool:
+        clock.now += 1
+        return False
+
+    def repairs(kind: str, budget: timedelta) -> int:
+        monkeypatch.setattr(rounds, "BUDGET", budget)
+        clock.now = 0
+        sweeps(kind).sweep()
+        return round(clock.now)
+
+    monkeypatch.setattr(Repairs, "make", make)
+    return repairs
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SWEEPS if kind not in WITHOUT_REPAIRS])
+def test_every_sweep_of_the_loop_ends_when_its_budget_is_used_up(repairs_of: Callable[[str, timedelta], int], kind: str) -> None:
+    """Kills: 200 rows that are locked for five seconds each, for which no other sweep is made for a quarter of an hour."""
+    most = BUDGET + SEARCHES.get(kind, 1) - 1
+
+    assert repairs_of(kind, timedelta(seconds=BUDGET)) <= most < repairs_of(kind, timedelta(hours=1))

@@ -43,8 +43,8 @@ class AskedEngine:
     def instances_by_id(self, instance_ids: Collection[str]) -> dict[str, EngineInstance]:
         return {one.id: one for one in self.instances if one.id in instance_ids}
 
-    def incidents_from(self, *_: object) -> tuple[list[Incident], bool]:
-        return [_incident(one) for one in self.instances], True
+    def incidents_from(self, *_: object) -> list[Incident]:
+        return [_incident(one) for one in self.instances]
 
     def incidents_at(self, instance_id: str, _: str) -> list[Incident]:
         return [_incident(one) for one in self.instances if one.id == instance_id]

@@ -24,7 +24,7 @@ from domain.retaining.kinds import KINDS, Kind
 from domain.store import Cause, UnitOfWork, outbox, unit_of_work
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
-from reconciliation import questions, rounds
+from reconciliation import rounds
 from reconciliation.audits import Audits
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.asked_engine import AskedEngine
@@ -144,8 +144,7 @@ def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> dict[str,
     """
     sweeps["gauges"]._asked_at = -inf
     with pytest.MonkeyPatch.context() as patch:
-        for module in (rounds, questions):
-            patch.setattr(module, "BUDGET", timedelta(hours=1))
+        patch.setattr(rounds, "BUDGET", timedelta(hours=1))
         for _ in range(3):  # it looks once at every change
             sweeps["projection"].sweep()
         of_sweeps = {kind: _cost_of_sweep(engine, sweep) for kind, sweep in sweeps.items()}

@@ -66,7 +66,7 @@ class Watched:
 
     def look_at_incidents(self, *found: Incident, grace: timedelta = AT_ONCE, dry_run: bool = False) -> int:
         """Compare cases and incidents, by an engine that has these incidents."""
-        self.engine.incidents_from.return_value = (list(found), True)
+        self.engine.incidents_from.return_value = list(found)
         self.engine.incidents_at.side_effect = lambda instance_id, activity_id: [
             one for one in found if (one.process_instance_id, one.activity_id) == (instance_id, activity_id)
         ]

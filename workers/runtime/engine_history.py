@@ -42,7 +42,7 @@ class EngineInstance:
 class Incident:
     """A task or job that the engine does not retry any more: its instance stands still until a person acts.
 
-    `configuration` is the id of the task or job.
+    `configuration` is the id of the task or job. `is_repeated`: the engine has repeated it in a process that called the one where it happened.
     """
 
     id: str
@@ -52,6 +52,7 @@ class Incident:
     type: str = ""
     configuration: str = ""
     at: datetime | None = None
+    is_repeated: bool = False
 
 
 class HistoryCalls(EngineConnection):
@@ -111,11 +112,10 @@ class HistoryCalls(EngineConnection):
         """Every open incident, once."""
         return _incidents(self.rows("/incident", sortBy="incidentId", sortOrder="asc"))
 
-    def incidents_from(self, first: int, limit: int) -> tuple[list[Incident], bool]:
-        """One page of the open incidents, the oldest first, and whether it is the last one."""
+    def incidents_from(self, first: int, limit: int) -> list[Incident]:
+        """One page of the open incidents, the oldest first, with those that are repeated."""
         page = {"sortBy": "incidentTimestamp", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
-        rows = self.rows("/incident", **page)
-        return _incidents(rows), len(rows) < limit
+        return [_incident(row) for row in self.rows("/incident", **page)]
 
     def incidents_at(self, instance_id: str, activity_id: str) -> list[Incident]:
         """The open incidents of an instance at one activity."""
@@ -136,20 +136,20 @@ def _instance(row: Mapping[str, Any]) -> EngineInstance:
 
 
 def _incidents(rows: Sequence[Mapping[str, Any]]) -> list[Incident]:
-    # The engine repeats an incident in each process that called the one where it happened.
-    return [
-        Incident(
-            id=row["id"],
-            process_instance_id=row["processInstanceId"],
-            activity_id=row["activityId"],
-            message=row["incidentMessage"] or row["incidentType"],
-            type=row["incidentType"],
-            configuration=row["configuration"] or "",
-            at=_read_time(row.get("incidentTimestamp")),
-        )
-        for row in rows
-        if row["id"] == row["rootCauseIncidentId"]
-    ]
+    return [each for each in map(_incident, rows) if not each.is_repeated]
+
+
+def _incident(row: Mapping[str, Any]) -> Incident:
+    return Incident(
+        id=row["id"],
+        process_instance_id=row["processInstanceId"],
+        activity_id=row["activityId"],
+        message=row["incidentMessage"] or row["incidentType"],
+        type=row["incidentType"],
+        configuration=row["configuration"] or "",
+        at=_read_time(row.get("incidentTimestamp")),
+        is_repeated=row["id"] != row["rootCauseIncidentId"],
+    )
 
 
 def _read_time(text: str | None) -> datetime | None:
