@@ -51,7 +51,7 @@ quote_document               SI    S     -        -     -     S         SD     S
 quote_line                   SID   S     -        -     -     S         SD     S
 quote_revision               SIU   S     -        -     -     S         SD     S
 quote_search                 S     -     -        -     SIU   SIUD      SD     S
-reconciliation_finding       -     -     -        -     -     SI        SD     S
+reconciliation_finding       -     -     -        -     -     SIu       SD     S
 reconciliation_lease         -     -     -        -     -     SIUD      -      S
 resolution_proposal          SI    SI    -        -     -     S         SD     S
 sales_order                  SIU   SU    S        -     -     SU        SuD    S
@@ -74,6 +74,8 @@ COLUMNS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("outbox_event", "relay"): ("status", "attempts", "due_at", "published_at", "refused_since", "last_reason"),
     # To send an event again that Kafka has refused, when a person says so.
     **{("outbox_event", process): AGAIN for process in ("http", "tasks")},
+    # To say that nothing is left to do about a finding.
+    ("reconciliation_finding", "reconcile"): ("status",),
     # To lock old rows before they are deleted.
     **{
         (table, "retain"): ("updated_at",)

@@ -1,45 +1,39 @@
 """Running process instances that the domain does not count: a second one of the same business, or one that somebody started by hand.
 
 The rule it keeps: the registered instance is never ended. Any other instance of our processes can do nothing, because the registration gate
-refuses it; it is ended after the gate had its time. What belongs to another tenant or to another process is left alone, and reported once.
+refuses it, or because no process of ours has called it; it is ended after the gate had its time. What belongs to another tenant or to another
+process is left alone, and reported once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain import accepting, findings
-from domain.delivery import compensating
-from domain.fallout import triaging
+from domain import findings
 from domain.findings import FindingStatus
-from domain.offers import quoting
 from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import starts, watching
-from domain.workflows.keys import BusinessKey, key_in
+from domain.workflows.keys import PROCESSES, STARTED, BusinessKey, key_in
 from domain.workflows.starts import CorrelationStatus
 from reconciliation.alone import alone
+from reconciliation.ending import end_instance
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.walks import PAGE, Walk
-from workers.runtime.engine import Engine, EngineRefusedError
+from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance
 
 REASON = "The domain does not count it: another instance has its place, or nobody has asked for it."
-STARTED = frozenset((quoting.WORKFLOW, accepting.WORKFLOW, triaging.WORKFLOW, compensating.WORKFLOW))
 SETTLED = frozenset({CorrelationStatus.STARTED, CorrelationStatus.ENDED, CorrelationStatus.LOST})
 """Whether an instance of another start may still be on its way is not known before."""
 
 NOBODY = UUID(int=0)
-
-_log = structlog.get_logger()
 
 
 class _Found(NamedTuple):
@@ -50,12 +44,12 @@ class _Found(NamedTuple):
 
 
 class Duplicates:
-    """`gate_grace`: how long an instance may take to come to the registration gate. `ours`: the processes that the domain starts."""
+    """`gate_grace`: how long an instance may take to come to the registration gate. `ours`: the processes that nobody else starts."""
 
     kind = "duplicate"
 
     def __init__(
-        self, database: Database, engine: Engine, repairs: Repairs, gate_grace: timedelta, ours: frozenset[str] = STARTED
+        self, database: Database, engine: Engine, repairs: Repairs, gate_grace: timedelta, ours: Collection[str] = PROCESSES
     ) -> None:
         self._database = database
         self._engine = engine
@@ -73,33 +67,38 @@ class Duplicates:
             recorded = findings.recorded_of(connection, self.kind, {_subject(one, keys.get(one.id)) for one in page})
             tenants = watching.tenants_among(connection, {each for one in page if (each := _tenant_of(one)) is not None})
         return sum(
-            alone(self.kind, self._look_at, _Found(one.id, one), keys.get(one.id), known.get(one.business_key), one.id in recorded)
+            alone(
+                self.kind,
+                self._look_at,
+                _Found(one.id, one),
+                keys.get(one.id),
+                known.get(one.business_key),
+                recorded.get(one.id, ()),
+            )
             for one in self._walk.through(page)
             if _tenant_of(one) in tenants or one.id in keys
         )
 
-    def _look_at(self, found: _Found, key: BusinessKey | None, known: Row[Any] | None, is_recorded: bool) -> bool:  # noqa: FBT001 - private
+    def _look_at(self, found: _Found, key: BusinessKey | None, known: Row[Any] | None, recorded: Collection[str]) -> bool:
         one = found.instance
         if one.definition_key not in self._ours or (key is not None and one.tenant_id != str(key.tenant_id)):
-            return key is not None and not is_recorded and self._report(one, key)
+            return key is not None and not recorded and self._report(one, key)
         if known is not None and not _is_duplicate(one, known):
             return False
-        return self._terminate(one, key, known, is_recorded=is_recorded)
+        return self._terminate(one, key, known, recorded)
 
     def _report(self, one: EngineInstance, key: BusinessKey) -> bool:
-        repair = replace(_repair(one, key, Action.LEFT, None), status=FindingStatus.OPEN)
-        return self._repairs.make(repair, lambda _: True)
+        return self._repairs.make(_repair(one, key, Action.LEFT, None), lambda _: True)
 
-    def _terminate(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, *, is_recorded: bool) -> bool:
+    def _terminate(self, one: EngineInstance, key: BusinessKey | None, known: Row[Any] | None, recorded: Collection[str]) -> bool:
         repair = _repair(one, key, Action.TERMINATED, known)
-        is_made = is_recorded or self._repairs.make(repair, lambda uow: _still_counts_not(uow, one, _subject(one, key)))
-        if is_made and not self._repairs.dry_run:
-            try:
-                self._engine.delete_instance(one.id, REASON)
-            except EngineRefusedError as refusal:
-                # The refusal is about this instance alone; the others must not wait for it.
-                _log.warning("process_instance_not_ended", processInstanceId=one.id, reason=str(refusal))
-        return is_made and not is_recorded
+        is_recorded = Action.TERMINATED in recorded
+        if not is_recorded and not self._repairs.make(repair, lambda uow: _still_counts_not(uow, one, _subject(one, key))):
+            return False
+        # We may not write into a process that asks people, so an instance of one ends without the reason.
+        reason = REASON if one.definition_key in STARTED else ""
+        end_instance(self._engine, self._repairs, repair, reason, recorded)
+        return not is_recorded
 
 
 def _subject(one: EngineInstance, key: BusinessKey | None) -> tuple[UUID, UUID]:
@@ -126,6 +125,7 @@ def _repair(one: EngineInstance, key: BusinessKey | None, action: Action, known:
         business_key=str(key) if key is not None else None,
         action=action,
         evidence=evidence,
+        status=FindingStatus.OPEN,  # until the instance has ended
     )
 
 
@@ -144,5 +144,5 @@ def _is_duplicate(one: EngineInstance, known: Row[Any]) -> bool:
 def _still_counts_not(uow: UnitOfWork, one: EngineInstance, subject: tuple[UUID, UUID]) -> bool:
     """Whether the instance still does not count and nobody has recorded that. Its correlation is locked by now."""
     known = starts.find_locked(uow, one.business_key)
-    is_recorded = one.id in findings.recorded_of(uow.connection, Duplicates.kind, {subject})
-    return not is_recorded and (known is None or _is_duplicate(one, known))
+    recorded = findings.recorded_of(uow.connection, Duplicates.kind, {subject}).get(one.id, ())
+    return Action.TERMINATED not in recorded and (known is None or _is_duplicate(one, known))

@@ -7,6 +7,7 @@ that is gone was gone at that version of the case.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,10 +16,12 @@ import structlog
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
+from domain import findings
 from domain.delivery import incidents
 from domain.delivery.incidents import FailedTask, Trouble
 from domain.delivery.resolving import Resolution
-from domain.fallout.cases import FalloutStatus
+from domain.fallout.cases import FalloutCase, FalloutStatus
+from domain.findings import FindingStatus
 from domain.store import Cause, UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from domain.workflows.keys import BusinessKey, key_in
@@ -62,7 +65,6 @@ class Incidents:
         self._grace = grace
         self._walk = Walk()
         self._last_case = NIL
-        self._reported: set[str] = set()
 
     def sweep(self) -> int:
         """Open the missing cases of one page of incidents, and look at one page of cases; returns what changed. Raises EngineError."""
@@ -76,20 +78,23 @@ class Incidents:
         by_trouble = {each.trouble: one_id for one_id, each in failed.items()}  # one for each trouble
         with housekeeping(self._database) as connection:
             known = incidents.with_case(connection, by_trouble)
+            recorded = findings.recorded_of(connection, self.kind, {(each.key.tenant_id, each.key.id) for each in failed.values()})
         missing = {one_id: failed[one_id] for (_, name), one_id in by_trouble.items() if name not in known}
         found = (missing[one.id] for one in self._walk.through(page, until) if one.id in missing)
-        return sum(alone(self.kind, self._open, each) for each in found if each.process_instance_id not in self._reported)
+        left = {instance_id for instance_id, actions in recorded.items() if Action.LEFT in actions}
+        return sum(alone(self.kind, self._open, each) for each in found if each.process_instance_id not in left)
 
     def _open(self, found: _Found) -> bool:
         repair = _repair_of_task(found, Action.CASE_OPENED)
-        return self._repairs.make(repair, lambda uow: self._open_or_report(uow, found.task))
-
-    def _open_or_report(self, uow: UnitOfWork, task: FailedTask) -> bool:
-        if incidents.may_have_case(uow, task):
-            return incidents.open_case_of(uow, task)
-        self._reported.add(task.process_instance_id)
-        _log.error("process_of_a_case_has_failed", businessKey=task.business_key, reason=task.message, hint="see it in Cockpit")
-        return False
+        with unit_of_work(self._database, _looking(found.key.tenant_id)) as uow:
+            may_have_case = incidents.may_have_case(uow, found.task)
+        if may_have_case:
+            return self._repairs.make(repair, lambda uow: incidents.open_case_of(uow, found.task))
+        _log.error(
+            "process_of_a_case_has_failed", businessKey=found.business_key, reason=found.task.message, hint="see it in Cockpit"
+        )
+        left = replace(repair, action=Action.LEFT, status=FindingStatus.OPEN)
+        return self._repairs.make(left, lambda uow: _is_not_left_yet(uow, found))
 
     def _look_at_cases(self, until: float) -> int:
         with housekeeping(self._database) as connection:
@@ -108,6 +113,8 @@ class Incidents:
         is_left_in_peace = row.status == FalloutStatus.RESOLVED and row.age < self._grace
         if is_left_in_peace:
             return False
+        if row.evidence["trouble"] == Trouble.INSTANCE_NOT_ENDED:
+            return self._has_ended(row) and self._make(row, Action.CASE_CLOSED, lambda uow: _close(uow, row))
         if row.evidence["trouble"] == Trouble.INSTANCE_LOST:
             return self._is_over(row) and self._make(row, Action.CASE_CLOSED, lambda uow: _close(uow, row))
         found = self._engine.incidents_at(row.evidence["processInstanceId"], row.evidence["activityId"])
@@ -117,9 +124,13 @@ class Incidents:
             return self._reopen(row, found)
         return False
 
+    def _has_ended(self, row: Row[Any]) -> bool:
+        instance_id = row.evidence["processInstanceId"]
+        instance = self._engine.instances_by_id([instance_id]).get(instance_id)
+        return instance is None or not instance.is_running
+
     def _is_over(self, row: Row[Any]) -> bool:
-        cause = Cause(tenant_id=row.tenant_id, actor="reconciliation", command="look-at-case")
-        with unit_of_work(self._database, cause) as uow:
+        with unit_of_work(self._database, _looking(row.tenant_id)) as uow:
             return incidents.is_over(uow, row)
 
     def _reopen(self, row: Row[Any], found: Sequence[Incident]) -> bool:
@@ -134,6 +145,17 @@ class Incidents:
             **{name: row.evidence.get(name) for name in ("trouble", "processInstanceId", "activityId")},
         }
         return self._repairs.make(Repair.of_case(self.kind, action, row.tenant_id, row.id, evidence), command)
+
+
+def _looking(tenant_id: UUID) -> Cause:
+    return Cause(tenant_id=tenant_id, actor="reconciliation", command="look-at-case")
+
+
+def _is_not_left_yet(uow: UnitOfWork, found: _Found) -> bool:
+    """Whether nobody has recorded that the process of a case has failed. Its case is locked until commit."""
+    uow.read(FalloutCase, found.key.id, lock=True)
+    subject = (found.key.tenant_id, found.key.id)
+    return found.process_instance_id not in findings.recorded_of(uow.connection, Incidents.kind, {subject})
 
 
 def _close(uow: UnitOfWork, row: Row[Any]) -> bool:

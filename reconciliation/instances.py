@@ -6,7 +6,8 @@ what has become of an instance; whether anybody misses it, the domain says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,16 +18,18 @@ from sqlalchemy import Row
 from domain import findings
 from domain.delivery import incidents, processes
 from domain.errors import NotFound
+from domain.findings import FindingStatus
 from domain.store import Cause, UnitOfWork, claims
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
 from domain.workflows.keys import key_in
 from domain.workflows.starts import CORRELATION, CorrelationMovedOn, CorrelationStatus, WorkflowCorrelation
 from reconciliation.alone import alone
+from reconciliation.ending import end_instance
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.rounds import in_time
 from workers.runtime.commands import unit_of_work
-from workers.runtime.engine import Engine, EngineRefusedError
+from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance
 
 LIMIT = 200  # instances per sweep; all of them cost one call to the engine
@@ -71,15 +74,16 @@ class Instances:
         with housekeeping(self._database) as connection:
             return watching.due_instances(connection, LIMIT, None if self._repairs.dry_run else LEASE)
 
-    def _settle(self, row: Row[Any], instance: EngineInstance | None, done: Collection[str], recorded: Collection[str]) -> bool:
+    def _settle(
+        self, row: Row[Any], instance: EngineInstance | None, done: Collection[str], recorded: Mapping[str, Collection[str]]
+    ) -> bool:
         is_settled, is_done = False, row.business_key in done
         try:
             if instance is None or not instance.is_running:
                 is_settled = self._record_end(row, UNKNOWN if instance is None else instance.state, is_done=is_done)
             elif is_done:
-                is_settled = self._terminate(row, is_recorded=row.process_instance_id in recorded)
-        except (EngineRefusedError, NotFound) as refusal:
-            # The refusal is about this instance alone; the others must not wait for it.
+                is_settled = self._terminate(row, recorded.get(row.process_instance_id, ()))
+        except NotFound as refusal:
             _log.warning("process_instance_not_settled", businessKey=row.business_key, reason=str(refusal))
         finally:
             if not is_settled:
@@ -113,16 +117,21 @@ class Instances:
             return False
         return True
 
-    def _terminate(self, row: Row[Any], *, is_recorded: bool) -> bool:
-        is_made = is_recorded or self._make(row, Action.TERMINATED, "ACTIVE", lambda uow: _is_registered(uow, row))
-        if is_made and not self._repairs.dry_run:
-            self._engine.delete_instance(row.process_instance_id, REASON)
-            self._look_again(row, timedelta(0))
-        return is_made and not is_recorded
+    def _terminate(self, row: Row[Any], recorded: Collection[str]) -> bool:
+        repair = replace(self._repair(row, Action.TERMINATED, "ACTIVE"), status=FindingStatus.OPEN)  # until it has ended
+        is_recorded = Action.TERMINATED in recorded
+        if not is_recorded and not self._repairs.make(repair, lambda uow: _is_registered(uow, row)):
+            return False
+        end_instance(self._engine, self._repairs, repair, REASON, recorded)
+        self._look_again(row, timedelta(0))
+        return not is_recorded
 
     def _make(self, row: Row[Any], action: Action, state: str, command: Callable[[UnitOfWork], bool]) -> bool:
+        return self._repairs.make(self._repair(row, action, state), command)
+
+    def _repair(self, row: Row[Any], action: Action, state: str) -> Repair:
         evidence = {"processInstanceId": row.process_instance_id, "state": state, "workflow": row.workflow_name}
-        return self._repairs.make(Repair.of_process(self.kind, action, row, evidence), command)
+        return Repair.of_process(self.kind, action, row, evidence)
 
 
 def _end(uow: UnitOfWork, business_key: str, process_instance_id: str) -> bool:

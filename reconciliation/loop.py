@@ -30,6 +30,7 @@ from reconciliation.duplicates import Duplicates
 from reconciliation.gauges import Gauges
 from reconciliation.incidents import Incidents
 from reconciliation.instances import Instances
+from reconciliation.open_findings import OpenFindings
 from reconciliation.orders import Orders
 from reconciliation.orphans import Orphans
 from reconciliation.projections import Projections
@@ -135,6 +136,7 @@ class Reconciler:
             Unattended(database, engine, repairs, intervals.done_grace),
             Duplicates(database, engine, repairs, intervals.gate_grace),
             Incidents(database, engine, repairs, intervals.case_grace),
+            OpenFindings(database, engine, repairs),
             Audits(database, intervals.audit, dry_run=dry_run),
             CaseStarts(database, repairs),
             RefusedEvents(database, repairs),

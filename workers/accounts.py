@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domain import accepting
-from domain.delivery import cancelling, compensating
-from domain.fallout import cases, triaging
+from domain.delivery import cancelling
+from domain.fallout import cases
 from domain.offers import deciding, quoting
-from workers.deployment import DECISIONS, PROCESSES, WORKERS
+from domain.workflows.keys import PROCESSES, STARTED
+from workers.deployment import DECISIONS, WORKERS
 from workers.runtime.engine import Engine, Resource
 from workers.runtime.environment import ENGINE_USERS, SettingError, variable
 from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 
 FIRST_NAME = "q2o"
-STARTED = (quoting.WORKFLOW, accepting.WORKFLOW, triaging.WORKFLOW, compensating.WORKFLOW)
-"""The processes that the domain starts; the others are called by them."""
 RECEIVING = (quoting.WORKFLOW, accepting.WORKFLOW, "fulfillment-step", "cancel-step", "fallout-case")
 """The processes that wait for messages."""
 WITH_PEOPLE = {
@@ -126,11 +125,11 @@ ACCOUNTS: Mapping[str, Account] = {
                 _process(PROCESSES, "READ_HISTORY", needed_for="see what has become of an instance, and which there are"),
                 _process(PROCESSES, "READ_INSTANCE", needed_for="see which tasks and jobs have failed for good"),
                 _process(
-                    STARTED,
-                    "UPDATE_INSTANCE",
+                    PROCESSES,
                     "DELETE_INSTANCE",
-                    needed_for="end, with its reason, an instance that nobody needs: a duplicate, or one whose business is done",
+                    needed_for="end an instance that nobody needs: one that was started twice or by hand, or whose business is done",
                 ),
+                _process(STARTED, "UPDATE_INSTANCE", needed_for="say why it is ended"),
                 _process((WITH_PEOPLE[deciding.TASK],), "READ_TASK", needed_for="see the tasks that a decision has left behind"),
                 _process(
                     (WITH_PEOPLE[cases.USER_TASK],), "READ_TASK", "READ_HISTORY", needed_for="see who has taken the task of a case"

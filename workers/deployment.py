@@ -14,21 +14,10 @@ from pathlib import Path
 from uuid import UUID
 
 import bpmn
+from domain.workflows.keys import PROCESSES
 from workers.runtime.engine import Engine, Resource
 from workers.runtime.environment import SettingError
 
-PROCESSES = (
-    "quote-approval",
-    "approve-requirement",
-    "order-fulfillment",
-    "fulfillment-step",
-    "cancel-step",
-    "cancellation-assessment",
-    "fallout-case",
-    "resolve-case",
-    "confirm-case",
-    "late-compensation",
-)
 DECISIONS = (
     "approval-requirements",
     "reapproval-reuse",

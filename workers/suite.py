@@ -183,7 +183,7 @@ def retain(settings: Settings, *, dry_run: bool = False, wait: timedelta = ARCHI
 
 def restarts(settings: Settings, *, dry_run: bool) -> Restarts:
     """Restarts the instances of our processes that belong to no tenant."""
-    from workers.deployment import PROCESSES as OURS
+    from domain.workflows.keys import PROCESSES as OURS
     from workers.restarts import Restarts
 
     database = connect(settings, "reconcile", "restart-instances")

@@ -49,6 +49,7 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, Collection[StrEnum]]]] = {
     ("reconcile", "process starts without an outcome"): ("workflow_start", ()),
     ("reconcile", "steps without an outcome"): ("provider_attempt", (AttemptStatus.UNKNOWN,)),
     ("reconcile", "contradictions without an answer"): ("contradiction", ()),
+    ("reconcile", "open findings"): ("finding", ()),
     (PEOPLE, "approvals"): ("approval", ()),
     (PEOPLE, "cancellations"): ("cancellation", ()),
     (PEOPLE, "fallout cases"): ("case", UNRESOLVED),

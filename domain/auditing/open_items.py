@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from domain import findings
 from domain.delivery import attempts, cancellations, contradictions, orders
 from domain.delivery.callbacks import ProcessedStatus
 from domain.delivery.steps import StepStatus
@@ -110,6 +111,13 @@ KINDS: Final = (
         state="processed_status",
         states=(ProcessedStatus.UNMATCHED,),
         since="received_at",
+    ),
+    Kind(
+        what="finding",
+        table="reconciliation_finding",
+        condition=findings.IS_OPEN,
+        states=(findings.FindingStatus.OPEN,),
+        since="created_at",
     ),
 )
 _QUERY: Final = text(

@@ -32,10 +32,11 @@ RETRY_MATTERS = timedelta(minutes=10)  # longer than the engine is usually away;
 
 
 class Trouble(StrEnum):
-    """Why a process cannot go on."""
+    """Why a process cannot go on, or cannot be ended."""
 
     INSTANCE_LOST = "INSTANCE_LOST"
     TASK_FAILED = "TASK_FAILED"
+    INSTANCE_NOT_ENDED = "INSTANCE_NOT_ENDED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,15 @@ def lose(uow: UnitOfWork, business_key: str, process_instance_id: str, state: st
     if key.kind is Kind.FALLOUT_CASE:
         restarting.restart(uow, business_key, process_instance_id)
     return True
+
+
+def report_not_ended(uow: UnitOfWork, business_key: str, process_instance_id: str, reason: str) -> bool:
+    """Open the case of an instance that nobody needs and that the engine does not end; returns False when there is one, or may be none.
+
+    A case about the process of a case would need such a process itself.
+    """
+    key = parse(business_key)
+    return key.kind not in OF_CASES and triaging.open_once(uow, _of_instance_not_ended(uow, key, process_instance_id, reason))
 
 
 def may_have_case(uow: UnitOfWork, failed: FailedTask) -> bool:
@@ -166,6 +176,18 @@ def _of_lost_instance(uow: UnitOfWork, key: BusinessKey, process_instance_id: st
         order_id=processes.order_of(uow, key),
         business_key=str(key),
         evidence={"trouble": Trouble.INSTANCE_LOST, **known, **({"called": called} if called else {})},
+    )
+
+
+def _of_instance_not_ended(uow: UnitOfWork, key: BusinessKey, process_instance_id: str, reason: str) -> OpenCase:
+    known = {"business_key": str(key), "process_instance_id": process_instance_id, "reason": reason}
+    return OpenCase(
+        type=FalloutType.WORKFLOW_INCIDENT,
+        dedupe_key=f"not ended:{process_instance_id}",
+        detail=f"Nobody needs instance {process_instance_id} of {key}, and the engine does not end it: {reason}. End it in Cockpit.",
+        order_id=processes.order_of(uow, key),
+        business_key=str(key),
+        evidence={"trouble": Trouble.INSTANCE_NOT_ENDED, **known},
     )
 
 

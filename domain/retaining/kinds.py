@@ -104,7 +104,7 @@ KINDS = (
     ),
     Kind(
         name="findings",
-        what="findings of reconciliation that are repaired",
+        what="findings of reconciliation about which nothing is left to do",
         table="reconciliation_finding",
         key=("tenant_id", "id"),
         since="created_at",

@@ -120,19 +120,21 @@ BEGIN
 END $$""")
 
 
-def append_only(table: Any, *, until_old: bool = False) -> None:
+def append_only(table: Any, *, until_old: bool = False, may: str = "") -> None:
     """Make evidence stay: the database refuses UPDATE and DELETE on this table (docs/domain.md#principles).
 
     A row may be deleted when it is archived (decision 0038). With `until_old`, whoever has the right may delete it without an archive.
+    `may` is the one change that is allowed, as SQL about the rows OLD and NEW.
     """
     name = table.__table__.name
     refused = "UPDATE" if until_old else "UPDATE OR DELETE"
+    each = f"FOR EACH ROW WHEN (NOT ({may}))" if may else "FOR EACH STATEMENT"
     event.listen(table.__table__, "after_create", DELETES_ARCHIVED)
     event.listen(table.__table__, "after_create", REFUSE_CHANGE)
     event.listen(
         table.__table__,
         "after_create",
-        ddl(f"CREATE TRIGGER {name}_append_only BEFORE {refused} ON {name} FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"),
+        ddl(f"CREATE TRIGGER {name}_append_only BEFORE {refused} ON {name} {each} EXECUTE FUNCTION refuse_change()"),
     )
 
 

@@ -28,6 +28,23 @@ OF_CASES = frozenset({Kind.FALLOUT_CASE, Kind.RESOLUTION, Kind.CONFIRMATION})
 """The processes that ask people about cases."""
 
 
+PROCESSES = (
+    "quote-approval",
+    "approve-requirement",
+    "order-fulfillment",
+    "fulfillment-step",
+    "cancel-step",
+    "cancellation-assessment",
+    "fallout-case",
+    "resolve-case",
+    "confirm-case",
+    "late-compensation",
+)
+"""The processes of ours, by their names in the engine."""
+STARTED = ("quote-approval", "order-fulfillment", "fallout-case", "late-compensation")
+"""The processes that the domain starts; the others are called by them."""
+
+
 @dataclass(frozen=True, slots=True)
 class BusinessKey:
     """What a process acts for: its kind, its tenant, and its id, which the id of its parent may precede."""

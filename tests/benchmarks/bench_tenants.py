@@ -16,10 +16,11 @@ from uuid import UUID, uuid4
 import psutil
 import pytest
 
+from domain.workflows.keys import PROCESSES
 from tests.benchmarks.figures import Figure, figure, ratio, tell
 from tests.support.services import local_stack
 from tests.support.waiting import eventually
-from workers.deployment import PROCESSES, deploy
+from workers.deployment import deploy
 from workers.local.camunda import HEAP_MIB
 from workers.local.stack import LocalStack
 from workers.runtime.engine import Engine

@@ -9,12 +9,12 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
+from domain.workflows.keys import PROCESSES
 from tests.browser.web_apps import WebApps
 from tests.support.logins import hired
 from tests.support.offered import Offered
 from tests.support.suite import Shop
 from workers.demo.people import OPERATOR, RSM
-from workers.deployment import PROCESSES
 
 pytestmark = pytest.mark.stack
 

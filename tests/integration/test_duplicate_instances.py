@@ -13,6 +13,7 @@ import pytest
 import domain.findings
 from domain.store import unit_of_work
 from domain.workflows import restarts
+from domain.workflows.keys import PROCESSES, STARTED
 from reconciliation.duplicates import Duplicates
 from reconciliation.repairs import Repairs
 from reconciliation.walks import PAGE
@@ -22,6 +23,7 @@ from tests.support.reconciling import actions, findings
 from tests.support.wanted import Wanted
 from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.engine_history import EngineInstance
+from workers.runtime.set_aside import Pauses
 
 REGISTERED, OTHER = "registered", "other"
 PROCESS = "late-compensation"
@@ -51,7 +53,8 @@ class Site:
 
 
 @pytest.fixture
-def site(offers: Offers) -> Site:
+def site(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr("reconciliation.alone._pauses", Pauses())
     wanted = Wanted.of(offers.engine, PROCESS)
     wanted.pass_gate(REGISTERED)
     return site_of(wanted)
@@ -74,7 +77,7 @@ def test_a_second_instance_that_two_reconcilers_find_is_recorded_once(
     site: Site, offers: Offers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.running(site.instance())
-    recorded_of, read_too_early = domain.findings.recorded_of, [set[str]()]
+    recorded_of, read_too_early = domain.findings.recorded_of, [dict[str, set[str]]()]
     monkeypatch.setattr(
         domain.findings, "recorded_of", lambda *about: read_too_early.pop() if read_too_early else recorded_of(*about)
     )
@@ -147,14 +150,33 @@ def test_an_instance_in_a_tenant_that_this_domain_does_not_serve_is_left_alone(s
     assert (site.ended, actions(offers)) == ([], [])
 
 
-def test_an_instance_that_the_engine_does_not_end_is_tried_again_with_one_finding(site: Site, offers: Offers) -> None:
+@pytest.mark.parametrize("process", PROCESSES)
+def test_an_instance_of_any_process_of_ours_that_somebody_started_by_hand_is_ended(
+    site: Site, offers: Offers, process: str
+) -> None:
+    """Kills: knowing only the processes that the domain starts. Nobody would ever look at a root instance of one that is called."""
+    by_hand = replace(site.instance(), definition_key=process, business_key=f"step:{site.wanted.tenant_id}:{uuid4()}")
+
+    assert site.running(by_hand) == 1
+
+    assert (site.ended, actions(offers)) == ([OTHER], ["terminated"])
+
+
+@pytest.mark.parametrize("process", sorted({*PROCESSES} - {*STARTED}))
+def test_nothing_is_written_into_an_instance_of_a_process_that_is_called(site: Site, process: str) -> None:
+    """Kills: ending it with a reason, which the rights of `q2o reconcile` do not allow."""
+    site.running(replace(site.instance(), definition_key=process))
+
+    site.engine.delete_instance.assert_called_once_with(OTHER, "")
+
+
+def test_an_instance_that_the_engine_does_not_end_is_left_alone_for_a_while(site: Site) -> None:
     site.engine.delete_instance.side_effect = EngineRefusedError(403, "Forbidden", "no", None)
     site.running(site.instance())
 
     site.running(site.instance(), site.instance("third"))
 
-    assert site.ended == [OTHER, OTHER, "third"]
-    assert actions(offers) == ["terminated", "terminated"]
+    assert site.ended == [OTHER, "third"]
 
 
 def test_a_dry_run_ends_nothing(offers: Offers) -> None:

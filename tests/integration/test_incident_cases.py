@@ -11,8 +11,9 @@ from domain.delivery.resolving import Resolution
 from domain.workflows import requests
 from reconciliation.incidents import NIL
 from tests.support.fulfilment import Fulfilment
+from tests.support.metrics import metric
 from tests.support.offers import Offers
-from tests.support.reconciling import actions
+from tests.support.reconciling import actions, findings
 from tests.support.watched import FIRST, Watched, incident
 from workers.dispatch import Dispatcher
 from workers.runtime.engine import EngineRefusedError
@@ -108,13 +109,21 @@ def test_an_incident_that_a_person_leaves_alone_is_not_opened_again(watched: Wat
 
 
 def test_the_process_of_such_a_case_gets_no_further_case_when_it_fails_itself(watched: Watched) -> None:
-    """Kills: a case about the case about the case, without end, when the model of cases is broken."""
+    """Kills: a case about the case about the case, without end, when the model of cases is broken. And: counting that as lost to a callback."""
     watched.look_at_incidents(incident())
+    lost = metric("q2o_reconciliation_actions_total", kind="incident", result="lost_to_callback")
     about = Watched.of(watched.offers, f"fallout:{watched.offers.tenant_id}:{watched.case().id}", "instance of the case")
 
-    assert about.look_at_incidents(incident(instance_id="instance of the case"), incident()) == 0
+    broken = (incident(instance_id="instance of the case", number=2), incident())
+
+    assert [about.look_at_incidents(*broken), about.look_at_incidents(*broken)] == [1, 0]
 
     assert len(watched.cases()) == 1
+    assert [(finding.action, finding.status) for finding in findings(watched.offers)] == [
+        ("case_opened", "REPAIRED"),
+        ("left", "OPEN"),
+    ]
+    assert metric("q2o_reconciliation_actions_total", kind="incident", result="lost_to_callback") == lost
 
 
 def test_an_incident_of_another_tenant_or_of_no_business_of_ours_is_left_alone(watched: Watched, offers: Offers) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from domain import findings, rebuilding
-from domain.delivery import callbacks, incidents, jeopardy, orphans, reading, unanswered, unsettled
+from domain.delivery import callbacks, incidents, jeopardy, open_findings, orphans, reading, unanswered, unsettled
 from domain.delivery.unanswered import Silence
 from domain.fallout import casework
 from domain.offers import open_tasks, withdrawing
@@ -67,6 +67,7 @@ QUERIES: list[tuple[Query, set[str]]] = [
         lambda connection: findings.recorded_of(connection, "duplicate", {(uuid4(), uuid4())}),
         {"ix_reconciliation_finding_aggregate"},
     ),
+    (lambda connection: open_findings.open_after(connection, UUID(int=0), 10), {"ix_reconciliation_finding_open"}),
     (lambda connection: incidents.with_case(connection, [(UUID(int=0), "a")]), {"uq_fallout_case_open"}),
 ]
 

@@ -11,11 +11,15 @@ from domain.delivery.resolving import Resolution
 from domain.offers import quotes
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
+from reconciliation.incidents import Incidents
+from reconciliation.repairs import Repairs
+from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
-from tests.support.reconciling import actions
+from tests.support.reconciling import actions, findings
 from tests.support.watched import FIRST, LONG, SECOND, Watched, order_key
 from workers.runtime.engine import EngineRefusedError
+from workers.runtime.set_aside import Pauses
 
 RUNNING, DELETED, COMPLETED = "ACTIVE", "EXTERNALLY_TERMINATED", "COMPLETED"
 
@@ -146,15 +150,35 @@ def test_the_instance_of_an_order_that_is_done_is_ended_after_its_grace_and_not_
     assert actions(work.offers) == ["terminated"]
 
 
-def test_an_instance_that_the_engine_does_not_end_is_tried_again_with_one_finding(watched: Watched, work: Fulfilment) -> None:
+def test_an_instance_that_the_engine_does_not_end_is_tried_again_with_one_finding_and_one_case(
+    watched: Watched, work: Fulfilment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(work)
+    watched.engine.delete_instance.side_effect = EngineRefusedError(403, "Forbidden", "no", None)
+    for _ in range(3):
+        monkeypatch.setattr("reconciliation.alone._pauses", Pauses())
+        watched.sweep(RUNNING)
+
+    assert watched.engine.delete_instance.call_count == 3
+    assert [(finding.action, finding.status) for finding in findings(work.offers)] == [
+        ("terminated", "OPEN"),
+        ("case_opened", "REPAIRED"),
+    ]
+    assert (watched.case().order_id, watched.case().evidence["trouble"]) == (work.order_id, "INSTANCE_NOT_ENDED")
+
+
+def test_the_case_of_an_instance_that_was_not_ended_closes_when_it_has_ended(watched: Watched, work: Fulfilment) -> None:
     finish(work)
     watched.engine.delete_instance.side_effect = EngineRefusedError(403, "Forbidden", "no", None)
     watched.sweep(RUNNING)
+    assert watched.look_at_incidents() == 0
 
-    watched.sweep(RUNNING)
+    watched.sweep(DELETED)
+    watched.engine.incidents_from.return_value = []
+    database = acting(work.offers.engine, "reconcile")
+    Incidents(database, watched.engine, Repairs(database, dry_run=False), timedelta(0)).sweep()
 
-    assert watched.engine.delete_instance.call_count == 2
-    assert actions(work.offers) == ["terminated"]
+    assert watched.case().status == "CLOSED"
 
 
 def test_an_instance_that_cannot_be_ended_stops_no_other(offers: Offers) -> None:

@@ -16,6 +16,7 @@ from domain.delivery import incidents, jeopardy, orders, steps
 from domain.delivery.incidents import FailedTask
 from domain.delivery.jeopardy import JeopardyLevel
 from domain.delivery.steps import StepEvent
+from domain.findings import FindingStatus
 from domain.retaining.dossiers import PARTS
 from domain.schema import METADATA
 from domain.workflows import instances, starts
@@ -81,7 +82,10 @@ FINAL: Mapping[str, Mapping[str, str]] = {
     "fulfillment_step": {"status": "'COMPLETED'"},
     "provider_attempt": {"status": "'SUCCEEDED'", "settled_at": ENDED},
     "approval_request": {"status": "'APPROVED'"},
-    "reconciliation_finding": {"evidence": "jsonb_build_object('processInstanceId', gen_random_uuid()::text)"},
+    "reconciliation_finding": {
+        "evidence": "jsonb_build_object('processInstanceId', gen_random_uuid()::text)",
+        "status": "'REPAIRED'",
+    },
 }
 """Table -> what its row has when an order is finished. Other orders of one revision are changes, so that copies do not meet."""
 OF_NO_ORDER: Mapping[str, Mapping[str, str]] = {
@@ -205,14 +209,16 @@ def _disturbed(offers: Offers) -> Fulfilment:
         jeopardy.raise_alert(uow, asked.order_id, JeopardyLevel.HAZARD)
         archives.register(uow.connection, offers.tenant_id, 1, name="000001", lines=1, first_hash="a", last_hash="a")
         incidents.open_case_of(uow, _failed_task(orders.business_key(offers.tenant_id, asked.order_id)))
-        findings.record(
-            uow,
-            kind="instance",
-            aggregate_type="sales_order",
-            aggregate_id=asked.order_id,
-            evidence={"processInstanceId": "instance-known"},
-            action="TERMINATED",
-        )
+        for instance_id, status in (("instance-known", FindingStatus.REPAIRED), ("instance-ended", FindingStatus.OPEN)):
+            findings.record(
+                uow,
+                kind="instance",
+                aggregate_type="sales_order",
+                aggregate_id=asked.order_id,
+                evidence={"processInstanceId": instance_id},
+                action="terminated",
+                status=status,
+            )
     return Fulfilment.running(offers)
 
 

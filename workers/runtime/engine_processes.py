@@ -102,12 +102,13 @@ class ProcessCalls(EngineConnection):
                 return {}
             raise
 
-    def delete_instance(self, instance_id: str, reason: str) -> bool:
-        """End an instance; False when it had already ended. The reason stays in history as variable `terminationReason`."""
+    def delete_instance(self, instance_id: str, reason: str = "") -> bool:
+        """End an instance; False when it had already ended. A reason stays in history as variable `terminationReason`."""
         address = f"/process-instance/{instance_id}"
         try:
             # The synchronous call takes no reason of its own.
-            self.post(f"{address}/variables", {"modifications": encode({"terminationReason": reason})})
+            if reason:
+                self.post(f"{address}/variables", {"modifications": encode({"terminationReason": reason})})
             self.delete(address)
         except EngineRefusedError:
             # The response for an instance that has ended is 404 or 500, depending on the moment.
