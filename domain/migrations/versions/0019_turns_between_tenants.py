@@ -1,4 +1,4 @@
-"""Let an open finding become repaired, once nothing is left to do: the changes as SQL beside this file."""
+"""Let tenants take turns in the sweeps that had none: the changes as SQL beside this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Let tenants take turns in the sweeps that had none: the changes as SQL beside this file."""
+"""Let an open finding become repaired, once nothing is left to do: the changes as SQL beside this file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
