@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from domain.workflows.keys import PROCESSES
 from tests.support.models import Plant, change
 from tests.support.rendering import MODELS
 from workers.bpmn_contract import MESSAGES, problems
-from workers.deployment import PROCESSES
 from workers.tasks.contracts import Contract
 from workers.tasks.topics import CONTRACTS
 

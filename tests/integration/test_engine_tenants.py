@@ -13,11 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
+from domain.workflows.keys import PROCESSES
 from tests.support.engines import Doors
 from tests.support.models import new_name, one_task, waiting_for_message
 from workers import suite
 from workers.cli import app
-from workers.deployment import DEPLOYMENT, OWN_MODELS, PROCESSES, WORKERS, deploy, models_root, set_up
+from workers.deployment import DEPLOYMENT, OWN_MODELS, WORKERS, deploy, models_root, set_up
 from workers.runtime.engine import Engine, EngineRefusedError, Resource, TopicRequest
 from workers.runtime.settings import Settings
 

@@ -12,9 +12,10 @@ from domain.retaining import dossiers, kinds
 from domain.retaining.kinds import Kind
 from reconciliation.archiving import Archiving
 from reconciliation.retention import Done, Retainer
-from tests.integration.test_retention import AGES, fill
+from tests.integration.test_retention import AGES
 from tests.support.database import acting
 from tests.support.metrics import metric
+from tests.support.old_rows import fill
 
 
 @pytest.fixture

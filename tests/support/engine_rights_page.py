@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from domain.workflows.keys import PROCESSES
 from workers.accounts import ACCOUNTS, Account, Right
-from workers.deployment import DECISIONS, GROUPS, PROCESSES, WORKERS, Group
+from workers.deployment import DECISIONS, GROUPS, WORKERS, Group
 from workers.runtime.engine import Resource
 
 PAGE = Path(__file__).parents[2] / "docs" / "rights-engine.md"

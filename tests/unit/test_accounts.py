@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 from lxml import etree
 
+from domain.workflows.keys import STARTED
 from tests.support.engine_rights_page import PAGE, page
-from workers.accounts import ACCOUNTS, RECEIVING, STARTED, WITH_PEOPLE
+from workers.accounts import ACCOUNTS, RECEIVING, WITH_PEOPLE
 from workers.deployment import GROUPS, models_root
 from workers.http.actors import UnusableNameError, person
 from workers.local.source import CONFIGURATION

@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import Webhook
 
 from domain.delivery import steps
 from domain.store.facts import TOPICS
-from reconciliation.duplicates import STARTED
+from domain.workflows.keys import STARTED
 from tests.faults.storm.world import World
 from tests.support.asking import post
 from tests.support.unfit import SIGNABLE
