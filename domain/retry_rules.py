@@ -258,13 +258,14 @@ TASK_KEPT = RetryRule(
 INSTANCE_KEPT = RetryRule(
     operation="end of a process instance that nobody needs, or that is one too many",
     failure="the engine refuses to end it",
-    first_wait=MINUTE,
+    first_wait=5 * SECOND,
     longest_wait=10 * MINUTE,
     call=START_REFUSED.call,
     identity="an instance ends once",
-    record="`reconciliation_finding`, one; a log line `process_instance_not_settled` or `process_instance_not_ended` each time",
-    end="none: no business waits for it; whoever reads the log ends it in Cockpit",
-    test="tests/integration/test_watched_instances.py: `test_an_instance_that_the_engine_does_not_end_is_tried_again_with_one_finding`",
+    record="`reconciliation_finding`, OPEN until it has ended; a log line `item_set_aside` each time",
+    end="none: no business waits for it, and a case WORKFLOW_INCIDENT asks a person, once, to end it in Cockpit",
+    test="tests/integration/test_watched_instances.py: "
+    "`test_an_instance_that_the_engine_does_not_end_is_tried_again_with_one_finding_and_one_case`",
 )
 SWEEP_FAILED = RetryRule(
     operation="row of a sweep, or a whole sweep",
