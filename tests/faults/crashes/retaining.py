@@ -13,8 +13,8 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from reconciliation.retention import ARCHIVE, Retainer
-from tests.faults.crashes.mortal import Crash, KilledError, Mortal
-from tests.faults.crashes.sweeps import COUNTS, Swept, crashes_at, sample
+from tests.faults.crashes.mortal import Crash, Mortal
+from tests.faults.crashes.sweeps import COUNTS, Swept, crashes_at, sample, until_it_dies
 from tests.races.explorer.stage import Stage
 from tests.support.database import acting, new_database
 from tests.support.offers import offers_of_new_tenant
@@ -23,7 +23,6 @@ from tests.support.retaining import key_of, lines_of
 from workers.local.logins import address_of
 from workers.runtime.ages import DAYS
 from workers.runtime.database import connect
-from workers.runtime.outages import is_outage
 
 AGES: Mapping[str, timedelta] = {**{name: timedelta(days=days) for name, days in DAYS.items()}, ARCHIVE: timedelta()}
 RETENTION = "retain"
@@ -83,16 +82,7 @@ class Retaining:
 
     def _once(self, directory: Path, crash: Crash | None) -> tuple[int, list[str]]:
         mortal = Mortal(connect(address_of("retain", self._stage.database_url), "retain"), crash)
-        deleted = 0
-        try:
-            deleted = _deleted(Retainer(mortal.engine, AGES, directory))
-        except KilledError:
-            pass
-        except Exception as error:
-            if not is_outage(error):
-                raise
-        finally:
-            mortal.engine.dispose()
+        deleted = until_it_dies(mortal, lambda database: _deleted(Retainer(database, AGES, directory)))
         return deleted, mortal.gates
 
     def _left(self, directory: Path) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -133,16 +133,7 @@ class Sweeping:
 
     def _once(self, kind: str, crash: Crash | None) -> tuple[int, list[str]]:
         mortal = Mortal(connect(address_of("reconcile", self._stage.database_url), "reconcile"), crash)
-        changed = 0
-        try:
-            changed = self._sweeps(mortal.engine)[kind].sweep()
-        except KilledError:
-            pass
-        except Exception as error:
-            if not is_outage(error):
-                raise
-        finally:
-            mortal.engine.dispose()
+        changed = until_it_dies(mortal, lambda database: int(self._sweeps(database)[kind].sweep()))
         return changed, mortal.gates
 
     def _sweeps(self, database: Engine) -> Mapping[str, Any]:
@@ -151,6 +142,20 @@ class Sweeping:
 
 def _case_of(business_key: str) -> str:
     return business_key.partition(":")[2]
+
+
+def until_it_dies(mortal: Mortal, work: Callable[[Engine], int]) -> int:
+    """Let something work on a session that may end; returns what it has changed, and 0 when it died. Raises what is no death."""
+    try:
+        return work(mortal.engine)
+    except KilledError:
+        return 0
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return 0
+    finally:
+        mortal.engine.dispose()
 
 
 def crashes_at(gates: Sequence[str]) -> Iterator[Crash]:
