@@ -14,16 +14,22 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import make_url
 
 from tests.faults.storm import running
 from tests.faults.storm.clients import Clients, RecordingApi, StormOverError
 from tests.faults.storm.faults import FAULTS
 from tests.faults.storm.history import History, Operation, read
+from tests.faults.storm.processes import ALL
 from tests.faults.storm.running import Progress, Weather, dealt
-from tests.faults.storm.world import World
+from tests.faults.storm.world import World, through
 from tests.support.waiting import eventually
+from workers.local.logins import addresses_of_processes
 from workers.runtime.engine import Engine
+from workers.runtime.secret_files import reveal
+from workers.runtime.settings import Settings
 
+DATABASE = "postgresql+psycopg://owner:secret@127.0.0.1:5432/q2o"
 SECRET = "a secret of the tests, which is long enough"
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -160,3 +166,13 @@ def test_a_client_that_cannot_read_an_answer_is_told_and_begins_another_quote(hi
 
     assert failures
     assert "JSONDecodeError" in failures[0]
+
+
+@pytest.mark.parametrize("process", ALL)
+def test_a_process_of_a_storm_reaches_its_database_by_the_link_alone(process: str) -> None:
+    """Kills: an address that the process does not read, because it has one of its own: then no fault of the link strikes it."""
+    given = {"Q2O_DATABASE_URL": DATABASE, **addresses_of_processes(DATABASE)}
+
+    settings = Settings({**given, **through(4711, Settings(given), process)}).of(process)
+
+    assert make_url(reveal(settings.database_url)).port == 4711

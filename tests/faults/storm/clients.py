@@ -30,6 +30,8 @@ MANAGER_OF_CASES = Actor(subject=FALLOUT_MANAGER.id, roles=tuple(FALLOUT_MANAGER
 CHOICES = ("RETRY", "KEEP_AS_IS", "CANCEL_STEP")
 """What the case worker chooses, the first that the case allows; a request that the provider has rejected is repaired."""
 REPAIR = "REPAIR_AND_RETRY"
+OF_REJECTIONS = frozenset({"PROVIDER_REJECTED", "COMPENSATION_FAILED"})
+"""Types of cases about a request, or an undoing, that the provider rejects again when it is sent again unchanged."""
 
 
 class StormOverError(UnexpectedAnswerError):
@@ -233,5 +235,5 @@ class CaseWorker:
 
 
 def _choice(case: Mapping[str, Any]) -> str | None:
-    wanted = (REPAIR, *CHOICES) if case["type"] == "PROVIDER_REJECTED" and case["request"] else CHOICES
+    wanted = (REPAIR, *CHOICES) if case["type"] in OF_REJECTIONS and case["request"] else CHOICES
     return next((each for each in wanted if each in case["resolutions"]), None)

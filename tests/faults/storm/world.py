@@ -20,6 +20,8 @@ from tests.support.suite import Shop
 from workers.demo.local_suite import LocalSuite
 from workers.local.stack import LocalStack
 from workers.runtime.secret_files import reveal
+from workers.runtime.setting_table import variable
+from workers.runtime.settings import Settings
 
 LOCK_SECONDS = 3
 LOOK_SECONDS = 0.2
@@ -106,9 +108,10 @@ def linked(stack: LocalStack, local: LocalSuite) -> Iterator[tuple[Links, Mappin
             "Q2O_PROVIDER_URL": f"http://{HOST}:{links.provider.port}",
             "Q2O_KAFKA": f"{HOST}:{links.kafka.port}",
         }
-        yield links, {name: {**settings.of(name).variables, **by_links, **_database(local, name, links)} for name in ALL}
+        yield links, {name: {**settings.variables, **by_links, **through(links.database.port, settings, name)} for name in ALL}
 
 
-def _database(local: LocalSuite, process: str, links: Links) -> dict[str, str]:
-    address = make_url(reveal(local.settings.of(process).database_url)).set(host=HOST, port=links.database.port)
-    return {"Q2O_DATABASE_URL": address.render_as_string(hide_password=False)}
+def through(port: int, settings: Settings, process: str) -> dict[str, str]:
+    """The variable that leads a process to its database by another port: its own one, which goes before the common one."""
+    address = make_url(reveal(settings.of(process).database_url)).set(host=HOST, port=port)
+    return {variable(f"{process}_database_url"): address.render_as_string(hide_password=False)}
