@@ -23,6 +23,7 @@ END_SECONDS = 30.0
 class _Running:
     process: subprocess.Popen[bytes]
     is_killed: bool = False
+    is_over: bool = False
 
 
 class Processes:
@@ -72,6 +73,13 @@ class Processes:
         with self._lock:
             self._running[name].process.send_signal(signal.SIGCONT)
 
+    def end(self, name: str) -> None:
+        """Let a process end as a platform lets it end, and start it no more."""
+        with self._lock:
+            self._running[name].is_over = True
+            self._running[name].process.terminate()
+        self._running[name].process.wait(END_SECONDS)
+
     def set_clock(self, name: str, hours: int) -> None:
         """Kill a process, and start it with a clock that is so many hours off."""
         with self._lock:
@@ -104,7 +112,7 @@ class Processes:
             with self._lock:
                 for name, running in list(self._running.items()):
                     code = running.process.poll()
-                    if code is None:
+                    if code is None or running.is_over:
                         continue
                     if not running.is_killed:
                         self.ends.append(f"{name} ended by itself with exit code {code} (storm-{name}.log)")
