@@ -15,7 +15,7 @@ MEASURED = ("SELECT", "WITH", "UPDATE", "INSERT", "DELETE")
 
 PLANNERS = ("SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off")
 """Each leaves the planner less choice than the one before: everything; an index, or a bitmap of it; an index alone."""
-UNHURRIED = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_in_transaction_session_timeout')"
+UNHURRIED = ("SET LOCAL transaction_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
 """Each statement is explained several times, which may take longer than a transaction of the product may."""
 MOVED = 4
 """So many pages more are no growth: a row has moved."""
@@ -97,7 +97,8 @@ def measuring(database: Engine) -> Iterator[Costs]:
 
     def explain(connection: Connection, _: Any, statement: str, parameters: Any, __: Any, is_for_many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it
         if statement.lstrip().startswith(MEASURED):
-            connection.exec_driver_sql(UNHURRIED)
+            for setting in UNHURRIED:
+                connection.exec_driver_sql(setting)
             for given in parameters if is_for_many else [parameters]:
                 costs.add(statement, _plans_of(connection, statement, given))
 
