@@ -95,7 +95,7 @@ class Duplicates:
         is_recorded = Action.TERMINATED in recorded
         if not is_recorded and not self._repairs.make(repair, lambda uow: _still_counts_not(uow, one, _subject(one, key))):
             return False
-        # We may not write into a process that asks people, so an instance of one ends without the reason.
+        # We may write only into the processes that the domain starts, so an instance of another one ends without the reason.
         reason = REASON if one.definition_key in STARTED else ""
         end_instance(self._engine, self._repairs, repair, reason, recorded)
         return not is_recorded

@@ -31,6 +31,7 @@ WITH_PEOPLE = {
     "confirm-resolution": "confirm-case",
 }
 """The processes that ask people, by the user task."""
+WITHOUT_PEOPLE = tuple(process for process in PROCESSES if process not in WITH_PEOPLE.values())
 COMPLETED_OVER_HTTP = (WITH_PEOPLE[deciding.TASK], WITH_PEOPLE[cancelling.TASK])
 
 
@@ -125,7 +126,7 @@ ACCOUNTS: Mapping[str, Account] = {
                 _process(PROCESSES, "READ_HISTORY", needed_for="see what has become of an instance, and which there are"),
                 _process(PROCESSES, "READ_INSTANCE", needed_for="see which tasks and jobs have failed for good"),
                 _process(
-                    PROCESSES,
+                    WITHOUT_PEOPLE,
                     "DELETE_INSTANCE",
                     needed_for="end an instance that nobody needs: one that was started twice or by hand, or whose business is done",
                 ),
