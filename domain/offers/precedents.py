@@ -45,7 +45,7 @@ def find(uow: UnitOfWork, quote_id: UUID, before_revision_id: UUID) -> Precedent
     query = (
         select(REQUEST.c.id, REQUEST.c.quote_revision_id, REQUEST.c.price_result_id, REVISION.c.revision_no)
         .join(REVISION, and_(REVISION.c.tenant_id == REQUEST.c.tenant_id, REVISION.c.id == REQUEST.c.quote_revision_id))
-        .where(REQUEST.c.tenant_id == uow.tenant_id, REQUEST.c.quote_id == quote_id, was_approved)
+        .where(REVISION.c.tenant_id == uow.tenant_id, REVISION.c.quote_id == quote_id, was_approved)
         .where(REQUEST.c.quote_revision_id != before_revision_id)
         .order_by(REVISION.c.revision_no.desc())
         .limit(1)
@@ -89,7 +89,7 @@ def decisions(uow: UnitOfWork, quote_id: UUID) -> Sequence[Row[Any]]:
         )
         .join(REQUIREMENT, and_(REQUIREMENT.c.tenant_id == DECISION.c.tenant_id, REQUIREMENT.c.id == DECISION.c.requirement_id))
         .join(REVISION, and_(REVISION.c.tenant_id == DECISION.c.tenant_id, REVISION.c.id == DECISION.c.quote_revision_id))
-        .where(DECISION.c.tenant_id == uow.tenant_id, DECISION.c.quote_id == quote_id)
+        .where(REVISION.c.tenant_id == uow.tenant_id, REVISION.c.quote_id == quote_id)
         .order_by(DECISION.c.created_at, DECISION.c.id)
     )
     return uow.connection.execute(query).all()

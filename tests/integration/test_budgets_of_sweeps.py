@@ -28,7 +28,7 @@ MORE_WORK = (
     "UPDATE workflow_correlation SET process_instance_id = id::text || tenant_id WHERE status = 'STARTED' AND aggregate_type = 'quote_revision'",
     "UPDATE workflow_correlation SET status = 'START_UNKNOWN' WHERE status = 'REQUESTED' AND aggregate_type = 'quote_revision'",
     "DELETE FROM workflow_correlation c USING sales_order o WHERE c.aggregate_id = o.id AND o.status = 'CREATED'",
-    "UPDATE external_callback_record r SET step_id = s.id FROM fulfillment_step s WHERE s.tenant_id = r.tenant_id AND r.step_id IS NULL",
+    "UPDATE external_callback_record r SET step_id = s.id FROM fulfillment_step s WHERE s.tenant_id = r.tenant_id AND r.processed_status = 'UNMATCHED'",
 )
 """What the open work lacks in most tenants: instances at work, unknown starts, orders without a process, and late callbacks."""
 WITHOUT_REPAIRS = {"audit", "gauges", "finding"}

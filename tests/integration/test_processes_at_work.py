@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, create_engine
 from typer.testing import CliRunner
 
-from tests.support.database import acting
+from tests.support.database import acting, new_database
 from tests.support.waiting import eventually
 from workers import cli_errors, suite
 from workers.cli import app
@@ -29,6 +29,13 @@ sessions = [pool.connect() for _ in range(2)]
 print("connected", flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture(scope="module")
+def db(database: str) -> Iterator[Engine]:
+    """Give a database of its own: in the others, tests before have left sessions of processes open."""
+    with new_database(database, "q2o_at_work") as engine:
+        yield engine
 
 
 def address(db: Engine) -> str:
