@@ -55,3 +55,11 @@ def test_a_run_with_all_sides_at_hand_is_wrong_when_something_was_not_looked_at(
 
 def test_what_needs_a_record_of_the_clients_may_be_left_out() -> None:
     assert wrong(report(CheckResult(code="I24", title="answers", unseen="no record is given"))) == []
+
+
+@pytest.mark.parametrize(("end", "is_right"), [("CANCELLED", True), ("PARTIALLY_FULFILLED", True), ("FULFILLED", False)])
+def test_a_cancellation_may_come_too_late_for_a_step(end: str, is_right: bool) -> None:  # noqa: FBT001 - a parameter of the cases
+    [sample] = [each for each in sample_quotes(26) if each.expected == "CANCELLED"]
+    sample.end = end
+
+    assert sample.as_expected is is_right
