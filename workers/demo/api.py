@@ -35,17 +35,13 @@ class Answer:
         return self.body
 
 
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
-"""The edge closes a connection that was idle for five seconds: a request that meets this gets no answer, so ours end before."""
-
-
 class Api:
     """Commands and reads of one tenant."""
 
     def __init__(self, base_url: str, jwt_secret: str, tenant_id: UUID) -> None:
         self.tenant_id = tenant_id
         self._secret = jwt_secret
-        self._http = httpx.Client(base_url=base_url, timeout=30, limits=LIMITS)
+        self._http = httpx.Client(base_url=base_url, timeout=30)
 
     def close(self) -> None:
         """Close the connections."""
