@@ -11,6 +11,7 @@ from reconciliation.audit_report import AuditReport
 from tests.support.audits import wrong
 from workers.demo.command import Outcome
 from workers.demo.courses import sample_quotes
+from workers.demo.driver import DECLINED
 
 AWAY = "Kafka is away"
 
@@ -57,8 +58,11 @@ def test_what_needs_a_record_of_the_clients_may_be_left_out() -> None:
     assert wrong(report(CheckResult(code="I24", title="answers", unseen="no record is given"))) == []
 
 
-@pytest.mark.parametrize(("end", "is_right"), [("CANCELLED", True), ("PARTIALLY_FULFILLED", True), ("FULFILLED", False)])
-def test_a_cancellation_may_come_too_late_for_a_step(end: str, is_right: bool) -> None:  # noqa: FBT001 - a parameter of the cases
+@pytest.mark.parametrize(
+    ("end", "is_right"),
+    [("CANCELLED", True), ("PARTIALLY_FULFILLED", True), (DECLINED, True), ("FULFILLED, cancellation DONE", False)],
+)
+def test_a_cancellation_may_come_too_late_but_a_cancelled_order_is_never_fulfilled(*, end: str, is_right: bool) -> None:
     [sample] = [each for each in sample_quotes(26) if each.expected == "CANCELLED"]
     sample.end = end
 

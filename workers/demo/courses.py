@@ -82,12 +82,14 @@ def improved_after_approval(driver: Driver, sample: SampleQuote) -> str:
 
 
 def cancelled_during_delivery(driver: Driver, sample: SampleQuote) -> str:
-    """The order is cancelled when its steps have begun: what was done is undone."""
+    """The order is cancelled when its steps have begun: what was done is undone. A cancellation that comes too late is declined."""
     driver.offer(sample)
     driver.document(sample)
-    order_id = driver.accept(sample)
+    # No partner accepts as well: the cancellation must come before the first step that cannot be undone.
+    order_id = driver.accept_by_double_click(sample)
     driver.cancel(sample, order_id)
-    return driver.deliver(sample, order_id)
+    end = driver.deliver(sample, order_id)
+    return end if end != "FULFILLED" else f"{end}, cancellation {driver.decision_on_cancelling(order_id)}"
 
 
 def waiting(driver: Driver, sample: SampleQuote) -> str:
