@@ -160,7 +160,7 @@ def count_rows(connection: Connection, projection: Projection, tenant_id: UUID |
 def gaps(connection: Connection, limit: int, projection: Projection, older_than: timedelta) -> list[Row[Any]]:
     """Rows that have skipped a version for longer than this, the oldest gap of each tenant first; `as_stale` reads them.
 
-    In turns between tenants, without what a reconciler has leased. Reads only, from a partial index.
+    Tenants take turns. Rows that a reconciler has leased are left out. Reads only, from a partial index.
     """
     if "gap_since" not in TABLES[projection].c:
         return []

@@ -1,6 +1,6 @@
-"""Tasks of approvers that are open although their signature is given, or their approval has ended: the engine is told once more.
+"""Finds tasks of approvers that are still open after the signature was given or the approval ended, and tells the engine again.
 
-What the engine keeps for an hour although it was told is left to a person, with a case.
+A task that the engine still keeps after an hour of this gets a case, so that a person ends it.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ _OF_THE_DATABASE = re.compile(r"psycopg|SQLSTATE|duplicate key value|could not s
 
 
 class Operation(NamedTuple):
-    """A command that a client sent, or a callback that a provider delivered. `status` None: nobody was told what became of it.
+    """A command that a client sent, or a callback that a provider delivered.
 
-    `replayed`: the answer had the header `Idempotent-Replayed`.
+    `status` is None if the sender never got an answer. `replayed` says whether the answer had the header `Idempotent-Replayed`.
     """
 
     tenant_id: UUID

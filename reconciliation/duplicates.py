@@ -44,7 +44,10 @@ class _Found(NamedTuple):
 
 
 class Duplicates:
-    """`gate_grace`: how long an instance may take to come to the registration gate. `ours`: the processes that nobody else starts."""
+    """Ends or reports running instances that the domain does not count.
+
+    `gate_grace` is how long an instance may take to reach the registration gate. `ours` are the processes that only the suite may start.
+    """
 
     kind = "duplicate"
 

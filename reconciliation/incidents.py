@@ -163,7 +163,7 @@ def _close(uow: UnitOfWork, row: Row[Any]) -> bool:
 
 
 def _failed_task(one: Incident, instance: EngineInstance | None) -> _Found | None:
-    """The incident of one of our processes; None for those of others, and for one that is repeated."""
+    """What failed in one of our processes; None for a process of somebody else, or an incident that only repeats another one."""
     key = key_in(instance.business_key) if instance is not None else None
     if one.is_repeated or instance is None or key is None or instance.tenant_id != str(key.tenant_id):
         return None

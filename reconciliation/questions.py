@@ -169,7 +169,7 @@ class Questions:
         return changed
 
     def _ask(self, rows: Sequence[Row[Any]], until: float) -> Iterator[tuple[Row[Any], Outcome | None]]:
-        """Each row with its outcome; None: it was not asked. What is under way when patience or time ends comes with the next sweep."""
+        """Give each row with its outcome, or None if nobody asked about it. The next sweep gives the answers that come too late for this one."""
         calls: dict[Future[Outcome], Row[Any]] = {}
         silent: list[Row[Any]] = []
         for row in rows:

@@ -60,7 +60,7 @@ class Kept(Generic[Item]):
         self._items |= {_key(item): item for item in items}
 
     def settle(self, until: float | None = None) -> int:
-        """Act in time on each item, alone; returns how often that changed something. Raises outages."""
+        """Act on one item after another until the time is used up; returns how many actions changed something. Raises outages."""
         return sum(alone(self._sweep, self._settle, item) for item in in_time(self._in_turns(), until))
 
     def _in_turns(self) -> Iterator[Item]:

@@ -98,7 +98,7 @@ class Dispatcher:
         repeat(self._turn, stop, service="workflow dispatch", idle=POLL)
 
     def _turn(self) -> int:
-        """Carry out the commands that are due. Before the first one, ask the engine for its version, so that the log tells when it is away."""
+        """Carry out the commands that are due. If there is none at the start, ask for the engine's version: the log tells when it is away."""
         claimed = self.run_once()
         if not claimed and not self._has_answered:
             with suppress(EngineRefusedError):  # whoever refuses has answered

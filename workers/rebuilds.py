@@ -53,7 +53,7 @@ def rows_to_read(database: Database, projection: Projection, tenant_id: UUID | N
 
 
 def require_rows(database: Database, tenant_id: UUID) -> None:
-    """Refuse a tenant without quotes, orders and decisions, because this login may read nothing else of it. Raises SettingError."""
+    """Raise SettingError for a tenant that has no quote, order or decision. This login may read nothing else that shows that a tenant exists."""
     with housekeeping(database) as connection:
         if not any(rebuilding.count_rows(connection, each, tenant_id) for each in Projection):
             raise SettingError(

@@ -24,9 +24,10 @@ PEOPLE: Final = "people"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Open items of one kind, and the process that works on them. `oldest`: since when the oldest one has waited; None: there is none.
+    """The number of open items of one kind, and the process that works on them.
 
-    `unknown`: why nobody can say how many wait; then `count` is None.
+    `oldest` is the time since which the oldest item has waited, or None if no item waits. `unknown` says why the items could not be
+    counted; then `count` is None.
     """
 
     process: str

@@ -158,9 +158,9 @@ def clear_over(uow: UnitOfWork, order_id: UUID) -> int:
 
 
 def over(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead_time) -> list[Row[Any]]:
-    """Raised alerts that are over: their order is final, or was in jeopardy because of held steps, none is held now, and it is not late.
+    """Find raised alerts whose reason is gone: the order is final, or its held steps are held no longer and it is not late.
 
-    In turns between tenants, without what a reconciler has leased.
+    Tenants take turns. Alerts that a reconciler has leased are left out.
     """
     step = steps.STEP.c
     is_held = exists(
@@ -181,7 +181,7 @@ def over(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead
 def late_orders(connection: Connection, limit: int, lead_time: timedelta = CATALOG.lead_time) -> list[Row[Any]]:
     """Live orders whose promised time is over and that never had a case for it, the oldest of each tenant first.
 
-    In turns between tenants, without what a reconciler has leased.
+    Tenants take turns. Orders that a reconciler has leased are left out.
     """
     has_case = exists(
         select(CASE.c.id).where(

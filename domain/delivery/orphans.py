@@ -60,9 +60,9 @@ class _Search(NamedTuple):
 
 
 def without_process(connection: Connection, limit: int, grace: timedelta) -> list[Row[Any]]:
-    """Orders, submitted quotes, cases and cancellations for which no process was asked for, older than `grace`: rows with what an Orphan has.
+    """Find orders, submitted quotes, cases and cancellations that are older than `grace` and whose process was never requested.
 
-    Of each at most `limit`, in turns between tenants, without what a reconciler has leased.
+    Returns at most `limit` rows of each; `as_orphan` reads them. Tenants take turns. Rows that a reconciler has leased are left out.
     """
     order, quote, case, request = ORDER.c, QUOTE.c, CASE.c, CANCELLATION.c
     none = literal(None)

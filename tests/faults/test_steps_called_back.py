@@ -1,4 +1,4 @@
-"""The sweep of unknown steps meets the callbacks of a real provider, which arrive at the real HTTP edge (race 16)."""
+"""The sweep asks about unknown steps while a real provider calls back through the real HTTP edge (race 16)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Call = Callable[[], httpx.Response]
 
 @dataclass
 class Clients:
-    """Everybody who sends commands, and the record of what they were told (docs/audit.md#the-clients-record)."""
+    """The clients who send commands, and the record of the answers that they got (docs/audit.md#the-clients-record)."""
 
     api: Api
     offers: Offers
@@ -110,7 +110,7 @@ def sign_at_once(clients: Clients) -> None:
 
 
 def accept_at_once(clients: Clients) -> None:
-    """M4: two acceptances under keys of their own and two under one key; then a late one."""
+    """M4: four acceptances at once, of which two share a key; then one of a quote that has expired."""
     offer, late = clients.offers.approved_quote(), clients.offers.approved_quote()
     calls = [partial(accept, clients.api.customer, offer, key=key) for key in ("first", "second", "same", "same")]
     clients.meet("accept-quote", Quote, offer.quote_id, *calls)

@@ -154,7 +154,7 @@ def test_an_instance_in_a_tenant_that_this_domain_does_not_serve_is_left_alone(s
 def test_an_instance_of_any_process_of_ours_that_somebody_started_by_hand_is_ended(
     site: Site, offers: Offers, process: str
 ) -> None:
-    """Kills: knowing only the processes that the domain starts. Nobody would ever look at a root instance of one that is called."""
+    """Kills: looking only for the processes that the domain starts. A called process that somebody started by hand would run for ever."""
     by_hand = replace(site.instance(), definition_key=process, business_key=f"step:{site.wanted.tenant_id}:{uuid4()}")
 
     assert site.running(by_hand) == 1

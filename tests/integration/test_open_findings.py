@@ -72,7 +72,7 @@ def site(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def test_a_finding_is_open_until_the_engine_says_that_the_instance_has_ended(site: Site) -> None:
-    """Kills: recording that an instance was ended before the engine has ended it."""
+    """Kills: a finding that says that an instance has ended while the engine still runs it."""
     site.find()
     assert site.found() == [("terminated", "OPEN")]
     assert site.settle("ACTIVE") == 0

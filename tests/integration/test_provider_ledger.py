@@ -1,4 +1,4 @@
-"""What the audit reads of a provider's ledger over real sockets, and what it says when there is nothing to read."""
+"""The audit reads a provider's ledger over HTTP, and says why when it cannot."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def sweep(answers: dict[int, Exception], items: int = 10) -> Swept:
 
 
 def test_a_sweep_goes_on_behind_an_unusable_answer() -> None:
-    """Kills: ending the sweep at the same item as long as the engine has no usable answer about it."""
+    """Kills: a sweep that stops at the item whose answer is unusable, and so never gets to the items behind it."""
     assert sweep({2: UNUSABLE, 3: UNUSABLE, 5: UNUSABLE}) == Swept(list(range(10)), is_whole=True)
 
 

@@ -122,7 +122,7 @@ LISTS: dict[str, Callable[[UnitOfWork, Busy], object]] = {
 
 @contextmanager
 def reading_of(busy: Busy) -> Iterator[UnitOfWork]:
-    """A unit of work of the HTTP process, which only reads."""
+    """Open a unit of work with the login of the HTTP process, in order to read."""
     cause = Cause(tenant_id=busy.offers.tenant_id, actor="test", command="read")
     with unit_of_work(acting(busy.offers.engine, "http"), cause) as uow:
         yield uow

@@ -26,7 +26,7 @@ OF_KIND: Mapping[str, Mapping[str, Any]] = {
 
 
 def fill(db: Engine, number: int = 3) -> Offers:
-    """Give a tenant old and young rows of every kind, `number` each."""
+    """Give a tenant `number` old rows and `number` young rows of every kind."""
     with db.connect() as connection:
         tenant = PopulatedTenant(connection)
         for kind in KINDS:

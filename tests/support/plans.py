@@ -18,7 +18,7 @@ def rows_of(plan: Mapping[str, Any]) -> float:
 
 @contextmanager
 def explained(connection: Connection) -> Iterator[list[Mapping[str, Any]]]:
-    """Collect the plan of each query, as it is carried out."""
+    """Collect the plan of each query that is carried out in the block."""
     plans: list[Mapping[str, Any]] = []
 
     def explain(connection: Connection, _: Any, statement: str, parameters: Any, *__: Any) -> None:

@@ -46,7 +46,10 @@ class Cost(NamedTuple):
 
 
 class Costs:
-    """The cost of each statement under each planner setting, the ways that PostgreSQL chose for it, and the statements that found a row."""
+    """What was measured of each statement: its costs in `of`, one for each planner setting, and the ways that PostgreSQL chose in `ways`.
+
+    `found` has the statements that found a row.
+    """
 
     def __init__(self) -> None:
         self.of: dict[str, list[Cost]] = {}
@@ -95,7 +98,8 @@ def measuring(database: Engine) -> Iterator[Costs]:
     """Measure every statement on a pool: each is explained before it is executed, and what explaining it writes is undone."""
     costs = Costs()
 
-    def explain(connection: Connection, _: Any, statement: str, parameters: Any, __: Any, is_for_many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it
+    # SQLAlchemy gives the last argument by its place.
+    def explain(connection: Connection, _: Any, statement: str, parameters: Any, __: Any, is_for_many: bool) -> None:  # noqa: FBT001
         if statement.lstrip().startswith(MEASURED):
             for setting in UNHURRIED:
                 connection.exec_driver_sql(setting)

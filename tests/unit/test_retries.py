@@ -31,7 +31,7 @@ WRITTEN = {
     for target in statement.targets
     if isinstance(target, ast.Name) and target.id in RULES
 }
-"""Row -> what is written in it, by name."""
+"""Name of a row -> the expressions in its source, by the names of the fields."""
 OWN_ROWS = "it changes only rows of the database, once for each, so a row that fails is all there is to try again"
 SWEEPS: Mapping[str, Collection[str] | str] = {
     "start": {"START_UNKNOWN"},

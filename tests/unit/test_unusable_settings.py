@@ -1,4 +1,4 @@
-"""A secret that could never be sent, a file without keys and a directory that cannot be written are refused at the start, in one line."""
+"""A process refuses at its start, in one line, what it could never use: such secrets, key files and archive directories."""
 
 from __future__ import annotations
 

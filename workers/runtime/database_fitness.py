@@ -47,7 +47,7 @@ class DatabaseUnfitError(Exception):
 
 
 def named(engine: Engine, variable: str) -> Engine:
-    """Note in the engine which variable gave its address, so that errors can name the variable. Returns the same engine."""
+    """Remember the variable that gave the engine its address, so that errors can name it. Returns the same engine."""
     engine.update_execution_options(**{_NAMED: variable})
     return engine
 

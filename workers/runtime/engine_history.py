@@ -113,7 +113,7 @@ class HistoryCalls(EngineConnection):
         return _incidents(self.rows("/incident", sortBy="incidentId", sortOrder="asc"))
 
     def incidents_from(self, first: int, limit: int) -> list[Incident]:
-        """One page of the open incidents, the oldest first, with those that are repeated."""
+        """List one page of the open incidents, the oldest first, including those that only repeat the incident of a called process."""
         page = {"sortBy": "incidentTimestamp", "sortOrder": "asc", "firstResult": first, "maxResults": limit}
         return [_incident(row) for row in self.rows("/incident", **page)]
 

@@ -1,4 +1,4 @@
-"""Let tenants take turns in the sweeps that had none: the changes as SQL beside this file."""
+"""Let tenants take turns in the sweeps where they did not yet. The SQL is in the file beside this one."""
 
 from __future__ import annotations
 

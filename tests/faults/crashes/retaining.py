@@ -33,7 +33,7 @@ REFUSALS = "SELECT 'conflict_log', count(*) FROM conflict_log"
 
 @contextmanager
 def retained_world(database_url: str, name: str) -> Iterator[Retaining]:
-    """Make a database with old rows of every kind, and finished business, on a server that is `open_to_tests`."""
+    """Make a database with finished business and with old rows of every kind. The server must be `open_to_tests`."""
     with new_database(database_url, name) as engine:
         fill(engine)
         offers = offers_of_new_tenant(engine)

@@ -127,7 +127,7 @@ class Ring:
         return Fate(part=part, gates=len(gates), crashes=sum(map(len, plans)), waits=len(waits), wrong=tuple(wrong))
 
     def _waiting(self, part: Part, gates: Sequence[str], *, only_last: bool) -> Iterator[tuple[Plan, Result]]:
-        """Cut the session while it waits for a row, table by table from the last one; a table where it never waits is left out."""
+        """Cut the session while it waits for a row, in one table after another, the last first. Tables without a wait are left out."""
         for table in reversed(locked_tables(gates)):
             played = self._play(part, plan := (Wait(table),))
             if played.ended[0] == DIED:

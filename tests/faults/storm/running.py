@@ -42,9 +42,10 @@ UNDELIVERED = text("SELECT * FROM workflow_command WHERE tenant_id = :tenant AND
 
 @dataclass(slots=True)
 class Progress:
-    """What a storm shows while it goes on. `faults`: those that struck something; `idle`: those that found nothing to strike.
+    """What a storm shows while it goes on.
 
-    `failures`: a sentence for each fault that could not be caused, and for each client that could not go on.
+    `faults` counts the faults that struck something, and `idle` those that found nothing to strike. `failures` has a sentence for each fault
+    that could not be caused, and for each client that could not go on.
     """
 
     phase: str = "starting"

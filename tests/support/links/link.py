@@ -103,7 +103,7 @@ class Link:
             self._rules.clear()
 
     def forget(self, rule: Rule) -> None:
-        """Forget one fault, as far as it has not struck yet."""
+        """Let a fault strike no more."""
         with self._lock, suppress(ValueError):
             self._rules.remove(rule)
 
