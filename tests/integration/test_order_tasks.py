@@ -9,6 +9,7 @@ from domain.delivery.resolving import Resolution
 from domain.workflows import instances
 from domain.workflows.keys import BusinessKey, Kind, key_of
 from tests.support.database import acting
+from tests.support.external_tasks import task_of
 from tests.support.fulfilment import Fulfilment
 from tests.support.held import CHECK, RESERVE
 from tests.support.offers import ANNA, Offers
@@ -52,16 +53,7 @@ def test_a_step_that_had_failed_before_its_worker_died_has_its_order_evaluated(h
     held.claim(ANNA)
     held.resolve_only(ANNA, Resolution.FAIL_STEP)
     key = BusinessKey(Kind.STEP, held.offers.tenant_id, (held.step(RESERVE).id,))
-    task = Task(
-        id="external-task-1",
-        topic="fulfillment.fail-step",
-        worker_id="worker-1",
-        tenant_id=str(key.tenant_id),
-        process_instance_id="instance-1",
-        business_key=str(key),
-        activity_id="fail-step",
-        execution_id="execution-1",
-    )
+    task = task_of(key, "fulfillment.fail-step")
     workers = Fulfillment(acting(held.offers.engine, "tasks"), KnownEngine().door, {}, timedelta(minutes=1))
 
     assert workers.fail(task, key)["stepOutcome"] == "FAILED"

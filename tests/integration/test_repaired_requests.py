@@ -19,10 +19,10 @@ from domain.fallout import triaging
 from domain.workflows.keys import BusinessKey, Kind
 from tests.support.answering import Reply, Request, answering
 from tests.support.database import acting
+from tests.support.external_tasks import task_of
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, BERT, Offers
 from tests.support.rules import KnownEngine
-from workers.pod.contract import Task
 from workers.providers.http_provider import HttpProvider
 from workers.tasks.fulfillment import Fulfillment
 
@@ -106,16 +106,7 @@ def test_the_provider_gets_the_repaired_request(held: Fulfilment) -> None:
     held.claim(ANNA)
     held.resolve(ANNA, Resolution.REPAIR_AND_RETRY, changes=(*change(QUANTITY, 2, 1), *change(INSTRUCTIONS, None, "Ring twice")))
     key = BusinessKey(Kind.STEP, held.offers.tenant_id, (held.step(RESERVE).id,))
-    task = Task(
-        id="external-task-1",
-        topic="fulfillment.execute-step",
-        worker_id="worker-1",
-        tenant_id=str(key.tenant_id),
-        process_instance_id="instance-1",
-        business_key=str(key),
-        activity_id="execute-step",
-        execution_id="execution-1",
-    )
+    task = task_of(key, "fulfillment.execute-step")
     sent: list[dict[str, Any]] = []
 
     def answer(request: Request) -> Reply:

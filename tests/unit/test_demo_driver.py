@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Event
 from typing import Any
 from unittest.mock import create_autospec
 from uuid import uuid4
 
-from workers.demo.api import Api
+import pytest
+
+from workers.demo.api import Answer, Api, UnexpectedAnswerError
 from workers.demo.courses import sample_quotes
 from workers.demo.driver import Driver
 from workers.demo.people import SALES
@@ -50,4 +53,41 @@ def test_a_person_whose_task_is_done_goes_on_although_tasklist_never_said_so() -
     driver.decide_in_tasklist(sample, SALES, "APPROVE")
 
     assert signed == ["APPROVE"]
+    driver.close()
+
+
+def answered_with(*orders: str) -> tuple[Driver, Any]:
+    """A driver whose acceptances are answered with these orders, one after the other."""
+    api = create_autospec(Api, instance=True, tenant_id=uuid4())
+    api.acceptance.return_value = {}
+    api.accept.side_effect = [Answer(status=201, body={"orderId": order}, replayed=False) for order in orders]
+    return Driver(api, Event(), lambda *_: True), api
+
+
+@pytest.mark.parametrize("orders", [("1", "2", "1"), ("1", "1", "2")], ids=["a double click", "a partner"])
+def test_an_acceptance_that_gets_another_order_is_no_right_answer(orders: Sequence[str]) -> None:
+    driver, _ = answered_with(*orders)
+    [sample, *_] = sample_quotes(1)
+
+    with pytest.raises(UnexpectedAnswerError, match="answered with order"):
+        driver.accept(sample)
+
+    driver.close()
+
+
+def test_an_order_that_is_fulfilled_after_its_cancellation_says_what_came_of_that() -> None:
+    """Kills: an order that was cancelled and is fulfilled all the same, which would pass for one that was cancelled too late."""
+    driver, api = answered_with("1", "1", "1")
+    shown = {
+        "/orders/1": {"status": "FULFILLED", "steps": ["a step"]},
+        "/orders/1/cancellations": {"items": [{"status": "EXECUTING"}]},
+    }
+    api.get.side_effect = lambda path, *_, **__: shown[path]
+    api.cancel_order.return_value = Answer(status=202, body={}, replayed=False)
+    api.create.return_value = api.quote.return_value = {"quoteId": "q", "status": "APPROVED"}
+    [sample] = [each for each in sample_quotes(26) if each.course == "cancelled during delivery"]
+
+    driver.drive(sample)
+
+    assert (sample.end, sample.as_expected) == ("FULFILLED, cancellation EXECUTING", False)
     driver.close()

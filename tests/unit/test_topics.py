@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from domain.workflows.keys import BusinessKey, Kind, parse
+from tests.support.external_tasks import task_of
 from tests.support.rendering import MODELS
 from tests.support.topics_page import PAGE, page
 from workers.pod.contract import Task
@@ -51,16 +52,7 @@ KEY = BusinessKey(Kind.ORDER, uuid4(), (ORDER_ID,))
 
 
 def a_task() -> Task:
-    return Task(
-        id="1",
-        topic="order.decompose",
-        worker_id="w",
-        tenant_id=str(KEY.tenant_id),
-        process_instance_id="i",
-        business_key=str(KEY),
-        activity_id="a",
-        execution_id="e",
-    )
+    return task_of(KEY, "order.decompose")
 
 
 def test_the_pod_runs_every_topic_that_the_check_compares() -> None:

@@ -85,9 +85,10 @@ def cancelled_during_delivery(driver: Driver, sample: SampleQuote) -> str:
     """The order is cancelled when its steps have begun: what was done is undone. A cancellation that comes too late is declined."""
     driver.offer(sample)
     driver.document(sample)
-    # No partner accepts as well: the cancellation must come before the first step that cannot be undone.
     order_id = driver.accept_by_double_click(sample)
+    # The partner accepts only afterwards, so that the cancellation comes before the first step that cannot be undone.
     driver.cancel(sample, order_id)
+    driver.accept_by_partner(sample, order_id)
     end = driver.deliver(sample, order_id)
     return end if end != "FULFILLED" else f"{end}, cancellation {driver.decision_on_cancelling(order_id)}"
 

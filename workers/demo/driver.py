@@ -17,8 +17,6 @@ from workers.demo.people import Actor
 # Seconds between two looks at a quote or an order.
 POLL_SECONDS = 0.3
 ENDS = frozenset({"FULFILLED", "PARTIALLY_FULFILLED", "FAILED", "CANCELLED", "REJECTED"})
-
-
 DECLINED = "FULFILLED, cancellation DECLINED"
 RIGHT_TOO = {"CANCELLED": frozenset({"PARTIALLY_FULFILLED", DECLINED})}
 """Expected end -> the others that are right. On a slow machine a cancellation comes when a step has begun that cannot be undone, or is done."""
@@ -158,8 +156,8 @@ class Driver:
     def accept(self, sample: SampleQuote) -> str:
         """Accept with a double click, then through a partner under another key: all get the same order."""
         order_id = self.accept_by_double_click(sample)
-        body = self._api.acceptance(sample.quote, "PARTNER")
-        return _one_order(order_id, self._api.accept(sample.quote, body, str(uuid4())))
+        self.accept_by_partner(sample, order_id)
+        return order_id
 
     def accept_by_double_click(self, sample: SampleQuote) -> str:
         """Accept twice at the same time under one key: both answers name the same order."""
@@ -167,6 +165,10 @@ class Driver:
         body = self._api.acceptance(quote)
         first, second = self._twice(lambda: self._api.accept(quote, body, key))
         return _one_order(first.expect(200, 201)["orderId"], second)
+
+    def accept_by_partner(self, sample: SampleQuote, order_id: str) -> None:
+        """Accept once more under another key: the answer names the order that the quote has already."""
+        _one_order(order_id, self._api.accept(sample.quote, self._api.acceptance(sample.quote, "PARTNER"), str(uuid4())))
 
     def accept_with(self, sample: SampleQuote, body: Mapping[str, Any]) -> Answer:
         """Accept with the ids of an older offer, and the current version of the quote."""
