@@ -19,7 +19,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     directory = tmp_path_factory.mktemp("storm")
     # A stack of its own: the storm kills its engine, its broker and its database.
     with LocalStack(directory / "data") as stack:
-        outcome = storm(stack, directory / "history.jsonl", seconds=SECONDS, seed=SEED, clients=3, quiet_within=QUIET_SECONDS)
+        outcome = storm(
+            stack, directory / "history.jsonl", seconds=SECONDS, seed=SEED, kinds=KINDS, clients=3, quiet_within=QUIET_SECONDS
+        )
     record("storm in the test suite", outcome.faults.total(), "faults", f"{len(outcome.found.operations)} operations")
     return outcome
 

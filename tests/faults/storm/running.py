@@ -32,6 +32,7 @@ from workers.runtime.secret_files import reveal
 QUIET_SECONDS = 60.0
 AT_ONCE = 2  # faults at the same time
 LONGEST_PAUSE = 2.0  # seconds between two faults
+SLOWNESS = 3  # so many times as long may a storm take on a slow machine to cause enough kinds of fault
 LOOK_NOW = text("UPDATE workflow_correlation SET next_check_at = clock_timestamp() WHERE status IN ('STARTED', 'LOST')")
 TO_LOOK_AT = text(
     """SELECT count(*) FROM workflow_correlation
@@ -126,13 +127,15 @@ def storm(
     seconds: float,
     seed: int,
     faults: Sequence[str] = tuple(FAULTS),
+    kinds: int = 0,
     clients: int = 6,
     quiet_within: float = QUIET_SECONDS,
     progress: Progress | None = None,
 ) -> Outcome:
     """Let clients work for so many seconds while faults happen, heal, wait until it is quiet, and judge.
 
-    What is not quiet is not audited: work that goes on would count as missing, and hide what is wrong.
+    The storm goes on longer, at most three times as long, until at least `kinds` kinds of fault have struck. What is not quiet is not
+    audited: work that goes on would count as missing, and hide what is wrong.
     """
     shown = progress or Progress()
     history = History(history_file)
@@ -142,7 +145,9 @@ def storm(
             with Processes(environments, local.stack.data_dir / "logs") as processes:
                 world = World(stack=stack, local=local, shop=shop, links=links, processes=processes)
                 weather = Weather(world, faults, seed, history, shown)
-                quiet_after, left = _weathered(world, weather, shown, seconds=seconds, clients=clients, quiet_within=quiet_within)
+                quiet_after, left = _weathered(
+                    world, weather, shown, seconds=seconds, kinds=kinds, clients=clients, quiet_within=quiet_within
+                )
             # The processes have ended: an event that reconciliation commits during the audit would look like one that nobody has committed.
             shown.phase = "judging"
             report = None if left else shop.audit()
@@ -158,7 +163,7 @@ def storm(
 
 
 def _weathered(
-    world: World, weather: Weather, shown: Progress, *, seconds: float, clients: int, quiet_within: float
+    world: World, weather: Weather, shown: Progress, *, seconds: float, kinds: int, clients: int, quiet_within: float
 ) -> tuple[float | None, list[str]]:
     """Storm, heal and wait. Returns after how many seconds it was quiet, and otherwise what was still open."""
     over, history = Event(), weather.history
@@ -182,6 +187,7 @@ def _weathered(
         weather.start()
         shown.phase = "storm"
         _until(lambda: False, seconds, tell)
+        _until(lambda: len(shown.faults) >= kinds, (SLOWNESS - 1) * seconds, tell)
         shown.phase = "healing"
         world.calm.set()
         people.leave()
