@@ -26,6 +26,7 @@ from tests.support.sweep_selections import (
 )
 from tests.support.work_loads import FIRST, Load, make_open_work
 
+pytestmark = pytest.mark.timeout(400)  # everything is explained several times, which takes minutes beside other tests
 FEW, MANY, TENANTS, WAITING = 500, 2_500, 10, 5_000
 MORE = 1.05
 

@@ -65,6 +65,16 @@ class Costs:
         if rows["Actual Rows"]:
             self.found.add(statement)
 
+    def keep_least(self, again: Costs) -> None:
+        """Keep the lower cost of each statement, and the ways of both.
+
+        What a statement writes needs more pages at one time than at another: a page has no room left, or a page of an index is split.
+        """
+        for statement, costs in again.of.items():
+            self.of[statement] = [min(both) for both in zip(self.of.get(statement, costs), costs, strict=True)]
+            self.ways.setdefault(statement, set()).update(again.ways[statement])
+        self.found |= again.found
+
     def total(self) -> int:
         """The buffers that all statements read as PostgreSQL plans them."""
         return sum(first.buffers for first, *_ in self.of.values())

@@ -39,6 +39,7 @@ from workers.runtime.engine_history import EngineInstance
 
 NONE, ONE_DAY, AGES = timedelta(0), timedelta(days=1), timedelta(days=10_000)
 LEASE, PAGE, CLAIMED = timedelta(seconds=30), 5, 100
+REPEATED = 2  # times more is a command measured, because writing costs more at one time than at another
 Select = Callable[[Connection, Load], Any]
 AT_ONCE = Intervals(
     start_safe_interval=NONE,
@@ -151,7 +152,7 @@ def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> dict[str,
     return {
         **of_sweeps,
         **{name: cost_of_selection(engine, load, name) for name in SELECTIONS},
-        **{name: _cost_of_command(engine, load, name) for name in COMMANDS},
+        **{name: _least_cost_of_command(engine, load, name) for name in COMMANDS},
     }
 
 
@@ -168,6 +169,13 @@ def cost_of_selection(engine: Engine, load: Load, name: str) -> Costs:
 def _cost_of_sweep(engine: Engine, sweep: Any) -> Costs:
     with measuring(acting(engine, "reconcile")) as costs:
         sweep.sweep()
+    return costs
+
+
+def _least_cost_of_command(engine: Engine, load: Load, name: str) -> Costs:
+    costs = _cost_of_command(engine, load, name)
+    for _ in range(REPEATED):
+        costs.keep_least(_cost_of_command(engine, load, name))
     return costs
 
 
