@@ -1,4 +1,4 @@
-"""The form of a request before its path looks at it: headers that come once, JSON as its body, methods, encodings, numbers in text."""
+"""The form of a request before its path looks at it: headers and parameters that come once, a JSON body, methods, encodings, numbers in text."""
 
 from __future__ import annotations
 
@@ -45,6 +45,27 @@ class TestRepeatedHeaders:
         response = sent(api.sales, ("X-Trace", "a"), ("X-Trace", "b"), JSON)
 
         is_problem(response, 400, "IDEMPOTENCY_KEY_MISSING")
+
+
+class TestParametersOfTheAddress:
+    @pytest.mark.parametrize("path", ["/quotes", "/orders", "/approval-tasks", "/fallout-cases", "/authority-grants"])
+    def test_a_parameter_that_comes_twice_is_refused(self, api: Api, path: str) -> None:
+        response = api.sales.get(path, limit=[1, 2])
+
+        assert is_problem(response, 422, "REQUEST_INVALID")["detail"] == "query/limit: comes more than once: send it once"
+
+    @pytest.mark.parametrize("path", ["/quotes", "/orders", "/approval-tasks", "/fallout-cases", f"/quotes/{uuid4()}"])
+    def test_a_misspelt_parameter_is_refused_because_the_answer_would_show_too_much(self, api: Api, path: str) -> None:
+        response = api.sales.get(path, stauts="OPEN")
+
+        assert is_problem(response, 422, "REQUEST_INVALID")["detail"] == "query/stauts: there is no such parameter"
+
+    def test_a_command_with_a_parameter_does_nothing(self, api: Api) -> None:
+        key = str(uuid4())
+        refused = api.sales.post("/quotes?dryRun=true", new_quote(), key=key)
+
+        is_problem(refused, 422, "REQUEST_INVALID")
+        assert "Idempotent-Replayed" not in api.sales.post("/quotes", new_quote(), key=key).headers
 
 
 class TestMediaTypes:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from domain.store import Answer, Cause, UnitOfWork
 from workers.http.auth import Principal, Role
-from workers.http.entrance import require_json
+from workers.http.entrance import require_json, require_known_parameters
 from workers.http.execution import Executor, Work
 from workers.http.headers import BLANKS
 from workers.http.ownership import must_own
@@ -92,6 +92,7 @@ class Commanding:
         ] = None,
     ) -> Call:
         require_json(request.headers)
+        require_known_parameters(request)
         return Call(
             name=self.name,
             principal=request.state.principal,
@@ -137,6 +138,7 @@ class Reading:
     roles: frozenset[Role]
 
     def __call__(self, request: Request) -> Read:
+        require_known_parameters(request)
         return Read(
             principal=request.state.principal,
             roles=self.roles,

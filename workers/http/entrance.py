@@ -1,13 +1,18 @@
-"""What a request must be before its path looks at it: one value for each header that decides something, and JSON as its body.
+"""What a request must be before its path looks at it: one value for each header that decides something and for each parameter, and a JSON body.
 
-The rule: a header that comes twice has no meaning, because whoever stands before us may have looked at the other one.
+The rule: what comes twice has no meaning, because whoever stands before us may have looked at the other one. What is misspelt is refused: a
+filter that nobody reads would list too much.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -51,6 +56,21 @@ def require_json(headers: Mapping[str, str]) -> None:
     """Demand a body of JSON. Raises UnsupportedMediaTypeError."""
     if not _JSON.fullmatch(headers.get("content-type", "").strip(" \t")):
         raise UnsupportedMediaTypeError(headers={"Accept": "application/json"})
+
+
+def require_known_parameters(request: Request) -> None:
+    """Demand that each parameter in the address is one that the API describes, and comes once. Raises RequestValidationError."""
+    described = request.app.openapi()["paths"][request.scope["route"].path_format][request.method.lower()]
+    known = {each["name"] for each in described.get("parameters", ()) if each["in"] == "query"}
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    unknown = [_unfit(name, "there is no such parameter") for name in given if name not in known]
+    repeated = [_unfit(name, "comes more than once: send it once") for name in given if name in known and given[name] > 1]
+    if unknown or repeated:
+        raise RequestValidationError([*unknown, *repeated])
+
+
+def _unfit(name: str, why: str) -> dict[str, Any]:
+    return {"type": "unfit", "loc": ("query", name), "msg": why}
 
 
 class Compression:
