@@ -30,6 +30,8 @@ WRONG: Mapping[str, str] = {
     "connect_timeout=abc": "has the parameter connect_timeout, but no whole number for it",
     "keepalives_idle=1m": "has the parameter keepalives_idle, but no whole number for it",
     "tcp_user_timeout=1_0": "has the parameter tcp_user_timeout, but no whole number for it",
+    "sslmode=": "has the parameter sslmode without a value",
+    "sslmode=verify-full&sslrootcert": "has the parameter sslrootcert without a value",
     "sslmode=disable&sslmode=verify-full": "has the parameter sslmode more than once",
     "sslrootcert=ca.pem%00&sslmode=verify-full": "has a text for sslrootcert that cannot be sent",
     "password=\udcff": "has a text for password that cannot be sent",

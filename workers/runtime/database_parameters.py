@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import parse_qsl
 
 from psycopg import Error
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn
-from sqlalchemy import URL
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from domain.texts import is_storable
@@ -23,12 +24,16 @@ NUMBERS: Final = ("connect_timeout", "keepalives", "keepalives_count", "keepaliv
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 
 
-def flaw_in(url: URL) -> str | None:
+def flaw_in(address: str) -> str | None:
     """What is wrong with the parameters of an address, as the end of the sentence "it …"; None: nothing. It shows no password."""
+    url = make_url(address)
     try:
         given = url.get_dialect()().create_connect_args(url)[1]
     except (ArgumentError, ValueError):
         return "has hosts and ports that do not fit together"
+    for name, value in parse_qsl(address.partition("?")[2], keep_blank_values=True):
+        if not value:  # SQLAlchemy would leave it out
+            return f"has the parameter {name} without a value"
     for name, value in given.items():
         if isinstance(value, tuple):
             return f"has the parameter {name} more than once"

@@ -116,11 +116,9 @@ def _is_database(text: str) -> bool:
 
 
 def _flaw_of_database(text: str) -> str | None:
-    from sqlalchemy import make_url
-
     from workers.runtime.database_parameters import flaw_in
 
-    return flaw_in(make_url(text))
+    return flaw_in(text)
 
 
 TEXT = Kind(wanted="a text on one line", accepts=lambda text: text.isprintable() and text == text.strip())
