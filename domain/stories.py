@@ -5,7 +5,7 @@ Reads only, of one tenant. It adds to the timeline of the order what came before
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +52,7 @@ def story(uow: UnitOfWork, order: Row[Any]) -> list[dict[str, Any]]:
             ),
             *_decisions(uow, requirements),
             *_acceptances(uow, order.quote_id),
+            *_cases(cases.values()),
             *_refusals(uow, [*subjects, *processes], steps),
             *_findings(uow, [*subjects, *processes], steps, processes),
             *_processes(uow, processes),
@@ -100,6 +101,12 @@ def _acceptances(uow: UnitOfWork, quote_id: UUID) -> Iterator[Entry]:
         )
 
 
+def _cases(cases: Iterable[Row[Any]]) -> Iterator[Entry]:
+    for row in cases:
+        facts = {"type": row.type, "severity": row.severity, "queue": row.queue, "detail": row.detail}
+        yield entry("CASE", row.created_at, id=row.id, case_number=row.case_number, **facts)
+
+
 def _refusals(uow: UnitOfWork, subjects: list[UUID], steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
     for row in among(uow, REFUSAL, "aggregate_id", subjects):
         yield entry(
@@ -121,7 +128,7 @@ def _findings(
 ) -> Iterator[Entry]:
     for row in among(uow, FINDING, "aggregate_id", subjects):
         process = processes.get(row.aggregate_id)
-        facts = {"id": row.id, "sweep": row.kind, "status": row.action, "evidence": row.evidence}
+        facts = {"id": row.id, "sweep": row.kind, "status": row.action, "evidence": row.evidence, "finding_status": row.status}
         facts["workflow"] = process.workflow_name if process is not None else None
         yield entry("FINDING", row.created_at, steps.get(row.aggregate_id), **facts)
 

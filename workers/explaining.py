@@ -108,6 +108,13 @@ def _acceptance(entry: Entry) -> str:
     return f"{entry['actor']} accepted the offer at the prices of {own}, {beside}; the policy is {entry['policy']}."
 
 
+def _case(entry: Entry) -> str:
+    return (
+        f"Case {entry['caseNumber']} ({_words(entry['type'])}, severity {_words(entry['severity'])}) "
+        f"is in the queue {entry['queue']}: {entry['detail']}"
+    )
+
+
 def _refusal(entry: Entry) -> str:
     expected, found = entry.get("expectedVersion"), entry.get("actualVersion")
     versions = f": it expected version {expected}, and found {found}" if expected and found and expected != found else ""
@@ -118,7 +125,8 @@ def _finding(entry: Entry) -> str:
     evidence = ", ".join(f"{name} {value}" for name, value in entry["evidence"].items() if value is not None)
     about = f" of step {entry['stepCode']}" if "stepCode" in entry else ""
     about = f" of the process {entry['workflow']}" if "workflow" in entry else about
-    return f"Reconciliation ({entry['sweep']}){about}: {_words(entry['status'])}; it saw {evidence}."
+    left = "; it is not over yet" if entry["findingStatus"] == "OPEN" else ""
+    return f"Reconciliation ({entry['sweep']}){about}: {_words(entry['status'])}; it saw {evidence}{left}."
 
 
 def _process(entry: Entry) -> str:
@@ -150,6 +158,7 @@ SENTENCES: Mapping[str, Callable[[Entry], str]] = {
     "REPAIR": _repair,
     "DECISION": _decision,
     "ACCEPTANCE": _acceptance,
+    "CASE": _case,
     "REFUSAL": _refusal,
     "FINDING": _finding,
     "PROCESS": _process,

@@ -17,6 +17,7 @@ from domain import findings
 from domain.delivery import orders
 from domain.delivery.step_moves import ResolutionNotAllowed
 from domain.errors import Refusal
+from domain.findings import FindingStatus
 from domain.workflows import starts
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
@@ -66,7 +67,15 @@ def test_the_story_tells_both_sides_of_a_contradiction(ask: Ask, contradicted: F
     told = ask("explain", str(contradicted.order_id))
 
     assert "says COMPLETE of step RESERVE_INVENTORY, which was PENDING: both facts stay." in told
-    assert "Case " in told
+
+
+def test_the_story_tells_what_a_case_is_about(ask: Ask, contradicted: Fulfilment) -> None:
+    case = contradicted.case()
+
+    told = ask("explain", str(contradicted.order_id))
+
+    kind, severity = case.type.replace("_", " ").lower(), case.severity.lower()
+    assert f"Case {case.case_number} ({kind}, severity {severity}) is in the queue {case.queue}: {case.detail}" in told
 
 
 def test_the_story_tells_what_was_refused(ask: Ask, contradicted: Fulfilment) -> None:
@@ -102,6 +111,17 @@ def test_the_story_tells_what_became_of_the_process(ask: Ask, offers: Offers) ->
 
     assert "The process order-fulfillment went from REQUESTED to START_UNKNOWN (time out)" in told
     assert "Reconciliation (start) of the process order-fulfillment: attached; it saw instances 1." in told
+
+
+def test_the_story_says_that_a_finding_is_still_open(ask: Ask, contradicted: Fulfilment) -> None:
+    """Kills: a story that calls an instance terminated which the engine has not ended yet."""
+    about: dict[str, Any] = {"aggregate_type": "sales_order", "aggregate_id": contradicted.order_id, "evidence": {"instances": 2}}
+    with contradicted.offers.uow("reconcile") as uow:
+        findings.record(uow, kind="duplicate", action="terminated", status=FindingStatus.OPEN, **about)
+
+    told = ask("explain", str(contradicted.order_id))
+
+    assert "Reconciliation (duplicate): terminated; it saw instances 2; it is not over yet." in told
 
 
 def test_an_entry_that_cannot_be_told_is_one_line_among_the_others(ask: Ask, contradicted: Fulfilment) -> None:
