@@ -15,6 +15,7 @@ from tests.support.held import CHECK
 from tests.support.loading import insert_attempted_steps, loading
 from tests.support.sweep_costs import Costs, analyze
 from tests.support.sweep_selections import (
+    CLAIMED,
     COMMANDS,
     ELSEWHERE,
     SELECTIONS,
@@ -99,4 +100,5 @@ def test_steps_that_wait_for_their_next_check_are_not_read(measured: Measured) -
 
 
 def test_a_selection_reads_its_share_of_the_due_steps_and_sorts_no_others(measured: Measured) -> None:
-    assert measured.due < WAITING / 5
+    # Each row that is taken costs a page at most.
+    assert measured.due <= measured.waiting + CLAIMED
