@@ -194,6 +194,10 @@ def _edge(world: World) -> Link:
     return world.links.edge
 
 
+def _callbacks(world: World) -> Link:
+    return world.links.callbacks
+
+
 FAULTS: dict[str, Fault] = {
     **{f"kill {name}": partial(kill, name) for name in ALL},
     "stop tasks beyond the lock": stop_tasks,
@@ -229,6 +233,10 @@ FAULTS: dict[str, Fault] = {
     "requests to the provider late": partial(delay, _provider, 4.0),
     "requests to the provider doubled": partial(break_exchanges, _provider, lambda link: link.duplicate("POST", times=2)),
     "provider refuses connections": partial(refuse, _provider),
+    "callbacks lost on the line": partial(break_exchanges, _callbacks, lambda link: link.drop_request("POST", times=2)),
+    "answers to callbacks lost on the line": partial(break_exchanges, _callbacks, lambda link: link.drop_answer("POST", times=2)),
+    "callbacks doubled on the line": partial(break_exchanges, _callbacks, lambda link: link.duplicate("POST", times=2)),
+    "callbacks late on the line": partial(delay, _callbacks, 6.0),
     "answers to clients lost": partial(break_exchanges, _edge, lambda link: link.drop_answer("POST", times=4)),
     "requests of clients lost": partial(break_exchanges, _edge, lambda link: link.drop_request("POST", times=4)),
     "requests of clients late": partial(delay, _edge, 4.0),

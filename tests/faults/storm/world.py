@@ -35,17 +35,18 @@ SHORT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """One link to each neighbour of the processes, and the one of the clients to the edge."""
+    """One link to each neighbour of the processes, and those of the clients and of the provider's callbacks to the edge."""
 
     database: Link
     engine: Link
     kafka: Link
     provider: Link
     edge: Link
+    callbacks: Link
 
     @property
     def all(self) -> tuple[Link, ...]:
-        return self.database, self.engine, self.kafka, self.provider, self.edge
+        return self.database, self.engine, self.kafka, self.provider, self.edge, self.callbacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,10 @@ def linked(stack: LocalStack, local: LocalSuite) -> Iterator[tuple[Links, Mappin
             kafka=opened.enter_context(Link.to_kafka(kafka_host, int(kafka_port))),
             provider=opened.enter_context(Link(str(provider.hostname), int(provider.port or 80), Http())),
             edge=opened.enter_context(Link(HOST, settings.http_port, Http())),
+            callbacks=opened.enter_context(Link(HOST, settings.http_port, Http())),
         )
+        courier = local.provider._courier
+        courier._url = courier._url.copy_with(port=links.callbacks.port)
         by_links = {
             "Q2O_ENGINE_URL": f"http://{HOST}:{links.engine.port}{engine.path}",
             "Q2O_PROVIDER_URL": f"http://{HOST}:{links.provider.port}",
