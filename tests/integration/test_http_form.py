@@ -60,6 +60,16 @@ class TestParametersOfTheAddress:
 
         assert is_problem(response, 422, "REQUEST_INVALID")["detail"] == "query/stauts: there is no such parameter"
 
+    @pytest.mark.parametrize("path", ["/quotes", "/orders"])
+    def test_every_parameter_that_is_described_is_known(self, api: Api, path: str) -> None:
+        described = api.client.get("/openapi.json", headers={"Authorization": f"Bearer {api.sales.token}"}).json()
+        names = [each["name"] for each in described["paths"][path]["get"]["parameters"] if each["in"] == "query"]
+
+        details = [each["detail"] for each in api.sales.get(path, **dict.fromkeys(names, "?")).json()["errors"]]
+
+        assert names
+        assert "there is no such parameter" not in details
+
     def test_a_command_with_a_parameter_does_nothing(self, api: Api) -> None:
         key = str(uuid4())
         refused = api.sales.post("/quotes?dryRun=true", new_quote(), key=key)

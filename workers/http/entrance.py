@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from inspect import isclass
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -59,14 +62,22 @@ def require_json(headers: Mapping[str, str]) -> None:
 
 
 def require_known_parameters(request: Request) -> None:
-    """Demand that each parameter in the address is one that the API describes, and comes once. Raises RequestValidationError."""
-    described = request.app.openapi()["paths"][request.scope["route"].path_format][request.method.lower()]
-    known = {each["name"] for each in described.get("parameters", ()) if each["in"] == "query"}
+    """Demand that each parameter in the address is one that the route has, and comes once. Raises RequestValidationError."""
+    known = set(_parameters_of(request.scope["route"]))
     given = Counter(name for name, _ in request.query_params.multi_items())
     unknown = [_unfit(name, "there is no such parameter") for name in given if name not in known]
     repeated = [_unfit(name, "comes more than once: send it once") for name in given if name in known and given[name] > 1]
     if unknown or repeated:
         raise RequestValidationError([*unknown, *repeated])
+
+
+def _parameters_of(route: APIRoute) -> Iterator[str | None]:
+    for parameter in route.dependant.query_params:
+        shape = parameter.field_info.annotation
+        if isclass(shape) and issubclass(shape, BaseModel):
+            yield from (field.alias for field in shape.model_fields.values())
+        else:
+            yield parameter.alias
 
 
 def _unfit(name: str, why: str) -> dict[str, Any]:
