@@ -201,4 +201,4 @@ def selections_beside(engine: Engine) -> Iterator[Mapping[str, Costs]]:
         with loading(engine) as connection:
             load.finish(connection, finished, prefix)
         analyze(engine)
-        yield costs_of(engine, load, sweeps)
+        yield {name: measure() for name, measure in costs_of(engine, load, sweeps).items()}
