@@ -185,7 +185,7 @@ def behind(
     authority, shown = AUTHORITIES[projection], TABLES[projection]
     order = (authority.changed_at, authority.identity)
     page = authority.rows.add_columns(authority.changed_at.label("changed_at"))
-    page = page.where(authority.changed_at < func.clock_timestamp() - older_than).order_by(*order).limit(limit)
+    page = page.where(authority.changed_at < NOW - older_than).order_by(*order).limit(limit)
     page = page.where(tuple_(*order) > tuple_(literal(after.changed_at), literal(after.row_id))) if after else page
     truth = page.subquery("truth")
     version = shown.c.aggregate_version if "aggregate_version" in shown.c else literal(None)

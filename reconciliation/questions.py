@@ -169,7 +169,7 @@ class Questions:
         return changed
 
     def _ask(self, rows: Sequence[Row[Any]], until: float) -> Iterator[tuple[Row[Any], Outcome | None]]:
-        """Give each row with its outcome, or None if nobody asked about it. The next sweep gives the answers that come too late for this one."""
+        """Yield each row with its outcome, or with None if nobody asked about it. The next sweep deals with answers that come too late."""
         calls: dict[Future[Outcome], Row[Any]] = {}
         silent: list[Row[Any]] = []
         for row in rows:

@@ -31,7 +31,6 @@ Place = tuple[datetime, UUID]
 
 KIND = "orphan"
 WINDOW = timedelta(days=1)
-CLOCK = func.clock_timestamp()
 LATE_COMMIT = timedelta(minutes=1)  # longer than any transaction may last
 QUOTE, ACCEPTANCE, CANCELLATION = table_of(Quote), table_of(QuoteAcceptance), table_of(CancellationRequest)
 IS_UNDECIDED = f"status IN {sql_list(OPEN)}"
@@ -91,12 +90,13 @@ def accepted_since(connection: Connection, seen: Place | None, limit: int, grace
         )
     )
     order = (QUOTE.c.updated_at, QUOTE.c.id)
-    is_next = tuple_(*order) > tuple_(*map(literal, seen)) if seen else QUOTE.c.updated_at > CLOCK - WINDOW
+    # An index cannot be searched by a clock that goes on: otherwise PostgreSQL may read all changes of the day, and not the acceptances alone.
+    is_next = tuple_(*order) > tuple_(*map(literal, seen)) if seen else QUOTE.c.updated_at > func.clock_timestamp() - WINDOW
     query = (
         select(QUOTE.c.tenant_id, QUOTE.c.id, literal(QUOTE.name).label("aggregate_type"), literal(None).label("order_id"))
         .add_columns(literal(NO_ACCEPTANCE).label("lacks"), QUOTE.c.updated_at)
         .add_columns(accepted.label("is_whole"), _is_known(QUOTE).label("is_known"))
-        .where(is_one_of(QUOTE.c.status, QuoteStatus.ACCEPTED), is_next, QUOTE.c.updated_at < CLOCK - grace)
+        .where(is_one_of(QUOTE.c.status, QuoteStatus.ACCEPTED), is_next, QUOTE.c.updated_at < NOW - grace)
         .order_by(*order)
     )
     rows = connection.execute(query.limit(limit)).all()

@@ -53,7 +53,8 @@ class Backlog(NamedTuple):
 
 # Each tenant with pending events has the same share of a claim, and the events of the tenants come in turns: `tenants` steps from one
 # tenant to the next.
-# Each row looks at the lease of its aggregate's oldest pending event, so `front` has whole aggregates from their oldest event on.
+# Each row looks at the lease of its aggregate's oldest pending event, so `front` has whole aggregates from their oldest event on. All compare
+# it with one moment: a lease that ended between two rows would let the later events of its aggregate overtake the earlier ones.
 # `heads` skips locked rows, and reads a row again that changed after the statement began: an event that another relay leased or
 # published meanwhile drops out.
 CLAIM = text(f"""
@@ -71,14 +72,14 @@ WITH RECURSIVE tenants AS (
             WHERE e.tenant_id = tenants.tenant_id AND e.status = 'PENDING' AND (
                 SELECT o.due_at FROM outbox_event o
                 WHERE o.aggregate_id = e.aggregate_id AND o.status = 'PENDING' ORDER BY o.position LIMIT 1
-            ) <= clock_timestamp()
+            ) <= statement_timestamp()
             ORDER BY e.position LIMIT (SELECT greatest(1, CAST(:limit AS bigint) / count(*)) FROM tenants)
         ) oldest
     ) own
 ), heads AS MATERIALIZED (
     SELECT h.position, h.aggregate_id FROM outbox_event h
     WHERE h.position = ANY(ARRAY(SELECT min(position) FROM front GROUP BY aggregate_id))
-    AND h.status = 'PENDING' AND h.due_at <= clock_timestamp()
+    AND h.status = 'PENDING' AND h.due_at <= statement_timestamp()
     FOR UPDATE SKIP LOCKED
 ), leased AS (
     UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = least(l.attempts, {HIGHEST - 1}) + 1

@@ -25,7 +25,7 @@ def work(offers: Offers) -> Fulfilment:
 
 
 def sent_before(work: Fulfilment, time: timedelta) -> None:
-    """Move the time at which the requests were sent back, to `time` before now."""
+    """Make the requests look as if they had been sent `time` ago."""
     with work.offers.engine.begin() as connection:
         connection.execute(
             text("UPDATE provider_attempt SET sent_at = clock_timestamp() - CAST(:time AS interval), heartbeat_at = sent_at"),

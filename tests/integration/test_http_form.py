@@ -1,4 +1,4 @@
-"""The form of a request before its path looks at it: headers and parameters that come once, a JSON body, methods, encodings, numbers in text."""
+"""What a request must look like before its route reads it: headers and parameters that come once, a JSON body, methods, encodings, numbers."""
 
 from __future__ import annotations
 

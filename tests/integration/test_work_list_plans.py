@@ -122,7 +122,7 @@ LISTS: dict[str, Callable[[UnitOfWork, Busy], object]] = {
 
 @contextmanager
 def reading_of(busy: Busy) -> Iterator[UnitOfWork]:
-    """Open a unit of work with the login of the HTTP process, in order to read."""
+    """Open a unit of work for reading, with the login of the HTTP process."""
     cause = Cause(tenant_id=busy.offers.tenant_id, actor="test", command="read")
     with unit_of_work(acting(busy.offers.engine, "http"), cause) as uow:
         yield uow

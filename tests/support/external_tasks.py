@@ -7,7 +7,7 @@ from workers.pod.contract import Task
 
 
 def task_of(key: BusinessKey, topic: str) -> Task:
-    """Make a task that acts for `key`. Its activity has the name that stands behind the dot in its topic."""
+    """Make a task that acts for `key`. Its activity is named after the part of its topic behind the dot."""
     return Task(
         id="external-task-1",
         topic=topic,

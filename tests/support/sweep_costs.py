@@ -46,7 +46,7 @@ class Cost(NamedTuple):
 
 
 class Costs:
-    """What was measured of each statement: its costs in `of`, one for each planner setting, and the ways that PostgreSQL chose in `ways`.
+    """The measurements of each statement: `of` has its costs, one for each planner setting, and `ways` has the plans that PostgreSQL chose.
 
     `found` has the statements that found a row.
     """
@@ -66,7 +66,7 @@ class Costs:
             self.found.add(statement)
 
     def keep_least(self, again: Costs) -> None:
-        """Keep the lower cost of each statement, and the ways of both.
+        """Keep the lower of the two costs of each statement, and the plans of both measurements.
 
         What a statement writes needs more pages at one time than at another: a page has no room left, or a page of an index is split.
         """

@@ -140,7 +140,7 @@ def sweeps_of(engine: Engine) -> Mapping[str, Any]:
 
 
 def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> Mapping[str, Callable[[], Costs]]:
-    """For each sweep, selection and command what measures what it reads now.
+    """Make a function for each sweep, selection and command that measures what it reads now.
 
     A sweep has all the time it needs: what it has no time for on a slow machine would not be measured.
     """
@@ -157,7 +157,7 @@ def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> Mapping[s
 
 
 def measured_again(measure: Callable[[], Costs], before: Costs, limit: float) -> Costs:
-    """What is read now: the lowest of several tries as long as it seems to be more than before."""
+    """Measure what is read now, and again as long as it seems to be more than before: the lowest cost counts."""
     costs = measure()
     for _ in range(TRIES - 1):
         if costs.grown(limit, before):

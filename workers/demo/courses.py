@@ -82,7 +82,7 @@ def improved_after_approval(driver: Driver, sample: SampleQuote) -> str:
 
 
 def cancelled_during_delivery(driver: Driver, sample: SampleQuote) -> str:
-    """The order is cancelled when its steps have begun: what was done is undone. A cancellation that comes too late is declined."""
+    """The order is cancelled after its steps have begun: what was done is undone. A cancellation that comes too late is declined."""
     driver.offer(sample)
     driver.document(sample)
     order_id = driver.accept_by_double_click(sample)

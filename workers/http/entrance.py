@@ -1,4 +1,4 @@
-"""What a request must be before its path looks at it: one value for each header that decides something and for each parameter, and a JSON body.
+"""What a request must look like before its route reads it: each parameter and each header that decides something once, and a JSON body.
 
 The rule: what comes twice has no meaning, because whoever stands before us may have looked at the other one. What is misspelt is refused: a
 filter that nobody reads would list too much.

@@ -183,7 +183,7 @@ def _tasklist(manager: Engine) -> Callable[[str, str], bool]:
     sign = tasklist(manager)
 
     def complete(decision: str, business_key: str) -> bool:
-        """Complete the task of a manager. Returns False if there is no task, or if the engine has not confirmed the completion."""
+        """Complete a manager's task. Returns False if there is no task, or if the engine has not confirmed the completion."""
         with suppress(EngineError):
             return sign(decision, business_key)
         return False
