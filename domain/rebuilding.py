@@ -183,20 +183,25 @@ def behind(
     Reads only, from the index on the time of the change. The place is None when there is no further change.
     """
     authority, shown = AUTHORITIES[projection], TABLES[projection]
-    order = (authority.changed_at, authority.identity)
-    page = authority.rows.add_columns(authority.changed_at.label("changed_at"))
-    page = page.where(authority.changed_at < NOW - older_than).order_by(*order).limit(limit)
-    page = page.where(tuple_(*order) > tuple_(literal(after.changed_at), literal(after.row_id))) if after else page
-    truth = page.subquery("truth")
+    # The page comes first: within a join, PostgreSQL may read another table whole for a few rows.
+    changes, truth = _page_of_changes(authority, after, limit, older_than).subquery("changes"), authority.rows.subquery("truth")
     version = shown.c.aggregate_version if "aggregate_version" in shown.c else literal(None)
     is_shown = shown.c.tenant_id.is_not(None) & _is_no_older(projection, shown, truth)
     query: Select[Any] = select(
-        *truth.c, version.label("shown"), literal(None).label("missing_versions"), is_shown.label("is_shown")
+        *truth.c, changes.c.changed_at, version.label("shown"), literal(None).label("missing_versions"), is_shown.label("is_shown")
     )
-    query = query.join_from(truth, shown, same_row(projection, truth, shown), isouter=True)
-    rows = connection.execute(query.order_by(truth.c.changed_at, truth.c[IDENTITY[projection]])).all()
+    of_change = and_(truth.c.tenant_id == changes.c.tenant_id, truth.c[IDENTITY[projection]] == changes.c.id)
+    query = query.join_from(changes, truth, of_change).join(shown, same_row(projection, truth, shown), isouter=True)
+    rows = connection.execute(query.order_by(changes.c.changed_at, changes.c.id)).all()
     stale = [as_stale(projection, row) for row in rows if not row.is_shown]
     return stale, Place(rows[-1].changed_at, getattr(rows[-1], IDENTITY[projection])) if rows else None
+
+
+def _page_of_changes(authority: Authority, after: Place | None, limit: int, older_than: timedelta) -> Select[Any]:
+    changed_at, identity = authority.changed_at, authority.identity
+    page = select(identity.table.c.tenant_id, identity.label("id"), changed_at.label("changed_at")).where(changed_at < NOW - older_than)
+    page = page.where(tuple_(changed_at, identity) > tuple_(*map(literal, after))) if after else page
+    return page.order_by(changed_at, identity).limit(limit)
 
 
 def as_stale(projection: Projection, row: Row[Any]) -> Stale:

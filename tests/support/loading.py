@@ -37,8 +37,11 @@ def without_response_timeout(connection: Connection) -> Iterator[None]:
 
 
 def copied_tenant(connection: Connection, tenant_id: UUID) -> UUID:
-    """Copy every row of a tenant to a new tenant. Ids stay the same, because the tenant is in every key."""
+    """Copy every row of a tenant to a new tenant, which goes on with the numbers. Ids stay the same, because the tenant is in every key."""
     copy = uuid4()
+    last = text("SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'numbers' AND sequencename LIKE '%-' || :tenant")
+    for name, number in connection.execute(last, {"tenant": str(tenant_id)}).all():
+        connection.execute(text(f'CREATE SEQUENCE numbers."{name.replace(str(tenant_id), str(copy))}" START {number + 1}'))
     for table in METADATA.sorted_tables:
         if "tenant_id" in table.c:
             insert_copies(connection, table, 1, {"tenant_id": f"'{copy}'"}, f"tenant_id = '{tenant_id}'", keep_ids=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -25,7 +25,7 @@ from domain.retaining.kinds import KINDS, Kind
 from domain.store import Cause, UnitOfWork, outbox, unit_of_work
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
-from reconciliation import rounds
+from reconciliation import alone, rounds
 from reconciliation.audits import Audits
 from reconciliation.loop import Intervals, Reconciler
 from tests.support.asked_engine import AskedEngine
@@ -37,6 +37,7 @@ from tests.support.sweep_costs import Costs, measuring
 from tests.support.work_loads import UNATTENDED, Load
 from workers.runtime.engine import Engine as Camunda
 from workers.runtime.engine_history import EngineInstance
+from workers.runtime.set_aside import Pauses
 
 NONE, ONE_DAY, AGES = timedelta(0), timedelta(days=1), timedelta(days=10_000)
 LEASE, PAGE, CLAIMED = timedelta(seconds=30), 5, 100
@@ -70,6 +71,10 @@ def _deletion(kind: Kind, age: timedelta) -> Select:
     return lambda connection, _: kinds.delete(connection, kind, age, PAGE)
 
 
+def _rebuild(view: Projection) -> Select:
+    return lambda connection, load: rebuilding.rebuild_batch(connection, view, rebuilding.START, PAGE, load.settled)
+
+
 def _oldest(kind: Kind) -> Select:
     return lambda connection, _: kinds.oldest(connection, kind)
 
@@ -80,6 +85,7 @@ def _finished(walk: str, age: timedelta) -> Select:
 
 WALKS: Mapping[str, tuple[str, Select]] = {
     **{f"changes of {view}": ("reconcile", _changes(view)) for view in Projection},
+    **{f"a rebuild of {view}": ("reconcile", _rebuild(view)) for view in Projection},
     **{f"old {kind.name}": ("retain", _deletion(kind, ONE_DAY)) for kind in KINDS},
     **{f"too young {kind.name}": ("retain", _deletion(kind, AGES)) for kind in KINDS},
     **{f"oldest of {kind.name}": ("retain", _oldest(kind)) for kind in KINDS},
@@ -134,8 +140,9 @@ SWEEPS = tuple(loop_on(create_engine("postgresql+psycopg://"), AskedEngine(())))
 def sweeps_of(engine: Engine) -> Mapping[str, Any]:
     """The sweeps of a loop that has completed its first round."""
     sweeps = loop_on(acting(engine, "reconcile"), AskedEngine(list(instances_of(engine))))
-    for sweep in sweeps.values():
-        sweep.sweep()
+    with every_row_done():
+        for sweep in sweeps.values():
+            sweep.sweep()
     return sweeps
 
 
@@ -176,10 +183,19 @@ def cost_of_selection(engine: Engine, load: Load, name: str) -> Costs:
 
 
 def _cost_of_sweep(engine: Engine, sweep: Any) -> Costs:
-    with measuring(acting(engine, "reconcile")) as costs, pytest.MonkeyPatch.context() as patch:
+    with measuring(acting(engine, "reconcile")) as costs, every_row_done(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounds, "BUDGET", timedelta(hours=1))
         sweep.sweep()
     return costs
+
+
+@contextmanager
+def every_row_done() -> Iterator[None]:
+    """Fail when a sweep cannot act on a row: it pauses for that row, and what it reads meanwhile says nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alone, "_pauses", pauses := Pauses())
+        yield
+    assert not pauses._pauses
 
 
 def _cost_of_command(engine: Engine, load: Load, name: str) -> Costs:
