@@ -199,7 +199,9 @@ def behind(
 
 def _page_of_changes(authority: Authority, after: Place | None, limit: int, older_than: timedelta) -> Select[Any]:
     changed_at, identity = authority.changed_at, authority.identity
-    page = select(identity.table.c.tenant_id, identity.label("id"), changed_at.label("changed_at")).where(changed_at < NOW - older_than)
+    page = select(identity.table.c.tenant_id, identity.label("id"), changed_at.label("changed_at")).where(
+        changed_at < NOW - older_than
+    )
     page = page.where(tuple_(changed_at, identity) > tuple_(*map(literal, after))) if after else page
     return page.order_by(changed_at, identity).limit(limit)
 

@@ -39,7 +39,9 @@ def without_response_timeout(connection: Connection) -> Iterator[None]:
 def copied_tenant(connection: Connection, tenant_id: UUID) -> UUID:
     """Copy every row of a tenant to a new tenant, which goes on with the numbers. Ids stay the same, because the tenant is in every key."""
     copy = uuid4()
-    last = text("SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'numbers' AND sequencename LIKE '%-' || :tenant")
+    last = text(
+        "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'numbers' AND sequencename LIKE '%-' || :tenant"
+    )
     for name, number in connection.execute(last, {"tenant": str(tenant_id)}).all():
         connection.execute(text(f'CREATE SEQUENCE numbers."{name.replace(str(tenant_id), str(copy))}" START {number + 1}'))
     for table in METADATA.sorted_tables:
