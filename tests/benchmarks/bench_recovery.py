@@ -110,6 +110,13 @@ def postgres_restart(scene: Scene) -> None:
     scene.server.postgres.restart()
 
 
+def checkpoint(scene: Scene) -> None:
+    """After it PostgreSQL writes each page whole at its first change, as it does after a restart: what a restart costs beyond this is its own."""
+    time.sleep(FAULT)
+    with scene.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CHECKPOINT"))
+
+
 def backend_kill(scene: Scene) -> None:
     """Five times a second."""
     for _ in _times(0.2):
@@ -134,7 +141,7 @@ def repeated_kills(scene: Scene) -> None:
 
 
 FAULTS: Mapping[str, Callable[[Scene], None]] = {
-    each.__name__: each for each in (no_fault, postgres_restart, backend_kill, pool_exhaustion, crash, repeated_kills)
+    each.__name__: each for each in (no_fault, checkpoint, postgres_restart, backend_kill, pool_exhaustion, crash, repeated_kills)
 }
 
 
