@@ -52,7 +52,7 @@ def open_to_tests(server: LocalStack) -> str:
     )
     with psycopg.connect(administrator.render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute("GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO q2o")
-        connection.execute("GRANT pg_signal_backend TO q2o")  # to end the sessions of processes
+        connection.execute("GRANT pg_signal_backend, pg_checkpoint TO q2o")  # to end the sessions of processes, and for a benchmark
     return server.postgres.database_url
 
 
