@@ -6,7 +6,7 @@ what has become of an instance; whether anybody misses it, the domain says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -64,15 +64,29 @@ class Instances:
             done |= processes.done(connection, [key for id_, key in keys.items() if id_ in running], self._grace)
             seen = {(row.tenant_id, row.id) for row in rows if row.process_instance_id in running}
             recorded = findings.recorded_of(connection, self.kind, seen)
-        return sum(
-            alone(self.kind, self._settle, row, known.get(row.process_instance_id), done, recorded)
-            for row in in_time(rows)
-            if row.process_instance_id in keys  # a key that was typed by hand is nobody's
-        )
+        needed = {row.process_instance_id for row in rows if row.business_key not in done} & running
+        self._look_again([row for row in rows if row.process_instance_id in needed])
+        return self._settle_in_time([row for row in rows if row.process_instance_id in keys.keys() - needed], known, done, recorded)
 
     def _take(self) -> list[Row[Any]]:
         with housekeeping(self._database) as connection:
             return watching.due_instances(connection, LIMIT, None if self._repairs.dry_run else LEASE)
+
+    def _settle_in_time(
+        self,
+        rows: Sequence[Row[Any]],
+        known: Mapping[str, EngineInstance],
+        done: Collection[str],
+        recorded: Mapping[str, Collection[str]],
+    ) -> int:
+        """Settle what there is time for, and give back the rest, so that the next sweep need not wait for their lease to end."""
+        outcomes = [
+            alone(self.kind, self._settle, row, known.get(row.process_instance_id), done, recorded) for row in in_time(rows)
+        ]
+        if not self._repairs.dry_run:
+            with housekeeping(self._database) as connection:
+                claims.give_back(connection, CORRELATION, rows[len(outcomes) :])
+        return sum(outcomes)
 
     def _settle(
         self, row: Row[Any], instance: EngineInstance | None, done: Collection[str], recorded: Mapping[str, Collection[str]]
@@ -87,13 +101,15 @@ class Instances:
             _log.warning("process_instance_not_settled", businessKey=row.business_key, reason=str(refusal))
         finally:
             if not is_settled:
-                self._look_again(row, min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT))
+                self._look_again([row])
         return is_settled
 
-    def _look_again(self, row: Row[Any], delay: timedelta) -> None:
+    def _look_again(self, rows: Sequence[Row[Any]], delay: timedelta | None = None) -> None:
+        """Look at these rows again after `delay`; None: the longer each has been registered or lost, the later."""
         if not self._repairs.dry_run:
             with housekeeping(self._database) as connection:
-                claims.check_later(connection, CORRELATION, [(row, delay)])
+                waits = [min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT) if delay is None else delay for row in rows]
+                claims.check_later(connection, CORRELATION, list(zip(rows, waits, strict=True)))
 
     def _record_end(self, row: Row[Any], state: str, *, is_done: bool) -> bool:
         key, instance_id = row.business_key, row.process_instance_id
@@ -123,7 +139,7 @@ class Instances:
         if not is_recorded and not self._repairs.make(repair, lambda uow: _is_registered(uow, row)):
             return False
         end_instance(self._engine, self._repairs, repair, REASON, recorded)
-        self._look_again(row, timedelta(0))
+        self._look_again([row], timedelta(0))
         return not is_recorded
 
     def _make(self, row: Row[Any], action: Action, state: str, command: Callable[[UnitOfWork], bool]) -> bool:

@@ -11,6 +11,7 @@ from domain.delivery.resolving import Resolution
 from domain.offers import quotes
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
+from reconciliation import rounds
 from reconciliation.incidents import Incidents
 from reconciliation.repairs import Repairs
 from tests.support.database import acting
@@ -192,6 +193,17 @@ def test_an_instance_that_cannot_be_ended_stops_no_other(offers: Offers) -> None
     assert watched.sweep(RUNNING) == 0
 
     assert watched.engine.delete_instance.call_count == 2
+
+
+def test_an_instance_that_a_sweep_has_no_time_for_is_due_at_once(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
+    for instance_id in (FIRST, SECOND):
+        watched = Watched.of(offers, order_key(offers, Fulfilment.running(offers).order_id), instance_id)
+    watched.execute("UPDATE workflow_correlation SET next_check_at = clock_timestamp()")
+    monkeypatch.setattr(rounds, "BUDGET", timedelta(0))
+
+    assert watched.sweep(DELETED) == 1
+
+    assert watched.due_instances() == 1
 
 
 def test_a_dry_run_says_what_is_lost_and_changes_nothing(watched: Watched) -> None:

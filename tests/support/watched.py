@@ -88,6 +88,12 @@ class Watched:
         with self.offers.uow() as uow:
             return starts.find(uow, self.business_key)
 
+    def due_instances(self) -> int:
+        """How many registered instances of the tenant a sweep would look at now."""
+        due = "SELECT count(*) FROM workflow_correlation WHERE status = 'STARTED' AND next_check_at <= clock_timestamp()"
+        with self.offers.uow() as uow:
+            return int(uow.connection.scalar(text(due)) or 0)
+
     def cases(self) -> list[Row[Any]]:
         """The cases of processes, oldest first."""
         return self._rows(FalloutCase, type="WORKFLOW_INCIDENT")
