@@ -79,13 +79,14 @@ class Instances:
         done: Collection[str],
         recorded: Mapping[str, Collection[str]],
     ) -> int:
-        """Settle what there is time for, and give back the rest, so that the next sweep need not wait for their lease to end."""
+        """Settle rows while there is time, and give the others back: the next sweep finds them at once, and need not wait for a lease to end."""
         outcomes = [
             alone(self.kind, self._settle, row, known.get(row.process_instance_id), done, recorded) for row in in_time(rows)
         ]
-        if not self._repairs.dry_run:
+        rest = rows[len(outcomes) :]
+        if rest and not self._repairs.dry_run:
             with housekeeping(self._database) as connection:
-                claims.give_back(connection, CORRELATION, rows[len(outcomes) :])
+                claims.give_back(connection, CORRELATION, rest)
         return sum(outcomes)
 
     def _settle(
@@ -105,8 +106,8 @@ class Instances:
         return is_settled
 
     def _look_again(self, rows: Sequence[Row[Any]], delay: timedelta | None = None) -> None:
-        """Look at these rows again after `delay`; None: the longer each has been registered or lost, the later."""
-        if not self._repairs.dry_run:
+        """Look at these rows again after `delay`. None: after as long as each has been registered or lost, within limits."""
+        if rows and not self._repairs.dry_run:
             with housekeeping(self._database) as connection:
                 waits = [min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT) if delay is None else delay for row in rows]
                 claims.check_later(connection, CORRELATION, list(zip(rows, waits, strict=True)))

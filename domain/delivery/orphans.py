@@ -90,7 +90,7 @@ def accepted_since(connection: Connection, seen: Place | None, limit: int, grace
         )
     )
     order = (QUOTE.c.updated_at, QUOTE.c.id)
-    # An index cannot be searched by a clock that goes on: otherwise PostgreSQL may read all changes of the day, and not the acceptances alone.
+    # The moving clock is meant: no index can be searched by it, so PostgreSQL reads the acceptances alone, and not every change of the day.
     is_next = tuple_(*order) > tuple_(*map(literal, seen)) if seen else QUOTE.c.updated_at > func.clock_timestamp() - WINDOW
     query = (
         select(QUOTE.c.tenant_id, QUOTE.c.id, literal(QUOTE.name).label("aggregate_type"), literal(None).label("order_id"))

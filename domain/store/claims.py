@@ -148,7 +148,10 @@ def claim(connection: Connection, statement: Claiming) -> list[Row[Any]]:
 
 
 def check_later(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], *, key: str = "id") -> None:
-    """Check claimed rows that are not settled again after these waits; a row that has changed, or was claimed anew, stays as it is."""
+    """Check claimed rows that are not settled again after these waits.
+
+    A row that has changed, was claimed anew, or is locked by another transaction stays as it is: then it is due when its lease ends.
+    """
     _put_back(connection, table, waits, key, checked=0)
 
 
@@ -166,11 +169,13 @@ def longer(checks: int, longest: timedelta = LONGEST_WAIT) -> timedelta:
 def _put_back(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], key: str, *, checked: int) -> None:
     if not waits:
         return
-    c = table.c
-    mine = (c.tenant_id == bindparam("of_tenant")) & (c.id == bindparam("of_id")) & (c.checks == bindparam("claim_no"))
+    c, own = table.c, table.alias("own")
+    mine = (own.c.tenant_id == bindparam("of_tenant")) & (own.c.id == bindparam("of_id")) & (own.c.checks == bindparam("claim_no"))
+    # It waits for nobody: a command may lock two of these rows in another order, and each would wait for the other.
+    free = select(own.c.id).where(mine).with_for_update(skip_locked=True).scalar_subquery()
     connection.execute(
         update(table)
-        .where(mine)
+        .where(c.tenant_id == bindparam("of_tenant"), c.id == free)
         .values(next_check_at=func.clock_timestamp() + bindparam("wait", type_=Interval()), checks=c.checks - checked),
         [{"of_tenant": row.tenant_id, "of_id": row._mapping[key], "claim_no": row.claim_no, "wait": wait} for row, wait in waits],
     )

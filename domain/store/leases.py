@@ -37,7 +37,7 @@ LEASE = table_of(ReconciliationLease)
 
 
 def is_free(kind: str, table: Table, key: str = "id") -> ColumnElement[bool]:
-    """The condition, for the query of a sweep, that nobody has leased a row of `table`. `key` is the column with the row's id."""
+    """Make the condition that nobody has leased a row of `table`, for the query of a sweep. `key` is the column with the row's id."""
     c = LEASE.c
     mine = (c.tenant_id == table.c.tenant_id) & (c.kind == kind) & (c.subject_id == table.c[key])
     return ~exists(select(c.kind).where(mine, c.next_check_at > NOW))

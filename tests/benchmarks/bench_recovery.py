@@ -111,7 +111,7 @@ def postgres_restart(scene: Scene) -> None:
 
 
 def checkpoint(scene: Scene) -> None:
-    """After it PostgreSQL writes each page whole at its first change, as it does after a restart: what a restart costs beyond this is its own."""
+    """From now on PostgreSQL writes each page whole at its first change, as it does after a restart: this part of its cost is measured alone."""
     time.sleep(FAULT)
     with scene.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("CHECKPOINT"))

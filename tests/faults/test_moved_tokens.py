@@ -59,7 +59,7 @@ def asked(shop: Shop) -> Asked:
 
 @pytest.mark.parametrize("targets", [(), ("nothing-to-do",)], ids=["cancelled", "moved to the end"])
 def test_a_case_whose_task_was_taken_away_asks_again(asked: Asked, targets: Sequence[str]) -> None:
-    """The engine ends a process that has nothing left to do, and its caller."""
+    """The engine ends a process that has nothing left to do, and so the process that called it."""
     asked.move(asked.task.process_instance_id, "resolve-fallout", *targets)
     let_it_be_looked_at(asked.shop, asked.about)
 

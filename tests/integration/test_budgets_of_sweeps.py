@@ -23,7 +23,7 @@ from tests.support.work_loads import make_open_work
 
 BUDGET, TENANTS = 2, 10
 SEARCHES = {"step": 2, "case": 2, "deadline": 2, "orphan": 2, "incident": 2, "projection": 6}
-"""Sweep -> how many searches share its budget; other sweeps make one. Each search may act on one row even when the budget is used up."""
+"""Sweep -> how many searches share its budget. A sweep that is not named makes one. Each search may act on one row after the budget is used up."""
 MORE_WORK = (
     "UPDATE workflow_correlation SET process_instance_id = id::text || tenant_id WHERE status = 'STARTED' AND aggregate_type = 'quote_revision'",
     "UPDATE workflow_correlation SET status = 'START_UNKNOWN' WHERE status = 'REQUESTED' AND aggregate_type = 'quote_revision'",

@@ -1,4 +1,4 @@
-"""What a request must look like before its route reads it: headers and parameters that come once, a JSON body, methods, encodings, numbers."""
+"""Requests that are refused for their form, before their route reads them: repeated headers, unknown parameters, wrong bodies and methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A statement that reads rows in an order compares all of them with one moment: a row that becomes due while it reads is not passed by."""
+"""A statement that reads rows in order compares all of them with one moment, so it skips no row that becomes due while it reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.relays import SHORT_LEASE, write
 
 
 def test_no_event_overtakes_the_first_one_whose_lease_ends_while_a_relay_reads(db: Engine) -> None:
-    """Kills: comparing each event with a clock that goes on. After the death of a relay, Kafka had versions 1 and 2 behind version 3."""
+    """Kills: comparing each event with a clock that moves on meanwhile. After a relay had died, Kafka got version 3 before versions 1 and 2."""
     write(db, uuid4(), 1, 2, 3)
 
     with db.connect() as connection:  # never committed
@@ -27,7 +27,7 @@ def test_no_event_overtakes_the_first_one_whose_lease_ends_while_a_relay_reads(d
 
 
 def test_no_change_that_becomes_old_enough_is_left_behind_by_the_walk_of_a_projection(db: Engine, offers: Offers) -> None:
-    """Kills: going on behind a change that was too young when the walk came to it."""
+    """Kills: skipping a change for good because it was too young when the walk reached it."""
     offers.draft_quote()
     offers.draft_quote()
 
@@ -37,7 +37,7 @@ def test_no_change_that_becomes_old_enough_is_left_behind_by_the_walk_of_a_proje
 
 
 def test_no_acceptance_that_becomes_old_enough_is_left_behind(db: Engine, offers: Offers) -> None:
-    """Kills: going on behind a quote that was too young when the walk came to it."""
+    """Kills: skipping a quote for good because it was too young when the walk reached it."""
     offers.accepted_quote()
     offers.accepted_quote()
 

@@ -123,7 +123,7 @@ def test_the_flood_of_one_tenant_does_not_delay_the_first_row_of_another(world: 
 
 @pytest.mark.parametrize("what", SELECTIONS)
 def test_tenants_take_turns_because_a_sweep_may_have_no_time_for_all(world: Flooded, what: str) -> None:
-    """Kills: dealing with the share of one tenant first, so that on a slow machine the others wait for the next sweep."""
+    """Kills: working through one tenant's share first, which on a slow machine leaves the others to the next sweep."""
     first_two = world.take(what)[:2]
 
     assert {tenant_id for tenant_id, _ in first_two} == {world.flooded, world.quiet}

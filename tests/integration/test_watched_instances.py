@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from domain.delivery import incidents
 from domain.delivery.resolving import Resolution
 from domain.offers import quotes
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
-from reconciliation import rounds
+from reconciliation import instances, rounds
 from reconciliation.incidents import Incidents
 from reconciliation.repairs import Repairs
 from tests.support.database import acting
@@ -195,15 +196,32 @@ def test_an_instance_that_cannot_be_ended_stops_no_other(offers: Offers) -> None
     assert watched.engine.delete_instance.call_count == 2
 
 
-def test_an_instance_that_a_sweep_has_no_time_for_is_due_at_once(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
-    for instance_id in (FIRST, SECOND):
-        watched = Watched.of(offers, order_key(offers, Fulfilment.running(offers).order_id), instance_id)
-    watched.execute("UPDATE workflow_correlation SET next_check_at = clock_timestamp()")
-    monkeypatch.setattr(rounds, "BUDGET", timedelta(0))
+class TestASweepWithoutTime:
+    """Two instances are due, and the sweep has time to act on one row."""
 
-    assert watched.sweep(DELETED) == 1
+    @pytest.fixture
+    def two(self, offers: Offers, monkeypatch: pytest.MonkeyPatch) -> Watched:
+        for instance_id in (FIRST, SECOND):
+            two = Watched.of(offers, order_key(offers, Fulfilment.running(offers).order_id), instance_id)
+        two.execute("UPDATE workflow_correlation SET next_check_at = clock_timestamp()")
+        monkeypatch.setattr(rounds, "BUDGET", timedelta(0))
+        return two
 
-    assert watched.due_instances() == 1
+    def test_leaves_an_instance_that_is_gone_due_at_once(self, two: Watched) -> None:
+        assert two.sweep(DELETED) == 1
+        assert two.due_instances() == 1
+
+    def test_looks_at_all_that_run(self, two: Watched) -> None:
+        two.sweep(RUNNING)
+
+        assert two.due_instances(within=instances.LEASE) == 0
+
+    def test_waits_for_no_command_that_has_locked_one_that_runs(self, two: Watched) -> None:
+        with two.offers.engine.connect() as command:  # never committed
+            lock = text("SELECT FROM workflow_correlation WHERE process_instance_id = :id FOR UPDATE")
+            two.sweep(RUNNING, meanwhile=lambda: command.execute(lock, {"id": FIRST}))
+
+        assert two.due_instances(within=instances.LEASE) == 1
 
 
 def test_a_dry_run_says_what_is_lost_and_changes_nothing(watched: Watched) -> None:

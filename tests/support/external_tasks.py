@@ -7,7 +7,7 @@ from workers.pod.contract import Task
 
 
 def task_of(key: BusinessKey, topic: str) -> Task:
-    """Make a task that acts for `key`. Its activity is named after the part of its topic behind the dot."""
+    """Make a task that acts for `key`. The name of its activity is what follows the dot in its topic."""
     return Task(
         id="external-task-1",
         topic=topic,

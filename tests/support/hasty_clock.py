@@ -1,4 +1,4 @@
-"""A clock of the database that goes on fast, to find statements that compare one row with another moment than the next."""
+"""A database clock that runs fast, to find statements that compare different rows with different moments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SET LOCAL search_path = hasty, public, pg_catalog;
 
 
 def let_the_clock_hasten(connection: Connection) -> None:
-    """Until the end of the transaction, which must be rolled back, `clock_timestamp` is `STEP` later each time that somebody reads it."""
+    """Let `clock_timestamp` be `STEP` later at each call, until the end of the transaction, which must be rolled back."""
     connection.execute(text(_CLOCK))
     first, second = connection.execute(text("SELECT clock_timestamp(), clock_timestamp()")).one()
     assert second - first >= STEP

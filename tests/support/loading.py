@@ -37,7 +37,7 @@ def without_response_timeout(connection: Connection) -> Iterator[None]:
 
 
 def copied_tenant(connection: Connection, tenant_id: UUID) -> UUID:
-    """Copy every row of a tenant to a new tenant, which goes on with the numbers. Ids stay the same, because the tenant is in every key."""
+    """Copy every row of a tenant to a new tenant, whose numbers go on from there. Ids stay the same, because the tenant is in every key."""
     copy = uuid4()
     last = text(
         "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'numbers' AND sequencename LIKE '%-' || :tenant"

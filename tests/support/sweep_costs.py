@@ -46,7 +46,7 @@ class Cost(NamedTuple):
 
 
 class Costs:
-    """The measurements of each statement: `of` has its costs, one for each planner setting, and `ways` has the plans that PostgreSQL chose.
+    """The measurements of each statement: `of` has its costs, one for each planner setting; `ways` has the plans that PostgreSQL chose.
 
     `found` has the statements that found a row.
     """

@@ -140,20 +140,19 @@ SWEEPS = tuple(loop_on(create_engine("postgresql+psycopg://"), AskedEngine(())))
 def sweeps_of(engine: Engine) -> Mapping[str, Any]:
     """The sweeps of a loop that has completed its first round."""
     sweeps = loop_on(acting(engine, "reconcile"), AskedEngine(list(instances_of(engine))))
-    with every_row_done():
+    with unhurried():
         for sweep in sweeps.values():
             sweep.sweep()
     return sweeps
 
 
 def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> Mapping[str, Callable[[], Costs]]:
-    """Make a function for each sweep, selection and command that measures what it reads now.
+    """Return a function for each sweep, selection and command; called, it measures what that one reads.
 
     A sweep has all the time it needs: what it has no time for on a slow machine would not be measured.
     """
     sweeps["gauges"]._asked_at = -inf
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounds, "BUDGET", timedelta(hours=1))
+    with unhurried():
         for _ in range(3):  # it looks once at every change
             sweeps["projection"].sweep()
     return {
@@ -164,7 +163,7 @@ def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> Mapping[s
 
 
 def measured_again(measure: Callable[[], Costs], before: Costs, limit: float) -> Costs:
-    """Measure what is read now, and again as long as it seems to be more than before: the lowest cost counts."""
+    """Measure what is read, and measure again while it seems to be more than before: the lowest cost counts."""
     costs = measure()
     for _ in range(TRIES - 1):
         if costs.grown(limit, before):
@@ -183,16 +182,16 @@ def cost_of_selection(engine: Engine, load: Load, name: str) -> Costs:
 
 
 def _cost_of_sweep(engine: Engine, sweep: Any) -> Costs:
-    with measuring(acting(engine, "reconcile")) as costs, every_row_done(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounds, "BUDGET", timedelta(hours=1))
+    with measuring(acting(engine, "reconcile")) as costs, unhurried():
         sweep.sweep()
     return costs
 
 
 @contextmanager
-def every_row_done() -> Iterator[None]:
-    """Fail when a sweep cannot act on a row: it pauses for that row, and what it reads meanwhile says nothing."""
+def unhurried() -> Iterator[None]:
+    """Give sweeps time for every row, and fail when one cannot act on a row: it leaves that row alone for a while, and reads less."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "BUDGET", timedelta(hours=1))
         patch.setattr(alone, "_pauses", pauses := Pauses())
         yield
     assert not pauses._pauses

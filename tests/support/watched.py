@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -53,11 +54,19 @@ class Watched:
             gate = RegisterWorkflow(business_key=self.business_key, start_token=token, process_instance_id=instance_id)
             starts.register(uow, gate)
 
-    def sweep(self, state: str | None, *, grace: timedelta = AT_ONCE, dry_run: bool = False) -> int:
-        """Look at what is due, by an engine that says this of every instance (None: it knows none)."""
+    def sweep(
+        self,
+        state: str | None,
+        *,
+        grace: timedelta = AT_ONCE,
+        dry_run: bool = False,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> int:
+        """Look at what is due, by an engine that says this of every instance (None: it knows none); `meanwhile` happens while it is asked."""
         self._let_time_pass()
 
         def known(instance_ids: list[str]) -> dict[str, EngineInstance]:
+            meanwhile()
             return {id_: self.instance(id_, state) for id_ in instance_ids} if state else {}
 
         self.engine.instances_by_id.side_effect = known
@@ -88,11 +97,11 @@ class Watched:
         with self.offers.uow() as uow:
             return starts.find(uow, self.business_key)
 
-    def due_instances(self) -> int:
-        """How many registered instances of the tenant a sweep would look at now."""
-        due = "SELECT count(*) FROM workflow_correlation WHERE status = 'STARTED' AND next_check_at <= clock_timestamp()"
+    def due_instances(self, within: timedelta = AT_ONCE) -> int:
+        """Count the registered instances of the tenant that a sweep would look at now, or within this time."""
+        due = "SELECT count(*) FROM workflow_correlation WHERE status = 'STARTED' AND next_check_at <= clock_timestamp() + :within"
         with self.offers.uow() as uow:
-            return int(uow.connection.scalar(text(due)) or 0)
+            return int(uow.connection.scalar(text(due), {"within": within}) or 0)
 
     def cases(self) -> list[Row[Any]]:
         """The cases of processes, oldest first."""

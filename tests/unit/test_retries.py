@@ -31,7 +31,7 @@ WRITTEN = {
     for target in statement.targets
     if isinstance(target, ast.Name) and target.id in RULES
 }
-"""Name of a row -> its fields, each with the expression in its source."""
+"""Name of a row -> field -> the expression that the source gives to this field."""
 OWN_ROWS = "it changes only rows of the database, once for each, so a row that fails is all there is to try again"
 SWEEPS: Mapping[str, Collection[str] | str] = {
     "start": {"START_UNKNOWN"},

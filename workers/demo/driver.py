@@ -220,7 +220,7 @@ class Driver:
 
 
 def _one_order(order_id: str, answer: Answer) -> str:
-    """Return the order that an acceptance has named, if this answer names the same one. Raises UnexpectedAnswerError."""
+    """Return `order_id` if this answer names the same order. Raises UnexpectedAnswerError."""
     other = answer.expect(200, 201)["orderId"]
     if other != order_id:
         raise UnexpectedAnswerError(f"one acceptance was answered with order {order_id}, the next one with {other}")

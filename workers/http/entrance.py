@@ -1,4 +1,4 @@
-"""What a request must look like before its route reads it: each parameter and each header that decides something once, and a JSON body.
+"""Refuses a request for its form, before its route reads it: headers and parameters that come twice, unknown parameters, a body that is not JSON.
 
 The rule: what comes twice has no meaning, because whoever stands before us may have looked at the other one. What is misspelt is refused: a
 filter that nobody reads would list too much.

@@ -35,7 +35,7 @@ SHORT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """One link to each service that the processes use, and two to the edge: for the clients, and for the provider's callbacks."""
+    """A link to each service that the processes use, and two links to the edge: one for the clients, one for the provider's callbacks."""
 
     database: Link
     engine: Link
