@@ -7,7 +7,7 @@ person is given back: nobody owns a case without having asked for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,8 @@ from domain.fallout import cases, casework
 from domain.fallout.cases import FalloutStatus
 from domain.fallout.casework import CaseCommand, QueueNotYours
 from domain.store import UnitOfWork
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Leased, in_time
+from reconciliation.rounds import Leased, act_on, budget_ends, in_time
 from workers.runtime.engine import Engine, UserTask
 
 PAGE, PAGES = 200, 5  # tasks of one request to the engine, and requests of one sweep; the next sweep goes on behind them
@@ -39,20 +38,22 @@ class Assignees:
 
     def sweep(self) -> int:
         """Make owner and assignee agree; returns how many did not. Raises EngineError."""
-        return sum(
-            alone(self.kind, self._found.settle, row, partial(self._agree, task=task)) for row, task in in_time(self._differing())
-        )
-
-    def _differing(self) -> Iterator[tuple[Row[Any], UserTask]]:
-        for _ in range(PAGES):
+        until, changed = budget_ends(), 0
+        for _ in in_time(range(PAGES), until):
             page = self._engine.assigned_tasks(cases.USER_TASK, PAGE, self._first)
             self._first = self._first + PAGE if len(page) == PAGE else 0
-            tasks = {task.process_instance_id: task for task in page}
-            yield from ((row, tasks[row.process_instance_id]) for row in self._found.take(partial(_cases_differing, tasks)))
+            changed += self._look_at({task.process_instance_id: task for task in page}, until)
             if not self._first:
-                return
+                break
+        return changed
 
-    def _agree(self, row: Row[Any], task: UserTask) -> bool:
+    def _look_at(self, tasks: Mapping[str, UserTask], until: float) -> int:
+        rows = self._found.take(partial(_cases_differing, tasks))
+        agree = partial(self._agree, tasks=tasks)
+        return act_on(self.kind, rows, lambda row: self._found.settle(row, agree), self._found.give_back, until)
+
+    def _agree(self, row: Row[Any], tasks: Mapping[str, UserTask]) -> bool:
+        task = tasks[row.process_instance_id]
         if row.status != FalloutStatus.OPEN or self._engine.who_assigned(task.id) != task.assignee:
             return self._repairs.make(_repair(row, task, Action.ASSIGNED), partial(_assign, row))
         roles = self._engine.groups_of(str(task.assignee))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -76,10 +77,11 @@ class Audits:
     def _round(self) -> None:
         with housekeeping(self._database) as connection:
             page = self._next(connection)
-            taken = page if self._dry_run else leases.take(connection, self.kind, page, LEASE)
+            keys = [leases.key_of(row) for row in page]
+            taken = keys if self._dry_run else sorted(leases.take(connection, self.kind, page, LEASE))
         try:
-            for tenant_id, rows in groupby(taken, key=lambda row: row.tenant_id):
-                self._audit(tenant_id, [row.id for row in rows])
+            for tenant_id, group in groupby(taken, key=itemgetter(0)):
+                self._audit(tenant_id, [quote_id for _, quote_id in group])
         finally:
             with housekeeping(self._database) as connection:
                 leases.end(connection, self.kind, [] if self._dry_run else taken)

@@ -5,7 +5,6 @@ No case is opened about them, because it would need such a process itself. Until
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,11 +13,10 @@ from sqlalchemy import Row
 
 from domain.fallout.cases import FINAL, FalloutCase
 from domain.retry_rules import CASE_PROCESS
-from domain.store import UnitOfWork, claims
-from domain.store.unit_of_work import housekeeping
+from domain.store import UnitOfWork
 from domain.workflows import open_starts, restarts, starts
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import LEASE, ROUND, in_rounds
+from reconciliation.rounds import Claimed
 
 
 class CaseStarts:
@@ -27,22 +25,15 @@ class CaseStarts:
     kind = "case-start"
 
     def __init__(self, database: Database, repairs: Repairs) -> None:
-        self._database = database
+        self._due = Claimed(database, starts.CORRELATION, open_starts.failed_case_starts, dry_run=repairs.dry_run)
         self._repairs = repairs
 
     def sweep(self) -> int:
         """Ask for every such process that is due; returns how many were asked for."""
-        return in_rounds(self.kind, self._take, self._start_again, once=self._repairs.dry_run)
-
-    def _take(self) -> Sequence[Row[Any]]:
-        lease = None if self._repairs.dry_run else LEASE
-        with housekeeping(self._database) as connection:
-            return open_starts.failed_case_starts(connection, ROUND, lease)
+        return self._due.each(self.kind, self._start_again)
 
     def _start_again(self, row: Row[Any]) -> bool:
-        if not self._repairs.dry_run:
-            with housekeeping(self._database) as connection:
-                claims.check_later(connection, starts.CORRELATION, [(row, CASE_PROCESS.wait_after(row.age))])
+        self._due.check_later([(row, CASE_PROCESS.wait_after(row.age))])
         evidence = {"workflow": row.workflow_name, "failedAt": row.updated_at}
         repair = Repair.of_case(CaseStarts.kind, Action.STARTED_AGAIN, row.tenant_id, row.aggregate_id, evidence)
         return self._repairs.make(repair, partial(_ask_again, row))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,21 +20,19 @@ from domain import findings
 from domain.delivery import incidents, processes
 from domain.errors import NotFound
 from domain.findings import FindingStatus
-from domain.store import Cause, UnitOfWork, claims
+from domain.store import Cause, UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
 from domain.workflows.keys import key_in
 from domain.workflows.starts import CORRELATION, CorrelationMovedOn, CorrelationStatus, WorkflowCorrelation
-from reconciliation.alone import alone
 from reconciliation.ending import end_instance
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import in_time
+from reconciliation.rounds import Claimed, act_on
 from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance
 
 LIMIT = 200  # instances per sweep; all of them cost one call to the engine
-LEASE = timedelta(seconds=30)  # several times what one sweep takes
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(minutes=10)
 REASON = "Its business is done: nobody needs it any more."
 COMPLETED = "COMPLETED"  # the engine's word for an instance that has reached an end event
@@ -52,10 +51,11 @@ class Instances:
         self._engine = engine
         self._repairs = repairs
         self._grace = grace
+        self._due = Claimed(database, CORRELATION, watching.due_instances, dry_run=repairs.dry_run)
 
     def sweep(self) -> int:
         """Look at every instance that is due; returns how many were settled. Raises EngineError."""
-        rows = self._take()
+        rows = self._due.take(LIMIT)
         known = self._engine.instances_by_id([row.process_instance_id for row in rows])
         running = {id_ for id_, instance in known.items() if instance.is_running}
         keys = {row.process_instance_id: key for row in rows if (key := key_in(row.business_key)) is not None}
@@ -66,33 +66,18 @@ class Instances:
             recorded = findings.recorded_of(connection, self.kind, seen)
         needed = {row.process_instance_id for row in rows if row.business_key not in done} & running
         self._look_again([row for row in rows if row.process_instance_id in needed])
-        return self._settle_in_time([row for row in rows if row.process_instance_id in keys.keys() - needed], known, done, recorded)
+        others = [row for row in rows if row.process_instance_id in keys.keys() - needed]
+        settle = partial(self._settle, known=known, done=done, recorded=recorded)
+        return act_on(self.kind, others, settle, self._due.give_back)
 
-    def _take(self) -> list[Row[Any]]:
-        with housekeeping(self._database) as connection:
-            return watching.due_instances(connection, LIMIT, None if self._repairs.dry_run else LEASE)
-
-    def _settle_in_time(
+    def _settle(
         self,
-        rows: Sequence[Row[Any]],
+        row: Row[Any],
         known: Mapping[str, EngineInstance],
         done: Collection[str],
         recorded: Mapping[str, Collection[str]],
-    ) -> int:
-        """Settle rows while there is time, and give the others back: the next sweep finds them at once, and need not wait for a lease to end."""
-        outcomes = [
-            alone(self.kind, self._settle, row, known.get(row.process_instance_id), done, recorded) for row in in_time(rows)
-        ]
-        rest = rows[len(outcomes) :]
-        if rest and not self._repairs.dry_run:
-            with housekeeping(self._database) as connection:
-                claims.give_back(connection, CORRELATION, rest)
-        return sum(outcomes)
-
-    def _settle(
-        self, row: Row[Any], instance: EngineInstance | None, done: Collection[str], recorded: Mapping[str, Collection[str]]
     ) -> bool:
-        is_settled, is_done = False, row.business_key in done
+        instance, is_settled, is_done = known.get(row.process_instance_id), False, row.business_key in done
         try:
             if instance is None or not instance.is_running:
                 is_settled = self._record_end(row, UNKNOWN if instance is None else instance.state, is_done=is_done)
@@ -107,10 +92,7 @@ class Instances:
 
     def _look_again(self, rows: Sequence[Row[Any]], delay: timedelta | None = None) -> None:
         """Look at these rows again after `delay`. None: after as long as each has been registered or lost, within limits."""
-        if rows and not self._repairs.dry_run:
-            with housekeeping(self._database) as connection:
-                waits = [min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT) if delay is None else delay for row in rows]
-                claims.check_later(connection, CORRELATION, list(zip(rows, waits, strict=True)))
+        self._due.check_later([(row, min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT) if delay is None else delay) for row in rows])
 
     def _record_end(self, row: Row[Any], state: str, *, is_done: bool) -> bool:
         key, instance_id = row.business_key, row.process_instance_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,12 +17,12 @@ from sqlalchemy import Row
 
 from domain.delivery import given_up
 from domain.retry_rules import START_UNKNOWN
-from domain.store import UnitOfWork, claims
+from domain.store import UnitOfWork
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import open_starts, starts
 from domain.workflows.starts import CorrelationStatus, RegisterWorkflow, WorkflowCorrelation
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import LEASE, ROUND, in_rounds
+from reconciliation.rounds import Claimed
 from workers.runtime.engine import Engine, EngineRefusedError, Instance
 from workers.runtime.metrics import WORKFLOW_START_UNRESOLVED
 
@@ -40,17 +41,14 @@ class Starts:
         self._engine = engine
         self._repairs = repairs
         self._start_safe_interval = start_safe_interval
+        claim = partial(open_starts.unresolved_starts, start_safe_interval=start_safe_interval)
+        self._due = Claimed(database, starts.CORRELATION, claim, dry_run=repairs.dry_run)
 
     def sweep(self) -> int:
         """Resolve every unresolved start that is due; returns how many were settled. Raises EngineError."""
         with housekeeping(self._database) as connection:
             WORKFLOW_START_UNRESOLVED.set(open_starts.unknown_starts(connection))
-        return in_rounds(self.kind, self._take, self._settle, once=self._repairs.dry_run)
-
-    def _take(self) -> Sequence[Row[Any]]:
-        lease = None if self._repairs.dry_run else LEASE
-        with housekeeping(self._database) as connection:
-            return open_starts.unresolved_starts(connection, ROUND, lease, self._start_safe_interval)
+        return self._due.each(self.kind, self._settle)
 
     def _settle(self, row: Row[Any]) -> bool:
         is_settled = False
@@ -62,14 +60,8 @@ class Starts:
             is_settled = row.is_unknown_for_too_long and self._give_up(row, str(refusal), {})
         finally:
             if not is_settled:
-                self._check_again_later(row)
+                self._due.check_later([(row, START_UNKNOWN.wait_after(row.age))])
         return is_settled
-
-    def _check_again_later(self, row: Row[Any]) -> None:
-        if not self._repairs.dry_run:
-            delay = START_UNKNOWN.wait_after(row.age)
-            with housekeeping(self._database) as connection:
-                claims.check_later(connection, starts.CORRELATION, [(row, delay)])
 
     def _time_out(self, row: Row[Any]) -> bool:
         """A request without an outcome that has left the dispatcher's queue becomes START_UNKNOWN, and is asked about like any other."""

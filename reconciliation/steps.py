@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -20,10 +21,9 @@ from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.delivery.unanswered import KEY, Silence
 from domain.store import CellKind, UnitOfWork
-from domain.store.unit_of_work import housekeeping
 from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions, Replied, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import LEASE, ROUND, budget_ends, in_rounds
+from reconciliation.rounds import Claimed, budget_ends
 from workers.providers.port import ProviderReply, ReplyStatus
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
 
@@ -42,7 +42,9 @@ class Steps:
     kind = "step"
 
     def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
-        self._database = database
+        self._silent = Claimed(
+            database, ATTEMPT, partial(unanswered.silent_steps, silence=silence), key=KEY, dry_run=repairs.dry_run
+        )
         self._questions = Questions(
             database, places, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
         )
@@ -52,12 +54,8 @@ class Steps:
     def sweep(self) -> int:
         """Time out steps whose worker is silent, and ask about unanswered ones; returns how many steps were changed."""
         until = budget_ends()
-        timed_out = in_rounds(self.kind, self._silent, self._time_out, once=self._repairs.dry_run, until=until)
+        timed_out = self._silent.each(self.kind, self._time_out, until)
         return timed_out + self._questions.put(self.kind, self._act_on, until)
-
-    def _silent(self) -> list[Row[Any]]:
-        with housekeeping(self._database) as connection:
-            return unanswered.silent_steps(connection, ROUND, None if self._repairs.dry_run else LEASE, self._silence)
 
     def _time_out(self, row: Row[Any]) -> bool:
         is_changed = self._conclude(row, Action.TIMED_OUT, StepEvent.TIME_OUT, "the worker gave no sign of life")

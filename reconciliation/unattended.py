@@ -6,9 +6,11 @@ that was ended from outside (`reconciliation/called.py`), the root counts as los
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
@@ -17,12 +19,12 @@ from domain.delivery import steps, unattended
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
 from domain.workflows.starts import CorrelationStatus
-from reconciliation.alone import alone
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Leased, in_time
+from reconciliation.rounds import Leased, act_on
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance
 
+_Root: TypeAlias = tuple[UUID, str]  # its tenant, and its id in the engine
 UNKNOWN = "UNKNOWN"  # what we say of an instance that the engine's history does not have
 
 
@@ -42,13 +44,15 @@ class Unattended:
         """Look at one round of steps; returns how many processes were found to be lost. Raises EngineError."""
         rows = self._ready.take(partial(unattended.waiting_to_be_sent, grace=self._grace))
         known = self._engine.instances_by_id({each for row in rows for each in (row.process_instance_id, row.caller_instance_id)})
-        left = {row.caller_instance_id: row for row in rows if _is_left(row, known)}  # one for each root
+        left = {_root_of(row): row for row in rows if _is_left(row, known)}  # one for each root
         with housekeeping(self._database) as connection:
-            roots = watching.registered(connection, set(left))
-        running = [root for root in roots if root.status == CorrelationStatus.STARTED]
-        return sum(alone(self.kind, self._lose, left[root.process_instance_id], root, known) for root in in_time(running))
+            found = watching.registered(connection, {root_id for _, root_id in left})
+        roots = {(one.tenant_id, one.process_instance_id): one for one in found if one.status == CorrelationStatus.STARTED}
+        waiting = [row for root, row in left.items() if root in roots]
+        return act_on(self.kind, waiting, partial(self._lose, roots=roots, known=known), self._ready.give_back)
 
-    def _lose(self, row: Row[Any], root: Row[Any], known: dict[str, EngineInstance]) -> bool:
+    def _lose(self, row: Row[Any], roots: Mapping[_Root, Row[Any]], known: Mapping[str, EngineInstance]) -> bool:
+        root = roots[_root_of(row)]
         key = steps.business_key(row.tenant_id, row.id)
         instance = known.get(row.process_instance_id)
         state = instance.state if instance is not None else UNKNOWN
@@ -58,7 +62,11 @@ class Unattended:
         return self._ready.settle(row, lambda _: self._repairs.make(repair, lose))
 
 
-def _is_left(row: Row[Any], known: dict[str, EngineInstance]) -> bool:
+def _root_of(row: Row[Any]) -> _Root:
+    return row.tenant_id, row.caller_instance_id
+
+
+def _is_left(row: Row[Any], known: Mapping[str, EngineInstance]) -> bool:
     """Whether the step's process has ended while the one that has called it goes on."""
     process, caller = known.get(row.process_instance_id), known.get(row.caller_instance_id)
     return (process is None or not process.is_running) and caller is not None and caller.is_running

@@ -6,12 +6,12 @@ lets the others through. Rows that wait by the thousand have columns of their ow
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, delete, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -20,6 +20,9 @@ from domain.store.claims import LONGEST_WAIT, NOW, one_more
 
 FORGOTTEN_AFTER = timedelta(hours=1)  # far beyond the longest wait: what is still wrong has been taken again by then
 DOUBLED = 5  # times; 2**5 first waits of two seconds are the longest wait
+Key: TypeAlias = tuple[UUID, UUID]
+Taken: TypeAlias = Mapping[Key, int]
+"""Tenant and id of each leased row -> how often it was leased, which proves whose lease it is."""
 
 
 class ReconciliationLease(Base):
@@ -43,12 +46,17 @@ def is_free(kind: str, table: Table, key: str = "id") -> ColumnElement[bool]:
     return ~exists(select(c.kind).where(mine, c.next_check_at > NOW))
 
 
-def take(connection: Connection, kind: str, rows: Collection[Row[Any]], lease: timedelta) -> list[Row[Any]]:
-    """Lease those of these rows that are free, for `lease` or longer if earlier leases settled nothing; returns them in their order."""
+def key_of(row: Row[Any]) -> Key:
+    """What names a row among those of its sweep."""
+    return row.tenant_id, row.id
+
+
+def take(connection: Connection, kind: str, rows: Collection[Row[Any]], lease: timedelta) -> Taken:
+    """Lease those of these rows that are free, for `lease` or longer if earlier leases settled nothing."""
     if not rows:
-        return []
+        return {}
     # In one order, so that two reconcilers cannot wait for each other.
-    keys = sorted({(row.tenant_id, row.id) for row in rows})
+    keys = sorted({key_of(row) for row in rows})
     new = insert(LEASE).values(
         [{"tenant_id": tenant, "kind": kind, "subject_id": subject, "next_check_at": NOW + lease} for tenant, subject in keys]
     )
@@ -58,13 +66,26 @@ def take(connection: Connection, kind: str, rows: Collection[Row[Any]], lease: t
         index_elements=["tenant_id", "kind", "subject_id"],
         set_={"next_check_at": NOW + wait, "checks": one_more(LEASE.c.checks)},
         where=LEASE.c.next_check_at <= NOW,
-    ).returning(LEASE.c.tenant_id, LEASE.c.subject_id)
-    mine = {tuple(row) for row in connection.execute(taken)}
-    return [row for row in rows if (row.tenant_id, row.id) in mine]
+    ).returning(LEASE.c.tenant_id, LEASE.c.subject_id, LEASE.c.checks)
+    return {(tenant, subject): checks for tenant, subject, checks in connection.execute(taken)}
 
 
-def end(connection: Connection, kind: str, rows: Sequence[Row[Any]]) -> None:
+def give_back(connection: Connection, kind: str, taken: Taken) -> None:
+    """Give back leases on what nobody has acted on: it is free at once, and is not counted as looked at. A lease that is over stays."""
+    c = LEASE.c
+    mine = tuple_(c.tenant_id, c.subject_id, c.checks).in_([(*key, checks) for key, checks in taken.items()])
+    back = update(LEASE).where(c.kind == kind, tuple_(c.tenant_id, c.subject_id).in_(_unlocked(kind, mine)))
+    connection.execute(back.values(next_check_at=NOW, checks=c.checks - 1))
+
+
+def end(connection: Connection, kind: str, keys: Collection[Key]) -> None:
     """End the leases on what is settled, and forget those that nobody has needed for long."""
     c = LEASE.c
-    settled = tuple_(c.tenant_id, c.subject_id).in_([(row.tenant_id, row.id) for row in rows])
-    connection.execute(delete(LEASE).where(c.kind == kind, settled | (c.next_check_at < NOW - FORGOTTEN_AFTER)))
+    key = tuple_(c.tenant_id, c.subject_id)
+    over = key.in_(keys) | (c.next_check_at < NOW - FORGOTTEN_AFTER)
+    connection.execute(delete(LEASE).where(c.kind == kind, key.in_(_unlocked(kind, over))))
+
+
+def _unlocked(kind: str, which: ColumnElement[bool]) -> Select[tuple[UUID, UUID]]:
+    """Make the query of these leases, without those that another reconciler takes just now: each could wait for the other."""
+    return select(LEASE.c.tenant_id, LEASE.c.subject_id).where(LEASE.c.kind == kind, which).with_for_update(skip_locked=True)

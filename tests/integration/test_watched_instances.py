@@ -12,7 +12,7 @@ from domain.delivery.resolving import Resolution
 from domain.offers import quotes
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
-from reconciliation import instances, rounds
+from reconciliation import rounds
 from reconciliation.incidents import Incidents
 from reconciliation.repairs import Repairs
 from tests.support.database import acting
@@ -214,14 +214,14 @@ class TestASweepWithoutTime:
     def test_looks_at_all_that_run(self, two: Watched) -> None:
         two.sweep(RUNNING)
 
-        assert two.due_instances(within=instances.LEASE) == 0
+        assert two.due_instances(within=rounds.LEASE) == 0
 
     def test_waits_for_no_command_that_has_locked_one_that_runs(self, two: Watched) -> None:
         with two.offers.engine.connect() as command:  # never committed
             lock = text("SELECT FROM workflow_correlation WHERE process_instance_id = :id FOR UPDATE")
             two.sweep(RUNNING, meanwhile=lambda: command.execute(lock, {"id": FIRST}))
 
-        assert two.due_instances(within=instances.LEASE) == 1
+        assert two.due_instances(within=rounds.LEASE) == 1
 
 
 def test_a_dry_run_says_what_is_lost_and_changes_nothing(watched: Watched) -> None:

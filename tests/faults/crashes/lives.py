@@ -34,7 +34,7 @@ WAITS: Mapping[str, object] = {
     "workers.runtime.retries.SERVICE_AWAY": replace(SERVICE_AWAY, longest_wait=SECOND / 3),
     "workers.pod.outcomes.TASK_IN_OUTAGE": replace(TASK_IN_OUTAGE, first_wait=SECOND / 5, longest_wait=SECOND / 3),
     "reconciliation.loop.INTERVAL": SECOND / 3,
-    **{f"reconciliation.{module}.LEASE": LEASE for module in ("rounds", "starts", "steps", "questions", "instances")},
+    **{f"reconciliation.{module}.LEASE": LEASE for module in ("rounds", "questions")},
     "reconciliation.starts.START_UNKNOWN": replace(START_UNKNOWN, longest_wait=SECOND),
     "reconciliation.questions.LONGEST_WAIT": SECOND,
     "reconciliation.questions.LONGEST_WAIT_WITHOUT_REPLY": SECOND,

@@ -12,18 +12,17 @@ from threading import Event, Lock, Thread
 from time import monotonic
 
 import httpx
-from sqlalchemy import text
 
-from domain.auditing.open_work import open_work
 from reconciliation.audit_report import AuditReport
 from tests.faults.storm import checker
 from tests.faults.storm.clients import CaseWorker, Clients, RecordingApi
 from tests.faults.storm.faults import FAULTS
 from tests.faults.storm.history import History, Read, read
 from tests.faults.storm.processes import Processes
+from tests.faults.storm.quiet import Looks, still_open, undelivered
 from tests.faults.storm.world import SHORT, World, linked
 from tests.support.audits import wrong
-from tests.support.suite import Shop, open_shop, prepared
+from tests.support.suite import open_shop, prepared
 from tests.support.waiting import eventually
 from workers.demo.command import as_manager
 from workers.local.stack import LocalStack
@@ -33,12 +32,6 @@ QUIET_SECONDS = 60.0
 AT_ONCE = 2  # faults at the same time
 LONGEST_PAUSE = 2.0  # seconds between two faults
 SLOWNESS = 3  # so many times as long may a storm take on a slow machine to cause enough kinds of fault
-LOOK_NOW = text("UPDATE workflow_correlation SET next_check_at = clock_timestamp() WHERE status IN ('STARTED', 'LOST')")
-TO_LOOK_AT = text(
-    """SELECT count(*) FROM workflow_correlation
-    WHERE tenant_id = :tenant AND status IN ('STARTED', 'LOST') AND next_check_at <= clock_timestamp()"""
-)
-UNDELIVERED = text("SELECT * FROM workflow_command WHERE tenant_id = :tenant AND status = 'PENDING' ORDER BY position")
 
 
 @dataclass(slots=True)
@@ -193,16 +186,16 @@ def _weathered(
         people.leave()
         weather.join()
         world.heal()
-        _let_instances_be_looked_at(world.shop)
+        looks = Looks(world.shop)
         history.note("healed")
         healed = monotonic()
-        is_quiet = _until(lambda: people.are_gone and not (_open(world.shop) or _not_looked_at(world.shop)), quiet_within, tell)
+        is_quiet = _until(lambda: people.are_gone and not still_open(world.shop) and looks.are_over(), quiet_within, tell)
         quiet_after = monotonic() - healed if is_quiet else None
         if is_quiet:
             # It closes resolved cases after a while, and what it tells the engine and Kafka then would be open when the others end.
             world.processes.end("reconcile")
-            is_quiet = _until(lambda: not _open(world.shop), quiet_within, tell)
-        left = [] if is_quiet else [*people.waiting, *_open(world.shop), *_not_looked_at(world.shop), *_undelivered(world.shop)]
+            is_quiet = _until(lambda: not still_open(world.shop), quiet_within, tell)
+        left = [] if is_quiet else [*people.waiting, *still_open(world.shop), *looks.left(), *undelivered(world.shop)]
         over.set()
         people.close()
         cases.close()
@@ -227,37 +220,3 @@ def _until(is_over: Callable[[], bool], seconds: float, tell: Callable[[], None]
             return True
         pause.wait(0.5)
     return False
-
-
-def _let_instances_be_looked_at(shop: Shop) -> None:
-    """Let the time of reconciliation's next look at each process instance come: it may be ten minutes away, and some were deleted."""
-    with shop.database.begin() as connection:
-        connection.execute(
-            text("UPDATE workflow_correlation SET next_check_at = clock_timestamp() WHERE status IN ('STARTED', 'LOST')")
-        )
-
-
-def _open(shop: Shop) -> list[str]:
-    """A sentence for each kind of work that is open."""
-    with shop.database.connect() as connection:
-        work = open_work(connection, shop.tenant_id)
-    instances = shop.engine.count_unfinished("order-fulfillment", f"order:{shop.tenant_id}:%")
-    return [f"{number} {name}" for name, number in {**work, "process instances of orders": instances}.items() if number]
-
-
-def _not_looked_at(shop: Shop) -> list[str]:
-    """A sentence when reconciliation has to look at process instances."""
-    with shop.database.connect() as connection:
-        number = connection.scalar(TO_LOOK_AT, {"tenant": shop.tenant_id})
-    return [f"{number} process instances that reconciliation has to look at"] if number else []
-
-
-def _undelivered(shop: Shop) -> list[str]:
-    """A sentence for each command that the engine has not carried out, with the state of its process."""
-    with shop.database.connect() as connection:
-        rows = connection.execute(UNDELIVERED, {"tenant": shop.tenant_id}).all()
-    return [
-        f"{row.kind} {row.name} to {row.business_key} has waited since {row.created_at}, tried {row.refusals} times ({row.last_reason}); "
-        f"instances: {[(each.id, each.state) for each in shop.engine.past_instances(row.business_key)]}"
-        for row in rows
-    ]
