@@ -228,7 +228,7 @@ PROVIDER_ACCEPTED = RetryRule(
     call=PROVIDER_UNKNOWN.call,
     identity="a question changes nothing at the provider",
     record="`provider_attempt`: checks, next check",
-    end="none, on purpose: the provider has promised a callback (decision 0020); a case SLA_BREACH calls a person when the step is late",
+    end="none, on purpose: the provider has promised a callback (decision 0020); a case SLA_BREACH calls a person when the order is late",
     test="tests/faults/test_steps_given_up.py: `test_an_accepted_step_is_asked_about_for_as_long_as_its_callback_is_missing`",
 )
 EVENT_REFUSED = RetryRule(

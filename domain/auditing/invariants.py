@@ -74,7 +74,7 @@ INVARIANTS: Final[Mapping[str, Invariant]] = {
             "I5",
             "no change was lost: versions and revisions without a gap",
             "A change was overwritten, or a row was changed past the product.",
-            "Compare the row with its log (`q2o explain`), and enter the lost change again.",
+            "Compare the row with its log (`transition_log`; for an order `q2o explain`), and enter the lost change again.",
         ),
         _of(
             DATABASE,

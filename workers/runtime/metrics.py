@@ -5,7 +5,17 @@ The rule it keeps: prefix `q2o_`, base units, `_total` on counters, and no label
 
 from __future__ import annotations
 
+from math import nan
+
 from prometheus_client import Counter, Gauge, Histogram
+
+
+def _gauge(name: str, meaning: str) -> Gauge:
+    """Make a gauge without labels. Every process exports it: NaN, which no alert takes for a number, until this process knows its value."""
+    gauge = Gauge(name, meaning)
+    gauge.set(nan)
+    return gauge
+
 
 EXTERNAL_TASK_DURATION = Histogram(
     "q2o_external_task_duration_seconds",
@@ -17,7 +27,7 @@ EXTERNAL_TASK_LOCK_LOST = Counter(
     "q2o_external_task_lock_lost_total", "Tasks that another worker took while this one worked on them", ["topic"]
 )
 EXTERNAL_TASK_IN_FLIGHT = Gauge("q2o_external_task_in_flight", "Tasks being worked on", ["topic"])
-EXTERNAL_TASK_CAPACITY_FREE = Gauge("q2o_external_task_capacity_free", "Tasks that the pod could take now")
+EXTERNAL_TASK_CAPACITY_FREE = _gauge("q2o_external_task_capacity_free", "Tasks that the pod could take now")
 EXTERNAL_TASK_POLLS = Counter("q2o_external_task_polls_total", "Fetches by result: tasks, empty, error", ["result"])
 EXTERNAL_TASK_POLL_DURATION = Histogram("q2o_external_task_poll_duration_seconds", "Time a fetch took, long polling included")
 EXTERNAL_TASK_LOCK_EXTENSIONS = Counter(
@@ -33,7 +43,7 @@ EXTERNAL_TASK_LOCK_REMAINING = Histogram(
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 )
 WORKFLOW_START_UNKNOWN = Counter("q2o_workflow_start_unknown_total", "Process starts whose outcome was not known", ["workflow"])
-WORKFLOW_START_UNRESOLVED = Gauge("q2o_workflow_start_unresolved", "Process starts that are START_UNKNOWN now")
+WORKFLOW_START_UNRESOLVED = _gauge("q2o_workflow_start_unresolved", "Process starts that are START_UNKNOWN now")
 RECONCILIATION_ACTIONS = Counter(
     "q2o_reconciliation_actions_total",
     "Repairs by kind of finding and result; lost_to_callback = the normal path settled it meanwhile",
@@ -108,8 +118,8 @@ COMMAND_DURATION = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 OUTBOX_PUBLISHED = Counter("q2o_outbox_published_total", "Events that Kafka has confirmed, and that the outbox has no more")
-OUTBOX_UNPUBLISHED = Gauge("q2o_outbox_unpublished", "Events that Kafka has not confirmed yet")
-OUTBOX_OLDEST_UNPUBLISHED = Gauge(
+OUTBOX_UNPUBLISHED = _gauge("q2o_outbox_unpublished", "Events that Kafka has not confirmed yet")
+OUTBOX_OLDEST_UNPUBLISHED = _gauge(
     "q2o_outbox_oldest_unpublished_timestamp_seconds", "When the oldest unpublished event was written; NaN when there is none"
 )
 INBOX_DUPLICATES_SKIPPED = Counter(

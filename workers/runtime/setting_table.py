@@ -144,7 +144,7 @@ _ENGINE = (
         number(3, 3_600),
         frozenset({"tasks"}),
         "20",
-        "how long a fetched task is locked between two heartbeats",
+        "how long a fetched task is locked; while it is worked on, its lock is extended three times in this time",
     ),
     _is(
         "attempt_stale_after_seconds",
@@ -167,7 +167,7 @@ _REDIS = (
     _secret(
         "redis_url",
         RECONCILING,
-        "spares [work that several reconcilers would do alike](#redis); without it, they do",
+        "keeps several reconcilers from [repeating the same reads](#redis); without it, each one makes them",
         kind=REDIS,
         needed=False,
     ),

@@ -142,7 +142,7 @@ KNOWN: Mapping[str, Known] = {
     ),
     "q2o_outbox_published_total": Known(
         "tests/integration/test_kafka_relay.py::test_every_committed_event_reaches_kafka_with_its_key_and_is_marked",
-        "Nothing. Stands still while the outbox grows: see the next.",
+        "Nothing. When it stops while `q2o_outbox_unpublished` grows, see that `q2o relay` runs and reaches Kafka.",
     ),
     "q2o_outbox_unpublished": Known(
         OF_NO_BEHAVIOUR + "test_what_kafka_has_not_confirmed_is_shown_with_the_time_of_the_oldest",
@@ -150,7 +150,7 @@ KNOWN: Mapping[str, Known] = {
     ),
     "q2o_outbox_oldest_unpublished_timestamp_seconds": Known(
         OF_NO_BEHAVIOUR + "test_what_kafka_has_not_confirmed_is_shown_with_the_time_of_the_oldest",
-        "Older than a minute: as above; `event_not_sent` tells of an event that Kafka refuses.",
+        "Older than a minute: see that `q2o relay` reaches Kafka; `event_not_sent` tells of an event that Kafka refuses.",
     ),
     "q2o_inbox_duplicates_skipped_total": Known(
         "tests/integration/test_kafka_inbox.py::test_an_event_that_kafka_delivers_again_has_one_effect_and_is_counted",
