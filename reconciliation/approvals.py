@@ -46,7 +46,7 @@ class Approvals:
             asking = [task.process_instance_id for task in tasks]
             rows = open_tasks.needless(connection, asking, self._grace, self.kind) if asking else ()
             if not self._repairs.dry_run:
-                leases.end(connection, self.kind, ())  # those that nobody has needed for long
+                leases.end(connection, self.kind, {})  # those that nobody has needed for long
         needless = {row.process_instance_id: row for row in rows}
         found = (needless.get(task.process_instance_id) for task in self._walk.through(tasks))
         return sum(alone(self.kind, self._end, row) for row in found if row is not None)

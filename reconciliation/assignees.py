@@ -7,7 +7,8 @@ person is given back: nobody owns a case without having asked for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,10 +20,11 @@ from domain.fallout.cases import FalloutStatus
 from domain.fallout.casework import CaseCommand, QueueNotYours
 from domain.store import UnitOfWork
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Leased, act_on, budget_ends, in_time
+from reconciliation.rounds import Leased, budget_ends, in_time
+from reconciliation.walks import PAGE, Walk
 from workers.runtime.engine import Engine, UserTask
 
-PAGE, PAGES = 200, 5  # tasks of one request to the engine, and requests of one sweep; the next sweep goes on behind them
+PAGES = 5  # requests to the engine of one sweep; the next sweep goes on behind them
 
 
 class Assignees:
@@ -34,23 +36,24 @@ class Assignees:
         self._found = Leased(database, self.kind, dry_run=repairs.dry_run)
         self._engine = engine
         self._repairs = repairs
-        self._first = 0  # of the next page
+        self._walk = Walk()
 
     def sweep(self) -> int:
         """Make owner and assignee agree; returns how many did not. Raises EngineError."""
         until, changed = budget_ends(), 0
         for _ in in_time(range(PAGES), until):
-            page = self._engine.assigned_tasks(cases.USER_TASK, PAGE, self._first)
-            self._first = self._first + PAGE if len(page) == PAGE else 0
-            changed += self._look_at({task.process_instance_id: task for task in page}, until)
-            if not self._first:
+            changed += self._look_at(self._engine.assigned_tasks(cases.USER_TASK, PAGE, self._walk.first), until)
+            if not self._walk.first:
                 break
         return changed
 
-    def _look_at(self, tasks: Mapping[str, UserTask], until: float) -> int:
-        rows = self._found.take(partial(_cases_differing, tasks))
-        agree = partial(self._agree, tasks=tasks)
-        return act_on(self.kind, rows, lambda row: self._found.settle(row, agree), self._found.give_back, until)
+    def _look_at(self, page: Sequence[UserTask], until: float) -> int:
+        tasks = {task.process_instance_id: task for task in page}
+        rows = defaultdict(list)
+        for row in self._found.take(partial(_cases_differing, tasks)):
+            rows[row.process_instance_id].append(row)
+        differing = (row for task in self._walk.through(page, until) for row in rows[task.process_instance_id])
+        return self._found.act_on(differing, partial(self._agree, tasks=tasks), until)
 
     def _agree(self, row: Row[Any], tasks: Mapping[str, UserTask]) -> bool:
         task = tasks[row.process_instance_id]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import groupby
-from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -77,15 +76,16 @@ class Audits:
     def _round(self) -> None:
         with housekeeping(self._database) as connection:
             page = self._next(connection)
-            keys = [leases.key_of(row) for row in page]
-            taken = keys if self._dry_run else sorted(leases.take(connection, self.kind, page, LEASE))
+            taken = {} if self._dry_run else leases.take(connection, self.kind, page, LEASE)
+        mine = [row for row in page if self._dry_run or leases.key_of(row) in taken]
         try:
-            for tenant_id, group in groupby(taken, key=itemgetter(0)):
-                self._audit(tenant_id, [quote_id for _, quote_id in group])
+            for tenant_id, rows in groupby(mine, key=lambda row: row.tenant_id):
+                self._audit(tenant_id, [row.id for row in rows])
         finally:
             with housekeeping(self._database) as connection:
-                leases.end(connection, self.kind, [] if self._dry_run else taken)
-        self._go_on(page)
+                leases.end(connection, self.kind, taken)
+        if len(mine) == len(page):  # otherwise another reconciler audits the others: this walk comes back to them
+            self._go_on(page)
 
     def _next(self, connection: Connection) -> list[Row[Any]]:
         key = (QUOTE.c.tenant_id, QUOTE.c.id)

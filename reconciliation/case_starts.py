@@ -25,12 +25,12 @@ class CaseStarts:
     kind = "case-start"
 
     def __init__(self, database: Database, repairs: Repairs) -> None:
-        self._due = Claimed(database, starts.CORRELATION, open_starts.failed_case_starts, dry_run=repairs.dry_run)
+        self._due = Claimed(database, self.kind, starts.CORRELATION, open_starts.failed_case_starts, dry_run=repairs.dry_run)
         self._repairs = repairs
 
     def sweep(self) -> int:
         """Ask for every such process that is due; returns how many were asked for."""
-        return self._due.each(self.kind, self._start_again)
+        return self._due.each(self._start_again)
 
     def _start_again(self, row: Row[Any]) -> bool:
         self._due.check_later([(row, CASE_PROCESS.wait_after(row.age))])

@@ -27,7 +27,7 @@ from domain.workflows.keys import key_in
 from domain.workflows.starts import CORRELATION, CorrelationMovedOn, CorrelationStatus, WorkflowCorrelation
 from reconciliation.ending import end_instance
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Claimed, act_on
+from reconciliation.rounds import Claimed
 from workers.runtime.commands import unit_of_work
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance
@@ -51,7 +51,7 @@ class Instances:
         self._engine = engine
         self._repairs = repairs
         self._grace = grace
-        self._due = Claimed(database, CORRELATION, watching.due_instances, dry_run=repairs.dry_run)
+        self._due = Claimed(database, self.kind, CORRELATION, watching.due_instances, dry_run=repairs.dry_run)
 
     def sweep(self) -> int:
         """Look at every instance that is due; returns how many were settled. Raises EngineError."""
@@ -65,10 +65,10 @@ class Instances:
             seen = {(row.tenant_id, row.id) for row in rows if row.process_instance_id in running}
             recorded = findings.recorded_of(connection, self.kind, seen)
         needed = {row.process_instance_id for row in rows if row.business_key not in done} & running
-        self._look_again([row for row in rows if row.process_instance_id in needed])
-        others = [row for row in rows if row.process_instance_id in keys.keys() - needed]
+        others = keys.keys() - needed
+        self._look_again([row for row in rows if row.process_instance_id not in others])
         settle = partial(self._settle, known=known, done=done, recorded=recorded)
-        return act_on(self.kind, others, settle, self._due.give_back)
+        return self._due.act_on([row for row in rows if row.process_instance_id in others], settle)
 
     def _settle(
         self,
@@ -87,7 +87,7 @@ class Instances:
             _log.warning("process_instance_not_settled", businessKey=row.business_key, reason=str(refusal))
         finally:
             if not is_settled:
-                self._look_again([row])
+                self._look_again([row])  # one whose end was asked for is due already, and claimed no more: it stays due
         return is_settled
 
     def _look_again(self, rows: Sequence[Row[Any]], delay: timedelta | None = None) -> None:

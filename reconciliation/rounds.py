@@ -1,20 +1,22 @@
 """How a sweep works through what it finds: round by round, until nothing is left or its budget is used up.
 
-The rule it keeps: what one reconciler has taken, no other one takes until the lease is over, and no tenant keeps another one waiting. What
-a sweep has no time for it gives back, so that the next sweep finds it at once. After an outage the lease is the pause.
+The rule it keeps: what one reconciler has taken, no other one takes until the lease is over, and no tenant keeps another one waiting. A
+sweep gives back what it has not looked at, so that the next sweep finds it at once, whichever reconciler makes it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Row, Table
 from sqlalchemy import Engine as Database
 
 from domain.store import claims, leases
+from domain.store.leases import Key
 from domain.store.unit_of_work import housekeeping
 from reconciliation.alone import alone
 
@@ -28,11 +30,12 @@ Find: TypeAlias = Callable[[Connection, int], Rows]
 """Finds at most so many rows."""
 Claim: TypeAlias = Callable[[Connection, int, timedelta | None], Rows]
 """Claims at most so many rows for so long; None: it only reads them."""
+Proof = TypeVar("Proof")
 Item = TypeVar("Item")
 
 
 def budget_ends() -> float:
-    """When the budget of a sweep that begins now is used up, by the monotonic clock. What looks for several things shares it among them."""
+    """When the budget of a sweep that begins now is used up, by the monotonic clock. A sweep that looks for several things shares it among them."""
     return time.monotonic() + BUDGET.total_seconds()
 
 
@@ -48,99 +51,133 @@ def in_time(items: Iterable[Item], until: float | None = None) -> Iterator[Item]
             return
 
 
-def act_on(sweep: str, rows: Rows, act: Act, give_back: Callable[[Rows], None], until: float | None = None) -> int:
-    """Act on each of these rows, alone, until the budget is used up, and give the others back; returns how often `act` changed something."""
-    left = iter(rows)
-    changed = sum(alone(sweep, act, row) for row in in_time(left, until))
-    if rest := list(left):
-        give_back(rest)
-    return changed
+class Taking(ABC, Generic[Proof]):
+    """What a sweep takes, so that no other reconciler acts on it meanwhile. A dry run takes nothing, and sees only the first round.
 
-
-def in_rounds(
-    sweep: str, take: Callable[[], Rows], act: Act, give_back: Callable[[Rows], None], *, once: bool, until: float | None = None
-) -> int:
-    """Act on what `take` returns, until it returns nothing, the budget is used up, or `once`; returns how often `act` changed something."""
-    until = budget_ends() if until is None else until
-    changed = 0
-    while rows := take():
-        changed += act_on(sweep, rows, act, give_back, until)
-        if once or time.monotonic() >= until:
-            break
-    return changed
-
-
-class Claimed:
-    """Rows of `table` that `claim` claims until their next check. A dry run takes nothing, and sees only the first round.
-
-    `key` is the name that the rows give to the id of the table.
+    `_held`: what was taken and not looked at yet, each with what proves that it was taken.
     """
 
-    def __init__(self, database: Database, table: Table, claim: Claim, *, key: str = "id", dry_run: bool) -> None:
+    def __init__(self, database: Database, sweep: str, *, dry_run: bool) -> None:
         self._database = database
+        self._sweep = sweep
+        self._dry_run = dry_run
+        self._held: dict[Key, Proof] = {}
+
+    def rounds(self, take: Callable[[], Rows], act: Act, until: float | None = None) -> int:
+        """Act on what `take` returns, until it returns nothing or the budget is used up; returns how often `act` changed something."""
+        until = budget_ends() if until is None else until
+        changed = 0
+        while rows := take():
+            changed += self._act_in_time(rows, act, until)
+            if self._dry_run or time.monotonic() >= until:
+                break
+        self._give_back()
+        return changed
+
+    def act_on(self, rows: Iterable[Row[Any]], act: Act, until: float | None = None) -> int:
+        """Act on each of these taken rows until the budget is used up, and give back whatever is held; returns how often that changed something."""
+        changed = self._act_in_time(rows, act, until)
+        self._give_back()
+        return changed
+
+    def looked_at(self, rows: Iterable[Row[Any]]) -> None:
+        """These need nothing now: they wait until their lease is over."""
+        for row in rows:
+            self._held.pop(self._key_of(row), None)
+
+    def _act_in_time(self, rows: Iterable[Row[Any]], act: Act, until: float | None) -> int:
+        # What `alone` leaves alone for a while stays held: another reconciler may act on it.
+        return sum(alone(self._sweep, self._act, row, act) for row in in_time(rows, until))
+
+    def _act(self, row: Row[Any], act: Act) -> bool:
+        proof = self._held.pop(self._key_of(row), None)
+        is_changed = act(row)
+        if is_changed and proof is not None:
+            self._settle(row, proof)
+        return is_changed
+
+    def _give_back(self) -> None:
+        if self._held:
+            with housekeeping(self._database) as connection:
+                self._free(connection, self._held)
+        self._held = {}
+
+    @abstractmethod
+    def _key_of(self, row: Row[Any]) -> Key: ...
+
+    @abstractmethod
+    def _free(self, connection: Connection, held: Mapping[Key, Proof]) -> None:
+        """Let others have what was taken and not looked at."""
+
+    @abstractmethod
+    def _settle(self, row: Row[Any], proof: Proof) -> None:
+        """Note that nothing is left to do about a row."""
+
+
+class Claimed(Taking[Row[Any]]):
+    """Rows of `table` that `claim` claims until their next check; `key` is the name that they give to the id of the table.
+
+    Whoever acts on a row says when it is to be checked again.
+    """
+
+    def __init__(self, database: Database, sweep: str, table: Table, claim: Claim, *, key: str = "id", dry_run: bool) -> None:
+        super().__init__(database, sweep, dry_run=dry_run)
         self._table = table
         self._claim = claim
         self._key = key
-        self._dry_run = dry_run
 
-    def each(self, sweep: str, act: Act, until: float | None = None) -> int:
-        """Act on every row that is due; returns how often that changed something. `act` says when a row is to be checked again."""
-        return in_rounds(sweep, self.take, act, self.give_back, once=self._dry_run, until=until)
+    def each(self, act: Act, until: float | None = None) -> int:
+        """Act on every row that is due; returns how often that changed something."""
+        return self.rounds(self.take, act, until)
 
     def take(self, limit: int | None = None) -> Rows:
-        """Claim rows that are due: `limit`, or as many as a round has."""
+        """Claim rows that are due: at most `limit`, or as many as a round has."""
         with housekeeping(self._database) as connection:
-            return self._claim(connection, limit or ROUND, None if self._dry_run else LEASE)
+            rows = self._claim(connection, limit or ROUND, None if self._dry_run else LEASE)
+        if not self._dry_run:
+            self._held |= {self._key_of(row): row for row in rows}
+        return rows
 
     def check_later(self, waits: Sequence[tuple[Row[Any], timedelta]]) -> None:
         """Check claimed rows that are not settled again after these waits."""
+        self.looked_at(row for row, _ in waits)
         if waits and not self._dry_run:
             with housekeeping(self._database) as connection:
                 claims.check_later(connection, self._table, waits, key=self._key)
 
-    def give_back(self, rows: Rows) -> None:
-        """Give back claimed rows that were not checked."""
-        if rows and not self._dry_run:
-            with housekeeping(self._database) as connection:
-                claims.give_back(connection, self._table, rows, key=self._key)
+    def _key_of(self, row: Row[Any]) -> Key:
+        return row.tenant_id, row._mapping[self._key]
+
+    def _free(self, connection: Connection, held: Mapping[Key, Row[Any]]) -> None:
+        claims.give_back(connection, self._table, list(held.values()), key=self._key)
+
+    def _settle(self, row: Row[Any], proof: Row[Any]) -> None:
+        """Nothing is noted: a settled row is no longer among those that are checked."""
 
 
-class Leased:
-    """What the sweep `kind` finds, under leases. A dry run takes nothing, and sees only the first round."""
-
-    def __init__(self, database: Database, kind: str, *, dry_run: bool) -> None:
-        self._database = database
-        self._kind = kind
-        self._dry_run = dry_run
-        self._taken: dict[leases.Key, int] = {}  # and not acted on yet
+class Leased(Taking[datetime]):
+    """What a sweep finds, under leases. What was not changed waits for its lease to end."""
 
     def each(self, find: Find, act: Act, until: float | None = None) -> int:
-        """Act on every row that `find` finds; returns how often that changed something. What was not changed waits for its lease to end."""
-        return in_rounds(
-            self._kind, lambda: self.take(find), lambda row: self.settle(row, act), self.give_back, once=self._dry_run, until=until
-        )
+        """Act on every row that `find` finds; returns how often that changed something."""
+        return self.rounds(lambda: self.take(find), act, until)
 
     def take(self, find: Find) -> Rows:
-        """Lease what `find` finds."""
+        """Lease what `find` finds, and others have not leased."""
         with housekeeping(self._database) as connection:
             rows = find(connection, ROUND)
             if self._dry_run:
                 return rows
-            self._taken = dict(leases.take(connection, self._kind, rows, LEASE))
-            return [row for row in rows if leases.key_of(row) in self._taken]
+            taken = leases.take(connection, self._sweep, rows, LEASE)
+        self._held |= taken
+        return [row for row in rows if self._key_of(row) in taken]
 
-    def settle(self, row: Row[Any], act: Act) -> bool:
-        """Act on a leased row, and end its lease if that changed something."""
-        self._taken.pop(leases.key_of(row), None)
-        is_changed = act(row)
-        if is_changed and not self._dry_run:
-            with housekeeping(self._database) as connection:
-                leases.end(connection, self._kind, [leases.key_of(row)])
-        return is_changed
+    def _key_of(self, row: Row[Any]) -> Key:
+        return leases.key_of(row)
 
-    def give_back(self, rows: Rows) -> None:
-        """Give back rows of the last take that were not acted on."""
-        left = self._taken.keys() & {leases.key_of(row) for row in rows}
-        if left and not self._dry_run:
-            with housekeeping(self._database) as connection:
-                leases.give_back(connection, self._kind, {key: self._taken[key] for key in left})
+    def _free(self, connection: Connection, held: Mapping[Key, datetime]) -> None:
+        leases.give_back(connection, self._sweep, held)
+
+    def _settle(self, row: Row[Any], proof: datetime) -> None:
+        with housekeeping(self._database) as connection:
+            leases.end(connection, self._sweep, {self._key_of(row): proof})

@@ -42,13 +42,13 @@ class Starts:
         self._repairs = repairs
         self._start_safe_interval = start_safe_interval
         claim = partial(open_starts.unresolved_starts, start_safe_interval=start_safe_interval)
-        self._due = Claimed(database, starts.CORRELATION, claim, dry_run=repairs.dry_run)
+        self._due = Claimed(database, self.kind, starts.CORRELATION, claim, dry_run=repairs.dry_run)
 
     def sweep(self) -> int:
         """Resolve every unresolved start that is due; returns how many were settled. Raises EngineError."""
         with housekeeping(self._database) as connection:
             WORKFLOW_START_UNRESOLVED.set(open_starts.unknown_starts(connection))
-        return self._due.each(self.kind, self._settle)
+        return self._due.each(self._settle)
 
     def _settle(self, row: Row[Any]) -> bool:
         is_settled = False

@@ -43,7 +43,7 @@ class Steps:
 
     def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
         self._silent = Claimed(
-            database, ATTEMPT, partial(unanswered.silent_steps, silence=silence), key=KEY, dry_run=repairs.dry_run
+            database, self.kind, ATTEMPT, partial(unanswered.silent_steps, silence=silence), key=KEY, dry_run=repairs.dry_run
         )
         self._questions = Questions(
             database, places, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
@@ -54,7 +54,7 @@ class Steps:
     def sweep(self) -> int:
         """Time out steps whose worker is silent, and ask about unanswered ones; returns how many steps were changed."""
         until = budget_ends()
-        timed_out = self._silent.each(self.kind, self._time_out, until)
+        timed_out = self._silent.each(self._time_out, until)
         return timed_out + self._questions.put(self.kind, self._act_on, until)
 
     def _time_out(self, row: Row[Any]) -> bool:

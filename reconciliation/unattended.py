@@ -20,7 +20,7 @@ from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
 from domain.workflows.starts import CorrelationStatus
 from reconciliation.repairs import Action, Repair, Repairs
-from reconciliation.rounds import Leased, act_on
+from reconciliation.rounds import Leased
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance
 
@@ -49,7 +49,8 @@ class Unattended:
             found = watching.registered(connection, {root_id for _, root_id in left})
         roots = {(one.tenant_id, one.process_instance_id): one for one in found if one.status == CorrelationStatus.STARTED}
         waiting = [row for root, row in left.items() if root in roots]
-        return act_on(self.kind, waiting, partial(self._lose, roots=roots, known=known), self._ready.give_back)
+        self._ready.looked_at(row for row in rows if row not in waiting)
+        return self._ready.act_on(waiting, partial(self._lose, roots=roots, known=known))
 
     def _lose(self, row: Row[Any], roots: Mapping[_Root, Row[Any]], known: Mapping[str, EngineInstance]) -> bool:
         root = roots[_root_of(row)]
@@ -59,7 +60,7 @@ class Unattended:
         evidence = {"processInstanceId": root.process_instance_id, "called": key, "state": state, "stepStatus": row.status}
         repair = Repair.of_process(self.kind, Action.LOST, root, evidence)
         lose = partial(unattended.lose, row=row, root=root, state=state)
-        return self._ready.settle(row, lambda _: self._repairs.make(repair, lose))
+        return self._repairs.make(repair, lose)
 
 
 def _root_of(row: Row[Any]) -> _Root:

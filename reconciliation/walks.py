@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, zip_longest
+from random import sample
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -47,7 +48,7 @@ Item = TypeVar("Item", bound=OfTenant)
 class Kept(Generic[Item]):
     """What a sweep has found and will not find again. Each item is kept, through failures and outages, until it is dealt with.
 
-    Tenants take turns, and an item that could not be dealt with goes behind the others of its tenant.
+    Tenants take turns, which of them is first is left to chance, and an item that could not be dealt with goes behind the others of its tenant.
     """
 
     def __init__(self, sweep: str, act: Callable[[Item], bool]) -> None:
@@ -64,8 +65,8 @@ class Kept(Generic[Item]):
         return sum(alone(self._sweep, self._settle, item) for item in in_time(self._in_turns(), until))
 
     def _in_turns(self) -> Iterator[Item]:
-        of_tenants = groupby(sorted(self._items.values(), key=_tenant), key=_tenant)
-        turns = zip_longest(*(list(items) for _, items in of_tenants))
+        of_tenants = [list(items) for _, items in groupby(sorted(self._items.values(), key=_tenant), key=_tenant)]
+        turns = zip_longest(*sample(of_tenants, len(of_tenants)))
         for item in chain.from_iterable(turns):
             if item is not None:
                 self._items[_key(item)] = self._items.pop(_key(item))

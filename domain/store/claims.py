@@ -2,12 +2,12 @@
 
 The rule it keeps: a claim moves `next_check_at` into the future, in one statement that skips rows which another process claims meanwhile.
 So one process at a time checks a row, and a row of a killed process comes back. No group can keep another one waiting: each gets its
-share of a claim, its longest waiting rows first.
+share of a claim, its longest waiting rows first, and which group is first is left to chance, because there may be time for one row only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -94,7 +94,7 @@ def fairly(
 ) -> Subquery:
     """At most `limit` of `rows`, in turns: of each group the first one by the column `first`, then of each the second one.
 
-    `turn` numbers the rows of a group. With `lock` the rows of that table stay locked until commit; those locked by others are left out.
+    `turn` numbers the rows of a group, and `place` is their place within a turn, by chance. With `lock` the rows of that table stay locked until commit; those locked by others are left out.
     """
     group = groups.there_are(skip)
     share = select(func.greatest(1, limit // func.count())).select_from(group).scalar_subquery()
@@ -104,7 +104,8 @@ def fairly(
         of_group = of_group.with_for_update(of=lock, skip_locked=True)
     own = of_group.lateral("own")
     turn = func.row_number().over(partition_by=list(group.c), order_by=own.c[first.name]).label("turn")
-    return select(*own.c, turn).select_from(group.join(own, true())).order_by(turn, own.c[first.name]).limit(limit).subquery("due")
+    place = func.random().label("place")
+    return select(*own.c, turn, place).select_from(group.join(own, true())).order_by(turn, place).limit(limit).subquery("due")
 
 
 def claiming(
@@ -119,8 +120,9 @@ def claiming(
 ) -> Claiming:
     """Make the statement that takes due rows of `table` for `lease`, in turns between the groups. Keep it: making it takes long.
 
-    `key` is the name that `rows` give to the id of the table. `checks` counts the claim, and proves it to `check_later`. Without `lease`
-    (a dry run) nothing is taken.
+    `key` is the name that `rows` give to the id of the table. A claimed row brings `claim_no`, how often it was claimed since it was due at
+    once, `next_check_at` of before, and `leased_until`, which proves the claim: whatever makes the row due anew changes it. Without
+    `lease` (a dry run) nothing is taken.
     """
     c = table.c
     due = fairly(
@@ -138,26 +140,32 @@ def claiming(
         update(table)
         .where(c.tenant_id == taken.c.tenant_id, c.id == taken.c[key])
         .values(next_check_at=NOW + lease, checks=one_more(c.checks))
-        .returning(*(column for column in taken.c if column.name != "claim_no"), c.checks.label("claim_no"))
+        .returning(
+            *(column for column in taken.c if column.name != "claim_no"),
+            c.checks.label("claim_no"),
+            c.next_check_at.label("leased_until"),
+        )
     )
 
 
 def claim(connection: Connection, statement: Claiming) -> list[Row[Any]]:
     """Execute a statement of `claiming`. Returns the claimed rows, in turns between the groups."""
-    return sorted(connection.execute(statement), key=lambda row: row.turn)
+    return sorted(connection.execute(statement), key=lambda row: (row.turn, row.place))
 
 
 def check_later(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], *, key: str = "id") -> None:
     """Check claimed rows that are not settled again after these waits.
 
-    A row that has changed, was claimed anew, or is locked by another transaction stays as it is: then it is due when its lease ends.
+    A row that was made due or claimed meanwhile stays as it is. So does one that another transaction has locked, until its lease ends.
     """
-    _put_back(connection, table, waits, key, checked=0)
+    later = func.clock_timestamp() + bindparam("wait", type_=Interval())
+    _put_back(connection, table, {"next_check_at": later}, [{**_proof(row, key), "wait": wait} for row, wait in waits])
 
 
 def give_back(connection: Connection, table: Table, rows: Sequence[Row[Any]], *, key: str = "id") -> None:
-    """Give back claimed rows that were not checked: they are due at once, behind those that wait already."""
-    _put_back(connection, table, [(row, timedelta()) for row in rows], key, checked=1)
+    """Give back claimed rows that were not checked: they are due as they were before, and the claim does not count."""
+    before = {"next_check_at": bindparam("before", type_=table.c.next_check_at.type), "checks": table.c.checks - 1}
+    _put_back(connection, table, before, [{**_proof(row, key), "before": row.next_check_at} for row in rows])
 
 
 def longer(checks: int, longest: timedelta = LONGEST_WAIT) -> timedelta:
@@ -166,16 +174,16 @@ def longer(checks: int, longest: timedelta = LONGEST_WAIT) -> timedelta:
     return min(FIRST_WAIT * doubled, longest)
 
 
-def _put_back(connection: Connection, table: Table, waits: Sequence[tuple[Row[Any], timedelta]], key: str, *, checked: int) -> None:
-    if not waits:
+def _proof(row: Row[Any], key: str) -> dict[str, Any]:
+    return {"of_tenant": row.tenant_id, "of_id": row._mapping[key], "leased_until": row.leased_until}
+
+
+def _put_back(connection: Connection, table: Table, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
         return
     c, own = table.c, table.alias("own")
-    mine = (own.c.tenant_id == bindparam("of_tenant")) & (own.c.id == bindparam("of_id")) & (own.c.checks == bindparam("claim_no"))
+    is_leased = own.c.next_check_at == bindparam("leased_until")
+    mine = (own.c.tenant_id == bindparam("of_tenant")) & (own.c.id == bindparam("of_id")) & is_leased
     # It waits for nobody: a command may lock two of these rows in another order, and each would wait for the other.
     free = select(own.c.id).where(mine).with_for_update(skip_locked=True).scalar_subquery()
-    connection.execute(
-        update(table)
-        .where(c.tenant_id == bindparam("of_tenant"), c.id == free)
-        .values(next_check_at=func.clock_timestamp() + bindparam("wait", type_=Interval()), checks=c.checks - checked),
-        [{"of_tenant": row.tenant_id, "of_id": row._mapping[key], "claim_no": row.claim_no, "wait": wait} for row, wait in waits],
-    )
+    connection.execute(update(table).where(c.tenant_id == bindparam("of_tenant"), c.id == free).values(**values), rows)

@@ -21,8 +21,8 @@ from domain.store.claims import LONGEST_WAIT, NOW, one_more
 FORGOTTEN_AFTER = timedelta(hours=1)  # far beyond the longest wait: what is still wrong has been taken again by then
 DOUBLED = 5  # times; 2**5 first waits of two seconds are the longest wait
 Key: TypeAlias = tuple[UUID, UUID]
-Taken: TypeAlias = Mapping[Key, int]
-"""Tenant and id of each leased row -> how often it was leased, which proves whose lease it is."""
+Taken: TypeAlias = Mapping[Key, datetime]
+"""Tenant and id of each leased row -> when its lease ends, which proves whose lease it is."""
 
 
 class ReconciliationLease(Base):
@@ -37,6 +37,7 @@ class ReconciliationLease(Base):
 
 
 LEASE = table_of(ReconciliationLease)
+KEY = (LEASE.c.tenant_id, LEASE.c.subject_id)  # of the leases of one sweep
 
 
 def is_free(kind: str, table: Table, key: str = "id") -> ColumnElement[bool]:
@@ -66,26 +67,27 @@ def take(connection: Connection, kind: str, rows: Collection[Row[Any]], lease: t
         index_elements=["tenant_id", "kind", "subject_id"],
         set_={"next_check_at": NOW + wait, "checks": one_more(LEASE.c.checks)},
         where=LEASE.c.next_check_at <= NOW,
-    ).returning(LEASE.c.tenant_id, LEASE.c.subject_id, LEASE.c.checks)
-    return {(tenant, subject): checks for tenant, subject, checks in connection.execute(taken)}
+    ).returning(LEASE.c.tenant_id, LEASE.c.subject_id, LEASE.c.next_check_at)
+    return {(tenant, subject): end for tenant, subject, end in connection.execute(taken)}
 
 
 def give_back(connection: Connection, kind: str, taken: Taken) -> None:
-    """Give back leases on what nobody has acted on: it is free at once, and is not counted as looked at. A lease that is over stays."""
+    """Give back leases on what nobody has looked at: it is free at once. What another reconciler has leased since stays leased."""
     c = LEASE.c
-    mine = tuple_(c.tenant_id, c.subject_id, c.checks).in_([(*key, checks) for key, checks in taken.items()])
-    back = update(LEASE).where(c.kind == kind, tuple_(c.tenant_id, c.subject_id).in_(_unlocked(kind, mine)))
+    back = update(LEASE).where(c.kind == kind, tuple_(*KEY).in_(_unlocked(kind, _are_of(taken))))
     connection.execute(back.values(next_check_at=NOW, checks=c.checks - 1))
 
 
-def end(connection: Connection, kind: str, keys: Collection[Key]) -> None:
-    """End the leases on what is settled, and forget those that nobody has needed for long."""
-    c = LEASE.c
-    key = tuple_(c.tenant_id, c.subject_id)
-    over = key.in_(keys) | (c.next_check_at < NOW - FORGOTTEN_AFTER)
-    connection.execute(delete(LEASE).where(c.kind == kind, key.in_(_unlocked(kind, over))))
+def end(connection: Connection, kind: str, taken: Taken) -> None:
+    """End these leases, because what they are on is settled, and forget those that nobody has needed for long."""
+    over = _are_of(taken) | (LEASE.c.next_check_at < NOW - FORGOTTEN_AFTER)
+    connection.execute(delete(LEASE).where(LEASE.c.kind == kind, tuple_(*KEY).in_(_unlocked(kind, over))))
+
+
+def _are_of(taken: Taken) -> ColumnElement[bool]:
+    return tuple_(*KEY, LEASE.c.next_check_at).in_([(*key, end) for key, end in taken.items()])
 
 
 def _unlocked(kind: str, which: ColumnElement[bool]) -> Select[tuple[UUID, UUID]]:
-    """Make the query of these leases, without those that another reconciler takes just now: each could wait for the other."""
-    return select(LEASE.c.tenant_id, LEASE.c.subject_id).where(LEASE.c.kind == kind, which).with_for_update(skip_locked=True)
+    """Make the query of these leases, without those that another reconciler is just taking: otherwise each could wait for the other."""
+    return select(*KEY).where(LEASE.c.kind == kind, which).with_for_update(skip_locked=True)

@@ -35,6 +35,7 @@ RESTART = Move(
         WorkflowCorrelation.variables: param("variables"),
         WorkflowCorrelation.attempts: 1,
         WorkflowCorrelation.requested_at: func.clock_timestamp(),
+        WorkflowCorrelation.next_check_at: func.clock_timestamp(),
     },
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys(CorrelationStatus, CorrelationMovedOn),

@@ -17,8 +17,9 @@ from sqlalchemy import Index, Row, Text, UniqueConstraint, func, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.errors import Conflict, SafeAction
+from domain.retry_rules import CASE_PROCESS
 from domain.store import Aggregate, Base, Guard, Matrix, Move, UnitOfWork, param, sql_list, table_of
-from domain.store.claims import Checked
+from domain.store.claims import Checked, since
 from domain.store.facts import WorkflowCommandKind
 from domain.workflows import instances
 
@@ -175,12 +176,18 @@ FIND_ABSENT = Move(
     sets={WorkflowCorrelation.attempts: WorkflowCorrelation.attempts + 1},
     key=WorkflowCorrelation.business_key,
 )
-FAILED_SINCE = {WorkflowCorrelation.failed_since: func.coalesce(WorkflowCorrelation.failed_since, func.clock_timestamp())}
+FAILED_SINCE = func.coalesce(WorkflowCorrelation.failed_since, func.clock_timestamp())
+HAS_FAILED = {
+    WorkflowCorrelation.failed_since: FAILED_SINCE,
+    # As `RetryRule.wait_after` says.
+    WorkflowCorrelation.next_check_at: func.clock_timestamp()
+    + func.least(func.greatest(since(FAILED_SINCE), CASE_PROCESS.first_wait), CASE_PROCESS.longest_wait),
+}
 REFUSE = Move(
     WorkflowCorrelation,
     CORRELATION_MATRIX,
     E.REFUSE,
-    sets=FAILED_SINCE,
+    sets=HAS_FAILED,
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys(S, CorrelationMovedOn),
 )
@@ -189,7 +196,7 @@ GIVE_UP = Move(
     CORRELATION_MATRIX,
     E.GIVE_UP,
     EXPECTED_VERSION,
-    sets=FAILED_SINCE,
+    sets=HAS_FAILED,
     key=WorkflowCorrelation.business_key,
     illegal=dict.fromkeys(S, CorrelationMovedOn),
 )

@@ -162,9 +162,30 @@ def test_quotes_that_another_reconciler_audits_are_left_to_it(db: Engine, offers
     change_past_the_product(db, offers.draft_quote().quote_id)
     with housekeeping(db) as connection:
         rows = list(connection.execute(text("SELECT tenant_id, id FROM quote")))
-        leases.take(connection, Audits.kind, rows, timedelta(minutes=1))
+        taken = leases.take(connection, Audits.kind, rows, timedelta(minutes=1))
+    rounds = Rounds(db)
 
-    assert Rounds(db).round() == []
+    beside = rounds.round()
+    with housekeeping(db) as connection:
+        leases.end(connection, Audits.kind, taken)
+
+    assert (beside, rounds.round()) == ([], ["I5"])
+
+
+def test_a_violation_of_quotes_that_another_reconciler_audits_is_not_forgotten(db: Engine, offers: Offers) -> None:
+    """Kills: a walk that counts quotes as audited which it has left to another reconciler."""
+    change_past_the_product(db, offers.draft_quote().quote_id)
+    rounds = Rounds(db)
+    rounds.round()
+    with housekeeping(db) as connection:
+        leases.take(
+            connection, Audits.kind, list(connection.execute(text("SELECT tenant_id, id FROM quote"))), timedelta(minutes=1)
+        )
+
+    for _ in range(3):
+        rounds.round()
+
+    assert metric("q2o_audit_violations", invariant="I5") == 1
 
 
 def test_no_more_violations_are_remembered_than_there_is_room_for(

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from reconciliation import questions, rounds
 from reconciliation.incidents import Incidents
 from reconciliation.repairs import Repair, Repairs
-from reconciliation.rounds import in_rounds, in_time
+from reconciliation.rounds import Taking, in_time
 from tests.support.asked_engine import AskedEngine
 from tests.support.database import acting, new_database
+from tests.support.fulfilment import Fulfilment
 from tests.support.loading import loading
+from tests.support.offers import Offers
 from tests.support.reconciling import all_are_due
 from tests.support.sweep_selections import SWEEPS, instances_of, loop_on
-from tests.support.watched import Watched, incident
+from tests.support.watched import FIRST, SECOND, Watched, incident, order_key
 from tests.support.work_loads import make_open_work
+from workers.runtime.set_aside import Pauses
 
 BUDGET, TENANTS = 2, 10
+RUNNING, DELETED = "ACTIVE", "EXTERNALLY_TERMINATED"
 RepairsOf: TypeAlias = Callable[[Any, timedelta], list[str]]
 SEARCHES = {"step": 2, "case": 2, "deadline": 2, "orphan": 2, "incident": 2, "projection": 6}
 """Sweep -> how many searches share its budget. A sweep that is not named makes one. Each search may act on one row after the budget is used up."""
@@ -62,7 +66,32 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_round_ends_when_the_budget_is_used_up(clock: Clock) -> None:
+class Found(Taking[Any]):
+    """Takes whatever is found, and keeps what it gives back."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Engine", None), "test", dry_run=False)
+        self.given_back: list[Any] = []
+
+    def take(self, *rows: Any) -> Sequence[Any]:
+        self._held |= {self._key_of(row): row for row in rows}
+        return rows
+
+    def _give_back(self) -> None:
+        self.given_back += self._held.values()
+
+    def _key_of(self, row: Any) -> Any:
+        return row.id
+
+    def _free(self, connection: Connection, held: Mapping[Any, Any]) -> None: ...
+
+    def _settle(self, row: Any, proof: Any) -> None: ...
+
+
+ROWS: list[Any] = [SimpleNamespace(id=number, _asdict=lambda number=number: {"id": number}) for number in range(100)]
+
+
+def test_a_round_ends_when_the_budget_is_used_up_and_gives_the_others_back(clock: Clock) -> None:
     """Kills: looking at the time between two rounds only, of which one may take minutes."""
     acted: list[int] = []
 
@@ -71,17 +100,61 @@ def test_a_round_ends_when_the_budget_is_used_up(clock: Clock) -> None:
         acted.append(row.id)
         return True
 
-    rows: Any = [SimpleNamespace(id=number, _asdict=lambda number=number: {"id": number}) for number in range(100)]
-    given_back: list[Any] = []
+    found = Found()
 
-    assert in_rounds("test", lambda: rows, act, given_back.extend, once=False) == 3
-    assert (acted, given_back) == ([0, 1, 2], rows[3:])
+    assert found.rounds(lambda: found.take(*ROWS), act) == 3
+    assert (acted, found.given_back) == ([0, 1, 2], ROWS[3:])
+
+
+def test_a_row_that_is_left_alone_for_a_while_is_given_back_at_the_end(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: keeping a row from a reconciler that has had no trouble with it."""
+    monkeypatch.setattr("reconciliation.alone._pauses", Pauses())
+
+    def act(row: Any) -> bool:
+        if row is ROWS[0]:
+            raise RuntimeError("this row fails")
+        return False
+
+    found = Found()
+    found.act_on(found.take(*ROWS[:2]), act)
+
+    found.act_on(found.take(*ROWS[:2]), act)
+
+    assert found.given_back == ROWS[:1]
 
 
 def test_a_sweep_without_time_acts_on_one_item(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "BUDGET", timedelta(0))
 
     assert list(in_time([1, 2])) == [1]
+
+
+class TestASweepOfInstancesWithoutTime:
+    """Two instances are due, and the sweep has time to act on one row."""
+
+    @pytest.fixture
+    def two(self, offers: Offers, monkeypatch: pytest.MonkeyPatch) -> Watched:
+        for instance_id in (FIRST, SECOND):
+            two = Watched.of(offers, order_key(offers, Fulfilment.running(offers).order_id), instance_id)
+        two.execute("UPDATE workflow_correlation SET next_check_at = clock_timestamp()")
+        monkeypatch.setattr(rounds, "BUDGET", timedelta(0))
+        return two
+
+    def test_leaves_an_instance_that_is_gone_due_at_once(self, two: Watched) -> None:
+        assert two.sweep(DELETED) == 1
+        assert two.due_instances() == 1
+
+    def test_looks_at_all_that_run(self, two: Watched) -> None:
+        two.sweep(RUNNING)
+
+        assert two.due_instances(within=rounds.LEASE) == 0
+
+    def test_waits_for_no_command_that_has_locked_one_that_runs(self, two: Watched) -> None:
+        with two.offers.engine.connect() as command:  # never committed
+            lock = text("SELECT FROM workflow_correlation WHERE process_instance_id = :id FOR UPDATE")
+            two.sweep(RUNNING, meanwhile=lambda: command.execute(lock, {"id": FIRST}))
+
+        assert two.due_instances(within=rounds.LEASE) == 1
 
 
 def test_cases_that_a_sweep_had_no_time_for_are_looked_at_by_the_next_one(

@@ -1,4 +1,4 @@
-"""Leases on what a sweep has found: one reconciler at a time, until it has settled it, gives it back, or has no more time for it."""
+"""Leases on what a sweep has found: one reconciler at a time, until it has settled it, gives it back, or the lease is over."""
 
 from __future__ import annotations
 
@@ -32,9 +32,14 @@ class Reconciler:
         with housekeeping(self.database) as connection:
             leases.give_back(connection, KIND, taken)
 
-    def end(self, *keys: leases.Key) -> None:
+    def end(self, taken: leases.Taken) -> None:
         with housekeeping(self.database) as connection:
-            leases.end(connection, KIND, keys)
+            leases.end(connection, KIND, taken)
+
+    @property
+    def checks(self) -> list[int]:
+        with housekeeping(self.database) as connection:
+            return list(connection.scalars(text("SELECT checks FROM reconciliation_lease")))
 
 
 @pytest.fixture
@@ -75,18 +80,30 @@ def test_a_row_that_is_given_back_is_free_at_once_and_counts_as_never_taken(reco
 
     reconciler.give_back(first)
 
-    assert reconciler.take() == first
+    assert (len(reconciler.take()), reconciler.checks) == (1, [1])
 
 
-def test_a_lease_that_is_over_gives_nothing_back(reconciler: Reconciler, time_passes: Any) -> None:
+@pytest.mark.parametrize("leave", [Reconciler.give_back, Reconciler.end])
+def test_what_another_reconciler_has_leased_since_stays_leased(reconciler: Reconciler, time_passes: Any, leave: Any) -> None:
     """Kills: a reconciler that stood still for a minute, and then ends the lease of the one that went on."""
     first = reconciler.take()
     time_passes(LEASE)
     second = reconciler.take()
 
-    reconciler.give_back(first)
+    leave(reconciler, first)
 
     assert (len(second), reconciler.take()) == (1, {})
+
+
+def test_a_lease_on_what_has_come_back_is_no_lease_of_before(reconciler: Reconciler) -> None:
+    """Kills: proving a lease by how often it was taken, which begins anew when the lease has ended."""
+    first = reconciler.take()
+    reconciler.end(first)
+    reconciler.take()
+
+    reconciler.give_back(first)
+
+    assert reconciler.take() == {}
 
 
 def test_what_another_reconciler_takes_just_now_is_waited_for_neither_by_the_end_nor_by_the_return_of_a_lease(
@@ -98,4 +115,4 @@ def test_what_another_reconciler_takes_just_now_is_waited_for_neither_by_the_end
     request.getfixturevalue("taking")
 
     reconciler.give_back(first)
-    reconciler.end()
+    reconciler.end({})

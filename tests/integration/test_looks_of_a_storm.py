@@ -41,6 +41,15 @@ def test_they_are_over_when_a_sweep_has_looked_at_every_instance(watched: Watche
     assert (before, looks.are_over()) == (False, True)
 
 
+def test_they_stay_over_when_the_next_look_comes_near(watched: Watched) -> None:
+    looks = looks_at(watched)
+    watched.sweep(RUNNING)
+    before = looks.are_over()
+    watched.execute("UPDATE workflow_correlation SET next_check_at = clock_timestamp()")
+
+    assert (before, looks.are_over()) == (True, True)
+
+
 def test_an_instance_that_a_sweep_has_leased_is_left(watched: Watched) -> None:
     """Kills: judging while a sweep is under way, or after one that was given up with its leases."""
     looks = looks_at(watched)
@@ -52,11 +61,9 @@ def test_they_are_asked_for_again_when_a_sweep_has_left_its_leases(watched: Watc
     monkeypatch.setattr(quiet, "AGAIN", 0)
     looks = looks_at(watched)
     leased(watched)
-    looks.are_over()
 
-    watched.sweep(RUNNING)
-
-    assert looks.are_over()
+    assert not looks.are_over()
+    assert watched.due_instances() == 1
 
 
 def test_a_sweep_that_asked_the_engine_before_puts_no_look_off(watched: Watched) -> None:

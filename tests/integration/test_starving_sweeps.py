@@ -26,6 +26,7 @@ from tests.support.reconciling import all_are_due, silence
 from tests.support.work_loads import make_open_work
 
 FLOOD, ROUND, NOW = 30, 10, timedelta(0)
+MANY = 40  # times a coin is thrown: that it falls on one side each time happens once in a million million
 EARLIER = "t.{0} - n * interval '1 minute' - interval '1 year'"
 Row = tuple[UUID, UUID]
 Take = Callable[[Engine], Sequence[Any]]
@@ -127,6 +128,19 @@ def test_tenants_take_turns_because_a_sweep_may_have_no_time_for_all(world: Floo
     first_two = world.take(what)[:2]
 
     assert {tenant_id for tenant_id, _ in first_two} == {world.flooded, world.quiet}
+
+
+@pytest.mark.parametrize("what", SELECTIONS)
+def test_a_sweep_that_has_time_for_one_row_does_not_always_have_it_for_the_tenant_that_has_waited_longest(
+    world: Flooded, what: str
+) -> None:
+    """Kills: beginning with the oldest row. While the flood lasts it is the same tenant's each time, and nobody else has a turn."""
+    firsts = set()
+    for _ in range(MANY):
+        all_are_due(world.engine)
+        firsts.add(world.take(what)[0][0])
+
+    assert firsts == {world.flooded, world.quiet}
 
 
 @pytest.mark.parametrize("what", SELECTIONS)

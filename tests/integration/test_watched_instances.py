@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
 
 from domain.delivery import incidents
 from domain.delivery.resolving import Resolution
 from domain.offers import quotes
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import watching
-from reconciliation import rounds
 from reconciliation.incidents import Incidents
 from reconciliation.repairs import Repairs
 from tests.support.database import acting
@@ -169,6 +167,21 @@ def test_an_instance_that_the_engine_does_not_end_is_tried_again_with_one_findin
     assert (watched.case().order_id, watched.case().evidence["trouble"]) == (work.order_id, "INSTANCE_NOT_ENDED")
 
 
+def test_an_instance_that_is_ended_at_the_second_try_is_looked_at_again_at_once(
+    watched: Watched, work: Fulfilment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: counting an instance that runs until its next look, ten minutes later, because its end was recorded before."""
+    finish(work)
+    watched.engine.delete_instance.side_effect = [EngineRefusedError(403, "Forbidden", "no", None), None]
+    watched.sweep(RUNNING)
+    monkeypatch.setattr("reconciliation.alone._pauses", Pauses())
+    waiting = watched.due_instances()
+
+    watched.sweep(RUNNING)
+
+    assert (waiting, watched.due_instances()) == (0, 1)
+
+
 def test_the_case_of_an_instance_that_was_not_ended_closes_when_it_has_ended(watched: Watched, work: Fulfilment) -> None:
     finish(work)
     watched.engine.delete_instance.side_effect = EngineRefusedError(403, "Forbidden", "no", None)
@@ -194,34 +207,6 @@ def test_an_instance_that_cannot_be_ended_stops_no_other(offers: Offers) -> None
     assert watched.sweep(RUNNING) == 0
 
     assert watched.engine.delete_instance.call_count == 2
-
-
-class TestASweepWithoutTime:
-    """Two instances are due, and the sweep has time to act on one row."""
-
-    @pytest.fixture
-    def two(self, offers: Offers, monkeypatch: pytest.MonkeyPatch) -> Watched:
-        for instance_id in (FIRST, SECOND):
-            two = Watched.of(offers, order_key(offers, Fulfilment.running(offers).order_id), instance_id)
-        two.execute("UPDATE workflow_correlation SET next_check_at = clock_timestamp()")
-        monkeypatch.setattr(rounds, "BUDGET", timedelta(0))
-        return two
-
-    def test_leaves_an_instance_that_is_gone_due_at_once(self, two: Watched) -> None:
-        assert two.sweep(DELETED) == 1
-        assert two.due_instances() == 1
-
-    def test_looks_at_all_that_run(self, two: Watched) -> None:
-        two.sweep(RUNNING)
-
-        assert two.due_instances(within=rounds.LEASE) == 0
-
-    def test_waits_for_no_command_that_has_locked_one_that_runs(self, two: Watched) -> None:
-        with two.offers.engine.connect() as command:  # never committed
-            lock = text("SELECT FROM workflow_correlation WHERE process_instance_id = :id FOR UPDATE")
-            two.sweep(RUNNING, meanwhile=lambda: command.execute(lock, {"id": FIRST}))
-
-        assert two.due_instances(within=rounds.LEASE) == 1
 
 
 def test_a_dry_run_says_what_is_lost_and_changes_nothing(watched: Watched) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from domain.offers import deciding
@@ -14,13 +14,13 @@ from workers.runtime.engine_history import EngineInstance, Incident
 class AskedEngine:
     """`instances` are the registered ones. Each runs, has a task and an incident, and is also listed among those that were ended from outside."""
 
-    instances: Collection[EngineInstance]
+    instances: Sequence[EngineInstance]
 
-    def assigned_tasks(self, *_: object) -> list[UserTask]:
-        return [_task(one) for one in self.instances]
+    def assigned_tasks(self, _: str, limit: int, first: int) -> list[UserTask]:
+        return [_task(one) for one in self.instances[first : first + limit]]
 
-    def open_tasks(self, *_: object) -> list[UserTask]:
-        return [_task(one) for one in self.instances]
+    def open_tasks(self, _: str, first: int, limit: int) -> list[UserTask]:
+        return [_task(one) for one in self.instances[first : first + limit]]
 
     def who_assigned(self, *_: object) -> str | None:
         return None
@@ -34,17 +34,17 @@ class AskedEngine:
     def find_instances(self, *_: object) -> list[Instance]:
         return []
 
-    def running_roots(self, *_: object, **__: object) -> list[EngineInstance]:
-        return list(self.instances)
+    def running_roots(self, first: int, limit: int, **_: object) -> Sequence[EngineInstance]:
+        return self.instances[first : first + limit]
 
-    def ended_from_outside(self, *_: object) -> list[EngineInstance]:
-        return list(self.instances)
+    def ended_from_outside(self, first: int, limit: int) -> Sequence[EngineInstance]:
+        return self.instances[first : first + limit]
 
     def instances_by_id(self, instance_ids: Collection[str]) -> dict[str, EngineInstance]:
         return {one.id: one for one in self.instances if one.id in instance_ids}
 
-    def incidents_from(self, *_: object) -> list[Incident]:
-        return [_incident(one) for one in self.instances]
+    def incidents_from(self, first: int, limit: int) -> list[Incident]:
+        return [_incident(one) for one in self.instances[first : first + limit]]
 
     def incidents_at(self, instance_id: str, _: str) -> list[Incident]:
         return [_incident(one) for one in self.instances if one.id == instance_id]

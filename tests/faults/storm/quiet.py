@@ -15,7 +15,7 @@ from tests.support.suite import Shop
 AGAIN = 10.0  # seconds between two requests for the same looks; a sweep takes half as long
 WATCHED = "status IN ('STARTED', 'LOST')"
 LOOK_NOW = text(
-    f"""UPDATE workflow_correlation SET next_check_at = clock_timestamp(), checks = checks + 1
+    f"""UPDATE workflow_correlation SET next_check_at = clock_timestamp()
     WHERE {WATCHED} AND next_check_at <= clock_timestamp() + CAST(:within AS interval)"""
 )
 TO_LOOK_AT = text(
@@ -28,17 +28,19 @@ UNDELIVERED = text("SELECT * FROM workflow_command WHERE tenant_id = :tenant AND
 class Looks:
     """The looks of reconciliation at the process instances, of which the storm has deleted some; the next look may be ten minutes away.
 
-    An instance that a sweep has leased counts as not looked at: a lease lasts for half a minute, and the wait after a look for a minute.
+    A lease lasts for half a minute, and the wait after a look for a minute: so what is due within the time of a lease may only be leased.
     """
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
         self._asked_at = monotonic()
+        self._are_over = False
         self._ask(2 * LONGEST_WAIT)
 
     def are_over(self) -> bool:
-        """Whether every instance was looked at. Asks again for the looks that are left."""
-        if not self.left():
+        """Whether every instance was looked at since the storm has healed. Asks again for the looks that are left."""
+        self._are_over = self._are_over or not self.left()
+        if self._are_over:
             return True
         if monotonic() - self._asked_at > AGAIN:
             self._asked_at = monotonic()
@@ -52,7 +54,7 @@ class Looks:
         return [f"{number} process instances that reconciliation has to look at"] if number else []
 
     def _ask(self, within: timedelta) -> None:
-        """Let the looks of this time come now. One more check is counted, so that a sweep that has asked the engine before puts nothing off."""
+        """Let the looks of this time come now. A sweep that has asked the engine before puts none of them off, because its lease is gone."""
         with self._shop.database.begin() as connection:
             connection.execute(LOOK_NOW, {"within": within})
 

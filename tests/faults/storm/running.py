@@ -189,7 +189,7 @@ def _weathered(
         looks = Looks(world.shop)
         history.note("healed")
         healed = monotonic()
-        is_quiet = _until(lambda: people.are_gone and not still_open(world.shop) and looks.are_over(), quiet_within, tell)
+        is_quiet = _until(lambda: looks.are_over() and people.are_gone and not still_open(world.shop), quiet_within, tell)
         quiet_after = monotonic() - healed if is_quiet else None
         if is_quiet:
             # It closes resolved cases after a while, and what it tells the engine and Kafka then would be open when the others end.
