@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
 
-from domain.delivery import fulfilling, starting, unanswered
+from domain.delivery import attempts, fulfilling, starting, unanswered
 from domain.delivery.attempts import ATTEMPT, AttemptCommand, AttemptStatus
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import StepEvent, StepStatus
 from domain.delivery.unanswered import KEY, Silence
-from domain.store import UnitOfWork
+from domain.store import CellKind, UnitOfWork
 from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.steps import MEANING
@@ -85,14 +85,16 @@ class Cancellations:
             step_id=row.id,
             event=event,
             source=SOURCE,
+            request_no=attempts.request_no_of(row.idempotency_key),
             external_ref=reply.external_ref if event is StepEvent.COMPLETE else None,
             external_request_id=reply.request_id,
             reason=reply.reason,
         )
 
         def record(uow: UnitOfWork) -> bool:
-            fulfilling.record_fact(uow, fact)
-            return True
+            was_live = attempts.is_live(uow, row.question_id)
+            kind, _ = fulfilling.record_fact(uow, fact)
+            return kind is not CellKind.KEEP or (was_live and not attempts.is_live(uow, row.question_id))
 
         return self._make(row, action, {"providerStatus": reply.status, "requestId": reply.request_id}, record)
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
 
 from domain.delivery import fulfilling, unanswered
-from domain.delivery.attempts import ATTEMPT
+from domain.delivery.attempts import ATTEMPT, request_no_of
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
 from domain.delivery.unanswered import KEY, Silence
@@ -97,6 +97,7 @@ class Steps:
             step_id=row.id,
             event=event,
             source=SOURCE,
+            request_no=request_no_of(row.idempotency_key),
             external_ref=reply.external_ref,
             external_request_id=reply.request_id,
             failure_class=FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE,

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, func, select, text, update
+from sqlalchemy import Index, Row, func, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.store import Base, Owned, UnitOfWork, check_in, ref, sql_list, table_of
@@ -85,6 +85,31 @@ def idempotency_key(step_id: UUID, command: AttemptCommand = AttemptCommand.EXEC
     A repaired request has a key of its own: the provider has rejected the old one, and would reject it again (decision 0019).
     """
     return f"fulfillment:{step_id}:{command}" + (f":{request_no}" if request_no > 1 else "")
+
+
+def request_no_of(key: str) -> int:
+    """Which provider request of its step an idempotency key is of."""
+    _, _, _, *number = key.split(":")
+    return int(number[0]) if number else 1
+
+
+def request_named(uow: UnitOfWork, step: Row[Any], external_request_id: str | None) -> int | None:
+    """Which provider request of a step the provider calls by this id; None: it may be any of them.
+
+    An id that we have never seen is that of the request that counts now, if we know the ids of all earlier ones: its reply was lost.
+    """
+    query = select(ATTEMPT.c.idempotency_key, ATTEMPT.c.external_request_id).filter_by(tenant_id=uow.tenant_id, step_id=step.id)
+    known: dict[int, set[str | None]] = {number: set() for number in range(1, step.request_no + 1)}
+    for key, request_id in uow.connection.execute(query.where(ATTEMPT.c.command == AttemptCommand.EXECUTE)):
+        known[request_no_of(key)].add(request_id)
+    named = [number for number, ids in known.items() if external_request_id is not None and external_request_id in ids]
+    are_earlier_known = all(ids - {None} for number, ids in known.items() if number < step.request_no)
+    return named[0] if named else step.request_no if are_earlier_known else None
+
+
+def is_live(uow: UnitOfWork, attempt_id: UUID) -> bool:
+    """Whether nothing final is known of an attempt."""
+    return uow.read(ProviderAttempt, attempt_id).status in LIVE_STATUSES
 
 
 def settle(uow: UnitOfWork, which: Mapping[str, Any], status: AttemptStatus, **known: Any) -> bool:

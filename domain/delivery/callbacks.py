@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Index, Row, and_, func, select, text, tuple_,
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
-from domain.delivery import troubles
+from domain.delivery import attempts, troubles
 from domain.delivery.fulfilling import OutcomeSource, RecordFact, record_fact
 from domain.delivery.steps import STEP, FailureClass, StepEvent
 from domain.errors import Conflict, SafeAction, UnknownTenantError
@@ -236,12 +236,16 @@ def _apply(uow: UnitOfWork, command: ReceiveCallback) -> tuple[CellKind, Row[Any
     event, step = EVENTS.get(command.event_type), _own_step(uow, command)
     if step is None or event is None:
         return None
+    request_no = attempts.request_named(uow, step, command.external_request_id)
+    if request_no is None and event is StepEvent.FAIL_FINALLY:
+        request_no = step.request_no - 1  # an earlier request was rejected: most likely it is this one that is told of again
     names = ("external_ref", "external_request_id", "external_event_id", "external_event_at")
     failure = FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE
     fact = RecordFact(
         step_id=step.id,
         event=event,
         source=OutcomeSource.CALLBACK,
+        request_no=request_no,
         failure_class=failure,
         **{name: getattr(command, name) for name in names},
     )

@@ -16,7 +16,7 @@ from sqlalchemy import Row, func, update
 
 from domain import messages
 from domain.delivery import attempts, steps, troubles
-from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand, AttemptStatus, ProviderAttempt
+from domain.delivery.attempts import ATTEMPT, AttemptCommand, AttemptStatus
 from domain.delivery.contradictions import StepContradiction, Verdict
 from domain.delivery.step_moves import EMITS, FACTS, INFERENCES
 from domain.delivery.steps import SETTLED_BY_PROVIDER, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
@@ -60,13 +60,15 @@ CLASS_OF = {
 class RecordFact:
     """Something that the provider said about a step. Times are the provider's own clock, kept beside ours.
 
-    `attempt_id` is given where the fact is about one attempt only ("this was never sent"), not about the provider request.
+    `attempt_id` is given where the fact is about one attempt only ("this was never sent"), not about the provider request. `request_no` is
+    the provider request of the step that the fact is about; None: the one that counts now.
     """
 
     step_id: UUID
     event: StepEvent
     source: OutcomeSource
     attempt_id: UUID | None = None
+    request_no: int | None = None
     external_ref: str | None = None
     external_request_id: str | None = None
     external_event_id: str | None = None
@@ -103,9 +105,9 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     uow.summary.note(external_request_id=command.external_request_id, external_event_id=command.external_event_id)
-    if command.attempt_id is not None and not _is_live(uow, command.attempt_id):
+    if _is_over(uow, command, step):
         uow.summary.repeat("fulfillment_step", step)
-        return CellKind.KEEP, step  # given up before: its outcome says nothing about the attempt that is live now
+        return CellKind.KEEP, step
     command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
     if cell is None:
@@ -122,9 +124,23 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any
     return cell.kind, step
 
 
+def _is_over(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
+    """Whether a fact is about an attempt that was given up, or a request that a person has repaired, and so says nothing about the present one."""
+    if command.attempt_id is not None and not attempts.is_live(uow, command.attempt_id):
+        return True
+    return command.event is not StepEvent.COMPLETE and _is_of_earlier_request(command, step)
+
+
+def _is_of_earlier_request(command: RecordFact, step: Row[Any]) -> bool:
+    return command.request_no is not None and command.request_no < step.request_no
+
+
 def _in_context(command: RecordFact, step: Row[Any]) -> RecordFact:
     if command.event is not StepEvent.COMPLETE:
         return command
+    if _is_of_earlier_request(command, step):
+        # It was rejected, and replaced by another one: whoever repaired it did not count on an effect.
+        return replace(command, event=StepEvent.COMPLETE_OTHERWISE, reason=f"REQUEST_{command.request_no}_WAS_COMPLETED")
     if step.status == StepStatus.COMPLETED and command.external_ref and step.external_ref not in {None, command.external_ref}:
         return replace(command, event=StepEvent.COMPLETE_OTHERWISE)
     if step.status == StepStatus.CANCEL_REQUESTED:
@@ -173,8 +189,9 @@ def _contradict(uow: UnitOfWork, before: Row[Any], command: RecordFact) -> Row[A
 
 def _open_case(uow: UnitOfWork, before: Row[Any], step: Row[Any], command: RecordFact) -> None:
     detail = f"{step.provider_name} says {command.event} of {step.step_code}, which is {before.status}."
-    evidence = {"known": before.status, "external_event_id": command.external_event_id}
-    is_stopped = step.status in {StepStatus.HELD, StepStatus.UNKNOWN}
+    names = ("external_event_id", "external_ref", "request_no")
+    evidence = {"known": before.status, **{name: getattr(command, name) for name in names}}
+    is_stopped = step.status != before.status and step.status in {StepStatus.HELD, StepStatus.UNKNOWN}
     triaging.open_case(uow, troubles.of_contradiction(step, command.event, detail, evidence, stops=is_stopped))
 
 
@@ -212,10 +229,6 @@ def hold(uow: UnitOfWork, step_id: UUID, reason: str) -> Row[Any]:
     return step
 
 
-def _is_live(uow: UnitOfWork, attempt_id: UUID) -> bool:
-    return uow.read(ProviderAttempt, attempt_id).status in LIVE_STATUSES
-
-
 def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
     """The provider has a request that was taken for absent: the outcome of its attempt is unknown again."""
     latest = update(ATTEMPT).filter_by(
@@ -226,6 +239,7 @@ def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
 
 def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer) -> None:
     request_id = command.external_request_id if isinstance(command, RecordFact) else None
+    answered = AttemptCommand.CANCEL if command.event in OF_CANCELLATION else AttemptCommand.EXECUTE
     for attempted, status in ATTEMPT_AFTER[command.event].items():
         attempts.settle(
             uow,
@@ -233,7 +247,7 @@ def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer
             status,
             outcome_source=command.source,
             reason=command.reason,
-            external_request_id=func.coalesce(request_id, ATTEMPT.c.external_request_id),
+            external_request_id=func.coalesce(request_id if attempted is answered else None, ATTEMPT.c.external_request_id),
         )
 
 

@@ -109,7 +109,6 @@ def _unless_final(column: Any, said: Any) -> Any:
 
 
 EVIDENCE = {
-    FulfillmentStep.external_ref: func.coalesce(FulfillmentStep.external_ref, param("external_ref")),
     FulfillmentStep.external_event_id: _unless_final(FulfillmentStep.external_event_id, param("external_event_id", Text())),
     FulfillmentStep.external_event_at: _unless_final(
         FulfillmentStep.external_event_at, param("external_event_at", TIMESTAMP(timezone=True))
@@ -117,16 +116,20 @@ EVIDENCE = {
     FulfillmentStep.final_reason: _unless_final(FulfillmentStep.final_reason, param("reason", Text())),
 }
 WHY = {FulfillmentStep.failure_class: param("failure_class", Text())}
-RECEIVED = {FulfillmentStep.external_complete_received_at: func.coalesce(FulfillmentStep.external_complete_received_at, NOW)}
+RECEIVED = {
+    FulfillmentStep.external_ref: func.coalesce(FulfillmentStep.external_ref, param("external_ref")),
+    FulfillmentStep.external_complete_received_at: func.coalesce(FulfillmentStep.external_complete_received_at, NOW),
+}
 
 
 FACTS = {
     StepEvent.ACKNOWLEDGE: Move(FulfillmentStep, STEP_MATRIX, StepEvent.ACKNOWLEDGE, sets=WHY),
     StepEvent.COMPLETE: Move(FulfillmentStep, STEP_MATRIX, StepEvent.COMPLETE, sets=WHY | EVIDENCE | RECEIVED),
+    # It has a row of its own, and changes nothing of the step.
+    StepEvent.COMPLETE_OTHERWISE: Move(FulfillmentStep, STEP_MATRIX, StepEvent.COMPLETE_OTHERWISE),
     **{
         event: Move(FulfillmentStep, STEP_MATRIX, event, sets=WHY | EVIDENCE)
         for event in (
-            StepEvent.COMPLETE_OTHERWISE,
             StepEvent.FAIL_WITHOUT_EFFECT,
             StepEvent.FAIL_FINALLY,
             StepEvent.CONFIRM_CANCEL,

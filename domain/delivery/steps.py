@@ -111,7 +111,7 @@ STEP_MATRIX = Matrix(
             S.FAILED: S.FAILED,
         },
         E.COMPLETE: {S.PENDING: S.HELD, S.CANCELLED: S.CANCELLED, S.SKIPPED: S.SKIPPED, S.FAILED: S.FAILED},
-        E.COMPLETE_OTHERWISE: {S.COMPLETED: S.COMPLETED},
+        E.COMPLETE_OTHERWISE: {status: status for status in S if status is not S.PENDING},
         E.FAIL_WITHOUT_EFFECT: {S.PENDING: S.PENDING, S.COMPLETED: S.COMPLETED},
         E.FAIL_FINALLY: {S.PENDING: S.PENDING, S.COMPLETED: S.COMPLETED},
         E.FIND_ABSENT: {S.COMPLETED: S.COMPLETED},
@@ -119,7 +119,7 @@ STEP_MATRIX = Matrix(
         E.REFUSE_CANCEL: {S.CANCELLED: S.CANCELLED},
     },
 )
-"""COMPLETE_OTHERWISE is a completion under another reference than the first one had."""
+"""COMPLETE_OTHERWISE is a completion under another reference than the first one had, or of a request that a person has repaired since."""
 SETTLED_BY_PROVIDER = frozenset(
     {
         (E.CONFIRM_CANCEL, S.COMPLETED),

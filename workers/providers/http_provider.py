@@ -30,8 +30,10 @@ from workers.runtime.transport import ClientTls
 PUBLIC_AUTHORITIES = ClientTls(peer="provider")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _STATUS_OF = {200: ReplyStatus.COMPLETED, 202: ReplyStatus.ACCEPTED, 422: ReplyStatus.REJECTED}
-# A gateway may send these after the provider has begun, and some ask for another try: they prove nothing.
-_INCONCLUSIVE = frozenset({408, 421, 425, 429})
+# A gateway may send these after the provider has begun, and some ask for another try: they prove nothing. What a request is in conflict with
+# (409, 423) may be a copy of itself that is being carried out.
+_INCONCLUSIVE = frozenset({408, 409, 421, 423, 425, 429})
+_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"  # the one conflict that is none with a copy: the key had another body before
 
 
 class HttpProvider:
@@ -167,7 +169,8 @@ def _settled(response: httpx.Response, idempotency_key: str) -> ProviderReply:
     if response.status_code in _STATUS_OF:
         return _reply(response, expected=_STATUS_OF[response.status_code])
     problem = _problem(response)
-    if response.is_client_error and response.status_code not in _INCONCLUSIVE and problem.code is not None:
+    is_refusal = response.is_client_error and response.status_code not in _INCONCLUSIVE and problem.code is not None
+    if is_refusal or problem.code == _KEY_REUSED:
         raise ProviderContractError(_refusal(response, problem, idempotency_key))
     raise ProviderOutcomeUnknownError(f"the provider responded with {response.status_code}: the outcome has to be asked for")
 

@@ -6,6 +6,7 @@ that is not known is recorded as UNKNOWN; reconciliation asks the provider, and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -109,8 +110,11 @@ class Fulfillment:
                 uow.summary.repeat("fulfillment_step", step)
         if step.status not in STARTABLE:
             return fulfilling.process_variables(self._known_to_another(task, key, step))
+        send_until = self._send_until()
         started = self._start(task, key, step)
-        return fulfilling.process_variables(self._read(task, key) if started is None else self._send(task, key, started))
+        if started is None:
+            return fulfilling.process_variables(self._read(task, key))
+        return fulfilling.process_variables(self._send(task, key, started, send_until))
 
     @topic("fulfillment.cancel-step", Kind.STEP, sets=fulfilling.OUTCOME, asks_provider=True, heartbeat=heartbeat)
     def cancel(self, task: Task, key: BusinessKey) -> dict[str, Variable]:
@@ -119,13 +123,14 @@ class Fulfillment:
         if step.status != StepStatus.CANCEL_REQUESTED:
             return fulfilling.process_variables(step)
         command = StartStep(step_id=step.id, expected_version=step.version, worker_id=task.worker_id, external_task_id=task.id)
+        send_until = self._send_until()
         try:
             with open_unit_of_work(self._database, task, key) as uow:
                 started = starting.start_cancellation(uow, command)
         except (steps.StepObsolete, steps.StepAlreadyStarted, starting.StepNotCancellable):
             # Settled meanwhile, or sent before: the process waits for the reply, and reconciliation asks about it.
             return fulfilling.process_variables(self._read(task, key))
-        return fulfilling.process_variables(self._send_cancellation(task, key, started))
+        return fulfilling.process_variables(self._send_cancellation(task, key, started, send_until))
 
     def _action(self, task: Task, step: Row[Any]) -> object:
         return the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(step))["falloutAction"]
@@ -159,7 +164,15 @@ class Fulfillment:
         except (steps.StepAlreadyStarted, steps.StepVersionConflict, steps.StepOutcomeUnknown) as refusal:
             raise RetryLater.by(STEP_ELSEWHERE, str(refusal)) from refusal
 
-    def _send(self, task: Task, key: BusinessKey, started: StartedStep) -> Row[Any]:
+    def _send_until(self) -> float:
+        """Until when a request that is started now may leave, by the monotonic clock.
+
+        What is conclusive about a silent worker rests on this: its request has arrived when the worker counts as dead, or never leaves. The
+        second half of that time is for the call itself (`workers.providers.budget`).
+        """
+        return time.monotonic() + self._attempt_stale_after.total_seconds() / 2
+
+    def _send(self, task: Task, key: BusinessKey, started: StartedStep, send_until: float) -> Row[Any]:
         """Send the request while no transaction is open; every outcome is recorded before the engine is told."""
         step = started.step
         request = ProviderRequest(
@@ -176,6 +189,7 @@ class Fulfillment:
             step_id=step.id, event=StepEvent.FAIL_WITHOUT_EFFECT, source=OutcomeSource.RESPONSE, attempt_id=started.attempt_id
         )
         try:
+            _require_time(send_until)
             reply = self._providers[step.provider_name].execute(request)
         except ProviderUnavailableError as error:
             # A fact of this attempt alone: nothing of it was sent. An earlier attempt may have had its effect.
@@ -188,7 +202,7 @@ class Fulfillment:
             return self._infer_unknown(task, key, step, str(error))
         return self._keep(task, key, _fact(step, EVENT_OF[reply.status], reply))
 
-    def _send_cancellation(self, task: Task, key: BusinessKey, started: StartedCancellation) -> Row[Any]:
+    def _send_cancellation(self, task: Task, key: BusinessKey, started: StartedCancellation, send_until: float) -> Row[Any]:
         step = started.step
         request = CancelRequest(
             idempotency_key=started.idempotency_key,
@@ -196,6 +210,7 @@ class Fulfillment:
             step_ref=steps.business_key(step.tenant_id, step.id),
         )
         try:
+            _require_time(send_until)
             reply = self._providers[step.provider_name].cancel(request)
         except ProviderUnavailableError:
             self._record_cancellation_status(task, key, started, AttemptStatus.ABSENT)
@@ -248,11 +263,17 @@ class Fulfillment:
         return after
 
 
+def _require_time(send_until: float) -> None:
+    if time.monotonic() > send_until:
+        raise ProviderUnavailableError("nothing was sent: this worker stood still for so long that it may count as dead")
+
+
 def _fact(step: Row[Any], event: StepEvent, reply: ProviderReply) -> RecordFact:
     return RecordFact(
         step_id=step.id,
         event=event,
         source=OutcomeSource.RESPONSE,
+        request_no=step.request_no,
         external_ref=reply.external_ref,
         external_request_id=reply.request_id,
         failure_class=FailureClass.REJECTED if event is StepEvent.FAIL_FINALLY else FailureClass.NONE,
