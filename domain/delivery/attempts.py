@@ -20,12 +20,15 @@ from domain.store.claims import Checked, Groups
 
 
 class AttemptStatus(StrEnum):
+    """REPEATED: nobody knows what became of it, and a person lets its request be sent again."""
+
     SENT = "SENT"
     ACKNOWLEDGED = "ACKNOWLEDGED"
     UNKNOWN = "UNKNOWN"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     ABSENT = "ABSENT"
+    REPEATED = "REPEATED"
 
 
 class AttemptCommand(StrEnum):
@@ -37,6 +40,8 @@ class AttemptCommand(StrEnum):
 
 LIVE_STATUSES = (AttemptStatus.SENT, AttemptStatus.ACKNOWLEDGED, AttemptStatus.UNKNOWN)
 LIVE = f"status IN {sql_list(LIVE_STATUSES)}"
+UNCERTAIN = f"status IN {sql_list((*LIVE_STATUSES, AttemptStatus.REPEATED))}"
+"""Its request may still have its effect, or has had it without our knowing."""
 
 
 class ProviderAttempt(Owned, Checked, Base):
@@ -123,7 +128,29 @@ def settle(uow: UnitOfWork, which: Mapping[str, Any], status: AttemptStatus, **k
     return uow.connection.execute(settled).first() is not None
 
 
+def settle_repeated(uow: UnitOfWork, step_id: UUID, status: AttemptStatus, reason: str | None) -> None:
+    """Record what is known now of the attempts at a step that were repeated: what became of their request is known."""
+    repeated = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, status=AttemptStatus.REPEATED)
+    uow.connection.execute(repeated.values(status=status, reason=reason, settled_at=func.clock_timestamp()))
+
+
+def has_repeated(uow: UnitOfWork, step_id: UUID) -> bool:
+    """Whether nobody knows what became of an attempt at this step, although its request was, or will be, sent again."""
+    repeated = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step_id, status=AttemptStatus.REPEATED)
+    return uow.connection.execute(repeated).first() is not None
+
+
+def reopen_repeated(uow: UnitOfWork, step_id: UUID) -> None:
+    """Make the last repeated attempt live again, if none is, so that the provider is asked about it: the request is not to be sent again."""
+    if has_live(uow, step_id):
+        return
+    repeated = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step_id, status=AttemptStatus.REPEATED)
+    last = repeated.order_by(ATTEMPT.c.attempt_no.desc()).limit(1).scalar_subquery()
+    again = update(ATTEMPT).where(ATTEMPT.c.tenant_id == uow.tenant_id, ATTEMPT.c.id == last)
+    uow.connection.execute(again.values(status=AttemptStatus.UNKNOWN, settled_at=None, **DUE_AT_ONCE))
+
+
 def has_live(uow: UnitOfWork, step_id: UUID) -> bool:
-    """Whether a request to carry out this step may still have its effect."""
+    """Whether an attempt at this step is live."""
     live = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step_id, command=AttemptCommand.EXECUTE)
     return uow.connection.execute(live.where(ATTEMPT.c.status.in_(LIVE_STATUSES))).first() is not None

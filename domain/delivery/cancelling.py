@@ -27,7 +27,7 @@ from domain.delivery.orders import (
     PonrReached,
     SalesOrder,
 )
-from domain.delivery.step_moves import CANCEL, DECISIONS, EMITS
+from domain.delivery.step_moves import CANCELLATIONS, DECISIONS, EMITS
 from domain.delivery.steps import STEP, STEP_MATRIX, StepEvent, StepKind, StepStatus
 from domain.errors import AlreadyExists
 from domain.offers.prices import PriceResult
@@ -279,11 +279,14 @@ def withdraw_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]], reason: st
 
 
 def _cancel(uow: UnitOfWork, step: Row[Any], reason: str = ORDER_CANCELLED) -> None:
+    attempts.reopen_repeated(uow, step.id)
+    is_under_way = attempts.has_live(uow, step.id)
     if step.status == StepStatus.HELD:
         troubles.cancel_cases(uow, step.id)
-        if not attempts.has_live(uow, step.id):
+        if not is_under_way:
             resolve = DECISIONS[StepEvent.RESOLVE_CANCEL]
             uow.apply(resolve, step_id=step.id, expected_version=step.version, reason=reason, emits="StepCancelled")
             return
-    target = STEP_MATRIX.targets(StepEvent.CANCEL)[StepStatus(step.status)]
-    uow.apply(CANCEL, step_id=step.id, reason=reason, emits=EMITS[target])
+    event = StepEvent.CANCEL_RELEASED if step.status == StepStatus.RETRYABLE and is_under_way else StepEvent.CANCEL
+    target = STEP_MATRIX.targets(event)[StepStatus(step.status)]
+    uow.apply(CANCELLATIONS[event], step_id=step.id, reason=reason, emits=EMITS[target])

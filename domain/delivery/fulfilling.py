@@ -16,7 +16,7 @@ from sqlalchemy import Row, func, update
 
 from domain import messages
 from domain.delivery import attempts, steps, troubles
-from domain.delivery.attempts import ATTEMPT, AttemptCommand, AttemptStatus
+from domain.delivery.attempts import ATTEMPT, LIVE_STATUSES, AttemptCommand, AttemptStatus
 from domain.delivery.contradictions import StepContradiction, Verdict
 from domain.delivery.step_moves import EMITS, FACTS, INFERENCES
 from domain.delivery.steps import SETTLED_BY_PROVIDER, STEP_MATRIX, FailureClass, FulfillmentStep, StepEvent, StepStatus
@@ -32,6 +32,7 @@ class OutcomeSource(StrEnum):
     CALLBACK = "CALLBACK"
     RECONCILIATION = "RECONCILIATION"
     HUMAN = "HUMAN"
+    POLICY = "POLICY"
 
 
 OF_CANCELLATION = frozenset({StepEvent.CONFIRM_CANCEL, StepEvent.REFUSE_CANCEL})
@@ -105,7 +106,7 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     uow.summary.note(external_request_id=command.external_request_id, external_event_id=command.external_event_id)
-    if _is_over(uow, command, step):
+    if _is_over(uow, command, step) or _leaves_a_repeated_one(uow, command, step):
         uow.summary.repeat("fulfillment_step", step)
         return CellKind.KEEP, step
     command = _in_context(command, step)
@@ -119,7 +120,7 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any
     else:
         uow.summary.repeat("fulfillment_step", step)
     _settle_attempts(uow, step.id, command)
-    if command.source is not OutcomeSource.RESPONSE and cell.kind is CellKind.MOVE:
+    if command.source not in {OutcomeSource.RESPONSE, OutcomeSource.POLICY} and cell.kind is CellKind.MOVE:
         notify_step(uow, step)
     return cell.kind, step
 
@@ -129,6 +130,18 @@ def _is_over(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
     if command.attempt_id is not None and not attempts.is_live(uow, command.attempt_id):
         return True
     return command.event is not StepEvent.COMPLETE and _is_of_earlier_request(command, step)
+
+
+def _leaves_a_repeated_one(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
+    """Whether a fact ends one attempt only, at a step that is being cancelled, and leaves an earlier one of which nobody knows what became.
+
+    The earlier one is live again, and so is asked about: until then the step is not cancelled.
+    """
+    if command.attempt_id is None or step.status != StepStatus.CANCEL_REQUESTED or not attempts.has_repeated(uow, step.id):
+        return False
+    _settle_attempts(uow, step.id, command)
+    attempts.reopen_repeated(uow, step.id)
+    return True
 
 
 def _is_of_earlier_request(command: RecordFact, step: Row[Any]) -> bool:
@@ -206,29 +219,6 @@ def infer(uow: UnitOfWork, command: Infer) -> Row[Any]:
     return step
 
 
-def hold(uow: UnitOfWork, step_id: UUID, reason: str) -> Row[Any]:
-    """Give up: a step that is RETRYABLE or UNKNOWN becomes HELD. Any other is left as it is, and one that a person has just released."""
-    step = uow.read(FulfillmentStep, step_id, lock=True)
-    if step.failure_class == FailureClass.RELEASED:
-        return step
-    if step.status == StepStatus.RETRYABLE:
-        failure = FailureClass(step.failure_class)
-        fact = RecordFact(
-            step_id=step_id, event=StepEvent.FAIL_FINALLY, source=OutcomeSource.RESPONSE, failure_class=failure, reason=reason
-        )
-        return record_fact(uow, fact)[1]
-    if step.status == StepStatus.UNKNOWN:
-        conclusion = Infer(
-            step_id=step_id,
-            expected_version=step.version,
-            event=StepEvent.FIND_UNCLEAR,
-            source=OutcomeSource.RESPONSE,
-            reason=reason,
-        )
-        return infer(uow, conclusion)
-    return step
-
-
 def _reopen_attempt(uow: UnitOfWork, step: Row[Any]) -> None:
     """The provider has a request that was taken for absent: the outcome of its attempt is unknown again."""
     latest = update(ATTEMPT).filter_by(
@@ -249,6 +239,16 @@ def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer
             reason=command.reason,
             external_request_id=func.coalesce(request_id if attempted is answered else None, ATTEMPT.c.external_request_id),
         )
+        if attempted is AttemptCommand.EXECUTE and _is_word_of_provider(command):
+            # Of a request that is under way, the attempt that is live says so.
+            attempts.settle_repeated(uow, step_id, AttemptStatus.FAILED if status in LIVE_STATUSES else status, command.reason)
+
+
+def _is_word_of_provider(command: RecordFact | Infer) -> bool:
+    """Whether the provider has told what became of the request, or that it never saw it."""
+    if isinstance(command, Infer):
+        return command.event is StepEvent.FIND_ABSENT
+    return command.attempt_id is None and command.source is not OutcomeSource.POLICY
 
 
 def notify_step(uow: UnitOfWork, step: Row[Any]) -> None:

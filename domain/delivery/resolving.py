@@ -85,6 +85,7 @@ RULES: Mapping[Resolution, Rule] = {
 }
 SENT_AGAIN = frozenset({StepEvent.RESOLVE_RETRY, StepEvent.RESOLVE_REPAIRED})
 ATTEMPT_AFTER = {
+    (StepEvent.RESOLVE_RETRY, AttemptCommand.EXECUTE): AttemptStatus.REPEATED,
     (StepEvent.RESOLVE_COMPLETED, AttemptCommand.EXECUTE): AttemptStatus.SUCCEEDED,
     (StepEvent.RESOLVE_CANCEL, AttemptCommand.CANCEL): AttemptStatus.SUCCEEDED,
 }
@@ -195,7 +196,7 @@ def must_be_complete(command: ResolveCase) -> None:
 def _must_fit(command: ResolveCase, case: Row[Any], order: Row[Any] | None, step: Row[Any] | None) -> None:
     if step is None and command.resolution not in (allowed := _without_step(case)):
         raise ResolutionNotAllowed.about(
-            case, f"The case is about no step: choose {' or '.join(allowed)}.", aggregate_type="fallout_case"
+            case, f"It is about no step: choose {' or '.join(allowed)}.", aggregate_type="fallout_case"
         )
     if step is not None and RULES[command.resolution].event in SENT_AGAIN and not _is_wanted(order, step):
         raise ResolutionNotAllowed.about(
@@ -267,19 +268,19 @@ def decide_step(
     external_ref: str | None = None,
     request_changes: Mapping[str, Any] | None = None,
 ) -> Row[Any]:
-    """Carry out a decision on a held step; it settles the live attempts as well. The step's row must be locked.
+    """Carry out a decision on a held step, and settle its attempts; its row must be locked. Raises ResolutionNotAllowed.
 
     `request_changes` are the repaired fields of its request, for RESOLVE_REPAIRED.
-
-    Raises ResolutionNotAllowed.
     """
-    emits = EMITS[STEP_MATRIX.targets(event)[StepStatus.HELD]]
     decided = {"expected_version": step.version, "reason": reason, "external_ref": external_ref, "request_changes": request_changes}
-    after = uow.apply(DECISIONS[event], step_id=step.id, emits=emits, **decided)
+    after = uow.apply(DECISIONS[event], step_id=step.id, emits=EMITS[STEP_MATRIX.targets(event)[StepStatus.HELD]], **decided)
     for command in AttemptCommand:
         status = ATTEMPT_AFTER.get((event, command), AttemptStatus.FAILED)
-        source = fulfilling.OutcomeSource.HUMAN
-        attempts.settle(uow, {"step_id": step.id, "command": command}, status, outcome_source=source, reason=reason)
+        attempts.settle(
+            uow, {"step_id": step.id, "command": command}, status, outcome_source=fulfilling.OutcomeSource.HUMAN, reason=reason
+        )
+    if event not in SENT_AGAIN:
+        attempts.settle_repeated(uow, step.id, ATTEMPT_AFTER.get((event, AttemptCommand.EXECUTE), AttemptStatus.FAILED), reason)
     fulfilling.notify_step(uow, after)
     return after
 

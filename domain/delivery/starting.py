@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from domain.delivery import attempts, repairing, steps
 from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.orders import OrderNotRunning, OrderStatus, SalesOrder
-from domain.delivery.step_moves import EXPECTED_VERSION, HAS_OPEN_PREDECESSOR
+from domain.delivery.step_moves import EXPECTED_VERSION, HAS_OPEN_PREDECESSOR, REPEATABLE
 from domain.delivery.steps import (
     STEP_MATRIX,
     FulfillmentStep,
@@ -46,6 +46,8 @@ START = Move(
     StepEvent.START,
     Guard(PredecessorOpen, ~HAS_OPEN_PREDECESSOR),
     EXPECTED_VERSION,
+    # A person has let it be sent again, and meanwhile the provider may have forgotten the key.
+    Guard(StepOutcomeUnknown, REPEATABLE),
     sets={FulfillmentStep.attempt_no: FulfillmentStep.attempt_no + 1},
     emits="StepStarted",
     illegal={StepStatus.IN_PROGRESS: StepAlreadyStarted, StepStatus.UNKNOWN: StepOutcomeUnknown}

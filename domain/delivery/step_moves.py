@@ -12,7 +12,7 @@ from sqlalchemy import TIMESTAMP, Text, and_, case, exists, func, literal_column
 from sqlalchemy.dialects.postgresql import INTERVAL
 
 from domain.delivery import steps
-from domain.delivery.attempts import ATTEMPT, LIVE, AttemptCommand, AttemptStatus
+from domain.delivery.attempts import ATTEMPT, LIVE, UNCERTAIN, AttemptCommand, AttemptStatus
 from domain.delivery.steps import (
     DEPENDENCY,
     DONE,
@@ -95,8 +95,9 @@ ATTEMPT_SILENT = _attempts(
     ATTEMPT.c.status == AttemptStatus.SENT, ATTEMPT.c.heartbeat_at <= NOW - param("attempt_stale_after", INTERVAL())
 )
 ATTEMPT_LIVE = _attempts(text(f"provider_attempt.{LIVE}"))
-# A repeat does no harm: no live attempt may still have its effect, or the provider still recognises the key.
-REPEATABLE = ~ATTEMPT_LIVE | (
+MAY_HAVE_ACTED = _attempts(text(f"provider_attempt.{UNCERTAIN}"))
+# A repeat does no harm: no attempt may have had its effect, or the provider still recognises the key.
+REPEATABLE = ~MAY_HAVE_ACTED | (
     FulfillmentStep.idempotent
     & ~_attempts(ATTEMPT.c.sent_at < NOW - STEP.c.key_window_seconds * literal_column("interval '1 second'"))
 )
@@ -149,12 +150,10 @@ INFERENCES = {
 }
 """Inferences name the version they were drawn from, and lose to whatever changed the step since."""
 REASON = {FulfillmentStep.final_reason: param("reason", Text())}
-CANCEL = Move(
-    FulfillmentStep,
-    STEP_MATRIX,
-    StepEvent.CANCEL,
-    sets={**REASON, FulfillmentStep.cancel_requested_at: NOW},
-)
+CANCELLATIONS = {
+    event: Move(FulfillmentStep, STEP_MATRIX, event, sets={**REASON, FulfillmentStep.cancel_requested_at: NOW})
+    for event in (StepEvent.CANCEL, StepEvent.CANCEL_RELEASED)
+}
 UNFIT = dict.fromkeys(StepStatus, ResolutionNotAllowed)
 RELEASED = literal_column(f"'{FailureClass.RELEASED.value}'", Text())
 DECISIONS = {
@@ -167,13 +166,13 @@ DECISIONS = {
         sets={**REASON, FulfillmentStep.failure_class: RELEASED},
         illegal=UNFIT,
     ),
-    # The new request has a key of its own, so the provider cannot recognise an effect of the old one: no attempt at that may be live.
+    # The new request has a key of its own, so the provider cannot recognise an effect of the old one, which must be known to have none.
     StepEvent.RESOLVE_REPAIRED: Move(
         FulfillmentStep,
         STEP_MATRIX,
         StepEvent.RESOLVE_REPAIRED,
         EXPECTED_VERSION,
-        Guard(ResolutionNotAllowed, ~ATTEMPT_LIVE),
+        Guard(ResolutionNotAllowed, ~MAY_HAVE_ACTED),
         sets={
             **REASON,
             FulfillmentStep.failure_class: RELEASED,

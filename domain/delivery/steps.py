@@ -45,6 +45,7 @@ class StepEvent(StrEnum):
     FIND_ABSENT = "FIND_ABSENT"
     FIND_UNCLEAR = "FIND_UNCLEAR"
     CANCEL = "CANCEL"
+    CANCEL_RELEASED = "CANCEL_RELEASED"
     CONFIRM_CANCEL = "CONFIRM_CANCEL"
     REFUSE_CANCEL = "REFUSE_CANCEL"
     RESOLVE_RETRY = "RESOLVE_RETRY"
@@ -80,6 +81,7 @@ STEP_MATRIX = Matrix(
             # Only while an attempt is live: without one the provider has nothing to cancel, and the event is RESOLVE_CANCEL.
             S.HELD: S.CANCEL_REQUESTED,
         },
+        E.CANCEL_RELEASED: {S.RETRYABLE: S.CANCEL_REQUESTED},  # it was sent before, and nobody knows what became of it
         E.CONFIRM_CANCEL: {S.CANCEL_REQUESTED: S.CANCELLED},
         E.REFUSE_CANCEL: {S.CANCEL_REQUESTED: S.IN_PROGRESS},
         E.RESOLVE_RETRY: {S.HELD: S.RETRYABLE},
@@ -125,9 +127,7 @@ SETTLED_BY_PROVIDER = frozenset(
         (E.CONFIRM_CANCEL, S.COMPLETED),
         (E.REFUSE_CANCEL, S.CANCELLED),
         (E.ACKNOWLEDGE, S.CANCELLED),
-        (E.COMPLETE, S.CANCELLED),
-        (E.COMPLETE, S.SKIPPED),
-        (E.COMPLETE, S.FAILED),
+        *((E.COMPLETE, status) for status in (S.CANCELLED, S.SKIPPED, S.FAILED)),
     }
 )
 """The contradictions that the provider's own ledger settles (`?` in docs/matrices.md); a person is called for the others.

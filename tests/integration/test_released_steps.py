@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.delivery import fulfilling
+from domain.delivery import holding
 from domain.delivery.resolving import Resolution
 from domain.delivery.steps import FailureClass, StepEvent
 from domain.workflows.keys import Kind, key_of, parse
@@ -54,6 +54,6 @@ def test_a_released_step_that_fails_again_is_held(released: Fulfilment) -> None:
     released.say(RESERVE, StepEvent.FAIL_WITHOUT_EFFECT, failure_class=FailureClass.UNAVAILABLE)
 
     with released.offers.uow() as uow:
-        held = fulfilling.hold(uow, released.step(RESERVE).id, "ATTEMPTS_EXHAUSTED")
+        held = holding.hold(uow, released.step(RESERVE).id, "ATTEMPTS_EXHAUSTED")
 
     assert held.status == "HELD"

@@ -48,17 +48,17 @@ CANCELLED           x      x           x           =         =      =           
 REJECTED            x      x           x           =         =      =                   =    =           x                x          x           =         =
 """
 STEP = """
-                 START       ACKNOWLEDGE COMPLETE  COMPLETE_OTHERWISE FAIL_WITHOUT_EFFECT FAIL_FINALLY TIME_OUT FIND_ABSENT FIND_UNCLEAR CANCEL CONFIRM_CANCEL REFUSE_CANCEL RESOLVE_RETRY RESOLVE_REPAIRED RESOLVE_COMPLETED RESOLVE_SKIP RESOLVE_CANCEL RESOLVE_FAIL
-PENDING          IN_PROGRESS !HELD       !HELD x     !         !         =       =         =    CANCELLED        =         =           x         x         x       x         x         x
-IN_PROGRESS      x           =           COMPLETED x RETRYABLE HELD      UNKNOWN RETRYABLE HELD CANCEL_REQUESTED !HELD     =           x         x         x       x         x         x
-UNKNOWN          x           IN_PROGRESS COMPLETED x RETRYABLE HELD      =       RETRYABLE HELD CANCEL_REQUESTED !HELD     =           x         x         x       x         x         x
-RETRYABLE        IN_PROGRESS !UNKNOWN    COMPLETED x =         HELD      =       =         =    CANCELLED        =         =           x         x         x       x         x         x
-HELD             x           =           COMPLETED x =         =         =       =         =    CANCEL_REQUESTED =         =           RETRYABLE RETRYABLE COMPLETED SKIPPED CANCELLED FAILED
-CANCEL_REQUESTED x           =           COMPLETED x CANCELLED CANCELLED =       CANCELLED HELD =                CANCELLED IN_PROGRESS x         x         x       x         x         x
-COMPLETED        =           =           = !         !         !         =       !         =    =                !         =           x         x         x       x         x         x
-CANCELLED        x           !           ! x         =         =         =       =         =    =                =         !           x         x         x       x         x         x
-SKIPPED          x           !           ! x         =         =         =       =         =    =                =         =           x         x         x       x         x         x
-FAILED           x           !           ! x         =         =         =       =         =    =                =         =           x         x         x       x         x         x
+                 START       ACKNOWLEDGE COMPLETE  COMPLETE_OTHERWISE FAIL_WITHOUT_EFFECT FAIL_FINALLY TIME_OUT FIND_ABSENT FIND_UNCLEAR CANCEL           CANCEL_RELEASED  CONFIRM_CANCEL REFUSE_CANCEL RESOLVE_RETRY RESOLVE_REPAIRED RESOLVE_COMPLETED RESOLVE_SKIP RESOLVE_CANCEL RESOLVE_FAIL
+PENDING          IN_PROGRESS !HELD       !HELD     x                  !                   !            =        =           =            CANCELLED        x                =              =             x             x                x                 x            x              x
+IN_PROGRESS      x           =           COMPLETED !                  RETRYABLE           HELD         UNKNOWN  RETRYABLE   HELD         CANCEL_REQUESTED x                !HELD          =             x             x                x                 x            x              x
+UNKNOWN          x           IN_PROGRESS COMPLETED !                  RETRYABLE           HELD         =        RETRYABLE   HELD         CANCEL_REQUESTED x                !HELD          =             x             x                x                 x            x              x
+RETRYABLE        IN_PROGRESS !UNKNOWN    COMPLETED !                  =                   HELD         =        =           =            CANCELLED        CANCEL_REQUESTED =              =             x             x                x                 x            x              x
+HELD             x           =           COMPLETED !                  =                   =            =        =           =            CANCEL_REQUESTED x                =              =             RETRYABLE     RETRYABLE        COMPLETED         SKIPPED      CANCELLED      FAILED
+CANCEL_REQUESTED x           =           COMPLETED !                  CANCELLED           CANCELLED    =        CANCELLED   HELD         =                x                CANCELLED      IN_PROGRESS   x             x                x                 x            x              x
+COMPLETED        =           =           =         !                  !                   !            =        !           =            =                x                !              =             x             x                x                 x            x              x
+CANCELLED        x           !           !         !                  =                   =            =        =           =            =                x                =              !             x             x                x                 x            x              x
+SKIPPED          x           !           !         !                  =                   =            =        =           =            =                x                =              =             x             x                x                 x            x              x
+FAILED           x           !           !         !                  =                   =            =        =           =            =                x                =              =             x             x                x                 x            x              x
 """
 CANCELLATION = """
               ASSESS    ACCEPT    DECLINE  FINISH FINISH_PARTLY

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import fulfilling, proposing, reading, troubles
+from domain.delivery import fulfilling, holding, proposing, reading, troubles
 from domain.delivery.steps import FINAL, StepStatus
 from domain.fallout import casework, triaging
 from domain.fallout.cases import UNRESOLVED, FalloutCase, FalloutStatus, Queue, Severity
@@ -59,7 +59,7 @@ class Fallout:
         is_ruled_by_the_model = "falloutQueue" in task.properties
         rule = task.properties if is_ruled_by_the_model else the_only_row(self._engine, task, POLICY, fulfilling.policy_facts(step))
         with open_unit_of_work(self._database, task, key) as uow:
-            held = fulfilling.hold(uow, key.id, EXHAUSTED)
+            held = holding.hold(uow, key.id, EXHAUSTED)
             is_held = held.status == StepStatus.HELD
             return UUID(str(triaging.open_case(uow, _as_ruled(troubles.of_held_step(held), rule)).id)) if is_held else None
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlalchemy import Row
 
-from domain.delivery import fulfilling, orders, reading, resolving, starting, steps, taking_up
+from domain.delivery import fulfilling, holding, orders, reading, resolving, starting, steps, taking_up
 from domain.delivery.attempts import AttemptStatus
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.starting import StartedCancellation, StartedStep, StartStep
@@ -83,7 +83,7 @@ class Fulfillment:
             if self._action(task, step) != FAIL:
                 return fulfilling.process_variables(step)
             with open_unit_of_work(self._database, task, key) as uow:
-                step = fulfilling.hold(uow, key.id, BY_POLICY)
+                step = holding.hold(uow, key.id, BY_POLICY)
                 if step.status == StepStatus.HELD:
                     step = resolving.decide_step(uow, step, StepEvent.RESOLVE_FAIL, reason=BY_POLICY)
         evaluate_order(self._database, task, key, step.order_id)
@@ -161,7 +161,13 @@ class Fulfillment:
             raise RetryLater.by(ORDER_NOT_RUNNING, f"the order is {refusal.current_status}") from refusal
         except steps.StepObsolete as refusal:
             raise BpmnError(refusal.code, str(refusal)) from refusal
-        except (steps.StepAlreadyStarted, steps.StepVersionConflict, steps.StepOutcomeUnknown) as refusal:
+        except steps.StepOutcomeUnknown as refusal:
+            if refusal.current_status != StepStatus.RETRYABLE:
+                raise RetryLater.by(STEP_ELSEWHERE, str(refusal)) from refusal
+            with open_unit_of_work(self._database, task, key) as uow:
+                holding.take_back_release(uow, step.id)
+            return None
+        except (steps.StepAlreadyStarted, steps.StepVersionConflict) as refusal:
             raise RetryLater.by(STEP_ELSEWHERE, str(refusal)) from refusal
 
     def _send_until(self) -> float:

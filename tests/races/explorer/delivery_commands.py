@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from domain.delivery import cancelling, compensating, decomposing, evaluating, fulfilling, jeopardy, starting, troubles
+from domain.delivery import cancelling, compensating, decomposing, evaluating, fulfilling, holding, jeopardy, starting, troubles
 from domain.delivery.attempts import AttemptCommand, AttemptStatus, ProviderAttempt
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.jeopardy import JeopardyLevel
@@ -149,7 +149,7 @@ delivery("start B", "step under way", "cancellation asked", "step held", checks=
 
 @delivery("give up trying", "step retryable", "step unknown")
 def give_up_trying(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    return f"{OK} {fulfilling.hold(uow, scene.steps[FIRST_STEP].id, 'ATTEMPTS_EXHAUSTED').status}"
+    return f"{OK} {holding.hold(uow, scene.steps[FIRST_STEP].id, 'ATTEMPTS_EXHAUSTED').status}"
 
 
 @delivery(
@@ -240,7 +240,7 @@ def leave_to_a_person(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
 
 @delivery("open a case", "step held", "case claimed", "case resolved")
 def open_case(scene: Delivery, uow: UnitOfWork, rank: int) -> str:
-    step = fulfilling.hold(uow, scene.steps[FIRST_STEP].id, "ATTEMPTS_EXHAUSTED")
+    step = holding.hold(uow, scene.steps[FIRST_STEP].id, "ATTEMPTS_EXHAUSTED")
     return (
         f"{OK} {triaging.open_case(uow, troubles.of_held_step(step)).status}"
         if step.status == StepStatus.HELD
