@@ -18,9 +18,10 @@ from domain.delivery.steps import StepEvent
 from domain.fallout import cases
 from domain.store.facts import WorkflowCommand
 from domain.workflows import instances
-from reconciliation.assignees import PAGE, Assignees
+from reconciliation.assignees import Assignees
 from reconciliation.cases import Cases
 from reconciliation.repairs import Repairs
+from reconciliation.walks import PAGE
 from tests.support.database import acting
 from tests.support.fulfilment import ROLES, Fulfilment
 from tests.support.offers import ANNA, BERT, Offers

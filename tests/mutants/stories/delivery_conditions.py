@@ -29,6 +29,7 @@ from tests.support.fulfilment import Fulfilment
 RESERVE, CHECK = "RESERVE_INVENTORY", "CHECK_SERVICEABILITY"
 ALIVE, NOT_PROVEN = "fulfillment_step.time_out/ATTEMPT_ALIVE", "fulfillment_step.find_absent/ABSENCE_NOT_PROVEN"
 RETRY, REPAIRED = (f"fulfillment_step.resolve_{name}/RESOLUTION_NOT_ALLOWED" for name in ("retry", "repaired"))
+AGAIN = "fulfillment_step.start/STEP_OUTCOME_UNKNOWN"
 COMMAND, STATUS, SENT_AT = (f"provider_attempt.{name}" for name in ("command", "status", "sent_at"))
 
 refused_by(f"{ALIVE}{ON}provider_attempt.heartbeat_at")(timing_out_a_worker_that_has_just_sent_a_heartbeat)
@@ -78,6 +79,25 @@ def cancelled_long_ago(trial: Trial) -> None:
     """)
 
 
+def repeated(before: Callable[[Trial], object], trial: Trial, *, idempotent: bool = False) -> None:
+    """A worker sends a request again that was sent before."""
+    work = Fulfilment.running(trial)
+    work.start(RESERVE)
+    before(trial)
+    so = "UPDATE fulfillment_step SET status = 'RETRYABLE', idempotent = :so WHERE tenant_id = :tenant AND step_code = :code"
+    trial.by_hand(so, so=idempotent, code=RESERVE)
+    work.start(RESERVE)
+
+
+def repeated_after_a_cancellation_long_ago(trial: Trial) -> None:
+    changed("status = 'REPEATED'")(trial)
+    cancelled_long_ago(trial)
+
+
+for column, attempt in OTHER.items():
+    allowed_by(f"{AGAIN}{ON}{column}")(partial(repeated, changed(attempt)))
+allowed_by(f"{AGAIN}{ON}{COMMAND}#2")(partial(repeated, repeated_after_a_cancellation_long_ago, idempotent=True))
+allowed_by(f"{AGAIN}{ON}{SENT_AT}")(partial(repeated, changed("status = 'REPEATED'"), idempotent=True))
 for guard, event in ((RETRY, StepEvent.RESOLVE_RETRY), (REPAIRED, StepEvent.RESOLVE_REPAIRED)):
     for column, attempt in OTHER.items():
         allowed_by(f"{guard}{ON}{column}")(partial(decided, event, changed(attempt)))

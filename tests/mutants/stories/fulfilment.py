@@ -38,6 +38,17 @@ def starting_a_step_from_an_older_version(trial: Trial) -> None:
         starting.start_step(uow, command)
 
 
+@refused_by("fulfillment_step.start/STEP_OUTCOME_UNKNOWN")
+def sending_a_request_again_that_its_provider_would_not_recognise(trial: Trial) -> None:
+    step_id = trial.running_order().steps["CHECK_SERVICEABILITY"]
+    trial.start_step(step_id)
+    trial.by_hand("UPDATE provider_attempt SET status = 'REPEATED' WHERE tenant_id = :tenant")
+    trial.by_hand(
+        "UPDATE fulfillment_step SET status = 'RETRYABLE', idempotent = false WHERE tenant_id = :tenant AND id = :id", id=step_id
+    )
+    trial.start_step(step_id)
+
+
 @refused_by("fulfillment_step.time_out/ATTEMPT_ALIVE")
 def timing_out_a_worker_that_has_just_sent_a_heartbeat(trial: Trial) -> None:
     infer(StepEvent.TIME_OUT, trial, attempt_stale_after=timedelta(hours=1))
