@@ -23,7 +23,7 @@ NO_CALL = timedelta(0)
 class RetryRule:
     """One operation and one class of failure. Each wait is twice the one before, from `first_wait` to `longest_wait`.
 
-    `attempts`: tries in all. `time`: from the first failure to the end. One of them bounds the tries, or `end` says why nothing does.
+    `attempts`: tries in all. `time`: from the first failure of this class to the end. One of them bounds the tries, or `end` says why nothing does.
     `call`: the time limit of one try; NO_CALL where nothing is called. `test` names a test that shows the bound.
     """
 
@@ -63,7 +63,7 @@ START_REFUSED = RetryRule(
     longest_wait=5 * SECOND,
     call=10 * SECOND,
     identity="business key and start token; the registration gate lets one instance pass",
-    record="`workflow_command`: refusals, refused since, last reason",
+    record="`workflow_command`: refusals, refused since, time of each class, last reason",
     end="START_FAILED and a case WORKFLOW_INCIDENT; RETRY asks for the start again",
     test="tests/integration/test_dispatch_bounds.py: `test_a_start_that_is_refused_for_too_long_fails_and_has_a_case`",
 )

@@ -131,7 +131,7 @@ class Dispatcher:
         for row in claim.rows:
             with alone(row):
                 if time.monotonic() > claim.send_until:
-                    self._give_back(row, timedelta(0), was_sent=False)
+                    self._give_back(row)
                 else:
                     self._carry_out_or_put_off(row)
 
@@ -207,9 +207,10 @@ class Dispatcher:
     def _not_now(self, row: Row[Any], error: EngineUnavailableError) -> None:
         # An engine that is away costs nothing. One that does not believe us refuses each start until a person acts.
         if row.kind != WorkflowCommandKind.START or not isinstance(error, (EngineLockedOutError, EngineUntrustedError)):
-            self._give_back(row, timedelta(0), was_sent=False)
+            self._give_back(row)
         elif _is_left(row, START_REFUSED):
-            self._give_back(row, timedelta(0), was_sent=False, reason=str(error))
+            # Due at once: while nothing is due, nobody would notice that the engine is still away.
+            self._put_off(row, START_REFUSED, str(error), was_sent=False, at_once=True)
         else:
             self._start_impossible(row, str(error))
 
@@ -241,7 +242,7 @@ class Dispatcher:
                 self._settle(row, lambda uow: requests.expire(uow, row.id, "PROCESS_ENDED"))
                 _log.info("workflow_command_expired", **facts_of(row))
             elif _is_left(row, WORKFLOW_COMMAND):
-                self._give_back(row, WORKFLOW_COMMAND.wait_after(row.refused_for), was_sent=True, reason=NOBODY_WAITS)
+                self._put_off(row, WORKFLOW_COMMAND, NOBODY_WAITS, was_sent=True)
             else:
                 self._give_up(row, NOBODY_WAITS)
 
@@ -278,13 +279,17 @@ class Dispatcher:
 
     def _try_later(self, row: Row[Any], rule: RetryRule, reason: str, *, was_sent: bool) -> None:
         _log.warning("workflow_command_deferred", **facts_of(row), reason=reason)
-        self._give_back(row, rule.wait_after(row.refused_for), was_sent=was_sent, reason=reason)
+        self._put_off(row, rule, reason, was_sent=was_sent)
 
-    def _give_back(self, row: Row[Any], delay: timedelta, *, was_sent: bool, reason: str | None = None) -> None:
+    def _put_off(self, row: Row[Any], rule: RetryRule, reason: str, *, was_sent: bool, at_once: bool = False) -> None:
         with housekeeping(self._database) as connection:
-            requests.give_back(connection, row, delay, was_sent=was_sent, reason=reason)
+            requests.put_off(connection, row, rule, reason, was_sent=was_sent, at_once=at_once)
+
+    def _give_back(self, row: Row[Any]) -> None:
+        with housekeeping(self._database) as connection:
+            requests.give_back(connection, row)
 
 
 def _is_left(row: Row[Any], rule: RetryRule) -> bool:
     """Whether a command may be tried again by this rule."""
-    return bool(row.refused_for < rule.time)
+    return requests.time_of(row, rule) < rule.time

@@ -161,7 +161,9 @@ class WorkflowCommand(Aggregate, Base):
     """A request to the engine, carried out by the dispatcher until it is proven done or no longer matters (`expires_at`).
 
     `due_at` is the time of the next try, and the lease of the dispatcher that has claimed the row: a claim moves it into the future.
-    The engine has refused it, or had nobody for it, `refusals` times since `refused_since`; after too long it is GIVEN_UP, and has a case.
+    The engine has not carried it out `refusals` times since `refused_since`, the last time at `refused_at`; after too long it is GIVEN_UP,
+    and has a case. What counts is `refused_ms`, while the engine refused it or had nobody for it, and `failed_ms`, while the engine failed
+    or gave no usable reply: milliseconds, without outages.
     """
 
     ID_FIELD = "workflow_command_id"
@@ -185,6 +187,9 @@ class WorkflowCommand(Aggregate, Base):
     refusals: Mapped[int] = mapped_column(server_default="0")
     refused_since: Mapped[datetime | None]
     last_reason: Mapped[str | None]
+    refused_at: Mapped[datetime | None]
+    refused_ms: Mapped[int] = mapped_column(server_default="0")
+    failed_ms: Mapped[int] = mapped_column(server_default="0")
 
 
 append_only(TransitionLog)

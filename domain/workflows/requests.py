@@ -8,11 +8,12 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Integer, Row, cast, extract, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from domain.retry_rules import MILLISECOND, START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN, RetryRule
 from domain.store import Move, UnitOfWork, is_one_of, param, table_of
-from domain.store.claims import NOW, Groups, fairly, one_more, since
+from domain.store.claims import HIGHEST, NOW, Groups, fairly, one_more, since
 from domain.store.facts import (
     WORKFLOW_COMMAND_MATRIX,
     WorkflowCommand,
@@ -23,12 +24,19 @@ from domain.store.facts import (
 
 COMMAND = table_of(WorkflowCommand)
 OF_TENANTS = Groups(by=(COMMAND.c.tenant_id,), among="status = 'PENDING'")
-REFUSED = {
-    "refusals": one_more(COMMAND.c.refusals),
-    "refused_since": func.coalesce(COMMAND.c.refused_since, func.clock_timestamp()),
+# Each class of failure has its own time. One time for all would give a command up at its first refusal after hours of another failure,
+# and a time that begins anew with each change would never end when two classes take turns.
+_TIMES = {
+    START_REFUSED: COMMAND.c.refused_ms,
+    START_ROLLED_BACK: COMMAND.c.failed_ms,
+    WORKFLOW_COMMAND: COMMAND.c.refused_ms,
+    WORKFLOW_COMMAND_UNKNOWN: COMMAND.c.failed_ms,
 }
-# By the database's clock alone: how long it is refused.
-_AGES = (since(func.coalesce(COMMAND.c.refused_since, func.clock_timestamp())).label("refused_for"),)
+# Two tries are at most the longest wait and one call apart. What is longer was an outage, or a backlog, and counts no more than this.
+LONGEST_GAP = max(rule.longest_wait + rule.call for rule in _TIMES)
+# By the database's clock alone: how long ago the engine did not carry it out.
+_GAP = func.least(since(func.coalesce(COMMAND.c.refused_at, func.clock_timestamp())), LONGEST_GAP)
+_GAP_MS = cast(extract("epoch", _GAP) * 1000, Integer)
 
 FINISH = Move(
     WorkflowCommand, WORKFLOW_COMMAND_MATRIX, WorkflowCommandEvent.FINISH, sets={WorkflowCommand.outcome: param("outcome")}
@@ -49,6 +57,9 @@ ASK_AGAIN = Move(
     sets={
         WorkflowCommand.refusals: 0,
         WorkflowCommand.refused_since: None,
+        WorkflowCommand.refused_at: None,
+        WorkflowCommand.refused_ms: 0,
+        WorkflowCommand.failed_ms: 0,
         WorkflowCommand.attempts: 0,
         WorkflowCommand.due_at: func.clock_timestamp(),
     },
@@ -77,21 +88,44 @@ def _claiming(limit: int, lease: timedelta) -> ReturningUpdate[Any]:
         update(COMMAND)
         .where(COMMAND.c.tenant_id == due.c.tenant_id, COMMAND.c.id == due.c.id)
         .values(due_at=func.clock_timestamp() + lease, attempts=one_more(COMMAND.c.attempts))
-        .returning(*COMMAND.c, *_AGES, (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"), due.c.turn)
+        .returning(*COMMAND.c, _GAP.label("gap"), (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"), due.c.turn)
     )
 
 
-def give_back(connection: Connection, row: Row[Any], delay: timedelta, *, was_sent: bool, reason: str | None = None) -> None:
-    """Put a claimed command back for later. `was_sent` False: it certainly never left, so the try does not count.
+def time_of(row: Row[Any], rule: RetryRule) -> timedelta:
+    """How long a claimed command has failed in the way of this rule, if it does so again."""
+    time: timedelta = row._mapping[_TIMES[rule].name] * MILLISECOND + row.gap
+    return time
 
-    `reason`: why the engine did not carry it out; None when it was not asked.
+
+def put_off(connection: Connection, row: Row[Any], rule: RetryRule, reason: str, *, was_sent: bool, at_once: bool = False) -> None:
+    """Count that the engine has not carried out a claimed command, and let it be tried again after the wait of `rule`, or at once.
+
+    `was_sent` False: it certainly never left, so the try does not count.
     """
+    wait = timedelta(0) if at_once else rule.wait_after(time_of(row, rule))
+    time = _TIMES[rule]
+    counted = {
+        "refusals": one_more(COMMAND.c.refusals),
+        "refused_since": func.coalesce(COMMAND.c.refused_since, func.clock_timestamp()),
+        "refused_at": func.clock_timestamp(),
+        time.name: func.least(time, HIGHEST - LONGEST_GAP // MILLISECOND) + _GAP_MS,
+        "last_reason": reason,
+    }
     attempts = COMMAND.c.attempts if was_sent else COMMAND.c.attempts - 1
-    refused = {} if reason is None else {**REFUSED, "last_reason": reason}
+    _put_back(connection, row, due_at=func.clock_timestamp() + wait, attempts=attempts, **counted)
+
+
+def give_back(connection: Connection, row: Row[Any]) -> None:
+    """Give back a claimed command that certainly never left: it is due, and the try does not count."""
+    _put_back(connection, row, due_at=func.clock_timestamp(), attempts=COMMAND.c.attempts - 1)
+
+
+def _put_back(connection: Connection, row: Row[Any], **values: Any) -> None:
+    # The end of its lease proves whose claim it is.
+    is_leased = COMMAND.c.due_at == row.due_at
     connection.execute(
-        update(COMMAND)
-        .where(COMMAND.c.tenant_id == row.tenant_id, COMMAND.c.id == row.id, COMMAND.c.attempts == row.attempts)
-        .values(due_at=func.clock_timestamp() + delay, attempts=attempts, **refused)
+        update(COMMAND).where(COMMAND.c.tenant_id == row.tenant_id, COMMAND.c.id == row.id, is_leased).values(**values)
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Row, select, text
 
 from domain.delivery import restarting
 from domain.fallout.cases import FalloutCase
-from domain.retry_rules import START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN
+from domain.retry_rules import MILLISECOND, START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN
 from domain.store import table_of, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.workflows.keys import Kind
@@ -53,14 +53,14 @@ def cases_of(db: Database, wanted: Wanted) -> Sequence[Row[Any]]:
 
 
 def refused_for(db: Database, wanted: Wanted, time: timedelta) -> None:
-    """Let the engine have refused the commands of a key for this time, and let them be due."""
+    """Let the engine have refused the commands of a key for this time, in every way, and let them be due."""
     with db.begin() as connection:
         connection.execute(
             text(
                 "UPDATE workflow_command SET refusals = 7, refused_since = clock_timestamp() - CAST(:time AS interval), "
-                "due_at = clock_timestamp() WHERE business_key = :key"
+                "refused_ms = :ms, failed_ms = :ms, due_at = clock_timestamp() WHERE business_key = :key"
             ),
-            {"time": time, "key": wanted.business_key},
+            {"time": time, "ms": time // MILLISECOND, "key": wanted.business_key},
         )
 
 
@@ -228,7 +228,7 @@ def test_what_was_given_up_is_asked_for_again_and_has_its_whole_time(db: Databas
         restarting.ask_again(uow, wanted.business_key)
 
     [_, again] = wanted.commands
-    assert (again.status, again.refusals, again.refused_since) == ("PENDING", 0, None)
+    assert (again.status, again.refusals, again.refused_since, again.refused_ms, again.failed_ms) == ("PENDING", 0, None, 0, 0)
 
 
 def run(dispatcher: Dispatcher) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from domain.errors import Conflict
+from domain.retry_rules import WORKFLOW_COMMAND
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
 from tests.support.case_in_tasklist import COMMAND, CaseInTasklist
@@ -59,13 +60,15 @@ def test_reading_a_case_leaves_the_assignment_of_its_task(case: CaseInTasklist) 
 def test_a_message_that_was_on_its_way_when_the_case_was_read_is_not_sent_again(case: CaseInTasklist) -> None:
     case.escalate()
     [message] = case.messages()
+    with case.database.begin() as connection:
+        connection.execute(update(COMMAND).where(COMMAND.c.kind == "START").values(status="DONE"))
     with housekeeping(case.database) as connection:
-        requests.claim(connection, 10, timedelta(seconds=30))
+        claimed = {row.id: row for row in requests.claim(connection, 10, timedelta(seconds=30))}
 
     case.read()
 
     with housekeeping(case.database) as connection:
-        requests.give_back(connection, message, timedelta(0), was_sent=True)
+        requests.put_off(connection, claimed[message.id], WORKFLOW_COMMAND, "no", was_sent=True, at_once=True)
         assert requests.claim(connection, 10, timedelta(seconds=30)) == []
     with pytest.raises(Conflict), case.work.offers.uow("dispatch") as uow:
         requests.finish(uow, message.id, "DELIVERED")

@@ -35,13 +35,17 @@ from workers.runtime.engine import Engine as Camunda
 from workers.runtime.engine import EngineLockedOutError
 
 ODD_TIMES = ("infinity", "-infinity", "12026-01-01", "0044-03-15 BC")
-REFUSED = "refused_since = clock_timestamp() - interval '2 days'"
+REFUSED = "refused_ms = 2 * 24 * 3600 * 1000, failed_ms = 2 * 24 * 3600 * 1000"
 ODD_COMMANDS = {
     "a key that names nobody": f"business_key = 'garbage', {REFUSED}",
     "a kind of another release": f"kind = 'SIGNAL', {REFUSED}",
     "a time without end": "expires_at = 'infinity'",
     "a refusal before all time": "refused_since = '-infinity'",
     "a refusal in another era": "refused_since = '0044-03-15 BC'",
+    "a last refusal before all time": "refused_at = '-infinity'",
+    "a last refusal after all time": "refused_at = 'infinity'",
+    "the longest time": "refused_ms = 2147483647, failed_ms = 2147483647",
+    "a time below zero": "refused_ms = -2147483648, failed_ms = -2147483648",
     "the largest counter": "attempts = 2147483647",
     "the largest counter of refusals": f"refusals = 2147483647, {REFUSED}",
     "a number of five thousand digits": f"variables = '{MANY_DIGITS}'",
