@@ -128,12 +128,19 @@ class Dispatcher:
         return len(rows)
 
     def _carry_out_all(self, claim: _Claim) -> None:
-        for row in claim.rows:
-            with alone(row):
-                if time.monotonic() > claim.send_until:
+        rows = iter(claim.rows)
+        try:
+            for row in rows:
+                with alone(row):
+                    if time.monotonic() > claim.send_until:
+                        self._give_back(row)
+                    else:
+                        self._carry_out_or_put_off(row)
+        finally:
+            # Only an outage leaves any. A start that stayed claimed would count as one that may have been sent.
+            for row in rows:
+                with alone(row):
                     self._give_back(row)
-                else:
-                    self._carry_out_or_put_off(row)
 
     def _carry_out_or_put_off(self, row: Row[Any]) -> None:
         try:
