@@ -67,8 +67,11 @@ ASK_AGAIN = Move(
 
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]]:
-    """Lease due commands, in turns between tenants. Commands for one business key wait until its start is settled."""
-    return sorted(connection.execute(_claiming(limit, lease)), key=lambda row: (row.turn, row.position))
+    """Lease due commands, in turns between tenants. Commands for one business key wait until its start is settled.
+
+    Beyond that a command may overtake an earlier one for its key: one that waits for its next try, or that another dispatcher has.
+    """
+    return sorted(connection.execute(_claiming(limit, lease)), key=lambda row: (row.turn, row.place))
 
 
 @cache
@@ -88,7 +91,14 @@ def _claiming(limit: int, lease: timedelta) -> ReturningUpdate[Any]:
         update(COMMAND)
         .where(COMMAND.c.tenant_id == due.c.tenant_id, COMMAND.c.id == due.c.id)
         .values(due_at=func.clock_timestamp() + lease, attempts=one_more(COMMAND.c.attempts))
-        .returning(*COMMAND.c, _GAP.label("gap"), (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"), due.c.turn)
+        .returning(
+            *COMMAND.c,
+            _GAP.label("gap"),
+            (COMMAND.c.expires_at < func.clock_timestamp()).label("expired"),
+            due.c.due_at.label("was_due_at"),
+            due.c.turn,
+            due.c.place,
+        )
     )
 
 
@@ -99,11 +109,11 @@ def time_of(row: Row[Any], rule: RetryRule) -> timedelta:
 
 
 def put_off(connection: Connection, row: Row[Any], rule: RetryRule, reason: str, *, was_sent: bool, at_once: bool = False) -> None:
-    """Count that the engine has not carried out a claimed command, and let it be tried again after the wait of `rule`, or at once.
+    """Count that the engine has not carried out a claimed command, and let it be due after the wait of `rule`, or as before.
 
     `was_sent` False: it certainly never left, so the try does not count.
     """
-    wait = timedelta(0) if at_once else rule.wait_after(time_of(row, rule))
+    due_at = row.was_due_at if at_once else func.clock_timestamp() + rule.wait_after(time_of(row, rule))
     time = _TIMES[rule]
     counted = {
         "refusals": one_more(COMMAND.c.refusals),
@@ -113,12 +123,12 @@ def put_off(connection: Connection, row: Row[Any], rule: RetryRule, reason: str,
         "last_reason": reason,
     }
     attempts = COMMAND.c.attempts if was_sent else COMMAND.c.attempts - 1
-    _put_back(connection, row, due_at=func.clock_timestamp() + wait, attempts=attempts, **counted)
+    _put_back(connection, row, due_at=due_at, attempts=attempts, **counted)
 
 
 def give_back(connection: Connection, row: Row[Any]) -> None:
-    """Give back a claimed command that certainly never left: it is due, and the try does not count."""
-    _put_back(connection, row, due_at=func.clock_timestamp(), attempts=COMMAND.c.attempts - 1)
+    """Give back a claimed command that certainly never left: it is due as it was before, and the try does not count."""
+    _put_back(connection, row, due_at=row.was_due_at, attempts=COMMAND.c.attempts - 1)
 
 
 def _put_back(connection: Connection, row: Row[Any], **values: Any) -> None:

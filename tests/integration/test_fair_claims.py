@@ -28,6 +28,7 @@ from tests.support.loading import copied_tenant, insert_copies, insert_events, l
 from tests.support.offers import ANNA, Offers
 
 LEASE, FLOOD = timedelta(seconds=30), 20
+MANY_TIMES = 40  # one tenant is first each time in one of a trillion runs
 AGO, LONG_AGO = "clock_timestamp() - interval '1 minute'", "clock_timestamp() - interval '1 hour'"
 
 
@@ -145,6 +146,21 @@ def test_the_dispatcher_alternates_between_tenants(held: Fulfilment) -> None:
     claimed = tenants(offers, "dispatch", lambda connection: requests.claim(connection, 4, LEASE))
 
     assert [tenant == str(other) for tenant in claimed[:2]].count(True) == 1
+
+
+def test_chance_decides_which_tenant_is_first_with_the_dispatcher(held: Fulfilment) -> None:
+    """Kills: the oldest tenant first in each turn, so that the calls of the others wait for its slow ones."""
+    copy_of(held.offers)
+    first = set()
+
+    with housekeeping(acting(held.offers.engine, "dispatch")) as connection:
+        for _ in range(MANY_TIMES):
+            claimed = requests.claim(connection, 2, LEASE)
+            first.add(claimed[0].tenant_id)
+            for row in claimed:
+                requests.give_back(connection, row)
+
+    assert len(first) == 2
 
 
 def test_the_relay_alternates_between_tenants(held: Fulfilment) -> None:
