@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
 from typing import Any
-from uuid import UUID
 
 import sqlalchemy
 from sqlalchemy import Row
@@ -28,7 +27,7 @@ from workers.runtime.engine import Engine, EngineRefusedError
 from workers.runtime.retries import repeat
 
 THREADS = 8  # calls at the same time; each takes the engine milliseconds
-BATCH = 32  # commands per claim: four rounds of the threads
+BATCH = 32  # business keys under way, and commands per claim: four rounds of the threads
 POLL = timedelta(milliseconds=50)  # the longest wait of a new command while no other is due
 # Half of it covers one call with its time limits (3 s to connect, 10 s for the response).
 LEASE = timedelta(seconds=30)
@@ -55,41 +54,68 @@ class Dispatcher:
         self._carrier = Carrier(database, engine)
         self._lease = lease
         self._has_answered = False
+        self._under_way: dict[Future[None], str] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dispatch")
 
     def run(self, stop: Event) -> None:
-        """Dispatch until `stop` is set, through outages of the database and the engine."""
-        repeat(self._turn, stop, service="workflow dispatch", idle=POLL)
-
-    def _turn(self) -> int:
-        """Carry out the commands that are due. If there is none at the start, ask for the engine's version: the log tells when it is away."""
-        claimed = self.run_once()
-        if not claimed and not self._has_answered:
-            with suppress(EngineRefusedError):  # whoever refuses has answered
-                self._engine.version()
-        self._has_answered = True
-        return claimed
+        """Dispatch until `stop` is set, through outages of the database and the engine, and carry out what is under way then."""
+        try:
+            repeat(self._turn, stop, service="workflow dispatch", idle=POLL)
+        finally:
+            wait(self._under_way)
 
     def run_once(self) -> int:
         """Carry out the commands that are due now; returns how many were claimed.
 
         Raises EngineUnavailableError after giving back the commands that could not be sent, and the database's errors.
         """
+        claimed = self._claim()
+        self._wait(left=0)
+        return claimed
+
+    def _turn(self) -> int:
+        """Claim what is due, and wait until there is room for more: a slow call keeps its thread, and nobody else waiting.
+
+        At the start and after an outage it waits for one answer at least, and asks for the engine's version if nothing was due: so the log
+        tells when the engine is away, and does not say that it is there again while calls still fail.
+        """
+        answered, self._has_answered = self._has_answered, False
+        claimed = self._claim()
+        self._wait(left=THREADS if answered else min(THREADS, len(self._under_way) - 1))
+        if not claimed and not answered:
+            with suppress(EngineRefusedError):  # whoever refuses has answered
+                self._engine.version()
+        self._has_answered = True
+        return claimed
+
+    def _claim(self) -> int:
+        """Claim as many commands as there is room for, and hand them to the threads, those of one key to one of them, in order."""
         claimed_at = time.monotonic()
         with housekeeping(self._database) as connection:
-            rows = requests.claim(connection, BATCH, self._lease)
-        by_key: dict[tuple[UUID, str], list[Row[Any]]] = defaultdict(list)
+            # A later command for a key that is under way would overtake the one that is being sent.
+            rows = requests.claim(connection, BATCH - len(self._under_way), self._lease, skip=self._under_way.values())
+        by_key: dict[str, list[Row[Any]]] = defaultdict(list)
         for row in rows:
-            by_key[row.tenant_id, row.business_key].append(row)
+            by_key[row.business_key].append(row)
         send_until = claimed_at + self._lease.total_seconds() / 2
-        in_order = (sorted(same, key=lambda row: row.position) for same in by_key.values())
-        work = [
-            self._threads.submit(self._carry_out_all, _Claim(rows=rows_of_key, send_until=send_until)) for rows_of_key in in_order
-        ]
-        errors = [error for error in [future.exception() for future in work] if error is not None]
-        if errors:
-            raise errors[0]
+        for key, same in by_key.items():
+            claim = _Claim(rows=sorted(same, key=lambda row: row.position), send_until=send_until)
+            self._under_way[self._threads.submit(self._carry_out_all, claim)] = key
         return len(rows)
+
+    def _wait(self, left: int) -> None:
+        """Wait until at most so many keys are under way; when one has met an outage, wait for all of them, and raise it."""
+        while len(running := [each for each in self._under_way if not each.done()]) > max(left, 0):
+            wait(running, return_when=FIRST_COMPLETED)
+        ended = self._under_way.keys() - running
+        outages = [error for each in ended if (error := each.exception())]
+        if outages:
+            # It concerns them all, and one that was raised later would look like another outage.
+            ended, _ = wait(self._under_way)
+        for each in ended:
+            del self._under_way[each]
+        if outages:
+            raise outages[0]
 
     def _carry_out_all(self, claim: _Claim) -> None:
         rows = iter(claim.rows)

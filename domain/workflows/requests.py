@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Integer, Row, cast, extract, func, select, update
+from sqlalchemy import ARRAY, Connection, Integer, Row, Text, all_, bindparam, cast, extract, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from domain.retry_rules import MILLISECOND, START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN, RetryRule
@@ -66,17 +66,19 @@ ASK_AGAIN = Move(
 )
 
 
-def claim(connection: Connection, limit: int, lease: timedelta) -> list[Row[Any]]:
-    """Lease due commands, in turns between tenants. Commands for one business key wait until its start is settled.
+def claim(connection: Connection, limit: int, lease: timedelta, *, skip: Collection[str] = ()) -> list[Row[Any]]:
+    """Lease due commands, in turns between tenants, without those for the business keys in `skip`.
 
-    Beyond that a command may overtake an earlier one for its key: one that waits for its next try, or that another dispatcher has.
+    Commands for one business key wait until its start is settled. Beyond that a command may overtake an earlier one for its key: one that
+    waits for its next try, or that another dispatcher has.
     """
-    return sorted(connection.execute(_claiming(limit, lease)), key=lambda row: (row.turn, row.place))
+    claimed = connection.execute(_claiming(limit, lease), {"skip": list(skip)})
+    return sorted(claimed, key=lambda row: (row.turn, row.place))
 
 
 @cache
 def _claiming(limit: int, lease: timedelta) -> ReturningUpdate[Any]:
-    # Built once: an idle dispatcher sends it twenty times a second, and building it takes longer than executing it.
+    # Built once for each limit: an idle dispatcher sends it twenty times a second, and building it takes longer than executing it.
     earlier = COMMAND.alias("earlier")
     blocked = select(earlier.c.id).where(
         earlier.c.tenant_id == COMMAND.c.tenant_id,
@@ -85,7 +87,8 @@ def _claiming(limit: int, lease: timedelta) -> ReturningUpdate[Any]:
         is_one_of(earlier.c.status, WorkflowCommandStatus.PENDING),
         earlier.c.position < COMMAND.c.position,
     )
-    waiting = select(COMMAND.c.tenant_id, COMMAND.c.id, COMMAND.c.due_at).where(COMMAND.c.due_at <= NOW, ~blocked.exists())
+    is_free = COMMAND.c.business_key != all_(bindparam("skip", type_=ARRAY(Text)))
+    waiting = select(COMMAND.c.tenant_id, COMMAND.c.id, COMMAND.c.due_at).where(COMMAND.c.due_at <= NOW, is_free, ~blocked.exists())
     due = select(fairly(waiting, OF_TENANTS, COMMAND.c.due_at, limit, lock=COMMAND)).cte("taken")
     return (
         update(COMMAND)
