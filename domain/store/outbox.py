@@ -26,7 +26,7 @@ INBOX_IS_WHOLE_FOR = timedelta(days=7)
 class PendingEvent(NamedTuple):
     """An event on its way to Kafka. Ids are text: parsing them only to write them again costs half of a relay's time.
 
-    `event_time` is in ISO 8601, UTC; `payload` is JSON.
+    `event_time` is in ISO 8601, UTC; `payload` is JSON. `leased_until` is the end of its aggregate's lease, which proves the claim.
     """
 
     position: int
@@ -42,6 +42,14 @@ class PendingEvent(NamedTuple):
     business_key: str | None
     event_time: str
     payload: str
+    leased_until: str
+
+
+class Stuck(NamedTuple):
+    """The first event of a claimed aggregate that Kafka has not confirmed, and the first one of the claim, which carries the lease."""
+
+    event: PendingEvent
+    first: PendingEvent
 
 
 class Backlog(NamedTuple):
@@ -83,18 +91,30 @@ WITH RECURSIVE tenants AS (
     FOR UPDATE SKIP LOCKED
 ), leased AS (
     UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = least(l.attempts, {HIGHEST - 1}) + 1
-    FROM heads WHERE l.position = heads.position AND l.status = 'PENDING'
+    FROM heads WHERE l.position = heads.position AND l.status = 'PENDING' RETURNING l.aggregate_id, l.due_at
 )
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
        CAST(e.aggregate_id AS text), e.aggregate_version, CAST(e.command_id AS text), CAST(e.causation_id AS text), e.business_key,
-       to_char(greatest(least(e.created_at, '{LATEST.isoformat()}'), '{EARLIEST.isoformat()}') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text)
-FROM front e JOIN heads USING (aggregate_id) ORDER BY e.turn, e.position
+       to_char(greatest(least(e.created_at, '{LATEST.isoformat()}'), '{EARLIEST.isoformat()}') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), CAST(e.payload AS text),
+       CAST(leased.due_at AS text)
+FROM front e JOIN leased USING (aggregate_id) ORDER BY e.turn, e.position
 """)  # noqa: S608 - constants
 DELETE = text("DELETE FROM outbox_event WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'")
+# A relay that stood still may find that another one has claimed the aggregate since: `due_at` of its first event is another one. Then the
+# stuck event is the oldest one as soon as those before it are deleted, and the lease of the other relay goes on with it.
 POSTPONE = text("""
-UPDATE outbox_event SET attempts = greatest(attempts, 1),
-    due_at = clock_timestamp() + least(make_interval(secs => power(2, least(attempts, 16))), CAST(:longest AS interval))
-WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING'
+WITH stuck AS (
+    SELECT * FROM unnest(CAST(:positions AS bigint[]), CAST(:firsts AS bigint[]), CAST(:leases AS timestamptz[])) s (position, first, leased_until)
+), leases AS MATERIALIZED (
+    SELECT position, due_at FROM outbox_event
+    WHERE position = ANY(CAST(:firsts AS bigint[])) AND status = 'PENDING' ORDER BY position FOR UPDATE
+)
+UPDATE outbox_event e SET attempts = greatest(e.attempts, 1), due_at = CASE
+    WHEN leases.due_at = stuck.leased_until
+    THEN clock_timestamp() + least(make_interval(secs => power(2, least(e.attempts, 16))), CAST(:longest AS interval))
+    ELSE greatest(e.due_at, leases.due_at) END
+FROM stuck JOIN leases ON leases.position = stuck.first
+WHERE e.position = stuck.position AND e.status = 'PENDING'
 """)
 # A crash of the server may undo a lease or a deletion. Then an event is sent again, as after a crash of a relay: that does not justify a
 # wait for the disk between a commit and Kafka.
@@ -133,9 +153,14 @@ def delete_published(connection: Connection, positions: Collection[int]) -> None
     run(connection, DELETE, {"positions": list(positions)})
 
 
-def postpone(connection: Connection, positions: Collection[int]) -> None:
-    """Keep every relay from the aggregates whose oldest pending events these are; the wait doubles with each try."""
-    run(connection, POSTPONE, {"positions": list(positions), "longest": EVENT_REFUSED.longest_wait})
+def postpone(connection: Connection, stuck: Collection[Stuck]) -> None:
+    """Keep every relay from the aggregates of these events; the wait doubles with each try. What came before them is deleted afterwards.
+
+    An aggregate that another relay has claimed since stays leased to that one.
+    """
+    events, firsts = [each.event.position for each in stuck], [each.first for each in stuck]
+    positions, leases = [first.position for first in firsts], [first.leased_until for first in firsts]
+    run(connection, POSTPONE, {"positions": events, "firsts": positions, "leases": leases, "longest": EVENT_REFUSED.longest_wait})
 
 
 def note_refused(connection: Connection, reasons: Mapping[int, str]) -> None:

@@ -34,6 +34,7 @@ def pending(**changes: Any) -> PendingEvent:
         "business_key": f"order:{TENANT_ID}:{ORDER_ID}",
         "event_time": "2026-11-24T10:00:00.000001Z",
         "payload": '{"status": "IN_PROGRESS"}',
+        "leased_until": "2026-11-24 10:00:30+00",
         **changes,
     }
     return PendingEvent(**given)

@@ -21,7 +21,7 @@ from sqlalchemy import Engine as Database
 
 from domain.retry_rules import EVENT_REFUSED
 from domain.store import outbox
-from domain.store.outbox import PendingEvent
+from domain.store.outbox import PendingEvent, Stuck
 from domain.store.unit_of_work import housekeeping
 from workers.kafka import wire
 from workers.runtime.kafka import new_producer
@@ -61,6 +61,7 @@ class Batch:
         self.producer = producer
         self.deadline = deadline
         self.broken = False
+        self.deletion_failed = False
         self.refused: dict[int, str] = {}
         self._confirmed: set[int] = set()
         self._open = len(events)
@@ -69,6 +70,11 @@ class Batch:
     def settled(self) -> bool:
         """Whether Kafka has confirmed or refused every event that was sent."""
         return self._open == 0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its lease may be over before another batch is settled."""
+        return self.deletion_failed or time.monotonic() >= self.deadline
 
     def report(self, position: int, error: KafkaError | None, _: Message) -> None:
         """Take Kafka's confirmation or error for one event."""
@@ -84,18 +90,20 @@ class Batch:
         """Note that one event was not sent."""
         self._open -= 1
 
-    def outcome(self) -> tuple[list[int], list[PendingEvent]]:
+    def outcome(self) -> tuple[list[int], list[Stuck]]:
         """Split into the positions to delete and, for each aggregate, the first event that Kafka did not confirm.
 
         A later event of such an aggregate is not deleted although Kafka has it: it is sent again, behind the earlier one.
         """
         done: list[int] = []
-        stuck: dict[str, PendingEvent] = {}
+        first: dict[str, PendingEvent] = {}
+        stuck: dict[str, Stuck] = {}
         for event in self.events:
+            first.setdefault(event.aggregate_id, event)
             if event.position in self._confirmed and event.aggregate_id not in stuck:
                 done.append(event.position)
             else:
-                stuck.setdefault(event.aggregate_id, event)
+                stuck.setdefault(event.aggregate_id, Stuck(event, first[event.aggregate_id]))
         return done, list(stuck.values())
 
 
@@ -128,7 +136,10 @@ class Relay:
     def _step(self, stop: Event) -> bool:
         self._gauge()
         had_work = bool(self._in_flight)
-        # A batch that could not be settled is settled before another one is taken.
+        if had_work and self._in_flight[0].is_late:
+            # When its lease is over, the next claim takes the same events again, also those that Kafka has.
+            self._settle(stop)
+            return True
         took = len(self._in_flight) < BATCHES_IN_FLIGHT and self._take()
         if len(self._in_flight) == BATCHES_IN_FLIGHT or (self._in_flight and not took):
             self._settle(stop)
@@ -202,21 +213,28 @@ class Relay:
         if (batch.broken or not batch.settled) and batch.producer is self._producer:
             self._replace_producer()
         done, stuck = batch.outcome()
-        with housekeeping(self._database) as connection:
-            outbox.delete_published(connection, done)
-            if stuck:
-                outbox.postpone(connection, [event.position for event in stuck])
-            if batch.refused:
-                outbox.note_refused(connection, batch.refused)
+        try:
+            self._record(batch, done, stuck)
+        except Exception:
+            batch.deletion_failed = True
+            raise
         self._in_flight.popleft()
         OUTBOX_PUBLISHED.inc(len(done))
         if stuck:
-            _log.warning(
-                "events_not_delivered", aggregates=len(stuck), aggregateId=stuck[0].aggregate_id, eventId=stuck[0].event_id
-            )
+            event = stuck[0].event
+            _log.warning("events_not_delivered", aggregates=len(stuck), aggregateId=event.aggregate_id, eventId=event.event_id)
         return len(done)
 
+    def _record(self, batch: Batch, done: list[int], stuck: list[Stuck]) -> None:
+        with housekeeping(self._database) as connection:
+            if stuck:
+                outbox.postpone(connection, stuck)
+            outbox.delete_published(connection, done)
+            if batch.refused:
+                outbox.note_refused(connection, batch.refused)
+
     def _await(self, batch: Batch, stop: Event | None) -> None:
+        self._poll(batch, 0)  # what Kafka has confirmed while this process stood still counts
         deadline = batch.deadline
         while not batch.settled and time.monotonic() < deadline:
             self._poll(batch, 0.05)
