@@ -1,4 +1,4 @@
-"""Two more listeners of the test broker: one demands a user over TLS (SASL), one a client certificate."""
+"""What a test broker is set to: two more listeners, of which one demands a user over TLS (SASL), one a client certificate; and no new topics."""
 
 from __future__ import annotations
 
@@ -51,6 +51,20 @@ def demanding_listeners(authority: Authority) -> Iterator[None]:
         return file
 
     with patch.object(Kafka, "_write_properties", with_listeners):
+        yield
+
+
+@contextmanager
+def without_new_topics() -> Iterator[None]:
+    """Have a broker that starts in this block make no topic by itself, as many are set in production."""
+    write_properties = Kafka._write_properties
+
+    def strictly(kafka: Kafka) -> Path:
+        file = write_properties(kafka)
+        file.write_text(file.read_text() + "auto.create.topics.enable=false\n")
+        return file
+
+    with patch.object(Kafka, "_write_properties", strictly):
         yield
 
 

@@ -22,6 +22,9 @@ from workers.runtime.retries import REMINDER
 
 # Long enough that the events of one burst share a request, and well below the 50 ms in which an event reaches Kafka.
 LINGER_MS = 2
+# A topic that the brokers do not know for so long does not exist. It is well below the window of the relay, which hears only before its end
+# that a topic is missing; a new topic is known to every broker within a second or two.
+TOPIC_IS_KNOWN_WITHIN = timedelta(seconds=5)
 # The largest number of members of a consumer group that have work; a topic's order is per partition.
 PARTITIONS = 6
 ADMIN_TIMEOUT = timedelta(seconds=30)
@@ -64,6 +67,7 @@ def new_producer(kafka: KafkaAccess, delivery_timeout: timedelta | None) -> Prod
             "acks": "all",
             "linger.ms": LINGER_MS,
             "compression.type": "lz4",
+            "topic.metadata.propagation.max.ms": int(TOPIC_IS_KNOWN_WITHIN.total_seconds() * 1000),
             "message.timeout.ms": 0 if delivery_timeout is None else int(delivery_timeout.total_seconds() * 1000),
         }
     )

@@ -1,0 +1,43 @@
+"""A topic that does not exist, on a broker that makes none by itself: its events are refused, and hold back no other topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, text
+
+from tests.support.brokers import without_new_topics
+from tests.support.database import acting
+from tests.support.relays import add, committed, rows_of
+from tests.support.services import local_stack
+from workers.kafka.relay import Relay
+from workers.kafka.topics import ORDERS
+from workers.runtime.kafka import ensure_topics
+from workers.runtime.kafka_access import KafkaAccess
+
+THERE = "cpq.quote.v1"
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAccess]:
+    """A broker with one topic."""
+    with without_new_topics(), local_stack(tmp_path_factory, {"kafka"}) as running:
+        kafka = KafkaAccess(bootstrap=running.kafka.bootstrap)
+        ensure_topics(kafka, [THERE])
+        yield kafka
+
+
+def test_an_event_whose_topic_is_missing_is_refused_and_holds_back_no_other_topic(db: Engine, kafka: KafkaAccess) -> None:
+    """Kills: taking it for an outage, because the library says only after the relay's window that a topic does not exist."""
+    [missing], [there] = rows_of(uuid4(), 1), rows_of(uuid4(), 1)
+    with db.begin() as connection:
+        add(connection, {**missing, "topic": ORDERS}, {**there, "topic": THERE})
+
+    published = Relay(acting(db, "relay"), kafka).run_once()
+
+    with db.connect() as connection:
+        refused = connection.execute(text("SELECT id, last_reason FROM outbox_event WHERE refused_since IS NOT NULL")).all()
+    assert (published, committed(db, published=True)) == (1, {there["id"]})
+    assert refused == [(missing["id"], "Broker: Unknown topic or partition")]
