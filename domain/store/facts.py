@@ -88,7 +88,8 @@ class OutboxEvent(Owned, Base):
 
     A relay takes an aggregate from its oldest pending event on and marks events by exact id: positions are given at insert, not at
     commit, so "everything up to the last one seen" would lose a late commit (docs/domain.md#where-the-obvious-sql-is-not-enough, 5).
-    `due_at` is the lease of a relay. Kafka refuses a pending event since `refused_since`; when it does so for too long, the event is REFUSED.
+    `due_at` is the lease of a relay. Kafka refuses a pending event since `refused_since`, without an outage; when it does so for too
+    long, the event is REFUSED.
     """
 
     __tablename__ = "outbox_event"

@@ -22,6 +22,9 @@ from domain.times import EARLIEST, LATEST
 INBOX_IS_WHOLE_FOR = timedelta(days=7)
 """How long at least an inbox keeps what it has processed: as long as Kafka keeps an event, and may deliver it again."""
 
+LEFT_ALONE = timedelta(minutes=5)
+"""An event that was due for so long, and that nobody has tried again meanwhile: there was no relay, or no database."""
+
 
 class PendingEvent(NamedTuple):
     """An event on its way to Kafka. Ids are text: parsing them only to write them again costs half of a relay's time.
@@ -63,6 +66,7 @@ class Backlog(NamedTuple):
 # tenant to the next.
 # Each row looks at the lease of its aggregate's oldest pending event, so `front` has whole aggregates from their oldest event on. All compare
 # it with one moment: a lease that ended between two rows would let the later events of its aggregate overtake the earlier ones.
+# Of what was left alone between two tries the refusals begin anew; an event that became the oldest of its aggregate was not left alone.
 # `heads` skips locked rows, and reads a row again that changed after the statement began: an event that another relay leased or
 # published meanwhile drops out.
 CLAIM = text(f"""
@@ -85,13 +89,19 @@ WITH RECURSIVE tenants AS (
         ) oldest
     ) own
 ), heads AS MATERIALIZED (
-    SELECT h.position, h.aggregate_id FROM outbox_event h
+    SELECT h.position, h.aggregate_id, h.attempts > 0 AND h.due_at < statement_timestamp() - CAST(:left_alone AS interval) AS was_left
+    FROM outbox_event h
     WHERE h.position = ANY(ARRAY(SELECT min(position) FROM front GROUP BY aggregate_id))
     AND h.status = 'PENDING' AND h.due_at <= statement_timestamp()
     FOR UPDATE SKIP LOCKED
 ), leased AS (
-    UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = least(l.attempts, {HIGHEST - 1}) + 1
+    UPDATE outbox_event l SET due_at = clock_timestamp() + CAST(:lease AS interval), attempts = least(l.attempts, {HIGHEST - 1}) + 1,
+        refused_since = CASE WHEN NOT was_left THEN l.refused_since END, last_reason = CASE WHEN NOT was_left THEN l.last_reason END
     FROM heads WHERE l.position = heads.position AND l.status = 'PENDING' RETURNING l.aggregate_id, l.due_at
+), left_with_it AS (
+    UPDATE outbox_event f SET refused_since = NULL, last_reason = NULL
+    FROM front e JOIN heads USING (aggregate_id)
+    WHERE f.position = e.position AND f.position <> heads.position AND heads.was_left AND e.refused_since IS NOT NULL
 )
 SELECT e.position, CAST(e.id AS text), e.event_type, e.topic, CAST(e.tenant_id AS text), e.aggregate_type,
        CAST(e.aggregate_id AS text), e.aggregate_version, CAST(e.command_id AS text), CAST(e.causation_id AS text), e.business_key,
@@ -104,7 +114,8 @@ DELETE = text("DELETE FROM outbox_event WHERE position = ANY(CAST(:positions AS 
 # stuck event is the oldest one as soon as those before it are deleted, and the lease of the other relay goes on with it.
 POSTPONE = text("""
 WITH stuck AS (
-    SELECT * FROM unnest(CAST(:positions AS bigint[]), CAST(:firsts AS bigint[]), CAST(:leases AS timestamptz[])) s (position, first, leased_until)
+    SELECT * FROM unnest(CAST(:positions AS bigint[]), CAST(:firsts AS bigint[]), CAST(:leases AS timestamptz[]))
+    AS s (position, first, leased_until)
 ), leases AS MATERIALIZED (
     SELECT position, due_at FROM outbox_event
     WHERE position = ANY(CAST(:firsts AS bigint[])) AND status = 'PENDING' ORDER BY position FOR UPDATE
@@ -119,12 +130,16 @@ WHERE e.position = stuck.position AND e.status = 'PENDING'
 # A crash of the server may undo a lease or a deletion. Then an event is sent again, as after a crash of a relay: that does not justify a
 # wait for the disk between a commit and Kafka.
 WITHOUT_DISK_WAIT = text("SET LOCAL synchronous_commit = off")
-# Kafka refuses exactly these events: an outage is no refusal.
+# Kafka refuses exactly these events, since a time without an outage: an outage is no refusal, and its time does not count.
 REFUSE = text("""
 UPDATE outbox_event e SET refused_since = coalesce(e.refused_since, clock_timestamp()), last_reason = r.reason,
     status = CASE WHEN e.refused_since < clock_timestamp() - CAST(:time AS interval) THEN 'REFUSED' ELSE e.status END
 FROM unnest(CAST(:positions AS bigint[]), CAST(:reasons AS text[])) AS r (position, reason)
 WHERE e.position = r.position AND e.status = 'PENDING'
+""")
+FORGET = text("""
+UPDATE outbox_event SET refused_since = NULL, last_reason = NULL
+WHERE position = ANY(CAST(:positions AS bigint[])) AND status = 'PENDING' AND refused_since IS NOT NULL
 """)
 SEND_AGAIN = text("""
 UPDATE outbox_event SET status = 'PENDING', due_at = clock_timestamp(), refused_since = NULL
@@ -138,7 +153,8 @@ SELECT (SELECT count(*) FROM outbox_event WHERE status = 'PENDING'),
 
 def claim(connection: Connection, limit: int, lease: timedelta) -> list[PendingEvent]:
     """Lease aggregates that no relay has, and return their pending events, in turns between tenants, at most `limit` or one of each."""
-    events = [PendingEvent._make(row) for row in run(connection, CLAIM, {"limit": limit, "lease": lease})]
+    values = {"limit": limit, "lease": lease, "left_alone": LEFT_ALONE}
+    events = [PendingEvent._make(row) for row in run(connection, CLAIM, values)]
     if events:
         run(connection, WITHOUT_DISK_WAIT, {})
     return events
@@ -167,6 +183,11 @@ def note_refused(connection: Connection, reasons: Mapping[int, str]) -> None:
     """Record that Kafka refuses these events, by position, and why. An event that it has refused for too long is set aside as REFUSED."""
     values = {"positions": list(reasons), "reasons": list(reasons.values()), "time": EVENT_REFUSED.time}
     run(connection, REFUSE, values)
+
+
+def note_no_answer(connection: Connection, positions: Collection[int]) -> None:
+    """Record that Kafka said nothing about these events, because it is away: the time for which it refuses them begins anew."""
+    run(connection, FORGET, {"positions": list(positions)})
 
 
 def send_again(connection: Connection, tenant_id: UUID, aggregate_id: UUID) -> None:

@@ -51,9 +51,10 @@ def test_the_relay_replaces_a_producer_that_met_a_fatal_error(
     assert not committed(db, published=False)
 
 
-def test_events_are_not_refused_because_their_producer_is_dead(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KafkaError._FATAL, KafkaError._STATE])
+def test_events_are_not_refused_because_their_producer_is_dead(db: Database, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     """To the library an error that was fatal before is none that is fatal now."""
-    dead = Confirming({"produce": [KafkaException(KafkaError(KafkaError._FATAL))] * 10})
+    dead = Confirming({"produce": [KafkaException(KafkaError(error))] * 10})
     write(db, uuid4(), 1, 2)
     relay = relay_with(db, monkeypatch, [dead, Confirming({})])
 
@@ -71,7 +72,7 @@ def test_an_event_that_kafka_refuses_delays_only_what_was_on_its_way_with_it(db:
     too_large, *others = (uuid4() for _ in range(100))
     for aggregate in (too_large, *others):
         write(db, aggregate, 1)
-    unused = [Confirming({}, too_large=str(too_large), at_once=5) for _ in range(1_000)]
+    unused = [Confirming({}, unwanted=str(too_large), at_once=5) for _ in range(1_000)]
     before = len(unused)
     relay = relay_with(db, monkeypatch, unused, batch_size=5)
 

@@ -14,18 +14,28 @@ from tests.support.database import acting
 from workers.kafka.relay import Relay
 from workers.runtime.kafka_access import KafkaAccess
 
+TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+
 
 class Confirming:
-    """A producer whose broker confirms everything but what is `too_large`, `at_once` records in a poll.
+    """A producer whose broker confirms everything but what is `unwanted`, `at_once` records in a poll; `answer` tells why it refuses that.
 
     The calls in `raises` raise, each as often as it says. `keys` are those of all that was sent.
     """
 
-    def __init__(self, raises: dict[str, list[Exception]], poison: str = "", too_large: str = "", at_once: int = 1_000) -> None:
+    def __init__(
+        self,
+        raises: dict[str, list[Exception]],
+        poison: str = "",
+        unwanted: str = "",
+        at_once: int = 1_000,
+        answer: KafkaError = TOO_LARGE,
+    ) -> None:
         self._raises = raises
         self._poison = poison
-        self._too_large = too_large
+        self._unwanted = unwanted
         self._at_once = at_once
+        self._answer = answer
         self._sent: list[tuple[bytes, Any]] = []
         self.keys: list[str] = []
 
@@ -40,8 +50,8 @@ class Confirming:
         self._raise("poll")
         for _ in range(min(self._at_once, len(self._sent))):
             key, report = self._sent.pop(0)
-            is_refused = self._too_large and self._too_large.encode() in key
-            report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE) if is_refused else None, None)
+            is_refused = self._unwanted and self._unwanted.encode() in key
+            report(self._answer if is_refused else None, None)
         return 0
 
     def purge(self) -> None:

@@ -24,6 +24,7 @@ from domain.store import outbox
 from domain.store.outbox import PendingEvent, Stuck
 from domain.store.unit_of_work import housekeeping
 from workers.kafka import wire
+from workers.kafka.dead_letters import TOO_LARGE
 from workers.runtime.kafka import new_producer
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import OUTBOX_OLDEST_UNPUBLISHED, OUTBOX_PUBLISHED, OUTBOX_UNPUBLISHED
@@ -47,8 +48,19 @@ ABANDONS = 3
 # What the library's calls raise after a fatal error: to give up a record that is on its way is one, because a gap may be left behind it.
 # `flush` raises it as a SystemError.
 PRODUCER_DIED = (KafkaException, SystemError)
-# Kafka is away, or this relay gave up waiting: nothing is said about the event. (The names of librdkafka's own errors.)
-OUTAGES = frozenset({"_MSG_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_PURGE_QUEUE", "_PURGE_INFLIGHT", "_TIMED_OUT"})
+# What is said about an event: its size, its content or its topic. Any other error is about a broker or the producer, such as a sequence
+# number that a broker does not expect, or about another event of the same request.
+REFUSALS = TOO_LARGE | {
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    KafkaError.TOPIC_EXCEPTION,  # its name is none
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - its public name
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - its public name
+}
 
 _log = structlog.get_logger()
 
@@ -62,6 +74,7 @@ class Batch:
         self.deadline = deadline
         self.broken = False
         self.deletion_failed = False
+        self.reason: str | None = None
         self.refused: dict[int, str] = {}
         self._confirmed: set[int] = set()
         self._open = len(events)
@@ -83,12 +96,24 @@ class Batch:
             self._confirmed.add(position)
             return
         self.broken = True
-        if error.name() not in OUTAGES and not error.retriable():
-            self.refused[position] = error.str()
+        self.fail(position, error)
+
+    def fail(self, position: int, error: KafkaError) -> None:
+        """Note why Kafka does not have one event: because it refuses this event, or for a reason that says nothing about it."""
+        self.reason = error.str()
+        if error.code() in REFUSALS:
+            self.refused[position] = self.reason
+        else:
+            self.broken = True
 
     def leave_out(self) -> None:
         """Note that one event was not sent."""
         self._open -= 1
+
+    @property
+    def unanswered(self) -> list[int]:
+        """The events about which Kafka has said nothing."""
+        return [event.position for event in self.events if event.position not in self._confirmed | self.refused.keys()]
 
     def outcome(self) -> tuple[list[int], list[Stuck]]:
         """Split into the positions to delete and, for each aggregate, the first event that Kafka did not confirm.
@@ -179,7 +204,8 @@ class Relay:
             except BufferError:
                 self._poll(batch, 0.1)
             except KafkaException as error:
-                self._note_not_sent(batch, event, error.args[0])
+                batch.fail(event.position, error.args[0])
+                _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=batch.reason)
                 return False
             except SystemError as error:
                 batch.broken = True
@@ -188,15 +214,6 @@ class Relay:
             else:
                 return True
         return False
-
-    @staticmethod
-    def _note_not_sent(batch: Batch, event: PendingEvent, reason: KafkaError) -> None:
-        """Note why an event was not sent. The fatal error of a dead producer says nothing about the event."""
-        _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=reason.str())
-        if reason.fatal() or reason.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
-            batch.broken = True
-        else:
-            batch.refused[event.position] = reason.str()
 
     def _poll(self, batch: Batch, seconds: float) -> None:
         """Take Kafka's answers. A producer that met a fatal error raises it here, and sends nothing any more."""
@@ -222,13 +239,15 @@ class Relay:
         OUTBOX_PUBLISHED.inc(len(done))
         if stuck:
             event = stuck[0].event
-            _log.warning("events_not_delivered", aggregates=len(stuck), aggregateId=event.aggregate_id, eventId=event.event_id)
+            ids = {"aggregateId": event.aggregate_id, "eventId": event.event_id}
+            _log.warning("events_not_delivered", aggregates=len(stuck), reason=batch.reason, **ids)
         return len(done)
 
     def _record(self, batch: Batch, done: list[int], stuck: list[Stuck]) -> None:
         with housekeeping(self._database) as connection:
             if stuck:
                 outbox.postpone(connection, stuck)
+                outbox.note_no_answer(connection, batch.unanswered)
             outbox.delete_published(connection, done)
             if batch.refused:
                 outbox.note_refused(connection, batch.refused)
