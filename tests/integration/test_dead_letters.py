@@ -126,6 +126,40 @@ def test_a_record_without_key_goes_where_it_was(desk: Desk) -> None:
     assert [record.partition() for record in again] == [source.partition()] * 2
 
 
+SPEAKING_FOR_A_LETTER = [("deadLetterReplayIs", b"DONE"), ("deadLetterCut", b"5"), ("deadLetterSource", b"nowhere/0/0")]
+
+
+def test_a_record_cannot_say_that_a_letter_was_sent_again_nor_hide_its_own(desk: Desk) -> None:
+    """Kills: taking the letter of such a record for a mark, which nobody sees."""
+    other = desk.letter(b"rubbish")
+
+    key = desk.letter(b"rubbish", [("deadLetterReplayOf", desk.place(other).encode()), ("odd", b"1"), *SPEAKING_FOR_A_LETTER])
+
+    [letter] = desk.listed("--id", key, "--waiting")
+    assert (letter["leftOut"], letter["bytes"]) == ("headers that begin with deadLetter", 7)
+    assert "header odd: 1" in desk.run("show", letter["letter"]).stdout
+    assert len(desk.listed("--id", other, "--waiting")) == 1
+
+
+def test_a_record_with_headers_of_letters_is_sent_again_as_it_was(desk: Desk) -> None:
+    key = desk.letter(b"rubbish", [("deadLetterReplayOf", b"nowhere/0/0"), ("odd", b"1")])
+
+    result = desk.run("replay", desk.place(key))
+
+    assert result.exit_code == 0, result.output
+    first, second = desk.records(key)
+    assert (second.value(), second.headers()) == (first.value(), first.headers())
+
+
+def test_a_letter_of_an_earlier_release_with_the_header_of_a_mark_is_seen(desk: Desk) -> None:
+    key = str(uuid4())
+    headers = [("deadLetterReplayOf", b"nowhere/0/0"), ("deadLetterSource", f"{ORDERS}/0/0".encode())]
+
+    desk.send(dead_letters(ORDERS), b"rubbish", key.encode(), headers)
+
+    assert len(desk.listed("--id", key, "--waiting")) == 1
+
+
 GONE: dict[str, Headers] = {
     "its record is gone": [("deadLetterSource", f"{ORDERS}/0/999999".encode()), ("deadLetterCut", b"20")],
     "it names a record of another topic": [("deadLetterSource", b"cpq.quote.v1/0/0")],

@@ -29,6 +29,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 REASON, SOURCE, CUT, WITHOUT = "deadLetterReason", "deadLetterSource", "deadLetterCut", "deadLetterWithout"
 """Headers of a letter: why nobody could process the record, where it was, how large its value was if it is cut, and what was left out."""
 PREFIX = "deadLetter"
+"""Of the headers that say something about a letter. Those of a record that begin so are not copied: they would speak for the letter."""
 ANY_PARTITION = -1  # the one that the key gives
 
 _log = structlog.get_logger()
@@ -92,16 +93,23 @@ def ids_of(message: Message) -> Mapping[str, str]:
 def _fitting(message: Message) -> tuple[bytes | None, Headers, bytes | None]:
     """Key, headers and value of a record; what is larger than its share is left out or cut."""
     key, headers, value = message.key(), headers_of(message), message.value()
-    has_room = sum(len(name) + len(content or b"") for name, content in headers) <= LARGEST_HEADERS
+    kept = [(name, content) for name, content in headers if not name.startswith(PREFIX)]
+    has_room = sum(len(name) + len(content or b"") for name, content in kept) <= LARGEST_HEADERS
     return (
         key if key is None or len(key) <= LARGEST_KEY else None,
-        headers if has_room else (),
+        kept if has_room else (),
         value if value is None else value[:LARGEST_LETTER],
     )
 
 
 def _left_out(message: Message, key: bytes | None, kept: Headers) -> Mapping[str, str]:
-    left_out = {"key": key != message.key(), "headers": len(kept) < len(headers_of(message))}
+    headers = headers_of(message)
+    ours = [name for name, _ in headers if name.startswith(PREFIX)]
+    left_out = {
+        "key": key != message.key(),
+        "headers": len(kept) + len(ours) < len(headers),
+        f"headers that begin with {PREFIX}": bool(ours),
+    }
     return {WITHOUT: ", ".join(name for name, is_missing in left_out.items() if is_missing)} if any(left_out.values()) else {}
 
 

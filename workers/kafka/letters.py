@@ -195,9 +195,9 @@ class Letters:
 
 
 def mark_of(message: Message) -> Mark | None:
-    """Read a mark; None when the record is a letter."""
+    """Read a mark; None when the record is a letter, which names its source, whatever headers its record had."""
     headers = dict(headers_of(message))
-    if REPLAY_OF not in headers:
+    if REPLAY_OF not in headers or SOURCE in headers:
         return None
     said = _text(headers.get(REPLAY_IS))
     return Mark(_text(headers[REPLAY_OF]), Replay(said) if said in set(Replay) else Replay.BEGUN)
