@@ -23,6 +23,7 @@ from domain.auditing.looking import UncheckedRulesError
 from domain.offers.quotes import Quote
 from domain.retaining.dossiers import IDS_OF_SEVERAL, PARTS
 from domain.store import leases, table_of
+from domain.store.reading import SNAPSHOT
 from domain.store.transactions import transaction
 from domain.store.unit_of_work import housekeeping
 from reconciliation.rounds import LEASE
@@ -33,7 +34,6 @@ PAGE = 50  # quotes of a round: some thousand rows, some tenths of a second
 MOST = 10_000  # violations that are remembered: beyond that, more of them tell nobody more
 START = (UUID(int=0), UUID(int=0))
 QUOTE = table_of(Quote)
-SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _EXCERPTS = Excerpts(IDS_OF_SEVERAL, PARTS)
 
 _log = structlog.get_logger()

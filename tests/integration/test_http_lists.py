@@ -12,14 +12,17 @@ import pytest
 from sqlalchemy import Engine, update
 
 from domain.projections.tables import TABLES, Projection
+from tests.support.database import acting
 from tests.support.http import Api, Caller, is_problem
 from tests.support.offers import CUSTOMER, Offers
 from tests.support.projected import show_all
+from tests.support.statements import before_statement
 from workers.http.auth import Role
 
 QUOTES, ORDERS = TABLES[Projection.QUOTES], TABLES[Projection.ORDERS]
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+AFTER_THE_ITEMS = 3  # the number of the statement; the first one begins the transaction
 NO_TIMES = ("0001-01-01T00:00:00+14:00", "2026-01-01T00:00:00")
 
 
@@ -138,6 +141,22 @@ def test_a_list_that_is_behind_says_which_version_and_time_it_shows(db: Engine, 
     assert datetime.fromisoformat(behind["asOf"]) < datetime.fromisoformat(truth["updatedAt"])
     show_all(db)
     assert api.sales.get("/quotes").json()["asOf"] == truth["updatedAt"]
+
+
+def test_what_a_list_says_is_of_one_moment(db: Engine, api: Api, offers: Offers) -> None:
+    """Kills: reading the items before a change, and the total and the time of the newest change after it."""
+    offers.draft_quote()
+    show_all(db)
+    before = api.sales.get("/quotes").json()
+
+    def change() -> None:
+        offers.draft_quote()
+        show_all(db)
+
+    with before_statement(AFTER_THE_ITEMS, acting(db, "http"), change):
+        meanwhile = api.sales.get("/quotes").json()
+
+    assert (meanwhile, api.sales.get("/quotes").json()["total"]) == (before, 2)
 
 
 def test_a_list_that_has_seen_nothing_has_no_time(api: Api) -> None:
