@@ -14,21 +14,12 @@ from sqlalchemy import Engine as Database
 from domain.store import outbox
 from domain.store.unit_of_work import housekeeping
 from tests.support.database import acting
-from tests.support.made_up_producers import Confirming, be_due, relay_with
+from tests.support.made_up_producers import Clock, Confirming, be_due, relay_with
 from tests.support.relays import committed, running, write
 from tests.support.waiting import eventually
 from workers.runtime.outages import OutageError
 
 LEASE = timedelta(seconds=30)
-
-
-class Clock:
-    """The clock of a relay."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Standing(Confirming):
@@ -53,13 +44,6 @@ class Standing(Confirming):
             self._meanwhile.pop()()
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("workers.kafka.relay.time", clock)
-    return clock
-
-
 def claim(db: Database) -> list[outbox.PendingEvent]:
     """Claim as another relay, after every lease is over."""
     be_due(db)
@@ -72,6 +56,11 @@ def leased_until(db: Database, aggregate_id: UUID) -> str:
     query = "SELECT CAST(due_at AS text) FROM outbox_event WHERE aggregate_id = :aggregate ORDER BY position LIMIT 1"
     with db.connect() as connection:
         return str(connection.scalar(text(query), {"aggregate": aggregate_id}))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock.of_relays(monkeypatch)
 
 
 @pytest.mark.parametrize("confirmed", [0, 1])

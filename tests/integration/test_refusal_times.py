@@ -1,4 +1,4 @@
-"""For how long Kafka refuses an event: since a time without an outage, and without a time in which nobody has tried."""
+"""For how long Kafka refuses an event or a topic: since a time without an outage, and without a time in which nobody has tried."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import text
 
 from domain.retry_rules import EVENT_REFUSED
-from tests.support.made_up_producers import Confirming, be_due, relay_with
+from tests.support.made_up_producers import Clock, Confirming, be_due, relay_with
 from tests.support.relays import write
 
 TOO_LARGE, AWAY = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), KafkaError(KafkaError._TRANSPORT)
@@ -95,3 +95,25 @@ def test_it_goes_on_for_an_event_that_waited_behind_another_one(db: Database, re
     relayed.hear(TOO_LARGE)
 
     assert relayed.statuses == ["REFUSED", "REFUSED"]
+
+
+def test_a_topic_that_kafka_refuses_is_asked_for_again_when_an_event_would_be(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: waiting in each batch for the library to say again that a topic is missing, which holds back every other topic."""
+    first, second = uuid4(), uuid4()
+    missing, clock = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), Clock.of_relays(monkeypatch)
+    producer = Confirming({})
+    relay = relay_with(db, monkeypatch, [Confirming({}, unwanted=str(first), answer=missing), producer])
+    write(db, first, 1)
+    relay.run_once()
+    write(db, second, 1, 2)
+
+    refused = relay.run_once()
+
+    assert (refused, producer.keys) == (0, [])
+    with db.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM outbox_event WHERE refused_since IS NOT NULL")) == 3
+    clock.now += EVENT_REFUSED.longest_wait.total_seconds()
+    be_due(db)
+    assert relay.run_once() == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from confluent_kafka import KafkaError
@@ -15,6 +15,22 @@ from workers.kafka.relay import Relay
 from workers.runtime.kafka_access import KafkaAccess
 
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+
+
+class Clock:
+    """The clock of a relay."""
+
+    now = 0.0
+
+    @classmethod
+    def of_relays(cls, monkeypatch: pytest.MonkeyPatch) -> Self:
+        """Give relays a clock that stands until a test moves it."""
+        clock = cls()
+        monkeypatch.setattr("workers.kafka.relay.time", clock)
+        return clock
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 class Confirming:

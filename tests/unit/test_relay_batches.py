@@ -7,7 +7,8 @@ from unittest.mock import create_autospec
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from workers.kafka.relay import Batch
+from tests.unit.test_wire import pending
+from workers.kafka.batches import Batch
 
 MESSAGE, PRODUCER = create_autospec(Message), create_autospec(Producer)
 ABOUT_AN_EVENT = [
@@ -40,7 +41,7 @@ def name_of(code: int) -> str:
 
 def refusals_after(code: int) -> dict[int, str]:
     batch = Batch([], PRODUCER, 0.0)
-    batch.report(1, KafkaError(code), MESSAGE)
+    batch.report(pending(), KafkaError(code), MESSAGE)
     return batch.refused
 
 

@@ -16,7 +16,7 @@ from math import nan
 from threading import Event
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Producer
 from sqlalchemy import Engine as Database
 
 from domain.retry_rules import EVENT_REFUSED
@@ -24,7 +24,7 @@ from domain.store import outbox
 from domain.store.outbox import PendingEvent, Stuck
 from domain.store.unit_of_work import housekeeping
 from workers.kafka import wire
-from workers.kafka.dead_letters import TOO_LARGE
+from workers.kafka.batches import Batch, RefusedTopics
 from workers.runtime.kafka import new_producer
 from workers.runtime.kafka_access import KafkaAccess
 from workers.runtime.metrics import OUTBOX_OLDEST_UNPUBLISHED, OUTBOX_PUBLISHED, OUTBOX_UNPUBLISHED
@@ -48,88 +48,7 @@ ABANDONS = 3
 # What the library's calls raise after a fatal error: to give up a record that is on its way is one, because a gap may be left behind it.
 # `flush` raises it as a SystemError.
 PRODUCER_DIED = (KafkaException, SystemError)
-# What is said about an event: its size, its content or its topic. Any other error is about a broker or the producer, such as a sequence
-# number that a broker does not expect, or about another event of the same request.
-REFUSALS = TOO_LARGE | {
-    KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.POLICY_VIOLATION,
-    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
-    KafkaError.TOPIC_EXCEPTION,  # its name is none
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - its public name
-    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - its public name
-}
-
 _log = structlog.get_logger()
-
-
-class Batch:
-    """Events handed to a producer, and what became of them."""
-
-    def __init__(self, events: list[PendingEvent], producer: Producer, deadline: float) -> None:
-        self.events = events
-        self.producer = producer
-        self.deadline = deadline
-        self.broken = False
-        self.deletion_failed = False
-        self.reason: str | None = None
-        self.refused: dict[int, str] = {}
-        self._confirmed: set[int] = set()
-        self._open = len(events)
-
-    @property
-    def settled(self) -> bool:
-        """Whether Kafka has confirmed or refused every event that was sent."""
-        return self._open == 0
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its lease may be over before another batch is settled."""
-        return self.deletion_failed or time.monotonic() >= self.deadline
-
-    def report(self, position: int, error: KafkaError | None, _: Message) -> None:
-        """Take Kafka's confirmation or error for one event."""
-        self._open -= 1
-        if error is None:
-            self._confirmed.add(position)
-            return
-        self.broken = True
-        self.fail(position, error)
-
-    def fail(self, position: int, error: KafkaError) -> None:
-        """Note why Kafka does not have one event: because it refuses this event, or for a reason that says nothing about it."""
-        self.reason = error.str()
-        if error.code() in REFUSALS:
-            self.refused[position] = self.reason
-        else:
-            self.broken = True
-
-    def leave_out(self) -> None:
-        """Note that one event was not sent."""
-        self._open -= 1
-
-    @property
-    def unanswered(self) -> list[int]:
-        """The events about which Kafka has said nothing."""
-        return [event.position for event in self.events if event.position not in self._confirmed | self.refused.keys()]
-
-    def outcome(self) -> tuple[list[int], list[Stuck]]:
-        """Split into the positions to delete and, for each aggregate, the first event that Kafka did not confirm.
-
-        A later event of such an aggregate is not deleted although Kafka has it: it is sent again, behind the earlier one.
-        """
-        done: list[int] = []
-        first: dict[str, PendingEvent] = {}
-        stuck: dict[str, Stuck] = {}
-        for event in self.events:
-            first.setdefault(event.aggregate_id, event)
-            if event.position in self._confirmed and event.aggregate_id not in stuck:
-                done.append(event.position)
-            else:
-                stuck.setdefault(event.aggregate_id, Stuck(event, first[event.aggregate_id]))
-        return done, list(stuck.values())
 
 
 class Relay:
@@ -143,6 +62,7 @@ class Relay:
         self._lease = lease
         self._window = lease.total_seconds() * 2 / 3
         self._in_flight: deque[Batch] = deque()
+        self._refused_topics = RefusedTopics()
         self._gauged_at = -GAUGE_INTERVAL_SECONDS
 
     def run_once(self) -> int:
@@ -161,7 +81,7 @@ class Relay:
     def _step(self, stop: Event) -> bool:
         self._gauge()
         had_work = bool(self._in_flight)
-        if had_work and self._in_flight[0].is_late:
+        if had_work and self._in_flight[0].is_late(time.monotonic()):
             # When its lease is over, the next claim takes the same events again, also those that Kafka has.
             self._settle(stop)
             return True
@@ -181,7 +101,10 @@ class Relay:
         self._in_flight.append(batch)
         stuck: set[str] = set()
         for event in events:
-            if event.aggregate_id in stuck or not self._send(batch, event):
+            if reason := self._refused_topics.reason(event.topic, time.monotonic()):
+                batch.refused[event.position] = batch.reason = reason
+                batch.leave_out()
+            elif event.aggregate_id in stuck or not self._send(batch, event):
                 stuck.add(event.aggregate_id)
                 batch.leave_out()
         return True
@@ -197,14 +120,14 @@ class Relay:
             return False
 
     def _produce(self, batch: Batch, event: PendingEvent) -> bool:
-        report, value = partial(batch.report, event.position), wire.encode(event)
+        report, value = partial(batch.report, event), wire.encode(event)
         while time.monotonic() < batch.deadline:
             try:
                 batch.producer.produce(event.topic, value, wire.key_of(event), on_delivery=report, headers=wire.headers_of(event))
             except BufferError:
                 self._poll(batch, 0.1)
             except KafkaException as error:
-                batch.fail(event.position, error.args[0])
+                batch.fail(event, error.args[0])
                 _log.error("event_not_sent", eventId=event.event_id, tenantId=event.tenant_id, reason=batch.reason)
                 return False
             except SystemError as error:
@@ -229,6 +152,7 @@ class Relay:
         self._await(batch, stop)
         if (batch.broken or not batch.settled) and batch.producer is self._producer:
             self._replace_producer()
+        self._refused_topics.note(batch.refused_topics, time.monotonic())
         done, stuck = batch.outcome()
         try:
             self._record(batch, done, stuck)
