@@ -134,12 +134,12 @@ REPORT_RACE = RetryRule(
     call=START_REFUSED.call,
     identity="task id and worker id; the task is read again before each repeat",
     record="`q2o_external_task_report_retries_total`",
-    end="the task fails with the engine's text (row above)",
+    end="the task fails with the engine's text, and an incident stays one. When that is refused too, the engine offers the task again",
     test="tests/unit/test_report_bounds.py: `test_a_report_is_sent_so_often_and_then_given_up`",
 )
 REPORT_FAULT = RetryRule(
     operation="report of an external task",
-    failure="the engine's own error (500, 403)",
+    failure="the engine's own error (500), or a right that the pod's user lacks (403)",
     attempts=3,
     first_wait=REPORT_RACE.first_wait,
     longest_wait=REPORT_RACE.longest_wait,
@@ -149,9 +149,23 @@ REPORT_FAULT = RetryRule(
     end=REPORT_RACE.end,
     test="tests/unit/test_report_bounds.py: `test_a_report_is_sent_so_often_and_then_given_up`",
 )
+# The engine is not away when it answers another question about the task: only this report is without a reply. Ten minutes are longer than
+# the restart of a gateway, and short enough that tasks whose texts a gateway refuses do not take the places of a pod for long.
+REPORT_UNANSWERED = RetryRule(
+    operation="report of an external task",
+    failure="no usable reply, although the engine answers another question: a gateway may refuse a text in the report",
+    time=10 * MINUTE,
+    first_wait=REPORT_RACE.first_wait,
+    longest_wait=REPORT_RACE.longest_wait,
+    call=REPORT_RACE.call,
+    identity=REPORT_RACE.identity,
+    record=REPORT_RACE.record,
+    end="incident of the engine with a text of ours; a sweep opens its case. Without a reply to that, the engine offers the task again",
+    test="tests/unit/test_unanswered_reports.py: `test_a_result_without_a_usable_reply_becomes_an_incident`",
+)
 REPORT_SILENCE = RetryRule(
     operation="report of an external task",
-    failure="no usable reply after the task's lock has expired",
+    failure="no usable reply, and the task's lock has expired and cannot be had again: the engine is away",
     attempts=4,
     first_wait=REPORT_RACE.first_wait,
     longest_wait=REPORT_RACE.longest_wait,

@@ -161,7 +161,7 @@ def test_a_task_that_the_engine_cannot_continue_makes_an_incident_with_the_words
     Pod(doors.direct(), topics(process, Calls())).run_once()
 
     message = process.incident(instance)
-    assert "the work is done, but the engine refuses its result" in message
+    assert "the work is done, but the engine refuses the report" in message
     assert "nobodySetThis" in message
 
 

@@ -2,75 +2,78 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import closing
 from datetime import timedelta
-from itertools import count
 
 import pytest
 
 from domain.retry_rules import REPORT_FAULT, REPORT_RACE, REPORT_SILENCE, RetryRule
-from tests.support.answering import Reply, Request, answering
-from tests.unit.test_outcomes import fetched
-from workers.pod.contract import Topic
-from workers.pod.lease import Lease
-from workers.pod.outcomes import Completed
-from workers.pod.report import Reporter, Settled
-from workers.runtime.engine import Engine
+from tests.support.answering import Reply
+from tests.support.reporting import DONE, PAGE, Door, refusing, reported
+from workers.pod.outcomes import Completed, Failed, Outcome, Raised
+from workers.pod.report import Settled
 
-WORKER = "q2o-host-01234567"
-HELD = {
-    "id": "task-1",
-    "topicName": "order.decompose",
-    "workerId": WORKER,
-    "processInstanceId": "i",
-    "activityId": "a",
-    "activityInstanceId": "a:1",
-    "executionId": "e",
-}
+REFUSALS = pytest.mark.parametrize(
+    ("refusal", "rule"),
+    [(refusing(500, code=1), REPORT_RACE), (refusing(500), REPORT_FAULT), (refusing(403), REPORT_FAULT)],
+    ids=["race", "fault", "right"],
+)
+COMPLETED = Completed(variables={})
+RAISED = Raised(code="ORDER_INVALID", message="no lines", variables={})
+INCIDENT = Failed(message="a person must act", details="", retries=0, retry_after=timedelta())
+FAILED = Failed(message="a bug", details="", retries=2, retry_after=timedelta(seconds=10))
+POSTPONED = Failed(message="too early", details="", retries=3, retry_after=timedelta(seconds=7), postponed=True)
 
 
-class Door:
-    """An engine in which the task is locked for us, and which answers every report with `reply` (None: with silence)."""
+@REFUSALS
+def test_a_report_is_sent_so_often_and_then_given_up(refusal: Reply, rule: RetryRule) -> None:
+    door = Door(lambda *_: refusal)
 
-    def __init__(self, reply: Reply | None) -> None:
-        self.reply = reply
-        self.reports = {"complete": 0, "failure": 0}
-
-    def answer(self, request: Request) -> Reply | None:
-        what = request.path.rpartition("/")[2]
-        if what in self.reports:
-            self.reports[what] += 1
-            return self.reply
-        return Reply(status=204) if what == "lock" else Reply(body=json.dumps(HELD).encode())
-
-
-def settled_at(door: Door, duration: timedelta) -> Settled:
-    seconds = count()
-    lease = Lease(
-        fetched(), Topic(name="order.decompose", handler=lambda _: {}), duration, requested_at=0, clock=lambda: next(seconds)
-    )
-    with (
-        answering(door.answer) as address,
-        closing(Engine(f"{address}/engine-rest", "user", "password", WORKER)) as engine,
-    ):
-        settled, _ = Reporter(engine, clock=lambda: next(seconds), pause=lambda _: None).report(lease, Completed(variables={}))
-    return settled
-
-
-@pytest.mark.parametrize(("code", "rule"), [(1, REPORT_RACE), (None, REPORT_FAULT)], ids=["race", "fault"])
-def test_a_report_is_sent_so_often_and_then_given_up(code: int | None, rule: RetryRule) -> None:
-    error = {"type": "OptimisticLockingException", "message": "no", "code": code}
-    door = Door(Reply(status=500, body=json.dumps(error).encode()))
-
-    settled = settled_at(door, timedelta(days=1))
+    settled, _ = reported(door, COMPLETED)
 
     assert (settled, door.reports) == (Settled.UNREPORTED, {"complete": rule.attempts, "failure": rule.attempts})
 
 
+@REFUSALS
+def test_a_task_whose_result_is_refused_fails_with_the_text_of_the_engine(refusal: Reply, rule: RetryRule) -> None:
+    door = Door(lambda what, _: refusal if what == "complete" else DONE)
+
+    settled, outcome = reported(door, COMPLETED)
+
+    assert (settled, door.reports) == (Settled.FAILED, {"complete": rule.attempts, "failure": 1})
+    assert isinstance(outcome, Failed)
+    assert "the work is done, but the engine refuses the report: the engine answered" in outcome.message
+    assert "ProcessEngineException: no" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("outcome", "settled", "left", "wait", "what"),
+    [
+        (COMPLETED, Settled.FAILED, 2, 10, "the work is done"),
+        (RAISED, Settled.FAILED, 2, 10, "the work ended in BPMN error 'ORDER_INVALID'"),
+        (FAILED, Settled.FAILED, 2, 10, "the task failed"),
+        (INCIDENT, Settled.INCIDENT, 0, 0, "the task failed for good"),
+        (POSTPONED, Settled.POSTPONED, 3, 7, "the task came too early"),
+    ],
+    ids=["completed", "raised", "failed", "incident", "postponed"],
+)
+def test_a_refused_report_leaves_the_kind_of_its_outcome(
+    outcome: Outcome, settled: Settled, left: int, wait: int, what: str
+) -> None:
+    answers = iter([refusing(400)])
+    door = Door(lambda *_: next(answers, DONE))
+
+    ended, instead = reported(door, outcome)
+
+    assert isinstance(instead, Failed)
+    assert (ended, instead.retries, instead.retry_after) == (settled, left, timedelta(seconds=wait))
+    assert f"order.decompose: {what}, but the engine refuses the report: " in instead.message
+
+
 def test_a_report_without_a_reply_is_sent_so_often_after_its_lock_has_expired() -> None:
-    door = Door(Reply(status=400, body=b"<html>of a gateway</html>"))
+    door = Door(lambda *_: PAGE)
+    door.lock = door.task = PAGE
 
-    settled = settled_at(door, timedelta(seconds=1))
+    settled, _ = reported(door, COMPLETED, timedelta(seconds=5))
 
-    assert (settled, door.reports["complete"] <= REPORT_SILENCE.attempts) == (Settled.UNREPORTED, True)
+    assert settled is Settled.UNREPORTED
+    assert 0 < door.reports["complete"] <= REPORT_SILENCE.attempts

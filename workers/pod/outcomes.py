@@ -13,7 +13,7 @@ from datetime import timedelta
 from threading import Event
 from typing import TypeAlias
 
-from domain.retry_rules import EXTERNAL_TASK, TASK_IN_OUTAGE, RetryRule
+from domain.retry_rules import EXTERNAL_TASK, REPORT_UNANSWERED, TASK_IN_OUTAGE, RetryRule
 from workers.pod.contract import BpmnError, GiveUp, RetryLater, Task, Topic
 from workers.pod.retry_policy import RetryPolicy
 from workers.runtime.engine import ExternalTask
@@ -102,6 +102,39 @@ def incident(reason: str, details: str = "") -> Failed:
     """Stop trying, and leave the task to a person."""
     advice = "Not retried: the result would be the same until the cause is removed. Next: remove it, then press retry on the incident in Cockpit, which is safe."
     return Failed(message=_message(reason, advice), details=details, retries=0, retry_after=timedelta())
+
+
+def refused(outcome: Outcome, task: ExternalTask, reason: str, rule: RetryRule) -> Failed:
+    """Name what is reported instead of an outcome that the engine refuses: an incident stays one, and what was postponed costs no try."""
+    what = f"{task.topic}: {_described(outcome)}, but the engine refuses the report: {reason}"
+    match outcome:
+        case Failed(postponed=True, retry_after=wait):
+            return _postponed(task, RetryLater(wait, what), rule)
+        case Failed(retries=0):
+            return incident(what, reason)
+        case _:
+            return failure(task, what, reason, rule)
+
+
+def unanswered(outcome: Outcome, task: ExternalTask, reason: str) -> Failed:
+    """Name what is reported instead of an outcome whose report gets no usable reply. Its own texts may be the cause, so none is repeated."""
+    minutes = REPORT_UNANSWERED.time.total_seconds() / 60
+    without = f"for {minutes:g} min its report got no reply of the engine, only this, as when a gateway refuses a text in it"
+    return incident(f"{task.topic}: {_described(outcome)}, but {without}: {reason}", reason)
+
+
+def _described(outcome: Outcome) -> str:
+    match outcome:
+        case Completed():
+            return "the work is done"
+        case Raised(code=code):
+            return f"the work ended in BPMN error {code!r}"
+        case Failed(postponed=True):
+            return "the task came too early"
+        case Failed(retries=0):
+            return "the task failed for good"
+        case Failed():
+            return "the task failed"
 
 
 def _raised(topic: Topic, error: BpmnError) -> Outcome:
