@@ -80,6 +80,17 @@ class Lease:
     def described(self) -> Task:
         return Task.of(self.task, self.cancelled)
 
+    def log_fields(self) -> dict[str, str]:
+        """What every line of the log says that is written while a handler works on the task."""
+        return {
+            "topic": self.task.topic,
+            "taskId": self.task.id,
+            "tenantId": self.task.tenant_id,
+            "processInstanceId": self.task.process_instance_id,
+            "businessKey": self.task.business_key,
+            "activityId": self.task.activity_id,
+        }
+
 
 def regain(engine: Engine, lease: Lease, clock: Clock = time.monotonic) -> None:
     """Lock a task again whose lock has expired or is in doubt, unless another worker has locked it; the lease has the result.

@@ -1,20 +1,22 @@
 """The pod: fetches external tasks, runs their handlers and reports the outcomes.
 
 One long poll for all topics, never more tasks than can start at once, a lock that is kept alive while a handler runs, and an end that
-gives back the tasks that were not started. The rules it keeps: tasks that ask a provider never take all places; a task that another worker has locked is never reported; a handler that
-raises never ends the pod; two pods never share a worker id, which is all that the engine tells them apart by.
+gives back the tasks that were not started. The rules it keeps: tasks that ask a provider never take all places; a task that another worker
+has locked is never reported; a task keeps its lock only while a thread works on it; a handler that raises never ends the pod.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Condition, Event, Lock, Thread
+from threading import Condition, Event, Thread
 
 import structlog
 
+from workers.pod import worker_ids
 from workers.pod.contract import BpmnError, GiveUp, Handler, RetryLater, Task, Topic
 from workers.pod.heartbeat import Heartbeat
 from workers.pod.lease import Clock, Lease
@@ -22,6 +24,7 @@ from workers.pod.outcomes import Failed, run_handler
 from workers.pod.places import NOTHING, Offer, Places
 from workers.pod.polls import Polls
 from workers.pod.report import Reporter, Settled
+from workers.pod.worker_ids import WorkerIdError
 from workers.runtime.engine import Engine, EngineError, ExternalTask, TopicRequest
 from workers.runtime.metrics import (
     EXTERNAL_TASK_CAPACITY_FREE,
@@ -32,7 +35,6 @@ from workers.runtime.metrics import (
 )
 from workers.runtime.retries import OutageLog, until_available
 from workers.runtime.set_aside import Pauses, isolated, set_aside
-from workers.runtime.setting_kinds import UNIQUE_WORKER_ID
 
 __all__ = ["BpmnError", "GiveUp", "Handler", "Pod", "RetryLater", "Task", "Topic", "WorkerIdError"]
 
@@ -46,12 +48,6 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=250), timedelta(seconds=30)
 _GATHER = 0.02  # seconds in which a busy pod frees more than one place: a fetch per task costs the engine half its throughput
 
 _log = structlog.get_logger()
-_polling: set[str] = set()
-_polling_lock = Lock()
-
-
-class WorkerIdError(Exception):
-    """The worker id may be that of another pod too."""
 
 
 class Pod:
@@ -69,7 +65,7 @@ class Pod:
         cancel_grace: timedelta = CANCEL_GRACE,
         clock: Clock = time.monotonic,
     ) -> None:
-        _check_worker_id(engine.worker_id)
+        worker_ids.check(engine.worker_id)
         self._engine = engine
         self._topics = topics
         self._capacity = capacity
@@ -98,8 +94,7 @@ class Pod:
         with self._open():
             requested_at = self._clock()
             leases = self._new_leases(self._polls.fetch(self._offer(), poll), requested_at)
-            for lease in leases:
-                self._begin(lease)
+            self._begin_all(leases, Event())
             self._await_idle(None)
             return len(leases)
 
@@ -127,11 +122,7 @@ class Pod:
             return 0
         requested_at = self._clock()
         leases = self._new_leases(self._polls.wait_for_tasks(offer), requested_at)
-        for lease in leases:
-            if stop.is_set():
-                self._give_back(lease)
-            else:
-                self._begin(lease)
+        self._begin_all(leases, stop)
         return len(leases)
 
     @staticmethod
@@ -141,22 +132,19 @@ class Pod:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        worker_id = self._engine.worker_id
-        with _polling_lock:
-            _check_worker_id(worker_id)
-            _polling.add(worker_id)
-        self._draining = False
-        self._heartbeat = Heartbeat(self._engine, self._clock)
-        self._polls = Polls(self._engine, self._poll, in_flight=lambda: list(self._in_flight), offer=self._offer, clock=self._clock)
-        self._heartbeat.start()
-        self._polls.start()
-        try:
-            yield
-        finally:
-            self._polls.stop()
-            self._heartbeat.stop()
-            with _polling_lock:
-                _polling.discard(worker_id)
+        with worker_ids.polling(self._engine.worker_id):
+            self._draining = False
+            self._heartbeat = Heartbeat(self._engine, self._clock)
+            self._polls = Polls(
+                self._engine, self._poll, in_flight=lambda: list(self._in_flight), offer=self._offer, clock=self._clock
+            )
+            self._heartbeat.start()
+            self._polls.start()
+            try:
+                yield
+            finally:
+                self._polls.stop()
+                self._heartbeat.stop()
 
     def _await_room(self, stop: Event) -> Offer:
         with self._changed:
@@ -196,31 +184,49 @@ class Pod:
                 running.renew(requested_at)
             return True
 
+    def _begin_all(self, leases: Sequence[Lease], stop: Event) -> None:
+        """Begin tasks until `stop` is set. What is not begun is given back, also when the process gets no more threads."""
+        waiting = deque(leases)
+        try:
+            while waiting and not stop.is_set():
+                self._begin(waiting[0])
+                waiting.popleft()
+        finally:
+            for lease in waiting:
+                self._give_back(lease)
+
     def _begin(self, lease: Lease) -> None:
+        """Run a task in a thread of its own. Raises RuntimeError when there is none, and then keeps nothing of the task."""
+        self._take(lease)
+        try:
+            # A daemon, so that a handler that hangs cannot keep the process from ending.
+            Thread(target=self._work, args=(lease,), name=lease.task.topic, daemon=True).start()
+        except BaseException:
+            self._put_away(lease)
+            raise
+
+    def _take(self, lease: Lease) -> None:
         with self._changed:
             self._in_flight[lease.task.id] = lease
             EXTERNAL_TASK_CAPACITY_FREE.set(self._room())
         EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).inc()
         self._heartbeat.keep(lease)
-        # A daemon, so that a handler that hangs cannot keep the process from ending.
-        Thread(target=self._work, args=(lease,), name=lease.task.topic, daemon=True).start()
 
-    def _work(self, lease: Lease) -> None:
-        task = lease.task
-        with structlog.contextvars.bound_contextvars(
-            topic=task.topic,
-            taskId=task.id,
-            tenantId=task.tenant_id,
-            processInstanceId=task.process_instance_id,
-            businessKey=task.business_key,
-            activityId=task.activity_id,
-        ):
+    def _work(self, first: Lease) -> None:
+        """Run a task, and its next attempt when that is due already: it needs no further thread."""
+        lease: Lease | None = first
+        while lease is not None:
+            try:
+                self._work_on(lease)
+            finally:
+                lease = self._put_away(lease)
+
+    def _work_on(self, lease: Lease) -> None:
+        with structlog.contextvars.bound_contextvars(**lease.log_fields()):
             try:
                 self._run(lease)
             except Exception as error:  # noqa: BLE001 - one task never ends the pod; the engine offers it again when its lock expires
                 set_aside("tasks", "task", error)
-            finally:
-                self._put_away(lease)
 
     def _run(self, lease: Lease) -> None:
         topic, started = lease.task.topic, self._clock()
@@ -242,7 +248,8 @@ class Pod:
             "task_settled", outcome=settled, seconds=round(self._clock() - started, 4), **({"message": message} if message else {})
         )
 
-    def _put_away(self, lease: Lease) -> None:
+    def _put_away(self, lease: Lease) -> Lease | None:
+        """Forget a task that is over; returns its next attempt when that is due already, and may run."""
         self._heartbeat.drop(lease)
         EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).dec()
         with self._changed:
@@ -252,11 +259,12 @@ class Pod:
             self._changed.notify_all()
         self._polls.look_again()
         if successor is None:
-            return
+            return None
         if self._draining:
             self._give_back(successor)
-        else:
-            self._begin(successor)
+            return None
+        self._take(successor)
+        return successor
 
     def _give_back(self, lease: Lease) -> None:
         """Unlock a task without using an attempt, while the lock is certainly ours: the engine does not check whose it is."""
@@ -286,13 +294,3 @@ class Pod:
         with self._changed:
             left = sorted(lease.task.topic for lease in self._in_flight.values())
         _log.info("pod_drained", abandoned=left)
-
-
-def _check_worker_id(worker_id: str) -> None:
-    if not UNIQUE_WORKER_ID.fullmatch(worker_id):
-        raise WorkerIdError(
-            f"worker id {worker_id!r} may be shared with another pod, and the engine tells pods apart by nothing else: "
-            "leave it out (one is made per process), or let it end in a dash and eight random hex digits"
-        )
-    if worker_id in _polling:
-        raise WorkerIdError(f"worker id {worker_id!r} already polls in this process: give each pod its own Engine")
