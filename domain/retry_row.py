@@ -20,8 +20,9 @@ NO_CALL = timedelta(0)
 class RetryRule:
     """One operation and one class of failure. Each wait is twice the one before, from `first_wait` to `longest_wait`.
 
-    `attempts`: tries in all. `time`: from the first failure of this class to the end. One of them bounds the tries, or `end` says why nothing does.
-    `call`: the time limit of one try; NO_CALL where nothing is called. `test` names a test that shows the bound.
+    `attempts`: tries in all. `time`: from the first failure of this class, or from what `record` names, to the end. One of them bounds the
+    tries, or `end` says why nothing does. `call`: the time limit of one try; NO_CALL where nothing is called. `test` names a test that shows
+    the bound.
     """
 
     operation: str

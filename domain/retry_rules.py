@@ -110,7 +110,7 @@ STEP_ELSEWHERE = RetryRule(
     first_wait=2 * SECOND,
     longest_wait=2 * SECOND,
     identity="the step's version: one attempt is live at a time",
-    record="`provider_attempt`: the worker's signs of life",
+    record="`provider_attempt`: the worker's signs of life; the time begins with the last change of the step or its order",
     end="incident of the engine; a sweep opens its case WORKFLOW_INCIDENT, and RETRY lets the task run again for the whole time",
     test="tests/integration/test_postponed_tasks.py: `test_a_task_that_is_postponed_for_too_long_is_left_to_a_person`",
 )
@@ -121,7 +121,7 @@ ORDER_NOT_RUNNING = RetryRule(
     first_wait=2 * SECOND,
     longest_wait=2 * SECOND,
     identity="the status of the order",
-    record="`transition_log` of the order",
+    record="`transition_log` of the order; the time begins with the last change of the order or the step",
     end=STEP_ELSEWHERE.end,
     test="tests/integration/test_postponed_tasks.py: `test_a_task_waits_longer_for_a_person_than_for_a_worker`",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -25,6 +25,8 @@ from workers.tasks.contracts import topic, topics_of
 from workers.tasks.subjects import Subjects, cause_of
 
 A_LITTLE = timedelta(minutes=5)
+STEP = "RESERVE_INVENTORY"
+ELSEWHERE = RetryLater.by(STEP_ELSEWHERE, "worker w-2 is carrying it out")
 
 
 class Early:
@@ -33,7 +35,7 @@ class Early:
     def __init__(self, later: RetryLater) -> None:
         self.later = later
 
-    @topic("test.early", Kind.ORDER)
+    @topic("test.early", Kind.ORDER, Kind.STEP)
     def run(self, _: Task, __: BusinessKey) -> Mapping[str, Variable]:
         raise self.later
 
@@ -43,24 +45,31 @@ def work(offers: Offers) -> Fulfilment:
     return Fulfilment.running(offers)
 
 
-def run(work: Fulfilment, later: RetryLater, age: timedelta) -> None:
-    """Run a task of the order's process that the engine made so long ago."""
-    key = key_of(Kind.ORDER, work.offers.tenant_id, work.order_id)
+def run(work: Fulfilment, later: RetryLater) -> None:
+    """Run a task of the order's process."""
+    run_for(work, BusinessKey(Kind.ORDER, work.offers.tenant_id, (work.order_id,)), later)
+
+
+def run_for_step(work: Fulfilment, later: RetryLater) -> None:
+    """Run a task of the process of a step."""
+    run_for(work, BusinessKey(Kind.STEP, work.offers.tenant_id, (work.step(STEP).id,)), later)
+
+
+def run_for(work: Fulfilment, key: BusinessKey, later: RetryLater) -> None:
     task = Task(
         id="task",
         topic="test.early",
         worker_id="w",
         tenant_id=str(work.offers.tenant_id),
         process_instance_id=f"instance of {work.order_id}",
-        business_key=key,
+        business_key=str(key),
         activity_id="early",
         execution_id="e",
-        created_at=datetime.now(UTC) - age,
     )
     database = acting(work.offers.engine, "tasks")
     subjects = Subjects(database, Engine("http://127.0.0.1:9/engine-rest", "user", "password"))
-    with unit_of_work(database, cause_of(task, BusinessKey(Kind.ORDER, work.offers.tenant_id, (work.order_id,)))) as uow:
-        instances.record_root(uow, task.process_instance_id, key)
+    with unit_of_work(database, cause_of(task, key)) as uow:
+        instances.record_root(uow, task.process_instance_id, str(key))
     topics_of([Early(later)], subjects)["test.early"].handler(task)
 
 
@@ -79,37 +88,90 @@ def open_case(work: Fulfilment) -> None:
         incidents.open_case_of(uow, failed)
 
 
+def unchanged_for(work: Fulfilment, time: timedelta) -> None:
+    """Let the order and its steps have changed so long ago."""
+    with work.offers.engine.begin() as connection:
+        connection.execute(text("UPDATE sales_order SET updated_at = clock_timestamp() - :time"), {"time": time})
+        connection.execute(
+            text("UPDATE fulfillment_step SET updated_at = clock_timestamp() - :time, ready_at = ready_at - :time"), {"time": time}
+        )
+
+
 def test_a_task_is_postponed_while_its_time_lasts(work: Fulfilment) -> None:
+    unchanged_for(work, STEP_ELSEWHERE.time - A_LITTLE)
+
     with pytest.raises(RetryLater):
-        run(work, RetryLater.by(STEP_ELSEWHERE, "worker w-2 is carrying it out"), STEP_ELSEWHERE.time - A_LITTLE)
+        run(work, ELSEWHERE)
 
 
 def test_a_task_that_is_postponed_for_too_long_is_left_to_a_person(work: Fulfilment) -> None:
-    with pytest.raises(GiveUp, match=r"worker w-2 is carrying it out, every 2 s since .*: resolve its fallout case"):
-        run(work, RetryLater.by(STEP_ELSEWHERE, "worker w-2 is carrying it out"), STEP_ELSEWHERE.time + A_LITTLE)
+    unchanged_for(work, STEP_ELSEWHERE.time + A_LITTLE)
+
+    with pytest.raises(GiveUp, match=r"worker w-2 is carrying it out, and nothing has changed since .*: resolve its fallout case"):
+        run(work, ELSEWHERE)
 
 
 def test_a_task_waits_longer_for_a_person_than_for_a_worker(work: Fulfilment) -> None:
     later = RetryLater.by(ORDER_NOT_RUNNING, "the order is CANCEL_REQUESTED")
+    unchanged_for(work, STEP_ELSEWHERE.time * 2)
     with pytest.raises(RetryLater):
-        run(work, later, STEP_ELSEWHERE.time * 2)
+        run(work, later)
 
+    unchanged_for(work, ORDER_NOT_RUNNING.time + A_LITTLE)
     with pytest.raises(GiveUp):
-        run(work, later, ORDER_NOT_RUNNING.time + A_LITTLE)
+        run(work, later)
+
+
+def test_the_time_begins_when_another_worker_starts_the_step(work: Fulfilment) -> None:
+    """Kills: an earlier wait for a person, or an outage, that counts as a wait for a worker."""
+    unchanged_for(work, STEP_ELSEWHERE.time * 2)
+    work.start(STEP)
+
+    with pytest.raises(RetryLater):
+        run_for_step(work, ELSEWHERE)
+
+    unchanged_for(work, STEP_ELSEWHERE.time + A_LITTLE)
+    with pytest.raises(GiveUp):
+        run_for_step(work, ELSEWHERE)
+
+
+def test_the_time_begins_when_the_order_is_asked_to_be_cancelled(work: Fulfilment) -> None:
+    unchanged_for(work, ORDER_NOT_RUNNING.time * 2)
+    work.ask_to_cancel()
+
+    with pytest.raises(RetryLater):
+        run_for_step(work, RetryLater.by(ORDER_NOT_RUNNING, "the order is CANCEL_REQUESTED"))
+
+
+def test_the_time_begins_when_the_step_becomes_ready(work: Fulfilment) -> None:
+    unchanged_for(work, ORDER_NOT_RUNNING.time * 2)
+    with work.offers.engine.begin() as connection:
+        connection.execute(text("UPDATE fulfillment_step SET ready_at = clock_timestamp()"))
+
+    with pytest.raises(RetryLater):
+        run_for_step(work, RetryLater.by(ORDER_NOT_RUNNING, "the order is HELD"))
+
+
+def test_a_wait_that_nobody_bounds_has_no_end(work: Fulfilment) -> None:
+    unchanged_for(work, timedelta(days=1000))
+
+    with pytest.raises(RetryLater):
+        run(work, RetryLater(A_LITTLE, "too early"))
 
 
 def test_a_task_has_its_whole_time_again_after_a_persons_decision(work: Fulfilment) -> None:
-    later = RetryLater.by(STEP_ELSEWHERE, "too early")
+    unchanged_for(work, STEP_ELSEWHERE.time * 2)
     with pytest.raises(GiveUp):
-        run(work, later, STEP_ELSEWHERE.time * 2)
+        run(work, ELSEWHERE)
     open_case(work)
     work.claim(BERT)
     work.resolve(BERT, Resolution.RETRY)
+    unchanged_for(work, STEP_ELSEWHERE.time * 2)
 
     with pytest.raises(RetryLater):
-        run(work, later, STEP_ELSEWHERE.time * 2)
+        run(work, ELSEWHERE)
 
     with work.offers.engine.begin() as connection:
         connection.execute(text("UPDATE fallout_case SET updated_at = updated_at - interval '2 hours'"))
     with pytest.raises(GiveUp):
-        run(work, later, STEP_ELSEWHERE.time * 4)
+        run(work, ELSEWHERE)

@@ -35,10 +35,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "retries.md"
 HEAD = """# Retries
 
 Made by `make retries` from `domain/retry_rules.py`, where the code takes its numbers. Each wait is twice the one before. *Time in all*
-begins with the first failure, *one try* is the time limit of a call. A command for the engine has its own time for each class of failure;
-of the time between two failures, at most the longest wait and one call count, for the later one, so an outage in between does not. What
-ends in a case is asked for again by the resolution RETRY of that case; the case says what was tried, how often, since when, and the last
-reason. Every loop has an end, except those that the last section names.
+begins with the first failure, or with what the record names; *one try* is the time limit of a call. A command for the engine has its own
+time for each class of failure; of the time between two failures, at most the longest wait and one call count, for the later one, so an
+outage in between does not. What ends in a case is asked for again by the resolution RETRY of that case; the case says what was tried, how
+often, since when, and the last reason. Every loop has an end, except those that the last section names.
 
 """
 COLUMNS = (

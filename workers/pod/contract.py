@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from threading import Event
 from typing import Any, Self, TypeAlias
 from uuid import UUID
@@ -30,7 +30,7 @@ class BpmnError(Exception):
 
 
 class RetryLater(Exception):
-    """The task comes too early: try again after `delay`, with as many attempts left as before, for `time` from its creation on."""
+    """The task comes too early: try again after `delay`, with as many attempts left as before, until nothing has changed for `time`."""
 
     def __init__(self, delay: timedelta, reason: str, time: timedelta = UNLIMITED_TIME) -> None:
         super().__init__(reason)
@@ -69,7 +69,6 @@ class Task:
     execution_id: str
     activity_instance_id: str = ""
     retries: int | None = None
-    created_at: datetime | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     cancelled: Event = field(default_factory=Event, repr=False, compare=False)
@@ -88,7 +87,6 @@ class Task:
             execution_id=task.execution_id,
             activity_instance_id=task.activity_instance_id,
             retries=task.retries,
-            created_at=task.created_at,
             properties=task.properties,
             variables=decode(task.variables),
             cancelled=cancelled,

@@ -11,7 +11,7 @@ import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -96,7 +96,6 @@ class ExternalTask:
     suspended: bool
     properties: Mapping[str, str]
     variables: Mapping[str, TypedValue]
-    created_at: datetime | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> ExternalTask:
@@ -112,7 +111,6 @@ class ExternalTask:
             execution_id=row["executionId"],
             retries=row.get("retries"),
             suspended=bool(row.get("suspended")),
-            created_at=datetime.fromisoformat(row["createTime"]) if row.get("createTime") else None,
             properties=row.get("extensionProperties") or {},
             variables=row.get("variables") or {},
         )

@@ -7,12 +7,12 @@ operator may change those of a running instance; a business key and a row of `wo
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 from sqlalchemy import Engine as Database
 
 from domain.callers import keys_of_callers
-from domain.delivery import given_up
+from domain.delivery import given_up, unchanged
+from domain.retry_rules import UNLIMITED_TIME
 from domain.store import Cause, UnitOfWork
 from domain.workflows import instances
 from domain.workflows.instances import Called
@@ -68,14 +68,15 @@ class Subjects:
     def end_in_time(self, task: Task, key: BusinessKey, later: RetryLater) -> None:
         """Leave a task to a person that has been postponed for too long: its incident gets a case. Raises GiveUp.
 
-        The time begins with the task, or with the last decision of a person about its process.
+        The time begins with the last change of what the task waits for, or with the last decision of a person about its process.
         """
-        if task.created_at is None or datetime.now(UTC) - task.created_at < later.time:
+        if later.time == UNLIMITED_TIME:
             return
         with unit_of_work(self._database, cause_of(task, key)) as uow:
-            if given_up.was_decided_within(uow, task.business_key, later.time):
+            since = unchanged.since(uow, key, later.time)
+            if since is None or given_up.was_decided_within(uow, task.business_key, later.time):
                 return
-        raise GiveUp(f"{later.reason}, every {later.delay.total_seconds():g} s since {task.created_at}: resolve its fallout case")
+        raise GiveUp(f"{later.reason}, and nothing has changed since {since}: resolve its fallout case")
 
 
 def named_by(task: Task) -> BusinessKey:
