@@ -1,6 +1,7 @@
 """The places of a pod, and what a fetch may ask for.
 
-The rule it keeps: tasks that ask a provider never take all places. A provider that hangs keeps its tasks waiting, and no other task.
+The rule it keeps: tasks that ask a provider never take all places. A provider that hangs keeps waiting what asks a provider, also another
+one, because one topic sends the requests to all of them, and a fetch cannot choose by provider. It keeps no other task waiting.
 """
 
 from __future__ import annotations
