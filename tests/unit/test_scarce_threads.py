@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from datetime import timedelta
-from threading import Event, Thread
+from threading import Thread
 from unittest.mock import call, create_autospec
 
 import pytest
 
-from tests.support.answering import Reply, Request, answering
+from tests.support.fetched_again import TOPIC, FetchedAgain, worked
 from tests.support.metrics import metric
-from tests.support.waiting import eventually
-from tests.unit.test_isolated_tasks import TOPIC, row
 from tests.unit.test_outcomes import fetched
 from workers.pod.contract import RetryLater, Task, Topic
 from workers.pod.pod import CAPACITY, Pod
@@ -42,44 +38,6 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
     return allow
 
 
-class FakeEngine:
-    """Answers each fetch with the next of `fetches`, and replies to a failure when all of them have been worked off."""
-
-    def __init__(self, fetches: int, *tasks: str) -> None:
-        self._tasks = [row(task_id) for task_id in tasks]
-        self._left = fetches
-        self._worked_off = Event()
-        self.calls: list[str] = []
-
-    def answer(self, request: Request) -> Reply:
-        what = request.path.rpartition("/")[2]
-        if what == "fetchAndLock" and b"q2o.no-topic" in request.body:
-            return Reply(body=b"[]")  # it ends a poll
-        if what == "fetchAndLock":
-            self._left -= 1
-            if self._left < 0:
-                self._worked_off.set()
-            return Reply(body=json.dumps(self._tasks if self._left >= 0 else []).encode())
-        if what == "failure":
-            self._worked_off.wait()
-        self.calls.append(f"{what} {request.path.split('/')[-2]}")
-        return Reply(status=204)
-
-
-def worked(fake: FakeEngine, handler: Callable[[Task], Mapping[str, Variable]], until: Callable[[], object]) -> None:
-    """Let a pod work on what the engine answers."""
-    stop = Event()
-    with answering(fake.answer) as address, closing(Engine(f"{address}/engine-rest", "user", "password")) as engine:
-        pod = Pod(engine, {TOPIC: Topic(name=TOPIC, handler=handler)}, poll=timedelta(milliseconds=50))
-        loop = Thread(target=pod.run, args=(stop,))
-        loop.start()
-        try:
-            eventually(until, "the pod has worked")
-        finally:
-            stop.set()
-            loop.join(60)
-
-
 def test_a_task_that_gets_no_thread_is_given_back_with_those_behind_it(threads: Threads) -> None:
     engine = create_autospec(Engine, instance=True, worker_id="q2o-host-01234567")
     engine.fetch_and_lock.return_value = [fetched(id=task_id) for task_id in ("first", "second")]
@@ -95,16 +53,16 @@ def test_a_task_that_gets_no_thread_is_given_back_with_those_behind_it(threads: 
 
 
 def test_a_task_that_got_no_thread_is_carried_out_when_it_is_fetched_again(threads: Threads) -> None:
-    fake = FakeEngine(2, "first")
+    engine = FetchedAgain()
     threads([False, True])
 
-    worked(fake, lambda _: {}, until=lambda: "complete first" in fake.calls)
+    worked(engine, lambda _: {}, until=lambda: "complete" in engine.calls)
 
-    assert fake.calls == ["unlock first", "complete first"]
+    assert engine.calls == ["unlock", "complete"]
 
 
 def test_the_next_attempt_that_is_due_before_the_reply_to_a_failure_needs_no_thread(threads: Threads) -> None:
-    fake = FakeEngine(2, "first")
+    engine = FetchedAgain()
     tries: list[str] = []
     threads([True])
 
@@ -114,6 +72,6 @@ def test_the_next_attempt_that_is_due_before_the_reply_to_a_failure_needs_no_thr
             raise RetryLater(timedelta(), "at once")
         return {}
 
-    worked(fake, handler, until=lambda: "complete first" in fake.calls)
+    worked(engine, handler, until=lambda: "complete" in engine.calls)
 
-    assert fake.calls == ["failure first", "complete first"]
+    assert engine.calls == ["failure", "complete"]

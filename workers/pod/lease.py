@@ -43,6 +43,7 @@ class Lease:
         self.cancelled = Event()
         self.calls = Lock()
         self.is_reporting = False
+        self.is_settled = False
         self.successor: Lease | None = None
         self._clock = clock
         self._seconds = duration.total_seconds()

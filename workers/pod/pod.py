@@ -238,6 +238,7 @@ class Pod:
         with self._changed:
             lease.is_reporting = True
         settled, reported = self._reporter.report(lease, outcome)
+        lease.is_settled = settled.ends_the_task
         if isinstance(reported, Failed) and reported.retries:
             self._polls.expect(lease.task.id, reported.retry_after)
         EXTERNAL_TASK_DURATION.labels(topic, settled).observe(self._clock() - started)
@@ -255,7 +256,8 @@ class Pod:
         with self._changed:
             self._in_flight.pop(lease.task.id, None)
             EXTERNAL_TASK_CAPACITY_FREE.set(self._room())
-            successor = lease.successor
+            # What was fetched while a lock had expired is no next attempt when the report has ended the task.
+            successor = None if lease.is_settled else lease.successor
             self._changed.notify_all()
         self._polls.look_again()
         if successor is None:

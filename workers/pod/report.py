@@ -38,6 +38,11 @@ class Settled(StrEnum):
     GONE = "gone"
     UNREPORTED = "unreported"
 
+    @property
+    def ends_the_task(self) -> bool:
+        """Whether the engine offers the task to nobody any more, or only after a person's retry."""
+        return self in {Settled.COMPLETED, Settled.BPMN_ERROR, Settled.INCIDENT, Settled.GONE}
+
 
 class _GivenUpError(Exception):
     """This report is not sent again."""
