@@ -21,8 +21,9 @@ from sqlalchemy import Connection, Row
 from sqlalchemy import Engine as Database
 
 from domain import archives
-from domain.retaining import dossiers
-from domain.retaining.dossiers import Dossier, Line, Place
+from domain.retaining import dossiers, walks
+from domain.retaining.dossiers import Dossier, Line
+from domain.retaining.walks import Place
 from domain.store.unit_of_work import housekeeping
 from reconciliation.archive_files import Entry, Written, as_written, entries, require_readable, seal, write
 from workers.runtime.metrics import RETENTION_ARCHIVED
@@ -44,6 +45,7 @@ class Archiving:
         self._database = database
         self._directory = directory
         self._wait = wait
+        self._age = timedelta()
         self._failed = 0
         self.deleted = 0
 
@@ -53,6 +55,7 @@ class Archiving:
         Nothing that stands in a broken archive is deleted.
         """
         self._failed = self.deleted = 0
+        self._age = age
         with housekeeping(self._database) as connection:
             left = archives.unsettled(connection)
         tried, broken = set[UUID](), set[UUID]()
@@ -109,11 +112,14 @@ class Archiving:
         return {root_id: keys[customer] for root_id, customer in whose.items()}
 
     def _read(self, dossier: Dossier, keys: Mapping[UUID, Row[Any]]) -> list[Entry]:
-        """Read one dossier. Returns nothing when it cannot be read, now or later: it stays in its tables, and the others are archived."""
+        """Read one dossier. Returns nothing when it cannot be read, now or later, or was taken up again: it stays in its tables."""
         try:
             with housekeeping(self._database) as connection:
                 dossiers.name_file(connection)
                 lines = list(dossiers.read(connection, dossier))
+                # Asked after the rows are read: what is finished now was finished when they were read.
+                if not walks.is_finished(connection, dossier, self._age):
+                    return []
             for line in lines:
                 require_readable(line.row)
                 require_readable(line.personal or "null")
@@ -149,15 +155,15 @@ class Archiving:
         )
 
     def _delete(self, file: Row[Any], dossier: Dossier, archived: list[Any]) -> int | None:
-        """Delete one dossier. None: somebody works on it, or it failed, so it is tried again later. 0: it has changed, or it is gone."""
+        """Delete one dossier. None: somebody works on it, or it failed, so it is tried again later. 0: it has changed or is gone, and stays."""
         try:
             with housekeeping(self._database) as connection:
                 dossiers.name_file(connection, file.id)
                 if not dossiers.lock(connection, dossier):
                     return None
+                if not walks.is_finished(connection, dossier, self._age):
+                    return 0  # taken up again, or gone: then nobody knows whose it was, and a key for nobody would be made
                 lines = list(dossiers.read(connection, dossier))
-                if not lines:
-                    return 0  # nobody knows any more whose it was, and a key for nobody would be made
                 key = self._keys(connection, file.tenant_id, [dossier])[dossier.root_id]
                 present = [_comparable(_as_line(_entry_of(line, dossier, key))) for line in lines]
                 return dossiers.delete(connection, dossier) if sorted(present) == sorted(archived) else 0
@@ -171,11 +177,11 @@ class Archiving:
 
 def finished(database: Database, age: timedelta) -> Iterator[Dossier]:
     """Walk page by page through what has been finished for `age`, the oldest of each kind first."""
-    for walk in dossiers.WALKS:
-        place: Place | None = dossiers.START
+    for walk in walks.WALKS:
+        place: Place | None = walks.START
         while place is not None:
             with housekeeping(database) as connection:
-                page = dossiers.finished(connection, walk, age, PAGE, place)
+                page = walks.finished(connection, walk, age, PAGE, place)
             yield from page.finished
             place = page.last
 

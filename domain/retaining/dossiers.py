@@ -7,11 +7,11 @@ price books stay: new decisions and prices need them, and old ones name them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
 from domain.store.declared import run
 
@@ -26,30 +26,12 @@ class Dossier(NamedTuple):
     root_id: UUID
 
 
-class Place(NamedTuple):
-    """The last row of a page: its time, and its id."""
-
-    since: datetime
-    row_id: UUID
-
-
-class Page(NamedTuple):
-    """The finished dossiers among the rows of a page; `last` is None after the last page."""
-
-    finished: Sequence[Dossier]
-    last: Place | None
-
-
 class Line(NamedTuple):
     """One row as JSON, its personal data apart. `personal` None: it has none."""
 
     table: str
     row: str
     personal: str | None
-
-
-START: Final = Place(datetime.fromtimestamp(0, UTC), UUID(int=0))
-"""The place before every row."""
 
 
 # The ids in a dossier, kind by kind. `tenant` and `root` are parameters.
@@ -196,62 +178,9 @@ _LOCK = {
 }
 _NUMBERS = " + ".join(f"(SELECT count(*) FROM {ids})" for ids in _LOCKED.values())  # noqa: S608 - names of this module
 _COUNT_LOCKED = text(f"WITH {_IDS} SELECT {_NUMBERS}")
-_BEFORE = "now() - CAST(:age AS interval)"  # of the transaction: an index cannot be searched by a clock that goes on
-_HAS_OPEN_SIGNATURE = """SELECT FROM approval_request r JOIN quote_revision v ON v.tenant_id = r.tenant_id AND v.id = r.quote_revision_id
-    WHERE v.tenant_id = p.tenant_id AND v.quote_id = p.id AND r.status = 'OPEN'"""
-_HAS_OPEN_ORDER = f"""SELECT FROM sales_order o WHERE o.tenant_id = p.tenant_id AND o.quote_id = p.id AND (
-    o.status NOT IN ('FULFILLED', 'PARTIALLY_FULFILLED', 'FAILED', 'CANCELLED', 'REJECTED') OR o.updated_at >= {_BEFORE}
-    OR EXISTS (SELECT FROM fallout_case f WHERE f.tenant_id = o.tenant_id AND f.order_id = o.id
-        AND (f.status NOT IN ('CLOSED', 'CANCELLED') OR f.updated_at >= {_BEFORE}))
-    OR EXISTS (SELECT FROM workflow_correlation c WHERE c.tenant_id = o.tenant_id AND c.aggregate_type = 'sales_order'
-        AND c.aggregate_id = o.id AND c.status IN ('REQUESTED', 'START_UNKNOWN'))
-    OR EXISTS (SELECT FROM fulfillment_step s WHERE s.tenant_id = o.tenant_id AND s.order_id = o.id AND (
-        s.status NOT IN ('COMPLETED', 'CANCELLED', 'SKIPPED', 'FAILED') OR s.updated_at >= {_BEFORE}
-        OR EXISTS (SELECT FROM step_contradiction c WHERE c.tenant_id = s.tenant_id AND c.step_id = s.id AND c.answer IS NULL))))"""  # noqa: S608 - names of this module
-
-
-def _page(table: str, root: str, since: str, which: str, is_finished: str) -> TextClause:
-    """A page of rows that were changed last before the age, and whether each is the root of a finished dossier."""
-    page = f"""SELECT *, {root} AS root_id, {since} AS since FROM {table} WHERE {which} AND {since} < {_BEFORE}
-        AND ({since}, id) > (CAST(:since AS timestamptz), CAST(:id AS uuid)) ORDER BY {since}, id LIMIT :limit"""  # noqa: S608 - names of this module
-    return text(f"SELECT tenant_id, root_id, since, id, {is_finished} AS is_finished FROM ({page}) p ORDER BY since, id")  # noqa: S608 - names of this module
-
-
-WALKS: Mapping[str, TextClause] = {
-    "quotes": _page(
-        "quote",
-        "id",
-        "updated_at",
-        f"status IN ({ENDED_SQL})",
-        f"NOT EXISTS ({_HAS_OPEN_SIGNATURE}) AND NOT EXISTS ({_HAS_OPEN_ORDER})",
-    ),
-    "cases of no order": _page(
-        "fallout_case",
-        "id",
-        "updated_at",
-        "order_id IS NULL AND status IN ('CLOSED', 'CANCELLED')",
-        "step_id IS NULL",
-    ),
-    "logs of commands": _page(
-        "transition_log",
-        "aggregate_id",
-        "created_at",
-        "aggregate_type = 'workflow_command'",
-        "NOT EXISTS (SELECT FROM workflow_command c WHERE c.tenant_id = p.tenant_id AND c.id = p.aggregate_id)",
-    ),
-}
-"""The walks to the roots of finished dossiers. Each reads one table in the order of its changes, so every page costs the same."""
 _CUSTOMERS = text("SELECT id, customer_id FROM quote WHERE tenant_id = :tenant AND id = ANY(:roots)")
 _NAME_FILE = text("SELECT set_config('q2o.archive_file', :file, true), set_config('timezone', 'UTC', true)")
 _OLDEST = text(f"SELECT min(updated_at) FROM quote WHERE status IN ({ENDED_SQL})")  # noqa: S608 - names of this module
-
-
-def finished(connection: Connection, walk: str, age: timedelta, limit: int, after: Place = START) -> Page:
-    """The next rows of a walk that were changed last before `age`: which are roots of dossiers in which nothing is open and nothing is younger."""
-    given = {"age": age, "limit": limit, "since": after.since, "id": after.row_id}
-    rows = connection.execute(WALKS[walk], given).all()
-    found = dict.fromkeys(Dossier(row.tenant_id, row.root_id) for row in rows if row.is_finished)
-    return Page(list(found), Place(rows[-1].since, rows[-1].id) if len(rows) == limit else None)
 
 
 def oldest(connection: Connection) -> datetime | None:

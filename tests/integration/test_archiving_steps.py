@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from domain import archives
-from domain.retaining import dossiers
+from domain.retaining import dossiers, walks
 from reconciliation.archived_rows import load, seeing_archives
 from reconciliation.archiving import finished
 from tests.support.database import acting, empty
@@ -29,7 +29,7 @@ def test_business_is_archived_only_when_it_has_been_finished_for_its_age(offers:
     offers.draft_quote()
     with offers.engine.begin() as connection:
         connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
-        found = {days: len(dossiers.finished(connection, "quotes", timedelta(days=days), 10).finished) for days in (0, 1)}
+        found = {days: len(walks.finished(connection, "quotes", timedelta(days=days), 10).finished) for days in (0, 1)}
 
     assert found == {0: 1, 1: 0}
 

@@ -19,7 +19,7 @@ from domain.delivery import reading as delivery_reading
 from domain.delivery.starting import StartStep
 from domain.offers import reading as offers_reading
 from domain.projections.tables import Projection
-from domain.retaining import dossiers, kinds
+from domain.retaining import dossiers, kinds, walks
 from domain.retaining.dossiers import IDS_OF_SEVERAL, PARTS, Dossier
 from domain.retaining.kinds import KINDS, Kind
 from domain.store import Cause, UnitOfWork, outbox, unit_of_work
@@ -80,7 +80,11 @@ def _oldest(kind: Kind) -> Select:
 
 
 def _finished(walk: str, age: timedelta) -> Select:
-    return lambda connection, _: dossiers.finished(connection, walk, age, PAGE)
+    return lambda connection, _: walks.finished(connection, walk, age, PAGE)
+
+
+def _dossier(load: Load) -> Dossier:
+    return Dossier(load.offers.tenant_id, load.quotes(1)[0])
 
 
 WALKS: Mapping[str, tuple[str, Select]] = {
@@ -89,8 +93,8 @@ WALKS: Mapping[str, tuple[str, Select]] = {
     **{f"old {kind.name}": ("retain", _deletion(kind, ONE_DAY)) for kind in KINDS},
     **{f"too young {kind.name}": ("retain", _deletion(kind, AGES)) for kind in KINDS},
     **{f"oldest of {kind.name}": ("retain", _oldest(kind)) for kind in KINDS},
-    **{f"finished {walk}": ("retain", _finished(walk, ONE_DAY)) for walk in dossiers.WALKS},
-    **{f"too young {walk}": ("retain", _finished(walk, AGES)) for walk in dossiers.WALKS},
+    **{f"finished {walk}": ("retain", _finished(walk, ONE_DAY)) for walk in walks.WALKS},
+    **{f"too young {walk}": ("retain", _finished(walk, AGES)) for walk in walks.WALKS},
 }
 """Selections that go through a whole table, a page at a time, and selections that find nothing."""
 SELECTIONS: Mapping[str, tuple[str, Select]] = {
@@ -107,7 +111,11 @@ SELECTIONS: Mapping[str, tuple[str, Select]] = {
     "the oldest finished business": ("retain", lambda connection, _: dossiers.oldest(connection)),
     "a dossier": (
         "retain",
-        lambda connection, load: list(dossiers.read(connection, Dossier(load.offers.tenant_id, load.quotes(1)[0]))),
+        lambda connection, load: list(dossiers.read(connection, _dossier(load))),
+    ),
+    "whether a dossier is finished": (
+        "retain",
+        lambda connection, load: walks.is_finished(connection, _dossier(load), ONE_DAY),
     ),
     **WALKS,
 }

@@ -1,0 +1,160 @@
+"""Business that goes on while it is being archived stays in its tables, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select, text
+
+from domain.delivery import troubles
+from domain.delivery.steps import StepEvent
+from domain.fallout import triaging
+from domain.fallout.cases import FalloutType
+from domain.offers import quoting
+from domain.retaining import walks
+from domain.retaining.dossiers import Dossier
+from domain.workflows import requests
+from domain.workflows.requests import COMMAND
+from reconciliation import archiving as module
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import Offers
+from tests.support.retaining import AT_ONCE, archiving, lines_of
+from tests.support.settled import IN_ORDER
+
+ENDED = "UPDATE workflow_correlation SET status = 'ENDED'"
+
+
+@pytest.fixture
+def after_the_walk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Let something happen once, when the walks have found what is finished, and before anything of it is read."""
+
+    def arrange(happen: Callable[[], object]) -> None:
+        found = module.finished
+
+        def finished(database: Engine, age: timedelta) -> Iterator[Dossier]:
+            yield from found(database, age)
+            monkeypatch.setattr(module, "finished", found)
+            happen()
+
+        monkeypatch.setattr(module, "finished", finished)
+
+    return arrange
+
+
+def expired_quote(offers: Offers) -> Callable[[], None]:
+    """Make a quote that has expired; returns what renews it."""
+    offer = offers.draft_quote()
+    with offers.engine.begin() as connection:
+        connection.execute(text("UPDATE quote SET status = 'EXPIRED'"))
+    renewal = quoting.EditQuote(
+        quote_id=offer.quote_id,
+        expected_version=offer.version,
+        revision_id=offer.revision_id,
+        reason_code="CUSTOMER_WISH",
+        valid_until=datetime.now(UTC) + timedelta(days=30),
+    )
+
+    def renew() -> None:
+        with offers.uow() as uow:
+            quoting.edit(uow, renewal)
+
+    return renew
+
+
+def fulfilled_order(offers: Offers) -> Fulfilment:
+    """Make an order of which nothing is open, neither here nor in the engine."""
+    work = Fulfilment.running(offers)
+    work.complete(*IN_ORDER)
+    with offers.engine.begin() as connection:
+        connection.execute(text(ENDED))
+    assert work.status == "FULFILLED"
+    return work
+
+
+def open_case(work: Fulfilment) -> None:
+    with work.offers.uow("callback") as uow:
+        triaging.open_case(uow, troubles.of_contradiction(work.step("NOTIFY_CUSTOMER"), StepEvent.FAIL_FINALLY, "It failed.", {}))
+
+
+def quotes_in(database: Engine) -> list[str]:
+    with database.connect() as connection:
+        return list(connection.scalars(text("SELECT status FROM quote")))
+
+
+def test_a_quote_that_is_renewed_after_the_walk_has_found_it_stays(
+    offers: Offers, tmp_path: Path, after_the_walk: Callable[[Callable[[], object]], None]
+) -> None:
+    """Kills: "finished" judged once, in the walk."""
+    after_the_walk(expired_quote(offers))
+
+    assert archiving(offers.engine, tmp_path).run(AT_ONCE) == (0, 0)
+
+    assert quotes_in(offers.engine) == ["DRAFT"]
+    assert lines_of(offers.engine, tmp_path, offers.tenant_id) == []
+
+
+def test_an_order_whose_case_is_opened_after_the_walk_has_found_it_stays(
+    offers: Offers, tmp_path: Path, after_the_walk: Callable[[Callable[[], object]], None]
+) -> None:
+    work = fulfilled_order(offers)
+    after_the_walk(lambda: open_case(work))
+
+    assert archiving(offers.engine, tmp_path).run(AT_ONCE) == (0, 0)
+
+    assert work.status == "FULFILLED"
+    assert lines_of(offers.engine, tmp_path, offers.tenant_id) == []
+
+
+def test_an_order_of_which_nothing_is_open_is_archived(offers: Offers, tmp_path: Path) -> None:
+    fulfilled_order(offers)
+
+    deleted, failed = archiving(offers.engine, tmp_path).run(AT_ONCE)
+
+    assert (deleted > 0, failed, quotes_in(offers.engine)) == (True, 0, [])
+
+
+def test_live_business_in_a_registered_file_is_not_deleted_although_the_file_says_the_same(
+    offers: Offers, tmp_path: Path, after_the_walk: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: a deletion that believes whoever wrote the file."""
+    renew = expired_quote(offers)
+    with monkeypatch.context() as release_before:
+        release_before.setattr(walks, "is_finished", lambda *_: True)
+        with offers.engine.connect() as holder:
+            after_the_walk(lambda: (renew(), holder.execute(text("SELECT FROM quote FOR UPDATE"))))
+            archiving(offers.engine, tmp_path).run(AT_ONCE)
+    assert lines_of(offers.engine, tmp_path, offers.tenant_id) != []
+
+    assert archiving(offers.engine, tmp_path).run(AT_ONCE) == (0, 0)
+
+    assert quotes_in(offers.engine) == ["DRAFT"]
+
+
+@pytest.mark.parametrize("walk", walks.WALKS)
+def test_what_a_walk_has_found_is_finished_and_what_it_would_pass_by_is_not(offers: Offers, walk: str) -> None:
+    """Kills: a condition that differs from the walk's, by which a dossier is found in each run and never archived."""
+    fulfilled_order(offers)
+    end_a_case_of_no_order(offers)
+    finish_every_command(offers)
+    with offers.engine.begin() as connection:
+        connection.execute(text("DELETE FROM workflow_command"))
+        [one, *_] = walks.finished(connection, walk, AT_ONCE, 1000).finished
+        judged = [walks.is_finished(connection, one, timedelta(days=days)) for days in (0, 1)]
+
+    assert judged == [True, False]
+
+
+def end_a_case_of_no_order(offers: Offers) -> None:
+    event = {"provider_name": "sandbox", "external_event_id": "evt-1", "event_type": "step.completed", "payload": {}}
+    with offers.uow("callback") as uow:
+        case = triaging.open_case(uow, troubles.of_callback(FalloutType.UNSOLICITED_CALLBACK, event, "names no step"))
+        triaging.cancel_cases(uow, case.dedupe_key)
+
+
+def finish_every_command(offers: Offers) -> None:
+    with offers.uow("dispatch") as uow:
+        for command_id in uow.connection.scalars(select(COMMAND.c.id)).all():
+            requests.finish(uow, command_id, "DONE")
