@@ -65,6 +65,14 @@ def last_file(connection: Connection, tenant_id: UUID) -> Row[Any] | None:
     return connection.execute(query).one_or_none()
 
 
+def has_files(connection: Connection, tenant_ids: Collection[UUID] | None = None) -> bool:
+    """Whether a file is registered, of one of these tenants or of any that the transaction sees."""
+    query = select(FILE.c.id).limit(1)
+    if tenant_ids is not None:
+        query = query.where(FILE.c.tenant_id.in_(tenant_ids))
+    return connection.execute(query).first() is not None
+
+
 def unsettled(connection: Connection) -> Sequence[Row[Any]]:
     """The files whose rows may still be in the tables, of every tenant that the transaction sees."""
     return connection.execute(select(*FILE.c).where(FILE.c.settled_at.is_(None)).order_by(FILE.c.tenant_id, FILE.c.sequence)).all()

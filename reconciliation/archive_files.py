@@ -13,7 +13,8 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 _HASH = b',"hash":"'
 _END = b'"}'
 _DIGITS = 64  # of SHA-256
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+REMEDY = "mount the directory of the archive, or name it in Q2O_ARCHIVE_DIR; until then nothing is written or deleted"
 SPARE_LEVELS = 200  # whoever reads a line later may stand deeper in Python's stack than whoever writes it
 
 
@@ -97,7 +100,7 @@ def write(directory: Path, tenant_id: UUID, sequence: int, previous_hash: str, e
         last_hash=last_hash,
     )
     folder = directory / str(tenant_id)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
     _put(folder / f"{written.name}.jsonl", b"".join(lines))
     _put(folder / f"{written.name}.manifest.json", _manifest(written))
     _flush(folder)
@@ -120,6 +123,26 @@ def entries(directory: Path, file: Written) -> Iterator[dict[str, Any]]:
         raise BrokenArchiveError(
             f"{file.name} has {number} lines and ends with {last_hash[:12]}, not {file.lines} and {file.last_hash[:12]}"
         )
+
+
+def require_last(directory: Path, file: Written) -> None:
+    """Demand that the last registered file of a tenant is in this directory, by its manifest and its last hash, before another one is written.
+
+    Raises BrokenArchiveError when it is not: then the directory is not mounted, or is another one.
+    """
+    folder = directory / str(file.tenant_id)
+    try:
+        _compare_manifest(folder / f"{file.name}.manifest.json", file)
+        _compare_end(folder / f"{file.name}.jsonl", file)
+    except BrokenArchiveError as error:
+        raise BrokenArchiveError(
+            f"{directory} does not hold file {file.sequence} of tenant {file.tenant_id} ({error}): {REMEDY}"
+        ) from error
+
+
+def tenants_in(directory: Path) -> Collection[UUID]:
+    """The tenants that have a folder in this directory. Raises OSError when it cannot be read."""
+    return {UUID(folder.name) for folder in directory.iterdir() if _UUID.fullmatch(folder.name)}
 
 
 def _parsed(document: bytes, what: str) -> Any:
@@ -157,6 +180,18 @@ def _compare_manifest(path: Path, file: Written) -> None:
         raise BrokenArchiveError(f"{path.name} cannot be read: {error.strerror}") from error
     if found != _manifest(file):
         raise BrokenArchiveError(f"{path.name} is not what was written")
+
+
+def _compare_end(path: Path, file: Written) -> None:
+    end = _HASH + file.last_hash.encode() + _END + b"\n"
+    try:
+        with path.open("rb") as content:
+            content.seek(max(content.seek(0, os.SEEK_END) - len(end), 0))
+            found = content.read()
+    except OSError as error:
+        raise BrokenArchiveError(f"{path.name} cannot be read: {error.strerror}") from error
+    if found != end:
+        raise BrokenArchiveError(f"{path.name} does not end as it was written")
 
 
 def _lines(path: Path) -> Iterator[bytes]:

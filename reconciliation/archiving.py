@@ -25,7 +25,20 @@ from domain.retaining import dossiers, walks
 from domain.retaining.dossiers import Dossier, Line
 from domain.retaining.walks import Place
 from domain.store.unit_of_work import housekeeping
-from reconciliation.archive_files import Entry, Written, as_written, entries, require_readable, seal, write
+from domain.texts import reason_of
+from reconciliation.archive_files import (
+    REMEDY,
+    BrokenArchiveError,
+    Entry,
+    Written,
+    as_written,
+    entries,
+    require_last,
+    require_readable,
+    seal,
+    tenants_in,
+    write,
+)
 from workers.runtime.metrics import RETENTION_ARCHIVED
 from workers.runtime.outages import is_away
 
@@ -74,7 +87,7 @@ class Archiving:
         except Exception as error:
             if is_away(error):
                 raise
-            _log.exception("archive_failed", tenantId=str(tenant_id))
+            _log.exception("archive_failed", tenantId=str(tenant_id), reason=reason_of(error))
             broken.add(tenant_id)
             self._failed += 1
 
@@ -90,10 +103,26 @@ class Archiving:
             if last is not None and len(group) < DOSSIERS_PER_FILE and datetime.now(UTC) - last.created_at < self._wait:
                 return None
             keys = self._keys(connection, tenant_id, group)
-        sequence, before = (last.sequence + 1, last.last_hash) if last is not None else (1, archives.beginning(tenant_id))
+        self._require_home(last)
         rows = [entry for dossier in group for entry in self._read(dossier, keys)]
-        if not rows:
-            return None
+        return self._write(tenant_id, last, rows) if rows else None
+
+    def _require_home(self, last: Row[Any] | None) -> None:
+        """Demand that the directory is the one of the archive. Raises BrokenArchiveError, or OSError when it cannot be read.
+
+        A volume that is not mounted leaves an empty directory. What is written there is hidden or lost, and its rows would be deleted.
+        """
+        if last is not None:
+            require_last(self._directory, self._expected(last))
+            return
+        with housekeeping(self._database) as connection:
+            # The folders are read last: a tenant has its folder before its first file is registered.
+            if archives.has_files(connection) and not archives.has_files(connection, tenants_in(self._directory)):
+                raise BrokenArchiveError(f"{self._directory} has no folder of any tenant that has an archive: {REMEDY}")
+
+    def _write(self, tenant_id: UUID, last: Row[Any] | None, rows: Sequence[Entry]) -> Row[Any] | None:
+        """Write a file after the last one. None: another writer was first."""
+        sequence, before = (last.sequence + 1, last.last_hash) if last is not None else (1, archives.beginning(tenant_id))
         written = write(self._directory, tenant_id, sequence, before, rows)
         for _ in entries(self._directory, written):
             pass  # reading it verifies it

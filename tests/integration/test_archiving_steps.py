@@ -55,6 +55,7 @@ def test_a_tenant_whose_archive_is_broken_loses_nothing_and_stops_no_other(migra
         connection.execute(text("UPDATE quote SET status = 'CANCELLED'"))
         file = {"name": "000001", "lines": 1, "first_hash": "a", "last_hash": "a"}
         archives.register(connection, broken.tenant_id, 1, **file)
+    (tmp_path / str(broken.tenant_id)).mkdir()
     before = rows_of(migrated, broken.tenant_id)
 
     _, failed = archiving(migrated, tmp_path).run(AT_ONCE)
