@@ -48,6 +48,10 @@ DOSSIERS_PER_FILE = 100  # some megabytes: written and read back within a second
 _log = structlog.get_logger()
 
 
+class _ChangedError(Exception):
+    """A dossier is not as it was archived: its deletion is rolled back."""
+
+
 class Archiving:
     """The archive in one directory. `wait`: the least time between two files of a tenant that are not full.
 
@@ -192,10 +196,12 @@ class Archiving:
                     return None
                 if not walks.is_finished(connection, dossier, self._age):
                     return 0  # taken up again, or gone: then nobody knows whose it was, and a key for nobody would be made
-                lines = list(dossiers.read(connection, dossier))
                 key = self._keys(connection, file.tenant_id, [dossier])[dossier.root_id]
-                present = [_comparable(_as_line(_entry_of(line, dossier, key))) for line in lines]
-                return dossiers.delete(connection, dossier) if sorted(present) == sorted(archived) else 0
+                lines = dossiers.delete(connection, dossier)
+                _require_same([_comparable(_as_line(_entry_of(line, dossier, key))) for line in lines], archived)
+                return len(archived)
+        except _ChangedError:
+            return 0
         except Exception as error:
             if is_away(error):
                 raise
@@ -230,6 +236,11 @@ def _files_of(found: Iterable[Dossier]) -> Iterator[tuple[UUID, list[Dossier]]]:
         if len(groups[dossier.tenant_id]) == DOSSIERS_PER_FILE:
             yield dossier.tenant_id, groups.pop(dossier.tenant_id)
     yield from groups.items()
+
+
+def _require_same(deleted: Sequence[Any], archived: Sequence[Any]) -> None:
+    if sorted(deleted) != sorted(archived):
+        raise _ChangedError
 
 
 def _entry_of(line: Line, dossier: Dossier, key: Row[Any]) -> Entry:

@@ -157,21 +157,22 @@ def _path(path: Path) -> str:
 
 
 def _line_of(table: str) -> str:
-    """The SQL that reads the rows of a table as archive lines."""
+    """The columns of an archive line, made from a row `t` of a table."""
     paths = [_path(path) for path in PERSONAL.get(table, ())]
     plain = "to_jsonb(t)" + "".join(f" #- {path}" for path in paths)
     apart = f"jsonb_build_array({', '.join(f'to_jsonb(t) #> {path}' for path in paths)})::text" if paths else "NULL::text"
-    return f"SELECT '{table}', ({plain})::text, {apart} FROM {table} t WHERE t.{_OF} AND ({PARTS[table]})"  # noqa: S608 - names of this module
+    return f"'{table}' AS name, ({plain})::text AS plain, {apart} AS personal"
 
 
-_READ = text(f"WITH {_IDS} {' UNION ALL '.join(map(_line_of, PARTS))}")
+_LINES = (f"SELECT {_line_of(table)} FROM {table} t WHERE t.{_OF} AND ({which})" for table, which in PARTS.items())  # noqa: S608 - names of this module
+_READ = text(f"WITH {_IDS} {' UNION ALL '.join(_LINES)}")
 # One statement: foreign keys are checked at its end, when nothing refers to anything any more.
 _DELETIONS = (
-    f"of_{table} AS (DELETE FROM {table} WHERE {_OF} AND ({which}) RETURNING 1)"  # noqa: S608 - names of this module
+    f"of_{table} AS (DELETE FROM {table} t WHERE t.{_OF} AND ({which}) RETURNING {_line_of(table)})"  # noqa: S608 - names of this module
     for table, which in PARTS.items()
 )
-_COUNTS = (f"(SELECT count(*) FROM of_{table})" for table in PARTS)  # noqa: S608 - names of this module
-_DELETE = text(f"WITH {_IDS}, {', '.join(_DELETIONS)} SELECT {' + '.join(_COUNTS)}")
+_DELETED = " UNION ALL ".join(f"SELECT * FROM of_{table}" for table in PARTS)  # noqa: S608 - names of this module
+_DELETE = text(f"WITH {_IDS}, {', '.join(_DELETIONS)} {_DELETED}")
 _LOCK = {
     table: text(f"WITH {_IDS} SELECT id FROM {table} WHERE {_OF} AND id {_any(ids)} FOR UPDATE SKIP LOCKED")  # noqa: S608 - names of this module
     for table, ids in _LOCKED.items()
@@ -212,9 +213,12 @@ def lock(connection: Connection, dossier: Dossier) -> bool:
     return bool(locked == run(connection, _COUNT_LOCKED, given).scalar_one())
 
 
-def delete(connection: Connection, dossier: Dossier) -> int:
-    """Delete every row of a dossier, which this transaction has locked and found in its archive file; returns how many."""
-    return int(run(connection, _DELETE, _parameters(dossier)).scalar_one())
+def delete(connection: Connection, dossier: Dossier) -> Iterator[Line]:
+    """Delete every row of a dossier that this transaction has locked; returns the rows as they were when they were deleted.
+
+    Rows that `lock` does not lock, such as the correlation of a process instance, may have changed until then.
+    """
+    return (Line._make(row) for row in run(connection, _DELETE, _parameters(dossier)))
 
 
 def _parameters(dossier: Dossier) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, Row, event, select, text
 
 from domain.delivery import troubles
 from domain.delivery.steps import StepEvent
@@ -16,11 +18,14 @@ from domain.fallout.cases import FalloutType
 from domain.offers import quoting
 from domain.retaining import walks
 from domain.retaining.dossiers import Dossier
-from domain.workflows import requests
+from domain.store import UnitOfWork
+from domain.workflows import requests, watching
 from domain.workflows.requests import COMMAND
 from reconciliation import archiving as module
+from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
+from tests.support.races import started
 from tests.support.retaining import AT_ONCE, archiving, lines_of
 from tests.support.settled import IN_ORDER
 
@@ -145,6 +150,71 @@ def test_what_a_walk_has_found_is_finished_and_what_it_would_pass_by_is_not(offe
         judged = [walks.is_finished(connection, one, timedelta(days=days)) for days in (0, 1)]
 
     assert judged == [True, False]
+
+
+@pytest.fixture
+def unended(offers: Offers) -> Row[Any]:
+    """The correlation of an instance that the engine has not ended, although its order is fulfilled."""
+    fulfilled_order(offers)
+    with offers.engine.begin() as connection:
+        started = "UPDATE workflow_correlation SET status = 'STARTED', process_instance_id = id WHERE aggregate_type = 'sales_order' RETURNING *"
+        return connection.execute(text(started)).one()
+
+
+def end(uow: UnitOfWork, correlation: Row[Any]) -> None:
+    watching.end(uow, correlation.business_key, correlation.process_instance_id)
+
+
+def archived_state_of(offers: Offers, directory: Path, correlation: Row[Any]) -> str:
+    """The state of a correlation in its last archived copy."""
+    rows = (line["row"] for line in lines_of(offers.engine, directory, offers.tenant_id) if line["table"] == "workflow_correlation")
+    return str([row["status"] for row in rows if row["id"] == str(correlation.id)][-1])
+
+
+def test_an_order_whose_instance_ends_right_before_its_deletion_is_archived_anew(
+    offers: Offers, tmp_path: Path, unended: Row[Any]
+) -> None:
+    """Kills: rows compared with the file in one statement, and deleted by another one although they have changed in between."""
+    database, ended = acting(offers.engine, "retain"), list[str]()
+
+    def end_before_the_deletion(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "DELETE FROM workflow_correlation" in statement and not ended:
+            ended.append(statement)
+            with offers.uow() as uow:
+                end(uow, unended)
+
+    event.listen(database, "before_cursor_execute", end_before_the_deletion)
+    try:
+        first = archiving(offers.engine, tmp_path).run(AT_ONCE)
+    finally:
+        event.remove(database, "before_cursor_execute", end_before_the_deletion)
+    kept = quotes_in(offers.engine)
+    _, failed = archiving(offers.engine, tmp_path).run(AT_ONCE)
+
+    assert (first, kept) == ((0, 0), ["ACCEPTED"])
+    assert (failed, quotes_in(offers.engine)) == (0, [])
+    assert archived_state_of(offers, tmp_path, unended) == "ENDED"
+
+
+def test_an_order_whose_instance_ends_while_its_deletion_waits_is_archived_anew(
+    offers: Offers, tmp_path: Path, unended: Row[Any]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with offers.uow() as uow:
+            end(uow, unended)
+            run = started(pool, uow.connection, lambda: archiving(offers.engine, tmp_path).run(AT_ONCE))
+        assert (run.result(), quotes_in(offers.engine)) == ((0, 0), ["ACCEPTED"])
+
+    archiving(offers.engine, tmp_path).run(AT_ONCE)
+
+    assert (quotes_in(offers.engine), archived_state_of(offers, tmp_path, unended)) == ([], "ENDED")
+
+
+def test_an_order_whose_instance_the_engine_never_ends_is_archived(offers: Offers, tmp_path: Path, unended: Row[Any]) -> None:
+    """Kills: an order that stays for ever, because the engine refuses to end an instance that nobody needs."""
+    archiving(offers.engine, tmp_path).run(AT_ONCE)
+
+    assert (quotes_in(offers.engine), archived_state_of(offers, tmp_path, unended)) == ([], "STARTED")
 
 
 def end_a_case_of_no_order(offers: Offers) -> None:
