@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -78,7 +79,7 @@ class Archiving:
         tried, broken = set[UUID](), set[UUID]()
         for file in left:
             self._guarded(file.tenant_id, broken, partial(self._settle, file, tried))
-        for tenant_id, group in _files_of(_once(finished(self._database, age), tried)):
+        for tenant_id, group in groups(self._database, age, tried):
             self._guarded(tenant_id, broken, partial(self._move, tenant_id, group, tried))
         return self.deleted, self._failed
 
@@ -208,6 +209,13 @@ class Archiving:
             _log.exception("dossier_not_deleted", tenantId=str(dossier.tenant_id), dossier=str(dossier.root_id), file=file.name)
             self._failed += 1
             return None
+
+
+def groups(
+    database: Database, age: timedelta, tried: set[UUID], at_most: int | None = None
+) -> Iterator[tuple[UUID, list[Dossier]]]:
+    """What has been finished for `age`, without what was tried: the dossiers of a tenant that fill a file, or are left at the end."""
+    return _files_of(islice(_once(finished(database, age), tried), at_most))
 
 
 def finished(database: Database, age: timedelta) -> Iterator[Dossier]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from io import StringIO
-from itertools import islice
 from math import nan
 from pathlib import Path
 from threading import Event
@@ -42,6 +41,7 @@ class Progress:
     """How far the work on one kind has come. It is kept when the work fails, because what was deleted before the failure is gone."""
 
     rows: int = 0
+    at_least: bool = False
     oldest: datetime | None = None
     failed: str = ""
 
@@ -51,12 +51,16 @@ Work = Callable[[timedelta, Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What became of one kind: how many rows were deleted (in a dry run: would be), and since when the oldest one is kept."""
+    """What became of one kind: how many rows were deleted (in a dry run: would be), and since when the oldest one is kept.
+
+    `at_least`: a dry run has stopped counting, and there may be more.
+    """
 
     kind: str
     what: str
     age: timedelta
     rows: int = 0
+    at_least: bool = False
     oldest: datetime | None = None
     failed: str = ""
 
@@ -67,6 +71,7 @@ class Done:
             "kind": self.kind,
             "days": self.age / timedelta(days=1),
             "rows": self.rows,
+            "atLeast": self.at_least,
             "oldest": oldest,
             "failed": self.failed or None,
         }
@@ -115,9 +120,8 @@ class Retainer:
             progress.failed = reason_of(error)
         if progress.failed:
             RETENTION_FAILURES.labels(name).inc()
-        oldest = progress.oldest
-        RETENTION_OLDEST.labels(name).set(oldest.timestamp() if oldest else nan)
-        return Done(kind=name, what=what, age=age, rows=progress.rows, oldest=oldest, failed=progress.failed)
+        RETENTION_OLDEST.labels(name).set(progress.oldest.timestamp() if progress.oldest else nan)
+        return Done(kind=name, what=what, age=age, **asdict(progress))
 
     def _sweep(self, kind: Kind) -> Work:
         def sweep(age: timedelta, progress: Progress) -> None:
@@ -144,7 +148,7 @@ class Retainer:
 
     def _archive(self, age: timedelta, progress: Progress) -> None:
         if self._dry_run:
-            progress.rows = self._finished(age)
+            self._count_finished(age, progress)
         else:
             self._move(age, progress)
         with housekeeping(self._database) as connection:
@@ -159,11 +163,14 @@ class Retainer:
             RETENTION_DELETED.labels(ARCHIVE).inc(progress.rows)
         progress.failed = f"{failed} dossiers or tenants failed: see the log" if failed else ""
 
-    def _finished(self, age: timedelta) -> int:
-        """Count the rows of what is finished."""
-        found = set(islice(archiving.finished(self._database, age), AT_MOST))
-        with housekeeping(self._database) as connection:
-            return sum(sum(1 for _ in dossiers.read(connection, each)) for each in found)
+    def _count_finished(self, age: timedelta, progress: Progress) -> None:
+        """Count the rows of what is finished, each group in a transaction of its own: together they take longer than one may last."""
+        counted = 0
+        for tenant_id, group in archiving.groups(self._database, age, set(), AT_MOST):
+            with housekeeping(self._database) as connection:
+                progress.rows += dossiers.count(connection, tenant_id, group)
+            counted += len(group)
+        progress.at_least = counted == AT_MOST
 
 
 def as_text(done: Sequence[Done], *, dry_run: bool, as_json: bool) -> str:
@@ -181,5 +188,6 @@ def _as_table(done: Sequence[Done], *, dry_run: bool) -> Table:
         table.add_column(name, justify="right" if name in {"days kept", "rows"} else "left")
     for each in done:
         oldest = each.oldest.strftime("%Y-%m-%d %H:%M") if each.oldest else ""
-        table.add_row(each.kind, each.what, f"{each.age / timedelta(days=1):g}", str(each.rows), oldest, each.failed)
+        rows = f"at least {each.rows}" if each.at_least else str(each.rows)
+        table.add_row(each.kind, each.what, f"{each.age / timedelta(days=1):g}", rows, oldest, each.failed)
     return table

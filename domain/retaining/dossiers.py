@@ -173,6 +173,8 @@ _DELETIONS = (
 )
 _DELETED = " UNION ALL ".join(f"SELECT * FROM of_{table}" for table in PARTS)  # noqa: S608 - names of this module
 _DELETE = text(f"WITH {_IDS}, {', '.join(_DELETIONS)} {_DELETED}")
+_COUNTS = (f"(SELECT count(*) FROM {table} WHERE {_OF} AND ({which}))" for table, which in PARTS.items())  # noqa: S608 - names of this module
+_COUNT = text(f"WITH {IDS_OF_SEVERAL} SELECT {' + '.join(_COUNTS)}")
 _LOCK = {
     table: text(f"WITH {_IDS} SELECT id FROM {table} WHERE {_OF} AND id {_any(ids)} FOR UPDATE SKIP LOCKED")  # noqa: S608 - names of this module
     for table, ids in _LOCKED.items()
@@ -204,6 +206,12 @@ def name_file(connection: Connection, file_id: UUID | None = None) -> None:
 def read(connection: Connection, dossier: Dossier) -> Iterator[Line]:
     """The rows of a dossier as lines; call `name_file` before."""
     return (Line._make(row) for row in run(connection, _READ, _parameters(dossier)))
+
+
+def count(connection: Connection, tenant_id: UUID, dossiers: Sequence[Dossier]) -> int:
+    """How many rows some dossiers of a tenant have."""
+    given = {"tenant": tenant_id, "roots": [dossier.root_id for dossier in dossiers]}
+    return int(connection.execute(_COUNT, given).scalar_one())
 
 
 def lock(connection: Connection, dossier: Dossier) -> bool:

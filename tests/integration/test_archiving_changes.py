@@ -26,10 +26,7 @@ from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import Offers
 from tests.support.races import started
-from tests.support.retaining import AT_ONCE, archiving, lines_of
-from tests.support.settled import IN_ORDER
-
-ENDED = "UPDATE workflow_correlation SET status = 'ENDED'"
+from tests.support.retaining import AT_ONCE, archiving, fulfilled_order, lines_of
 
 
 @pytest.fixture
@@ -67,16 +64,6 @@ def expired_quote(offers: Offers) -> Callable[[], None]:
             quoting.edit(uow, renewal)
 
     return renew
-
-
-def fulfilled_order(offers: Offers) -> Fulfilment:
-    """Make an order of which nothing is open, neither here nor in the engine."""
-    work = Fulfilment.running(offers)
-    work.complete(*IN_ORDER)
-    with offers.engine.begin() as connection:
-        connection.execute(text(ENDED))
-    assert work.status == "FULFILLED"
-    return work
 
 
 def open_case(work: Fulfilment) -> None:

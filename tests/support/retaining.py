@@ -22,7 +22,9 @@ from reconciliation.archiving import Archiving
 from reconciliation.audit import Audit, Outside, compare
 from reconciliation.audit_report import AuditReport
 from tests.support.database import acting
-from tests.support.settled import Settled
+from tests.support.fulfilment import Fulfilment
+from tests.support.offers import Offers
+from tests.support.settled import IN_ORDER, Settled
 
 AT_ONCE = timedelta()
 
@@ -73,6 +75,16 @@ def key_of(line: Mapping[str, Any]) -> tuple[Any, ...]:
     """The table of a line, and its primary key."""
     table = METADATA.tables[line["table"]]
     return (table.name, *(line["row"][column.name] for column in table.primary_key.columns))
+
+
+def fulfilled_order(offers: Offers) -> Fulfilment:
+    """Make an order of which nothing is open, neither here nor in the engine."""
+    work = Fulfilment.running(offers)
+    work.complete(*IN_ORDER)
+    with offers.engine.begin() as connection:
+        connection.execute(text("UPDATE workflow_correlation SET status = 'ENDED'"))
+    assert work.status == "FULFILLED"
+    return work
 
 
 def end_every_case(settled: Settled) -> None:
