@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,17 +204,30 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _put(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    """Make a file that is whole on the disk before it has its name. One that is there already, with the same content, is taken over.
+
+    Raises BrokenArchiveError when its content is another one, because files of the archive are never changed.
+    """
+    if path.exists():
+        if path.read_bytes() != content:
+            raise BrokenArchiveError(f"{path.name} is there already, and is not what would be written: move it out of the archive")
+        _flush(path)
+        return
+    # In containers, two writers often have the same process id.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with unfinished.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
-def _flush(folder: Path) -> None:
-    """Write a folder's names to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Write a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -209,7 +209,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Engine, int], l
         forget()
 
 
-@pytest.mark.parametrize("dies_at", range(1, 16))
+@pytest.mark.parametrize("dies_at", range(1, 18))
 def test_a_crash_at_any_step_loses_nothing_and_repeats_nothing(
     migrated: Engine, tmp_path: Path, steps: Callable[[Engine, int], list[int]], dies_at: int
 ) -> None:
