@@ -83,8 +83,8 @@ def _finished(walk: str, age: timedelta) -> Select:
     return lambda connection, _: walks.finished(connection, walk, age, PAGE)
 
 
-def _dossier(load: Load) -> Dossier:
-    return Dossier(load.offers.tenant_id, load.quotes(1)[0])
+def _dossiers(load: Load, number: int) -> list[Dossier]:
+    return [Dossier(load.offers.tenant_id, quote_id) for quote_id in load.quotes(number)]
 
 
 WALKS: Mapping[str, tuple[str, Select]] = {
@@ -111,11 +111,15 @@ SELECTIONS: Mapping[str, tuple[str, Select]] = {
     "the oldest finished business": ("retain", lambda connection, _: dossiers.oldest(connection)),
     "a dossier": (
         "retain",
-        lambda connection, load: list(dossiers.read(connection, _dossier(load))),
+        lambda connection, load: list(dossiers.read(connection, _dossiers(load, 1)[0])),
     ),
     "whether a dossier is finished": (
         "retain",
-        lambda connection, load: walks.is_finished(connection, _dossier(load), ONE_DAY),
+        lambda connection, load: walks.is_finished(connection, _dossiers(load, 1)[0], ONE_DAY),
+    ),
+    "the rows of dossiers": (
+        "retain",
+        lambda connection, load: dossiers.count(connection, load.offers.tenant_id, _dossiers(load, CLAIMED)),
     ),
     **WALKS,
 }
