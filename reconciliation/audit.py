@@ -34,7 +34,7 @@ from reconciliation.audit_agreement import (
     with_incidents,
 )
 from reconciliation.audit_clients import ClientRecord, clients_agree, with_answers
-from reconciliation.audit_events import events_agree
+from reconciliation.audit_events import all_there, in_order, none_made_up
 from reconciliation.audit_report import AuditReport
 from reconciliation.audit_sources import AbsentError, EngineHistory, EventRecords, ReadBefore
 from workers.runtime.outages import OutageError
@@ -103,9 +103,10 @@ def compare(snapshot: Snapshot, archive: CheckResult, outside: Outside) -> Audit
     looked.at(("I8", "I12"), lambda: [side(snapshot, outside.ledger()) for side in (provider_agrees, reservations_balance)], age)
     looked.at(("I14",), lambda: [one_instance(snapshot, engine.instances(tenant_id), engine)], age)
     looked.at(("I16",), lambda: [processes_agree(snapshot, engine.instances(tenant_id))], age)
-    looked.at(
-        ("I18", "I19", "I22"), lambda: events_agree(snapshot, outside.events.read(tenant_id), outside.events.lost_before()), age
-    )
+    records = _read(lambda: outside.events.read(tenant_id))
+    looked.at(("I18",), lambda: [all_there(snapshot, records(), outside.events.kept())], age)
+    looked.at(("I19",), lambda: [in_order(snapshot, records(), outside.events.replayed)], age)
+    looked.at(("I22",), lambda: [none_made_up(snapshot, records())], age)
     looked.at(("I2",), lambda: [with_answers(looked.results["I2"], snapshot, outside.clients)], alone=True)
     looked.at(("I24", "I25", "I26", "I27", "I29"), lambda: clients_agree(snapshot, outside.clients))
     checks = sorted(looked.results.values(), key=lambda check: int(check.code[1:]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -16,7 +17,7 @@ from domain.times import UnfitTimeError, in_utc
 from workers.runtime.engine import Engine
 from workers.runtime.engine_history import EngineInstance, Incident
 from workers.runtime.kafka_access import KafkaAccess
-from workers.runtime.kafka_reading import SILENCE, asking, first_from, marks, records, time_of
+from workers.runtime.kafka_reading import SILENCE, Place, asking, first_from, marks, records, time_of
 
 
 class EngineHistory(Protocol):
@@ -48,14 +49,32 @@ class EventRecord:
     event_time: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What Kafka still has. `partitions`: topic -> how many it has. `first`: partition that has lost records -> the time of its first one.
+    `emptied`: the partitions that have lost all their records.
+    """
+
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    first: Mapping[Place, datetime] = field(default_factory=dict)
+    emptied: frozenset[Place] = frozenset()
+
+    def since(self, place: Place) -> datetime:
+        """The time from which on a partition has all its records."""
+        return self.first.get(place, datetime.min.replace(tzinfo=UTC))
+
+
 class EventRecords(Protocol):
     """What the audit needs from Kafka."""
 
     def read(self, tenant_id: UUID) -> Sequence[EventRecord]:
         """Every record of the tenant; the records of one partition in their order."""
 
-    def lost_before(self) -> Mapping[str, datetime]:
-        """Topics that no longer have all their records -> the time from which on they have them all."""
+    def kept(self) -> Kept:
+        """What the topics still have."""
+
+    def replayed(self) -> Collection[str]:
+        """The ids of the events that a person has had sent again from the dead letters, or may have."""
 
 
 class AbsentError(Exception):
@@ -83,7 +102,10 @@ class Absent:
     def read(self, tenant_id: UUID) -> Sequence[EventRecord]:  # noqa: ARG002 - the protocol's
         raise AbsentError(self._reason)
 
-    def lost_before(self) -> Mapping[str, datetime]:
+    def kept(self) -> Kept:
+        raise AbsentError(self._reason)
+
+    def replayed(self) -> Collection[str]:
         raise AbsentError(self._reason)
 
     def entries(self) -> Sequence[Mapping[str, Any]]:
@@ -124,24 +146,31 @@ class CamundaHistory:
 
 
 class KafkaTopics:
-    """The product's Kafka topics, from the first record to the last one when the reading began. Raises KafkaUnavailableError."""
+    """The product's Kafka topics, from the first record to the last one when the reading began. Raises KafkaUnavailableError.
 
-    def __init__(self, kafka: KafkaAccess, silence: timedelta = SILENCE) -> None:
+    `replayed`: gives what `EventRecords.replayed` returns.
+    """
+
+    def __init__(
+        self, kafka: KafkaAccess, silence: timedelta = SILENCE, *, replayed: Callable[[], Collection[str]] = tuple
+    ) -> None:
         self._kafka = kafka
         self._silence = silence
+        self.replayed = replayed
 
     def read(self, tenant_id: UUID) -> list[EventRecord]:
         found = records(self._kafka, set(TOPICS.values()), self._silence)
         return [record for message in found if (record := _record(message, tenant_id)) is not None]
 
-    def lost_before(self) -> dict[str, datetime]:
-        found: dict[str, datetime] = {}
+    def kept(self) -> Kept:
         with asking(self._kafka, f"audit-{uuid4()}", "tell its oldest records") as consumer:
-            for place, (low, high) in marks(consumer, set(TOPICS.values()), self._silence).items():
-                if low > 0:
-                    since = time_of(first_from(consumer, place, low, self._silence)) if low < high else datetime.now(UTC)
-                    found[place[0]] = max(since, found.get(place[0], since))
-        return found
+            found = marks(consumer, set(TOPICS.values()), self._silence)
+            cut = {place: low for place, (low, high) in found.items() if 0 < low < high}
+            return Kept(
+                partitions=Counter(topic for topic, _ in found),
+                first={place: time_of(first_from(consumer, place, low, self._silence)) for place, low in cut.items()},
+                emptied=frozenset(place for place, (low, high) in found.items() if 0 < low == high),
+            )
 
 
 def _time(text: str | None) -> datetime | None:

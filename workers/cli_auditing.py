@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 from uuid import UUID
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reconciliation.audit import Audit, Outside
     from reconciliation.audit_clients import ClientRecord
     from reconciliation.audit_report import AuditReport
+    from workers.runtime.kafka_access import KafkaAccess
 
 EXIT_VIOLATION, EXIT_OUT_OF_REACH = 1, 2
 T = TypeVar("T")
@@ -87,10 +89,17 @@ def _outside(settings: Settings, record: ClientRecord) -> Outside:
     return Outside(
         # Reconciliation has the right to read every instance.
         engine=found(lambda: CamundaHistory(suite.engine_of(settings.of("reconcile")))),
-        events=found(lambda: KafkaTopics(settings.kafka)),
+        events=found(lambda: KafkaTopics(settings.kafka, replayed=partial(_replayed, settings.kafka))),
         ledger=found(lambda: HttpLedger(settings.provider_ledger_url, settings.provider_ledger_tls)).entries,
         clients=record,
     )
+
+
+def _replayed(kafka: KafkaAccess) -> Collection[str]:
+    """The ids of the events that `q2o dead-letters replay` has sent again, or may have."""
+    from workers.kafka.letters import Letters, Replay
+
+    return {letter.ids.get("eventId", "") for letter in Letters(kafka).all() if letter.replay is not Replay.NONE}
 
 
 def _chosen(database: Database, tenant: UUID | None) -> Sequence[UUID]:

@@ -163,14 +163,14 @@ INVARIANTS: Final[Mapping[str, Invariant]] = {
         _of(
             KAFKA,
             "I18",
-            "every published event is in Kafka",
+            "every published event is in Kafka, as long as Kafka keeps the records of its partition",
             "Kafka has lost a record, so other systems have not heard of a change.",
             "Run `q2o rebuild` for the lists; see that topics have three replicas and that two must confirm.",
         ),
         _of(
             KAFKA,
             "I19",
-            "an aggregate's events are in one partition and in order",
+            "an aggregate's events are in one partition and in order, but for what a person had sent again",
             "A consumer may see an older state last; the number of partitions was changed.",
             "Run `q2o rebuild` for the lists; never add partitions to a topic that has records.",
         ),

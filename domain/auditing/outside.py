@@ -13,7 +13,7 @@ from domain.auditing.checking import CheckResult, check
 from domain.auditing.looking import look
 from domain.auditing.rule import COMMITTED, OLD_ENOUGH, count
 from domain.auditing.signatures import SIGNED_IN_TASKLIST
-from domain.delivery import steps
+from domain.delivery import steps, troubles
 
 
 class WantedWorkflow(NamedTuple):
@@ -142,6 +142,12 @@ JOIN workflow_correlation c ON c.tenant_id = i.tenant_id AND c.business_key = i.
 WHERE i.tenant_id = :tenant_id AND i.caller_instance_id IS NULL AND i.process_instance_id IS DISTINCT FROM c.process_instance_id
   AND EXISTS (SELECT FROM transition_log l WHERE l.tenant_id = c.tenant_id AND l.aggregate_id = c.id AND l.reason = 'RESTART')
 """)
+# A person has resolved the case of refused events; it names their aggregate.
+_SENT_AGAIN = text("""
+SELECT substr(f.dedupe_key, length(:of_event) + 1) AS aggregate_id, max(l.created_at) AS last
+FROM fallout_case f JOIN transition_log l ON l.tenant_id = f.tenant_id AND l.aggregate_type = 'fallout_case' AND l.aggregate_id = f.id
+WHERE f.tenant_id = :tenant_id AND starts_with(f.dedupe_key, :of_event) AND f.resolution = 'RETRY' AND l.reason = 'RESOLVE' GROUP BY 1
+""")
 # What a person has to see to in any case: a held step, an open finding, a process that cannot go on.
 _EXPLAINED = text("""
 SELECT business_key FROM reconciliation_finding WHERE tenant_id = :tenant_id AND status = 'OPEN' AND business_key IS NOT NULL
@@ -167,7 +173,8 @@ class Snapshot(NamedTuple):
     `sent_keys`: the idempotency key of every provider request that may have been sent. `explained_keys`: business keys that wait for a
     person, so that an incident there is explained. `callbacks`: how many different callbacks came. `called_keys`: business keys of the
     processes that a started one has called. `signatures`: what people decided in Tasklist. `replaced_instances`: ids of instances whose
-    place another one has taken. `settled_before`: what was changed later may be on its way to the other sides.
+    place another one has taken. `sent_again`: id of an aggregate -> when a person last had its events sent again that Kafka had refused.
+    `settled_before`: what was changed later may be on its way to the other sides.
     `keys`: those that were asked about, with their stored `answers`, and for each key text the number of transactions (`effects`).
     `unread`: why some of this could not be read, so that nothing follows from comparing it.
     """
@@ -183,6 +190,7 @@ class Snapshot(NamedTuple):
     called_keys: frozenset[str]
     signatures: Sequence[Signature]
     replaced_instances: frozenset[str]
+    sent_again: Mapping[str, datetime]
     settled_before: datetime
     keys: frozenset[Key]
     answers: Mapping[Key, StoredAnswer]
@@ -231,6 +239,7 @@ def inspect(
         called_keys=frozenset(row[0] for row in rows(_CALLED)),
         signatures=[Signature._make(row) for row in rows(text(SIGNED_IN_TASKLIST))],
         replaced_instances=frozenset(row[0] for row in rows(_RESTARTED)),
+        sent_again={row.aggregate_id: row.last for row in rows(_SENT_AGAIN, tenant | {"of_event": troubles.OF_EVENT})},
         settled_before=FAR_OFF if settled else connection.scalars(_BEFORE, {"age": OUTSIDE_AGE}).one(),
         keys=frozenset(keys),
         answers={Key._make(row[:2]): StoredAnswer._make(row[2:]) for row in rows(_ANSWERS, of_keys)},

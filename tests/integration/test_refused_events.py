@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Row, text
 
+from domain import auditing
 from domain.delivery.resolving import Resolution
 from domain.retry_rules import EVENT_REFUSED
 from domain.store import outbox
+from domain.store.transactions import transaction
 from domain.store.unit_of_work import housekeeping
 from reconciliation.refused_events import RefusedEvents
 from reconciliation.repairs import Repairs
@@ -68,3 +71,21 @@ def test_a_refused_event_is_sent_again_when_a_person_says_so(work: Fulfilment) -
     resolved = work.resolve(BERT, Resolution.RETRY)
 
     assert (resolved.status, event(work).status, event(work).refused_since) == ("CLOSED", "PENDING", None)
+
+
+def test_the_audit_sees_that_a_person_had_an_event_sent_again(work: Fulfilment) -> None:
+    """Kills: an audit to which a refused event that is sent again after later ones is one that Kafka has put in the wrong order."""
+    sweep(work)
+    work.claim(BERT)
+    before = sent_again(work)
+
+    work.resolve(BERT, Resolution.RETRY)
+
+    assert (before, set(sent_again(work))) == ({}, {str(work.order_id)})
+    assert sent_again(work)[str(work.order_id)] > event(work).created_at
+
+
+def sent_again(work: Fulfilment) -> Mapping[str, datetime]:
+    """For each aggregate, when its refused events were sent again, as the audit sees it."""
+    with transaction(acting(work.offers.engine, "audit"), work.offers.tenant_id) as connection:
+        return auditing.inspect(connection, work.offers.tenant_id).sent_again

@@ -11,7 +11,8 @@ from uuid import uuid4
 from domain.delivery import steps
 from reconciliation.audit_agreement import RESERVING
 from reconciliation.audit_clients import Operation
-from reconciliation.audit_sources import EventRecord
+from reconciliation.audit_events import partition_of
+from reconciliation.audit_sources import EventRecord, Kept
 from tests.support.planting import NEW
 from tests.support.settled import ANSWERED, BODY, COMMAND, Settled
 from tests.support.surroundings import Surroundings, instance
@@ -58,6 +59,13 @@ def with_two_events_exchanged(records: list[EventRecord]) -> None:
         replace(records[first], offset=records[second].offset),
         replace(records[second], offset=records[first].offset),
     )
+
+
+def lose_beside_a_quiet_partition(around: Surroundings) -> None:
+    """Lose an event of one partition, while another partition of its topic has no record left."""
+    lost = around.kafka.records.pop()
+    around.kafka.still_there = Kept(partitions={lost.topic: 2}, emptied=frozenset({(lost.topic, 1 - partition_of(lost.key, 2))}))
+    around.kafka.records[:] = [replace(each, partition=partition_of(each.key, 2)) for each in around.kafka.records]
 
 
 def wanted(around: Surroundings) -> dict[str, Any]:
@@ -132,6 +140,7 @@ OUTSIDE: dict[str, tuple[str, Falsify]] = {
         ),
     ),
     "a published event that Kafka lost": ("I18", lambda _, around: around.kafka.records.pop()),
+    "a published event that Kafka lost beside a quiet partition": ("I18", lambda _, around: lose_beside_a_quiet_partition(around)),
     "events in the wrong order": ("I19", lambda _, around: with_two_events_exchanged(around.kafka.records)),
     "an aggregate in two partitions": (
         "I19",

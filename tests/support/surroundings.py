@@ -5,7 +5,7 @@ Their order is always the same, so that a test may falsify the first or the last
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,10 @@ from uuid import UUID
 
 from domain import auditing
 from domain.delivery import attempts, steps
+from domain.store.facts import TOPICS
 from reconciliation.audit import Outside
 from reconciliation.audit_clients import ClientRecord, Operation
-from reconciliation.audit_sources import EventRecord
+from reconciliation.audit_sources import EventRecord, Kept
 from workers.runtime.engine_history import EngineInstance, Incident
 
 
@@ -46,13 +47,17 @@ class RecordedEvents:
     """Kafka's records of one tenant, as a list."""
 
     records: list[EventRecord]
-    lost: dict[str, datetime] = field(default_factory=dict)
+    still_there: Kept = field(default_factory=Kept)
+    sent_by_hand: set[str] = field(default_factory=set)
 
     def read(self, tenant_id: UUID) -> Sequence[EventRecord]:  # noqa: ARG002 - the protocol's
         return self.records
 
-    def lost_before(self) -> Mapping[str, datetime]:
-        return self.lost
+    def kept(self) -> Kept:
+        return self.still_there
+
+    def replayed(self) -> Collection[str]:
+        return self.sent_by_hand
 
 
 @dataclass
@@ -104,7 +109,7 @@ def instance(
 
 def record(event: auditing.CommittedEvent, offset: int, event_time: datetime | None = None) -> EventRecord:
     return EventRecord(
-        topic="events",
+        topic=TOPICS[event.aggregate_type],
         partition=0,
         offset=offset,
         key=str(event.aggregate_id),

@@ -28,6 +28,7 @@ def violations(state: str, *, is_replaced: bool, work: frozenset[str] = frozense
         called_keys=frozenset(),
         signatures=(),
         replaced_instances=frozenset({"old"} if is_replaced else ()),
+        sent_again={},
         settled_before=FAR_OFF,
         keys=frozenset(),
         answers={},
