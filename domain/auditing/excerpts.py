@@ -16,7 +16,7 @@ from sqlalchemy import Connection, TextClause, text
 from domain.auditing.checking import RULES, parameters_of
 from domain.auditing.looking import UncheckedRulesError, expect_many_rows, look
 from domain.auditing.projections import CONSUMERS
-from domain.auditing.rule import ALWAYS
+from domain.auditing.rule import ALWAYS, cast
 from domain.projections.tables import INBOX
 
 OF_NO_QUOTE: Final = ("idempotency_record", "conflict_log")
@@ -31,6 +31,10 @@ _NAMED_BY_THE_LOG: Final[Mapping[str, str]] = {
     ),
     "workflow_command": "status = 'PENDING' AND business_key = ANY(ARRAY(SELECT business_key FROM workflow_correlation))",
 }
+
+# A grant belongs to no quote, but what became of it says whether a decision was within authority. Other queries need no log of grants.
+_GRANT = cast("(authority_snapshot ->> 'grantId')", "UUID")
+_OF_GRANTS: Final = f"aggregate_type = 'authority_grant' AND aggregate_id = ANY(ARRAY(SELECT {_GRANT} FROM approval_decision))"  # noqa: S608 - see above
 
 
 class Excerpts:
@@ -74,11 +78,17 @@ class Excerpts:
         # From the last one on: a table may be needed only because another one is chosen by it.
         for table, which in reversed(self._parts.items()):
             if _names(told, table):
+                which = _with_grants(query, table, which)  # noqa: PLW2901 - the same rows, and some more
                 needed[table] = f"{table} AS MATERIALIZED (SELECT * FROM {table} WHERE tenant_id = :tenant_id AND ({which}))"  # noqa: S608 - names of the models
                 told += which if table in _NAMED_BY_THE_LOG else ""
         tables = ", ".join(reversed(needed.values()))
         rest = query.strip()
         return f"WITH {self._ids}, {tables}{', ' + rest[5:] if rest.startswith('WITH ') else ' ' + rest}"
+
+
+def _with_grants(query: str, table: str, which: str) -> str:
+    """Add the log of the grants that the decisions name, for a query about grants."""
+    return f"{which} OR ({_OF_GRANTS})" if table == "transition_log" and _names(query, "authority_grant") else which
 
 
 def _names(query: str, table: str) -> bool:

@@ -15,6 +15,7 @@ RETRIED_STEP = one("fulfillment_step", f"step_code = 'CHECK_SERVICEABILITY' AND 
 CASES_OF_RETRIED_STEP = f"SELECT id FROM fallout_case WHERE step_id = {RETRIED_STEP}"
 LATER_DECISION = "(SELECT id FROM approval_decision WHERE tenant_id = :tenant ORDER BY created_at DESC LIMIT 1)"
 FORM = one("approval_decision", "shown_form_id IS NOT NULL", "shown_form_id")
+GRANT = one("approval_decision", column="authority_snapshot ->> 'grantId'")
 UNDO = "kind = 'COMPENSATE'"
 ROUTER_STEP = one("fulfillment_step", f"step_code = 'SHIP_ROUTER' AND order_id = {ORDER}")
 REOPEN_ORDER = (
@@ -84,6 +85,16 @@ IN_DATABASE: dict[str, tuple[str, tuple[str, ...]]] = {
     "a decision after the grant had ended": (
         "I4",
         ("UPDATE authority_grant SET valid_until = valid_from + interval '1 microsecond' WHERE tenant_id = :tenant",),
+    ),
+    "a decision after the grant was revoked": (
+        "I4",
+        (
+            copy("transition_log", "emitted_event_id IS NULL", id=NEW, aggregate_type="authority_grant", aggregate_version=1000),
+            (
+                "UPDATE transition_log SET transition_to = 'REVOKED', reason = 'REVOKE', created_at = created_at - interval '1 day', "
+                f"aggregate_id = CAST({GRANT} AS uuid) WHERE id = '{NEW}'"
+            ),
+        ),
     ),
     "a signature reused from another quote": (
         "I4",
