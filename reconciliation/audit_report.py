@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from rich.table import Table
 from rich.text import Text
 
 from domain.auditing import CheckResult
+from domain.auditing.invariants import INVARIANTS
 
 SHOWN = 5  # violations of one invariant that a table lists
 
@@ -24,6 +25,12 @@ class AuditReport:
     tenant_id: UUID
     checks: tuple[CheckResult, ...]
     out_of_reach: tuple[str, ...] = ()
+
+    @classmethod
+    def unread(cls, tenant_id: UUID, reason: str) -> Self:
+        """The report of a tenant whose audit has failed: nothing of it was looked at."""
+        checks = (CheckResult(code=each.code, title=each.title, unseen=reason) for each in INVARIANTS.values())
+        return cls(tenant_id=tenant_id, checks=tuple(checks), out_of_reach=(f"tenant {tenant_id}: {reason}",))
 
     @property
     def violations(self) -> int:

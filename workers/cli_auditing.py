@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Sequence
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,6 +13,7 @@ from uuid import UUID
 
 import typer
 
+from domain.texts import reason_of
 from workers.cli_errors import AsJson, err, known_tenants, out, plain_errors, require_tenant, settings_of
 from workers.runtime.counting import counted
 from workers.runtime.settings import SettingError, Settings
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from workers.runtime.kafka_access import KafkaAccess
 
 EXIT_VIOLATION, EXIT_OUT_OF_REACH = 1, 2
+GIVE_UP = 3  # tenants in a row whose audit has failed: then the others would only wait for the same error
 T = TypeVar("T")
 
 
@@ -41,7 +44,7 @@ def audit(
 ) -> None:
     """Look every invariant up in the database, the engine, Kafka, the provider's ledger and the archive.
 
-    Exit code 1: something is wrong; 2: a side could not be reached or a rule not be checked, and nothing is wrong in the others.
+    Exit code 1: something is wrong; 2: a side or a tenant could not be read or a rule not be checked, and nothing is wrong in the others.
     """
     from reconciliation.audit import Audit
     from workers import suite
@@ -122,7 +125,34 @@ def _audit(audit: Audit, chosen: Sequence[UUID], *, settled: bool) -> Sequence[A
         def told(stage: str) -> None:
             progress.update(bar, advance=1, description=stage)
 
-        return [audit.run(each, settled=settled, told=told) for each in chosen]
+        return list(_reports(partial(audit.run, settled=settled, told=told), chosen))
+
+
+def _reports(run: Callable[[UUID], AuditReport], chosen: Sequence[UUID]) -> Iterator[AuditReport]:
+    """Audit one tenant after the other. A tenant whose audit fails is not looked at, so that what was found in others is told."""
+    from reconciliation.audit_report import AuditReport
+
+    reason, failed = "", 0
+    for tenant_id in chosen:
+        if failed < GIVE_UP:
+            try:
+                yield run(tenant_id)
+            except Exception as error:  # noqa: BLE001 - the report names it
+                reason, failed = _told(error), failed + 1
+            else:
+                failed = 0
+                continue
+        yield AuditReport.unread(tenant_id, reason)
+
+
+def _told(error: Exception) -> str:
+    """Why an audit has failed, in one line; a fault of ours leaves its trace on standard error."""
+    from workers.runtime.outages import is_waited_out
+
+    if is_waited_out(error):
+        return reason_of(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {reason_of(error)}"
 
 
 def _show(reports: Sequence[AuditReport]) -> None:

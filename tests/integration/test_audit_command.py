@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from typer.testing import CliRunner, Result
 
-from domain.auditing import outside
+from domain import auditing
+from domain.auditing import Snapshot, outside
 from domain.auditing.invariants import INVARIANTS, Side
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
@@ -21,7 +22,7 @@ from tests.support.offers import Offers, offers_of_new_tenant
 from tests.support.ports import free_port_that_refuses
 from tests.support.projected import show_all
 from tests.support.waiting import eventually
-from workers import suite
+from workers import cli_auditing, suite
 from workers.cli import app
 
 Run = Callable[..., Result]
@@ -72,7 +73,7 @@ def test_every_tenant_is_audited_when_none_is_named(run: Run, db: Engine, work: 
     assert {audit["tenantId"] for audit in audits} == {str(work.offers.tenant_id), str(other)}
 
 
-def test_a_session_that_is_cut_during_the_audit_is_one_line(run: Run, db: Engine, work: Fulfilment) -> None:
+def test_a_session_that_is_cut_during_the_audit_is_told_in_one_line(run: Run, db: Engine, work: Fulfilment) -> None:
     """Kills: the trace of a fault of ours, where the database was restarted."""
     with db.connect() as holder, ThreadPoolExecutor(1) as pool:
         holder.execute(text("LOCK TABLE quote_acceptance IN ACCESS EXCLUSIVE MODE"))
@@ -85,9 +86,61 @@ def test_a_session_that_is_cut_during_the_audit_is_one_line(run: Run, db: Engine
         result = running.result(60)
 
     assert result.exit_code == 2
-    assert result.output.splitlines()[-1] == (
-        "q2o: the command was interrupted (terminating connection due to administrator command): run it again; what it has done counts once"
-    )
+    tenant_id = work.offers.tenant_id
+    assert f"q2o: not looked at: tenant {tenant_id}: {CUT}" in result.stderr.splitlines()
+    assert "1 tenant, no violation in what was looked at" in result.stdout
+
+
+CUT = "terminating connection due to administrator command"
+
+
+def cut_sessions_of(tenants: Collection[UUID], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the database end the session that reads one of these tenants."""
+    inspect = auditing.inspect
+
+    def cut(connection: Connection, tenant_id: UUID, **how: Any) -> Snapshot:
+        if tenant_id in tenants:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return inspect(connection, tenant_id, **how)
+
+    monkeypatch.setattr(auditing, "inspect", cut)
+
+
+def three_tenants(db: Engine) -> list[UUID]:
+    """Make three tenants with a quote each, in the order of the audit."""
+    made = [offers_of_new_tenant(db) for _ in range(3)]
+    for each in made:
+        each.draft_quote()
+    return sorted(each.tenant_id for each in made)
+
+
+def test_a_tenant_that_cannot_be_read_leaves_what_was_found_in_the_others(
+    run: Run, db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: a report that is thrown away because the session was cut in a later tenant."""
+    first, second, third = three_tenants(db)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE quote SET version = version + 1 WHERE tenant_id = ANY(:wrong)"), {"wrong": [first, third]})
+    cut_sessions_of([second], monkeypatch)
+
+    result = run("--json")
+
+    audits = {UUID(each["tenantId"]): each for each in json.loads(result.stdout)["audits"]}
+    assert result.exit_code == 1, result.output
+    assert [audits[each]["violations"] > 0 for each in (first, second, third)] == [True, False, True]
+    assert audits[second]["outOfReach"] == [f"tenant {second}: {CUT}"]
+    assert {check["notLookedAt"] for check in audits[second]["checks"]} == {CUT}
+
+
+def test_tenants_are_not_tried_for_ever_while_none_can_be_read(run: Run, db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_auditing, "GIVE_UP", 2)
+    first, second, third = three_tenants(db)
+    cut_sessions_of([first, second], monkeypatch)
+
+    result = run("--json")
+
+    unread = [each["tenantId"] for each in json.loads(result.stdout)["audits"] if each["outOfReach"]]
+    assert (result.exit_code, unread) == (2, [str(first), str(second), str(third)])
 
 
 ODD, NO_DAY = "soon", "2026-02-30T00:00:00+00:00"  # the second has the form of a time, and is none
