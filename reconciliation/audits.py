@@ -7,9 +7,10 @@ each rule knows how old it must be. Nothing is repaired: a violation is logged o
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 from uuid import UUID
 
@@ -23,21 +24,23 @@ from domain.auditing.looking import UncheckedRulesError
 from domain.offers.quotes import Quote
 from domain.retaining.dossiers import IDS_OF_SEVERAL, PARTS
 from domain.store import leases, table_of
+from domain.store.leases import Key
 from domain.store.reading import SNAPSHOT
 from domain.store.transactions import transaction
 from domain.store.unit_of_work import housekeeping
-from reconciliation.rounds import LEASE
+from reconciliation.rounds import LEASE, in_time
 from workers.runtime.metrics import AUDIT_VIOLATIONS, AUDITED_QUOTES
 from workers.runtime.set_aside import isolated
 
 PAGE = 50  # quotes of a round: some thousand rows, some tenths of a second
-MOST = 10_000  # violations that are remembered: beyond that, more of them tell nobody more
+MOST = 1_000  # violations of one invariant that are remembered: beyond that, more of them tell nobody more
 START = (UUID(int=0), UUID(int=0))
 QUOTE = table_of(Quote)
 _EXCERPTS = Excerpts(IDS_OF_SEVERAL, PARTS)
 
 _log = structlog.get_logger()
-Violation = tuple[UUID, str, str]
+Violation = tuple[UUID, str]
+"""The tenant, and the sentence that says what is wrong."""
 
 
 class Audits:
@@ -63,7 +66,7 @@ class Audits:
         self._last = START
         self._walk = 0
         self._is_whole = True
-        self._known: dict[Violation, int] = {}
+        self._known: dict[str, dict[Violation, int]] = defaultdict(dict)
         self._unchecked: set[tuple[UUID, str]] = set()
 
     def sweep(self) -> int:
@@ -78,14 +81,16 @@ class Audits:
             page = self._next(connection)
             taken = {} if self._dry_run else leases.take(connection, self.kind, page, LEASE)
         mine = [row for row in page if self._dry_run or leases.key_of(row) in taken]
+        audited: set[Key] = set()
         try:
-            for tenant_id, rows in groupby(mine, key=lambda row: row.tenant_id):
-                self._audit(tenant_id, [row.id for row in rows])
+            for tenant_id, rows in in_time(groupby(mine, key=lambda row: row.tenant_id)):
+                quotes = [row.id for row in rows]
+                self._audit(tenant_id, quotes)
+                audited.update((tenant_id, quote) for quote in quotes)
         finally:
             with housekeeping(self._database) as connection:
                 leases.end(connection, self.kind, taken)
-        if len(mine) == len(page):  # otherwise another reconciler audits the others: this walk comes back to them
-            self._go_on(page)
+        self._go_on(page, list(takewhile(lambda row: leases.key_of(row) in audited, page)))
 
     def _next(self, connection: Connection) -> list[Row[Any]]:
         key = (QUOTE.c.tenant_id, QUOTE.c.id)
@@ -112,30 +117,39 @@ class Audits:
                 self._note(tenant_id, code, f"{code} could not be checked: {reason}")
 
     def _note(self, tenant_id: UUID, code: str, sentence: str) -> None:
-        violation = (tenant_id, code, sentence)
-        if violation not in self._known:
-            if len(self._known) >= MOST:
+        violation, known = (tenant_id, sentence), self._known[code]
+        if violation not in known:
+            if len(known) >= MOST:
                 return
             _log.error("audit_violation_found", invariant=code, violation=sentence, tenantId=str(tenant_id))
-        self._known[violation] = self._walk
+        known[violation] = self._walk
 
-    def _go_on(self, page: Sequence[Row[Any]]) -> None:
-        """Remember the place. At the end of a walk without failures, forget the violations that were not found again."""
-        self._last = (page[-1].tenant_id, page[-1].id) if len(page) == self._page else START
-        if self._last == START and self._is_whole:
-            self._forget()
-            self._walk += 1
-        if self._last == START:
-            self._unchecked.clear()
-        self._is_whole = self._is_whole or self._last == START
+    def _go_on(self, page: Sequence[Row[Any]], audited: Sequence[Row[Any]]) -> None:
+        """Remember the place behind `audited`, the quotes at the head of the page that were audited.
+
+        The walk comes back to the others: another reconciler audits them, or there was no time for them.
+        """
+        if audited:
+            self._last = leases.key_of(audited[-1])
+        if len(audited) == len(page) < self._page:
+            self._end_walk()
         for code in dict.fromkeys(self._codes()):
-            AUDIT_VIOLATIONS.labels(code).set(sum(known[1] == code for known in self._known))
+            AUDIT_VIOLATIONS.labels(code).set(len(self._known[code]))
 
-    def _forget(self) -> None:
+    def _end_walk(self) -> None:
+        """Forget the violations that were not found again, unless quotes could not be audited."""
+        if self._is_whole:
+            for code, known in self._known.items():
+                self._forget(code, known)
+            self._walk += 1
+        self._last, self._is_whole = START, True
+        self._unchecked.clear()
+
+    def _forget(self, code: str, known: dict[Violation, int]) -> None:
         """A violation of a rule that could not be checked may still be there."""
-        gone = [known for known, walk in self._known.items() if walk < self._walk and known[:2] not in self._unchecked]
-        for tenant_id, code, sentence in gone:
-            del self._known[tenant_id, code, sentence]
+        gone = [each for each, walk in known.items() if walk < self._walk and (each[0], code) not in self._unchecked]
+        for tenant_id, sentence in gone:
+            del known[tenant_id, sentence]
             _log.info("audit_violation_gone", invariant=code, violation=sentence, tenantId=str(tenant_id))
 
     @staticmethod

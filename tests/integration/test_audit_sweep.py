@@ -15,11 +15,12 @@ from domain.auditing.excerpts import Excerpts
 from domain.store import leases
 from domain.store.unit_of_work import housekeeping
 from reconciliation import audits
+from reconciliation import rounds as reconciliation_rounds
 from reconciliation.audits import Audits
 from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.metrics import metric
-from tests.support.offers import Offers
+from tests.support.offers import Offers, offers_of_new_tenant
 from tests.support.projected import show_all
 
 INTERVAL = timedelta(seconds=10)
@@ -188,11 +189,42 @@ def test_a_violation_of_quotes_that_another_reconciler_audits_is_not_forgotten(d
     assert metric("q2o_audit_violations", invariant="I5") == 1
 
 
-def test_no_more_violations_are_remembered_than_there_is_room_for(
+def test_no_more_violations_of_an_invariant_are_remembered_than_there_is_room_for(
     db: Engine, offers: Offers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Kills: so many violations of one invariant that no other one is logged."""
     monkeypatch.setattr(audits, "MOST", 1)
-    for _ in range(2):
-        change_past_the_product(db, offers.draft_quote().quote_id)
+    quotes = [offers.draft_quote().quote_id for _ in range(2)]
+    show_all(db)
+    for quote_id in quotes:
+        change_past_the_product(db, quote_id)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE quote_search SET gap_since = now() - interval '1 hour'"))  # which is a violation of I20
 
-    assert Rounds(db).round() == ["I5"]
+    assert Rounds(db).round() == ["I5", "I20"]
+
+
+def test_a_round_ends_when_its_time_is_over_and_the_next_one_goes_on_behind_it(db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a round that audits the quotes of many tenants while every other sweep waits."""
+    monkeypatch.setattr(reconciliation_rounds, "BUDGET", timedelta(0))
+    quotes = sorted(quote_of_new_tenant(db) for _ in range(3))
+    for _, quote_id in quotes:
+        change_past_the_product(db, quote_id)
+    rounds = Rounds(db)
+
+    logged = [rounds.round() for _ in quotes]
+    for _, quote_id in quotes:
+        change_past_the_product(db, quote_id, by=-1)
+    counted = []
+    for _ in quotes:
+        rounds.round()
+        counted.append(metric("q2o_audit_violations", invariant="I5"))
+
+    assert logged == [["I5"], ["I5"], ["I5"]]
+    assert counted == [3, 3, 0]
+
+
+def quote_of_new_tenant(database: Engine) -> tuple[UUID, UUID]:
+    """Make a tenant with a quote; returns the ids of both."""
+    offers = offers_of_new_tenant(database)
+    return offers.tenant_id, offers.draft_quote().quote_id
