@@ -11,6 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, or_, select
 
+from domain.delivery.cancellations import CancellationRequest
+from domain.delivery.jeopardy import ALERT
 from domain.delivery.orders import ORDER
 from domain.delivery.steps import of_order
 from domain.delivery.timelines import Entry, among, entries, entry, in_order, transitions
@@ -18,13 +20,23 @@ from domain.fallout.triaging import CASE
 from domain.findings import ReconciliationFinding
 from domain.offers.acceptances import QuoteAcceptance
 from domain.offers.approvals import ApprovalDecision, ApprovalRequest, ApprovalRequirement
+from domain.offers.quotes import QuoteRevision
 from domain.store import UnitOfWork, table_of
 from domain.store.facts import ConflictLog
 from domain.workflows.starts import CORRELATION
 
-REQUEST, REQUIREMENT, DECISION, ACCEPTANCE, REFUSAL, FINDING = (
+REQUEST, REQUIREMENT, DECISION, ACCEPTANCE, REFUSAL, FINDING, REVISION, CANCELLATION = (
     table_of(entity)
-    for entity in (ApprovalRequest, ApprovalRequirement, ApprovalDecision, QuoteAcceptance, ConflictLog, ReconciliationFinding)
+    for entity in (
+        ApprovalRequest,
+        ApprovalRequirement,
+        ApprovalDecision,
+        QuoteAcceptance,
+        ConflictLog,
+        ReconciliationFinding,
+        QuoteRevision,
+        CancellationRequest,
+    )
 )
 
 
@@ -42,7 +54,7 @@ def story(uow: UnitOfWork, order: Row[Any]) -> list[dict[str, Any]]:
     cases = {case.id: case for case in among(uow, CASE, "order_id", [order.id])}
     requests = [row.id for row in among(uow, REQUEST, "quote_id", [order.quote_id])]
     requirements = {row.id: row for row in among(uow, REQUIREMENT, "request_id", requests)}
-    subjects = [order.id, order.quote_id, *steps, *cases, *requests, *requirements]
+    subjects = [order.id, order.quote_id, *steps, *cases, *requests, *requirements, *_others(uow, order)]
     processes = {row.id: row for row in among(uow, CORRELATION, "aggregate_id", subjects)}
     return in_order(
         [
@@ -58,6 +70,13 @@ def story(uow: UnitOfWork, order: Row[Any]) -> list[dict[str, Any]]:
             *_processes(uow, processes),
         ]
     )
+
+
+def _others(uow: UnitOfWork, order: Row[Any]) -> Iterator[UUID]:
+    """What else belongs to an order and its quote: revisions, which their approval processes are about, cancellations, and alerts."""
+    belonging = ((REVISION, "quote_id", order.quote_id), (CANCELLATION, "order_id", order.id), (ALERT, "order_id", order.id))
+    for table, column, owner in belonging:
+        yield from (row.id for row in among(uow, table, column, [owner]))
 
 
 def _as_uuid(text: str) -> UUID | None:

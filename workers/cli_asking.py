@@ -48,7 +48,10 @@ def explain(
         with housekeeping(database) as connection:
             found = stories.find_orders(connection, order, tenant)
         if not found:
-            raise SettingError(f"no order has the number or id {order!r}: look for it with GET /orders")
+            raise SettingError(
+                f"no order has the number or id {order!r}: look for it with GET /orders; one that ended longer ago than "
+                "Q2O_RETAIN_ARCHIVE_DAYS is in the archive alone, in the files of Q2O_ARCHIVE_DIR"
+            )
         if len(found) > 1:
             tenants = ", ".join(sorted(str(row.tenant_id) for row in found))
             raise SettingError(f"{len(found)} tenants have an order {order!r}: give one by --tenant ({tenants})")

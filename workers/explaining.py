@@ -60,6 +60,8 @@ def _subject(entry: Entry) -> str:
     if "workflow" in entry:
         return f"The process {entry['workflow']}"
     kind = str(entry.get("aggregateType", ""))
+    if kind == "jeopardy_alert" and "level" in entry:
+        return f"The alert that the order may be late ({_words(entry['level'])})"
     return SUBJECTS.get(kind, _words(kind).capitalize())
 
 

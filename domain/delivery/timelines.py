@@ -1,4 +1,4 @@
-"""What happened to an order, in order: every transition, attempt, callback, contradiction and note, by our clock and by the provider's.
+"""What happened to an order, in order: every transition, alert, attempt, callback, contradiction and note, by our clock and by the provider's.
 
 Reads only, of one tenant. Two facts that contradict each other both appear, with the verdict on them.
 """
@@ -68,6 +68,7 @@ def entries(uow: UnitOfWork, order_id: UUID) -> list[Entry]:
         *_contradictions(uow, order_id, steps),
         *_notes(uow, cases),
         *_repairs(uow, steps),
+        *_alerts(uow, order_id),
     ]
 
 
@@ -131,6 +132,12 @@ def _repairs(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]
     for row in among(uow, REPAIR, "step_id", steps):
         changed = {"field": row.field, "old": row.old, "new": row.new, "request_no": row.request_no}
         yield entry("REPAIR", row.created_at, steps[row.step_id], actor=row.repaired_by, **changed)
+
+
+def _alerts(uow: UnitOfWork, order_id: UUID) -> Iterator[Entry]:
+    alerts = {row.id: row for row in _rows(uow, ALERT, order_id=order_id)}
+    for change in transitions(uow, {"jeopardy_alert": alerts}, {}, {}):
+        yield {**change, "level": alerts[change["aggregate_id"]].level}
 
 
 def _callbacks(uow: UnitOfWork, steps: Mapping[UUID, Row[Any]]) -> Iterator[Entry]:
