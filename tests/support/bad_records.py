@@ -145,6 +145,13 @@ IN_RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "I28",
         (f"UPDATE transition_log SET business_key = 'order:{OTHER_TENANT}:1' WHERE id = {one('transition_log')}",),
     ),
+    "a change of another tenant's quote": (
+        "I28",
+        (
+            copy("transition_log", "emitted_event_type = 'QuotePriced'", id=NEW, aggregate_version=1000),
+            f"UPDATE transition_log SET aggregate_id = (SELECT min(id::text)::uuid FROM quote WHERE tenant_id = '{OTHER_TENANT}') WHERE id = '{NEW}'",
+        ),
+    ),
     "a consumer fed with another tenant's event": (
         "I28",
         (
