@@ -11,7 +11,8 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Integer, Row, Text, all_, bindparam, cast, extract, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from domain.retry_rules import MILLISECOND, START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN, RetryRule
+from domain.retry_row import MILLISECOND
+from domain.retry_rules import START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN, RetryRule
 from domain.store import Move, UnitOfWork, is_one_of, param, table_of
 from domain.store.claims import HIGHEST, NOW, Groups, fairly, one_more, since
 from domain.store.facts import (

@@ -14,7 +14,8 @@ from sqlalchemy import Row, select, text
 
 from domain.delivery import restarting
 from domain.fallout.cases import FalloutCase
-from domain.retry_rules import MILLISECOND, START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN
+from domain.retry_row import MILLISECOND
+from domain.retry_rules import START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN
 from domain.store import table_of, unit_of_work
 from domain.store.facts import WorkflowCommandKind
 from domain.workflows.keys import Kind

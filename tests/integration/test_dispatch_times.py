@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import text
 
-from domain.retry_rules import HOUR, MILLISECOND, MINUTE, SECOND, WORKFLOW_COMMAND
+from domain.retry_row import HOUR, MILLISECOND, MINUTE, SECOND
+from domain.retry_rules import WORKFLOW_COMMAND
 from domain.store.facts import WorkflowCommandKind
 from domain.workflows.requests import LONGEST_GAP
 from tests.integration.test_dispatch_bounds import PAGE, PROCESS, dispatching, own, started

@@ -16,7 +16,7 @@ class AskedEngine:
 
     instances: Sequence[EngineInstance]
 
-    def assigned_tasks(self, definition_key: str, limit: int, first: int) -> list[UserTask]:
+    def assigned_tasks(self, _: str, limit: int, first: int) -> list[UserTask]:
         return [_task(one) for one in self.instances[first : first + limit]]
 
     def open_tasks(self, _: str, first: int, limit: int) -> list[UserTask]:

@@ -57,14 +57,14 @@ class Obeying(AskedEngine):
 
     database: Engine
 
-    def assigned_tasks(self, definition_key: str, limit: int, first: int) -> list[UserTask]:
+    def assigned_tasks(self, _: str, limit: int, first: int) -> list[UserTask]:
         query = text(
             "SELECT business_key, variables ->> 'assignee' FROM workflow_command WHERE kind = 'ASSIGN_TASK' ORDER BY position"
         )
         with self.database.connect() as connection:
             asked = {_case_of(key): assignee or None for key, assignee in connection.execute(query)}
         cases = {one.id: _case_of(one.business_key) for one in self.instances}
-        tasks = super(Obeying, self).assigned_tasks(definition_key, limit, first)
+        tasks = super(Obeying, self).assigned_tasks(_, limit, first)
         return [replace(task, assignee=asked.get(cases[task.process_instance_id], task.assignee)) for task in tasks]
 
 
