@@ -154,7 +154,7 @@ RETENTION_OLDEST = Gauge(
 )
 AUDIT_VIOLATIONS = Gauge(
     "q2o_audit_violations",
-    "Violations that the audit of the last walk through all quotes has found, and that are not gone",
+    "Violations that the audit of the last walk through all quotes has found, and that are not gone; at most 1,000 of each invariant",
     ["invariant"],
 )
 AUDITED_QUOTES = Counter("q2o_audited_quotes_total", "Quotes that were audited with everything that belongs to them")
