@@ -128,10 +128,10 @@ def settle(uow: UnitOfWork, which: Mapping[str, Any], status: AttemptStatus, **k
     return uow.connection.execute(settled).first() is not None
 
 
-def settle_repeated(uow: UnitOfWork, step_id: UUID, status: AttemptStatus, reason: str | None) -> None:
-    """Record what is known now of the attempts at a step that were repeated: what became of their request is known."""
+def settle_repeated(uow: UnitOfWork, step_id: UUID, status: AttemptStatus, **known: Any) -> None:
+    """Record the outcome of the attempts at a step that were repeated: what became of their request is known. `known` sets further columns."""
     repeated = update(ATTEMPT).filter_by(tenant_id=uow.tenant_id, step_id=step_id, status=AttemptStatus.REPEATED)
-    uow.connection.execute(repeated.values(status=status, reason=reason, settled_at=func.clock_timestamp()))
+    uow.connection.execute(repeated.values(status=status, settled_at=func.clock_timestamp(), **known))
 
 
 def has_repeated(uow: UnitOfWork, step_id: UUID) -> bool:

@@ -241,7 +241,8 @@ def _settle_attempts(uow: UnitOfWork, step_id: UUID, command: RecordFact | Infer
         )
         if attempted is AttemptCommand.EXECUTE and _is_word_of_provider(command):
             # Of a request that is under way, the attempt that is live says so.
-            attempts.settle_repeated(uow, step_id, AttemptStatus.FAILED if status in LIVE_STATUSES else status, command.reason)
+            known = {"outcome_source": command.source, "reason": command.reason}
+            attempts.settle_repeated(uow, step_id, AttemptStatus.FAILED if status in LIVE_STATUSES else status, **known)
 
 
 def _is_word_of_provider(command: RecordFact | Infer) -> bool:

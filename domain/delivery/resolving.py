@@ -274,13 +274,12 @@ def decide_step(
     """
     decided = {"expected_version": step.version, "reason": reason, "external_ref": external_ref, "request_changes": request_changes}
     after = uow.apply(DECISIONS[event], step_id=step.id, emits=EMITS[STEP_MATRIX.targets(event)[StepStatus.HELD]], **decided)
+    known = {"outcome_source": fulfilling.OutcomeSource.HUMAN, "reason": reason}
     for command in AttemptCommand:
         status = ATTEMPT_AFTER.get((event, command), AttemptStatus.FAILED)
-        attempts.settle(
-            uow, {"step_id": step.id, "command": command}, status, outcome_source=fulfilling.OutcomeSource.HUMAN, reason=reason
-        )
+        attempts.settle(uow, {"step_id": step.id, "command": command}, status, **known)
     if event not in SENT_AGAIN:
-        attempts.settle_repeated(uow, step.id, ATTEMPT_AFTER.get((event, AttemptCommand.EXECUTE), AttemptStatus.FAILED), reason)
+        attempts.settle_repeated(uow, step.id, ATTEMPT_AFTER.get((event, AttemptCommand.EXECUTE), AttemptStatus.FAILED), **known)
     fulfilling.notify_step(uow, after)
     return after
 

@@ -72,7 +72,7 @@ WORDS: dict[str, Word] = {
         (
             *("order planned", "step under way", "last steps", "step unknown", "step retryable", "cancellation asked"),
             *("step being cancelled", "step held", "case claimed", "case proposed", "case resolved"),
-            *("cancellation of what is held", "step to be cancelled"),
+            *("cancellation of what is held", "cancellation of what is sent again", "step to be cancelled"),
         ),
         ref="r-1",
     ),
@@ -180,9 +180,11 @@ def decide_cancellation(scene: Delivery, uow: UnitOfWork, rank: int, *, accept: 
     return f"{OK} {cancelling.decide(uow, command).status}"
 
 
-delivery("accept the cancellation", "cancellation asked", "cancellation of what is held", actor="policy")(
-    partial(decide_cancellation, accept=True)
-)
+delivery(
+    "accept the cancellation",
+    *("cancellation asked", "cancellation of what is held", "cancellation of what is sent again"),
+    actor="policy",
+)(partial(decide_cancellation, accept=True))
 delivery("decline the cancellation", "cancellation asked", actor="policy")(partial(decide_cancellation, accept=False))
 
 

@@ -122,6 +122,15 @@ def cancellation_requested(offers: Offers) -> Fulfilment:
     return work
 
 
+def released_and_cancellation_requested(offers: Offers) -> Fulfilment:
+    """Nobody knows what became of A's request, a person has let it be sent again, and then the customer asked to cancel."""
+    work = under_way(offers)
+    work.infer(FIRST_STEP, StepEvent.FIND_UNCLEAR)
+    decide(work, FIRST_STEP, StepEvent.RESOLVE_RETRY)
+    work.ask_to_cancel()
+    return work
+
+
 def cancelling_under_way(offers: Offers) -> Fulfilment:
     """A's provider was asked to cancel it; B was never started."""
     work = under_way(offers)
@@ -265,6 +274,7 @@ DELIVERIES: Mapping[str, Preparation] = {
     "step unknown": unknown,
     "step retryable": retryable,
     "cancellation asked": cancellation_requested,
+    "cancellation of what is sent again": released_and_cancellation_requested,
     "step to be cancelled": to_be_cancelled,
     "step being cancelled": cancelling_under_way,
     "step contradicted": contradicted,
