@@ -6,6 +6,7 @@ silence is never taken for "not sent" (docs/domain.md#steps-attempts-and-retries
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -80,6 +81,7 @@ class ProviderAttempt(Owned, Checked, Base):
 ATTEMPT = table_of(ProviderAttempt)
 OF_PROVIDERS = Groups(by=(ATTEMPT.c.provider_name, ATTEMPT.c.tenant_id), among=LIVE)
 
+_OF_LATER_REQUEST = re.compile(r"fulfillment:[^:]+:[A-Z]+:([0-9]{1,9})")
 DUE_AT_ONCE = {"next_check_at": func.clock_timestamp(), "checks": 0}
 """What an attempt in another state has: whatever was known of it is news, and earlier waits do not count."""
 
@@ -94,8 +96,8 @@ def idempotency_key(step_id: UUID, command: AttemptCommand = AttemptCommand.EXEC
 
 def request_no_of(key: str) -> int:
     """Which provider request of its step an idempotency key is of."""
-    _, _, _, *number = key.split(":")
-    return int(number[0]) if number else 1
+    later = _OF_LATER_REQUEST.fullmatch(key)
+    return int(later[1]) if later else 1
 
 
 def request_named(uow: UnitOfWork, step: Row[Any], external_request_id: str | None) -> int | None:
