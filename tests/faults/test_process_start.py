@@ -222,7 +222,8 @@ def test_a_conclusion_about_one_start_is_not_applied_to_the_next(link: Link, dep
     released.set()
     sweep.join()
 
-    assert wanted.history == [*["REQUESTED", "START_UNKNOWN"] * 2]
+    # The second start is due at once, and the same sweep asks about it.
+    assert wanted.history == [*["REQUESTED", "START_UNKNOWN"] * 2, "STARTED"]
     assert len(wanted.commands) == 2
 
 

@@ -100,7 +100,7 @@ def test_where_nothing_was_given_up_nothing_can_be_asked_for_again(work: Fulfilm
     assert case["resolutions"] == ["KEEP_AS_IS"]
     problem = is_problem(refused, 409, "RESOLUTION_NOT_ALLOWED")
     assert (problem["currentVersion"], problem["safeUserAction"]) == (case["version"], "CORRECT_THE_REQUEST")
-    assert problem["detail"] == "The case is about no step: choose KEEP_AS_IS."
+    assert problem["detail"] == "It is about no step: choose KEEP_AS_IS."
 
 
 def test_a_case_that_is_over_offers_nothing(work: Fulfilment, bert: Caller) -> None:

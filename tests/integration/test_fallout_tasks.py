@@ -281,4 +281,4 @@ def test_a_repair_of_no_request_is_refused_in_tasklist(offers: Offers) -> None:
 
     assert case.resolve(BERT, **typed)["resolutionOutcome"] == "REFUSED"
 
-    assert plain("The case is about no step: choose RETRY or KEEP_AS_IS.") in case.read()["resolutionRefused"]
+    assert plain("It is about no step: choose RETRY or KEEP_AS_IS.") in case.read()["resolutionRefused"]
