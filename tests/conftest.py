@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests.support.evidence import record
-from tests.support.in_process import keeping_logs
+from tests.support.in_process import keeping_logs, log_plainly
 from tests.support.scheduling import LongestFirst
 
 # The same examples every time, and no judgement about the speed of a machine that may be busy.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+log_plainly()
 
 pytest_plugins = [
     "tests.support.tls",

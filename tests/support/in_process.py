@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 
 @contextmanager
@@ -35,4 +36,14 @@ def keeping_logs() -> Iterator[None]:
     finally:
         root.handlers = log_handlers
         root.setLevel(level)
-        structlog.reset_defaults()
+        log_plainly()
+
+
+def log_plainly() -> None:
+    """Log as structlog does by default, but write traces plainly.
+
+    A trace that is drawn with its variables takes seconds on busy processors, which a sweep or a relay does not have.
+    """
+    structlog.reset_defaults()
+    *others, _ = structlog.get_config()["processors"]
+    structlog.configure(processors=[*others, ConsoleRenderer(exception_formatter=plain_traceback)])
