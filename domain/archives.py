@@ -66,7 +66,7 @@ def last_file(connection: Connection, tenant_id: UUID) -> Row[Any] | None:
 
 
 def has_files(connection: Connection, tenant_ids: Collection[UUID] | None = None) -> bool:
-    """Whether a file is registered, of one of these tenants or of any that the transaction sees."""
+    """Whether any file is registered for these tenants; None: for any tenant that the transaction sees."""
     query = select(FILE.c.id).limit(1)
     if tenant_ids is not None:
         query = query.where(FILE.c.tenant_id.in_(tenant_ids))

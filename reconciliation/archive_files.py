@@ -204,9 +204,9 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Make a file that is whole on the disk before it has its name. One that is there already, with the same content, is taken over.
+    """Write a file to the disk as a whole, and then give it its name. A file that is there already stays if it has the same content.
 
-    Raises BrokenArchiveError when its content is another one, because files of the archive are never changed.
+    Raises BrokenArchiveError if its content differs, because files of the archive are never changed.
     """
     if path.exists():
         if path.read_bytes() != content:

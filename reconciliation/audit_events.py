@@ -49,7 +49,7 @@ def all_there(snapshot: Snapshot, records: Sequence[EventRecord], kept: Kept) ->
 def _places(
     events: Sequence[CommittedEvent], records: Sequence[EventRecord], partitions: Mapping[str, int]
 ) -> Iterator[set[Place]]:
-    """For each event, the partitions that it may have gone to: that of its key, and those of its aggregate's other records."""
+    """Yield for each event the partitions where its record may be: the one of its key, and those of the aggregate's other records."""
     used = _partitions(records)
     for event in events:
         topic, key = TOPICS[event.aggregate_type], str(event.aggregate_id)

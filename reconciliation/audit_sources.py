@@ -51,8 +51,10 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What Kafka still has. `partitions`: topic -> how many it has. `first`: partition that has lost records -> the time of its first one.
-    `emptied`: the partitions that have lost all their records.
+    """Which records Kafka still has.
+
+    `partitions`: topic -> its number of partitions. `first`: partition that has lost records -> the time of the first one left. `emptied`:
+    the partitions that have lost all their records.
     """
 
     partitions: Mapping[str, int] = field(default_factory=dict)

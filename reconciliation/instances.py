@@ -91,7 +91,7 @@ class Instances:
         return is_settled
 
     def _look_again(self, rows: Sequence[Row[Any]], delay: timedelta | None = None) -> None:
-        """Look at these rows again after `delay`. None: after as long as each has been registered or lost, within limits."""
+        """Look at these rows again after `delay`; None: each after the time since it was registered or lost, within limits."""
         self._due.check_later([(row, min(max(row.age, SHORTEST_WAIT), LONGEST_WAIT) if delay is None else delay) for row in rows])
 
     def _record_end(self, row: Row[Any], state: str, *, is_done: bool) -> bool:

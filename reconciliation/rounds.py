@@ -81,7 +81,7 @@ class Taking(ABC, Generic[Proof]):
         return changed
 
     def looked_at(self, rows: Iterable[Row[Any]]) -> None:
-        """These need nothing now: they wait until their lease is over."""
+        """Keep the leases of these rows until they end: nothing is to be done about the rows now."""
         for row in rows:
             self._held.pop(self._key_of(row), None)
 
@@ -163,7 +163,7 @@ class Leased(Taking[datetime]):
         return self.rounds(lambda: self.take(find), act, until)
 
     def take(self, find: Find) -> Rows:
-        """Lease what `find` finds, and others have not leased."""
+        """Find rows, and lease those that nobody else has leased."""
         with housekeeping(self._database) as connection:
             rows = find(connection, ROUND)
             if self._dry_run:

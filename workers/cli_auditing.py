@@ -146,7 +146,7 @@ def _reports(run: Callable[[UUID], AuditReport], chosen: Sequence[UUID]) -> Iter
 
 
 def _told(error: Exception) -> str:
-    """Why an audit has failed, in one line; a fault of ours leaves its trace on standard error."""
+    """Say in one line why an audit has failed, and write the trace of a fault of ours to standard error."""
     from workers.runtime.outages import is_waited_out
 
     if is_waited_out(error):

@@ -106,8 +106,13 @@ def record_fact(uow: UnitOfWork, command: RecordFact) -> tuple[CellKind, Row[Any
     """
     step = uow.read(FulfillmentStep, command.step_id, lock=True)
     uow.summary.note(external_request_id=command.external_request_id, external_event_id=command.external_event_id)
-    if _is_over(uow, command, step) or _leaves_a_repeated_one(uow, command, step):
+    if _is_over(uow, command, step):
         uow.summary.repeat("fulfillment_step", step)
+        return CellKind.KEEP, step
+    if _is_about_a_repeat_alone(uow, command, step):
+        # The attempt before it is live again, and so is asked about: until then the step is not cancelled.
+        _settle_attempts(uow, step.id, command)
+        attempts.reopen_repeated(uow, step.id)
         return CellKind.KEEP, step
     command = _in_context(command, step)
     cell = STEP_MATRIX.cell(command.event, StepStatus(step.status))
@@ -132,16 +137,10 @@ def _is_over(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
     return command.event is not StepEvent.COMPLETE and _is_of_earlier_request(command, step)
 
 
-def _leaves_a_repeated_one(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
-    """Whether a fact ends one attempt only, at a step that is being cancelled, and leaves an earlier one of which nobody knows what became.
-
-    The earlier one is live again, and so is asked about: until then the step is not cancelled.
-    """
-    if command.attempt_id is None or step.status != StepStatus.CANCEL_REQUESTED or not attempts.has_repeated(uow, step.id):
-        return False
-    _settle_attempts(uow, step.id, command)
-    attempts.reopen_repeated(uow, step.id)
-    return True
+def _is_about_a_repeat_alone(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
+    """Whether a fact ends the last attempt at a step that is being cancelled, while nobody knows what became of the attempt before it."""
+    is_of_one = command.attempt_id is not None and step.status == StepStatus.CANCEL_REQUESTED
+    return is_of_one and attempts.has_repeated(uow, step.id)
 
 
 def _is_of_earlier_request(command: RecordFact, step: Row[Any]) -> bool:

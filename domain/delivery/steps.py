@@ -121,7 +121,7 @@ STEP_MATRIX = Matrix(
         E.REFUSE_CANCEL: {S.CANCELLED: S.CANCELLED},
     },
 )
-"""COMPLETE_OTHERWISE is a completion under another reference than the first one had, or of a request that a person has repaired since."""
+"""COMPLETE_OTHERWISE is a completion that does not count: the first one had another reference, or a person has repaired its request since."""
 SETTLED_BY_PROVIDER = frozenset(
     {
         (E.CONFIRM_CANCEL, S.COMPLETED),

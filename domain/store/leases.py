@@ -48,7 +48,7 @@ def is_free(kind: str, table: Table, key: str = "id") -> ColumnElement[bool]:
 
 
 def key_of(row: Row[Any]) -> Key:
-    """What names a row among those of its sweep."""
+    """The key of a row: its tenant and its id."""
     return row.tenant_id, row.id
 
 

@@ -1,4 +1,4 @@
-"""The transaction of a read. The database lets it write nothing, so a lost connection never leaves its outcome unknown.
+"""The transaction of a read. It cannot write anything, so a lost connection never leaves its outcome unknown.
 
 All statements of a read see one moment, so that what they return fits together: the page of a list, its total, and how new it is.
 """

@@ -79,7 +79,7 @@ def quotes_in(database: Engine) -> list[str]:
 def test_a_quote_that_is_renewed_after_the_walk_has_found_it_stays(
     offers: Offers, tmp_path: Path, after_the_walk: Callable[[Callable[[], object]], None]
 ) -> None:
-    """Kills: "finished" judged once, in the walk."""
+    """Kills: deciding in the walk, and never again, that a quote is finished."""
     after_the_walk(expired_quote(offers))
 
     assert archiving(offers.engine, tmp_path).run(AT_ONCE) == (0, 0)

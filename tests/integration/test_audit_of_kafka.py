@@ -34,7 +34,7 @@ def result(settled: Settled, connection: Connection, around: Surroundings, code:
 
 
 def kept(**changes: Any) -> Kept:
-    """What topics of one partition still have."""
+    """Make what Kafka still has, in topics of one partition each."""
     return Kept(partitions=dict.fromkeys(TOPICS.values(), 1), **changes)
 
 

@@ -192,7 +192,7 @@ def test_a_violation_of_quotes_that_another_reconciler_audits_is_not_forgotten(d
 def test_no_more_violations_of_an_invariant_are_remembered_than_there_is_room_for(
     db: Engine, offers: Offers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kills: so many violations of one invariant that no other one is logged."""
+    """Kills: a limit for all invariants together, so that many violations of one keep those of the others out of the log."""
     monkeypatch.setattr(audits, "MOST", 1)
     quotes = [offers.draft_quote().quote_id for _ in range(2)]
     show_all(db)

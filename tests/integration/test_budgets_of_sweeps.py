@@ -229,7 +229,7 @@ def test_every_sweep_of_the_loop_ends_when_its_budget_is_used_up(open_work: Open
 
 @pytest.mark.parametrize("kind", [kind for kind in SWEEPS if kind not in WITHOUT_REPAIRS | WALKS])
 def test_the_next_sweeps_find_at_once_what_a_sweep_had_no_time_for(open_work: OpenWork, repairs_of: RepairsOf, kind: str) -> None:
-    """Kills: leaving it under its lease, where no reconciler finds it for half a minute."""
+    """Kills: keeping the lease on such rows, so that no reconciler finds them for half a minute."""
     in_one_sweep = set(repairs_of(open_work.sweep(kind), timedelta(hours=1)))
     sweep = open_work.sweep(kind, dry_run=False)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 
 from reconciliation.retention import ARCHIVE, Done, Retainer, as_text
 from tests.integration.test_retention import AGES
 from tests.support.database import acting
 from tests.support.offers import Offers
 from tests.support.retaining import AT_ONCE, fulfilled_order
+from tests.support.statements import listening
 
 QUOTES = 5
 
@@ -39,26 +38,6 @@ def retained(database: Engine, archive: Path, *, dry_run: bool) -> Done:
     return archived
 
 
-@contextmanager
-def counting(database: Engine) -> Iterator[list[int]]:
-    """How many statements of each transaction read dossiers."""
-    read = [0]
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        read[-1] += "FROM provider_attempt" in statement
-
-    def commit(_: object) -> None:
-        read.append(0)
-
-    event.listen(database, "before_cursor_execute", note)
-    event.listen(database, "commit", commit)
-    try:
-        yield read
-    finally:
-        event.remove(database, "before_cursor_execute", note)
-        event.remove(database, "commit", commit)
-
-
 def test_a_dry_run_counts_the_rows_that_are_archived_afterwards(finished: Engine, tmp_path: Path) -> None:
     promised = retained(finished, tmp_path, dry_run=True)
 
@@ -71,11 +50,12 @@ def test_a_dry_run_counts_the_rows_that_are_archived_afterwards(finished: Engine
 def test_no_transaction_of_a_dry_run_counts_more_than_fits_into_a_file(
     finished: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kills: everything counted in one transaction, which the limits of a command end as soon as the backlog is worth a look."""
+    """Kills: counting everything in one transaction, which reaches the time limit of a command when the backlog is large."""
     monkeypatch.setattr("reconciliation.archiving.DOSSIERS_PER_FILE", 2)
-    with counting(acting(finished, "retain")) as read:
+    with listening(acting(finished, "retain")) as transactions:
         retained(finished, tmp_path, dry_run=True)
 
+    read = [sum("FROM provider_attempt" in sent.statement for sent in transaction) for transaction in transactions]
     assert (max(read), sum(read)) == (1, 3)
 
 

@@ -42,7 +42,7 @@ def message(start: Wanted) -> Wanted:
 
 @contextmanager
 def engine_away(db: Database) -> Iterator[Dispatcher]:
-    """A dispatcher that nobody answers."""
+    """A dispatcher whose engine refuses connections."""
     with free_port_that_refuses() as port, closing(Engine(f"http://127.0.0.1:{port}/engine-rest", "user", "password")) as engine:
         yield Dispatcher(acting(db, "dispatch"), engine)
 

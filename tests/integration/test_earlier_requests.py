@@ -69,7 +69,7 @@ def requests(work: Fulfilment) -> list[tuple[str, Any]]:
 
 
 def test_a_late_rejection_leaves_the_repaired_request_alone(repaired: Fulfilment) -> None:
-    """Kills: settling the live request by a word about another one, so that a third one may be sent while it is carried out."""
+    """Kills: settling the live request by a reply about an earlier one, so that a third request can be sent beside it."""
     assert receive(repaired, REJECTED, FIRST) == ProcessedStatus.NO_EFFECT
 
     assert (repaired.step(RESERVE).status, requests(repaired)) == ("IN_PROGRESS", [("FAILED", FIRST), ("SENT", None)])

@@ -144,7 +144,7 @@ def test_a_list_that_is_behind_says_which_version_and_time_it_shows(db: Engine, 
 
 
 def test_what_a_list_says_is_of_one_moment(db: Engine, api: Api, offers: Offers) -> None:
-    """Kills: reading the items before a change, and the total and the time of the newest change after it."""
+    """Kills: a list whose items are older than its total and its time, because a change came in between."""
     offers.draft_quote()
     show_all(db)
     before = api.sales.get("/quotes").json()

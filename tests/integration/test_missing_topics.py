@@ -1,4 +1,4 @@
-"""A topic that does not exist, on a broker that makes none by itself: its events are refused, and hold back no other topic."""
+"""A missing topic, on a broker that creates none by itself: its events are refused, and no other topic waits for them."""
 
 from __future__ import annotations
 

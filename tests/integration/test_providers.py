@@ -125,7 +125,7 @@ def test_a_key_that_is_used_for_another_request_is_a_fault_of_the_product(provid
 
 @pytest.mark.parametrize("status", [409, 423])
 def test_a_conflict_may_be_with_a_copy_of_the_request_that_is_being_carried_out(status: int) -> None:
-    """Kills: taking the request for refused, so that a repaired one is sent beside it."""
+    """Kills: counting the request as refused, so that a repaired one can be sent beside it."""
     body = b'{"code": "REQUEST_IN_PROGRESS"}'
     with (
         answering(lambda _: Reply(status=status, body=body)) as address,

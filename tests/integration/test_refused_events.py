@@ -74,7 +74,7 @@ def test_a_refused_event_is_sent_again_when_a_person_says_so(work: Fulfilment) -
 
 
 def test_the_audit_sees_that_a_person_had_an_event_sent_again(work: Fulfilment) -> None:
-    """Kills: an audit to which a refused event that is sent again after later ones is one that Kafka has put in the wrong order."""
+    """Kills: blaming Kafka for the order, when a person has had a refused event sent again after later ones."""
     sweep(work)
     work.claim(BERT)
     before = sent_again(work)

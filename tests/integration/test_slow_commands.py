@@ -45,7 +45,7 @@ class SlowEngine:
 
 @contextmanager
 def dispatching(db: Database, slow: SlowEngine) -> Iterator[tuple[Event, Thread]]:
-    """Dispatch while the block runs, in a thread, until the event is set."""
+    """Run a dispatcher in a thread while the block runs; setting the event ends it earlier."""
     stop = Event()
     with answering(slow) as address, closing(Engine(f"{address}/engine-rest", "user", "pw", response_timeout=PATIENT)) as engine:
         running = Thread(target=Dispatcher(acting(db, "dispatch"), engine).run, args=(stop,))

@@ -134,7 +134,7 @@ def test_tenants_take_turns_because_a_sweep_may_have_no_time_for_all(world: Floo
 def test_a_sweep_that_has_time_for_one_row_does_not_always_have_it_for_the_tenant_that_has_waited_longest(
     world: Flooded, what: str
 ) -> None:
-    """Kills: beginning with the oldest row. While the flood lasts it is the same tenant's each time, and nobody else has a turn."""
+    """Kills: beginning with the oldest row, which belongs to the same tenant each time while its flood lasts."""
     firsts = set()
     for _ in range(MANY):
         all_are_due(world.engine)

@@ -1,4 +1,4 @@
-"""An engine whose task a pod fetches a second time before the reply to its first report."""
+"""An engine that hands out a task a second time before it replies to the report of the first time."""
 
 from __future__ import annotations
 

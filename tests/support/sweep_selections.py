@@ -159,7 +159,7 @@ def sweeps_of(engine: Engine) -> Mapping[str, Any]:
 
 
 def costs_of(engine: Engine, load: Load, sweeps: Mapping[str, Any]) -> Mapping[str, Callable[[], Costs]]:
-    """Return a function for each sweep, selection and command; called, it measures what that one reads.
+    """Return a function for each sweep, selection and command that measures how much it reads.
 
     A sweep has all the time it needs: what it has no time for on a slow machine would not be measured.
     """

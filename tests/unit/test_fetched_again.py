@@ -13,7 +13,7 @@ from workers.runtime.variables import Variable
 
 @pytest.mark.parametrize("report", ["complete", "failure"])
 def test_a_task_that_its_report_ends_is_not_run_again(report: str) -> None:
-    """Kills: a lock that expires just before the report, so that a poll fetches the task once more."""
+    """Kills: running a task again that a poll has fetched because its lock expired just before the report."""
     engine = FetchedAgain()
     runs: list[str] = []
 

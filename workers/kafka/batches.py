@@ -1,4 +1,4 @@
-"""Batches of a relay: what became of their events, and which topics Kafka refuses."""
+"""The batches that a relay sends: what became of their events, and which topics Kafka refuses."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class RefusedTopics:
         self._refused: dict[str, tuple[str, float]] = {}
 
     def note(self, reasons: Mapping[str, str], now: float) -> None:
-        """Refuse events of these topics without asking Kafka, until an event that it refuses would be sent again at the latest."""
+        """Refuse events of these topics without asking Kafka, for as long as a refused event waits at most for its next try."""
         end = now + EVENT_REFUSED.longest_wait.total_seconds()
         self._refused |= {topic: (reason, end) for topic, reason in reasons.items()}
 

@@ -18,7 +18,7 @@ class WorkerIdError(Exception):
 
 @contextmanager
 def polling(worker_id: str) -> Iterator[None]:
-    """Poll under this id while the block runs. Raises WorkerIdError."""
+    """Reserve a worker id while the block polls under it. Raises WorkerIdError."""
     with _lock:
         check(worker_id)
         _polling.add(worker_id)

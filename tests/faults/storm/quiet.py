@@ -68,7 +68,7 @@ def still_open(shop: Shop) -> list[str]:
 
 
 def undelivered(shop: Shop) -> list[str]:
-    """A sentence for each command that the engine has not carried out, with the state of its process."""
+    """Tell of each command that the engine has not carried out, and of the state of its process, in a sentence."""
     with shop.database.connect() as connection:
         rows = connection.execute(UNDELIVERED, {"tenant": shop.tenant_id}).all()
     return [
