@@ -21,11 +21,16 @@ CHANGE_MATTERS: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message of the models. `matters_for` None: the engine must get it, because its process never asks by itself."""
+    """A message of the models. `matters_for` None: the engine must get it, because its process never asks by itself.
+
+    `looked_for`: before it is sent, the engine is asked whether the process has the variables that it sets. A repeat would begin its work once
+    more, or nobody would wait for it for as long as it is tried.
+    """
 
     name: str
     variables: tuple[str, ...] = ()
     matters_for: timedelta | None = None
+    looked_for: bool = False
 
     def correlate(self, uow: UnitOfWork, business_key: str, **variables: Any) -> None:
         """Queue this message for the process of a business key. Raises ValueError for variables other than the declared ones."""
@@ -41,8 +46,10 @@ QUOTE_CANCELLED: Final = Message(name="QuoteCancelled")
 QUOTE_EXPIRED: Final = Message(name="QuoteExpired")
 
 # An order's process that missed these two would go on as if nobody had asked for a cancellation.
-ORDER_CANCELLATION_REQUESTED: Final = Message(name="OrderCancellationRequested", variables=("cancellation_id",))
-ORDER_CANCELLATION_ACCEPTED: Final = Message(name="OrderCancellationAccepted")
+ORDER_CANCELLATION_REQUESTED: Final = Message(name="OrderCancellationRequested", variables=("cancellation_id",), looked_for=True)
+ORDER_CANCELLATION_ACCEPTED: Final = Message(
+    name="OrderCancellationAccepted", variables=("accepted_cancellation_id",), looked_for=True
+)
 ORDER_RESUMED: Final = Message(name="OrderResumed", matters_for=MESSAGE_MATTERS)
 
 FULFILLMENT_STEP_READY: Final = Message(name="FulfillmentStepReady", matters_for=MESSAGE_MATTERS)
@@ -66,3 +73,4 @@ ALL: Final = (
     PROVIDER_CALLBACK_RECEIVED,
     FALLOUT_CASE_CHANGED,
 )
+LOOKED_FOR: Final = frozenset(message.name for message in ALL if message.looked_for)

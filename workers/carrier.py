@@ -3,7 +3,8 @@
 The rule it keeps: a command stays in its row until it is proven done, no longer matters, or is left to a person with a case, after the time
 that domain/retry_rules.py gives it. A start whose outcome is not known is never sent a second time; it becomes START_UNKNOWN, and
 reconciliation asks the engine (docs/domain.md#process-starts). Messages and completions may be repeated: the engine finds nothing that
-waits for them a second time. No transaction is open while the engine is called.
+waits for them a second time, or it is asked first whether it has them (`Message.looked_for`). No transaction is open while the engine is
+called.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy import Row
 
 from domain.callers import keys_of_callers
 from domain.errors import Conflict
+from domain.messages import LOOKED_FOR
 from domain.retry_rules import START_REFUSED, START_ROLLED_BACK, WORKFLOW_COMMAND, WORKFLOW_COMMAND_UNKNOWN, RetryRule
 from domain.store import UnitOfWork
 from domain.store.facts import WorkflowCommandKind
@@ -90,7 +92,18 @@ class Carrier:
             self._settle(row, lambda uow: requests.expire(uow, row.id, "EXPIRED"))
             _log.info("workflow_command_expired", **facts_of(row))
         else:
-            self._deliver(row, partial(DELIVERIES[row.kind], self._engine, row))
+            self._deliver(row, partial(self._call, row))
+
+    def _call(self, row: Row[Any]) -> bool:
+        return self._has_come(row) or DELIVERIES[row.kind](self._engine, row)
+
+    def _has_come(self, row: Row[Any]) -> bool:
+        """Whether the registered process has a message that is looked for. What another instance has of it does not count."""
+        if row.kind != WorkflowCommandKind.CORRELATE or row.name not in LOOKED_FOR or not row.variables:
+            return False
+        with unit_of_work(self._database, cause_of(row)) as uow:
+            instance_id = starts.registered_instance(uow, row.business_key)
+        return instance_id is not None and self._engine.has_variables(instance_id, row.variables)
 
     def _start(self, row: Row[Any]) -> None:
         if row.attempts > 1:

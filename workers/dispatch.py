@@ -29,7 +29,8 @@ from workers.runtime.retries import repeat
 THREADS = 8  # calls at the same time; each takes the engine milliseconds
 BATCH = 32  # business keys under way, and commands per claim: four rounds of the threads
 POLL = timedelta(milliseconds=50)  # the longest wait of a new command while no other is due
-# Half of it covers one call with its time limits (3 s to connect, 10 s for the response).
+# Half of it covers one call with its time limits (3 s to connect, 10 s for the response). A message that is looked for takes two: an engine
+# that needs the whole time for both may get it twice.
 LEASE = timedelta(seconds=30)
 
 

@@ -235,7 +235,8 @@ def decide(uow: UnitOfWork, command: DecideCancellation) -> Row[Any]:
     except PonrReached as passed:
         return decline(uow, cancellation, command.decided_by, passed.code)
     cancel_steps(uow, locked)
-    messages.ORDER_CANCELLATION_ACCEPTED.correlate(uow, orders.business_key(uow.tenant_id, order_id))
+    key = orders.business_key(uow.tenant_id, order_id)
+    messages.ORDER_CANCELLATION_ACCEPTED.correlate(uow, key, accepted_cancellation_id=cancellation.id)
     return uow.apply(
         cancellations.ACCEPT, cancellation_id=cancellation.id, decided_by=command.decided_by, decision_reason=command.reason
     )
@@ -260,7 +261,7 @@ def tell_again(uow: UnitOfWork, cancellation: Row[Any]) -> None:
     if cancellation.status in cancellations.UNDECIDED:
         messages.ORDER_CANCELLATION_REQUESTED.correlate(uow, key, cancellation_id=cancellation.id)
     else:
-        messages.ORDER_CANCELLATION_ACCEPTED.correlate(uow, key)
+        messages.ORDER_CANCELLATION_ACCEPTED.correlate(uow, key, accepted_cancellation_id=cancellation.id)
 
 
 def cancel_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]]) -> None:

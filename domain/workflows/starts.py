@@ -253,6 +253,12 @@ def status_of(uow: UnitOfWork, business_key: str) -> CorrelationStatus | None:
     return CorrelationStatus(status) if status else None
 
 
+def registered_instance(uow: UnitOfWork, business_key: str) -> str | None:
+    """The process instance that is registered for a business key; None while its start is not settled, and without a correlation."""
+    query = select(CORRELATION.c.process_instance_id).filter_by(tenant_id=uow.tenant_id, business_key=business_key)
+    return uow.connection.scalar(query)
+
+
 def start_timed_out(uow: UnitOfWork, business_key: str) -> bool:
     """Mark a start without a reply as START_UNKNOWN; returns False when the instance has registered meanwhile."""
     try:

@@ -25,6 +25,7 @@ ASKING: dict[str, Callable[[Engine], Any]] = {
     "start_process": lambda engine: engine.start_process(TENANT, "p", "k", {}),
     "correlate": lambda engine: engine.correlate(TENANT, "m", "k"),
     "find_instances": lambda engine: engine.find_instances("k"),
+    "has_variables": lambda engine: engine.has_variables("i", {"v": "1"}),
     "called_by": lambda engine: engine.called_by("i"),
     "count_unfinished": lambda engine: engine.count_unfinished("p", "%"),
     "evaluate": lambda engine: engine.evaluate(TENANT, "d", {}),

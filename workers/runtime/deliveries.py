@@ -1,4 +1,7 @@
-"""What workflow commands ask of the engine beside a start. Each may be repeated: what is done already is found done, and changes nothing."""
+"""What workflow commands ask of the engine beside a start. Each may be repeated: what is done already is found done, and changes nothing.
+
+What is done to a user task is done to every open task of that business key: if there are several, they ask the same question.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,17 @@ def _correlate(engine: Engine, row: Row[Any]) -> bool:
 
 
 def _complete_task(engine: Engine, row: Row[Any]) -> bool:
-    tasks = [task for task in engine.user_tasks(row.business_key) if task.definition_key == row.name]
-    return bool(tasks) and engine.complete_user_task(tasks[0].id, row.variables)
+    completed = [engine.complete_user_task(task_id, row.variables) for task_id in _tasks(engine, row)]
+    return any(completed)  # one that is gone has been completed by somebody else
 
 
 def _assign_task(engine: Engine, row: Row[Any]) -> bool:
-    tasks = [task for task in engine.user_tasks(row.business_key) if task.definition_key == row.name]
-    return bool(tasks) and engine.assign_user_task(tasks[0].id, row.variables["assignee"] or None)
+    assigned = [engine.assign_user_task(task_id, row.variables["assignee"] or None) for task_id in _tasks(engine, row)]
+    return any(assigned)
+
+
+def _tasks(engine: Engine, row: Row[Any]) -> list[str]:
+    return [task.id for task in engine.user_tasks(row.business_key) if task.definition_key == row.name]
 
 
 def _retry_task(engine: Engine, row: Row[Any]) -> bool:
