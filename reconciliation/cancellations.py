@@ -6,7 +6,7 @@ cancellation is to stop. The step's own process may send again what is proven ab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +17,12 @@ from domain.delivery import attempts, fulfilling, starting, unanswered
 from domain.delivery.attempts import ATTEMPT, AttemptCommand, AttemptStatus
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import StepEvent, StepStatus
-from domain.delivery.unanswered import KEY, Silence
+from domain.delivery.unanswered import KEY, Silence, Unasked
 from domain.store import CellKind, UnitOfWork
-from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions, key_of_attempt
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.steps import MEANING
-from workers.providers.port import ProviderReply, ReplyStatus
+from workers.providers.port import Provider, ProviderReply, ReplyStatus
 
 SOURCE = OutcomeSource.RECONCILIATION
 OF_CANCELLATION = {
@@ -37,9 +37,9 @@ class Cancellations:
 
     kind = "cancellation"
 
-    def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
+    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, silence: Silence) -> None:
         self._questions = Questions(
-            database, places, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
+            database, providers, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
         )
         self._repairs = repairs
         self._silence = silence
@@ -48,8 +48,8 @@ class Cancellations:
         """Ask about every unanswered cancellation; returns how many were settled."""
         return self._questions.put(self.kind, self._act_on)
 
-    def _take(self, connection: Connection, limit: int, lease: timedelta | None, skip: Collection[str]) -> list[Row[Any]]:
-        return unanswered.unanswered_cancellations(connection, limit, lease, self._silence, skip)
+    def _take(self, connection: Connection, limit: int, lease: timedelta | None, unasked: Unasked) -> list[Row[Any]]:
+        return unanswered.unanswered_cancellations(connection, limit, lease, self._silence, unasked)
 
     def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
         if outcome is NO_REPLY:

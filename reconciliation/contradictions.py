@@ -6,7 +6,7 @@ it has only accepted. What no provider can tell is for a person as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,11 +15,11 @@ from sqlalchemy import Engine as Database
 
 from domain.delivery import attempts, compensating, unanswered
 from domain.delivery.contradictions import CONTRADICTION
-from domain.delivery.unanswered import Silence
+from domain.delivery.unanswered import Silence, Unasked
 from domain.store import UnitOfWork
-from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions
 from reconciliation.repairs import Action, Repair, Repairs
-from workers.providers.port import ReplyStatus
+from workers.providers.port import Provider, ReplyStatus
 
 
 class Contradictions:
@@ -27,8 +27,8 @@ class Contradictions:
 
     kind = "contradiction"
 
-    def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
-        self._questions = Questions(database, places, CONTRADICTION, take=self._take, key_of=_key_of, dry_run=repairs.dry_run)
+    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, silence: Silence) -> None:
+        self._questions = Questions(database, providers, CONTRADICTION, take=self._take, key_of=_key_of, dry_run=repairs.dry_run)
         self._repairs = repairs
         self._silence = silence
 
@@ -36,8 +36,8 @@ class Contradictions:
         """Ask about every unsettled contradiction; returns how many were settled."""
         return self._questions.put(self.kind, self._act_on)
 
-    def _take(self, connection: Connection, limit: int, lease: timedelta | None, skip: Collection[str]) -> list[Row[Any]]:
-        return unanswered.unsettled_contradictions(connection, limit, lease, self._silence, skip)
+    def _take(self, connection: Connection, limit: int, lease: timedelta | None, unasked: Unasked) -> list[Row[Any]]:
+        return unanswered.unsettled_contradictions(connection, limit, lease, self._silence, unasked)
 
     def _act_on(self, row: Row[Any], outcome: Outcome) -> bool:
         in_effect = _is_in_effect(row, outcome)

@@ -34,7 +34,6 @@ from reconciliation.open_findings import OpenFindings
 from reconciliation.orders import Orders
 from reconciliation.orphans import Orphans
 from reconciliation.projections import Projections
-from reconciliation.questions import ProviderPlaces
 from reconciliation.quotes import Quotes
 from reconciliation.refused_events import RefusedEvents
 from reconciliation.repairs import Repairs
@@ -111,7 +110,7 @@ class Reconciler:
         dry_run: bool = False,
         turns: Turns | None = None,
     ) -> None:
-        repairs, places = Repairs(database, dry_run=dry_run), ProviderPlaces(providers)
+        repairs = Repairs(database, dry_run=dry_run)
         silence = Silence(
             attempt_stale_after=intervals.attempt_stale_after,
             request_safe_interval=intervals.request_safe_interval,
@@ -119,9 +118,9 @@ class Reconciler:
         )
         self._sweeps: tuple[Sweep, ...] = (
             Starts(database, engine, repairs, intervals.start_safe_interval),
-            Steps(database, places, repairs, silence),
-            Cancellations(database, places, repairs, silence),
-            Contradictions(database, places, repairs, silence),
+            Steps(database, providers, repairs, silence),
+            Cancellations(database, providers, repairs, silence),
+            Contradictions(database, providers, repairs, silence),
             Orders(database, repairs, intervals.evaluation_grace),
             Cases(database, repairs, intervals.case_grace),
             Assignees(database, engine, repairs),

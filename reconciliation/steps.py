@@ -7,7 +7,7 @@ that was read before the question; it loses to any callback that came meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,12 +19,12 @@ from domain.delivery import fulfilling, unanswered
 from domain.delivery.attempts import ATTEMPT, request_no_of
 from domain.delivery.fulfilling import Infer, OutcomeSource, RecordFact
 from domain.delivery.steps import FailureClass, StepEvent, StepStatus
-from domain.delivery.unanswered import KEY, Silence
+from domain.delivery.unanswered import KEY, Silence, Unasked
 from domain.store import CellKind, UnitOfWork
-from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, ProviderPlaces, Questions, Replied, key_of_attempt
+from reconciliation.questions import NEVER_SEEN, NO_REPLY, Outcome, Questions, Replied, key_of_attempt
 from reconciliation.repairs import Action, Repair, Repairs
 from reconciliation.rounds import Claimed, budget_ends
-from workers.providers.port import ProviderReply, ReplyStatus
+from workers.providers.port import Provider, ProviderReply, ReplyStatus
 from workers.runtime.metrics import PROVIDER_UNKNOWN_OUTCOMES, PROVIDER_UNKNOWN_OUTCOMES_RESOLVED
 
 SOURCE = OutcomeSource.RECONCILIATION
@@ -41,12 +41,12 @@ class Steps:
 
     kind = "step"
 
-    def __init__(self, database: Database, places: ProviderPlaces, repairs: Repairs, silence: Silence) -> None:
+    def __init__(self, database: Database, providers: Mapping[str, Provider], repairs: Repairs, silence: Silence) -> None:
         self._silent = Claimed(
             database, self.kind, ATTEMPT, partial(unanswered.silent_steps, silence=silence), key=KEY, dry_run=repairs.dry_run
         )
         self._questions = Questions(
-            database, places, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
+            database, providers, ATTEMPT, take=self._take, key_of=key_of_attempt, row_key=KEY, dry_run=repairs.dry_run
         )
         self._repairs = repairs
         self._silence = silence
@@ -63,8 +63,8 @@ class Steps:
             PROVIDER_UNKNOWN_OUTCOMES.labels(provider=row.provider_name).inc()
         return is_changed
 
-    def _take(self, connection: Connection, limit: int, lease: timedelta | None, skip: Collection[str]) -> list[Row[Any]]:
-        return unanswered.unanswered_steps(connection, limit, lease, self._silence, skip)
+    def _take(self, connection: Connection, limit: int, lease: timedelta | None, unasked: Unasked) -> list[Row[Any]]:
+        return unanswered.unanswered_steps(connection, limit, lease, self._silence, unasked)
 
     def _give_up(self, row: Row[Any]) -> bool:
         """Leave an UNKNOWN step to a person when no reply will come: the provider has no look-up, or has been silent for too long.

@@ -8,7 +8,6 @@ a person must find out.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -40,6 +39,17 @@ class Silence:
     give_up_after: timedelta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unasked:
+    """Providers that cannot be asked now: the rows of `busy` ones are left out, and those of `hanging` ones unless they are to be given up."""
+
+    busy: frozenset[str] = frozenset()
+    hanging: frozenset[str] = frozenset()
+
+
+ALL_ARE_ASKED = Unasked()
+
+
 def silent_steps(connection: Connection, limit: int, lease: timedelta | None, silence: Silence) -> list[Row[Any]]:
     """Claim steps whose request may have left, and whose worker has given no sign of life for `attempt_stale_after`."""
     return claim(connection, _silent_steps(limit, lease, silence))
@@ -56,14 +66,14 @@ def _silent_steps(limit: int, lease: timedelta | None, silence: Silence) -> Clai
 
 
 def unanswered_steps(
-    connection: Connection, limit: int, lease: timedelta | None, silence: Silence, skip: Collection[str] = ()
+    connection: Connection, limit: int, lease: timedelta | None, silence: Silence, unasked: Unasked = ALL_ARE_ASKED
 ) -> list[Row[Any]]:
-    """Claim steps to ask the provider about: UNKNOWN, and accepted ones whose callback is overdue. Providers in `skip` are left out."""
-    return claim(connection, _unanswered_steps(limit, lease, silence, frozenset(skip)))
+    """Claim steps to ask the provider about: UNKNOWN, and accepted ones whose callback is overdue."""
+    return claim(connection, _unanswered_steps(limit, lease, silence, unasked))
 
 
 @cache
-def _unanswered_steps(limit: int, lease: timedelta | None, silence: Silence, skip: frozenset[str]) -> Claiming:
+def _unanswered_steps(limit: int, lease: timedelta | None, silence: Silence, unasked: Unasked) -> Claiming:
     is_overdue = and_(
         STEP.c.status == StepStatus.IN_PROGRESS,
         ATTEMPT.c.status == AttemptStatus.ACKNOWLEDGED,
@@ -72,38 +82,43 @@ def _unanswered_steps(limit: int, lease: timedelta | None, silence: Silence, ski
     )
     query = _with_attempt(ATTEMPT.c.command == AttemptCommand.EXECUTE, *_ages(ATTEMPT.c.sent_at, silence))
     query = query.where(or_(STEP.c.status == StepStatus.UNKNOWN, is_overdue))
-    return claiming(query, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=skip)
+    if unasked.hanging:  # an accepted step goes on waiting for its callback
+        is_given_up = and_(STEP.c.status == StepStatus.UNKNOWN, _is_too_old(ATTEMPT.c.sent_at, silence))
+        query = query.where(or_(ATTEMPT.c.provider_name.not_in(unasked.hanging), is_given_up))
+    return claiming(query, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=unasked.busy)
 
 
 def unanswered_cancellations(
-    connection: Connection, limit: int, lease: timedelta | None, silence: Silence, skip: Collection[str] = ()
+    connection: Connection, limit: int, lease: timedelta | None, silence: Silence, unasked: Unasked = ALL_ARE_ASKED
 ) -> list[Row[Any]]:
     """Claim requests to cancel a step, and requests that are to be cancelled, without a reply for `attempt_stale_after`.
 
-    `command` tells which. A request to cancel is among them whatever became of its step. Providers in `skip` are left out.
+    `command` tells which. A request to cancel is among them whatever became of its step.
     """
-    return claim(connection, _unanswered_cancellations(limit, lease, silence, frozenset(skip)))
+    return claim(connection, _unanswered_cancellations(limit, lease, silence, unasked))
 
 
 @cache
-def _unanswered_cancellations(limit: int, lease: timedelta | None, silence: Silence, skip: frozenset[str]) -> Claiming:
+def _unanswered_cancellations(limit: int, lease: timedelta | None, silence: Silence, unasked: Unasked) -> Claiming:
     is_about_cancelling = or_(ATTEMPT.c.command == AttemptCommand.CANCEL, STEP.c.status == StepStatus.CANCEL_REQUESTED)
     # The silence about a cancellation begins when it is requested, however old the request is that it is to stop.
     since = func.greatest(ATTEMPT.c.sent_at, STEP.c.cancel_requested_at)
     query = _with_attempt(is_about_cancelling, *_ages(since, silence))
     overdue = query.where(ATTEMPT.c.heartbeat_at < NOW - silence.attempt_stale_after)
-    return claiming(overdue, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=skip)
+    if unasked.hanging:
+        overdue = overdue.where(or_(ATTEMPT.c.provider_name.not_in(unasked.hanging), _is_too_old(since, silence)))
+    return claiming(overdue, ATTEMPT, attempts.OF_PROVIDERS, limit=limit, lease=lease, key=KEY, skip=unasked.busy)
 
 
 def unsettled_contradictions(
-    connection: Connection, limit: int, lease: timedelta | None, silence: Silence, skip: Collection[str] = ()
+    connection: Connection, limit: int, lease: timedelta | None, silence: Silence, unasked: Unasked = ALL_ARE_ASKED
 ) -> list[Row[Any]]:
     """Claim contradictions that the provider's ledger must settle; `request_no` numbers the provider request of each."""
-    return claim(connection, _unsettled_contradictions(limit, lease, silence, frozenset(skip)))
+    return claim(connection, _unsettled_contradictions(limit, lease, silence, unasked))
 
 
 @cache
-def _unsettled_contradictions(limit: int, lease: timedelta | None, silence: Silence, skip: frozenset[str]) -> Claiming:
+def _unsettled_contradictions(limit: int, lease: timedelta | None, silence: Silence, unasked: Unasked) -> Claiming:
     query = (
         select(
             *(column for column in CONTRADICTION.c if column.name not in {"provider_name", "next_check_at"}),
@@ -116,13 +131,19 @@ def _unsettled_contradictions(limit: int, lease: timedelta | None, silence: Sile
             CONTRADICTION.join(STEP, and_(STEP.c.tenant_id == CONTRADICTION.c.tenant_id, STEP.c.id == CONTRADICTION.c.step_id))
         )
     )
-    return claiming(query, CONTRADICTION, contradictions.OF_PROVIDERS, limit=limit, lease=lease, skip=skip)
+    if unasked.hanging:
+        is_given_up = _is_too_old(CONTRADICTION.c.created_at, silence)
+        query = query.where(or_(CONTRADICTION.c.provider_name.not_in(unasked.hanging), is_given_up))
+    return claiming(query, CONTRADICTION, contradictions.OF_PROVIDERS, limit=limit, lease=lease, skip=unasked.busy)
 
 
 def _ages(since: ColumnElement[Any], silence: Silence) -> tuple[ColumnElement[Any], ...]:
-    return (since < NOW - silence.request_safe_interval).label("is_past_safe_interval"), (
-        since < NOW - silence.give_up_after
-    ).label("is_to_be_given_up")
+    is_past_safe_interval = since < NOW - silence.request_safe_interval
+    return is_past_safe_interval.label("is_past_safe_interval"), _is_too_old(since, silence).label("is_to_be_given_up")
+
+
+def _is_too_old(since: ColumnElement[Any], silence: Silence) -> ColumnElement[bool]:
+    return since < NOW - silence.give_up_after
 
 
 def _with_attempt(condition: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:

@@ -19,7 +19,6 @@ from domain.store import outbox
 from domain.store.facts import WorkflowCommand
 from domain.store.unit_of_work import housekeeping
 from domain.workflows import requests
-from reconciliation.questions import ProviderPlaces
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
 from tests.benchmarks.figures import Figure, figure, ratio, tell
@@ -103,8 +102,7 @@ def flood_with_steps(offers: Offers) -> None:
 
 def delays_of_a_step(offers: Offers) -> Iterator[Figure]:
     database, hanging = acting(offers.engine, "reconcile"), Hanging()
-    places = ProviderPlaces({"sandbox": Provider(), "hanging": hanging})
-    sweep = Steps(database, places, Repairs(database, dry_run=False), silence())
+    sweep = Steps(database, {"sandbox": Provider(), "hanging": hanging}, Repairs(database, dry_run=False), silence())
     with sweeping(sweep):
         alone = [settling(offers) for _ in range(ROUNDS)]
     flood_with_steps(offers)

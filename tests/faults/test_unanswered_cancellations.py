@@ -21,7 +21,7 @@ from tests.support.database import acting
 from tests.support.fulfilment import Fulfilment
 from tests.support.offers import ANNA, Offers
 from tests.support.reconciling import OnlyAsked, all_are_due
-from workers.providers.port import ProviderReply, ProviderUnavailableError, ReplyStatus
+from workers.providers.port import Provider, ProviderReply, ProviderUnavailableError, ReplyStatus
 from workers.runtime.engine import Engine
 
 RESERVE = "RESERVE_INVENTORY"
@@ -53,14 +53,19 @@ class Ledger(OnlyAsked):
         return self.says[idempotency_key.rpartition(":")[2]]
 
 
-def reconcile(work: Fulfilment, intervals: Intervals = AT_ONCE, **says: ProviderReply | None) -> Ledger:
-    """Sweep once; the engine has no instances and no tasks."""
-    ledger = Ledger(says)
+def reconciler_of(work: Fulfilment, provider: Provider, intervals: Intervals = AT_ONCE) -> Reconciler:
+    """A reconciler whose engine has no instances and no tasks."""
     engine = create_autospec(Engine, instance=True)
     engine.find_instances.return_value = []
     engine.assigned_tasks.return_value = []
+    return Reconciler(acting(work.offers.engine, "reconcile"), engine, {"sandbox": provider}, intervals)
+
+
+def reconcile(work: Fulfilment, intervals: Intervals = AT_ONCE, **says: ProviderReply | None) -> Ledger:
+    """Sweep once."""
+    ledger = Ledger(says)
     all_are_due(work.offers.engine)
-    Reconciler(acting(work.offers.engine, "reconcile"), engine, {"sandbox": ledger}, intervals).run_once()
+    reconciler_of(work, ledger, intervals).run_once()
     return ledger
 
 
@@ -71,12 +76,7 @@ def without_lookup(work: Fulfilment) -> None:
 
 @pytest.fixture
 def cancelling(offers: Offers) -> Fulfilment:
-    """An order that is being cancelled; the request to cancel its one step under way has no reply."""
-    work = Fulfilment.running(offers)
-    work.start(RESERVE)
-    work.cancel()
-    work.start_cancelling(RESERVE)
-    return work
+    return Fulfilment.being_cancelled(offers)
 
 
 def test_a_cancellation_that_the_provider_confirms_when_asked_settles_the_order(cancelling: Fulfilment) -> None:

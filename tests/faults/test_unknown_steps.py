@@ -14,7 +14,6 @@ from domain.delivery.steps import StepEvent, StepObsolete
 from domain.delivery.unanswered import Silence
 from domain.store import table_of
 from domain.store.facts import ConflictLog, WorkflowCommand
-from reconciliation.questions import ProviderPlaces
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
 from tests.support.database import acting, in_order
@@ -81,7 +80,7 @@ def sweep(
 def sweeping(offers: Offers, provider: Provider, waits: Silence | None = None, *, dry_run: bool = False) -> Steps:
     """The sweep of steps, which asks this provider."""
     database = acting(offers.engine, "reconcile")
-    return Steps(database, ProviderPlaces({"sandbox": provider}), Repairs(database, dry_run=dry_run), waits or silence())
+    return Steps(database, {"sandbox": provider}, Repairs(database, dry_run=dry_run), waits or silence())
 
 
 def test_a_step_whose_worker_died_between_effect_and_report_completes_without_a_second_effect(

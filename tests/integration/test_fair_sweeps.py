@@ -13,7 +13,7 @@ from domain.delivery import unanswered
 from domain.delivery.steps import StepEvent
 from domain.store.claims import longer
 from domain.store.unit_of_work import housekeeping
-from reconciliation.questions import PLACES, ProviderPlaces
+from reconciliation.questions import PLACES
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
 from tests.support.database import acting
@@ -55,7 +55,7 @@ class Hanging(OnlyAsked):
 
 def sweeping(offers: Offers, **providers: Provider) -> Steps:
     database = acting(offers.engine, "reconcile")
-    return Steps(database, ProviderPlaces(providers), Repairs(database, dry_run=False), WAITS)
+    return Steps(database, providers, Repairs(database, dry_run=False), WAITS)
 
 
 def unknown_step(offers: Offers, code: str = RESERVE) -> tuple[UUID, str]:

@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 
 from domain.store.facts import WorkflowCommandKind
 from reconciliation.loop import Intervals, Reconciler
-from reconciliation.questions import ProviderPlaces
 from reconciliation.quotes import Quotes
 from reconciliation.repairs import Repairs
 from reconciliation.steps import Steps
@@ -130,7 +129,7 @@ def test_the_steps_go_on_behind_one_whose_answer_cannot_be_recorded(offers: Offe
 
 def sweep(offers: Offers, provider: Scripted) -> None:
     database = acting(offers.engine, "reconcile")
-    Steps(database, ProviderPlaces({"sandbox": provider}), Repairs(database, dry_run=False), silence()).sweep()
+    Steps(database, {"sandbox": provider}, Repairs(database, dry_run=False), silence()).sweep()
 
 
 @pytest.fixture

@@ -58,6 +58,15 @@ class Fulfilment:
         work.say("RESERVE_INVENTORY", StepEvent.COMPLETE)
         return work
 
+    @classmethod
+    def being_cancelled(cls, offers: Offers) -> Fulfilment:
+        """Make an order that is being cancelled; the request to cancel its one step under way has no reply."""
+        work = cls.running(offers)
+        work.start("RESERVE_INVENTORY")
+        work.cancel()
+        work.start_cancelling("RESERVE_INVENTORY")
+        return work
+
     @property
     def order(self) -> Order:
         return self.offers.order(self.order_id)
