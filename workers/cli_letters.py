@@ -117,11 +117,12 @@ def replay_letters(
             told.append({"letter": str(letter.place), "outcome": sent, "detail": sentence})
             if not as_json:
                 out.print(Text(safe(f"{letter.place} {sentence}: {sent}")))
-            if sent is Sent.UNKNOWN and (again or letter.replay is not Replay.BEGUN):
-                break  # Kafka is away: every other record would wait for it, and be unknown too
+            is_away = sent is Sent.UNKNOWN and (again or letter.replay is not Replay.BEGUN)
+            if is_away or sent is Sent.TOPIC_REFUSED:
+                break  # every other record would wait for Kafka or its topic, and come to nothing, too
     if as_json:
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
-    if any(each["outcome"] in {Sent.UNKNOWN, Sent.REFUSED} for each in told):
+    if any(each["outcome"] in {Sent.UNKNOWN, Sent.REFUSED, Sent.TOPIC_REFUSED} for each in told):
         raise typer.Exit(EXIT_NOT_SENT)
 
 

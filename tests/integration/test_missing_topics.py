@@ -1,8 +1,9 @@
-"""A missing topic, on a broker that creates none by itself: its events are refused, and no other topic waits for them."""
+"""A missing topic, on a broker that creates none by itself: what is sent to it is refused, and no other topic waits for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -12,9 +13,11 @@ from tests.support.brokers import without_new_topics
 from tests.support.database import acting
 from tests.support.relays import add, committed, rows_of
 from tests.support.services import local_stack
+from workers.kafka.dead_letters import REASON, SOURCE, refusal_of
+from workers.kafka.letters import Letters, Replay, Sent
 from workers.kafka.relay import Relay
-from workers.kafka.topics import ORDERS
-from workers.runtime.kafka import ensure_topics
+from workers.kafka.topics import ORDERS, dead_letters
+from workers.runtime.kafka import ensure_topics, new_producer
 from workers.runtime.kafka_access import KafkaAccess
 
 THERE = "cpq.quote.v1"
@@ -22,10 +25,10 @@ THERE = "cpq.quote.v1"
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAccess]:
-    """A broker with one topic."""
+    """A broker with one topic of events, and with the dead letters of another one."""
     with without_new_topics(), local_stack(tmp_path_factory, {"kafka"}) as running:
         kafka = KafkaAccess(bootstrap=running.kafka.bootstrap)
-        ensure_topics(kafka, [THERE])
+        ensure_topics(kafka, [THERE, dead_letters(ORDERS)])
         yield kafka
 
 
@@ -41,3 +44,15 @@ def test_an_event_whose_topic_is_missing_is_refused_and_holds_back_no_other_topi
         refused = connection.execute(text("SELECT id, last_reason FROM outbox_event WHERE refused_since IS NOT NULL")).all()
     assert (published, committed(db, published=True)) == (1, {there["id"]})
     assert refused == [(missing["id"], "Broker: Unknown topic or partition")]
+
+
+def test_a_dead_letter_whose_topic_is_missing_is_refused_and_waits_on(kafka: KafkaAccess) -> None:
+    """Kills: not to know whether it was sent, so that the operator has to say that it may be sent twice."""
+    headers = [(SOURCE, f"{ORDERS}/0/0".encode()), (REASON, b"it is no event")]
+    assert refusal_of(new_producer(kafka, timedelta(seconds=10)), dead_letters(ORDERS), b"{}", b"key", headers) is None
+    letters = Letters(kafka)
+
+    sent, told = letters.replay(letters.all([ORDERS])[0])
+
+    assert (sent, told) == (Sent.TOPIC_REFUSED, "was refused by Kafka: Broker: Unknown topic or partition")
+    assert [letter.replay for letter in letters.all([ORDERS])] == [Replay.NONE]

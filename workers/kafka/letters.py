@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 from confluent_kafka import KafkaError, Message
 
 from domain.store.facts import TOPICS
+from workers.kafka.batches import OF_THE_TOPIC, REFUSALS
 from workers.kafka.dead_letters import (
     ANY_PARTITION,
     CUT,
@@ -23,7 +24,6 @@ from workers.kafka.dead_letters import (
     REASON,
     SOURCE,
     TIMEOUT,
-    TOO_LARGE,
     WITHOUT,
     Headers,
     headers_of,
@@ -39,8 +39,8 @@ REPLAY_OF, REPLAY_IS = "deadLetterReplayOf", "deadLetterReplayIs"
 DIGITS = 18  # of a number with 64 bits
 NAMES = sorted(set(TOPICS.values()))
 """The topics that have dead letters."""
-# The broker has refused the record, so it is not there. After any other error it may be.
-_REFUSED = TOO_LARGE | {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+# The record was refused, so it is not there. After any other error it may be.
+_REFUSED = REFUSALS | {KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
 class NoSuchLetterError(Exception):
@@ -62,6 +62,7 @@ class Sent(StrEnum):
     ALREADY = "ALREADY"
     UNKNOWN = "UNKNOWN"
     REFUSED = "REFUSED"
+    TOPIC_REFUSED = "TOPIC_REFUSED"
 
 
 class Place(NamedTuple):
@@ -171,8 +172,9 @@ class Letters:
             self._mark(letter, Replay.DONE)
             return Sent.REPLAYED, f"was sent to {source.topic} again"
         if refusal.code() in _REFUSED:
-            self._mark(letter, Replay.NONE)
-            return Sent.REFUSED, f"was refused by Kafka: {refusal.str()}"
+            self._mark(letter, letter.replay)
+            outcome = Sent.TOPIC_REFUSED if refusal.code() in OF_THE_TOPIC else Sent.REFUSED
+            return outcome, f"was refused by Kafka: {refusal.str()}"
         return Sent.UNKNOWN, f"may have been sent: Kafka did not confirm it ({refusal.str()})"
 
     def _record(self, letter: Letter) -> tuple[bytes | None, Headers, bytes | None] | None:
