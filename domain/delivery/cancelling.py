@@ -6,7 +6,7 @@ docs/domain.md#cancellation-and-undo).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -271,12 +271,12 @@ def cancel_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]]) -> None:
             _cancel(uow, step)
 
 
-def withdraw_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]], reason: str) -> None:
-    """Cancel steps that cannot take effect: nothing is in flight, and nothing will start them."""
+def withdraw_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]], reasons: Mapping[UUID, str]) -> None:
+    """Cancel steps that cannot take effect: nothing is in flight, and nothing will start them; `reasons` says why, for each of them."""
     idle = {StepStatus.PENDING, StepStatus.RETRYABLE, StepStatus.HELD}
     for step in locked_steps:
-        if step.kind == StepKind.FULFILL and step.status in idle and not attempts.has_live(uow, step.id):
-            _cancel(uow, step, reason)
+        if step.status in idle and not attempts.has_live(uow, step.id):
+            _cancel(uow, step, reasons[step.id])
 
 
 def _cancel(uow: UnitOfWork, step: Row[Any], reason: str = ORDER_CANCELLED) -> None:

@@ -118,15 +118,17 @@ def _apply(uow: UnitOfWork, order: Row[Any], event: OrderEvent, rows: Sequence[R
 
 
 def _settle_idle(uow: UnitOfWork, order: Row[Any], rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """Cancel steps that nothing will start: the order is being cancelled, or a step before them has ended without being done."""
+    """Cancel steps that nothing will start: the order is being cancelled, or a step before them has ended without being done.
+
+    What was built on a step stays when its undo fails, so the undo of the step is not started either.
+    """
+    reasons = dict.fromkeys((step.id for step in _behind_lost(uow, rows)), PREDECESSOR_LOST)
     if order.status == OrderStatus.CANCELLING:
-        idle, reason = [step for step in rows if step.status not in steps.FINAL], cancelling.ORDER_CANCELLED
-    else:
-        idle, reason = _behind_lost(uow, rows), PREDECESSOR_LOST
-    if not idle:
+        unwanted = (step.id for step in rows if step.kind == StepKind.FULFILL and step.status not in steps.FINAL)
+        reasons |= dict.fromkeys(unwanted, cancelling.ORDER_CANCELLED)
+    if not reasons:
         return rows
-    locked = steps.of_order(uow, order.id, STEP.c.id.in_([step.id for step in idle]), lock=True)
-    cancelling.withdraw_steps(uow, locked, reason)
+    cancelling.withdraw_steps(uow, steps.of_order(uow, order.id, STEP.c.id.in_(reasons), lock=True), reasons)
     return steps.of_order(uow, order.id)
 
 

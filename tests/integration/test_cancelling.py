@@ -10,10 +10,12 @@ from sqlalchemy import Engine, text
 from domain.catalog import FIBRE, ROUTER
 from domain.delivery import orders
 from domain.delivery.fulfilling import OutcomeSource
+from domain.delivery.resolving import Resolution
 from domain.delivery.starting import StepNotCancellable
 from domain.delivery.steps import StepAlreadyStarted, StepEvent, StepKind, StepObsolete
 from tests.support.fulfilment import Fulfilment
-from tests.support.offers import Offers, line
+from tests.support.held import open_case
+from tests.support.offers import BERT, Offers, line
 
 RESERVE, CHECK, PROVISION, SHIP, BILL = (
     "RESERVE_INVENTORY",
@@ -154,6 +156,24 @@ def test_an_effect_that_cannot_be_undone_ends_the_cancellation_partly(work: Fulf
 
     assert (work.status, work.cancellation().status) == ("PARTIALLY_FULFILLED", "DONE_PARTIAL")
     assert work.step(PROVISION).final_reason == "COMPLETED_BEFORE_CANCEL"
+
+
+def test_what_was_built_upon_stays_when_the_undo_above_it_fails_for_good(offers: Offers) -> None:
+    """Kills: undo steps that wait for ever for one that has failed, so that the cancellation never ends."""
+    work = Fulfilment.running(offers)
+    without_ponr(offers.engine)
+    work.complete(RESERVE, CHECK, PROVISION)
+    work.cancel()
+    work.evaluate()
+    work.start(f"undo {PROVISION}")
+    work.say(f"undo {PROVISION}", StepEvent.FAIL_FINALLY)
+    open_case(work, f"undo {PROVISION}")
+    work.claim(BERT)
+
+    work.resolve(BERT, Resolution.FAIL_STEP)
+
+    assert {work.step(f"undo {name}").final_reason for name in (RESERVE, CHECK)} == {"PREDECESSOR_LOST"}
+    assert (work.status, work.cancellation().status) == ("PARTIALLY_FULFILLED", "DONE_PARTIAL")
 
 
 def test_the_ledger_of_the_provider_settles_a_step_that_was_completed_and_cancelled(work: Fulfilment) -> None:

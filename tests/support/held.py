@@ -25,8 +25,9 @@ def held(offers: Offers) -> Fulfilment:
     return work
 
 
-def open_case(work: Fulfilment) -> None:
-    step = work.step(RESERVE)
+def open_case(work: Fulfilment, name: str = RESERVE) -> None:
+    """Open the case of a held step, as its process does."""
+    step = work.step(name)
     command = OpenCase(
         type=FalloutType.PROVIDER_REJECTED,
         dedupe_key=troubles.held_step_key(step.id),
