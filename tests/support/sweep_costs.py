@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, event, text
 
 from domain.schema import METADATA
+from tests.support.loading import without_response_timeout
 
 MEASURED = ("SELECT", "WITH", "UPDATE", "INSERT", "DELETE")
 
@@ -166,9 +167,12 @@ def analyze(engine: Engine) -> None:
     The server must not do it by itself meanwhile. While it analyses a table, no VACUUM can mark a page as visible to all, and an index that
     earlier measurements have written to has more pages than its rows need.
     """
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    autocommit = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit as connection, without_response_timeout(connection):
+        connection.detach()  # nobody else gets this session, which has no time limit
+        connection.execute(text("SET statement_timeout = 0"))
         for table in METADATA.sorted_tables:
             connection.execute(text(f"ALTER TABLE {table.name} SET (autovacuum_enabled = false)"))
-        for table in METADATA.sorted_tables:  # one by one, because a statement may take only some seconds
+        for table in METADATA.sorted_tables:
             connection.execute(text(f"REINDEX TABLE {table.name}"))
             connection.execute(text(f"VACUUM ANALYZE {table.name}"))
