@@ -72,28 +72,22 @@ def waiting(engine: Engine, instance_id: str | None, topic: str) -> int:
     return len(engine.rows("/external-task", processInstanceId=instance_id, topicName=topic))
 
 
-def test_a_request_to_cancel_whose_reply_is_lost_is_assessed_once(
-    db: Database, doors: Doors, engine: Engine, order: Wanted
+@pytest.mark.parametrize(
+    ("message", "variable", "topic"),
+    [
+        (messages.ORDER_CANCELLATION_REQUESTED, "cancellation_id", COLLECT),
+        (messages.ORDER_CANCELLATION_ACCEPTED, "accepted_cancellation_id", LIST),
+    ],
+    ids=["requested", "accepted"],
+)
+def test_a_message_about_a_cancellation_whose_reply_is_lost_is_delivered_and_has_one_effect(  # noqa: PLR0917 - fixtures
+    db: Database, doors: Doors, engine: Engine, order: Wanted, message: Message, variable: str, topic: str
 ) -> None:
-    """Kills: sending it again, so that a second assessment begins, and two persons are asked about one cancellation."""
-    dispatcher = with_a_lost_reply(db, doors)
-
-    outcome = tell(order, dispatcher, messages.ORDER_CANCELLATION_REQUESTED, cancellation_id=uuid4())
+    """Kills: sending it again. A second assessment begins, or nobody waits for the second one and a case follows after an hour."""
+    outcome = tell(order, with_a_lost_reply(db, doors), message, **{variable: uuid4()})
 
     assert (outcome, order.commands[-1].attempts) == ("DELIVERED", 2)
-    assert waiting(engine, order.correlation.process_instance_id, COLLECT) == 1
-
-
-def test_an_accepted_cancellation_whose_reply_is_lost_is_delivered_and_not_tried_for_an_hour(
-    db: Database, doors: Doors, engine: Engine, order: Wanted
-) -> None:
-    """Kills: finding that nobody waits for it any more, and opening a case about it in the end."""
-    dispatcher = with_a_lost_reply(db, doors)
-
-    outcome = tell(order, dispatcher, messages.ORDER_CANCELLATION_ACCEPTED, accepted_cancellation_id=uuid4())
-
-    assert (outcome, order.commands[-1].attempts) == ("DELIVERED", 2)
-    assert waiting(engine, order.correlation.process_instance_id, LIST) == 1
+    assert waiting(engine, order.correlation.process_instance_id, topic) == 1
 
 
 def test_the_next_request_to_cancel_an_order_is_assessed_as_well(engine: Engine, order: Wanted, dispatcher: Dispatcher) -> None:
