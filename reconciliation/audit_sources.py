@@ -51,7 +51,7 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Which records Kafka still has.
+    """The records that Kafka still has.
 
     `partitions`: topic -> its number of partitions. `first`: partition that has lost records -> the time of the first one left. `emptied`:
     the partitions that have lost all their records.

@@ -57,7 +57,7 @@ NEVER_SEEN: Final = Unreplied.NEVER_SEEN
 NO_REPLY: Final = Unreplied.NO_REPLY
 Outcome: TypeAlias = Replied | Unreplied
 Take: TypeAlias = Callable[[Connection, int, timedelta | None, Unasked], Sequence[Row[Any]]]
-"""Claims rows: how many, for how long (None: a dry run), and of which providers not, because they cannot be asked now."""
+"""Claims rows: how many, for how long (None: a dry run), and which providers cannot be asked now."""
 
 
 class ProviderPlaces:
@@ -80,7 +80,7 @@ class ProviderPlaces:
             return {name for name, running in self._running.items() if running >= self._places}
 
     def hanging(self) -> set[str]:
-        """Those of the full ones that have answered no question for a minute (`HANGS_AFTER`)."""
+        """The providers whose places are all taken, and that have answered nothing for a minute (`HANGS_AFTER`)."""
         long_ago = time.monotonic() - HANGS_AFTER.total_seconds()
         return {name for name in self.full() if self._silent_since.get(name, inf) <= long_ago}
 

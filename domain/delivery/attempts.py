@@ -137,7 +137,7 @@ def settle_repeated(uow: UnitOfWork, step_id: UUID, status: AttemptStatus, **kno
 
 
 def has_repeated(uow: UnitOfWork, step_id: UUID) -> bool:
-    """Whether a step has a repeated attempt, of which nobody knows what became."""
+    """Whether a step has an attempt that was released to be sent again although its outcome is unknown."""
     repeated = select(ATTEMPT.c.id).filter_by(tenant_id=uow.tenant_id, step_id=step_id, status=AttemptStatus.REPEATED)
     return uow.connection.execute(repeated).first() is not None
 

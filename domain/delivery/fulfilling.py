@@ -138,7 +138,7 @@ def _is_over(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
 
 
 def _is_about_a_repeat_alone(uow: UnitOfWork, command: RecordFact, step: Row[Any]) -> bool:
-    """Whether a fact ends the last attempt at a step that is being cancelled, while nobody knows what became of the attempt before it."""
+    """Whether a fact ends the last attempt at a step that is being cancelled, while the outcome of the attempt before it is unknown."""
     is_of_one = command.attempt_id is not None and step.status == StepStatus.CANCEL_REQUESTED
     return is_of_one and attempts.has_repeated(uow, step.id)
 

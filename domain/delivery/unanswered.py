@@ -41,7 +41,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unasked:
-    """Providers that cannot be asked now: the rows of `busy` ones are left out, and those of `hanging` ones unless they are to be given up."""
+    """Providers that cannot be asked now. Rows of `busy` ones are left out; of `hanging` ones, only rows to be given up are claimed."""
 
     busy: frozenset[str] = frozenset()
     hanging: frozenset[str] = frozenset()

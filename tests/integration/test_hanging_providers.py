@@ -1,4 +1,4 @@
-"""A provider that hangs: what is to be given up does not wait for its places, and each kind of question has places of its own."""
+"""A provider that hangs: what is to be given up does not wait for a place, and each kind of question has places of its own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AnswersCancellations(OnlyAsked):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The seconds that the places go by; the test sets them."""
+    """The clock of the places, in seconds; the test sets it."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(questions, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
@@ -168,7 +168,7 @@ def test_the_minute_begins_anew_with_each_answer(hanging: Hanging, clock: Simple
 
 
 def test_questions_about_steps_leave_those_about_cancellations_their_places(offers: Offers) -> None:
-    """Kills: places that all sweeps share, so that the first sweep takes them again each time that the questions before have timed out."""
+    """Kills: places that all sweeps share. The first sweep would take them again whenever its questions time out."""
     provider = AnswersCancellations()
     step_id, _ = unknown_step(offers)
     copies(offers, BACKLOG, step_id, "HANGING")

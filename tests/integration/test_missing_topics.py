@@ -47,7 +47,7 @@ def test_an_event_whose_topic_is_missing_is_refused_and_holds_back_no_other_topi
 
 
 def test_a_dead_letter_whose_topic_is_missing_is_refused_and_waits_on(kafka: KafkaAccess) -> None:
-    """Kills: not to know whether it was sent, so that the operator has to say that it may be sent twice."""
+    """Kills: calling the outcome unknown, although the record was certainly not sent."""
     headers = [(SOURCE, f"{ORDERS}/0/0".encode()), (REASON, b"it is no event")]
     assert refusal_of(new_producer(kafka, timedelta(seconds=10)), dead_letters(ORDERS), b"{}", b"key", headers) is None
     letters = Letters(kafka)

@@ -34,7 +34,7 @@ class Clock:
 
 
 class Confirming:
-    """A producer whose broker refuses what is `unwanted`, with `answer`, and confirms the rest, `at_once` records in each poll.
+    """A producer whose broker refuses `unwanted` records with `answer`, and confirms the others, `at_once` records in each poll.
 
     The calls in `raises` raise, each as often as it says. `keys` are those of all that was sent.
     """

@@ -250,7 +250,7 @@ class Pod:
         )
 
     def _put_away(self, lease: Lease) -> Lease | None:
-        """Forget a task that is over; returns its next attempt if that was fetched already and may run."""
+        """Forget a task that is over; returns its next attempt, if that is already fetched and may run."""
         self._heartbeat.drop(lease)
         EXTERNAL_TASK_IN_FLIGHT.labels(lease.task.topic).dec()
         with self._changed:

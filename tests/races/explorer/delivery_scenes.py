@@ -123,7 +123,7 @@ def cancellation_requested(offers: Offers) -> Fulfilment:
 
 
 def released_and_cancellation_requested(offers: Offers) -> Fulfilment:
-    """Nobody knows what became of A's request, a person has let it be sent again, and then the customer asked to cancel."""
+    """The outcome of A's request is unknown, a person has let it be sent again, and then the customer has asked to cancel."""
     work = under_way(offers)
     work.infer(FIRST_STEP, StepEvent.FIND_UNCLEAR)
     decide(work, FIRST_STEP, StepEvent.RESOLVE_RETRY)
