@@ -10,11 +10,13 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from tests.support.http import PROVIDER, Api, edit, is_problem, new_quote, opened, serving
+from tests.support.http import JWT_SECRET, PROVIDER, Api, edit, is_problem, new_quote, opened, serving
 from tests.support.offers import Offers
 from tests.support.raw import connected, head, rest, trickle
 from tests.support.waiting import eventually
+from workers.http.edge import HttpEdge
 from workers.http.limits import Limits
+from workers.http.tokens import local_tokens
 
 HASTY = Limits(head_time=timedelta(milliseconds=200))
 COMPRESSED = {"Accept-Encoding": "gzip"}
@@ -53,6 +55,16 @@ class TestSlowHeads:
             connection.sendall(body)
 
             assert connection.recv(65_536).startswith(b"HTTP/1.1 201 ")
+
+
+class TestIdleConnections:
+    def test_the_edge_keeps_them_longer_than_proxies_use_them_again(self, offers: Offers) -> None:
+        """Kills: a command on a connection that the edge closes in that moment, so that nobody knows its outcome."""
+        edge = HttpEdge(offers.engine, authenticate=local_tokens(JWT_SECRET), callback_secrets={})
+        kept = edge._server.config.timeout_keep_alive
+        edge.stop()
+
+        assert timedelta(seconds=kept) == Limits().idle_time > timedelta(seconds=60)
 
 
 class TestTwoLengths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.faults.storm.history import History, Operation, read
 from tests.faults.storm.processes import ALL
 from tests.faults.storm.running import Progress, Weather, dealt
 from tests.faults.storm.world import World, through
+from tests.support.edge_answers import SECRET, URL, answer_with
 from tests.support.waiting import eventually
 from workers.local.logins import addresses_of_processes
 from workers.runtime.engine import Engine
@@ -30,27 +31,12 @@ from workers.runtime.secret_files import reveal
 from workers.runtime.settings import Settings
 
 DATABASE = "postgresql+psycopg://owner:secret@127.0.0.1:5432/q2o"
-SECRET = "a secret of the tests, which is long enough"
-Handler = Callable[[httpx.Request], httpx.Response]
 
 
-def answer_with(*answers: httpx.Response | Exception) -> tuple[list[httpx.Request], Handler]:
-    seen: list[httpx.Request] = []
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
-        answer = answers[min(len(seen), len(answers)) - 1]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    return seen, handle
-
-
-def client(history: History, handle: Handler, over: Event | None = None) -> RecordingApi:
-    api = RecordingApi("a", "http://edge", (SECRET, uuid4()), history, over or Event())
+def client(history: History, http: httpx.Client, over: Event | None = None) -> RecordingApi:
+    api = RecordingApi("a", URL, (SECRET, uuid4()), history, over or Event())
     api.close()
-    api._http = httpx.Client(base_url="http://edge", transport=httpx.MockTransport(handle))
+    api._http = http
     return api
 
 
@@ -74,9 +60,9 @@ def problem(status: int, code: str) -> httpx.Response:
     ids=["no answer", "outcome unknown", "in progress"],
 )
 def test_a_client_repeats_an_unknown_command_under_its_key(history: History, lost: httpx.Response | Exception) -> None:
-    seen, handle = answer_with(lost, httpx.Response(201, json={"orderId": "1"}))
+    seen, http = answer_with(lost, httpx.Response(201, json={"orderId": "1"}))
 
-    answer = client(history, handle).send("/orders", {})
+    answer = client(history, http).send("/orders", {})
 
     assert answer.status == 201
     assert len({request.headers["Idempotency-Key"] for request in seen}) == 1
@@ -85,9 +71,9 @@ def test_a_client_repeats_an_unknown_command_under_its_key(history: History, los
 
 
 def test_a_refusal_is_an_answer(history: History) -> None:
-    seen, handle = answer_with(problem(409, "QUOTE_VERSION_CONFLICT"))
+    seen, http = answer_with(problem(409, "QUOTE_VERSION_CONFLICT"))
 
-    client(history, handle).send("/quotes/1/price", {})
+    client(history, http).send("/quotes/1/price", {})
 
     [operation] = told(history)
     assert (len(seen), operation.was_refused, operation.problem) == (1, True, "QUOTE_VERSION_CONFLICT")
@@ -157,8 +143,8 @@ def test_only_a_fault_that_struck_something_is_counted(history: History, monkeyp
 def test_a_client_that_cannot_read_an_answer_is_told_and_begins_another_quote(history: History) -> None:
     """Kills: a thread that dies unseen, and counts as a client that has come to its end."""
     over, failures = Event(), list[str]()
-    seen, handle = answer_with(httpx.Response(201, content=b"no JSON"))
-    people = Clients(1, lambda _: client(history, handle, over), create_autospec(Engine, instance=True), over, failures)
+    seen, http = answer_with(httpx.Response(201, content=b"no JSON"))
+    people = Clients(1, lambda _: client(history, http, over), create_autospec(Engine, instance=True), over, failures)
 
     people.start()
     eventually(lambda: len(seen) > 1, "the client begins another quote")

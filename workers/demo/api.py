@@ -9,11 +9,18 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from workers.demo.people import CASE_WORKER, SALES, Actor, buyer_of, token_of
 
 CONFLICT = 409
 OFFER_VALID_FOR = timedelta(days=30)
+UNTIL_ANSWERED = Retrying(
+    retry=retry_if_exception_type(httpx.TransportError),
+    stop=stop_after_attempt(3),
+    wait=wait_random_exponential(max=3),
+    reraise=True,
+)
 
 
 class UnexpectedAnswerError(Exception):
@@ -48,9 +55,10 @@ class Api:
         self._http.close()
 
     def get(self, path: str, actor: Actor = SALES, **params: Any) -> Any:
-        """The JSON at a path, as this actor may see it."""
-        response = self._http.get(path, params=params, headers=self._headers(actor))
-        response.raise_for_status()
+        """The JSON at a path, as this actor may see it. Raises UnexpectedAnswerError."""
+        response = self._request("GET", path, params=params, headers=self._headers(actor))
+        if response.is_error:
+            raise UnexpectedAnswerError(f"{response.status_code} to GET {path}: {response.text}")
         return response.json()
 
     def send(
@@ -63,11 +71,14 @@ class Api:
         key: str | None = None,
         method: str = "POST",
     ) -> Answer:
-        """Send a command, with the version that it was decided on, under an idempotency key (a new one unless `key` is given)."""
+        """Send a command, with the version that it was decided on, under an idempotency key (a new one unless `key` is given).
+
+        Raises UnexpectedAnswerError if there is no answer.
+        """
         headers = self._headers(actor) | {"Idempotency-Key": f'"{key or uuid4()}"'}
         if version is not None:
             headers["If-Match"] = f'"{version}"'
-        response = self._http.request(method, path, json=dict(body), headers=headers)
+        response = self._request(method, path, json=dict(body), headers=headers)
         replayed = response.headers.get("Idempotent-Replayed") == "true"
         return Answer(status=response.status_code, body=response.json(), replayed=replayed)
 
@@ -158,6 +169,13 @@ class Api:
         }
         resolved = self.send(f"{path}/resolutions", body, actor=CASE_WORKER, version=shown["version"])
         return resolved.status != CONFLICT and bool(resolved.expect(201))
+
+    def _request(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        """Send a request, and send it again without an answer: the edge carries out a command once, however often its key comes."""
+        try:
+            return UNTIL_ANSWERED(self._http.request, method, path, **parts)
+        except httpx.TransportError as error:
+            raise UnexpectedAnswerError(f"no answer to {method} {path}: {error}") from error
 
     def _headers(self, actor: Actor) -> dict[str, str]:
         return {"Authorization": f"Bearer {token_of(actor, self._secret, self.tenant_id)}"}

@@ -66,6 +66,7 @@ class HttpEdge:
                 access_log=False,
                 server_header=False,
                 http=partial(HeadLimit, head_time=limits.head_time),  # type: ignore[arg-type]  # uvicorn only calls it
+                timeout_keep_alive=int(limits.idle_time.total_seconds()),
                 timeout_graceful_shutdown=int(DRAIN_TIME.total_seconds()),
             )
         )

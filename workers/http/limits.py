@@ -38,11 +38,14 @@ _log = structlog.get_logger()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The head of a request arrives within `head_time` and its body within `body_time`; each tenant sends `rate` requests a second on
-    average, and `burst` at once.
+    average, and `burst` at once. A connection without a request is kept for `idle_time`, in whole seconds.
     """
 
     head_time: timedelta = timedelta(seconds=10)  # a head has some hundred bytes and comes in one packet
     body_time: timedelta = timedelta(seconds=20)  # for the largest body this is half a megabit a second
+    # Longer than clients and proxies use an idle connection again (60 s at most, by default). Who sends a request on a connection that the
+    # edge closes in that moment does not learn its outcome.
+    idle_time: timedelta = timedelta(seconds=75)
     rate: float = 500  # more than one process can serve: a tenant that is alone may use all of it
     burst: int = 1000
 
