@@ -18,6 +18,8 @@ PLANNERS = ("SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off", "
 """Each leaves the planner less choice than the one before: everything; an index, or a bitmap of it; an index alone."""
 UNHURRIED = ("SET LOCAL transaction_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
 """Each statement is explained several times, which may take longer than a transaction of the product may."""
+WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"
+"""A plan with less choice may take longer than a statement may. The statement itself keeps its limit: that is undone with the savepoint."""
 MOVED = 4
 """So many pages more are no growth: a row has moved."""
 PAGES_OF_A_SEARCH = 3
@@ -126,7 +128,8 @@ def measuring(database: Engine) -> Iterator[Costs]:
 
 def _plans_of(connection: Connection, statement: str, parameters: Any) -> list[Any]:
     plans = []
-    with connection.begin_nested() as savepoint:
+    with connection.begin_nested() as savepoint, without_response_timeout(connection):
+        connection.exec_driver_sql(WITHOUT_LIMIT)
         for planner in PLANNERS:
             connection.exec_driver_sql(planner)
             with connection.begin_nested() as written:
