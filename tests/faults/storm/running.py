@@ -11,8 +11,6 @@ from random import Random
 from threading import Event, Lock, Thread
 from time import monotonic
 
-import httpx
-
 from reconciliation.audit_report import AuditReport
 from tests.faults.storm import checker
 from tests.faults.storm.clients import CaseWorker, Clients, RecordingApi
@@ -24,6 +22,7 @@ from tests.faults.storm.world import SHORT, World, linked
 from tests.support.audits import wrong
 from tests.support.suite import open_shop, prepared
 from tests.support.waiting import eventually
+from workers.demo.api import UnexpectedAnswerError
 from workers.demo.command import as_manager
 from workers.local.stack import LocalStack
 from workers.runtime.secret_files import reveal
@@ -206,7 +205,7 @@ def _weathered(
 def _answers(world: World) -> bool:
     try:
         world.shop.api.get("/quotes")
-    except httpx.HTTPError:
+    except UnexpectedAnswerError:
         return False
     return True
 
