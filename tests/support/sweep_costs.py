@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, PrimaryKeyConstraint, UniqueConstraint, event, text
 
 from domain.schema import METADATA
 from tests.support.loading import without_response_timeout
@@ -24,28 +24,34 @@ MOVED = 4
 """So many pages more are no growth: a row has moved."""
 PAGES_OF_A_SEARCH = 3
 """The root of an index, a leaf of it, and the page of the row."""
+NO_WAYS = ("ModifyTable", "Bitmap Heap Scan")
+"""Nodes of a plan that name a table, and read it by way of those below them."""
 SMALL = 50
 """PostgreSQL may read a table of up to this many pages whole, even if an index would read fewer, because consecutive pages cost less."""
 
 
 class Cost(NamedTuple):
-    """What one plan reads: buffers, how often it searches an index, and how many rows it looks at."""
+    """What one plan reads: buffers, how often it searches an index, how many rows it looks at, and how many entries of indexes it may write."""
 
     buffers: int = 0
     searches: int = 0
     rows: float = 0
+    entries: int = 0
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(self.buffers + other.buffers, self.searches + other.searches, self.rows + other.rows)
+        return Cost(
+            self.buffers + other.buffers, self.searches + other.searches, self.rows + other.rows, self.entries + other.entries
+        )
 
     def is_hardly_more_than(self, before: Cost, limit: float) -> bool:
         """Whether it reads hardly more, apart from what a larger index costs.
 
-        An index may be a level deeper than before: then each search reads a page more. And keys that stood on one page of it may stand on
-        several: then each is searched for by itself, for the same rows.
+        An index may be a level deeper than before: then each search, and each entry that is written, reads a page more. And keys that stood
+        on one page of it may stand on several: then each is searched for by itself, for the same rows.
         """
+        deeper = before.searches + before.entries
         apart = self.searches - before.searches if self.rows <= before.rows else 0
-        return self.buffers <= before.buffers * limit + before.searches + PAGES_OF_A_SEARCH * max(apart, 0) + MOVED
+        return self.buffers <= before.buffers * limit + deeper + PAGES_OF_A_SEARCH * max(apart, 0) + MOVED
 
 
 class Costs:
@@ -83,7 +89,7 @@ class Costs:
         return sum(first.buffers for first, *_ in self.of.values())
 
     def replanned(self, before: Costs) -> dict[str, tuple[set[tuple[str, ...]], set[tuple[str, ...]]]]:
-        """The statements that PostgreSQL carries out in another way than before, with both."""
+        """The statements that read their tables by way of other indexes than before, or whole, with both ways."""
         return {
             statement: (before.ways[statement], ways)
             for statement, ways in self.ways.items()
@@ -148,12 +154,26 @@ def _cost(plan: Any) -> Cost:
         # PostgreSQL 18 tells how often a list of values makes it search an index.
         searches=sum(int(scan.get("Index Searches", scan["Actual Loops"])) for scan in scans if "Index Name" in scan),
         rows=sum((scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) * scan["Actual Loops"] for scan in scans),
+        entries=sum(_entries(scan) for scan in scans if scan["Node Type"] == "ModifyTable"),
     )
 
 
-def _way(plan: Any) -> Iterator[str]:
-    """How a plan reads each table, from the top down."""
-    yield from (f"{scan['Node Type']} {scan.get('Index Name') or scan['Relation Name']}" for scan in _scans(plan))
+def _entries(write: Any) -> int:
+    """One in each index of the table for each row that is inserted or updated."""
+    table = METADATA.tables[write["Relation Name"]]
+    unique = [each for each in table.constraints if isinstance(each, UniqueConstraint | PrimaryKeyConstraint)]
+    rows = sum(part["Actual Rows"] * part["Actual Loops"] for part in write["Plans"] if part["Parent Relationship"] == "Outer")
+    return 0 if write["Operation"] == "Delete" else int(rows) * (len(table.indexes) + len(unique))
+
+
+def _way(plan: Any) -> list[str]:
+    """By which indexes a plan reads its tables, and which it reads whole. A bitmap of an index is no other way than the index."""
+    by = {
+        scan.get("Index Name") or f"the whole of {scan['Relation Name']}"
+        for scan in _scans(plan)
+        if scan["Node Type"] not in NO_WAYS
+    }
+    return sorted(by)
 
 
 def _scans(plan: Any) -> Iterator[Any]:
