@@ -66,7 +66,7 @@ def last_file(connection: Connection, tenant_id: UUID) -> Row[Any] | None:
 
 
 def has_files(connection: Connection, tenant_ids: Collection[UUID] | None = None) -> bool:
-    """Whether any archive file is registered for these tenants, or, with None, for any tenant that the transaction can see."""
+    """Whether these tenants have a registered archive file. None stands for every tenant that the transaction can see."""
     query = select(FILE.c.id).limit(1)
     if tenant_ids is not None:
         query = query.where(FILE.c.tenant_id.in_(tenant_ids))

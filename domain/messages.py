@@ -21,10 +21,10 @@ CHANGE_MATTERS: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message of the models. `matters_for` None: the engine must get it, because its process never asks by itself.
+    """A message that the models receive. Without `matters_for` the engine must get it, because its process never asks by itself.
 
-    `looked_for`: before it is sent, the engine is asked whether the process has the variables that it sets. A repeat would begin its work once
-    more, or nobody would wait for it for as long as it is tried.
+    `looked_for`: before it is sent, the engine is asked whether the process has the variables that it sets. A repeat would begin its work
+    again, or find no process that waits for it and be tried for an hour.
     """
 
     name: str

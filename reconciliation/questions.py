@@ -61,7 +61,7 @@ Take: TypeAlias = Callable[[Connection, int, timedelta | None, Unasked], Sequenc
 
 
 class ProviderPlaces:
-    """Asks each provider in threads of its own, and knows which of them hang."""
+    """Asks each provider in its own threads, and knows which providers hang."""
 
     def __init__(self, providers: Mapping[str, Provider], places: int = PLACES) -> None:
         self._providers = providers

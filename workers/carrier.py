@@ -98,7 +98,7 @@ class Carrier:
         return self._has_come(row) or DELIVERIES[row.kind](self._engine, row)
 
     def _has_come(self, row: Row[Any]) -> bool:
-        """Whether the registered process already has this message, if it is one that is looked for. Other instances do not count."""
+        """Whether the registered process already has this message. False for a message that leaves no trace; other instances do not count."""
         if row.kind != WorkflowCommandKind.CORRELATE or row.name not in LOOKED_FOR or not row.variables:
             return False
         with unit_of_work(self._database, cause_of(row)) as uow:

@@ -272,7 +272,7 @@ def cancel_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]]) -> None:
 
 
 def withdraw_steps(uow: UnitOfWork, locked_steps: Iterable[Row[Any]], reasons: Mapping[UUID, str]) -> None:
-    """Cancel steps that cannot take effect: nothing is in flight, and nothing will start them; `reasons` says why, for each of them."""
+    """Cancel steps that are not in flight and that nothing will start. `reasons` says for each step why it is cancelled."""
     idle = {StepStatus.PENDING, StepStatus.RETRYABLE, StepStatus.HELD}
     for step in locked_steps:
         if step.status in idle and not attempts.has_live(uow, step.id):

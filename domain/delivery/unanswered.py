@@ -41,7 +41,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unasked:
-    """Providers that cannot be asked now. Rows of `busy` ones are left out; of `hanging` ones, only rows to be given up are claimed."""
+    """Providers that cannot be asked now. A busy provider's rows are left out; a hanging provider's rows are claimed only to be given up."""
 
     busy: frozenset[str] = frozenset()
     hanging: frozenset[str] = frozenset()

@@ -103,7 +103,7 @@ _IS_FINISHED = text(f"SELECT {' OR '.join(map(_finds, _ROOTS.values()))}")
 
 
 def finished(connection: Connection, walk: str, age: timedelta, limit: int, after: Place = START) -> Page:
-    """Find the finished dossiers on the next page of a walk: those in which nothing is open, and nothing has changed for `age`."""
+    """Find the finished dossiers on the next page of a walk. In a finished dossier nothing is open, and nothing has changed for `age`."""
     given = {"age": age, "limit": limit, "since": after.since, "id": after.row_id}
     rows = connection.execute(WALKS[walk], given).all()
     found = dict.fromkeys(Dossier(row.tenant_id, row.root_id) for row in rows if row.is_finished)

@@ -54,7 +54,7 @@ class Ledger(OnlyAsked):
 
 
 def reconciler_of(work: Fulfilment, provider: Provider, intervals: Intervals = AT_ONCE) -> Reconciler:
-    """A reconciler whose engine has no instances and no tasks."""
+    """A reconciler whose engine has neither instances nor tasks."""
     engine = create_autospec(Engine, instance=True)
     engine.find_instances.return_value = []
     engine.assigned_tasks.return_value = []

@@ -159,7 +159,7 @@ def test_an_effect_that_cannot_be_undone_ends_the_cancellation_partly(work: Fulf
 
 
 def test_what_was_built_upon_stays_when_the_undo_above_it_fails_for_good(offers: Offers) -> None:
-    """Kills: undo steps that wait for ever for one that has failed, so that the cancellation never ends."""
+    """Kills: undo steps that wait for ever for a failed step, so that the cancellation never ends."""
     work = Fulfilment.running(offers)
     without_ponr(offers.engine)
     work.complete(RESERVE, CHECK, PROVISION)

@@ -33,7 +33,7 @@ A_MINUTE = HANGS_AFTER.total_seconds()
 
 
 class AnswersCancellations(OnlyAsked):
-    """A provider that answers questions about cancellations, and hangs when it is asked about anything else."""
+    """A provider that answers questions about cancellations, and hangs at every other question."""
 
     def __init__(self) -> None:
         self.cancellations = Ledger({"CANCEL": DONE, "EXECUTE": CANCELLED})
@@ -59,7 +59,7 @@ def hanging() -> Hanging:
 
 
 def backlog(offers: Offers, sent_at: str = "t.sent_at") -> None:
-    """Make unknown steps of the provider that hangs, beside one of another provider."""
+    """Make unknown steps of the hanging provider, and one unknown step of another provider."""
     step_id, _ = unknown_step(offers)
     copies(offers, BACKLOG, step_id, "HANGING", provider_name="'hanging'", sent_at=sent_at)
 
@@ -72,7 +72,7 @@ def claimed_of_the_hanging(offers: Offers, claim: Claim, *, old: bool) -> Sequen
 
 
 def fill(places: ProviderPlaces, hanging: Hanging, number: int) -> None:
-    """Take places of the provider that hangs."""
+    """Occupy places of the hanging provider."""
     before = len(hanging.asked)
     for each in range(number):
         places.ask("hanging", f"key-{each}", set())

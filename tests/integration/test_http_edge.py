@@ -59,7 +59,7 @@ class TestSlowHeads:
 
 class TestIdleConnections:
     def test_the_edge_keeps_them_longer_than_proxies_use_them_again(self, offers: Offers) -> None:
-        """Kills: a command on a connection that the edge closes in that moment, so that nobody knows its outcome."""
+        """Kills: closing an idle connection while a client sends a command on it. The client would not learn the outcome."""
         edge = HttpEdge(offers.engine, authenticate=local_tokens(JWT_SECRET), callback_secrets={})
         kept = edge._server.config.timeout_keep_alive
         edge.stop()

@@ -25,7 +25,7 @@ THERE = "cpq.quote.v1"
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAccess]:
-    """A broker with one topic of events, and with the dead letters of another one."""
+    """A broker that has one topic for events, and one for the dead letters of another topic."""
     with without_new_topics(), local_stack(tmp_path_factory, {"kafka"}) as running:
         kafka = KafkaAccess(bootstrap=running.kafka.bootstrap)
         ensure_topics(kafka, [THERE, dead_letters(ORDERS)])

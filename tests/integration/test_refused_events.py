@@ -74,7 +74,7 @@ def test_a_refused_event_is_sent_again_when_a_person_says_so(work: Fulfilment) -
 
 
 def test_the_audit_sees_that_a_person_had_an_event_sent_again(work: Fulfilment) -> None:
-    """Kills: blaming Kafka for the order of events, although a person let a refused one be sent again after later ones."""
+    """Kills: blaming Kafka for the order of events after a person had a refused event sent again behind later ones."""
     sweep(work)
     work.claim(BERT)
     before = sent_again(work)

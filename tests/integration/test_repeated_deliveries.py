@@ -48,7 +48,7 @@ def order(db: Database, engine: Engine, dispatcher: Dispatcher) -> Wanted:
 
 
 def tell(order: Wanted, dispatcher: Dispatcher, message: Message, **variables: Any) -> str | None:
-    """Queue a message, and dispatch until it is settled; returns how it ended."""
+    """Queue a message, and dispatch until it is settled. Returns its outcome."""
     with unit_of_work(order.database, order.cause) as uow:
         message.correlate(uow, order.business_key, **variables)
 
@@ -68,7 +68,7 @@ def with_a_lost_reply(db: Database, doors: Doors) -> Dispatcher:
 
 
 def waiting(engine: Engine, instance_id: str | None, topic: str) -> int:
-    """How many tasks of a topic an instance has."""
+    """The number of tasks that an instance has for a topic."""
     return len(engine.rows("/external-task", processInstanceId=instance_id, topicName=topic))
 
 
@@ -100,7 +100,7 @@ def test_the_next_request_to_cancel_an_order_is_assessed_as_well(engine: Engine,
 def test_what_a_replaced_instance_was_told_is_told_to_the_registered_one_too(
     engine: Engine, order: Wanted, dispatcher: Dispatcher
 ) -> None:
-    """Kills: asking any instance of the business key. An order that was restarted would never learn of its cancellation."""
+    """Kills: asking every instance with the business key. A restarted order would never learn of its cancellation."""
     cancellation_id = uuid4()
     told_before = {"cancellationId": str(cancellation_id), "startToken": str(uuid4())}
     engine.start_process(TENANT, ORDER, order.business_key, told_before)

@@ -9,7 +9,7 @@ SECRET = "a secret of the tests, which is long enough"
 
 
 def answer_with(*answers: httpx.Response | Exception) -> tuple[list[httpx.Request], httpx.Client]:
-    """An edge that gives these answers, one after the other, and the last one from then on. Returns the requests, as they come, and its client."""
+    """Make an edge that gives these answers in turn, and then repeats the last one. Returns the list of its requests, and its client."""
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:

@@ -26,7 +26,7 @@ def held(offers: Offers) -> Fulfilment:
 
 
 def open_case(work: Fulfilment, name: str = RESERVE) -> None:
-    """Open the case of a held step, as its process does."""
+    """Open the case of a held step, as the step's process does."""
     step = work.step(name)
     command = OpenCase(
         type=FalloutType.PROVIDER_REJECTED,

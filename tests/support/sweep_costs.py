@@ -19,7 +19,7 @@ PLANNERS = ("SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off", "
 UNHURRIED = ("SET LOCAL transaction_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
 """Each statement is explained several times, which may take longer than a transaction of the product may."""
 WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"
-"""A plan with less choice may take longer than a statement may. The statement itself keeps its limit: that is undone with the savepoint."""
+"""A forced plan may take longer than the limit of a statement. The limit returns with the end of the savepoint, before the statement runs."""
 MOVED = 4
 """So many pages more are no growth: a row has moved."""
 PAGES_OF_A_SEARCH = 3
@@ -31,7 +31,7 @@ SMALL = 50
 
 
 class Cost(NamedTuple):
-    """What one plan reads: buffers, how often it searches an index, how many rows it looks at, and how many entries of indexes it may write."""
+    """What one plan costs: buffers read, searches of an index, rows looked at, and index entries that it may write."""
 
     buffers: int = 0
     searches: int = 0
@@ -159,7 +159,7 @@ def _cost(plan: Any) -> Cost:
 
 
 def _entries(write: Any) -> int:
-    """One in each index of the table for each row that is inserted or updated."""
+    """The index entries that a write may make: one in each index of the table, for each row that it inserts or updates."""
     table = METADATA.tables[write["Relation Name"]]
     unique = [each for each in table.constraints if isinstance(each, UniqueConstraint | PrimaryKeyConstraint)]
     rows = sum(part["Actual Rows"] * part["Actual Loops"] for part in write["Plans"] if part["Parent Relationship"] == "Outer")

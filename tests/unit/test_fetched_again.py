@@ -13,7 +13,7 @@ from workers.runtime.variables import Variable
 
 @pytest.mark.parametrize("report", ["complete", "failure"])
 def test_a_task_that_its_report_ends_is_not_run_again(report: str) -> None:
-    """Kills: running a task twice, because its lock expired just before the report and a poll fetched it again."""
+    """Kills: running a task twice when its lock expires just before the report and a poll fetches it again."""
     engine = FetchedAgain()
     runs: list[str] = []
 

@@ -171,7 +171,7 @@ class Api:
         return resolved.status != CONFLICT and bool(resolved.expect(201))
 
     def _request(self, method: str, path: str, **parts: Any) -> httpx.Response:
-        """Send a request, and send it again without an answer: the edge carries out a command once, however often its key comes."""
+        """Send a request, and repeat it while there is no answer. The edge carries out a command once, however often its key arrives."""
         try:
             return UNTIL_ANSWERED(self._http.request, method, path, **parts)
         except httpx.TransportError as error:

@@ -43,8 +43,8 @@ class Limits:
 
     head_time: timedelta = timedelta(seconds=10)  # a head has some hundred bytes and comes in one packet
     body_time: timedelta = timedelta(seconds=20)  # for the largest body this is half a megabit a second
-    # Longer than clients and proxies use an idle connection again (60 s at most, by default). Who sends a request on a connection that the
-    # edge closes in that moment does not learn its outcome.
+    # Longer than most proxies keep an idle connection (60 s by default): who sends a command while the edge closes the connection does not
+    # learn its outcome.
     idle_time: timedelta = timedelta(seconds=75)
     rate: float = 500  # more than one process can serve: a tenant that is alone may use all of it
     burst: int = 1000

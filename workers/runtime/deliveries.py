@@ -1,4 +1,4 @@
-"""What workflow commands ask of the engine beside a start. Each may be repeated: what is already done is found to be done, and nothing changes.
+"""What workflow commands ask of the engine besides a start. Each may be repeated, and changes nothing when it is already done.
 
 What is done to a user task is done to every open task of that business key: if there are several, they ask the same question.
 """

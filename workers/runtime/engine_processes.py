@@ -74,7 +74,7 @@ class ProcessCalls(EngineConnection):
         return bool(self.ask_rows("/message", body))
 
     def has_variables(self, instance_id: str, variables: Mapping[str, Variable]) -> bool:
-        """Whether this instance is running, and its own scope has all of these variables with these values."""
+        """Whether this instance is running and has all of these variables, with these values, in its own scope."""
         wanted = [{"name": name, "operator": "eq", "value": value} for name, value in variables.items()]
         return bool(self.ask_rows("/process-instance?maxResults=1", {"processInstanceIds": [instance_id], "variables": wanted}))
 

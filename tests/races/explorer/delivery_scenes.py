@@ -123,7 +123,7 @@ def cancellation_requested(offers: Offers) -> Fulfilment:
 
 
 def released_and_cancellation_requested(offers: Offers) -> Fulfilment:
-    """The outcome of A's request is unknown, a person has let it be sent again, and then the customer has asked to cancel."""
+    """A's request had an unknown outcome, a person had it sent again, and then the customer asked to cancel."""
     work = under_way(offers)
     work.infer(FIRST_STEP, StepEvent.FIND_UNCLEAR)
     decide(work, FIRST_STEP, StepEvent.RESOLVE_RETRY)
